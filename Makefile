@@ -1,0 +1,61 @@
+# Everything a bare Debian 12 machine with python3 and make needs. `make help` lists the targets.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help run serve test check bench setup lock clean
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## setup   make .venv from requirements.lock (hashes checked) and install the project into it
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "etc-gateway needs Python 3.11 or newer: set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -q -y --no-install-recommends python3-venv; } \
+		|| { echo "Python's venv module is missing: run 'sudo apt-get install python3-venv', then make again."; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+## run     drive the emulated toll site through its scenario and check every decision and every fen
+run: setup
+	$(BIN)/etcbench demo
+
+## serve   keep the same emulated site running until Ctrl-C
+serve: setup
+	$(BIN)/etcbench serve
+
+## test    the checks and the whole test suite, real parts included
+test: check-static
+	$(BIN)/python -m pytest
+
+## check   format, lint, types, import walls, quick tests: under a minute
+check: check-static
+	$(BIN)/python -m pytest -q -m "not bench"
+
+.PHONY: check-static
+check-static: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+## bench   performance as ratios against references measured in the same run
+bench: setup
+	$(BIN)/etcbench measure
+
+## lock    resolve requirements.lock again from pyproject.toml (needs pip-tools)
+lock:
+	pip-compile --quiet --extra dev --all-build-deps --allow-unsafe --generate-hashes --strip-extras \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
+		-o requirements.lock pyproject.toml
+
+## clean   remove what make and the demo wrote
+clean:
+	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
