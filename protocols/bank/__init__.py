@@ -1,0 +1,6 @@
+"""Talking to a bank's front end in ISO 8583.
+
+`dialects` says how each field travels, `codec` turns one message into a value and back without losing a bit,
+`framing` cuts a byte stream into messages, `transactions` builds and reads the messages a charge point needs,
+`responses` says what each answer code means for the money.
+"""

@@ -1,0 +1,386 @@
+"""One supervised connection to a bank host.
+
+Theory of operation. `run` owns the connection: connect, sign every terminal in, be up, and when anything breaks say
+why, wait, and start over. The wait doubles up to a maximum and is shortened by chance, so that a hundred boxes do
+not come back in the same second. While it is up, one task reads and one watches: when nothing was heard for a while
+it asks with an echo, and after a number of unanswered echoes the link is down, however healthy TCP looks.
+
+`exchange` may be called by many at once. Answers find their request by response type, STAN and terminal; a host that
+leaves the terminal out is understood as long as only one request fits. What no request waits for, an answer after
+its deadline, a second copy, goes to `on_late`: it may carry an approval, and the engine must hear of it.
+
+A request that cannot go out at once is refused at once with `not_sent`: nothing is ever queued for a dead link,
+because whoever asked has a deadline and other plans. Once bytes were handed to the system every failure is `unknown`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from drivers.clock import Clock
+from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome
+from drivers.link import Link
+from protocols.bank.codec import Message, decode, encode
+from protocols.bank.framing import KEEP_ALIVE, Framer, frame
+from protocols.bank.responses import ResponseClass
+from protocols.bank.transactions import Profile, answer_mtis, echo, is_request, parse_answer, sign_in
+from protocols.errors import LocalProtocolError, RemoteProtocolError
+
+log = logging.getLogger(__name__)
+
+READ_BYTES_MAX = 64 * 1024
+"""Bytes taken per read: many glued answers, and never more than the framer's buffer holds."""
+
+UNREADABLE_MAX = 3
+"""Messages of one connection that may be unreadable before it is given up: the framing is sound, so one odd message
+must not tear down the exchanges of others, but a peer that only sends such is not our bank."""
+
+NETWORK_STAN_FIRST, NETWORK_STAN_LAST = 990_000, 999_999
+"""STANs of sign-ins and echoes. The ranges of charge points stay below, so the two never meet."""
+
+UNKNOWN_BATCH = "000001"
+"""Batch in a first sign-in; the host's answer tells the real one."""
+
+
+class BankState(Enum):
+    """Where the connection stands."""
+
+    DOWN = "down"
+    CONNECTING = "connecting"
+    SIGNING_IN = "signing_in"
+    UP = "up"
+
+
+@dataclass(frozen=True, slots=True)
+class BankLinkState:
+    """A state and why it was entered, for people."""
+
+    state: BankState
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankLinkConfig:
+    """Times in seconds, and bounds, of one bank link."""
+
+    device: str
+    profile: Profile
+    terminals: tuple[str, ...] = ()
+    """Terminals signed in at every connect; empty: the profile's one."""
+    sign_in_timeout_s: float = 10.0
+    echo_idle_s: float = 60.0
+    """Silence after which the host is asked whether it is there: below the idle limits of usual firewalls."""
+    echo_timeout_s: float = 5.0
+    echo_misses_max: int = 3
+    backoff_first_s: float = 0.5
+    backoff_max_s: float = 30.0
+    """Longest wait between attempts: a bank that returns is used within half a minute."""
+    backoff_doublings_max: int = 16
+    """Keeps the exponent small however long the bank is away."""
+    outstanding_max: int = 256
+    """Unanswered requests at once: far above a plaza's lanes, so that reaching it means the host stopped."""
+
+
+@dataclass(eq=False, slots=True)
+class _Pending:
+    """A request waiting for its answer."""
+
+    accepted: frozenset[str]
+    stan: str
+    terminal: str | None
+    answer: asyncio.Future[Message]
+
+
+@dataclass(slots=True)
+class _Session:
+    """One connection's memory."""
+
+    link: Link
+    heard_at: float
+    unreadable: int = 0
+    keep_alives: int = 0
+    pending: list[_Pending] = field(default_factory=list)
+
+
+class BankLink:
+    """See the module. Callbacks run in the event loop and must not block."""
+
+    def __init__(
+        self,
+        config: BankLinkConfig,
+        *,
+        connect: Callable[[], Awaitable[Link]],
+        clock: Clock,
+        chance: random.Random,
+        on_state: Callable[[BankLinkState], None] = lambda _: None,
+        on_late: Callable[[Message], None] = lambda _: None,
+    ) -> None:
+        self._config = config
+        self._connect = connect
+        self._clock = clock
+        self._chance = chance
+        self._on_state = on_state
+        self._on_late = on_late
+        self._session: _Session | None = None
+        self._state = BankLinkState(BankState.DOWN, "not started")
+        self._network_stan = NETWORK_STAN_FIRST - 1
+        self._batches: dict[str, str] = {}
+
+    @property
+    def state(self) -> BankLinkState:
+        """Where the connection stands now."""
+        return self._state
+
+    def batch_of(self, terminal: str) -> str | None:
+        """Batch the host gave this terminal at its last sign-in, None before the first."""
+        return self._batches.get(terminal)
+
+    async def run(self) -> None:
+        """Keep the link up until cancelled."""
+        failures = 0
+        try:
+            while True:
+                was_up = await self._connection()
+                failures = 1 if was_up else failures + 1
+                wait_s = self._backoff(failures)
+                log.info("%s: next attempt in %.1f s", self._config.device, wait_s)
+                await self._clock.sleep(wait_s)
+        finally:
+            self._enter(BankState.DOWN, "stopped")
+
+    async def exchange(self, message: Message, *, timeout_s: float) -> Message:
+        """Send a request and return its answer, whatever the answer says.
+
+        Raises DeviceUnavailable (nothing sent), DeviceTimeout or LinkLost (unknown unless their outcome says
+        otherwise), LocalProtocolError for a message that is no request or cannot be encoded.
+        """
+        session = self._session
+        if session is None or self._state.state is not BankState.UP:
+            raise DeviceUnavailable(
+                f"bank link is {self._state.state.value}: {self._state.cause}", device=self._config.device
+            )
+        return await self._exchange(session, message, timeout_s)
+
+    # --- one connection -----------------------------------------------------------------------------------------
+
+    async def _connection(self) -> bool:
+        """Run one connection to its end. Returns whether it was ever up."""
+        self._enter(BankState.CONNECTING, "connecting")
+        try:
+            link = await self._connect()
+        except DeviceError as error:
+            self._enter(BankState.DOWN, str(error))
+            return False
+        session = _Session(link, self._clock.monotonic())
+        self._session = session
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(self._read(session)), loop.create_task(self._keep(session))]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            was_up = self._state.state is BankState.UP
+            self._enter(BankState.DOWN, "; ".join(task.result() for task in tasks if task in done))
+        finally:
+            self._session = None
+            # Callers hear of the loss before anybody may find the link down with their request still waiting.
+            self._fail_pending(session)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await link.close()
+        return was_up
+
+    async def _read(self, session: _Session) -> str:
+        """Read until the connection ends. Returns why."""
+        framer = Framer()
+        while True:
+            try:
+                data = await session.link.read(READ_BYTES_MAX)
+            except DeviceError as error:
+                return error.problem
+            if not data:
+                cut = f" in the middle of a message ({framer.pending} bytes)" if framer.pending else ""
+                return f"the bank closed the connection{cut}"
+            session.heard_at = self._clock.monotonic()
+            framer.feed(data)
+            try:
+                while (body := framer.next_frame()) is not None:
+                    await self._frame(session, body)
+            except RemoteProtocolError as error:
+                return f"unreadable bytes from the bank: {error}"
+            except DeviceError as error:
+                return error.problem
+
+    async def _frame(self, session: _Session, body: bytes) -> None:
+        if not body:
+            session.keep_alives += 1
+            await session.link.write(KEEP_ALIVE)
+            return
+        try:
+            message = decode(body, self._config.profile.dialect)
+        except RemoteProtocolError as error:
+            session.unreadable += 1
+            log.warning("%s: unreadable message %d: %s", self._config.device, session.unreadable, error.problem)
+            if session.unreadable >= UNREADABLE_MAX:
+                raise
+            return
+        self._received(session, message)
+
+    def _received(self, session: _Session, message: Message) -> None:
+        pending = self._match(session, message)
+        if pending is not None:
+            session.pending.remove(pending)
+            pending.answer.set_result(message)
+        elif is_request(message.mti):
+            log.warning("%s: the bank sent a request, ignored: %r", self._config.device, message)
+        else:
+            log.warning("%s: answer nobody waits for: %r", self._config.device, message)
+            self._on_late(message)
+
+    @staticmethod
+    def _match(session: _Session, message: Message) -> _Pending | None:
+        stan = message.text(11)
+        terminal = (message.text(41) or "").strip()  # blanks are what some hosts send for nothing
+        fitting = [
+            pending
+            for pending in session.pending
+            if message.mti in pending.accepted
+            and pending.stan == stan
+            and (not terminal or pending.terminal == terminal)
+            and not pending.answer.done()
+        ]
+        # Without a terminal two requests may fit: taking either could give one car the other's approval.
+        return fitting[0] if len(fitting) == 1 else None
+
+    async def _keep(self, session: _Session) -> str:
+        """Sign in, then watch the line. Returns why the connection must end."""
+        config = self._config
+        self._enter(BankState.SIGNING_IN, "connected")
+        try:
+            for terminal in config.terminals or (config.profile.terminal,):
+                await self._sign_in(session, terminal)
+        except DeviceError as error:
+            return error.problem
+        except RemoteProtocolError as error:
+            return f"unusable sign-in answer: {error}"
+        self._enter(BankState.UP, "signed in")
+        misses = 0
+        while misses < config.echo_misses_max:
+            idle_s = self._clock.monotonic() - session.heard_at
+            if misses == 0 and idle_s < config.echo_idle_s:
+                await self._clock.sleep(config.echo_idle_s - idle_s)
+                continue
+            misses = 0 if await self._echo(session) else misses + 1
+        return f"{misses} echoes unanswered"
+
+    async def _sign_in(self, session: _Session, terminal: str) -> None:
+        profile = self._config.profile.at_terminal(terminal)
+        batch = self._batches.get(terminal, UNKNOWN_BATCH)
+        request = sign_in(profile, stan=self._next_network_stan(), batch=batch)
+        try:
+            answer = parse_answer(await self._exchange(session, request, self._config.sign_in_timeout_s))
+        except DeviceTimeout as error:
+            raise DeviceUnavailable(f"sign-in of {terminal} not answered", device=self._config.device) from error
+        if answer.response.response_class is not ResponseClass.APPROVED:
+            raise DeviceRefused(
+                f"sign-in of {terminal} refused: {answer.response.code} {answer.response.english}",
+                device=self._config.device,
+                hint="check terminal and merchant numbers with the bank",
+            )
+        self._batches[terminal] = answer.batch or batch
+
+    async def _echo(self, session: _Session) -> bool:
+        """Whether the line lives: an answer, or anything else heard meanwhile."""
+        profile = self._config.profile
+        sent_at = self._clock.monotonic()
+        request = echo(
+            profile,
+            stan=self._next_network_stan(),
+            batch=self._batches.get(profile.terminal, UNKNOWN_BATCH),
+        )
+        try:
+            await self._exchange(session, request, self._config.echo_timeout_s)
+        except DeviceError as error:
+            log.warning("%s: echo failed: %s", self._config.device, error.problem)
+            return session.heard_at > sent_at
+        return True
+
+    # --- one request --------------------------------------------------------------------------------------------
+
+    async def _exchange(self, session: _Session, message: Message, timeout_s: float) -> Message:
+        config = self._config
+        if not is_request(message.mti):
+            raise LocalProtocolError(f"MTI {message.mti} is not a request", field="MTI")
+        stan = message.text(11)
+        if stan is None:
+            raise LocalProtocolError("request without F11 cannot be matched", field="F11")
+        data = frame(encode(message, config.profile.dialect))
+        if timeout_s <= 0:
+            raise DeviceTimeout("deadline passed before sending", device=config.device, outcome=Outcome.NOT_SENT)
+        pending = _Pending(answer_mtis(message.mti), stan, message.text(41), asyncio.get_running_loop().create_future())
+        self._admit(session, pending)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await session.link.write(data)
+                return await pending.answer
+        except TimeoutError as error:
+            # The answer and the deadline may fall into one turn of the loop; an answer in hand must not be lost.
+            if pending.answer.done() and not pending.answer.cancelled():
+                return pending.answer.result()
+            raise DeviceTimeout(
+                f"no answer to {message.mti} STAN {stan} within {timeout_s:.3f} s", device=config.device
+            ) from error
+        except asyncio.CancelledError:
+            answer = pending.answer
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                self._on_late(answer.result())
+            raise
+        finally:
+            if pending in session.pending:
+                session.pending.remove(pending)
+
+    def _admit(self, session: _Session, pending: _Pending) -> None:
+        if len(session.pending) >= self._config.outstanding_max:
+            raise DeviceUnavailable(f"{len(session.pending)} requests unanswered", device=self._config.device)
+        for other in session.pending:
+            if (other.stan, other.terminal) == (pending.stan, pending.terminal) and other.accepted & pending.accepted:
+                raise DeviceUnavailable(
+                    f"a request with STAN {pending.stan} of this terminal is under way already",
+                    device=self._config.device,
+                )
+        session.pending.append(pending)
+
+    def _fail_pending(self, session: _Session) -> None:
+        for pending in session.pending:
+            if not pending.answer.done():
+                error = LinkLost(f"link broke before the answer to STAN {pending.stan}", device=self._config.device)
+                pending.answer.set_exception(error)
+                # The one who asked may be gone by now; then nobody fetches it, and asyncio must not complain.
+                pending.answer.exception()
+        session.pending.clear()
+
+    # --- small parts --------------------------------------------------------------------------------------------
+
+    def _backoff(self, failures: int) -> float:
+        config = self._config
+        doublings = min(failures - 1, config.backoff_doublings_max)
+        longest = min(config.backoff_max_s, config.backoff_first_s * float(1 << doublings))
+        return longest * self._chance.uniform(0.5, 1.0)
+
+    def _next_network_stan(self) -> int:
+        self._network_stan += 1
+        if self._network_stan > NETWORK_STAN_LAST:
+            self._network_stan = NETWORK_STAN_FIRST
+        return self._network_stan
+
+    def _enter(self, state: BankState, cause: str) -> None:
+        entered = BankLinkState(state, cause)
+        if entered == self._state:
+            return
+        self._state = entered
+        log.info("%s: %s (%s)", self._config.device, state.value, cause)
+        self._on_state(entered)

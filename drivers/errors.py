@@ -1,0 +1,62 @@
+"""What can go wrong with a device or a link, and what is known about the work it was given."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Outcome(Enum):
+    """What is known about the request when a driver gives up. This value chooses between void and unknown."""
+
+    NOT_SENT = "not_sent"
+    """No byte left this process: the work was certainly not done."""
+    REFUSED = "refused"
+    """The peer answered no: the work was certainly not done."""
+    UNKNOWN = "unknown"
+    """Bytes left and no answer came: the work may be done. Must be resolved, never assumed."""
+
+
+class DeviceError(Exception):
+    """Base of every driver error. Never raised itself.
+
+    `device` is the configured name, `outcome` what is known about the request, `hint` what a technician tries next.
+    """
+
+    default_outcome = Outcome.UNKNOWN
+
+    def __init__(self, problem: str, *, device: str, outcome: Outcome | None = None, hint: str | None = None) -> None:
+        self.problem = problem
+        self.device = device
+        self.outcome = self.default_outcome if outcome is None else outcome
+        self.hint = hint
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        parts = [f"{self.device}: {self.problem}", f"outcome {self.outcome.value}"]
+        if self.hint is not None:
+            parts.append(self.hint)
+        return "; ".join(parts)
+
+
+class DeviceUnavailable(DeviceError):
+    """The device is not there or not ready. Nothing was sent unless said otherwise."""
+
+    default_outcome = Outcome.NOT_SENT
+
+
+class DeviceTimeout(DeviceError):
+    """No answer before the deadline."""
+
+    default_outcome = Outcome.UNKNOWN
+
+
+class DeviceRefused(DeviceError):
+    """The device answered and said no."""
+
+    default_outcome = Outcome.REFUSED
+
+
+class LinkLost(DeviceError):
+    """The link broke while the request was under way."""
+
+    default_outcome = Outcome.UNKNOWN

@@ -1,0 +1,88 @@
+"""What the debit engine knows of a bank: messages it can build, and one exchange.
+
+Building is pure, so that the engine can store the very bytes before the first of them leaves. An exchange ends in one
+of three ways; only `NOT_SENT` promises that the bank never saw the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+
+class Delivery(StrEnum):
+    """How an exchange ended."""
+
+    ANSWERED = "answered"
+    SILENT = "silent"
+    """Sent, or partly sent, and no answer in time: the bank may have acted."""
+    NOT_SENT = "not_sent"
+
+
+class AnswerClass(StrEnum):
+    """What a response code means for the money."""
+
+    APPROVED = "approved"
+    DECLINED = "declined"
+    NOT_FOUND = "not_found"
+    """The original of a reversal is not known (yet)."""
+    UNSETTLED = "unsettled"
+    """No final word: repeat, or treat as silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class BankAnswer:
+    """The bank's word, or its absence."""
+
+    delivery: Delivery
+    verdict: AnswerClass | None = None
+    code: str | None = None
+    retrieval_reference: str | None = None
+    settlement_day: str | None = None
+    detail: str | None = None
+    """What went wrong on the way, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class LateAnswer:
+    """An answer nobody waits for any more, with the keys that find its attempt."""
+
+    terminal: str
+    stan: str
+    answer: BankAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class SaleOrder:
+    """What a sale or an advice is for."""
+
+    terminal: str
+    batch: str
+    stan: str
+    amount_fen: int
+    contract_ref: str
+    at: datetime
+
+
+class BankChannel(Protocol):
+    """One bank, over whatever protocol it speaks."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def max_message_age_s(self) -> float:
+        """Longest time a message may wander in the bank's network before it is dropped."""
+        ...
+
+    def sale(self, order: SaleOrder) -> bytes: ...
+    def reversal(self, order: SaleOrder) -> bytes: ...
+    def advice(self, order: SaleOrder) -> bytes: ...
+    def repeat(self, request: bytes) -> bytes:
+        """The same message marked as sent before."""
+        ...
+
+    async def exchange(self, request: bytes, *, timeout_s: float) -> BankAnswer: ...
+    def on_late(self, handler: Callable[[LateAnswer], None]) -> None: ...

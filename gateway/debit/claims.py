@@ -1,0 +1,183 @@
+"""Values the debit engine speaks in. Money is integer fen, times are UTC microseconds unless named otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.model.ids import digest_of
+from gateway.model.passage import Barrier, Funding, Outcome, PurchaseOutcome, Service
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who stands at the charge point, as far as it was read."""
+
+    obu_id: bytes | None = None
+    contract: str | None = None
+    """Issuer and serial of the tag, hex."""
+    card_number: str | None = None
+    """20 digits."""
+    plate: str | None = None
+    plate_colour: int | None = None
+    vehicle_class: int | None = None
+    device_type: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """Who pays: exactly one funding source."""
+
+    funding: Funding
+    name: str
+    """Issuer (purse, issuer_clearing) or bank channel (bank_online)."""
+    mandate_id: str | None = None
+    contract_ref: str | None = None
+    limit_fen: int | None = None
+    """Most the obligor may owe us at once; None = no limit of ours (the purse is its own)."""
+    stand_in_limit_fen: int = 0
+    """Most that may be owed on our own decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class PurchasePlan:
+    """What the card will be asked to do."""
+
+    written_fen: int
+    """Amount the purchase carries: the fare, or zero where a charge card only proves the passage."""
+    purchase_time: str
+    """YYYYMMDDhhmmss as in C6."""
+    balance_before: int | None
+    file_before: bytes
+    file_after: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseResult:
+    """How the card answered. Fields are None where the answer was lost or the dialect has none."""
+
+    outcome: PurchaseOutcome
+    error: int | None = None
+    terminal: str | None = None
+    card_serial: int | None = None
+    psam_serial: int | None = None
+    tac: bytes | None = None
+    tac_source: str | None = None
+    """`b5` with the result, `b8` fetched later."""
+    algorithm: int | None = None
+    key_version: int | None = None
+    balance_after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One vehicle at one charge point, before anything was decided."""
+
+    passage_id: str
+    charge_point: str
+    service: Service
+    identity: Identity
+    opened_at: int
+    clock_quality: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """A claim to reserve. Same key and same content is the same claim; same key and other content is refused."""
+
+    idempotency_key: str
+    sight: Sight
+    merchant: str
+    payer: Payer
+    amount_fen: int
+    plan: PurchasePlan | None
+
+    @property
+    def content_hash(self) -> str:
+        """Digest of everything that must not differ between two requests with one key."""
+        return digest_of(
+            self.sight.charge_point,
+            self.sight.service,
+            self.merchant,
+            self.payer.funding,
+            self.payer.name,
+            self.payer.mandate_id,
+            self.amount_fen,
+            self.plan.file_before if self.plan else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPlaced:
+    """The hold and the intent are durable."""
+
+    debit_id: str
+    purchase_id: str | None
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRefused:
+    """No hold: `reason` is a code of `gateway.model.reasons`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionContext:
+    """What a decision stores beside the money: which versions it was made with and why it looks as it does."""
+
+    charge_point: str
+    tariff_version: str | None = None
+    list_version: str | None = None
+    list_age_s: int | None = None
+    recovered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A committed decision."""
+
+    record_no: int
+    passage_id: str
+    debit_id: str | None
+    barrier: Barrier
+    outcome: Outcome
+    reason: str | None
+    amount_fen: int
+    funding: Funding | None
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousPurchase:
+    """The newest purchase of a card that the ledger knows."""
+
+    purchase_id: str
+    passage_id: str
+    debit_id: str
+    charge_point: str
+    attempt_no: int
+    state: str
+    file_before: bytes
+    file_after: bytes
+    written_fen: int
+    amount_fen: int
+    funding: Funding
+    payer: str
+    mandate_id: str | None
+    card_serial: int | None
+    """Serial of this purchase, from its own result, else one more than the last one seen of the card."""
+    debit_state: str
+    barrier: Barrier | None
+    """Of the passage's newest decision; None while there is none."""
+    decided_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BankRequest:
+    """A stored attempt, ready to go out."""
+
+    attempt_id: str
+    channel: str
+    terminal: str
+    stan: str
+    request: bytes

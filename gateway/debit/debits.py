@@ -1,0 +1,366 @@
+"""Changes on debits: place a hold, and conclude a passage by the decision table.
+
+States: `held -> released | owed | funded | debt | voided`, `owed -> funded | debt`. A hold behind a purchase that was
+asked for never ends by time: only the card's answer, its file 0019, or a person ends it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, func, insert, select
+
+from gateway.banks.channel import BankAnswer
+from gateway.debit import attempts, purchases
+from gateway.debit.claims import (
+    Decision,
+    DecisionContext,
+    HoldPlaced,
+    HoldRefused,
+    HoldRequest,
+    PurchaseResult,
+    Sight,
+)
+from gateway.ledger import tables
+from gateway.ledger.books import AccountKind
+from gateway.ledger.writer import Transaction
+from gateway.model.ids import digest_of
+from gateway.model.passage import (
+    BankOutcome,
+    Barrier,
+    DeclinePolicy,
+    Funding,
+    Money,
+    Outcome,
+    PurchaseOutcome,
+    Verdict,
+    decide,
+)
+from gateway.model.reasons import REASONS
+
+RECORD_NUMBERS = "record_no"
+
+
+@dataclass(frozen=True, slots=True)
+class NewIds:
+    """Identifiers born outside the transaction, so that running it twice stores the same."""
+
+    debit: str
+    purchase: str
+    subject: str
+    obligor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """Everything the decision table needs for one passage."""
+
+    debit_id: str
+    context: DecisionContext
+    decline_policy: DeclinePolicy
+    stand_in_limit_fen: int
+    purchase_id: str | None = None
+    result: PurchaseResult | None = None
+    card_number: str | None = None
+    attempt_id: str | None = None
+    bank: BankAnswer | None = None
+
+
+def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds) -> HoldPlaced | HoldRefused:
+    """Reserve the amount and store the purchase's intent, or say why not. Idempotent by the request's key."""
+    known = tx.connection.execute(
+        select(tables.debit).where(tables.debit.c.idempotency_key == request.idempotency_key)
+    ).one_or_none()
+    if known is not None:
+        return _replay(tx, known, request)
+    card = request.sight.identity.card_number
+    if request.plan is not None and card is not None and purchases.has_open_purchase(tx, card):
+        return HoldRefused("purchase_open")
+    payer = request.payer
+    obligor = _obligor(tx, request, ids.obligor)
+    if payer.limit_fen is not None and exposure(tx, obligor) + request.amount_fen > payer.limit_fen:
+        return HoldRefused("limit_exceeded")
+    _store_sight(tx, request.sight, ids.subject)
+    _insert_debit(tx, request, ids.debit, obligor)
+    if request.plan is not None:
+        purchases.store_intent(
+            tx,
+            purchase_id=ids.purchase,
+            passage_id=request.sight.passage_id,
+            debit_id=ids.debit,
+            attempt_no=1,
+            plan=request.plan,
+        )
+    return HoldPlaced(ids.debit, ids.purchase if request.plan is not None else None, replayed=False)
+
+
+def exposure(tx: Transaction, obligor: str) -> int:
+    """Fen the obligor owes or has reserved: holds + |open| + |debt|. What is due back never lowers it."""
+    books = tx.books
+    return (
+        books.held(AccountKind.OPEN, obligor)
+        - books.balance(AccountKind.OPEN, obligor)
+        - books.balance(AccountKind.DEBT, obligor)
+    )
+
+
+def conclude(tx: Transaction, conclusion: Conclusion) -> Decision:
+    """Store what is known, apply the decision table, move the money, write the decision. Safe to repeat."""
+    debit = attempts.debit_row(tx, conclusion.debit_id)
+    outcome = _purchase_outcome(tx, conclusion)
+    if debit.state != "held":
+        return _newest_decision(tx, debit.passage_id)
+    bank = _bank_outcome(tx, conclusion) if _bank_counts(debit, outcome) else None
+    owed = _owed(tx, debit.obligor_id)
+    verdict = decide(
+        outcome,
+        Funding(debit.funding),
+        bank,
+        decline_policy=conclusion.decline_policy,
+        stand_in_allowed=owed + debit.amount <= conclusion.stand_in_limit_fen,
+    )
+    _apply(tx, debit, verdict, conclusion)
+    if outcome is PurchaseOutcome.TAKEN and conclusion.result is not None and conclusion.result.tac is None:
+        purchases.add_item(tx, "charged_without_tac", debit.id, "the card paid, its proof could not be fetched")
+    if outcome is PurchaseOutcome.DISPUTED:
+        purchases.add_item(tx, "disputed_purchase", debit.id, "file 0019 is neither as read nor as written")
+    return write_decision(tx, verdict, conclusion.context, debit.passage_id, debit)
+
+
+def refuse(
+    tx: Transaction, sight: Sight, subject_id: str, *, reason: str, barrier: Barrier, context: DecisionContext
+) -> Decision:
+    """A passage that never became a claim: recorded with its reason."""
+    _store_sight(tx, sight, subject_id)
+    verdict = Verdict(barrier, Money.NONE, Outcome.REFUSED, reason)
+    return write_decision(tx, verdict, context, sight.passage_id, None)
+
+
+def repeat(tx: Transaction, passage_id: str, debit_id: str, context: DecisionContext) -> Decision:
+    """The vehicle that paid is still there: let it through, charge nothing."""
+    verdict = Verdict(Barrier.OPEN, Money.NONE, Outcome.REPEAT, "already_charged")
+    return write_decision(tx, verdict, context, passage_id, attempts.debit_row(tx, debit_id), amount=0)
+
+
+def write_decision(
+    tx: Transaction,
+    verdict: Verdict,
+    context: DecisionContext,
+    passage_id: str,
+    debit: Row[Any] | None,
+    *,
+    amount: int | None = None,
+) -> Decision:
+    """The immutable row that barrier and display follow."""
+    record_no = tx.next_number(RECORD_NUMBERS)
+    charged = amount if amount is not None else debit.amount if debit is not None else 0
+    tx.connection.execute(
+        insert(tables.decision).values(
+            record_no=record_no,
+            passage_id=passage_id,
+            debit_id=None if debit is None else debit.id,
+            charge_point=context.charge_point,
+            barrier=verdict.barrier.value,
+            outcome=verdict.outcome.value,
+            reason=verdict.reason,
+            special_event=None if verdict.reason is None else REASONS[verdict.reason].special_event,
+            funding=None if debit is None else debit.funding,
+            amount=charged,
+            recovered=int(context.recovered),
+            decided_at=tx.now_us,
+            tariff_version=context.tariff_version,
+            list_version=context.list_version,
+            list_age_s=context.list_age_s,
+        )
+    )
+    return Decision(
+        record_no=record_no,
+        passage_id=passage_id,
+        debit_id=None if debit is None else debit.id,
+        barrier=verdict.barrier,
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+        amount_fen=charged,
+        funding=None if debit is None else Funding(debit.funding),
+    )
+
+
+def _purchase_outcome(tx: Transaction, conclusion: Conclusion) -> PurchaseOutcome:
+    """What the ledger holds for true after this answer: the first end of a purchase stands."""
+    if conclusion.purchase_id is None:
+        return PurchaseOutcome.NONE if conclusion.result is None else conclusion.result.outcome
+    if conclusion.result is not None:
+        purchases.store_result(tx, conclusion.purchase_id, conclusion.result, conclusion.card_number)
+    state = tx.connection.execute(
+        select(tables.purchase.c.state).where(tables.purchase.c.id == conclusion.purchase_id)
+    ).scalar_one()
+    return PurchaseOutcome.UNKNOWN if state == "intent" else PurchaseOutcome(state)
+
+
+def _bank_counts(debit: Row[Any], purchase: PurchaseOutcome) -> bool:
+    return debit.funding == Funding.BANK_ONLINE and purchase in (PurchaseOutcome.TAKEN, PurchaseOutcome.NONE)
+
+
+def _bank_outcome(tx: Transaction, conclusion: Conclusion) -> BankOutcome:
+    if conclusion.attempt_id is None:
+        return BankOutcome.NOT_SENT
+    if conclusion.bank is None:
+        raise ValueError("an attempt is concluded with the bank's answer, or with its silence")
+    row = attempts.settle_answer(tx, conclusion.attempt_id, conclusion.bank)
+    known = {
+        "approved": BankOutcome.APPROVED,
+        "declined": BankOutcome.DECLINED,
+        "not_sent": BankOutcome.NOT_SENT,
+    }
+    return known.get(row.state, BankOutcome.SILENT)
+
+
+def _apply(tx: Transaction, debit: Row[Any], verdict: Verdict, conclusion: Conclusion) -> None:
+    """Move the money as the verdict says. A hold that stays moves nothing."""
+    if verdict.money is Money.HOLD_STAYS:
+        return
+    if verdict.money is Money.VOID:
+        tx.books.void(debit.hold_id, "refused", event_us=tx.now_us)
+        attempts.set_debit(tx, debit.id, "voided")
+        return
+    tx.books.post(debit.hold_id, "released", event_us=tx.now_us)
+    if verdict.money is Money.ISSUER_PAYS:
+        tx.books.move(
+            "purse_paid",
+            debit.id,
+            source=(AccountKind.ISSUER, debit.payer),
+            target=(AccountKind.OPEN, debit.obligor_id),
+            amount=debit.amount,
+            event_us=tx.now_us,
+        )
+        attempts.set_debit(tx, debit.id, "funded")
+    elif verdict.money is Money.KEEP_OPEN:
+        attempts.set_debit(tx, debit.id, "released")
+    elif verdict.money is Money.OWED:
+        attempts.set_debit(tx, debit.id, "owed", stood_in=1)
+    elif verdict.money is Money.DEBT:
+        attempts.to_debt(tx, debit.id)
+    elif verdict.money is Money.BANK_PAYS:
+        if conclusion.attempt_id is None:
+            raise RuntimeError("the bank paid without an attempt")
+        attempts.fund_by_bank(tx, attempts.attempt_row(tx, conclusion.attempt_id))
+
+
+def _owed(tx: Transaction, obligor: str) -> int:
+    """Fen the obligor owes on our own decision."""
+    d = tables.debit
+    return int(
+        tx.connection.execute(
+            select(func.coalesce(func.sum(d.c.amount), 0)).where(d.c.obligor_id == obligor, d.c.state == "owed")
+        ).scalar_one()
+    )
+
+
+def _newest_decision(tx: Transaction, passage_id: str) -> Decision:
+    row = tx.connection.execute(
+        select(tables.decision)
+        .where(tables.decision.c.passage_id == passage_id)
+        .order_by(tables.decision.c.record_no.desc())
+        .limit(1)
+    ).one()
+    return Decision(
+        record_no=row.record_no,
+        passage_id=row.passage_id,
+        debit_id=row.debit_id,
+        barrier=Barrier(row.barrier),
+        outcome=Outcome(row.outcome),
+        reason=row.reason,
+        amount_fen=row.amount,
+        funding=None if row.funding is None else Funding(row.funding),
+    )
+
+
+def _replay(tx: Transaction, known: Row[Any], request: HoldRequest) -> HoldPlaced | HoldRefused:
+    if known.content_hash != request.content_hash:
+        return HoldRefused("idempotency_conflict")
+    purchase_id = tx.connection.execute(
+        select(tables.purchase.c.id)
+        .where(tables.purchase.c.debit_id == known.id)
+        .order_by(tables.purchase.c.attempt_no.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    return HoldPlaced(known.id, purchase_id, replayed=True)
+
+
+def _obligor(tx: Transaction, request: HoldRequest, new_id: str) -> str:
+    """Who owes: the mandate, else the plate with its colour, else the card or tag that was read."""
+    o = tables.obligor
+    mandate, identity = request.payer.mandate_id, request.sight.identity
+    if mandate is not None:
+        where, values = o.c.mandate_id == mandate, {"mandate_id": mandate}
+    else:
+        if identity.plate:
+            key = digest_of("plate", identity.plate, identity.plate_colour)
+        else:
+            key = digest_of("credential", identity.card_number, identity.contract, identity.obu_id)
+        where, values = o.c.subject_key == key, {"subject_key": key}
+    found = tx.connection.execute(select(o.c.id).where(where)).scalar_one_or_none()
+    if found is not None:
+        return str(found)
+    tx.connection.execute(insert(o).values(id=new_id, **values))
+    return new_id
+
+
+def _store_sight(tx: Transaction, sight: Sight, subject_id: str) -> None:
+    identity = sight.identity
+    tx.connection.execute(
+        insert(tables.subject).values(
+            id=subject_id,
+            obu_id=None if identity.obu_id is None else identity.obu_id.hex(),
+            contract=identity.contract,
+            card_number=identity.card_number,
+            plate=identity.plate,
+            plate_colour=identity.plate_colour,
+        )
+    )
+    tx.connection.execute(
+        insert(tables.passage).values(
+            id=sight.passage_id,
+            charge_point=sight.charge_point,
+            service=sight.service.value,
+            subject_id=subject_id,
+            device_type=identity.device_type,
+            vehicle_class=identity.vehicle_class,
+            opened_at=sight.opened_at,
+            clock_quality=sight.clock_quality,
+        )
+    )
+
+
+def _insert_debit(tx: Transaction, request: HoldRequest, debit_id: str, obligor: str) -> None:
+    """The claim and the pending transfer behind it. They name each other: the claim is told its hold afterwards."""
+    payer = request.payer
+    tx.connection.execute(
+        insert(tables.debit).values(
+            id=debit_id,
+            idempotency_key=request.idempotency_key,
+            content_hash=request.content_hash,
+            passage_id=request.sight.passage_id,
+            obligor_id=obligor,
+            mandate_id=payer.mandate_id,
+            merchant=request.merchant,
+            funding=payer.funding.value,
+            payer=payer.name,
+            contract_ref=payer.contract_ref,
+            amount=request.amount_fen,
+            state="held",
+            hold_id=0,
+            created_at=tx.now_us,
+            changed_at=tx.now_us,
+        )
+    )
+    hold_id = tx.books.hold(
+        "hold",
+        debit_id,
+        source=(AccountKind.OPEN, obligor),
+        target=(AccountKind.MERCHANT, request.merchant),
+        amount=request.amount_fen,
+        event_us=request.sight.opened_at,
+    )
+    attempts.set_debit(tx, debit_id, "held", hold_id=hold_id)

@@ -1,0 +1,390 @@
+"""The debit engine: what a charge point calls to reserve, prove and collect money.
+
+Every call ends in one durable change (see `gateway.ledger.writer`); what it returns has been committed. The order is
+always the same: `hold` (with the purchase's intent), then the card is asked, then `bring_in` (store the card's answer,
+ask the bank if the funding says so, decide). The decision returned *is* the committed row; barrier and display follow
+it and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, insert
+
+from gateway.banks.channel import BankAnswer, BankChannel, Delivery, LateAnswer
+from gateway.debit import attempts, debits, purchases, recovery
+from gateway.debit.attempts import Terminals
+from gateway.debit.claims import (
+    BankRequest,
+    Decision,
+    DecisionContext,
+    HoldPlaced,
+    HoldRefused,
+    HoldRequest,
+    Payer,
+    PreviousPurchase,
+    PurchasePlan,
+    PurchaseResult,
+    Sight,
+)
+from gateway.ledger import tables
+from gateway.ledger.writer import Transaction, Writer
+from gateway.model.clock import Clock, to_us
+from gateway.model.ids import RandomBits, new_id
+from gateway.model.passage import Barrier, DeclinePolicy, Funding, PurchaseOutcome
+
+KEPT_BACK_S = 0.250
+"""Of the deadline, kept for commit and barrier after the bank has had its say."""
+
+BANK_WORTH_ASKING_S = 0.050
+"""With less time than this left the bank could not answer anyway, and would leave a reversal behind."""
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class StorageLate(Exception):
+    """The change was handed in but not durable in time; it is followed up, the caller gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """How one charge point collects: its policy and its terminals at each bank channel."""
+
+    decline_policy: DeclinePolicy
+    terminals: Mapping[str, Terminals]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Microseconds of one passage; `commit` is the last commit alone, `barrier` the coil's answer after it."""
+
+    record_no: int
+    total_us: int
+    radio_us: int
+    bank_us: int
+    commit_us: int
+    barrier_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenClaim:
+    """A held debit whose card has answered, or never needed one, and everything its decision depends on."""
+
+    debit_id: str
+    amount_fen: int
+    payer: Payer
+    context: DecisionContext
+    collection: Collection
+    purchase_id: str | None = None
+    result: PurchaseResult | None = None
+    """None: nothing new about the purchase (there is none, or its result is stored already)."""
+    card_number: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtIn:
+    """A decision with what it cost in time."""
+
+    decision: Decision
+    bank_us: int
+    commit_us: int
+
+
+class DebitEngine:
+    """One engine a box, shared by all its charge points."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        reader: Engine,
+        channels: Mapping[str, BankChannel],
+        *,
+        clock: Clock,
+        random: RandomBits,
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._channels = channels
+        self._clock = clock
+        self._random = random
+        self._follow_ups: set[asyncio.Future[Any]] = set()
+        for channel in channels.values():
+            channel.on_late(partial(self._hear_late, channel))
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def previous(self, card_number: str) -> PreviousPurchase | None:
+        """The newest purchase of a card. An indexed read, well under a millisecond."""
+        with self._reader.connect() as connection:
+            return purchases.newest_purchase(connection, card_number)
+
+    def card_of_open_purchase(self, obu_id: bytes) -> str | None:
+        """The card behind an unresolved purchase of this OBU."""
+        with self._reader.connect() as connection:
+            return purchases.open_purchase_of_obu(connection, obu_id)
+
+    @property
+    def selling_allowed(self) -> bool:
+        """False while a new hold could not become durable at once."""
+        return self._writer.selling_allowed
+
+    # --- at start-up ----------------------------------------------------------------------------------------------
+
+    async def recover(
+        self,
+        collections: Mapping[str, Collection],
+        stand_in_limits: Callable[[Transaction, str | None], int],
+        progress: Callable[[recovery.Findings], None] | None = None,
+    ) -> recovery.Findings:
+        """Classify every open debit before a charge point opens; `collections` by charge point."""
+
+        def advise(tx: Transaction, debit_id: str, charge_point: str) -> None:
+            self._advise(tx, debit_id, collections.get(charge_point))
+
+        policy = recovery.RecoveryPolicy(
+            stand_in_limits, {name: c.decline_policy for name, c in collections.items()}, advise
+        )
+        findings = await self._writer.submit(recovery.count_queued, essential=True)
+        after: str | None = ""
+        while after is not None:
+            page = partial(recovery.classify_page, after=after, policy=policy)
+            after, found = await self._writer.submit(page, essential=True)
+            findings += found
+            if progress is not None:
+                progress(findings)
+        return findings
+
+    # --- before the card is asked ---------------------------------------------------------------------------------
+
+    async def hold(self, request: HoldRequest, *, timeout_s: float) -> HoldPlaced | HoldRefused:
+        """Reserve the amount with the purchase's intent; durable when this returns.
+
+        Raises `StorageLate` or `StorageUnavailable` when it could not be made durable in time. A hold that becomes
+        durable after all is voided behind the caller's back: nothing was asked of the card.
+        """
+        ids = debits.NewIds(*(self.new_id() for _ in range(4)))
+        future = self._writer.submit(lambda tx: debits.place_hold(tx, request, ids))
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+        except TimeoutError as error:
+            self._follow(future, lambda placed: self._give_up(placed, request))
+            raise StorageLate from error
+
+    async def next_purchase(self, previous: PreviousPurchase, plan: PurchasePlan, *, timeout_s: float) -> str:
+        """The card proves that the earlier purchase never happened: store the next attempt on the same hold."""
+        purchase_id = self.new_id()
+
+        def change(tx: Transaction) -> str:
+            not_taken = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
+            if not purchases.store_result(tx, previous.purchase_id, not_taken, None):
+                raise RuntimeError(f"purchase {previous.purchase_id} ended while its card was being read")
+            purchases.store_intent(
+                tx,
+                purchase_id=purchase_id,
+                passage_id=previous.passage_id,
+                debit_id=previous.debit_id,
+                attempt_no=previous.attempt_no + 1,
+                plan=plan,
+            )
+            return purchase_id
+
+        future = self._writer.submit(change)
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+        except TimeoutError as error:
+            raise StorageLate from error
+
+    # --- after the card answered ----------------------------------------------------------------------------------
+
+    async def bring_in(self, claim: ProvenClaim, *, deadline: float) -> BroughtIn:
+        """Store the card's answer, ask the bank where the funding says so, decide by the table.
+
+        `deadline` is a monotonic second. It chooses only how long the bank is waited for: the decision itself is
+        whatever gets committed, however long that takes.
+        """
+        request: BankRequest | None = None
+        answer: BankAnswer | None = None
+        bank_us = 0
+        taken = claim.result is None or claim.result.outcome is PurchaseOutcome.TAKEN
+        if claim.payer.funding is Funding.BANK_ONLINE and taken:
+            request = await self._store_sale(claim, deadline)
+            if request is not None:
+                begun = self._clock.monotonic()
+                answer = await self._ask(request, deadline)
+                bank_us = int((self._clock.monotonic() - begun) * 1e6)
+        begun = self._clock.monotonic()
+        decision = await self._conclude(claim, None if request is None else request.attempt_id, answer)
+        return BroughtIn(decision, bank_us, int((self._clock.monotonic() - begun) * 1e6))
+
+    async def refuse(
+        self, sight: Sight, reason: str, barrier: Barrier, context: DecisionContext, *, timeout_s: float
+    ) -> Decision:
+        """Record a passage that is turned away, with its reason."""
+        subject_id = self.new_id()
+        future = self._writer.submit(
+            lambda tx: debits.refuse(tx, sight, subject_id, reason=reason, barrier=barrier, context=context)
+        )
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+        except TimeoutError as error:
+            raise StorageLate from error
+
+    async def repeat(self, previous: PreviousPurchase, context: DecisionContext) -> Decision:
+        """Let the vehicle that has paid through once more, charging nothing."""
+        return await asyncio.shield(
+            self._writer.submit(lambda tx: debits.repeat(tx, previous.passage_id, previous.debit_id, context))
+        )
+
+    async def note_timings(self, timings: list[Timing]) -> None:
+        """Store where the time of finished passages went; losing some at a power cut costs no money."""
+        rows = [
+            {
+                "record_no": t.record_no,
+                "total_us": t.total_us,
+                "radio_us": t.radio_us,
+                "bank_us": t.bank_us,
+                "commit_us": t.commit_us,
+                "barrier_us": t.barrier_us,
+            }
+            for t in timings
+        ]
+        if rows:
+            await asyncio.shield(self._writer.submit(lambda tx: tx.connection.execute(insert(tables.timing), rows)))
+
+    def new_id(self) -> str:
+        """A fresh time-ordered identifier."""
+        return new_id(to_us(self._clock.utcnow()), self._random)
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    async def _store_sale(self, claim: ProvenClaim, deadline: float) -> BankRequest | None:
+        """One commit for the card's answer and the bank's request; None when the bank cannot be asked in time."""
+        payer = claim.payer
+        channel, terminals = self._channels.get(payer.name), claim.collection.terminals.get(payer.name)
+        attempt_id, at = self.new_id(), self._clock.utcnow()
+        worth_asking = self._bank_time(deadline) > BANK_WORTH_ASKING_S
+
+        def change(tx: Transaction) -> BankRequest | None:
+            if claim.purchase_id is not None and claim.result is not None:
+                purchases.store_result(tx, claim.purchase_id, claim.result, claim.card_number)
+            if channel is None or terminals is None or payer.contract_ref is None or not worth_asking:
+                return None
+            return attempts.store_sale(
+                tx,
+                channel,
+                terminals,
+                attempt_id=attempt_id,
+                debit_id=claim.debit_id,
+                amount_fen=claim.amount_fen,
+                contract_ref=payer.contract_ref,
+                at=at,
+            )
+
+        return await asyncio.shield(self._writer.submit(change, essential=True))
+
+    async def _conclude(self, claim: ProvenClaim, attempt_id: str | None, answer: BankAnswer | None) -> Decision:
+        """Commit the decision; what is owed on our own word gets its advice in the same commit."""
+        conclusion = _conclusion(claim, attempt_id, answer)
+
+        def change(tx: Transaction) -> Decision:
+            decision = debits.conclude(tx, conclusion)
+            self._advise(tx, claim.debit_id, claim.collection)
+            return decision
+
+        return await asyncio.shield(self._writer.submit(change, essential=True))
+
+    def _advise(self, tx: Transaction, debit_id: str, collection: Collection | None) -> None:
+        """Queue the advice of a debit that is owed and about which nothing is in doubt at the bank."""
+        debit = attempts.debit_row(tx, debit_id)
+        channel = self._channels.get(debit.payer)
+        terminals = None if collection is None else collection.terminals.get(debit.payer)
+        if channel is None or terminals is None:
+            return
+        attempts.queue_advice(
+            tx,
+            debit,
+            channel,
+            terminal=terminals.numbers[0],
+            batch=terminals.batch,
+            attempt_id=self.new_id(),
+            at=self._clock.utcnow(),
+        )
+
+    async def _ask(self, request: BankRequest, deadline: float) -> BankAnswer:
+        """Send a stored sale and wait as long as the deadline allows."""
+        timeout_s = self._bank_time(deadline)
+        if timeout_s <= 0:
+            return BankAnswer(Delivery.NOT_SENT, detail="no time left to ask the bank")
+        return await self._channels[request.channel].exchange(request.request, timeout_s=timeout_s)
+
+    def _bank_time(self, deadline: float) -> float:
+        return deadline - KEPT_BACK_S - self._clock.monotonic()
+
+    def _give_up(self, placed: HoldPlaced | HoldRefused, request: HoldRequest) -> None:
+        """A hold that became durable too late: no card was asked, so it is voided."""
+        if not isinstance(placed, HoldPlaced) or placed.replayed:
+            return
+        claim = ProvenClaim(
+            debit_id=placed.debit_id,
+            amount_fen=request.amount_fen,
+            payer=request.payer,
+            context=DecisionContext(charge_point=request.sight.charge_point),
+            collection=Collection(DeclinePolicy.HOLD_FOR_ATTENDANT, {}),
+            purchase_id=placed.purchase_id,
+            result=PurchaseResult(PurchaseOutcome.NOT_TAKEN),
+        )
+        conclusion = _conclusion(claim, None, None)
+        self._follow(self._writer.submit(lambda tx: debits.conclude(tx, conclusion), essential=True), None)
+
+    def _hear_late(self, channel: BankChannel, late: LateAnswer) -> None:
+        future = self._writer.submit(
+            lambda tx: attempts.late_answer(tx, channel.name, late.terminal, late.stan, late.answer), essential=True
+        )
+        self._follow(
+            future,
+            lambda effect: log.warning(
+                "late answer %s of %s terminal %s trace %s: %s",
+                late.answer.code,
+                channel.name,
+                late.terminal,
+                late.stan,
+                effect.value,
+            ),
+        )
+
+    def _follow(self, future: asyncio.Future[T], then: Callable[[T], None] | None) -> None:
+        """See a change through that nobody waits for any more; the set keeps it from being collected."""
+
+        def done(finished: asyncio.Future[T]) -> None:
+            self._follow_ups.discard(finished)
+            if finished.cancelled():
+                return
+            error = finished.exception()
+            if error is not None:
+                log.error("a followed-up change was not stored: %s", error)
+            elif then is not None:
+                then(finished.result())
+
+        self._follow_ups.add(future)
+        future.add_done_callback(done)
+
+
+def _conclusion(claim: ProvenClaim, attempt_id: str | None, answer: BankAnswer | None) -> debits.Conclusion:
+    return debits.Conclusion(
+        debit_id=claim.debit_id,
+        context=claim.context,
+        decline_policy=claim.collection.decline_policy,
+        stand_in_limit_fen=claim.payer.stand_in_limit_fen,
+        purchase_id=claim.purchase_id,
+        result=claim.result,
+        card_number=claim.card_number,
+        attempt_id=attempt_id,
+        bank=answer,
+    )

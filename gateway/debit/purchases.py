@@ -1,0 +1,161 @@
+"""Changes on purchases: the intent before the card is asked, and its end.
+
+States: `intent -> taken | not_taken | unknown | disputed`, `unknown -> taken | not_taken | disputed`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from gateway.debit.claims import PreviousPurchase, PurchasePlan, PurchaseResult
+from gateway.ledger import tables
+from gateway.ledger.writer import Transaction
+from gateway.model.passage import Barrier, Funding
+
+OPEN_STATES = ("intent", "unknown")
+
+
+def store_intent(
+    tx: Transaction, *, purchase_id: str, passage_id: str, debit_id: str, attempt_no: int, plan: PurchasePlan
+) -> None:
+    """What the card will be asked, durable before it is asked."""
+    tx.connection.execute(
+        insert(tables.purchase).values(
+            id=purchase_id,
+            passage_id=passage_id,
+            debit_id=debit_id,
+            attempt_no=attempt_no,
+            state="intent",
+            written_fen=plan.written_fen,
+            purchase_time=plan.purchase_time,
+            balance_before=plan.balance_before,
+            created_at=tx.now_us,
+            changed_at=tx.now_us,
+        )
+    )
+    tx.connection.execute(
+        insert(tables.purchase_file).values(purchase_id=purchase_id, before=plan.file_before, after=plan.file_after)
+    )
+
+
+def store_result(tx: Transaction, purchase_id: str, result: PurchaseResult, card_number: str | None) -> bool:
+    """The card's answer. False when the purchase had ended before: its first end stands."""
+    changed = tx.connection.execute(
+        update(tables.purchase)
+        .where(tables.purchase.c.id == purchase_id, tables.purchase.c.state.in_(OPEN_STATES))
+        .values(
+            state=result.outcome.value,
+            error=result.error,
+            terminal=result.terminal,
+            card_serial=result.card_serial,
+            psam_serial=result.psam_serial,
+            tac=result.tac.hex() if result.tac is not None else None,
+            tac_source=result.tac_source,
+            algorithm=result.algorithm,
+            key_version=result.key_version,
+            balance_after=result.balance_after,
+            changed_at=tx.now_us,
+        )
+    ).rowcount
+    if changed and result.card_serial is not None and card_number is not None:
+        _remember_serial(tx.connection, card_number, result.card_serial)
+    return bool(changed)
+
+
+def add_item(tx: Transaction, kind: str, debit_id: str, note: str) -> None:
+    """Put a difference on the list people work through; once per kind and debit."""
+    known = tx.connection.execute(
+        select(tables.item.c.id).where(tables.item.c.kind == kind, tables.item.c.debit_id == debit_id)
+    ).first()
+    if known is None:
+        tx.connection.execute(
+            insert(tables.item).values(kind=kind, debit_id=debit_id, state="open", note=note, created_at=tx.now_us)
+        )
+
+
+def newest_purchase(connection: Connection, card_number: str) -> PreviousPurchase | None:
+    """The newest purchase of a card: what tells a new car from one we have already asked for money."""
+    p, f, d, g, s = tables.purchase, tables.purchase_file, tables.debit, tables.passage, tables.subject
+    row = connection.execute(
+        select(p, f.c.before, f.c.after, d.c.amount, d.c.funding, d.c.payer, d.c.mandate_id, g.c.charge_point)
+        .add_columns(d.c.state.label("debit_state"))
+        .join_from(s, g, g.c.subject_id == s.c.id)
+        .join(p, p.c.passage_id == g.c.id)
+        .join(f, f.c.purchase_id == p.c.id)
+        .join(d, d.c.id == p.c.debit_id)
+        .where(s.c.card_number == card_number)
+        .order_by(p.c.created_at.desc(), p.c.attempt_no.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else _previous(connection, row, card_number)
+
+
+def has_open_purchase(tx: Transaction, card_number: str) -> bool:
+    """True while a card's last purchase is neither proved nor disproved: no new one may start."""
+    p, g, s = tables.purchase, tables.passage, tables.subject
+    return (
+        tx.connection.execute(
+            select(p.c.id)
+            .join_from(s, g, g.c.subject_id == s.c.id)
+            .join(p, p.c.passage_id == g.c.id)
+            .where(s.c.card_number == card_number, p.c.state.in_(OPEN_STATES))
+            .limit(1)
+        ).first()
+        is not None
+    )
+
+
+def open_purchase_of_obu(connection: Connection, obu_id: bytes) -> str | None:
+    """Card number behind an unresolved purchase of this OBU, for an answer that comes after its passage ended."""
+    p, g, s = tables.purchase, tables.passage, tables.subject
+    return connection.execute(
+        select(s.c.card_number)
+        .join_from(s, g, g.c.subject_id == s.c.id)
+        .join(p, p.c.passage_id == g.c.id)
+        .where(s.c.obu_id == obu_id.hex(), p.c.state.in_(OPEN_STATES))
+        .order_by(p.c.created_at.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+
+
+def _previous(connection: Connection, row: Row[Any], card_number: str) -> PreviousPurchase:
+    newest = connection.execute(
+        select(tables.decision.c.barrier, tables.decision.c.decided_at)
+        .where(tables.decision.c.passage_id == row.passage_id)
+        .order_by(tables.decision.c.record_no.desc())
+        .limit(1)
+    ).one_or_none()
+    serial = row.card_serial
+    if serial is None:
+        last = connection.execute(
+            select(tables.card_serial.c.serial).where(tables.card_serial.c.card_number == card_number)
+        ).scalar_one_or_none()
+        serial = None if last is None else (last + 1) & 0xFFFF
+    return PreviousPurchase(
+        purchase_id=row.id,
+        passage_id=row.passage_id,
+        debit_id=row.debit_id,
+        charge_point=row.charge_point,
+        attempt_no=row.attempt_no,
+        state=row.state,
+        file_before=row.before,
+        file_after=row.after,
+        written_fen=row.written_fen,
+        amount_fen=row.amount,
+        funding=Funding(row.funding),
+        payer=row.payer,
+        mandate_id=row.mandate_id,
+        card_serial=serial,
+        debit_state=row.debit_state,
+        barrier=None if newest is None else Barrier(newest.barrier),
+        decided_at=None if newest is None else newest.decided_at,
+    )
+
+
+def _remember_serial(connection: Connection, card_number: str, serial: int) -> None:
+    table = tables.card_serial
+    changed = connection.execute(update(table).where(table.c.card_number == card_number).values(serial=serial)).rowcount
+    if not changed:
+        connection.execute(insert(table).values(card_number=card_number, serial=serial))

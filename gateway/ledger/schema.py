@@ -1,0 +1,47 @@
+"""Bringing a database to this version's shape. Forward only; a database from the future is left alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine
+
+FOLDER = Path(__file__).parent / "migrations"
+
+
+class SchemaTooNew(Exception):
+    """The database was written by a later version of this software."""
+
+    def __init__(self, found: str) -> None:
+        self.found = found
+        super().__init__(
+            f"the ledger has schema {found}, which this version does not know; "
+            "install the version that wrote it, or restore the backup made before the upgrade"
+        )
+
+
+def upgrade(engine: Engine) -> str:
+    """Run the missing migrations in one transaction; returns the schema version now in force."""
+    with engine.begin() as connection:
+        config = _config(connection)
+        script = ScriptDirectory.from_config(config)
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found is not None and found not in {step.revision for step in script.walk_revisions()}:
+            raise SchemaTooNew(found)
+        command.upgrade(config, "head")
+        head = script.get_current_head()
+    if head is None:
+        raise RuntimeError(f"no migrations in {FOLDER}")
+    return head
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config

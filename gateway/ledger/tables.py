@@ -1,0 +1,321 @@
+"""The tables, in portable SQLAlchemy Core. `migrations/` brings a database to exactly this shape.
+
+Money is integer fen, times are UTC microseconds since 1970, identifiers are text of `gateway.model.ids`. Two kinds of
+rows never change: `transfer` and `decision`. Everything that names a person (plate, card, tag, raw files) stands in
+`subject` and `purchase_file` alone, so that it can be erased by a retention rule while the books stay whole.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Id = String(32)
+
+counter = Table(
+    "counter",
+    metadata,
+    Column("name", String(80), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""Last number given out: gap-free record numbers, STANs of a terminal."""
+
+# --- books --------------------------------------------------------------------------------------------------------
+
+account = Table(
+    "account",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("balance", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+    UniqueConstraint("kind", "owner", name="uq_account_kind_owner"),
+    CheckConstraint("held >= 0", name="held_not_negative"),
+)
+"""`balance` = posted in minus posted out; `held` = pending out."""
+
+transfer = Table(
+    "transfer",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("phase", String(8), nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
+    Column("attempt_id", Id, ForeignKey("attempt.id")),
+    Column("from_account", Integer, ForeignKey("account.id"), nullable=False),
+    Column("to_account", Integer, ForeignKey("account.id"), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("pending_id", Integer, ForeignKey("transfer.id"), unique=True),
+    Column("event_at", BigInteger, nullable=False),
+    Column("booked_at", BigInteger, nullable=False),
+    CheckConstraint("amount >= 0", name="amount_not_negative"),
+    CheckConstraint("phase in ('pending', 'post', 'void', 'direct')", name="phase_known"),
+    CheckConstraint("(pending_id is null) = (phase in ('pending', 'direct'))", name="pending_named"),
+    Index("ix_transfer_debit", "debit_id"),
+)
+"""Immutable. A pending transfer ends in one `post` (whole or part) or one `void` that names it."""
+
+obligor = Table(
+    "obligor",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("mandate_id", String(64), unique=True),
+    Column("subject_key", String(64), unique=True),
+)
+"""Who owes: a mandate, else plate + colour (then `subject_key` is their digest)."""
+
+debit = Table(
+    "debit",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("idempotency_key", String(64), nullable=False, unique=True),
+    Column("content_hash", String(64), nullable=False),
+    Column("passage_id", Id, ForeignKey("passage.id"), nullable=False, unique=True),
+    Column("obligor_id", Id, ForeignKey("obligor.id"), nullable=False),
+    Column("mandate_id", String(64)),
+    Column("merchant", String(64), nullable=False),
+    Column("funding", String(16), nullable=False),
+    Column("payer", String(64), nullable=False),
+    Column("contract_ref", String(64)),
+    Column("amount", BigInteger, nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("hold_id", Integer, nullable=False),
+    Column("stood_in", Integer, nullable=False, server_default=text("0")),
+    Column("created_at", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    CheckConstraint(
+        "state in ('held', 'released', 'owed', 'funded', 'debt', 'recovered', 'written_off', 'voided')",
+        name="state_known",
+    ),
+    CheckConstraint("funding in ('purse', 'bank_online', 'issuer_clearing')", name="funding_known"),
+    Index("ix_debit_obligor_state", "obligor_id", "state"),
+    Index("ix_debit_state", "state"),
+)
+"""A claim. `payer` is the issuer (purse, issuer_clearing) or the bank channel (bank_online)."""
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
+    Column("channel", String(64), nullable=False),
+    Column("terminal", String(16), nullable=False),
+    Column("batch", String(6), nullable=False),
+    Column("stan", String(6), nullable=False),
+    Column("kind", String(12), nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("request", LargeBinary, nullable=False),
+    Column("reversal", LargeBinary),
+    Column("response_code", String(4)),
+    Column("retrieval_reference", String(16)),
+    Column("settlement_day", String(8)),
+    Column("late_approval", Integer, nullable=False, server_default=text("0")),
+    Column("sends", Integer, nullable=False, server_default=text("0")),
+    Column("created_at", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    UniqueConstraint("channel", "terminal", "batch", "stan", name="uq_attempt_wire_key"),
+    CheckConstraint("kind in ('sale', 'advice')", name="kind_known"),
+    CheckConstraint(
+        "state in ('stored', 'not_sent', 'approved', 'declined', 'unknown', 'reversing', 'reversed')",
+        name="state_known",
+    ),
+    Index("ix_attempt_debit", "debit_id"),
+    Index("ix_attempt_open", "state", sqlite_where=text("state in ('stored', 'unknown', 'reversing')")),
+)
+"""One try to collect a debit over a channel. `request` and `reversal` are the very bytes that go on the wire."""
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("destination", String(96), nullable=False),
+    Column("kind", String(12), nullable=False),
+    Column("attempt_id", Id, ForeignKey("attempt.id"), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("done_at", BigInteger),
+    Column("last_answer", String(80)),
+    CheckConstraint("kind in ('reversal', 'advice')", name="kind_known"),
+    Index("ix_outbox_waiting", "destination", "id", sqlite_where=text("done_at is null")),
+)
+"""What a channel's host must still hear, first in first out for each terminal."""
+
+# --- passages -----------------------------------------------------------------------------------------------------
+
+subject = Table(
+    "subject",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("obu_id", String(8)),
+    Column("contract", String(32)),
+    Column("card_number", String(20)),
+    Column("plate", String(16)),
+    Column("plate_colour", Integer),
+    Column("erased_at", BigInteger),
+    Index("ix_subject_card", "card_number"),
+    Index("ix_subject_obu", "obu_id"),
+)
+"""Personal data of one passage, erasable."""
+
+passage = Table(
+    "passage",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("charge_point", String(40), nullable=False),
+    Column("service", String(12), nullable=False),
+    Column("subject_id", Id, ForeignKey("subject.id"), nullable=False),
+    Column("device_type", Integer),
+    Column("vehicle_class", Integer),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("clock_quality", String(8), nullable=False),
+    Index("ix_passage_subject", "subject_id"),
+)
+
+purchase = Table(
+    "purchase",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("passage_id", Id, ForeignKey("passage.id"), nullable=False),
+    Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
+    Column("attempt_no", Integer, nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("written_fen", BigInteger, nullable=False),
+    Column("purchase_time", String(14), nullable=False),
+    Column("balance_before", BigInteger),
+    Column("error", Integer),
+    Column("terminal", String(12)),
+    Column("card_serial", Integer),
+    Column("psam_serial", BigInteger),
+    Column("tac", String(8)),
+    Column("tac_source", String(2)),
+    Column("algorithm", Integer),
+    Column("key_version", Integer),
+    Column("balance_after", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    UniqueConstraint("passage_id", "attempt_no", name="uq_purchase_attempt"),
+    CheckConstraint("state in ('intent', 'unknown', 'taken', 'not_taken', 'disputed')", name="state_known"),
+    Index("ix_purchase_open", "state", sqlite_where=text("state in ('intent', 'unknown')")),
+)
+"""What we asked the card to do, stored before it was asked, and how it ended. `purchase_time` is BCD text as in C6."""
+
+purchase_file = Table(
+    "purchase_file",
+    metadata,
+    Column("purchase_id", Id, ForeignKey("purchase.id"), primary_key=True),
+    Column("before", LargeBinary, nullable=False),
+    Column("after", LargeBinary, nullable=False),
+)
+"""File 0019 as read and as we write it: the proof whether an unanswered purchase happened. Holds a plate: erasable."""
+
+card_serial = Table(
+    "card_serial",
+    metadata,
+    Column("card_number", String(20), primary_key=True),
+    Column("serial", Integer, nullable=False),
+)
+"""Last purchase serial seen of a card; the next purchase has this plus one."""
+
+decision = Table(
+    "decision",
+    metadata,
+    Column("record_no", Integer, primary_key=True, autoincrement=False),
+    Column("passage_id", Id, ForeignKey("passage.id"), nullable=False),
+    Column("debit_id", Id, ForeignKey("debit.id")),
+    Column("charge_point", String(40), nullable=False),
+    Column("barrier", String(12), nullable=False),
+    Column("outcome", String(12), nullable=False),
+    Column("reason", String(40)),
+    Column("special_event", Integer),
+    Column("funding", String(16)),
+    Column("amount", BigInteger, nullable=False),
+    Column("recovered", Integer, nullable=False),
+    Column("decided_at", BigInteger, nullable=False),
+    Column("tariff_version", String(40)),
+    Column("list_version", String(40)),
+    Column("list_age_s", Integer),
+    CheckConstraint("barrier in ('open', 'closed', 'attendant')", name="barrier_known"),
+    Index("ix_decision_charge_point", "charge_point", "record_no"),
+    Index("ix_decision_passage", "passage_id"),
+)
+"""Immutable. The committed row *is* the decision: barrier and display follow it. Record numbers have no gap."""
+
+timing = Table(
+    "timing",
+    metadata,
+    Column("record_no", Integer, ForeignKey("decision.record_no"), primary_key=True, autoincrement=False),
+    Column("total_us", BigInteger, nullable=False),
+    Column("radio_us", BigInteger, nullable=False),
+    Column("bank_us", BigInteger, nullable=False),
+    Column("commit_us", BigInteger, nullable=False),
+    Column("barrier_us", BigInteger),
+)
+"""Where the time of a passage went, from trade start to the answered commit; written a little later, in bulk."""
+
+item = Table(
+    "item",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("note", String(200)),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("kind", "debit_id", name="uq_item_kind_debit"),
+)
+"""A difference somebody must explain: charged without TAC, disputed purchase, ..."""
+
+# --- who may pay --------------------------------------------------------------------------------------------------
+
+mandate = Table(
+    "mandate",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("status", String(8), nullable=False),
+    Column("funding", String(16), nullable=False),
+    Column("channel", String(64)),
+    Column("contract_ref", String(64)),
+    Column("limit_fen", BigInteger),
+    Column("stand_in_limit_fen", BigInteger, nullable=False),
+    Column("imported_at", BigInteger, nullable=False),
+    CheckConstraint("status in ('active', 'paused', 'closed')", name="status_known"),
+    CheckConstraint("funding in ('bank_online', 'issuer_clearing')", name="funding_known"),
+)
+
+credential = Table(
+    "credential",
+    metadata,
+    Column("kind", String(8), primary_key=True),
+    Column("key", String(40), primary_key=True),
+    Column("mandate_id", String(64), ForeignKey("mandate.id"), nullable=False),
+    Column("plate", String(16)),
+    Column("plate_colour", Integer),
+    CheckConstraint("kind in ('card', 'contract', 'plate')", name="kind_known"),
+)
+"""What proves a payer: a card number, a tag's contract, a plate with its colour (key `plate|colour`)."""

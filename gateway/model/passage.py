@@ -1,0 +1,133 @@
+"""Words of a passage: how it is paid, how each step ended, and what the decision table makes of that.
+
+The decision table is the whole policy of the barrier in one pure function, so it can be read, tested exhaustively and
+shown to a customer. Times are milliseconds, money is integer fen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Service(StrEnum):
+    """What the money is for; numbered for clearing in `CLEARING_SERVICE`."""
+
+    TOLL = "toll"
+    PARKING = "parking"
+    FUEL = "fuel"
+    SERVICE_AREA = "service_area"
+
+
+class Funding(StrEnum):
+    """Who pays us. Exactly one per debit, fixed with the hold."""
+
+    PURSE = "purse"
+    """Stored-value card: the purchase took the money, the issuer owes us; no bank is asked."""
+    BANK_ONLINE = "bank_online"
+    """The mandate's bank channel is asked while the vehicle waits."""
+    ISSUER_CLEARING = "issuer_clearing"
+    """The issuer collects after clearing; the TAC is our proof."""
+
+
+class PurchaseOutcome(StrEnum):
+    """How the purchase on card or tag ended."""
+
+    TAKEN = "taken"
+    NOT_TAKEN = "not_taken"
+    UNKNOWN = "unknown"
+    DISPUTED = "disputed"
+    """The card's file is neither what we read nor what we wrote, or its proof fails: people decide."""
+    NONE = "none"
+    """There is no card at this charge point."""
+
+
+class BankOutcome(StrEnum):
+    """How far the bank answered inside the deadline."""
+
+    APPROVED = "approved"
+    DECLINED = "declined"
+    SILENT = "silent"
+    """Sent, and no answer in time: the bank may have booked it."""
+    NOT_SENT = "not_sent"
+    """Not one byte left: the link was down or the terminal is held by an open reversal."""
+
+
+class Barrier(StrEnum):
+    OPEN = "open"
+    CLOSED = "closed"
+    ATTENDANT = "attendant"
+    """Closed, and a person is called."""
+
+
+class Money(StrEnum):
+    """What a decision does to the claim."""
+
+    ISSUER_PAYS = "issuer_pays"
+    KEEP_OPEN = "keep_open"
+    BANK_PAYS = "bank_pays"
+    DEBT = "debt"
+    OWED = "owed"
+    VOID = "void"
+    HOLD_STAYS = "hold_stays"
+    NONE = "none"
+
+
+class Outcome(StrEnum):
+    """How a passage reads in a list."""
+
+    PAID = "paid"
+    OWED = "owed"
+    DEBT = "debt"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    REPEAT = "repeat"
+    """The same vehicle seen again after it paid: let through, charged nothing."""
+
+
+class DeclinePolicy(StrEnum):
+    """What a lane does when the bank says no after the purchase proves the claim."""
+
+    RELEASE_AS_DEBT = "release_as_debt"
+    HOLD_FOR_ATTENDANT = "hold_for_attendant"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One row of the decision table, applied."""
+
+    barrier: Barrier
+    money: Money
+    outcome: Outcome
+    reason: str | None
+    """Code in `gateway.model.reasons`, None when there is nothing to explain."""
+
+
+def decide(
+    purchase: PurchaseOutcome,
+    funding: Funding,
+    bank: BankOutcome | None,
+    *,
+    decline_policy: DeclinePolicy,
+    stand_in_allowed: bool,
+) -> Verdict:
+    """The decision table of a charge point. `bank` is None when no bank was asked."""
+    if purchase is PurchaseOutcome.NOT_TAKEN:
+        return Verdict(Barrier.CLOSED, Money.VOID, Outcome.REFUSED, "purchase_refused")
+    if purchase is PurchaseOutcome.UNKNOWN:
+        return Verdict(Barrier.CLOSED, Money.HOLD_STAYS, Outcome.UNKNOWN, "purchase_unknown")
+    if purchase is PurchaseOutcome.DISPUTED:
+        return Verdict(Barrier.ATTENDANT, Money.HOLD_STAYS, Outcome.UNKNOWN, "purchase_disputed")
+    if funding is Funding.PURSE:
+        return Verdict(Barrier.OPEN, Money.ISSUER_PAYS, Outcome.PAID, None)
+    if funding is Funding.ISSUER_CLEARING:
+        return Verdict(Barrier.OPEN, Money.KEEP_OPEN, Outcome.PAID, None)
+    if bank is BankOutcome.APPROVED:
+        return Verdict(Barrier.OPEN, Money.BANK_PAYS, Outcome.PAID, None)
+    if bank is BankOutcome.DECLINED:
+        barrier = Barrier.OPEN if decline_policy is DeclinePolicy.RELEASE_AS_DEBT else Barrier.ATTENDANT
+        return Verdict(barrier, Money.DEBT, Outcome.DEBT, "bank_declined")
+    # Silent, or never asked: we decide in the bank's place, as far as the stand-in limit goes.
+    if stand_in_allowed:
+        return Verdict(Barrier.OPEN, Money.OWED, Outcome.OWED, "bank_silent")
+    return Verdict(Barrier.ATTENDANT, Money.OWED, Outcome.OWED, "stand_in_limit")

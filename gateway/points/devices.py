@@ -1,0 +1,41 @@
+"""What a charge point needs of its devices. Drivers have these shapes; `gateway.runtime` joins the two."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from protocols.rsu.messages import LaneMessage, RsuMessage
+
+
+class Report(Protocol):
+    """One report of an antenna, and the way to answer it."""
+
+    @property
+    def message(self) -> RsuMessage: ...
+    @property
+    def at(self) -> float:
+        """Monotonic second of its arrival."""
+        ...
+
+    def answer(self, message: LaneMessage) -> None:
+        """Send `message` as the answer. Never blocks; a link that is down loses it, as the air would."""
+        ...
+
+
+class Antenna(Protocol):
+    """Reports of vehicles, one after the other. Heartbeats and device status stay inside the driver."""
+
+    def reports(self) -> AsyncIterator[Report]: ...
+
+
+class LaneOutputs(Protocol):
+    """Barrier and lights. Each call returns when the board has confirmed it, and raises `OutputFault` when not."""
+
+    async def open_barrier(self, *, timeout_s: float) -> None: ...
+    async def show_go(self, *, timeout_s: float) -> None: ...
+    async def show_stop(self, *, timeout_s: float) -> None: ...
+
+
+class OutputFault(Exception):
+    """The barrier or the lights did not confirm."""

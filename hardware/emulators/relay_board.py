@@ -1,0 +1,620 @@
+"""Relay board of a plaza: coils for barriers and lamps, inputs for the barriers' limit switches, over Modbus TCP.
+
+Run as a program:
+
+    python -m hardware.emulators.relay_board --listen 127.0.0.1:0 --control 127.0.0.1:0 \\
+        --watch-database site.db --lanes '{"lane-1": {"barrier": 0, "green": 1, "red": 2}}'
+
+It prints `ready <address> control <address>` once both sockets listen, runs until SIGTERM or SIGINT, and ends with
+status 0, or 1 when a barrier or a green lamp was ever switched on without a committed decision behind it. That check
+(`hardware.bench.committed`) is made inside the coil write, before the write is answered. A violation is recorded and
+the coil still switches, as on a real board, which does not know what a decision is.
+
+Coils follow the writes. Barrier: a rising edge of its coil makes the arm rise for `opening_ms`, then it stands open
+until the vehicle has passed (`pass` command) or `hold_ms` are over, then it falls for `closing_ms`. Discrete inputs:
+`opened_input` and `closed_input` of a lane are its limit switches; both read 0 while the arm moves.
+
+Control commands (JSON lines, see `hardware.emulators.control`):
+
+    state                               coils, lanes with barrier position and openings, listening, connections
+    events {"since": N}                 coil edges and vehicles passing from number N on (default 0)
+    verdict                             ok, edges checked, violations
+    wait_open {lane, count, timeout_ms} answers once the lane had `count` barrier openings since start
+    mute {"apply": false} / unmute      accept requests and never answer; with "apply" true writes still take effect
+    refuse {"code": 6} / accept         answer writes with a Modbus exception; nothing switches
+    down / up                           stop listening and cut every connection / listen again on the same port
+    pass {lane}                         the vehicle has passed: the barrier falls
+
+With `--journal` the board keeps in a file which decisions its edges used, and its violations, so that killing and
+restarting it does not make it forget. Without it a restarted board starts with a clean sheet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pymodbus.constants import ExcCodes
+from pymodbus.server import ModbusTcpServer
+from pymodbus.server.requesthandler import ServerRequestHandler
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+from hardware.bench.committed import CommittedRule, Ruling, Signal
+from hardware.emulators.control import Capture, Command, ControlServer, parse_address
+
+T = TypeVar("T")
+
+COIL_COUNT = 128
+"""Coils and inputs of the board: 32 lanes of three outputs fit. Real boards have 4 to 32; larger plazas chain them."""
+
+CONNECTIONS_MAX = 8
+"""Modbus connections at a time. Boards of this kind have four to eight sockets; one gateway needs one."""
+
+EVENTS_MAX = 20_000
+"""Edges kept for `events`: about four thousand passages. Older ones are dropped and counted."""
+
+VIOLATIONS_MAX = 1_000
+"""Violations kept in full for `verdict`; the count goes on beyond it."""
+
+WAIT_MS_MAX = 55_000
+"""Longest `wait_open`, below the time after which a control client gives up by itself."""
+
+JOURNAL_BYTES_MAX = 64 * 1024 * 1024
+"""Largest journal read at start: hundreds of thousands of edges. A larger file is not ours."""
+
+OPENING_MS = 600
+CLOSING_MS = 900
+HOLD_MS = 20_000
+"""Default arm times in milliseconds: a fast toll barrier, and a vehicle that was admitted but does not move."""
+
+READ_COILS, READ_INPUTS, WRITE_COIL, WRITE_COILS = 1, 2, 5, 15
+"""Modbus function codes the board knows (Modbus application protocol V1.1b3 §6)."""
+
+# The library reports every refused write and every unknown function as an error with a frame dump; the bench
+# provokes these on purpose, and what it wants to know is in `events` and in the capture.
+logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True)
+class LaneWiring:
+    """Which coils and inputs belong to a lane. Addresses count from 0, as on the wire."""
+
+    barrier: int
+    green: int
+    red: int
+    opened_input: int
+    closed_input: int
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything one board is started with. Port 0 lets the system choose."""
+
+    listen: tuple[str, int]
+    control: tuple[str, int]
+    watch_database: Path
+    lanes: Mapping[str, LaneWiring]
+    unit: int = 1
+    opening_ms: int = OPENING_MS
+    closing_ms: int = CLOSING_MS
+    hold_ms: int = HOLD_MS
+    capture: Path | None = None
+    journal: Path | None = None
+
+
+def parse_lanes(text: str) -> dict[str, LaneWiring]:
+    """Wiring from JSON: `{"lane-1": {"barrier": 0, "green": 1, "red": 2}, ...}`.
+
+    `opened_input` and `closed_input` may be given; by default lane number i (from 0, in the order written) has
+    inputs 2i and 2i+1. Raises ValueError naming lane and key.
+    """
+    given = json.loads(text)
+    if not isinstance(given, dict) or not given:
+        raise ValueError('lanes is a JSON object such as {"lane-1": {"barrier": 0, "green": 1, "red": 2}}')
+    lanes: dict[str, LaneWiring] = {}
+    coils: dict[int, str] = {}
+    inputs: dict[int, str] = {}
+    for number, (lane, wires) in enumerate(given.items()):
+        addresses = {"opened_input": 2 * number, "closed_input": 2 * number + 1} | dict(wires)
+        if set(addresses) != {"barrier", "green", "red", "opened_input", "closed_input"}:
+            raise ValueError(f"lane {lane}: keys are barrier, green, red, and optionally opened_input, closed_input")
+        for key, address in addresses.items():
+            if type(address) is not int or not 0 <= address < COIL_COUNT:
+                raise ValueError(f"lane {lane}: {key} {address!r} is not an address from 0 to {COIL_COUNT - 1}")
+            taken = inputs if key.endswith("_input") else coils
+            if address in taken:
+                raise ValueError(f"lane {lane}: {key} {address} is already {taken[address]}")
+            taken[address] = f"{key} of {lane}"
+        lanes[lane] = LaneWiring(**addresses)
+    return lanes
+
+
+class Barrier:
+    """One arm. Its position follows from the times of its last command and fall; no timer runs.
+
+    closed -> opening (rising edge) -> open -> closing (passed, or held too long) -> closed. A rising edge while it
+    closes lifts it again; while it rises or stands open it only prolongs the stand.
+    """
+
+    def __init__(self, *, opening_s: float, closing_s: float, hold_s: float) -> None:
+        self._opening_s = opening_s
+        self._closing_s = closing_s
+        self._hold_s = hold_s
+        self._rise_at: float | None = None
+        self._fall_at = 0.0
+
+    def position(self, now: float) -> str:
+        """`closed`, `opening`, `open` or `closing` at `now`, seconds of one monotonic clock."""
+        if self._rise_at is None or now >= self._fall_at + self._closing_s:
+            return "closed"
+        if now >= self._fall_at:
+            return "closing"
+        return "opening" if now < self._rise_at + self._opening_s else "open"
+
+    def command(self, now: float) -> None:
+        """A rising edge of the coil."""
+        if self._rise_at is None or self.position(now) in {"closed", "closing"}:
+            self._rise_at = now
+        self._fall_at = max(now, self._rise_at + self._opening_s) + self._hold_s
+
+    def passed(self, now: float) -> bool:
+        """The vehicle is through; the arm falls as soon as it has fully risen. False when it was not open."""
+        if self._rise_at is None or self.position(now) in {"closed", "closing"}:
+            return False
+        self._fall_at = max(now, self._rise_at + self._opening_s)
+        return True
+
+
+class Journal:
+    """What the board must not forget when it is killed: one JSON line per judged edge. No path, no journal."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def load(self) -> list[dict[str, Any]]:
+        """Every entry of earlier runs. Half a last line, left by a kill, is skipped."""
+        if self._path is None or not self._path.exists():
+            return []
+        if self._path.stat().st_size > JOURNAL_BYTES_MAX:
+            raise ValueError(f"journal {self._path} is larger than {JOURNAL_BYTES_MAX} bytes: not a journal of ours")
+        complete, _, _ = self._path.read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in complete.splitlines() if line]
+
+    def write(self, ruling: Ruling, at: str) -> None:
+        """Append one ruling; the line is with the operating system when this returns."""
+        if self._path is None:
+            return
+        entry = {
+            "at": at,
+            "lane": ruling.lane,
+            "signal": ruling.signal.value,
+            "record_no": None if ruling.opening is None else ruling.opening.record_no,
+            "reason": ruling.reason,
+        }
+        with self._path.open("ab") as file:
+            file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+
+
+class RelayBoard:
+    """Coils, barriers and the check, without any socket. `now` and wall time are given by the caller."""
+
+    def __init__(self, config: Config) -> None:
+        self.coils = [False] * COIL_COUNT
+        self.lanes = dict(config.lanes)
+        self.barriers = {
+            lane: Barrier(
+                opening_s=config.opening_ms / 1000, closing_s=config.closing_ms / 1000, hold_s=config.hold_ms / 1000
+            )
+            for lane in config.lanes
+        }
+        self.openings = dict.fromkeys(config.lanes, 0)
+        self.last_opening: dict[str, Command] = {}
+        self.events: deque[Command] = deque(maxlen=EVENTS_MAX)
+        self.event_count = 0
+        self.edges_checked = 0
+        self.violation_count = 0
+        self.violations: list[Command] = []
+        self._meaning = {
+            address: (lane, output)
+            for lane, wiring in config.lanes.items()
+            for output, address in (("barrier", wiring.barrier), ("green", wiring.green), ("red", wiring.red))
+        }
+        self._rule = CommittedRule(config.watch_database)
+        self._journal = Journal(config.journal)
+        self._resume()
+
+    def _resume(self) -> None:
+        for entry in self._journal.load():
+            self.edges_checked += 1
+            if entry["record_no"] is None:
+                self._record_violation({key: entry[key] for key in ("at", "lane", "signal", "reason")})
+            else:
+                self._rule.resume(entry["lane"], Signal(entry["signal"]), entry["record_no"])
+
+    def _record_violation(self, violation: Command) -> None:
+        self.violation_count += 1
+        if len(self.violations) < VIOLATIONS_MAX:
+            self.violations.append(violation)
+
+    def write(self, address: int, values: Sequence[bool], now: float, wall: datetime) -> list[Ruling]:
+        """Switch coils `address`, `address + 1`, ...; return the rulings that found a violation.
+
+        Every rising edge of a barrier or green coil is judged before any coil of the same write switches.
+        """
+        at = wall.isoformat(timespec="microseconds")
+        edges = [(address + i, bool(value)) for i, value in enumerate(values) if self.coils[address + i] != bool(value)]
+        rulings = {coil: self._judge(coil, at) for coil, on in edges if on}
+        for coil, on in edges:
+            self.coils[coil] = on
+            self._record_edge(coil, on, rulings.get(coil), at)
+            lane, output = self._meaning.get(coil, (None, None))
+            if on and lane is not None and output == "barrier":
+                self.barriers[lane].command(now)
+                self.openings[lane] += 1
+                self.last_opening[lane] = self.events[-1]
+        return [ruling for ruling in rulings.values() if ruling is not None and not ruling.allowed]
+
+    def _judge(self, coil: int, at: str) -> Ruling | None:
+        lane, output = self._meaning.get(coil, (None, None))
+        if lane is None or output not in {Signal.BARRIER.value, Signal.GREEN.value}:
+            return None  # red, or a coil no lane uses: lets nobody pass
+        ruling = self._rule.judge(lane, Signal(output))
+        self._journal.write(ruling, at)
+        self.edges_checked += 1
+        if not ruling.allowed:
+            self._record_violation(
+                {"at": at, "lane": lane, "signal": ruling.signal.value, "reason": ruling.reason},
+            )
+        return ruling
+
+    def _record_edge(self, coil: int, on: bool, ruling: Ruling | None, at: str) -> None:
+        lane, output = self._meaning.get(coil, (None, None))
+        opening = None if ruling is None else ruling.opening
+        self._record_event(
+            {
+                "kind": "coil",
+                "at": at,
+                "coil": coil,
+                "lane": lane,
+                "output": output,
+                "on": on,
+                "record_no": None if opening is None else opening.record_no,
+                "passage_id": None if opening is None else opening.passage_id,
+                "violation": None if ruling is None else ruling.reason,
+            }
+        )
+
+    def _record_event(self, event: Command) -> None:
+        self.events.append({"number": self.event_count} | event)
+        self.event_count += 1
+
+    def passed(self, lane: str, now: float, wall: datetime) -> bool:
+        """The vehicle in `lane` has passed. False when the barrier was not open for it."""
+        through = self.barriers[lane].passed(now)
+        at = wall.isoformat(timespec="microseconds")
+        self._record_event({"kind": "pass", "at": at, "lane": lane, "open": through})
+        return through
+
+    def inputs(self, now: float) -> list[bool]:
+        """State of all discrete inputs."""
+        bits = [False] * COIL_COUNT
+        for lane, wiring in self.lanes.items():
+            position = self.barriers[lane].position(now)
+            bits[wiring.opened_input] = position == "open"
+            bits[wiring.closed_input] = position == "closed"
+        return bits
+
+
+class _Connection(ServerRequestHandler):
+    """One Modbus connection: the library's handler with a tap on the raw bytes and a switch that mutes it."""
+
+    def __init__(self, owner: _Listener, board: BoardServer) -> None:
+        super().__init__(owner, None, None, None)  # type: ignore[no-untyped-call]
+        self._board = board
+        self._peer = "?"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        host, port = transport.get_extra_info("peername")[:2]
+        self._peer = f"{host}:{port}"
+        super().connection_made(transport)
+        if self._board.connection_count > CONNECTIONS_MAX:
+            self.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._board.capture.write("in", self._peer, data)
+        super().data_received(data)
+
+    def send(self, data: bytes, addr: tuple[Any, ...] | None = None) -> None:
+        if self._board.muted:
+            return
+        if self.transport is not None:  # cut while the request was worked on
+            self._board.capture.write("out", self._peer, data)
+            super().send(data, addr)
+
+
+class _Listener(ModbusTcpServer):
+    """The library's server, making connections of ours."""
+
+    def __init__(self, device: SimDevice, address: tuple[str, int], board: BoardServer) -> None:
+        super().__init__(device, address=address)
+        self._board = board
+
+    def callback_new_connection(self) -> _Connection:
+        return _Connection(self, self._board)
+
+
+class BoardServer:
+    """The board on its two sockets: Modbus for the gateway, control for the bench."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._address = config.listen
+        self.board = RelayBoard(config)
+        self.capture = Capture(config.capture)
+        self.muted = False
+        self._apply_when_muted = False
+        self._refusal: ExcCodes | None = None
+        self._listener: _Listener | None = None
+        self._opened = asyncio.Condition()
+        self._control = ControlServer(
+            {
+                "state": self._state,
+                "events": self._events,
+                "verdict": self._verdict,
+                "wait_open": self._wait_open,
+                "mute": self._mute,
+                "unmute": self._unmute,
+                "refuse": self._refuse,
+                "accept": self._accept,
+                "down": self._down,
+                "up": self._up,
+                "pass": self._pass,
+            }
+        )
+
+    async def start(self) -> tuple[int, int]:
+        """Listen on both sockets; return the real Modbus and control ports."""
+        await self._listen()
+        control_port = await self._control.start(*self._config.control)
+        return self._address[1], control_port
+
+    async def close(self) -> None:
+        """Cut everything and release both ports."""
+        self._hang_up()
+        await self._control.close()
+        self.capture.close()
+
+    @property
+    def connection_count(self) -> int:
+        """Open Modbus connections."""
+        return 0 if self._listener is None else len(self._listener.active_connections)
+
+    async def _listen(self) -> None:
+        listener = _Listener(self._device(), self._address, self)
+        if not await listener.listen():
+            raise OSError(f"cannot listen on {self._address[0]}:{self._address[1]}; is the port taken?")
+        self._listener = listener
+        # The library keeps the asyncio server where connections keep their transport.
+        sockets = cast(asyncio.Server, listener.transport).sockets
+        self._address = (self._address[0], sockets[0].getsockname()[1])
+
+    def _hang_up(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _device(self) -> SimDevice:
+        bits = SimData(0, count=COIL_COUNT, values=False, datatype=DataType.BITS)
+        # The library wants four blocks; the board has no registers, one unused stands for each kind.
+        register = SimData(0, values=0, datatype=DataType.REGISTERS)
+        return SimDevice(self._config.unit, ([bits], [bits], [register], [register]), action=self._request)
+
+    async def _request(
+        self,
+        function: int,
+        _start: int,
+        address: int,
+        _count: int,
+        registers: list[int],
+        values: list[int] | list[bool] | None,
+    ) -> ExcCodes | None:
+        """Called by the library for every request, before it touches `registers` and before it answers.
+
+        `registers` holds 16 bits each of the coils or inputs; ours are the truth and overwrite it. A written coil is
+        read back by the library with function 5 and no values.
+        """
+        now = asyncio.get_running_loop().time()
+        if function == READ_INPUTS:
+            _pack(self.board.inputs(now), registers)
+        elif function in {READ_COILS, WRITE_COIL, WRITE_COILS}:
+            if values is not None:
+                refused = await self._write(address, [bool(value) for value in values], now)
+                if refused is not None:
+                    return refused
+            _pack(self.board.coils, registers)
+        else:
+            return ExcCodes.ILLEGAL_FUNCTION
+        return None
+
+    async def _write(self, address: int, values: list[bool], now: float) -> ExcCodes | None:
+        if address + len(values) > COIL_COUNT:
+            return ExcCodes.ILLEGAL_ADDRESS
+        if self.muted and not self._apply_when_muted:
+            return ExcCodes.DEVICE_BUSY  # any code: nobody will hear it, and the coil does not switch
+        if self._refusal is not None:
+            return self._refusal
+        # Blocks the loop for one short query on purpose: between the check and the switching nothing may happen.
+        for ruling in self.board.write(address, values, now, datetime.now(UTC)):
+            sys.stderr.write(f"violation: {ruling.lane} {ruling.signal.value} on: {ruling.reason}\n")
+            sys.stderr.flush()
+        async with self._opened:
+            self._opened.notify_all()
+        return None
+
+    # --- control commands ---------------------------------------------------------------------------------------
+
+    async def _state(self, _command: Command) -> Command:
+        now = asyncio.get_running_loop().time()
+        board = self.board
+        return {
+            "coils": [address for address, on in enumerate(board.coils) if on],
+            "lanes": {
+                lane: {
+                    "position": board.barriers[lane].position(now),
+                    "openings": board.openings[lane],
+                    "barrier": board.coils[wiring.barrier],
+                    "green": board.coils[wiring.green],
+                    "red": board.coils[wiring.red],
+                }
+                for lane, wiring in board.lanes.items()
+            },
+            "listening": self._listener is not None,
+            "connections": self.connection_count,
+            "muted": self.muted,
+            "refusing": None if self._refusal is None else self._refusal.value,
+        }
+
+    async def _events(self, command: Command) -> Command:
+        since = _integer(command, "since", 0, self.board.event_count, default=0)
+        kept = [event for event in self.board.events if event["number"] >= since]
+        return {
+            "events": kept,
+            "next": self.board.event_count,
+            "dropped": self.board.event_count - len(self.board.events),
+        }
+
+    async def _verdict(self, _command: Command) -> Command:
+        return {
+            "ok": self.board.violation_count == 0,
+            "edges_checked": self.board.edges_checked,
+            "violation_count": self.board.violation_count,
+            "violations": self.board.violations,
+        }
+
+    async def _wait_open(self, command: Command) -> Command:
+        lane = self._lane(command)
+        count = _integer(command, "count", 1, None, default=1)
+        timeout_ms = _integer(command, "timeout_ms", 0, WAIT_MS_MAX, default=WAIT_MS_MAX)
+        board = self.board
+        try:
+            async with asyncio.timeout(timeout_ms / 1000), self._opened:
+                await self._opened.wait_for(lambda: board.openings[lane] >= count)
+        except TimeoutError as error:
+            seen = board.openings[lane]
+            raise TimeoutError(f"{lane}: {seen} of {count} openings within {timeout_ms} ms") from error
+        return {"lane": lane, "openings": board.openings[lane], "last": board.last_opening[lane]}
+
+    async def _mute(self, command: Command) -> Command:
+        apply = command.get("apply", False)
+        if not isinstance(apply, bool):
+            raise TypeError("apply is true or false")
+        self.muted = True
+        self._apply_when_muted = apply
+        return {"muted": True, "apply": apply}
+
+    async def _unmute(self, _command: Command) -> Command:
+        self.muted = False
+        return {"muted": False}
+
+    async def _refuse(self, command: Command) -> Command:
+        self._refusal = ExcCodes(_integer(command, "code", 1, 255, default=ExcCodes.DEVICE_BUSY.value))
+        return {"refusing": self._refusal.value}
+
+    async def _accept(self, _command: Command) -> Command:
+        self._refusal = None
+        return {"refusing": None}
+
+    async def _down(self, _command: Command) -> Command:
+        self._hang_up()
+        return {"listening": False}
+
+    async def _up(self, _command: Command) -> Command:
+        if self._listener is None:
+            await self._listen()
+        return {"listening": True, "port": self._address[1]}
+
+    async def _pass(self, command: Command) -> Command:
+        lane = self._lane(command)
+        open_for_it = self.board.passed(lane, asyncio.get_running_loop().time(), datetime.now(UTC))
+        return {"lane": lane, "open": open_for_it}
+
+    def _lane(self, command: Command) -> str:
+        lane = command.get("lane")
+        if not isinstance(lane, str) or lane not in self.board.lanes:
+            raise ValueError(f"lane {lane!r} is not one of {', '.join(self.board.lanes)}")
+        return lane
+
+
+def _pack(bits: list[bool], registers: list[int]) -> None:
+    """Write `bits` into 16-bit registers, lowest address in the lowest bit. Longer registers keep their tail."""
+    for index in range(len(bits) // 16):
+        registers[index] = sum(1 << i for i, bit in enumerate(bits[16 * index : 16 * index + 16]) if bit)
+
+
+def _integer(command: Command, key: str, lowest: int, highest: int | None, *, default: int) -> int:
+    value = command.get(key, default)
+    if type(value) is not int or value < lowest or (highest is not None and value > highest):
+        raise ValueError(f"{key} {value!r} is not an integer from {lowest} to {'any' if highest is None else highest}")
+    return value
+
+
+async def serve(config: Config) -> int:
+    """Run one board until SIGTERM or SIGINT; return the exit status: 0, or 1 when the rule was broken."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = BoardServer(config)
+    try:
+        port, control_port = await server.start()
+        sys.stdout.write(f"ready {config.listen[0]}:{port} control {config.control[0]}:{control_port}\n")
+        sys.stdout.flush()
+        await stop.wait()
+    finally:
+        await server.close()
+    return 1 if server.board.violation_count else 0
+
+
+def _argument(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """`parse` for argparse, which shows the text of no other exception."""
+
+    def checked(text: str) -> T:
+        try:
+            return parse(text)
+        except (ValueError, TypeError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return checked
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the board."""
+    parser = argparse.ArgumentParser(prog="relay_board", description="Emulated Modbus TCP relay board of a plaza.")
+    parser.add_argument("--listen", type=_argument(parse_address), required=True, metavar="HOST:PORT")
+    parser.add_argument("--control", type=_argument(parse_address), required=True, metavar="HOST:PORT")
+    parser.add_argument("--watch-database", type=Path, required=True, help="SQLite file with the table decision")
+    parser.add_argument("--lanes", type=_argument(parse_lanes), required=True, help="wiring as JSON")
+    parser.add_argument("--unit", type=int, default=1, help="Modbus unit id")
+    parser.add_argument("--opening-ms", type=int, default=OPENING_MS)
+    parser.add_argument("--closing-ms", type=int, default=CLOSING_MS)
+    parser.add_argument("--hold-ms", type=int, default=HOLD_MS, help="an open barrier nobody passes falls after this")
+    parser.add_argument("--capture", type=Path, help="append raw bytes as JSON lines")
+    parser.add_argument("--journal", type=Path, help="remember used decisions and violations over a restart")
+    given = parser.parse_args(argv)
+    return asyncio.run(serve(Config(**vars(given))))
+
+
+if __name__ == "__main__":
+    os.umask(0o077)  # captures and journals show who passed when
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""Numbers on cards and OBUs that stand for words. Unknown numbers stay numbers: real cards carry odd ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+
+class Label(NamedTuple):
+    """A word in both languages."""
+
+    zh: str
+    en: str
+
+
+class CardType(IntEnum):
+    """File 0015 offset 8. Other values occur (51..53 are test cards of one province)."""
+
+    PERIOD = 21
+    STORED_VALUE = 22
+    CHARGE = 23
+
+
+class TradeType(IntEnum):
+    """Kind of a purse transaction: in file 0018, in MACs and in GET TRANSACTION PROVE."""
+
+    LOAD_DEPOSIT = 0x01
+    LOAD = 0x02
+    PURCHASE = 0x06
+    COMPOSITE = 0x09
+
+
+class PassStatus(IntEnum):
+    """File 0019 offset 13, national numbering. Yunnan counts otherwise (one source)."""
+
+    MTC_ENTRY = 1
+    MTC_EXIT = 2
+    ETC_ENTRY = 3
+    ETC_EXIT = 4
+    MTC_OPEN = 5
+    ETC_OPEN = 6
+
+
+VALID_ENTRY_STATUSES: Final = frozenset({0x01, 0x03, 0x10})
+"""Status bytes that lane programs in the field take as an entry (agreed)."""
+
+COLOUR_UNKNOWN: Final = 9
+"""Plate colour *not determined*. It equals nothing, not even itself."""
+
+PLATE_COLOURS: Final[Mapping[int, Label]] = MappingProxyType(
+    {
+        0: Label("蓝", "blue"),
+        1: Label("黄", "yellow"),
+        2: Label("黑", "black"),
+        3: Label("白", "white"),
+        4: Label("渐变绿", "gradient green"),
+        5: Label("黄绿", "yellow and green"),
+        6: Label("蓝白渐变", "gradient blue and white"),
+        7: Label("临时", "temporary"),
+        COLOUR_UNKNOWN: Label("未确定", "unknown"),
+        11: Label("绿", "green"),
+        12: Label("红", "red"),
+    }
+)
+
+CARD_TYPES: Final[Mapping[int, Label]] = MappingProxyType(
+    {
+        CardType.PERIOD: Label("月票/年票卡", "month or year pass"),
+        CardType.STORED_VALUE: Label("储值卡", "stored value"),
+        CardType.CHARGE: Label("记账卡", "charge card"),
+    }
+)
+
+TRADE_TYPES: Final[Mapping[int, Label]] = MappingProxyType(
+    {
+        TradeType.LOAD_DEPOSIT: Label("存折圈存", "load into deposit"),
+        TradeType.LOAD: Label("钱包圈存", "load"),
+        0x05: Label("消费", "purchase"),
+        TradeType.PURCHASE: Label("消费", "purchase"),
+        TradeType.COMPOSITE: Label("复合消费", "composite purchase"),
+    }
+)
+
+PASS_STATUSES: Final[Mapping[int, Label]] = MappingProxyType(
+    {
+        0: Label("保留", "reserved"),
+        PassStatus.MTC_ENTRY: Label("封闭MTC入口", "manual entry"),
+        PassStatus.MTC_EXIT: Label("封闭MTC出口", "manual exit"),
+        PassStatus.ETC_ENTRY: Label("封闭ETC入口", "ETC entry"),
+        PassStatus.ETC_EXIT: Label("封闭ETC出口", "ETC exit"),
+        PassStatus.MTC_OPEN: Label("MTC开放式", "manual open lane"),
+        PassStatus.ETC_OPEN: Label("ETC开放式", "ETC open lane"),
+    }
+)
+
+USER_TYPES: Final[Mapping[int, Label]] = MappingProxyType(
+    {
+        0: Label("普通", "normal"),
+        6: Label("公务", "official"),
+        8: Label("军警", "military or police"),
+        10: Label("紧急", "emergency"),
+        12: Label("免费", "free of charge"),
+        14: Label("车队", "fleet"),
+        21: Label("绿通车", "green channel"),
+        22: Label("联合收割机", "combine harvester"),
+        23: Label("抢险救灾", "disaster relief"),
+        24: Label("集装箱J1", "container J1"),
+        25: Label("大件运输", "oversize transport"),
+        26: Label("应急车", "emergency vehicle"),
+        27: Label("货车列车/半挂", "truck train or semi-trailer"),
+        28: Label("集装箱J2", "container J2"),
+    }
+)
+
+VEHICLE_STATES: Final[Mapping[int, Label]] = MappingProxyType(
+    {
+        0x00: Label("大件运输", "oversize transport"),
+        0x02: Label("绿通", "green channel"),
+        0x03: Label("联合收割机", "harvester"),
+        0xFF: Label("默认", "nothing special"),
+    }
+)
+
+_COLOUR_BY_TEXT: Final[Mapping[str, int]] = MappingProxyType({label.zh: code for code, label in PLATE_COLOURS.items()})
+
+
+def colour_of_text(text: str) -> int | None:
+    """Code of a colour written as Chinese text, as old OBUs do ('蓝' -> 0); a trailing 色 is allowed."""
+    return _COLOUR_BY_TEXT.get(text.removesuffix("色"))
+
+
+def vehicle_class_label(vehicle_class: int) -> Label | None:
+    """1..6 passenger, 11..16 truck, 21..26 special-purpose; None for anything else."""
+    kind, number = divmod(vehicle_class, 10)
+    kinds = (Label("客", "passenger class"), Label("货", "truck class"), Label("专项", "special-purpose class"))
+    if kind >= len(kinds) or not 1 <= number <= 6:
+        return None
+    return Label(f"{kinds[kind].zh}{number}", f"{kinds[kind].en} {number}")

@@ -1,0 +1,105 @@
+"""What every framing offers: bytes in, frames and discarded runs out, whatever the start mark, check and escaping.
+
+A framing is a strategy object that a dialect names. It holds no state itself; `deframer()` makes the part that
+remembers bytes, one for each connection and direction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame whose length and check are right. `data` starts at the type byte and may be empty."""
+
+    seq: int
+    data: bytes
+    raw: bytes
+    """The frame as it came, start mark to check."""
+    data_offset: int
+    """Bytes from the first byte of `raw` to the first of `data`."""
+    position: int
+    """Bytes from the start of the stream to the first byte of `raw`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadFrame:
+    """A run of bytes that belongs to no frame, and why. One event for a run, not one for a byte."""
+
+    problem: str
+    field: str
+    offset: int
+    """Bytes from the first byte of the run to the field that is wrong."""
+    position: int
+    """Bytes from the start of the stream to the first byte of the run."""
+    length: int
+    data: bytes
+    """The first bytes of the run, at most `protocols.errors.PREFIX_BYTES_MAX`."""
+    hint: str
+
+
+FrameEvent = Frame | BadFrame
+
+
+@dataclass(frozen=True, slots=True)
+class FrameField:
+    """One field of the frame around DATA, for people. Empty `raw` means that the field is missing."""
+
+    name: str
+    offset: int
+    raw: bytes
+    value: str
+    meaning: str
+    problem: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A frame taken apart without giving up at the first fault."""
+
+    before: tuple[FrameField, ...]
+    data: bytes
+    data_offset: int
+    data_length: int | None
+    """What the frame says the length of DATA is; None where it does not say or the field is missing."""
+    after: tuple[FrameField, ...]
+
+
+class Deframer(Protocol):
+    """Keeps the bytes of one stream until they make frames. Never blocks, never grows beyond a named bound."""
+
+    @property
+    def pending(self) -> int:
+        """Bytes kept because they may still become a frame."""
+
+    @property
+    def unsettled(self) -> bool:
+        """True when `flush` may have something to say: bytes kept, or noise not reported yet."""
+
+    def push(self, data: bytes) -> list[FrameEvent]:
+        """Take the next bytes of the stream, in pieces of any size."""
+
+    def flush(self) -> list[FrameEvent]:
+        """The line has been quiet for a while: give what can be read although an unfinished frame stands before it."""
+
+    def finish(self) -> list[FrameEvent]:
+        """The stream has ended: nothing more will come, account for every byte left."""
+
+
+class Framing(Protocol):
+    """How DATA becomes bytes on the link and back."""
+
+    def wrap(self, seq: int, data: bytes) -> bytes:
+        """One whole frame around `data`."""
+
+    def unwrap(self, raw: bytes) -> Frame:
+        """Exactly one frame; RemoteProtocolError for anything else."""
+
+    def deframer(self) -> Deframer:
+        """A fresh deframer for one stream."""
+
+    def inspect(self, raw: bytes) -> Inspection:
+        """`raw` taken apart for people, damaged or not."""

@@ -1,0 +1,250 @@
+"""What a lane computer and a roadside antenna tell each other, whatever the dialect.
+
+One frozen value per kind of message. A dialect's layout decides which fields stand on the wire; a field that a
+dialect or a frame size does not carry is None. Bytes nobody has explained stay as `reserved`, so that every frame
+encodes again byte for byte. Money is integer fen, times are as on the wire (UNIX seconds or BCD text).
+
+Names of the types follow the usual frame codes: C0..CF from the lane computer, B0..BF from the antenna.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class DeviceType(IntEnum):
+    """B2 device type (pcrsu-v3)."""
+
+    TWO_PIECE = 1
+    ONE_PIECE = 2
+    CPC_CARD = 3
+
+
+class StopType(IntEnum):
+    """C2 stop type."""
+
+    SEARCH_AGAIN = 1
+    RESEND = 2
+    FREEZE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PsamStatus:
+    """One PSAM record of B0 (terminal set) or B1 (run set)."""
+
+    channel: int
+    auth: int
+    version: int | None = None
+    terminal: bytes | None = None
+    run: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AntennaStatus:
+    """One antenna record of B1."""
+
+    antenna_id: int
+    status: int
+    channel: int
+    power: int
+
+
+# --- lane computer -> antenna -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Initialise:
+    """C0: set clock, mode and radio parameters."""
+
+    unix_seconds: int
+    datetime_bcd: str
+    """YYYYMMDDhhmmss"""
+    lane_mode: int
+    bst_interval_ms: int
+    tx_power: int
+    pll_channel: int
+    trans_mode: int
+    flag_id: bytes | None = None
+    reserved: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """C1: go on with this OBU; also the closing acknowledgement of a B5."""
+
+    obu_id: bytes
+    div_factor: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """C2: end with this OBU, ask again, or freeze it."""
+
+    obu_id: bytes
+    stop_type: int | None
+    unix_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchAntenna:
+    """C4 (v3), 4C (legacy): radio off or on."""
+
+    on: int
+
+
+@dataclass(frozen=True, slots=True)
+class Debit:
+    """C6: composite purchase of `amount_fen` and the new file 0019."""
+
+    obu_id: bytes
+    div_factor: bytes
+    amount_fen: int
+    purchase_time_bcd: str
+    """YYYYMMDDhhmmss, goes into MAC1 and TAC"""
+    station: bytes
+    """File 0019 as it will stand on the card (43 bytes in v3)."""
+    trade_type: int | None = None
+    ef04: bytes | None = None
+    ef04_extra: bytes | None = None
+    trans_serial: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchTac:
+    """C8: give the TAC of the purchase with this card serial again."""
+
+    obu_id: bytes
+    card_serial: int
+    ef04_command: int | None = None
+    ef04: bytes | None = None
+    ef04_extra: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatAck:
+    """CF: heartbeat seen."""
+
+    status: int = 0
+
+
+# --- antenna -> lane computer -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """B0: what the antenna is and whether it and its PSAMs work. Answers C0."""
+
+    rsu_status: int
+    psam_count_declared: int | None
+    psams: tuple[PsamStatus, ...]
+    algorithm_id: int
+    manufacturer_id: int
+    rsu_id: bytes
+    rsu_version: bytes
+    work_status: int | None = None
+    flag_id: bytes | None = None
+    reserved: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """B1: alive, with the state of controllers, PSAMs and antenna heads."""
+
+    control_status: tuple[int, ...]
+    psam1_count_declared: int
+    psams1: tuple[PsamStatus, ...]
+    psam2_count_declared: int
+    psams2: tuple[PsamStatus, ...]
+    antennas: tuple[AntennaStatus, ...]
+    antenna_count_declared: int
+    antenna_ok_declared: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObuReport:
+    """B2: an OBU or CPC card answered the beacon."""
+
+    obu_id: bytes
+    error: int
+    issuer: bytes
+    serial: bytes
+    """Contract serial (OBU) or card id (CPC), BCD."""
+    issued: bytes
+    expires: bytes
+    """BCD YYYYMMDD"""
+    equipment: int
+    status: bytes
+    antenna_id: int | None = None
+    device_type: int | None = None
+    contract_type: int | None = None
+    contract_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserReport:
+    """B4: what stands on tag and card. Contents of files are raw; `protocols.obu` and `protocols.card` read them."""
+
+    obu_id: bytes
+    error: int
+    trans_type: int
+    station: bytes
+    """Last station: file 0019 (two-piece), DF01/EF02 (one-piece), DF01/EF01 (CPC)."""
+    vehicle_file: bytes | None = None
+    balance_raw: int | None = None
+    """Unsigned 32 bits as on the wire; signed for charge cards."""
+    card_file: bytes | None = None
+    """File 0015."""
+    ef04: bytes | None = None
+    cpc_province: bytes | None = None
+    """DF01/EF02: its first 4 bytes, or 101 in V3.5."""
+    cpc_fee: bytes | None = None
+    file_0008: bytes | None = None
+    """First 3 bytes of file 0008, only in a 2018 client's B4 of 133 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DebitResult:
+    """B5: how the purchase ended on the air. `error` 00 = taken; CPC frames end after `trans_type`."""
+
+    obu_id: bytes
+    error: int
+    terminal: bytes
+    trans_time_bcd: str
+    trans_type: int
+    algorithm: int | None = None
+    key_version: int | None = None
+    tac: bytes | None = None
+    card_serial: int | None = None
+    psam_serial: int | None = None
+    balance_raw: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TacResult:
+    """B8: answer to C8."""
+
+    obu_id: bytes
+    error: int
+    tac: bytes
+    mac: bytes
+    balance_raw: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """A frame without any DATA, hence without a type byte: seen, nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmodelled:
+    """A well-formed frame of a type this dialect knows of but gives no meaning to; kept whole."""
+
+    code: int
+    body: bytes
+    """Everything after the type byte."""
+
+
+LaneMessage = Initialise | Continue | Stop | SwitchAntenna | Debit | FetchTac | HeartbeatAck
+RsuMessage = DeviceStatus | Heartbeat | ObuReport | UserReport | DebitResult | TacResult
+Message = LaneMessage | RsuMessage | Acknowledge | Unmodelled

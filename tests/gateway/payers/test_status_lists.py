@@ -1,0 +1,672 @@
+"""Status lists: every look-up as a plain dictionary would answer it, and no file used that is not whole."""
+
+import gc
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+import weakref
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.model.plate import Plate, PlateColour
+from gateway.payers import status_list_build, status_lists
+from gateway.payers.status_list_build import BuildResult, StatusListBuildError, build, main, roll_back
+from gateway.payers.status_lists import (
+    CARD_LIST_TYPES,
+    CHAINS_MAX,
+    HEADER_LENGTH,
+    FileKind,
+    ListFile,
+    ListHit,
+    ListKind,
+    StatusListError,
+    StatusLists,
+    digest_of,
+    fanout_bits_for,
+    load_current,
+    obu_key,
+    plate_key,
+    psam_key,
+    read_header,
+    read_manifest,
+    reason_for,
+)
+
+T0 = datetime(2026, 11, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+CARD, OBU, PLATE, PSAM = ListKind
+
+
+def card(number: int) -> str:
+    return f"9901{number:016d}"
+
+
+def publish(directory: Path, version: str, rows, *, base=None, at=T0, effective=None) -> BuildResult:
+    """Write rows (kind, key, list type, sign) to CSV and build them."""
+    source = directory.parent / f"{version}.csv"
+    lines = ["kind,key,list_type,sign", *(f"{kind.value},{key},{number},{sign}" for kind, key, number, sign in rows)]
+    source.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return build(source, directory, version=version, created_at=at, effective_at=effective or at, base_version=base)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    return lists
+
+
+# --- look-ups -------------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_is_found_under_its_own_key(directory):
+    obu = obu_key(bytes.fromhex("B2E2CAD499010001"), bytes.fromhex("0000000000000017"))
+    plate = plate_key(Plate("测a·00017", PlateColour.BLUE))
+    psam = psam_key(bytes.fromhex("990100000017"))
+    rows = [(CARD, card(17), 4, 1), (OBU, obu, 2, 1), (PLATE, plate, 1, 1), (PSAM, psam, 9, 1)]
+    publish(directory, "v1", rows)
+    lists = StatusLists.open(directory, T0)
+    assert [lists.lookup(kind, key) for kind, key, _, _ in rows] == [
+        ListHit(kind, number, "v1") for kind, _, number, _ in rows
+    ]
+    assert lists.lookup(PLATE, "测A00017|0") == ListHit(PLATE, 1, "v1")
+    assert lists.lookup(PLATE, plate_key(Plate("测A00017", PlateColour.YELLOW))) is None
+    assert lists.lookup(OBU, obu.lower()) == ListHit(OBU, 2, "v1")
+    assert lists.lookup(CARD, card(18)) is None
+    assert lists.lookup(PSAM, card(17)) is None
+
+
+@pytest.mark.parametrize("key", ["", "nonsense", "\ud800", "|", "测A00017|", "x" * 10_000])
+def test_no_key_makes_a_look_up_fail(directory, key):
+    publish(directory, "v1", [(CARD, card(17), 4, 1)])
+    lists = StatusLists.open(directory, T0)
+    assert [lists.lookup(kind, key) for kind in ListKind] == [None] * 4
+
+
+def test_an_empty_list_lists_nobody(directory):
+    assert publish(directory, "v1", []).entries == 0
+    assert StatusLists.open(directory, T0).lookup(CARD, card(1)) is None
+
+
+def test_the_last_row_of_a_key_counts(directory):
+    result = publish(directory, "v1", [(CARD, card(1), 1, 1), (CARD, card(2), 1, 1), (CARD, card(1), 4, 1)])
+    assert (result.rows, result.entries, result.replaced) == (3, 2, 1)
+    assert StatusLists.open(directory, T0).lookup(CARD, card(1)) == ListHit(CARD, 4, "v1")
+
+
+keys = st.one_of(
+    st.tuples(st.just(CARD), st.integers(0, 40).map(card)),
+    st.tuples(st.just(PLATE), st.builds(lambda n, c: f"测A{n:05d}|{c}", st.integers(0, 9), st.sampled_from([0, 1]))),
+    st.tuples(st.just(PSAM), st.integers(0, 9).map(lambda n: f"{n:012X}")),
+)
+full_rows = st.lists(st.builds(lambda key, number: (*key, number, 1), keys, st.integers(1, 255)), max_size=40)
+change_rows = st.lists(
+    st.builds(lambda key, number, sign: (*key, number, sign), keys, st.integers(1, 255), st.sampled_from([1, 2])),
+    max_size=12,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(full=full_rows, increments=st.lists(change_rows, max_size=4), probes=st.lists(keys, max_size=20))
+def test_lists_answer_like_a_dictionary(tmp_path, full, increments, probes):
+    directory = tmp_path / "model"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    model = {}
+    lists = None
+    for step, rows in enumerate([full, *increments]):
+        version = f"v{step}"
+        publish(directory, version, rows, base=f"v{step - 1}" if step else None)
+        for kind, key, number, sign in rows:
+            model[kind, key] = ListHit(kind, number, version) if sign == 1 else None
+        if lists is None:
+            lists = StatusLists.open(directory, T0)
+        else:
+            assert lists.maybe_switch(T0)
+        assert lists.version == version
+        for kind, key in [*model, *probes]:
+            assert lists.lookup(kind, key) == model.get((kind, key))
+    assert StatusLists.open(directory, T0).snapshot.entries == lists.snapshot.entries
+
+
+@pytest.mark.parametrize("bits", [8, 9, 13, 20])
+def test_every_size_of_fan_out_table_finds_its_records(directory, monkeypatch, bits):
+    monkeypatch.setattr(status_list_build, "fanout_bits_for", lambda _: bits)
+    publish(directory, "v1", [(CARD, card(n), n % 7 + 1, 1) for n in range(700)])
+    lists = StatusLists.open(directory, T0)
+    assert lists.snapshot.files[0].header.fanout_bits == bits
+    assert all(lists.lookup(CARD, card(n)) == ListHit(CARD, n % 7 + 1, "v1") for n in range(700))
+    assert all(lists.lookup(CARD, card(n)) is None for n in range(700, 1400))
+
+
+def test_fan_out_keeps_a_bucket_near_a_page():
+    assert fanout_bits_for(0) == 8
+    assert fanout_bits_for(5_000_000) == 15
+    assert fanout_bits_for(50_000_000) == 18
+    assert fanout_bits_for(1 << 27) == 19
+
+
+# --- list types -----------------------------------------------------------------------------------------------------
+
+
+def test_list_types_have_names_and_reasons():
+    assert sorted(CARD_LIST_TYPES) == [1, 2, 3, 4, 5, 6, 7]
+    assert len({entry.reason for entry in CARD_LIST_TYPES.values()}) == 7
+    assert reason_for(CARD, 4).code == "card_listed_in_debt"
+    assert reason_for(CARD, 8).code == "card_listed"
+    assert reason_for(OBU, 4).code == "obu_listed"
+    assert reason_for(PLATE, 1).code == "plate_recovery"
+    assert ListHit(PSAM, 1, "v1").reason.code == "psam_listed"
+
+
+# --- version, age, effective time -----------------------------------------------------------------------------------
+
+
+def test_age_counts_from_when_the_issuer_made_the_newest_list(directory):
+    publish(directory, "v1", [], at=T0)
+    publish(directory, "v2", [], base="v1", at=T0 + HOUR)
+    lists = StatusLists.open(directory, T0 + 3 * HOUR)
+    assert lists.age(T0 + 3 * HOUR) == 2 * HOUR
+    assert not lists.stale(T0 + 3 * HOUR, 2 * HOUR)
+    assert lists.stale(T0 + 3 * HOUR + timedelta(microseconds=1), 2 * HOUR)
+    assert lists.age(T0) == -HOUR
+
+
+def test_a_list_is_used_from_its_hour_on_and_not_before(directory):
+    publish(directory, "v1", [(CARD, card(1), 1, 1)])
+    publish(directory, "v2", [], at=T0 + HOUR, effective=T0 + 5 * HOUR)
+    lists = StatusLists.open(directory, T0 + 2 * HOUR)
+    assert lists.version == "v1"
+    assert lists.prepare(T0 + 4 * HOUR) is None
+    assert lists.maybe_switch(T0 + 5 * HOUR)
+    assert lists.version == "v2"
+    assert lists.lookup(CARD, card(1)) is None
+
+
+def test_a_directory_with_only_a_future_list_is_refused_with_the_hour(directory):
+    publish(directory, "v1", [], effective=T0 + HOUR)
+    with pytest.raises(StatusListError, match=r"CURRENT: effective: nothing before 2026-11-01T01:00") as caught:
+        StatusLists.open(directory, T0)
+    assert caught.value.field == "effective"
+
+
+def test_the_list_in_force_stays_named_however_many_wait(directory):
+    publish(directory, "now", [(CARD, card(1), 1, 1)])
+    for n in range(CHAINS_MAX + 2):
+        publish(directory, f"later-{n}", [], at=T0, effective=T0 + (n + 1) * HOUR)
+    assert len(read_manifest(directory).chains) == CHAINS_MAX
+    assert StatusLists.open(directory, T0).version == "now"
+
+
+# --- switching ------------------------------------------------------------------------------------------------------
+
+
+def test_prepare_loads_and_only_switch_changes_answers(directory):
+    publish(directory, "v1", [(CARD, card(1), 1, 1)])
+    lists = StatusLists.open(directory, T0)
+    assert lists.prepare(T0) is None
+    publish(directory, "v2", [(CARD, card(1), 1, 2)], base="v1")
+    snapshot = lists.prepare(T0)
+    assert lists.lookup(CARD, card(1)) == ListHit(CARD, 1, "v1")
+    held = lists.snapshot
+    lists.switch(snapshot)
+    assert (lists.version, lists.lookup(CARD, card(1))) == ("v2", None)
+    assert (held.version, held.lookup(CARD, card(1))) == ("v1", ListHit(CARD, 1, "v1"))
+    assert lists.prepare(T0) is None
+
+
+def test_an_increment_costs_no_second_reading_of_the_full_list(directory, monkeypatch):
+    publish(directory, "v1", [(CARD, card(1), 1, 1)])
+    lists = StatusLists.open(directory, T0)
+    opened = []
+    monkeypatch.setattr(
+        ListFile, "open", classmethod(lambda cls, path, real=ListFile.open: opened.append(path) or real(path))
+    )
+    publish(directory, "v2", [], base="v1")
+    before = lists.snapshot.files[0]
+    assert lists.maybe_switch(T0)
+    assert [path.name[:2] for path in opened] == ["v2"]
+    assert lists.snapshot.files[0] is before
+
+
+def mapped_lists():
+    return set(re.findall(r"\S+\.etcl", Path("/proc/self/maps").read_text()))
+
+
+def test_an_old_file_is_unmapped_when_its_last_user_lets_go(directory):
+    first = str(publish(directory, "v1", [(CARD, card(1), 1, 1)]).path)
+    lists = StatusLists.open(directory, T0)
+    using = lists.snapshot
+    publish(directory, "v2", [])
+    publish(directory, "v3", [])
+    publish(directory, "v4", [])
+    publish(directory, "v5", [])
+    assert not Path(first).exists()
+    assert lists.maybe_switch(T0)
+    assert using.lookup(CARD, card(1)) == ListHit(CARD, 1, "v1")
+    assert first in mapped_lists()
+    gone = weakref.ref(using)
+    del using
+    gc.collect()
+    assert gone() is None
+    assert first not in mapped_lists()
+
+
+def test_look_ups_never_see_a_mixture_while_versions_change(directory):
+    """Version n lists card n and no other card: any answer that mixes two versions shows."""
+    publish(directory, "v0", [(CARD, card(0), 1, 1)])
+    lists = StatusLists.open(directory, T0)
+    wrong, looked_up, stop = [], [0], threading.Event()
+
+    def look_up():
+        while not stop.is_set():
+            snapshot = lists.snapshot
+            listed = [n for n in range(12) if snapshot.lookup(CARD, card(n))]
+            if [f"v{n}" for n in listed] != [snapshot.version]:
+                wrong.append((snapshot.version, listed))
+            looked_up[0] += 1
+
+    threads = [threading.Thread(target=look_up) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for n in range(1, 12):
+            seen = looked_up[0]
+            publish(directory, f"v{n}", [(CARD, card(n), 1, 1)])
+            assert lists.maybe_switch(T0)
+            while looked_up[0] == seen and not wrong:
+                pass
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_a_publication_under_a_load_makes_it_start_over(directory, monkeypatch):
+    publish(directory, "v0", [])
+    real = status_lists.read_manifest
+
+    def read_then_publish(where):
+        manifest = real(where)
+        monkeypatch.setattr(status_lists, "read_manifest", real)
+        for n in range(1, CHAINS_MAX + 1):
+            publish(directory, f"v{n}", [])
+        return manifest
+
+    monkeypatch.setattr(status_lists, "read_manifest", read_then_publish)
+    assert load_current(directory, T0).version == f"v{CHAINS_MAX}"
+
+
+def test_roll_back(directory):
+    publish(directory, "v1", [(CARD, card(1), 1, 1)])
+    publish(directory, "v2", [(CARD, card(1), 1, 2)], base="v1")
+    lists = StatusLists.open(directory, T0)
+    assert roll_back(directory) == "v1"
+    assert lists.maybe_switch(T0)
+    assert lists.lookup(CARD, card(1)) == ListHit(CARD, 1, "v1")
+    with pytest.raises(StatusListError, match="no older publication"):
+        roll_back(directory)
+    publish(directory, "v2", [], base="v1")
+
+
+# --- damage ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_damaged_byte_and_every_cut_is_noticed(directory):
+    path = publish(directory, "v1", [(CARD, card(n), 1, 1) for n in range(5)]).path
+    whole = path.read_bytes()
+    ListFile.open(path)
+    body = range(HEADER_LENGTH, len(whole), 7)
+    for at in [*range(HEADER_LENGTH), *body, len(whole) - 1]:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x40]) + whole[at + 1 :])
+        with pytest.raises(StatusListError):
+            ListFile.open(path)
+        path.write_bytes(whole[:at])
+        with pytest.raises(StatusListError):
+            ListFile.open(path)
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(StatusListError, match="size"):
+        ListFile.open(path)
+
+
+def test_a_wrong_fan_out_table_with_right_checksums_is_refused(directory):
+    path = publish(directory, "v1", [(CARD, card(n), 1, 1) for n in range(5)]).path
+    whole = path.read_bytes()
+    header = read_header(path, whole[:HEADER_LENGTH])
+    body = bytearray(whole[HEADER_LENGTH:])
+    struct.pack_into(">I", body, 4, 99)
+    fields = {name: getattr(header, name) for name in header.__slots__}
+    fields["body_sha256"] = status_lists.hashlib.sha256(body).digest()
+    path.write_bytes(status_lists.Header(**fields).encode() + body)
+    with pytest.raises(StatusListError, match="fan-out table"):
+        ListFile.open(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"count": 6}, "body length"),
+        ({"fanout_bits": 7}, "fan-out bits"),
+        ({"version": "two words"}, "list version"),
+        ({"base_version": "v0"}, "base version"),
+        ({"kind": FileKind.INCREMENT}, "base version"),
+        ({"kind": 3}, "kind"),
+    ],
+)
+def test_a_header_that_contradicts_itself_is_refused(directory, change, field):
+    path = publish(directory, "v1", [(CARD, card(n), 1, 1) for n in range(5)]).path
+    header = read_header(path, path.read_bytes())
+    fields = {name: getattr(header, name) for name in header.__slots__} | change
+    with pytest.raises(StatusListError) as caught:
+        read_header(path, status_lists.Header(**fields).encode())
+    assert caught.value.field == field
+    assert caught.value.file == path
+
+
+def spoil(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_damaged_publication_leaves_the_old_one_in_force_and_says_why(directory):
+    publish(directory, "v1", [(CARD, card(1), 1, 1)])
+    lists = StatusLists.open(directory, T0)
+    bad = publish(directory, "v2", [(CARD, card(2), 1, 1)]).path
+    whole = bad.read_bytes()
+    spoil(bad)
+    with pytest.raises(StatusListError, match="body checksum"):
+        lists.prepare(T0)
+    assert lists.version == "v1"
+    assert lists.lookup(CARD, card(1)) == ListHit(CARD, 1, "v1")
+    assert (lists.refusal.file, lists.refusal.field) == (bad, "body checksum")
+    assert lists.prepare(T0) is None, "the same bad files are not hashed again"
+    assert lists.refusal is not None
+    bad.write_bytes(whole)
+    assert lists.maybe_switch(T0)
+    assert (lists.version, lists.refusal) == ("v2", None)
+
+
+def test_a_waiting_list_that_proves_damaged_does_not_hide_the_next_one(directory):
+    publish(directory, "v1", [])
+    last = publish(directory, "v3", [], effective=T0 + 2 * HOUR)
+    bad = publish(directory, "v2", [(CARD, card(1), 1, 1)], effective=T0 + HOUR)
+    lists = StatusLists.open(directory, T0)
+    spoil(bad.path)
+    with pytest.raises(StatusListError):
+        lists.prepare(T0 + HOUR)
+    assert lists.prepare(T0 + HOUR) is None
+    with pytest.raises(StatusListError):
+        lists.prepare(T0 + 2 * HOUR)
+    assert last.path.exists()
+
+
+def test_a_start_with_a_damaged_publication_falls_back_and_says_so(directory):
+    publish(directory, "v1", [(CARD, card(1), 1, 1)])
+    bad = publish(directory, "v2", [(CARD, card(2), 1, 1)], base="v1").path
+    bad.unlink()
+    lists = StatusLists.open(directory, T0)
+    assert lists.version == "v1"
+    assert lists.refusal.file == bad
+    with pytest.raises(StatusListError):
+        load_current(directory, T0)
+
+
+def test_a_start_without_any_usable_list_is_refused(directory):
+    with pytest.raises(StatusListError, match=r"CURRENT: file"):
+        StatusLists.open(directory, T0)
+    spoil(publish(directory, "v1", [(CARD, card(1), 1, 1)]).path)
+    with pytest.raises(StatusListError, match="body checksum"):
+        StatusLists.open(directory, T0)
+
+
+def test_another_file_under_a_named_name_is_refused(directory, tmp_path):
+    first = publish(directory, "v1", [(CARD, card(1), 1, 1)]).path
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(publish(other, "v1", [(CARD, card(2), 1, 1)]).path, first)
+    with pytest.raises(StatusListError, match="identity"):
+        StatusLists.open(directory, T0)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"{}", b"null", b'{"format":1,"chains":[],"checksum":"00"}', b"\xff" * 9]
+)
+def test_a_half_manifest_is_refused(directory, data):
+    publish(directory, "v1", [])
+    (directory / "CURRENT").write_bytes(data)
+    with pytest.raises(StatusListError, match="CURRENT"):
+        StatusLists.open(directory, T0)
+
+
+def test_every_changed_digit_of_the_manifest_is_noticed(directory):
+    publish(directory, "v1", [])
+    path = directory / "CURRENT"
+    whole = path.read_bytes()
+    for at in [n for n, byte in enumerate(whole) if chr(byte).isalnum()]:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(StatusListError):
+            StatusLists.open(directory, T0)
+
+
+def test_a_manifest_cannot_point_out_of_the_directory(directory):
+    publish(directory, "v1", [])
+    content = json.loads((directory / "CURRENT").read_text())
+    content.pop("checksum")
+    content["chains"][0][0]["name"] = "../v1.etcl"
+    content["checksum"] = status_lists._manifest_checksum({k: v for k, v in content.items() if k != "checksum"})
+    (directory / "CURRENT").write_text(json.dumps(content))
+    with pytest.raises(StatusListError, match="leaves the directory"):
+        StatusLists.open(directory, T0)
+
+
+# --- building -------------------------------------------------------------------------------------------------------
+
+HEADER_ROW = "kind,key,list_type,sign\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("", 1, None),
+        ("card,key\n", 1, None),
+        (f"{HEADER_ROW}card,{card(1)},1\n", 2, None),
+        (f"{HEADER_ROW}card,{card(1)},1,1\nvan,{card(1)},1,1\n", 3, "kind"),
+        (f"{HEADER_ROW}card,{card(1)}0,1,1\n", 2, "key"),
+        (f"{HEADER_ROW}card,{'١' * 20},1,1\n", 2, "key"),
+        (f"{HEADER_ROW}obu,{card(1)},1,1\n", 2, "key"),
+        (f"{HEADER_ROW}plate,测A00017,1,1\n", 2, "key"),
+        (f"{HEADER_ROW}plate,测A00017|9,1,1\n", 2, "key"),
+        (f"{HEADER_ROW}plate,测A000?7|0,1,1\n", 2, "key"),
+        (f"{HEADER_ROW}plate,|0,1,1\n", 2, "key"),
+        (f"{HEADER_ROW}psam,99010000001,1,1\n", 2, "key"),
+        (f"{HEADER_ROW}card,{card(1)},0,1\n", 2, "list_type"),
+        (f"{HEADER_ROW}card,{card(1)},256,1\n", 2, "list_type"),
+        (f"{HEADER_ROW}card,{card(1)},1,3\n", 2, "sign"),
+        (f"{HEADER_ROW}card,{card(1)},1,2\n", 2, "sign"),
+        (f'{HEADER_ROW}card,"{card(1)}"x,1,1\n', 2, None),
+        (f"{HEADER_ROW}card,{card(1)},1,1\n\n", 3, None),
+    ],
+)
+def test_a_fault_in_a_delivery_is_named_by_line_and_column(directory, tmp_path, text, line, column):
+    source = tmp_path / "delivery.csv"
+    source.write_text(text, encoding="utf-8")
+    with pytest.raises(StatusListBuildError) as caught:
+        build(source, directory, version="v1", created_at=T0, effective_at=T0)
+    assert (caught.value.line, caught.value.column) == (line, column)
+    assert caught.value.cure
+    assert card(1) not in str(caught.value)
+    assert sorted(path.name for path in directory.iterdir()) == [".lock"]
+
+
+def test_a_delivery_in_another_encoding_is_refused(directory, tmp_path):
+    source = tmp_path / "delivery.csv"
+    source.write_bytes(HEADER_ROW.encode() + "plate,测A00017|0,1,1\n".encode("gbk"))
+    with pytest.raises(StatusListBuildError, match="not UTF-8"):
+        build(source, directory, version="v1", created_at=T0, effective_at=T0)
+
+
+def test_a_spreadsheet_s_byte_order_mark_and_line_ends_do_no_harm(directory, tmp_path):
+    source = tmp_path / "delivery.csv"
+    source.write_bytes(b"\xef\xbb\xbf" + HEADER_ROW.replace("\n", "\r\n").encode() + f"card,{card(1)},1,1\r\n".encode())
+    build(source, directory, version="v1", created_at=T0, effective_at=T0)
+    assert StatusLists.open(directory, T0).lookup(CARD, card(1)) == ListHit(CARD, 1, "v1")
+
+
+@pytest.mark.parametrize(
+    ("version", "base", "field"),
+    [("v1", None, "version"), ("v3", "v0", "base version"), ("v1", "v2", "version")],
+)
+def test_versions_never_mix(directory, version, base, field):
+    publish(directory, "v1", [])
+    publish(directory, "v2", [], base="v1")
+    with pytest.raises(StatusListError) as caught:
+        publish(directory, version, [], base=base)
+    assert caught.value.field == field
+    assert StatusLists.open(directory, T0).version == "v2"
+
+
+def test_an_increment_needs_a_list_to_stand_on_and_its_hour(directory):
+    with pytest.raises(StatusListError, match="newest here is none"):
+        publish(directory, "v2", [], base="v1")
+    publish(directory, "v1", [], effective=T0 + HOUR)
+    with pytest.raises(StatusListError, match="before its base"):
+        publish(directory, "v2", [], base="v1", effective=T0)
+
+
+def test_increments_are_bounded(directory, monkeypatch):
+    monkeypatch.setattr(status_list_build, "INCREMENTS_MAX", 2)
+    publish(directory, "v0", [])
+    publish(directory, "v1", [], base="v0")
+    publish(directory, "v2", [], base="v1")
+    with pytest.raises(StatusListError, match="publish a full list"):
+        publish(directory, "v3", [], base="v2")
+    publish(directory, "v3", [])
+
+
+@pytest.mark.parametrize("version", ["", "two words", "../v1", "v" * 33, "版本"])
+def test_odd_versions_are_refused(directory, version):
+    with pytest.raises(StatusListBuildError, match="version"):
+        build(directory / "x.csv", directory, version=version, created_at=T0, effective_at=T0)
+
+
+def test_times_need_a_zone(directory):
+    with pytest.raises(StatusListBuildError, match="no zone"):
+        build(directory / "x.csv", directory, version="v1", created_at=T0.replace(tzinfo=None), effective_at=T0)
+
+
+def test_two_builders_do_not_share_a_directory(directory):
+    with status_list_build._only_builder(directory), pytest.raises(StatusListError, match="another build is running"):
+        publish(directory, "v1", [])
+    publish(directory, "v1", [])
+
+
+def test_a_build_that_dies_before_its_last_rename_changes_nothing(directory, monkeypatch):
+    publish(directory, "v1", [(CARD, card(1), 1, 1)])
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(*_):
+        raise PowerCutError
+
+    for step in ("_write_list", "_publish", "_replace_manifest"):
+        with monkeypatch.context() as patch:
+            patch.setattr(status_list_build, step, cut)
+            with pytest.raises(PowerCutError):
+                publish(directory, "v2", [(CARD, card(2), 1, 1)])
+        assert StatusLists.open(directory, T0).lookup(CARD, card(1)) == ListHit(CARD, 1, "v1")
+    (directory / ".build-left").mkdir()
+    (directory / ".build-left" / "bucket-00").write_bytes(b"x")
+    publish(directory, "v2", [(CARD, card(2), 1, 1)])
+    assert sorted(path.name for path in directory.iterdir() if path.name.startswith(".build")) == []
+    assert StatusLists.open(directory, T0).version == "v2"
+
+
+def test_a_directory_that_is_not_there_is_an_error_with_a_cure(tmp_path):
+    with pytest.raises(StatusListBuildError, match="fix the rights"):
+        build(tmp_path / "x.csv", tmp_path / "none", version="v1", created_at=T0, effective_at=T0)
+
+
+def test_spooling_in_small_pieces_keeps_the_order(directory, monkeypatch):
+    monkeypatch.setattr(status_list_build, "BUFFER_BYTES_MAX", 32)
+    rows = [(CARD, card(n % 300), n % 255 + 1, 1) for n in range(3000)]
+    publish(directory, "v1", rows)
+    lists = StatusLists.open(directory, T0)
+    expected = {key: number for _, key, number, _ in rows}
+    assert all(lists.lookup(CARD, key).list_type == number for key, number in expected.items())
+    digests = [digest_of(CARD, key) for key in expected]
+    assert len(set(digests)) == 300
+
+
+def test_progress_is_reported(directory, tmp_path, monkeypatch):
+    monkeypatch.setattr(status_list_build, "PROGRESS_ROWS", 2)
+    source = tmp_path / "delivery.csv"
+    source.write_text(HEADER_ROW + "".join(f"card,{card(n)},1,1\n" for n in range(5)))
+    seen = []
+    build(source, directory, version="v1", created_at=T0, effective_at=T0, progress=seen.append)
+    assert [(p.phase, p.done, p.total) for p in seen if p.phase == "read"] == [
+        ("read", 2, None),
+        ("read", 4, None),
+        ("read", 5, 5),
+    ]
+    assert [p.done for p in seen if p.phase == "write"] == list(range(1, 257))
+
+
+def test_the_command(directory, tmp_path, capsys, monkeypatch):
+    lowered = []
+    monkeypatch.setattr(os, "nice", lowered.append)
+    source = tmp_path / "delivery.csv"
+    source.write_text(HEADER_ROW + f"card,{card(1)},1,1\n")
+    arguments = [str(source), str(directory), "--created", "2026-11-01T08:00:00+08:00"]
+    assert main([*arguments, "--version", "v1"]) == 0
+    assert json.loads(capsys.readouterr().out)["entries"] == 1
+    assert lowered == [19]
+    assert main([*arguments, "--version", "v2", "--base", "v0"]) == 1
+    assert "based on v0" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments])
+    assert caught.value.code == 2
+    assert StatusLists.open(directory, T0).snapshot.created_at == T0
+
+
+# --- size -----------------------------------------------------------------------------------------------------------
+
+MANY = 5_000_000
+
+
+@pytest.mark.bench
+def test_five_million_entries(tmp_path, capsys):
+    """Real size: built in a process of its own, looked up while the next publication is built and switched to."""
+    from hardware.bench import measure_lists
+
+    figures = measure_lists.run(tmp_path, MANY)
+    with capsys.disabled():
+        sys.stderr.write("\n" + json.dumps(figures, indent=1) + "\n")
+    assert figures["entries"] == MANY
+    assert figures["wrong_answers"] == 0
+    assert figures["lookups_while_switching"] > 0
+
+
+def test_the_command_is_a_program_of_its_own(directory, tmp_path):
+    source = tmp_path / "delivery.csv"
+    source.write_text(HEADER_ROW + f"card,{card(1)},1,1\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway.payers.status_list_build", str(source), str(directory)]
+        + ["--version", "v1", "--created", "2026-11-01T08:00:00+08:00"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["version"] == "v1"
