@@ -270,12 +270,18 @@ class BankLink:
         self._enter(BankState.UP, "signed in")
         misses = 0
         while misses < config.echo_misses_max:
-            idle_s = self._clock.monotonic() - session.heard_at
-            if misses == 0 and idle_s < config.echo_idle_s:
-                await self._clock.sleep(config.echo_idle_s - idle_s)
+            if misses == 0 and not await self._quiet(session):
                 continue
             misses = 0 if await self._echo(session) else misses + 1
         return f"{misses} echoes unanswered"
+
+    async def _quiet(self, session: _Session) -> bool:
+        """Wait until the line could have been silent long enough. Returns whether it was."""
+        heard_at = session.heard_at
+        # Whether something was heard is asked of the record, not of a difference of times: rounding could leave a
+        # rest too small to sleep, and this loop spinning.
+        await self._clock.sleep(max(0.0, heard_at + self._config.echo_idle_s - self._clock.monotonic()))
+        return session.heard_at == heard_at
 
     async def _sign_in(self, session: _Session, terminal: str) -> None:
         profile = self._config.profile.at_terminal(terminal)

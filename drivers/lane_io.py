@@ -25,8 +25,8 @@ attendant's screen, which should say *board dead* rather than *opened* as soon a
 TRY_S_MAX = 0.3
 """Time of one try. A board answers within 20 ms; a lost answer must leave time for a connection and a second try."""
 
-TRIES_MAX = 20
-"""Tries of one operation, one every RETRY_PAUSE_S while the board is down: the default time is over before."""
+TRIES_MAX = 60
+"""Tries of one operation. One per RETRY_PAUSE_S makes three seconds, more than any passage has left."""
 
 RETRY_PAUSE_S = 0.05
 """Pause between two tries, half the driver's shortest pause before it connects again."""

@@ -73,6 +73,9 @@ EXCEPTION_CODES: dict[int, tuple[str, Outcome]] = {
 }
 """Exception code -> (text, outcome), section 7. 4, 5, 8 and 11 leave open whether the coil has switched."""
 
+STOPPED = "stopped"
+"""Cause of *down* when `run()` was cancelled: no fault."""
+
 UNKNOWN_EXCEPTION = ("exception code not in the standard", Outcome.UNKNOWN)
 
 log = logging.getLogger(__name__)
@@ -155,7 +158,7 @@ class RelayBoard:
                 await self.clock.sleep(pause_s)
                 pause_s = min(2 * pause_s, BACKOFF_S_MAX)
         finally:
-            self._report(BoardState.DOWN, "stopped")
+            self._report(BoardState.DOWN, STOPPED)
 
     async def write_coil(self, address: int, on: bool, *, timeout_s: float) -> None:
         """Switch one coil and wait for the board's echo (function 5)."""
@@ -296,7 +299,8 @@ class RelayBoard:
         if (state, cause) == (self._state, self._cause):
             return  # the tenth failed attempt is no news
         self._state, self._cause = state, cause
-        log.log(logging.INFO if state is BoardState.UP else logging.WARNING, "%s %s: %s", self.name, state.value, cause)
+        level = logging.INFO if state is BoardState.UP or cause == STOPPED else logging.WARNING
+        log.log(level, "%s %s: %s", self.name, state.value, cause)
         if self._on_state is not None:
             self._on_state(state, cause)
 

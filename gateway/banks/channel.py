@@ -50,7 +50,8 @@ class BankAnswer:
 class LateAnswer:
     """An answer nobody waits for any more, with the keys that find its attempt."""
 
-    terminal: str
+    terminal: str | None
+    """None where the host leaves field 41 out."""
     stan: str
     answer: BankAnswer
 
@@ -75,6 +76,10 @@ class BankChannel(Protocol):
     @property
     def max_message_age_s(self) -> float:
         """Longest time a message may wander in the bank's network before it is dropped."""
+        ...
+
+    def takes(self, contract_ref: str) -> bool:
+        """Whether this bank's messages can carry the contract."""
         ...
 
     def sale(self, order: SaleOrder) -> bytes: ...

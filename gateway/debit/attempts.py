@@ -31,13 +31,15 @@ from gateway.ledger.books import AccountKind
 from gateway.ledger.writer import Transaction
 
 UNRESOLVED = ("stored", "unknown", "reversing")
-STAN_MAX = 999_999
+STAN_MAX = 989_999
+"""The numbers above belong to sign-ins and echoes of the link."""
 
 
 class LateEffect(Enum):
     """What an answer nobody waited for did."""
 
     NO_SUCH_ATTEMPT = "no such attempt"
+    AMBIGUOUS = "more than one attempt could be meant"
     NOTED = "noted before the decision"
     SETTLED = "settled the debit"
     DECLINED = "declined before the reversal left"
@@ -165,17 +167,20 @@ def close_reversal(tx: Transaction, attempt_id: str, answer: BankAnswer, *, max_
     return True
 
 
-def late_answer(tx: Transaction, channel: str, terminal: str, stan: str, answer: BankAnswer) -> LateEffect:
-    """An answer to a sale or advice that nobody waits for any more."""
+def late_answer(tx: Transaction, channel: str, terminal: str | None, stan: str, answer: BankAnswer) -> LateEffect:
+    """An answer to a sale or advice that nobody waits for any more.
+
+    Without a terminal the trace number must name one attempt alone among those that are not settled.
+    """
     a = tables.attempt
-    row = tx.connection.execute(
-        select(a)
-        .where(a.c.channel == channel, a.c.terminal == terminal, a.c.stan == stan)
-        .order_by(a.c.created_at.desc())
-        .limit(1)
-    ).one_or_none()
-    if row is None:
-        return LateEffect.NO_SUCH_ATTEMPT
+    found = select(a).where(a.c.channel == channel, a.c.stan == stan).order_by(a.c.created_at.desc())
+    if terminal is not None:
+        rows = tx.connection.execute(found.where(a.c.terminal == terminal).limit(1)).all()
+    else:
+        rows = tx.connection.execute(found.where(a.c.state.in_((*UNRESOLVED, "reversed"))).limit(2)).all()
+    if len(rows) != 1:
+        return LateEffect.NO_SUCH_ATTEMPT if not rows else LateEffect.AMBIGUOUS
+    row = rows[0]
     if answer.verdict is AnswerClass.APPROVED:
         return _late_approval(tx, row, answer)
     if answer.verdict is AnswerClass.DECLINED:

@@ -56,6 +56,8 @@ class PurchaseResult:
     """How the card answered. Fields are None where the answer was lost or the dialect has none."""
 
     outcome: PurchaseOutcome
+    reason: str | None = None
+    """Code of why it was not taken, is unknown or disputed, where the antenna or the lane said so."""
     error: int | None = None
     terminal: str | None = None
     card_serial: int | None = None
@@ -164,12 +166,25 @@ class PreviousPurchase:
     funding: Funding
     payer: str
     mandate_id: str | None
+    contract_ref: str | None
+    purchase_time: str
     card_serial: int | None
     """Serial of this purchase, from its own result, else one more than the last one seen of the card."""
     debit_state: str
     barrier: Barrier | None
     """Of the passage's newest decision; None while there is none."""
     decided_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousPassage:
+    """The newest charged passage of a tag contract."""
+
+    passage_id: str
+    debit_id: str
+    charge_point: str
+    barrier: Barrier
+    decided_at: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ asked for never ends by time: only the card's answer, its file 0019, or a person
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Row, func, insert, select
@@ -120,6 +120,8 @@ def conclude(tx: Transaction, conclusion: Conclusion) -> Decision:
         decline_policy=conclusion.decline_policy,
         stand_in_allowed=owed + debit.amount <= conclusion.stand_in_limit_fen,
     )
+    if outcome is not PurchaseOutcome.TAKEN and conclusion.result is not None and conclusion.result.reason is not None:
+        verdict = replace(verdict, reason=conclusion.result.reason)
     _apply(tx, debit, verdict, conclusion)
     if outcome is PurchaseOutcome.TAKEN and conclusion.result is not None and conclusion.result.tac is None:
         purchases.add_item(tx, "charged_without_tac", debit.id, "the card paid, its proof could not be fetched")
@@ -137,9 +139,9 @@ def refuse(
     return write_decision(tx, verdict, context, sight.passage_id, None)
 
 
-def repeat(tx: Transaction, passage_id: str, debit_id: str, context: DecisionContext) -> Decision:
-    """The vehicle that paid is still there: let it through, charge nothing."""
-    verdict = Verdict(Barrier.OPEN, Money.NONE, Outcome.REPEAT, "already_charged")
+def repeat(tx: Transaction, passage_id: str, debit_id: str, barrier: Barrier, context: DecisionContext) -> Decision:
+    """A vehicle that was dealt with is still there: the barrier as decided before, and nothing charged."""
+    verdict = Verdict(barrier, Money.NONE, Outcome.REPEAT, "already_charged")
     return write_decision(tx, verdict, context, passage_id, attempts.debit_row(tx, debit_id), amount=0)
 
 

@@ -28,6 +28,7 @@ from gateway.debit.claims import (
     HoldRefused,
     HoldRequest,
     Payer,
+    PreviousPassage,
     PreviousPurchase,
     PurchasePlan,
     PurchaseResult,
@@ -125,6 +126,11 @@ class DebitEngine:
         with self._reader.connect() as connection:
             return purchases.newest_purchase(connection, card_number)
 
+    def newest_of_contract(self, contract: str) -> PreviousPassage | None:
+        """The newest charged passage of a tag contract."""
+        with self._reader.connect() as connection:
+            return purchases.newest_of_contract(connection, contract)
+
     def card_of_open_purchase(self, obu_id: bytes) -> str | None:
         """The card behind an unresolved purchase of this OBU."""
         with self._reader.connect() as connection:
@@ -169,6 +175,8 @@ class DebitEngine:
         Raises `StorageLate` or `StorageUnavailable` when it could not be made durable in time. A hold that becomes
         durable after all is voided behind the caller's back: nothing was asked of the card.
         """
+        if request.payer.funding is Funding.BANK_ONLINE and not self._can_ask(request.payer):
+            return HoldRefused("bank_unavailable")
         ids = debits.NewIds(*(self.new_id() for _ in range(4)))
         future = self._writer.submit(lambda tx: debits.place_hold(tx, request, ids))
         try:
@@ -236,10 +244,10 @@ class DebitEngine:
         except TimeoutError as error:
             raise StorageLate from error
 
-    async def repeat(self, previous: PreviousPurchase, context: DecisionContext) -> Decision:
-        """Let the vehicle that has paid through once more, charging nothing."""
+    async def repeat(self, passage_id: str, debit_id: str, barrier: Barrier, context: DecisionContext) -> Decision:
+        """A vehicle that was dealt with is still there: same barrier as before, nothing charged."""
         return await asyncio.shield(
-            self._writer.submit(lambda tx: debits.repeat(tx, previous.passage_id, previous.debit_id, context))
+            self._writer.submit(lambda tx: debits.repeat(tx, passage_id, debit_id, barrier, context))
         )
 
     async def note_timings(self, timings: list[Timing]) -> None:
@@ -323,6 +331,14 @@ class DebitEngine:
         if timeout_s <= 0:
             return BankAnswer(Delivery.NOT_SENT, detail="no time left to ask the bank")
         return await self._channels[request.channel].exchange(request.request, timeout_s=timeout_s)
+
+    def _can_ask(self, payer: Payer) -> bool:
+        """Whether the mandate names a bank of this site and a contract its messages can carry."""
+        channel = self._channels.get(payer.name)
+        if channel is None or payer.contract_ref is None or not channel.takes(payer.contract_ref):
+            log.error("mandate %s cannot be charged: no bank %s, or no usable contract", payer.mandate_id, payer.name)
+            return False
+        return True
 
     def _bank_time(self, deadline: float) -> float:
         return deadline - KEPT_BACK_S - self._clock.monotonic()

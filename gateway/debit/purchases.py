@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from gateway.debit.claims import PreviousPurchase, PurchasePlan, PurchaseResult
+from gateway.debit.claims import PreviousPassage, PreviousPurchase, PurchasePlan, PurchaseResult
 from gateway.ledger import tables
 from gateway.ledger.writer import Transaction
 from gateway.model.passage import Barrier, Funding
@@ -79,7 +79,17 @@ def newest_purchase(connection: Connection, card_number: str) -> PreviousPurchas
     """The newest purchase of a card: what tells a new car from one we have already asked for money."""
     p, f, d, g, s = tables.purchase, tables.purchase_file, tables.debit, tables.passage, tables.subject
     row = connection.execute(
-        select(p, f.c.before, f.c.after, d.c.amount, d.c.funding, d.c.payer, d.c.mandate_id, g.c.charge_point)
+        select(
+            p,
+            f.c.before,
+            f.c.after,
+            d.c.amount,
+            d.c.funding,
+            d.c.payer,
+            d.c.mandate_id,
+            d.c.contract_ref,
+            g.c.charge_point,
+        )
         .add_columns(d.c.state.label("debit_state"))
         .join_from(s, g, g.c.subject_id == s.c.id)
         .join(p, p.c.passage_id == g.c.id)
@@ -120,6 +130,23 @@ def open_purchase_of_obu(connection: Connection, obu_id: bytes) -> str | None:
     ).scalar_one_or_none()
 
 
+def newest_of_contract(connection: Connection, contract: str) -> PreviousPassage | None:
+    """The newest decided and charged passage of a tag contract: how a vehicle without a card is known again."""
+    s, g, d, e = tables.subject, tables.passage, tables.debit, tables.decision
+    row = connection.execute(
+        select(g.c.id, d.c.id.label("debit_id"), g.c.charge_point, e.c.barrier, e.c.decided_at)
+        .join_from(s, g, g.c.subject_id == s.c.id)
+        .join(d, d.c.passage_id == g.c.id)
+        .join(e, e.c.passage_id == g.c.id)
+        .where(s.c.contract == contract, d.c.state.not_in(("held", "voided")))
+        .order_by(e.c.record_no.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return None
+    return PreviousPassage(row.id, row.debit_id, row.charge_point, Barrier(row.barrier), row.decided_at)
+
+
 def _previous(connection: Connection, row: Row[Any], card_number: str) -> PreviousPurchase:
     newest = connection.execute(
         select(tables.decision.c.barrier, tables.decision.c.decided_at)
@@ -147,6 +174,8 @@ def _previous(connection: Connection, row: Row[Any], card_number: str) -> Previo
         funding=Funding(row.funding),
         payer=row.payer,
         mandate_id=row.mandate_id,
+        contract_ref=row.contract_ref,
+        purchase_time=row.purchase_time,
         card_serial=serial,
         debit_state=row.debit_state,
         barrier=None if newest is None else Barrier(newest.barrier),

@@ -179,6 +179,7 @@ subject = Table(
     Column("plate_colour", Integer),
     Column("erased_at", BigInteger),
     Index("ix_subject_card", "card_number"),
+    Index("ix_subject_contract", "contract"),
     Index("ix_subject_obu", "obu_id"),
 )
 """Personal data of one passage, erasable."""

@@ -540,6 +540,13 @@ RECOVERING = _stop(
     do=("请稍候", "wait until recovery has finished"),
 )
 BUSY = _refusal("busy", None, "系统繁忙", "charge point is busy", do=_RETRY_READ)
+IDEMPOTENCY_CONFLICT = _attendant(
+    "idempotency_conflict",
+    None,
+    "同一笔交易内容不一致",
+    "the same claim came again with other content",
+    do=("请人工核对该车交易", "compare both claims by hand"),
+)
 LATE_PASSAGE = _note(
     "late_passage",
     122,

@@ -19,6 +19,7 @@ from gateway.ledger import tables
 from gateway.ledger.writer import Transaction
 from gateway.model.passage import Funding
 from gateway.model.plate import Plate, PlateColour, PlateMatch, compare, normalise
+from gateway.payers.status_lists import plate_key
 
 COLUMNS = (
     "mandate_id",
@@ -91,12 +92,6 @@ class MandateImportError(Exception):
         shown = problems[:PROBLEMS_MAX]
         more = len(problems) - len(shown)
         super().__init__("\n".join([*shown, *([f"and {more} more"] if more else [])]))
-
-
-def plate_key(plate: Plate) -> str:
-    """Key of a plate credential: text and colour, because two vehicles may carry one text in two colours."""
-    colour = PlateColour.UNKNOWN if plate.colour is None else plate.colour
-    return f"{plate.text}|{int(colour)}"
 
 
 def find(connection: Connection, kind: CredentialKind, key: str) -> Mandate | None:
@@ -277,9 +272,9 @@ class _Line:
             found.append(Credential(CredentialKind.CARD, card, mandate_id, plate))
         contract = self._text("contract")
         if contract is not None:
-            if len(contract) != 32 or any(c not in "0123456789abcdef" for c in contract.lower()):
+            if len(contract) != 32 or any(c not in "0123456789ABCDEF" for c in contract.upper()):
                 self._problem("contract", "expected 32 hex digits: issuer (16) and serial (16) of the tag")
-            found.append(Credential(CredentialKind.CONTRACT, contract.lower(), mandate_id, plate))
+            found.append(Credential(CredentialKind.CONTRACT, contract.upper(), mandate_id, plate))
         if plate is not None and plate.known:
             found.append(Credential(CredentialKind.PLATE, plate_key(plate), mandate_id, plate))
         if not found:

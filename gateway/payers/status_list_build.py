@@ -128,10 +128,9 @@ def build(
         with _only_builder(directory), _work_directory(directory) as work:
             chains = _chains_in(directory)
             _check_place(directory, chains, new)
-            spool = _Spool(work)
-            with spool:
+            with _Spool(work) as spool:
                 rows = _read_rows(source, new.kind, spool, progress)
-            finished, header = _write_list(work, spool.paths, new, progress)
+                finished, header = _write_list(work, spool, rows, new, progress)
             path = directory / f"{version}-{header.identity[:8]}{FILE_SUFFIX}"
             finished.rename(path)
             _sync_directory(directory)
@@ -306,56 +305,56 @@ def _record_of(source: Path, line: int, row: Sequence[str], file_kind: FileKind)
 
 
 class _Spool:
-    """256 files of records by first digest byte, each in order of arrival."""
+    """Records in 256 buckets by first digest byte, in order of arrival; what outgrows its buffer goes to a file."""
 
     def __init__(self, work: Path) -> None:
-        self.paths = [work / f"bucket-{number:02x}" for number in range(BUCKETS)]
+        self._paths = [work / f"bucket-{number:02x}" for number in range(BUCKETS)]
         self._buffers = [bytearray() for _ in range(BUCKETS)]
-        self._files: list[BinaryIO] = []
+        self._files: dict[int, BinaryIO] = {}
         self._open = ExitStack()
 
-    def __enter__(self) -> None:
-        self._files = [self._open.enter_context(path.open("wb")) for path in self.paths]
+    def __enter__(self) -> _Spool:
+        return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            for file, buffer in zip(self._files, self._buffers, strict=True):
-                file.write(buffer)
-        finally:
-            self._open.close()
+        self._open.close()
 
     def add(self, record: bytes) -> None:
-        buffer = self._buffers[record[0]]
+        number = record[0]
+        buffer = self._buffers[number]
         buffer += record
         if len(buffer) >= BUFFER_BYTES_MAX:
-            self._files[record[0]].write(buffer)
+            if number not in self._files:
+                self._files[number] = self._open.enter_context(self._paths[number].open("w+b"))
+            self._files[number].write(buffer)
             buffer.clear()
+
+    def sorted_buckets(self) -> Iterator[list[bytes]]:
+        """Bucket after bucket, ascending; of several records with one digest the last that arrived."""
+        for number, buffer in enumerate(self._buffers):
+            data = bytes(buffer)
+            if number in self._files:
+                self._files[number].seek(0)
+                data = self._files[number].read() + data
+            records = (data[at : at + RECORD_LENGTH] for at in range(0, len(data), RECORD_LENGTH))
+            latest = {record[:DIGEST_LENGTH]: record for record in records}
+            yield sorted(latest.values())
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def _sorted_bucket(path: Path) -> list[bytes]:
-    """Records of one bucket, ascending; of several with one digest the last that arrived."""
-    data = path.read_bytes()
-    records = (data[at : at + RECORD_LENGTH] for at in range(0, len(data), RECORD_LENGTH))
-    latest = {record[:DIGEST_LENGTH]: record for record in records}
-    return sorted(latest.values())
-
-
 def _write_list(
-    work: Path, buckets: Sequence[Path], new: _Publication, progress: Callable[[Progress], None]
+    work: Path, spool: _Spool, rows: int, new: _Publication, progress: Callable[[Progress], None]
 ) -> tuple[Path, Header]:
     """Sort the buckets into one list file inside the work directory, on disk for good when this returns."""
     sorted_path, target = work / "records", work / "list"
-    # Rows bound the entries from above; duplicates only make the chosen buckets a little emptier than aimed at.
-    bits = fanout_bits_for(sum(path.stat().st_size for path in buckets) // RECORD_LENGTH)
+    # Rows bound the entries from above; duplicates only make the buckets a little emptier than aimed at.
+    bits = fanout_bits_for(rows)
     counts = [0] * (1 << bits)
     shift = 32 - bits
     with sorted_path.open("wb") as stream:
-        for done, path in enumerate(buckets, start=1):
-            records = _sorted_bucket(path)
-            path.unlink()
+        for done, records in enumerate(spool.sorted_buckets(), start=1):
             for record in records:
                 counts[int.from_bytes(record[:4], "big") >> shift] += 1
             stream.write(b"".join(records))

@@ -25,8 +25,9 @@ File format 1, big-endian
     256           body: fan-out table, then records
 
 The fan-out table has 2**b + 1 unsigned 32-bit numbers: entry i is the index of the first record whose first b bits are
-at least i. b is chosen so that a bucket fills about one memory page; a look-up in a file that is not in memory
-therefore costs two or three page reads. Records ascend by digest, each digest once:
+at least i. b is chosen so that a bucket fills about one memory page. The table (128 KiB for five million entries) stays
+in memory, so a look-up costs one or two page reads even if no record of the file is in memory.
+Records ascend by digest, each digest once:
 
     0       12    digest: BLAKE2b-96 of `<kind>:<key>` in UTF-8
     12      1     list type as the issuer numbers it
@@ -56,6 +57,7 @@ import os
 import re
 import struct
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, IntEnum
@@ -95,6 +97,7 @@ MANIFEST_BYTES_MAX: Final = 64 * 1024
 LOAD_TRIES_MAX: Final = 3
 """Starts of a load when a publication deletes files under it; a fourth in one load would mean a broken publisher."""
 _HASH_CHUNK: Final = 1 << 20
+_BOUNDS: Final = struct.Struct(">II")
 
 
 class ListKind(Enum):
@@ -329,7 +332,7 @@ class ListFile:
         self.header = header
         self._map = mapped
         self._shift = 32 - header.fanout_bits
-        self._fanout = HEADER_LENGTH
+        self._fanout = mapped[HEADER_LENGTH : HEADER_LENGTH + fanout_length(header.fanout_bits)]
         self._records = HEADER_LENGTH + fanout_length(header.fanout_bits)
 
     @classmethod
@@ -357,8 +360,7 @@ class ListFile:
         return opened
 
     def _check_fanout(self) -> None:
-        entries = 1 << self.header.fanout_bits
-        table = struct.unpack_from(f">{entries + 1}I", self._map, self._fanout)
+        table = struct.unpack(f">{len(self._fanout) // 4}I", self._fanout)
         if table[0] != 0 or table[-1] != self.header.count or any(low > high for low, high in pairwise(table)):
             raise _unusable(self.path, "fan-out table", "does not ascend from 0 to the count")
 
@@ -366,7 +368,7 @@ class ListFile:
         """(list type, sign) of a digest, or None. At most 20 steps in one bucket."""
         data, base = self._map, self._records
         bucket = int.from_bytes(digest[:4], "big") >> self._shift
-        low, high = struct.unpack_from(">II", data, self._fanout + 4 * bucket)
+        low, high = _BOUNDS.unpack_from(self._fanout, 4 * bucket)
         while low < high:
             middle = (low + high) // 2
             at = base + RECORD_LENGTH * middle
@@ -470,7 +472,9 @@ def _signature(directory: Path) -> Signature:
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name == MANIFEST_NAME or entry.name.endswith(FILE_SUFFIX):
+                if entry.name != MANIFEST_NAME and not entry.name.endswith(FILE_SUFFIX):
+                    continue
+                with suppress(FileNotFoundError):  # A publication deletes files that nobody names any more.
                     facts = entry.stat()
                     seen.append((entry.name, facts.st_ino, facts.st_size, facts.st_mtime_ns))
     except OSError as error:

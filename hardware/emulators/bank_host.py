@@ -60,7 +60,7 @@ class Mode(Enum):
     SILENT_BUT_POSTED = "silent_but_posted"
     SILENT_NOT_POSTED = "silent_not_posted"
     LATE = "late"
-    """Post and answer after `ms`: a reversal in between finds nothing."""
+    """Post and answer after `ms`, or at the command `deliver`: a reversal in between finds nothing."""
     CUT = "cut"
     """Close the connection, nothing posted."""
     CUT_BEFORE_ANSWER = "cut_before_answer"
@@ -77,7 +77,8 @@ class Behaviour:
     mti: str | None
     contract: str | None = None
     code: str = "05"
-    delay_ms: int = 0
+    delay_ms: int | None = None
+    """Of a late answer; None waits for the command `deliver`, so that a scenario need not race a clock."""
     remaining: int | None = None
 
     def fits(self, mti: str, contract: str | None) -> bool:
@@ -261,6 +262,7 @@ class BankHost:
         self._arrival = asyncio.Condition()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._delivery = asyncio.Event()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -359,7 +361,7 @@ class BankHost:
         try:
             behaviour = self._behaviour_for(request)
             if behaviour is not None and behaviour.mode is Mode.LATE:
-                await asyncio.sleep(behaviour.delay_ms / 1000)
+                await self._delay(behaviour.delay_ms)
             mode = None if behaviour is None else behaviour.mode
             if mode is Mode.CUT:
                 self._cut(connection)
@@ -369,6 +371,12 @@ class BankHost:
             pass  # the gateway left before its answer; what was posted stays
         finally:
             connection.slots.release()
+
+    async def _delay(self, delay_ms: int | None) -> None:
+        if delay_ms is None:
+            await self._delivery.wait()
+        else:
+            await asyncio.sleep(delay_ms / 1000)
 
     async def _answer(self, connection: _Connection, request: Message, behaviour: Behaviour | None) -> None:
         fields = self._decide(request, behaviour)
@@ -515,6 +523,7 @@ class BankHost:
             "wait": self._command_wait,
             "hold": self._command_hold,
             "release": self._command_release,
+            "deliver": self._command_deliver,
             "down": self._command_down,
             "up": self._command_up,
         }
@@ -548,7 +557,7 @@ class BankHost:
             mti=wanted_mti,
             contract=contract,
             code=str(command.get("code", "05")),
-            delay_ms=int(command.get("ms", 0)),
+            delay_ms=None if command.get("ms") is None else int(command["ms"]),
             remaining=None if command.get("next") is None else int(command["next"]),
         )
         if behaviour.remaining is not None and behaviour.remaining < 1:
@@ -589,6 +598,11 @@ class BankHost:
     async def _command_release(self, _: Command) -> Command:
         self._flowing.set()
         return {"held": False}
+
+    async def _command_deliver(self, _: Command) -> Command:
+        due, self._delivery = self._delivery, asyncio.Event()
+        due.set()
+        return {"delivered": True}
 
     async def _command_down(self, _: Command) -> Command:
         await self._unlisten()

@@ -6,7 +6,8 @@ Run as a program:
         --watch-database site.db --lanes '{"lane-1": {"barrier": 0, "green": 1, "red": 2}}'
 
 It prints `ready <address> control <address>` once both sockets listen, runs until SIGTERM or SIGINT, and ends with
-status 0, or 1 when a barrier or a green lamp was ever switched on without a committed decision behind it. That check
+status 0, or 1 when a barrier or a green lamp was ever switched on without a committed decision behind it (2 usage, 3
+a port is taken or a file cannot be written). That check
 (`hardware.bench.committed`) is made inside the coil write, before the write is answered. A violation is recorded and
 the coil still switches, as on a real board, which does not know what a decision is.
 
@@ -183,13 +184,19 @@ class Journal:
         self._path = path
 
     def load(self) -> list[dict[str, Any]]:
-        """Every entry of earlier runs. Half a last line, left by a kill, is skipped."""
+        """Every entry of earlier runs. Half a last line, left by a kill, is cut off. Raises ValueError otherwise."""
         if self._path is None or not self._path.exists():
             return []
         if self._path.stat().st_size > JOURNAL_BYTES_MAX:
             raise ValueError(f"journal {self._path} is larger than {JOURNAL_BYTES_MAX} bytes: not a journal of ours")
-        complete, _, _ = self._path.read_bytes().rpartition(b"\n")
-        return [json.loads(line) for line in complete.splitlines() if line]
+        text = self._path.read_bytes()
+        complete = text[: text.rfind(b"\n") + 1]
+        if complete != text:
+            os.truncate(self._path, len(complete))  # else the next entry would be glued to the half line
+        try:
+            return [json.loads(line) for line in complete.splitlines()]
+        except ValueError as error:
+            raise ValueError(f"journal {self._path}: {error}") from error
 
     def write(self, ruling: Ruling, at: str) -> None:
         """Append one ruling; the line is with the operating system when this returns."""
@@ -429,7 +436,8 @@ class BoardServer:
         registers: list[int],
         values: list[int] | list[bool] | None,
     ) -> ExcCodes | None:
-        """Called by the library for every request, before it touches `registers` and before it answers.
+        """Called by the library for every request with addresses the board has, before it touches `registers` and
+        before it answers.
 
         `registers` holds 16 bits each of the coils or inputs; ours are the truth and overwrite it. A written coil is
         read back by the library with function 5 and no values.
@@ -448,8 +456,6 @@ class BoardServer:
         return None
 
     async def _write(self, address: int, values: list[bool], now: float) -> ExcCodes | None:
-        if address + len(values) > COIL_COUNT:
-            return ExcCodes.ILLEGAL_ADDRESS
         if self.muted and not self._apply_when_muted:
             return ExcCodes.DEVICE_BUSY  # any code: nobody will hear it, and the coil does not switch
         if self._refusal is not None:
@@ -612,7 +618,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--capture", type=Path, help="append raw bytes as JSON lines")
     parser.add_argument("--journal", type=Path, help="remember used decisions and violations over a restart")
     given = parser.parse_args(argv)
-    return asyncio.run(serve(Config(**vars(given))))
+    try:
+        return asyncio.run(serve(Config(**vars(given))))
+    except (OSError, ValueError) as error:  # a port, a file or an address that cannot be used
+        sys.stderr.write(f"relay_board: {error}\n")
+        return 3
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ HEADER_BYTES = 6
 HEADER_FIRST_MIN = 0x60
 """Application classes start at 60 in every message seen, MTIs at 00 to 09: so a header left out is recognised."""
 MTI_BYTES = 2
+MTI_VERSION_MAX = 2
+"""First digit: 0 is ISO 8583:1987, 1 is 1993, 2 is 2003; nothing else is defined for interchange."""
 BITMAP_BYTES = 8
 FIELD_MAX = 64
 SECONDARY_BITMAP = 1
@@ -182,8 +184,10 @@ def _decode_mti(cursor: _Cursor) -> str:
     offset = cursor.offset
     raw = cursor.take(MTI_BYTES, "MTI")
     mti = raw.hex()
-    if not mti.isdecimal():
-        raise RemoteProtocolError("MTI is not four packed digits", field="MTI", offset=offset, data=raw)
+    if not _is_mti(mti):
+        raise RemoteProtocolError(
+            "MTI is not four packed digits of a known version", field="MTI", offset=offset, data=raw
+        )
     return mti
 
 
@@ -220,17 +224,15 @@ def _decode_field(cursor: _Cursor, spec: FieldSpec) -> Value:
             )
     offset = cursor.offset
     raw = cursor.take((count + 1) // 2 if spec.packed else count, name)
-    match spec.kind:
-        case Kind.BINARY:
-            return raw
-        case Kind.DIGITS | Kind.TRACK:
-            return _decode_nibbles(spec, raw, count, offset)
-        case Kind.PRINTABLE:
-            if not all(0x20 <= byte <= 0x7E for byte in raw):
-                raise RemoteProtocolError("not printable ASCII", field=name, offset=offset, data=raw)
-            return raw.decode("ascii")
-        case Kind.TEXT:
-            return _decode_text(raw)
+    if spec.packed:
+        return _decode_nibbles(spec, raw, count, offset)
+    if spec.kind is Kind.TEXT:
+        return _decode_text(raw)
+    if spec.kind is Kind.PRINTABLE:
+        if not all(0x20 <= byte <= 0x7E for byte in raw):
+            raise RemoteProtocolError("not printable ASCII", field=name, offset=offset, data=raw)
+        return raw.decode("ascii")
+    return raw
 
 
 def _decode_nibbles(spec: FieldSpec, raw: bytes, count: int, offset: int) -> str:
@@ -255,8 +257,9 @@ def _decode_text(raw: bytes) -> Value:
         text = raw.decode("gbk")
     except UnicodeDecodeError:
         return raw
-    # Control characters mean that a host put binary data here; text that does not encode back would lose bytes.
-    return text if text.isprintable() and text.encode("gbk") == raw else raw
+    # Control characters mean that a host put binary data here. Encoding gives the same bytes back: every GBK
+    # sequence stands for a character of its own (all of them tried).
+    return raw if any(character < " " or character == "\x7f" for character in text) else text
 
 
 # --- encoding ---------------------------------------------------------------------------------------------------
@@ -268,10 +271,8 @@ def _pieces(message: Message, dialect: Dialect) -> list[tuple[int, bytes]]:
         _refuse("TPDU", f"is not {TPDU_BYTES} bytes starting with {TPDU_ID:02X}", message.tpdu)
     if message.header and (len(message.header) != HEADER_BYTES or message.header[0] < HEADER_FIRST_MIN):
         _refuse("header", f"is not {HEADER_BYTES} bytes starting at {HEADER_FIRST_MIN:02X} or above", message.header)
-    if len(message.mti) != 2 * MTI_BYTES or not _is_digits(message.mti):
-        _refuse("MTI", f"{message.mti!r} is not four digits")
-    if int(message.mti[0]) >= HEADER_FIRST_MIN >> 4:
-        _refuse("MTI", f"{message.mti!r} would be taken for a header")
+    if not _is_mti(message.mti):
+        _refuse("MTI", f"{message.mti!r} is not four digits of a known version")
     bits = 0
     pieces = [(0, message.tpdu), (0, message.header), (0, bytes.fromhex(message.mti))]
     for number, value in message.fields.items():
@@ -341,8 +342,8 @@ def _refuse(name: str, problem: str, data: bytes = b"", hint: str | None = None)
     raise LocalProtocolError(f"{name} {problem}", field=name, data=data, hint=hint)
 
 
-def _is_digits(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+def _is_mti(text: str) -> bool:
+    return len(text) == 2 * MTI_BYTES and text.isascii() and text.isdigit() and int(text[0]) <= MTI_VERSION_MAX
 
 
 # --- for people -------------------------------------------------------------------------------------------------

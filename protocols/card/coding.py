@@ -111,12 +111,12 @@ def _check_date(raw: bytes) -> str | None:
 
 def time_bytes(text: str) -> bytes:
     """'YYYYMMDDhhmmss' to 7 bytes BCD, as commands and MACs want it. Raises LocalProtocolError for no such time."""
+    if len(text) != 14 or not (text.isascii() and text.isdigit()):
+        raise LocalProtocolError(f"{text!r} is not 14 digits YYYYMMDDhhmmss", field="time")
     try:
-        if len(text) != 14 or not (text.isascii() and text.isdigit()):
-            raise ValueError("14 digits wanted")
         datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError as error:
-        raise LocalProtocolError(f"{text!r} is no time YYYYMMDDhhmmss: {error}", field="time") from error
+        raise LocalProtocolError(f"{text!r} is no time YYYYMMDDhhmmss", field="time") from error
     return bytes.fromhex(text)
 
 

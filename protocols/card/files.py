@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date
-from enum import Enum
 from typing import Any, Final
 
 from protocols.card import layout
 from protocols.card.codes import CARD_TYPES, CardType
-from protocols.card.coding import looks_like_plate
-from protocols.card.record import FieldText, Record, unreadable
+from protocols.card.coding import read_text
+from protocols.card.record import FieldText, Record, is_fill, unreadable, values_of
 from protocols.crypto.algorithm import VERSION_UNSET, Algorithm, algorithm_of_version
 from protocols.errors import ProtocolError, RemoteProtocolError
-from protocols.regions import region_factor, region_of_issuer
+from protocols.regions import REGION_BYTES, region_factor, region_of_issuer
 
 VERSION_WITH_VEHICLE: Final = 0x40
 """From this card version on, file 0015 ends with plate colour and vehicle class."""
@@ -26,7 +25,6 @@ VERSION_WITH_VEHICLE: Final = 0x40
 CARD_FILE_LENGTHS: Final = (50, 43)
 """Lengths of file 0015, in the order to try them."""
 
-STATION_BYTES: Final = 43
 TRANSACTION_BYTES: Final = 23
 HOLDER_BYTES: Final = 55
 
@@ -86,7 +84,7 @@ class CardFile:
 
     def encode(self) -> bytes:
         """The file's bytes. `region` is not written: change `issuer`."""
-        return _card_layout(self.raw).patch(self.raw, _fields(_card_layout(self.raw), self))
+        return _card_layout(self.raw).patch(self.raw, values_of(_card_layout(self.raw), self))
 
 
 def decode_card_file(data: bytes) -> CardFile:
@@ -141,127 +139,6 @@ def card_file_new(
     return layout.CARD_FILE_OLD.build(**head, free_pair=free_pair)
 
 
-class StationLayout(Enum):
-    """Which of the layouts a 0019 record follows. Nothing on the card says so: the plate's place tells (inferred)."""
-
-    NEW = "new"
-    """Since 2020, with gantry and fee."""
-    OLD = "old"
-    """Before 2020, with flag stations and staff."""
-    BLANK = "blank"
-    """All FF or all 00 behind the header: no entry information."""
-    UNKNOWN = "unknown"
-    """Neither place holds a plate, or both do: raw bytes only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Station:
-    """Record AA of file 0019, 43 bytes: where and when the vehicle entered, and what it owes so far.
-
-    Fields that the layout does not have are None; a blank or unknown record has none but its header.
-    """
-
-    layout: StationLayout
-    header: bytes
-    """AA 29 00 on cards; in OBU file EF04 also BB 29 00 (no card at entry) and CC 29 00 (gantry entry), one source."""
-    network: str | None
-    station: str | None
-    """4 hexadecimal digits each; '99010101' when joined."""
-    lane: int | None
-    unix_seconds: int | None
-    """UTC. 0 and FFFFFFFF mean *never written*."""
-    vehicle_class: int | None
-    status: int | None
-    plate: str = field(repr=False)
-    plate_colour: int | None
-    last_gantry: bytes | None
-    gantry_unix_seconds: int | None
-    axles: int | None
-    weight_kg: int | None
-    vehicle_state: int | None
-    fee_fen: int | None
-    flag_stations: bytes | None
-    staff: bytes | None
-    shift: int | None
-    raw: bytes = field(repr=False)
-    warnings: tuple[str, ...]
-
-    @property
-    def station_code(self) -> str | None:
-        """Network and station, 8 hexadecimal digits, as tariffs name stations."""
-        return None if self.network is None or self.station is None else self.network + self.station
-
-    def encode(self) -> bytes:
-        """The record's 43 bytes."""
-        record = _STATION_RECORDS[self.layout]
-        return record.patch(self.raw, _fields(record, self))
-
-
-_STATION_RECORDS: Final = {
-    StationLayout.NEW: layout.STATION_NEW,
-    StationLayout.OLD: layout.STATION_OLD,
-    StationLayout.BLANK: layout.STATION_RAW,
-    StationLayout.UNKNOWN: layout.STATION_RAW,
-}
-
-_STATION_FIELDS: Final = (
-    "header network station lane unix_seconds vehicle_class status plate_colour last_gantry gantry_unix_seconds axles "
-    "weight_kg vehicle_state fee_fen flag_stations staff shift"
-).split()
-
-
-def decode_station(data: bytes) -> Station:
-    """Record AA of file 0019. Raises RemoteProtocolError for any length but 43; all else is a warning."""
-    kind = _station_layout(data)
-    record = _STATION_RECORDS[kind]
-    values = record.read(data)
-    warnings = list(record.warnings(data)) if kind in (StationLayout.NEW, StationLayout.OLD) else []
-    if kind is StationLayout.UNKNOWN:
-        warnings.append("content at offset 3 fits neither the old nor the new layout")
-    if data[1:3] != layout.STATION_HEADER[1:]:
-        warnings.append(f"header at offset 0 is {data[:3].hex().upper()}")
-    known = {name: values.get(name) for name in _STATION_FIELDS}
-    return Station(layout=kind, plate=values.get("plate", ""), raw=bytes(data), warnings=tuple(warnings), **known)
-
-
-def station_new(
-    *,
-    network: str,
-    station: str,
-    lane: int,
-    unix_seconds: int,
-    vehicle_class: int,
-    status: int,
-    plate: str,
-    plate_colour: int | None,
-    last_gantry: bytes = bytes(3),
-    gantry_unix_seconds: int = 0,
-    axles: int = 0,
-    weight_kg: int = 0,
-    vehicle_state: int = 0xFF,
-    fee_fen: int = 0,
-    header: bytes = layout.STATION_HEADER,
-) -> bytes:
-    """A 0019 record of the 2020 layout, 43 bytes, header included: what C6 and UPDATE CAPP DATA CACHE carry."""
-    return layout.STATION_NEW.build(
-        header=header,
-        network=network,
-        station=station,
-        lane=lane,
-        unix_seconds=unix_seconds,
-        vehicle_class=vehicle_class,
-        status=status,
-        last_gantry=last_gantry,
-        gantry_unix_seconds=gantry_unix_seconds,
-        plate=plate,
-        plate_colour=plate_colour,
-        axles=axles,
-        weight_kg=weight_kg,
-        vehicle_state=vehicle_state,
-        fee_fen=fee_fen,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class TransactionLog:
     """One record of file 0018, 23 bytes."""
@@ -281,17 +158,17 @@ class TransactionLog:
     @property
     def is_blank(self) -> bool:
         """True for a record that was never written."""
-        return _is_fill(self.raw)
+        return is_fill(self.raw)
 
     def encode(self) -> bytes:
         """The record's 23 bytes."""
-        return layout.TRANSACTION_LOG.patch(self.raw, _fields(layout.TRANSACTION_LOG, self))
+        return layout.TRANSACTION_LOG.patch(self.raw, values_of(layout.TRANSACTION_LOG, self))
 
 
 def decode_transaction_log(data: bytes) -> TransactionLog:
     """A record of file 0018. Raises RemoteProtocolError for any length but 23."""
     values = layout.TRANSACTION_LOG.read(data)
-    warnings = () if _is_fill(data) else layout.TRANSACTION_LOG.warnings(data)
+    warnings = () if is_fill(data) else layout.TRANSACTION_LOG.warnings(data)
     return TransactionLog(raw=bytes(data), warnings=warnings, **values)
 
 
@@ -309,7 +186,7 @@ class Holder:
 
     def encode(self) -> bytes:
         """The file's 55 bytes."""
-        return layout.HOLDER.patch(self.raw, _fields(layout.HOLDER, self))
+        return layout.HOLDER.patch(self.raw, values_of(layout.HOLDER, self))
 
 
 def decode_holder(data: bytes) -> Holder:
@@ -325,15 +202,7 @@ def describe_card_file(data: bytes, *, unmask: bool = False) -> list[FieldText]:
     try:
         return _card_layout(data).describe(data, unmask=unmask)
     except ProtocolError as error:
-        return unreadable(data, "card file 0015", error.problem)
-
-
-def describe_station(data: bytes, *, unmask: bool = False) -> list[FieldText]:
-    """Every field of a record of file 0019. Never raises."""
-    try:
-        return _STATION_RECORDS[_station_layout(data)].describe(data, unmask=unmask)
-    except ProtocolError as error:
-        return unreadable(data, "station record 0019", error.problem)
+        return unreadable(data, "card file 0015", error.problem, unmask=unmask)
 
 
 def describe_transaction_log(data: bytes, *, unmask: bool = False) -> list[FieldText]:
@@ -350,7 +219,7 @@ def _describe(record: Record, data: bytes, *, unmask: bool) -> list[FieldText]:
     try:
         return record.describe(data, unmask=unmask)
     except ProtocolError as error:
-        return unreadable(data if unmask else b"", record.name, error.problem)
+        return unreadable(data, record.name, error.problem, unmask=unmask)
 
 
 def _card_layout(data: bytes) -> Record:
@@ -369,36 +238,8 @@ def _card_layout(data: bytes) -> Record:
     return layout.CARD_FILE_SHORT if newer else layout.CARD_FILE_OLD
 
 
-def _station_layout(data: bytes) -> StationLayout:
-    if len(data) != STATION_BYTES:
-        raise RemoteProtocolError(
-            f"{len(data)} bytes, {STATION_BYTES} wanted",
-            field="station record 0019",
-            offset=len(data),
-            hint="read record 1 of file 0019 with Le 2B",
-            clause=layout.STATION_NEW.clause,
-        )
-    if _is_fill(data[3:]):
-        return StationLayout.BLANK
-    new = looks_like_plate(layout.STATION_NEW.read(data)["plate"])
-    old = looks_like_plate(layout.STATION_OLD.read(data)["plate"])
-    if new == old:
-        return StationLayout.UNKNOWN
-    return StationLayout.NEW if new else StationLayout.OLD
-
-
-def _is_fill(data: bytes) -> bool:
-    return data in (bytes(len(data)), b"\xff" * len(data))
-
-
 def _region(issuer: bytes) -> tuple[str, list[str]]:
     known = region_of_issuer(issuer)
     if known is not None:
         return known.zh, []
-    text: str = layout.TEXT.read(issuer[:4])
-    return text, ["issuer at offset 0 has no known region"]
-
-
-def _fields(record: Record, value: object) -> dict[str, Any]:
-    """Values of the record's fields that `value` has; the others stay as they are in its raw bytes."""
-    return {item.name: getattr(value, item.name) for item in record.fields if hasattr(value, item.name)}
+    return read_text(issuer[:REGION_BYTES]), ["issuer at offset 0 has no known region"]

@@ -117,6 +117,15 @@ STATION_RAW: Final = Record(
     ),
 )
 
+STATION_BLANK: Final = Record(
+    STATION_RAW.name,
+    STATION_RAW.clause,
+    (
+        Field("header", 3, BYTES, "record id, length, zero"),
+        Field("content", 40, BYTES, "never written: no entry information"),
+    ),
+)
+
 TRANSACTION_LOG: Final = Record(
     "transaction log 0018",
     "JT/T user card, file 0018",
@@ -137,8 +146,8 @@ HOLDER: Final = Record(
     (
         Field("holder_type", 1, UINT, "holder type"),
         Field("staff_flag", 1, UINT, "works for the issuer"),
-        Field("holder_name", 20, TEXT, "name", privacy=Privacy.SECRET),
-        Field("document_number", 32, TEXT, "number of the document", privacy=Privacy.SECRET),
+        Field("holder_name", 20, TEXT, "name", privacy=Privacy.HIDDEN),
+        Field("document_number", 32, TEXT, "number of the document", privacy=Privacy.HIDDEN),
         Field("document_type", 1, UINT, "kind of document"),
     ),
 )

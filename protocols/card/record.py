@@ -25,7 +25,7 @@ class Privacy(Enum):
     OPEN = "open"
     PLATE = "plate"
     NUMBER = "number"
-    SECRET = "secret"
+    HIDDEN = "hidden"
     """A person's name or document: never a part of it."""
 
 
@@ -39,7 +39,7 @@ class FieldText(NamedTuple):
     meaning: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Field:
     """One field of a record."""
 
@@ -58,9 +58,9 @@ class Field:
         return (self.check or self.coding.check)(raw)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """One layout of one file."""
+    """One layout of one file. Declarations are told apart by identity."""
 
     name: str
     clause: str
@@ -140,9 +140,19 @@ class Record:
         return bytes(out)
 
 
-def unreadable(raw: bytes, name: str, meaning: str) -> list[FieldText]:
-    """Description of bytes that fit no layout."""
-    return [FieldText(0, len(raw), name, raw.hex().upper(), meaning)]
+def values_of(record: Record, value: object) -> dict[str, Any]:
+    """What `value` says about the fields of `record`; fields it has no attribute for are left out."""
+    return {field.name: getattr(value, field.name) for field in record.fields if hasattr(value, field.name)}
+
+
+def is_fill(data: bytes) -> bool:
+    """True for bytes that were never written: all 00 or all FF."""
+    return data in (bytes(len(data)), b"\xff" * len(data))
+
+
+def unreadable(raw: bytes, name: str, meaning: str, *, unmask: bool = False) -> list[FieldText]:
+    """Description of bytes that fit no layout; hidden unless `unmask`, since a plate may be among them."""
+    return [FieldText(0, len(raw), name, raw.hex().upper() if unmask else MASK, meaning)]
 
 
 def mask_plate(plate: str) -> str:

@@ -128,7 +128,7 @@ class Dialect:
         if layouts:
             raise RemoteProtocolError(
                 f"{code:02X} of {len(data)} bytes, known are {', '.join(layout.rule for layout in layouts)}",
-                field="LEN",
+                field="DATA",
                 offset=0,
                 data=data,
                 hint="the antenna may speak another revision or dialect: keep the frame and ask for its manual",

@@ -64,7 +64,7 @@ class Inspection:
     data: bytes
     data_offset: int
     data_length: int | None
-    """What the frame says the length of DATA is; None where it does not say or the field is missing."""
+    """What the frame says the length of DATA is; None where it does not say, or says what no frame can have."""
     after: tuple[FrameField, ...]
 
 

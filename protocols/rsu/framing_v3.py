@@ -50,8 +50,8 @@ SLICE_BYTES = 4096
 NOISE_RUN_MAX = FRAME_MAX
 """A run of noise is reported at the latest when it is as long as a frame can be: a chattering line must be heard."""
 
-CRC_HINT = "the frame was damaged on the way, or its sender does not compute the check"
-CUT_HINT = "bytes were lost, or noise looked like a header; an unanswered report is repeated by its sender"
+CRC_HINT = "wait for the repetition; when every frame fails, its sender does not compute this check"
+CUT_HINT = "wait for the repetition: bytes were lost, or noise looked like a header"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _judge(buffer: bytes | bytearray, at: int) -> int | _Fault | _Open:
     length = int.from_bytes(buffer[at + 4 : at + HEADER_BYTES], "big")
     if length > LEN_MAX:
         problem = f"LEN is {length}, at most {LEN_MAX} is possible"
-        return _Fault(problem, "LEN", 4, "bytes were lost, or noise looked like a start mark")
+        return _Fault(problem, "LEN", 4, "wait for the next frame: bytes were lost, or noise looked like a start mark")
     total = HEADER_BYTES + length + CRC_BYTES
     if left < total:
         return _Open.WAIT
@@ -312,7 +312,8 @@ class V3Framing:
                     hint="give them as a frame of their own",
                 )
             )
-        return Inspection(before, raw[HEADER_BYTES:end], HEADER_BYTES, length, tuple(after))
+        possible = length if length is not None and length <= LEN_MAX else None
+        return Inspection(before, raw[HEADER_BYTES:end], HEADER_BYTES, possible, tuple(after))
 
 
 def _data_end(raw: bytes, length: int | None) -> tuple[int, str]:
@@ -366,9 +367,9 @@ def _length_field(raw: bytes, length: int | None, contradiction: str) -> FrameFi
     problem = hint = ""
     have = len(raw) - HEADER_BYTES
     if contradiction:
-        problem, hint = contradiction, "LEN was changed on the way or set wrongly by the sender"
+        problem, hint = contradiction, "keep the capture: LEN was changed on the way or set wrongly by its sender"
     elif length > LEN_MAX:
-        problem, hint = f"at most {LEN_MAX} is possible", "bytes were lost, or this is no header"
+        problem, hint = f"at most {LEN_MAX} is possible", "look for the true start mark: this is no header"
     elif have < length + CRC_BYTES:
         problem = f"DATA and CRC need {length + CRC_BYTES} bytes, {have} follow"
         hint = "the frame was cut short: give the whole frame, or wait for the repetition"

@@ -202,16 +202,22 @@ def reserved(size: int) -> Construct:
     return construct.ExprAdapter(construct.Bytes(size), lambda value, _: value, lambda value, _: value or bytes(size))
 
 
+class _Bcd(construct.Adapter):  # type: ignore[misc]  # the library has no types
+    """Bytes to digits and back, as lower-case text."""
+
+    def _decode(self, obj: bytes, context: object, path: str) -> str:
+        return obj.hex()
+
+    def _encode(self, obj: str, context: object, path: str) -> bytes:
+        size = self.subcon.sizeof()
+        if not re.fullmatch(rf"[0-9a-f]{{{2 * size}}}", obj):
+            raise construct.ValidationError(f"{obj!r} is not {2 * size} BCD digits", path=path)
+        return bytes.fromhex(obj)
+
+
 def bcd(size: int) -> Construct:
     """`size` bytes as 2 * `size` digits. A nibble above 9 stays as a..f, so that it encodes again as it was."""
-    digits = re.compile(rf"[0-9a-f]{{{2 * size}}}")
-
-    def encode(text: str, _: object) -> bytes:
-        if not digits.fullmatch(text):
-            raise construct.ValidationError(f"{text!r} is not {2 * size} BCD digits")
-        return bytes.fromhex(text)
-
-    return construct.ExprAdapter(construct.Bytes(size), lambda value, _: value.hex(), encode)
+    return _Bcd(construct.Bytes(size))
 
 
 def count_of(name: str) -> Construct:
@@ -233,8 +239,10 @@ def repeated(name: str, *fields: Construct) -> Construct:
 
 
 def _inside(sub: Construct) -> Construct:
-    """What a named field wraps."""
-    return sub.subcon if isinstance(sub, construct.Renamed) else sub
+    """What a field wraps: its name and its docs are a wrapper each."""
+    while isinstance(sub, construct.Renamed):
+        sub = sub.subcon
+    return sub
 
 
 def _walk(struct: Construct, stream: io.BytesIO, counts: Counts, prefix: str) -> tuple[WalkedField, ...]:

@@ -152,14 +152,15 @@ CF_2 = layout(0xCF, 2, HeartbeatAck, "status" / U8 * "00", source="gantry interf
 
 _B0_FIXED = 18
 _B0_RECORD = 9
-PSAM_MAX = 16
+_B1_FIXED = 8
+RECORDS_MAX = 16
 """Most PSAM or antenna records taken from one frame: the channel mask of CA has room for 16 in its short form."""
 
 
 def _plan_b0(data: bytes) -> Counts | None:
     """The length decides. WanJi antennas declare 0 PSAMs and still send one record [seen]."""
     count, rest = divmod(len(data) - _B0_FIXED, _B0_RECORD)
-    return {"psams": count} if rest == 0 and 0 <= count <= PSAM_MAX else None
+    return {"psams": count} if rest == 0 and 0 <= count <= RECORDS_MAX else None
 
 
 B0_N = layout(
@@ -195,17 +196,16 @@ def _plan_b1(data: bytes) -> Counts | None:
 
     The second set then has what it declares or nothing, whichever adds up.
     """
-    if len(data) < 8:
+    if len(data) < _B1_FIXED:
         return None
-    for first in dict.fromkeys((data[4], 1)):
+    for first, second_declared in ((data[4], True), (1, True), (1, False)):
         second_at = 5 + 3 * first
-        for second in dict.fromkeys((data[second_at] if second_at < len(data) else 0, 0)):
-            antennas_at = second_at + 1 + 3 * second
-            if antennas_at >= len(data):
-                continue
-            antennas = data[antennas_at]
-            if max(first, second, antennas) <= PSAM_MAX and len(data) == antennas_at + 2 + 4 * antennas:
-                return {"psams1": first, "psams2": second, "antennas": antennas}
+        second = data[second_at] if second_declared and second_at < len(data) else 0
+        antennas_at = second_at + 1 + 3 * second
+        antennas = data[antennas_at] if antennas_at < len(data) else 0
+        fits = len(data) == _B1_FIXED + 3 * first + 3 * second + 4 * antennas
+        if fits and max(first, second, antennas) <= RECORDS_MAX:
+            return {"psams1": first, "psams2": second, "antennas": antennas}
     return None
 
 

@@ -55,6 +55,9 @@ class ToldBank:
         self.heard = []
         self.late = None
 
+    def takes(self, contract_ref):
+        return True
+
     def sale(self, order):
         return f"sale {order.terminal} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
 
@@ -151,7 +154,18 @@ def hold_request(key="k1", *, funding=Funding.PURSE, amount=1500, card="99010000
     return HoldRequest(key, sight, "road-1", payer or payer_of(funding), amount, plan)
 
 
-TAKEN = PurchaseResult(PurchaseOutcome.TAKEN, 0, "019900000001", 7, 9, b"\xaa\xbb\xcc\xdd", "b5", 0, 1, 48_500)
+TAKEN = PurchaseResult(
+    PurchaseOutcome.TAKEN,
+    error=0,
+    terminal="019900000001",
+    card_serial=7,
+    psam_serial=9,
+    tac=b"\xaa\xbb\xcc\xdd",
+    tac_source="b5",
+    algorithm=0,
+    key_version=1,
+    balance_after=48_500,
+)
 
 
 async def charge(box, request, *, result=TAKEN, timeout=2.0):

@@ -220,7 +220,7 @@ def test_a_card_with_an_open_purchase_gets_no_second_one(box):
 
 def test_unknown_keeps_the_hold_and_a_later_proof_charges_once(box):
     async def scenario(box):
-        unknown = PurchaseResult(PurchaseOutcome.UNKNOWN, 1)
+        unknown = PurchaseResult(PurchaseOutcome.UNKNOWN, error=1)
         first = await charge(box, hold_request(funding=Funding.PURSE), result=unknown)
         assert (first.barrier, first.outcome) == (Barrier.CLOSED, Outcome.UNKNOWN)
         assert box.rows("select held from account where kind='open'") == [(1500,)]

@@ -48,6 +48,11 @@ def test_texts_tell_reasons_apart():
     assert len({reason.en for reason in REASONS.values()}) == len(REASONS)
 
 
+def test_a_second_reason_under_a_code_is_refused():
+    with pytest.raises(ValueError, match="declared twice"):
+        reasons._add(REASONS["obu_tampered"])
+
+
 def test_the_table_cannot_be_changed():
     with pytest.raises(TypeError):
         REASONS["obu_tampered"] = REASONS["obu_expired"]

@@ -65,6 +65,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('subject', schema=None) as batch_op:
         batch_op.create_index('ix_subject_card', ['card_number'], unique=False)
+        batch_op.create_index('ix_subject_contract', ['contract'], unique=False)
         batch_op.create_index('ix_subject_obu', ['obu_id'], unique=False)
 
     op.create_table('credential',

@@ -1,0 +1,200 @@
+"""A bank over ISO 8583: orders become messages of a profile, answers become verdicts the engine understands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Protocol
+
+from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer, SaleOrder
+from gateway.model.clock import EPOCH
+from protocols.bank.codec import Message, decode, encode
+from protocols.bank.responses import ResponseClass, ResponseCode
+from protocols.bank.transactions import (
+    Answer,
+    Profile,
+    ReversalVerdict,
+    advice,
+    parse_answer,
+    reversal,
+    reversal_verdict,
+    sale,
+    sale_keys,
+)
+from protocols.errors import LocalProtocolError, RemoteProtocolError
+
+PARTIAL_APPROVAL = "10"
+"""Approved for less than was asked. Nobody who has let a vehicle go can use that: it is reversed like silence."""
+
+_VERDICTS: Mapping[ResponseClass, AnswerClass] = {
+    ResponseClass.APPROVED: AnswerClass.APPROVED,
+    ResponseClass.DECLINED: AnswerClass.DECLINED,
+    ResponseClass.DECLINED_FOR_NOW: AnswerClass.DECLINED,
+    ResponseClass.MANUAL: AnswerClass.DECLINED,
+    ResponseClass.UNKNOWN: AnswerClass.UNSETTLED,
+    ResponseClass.KEYS: AnswerClass.UNSETTLED,
+}
+
+
+class TransportOutcome(Enum):
+    """What is known of a request whose exchange failed."""
+
+    NOT_SENT = "not_sent"
+    UNKNOWN = "unknown"
+
+
+class TransportError(Exception):
+    """The link could not carry an exchange through."""
+
+    def __init__(self, problem: str, outcome: TransportOutcome) -> None:
+        self.outcome = outcome
+        super().__init__(problem)
+
+
+class Transport(Protocol):
+    """The link under a channel."""
+
+    async def exchange(self, message: Message, *, timeout_s: float) -> Message:
+        """Send and return the matching answer; raises `TransportError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Iso8583Settings:
+    """One bank. `profile.terminal` is replaced by each order's own terminal."""
+
+    name: str
+    profile: Profile
+
+
+class Iso8583Channel:
+    """A `BankChannel` over any of the ISO 8583 dialects."""
+
+    def __init__(self, settings: Iso8583Settings, transport: Transport) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._late: Callable[[LateAnswer], None] | None = None
+
+    @property
+    def name(self) -> str:
+        return self._settings.name
+
+    @property
+    def max_message_age_s(self) -> float:
+        return float(self._settings.profile.max_message_age_s)
+
+    def on_late(self, handler: Callable[[LateAnswer], None]) -> None:
+        """Who hears answers that nobody waits for."""
+        self._late = handler
+
+    def sale(self, order: SaleOrder) -> bytes:
+        """0200."""
+        return self._bytes(self._sale(order))
+
+    def reversal(self, order: SaleOrder) -> bytes:
+        """0400 for the sale this order makes: same keys, same trace number."""
+        return self._bytes(reversal(self._profile(order), sale_keys(self._sale(order))))
+
+    def advice(self, order: SaleOrder) -> bytes:
+        """0220: it has been decided already."""
+        return self._bytes(
+            advice(
+                self._profile(order),
+                stan=int(order.stan),
+                batch=order.batch,
+                amount_fen=order.amount_fen,
+                contract=order.contract_ref,
+                at=order.at,
+            )
+        )
+
+    def repeat(self, request: bytes) -> bytes:
+        """The stored message with the type the profile uses for repetitions; not another byte changes."""
+        message = decode(request, self._settings.profile.dialect)
+        profile = self._settings.profile
+        kinds = {"0400": profile.reversal_repeat_mti, "0220": profile.advice_repeat_mti}
+        return self._bytes(replace(message, mti=kinds.get(message.mti, message.mti)))
+
+    async def exchange(self, request: bytes, *, timeout_s: float) -> BankAnswer:
+        """Send stored bytes and read the verdict."""
+        try:
+            message = await self._transport.exchange(
+                decode(request, self._settings.profile.dialect), timeout_s=timeout_s
+            )
+            return self._verdict(message)
+        except TransportError as error:
+            delivery = Delivery.NOT_SENT if error.outcome is TransportOutcome.NOT_SENT else Delivery.SILENT
+            return BankAnswer(delivery, detail=str(error))
+        except RemoteProtocolError as error:
+            # It answered, and not in a way that says what happened.
+            return BankAnswer(Delivery.SILENT, detail=f"answer not understood: {error}")
+
+    def heard_late(self, message: Message) -> None:
+        """An answer that no exchange waits for, from the link."""
+        try:
+            answer, verdict = parse_answer(message), self._verdict(message)
+        except RemoteProtocolError:
+            return
+        if self._late is None or message.mti not in ("0210", "0230", "0231"):
+            return
+        self._late(LateAnswer(answer.terminal, f"{answer.stan:06d}", verdict))
+
+    def takes(self, contract_ref: str) -> bool:
+        """Whether the contract can be written in this dialect's field."""
+        order = SaleOrder(self._settings.profile.terminal, "000001", "000001", 1, contract_ref, EPOCH)
+        try:
+            self.sale(order)
+        except LocalProtocolError:
+            return False
+        return True
+
+    def _bytes(self, message: Message) -> bytes:
+        return encode(message, self._settings.profile.dialect)
+
+    def _sale(self, order: SaleOrder) -> Message:
+        return sale(
+            self._profile(order),
+            stan=int(order.stan),
+            batch=order.batch,
+            amount_fen=order.amount_fen,
+            contract=order.contract_ref,
+            at=order.at,
+        )
+
+    def _profile(self, order: SaleOrder) -> Profile:
+        return replace(self._settings.profile, terminal=order.terminal)
+
+    def _verdict(self, message: Message) -> BankAnswer:
+        answer = parse_answer(message)
+        if message.mti.startswith("04"):
+            verdict = self._of_reversal(answer)
+        elif message.mti.startswith("023"):
+            verdict = _of_advice(answer.response)
+        else:
+            verdict = _of_sale(answer.response)
+        return BankAnswer(
+            Delivery.ANSWERED,
+            verdict,
+            answer.response.code,
+            retrieval_reference=answer.reference,
+            settlement_day=answer.settlement_date,
+            detail=answer.text,
+        )
+
+    def _of_reversal(self, answer: Answer) -> AnswerClass:
+        return {
+            ReversalVerdict.CLOSED: AnswerClass.APPROVED,
+            ReversalVerdict.NOT_FOUND: AnswerClass.NOT_FOUND,
+            ReversalVerdict.REPEAT: AnswerClass.UNSETTLED,
+        }[reversal_verdict(self._settings.profile, answer)]
+
+
+def _of_sale(response: ResponseCode) -> AnswerClass:
+    if response.code == PARTIAL_APPROVAL:
+        return AnswerClass.UNSETTLED
+    return _VERDICTS[response.response_class]
+
+
+def _of_advice(response: ResponseCode) -> AnswerClass:
+    return _VERDICTS[response.in_doubt]

@@ -1,0 +1,117 @@
+"""What works and what does not, in words: collected from every part, kept in a file for whoever asks.
+
+The file is replaced whole (write, rename), so a reader never sees half of it. It says when it was written: a file that
+is not renewed belongs to a gateway that is not running.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.model.clock import Clock, to_us
+from gateway.model.reasons import REASONS
+
+WRITE_EVERY_S = 1.0
+"""The file is renewed at least this often, so that its age tells whether the gateway lives."""
+
+SAMPLES_MAX = 4096
+"""Loop-lag samples kept: some minutes of a lane."""
+
+LAG_PERIOD_S = 0.05
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PartCondition:
+    """One part of the gateway. `code` is a reason of `gateway.model.reasons` when there is one."""
+
+    works: bool
+    cause: str
+    code: str | None
+    since_us: int
+
+
+class ConditionBoard:
+    """Conditions of all parts, by name such as `lane-1/antenna`."""
+
+    def __init__(self, path: Path, clock: Clock, facts: Callable[[], dict[str, Any]]) -> None:
+        self._path = path
+        self._clock = clock
+        self._facts = facts
+        self._parts: dict[str, PartCondition] = {}
+        self._lags: deque[float] = deque(maxlen=SAMPLES_MAX)
+
+    def report(self, part: str, works: bool, cause: str, code: str | None = None) -> None:
+        """Take note; only changes are logged."""
+        known = self._parts.get(part)
+        if known is not None and (known.works, known.cause, known.code) == (works, cause, code):
+            return
+        if known is None or known.works != works:
+            log.log(logging.INFO if works else logging.ERROR, "%s: %s", part, cause)
+        self._parts[part] = PartCondition(works, cause, code, to_us(self._clock.utcnow()))
+
+    async def run(self) -> None:
+        """Measure the event loop and renew the file, for ever."""
+        written = float("-inf")
+        while True:
+            begun = self._clock.monotonic()
+            await self._clock.sleep(LAG_PERIOD_S)
+            now = self._clock.monotonic()
+            self._lags.append(max(0.0, now - begun - LAG_PERIOD_S))
+            if now - written >= WRITE_EVERY_S:
+                self.write(running=True)
+                written = now
+
+    def write(self, *, running: bool) -> None:
+        """Replace the file. A full disk costs the file, not the gateway."""
+        temporary = self._path.with_suffix(".tmp")
+        try:
+            temporary.write_text(json.dumps(self.snapshot(running=running), ensure_ascii=False, indent=1))
+            temporary.replace(self._path)
+        except OSError as error:
+            log.warning("condition not written to %s: %s", self._path, error)
+
+    def snapshot(self, *, running: bool) -> dict[str, Any]:
+        """The file's content; keys are stable."""
+        lags = sorted(self._lags)
+        return {
+            "running": running,
+            "pid": os.getpid(),
+            "written_us": to_us(self._clock.utcnow()),
+            "works": all(part.works for part in self._parts.values()),
+            "parts": {name: _part(condition) for name, condition in sorted(self._parts.items())},
+            "loop_lag_ms": {
+                "p50": _quantile_ms(lags, 0.50),
+                "p99": _quantile_ms(lags, 0.99),
+                "max": _quantile_ms(lags, 1.0),
+            },
+            **self._facts(),
+        }
+
+
+def _part(condition: PartCondition) -> dict[str, Any]:
+    reason = REASONS.get(condition.code) if condition.code is not None else None
+    return {
+        "works": condition.works,
+        "cause": condition.cause,
+        "code": condition.code,
+        "zh": None if reason is None else reason.zh,
+        "en": None if reason is None else reason.en,
+        "next_step_zh": None if reason is None else reason.next_step_zh,
+        "next_step_en": None if reason is None else reason.next_step_en,
+        "since_us": condition.since_us,
+    }
+
+
+def _quantile_ms(ordered: list[float], share: float) -> float | None:
+    if not ordered:
+        return None
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 3)

@@ -1,0 +1,369 @@
+"""The site file: one TOML file says what stands at a site. Unknown keys are errors; secrets never stand in it.
+
+Every key has a description; `etcgw check-config` shows it as the cure when the value is wrong. Relative paths count
+from the folder of the site file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from gateway.model.passage import DeclinePolicy
+from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
+
+FILE_BYTES_MAX = 1 << 20
+"""A site file of a whole plaza has some ten kilobytes; what is larger is not one."""
+
+
+class Mode(StrEnum):
+    """`bench` allows what a lane must never have: software PSAMs, fault switches, test clocks."""
+
+    PRODUCTION = "production"
+    BENCH = "bench"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$")]
+Hex8 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}$")]
+
+
+class Site(_Section):
+    """[site]"""
+
+    name: str = Field(min_length=1, max_length=80)
+    """name of the site for people, for example "东关收费站" """
+    merchant: Name = "road"
+    """who earns the tolls; its account in the ledger carries this name"""
+    utc_offset_min: int = Field(480, ge=-720, le=840)
+    """minutes east of Greenwich for times on cards; 480 = China"""
+
+
+class Storage(_Section):
+    """[storage]"""
+
+    ledger: Path = Path("ledger.db")
+    """SQLite file of the ledger; its folder also holds the reserve file"""
+    state: Path = Path("state.json")
+    """file the running gateway keeps its condition in, for `etcgw status`"""
+
+
+class Lists(_Section):
+    """[lists]"""
+
+    directory: Path
+    """folder with CURRENT and the list files built by `etcgw lists build`"""
+    age_limit_h: float = Field(24.0, gt=0, le=24 * 365)
+    """hours after which the lists count as stale (alarm 104)"""
+    look_every_s: float = Field(2.0, gt=0, le=3600)
+    """seconds between two looks for a newly published version"""
+
+
+class Tariffs(_Section):
+    """[tariffs]"""
+
+    directory: Path
+    """folder with one TOML file for each tariff version"""
+
+
+class Issuer(_Section):
+    """[[issuers]]"""
+
+    region: Hex8
+    """first four bytes of the issuer identifier, GBK text of the region in hex, for example "B2E2CAD4" """
+    name: Name
+    """name of the issuer's account in the ledger"""
+    charge_card_without_mandate: Literal["refuse", "issuer_clearing"] = "refuse"
+    """what becomes of charge cards (type 23) no mandate is imported for"""
+
+
+class Bank(_Section):
+    """[[banks]]"""
+
+    name: Name
+    """name of the channel; mandates and the bank account in the ledger carry it"""
+    protocol: Literal["cups-pos-bcd"] = "cups-pos-bcd"
+    """ISO 8583 dialect"""
+    address: HostPort
+    """host:port of the bank's front end"""
+    merchant_no: str = Field(pattern=r"^[0-9A-Za-z]{15}$")
+    """merchant number of field 42, 15 characters"""
+    tpdu: str = Field("6000030000", pattern=r"^[0-9A-Fa-f]{10}$")
+    """transport header, 5 bytes in hex"""
+    header: str = Field("603100310100", pattern=r"^[0-9A-Fa-f]{12}$")
+    """message header, 6 bytes in hex"""
+    batch: str = Field("000001", pattern=r"^[0-9]{6}$")
+    """batch number of field 60.2"""
+    mac: Literal["none"] = "none"
+    """message authentication of field 64; only "none" is supported by this version"""
+    max_message_age_s: int = Field(180, ge=1, le=86_400)
+    """seconds after which a message can no longer be under way in the bank's network"""
+    advice_answer_s: float = Field(5.0, gt=0, le=120)
+    """seconds to wait for the answer to a reversal or an advice"""
+    retry_first_s: float = Field(1.0, gt=0, le=600)
+    """pause before the first repetition of a reversal or an advice; it doubles with each"""
+    retry_max_s: float = Field(60.0, gt=0, le=86_400)
+    """longest such pause"""
+    echo_idle_s: float = Field(60.0, gt=0, le=3600)
+    """seconds without traffic after which the link is tested with an echo"""
+
+
+class RelayBoardSection(_Section):
+    """[[relay_boards]]"""
+
+    name: Name
+    """name by which lanes refer to the board"""
+    address: HostPort
+    """host:port of Modbus TCP, usually port 502"""
+    unit: int = Field(1, ge=0, le=247)
+    """Modbus unit number"""
+
+
+class Antenna(_Section):
+    """antenna = { ... } of a lane"""
+
+    address: HostPort
+    """host:port of the antenna; it is the server"""
+    dialect: str = "pcrsu-v3"
+    """dialect of the antenna; `etcgw rsu dialects` lists the known ones"""
+    errors: str = "pcrsu-v3"
+    """table of error codes, by maker and version, for example "pcrsu-v3" or "pcrsu-v3.5" """
+    lane_mode: int = Field(0x12, ge=0, le=0xFF)
+    """LaneMode of C0: 17 section gantry, 18 and 19 province border or parking entry and exit, 4 lane exit"""
+    tx_power: int = Field(0x0A, ge=0, le=0x1F)
+    """transmit power, 0 to 31; a bench needs 8 to 10, a lane about 21"""
+    channel: int = Field(1, ge=0, le=2)
+    """radio channel as C0 numbers it"""
+    bst_interval_ms: int = Field(10, ge=1, le=255)
+    """milliseconds between two beacons"""
+    ignore_psam_auth: bool = False
+    """true for antennas that report their PSAM as not authorised and work all the same"""
+
+
+class Outputs(_Section):
+    """outputs = { ... } of a lane"""
+
+    board: Name
+    """name of a relay board"""
+    barrier: int = Field(ge=0, le=65_535)
+    """coil that lifts the barrier on its rising edge"""
+    green: int = Field(ge=0, le=65_535)
+    """coil of the green lamp"""
+    red: int = Field(ge=0, le=65_535)
+    """coil of the red lamp"""
+    pulse_ms: int = Field(500, ge=50, le=10_000)
+    """length of the barrier pulse"""
+
+
+class Lane(_Section):
+    """[[lanes]]"""
+
+    name: Name
+    """name of the lane; decisions carry it"""
+    kind: LaneKind
+    """"open" (one fare per class) or "exit" (fare from the entry on the card)"""
+    station: Hex8
+    """network and station as in file 0019, 8 hex digits"""
+    lane_no: int = Field(ge=0, le=255)
+    """lane number as in file 0019"""
+    gantry: str = Field(pattern=r"^[0-9A-Fa-f]{6}$")
+    """the lane's own code, 3 bytes in hex (FlagID of C0, last gantry of file 0019)"""
+    antenna: Antenna
+    outputs: Outputs
+    terminals: dict[str, list[Annotated[str, Field(pattern=r"^[0-9A-Za-z]{8}$")]]] = Field(default_factory=dict)
+    """terminal numbers (field 41, 8 characters) by bank; an open reversal blocks one terminal, so give two or more"""
+    bank_declines: DeclinePolicy = DeclinePolicy.RELEASE_AS_DEBT
+    """"release_as_debt" or "hold_for_attendant" when the bank says no after the card has paid"""
+    charge_card_purchase: ChargeCardPurchase = ChargeCardPurchase.FARE
+    """amount written to charge cards: "fare" or "zero" """
+    one_piece_tags: OnePiecePolicy = OnePiecePolicy.REFUSE
+    """"refuse", or "contract" to charge the bank mandate of the tag's contract"""
+    deadline_ms: int = Field(2000, ge=500, le=10_000)
+    """time from the first report to the committed decision"""
+    repeat_window_s: float = Field(300.0, ge=1, le=86_400)
+    """seconds for which a vehicle that paid keeps its right to pass here"""
+    quiet_s: float = Field(10.0, ge=0, le=600)
+    """seconds for which a refused vehicle is not dealt with again"""
+
+
+class SiteFile(_Section):
+    """The whole file."""
+
+    mode: Mode
+    """"production" or "bench" """
+    site: Site
+    storage: Storage = Storage()
+    lists: Lists
+    tariffs: Tariffs
+    issuers: list[Issuer] = Field(min_length=1)
+    banks: list[Bank] = Field(default_factory=list)
+    relay_boards: list[RelayBoardSection] = Field(min_length=1)
+    lanes: list[Lane] = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a site file."""
+
+    key: str
+    value: str
+    problem: str
+    cure: str
+
+    def __str__(self) -> str:
+        shown = f" = {self.value}" if self.value else ""
+        return f"{self.key}{shown}: {self.problem}. {self.cure}"
+
+
+class ConfigError(Exception):
+    """The site file cannot be used; every problem names key, value and cure."""
+
+    def __init__(self, path: Path, problems: list[Problem]) -> None:
+        self.path = path
+        self.problems = problems
+        super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
+
+
+def load(path: Path) -> SiteFile:
+    """Read and check a site file; paths in it come back absolute. Raises `ConfigError`."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(path, [Problem("file", "", error.strerror or str(error), "Name a readable file")]) from error
+    if len(data) > FILE_BYTES_MAX:
+        problem = Problem("file", f"{len(data)} bytes", "is too large for a site file", "Check the path")
+        raise ConfigError(path, [problem])
+    try:
+        table = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problem = Problem("file", "", f"is not TOML: {error}", "Correct the file at the place named")
+        raise ConfigError(path, [problem]) from error
+    try:
+        site = SiteFile.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError(path, [_problem(found) for found in error.errors()]) from error
+    problems = list(_cross_check(site))
+    if problems:
+        raise ConfigError(path, problems)
+    return _absolute(site, path.resolve().parent)
+
+
+def host_port(address: str) -> tuple[str, int]:
+    """Split an address that the schema has accepted."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def parameters() -> Iterator[tuple[str, str, str]]:
+    """Every key with its default and description, for documentation: (key, default, description)."""
+    yield from _parameters(SiteFile, "")
+
+
+def _parameters(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in model.model_fields.items():
+        inner = _model_of(field.annotation)
+        key = f"{prefix}{name}"
+        if inner is not None:
+            yield from _parameters(inner, f"{key}.")
+        else:
+            default = "required" if field.is_required() else str(field.get_default(call_default_factory=True))
+            yield key, default, (field.description or "").strip()
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - whatever a field is annotated with
+    candidates = (annotation, *getattr(annotation, "__args__", ()))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _problem(found: ErrorDetails) -> Problem:
+    """Turn a schema error into key, value and cure."""
+    path = found["loc"]
+    key = ""
+    for part in path:
+        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
+    description = _description(path)
+    if found["type"] == "extra_forbidden":
+        return Problem(key, _short(found["input"]), "is not a known key", "Remove it or correct its spelling")
+    if found["type"] == "missing":
+        return Problem(key, "", "is missing", f"Add it: {description}" if description else "Add it")
+    return Problem(
+        key, _short(found["input"]), found["msg"], f"Expected: {description}" if description else "Correct the value"
+    )
+
+
+def _short(value: Any) -> str:  # noqa: ANN401 - whatever stood in the file
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _description(path: tuple[int | str, ...]) -> str:
+    model: type[BaseModel] | None = SiteFile
+    text = ""
+    for part in path:
+        if isinstance(part, int) or model is None or part not in model.model_fields:
+            continue
+        field = model.model_fields[part]
+        text = (field.description or "").strip()
+        model = _model_of(field.annotation)
+    return text
+
+
+def _cross_check(site: SiteFile) -> Iterator[Problem]:
+    """What one key alone cannot tell."""
+    for kind, names in (
+        ("banks", [b.name for b in site.banks]),
+        ("relay_boards", [b.name for b in site.relay_boards]),
+        ("lanes", [lane.name for lane in site.lanes]),
+    ):
+        for name in sorted({n for n in names if names.count(n) > 1}):
+            yield Problem(f"{kind}.name", repr(name), "is used twice", "Give each its own name")
+    banks = {b.name for b in site.banks}
+    boards = {b.name for b in site.relay_boards}
+    terminals: dict[tuple[str, str], str] = {}
+    coils: dict[tuple[str, int], str] = {}
+    for i, lane in enumerate(site.lanes):
+        if lane.outputs.board not in boards:
+            known = ", ".join(sorted(boards))
+            yield Problem(
+                f"lanes[{i}].outputs.board", repr(lane.outputs.board), "is no relay board", f"Known are: {known}"
+            )
+        for coil in (lane.outputs.barrier, lane.outputs.green, lane.outputs.red):
+            other = coils.setdefault((lane.outputs.board, coil), lane.name)
+            if other != lane.name:
+                yield Problem(f"lanes[{i}].outputs", str(coil), f"coil belongs to {other}", "Give each lane its coils")
+        for bank, numbers in lane.terminals.items():
+            if bank not in banks:
+                yield Problem(f"lanes[{i}].terminals", repr(bank), "is no bank", f"Known are: {', '.join(banks)}")
+            for number in numbers:
+                other = terminals.setdefault((bank, number), lane.name)
+                if other != lane.name:
+                    yield Problem(
+                        f"lanes[{i}].terminals.{bank}",
+                        repr(number),
+                        f"belongs to {other}",
+                        "Give each lane its own terminals: their trace numbers must not mix",
+                    )
+
+
+def _absolute(site: SiteFile, folder: Path) -> SiteFile:
+    storage = site.storage.model_copy(
+        update={"ledger": folder / site.storage.ledger, "state": folder / site.storage.state}
+    )
+    return site.model_copy(
+        update={
+            "storage": storage,
+            "lists": site.lists.model_copy(update={"directory": folder / site.lists.directory}),
+            "tariffs": site.tariffs.model_copy(update={"directory": folder / site.tariffs.directory}),
+        }
+    )

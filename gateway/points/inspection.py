@@ -1,0 +1,99 @@
+"""May this tag and this card be used here? Pure checks on what was read, each failing with a reason's code.
+
+Order matters to people: the first thing wrong is what the driver is told. Dates count only when the clock is trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from gateway.model.plate import Plate, PlateColour, PlateMatch, compare
+from gateway.model.vehicle_class import is_vehicle_class
+from gateway.payers.mandates import IssuerPolicy
+from protocols.card.codes import CardType
+from protocols.card.coding import read_date
+from protocols.card.files import CardFile
+from protocols.obu.status import decode_obu_status
+from protocols.obu.vehicle_file import VehicleFile
+from protocols.rsu.messages import DeviceType, ObuReport
+
+MOUNT_FLAG_REMOVED = 0
+"""Byte 27 of the system file: 00 = taken off. Other values occur on good tags and say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuers:
+    """Issuers whose cards are taken here, by the first four bytes of their identifier (region in GBK)."""
+
+    by_region: Mapping[bytes, IssuerPolicy]
+
+    def of(self, issuer: bytes) -> IssuerPolicy | None:
+        """The policy behind an issuer identifier of a tag or a card."""
+        return self.by_region.get(issuer[:4])
+
+
+def tag_problem(report: ObuReport, today: date | None, issuers: Issuers) -> str | None:
+    """What a tag's own report (B2) already rules out; `today` is None while the clock is not trusted."""
+    status = decode_obu_status(report.status, report.device_type or DeviceType.TWO_PIECE)
+    starts, expires = read_date(report.issued), read_date(report.expires)
+    if status.tampered or status.mount_flag == MOUNT_FLAG_REMOVED:
+        return "obu_tampered"
+    if status.locked:
+        return "obu_locked"
+    if issuers.of(report.issuer) is None:
+        return "obu_issuer_unknown"
+    if today is not None and expires is not None and expires < today:
+        return "obu_expired"
+    if today is not None and starts is not None and starts > today:
+        return "obu_not_yet_valid"
+    if status.card_present is False:
+        return "obu_no_card"
+    if status.card_error or status.logic_card:
+        return "card_unreadable"
+    return None
+
+
+def card_problem(card: CardFile, today: date | None, issuers: Issuers) -> str | None:
+    """What file 0015 rules out by itself."""
+    if issuers.of(card.issuer) is None:
+        return "card_issuer_unknown"
+    if card.card_type not in (CardType.STORED_VALUE, CardType.CHARGE):
+        return "card_type_illegal"
+    if today is not None and card.expires is not None and card.expires < today:
+        return "card_expired"
+    if today is not None and card.starts is not None and card.starts > today:
+        return "card_not_yet_valid"
+    return None
+
+
+def vehicle_problem(vehicle: VehicleFile, card: CardFile, camera: Plate | None) -> str | None:
+    """Tag against card, then tag against camera. A plate that was not read never matches silently.
+
+    Cards of the older format name no colour; then the text alone is compared, and the tag's colour counts.
+    """
+    if not is_vehicle_class(vehicle.vehicle_class):
+        return "obu_class_illegal"
+    tag_plate = plate_of(vehicle.plate, vehicle.plate_colour)
+    card_plate = plate_of(card.plate, card.plate_colour)
+    match = compare(tag_plate, card_plate)
+    if match in (PlateMatch.DIFFERENT_TEXT, PlateMatch.DIFFERENT_COLOUR):
+        return "plate_mismatch"
+    colour_missing_on_card = card.plate_colour is None and tag_plate.known and tag_plate.text == card_plate.text
+    if match is PlateMatch.UNKNOWN and not colour_missing_on_card:
+        return "plate_unknown"
+    if card.vehicle_class is not None and card.vehicle_class not in (0, vehicle.vehicle_class):
+        return "class_mismatch"
+    if camera is not None and compare(tag_plate, camera) in (
+        PlateMatch.DIFFERENT_TEXT,
+        PlateMatch.DIFFERENT_COLOUR,
+    ):
+        return "plate_mismatch_camera"
+    return None
+
+
+def plate_of(text: str, colour: int | None) -> Plate:
+    """A plate from a file's fields; colour numbers nobody knows count as not read."""
+    known = colour is not None and colour in PlateColour.__members__.values()
+    return Plate(text, PlateColour(colour) if known and colour is not None else None)

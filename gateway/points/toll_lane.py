@@ -1,0 +1,202 @@
+"""A toll lane: vehicles come as reports of an antenna, leave through a barrier, and pay in between.
+
+The lane owns the vehicles it is dealing with (one `Trade` each, by OBU id) and the memory of those it has just dealt
+with. What one vehicle goes through is in `gateway.points.toll_trade`. A lane never stops because of one vehicle: a
+trade that fails is logged, counted, shown to the attendant, and the next report is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway.debit.claims import Decision
+from gateway.model.passage import Barrier, Outcome
+from gateway.points.devices import Antenna, OutputFault, Report
+from gateway.points.toll_trade import LaneServices, Trade
+from protocols.rsu.messages import DebitResult, ObuReport, Stop, StopType, TacResult, UserReport
+
+TRADES_MAX = 8
+"""Vehicles dealt with at once: a guided lane has one at the barrier and a few in the antenna's reach."""
+
+REMEMBERED_MAX = 64
+"""Vehicles remembered after they were dealt with: more than a queue that reaches back to the road."""
+
+LIFT_TRY_S = 1.0
+LIFT_TRIES_MAX = 30
+"""A barrier that does not confirm is tried for half a minute; by then the vehicle has been seen again or waved on."""
+
+OUTPUT_TIMEOUT_S = 1.0
+
+INBOX_MAX = 16
+"""Reports of one vehicle that wait: a trade has five steps, each repeated at most three times."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """A vehicle that was dealt with."""
+
+    decision: Decision
+    quiet_until: float
+    tries: int
+
+
+class TollLane:
+    """Runs one lane for ever."""
+
+    def __init__(self, services: LaneServices, antenna: Antenna) -> None:
+        self._services = services
+        self._antenna = antenna
+        self._trades: dict[bytes, asyncio.Queue[Report]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._log = logging.getLogger(f"{__name__}.{services.settings.name}")
+
+    async def run(self) -> None:
+        """Read reports until cancelled; trades under way are finished by their own deadlines."""
+        try:
+            async for report in self._antenna.reports():
+                self._route(report)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    # --- routing --------------------------------------------------------------------------------------------------
+
+    def _route(self, report: Report) -> None:
+        message = report.message
+        if not isinstance(message, ObuReport | UserReport | DebitResult | TacResult):
+            return
+        inbox = self._trades.get(message.obu_id)
+        if inbox is not None:
+            if inbox.full():
+                self._log.warning("an OBU reports faster than it can be served; a report is dropped")
+                return
+            inbox.put_nowait(report)
+        elif isinstance(message, ObuReport):
+            self._begin(report, message)
+        elif isinstance(message, DebitResult):
+            self._spawn(message.obu_id, self._late_result(report, message))
+        else:
+            # Its trade is over; the antenna is told to search again, and the vehicle starts anew.
+            report.answer(Stop(message.obu_id, StopType.SEARCH_AGAIN))
+
+    def _begin(self, report: Report, message: ObuReport) -> None:
+        remembered = self._remembered.get(message.obu_id)
+        if remembered is not None and report.at < remembered.quiet_until:
+            report.answer(Stop(message.obu_id, StopType.SEARCH_AGAIN))
+            return
+        if len(self._trades) >= TRADES_MAX:
+            self._log.warning("more than %d vehicles at once; one waits for the next search", TRADES_MAX)
+            report.answer(Stop(message.obu_id, StopType.SEARCH_AGAIN))
+            return
+        self._spawn(message.obu_id, self._serve(report, message))
+
+    def _spawn(self, obu_id: bytes, work: Coroutine[Any, Any, None]) -> None:
+        inbox: asyncio.Queue[Report] = asyncio.Queue(INBOX_MAX)
+        self._trades[obu_id] = inbox
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(obu_id, inbox, done))
+
+    def _ended(self, obu_id: bytes, inbox: asyncio.Queue[Report], task: asyncio.Task[None]) -> None:
+        """A trade is over, one way or the other; what it did not read is routed anew."""
+        self._tasks.discard(task)
+        if self._trades.get(obu_id) is inbox:
+            del self._trades[obu_id]
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._services.report_fault("trade", None)
+        else:
+            self._log.error("a trade failed; the vehicle needs the attendant", exc_info=error)
+            self._services.report_fault("trade", f"{type(error).__name__}: {error}")
+        while not inbox.empty():
+            self._route(inbox.get_nowait())
+
+    # --- one vehicle ----------------------------------------------------------------------------------------------
+
+    async def _serve(self, report: Report, message: ObuReport) -> None:
+        trade = Trade(self._services, report, self._trades[message.obu_id])
+        remembered = self._remembered.get(message.obu_id)
+        tries = 0 if remembered is None or remembered.decision.outcome is not Outcome.REFUSED else remembered.tries
+        decision = await trade.run(message)
+        if decision is not None:
+            await self._follow(message.obu_id, decision, trade, tries + 1)
+
+    async def _late_result(self, report: Report, message: DebitResult) -> None:
+        """A B5 whose passage was already decided as unknown: the proof came after all."""
+        trade = Trade(self._services, report, self._trades[message.obu_id])
+        decision = await trade.take_late_result(message)
+        if decision is not None:
+            await self._follow(message.obu_id, decision, trade, 1)
+
+    async def _follow(self, obu_id: bytes, decision: Decision, trade: Trade, tries: int) -> None:
+        """Barrier and lights after a committed decision, and what the lane remembers of the vehicle."""
+        barrier_us = await self._act(decision)
+        if trade.timing is not None:
+            self._services.note_timing(replace(trade.timing, record_no=decision.record_no, barrier_us=barrier_us))
+        self._remember(obu_id, decision, tries)
+
+    async def _act(self, decision: Decision) -> int | None:
+        """Follow the committed row; microseconds until the board confirmed, None when it did not."""
+        begun = self._services.clock.monotonic()
+        outputs = self._services.outputs
+        try:
+            if decision.barrier is Barrier.OPEN:
+                await outputs.open_barrier(timeout_s=OUTPUT_TIMEOUT_S)
+                taken = self._services.clock.monotonic() - begun
+                await outputs.show_go(timeout_s=OUTPUT_TIMEOUT_S)
+                self._services.report_fault("barrier", None)
+                return int(taken * 1e6)
+            await outputs.show_stop(timeout_s=OUTPUT_TIMEOUT_S)
+            self._services.report_fault("barrier", None)
+        except OutputFault as fault:
+            self._log.error("record %d: %s", decision.record_no, fault)
+            self._services.report_fault("barrier", str(fault))
+            if decision.barrier is Barrier.OPEN:
+                self._lift_later(decision)
+        return None
+
+    def _lift_later(self, decision: Decision) -> None:
+        """The board does not confirm: go on trying while the vehicle waits, without holding up the next one."""
+        task = asyncio.get_running_loop().create_task(self._keep_lifting(decision))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep_lifting(self, decision: Decision) -> None:
+        for _ in range(LIFT_TRIES_MAX):
+            await self._services.clock.sleep(LIFT_TRY_S)
+            try:
+                await self._services.outputs.open_barrier(timeout_s=OUTPUT_TIMEOUT_S)
+            except OutputFault:
+                continue
+            self._services.report_fault("barrier", None)
+            self._log.info("record %d: barrier lifted late", decision.record_no)
+            return
+        self._log.error("record %d: barrier never confirmed; attendant", decision.record_no)
+
+    def _remember(self, obu_id: bytes, decision: Decision, tries: int) -> None:
+        """How long the vehicle is left alone. One whose money is not settled is looked at again at once."""
+        settings = self._services.settings
+        now = self._services.clock.monotonic()
+        again_at_once = decision.outcome is Outcome.UNKNOWN and decision.reason == "purchase_unknown"
+        retried = decision.outcome is Outcome.REFUSED and decision.debit_id is not None
+        if again_at_once or (retried and tries < settings.attempts_max):
+            quiet_until = now
+        elif decision.outcome in (Outcome.PAID, Outcome.OWED, Outcome.DEBT):
+            # Seen once more it becomes a repeat, which is recorded; only then is it left alone.
+            quiet_until = now
+        else:
+            quiet_until = now + settings.quiet_s
+        self._remembered.pop(obu_id, None)
+        self._remembered[obu_id] = _Remembered(decision, quiet_until, tries)
+        while len(self._remembered) > REMEMBERED_MAX:
+            self._remembered.popitem(last=False)

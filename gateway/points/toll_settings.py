@@ -1,0 +1,58 @@
+"""What a site says about one toll lane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.debit.engine import Collection
+
+
+class LaneKind(StrEnum):
+    """Where the fare comes from."""
+
+    OPEN = "open"
+    """One fare per class."""
+    EXIT = "exit"
+    """From the entry written on the card to here."""
+
+
+class ChargeCardPurchase(StrEnum):
+    """Amount written to a charge card (type 23)."""
+
+    FARE = "fare"
+    ZERO = "zero"
+
+
+class OnePiecePolicy(StrEnum):
+    """What becomes of one-piece tags, which have no card."""
+
+    REFUSE = "refuse"
+    CONTRACT = "contract"
+    """The tag's contract finds a bank mandate; no purchase is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSettings:
+    """One lane, from the site file."""
+
+    name: str
+    merchant: str
+    kind: LaneKind
+    station: str
+    """Network and station, 8 hex digits as in file 0019."""
+    lane_no: int
+    gantry: bytes
+    """3 bytes, the lane's own code in file 0019 and C0."""
+    collection: Collection
+    utc_offset_s: int
+    deadline_s: float = 2.0
+    repeat_window_s: float = 300.0
+    """How long an unchanged file 0019 means the same passage: the vehicle keeps its right to pass."""
+    quiet_s: float = 10.0
+    """A vehicle just dealt with is not dealt with again for this long."""
+    attempts_max: int = 3
+    """Purchases tried on one vehicle in a row when the card takes none of them."""
+    charge_card_purchase: ChargeCardPurchase = ChargeCardPurchase.FARE
+    one_piece: OnePiecePolicy = OnePiecePolicy.REFUSE
+    list_age_max_s: float = 86_400.0

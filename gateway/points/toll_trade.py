@@ -1,0 +1,635 @@
+"""One vehicle in a toll lane, from the antenna's first report to a committed decision.
+
+Theory of operation. The trade walks the passage in order: sight, who pays and may they, fare, hold with the purchase's
+intent, purchase, bank, decision. One deadline, set when the vehicle was first reported, goes down every step. Before
+anything new is sold the ledger is asked what it knows of this card:
+
+    newest purchase of the card          file 0019 read now            then
+    ----------------------------------   ---------------------------   ------------------------------------------------
+    not ended (intent, unknown)          as we meant to write it       it was taken: fetch the TAC, bring it in
+                                         as it was before              it never happened: next attempt on the same hold
+                                         anything else                 disputed: attendant
+    taken, decided, within the window    as we wrote it                the same vehicle still here: let it through
+    anything else                                                      a new passage
+
+So a crash, a lost answer and an impatient antenna all end in the same three questions, and none charges twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import TypeVar
+
+from gateway.debit.claims import (
+    Decision,
+    DecisionContext,
+    HoldPlaced,
+    HoldRequest,
+    Identity,
+    Payer,
+    PreviousPurchase,
+    PurchasePlan,
+    PurchaseResult,
+    Sight,
+)
+from gateway.debit.engine import DebitEngine, ProvenClaim, StorageLate, Timing
+from gateway.ledger.writer import StorageUnavailable
+from gateway.model.clock import Clock, ClockQuality, to_us
+from gateway.model.ids import digest_of
+from gateway.model.passage import Barrier, Funding, PurchaseOutcome, Service
+from gateway.model.plate import Plate
+from gateway.model.reasons import REASONS, Severity
+from gateway.payers import mandates
+from gateway.payers.mandates import CredentialKind, Mandate
+from gateway.payers.status_lists import ListKind, StatusLists, obu_key, plate_key
+from gateway.points.devices import LaneOutputs, Report
+from gateway.points.inspection import Issuers, card_problem, plate_of, tag_problem, vehicle_problem
+from gateway.points.rsu_errors import MoneyMeaning, RsuErrorProfile
+from gateway.points.rsu_errors import Report as ReportKind
+from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, LaneSettings, OnePiecePolicy
+from gateway.tariffs.quote import EntryFact, Refusal, TariffSet, quote
+from protocols.card.codes import VALID_ENTRY_STATUSES, CardType, PassStatus
+from protocols.card.files import CardFile, decode_card_file
+from protocols.card.station import Station, decode_station, station_new
+from protocols.obu.vehicle_file import VehicleFile, decode_vehicle_file
+from protocols.rsu.messages import (
+    Continue,
+    Debit,
+    DebitResult,
+    DeviceType,
+    FetchTac,
+    LaneMessage,
+    ObuReport,
+    RsuMessage,
+    Stop,
+    StopType,
+    TacResult,
+    UserReport,
+)
+
+OPEN_STATES = ("intent", "unknown")
+PURSE_SUSPICIOUS = 1 << 31
+"""A stored-value balance with its top bit set: a card in debt in one scheme, to be looked at by a person."""
+
+REFUSAL_COMMIT_S = 5.0
+"""A refusal opens no barrier, so its record may take longer than a sale's."""
+
+R = TypeVar("R", bound=RsuMessage)
+log = logging.getLogger(__name__)
+
+
+class LaneServices:
+    """What every trade of a lane uses."""
+
+    def __init__(
+        self,
+        settings: LaneSettings,
+        engine: DebitEngine,
+        *,
+        outputs: LaneOutputs,
+        lists: StatusLists,
+        tariffs: Callable[[], TariffSet],
+        find_mandate: Callable[[CredentialKind, str], Mandate | None],
+        mandate_by_id: Callable[[str], Mandate | None],
+        issuers: Issuers,
+        errors: RsuErrorProfile,
+        clock: Clock,
+        clock_trusted: Callable[[], bool],
+        note_timing: Callable[[Timing], None],
+        report_fault: Callable[[str, str | None], None],
+    ) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.outputs = outputs
+        self.lists = lists
+        self.tariffs = tariffs
+        self.find_mandate = find_mandate
+        self.mandate_by_id = mandate_by_id
+        self.issuers = issuers
+        self.errors = errors
+        self.clock = clock
+        self.clock_trusted = clock_trusted
+        self.note_timing = note_timing
+        self.report_fault = report_fault
+        """Name of a part of this lane and what is wrong with it; None when it works again."""
+
+
+class Gone(Exception):
+    """The vehicle stopped answering before anything was asked of its card: there is nothing to decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What stands on tag and card, as reported and as understood."""
+
+    user: UserReport
+    vehicle: VehicleFile
+    card: CardFile
+
+
+class Trade:
+    """One vehicle's way through the lane. Made for one first report, used once."""
+
+    def __init__(self, services: LaneServices, first: Report, inbox: asyncio.Queue[Report]) -> None:
+        self._services = services
+        self._settings = services.settings
+        self._inbox = inbox
+        self._report = first
+        self._started = first.at
+        self._deadline = first.at + services.settings.deadline_s
+        self._asked_at: float | None = None
+        self._radio_s = 0.0
+        self._lists = services.lists.snapshot
+        self._recovered = False
+        self._tariff_version: str | None = None
+        self.timing: Timing | None = None
+        """Set with the decision; its record number and barrier time are filled in by the lane."""
+
+    async def run(self, first: ObuReport) -> Decision | None:
+        """The decision about this vehicle, or None when it went away before there was anything to decide."""
+        try:
+            return await self._identify(first)
+        except Gone:
+            log.info("%s: a vehicle stopped answering before its purchase", self._settings.name)
+            return None
+        except (StorageLate, StorageUnavailable) as trouble:
+            # Nothing was asked of the card; without the ledger not even this can be recorded.
+            log.warning("%s: cannot sell, the ledger does not store: %s", self._settings.name, trouble)
+            self._services.report_fault("ledger", str(trouble) or "the ledger is too slow")
+            self._stop(StopType.SEARCH_AGAIN)
+            return None
+
+    async def take_late_result(self, message: DebitResult) -> Decision | None:
+        """A B5 that came after its passage was decided as unknown."""
+        card_number = self._services.engine.card_of_open_purchase(message.obu_id)
+        previous = None if card_number is None else self._services.engine.previous(card_number)
+        if previous is None or previous.state not in OPEN_STATES or card_number is None:
+            self._answer(Continue(message.obu_id))
+            return None
+        self._recovered = True
+        claim = self._claim(
+            previous.debit_id, previous.amount_fen, self._payer_again(previous), card_number, previous.purchase_id
+        )
+        return await self._bring_in(claim, self._result_of(message))
+
+    # --- who is there ---------------------------------------------------------------------------------------------
+
+    async def _identify(self, first: ObuReport) -> Decision | None:
+        contract = obu_key(first.issuer, first.serial)
+        seen = Identity(obu_id=first.obu_id, contract=contract, device_type=first.device_type)
+        if first.device_type == DeviceType.CPC_CARD:
+            return await self._record_cpc(seen)
+        if first.error:
+            return await self._refuse(seen, self._error_reason(first.error))
+        problem = tag_problem(first, self._today(), self._services.issuers)
+        if problem is not None:
+            return await self._refuse(seen, problem)
+        listed = self._lists.lookup(ListKind.OBU, contract)
+        if listed is not None:
+            return await self._refuse(seen, listed.reason.code)
+        user = await self._ask(Continue(first.obu_id, factor_of(first.issuer)), UserReport)
+        if user.error:
+            return await self._refuse(seen, self._error_reason(user.error))
+        if first.device_type == DeviceType.ONE_PIECE:
+            return await self._one_piece(seen, user)
+        return await self._two_piece(seen, user)
+
+    async def _two_piece(self, seen: Identity, user: UserReport) -> Decision | None:
+        if user.vehicle_file is None or user.card_file is None:
+            return await self._refuse(seen, "card_unreadable")
+        vehicle, card = decode_vehicle_file(user.vehicle_file), decode_card_file(user.card_file)
+        seen = replace(
+            seen,
+            card_number=card.card_number,
+            plate=vehicle.plate,
+            plate_colour=vehicle.plate_colour,
+            vehicle_class=vehicle.vehicle_class,
+        )
+        read = _Read(user, vehicle, card)
+        previous = self._services.engine.previous(card.card_number)
+        if previous is not None and previous.state in OPEN_STATES:
+            return await self._recover(previous, seen, read)
+        if previous is not None and self._still_here(previous, user):
+            return await self._repeat(previous.passage_id, previous.debit_id, previous.barrier)
+        return await self._sell(seen, read, previous)
+
+    async def _one_piece(self, seen: Identity, user: UserReport) -> Decision | None:
+        """A tag without a card: refused, or paid by the mandate behind its contract; no purchase is written."""
+        contract = seen.contract
+        if self._settings.one_piece is OnePiecePolicy.REFUSE or user.vehicle_file is None or contract is None:
+            return await self._refuse(seen, "one_piece_refused")
+        vehicle = decode_vehicle_file(user.vehicle_file)
+        seen = replace(
+            seen, plate=vehicle.plate, plate_colour=vehicle.plate_colour, vehicle_class=vehicle.vehicle_class
+        )
+        plate = plate_of(vehicle.plate, vehicle.plate_colour)
+        mandate = self._services.find_mandate(CredentialKind.CONTRACT, contract)
+        payer = mandates.payer_of_contract(mandate, plate)
+        if isinstance(payer, str):
+            return await self._refuse(seen, payer)
+        fare = self._fare(vehicle, None)
+        if isinstance(fare, str):
+            return await self._refuse(seen, fare)
+        earlier = self._services.engine.newest_of_contract(contract)
+        if earlier is not None and self._within_window(earlier.charge_point, earlier.decided_at):
+            return await self._repeat(earlier.passage_id, earlier.debit_id, earlier.barrier)
+        entry_data = user.station + (b"" if earlier is None else earlier.passage_id.encode())
+        placed = await self._hold(seen, payer, fare, None, entry_data)
+        if isinstance(placed, str):
+            return await self._refuse(seen, placed)
+        self._stop(StopType.FREEZE)
+        return await self._bring_in(self._claim(placed.debit_id, fare, payer, None, None), None)
+
+    async def _record_cpc(self, seen: Identity) -> Decision:
+        """A composite pass card has no account: recorded, and the attendant takes over."""
+        user = await self._ask(Continue(self._obu_id, bytes(8)), UserReport)
+        self._stop(StopType.SEARCH_AGAIN)
+        log.info("%s: CPC card, %d bytes of entry data", self._settings.name, len(user.station))
+        return await self._refuse(seen, "cpc_to_attendant", Barrier.ATTENDANT)
+
+    # --- seen before ----------------------------------------------------------------------------------------------
+
+    def _still_here(self, previous: PreviousPurchase, user: UserReport) -> bool:
+        """The vehicle has paid and file 0019 is as we wrote it: it has been nowhere else since."""
+        if previous.state != "taken" or user.station != previous.file_after:
+            return False
+        return self._within_window(previous.charge_point, previous.decided_at)
+
+    def _within_window(self, charge_point: str, decided_at: int | None) -> bool:
+        """Decided here, and so lately that the vehicle still has its right to pass."""
+        if charge_point != self._settings.name or decided_at is None:
+            return False
+        age_s = (to_us(self._services.clock.utcnow()) - decided_at) / 1e6
+        return age_s < self._settings.repeat_window_s
+
+    async def _repeat(self, passage_id: str, debit_id: str, barrier: Barrier | None) -> Decision:
+        self._recovered = True
+        decision = await self._services.engine.repeat(
+            passage_id, debit_id, barrier or Barrier.ATTENDANT, self._context()
+        )
+        self._stop(StopType.SEARCH_AGAIN)
+        self._note(0, 0)
+        return decision
+
+    async def _recover(self, previous: PreviousPurchase, seen: Identity, read: _Read) -> Decision | None:
+        """The card's last purchase has no end yet; its file 0019 tells which."""
+        self._recovered = True
+        payer = self._payer_again(previous)
+        card_number = read.card.card_number
+        claim = self._claim(previous.debit_id, previous.amount_fen, payer, card_number, previous.purchase_id)
+        if read.user.station == previous.file_after:
+            return await self._bring_in(claim, await self._fetch_tac(previous, read.user))
+        if read.user.station != previous.file_before:
+            decision = await self._bring_in(claim, PurchaseResult(PurchaseOutcome.DISPUTED))
+            self._stop(StopType.SEARCH_AGAIN)
+            return decision
+        not_taken = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
+        if previous.charge_point != self._settings.name:
+            # Not taken there, and the vehicle is here now: that passage is void, this one begins.
+            await self._services.engine.bring_in(replace(claim, result=not_taken), deadline=self._deadline)
+            return await self._two_piece(seen, read.user)
+        plan = self._plan(read, payer, previous.amount_fen, previous)
+        if isinstance(plan, str):
+            self._stop(StopType.SEARCH_AGAIN)
+            return await self._bring_in(claim, replace(not_taken, reason=plan))
+        purchase_id = await self._services.engine.next_purchase(previous, plan, timeout_s=self._time_left())
+        return await self._purchase(replace(claim, purchase_id=purchase_id), plan, read.card)
+
+    async def _fetch_tac(self, previous: PreviousPurchase, user: UserReport) -> PurchaseResult:
+        """The proof of a purchase whose answer was lost; without it the passage is charged and listed."""
+        serial = previous.card_serial
+        taken = PurchaseResult(PurchaseOutcome.TAKEN, card_serial=serial, balance_after=user.balance_raw)
+        if serial is None:
+            return taken
+        try:
+            answer = await self._ask(FetchTac(self._obu_id, serial), TacResult)
+        except Gone:
+            return taken
+        if answer.error:
+            # The serial was a guess, and wrong: it proves nothing and is not remembered.
+            return replace(taken, card_serial=None, error=answer.error)
+        return replace(taken, tac=answer.tac, tac_source="b8", balance_after=answer.balance_raw)
+
+    # --- a new passage --------------------------------------------------------------------------------------------
+
+    async def _sell(self, seen: Identity, read: _Read, previous: PreviousPurchase | None) -> Decision | None:
+        card, vehicle = read.card, read.vehicle
+        plate = plate_of(vehicle.plate, vehicle.plate_colour)
+        problem = (
+            card_problem(card, self._today(), self._services.issuers)
+            or vehicle_problem(vehicle, card, None)
+            or self._listed(card, plate)
+        )
+        if problem is not None:
+            return await self._refuse(seen, problem)
+        payer = self._payer(card, plate)
+        if isinstance(payer, str):
+            return await self._refuse(seen, payer)
+        fare = self._fare(vehicle, decode_station(read.user.station))
+        if isinstance(fare, str):
+            return await self._refuse(seen, fare)
+        plan = self._plan(read, payer, fare, previous)
+        if isinstance(plan, str):
+            return await self._refuse(seen, plan)
+        if not self._services.engine.selling_allowed:
+            raise StorageLate
+        earlier = "" if previous is None else previous.purchase_id
+        placed = await self._hold(seen, payer, fare, plan, plan.file_before + earlier.encode())
+        if isinstance(placed, str):
+            return await self._refuse(seen, placed)
+        claim = self._claim(placed.debit_id, fare, payer, card.card_number, placed.purchase_id)
+        return await self._purchase(claim, plan, card)
+
+    async def _purchase(self, claim: ProvenClaim, plan: PurchasePlan, card: CardFile) -> Decision:
+        """C6, and what comes of it. From here on the card may have paid."""
+        order = Debit(
+            obu_id=self._obu_id,
+            div_factor=factor_of(card.issuer),
+            amount_fen=plan.written_fen,
+            purchase_time_bcd=plan.purchase_time,
+            station=plan.file_after,
+        )
+        try:
+            answer = await self._ask(order, DebitResult)
+        except Gone:
+            return await self._bring_in(claim, PurchaseResult(PurchaseOutcome.UNKNOWN))
+        return await self._bring_in(claim, self._result_of(answer))
+
+    def _result_of(self, answer: DebitResult) -> PurchaseResult:
+        meaning = self._services.errors.meaning(ReportKind.RESULT, answer.error)
+        outcome = {
+            MoneyMeaning.TAKEN: PurchaseOutcome.DISPUTED if meaning.disputed else PurchaseOutcome.TAKEN,
+            MoneyMeaning.NOT_TAKEN: PurchaseOutcome.NOT_TAKEN,
+            MoneyMeaning.UNKNOWN: PurchaseOutcome.UNKNOWN,
+        }[meaning.money]
+        return PurchaseResult(
+            outcome,
+            reason=None if meaning.reason is None else meaning.reason.code,
+            error=answer.error,
+            terminal=answer.terminal.hex(),
+            # Zero stands for "no purchase was numbered" in reports that carry an error.
+            card_serial=answer.card_serial or None,
+            psam_serial=answer.psam_serial,
+            tac=answer.tac if outcome is PurchaseOutcome.TAKEN else None,
+            tac_source="b5" if outcome is PurchaseOutcome.TAKEN else None,
+            algorithm=answer.algorithm,
+            key_version=answer.key_version,
+            balance_after=answer.balance_raw,
+        )
+
+    async def _bring_in(self, claim: ProvenClaim, result: PurchaseResult | None) -> Decision:
+        """Decide, then let the antenna go: its last report is acknowledged once what it said is durable."""
+        claim = replace(claim, result=result, context=self._context())
+        answered_by = self._report
+        brought = await self._services.engine.bring_in(claim, deadline=self._deadline)
+        if isinstance(answered_by.message, DebitResult | TacResult):
+            self._answer(Continue(self._obu_id))
+        self._note(brought.bank_us, brought.commit_us)
+        return brought.decision
+
+    def _error_reason(self, code: int) -> str:
+        reason = self._services.errors.meaning(ReportKind.USER, code).reason
+        return "rsu_error_unlisted" if reason is None else reason.code
+
+    # --- parts of a sale ------------------------------------------------------------------------------------------
+
+    def _listed(self, card: CardFile, plate: Plate) -> str | None:
+        hit = self._lists.lookup(ListKind.CARD, card.card_number)
+        if hit is None and plate.known:
+            hit = self._lists.lookup(ListKind.PLATE, plate_key(plate))
+        return None if hit is None else hit.reason.code
+
+    def _payer(self, card: CardFile, plate: Plate) -> Payer | str:
+        issuer = self._services.issuers.of(card.issuer)
+        if issuer is None:
+            return "card_issuer_unknown"
+        if card.card_type == CardType.STORED_VALUE:
+            return mandates.payer_of_stored_value(issuer)
+        mandate = self._services.find_mandate(CredentialKind.CARD, card.card_number)
+        return mandates.payer_of_charge_card(issuer, mandate, plate)
+
+    def _payer_again(self, previous: PreviousPurchase) -> Payer:
+        """The payer fixed with the hold; the mandate's present limits, as they bind now."""
+        mandate = None
+        if previous.mandate_id is not None:
+            mandate = self._services.mandate_by_id(previous.mandate_id)
+        return Payer(
+            previous.funding,
+            previous.payer,
+            previous.mandate_id,
+            previous.contract_ref,
+            None if mandate is None else mandate.limit_fen,
+            0 if mandate is None else mandate.stand_in_limit_fen,
+        )
+
+    def _fare(self, vehicle: VehicleFile, station: Station | None) -> int | str:
+        """The fare by the tariff version in force, frozen from here on, or the code of why there is none."""
+        entry: EntryFact | None = None
+        if self._settings.kind is LaneKind.EXIT:
+            found = _entry_of(station)
+            if isinstance(found, str):
+                return found
+            entry = found
+        quoted = quote(
+            self._services.tariffs(),
+            self._services.clock.utcnow(),
+            self._settings.station,
+            vehicle.vehicle_class,
+            entry,
+            user_type=vehicle.user_type,
+        )
+        self._tariff_version = quoted.tariff_version
+        if isinstance(quoted, Refusal):
+            log.warning("%s: no fare: %s", self._settings.name, quoted.detail)
+            return quoted.reason.code
+        return quoted.amount_fen
+
+    def _plan(self, read: _Read, payer: Payer, fare: int, previous: PreviousPurchase | None) -> PurchasePlan | str:
+        """What C6 will carry, or why the purse cannot pay it."""
+        card, user = read.card, read.user
+        balance = user.balance_raw or 0
+        if payer.funding is Funding.PURSE:
+            if balance >= PURSE_SUSPICIOUS:
+                return "purse_suspicious"
+            if balance < fare:
+                return "purse_zero" if balance == 0 else "purse_too_low"
+        charge = card.card_type == CardType.CHARGE
+        zero = charge and self._settings.charge_card_purchase is ChargeCardPurchase.ZERO
+        seconds = self._purchase_second(previous)
+        return PurchasePlan(
+            written_fen=0 if zero else fare,
+            purchase_time=self._local(seconds),
+            balance_before=balance,
+            file_before=user.station,
+            file_after=self._record(decode_station(user.station), read.vehicle, seconds, fare),
+        )
+
+    def _record(self, read: Station, vehicle: VehicleFile, seconds: int, fare: int) -> bytes:
+        """File 0019 as it will stand on the card. An exit keeps the entry and closes it; an open lane is both."""
+        exit_lane = self._settings.kind is LaneKind.EXIT
+        kept = exit_lane and read.network is not None and read.station is not None
+        return station_new(
+            network=read.network if kept and read.network is not None else self._settings.station[:4],
+            station=read.station if kept and read.station is not None else self._settings.station[4:],
+            lane=read.lane if kept and read.lane is not None else self._settings.lane_no,
+            unix_seconds=read.unix_seconds if kept and read.unix_seconds is not None else seconds,
+            vehicle_class=vehicle.vehicle_class,
+            status=PassStatus.ETC_EXIT if exit_lane else PassStatus.ETC_OPEN,
+            plate=vehicle.plate,
+            plate_colour=vehicle.plate_colour,
+            last_gantry=self._settings.gantry,
+            gantry_unix_seconds=seconds,
+            axles=(read.axles or 0) if kept else 0,
+            weight_kg=(read.weight_kg or 0) if kept else 0,
+            fee_fen=fare,
+        )
+
+    def _purchase_second(self, previous: PreviousPurchase | None) -> int:
+        """UNIX second of the purchase, later than that of the card's last one: file 0019 must differ from it."""
+        now = int(self._services.clock.utcnow().timestamp())
+        if previous is None:
+            return now
+        last = datetime.strptime(previous.purchase_time, "%Y%m%d%H%M%S").replace(tzinfo=self._zone())
+        return max(now, int(last.timestamp()) + 1)
+
+    async def _hold(
+        self, seen: Identity, payer: Payer, fare: int, plan: PurchasePlan | None, entry_data: bytes
+    ) -> HoldPlaced | str:
+        request = HoldRequest(
+            idempotency_key=digest_of(self._settings.name, seen.obu_id, seen.card_number or seen.contract, entry_data),
+            sight=self._sight(seen),
+            merchant=self._settings.merchant,
+            payer=payer,
+            amount_fen=fare,
+            plan=plan,
+        )
+        placed = await self._services.engine.hold(request, timeout_s=self._time_left())
+        return placed if isinstance(placed, HoldPlaced) else placed.reason
+
+    def _claim(
+        self, debit_id: str, fare: int, payer: Payer, card_number: str | None, purchase_id: str | None
+    ) -> ProvenClaim:
+        return ProvenClaim(
+            debit_id=debit_id,
+            amount_fen=fare,
+            payer=payer,
+            context=self._context(),
+            collection=self._settings.collection,
+            purchase_id=purchase_id,
+            card_number=card_number,
+        )
+
+    async def _refuse(self, seen: Identity, reason: str, barrier: Barrier | None = None) -> Decision:
+        """Turn the vehicle away with a reason, recorded; nothing was asked of its card."""
+        self._stop(StopType.SEARCH_AGAIN)
+        if barrier is None:
+            attendant = REASONS[reason].severity in (Severity.ATTENDANT, Severity.STOP)
+            barrier = Barrier.ATTENDANT if attendant else Barrier.CLOSED
+        decision = await self._services.engine.refuse(
+            self._sight(seen), reason, barrier, self._context(), timeout_s=REFUSAL_COMMIT_S
+        )
+        self._note(0, 0)
+        return decision
+
+    # --- talking to the antenna, and the time it takes --------------------------------------------------------------
+
+    @property
+    def _obu_id(self) -> bytes:
+        message = self._report.message
+        if not isinstance(message, ObuReport | UserReport | DebitResult | TacResult):
+            raise TypeError("a trade's reports are about one OBU")
+        return message.obu_id
+
+    async def _ask(self, order: LaneMessage, wanted: type[R]) -> R:
+        """Answer the report in hand and wait for the next one of this vehicle.
+
+        Raises `Gone` when the deadline passes, or when the antenna starts over with this OBU; that new report is then
+        left for the lane.
+        """
+        self._answer(order)
+        while True:
+            left = self._deadline - self._services.clock.monotonic()
+            if left <= 0:
+                raise Gone
+            try:
+                report = await asyncio.wait_for(self._inbox.get(), left)
+            except TimeoutError as error:
+                raise Gone from error
+            message = report.message
+            if isinstance(message, wanted):
+                if self._asked_at is not None:
+                    self._radio_s += max(0.0, report.at - self._asked_at)
+                self._report = report
+                return message
+            if isinstance(message, ObuReport):
+                self._inbox.put_nowait(report)
+                raise Gone
+            log.info("%s: %s out of turn, skipped", self._settings.name, type(message).__name__)
+
+    def _answer(self, order: LaneMessage) -> None:
+        self._report.answer(order)
+        self._asked_at = self._services.clock.monotonic()
+
+    def _stop(self, kind: StopType) -> None:
+        now = int(self._services.clock.utcnow().timestamp())
+        self._answer(Stop(self._obu_id, kind, now))
+
+    def _note(self, bank_us: int, commit_us: int) -> None:
+        total_us = int((self._services.clock.monotonic() - self._started) * 1e6)
+        self.timing = Timing(0, total_us, int(self._radio_s * 1e6), bank_us, commit_us, None)
+
+    def _time_left(self) -> float:
+        return max(0.0, self._deadline - self._services.clock.monotonic())
+
+    # --- facts for the record -------------------------------------------------------------------------------------
+
+    def _today(self) -> date | None:
+        """The local day, None while the clock is not to be trusted."""
+        if not self._services.clock_trusted():
+            return None
+        return self._services.clock.utcnow().astimezone(self._zone()).date()
+
+    def _zone(self) -> timezone:
+        return timezone(timedelta(seconds=self._settings.utc_offset_s))
+
+    def _local(self, unix_seconds: int) -> str:
+        return datetime.fromtimestamp(unix_seconds, self._zone()).strftime("%Y%m%d%H%M%S")
+
+    def _sight(self, seen: Identity) -> Sight:
+        quality = ClockQuality.TRUSTED if self._services.clock_trusted() else ClockQuality.SUSPECT
+        return Sight(
+            passage_id=self._services.engine.new_id(),
+            charge_point=self._settings.name,
+            service=Service.TOLL,
+            identity=seen,
+            opened_at=to_us(self._services.clock.utcnow()),
+            clock_quality=quality.value,
+        )
+
+    def _context(self) -> DecisionContext:
+        age = self._services.clock.utcnow() - self._lists.created_at
+        return DecisionContext(
+            charge_point=self._settings.name,
+            tariff_version=self._tariff_version,
+            list_version=self._lists.version,
+            list_age_s=int(age.total_seconds()),
+            recovered=self._recovered,
+        )
+
+
+def _entry_of(station: Station | None) -> EntryFact | str:
+    """Where the trip began, from file 0019; without a valid entry the code of the reason."""
+    if station is None or station.network is None or station.station is None or station.unix_seconds is None:
+        return "no_entry"
+    if station.status not in VALID_ENTRY_STATUSES:
+        return "no_entry"
+    return EntryFact(station.network + station.station, datetime.fromtimestamp(station.unix_seconds, UTC))
+
+
+def factor_of(issuer: bytes) -> bytes:
+    """Diversification factor of C1 and C6: the region's four bytes, twice (rsu protocol table 4.3)."""
+    return issuer[:4] * 2

@@ -1,0 +1,497 @@
+"""Joins everything to a running gateway: the only place that knows drivers, ledger, banks and charge points at once.
+
+Start-up order is a promise: storage, then every open debit classified, then lists and tariffs, then devices, and only
+then do lanes take vehicles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import random
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, func, select
+
+from drivers.bank import BankLink, BankLinkConfig, BankLinkState, BankState
+from drivers.clock import SystemClock
+from drivers.errors import DeviceError, Outcome
+from drivers.lane_io import LaneOutputs
+from drivers.link import Link, TcpLink
+from drivers.modbus import BoardState, RelayBoard
+from drivers.rsu import RsuCondition, RsuConfig, RsuDriver, RsuState
+from gateway.banks.channel import BankChannel
+from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError, TransportOutcome
+from gateway.condition import ConditionBoard
+from gateway.config import Bank, Lane, RelayBoardSection, SiteFile, host_port
+from gateway.debit.attempts import Terminals
+from gateway.debit.engine import Collection, DebitEngine, Timing
+from gateway.ledger import database, schema, tables
+from gateway.ledger.writer import Committer, StorageUnavailable, Writer, WriterState
+from gateway.model.clock import from_us, to_us
+from gateway.model.passage import Funding
+from gateway.outbox.worker import Backlog, OutboxWorker, RetryPolicy
+from gateway.payers import mandates
+from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
+from gateway.payers.status_lists import StatusListError, StatusLists
+from gateway.points.devices import OutputFault
+from gateway.points.inspection import Issuers
+from gateway.points.rsu_errors import PROFILES
+from gateway.points.toll_lane import TollLane
+from gateway.points.toll_settings import LaneSettings
+from gateway.points.toll_trade import LaneServices
+from gateway.supervision import Supervisor
+from gateway.tariffs.loading import load_tariffs
+from gateway.tariffs.quote import TariffSet
+from protocols.bank.codec import Message
+from protocols.bank.transactions import Profile
+from protocols.rsu.messages import Initialise
+from protocols.rsu.registry import dialect_named
+
+CONNECT_TIMEOUT_S = 3.0
+
+TIMINGS_MAX = 1000
+"""Timings waiting to be stored; beyond it the oldest are lost, which costs no money."""
+
+TIMINGS_EVERY_S = 1.0
+
+CLOCK_BEHIND_MAX = timedelta(minutes=2)
+"""A clock further than this behind our own newest record has jumped back."""
+
+CLOCK_EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
+"""Before this software was written: the box's clock battery is dead."""
+
+TRANS_MODE_COMPOSITE = 1
+
+log = logging.getLogger(__name__)
+
+
+class AlreadyRunning(Exception):
+    """Another gateway process works on this ledger."""
+
+
+class BankTransport:
+    """A bank link in the shape a channel wants."""
+
+    def __init__(self, link: BankLink) -> None:
+        self._link = link
+
+    async def exchange(self, message: Message, *, timeout_s: float) -> Message:
+        """Exchange one message; driver errors become transport errors with what is known of the request."""
+        try:
+            return await self._link.exchange(message, timeout_s=timeout_s)
+        except DeviceError as error:
+            sent = error.outcome is Outcome.UNKNOWN
+            raise TransportError(str(error), TransportOutcome.UNKNOWN if sent else TransportOutcome.NOT_SENT) from error
+
+
+class Outputs:
+    """A lane's barrier and lamps in the shape a lane wants."""
+
+    def __init__(self, outputs: LaneOutputs) -> None:
+        self._outputs = outputs
+
+    async def open_barrier(self, *, timeout_s: float) -> None:
+        """Lift the barrier."""
+        with _as_output_fault():
+            await self._outputs.open_barrier(timeout_s=timeout_s)
+
+    async def show_go(self, *, timeout_s: float) -> None:
+        """Green."""
+        with _as_output_fault():
+            await self._outputs.show_go(timeout_s=timeout_s)
+
+    async def show_stop(self, *, timeout_s: float) -> None:
+        """Red."""
+        with _as_output_fault():
+            await self._outputs.show_stop(timeout_s=timeout_s)
+
+
+@contextlib.contextmanager
+def _as_output_fault() -> Iterator[None]:
+    try:
+        yield
+    except DeviceError as error:
+        raise OutputFault(str(error)) from error
+
+
+@dataclass(slots=True)
+class _Bank:
+    """One bank's parts."""
+
+    link: BankLink
+    channel: Iso8583Channel
+    worker: OutboxWorker
+
+
+class Gateway:
+    """One gateway process. `run` serves until it is told to stop."""
+
+    def __init__(self, site: SiteFile) -> None:
+        self._site = site
+        self._clock = SystemClock()
+        self._random = random.SystemRandom()
+        self._board = ConditionBoard(site.storage.state, self._clock, self._facts)
+        self._supervisor = Supervisor(self._clock, self._board.report)
+        self._timings: deque[Timing] = deque(maxlen=TIMINGS_MAX)
+        self._newest_record_us = 0
+        self._backlogs: dict[str, Backlog] = {}
+        self._findings: dict[str, int] = {}
+        self._stopping = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
+        self._outputs_of: dict[str, list[LaneOutputs]] = {}
+
+    async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Start everything in order, serve, and stop in reverse order on SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        with self._only_one(), self._storage() as (writer, reader):
+            tariffs = load_tariffs(self._site.tariffs.directory)
+            lists = StatusLists.open(self._site.lists.directory, self._clock.utcnow())
+            banks = {bank.name: self._make_bank(bank, writer, reader) for bank in self._site.banks}
+            channels: dict[str, BankChannel] = {name: bank.channel for name, bank in banks.items()}
+            engine = DebitEngine(writer, reader, channels, clock=self._clock, random=self._random)
+            await self._recover(engine)
+            self._start_common(engine, lists)
+            for name, bank in banks.items():
+                self._supervisor.start(f"bank/{name}", bank.link.run)
+                self._supervisor.start(f"outbox/{name}", bank.worker.run)
+            lanes = self._start_lanes(engine, reader, lists, tariffs)
+            on_ready()
+            await self._stopping.wait()
+            log.info("stopping: lanes first, then devices, then the ledger")
+            await self._supervisor.stop(*lanes)
+            await self._store_timings(engine)
+            await self._supervisor.stop()
+        self._board.write(running=False)
+
+    # --- storage --------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Hold the ledger's lock file: two gateways on one ledger would each believe they are the one writer."""
+        path = Path(f"{self._site.storage.ledger}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise AlreadyRunning(f"another gateway holds {path}; stop it first") from error
+            yield
+        finally:
+            os.close(handle)
+
+    @contextlib.contextmanager
+    def _storage(self) -> Iterator[tuple[Writer, Engine]]:
+        path = self._site.storage.ledger
+        engine = database.open_writer(path)
+        schema.upgrade(engine)
+        reader = database.open_reader(path)
+        with reader.connect() as connection:
+            self._newest_record_us = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
+        committer = Committer(engine, lambda: to_us(self._clock.utcnow()), Path(f"{path}.reserve"))
+        writer = Writer(committer, on_state=self._storage_state)
+        writer.start()
+        self._storage_state(writer.state)
+        try:
+            yield writer, reader
+        finally:
+            writer.stop()
+            engine.dispose()
+            reader.dispose()
+
+    def _storage_state(self, state: WriterState) -> None:
+        works = state is WriterState.WRITING
+        self._board.report("ledger", works, f"storage is {state.value}", None if works else "storage_unavailable")
+
+    async def _recover(self, engine: DebitEngine) -> None:
+        """Classify what the last run left behind, before any lane opens."""
+        collections = {lane.name: self._collection(lane) for lane in self._site.lanes}
+        findings = await engine.recover(
+            collections,
+            mandates.stand_in_limit,
+            lambda so_far: log.info("start-up: %d open debits classified", so_far.open_debits),
+        )
+        self._findings = {name: getattr(findings, name) for name in findings.__dataclass_fields__}
+        log.info("start-up: %s", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in self._findings.items()))
+
+    # --- parts ----------------------------------------------------------------------------------------------------
+
+    def _start_common(self, engine: DebitEngine, lists: StatusLists) -> None:
+        self._supervisor.start("condition", self._board.run)
+        self._supervisor.start("timings", partial(self._keep_timings, engine))
+        self._supervisor.start("lists", partial(self._keep_lists, lists))
+        for section in self._site.relay_boards:
+            self._board.report(f"board/{section.name}", False, "not connected yet", "barrier_fault")
+
+    def _make_bank(self, bank: Bank, writer: Writer, reader: Engine) -> _Bank:
+        terminals = tuple(number for lane in self._site.lanes for number in lane.terminals.get(bank.name, ()))
+        profile = Profile(
+            terminal=terminals[0] if terminals else "",
+            merchant=bank.merchant_no,
+            tpdu=bytes.fromhex(bank.tpdu),
+            header=bytes.fromhex(bank.header),
+            utc_offset_min=self._site.site.utc_offset_min,
+            max_message_age_s=bank.max_message_age_s,
+        )
+        host, port = host_port(bank.address)
+        device = f"bank/{bank.name}"
+        channels: list[Iso8583Channel] = []
+
+        def heard_late(message: Message) -> None:
+            channels[0].heard_late(message)
+
+        link = BankLink(
+            BankLinkConfig(device=device, profile=profile, terminals=terminals, echo_idle_s=bank.echo_idle_s),
+            connect=partial(_tcp, host, port, device),
+            clock=self._clock,
+            chance=random.Random(self._random.getrandbits(64)),  # noqa: S311 - spreads reconnects, hides nothing
+            on_state=partial(self._bank_state, device),
+            on_late=heard_late,
+        )
+        channel = Iso8583Channel(Iso8583Settings(bank.name, profile), BankTransport(link))
+        channels.append(channel)
+        worker = OutboxWorker(
+            channel,
+            writer,
+            reader,
+            clock=self._clock,
+            random=self._random,
+            policy=RetryPolicy(
+                answer_timeout_s=bank.advice_answer_s, pause_first_s=bank.retry_first_s, pause_max_s=bank.retry_max_s
+            ),
+            on_backlog=partial(self._backlogs.__setitem__, bank.name),
+        )
+        self._board.report(device, False, "not connected yet", "bank_unavailable")
+        return _Bank(link, channel, worker)
+
+    def _bank_state(self, device: str, state: BankLinkState) -> None:
+        up = state.state is BankState.UP
+        self._board.report(device, up, f"{state.state.value}: {state.cause}", None if up else "bank_unavailable")
+
+    def _start_lanes(self, engine: DebitEngine, reader: Engine, lists: StatusLists, tariffs: TariffSet) -> list[str]:
+        boards = {section.name: self._make_board(section) for section in self._site.relay_boards}
+        started = []
+        for lane in self._site.lanes:
+            outputs = self._make_outputs(lane, boards[lane.outputs.board])
+            driver = self._make_antenna(lane)
+            services = LaneServices(
+                self._settings(lane),
+                engine,
+                outputs=Outputs(outputs),
+                lists=lists,
+                tariffs=lambda: tariffs,
+                issuers=self._issuers(),
+                errors=PROFILES[lane.antenna.errors],
+                clock=self._clock,
+                clock_trusted=self._clock_trusted,
+                find_mandate=partial(_find_mandate, reader),
+                mandate_by_id=partial(_mandate_by_id, reader),
+                note_timing=self._timings.append,
+                report_fault=partial(self._lane_fault, lane.name),
+            )
+            self._supervisor.start(f"antenna/{lane.name}", driver.run)
+            self._supervisor.start(f"lane/{lane.name}", TollLane(services, driver).run)
+            started.append(f"lane/{lane.name}")
+        for name, board in boards.items():
+            self._supervisor.start(f"board/{name}", board.run)
+        return started
+
+    def _make_board(self, section: RelayBoardSection) -> RelayBoard:
+        host, port = host_port(section.address)
+        return RelayBoard(
+            host,
+            port,
+            unit=section.unit,
+            clock=self._clock,
+            name=section.name,
+            on_state=partial(self._board_state, section.name),
+        )
+
+    def _board_state(self, name: str, state: BoardState, cause: str) -> None:
+        up = state is BoardState.UP
+        self._board.report(f"board/{name}", up, cause, None if up else "barrier_fault")
+        if up:
+            for outputs in self._outputs_of.get(name, ()):
+                task = asyncio.get_running_loop().create_task(self._make_safe(outputs))
+                self._background.add(task)
+                task.add_done_callback(self._background.discard)
+
+    async def _make_safe(self, outputs: LaneOutputs) -> None:
+        """A board that comes up may have lost power: barrier coil off, red on."""
+        try:
+            await outputs.safe_state()
+        except DeviceError as error:
+            log.warning("lane outputs not in their safe state: %s", error)
+
+    def _make_outputs(self, lane: Lane, board: RelayBoard) -> LaneOutputs:
+        outputs = LaneOutputs(
+            board,
+            barrier_coil=lane.outputs.barrier,
+            green_coil=lane.outputs.green,
+            red_coil=lane.outputs.red,
+            pulse_ms=lane.outputs.pulse_ms,
+        )
+        self._outputs_of.setdefault(lane.outputs.board, []).append(outputs)
+        return outputs
+
+    def _make_antenna(self, lane: Lane) -> RsuDriver:
+        host, port = host_port(lane.antenna.address)
+        device = f"{lane.name}/antenna"
+        self._board.report(device, False, "not connected yet", "rsu_silent")
+        config = RsuConfig(
+            device=device,
+            dialect=dialect_named(lane.antenna.dialect),
+            initialise=partial(self._initialise, lane),
+            ignore_psam_auth=lane.antenna.ignore_psam_auth,
+        )
+        return RsuDriver(
+            config,
+            connect=partial(_tcp, host, port, device),
+            clock=self._clock,
+            on_condition=partial(self._antenna_condition, device),
+        )
+
+    def _antenna_condition(self, device: str, condition: RsuCondition) -> None:
+        self._board.report(device, condition.state is RsuState.UP, condition.cause, condition.code)
+
+    def _initialise(self, lane: Lane) -> Initialise:
+        now = self._clock.utcnow()
+        local = now + timedelta(minutes=self._site.site.utc_offset_min)
+        return Initialise(
+            unix_seconds=int(now.timestamp()),
+            datetime_bcd=local.strftime("%Y%m%d%H%M%S"),
+            lane_mode=lane.antenna.lane_mode,
+            bst_interval_ms=lane.antenna.bst_interval_ms,
+            tx_power=lane.antenna.tx_power,
+            pll_channel=lane.antenna.channel,
+            trans_mode=TRANS_MODE_COMPOSITE,
+            flag_id=bytes.fromhex(lane.gantry),
+            reserved=bytes(2),
+        )
+
+    def _collection(self, lane: Lane) -> Collection:
+        batches = {bank.name: bank.batch for bank in self._site.banks}
+        return Collection(
+            lane.bank_declines,
+            {bank: Terminals(tuple(numbers), batches[bank]) for bank, numbers in lane.terminals.items() if numbers},
+        )
+
+    def _settings(self, lane: Lane) -> LaneSettings:
+        return LaneSettings(
+            name=lane.name,
+            merchant=self._site.site.merchant,
+            kind=lane.kind,
+            station=lane.station.upper(),
+            lane_no=lane.lane_no,
+            gantry=bytes.fromhex(lane.gantry),
+            collection=self._collection(lane),
+            utc_offset_s=self._site.site.utc_offset_min * 60,
+            deadline_s=lane.deadline_ms / 1000,
+            repeat_window_s=lane.repeat_window_s,
+            quiet_s=lane.quiet_s,
+            charge_card_purchase=lane.charge_card_purchase,
+            one_piece=lane.one_piece_tags,
+        )
+
+    def _issuers(self) -> Issuers:
+        return Issuers(
+            {
+                bytes.fromhex(issuer.region): IssuerPolicy(
+                    issuer.name,
+                    Funding.ISSUER_CLEARING if issuer.charge_card_without_mandate == "issuer_clearing" else None,
+                )
+                for issuer in self._site.issuers
+            }
+        )
+
+    # --- going on -------------------------------------------------------------------------------------------------
+
+    def _clock_trusted(self) -> bool:
+        now = self._clock.utcnow()
+        newest = from_us(self._newest_record_us)
+        trusted = now >= CLOCK_EARLIEST and now >= newest - CLOCK_BEHIND_MAX
+        self._board.report(
+            "clock",
+            trusted,
+            "plausible" if trusted else f"it says {now.isoformat()}, our newest record {newest.isoformat()}",
+            None if trusted else "clock_bad",
+        )
+        return trusted
+
+    def _lane_fault(self, lane: str, part: str, problem: str | None) -> None:
+        codes = {"barrier": "barrier_fault", "ledger": "storage_unavailable"}
+        self._board.report(
+            f"{lane}/{part}", problem is None, problem or "works", None if problem is None else codes.get(part)
+        )
+
+    async def _keep_timings(self, engine: DebitEngine) -> None:
+        while True:
+            await self._clock.sleep(TIMINGS_EVERY_S)
+            await self._store_timings(engine)
+
+    async def _store_timings(self, engine: DebitEngine) -> None:
+        batch = [self._timings.popleft() for _ in range(len(self._timings))]
+        with contextlib.suppress(StorageUnavailable):
+            await engine.note_timings(batch)
+
+    async def _keep_lists(self, lists: StatusLists) -> None:
+        """Look for newly published lists. Reading and checking them happens beside the loop, switching is instant."""
+        limit = timedelta(hours=self._site.lists.age_limit_h)
+        while True:
+            try:
+                snapshot = await asyncio.to_thread(lists.prepare, self._clock.utcnow())
+                if snapshot is not None:
+                    lists.switch(snapshot)
+                    log.info("status lists %s in force", lists.version)
+            except StatusListError as error:
+                log.exception("status lists not switched")
+                self._board.report("lists", False, str(error), "list_unavailable")
+            else:
+                stale = self._clock_trusted() and lists.stale(self._clock.utcnow(), limit)
+                age_h = lists.age(self._clock.utcnow()).total_seconds() / 3600
+                self._board.report(
+                    "lists",
+                    not stale,
+                    f"version {lists.version}" + (f" is {age_h:.1f} h old" if stale else " in force"),
+                    "list_stale" if stale else None,
+                )
+            await self._clock.sleep(self._site.lists.look_every_s)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "site": self._site.site.name,
+            "mode": self._site.mode.value,
+            "recovered_at_start": self._findings,
+            "outbox": {
+                name: {"waiting": backlog.count, "oldest_us": backlog.oldest_at}
+                for name, backlog in self._backlogs.items()
+            },
+            "restarts": self._supervisor.restarts,
+        }
+
+
+async def _tcp(host: str, port: int, device: str) -> Link:
+    return await TcpLink.connect(host, port, timeout_s=CONNECT_TIMEOUT_S, device=device)
+
+
+def _find_mandate(reader: Engine, kind: CredentialKind, key: str) -> Mandate | None:
+    with reader.connect() as connection:
+        return mandates.find(connection, kind, key)
+
+
+def _mandate_by_id(reader: Engine, mandate_id: str) -> Mandate | None:
+    with reader.connect() as connection:
+        return mandates.by_id(connection, mandate_id)

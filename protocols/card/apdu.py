@@ -1,0 +1,164 @@
+"""Commands and responses of ISO 7816-4, short form, and what status words say.
+
+Le on the wire is optional in the field: readers on T=0 leave it out and fetch the answer with GET RESPONSE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Self
+
+from protocols.card.codes import Label
+from protocols.errors import LocalProtocolError, RemoteProtocolError
+
+DATA_BYTES_MAX: Final = 255
+"""Lc is one byte: ETC cards know no extended length."""
+
+LE_MAX: Final = 256
+"""As many bytes as there are; 00 on the wire."""
+
+SW_OK: Final = 0x9000
+SW_WRONG_LENGTH: Final = 0x6700
+SW_SECURITY: Final = 0x6982
+SW_CONDITIONS: Final = 0x6985
+SW_FILE_NOT_FOUND: Final = 0x6A82
+SW_MAC: Final = 0x9302
+SW_BALANCE: Final = 0x9401
+SW_NO_PROOF: Final = 0x9406
+"""GET TRANSACTION PROVE knows nothing of this sequence: the purchase did not happen (agreed)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command APDU."""
+
+    cla: int
+    ins: int
+    p1: int
+    p2: int
+    data: bytes = field(default=b"", repr=False)
+    le: int | None = None
+    """Answer length wanted, 1..256; None leaves Le out."""
+
+    def encode(self) -> bytes:
+        """Header, Lc with data when there is any, Le when given. Raises LocalProtocolError when a part is too big."""
+        if len(self.data) > DATA_BYTES_MAX:
+            raise LocalProtocolError(f"{len(self.data)} data bytes, at most {DATA_BYTES_MAX}", field="Lc", offset=4)
+        if self.le is not None and not 1 <= self.le <= LE_MAX:
+            raise LocalProtocolError(f"Le {self.le}, wanted 1 to {LE_MAX}", field="Le")
+        try:
+            head = bytes((self.cla, self.ins, self.p1, self.p2))
+        except ValueError as error:
+            raise LocalProtocolError("header byte outside 0..255", field="header", offset=0) from error
+        body = bytes((len(self.data),)) + self.data if self.data else b""
+        return head + body + (b"" if self.le is None else bytes((self.le % LE_MAX,)))
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        """Any short command. Raises RemoteProtocolError when Lc does not fit the length."""
+        if len(raw) < 4:
+            raise RemoteProtocolError(f"{len(raw)} bytes are no command", field="header", offset=len(raw), data=raw)
+        cla, ins, p1, p2 = raw[:4]
+        if len(raw) == 4:
+            return cls(cla, ins, p1, p2)
+        if len(raw) == 5:
+            return cls(cla, ins, p1, p2, le=raw[4] or LE_MAX)
+        length, rest = raw[4], raw[5:]
+        if length == 0 or len(rest) not in (length, length + 1):
+            raise RemoteProtocolError(
+                f"Lc {length} with {len(rest)} bytes behind it", field="Lc", offset=4, data=raw, clause="ISO 7816-4 §5"
+            )
+        le = None if len(rest) == length else rest[length] or LE_MAX
+        return cls(cla, ins, p1, p2, rest[:length], le)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One response APDU."""
+
+    data: bytes = field(repr=False)
+    sw: int
+
+    @property
+    def ok(self) -> bool:
+        """True for 9000."""
+        return self.sw == SW_OK
+
+    def encode(self) -> bytes:
+        """Data and status word."""
+        return self.data + self.sw.to_bytes(2, "big")
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        """Any response. Raises RemoteProtocolError for less than a status word."""
+        if len(raw) < 2:
+            raise RemoteProtocolError(
+                f"{len(raw)} bytes hold no status word",
+                field="SW",
+                offset=len(raw),
+                data=raw,
+                hint="the card left or was reset: connect again",
+            )
+        return cls(raw[:-2], int.from_bytes(raw[-2:], "big"))
+
+
+STATUS_WORDS: Final[Mapping[int, Label]] = MappingProxyType(
+    {
+        SW_OK: Label("成功", "ok"),
+        0x6200: Label("警告:状态未变", "warning, nothing changed"),
+        0x6281: Label("返回数据可能有误", "returned data may be corrupted"),
+        0x6282: Label("文件长度小于Le", "end of file before Le bytes"),
+        0x6283: Label("文件无效", "file invalidated"),
+        0x6300: Label("认证失败", "authentication failed"),
+        0x6400: Label("状态标志未变", "state not changed"),
+        0x6581: Label("写EEPROM失败", "memory failure"),
+        SW_WRONG_LENGTH: Label("长度错误", "wrong length"),
+        0x6882: Label("不支持安全报文", "secure messaging not supported"),
+        0x6900: Label("不能处理", "command not allowed"),
+        0x6901: Label("命令不接受(无效状态)", "state does not allow this command"),
+        0x6981: Label("命令与文件结构不相容", "command does not fit this kind of file"),
+        SW_SECURITY: Label("不满足安全状态", "security status not satisfied"),
+        0x6983: Label("认证方法锁定", "authentication method blocked"),
+        0x6984: Label("随机数无效", "no challenge, or an old one"),
+        SW_CONDITIONS: Label("使用条件不满足", "conditions of use not satisfied"),
+        0x6986: Label("没有选择当前文件", "no current file"),
+        0x6987: Label("安全报文数据项丢失", "secure messaging object missing"),
+        0x6988: Label("安全报文数据项不正确", "secure messaging object wrong"),
+        0x6A80: Label("数据域参数不正确", "wrong data"),
+        0x6A81: Label("功能不支持或应用锁定", "function not supported, or card blocked"),
+        SW_FILE_NOT_FOUND: Label("未找到文件", "file not found"),
+        0x6A83: Label("未找到记录", "record not found"),
+        0x6A84: Label("文件空间不足", "not enough space"),
+        0x6A86: Label("P1P2不正确", "wrong P1 P2"),
+        0x6A88: Label("未找到引用数据", "reference not found"),
+        0x6B00: Label("偏移量错误", "offset outside the file"),
+        0x6D00: Label("INS不支持", "instruction not supported"),
+        0x6E00: Label("CLA不支持", "class not supported"),
+        0x6F00: Label("数据无效", "no diagnosis"),
+        0x9301: Label("资金不足", "funds or limit problem"),  # inferred
+        SW_MAC: Label("MAC无效", "MAC wrong"),
+        0x9303: Label("应用永久锁定", "application locked for ever"),
+        SW_BALANCE: Label("交易金额不足", "balance too low"),
+        0x9402: Label("交易计数器达到最大值", "transaction counter at its limit"),
+        0x9403: Label("密钥索引不支持", "key index not supported"),
+        SW_NO_PROOF: Label("所需MAC或TAC不可用", "MAC or TAC not available"),
+        0x9407: Label("复合应用不支持", "composite purchase not allowed"),
+    }
+)
+
+
+def status_text(sw: int) -> Label:
+    """What a status word says, in both languages; the families 61xx, 63Cx and 6Cxx with their number."""
+    known = STATUS_WORDS.get(sw)
+    if known is not None:
+        return known
+    low = sw & 0xFF
+    if sw >> 8 == 0x61:
+        return Label(f"还有{low}字节可取", f"{low} bytes waiting for GET RESPONSE")
+    if sw >> 8 == 0x6C:
+        return Label(f"Le应为{low}", f"repeat with Le {low}")
+    if sw >> 4 == 0x63C:
+        return Label(f"认证失败,还可尝试{low & 0xF}次", f"authentication failed, {low & 0xF} tries left")
+    return Label(f"未知状态字{sw:04X}", f"unknown status word {sw:04X}")

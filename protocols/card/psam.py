@@ -1,0 +1,240 @@
+"""Commands and files of a PSAM: the module in lane or antenna that holds the terminal's root keys.
+
+Data of 8070 and 801A list the factor nearest to the leaf first and the region last, while the PSAM derives from the
+region down (verified for one real derivation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+from protocols.card import layout
+from protocols.card.apdu import Command
+from protocols.card.coding import time_bytes
+from protocols.card.commands import read_binary
+from protocols.card.purse import PurchaseOpened
+from protocols.card.record import FieldText, Record, unreadable, values_of
+from protocols.crypto.algorithm import Algorithm
+from protocols.crypto.keys import FACTOR_BYTES, uint
+from protocols.crypto.primitives import expect_length
+from protocols.errors import LocalProtocolError, RemoteProtocolError
+
+PSAM_APPLICATION: Final = 0xDF01
+"""The ETC application. A province may have a second one with a local purse."""
+
+TERMINAL_BYTES: Final = 6
+
+
+class KeyKind(Enum):
+    """What a root key is for."""
+
+    PURCHASE = "purchase"
+    LOAD = "load"
+    TAC = "tac"
+    MAINTENANCE = "maintenance"
+    EXTERNAL_AUTH = "external_auth"
+    VEHICLE = "vehicle"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUsage:
+    """What P1 and P2 of 801A ask for."""
+
+    kind: KeyKind
+    algorithm: Algorithm
+    levels: int
+    """Number of diversification factors that follow."""
+
+
+USAGES: Final[Mapping[tuple[int, int], KeyUsage]] = MappingProxyType(
+    {
+        # P1: top three bits = levels, low five = usage. The values are makers' choices, each from one source: a site
+        # with another PSAM passes its own table.
+        (0x44, 0x00): KeyUsage(KeyKind.TAC, Algorithm.DES3, 2),
+        (0x48, 0x00): KeyUsage(KeyKind.EXTERNAL_AUTH, Algorithm.DES3, 2),
+        (0x28, 0x00): KeyUsage(KeyKind.EXTERNAL_AUTH, Algorithm.DES3, 1),
+        (0x48, 0x41): KeyUsage(KeyKind.EXTERNAL_AUTH, Algorithm.SM4, 2),
+        (0x28, 0x41): KeyUsage(KeyKind.EXTERNAL_AUTH, Algorithm.SM4, 1),
+        (0x46, 0x01): KeyUsage(KeyKind.MAINTENANCE, Algorithm.DES3, 2),
+        (0x46, 0x02): KeyUsage(KeyKind.MAINTENANCE, Algorithm.DES3, 2),
+        (0x26, 0x01): KeyUsage(KeyKind.MAINTENANCE, Algorithm.DES3, 1),
+        (0x27, 0x01): KeyUsage(KeyKind.MAINTENANCE, Algorithm.DES3, 1),
+        (0x59, 0x03): KeyUsage(KeyKind.VEHICLE, Algorithm.DES3, 2),
+        (0x59, 0x43): KeyUsage(KeyKind.VEHICLE, Algorithm.SM4, 2),
+        (0x39, 0x03): KeyUsage(KeyKind.VEHICLE, Algorithm.DES3, 1),
+        (0x39, 0x43): KeyUsage(KeyKind.VEHICLE, Algorithm.SM4, 1),
+    }
+)
+
+
+class Crypt(Enum):
+    """P1 of 80FA. Chained MACs (07, 03, 01) exist too; how they start is not known, so they are left out."""
+
+    ENCRYPT = 0x00
+    MAC = 0x05
+    VEHICLE_MAC = 0x08
+    """One source."""
+    DECRYPT = 0x80
+
+
+@dataclass(frozen=True, slots=True)
+class SamPurchase:
+    """Answer to 8070."""
+
+    terminal_serial: int
+    """The PSAM's counter; goes up with each use, not always by one."""
+    mac1: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PsamIssue:
+    """File 0015, 14 bytes."""
+
+    serial: bytes
+    """10 bytes BCD: network 2, number 8."""
+    version: int
+    key_type: int
+    """00 3DES only, 04 SM4 too (agreed)."""
+    issuer_free: bytes
+    raw: bytes = field(repr=False)
+    warnings: tuple[str, ...]
+
+    def encode(self) -> bytes:
+        """The 14 bytes."""
+        return layout.PSAM_ISSUE.patch(self.raw, values_of(layout.PSAM_ISSUE, self))
+
+
+@dataclass(frozen=True, slots=True)
+class PsamApplication:
+    """File DF01/0017, 25 or 27 bytes."""
+
+    key_index: int
+    issuer: bytes
+    area: bytes
+    """8 bytes; the first four twice are the region factor."""
+    starts: date | None
+    expires: date | None
+    sm4_key_index: int | None
+    """Only in the 27-byte form (one source)."""
+    raw: bytes = field(repr=False)
+    warnings: tuple[str, ...]
+
+    def encode(self) -> bytes:
+        """The file's bytes."""
+        record = _application_layout(self.raw)
+        return record.patch(self.raw, values_of(record, self))
+
+
+def read_issue() -> Command:
+    """READ BINARY 0015 of the MF."""
+    return read_binary(0x15, layout.PSAM_ISSUE.size)
+
+
+def read_terminal() -> Command:
+    """READ BINARY 0016 of the MF: the 6-byte terminal number."""
+    return read_binary(0x16, TERMINAL_BYTES)
+
+
+def read_application(length: int = 25) -> Command:
+    """READ BINARY 0017 of DF01, 25 or 27 bytes."""
+    return read_binary(0x17, length)
+
+
+def decode_issue(data: bytes) -> PsamIssue:
+    """File 0015. Raises RemoteProtocolError for any length but 14."""
+    record = layout.PSAM_ISSUE
+    return PsamIssue(raw=bytes(data), warnings=record.warnings(data), **record.read(data))
+
+
+def decode_application(data: bytes) -> PsamApplication:
+    """File 0017. Raises RemoteProtocolError for any length but 25 and 27."""
+    record = _application_layout(data)
+    values = {"sm4_key_index": None} | record.read(data)
+    values.pop("reserved", None)
+    return PsamApplication(raw=bytes(data), warnings=record.warnings(data), **values)
+
+
+def decode_terminal(data: bytes) -> bytes:
+    """File 0016. Raises RemoteProtocolError for any length but 6."""
+    if len(data) != TERMINAL_BYTES:
+        raise RemoteProtocolError(f"{len(data)} bytes, {TERMINAL_BYTES} wanted", field="PSAM file 0016", offset=0)
+    return data
+
+
+def describe_issue(data: bytes, *, unmask: bool = False) -> list[FieldText]:
+    """Every field of a PSAM file 0015. Never raises."""
+    try:
+        return layout.PSAM_ISSUE.describe(data, unmask=unmask)
+    except RemoteProtocolError as error:
+        return unreadable(data, layout.PSAM_ISSUE.name, error.problem, unmask=unmask)
+
+
+def describe_application(data: bytes, *, unmask: bool = False) -> list[FieldText]:
+    """Every field of a PSAM file 0017. Never raises."""
+    try:
+        return _application_layout(data).describe(data, unmask=unmask)
+    except RemoteProtocolError as error:
+        return unreadable(data, layout.PSAM_APPLICATION_SHORT.name, error.problem, unmask=unmask)
+
+
+def init_sam_for_purchase(
+    opened: PurchaseOpened, *, amount_fen: int, trade_type: int, time: str, inner_number: bytes, region: bytes | None
+) -> Command:
+    """INIT_SAM_FOR_PURCHASE. `inner_number` and `region` are 8-byte factors; without `region` one level is used."""
+    data = (
+        opened.card_random
+        + uint(opened.offline_sequence, 2, "offline_sequence")
+        + uint(amount_fen, 4, "amount_fen")
+        + uint(trade_type, 1, "trade_type")
+        + time_bytes(time)
+        + bytes((opened.key_version, opened.algorithm))
+        + expect_length("inner_number", inner_number, FACTOR_BYTES)
+    )
+    if region is not None:
+        data += expect_length("region", region, FACTOR_BYTES)
+    return Command(0x80, 0x70, 0x00, 0x00, data, 8)
+
+
+def parse_sam_purchase(data: bytes) -> SamPurchase:
+    """Answer to `init_sam_for_purchase`. Raises RemoteProtocolError for any length but 8."""
+    if len(data) != 8:
+        raise RemoteProtocolError(f"{len(data)} bytes, 8 wanted", field="INIT_SAM_FOR_PURCHASE answer", offset=0)
+    return SamPurchase(terminal_serial=int.from_bytes(data[:4], "big"), mac1=data[4:])
+
+
+def credit_sam_for_purchase(mac2: bytes) -> Command:
+    """CREDIT_SAM_FOR_PURCHASE: have the PSAM check the card's MAC2. 9302 when it is wrong."""
+    return Command(0x80, 0x72, 0x00, 0x00, expect_length("mac2", mac2, 4))
+
+
+def init_for_decrypt(
+    kind: KeyKind, algorithm: Algorithm, leaf_factor: bytes, region: bytes | None, *, p2: int | None = None
+) -> Command:
+    """801A: derive a leaf for the following 80FA. Without `region` one level is used.
+
+    P1 and P2 are the first in `USAGES` that fit (and have this `p2`). Raises LocalProtocolError when none does.
+    """
+    levels = 1 if region is None else 2
+    wanted = KeyUsage(kind, algorithm, levels)
+    fitting = [key for key, usage in USAGES.items() if usage == wanted and p2 in (None, key[1])]
+    if not fitting:
+        raise LocalProtocolError(f"no P1 P2 known for {wanted}", field="801A", hint="add it to the usage table")
+    data = expect_length("leaf_factor", leaf_factor, FACTOR_BYTES) + (
+        b"" if region is None else expect_length("region", region, FACTOR_BYTES)
+    )
+    return Command(0x80, 0x1A, *fitting[0], data)
+
+
+def crypt(function: Crypt, data: bytes, answer_bytes: int) -> Command:
+    """80FA over data as its function wants it: whole blocks, or an IV and padded blocks for a MAC."""
+    return Command(0x80, 0xFA, function.value, 0x00, data, answer_bytes)
+
+
+def _application_layout(data: bytes) -> Record:
+    longer = layout.PSAM_APPLICATION_LONG
+    return longer if len(data) == longer.size else layout.PSAM_APPLICATION_SHORT

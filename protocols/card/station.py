@@ -1,0 +1,162 @@
+"""Record AA of file 0019: the entry a vehicle carries from the entry lane to the exit lane.
+
+Two layouts share its 43 bytes and nothing tells them apart but the place where the plate stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any, Final
+
+from protocols.card import layout
+from protocols.card.coding import looks_like_plate
+from protocols.card.record import FieldText, is_fill, unreadable, values_of
+from protocols.errors import ProtocolError, RemoteProtocolError
+
+STATION_BYTES: Final = 43
+
+
+class StationLayout(Enum):
+    """Which of the layouts a 0019 record follows. Nothing on the card says so: the plate's place tells (inferred)."""
+
+    NEW = "new"
+    """Since 2020, with gantry and fee."""
+    OLD = "old"
+    """Before 2020, with flag stations and staff."""
+    BLANK = "blank"
+    """All FF or all 00 behind the header: no entry information."""
+    UNKNOWN = "unknown"
+    """Neither place holds a plate, or both do: raw bytes only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """Record AA of file 0019, 43 bytes: where and when the vehicle entered, and what it owes so far.
+
+    Fields that the layout does not have are None; a blank or unknown record has none but its header.
+    """
+
+    layout: StationLayout
+    header: bytes
+    """AA 29 00 on cards; in OBU file EF04 also BB 29 00 (no card at entry) and CC 29 00 (gantry entry), one source."""
+    network: str | None
+    station: str | None
+    """4 hexadecimal digits each; '99010101' when joined."""
+    lane: int | None
+    unix_seconds: int | None
+    """UTC. 0 and FFFFFFFF mean *never written*."""
+    vehicle_class: int | None
+    status: int | None
+    plate: str = field(repr=False)
+    plate_colour: int | None
+    last_gantry: bytes | None
+    gantry_unix_seconds: int | None
+    axles: int | None
+    weight_kg: int | None
+    vehicle_state: int | None
+    fee_fen: int | None
+    flag_stations: bytes | None
+    staff: bytes | None
+    shift: int | None
+    raw: bytes = field(repr=False)
+    warnings: tuple[str, ...]
+
+    @property
+    def station_code(self) -> str | None:
+        """Network and station, 8 hexadecimal digits, as tariffs name stations."""
+        return None if self.network is None or self.station is None else self.network + self.station
+
+    def encode(self) -> bytes:
+        """The record's 43 bytes."""
+        record = _RECORDS[self.layout]
+        return record.patch(self.raw, values_of(record, self))
+
+
+_RECORDS: Final = {
+    StationLayout.NEW: layout.STATION_NEW,
+    StationLayout.OLD: layout.STATION_OLD,
+    StationLayout.BLANK: layout.STATION_BLANK,
+    StationLayout.UNKNOWN: layout.STATION_RAW,
+}
+
+
+def decode_station(data: bytes) -> Station:
+    """Record AA of file 0019. Raises RemoteProtocolError for any length but 43; all else is a warning."""
+    kind = _layout_of(data)
+    record = _RECORDS[kind]
+    read = record.read(data)
+    warnings = list(record.warnings(data)) if kind in (StationLayout.NEW, StationLayout.OLD) else []
+    if kind is StationLayout.UNKNOWN:
+        warnings.append("content at offset 3 fits neither the old nor the new layout")
+    if data[1:3] != layout.STATION_HEADER[1:]:
+        warnings.append(f"header at offset 0 is {data[:3].hex().upper()}")
+    own = {item.name for item in fields(Station)}
+    values: dict[str, Any] = dict.fromkeys(own) | {"plate": ""}
+    values |= {name: value for name, value in read.items() if name in own}
+    values |= {"layout": kind, "raw": bytes(data), "warnings": tuple(warnings)}
+    return Station(**values)
+
+
+def station_new(
+    *,
+    network: str,
+    station: str,
+    lane: int,
+    unix_seconds: int,
+    vehicle_class: int,
+    status: int,
+    plate: str,
+    plate_colour: int | None,
+    last_gantry: bytes = bytes(3),
+    gantry_unix_seconds: int = 0,
+    axles: int = 0,
+    weight_kg: int = 0,
+    vehicle_state: int = 0xFF,
+    fee_fen: int = 0,
+    header: bytes = layout.STATION_HEADER,
+) -> bytes:
+    """A 0019 record of the 2020 layout, 43 bytes, header included: what C6 and UPDATE CAPP DATA CACHE carry."""
+    return layout.STATION_NEW.build(
+        header=header,
+        network=network,
+        station=station,
+        lane=lane,
+        unix_seconds=unix_seconds,
+        vehicle_class=vehicle_class,
+        status=status,
+        last_gantry=last_gantry,
+        gantry_unix_seconds=gantry_unix_seconds,
+        plate=plate,
+        plate_colour=plate_colour,
+        axles=axles,
+        weight_kg=weight_kg,
+        vehicle_state=vehicle_state,
+        fee_fen=fee_fen,
+    )
+
+
+def describe_station(data: bytes, *, unmask: bool = False) -> list[FieldText]:
+    """Every field of a record of file 0019. Never raises."""
+    try:
+        return _RECORDS[_layout_of(data)].describe(data, unmask=unmask)
+    except ProtocolError as error:
+        return unreadable(data, "station record 0019", error.problem, unmask=unmask)
+
+
+def _layout_of(data: bytes) -> StationLayout:
+    if len(data) != STATION_BYTES:
+        raise RemoteProtocolError(
+            f"{len(data)} bytes, {STATION_BYTES} wanted",
+            field="station record 0019",
+            offset=len(data),
+            hint="read record 1 of file 0019 with Le 2B",
+            clause=layout.STATION_NEW.clause,
+        )
+    if is_fill(data[3:]):
+        return StationLayout.BLANK
+    new = looks_like_plate(layout.STATION_NEW.read(data)["plate"])
+    old = looks_like_plate(layout.STATION_OLD.read(data)["plate"])
+    if new == old:
+        return StationLayout.UNKNOWN
+    return StationLayout.NEW if new else StationLayout.OLD

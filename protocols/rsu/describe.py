@@ -1,0 +1,263 @@
+"""One frame told to people, byte by byte: what each field is, holds and means, and what is wrong with it.
+
+A damaged frame is described as far as its bytes go; nothing here raises because of what the bytes are. Files inside a
+frame (vehicle file, 0015, 0019) are one field each; whoever can read them is handed in by field name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from protocols.errors import ProtocolError
+from protocols.rsu.dialect import Dialect, Side
+from protocols.rsu.framing import FrameField
+from protocols.rsu.layout import Layout, WalkedField
+
+FileRow = tuple[int, int, str, str, str]
+"""Offset in the file, length in bytes, name, value, meaning."""
+FileDescriber = Callable[[bytes], Iterable[FileRow]]
+NO_FILES: Mapping[str, FileDescriber] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDescription:
+    """One field. `offset` counts from the first byte of the frame; `raw` is shorter than the field when bytes lack."""
+
+    offset: int
+    raw: bytes
+    name: str
+    value: str
+    meaning: str
+    problem: str = ""
+    hint: str = ""
+    private: bool = False
+    """True when it identifies a vehicle, a tag or a card, so that a display can mask value and raw bytes."""
+    fields: tuple[FieldDescription, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: bytes as hex text, stable keys."""
+        return {
+            "offset": self.offset,
+            "length": len(self.raw),
+            "raw": self.raw.hex(),
+            "name": self.name,
+            "value": self.value,
+            "meaning": self.meaning,
+            "problem": self.problem or None,
+            "hint": self.hint or None,
+            "private": self.private,
+            "fields": [field.as_dict() for field in self.fields],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a frame, and what to do next."""
+
+    field: str
+    offset: int
+    text: str
+    next_step: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {"field": self.field, "offset": self.offset, "text": self.text, "next_step": self.next_step}
+
+
+@dataclass(frozen=True, slots=True)
+class FrameDescription:
+    """A frame, its fields in the order of the bytes, and everything wrong with it."""
+
+    dialect: str
+    raw: bytes
+    code: int | None
+    layout: str | None
+    """Name of the layout, `B4/183`; None when the type or the length is unknown or the type is kept whole."""
+    message: str | None
+    """Name of the message type."""
+    sender: str | None
+    """`lane` or `rsu`."""
+    source: str | None
+    """Where the layout comes from and how sure it is."""
+    fields: tuple[FieldDescription, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing is wrong."""
+        return not self.problems
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: bytes as hex text, stable keys."""
+        return {
+            "dialect": self.dialect,
+            "raw": self.raw.hex(),
+            "code": None if self.code is None else f"{self.code:02x}",
+            "layout": self.layout,
+            "message": self.message,
+            "sender": self.sender,
+            "source": self.source,
+            "ok": self.ok,
+            "fields": [field.as_dict() for field in self.fields],
+            "problems": [problem.as_dict() for problem in self.problems],
+        }
+
+
+def describe_frame(dialect: Dialect, raw: bytes, files: Mapping[str, FileDescriber] = NO_FILES) -> FrameDescription:
+    """Describe one frame, whole or damaged. `files` reads the content of fields such as `card_file`, by name."""
+    seen = dialect.framing.inspect(raw)
+    length = len(seen.data) if seen.data_length is None else seen.data_length
+    code = seen.data[0] if seen.data else None
+    layout = _layout_for(dialect, seen.data, length)
+    if layout is not None:
+        inside = _Place(dialect, layout, seen.data_offset, files).describe(seen.data, length)
+        message: str | None = layout.message.__name__
+    else:
+        inside = _loose_fields(dialect, seen.data, seen.data_offset)
+        message = "Unmodelled" if code in dialect.unmodelled else None
+        if code is None and dialect.empty_frames and seen.data_length == 0:
+            message = "Acknowledge"
+    fields = (*map(_framing_field, seen.before), *inside, *map(_framing_field, seen.after))
+    return FrameDescription(
+        dialect=dialect.name,
+        raw=raw,
+        code=code,
+        layout=layout.name if layout else None,
+        message=message,
+        sender=_sender(dialect, code),
+        source=layout.source if layout else None,
+        fields=fields,
+        problems=tuple(_problems(fields)),
+    )
+
+
+def _layout_for(dialect: Dialect, data: bytes, length: int) -> Layout | None:
+    """The layout by what is there, else by what LEN promises (a frame cut short)."""
+    found = dialect.layout_of(data)
+    if found is None and data and len(data) < length:
+        for layout in dialect.layouts_of(data[0]):
+            if layout.plan(data.ljust(length, b"\0")) is not None:
+                return layout
+    return found
+
+
+def _sender(dialect: Dialect, code: int | None) -> str | None:
+    return next((side.value for side in Side if code in dialect.rules[side].sends), None)
+
+
+def _framing_field(field: FrameField) -> FieldDescription:
+    return FieldDescription(field.offset, field.raw, field.name, field.value, field.meaning, field.problem, field.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What describing a field of DATA needs beside the field."""
+
+    dialect: Dialect
+    layout: Layout
+    base: int
+    """Offset of DATA in the frame."""
+    files: Mapping[str, FileDescriber]
+
+    def describe(self, data: bytes, length: int) -> tuple[FieldDescription, ...]:
+        """Every field of DATA; `length` is what LEN promises, which counts when bytes lack."""
+        walked = self.layout.walk(data, len(data) if self.layout.plan(data) is not None else length)
+        return tuple(_describe(self, field, walked) for field in walked)
+
+
+def _describe(place: _Place, field: WalkedField, siblings: tuple[WalkedField, ...]) -> FieldDescription:
+    dialect, layout = place.dialect, place.layout
+    name = field.name
+    meaning = field.doc
+    value = _value_text(field)
+    if name == "type":
+        value, meaning = f"{layout.code:02X}", f"{layout.message.__name__}; {field.doc}"
+    elif field.value is not None and not field.children:
+        explain = dialect.meanings.get((layout.code, _plain(name))) or dialect.meanings.get((layout.code, name))
+        explain = explain or dialect.meanings.get((None, name))
+        if explain is not None:
+            neighbours = {sibling.name: sibling.value for sibling in siblings}
+            meaning = "; ".join(part for part in (explain(field.value, neighbours), field.doc) if part)
+    described = FieldDescription(
+        offset=place.base + field.offset,
+        raw=field.raw,
+        name=name,
+        value=value,
+        meaning=meaning,
+        problem=field.problem,
+        hint="the frame ends too early: give the whole frame, or wait for the repetition" if field.problem else "",
+        private=name in dialect.private,
+        fields=tuple(_describe(place, child, field.children) for child in field.children),
+    )
+    reader = place.files.get(name)
+    if reader is None or field.problem:
+        return described
+    return _with_file(described, reader)
+
+
+def _with_file(field: FieldDescription, reader: FileDescriber) -> FieldDescription:
+    """The field with what its file holds; a file that cannot be read is a problem of this field only."""
+    try:
+        rows = tuple(reader(field.raw))
+    except ProtocolError as error:
+        hint = error.hint or "show the raw bytes to whoever issued the card"
+        return replace(field, problem=error.problem, hint=hint)
+    return replace(
+        field,
+        fields=tuple(
+            FieldDescription(
+                offset=field.offset + offset,
+                raw=field.raw[offset : offset + length],
+                name=f"{field.name}.{name}",
+                value=value,
+                meaning=meaning,
+                private=field.private,
+            )
+            for offset, length, name, value, meaning in rows
+        ),
+    )
+
+
+def _loose_fields(dialect: Dialect, data: bytes, base: int) -> tuple[FieldDescription, ...]:
+    """DATA without a layout: the type byte, and the rest in one piece."""
+    if not data:
+        return ()
+    code = data[0]
+    known = ", ".join(layout.rule for layout in dialect.layouts_of(code))
+    problem = hint = ""
+    meaning = "message type"
+    if known:
+        problem = f"{code:02X} of {len(data)} bytes has no layout, known are {known}"
+        hint = "compare with the antenna's manual: it may speak another revision"
+    elif code in dialect.unmodelled:
+        meaning = "message type, known but not taken apart"
+    else:
+        problem = f"type {code:02X} is unknown to {dialect.name}"
+        hint = "check which dialect the antenna speaks"
+    fields = [FieldDescription(base, data[:1], "type", f"{code:02X}", meaning, problem, hint)]
+    if data[1:]:
+        body = FieldDescription(base + 1, data[1:], "body", data[1:].hex(), "not taken apart", private=True)
+        fields.append(body)
+    return tuple(fields)
+
+
+def _problems(fields: Iterable[FieldDescription]) -> Iterable[Problem]:
+    for field in fields:
+        if field.problem:
+            yield Problem(field.name, field.offset, field.problem, field.hint)
+        yield from _problems(field.fields)
+
+
+def _plain(name: str) -> str:
+    """`psams.auth` for `psams[0].auth`: the name a record's field has in the table of meanings."""
+    head, bracket, tail = name.partition("[")
+    return head + tail.partition("]")[2] if bracket else name
+
+
+def _value_text(field: WalkedField) -> str:
+    if field.value is None:
+        return ""
+    if isinstance(field.value, bytes):
+        return field.value.hex()
+    return str(field.value)
