@@ -64,7 +64,7 @@ InstructionTable = Mapping[tuple[int, int], Instruction]
 class Chip:
     """A chip with ISO 7816 commands. Subclasses give the table and forget their own state in `reset`.
 
-    `t0`: answer a command that carries data and no Le with 61xx and wait for GET RESPONSE, as chips on T=0 do.
+    `t0`: when a command carries data and has an answer, say 61xx and wait for GET RESPONSE, as chips on T=0 do.
     """
 
     def __init__(self, *, random: RandomSource, t0: bool = False) -> None:
@@ -92,7 +92,7 @@ class Chip:
             kind = (decoded.cla, decoded.ins)
             if kind not in (GET_CHALLENGE, GET_RESPONSE):
                 self._challenge = None  # good for the very next command only
-        if self._t0 and data and decoded.data and decoded.le is None:
+        if self._t0 and data and decoded.data:
             self._waiting = data
             return Response(b"", SW_DATA_WAITING | len(data)).encode()
         return Response(data, apdu.SW_OK).encode()

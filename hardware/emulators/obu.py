@@ -39,7 +39,7 @@ from protocols.obu.system_info import MOUNT_FITTED, MOUNT_REMOVED, VERSION_ONE_P
 from protocols.regions import region_of_network
 from protocols.rsu.messages import DeviceType
 
-FCI_APPLICATION: Final = bytes.fromhex("6F0B8409A000000003869807") + b"\x02"
+FCI_APPLICATION: Final = bytes.fromhex("6F0B8409A00000000386980702")
 """As in the computed sessions (inferred)."""
 
 SYSTEM_FILE_BYTES: Final = 99

@@ -47,7 +47,7 @@ from protocols.crypto.purse import MAC_BYTES
 from protocols.crypto.vehicle import RANDOM_BYTES
 from protocols.regions import region_of_network
 
-FCI_APPLICATION: Final = bytes.fromhex("6F098407A0000000386980") + b"\x01"
+FCI_APPLICATION: Final = bytes.fromhex("6F098407A0000003869801")
 """As in the computed sessions; real content differs by maker (inferred)."""
 
 TERMINAL_DEFAULT: Final = bytes.fromhex("019900000001")

@@ -372,7 +372,10 @@ def _silent(known: PurchaseResult, sam_purchase: psam.SamPurchase) -> PurchaseRe
 
 
 def _answer(chip: Chip, command: Command) -> Response:
-    return Response.decode(chip.process(command.encode()))
+    answer = Response.decode(chip.process(command.encode()))
+    if answer.sw >> 8 == 0x61:  # a chip on T=0
+        return Response.decode(chip.process(commands.get_response(answer.sw & 0xFF).encode()))
+    return answer
 
 
 def _send(chip: Chip, command: Command) -> bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.rsu import layout as layout_module
 from protocols.rsu.crc import crc16_x25
 from protocols.rsu.layout import U8, layout
 from protocols.rsu.messages import (
@@ -458,3 +460,9 @@ def test_walking_another_type_s_bytes_names_the_type_byte_and_stops() -> None:
     (field,) = declared.walk(b"\xc5\x01", 2)
     assert (field.name, field.raw) == ("type", b"\xc5")
     assert field.problem
+
+
+def test_only_layout_modules_know_construct() -> None:
+    package = Path(layout_module.__file__).parent
+    users = {path.name for path in package.glob("*.py") if "import construct" in path.read_text(encoding="utf-8")}
+    assert users == {"layout.py"}

@@ -193,7 +193,9 @@ def test_damaged_framing_names_the_field(change, expected: str) -> None:
 
 
 def test_a_huge_len_costs_nothing() -> None:
-    description = describe_frame(V3, bytes.fromhex("ffff0001ffffffff") + b"\xb0\x00\x01" + bytes(20))
+    raw = bytes.fromhex("ffff0001ffffffff") + b"\xb0\x00\x01" + bytes(20)
+    assert V3.framing.inspect(raw).data_length is None  # nobody makes room for four gigabytes
+    description = describe_frame(V3, raw)
     assert description.problems[0].field == "LEN"
     assert "1024" in description.problems[0].text
     assert description.layout is None

@@ -418,6 +418,13 @@ def test_an_answer_to_something_long_forgotten_is_sent_and_not_kept() -> None:
     assert kinds(session.receive(v3(5, V3.encode(user())), 0.03)) == [Received]
 
 
+def test_remembered_frames_are_bounded() -> None:
+    session = lane()
+    for number in range(3 * REPORTS_MAX):
+        session.receive(v3(number % 9 + 1, V3.encode(found(number.to_bytes(4, "big")))), 0.0)
+    assert len(session._reports) == REPORTS_MAX
+
+
 def test_an_empty_frame_can_be_answered_and_is_never_a_duplicate() -> None:
     session = rsu()
     for now in (0.0, 0.01):

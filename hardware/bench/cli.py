@@ -1,0 +1,72 @@
+"""`etcbench`: emulators, demo and measurements. Nothing here is part of the product."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Bench of etc-gateway: emulated devices, the demo, measurements.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Folder = Annotated[
+    Path | None, typer.Option(help="Folder for ledger, logs and captures; a new one under var/ unless given.")
+]
+
+
+@app.command()
+def demo(
+    folder: Folder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Drive the emulated site through its scenario; status 1 on any wrong decision or fen."""
+    from hardware.bench.live import watch
+
+    run = asyncio.run(watch(_folder(folder), quiet=as_json))
+    if as_json:
+        from hardware.bench.report import as_dict
+
+        typer.echo(json.dumps(as_dict(run), ensure_ascii=False))
+    raise typer.Exit(0 if run.good else 1)
+
+
+@app.command()
+def serve(folder: Folder = None) -> None:
+    """Keep the emulated site running, with vehicles coming, until Ctrl-C."""
+    from hardware.bench.live import serve as keep_serving
+
+    asyncio.run(keep_serving(_folder(folder)))
+
+
+@app.command()
+def measure(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Performance as ratios against references measured in the same run."""
+    from hardware.bench.measure import measure_all
+
+    measure_all(as_json=as_json)
+
+
+def _folder(given: Path | None) -> Path:
+    if given is not None:
+        given.mkdir(parents=True, exist_ok=True)
+        return given.resolve()
+    base = Path("var")
+    base.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="site-", dir=base)).resolve()
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

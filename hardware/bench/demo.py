@@ -1,0 +1,197 @@
+"""The demo: drives the scenario's vehicles through the emulated site and proves every decision and every fen.
+
+The gateway is the real program, started as a site would start it. The bench talks to the emulators over their control
+sockets, reads the gateway's database with a connection of its own, and never touches the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from hardware.bench import wire
+from hardware.bench.ledger_view import DecisionRow, LedgerView
+from hardware.bench.processes import EmulatedSite, ProgramFailed
+from hardware.bench.reckoning import Line, Result, accounts, judge, on_the_cards
+from hardware.bench.scenario import VEHICLES, Vehicle, list_lines, mandate_lines
+
+LOOK_S = 0.05
+"""Pause between two looks at the ledger."""
+
+VEHICLE_TIMEOUT_S = 60.0
+"""A vehicle without its last decision after this long has got stuck; the run goes on and fails."""
+
+SETTLE_TIMEOUT_S = 90.0
+"""For reversals and advices to find their end after the last vehicle."""
+
+TIMINGS_TIMEOUT_S = 10.0
+
+BETWEEN_S = 0.15
+"""Gap between two vehicles of a lane."""
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run has come to so far; the live table shows it."""
+
+    results: list[Result] = field(default_factory=list)
+    on_the_road: dict[str, Vehicle] = field(default_factory=dict)
+    lines: list[Line] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    """What is wrong beside vehicles and accounts."""
+    condition: dict[str, Any] = field(default_factory=dict)
+    phase: str = "starting"
+    seconds: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        return (
+            not self.faults
+            and len(self.results) > 0
+            and all(r.right for r in self.results)
+            and all(line.agrees for line in self.lines)
+        )
+
+
+class Demo:
+    """One run over a started site."""
+
+    def __init__(self, site: EmulatedSite, vehicles: Sequence[Vehicle] = VEHICLES) -> None:
+        self._site = site
+        self._vehicles = vehicles
+        self._view = LedgerView(site.ledger)
+        self.run = Run()
+
+    async def prepare(self) -> None:
+        """Site file, mandates, lists, bank accounts; then the gateway."""
+        self.run.phase = "setting up the site"
+        site = self._site
+        site.write_site_file()
+        mandates, listed = site.folder / "mandates.csv", site.folder / "lists.csv"
+        mandates.write_text("\n".join(mandate_lines()) + "\n")
+        listed.write_text("\n".join(list_lines()) + "\n")
+        now = datetime.now(UTC)
+        await site.command("lists", "build", str(listed), "--version", now.strftime("%Y%m%d%H%M"))
+        await site.command("mandates", "import", str(mandates))
+        for vehicle in self._vehicles:
+            if vehicle.funding == "bank_online":
+                await self._bank("account", contract=vehicle.contract_ref, balance_fen=1_000_000)
+        await site.command("check-config")
+        await site.gateway.start()
+
+    async def drive(self) -> None:
+        """Every lane's vehicles one after the other, the lanes side by side."""
+        self.run.phase = "vehicles on the road"
+        begun = time.monotonic()
+        await self._all_works()
+        await asyncio.gather(*(self._drive_lane(lane) for lane in self._site.lanes))
+        self.run.phase = "waiting for the bank's last word"
+        await self._until(lambda: self._view.waiting() == 0, SETTLE_TIMEOUT_S, "the outbox is not empty")
+        await self._until(self._timings_complete, TIMINGS_TIMEOUT_S, "timings are missing")
+        self.run.seconds = time.monotonic() - begun
+
+    async def prove(self) -> None:
+        """Compare everything with the world outside, and stop the gateway properly."""
+        self.run.phase = "comparing with the outside"
+        debits = self._view.debits()
+        decisions = self._view.decisions()
+        self.run.results = [
+            judge(v, [d for d in decisions if d.obu_id == v.obu_id], [d for d in debits if d.obu_id == v.obu_id])
+            for v in self._vehicles
+        ]
+        cards = [card for lane in self._site.lanes for card in await self._cards(lane)]
+        book = await self._bank("book")
+        self.run.lines = [
+            *accounts(self._view, self._vehicles, book, cards),
+            *on_the_cards(self._vehicles, cards),
+            *wire.compare(self._vehicles, self._site.folder, self._site.lanes),
+        ]
+        verdict = await self._site.controls["board"].request("verdict")
+        if not verdict["ok"]:
+            self.run.faults.append(f"barrier moved without a committed decision: {verdict['violations']}")
+        self.run.condition = json.loads((self._site.folder / "state.json").read_text())
+        late = [d for d in decisions if not d.recovered and d.total_us is not None and d.total_us > 2_000_000]
+        self.run.faults += [f"record {d.record_no} decided after {d.total_us} us" for d in late]
+        status = await self._site.gateway.stop()
+        if status:
+            self.run.faults.append(f"the gateway ended with status {status}")
+        try:
+            await self._site.command("ledger", "verify")
+        except ProgramFailed as error:
+            self.run.faults.append(str(error))
+        self.run.phase = "done"
+
+    # --- one lane -------------------------------------------------------------------------------------------------
+
+    async def _drive_lane(self, lane: str) -> None:
+        for vehicle in self._vehicles:
+            if vehicle.lane == lane:
+                await self.drive_one(vehicle)
+                await asyncio.sleep(BETWEEN_S)
+
+    async def drive_one(self, vehicle: Vehicle) -> Result:
+        """One vehicle arrives, is dealt with, and leaves."""
+        road = self._site.controls[vehicle.lane]
+        if vehicle.bank is not None:
+            await self._bank("behave", contract=vehicle.contract_ref, mti="0200", **vehicle.bank)
+        if vehicle.fault is not None:
+            await road.request("fault", id=vehicle.id, what=vehicle.fault, times=1)
+        self.run.on_the_road[vehicle.lane] = vehicle
+        await road.request("arrive", vehicle=vehicle.on_the_road(int(time.time())))
+        wanted = len(vehicle.expected.decisions)
+        if vehicle.seen_again:
+            await self._decided(vehicle, 1)
+            await road.request("wait", id=vehicle.id, event="finished", count=1, timeout_ms=10_000)
+            await road.request("forget_guard", id=vehicle.id)
+        await self._decided(vehicle, wanted)
+        decisions = self._of(vehicle)
+        if decisions and decisions[-1].barrier == "open":
+            await self._site.controls["board"].request("pass", lane=vehicle.lane)
+        await road.request("leave", id=vehicle.id)
+        del self.run.on_the_road[vehicle.lane]
+        result = judge(vehicle, decisions, [d for d in self._view.debits() if d.obu_id == vehicle.obu_id])
+        self.run.results.append(result)
+        return result
+
+    async def _decided(self, vehicle: Vehicle, count: int) -> None:
+        await self._until(
+            lambda: len(self._of(vehicle)) >= count, VEHICLE_TIMEOUT_S, f"{vehicle.id} got no decision number {count}"
+        )
+
+    def _of(self, vehicle: Vehicle) -> list[DecisionRow]:
+        return [d for d in self._view.decisions() if d.obu_id == vehicle.obu_id]
+
+    # --- asking ---------------------------------------------------------------------------------------------------
+
+    async def _all_works(self) -> None:
+        """Wait until antennas, board and bank are up, as the gateway itself says."""
+        await self._until(self._condition_works, VEHICLE_TIMEOUT_S, "not every part of the site came up")
+
+    def _condition_works(self) -> bool:
+        try:
+            return bool(json.loads((self._site.folder / "state.json").read_text())["works"])
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def _timings_complete(self) -> bool:
+        return all(d.total_us is not None for d in self._view.decisions())
+
+    async def _until(self, holds: Callable[[], bool], timeout_s: float, problem: str) -> None:
+        end = time.monotonic() + timeout_s
+        while not holds():
+            if time.monotonic() > end:
+                self.run.faults.append(f"{problem} (waited {timeout_s:.0f} s)")
+                return
+            await asyncio.sleep(LOOK_S)
+
+    async def _bank(self, command: str, **arguments: Any) -> Mapping[str, Any]:  # noqa: ANN401 - JSON values
+        return await self._site.controls["bank"].request(command, **arguments)
+
+    async def _cards(self, lane: str) -> Iterable[Mapping[str, Any]]:
+        answer = await self._site.controls[lane].request("cards")
+        return list(answer["cards"])

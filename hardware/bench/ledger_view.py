@@ -1,0 +1,107 @@
+"""The bench's own look into the gateway's database: plain sqlite3, read only, no code shared with the gateway."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+BUSY_MS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRow:
+    """One decision about one tag, with its timings where they are stored already. Microseconds."""
+
+    record_no: int
+    passage_id: str
+    obu_id: str
+    charge_point: str
+    outcome: str
+    barrier: str
+    reason: str | None
+    amount: int
+    funding: str | None
+    recovered: bool
+    total_us: int | None
+    radio_us: int | None
+    bank_us: int | None
+    commit_us: int | None
+
+    @property
+    def own_us(self) -> int | None:
+        """Our share: all but radio and bank."""
+        if self.total_us is None or self.radio_us is None or self.bank_us is None:
+            return None
+        return self.total_us - self.radio_us - self.bank_us
+
+
+@dataclass(frozen=True, slots=True)
+class DebitRow:
+    """One claim."""
+
+    debit_id: str
+    obu_id: str
+    state: str
+    funding: str
+    amount: int
+
+
+_DECISIONS = """
+    select e.record_no, e.passage_id, s.obu_id, e.charge_point, e.outcome, e.barrier, e.reason, e.amount, e.funding,
+           e.recovered, t.total_us, t.radio_us, t.bank_us, t.commit_us
+    from decision e join passage p on p.id = e.passage_id join subject s on s.id = p.subject_id
+    left join timing t on t.record_no = e.record_no
+    where e.record_no > ? order by e.record_no
+"""
+
+_DEBITS = """
+    select d.id, s.obu_id, d.state, d.funding, d.amount
+    from debit d join passage p on p.id = d.passage_id join subject s on s.id = p.subject_id order by d.id
+"""
+
+
+class LedgerView:
+    """Opens the file anew for each look, as any other program would."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=BUSY_MS / 1000)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def decisions(self, after: int = 0) -> list[DecisionRow]:
+        """Decisions with a record number above `after`, in order."""
+        with self._open() as connection:
+            connection.row_factory = sqlite3.Row
+            rows = connection.execute(_DECISIONS, (after,)).fetchall()
+        return [DecisionRow(**{**dict(row), "recovered": bool(row["recovered"])}) for row in rows]
+
+    def debits(self) -> list[DebitRow]:
+        """Every claim."""
+        with self._open() as connection:
+            return [DebitRow(*row) for row in connection.execute(_DEBITS)]
+
+    def balances(self) -> dict[tuple[str, str], int]:
+        """Posted fen by kind and owner of account."""
+        with self._open() as connection:
+            rows = connection.execute("select kind, owner, balance from account").fetchall()
+        return {(kind, owner): balance for kind, owner, balance in rows}
+
+    def waiting(self) -> int:
+        """Messages in the outbox."""
+        with self._open() as connection:
+            return int(connection.execute("select count(*) from outbox where done_at is null").fetchone()[0])
+
+    def value(self, sql: str, *arguments: object) -> object:
+        """The first column of the first row of a query of the bench's own."""
+        with self._open() as connection:
+            row = connection.execute(sql, arguments).fetchone()
+        return None if row is None else row[0]

@@ -1,0 +1,228 @@
+"""The emulated site as processes: every emulator a program of its own, and the real gateway among them.
+
+A program is ready when it has said so on its standard output (`ready ADDRESS control ADDRESS`, the gateway `ready`).
+What they say on standard error goes to a file each. Everything is stopped through its own handle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from hardware.emulators.control import ControlClient, parse_address
+
+READY_TIMEOUT_S = 60.0
+"""Start of a program on a slow machine; only a broken one takes longer."""
+
+STOP_TIMEOUT_S = 15.0
+
+SITES = Path(__file__).parent.parent / "sites"
+
+
+class ProgramFailed(Exception):
+    """A program did not start or did not stop as it should; names its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """Coils of one lane on the relay board, as in the site file."""
+
+    lane: str
+    barrier: int
+    green: int
+    red: int
+
+
+class Program:
+    """One child process."""
+
+    def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self._arguments = [sys.executable, *arguments]
+        self._process: asyncio.subprocess.Process | None = None
+        self._output: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> str:
+        """Start and wait for its `ready` line, which is returned."""
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
+                start_new_session=True,
+            )
+        stdout = self._process.stdout
+        if stdout is None:
+            raise ProgramFailed(f"{self.name} has no output")
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                while line := (await stdout.readline()).decode():
+                    if line.startswith("ready"):
+                        self._output = asyncio.create_task(self._drain(stdout))
+                        return line.strip()
+        except TimeoutError as error:
+            raise ProgramFailed(f"{self.name} was not ready in {READY_TIMEOUT_S} s; see {self.log}") from error
+        await self._process.wait()
+        raise ProgramFailed(f"{self.name} ended with {self._process.returncode}; see {self.log}\n{self._tail()}")
+
+    async def stop(self) -> int:
+        """Ask it to end; its exit status."""
+        if self._process is None:
+            return 0
+        if self.running:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+            raise ProgramFailed(f"{self.name} did not stop in {STOP_TIMEOUT_S} s; see {self.log}") from None
+        finally:
+            await self._reap()
+        return self._process.returncode or 0
+
+    async def kill(self) -> None:
+        """kill -9: no farewell."""
+        if self._process is not None and self.running:
+            self._process.kill()
+            await self._process.wait()
+        await self._reap()
+
+    async def _reap(self) -> None:
+        if self._output is not None:
+            self._output.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._output
+            self._output = None
+
+    @staticmethod
+    async def _drain(stdout: asyncio.StreamReader) -> None:
+        """Keep the pipe empty, so that a talkative program never blocks on it."""
+        while await stdout.read(4096):
+            pass
+
+    def _tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-8:])
+
+
+class EmulatedSite:
+    """Two antennas, a relay board, a bank and the gateway, in a folder of their own."""
+
+    lanes = ("lane-1", "lane-2")
+    wiring = (Wiring("lane-1", 0, 1, 2), Wiring("lane-2", 8, 9, 10))
+
+    def __init__(self, folder: Path, *, radio_ms: int = 280, bank_ms: int = 180, seed: int = 1) -> None:
+        self.folder = folder
+        self.site_file = folder / "site.toml"
+        self.ledger = folder / "ledger.db"
+        self._radio_ms = radio_ms
+        self._bank_ms = bank_ms
+        self._seed = seed
+        self.programs: dict[str, Program] = {}
+        self.controls: dict[str, ControlClient] = {}
+        self.addresses: dict[str, str] = {}
+        self.gateway = Program("gateway", ["-m", "gateway.cli.main", "run", "--config", str(self.site_file)], folder)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start_emulators()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for control in self.controls.values():
+            await control.close()
+        await self.gateway.kill()
+        for program in self.programs.values():
+            await program.kill()
+
+    async def _start_emulators(self) -> None:
+        await self._start(
+            "bank", "bank_host", "--book", str(self.folder / "bank.db"), "--latency-ms", str(self._bank_ms)
+        )
+        lanes = {w.lane: {"barrier": w.barrier, "green": w.green, "red": w.red} for w in self.wiring}
+        await self._start(
+            "board",
+            "relay_board",
+            "--watch-database",
+            str(self.ledger),
+            "--lanes",
+            json.dumps(lanes),
+            "--opening-ms",
+            "100",
+        )
+        for number, lane in enumerate(self.lanes, start=1):
+            await self._start(
+                lane,
+                "rsu",
+                *("--dialect", "pcrsu-v3"),
+                *("--radio-ms", str(self._radio_ms)),
+                *("--terminal", f"01990000000{number}"),
+                *("--seed", str(self._seed * 100 + number)),
+            )
+
+    async def _start(self, name: str, module: str, *arguments: str) -> None:
+        program = Program(
+            name,
+            [
+                "-m",
+                f"hardware.emulators.{module}",
+                *("--listen", self.addresses.get(name, "127.0.0.1:0")),
+                *("--control", "127.0.0.1:0"),
+                *("--capture", str(self.folder / f"{name}.capture")),
+                *arguments,
+            ],
+            self.folder,
+        )
+        self.programs[name] = program
+        _, listen, _, control = (await program.start()).split()
+        self.addresses[name] = listen
+        host, port = parse_address(control)
+        self.controls[name] = await ControlClient.connect(host, port)
+
+    def write_site_file(self) -> None:
+        """The demo's site file with the addresses the emulators got, and its tariffs beside it."""
+        text = (SITES / "demo" / "site.toml").read_text()
+        for name, address in self.addresses.items():
+            text = text.replace("${" + name + "}", address)
+        missing = [line for line in text.splitlines() if "${" in line and not line.startswith("#")]
+        if missing:
+            raise ProgramFailed(f"site file names addresses nobody listens on: {missing}")
+        self.site_file.write_text(text)
+        shutil.copytree(SITES / "demo" / "tariffs", self.folder / "tariffs", dirs_exist_ok=True)
+
+    async def command(self, *arguments: str) -> str:
+        """Run one `etcgw` command at this site and return what it printed; raises `ProgramFailed`."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "gateway.cli.main"),
+            *arguments,
+            *("--config", str(self.site_file)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        if process.returncode:
+            raise ProgramFailed(f"etcgw {' '.join(arguments)} ended with {process.returncode}: {err.decode().strip()}")
+        return out.decode()

@@ -1,0 +1,107 @@
+"""Proves a run against the world outside the gateway: bank's book, purses of the cards, prices made by hand, the wire.
+
+Every line compares two numbers from sources that share no code. A run is good when all lines agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hardware.bench.ledger_view import DebitRow, DecisionRow, LedgerView
+from hardware.bench.scenario import Vehicle
+
+RELEASED = ("released", "owed", "funded", "debt")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One comparison; amounts in fen unless the name says otherwise."""
+
+    name: str
+    ours: int
+    outside: int
+    outside_source: str
+    note: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        return self.ours == self.outside
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one vehicle, against what was expected."""
+
+    vehicle: Vehicle
+    decisions: tuple[DecisionRow, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def right(self) -> bool:
+        return not self.problems
+
+
+def judge(vehicle: Vehicle, decisions: Sequence[DecisionRow], debits: Sequence[DebitRow]) -> Result:
+    """Compare decisions, fare and final state of one vehicle with the scenario."""
+    expected = vehicle.expected
+    problems = []
+    seen = tuple((d.outcome, d.barrier, d.reason) for d in decisions)
+    if seen != expected.decisions:
+        problems.append(f"decisions {seen}, expected {expected.decisions}")
+    if any(d.charge_point != vehicle.lane for d in decisions):
+        problems.append("decided at another lane")
+    if not expected.charged and debits:
+        problems.append(f"charged although it must not be: {debits[0].amount} fen, {debits[0].state}")
+    if expected.charged:
+        if len(debits) != 1:
+            problems.append(f"{len(debits)} debits, expected one")
+        elif debits[0].amount != vehicle.fare_fen or debits[0].state != expected.ends:
+            problems.append(
+                f"debit of {debits[0].amount} fen {debits[0].state}, expected {vehicle.fare_fen} {expected.ends}"
+            )
+    return Result(vehicle, tuple(decisions), tuple(problems))
+
+
+def accounts(
+    view: LedgerView, vehicles: Sequence[Vehicle], bank_book: Mapping[str, Any], cards: Sequence[Mapping[str, Any]]
+) -> list[Line]:
+    """Every account against its outside."""
+    balances = view.balances()
+    debits = view.debits()
+    by_obu = {v.obu_id: v for v in vehicles}
+    priced = sum(by_obu[d.obu_id].fare_fen for d in debits if d.state in RELEASED)
+    purses = sum(c["balance_start"] - c["balance"] for c in cards if c["type"] == 22)
+    listed = sum(d.amount for d in debits if d.state in ("released", "owed"))
+    declined = sum(by_obu[d.obu_id].fare_fen for d in debits if d.state == "debt")
+    return [
+        Line("merchant", _sum(balances, "merchant"), priced, "fares priced by hand"),
+        Line("issuer", -_sum(balances, "issuer"), purses, "decrements of the emulated purses"),
+        Line(
+            "bank",
+            -_sum(balances, "bank") - _sum(balances, "suspense"),
+            int(bank_book["totals"]["net_fen"]) - _sum(balances, "suspense"),
+            "the bank's own book",
+            "late approvals in suspense count on both sides",
+        ),
+        Line("suspense", _sum(balances, "suspense"), 0, "nothing may be left"),
+        Line("open", -_sum(balances, "open"), listed, "listed open debits"),
+        Line("debt", -_sum(balances, "debt"), declined, "fares the bank declined"),
+        Line("all accounts", sum(balances.values()), 0, "zero by construction"),
+    ]
+
+
+def on_the_cards(vehicles: Sequence[Vehicle], cards: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """Each card was debited exactly once for its fare, or not at all."""
+    debited = {str(c["card_number"]): [int(a) for a in c["decrements"]] for c in cards}
+    wrong = sum(
+        debited.get(v.card_number, []) != ([v.fare_fen] if v.expected.charged else [])
+        for v in vehicles
+        if v.card_type is not None
+    )
+    return [Line("cards debited wrongly (count)", wrong, 0, "transaction logs of the emulated cards")]
+
+
+def _sum(balances: Mapping[tuple[str, str], int], kind: str) -> int:
+    return sum(balance for (of, _), balance in balances.items() if of == kind)

@@ -1,0 +1,374 @@
+"""The demo's vehicles: what each is, what goes wrong with it, and what must come of it.
+
+Expected decisions follow from the design's decision table, expected fares from the table of prices below. Both are
+written by hand here and share no code with the gateway, so an error there cannot hide itself.
+
+Plates, cards and tags are made up: issuer 测试, network 9901.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+BLUE, YELLOW, GRADIENT_GREEN = 0, 1, 4
+
+NET_FARES: Mapping[tuple[str, int, str | None], int] = {
+    # (lane, vehicle class, entry station): fen after the 5 % discount, halves rounded up
+    ("lane-1", 1, None): 1425,  # 1500 - 75
+    ("lane-1", 2, None): 2375,  # 2500 - 125
+    ("lane-1", 3, None): 3563,  # 3750 - 187.5 = 3562.5
+    ("lane-1", 11, None): 1710,  # 1800 - 90
+    ("lane-2", 1, "99010101"): 3800,  # 4000 - 200
+    ("lane-2", 2, "99010101"): 6175,  # 6500 - 325
+    ("lane-2", 12, "99010101"): 7600,  # 8000 - 400
+    ("lane-2", 1, "99010103"): 2228,  # 2345 - 117.25 = 2227.75
+    ("lane-2", 11, "99010103"): 3166,  # 3333 - 166.65 = 3166.35
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What must come of a vehicle: its decisions in order, and where its money ends."""
+
+    decisions: tuple[tuple[str, str, str | None], ...]
+    """(outcome, barrier, reason) of each decision."""
+    charged: bool = False
+    ends: str | None = None
+    """Final state of the debit; None when there must be none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vehicle:
+    """One vehicle of the scenario."""
+
+    number: int
+    story: str
+    lane: str
+    expected: Expected
+    vehicle_class: int = 1
+    colour: int = BLUE
+    plate: str = ""
+    device_type: int = 1
+    card_type: int | None = 22
+    balance_fen: int = 50_000
+    entry: str | None = None
+    funding: str | None = None
+    """Of its mandate: bank_online or issuer_clearing; None = no mandate is imported."""
+    mandate_status: str = "active"
+    mandate_colour: int | None = None
+    stand_in_limit_fen: int = 20_000
+    bank: Mapping[str, Any] | None = None
+    """What the bank does instead of answering 00."""
+    fault: str | None = None
+    """What the antenna or the air does (fault names of the RSU emulator)."""
+    seen_again: bool = False
+    listed: tuple[str, int] | None = None
+    """Status list entry: kind (card or obu) and list type."""
+    obu: Mapping[str, Any] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return f"v{self.number:02d}"
+
+    @property
+    def plate_text(self) -> str:
+        return self.plate or f"测A{self.number:05d}"
+
+    @property
+    def obu_id(self) -> str:
+        """Radio id of the tag, 4 bytes hex."""
+        return f"99{self.number:06x}"
+
+    @property
+    def obu_serial(self) -> str:
+        """Contract serial of the tag, 8 bytes BCD."""
+        return f"9901230100{self.number:06d}"
+
+    @property
+    def inner_number(self) -> str:
+        return f"2301{22 if self.card_type == 22 else 23}01{self.number:08d}"
+
+    @property
+    def card_number(self) -> str:
+        return f"9901{self.inner_number}"
+
+    @property
+    def mandate_id(self) -> str:
+        return f"M{self.number:04d}"
+
+    @property
+    def contract_ref(self) -> str:
+        """Digits, as field 48 of the bank's dialect carries them."""
+        return f"622848{self.number:010d}"
+
+    @property
+    def fare_fen(self) -> int:
+        return NET_FARES[self.lane, self.vehicle_class, self.entry]
+
+    def on_the_road(self, now: int) -> dict[str, Any]:
+        """The vehicle as the RSU emulator wants it; an entry lies half an hour back."""
+        spec: dict[str, Any] = {
+            "id": self.id,
+            "device_type": self.device_type,
+            "plate": self.plate_text,
+            "plate_colour": self.colour,
+            "vehicle_class": self.vehicle_class,
+            "obu": {"id": self.obu_id, "serial": self.obu_serial, **self.obu},
+        }
+        if self.card_type is not None:
+            spec["card"] = {
+                "type": self.card_type,
+                "inner_number": self.inner_number,
+                "balance_fen": self.balance_fen,
+                **self.card,
+            }
+        if self.entry is not None:
+            spec["station"] = {
+                "network": self.entry[:4],
+                "station": self.entry[4:],
+                "lane": 1,
+                "unix_seconds": now - 1800,
+                "status": 3,
+            }
+        return spec
+
+
+PAID = ("paid", "open", None)
+UNKNOWN = ("unknown", "closed", "purchase_unknown")
+STOOD_IN = ("owed", "open", "bank_silent")
+
+
+def _refused(reason: str, barrier: str = "closed") -> Expected:
+    return Expected((("refused", barrier, reason),))
+
+
+def _purse(*decisions: tuple[str, str, str | None]) -> Expected:
+    return Expected(decisions or (PAID,), charged=True, ends="funded")
+
+
+def _bank(*decisions: tuple[str, str, str | None], ends: str = "funded") -> Expected:
+    return Expected(decisions or (PAID,), charged=True, ends=ends)
+
+
+CLEARED = Expected((PAID,), charged=True, ends="released")
+ONLINE, CLEARING = "bank_online", "issuer_clearing"
+
+VEHICLES: tuple[Vehicle, ...] = (
+    Vehicle(1, "stored-value card", "lane-1", _purse()),
+    Vehicle(2, "stored-value card, from the first entry", "lane-2", _purse(), entry="99010101"),
+    Vehicle(3, "stored-value card in a truck", "lane-1", _purse(), vehicle_class=11, colour=YELLOW),
+    Vehicle(4, "charge card, bank asked", "lane-1", _bank(), card_type=23, funding=ONLINE),
+    Vehicle(5, "charge card, bank asked, odd fare", "lane-2", _bank(), card_type=23, funding=ONLINE, entry="99010103"),
+    Vehicle(6, "charge card, bank asked, half a fen", "lane-1", _bank(), card_type=23, funding=ONLINE, vehicle_class=3),
+    Vehicle(7, "charge card, issuer clears", "lane-1", CLEARED, card_type=23, funding=CLEARING),
+    Vehicle(
+        8,
+        "charge card, issuer clears, coach",
+        "lane-2",
+        CLEARED,
+        card_type=23,
+        funding=CLEARING,
+        vehicle_class=2,
+        entry="99010101",
+    ),
+    Vehicle(9, "tag taken off the windscreen", "lane-1", _refused("obu_tampered"), obu={"tampered": True}),
+    Vehicle(10, "no card in the tag", "lane-2", _refused("obu_no_card"), obu={"no_card": True}),
+    Vehicle(11, "one-piece tag", "lane-1", _refused("one_piece_refused"), device_type=2, card_type=None),
+    Vehicle(
+        12,
+        "CPC card",
+        "lane-2",
+        _refused("cpc_to_attendant", "attendant"),
+        device_type=3,
+        card_type=None,
+        entry="99010101",
+    ),
+    Vehicle(
+        13,
+        "card expired",
+        "lane-2",
+        _refused("card_expired"),
+        entry="99010101",
+        card={"starts": "20150101", "expires": "20250101"},
+    ),
+    Vehicle(14, "purse too low", "lane-1", _refused("purse_too_low"), balance_fen=1424),
+    Vehicle(15, "purse just enough", "lane-1", _purse(), balance_fen=1425),
+    Vehicle(16, "card of another vehicle", "lane-1", _refused("plate_mismatch"), card={"plate": "测A99999"}),
+    Vehicle(
+        17, "card on the status list", "lane-2", _refused("card_listed_in_debt"), entry="99010101", listed=("card", 4)
+    ),
+    Vehicle(18, "tag on the status list", "lane-1", _refused("obu_listed"), listed=("obu", 1)),
+    Vehicle(19, "charge card without mandate", "lane-2", _refused("no_mandate"), card_type=23, entry="99010101"),
+    Vehicle(
+        20,
+        "mandate paused",
+        "lane-1",
+        _refused("mandate_paused"),
+        card_type=23,
+        funding=ONLINE,
+        mandate_status="paused",
+    ),
+    Vehicle(
+        21,
+        "bank declines",
+        "lane-1",
+        _bank(("debt", "open", "bank_declined"), ends="debt"),
+        card_type=23,
+        funding=ONLINE,
+        bank={"mode": "decline", "code": "51"},
+    ),
+    Vehicle(
+        22,
+        "bank silent, it has booked",
+        "lane-2",
+        _bank(STOOD_IN),
+        card_type=23,
+        funding=ONLINE,
+        entry="99010103",
+        bank={"mode": "silent_but_posted", "next": 1},
+    ),
+    Vehicle(
+        23,
+        "bank silent, it never heard us",
+        "lane-1",
+        _bank(STOOD_IN),
+        card_type=23,
+        funding=ONLINE,
+        bank={"mode": "silent_not_posted", "next": 1},
+    ),
+    Vehicle(
+        24,
+        "approval comes after the reversal",
+        "lane-2",
+        _bank(STOOD_IN),
+        card_type=23,
+        funding=ONLINE,
+        entry="99010101",
+        bank={"mode": "late", "ms": 3200, "next": 1},
+    ),
+    Vehicle(
+        25,
+        "bank cuts the line after booking",
+        "lane-1",
+        _bank(STOOD_IN),
+        card_type=23,
+        funding=ONLINE,
+        bank={"mode": "cut_before_answer", "next": 1},
+    ),
+    Vehicle(
+        26,
+        "bank silent, stand-in limit too low",
+        "lane-2",
+        _bank(("owed", "attendant", "stand_in_limit")),
+        card_type=23,
+        funding=ONLINE,
+        vehicle_class=12,
+        colour=YELLOW,
+        entry="99010101",
+        stand_in_limit_fen=5000,
+        bank={"mode": "silent_but_posted", "next": 1},
+    ),
+    Vehicle(27, "purchase answer lost on the air", "lane-1", _purse(UNKNOWN, PAID), fault="lose_answer"),
+    Vehicle(
+        28,
+        "purchase answer lost, bank asked after proof",
+        "lane-2",
+        _bank(UNKNOWN, PAID),
+        card_type=23,
+        funding=ONLINE,
+        entry="99010103",
+        fault="lose_answer",
+    ),
+    Vehicle(29, "result frame never sent", "lane-1", _purse(UNKNOWN, PAID), fault="drop_result"),
+    Vehicle(
+        30,
+        "same vehicle seen twice",
+        "lane-2",
+        _purse(PAID, ("repeat", "open", "already_charged")),
+        entry="99010101",
+        seen_again=True,
+    ),
+    Vehicle(31, "a plate in blue", "lane-1", _bank(), plate="测B00031", card_type=23, funding=ONLINE),
+    Vehicle(
+        32,
+        "the same plate in gradient green, its own account",
+        "lane-1",
+        _bank(),
+        plate="测B00031",
+        colour=GRADIENT_GREEN,
+        card_type=23,
+        funding=ONLINE,
+    ),
+    Vehicle(
+        33,
+        "mandate for the same plate in another colour",
+        "lane-2",
+        _refused("mandate_plate_mismatch"),
+        plate="测B00033",
+        colour=YELLOW,
+        mandate_colour=BLUE,
+        card_type=23,
+        funding=ONLINE,
+        entry="99010103",
+        vehicle_class=11,
+    ),
+    Vehicle(34, "no entry on the card", "lane-2", _refused("no_entry", "attendant")),
+    Vehicle(
+        35,
+        "truck with a charge card, issuer clears",
+        "lane-2",
+        CLEARED,
+        card_type=23,
+        funding=CLEARING,
+        vehicle_class=11,
+        colour=YELLOW,
+        entry="99010103",
+    ),
+    Vehicle(36, "tag expired", "lane-1", _refused("obu_expired"), obu={"issued": "20150101", "expires": "20250101"}),
+)
+"""Order within a lane is the order of the road."""
+
+
+def mandate_lines() -> list[str]:
+    """The CSV that `etcgw mandates import` takes."""
+    lines = [
+        "mandate_id,status,funding,channel,contract_ref,limit_fen,stand_in_limit_fen,card_number,contract,plate,plate_colour"
+    ]
+    for v in VEHICLES:
+        if v.funding is None:
+            continue
+        online = v.funding == ONLINE
+        colour = v.colour if v.mandate_colour is None else v.mandate_colour
+        lines.append(
+            ",".join(
+                (
+                    v.mandate_id,
+                    v.mandate_status,
+                    v.funding,
+                    "bank-a" if online else "",
+                    v.contract_ref if online else "",
+                    "100000",
+                    str(v.stand_in_limit_fen),
+                    v.card_number,
+                    "",
+                    v.plate_text,
+                    str(colour),
+                )
+            )
+        )
+    return lines
+
+
+def list_lines() -> list[str]:
+    """The CSV that `etcgw lists build` takes: the listed vehicles among entries nobody here drives."""
+    lines = ["kind,key,list_type,sign"]
+    lines += [f"card,9901{n:016d},{n % 7 + 1},1" for n in range(2_000)]
+    for v in VEHICLES:
+        if v.listed is not None:
+            kind, list_type = v.listed
+            key = v.card_number if kind == "card" else f"B2E2CAD499010001{v.obu_serial}"
+            lines.append(f"{kind},{key},{list_type},1")
+    return lines

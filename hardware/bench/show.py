@@ -1,0 +1,177 @@
+"""What the demo shows: a live table while vehicles drive, and the summary at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gateway.model.money import format_fen
+from gateway.model.plate import mask
+from gateway.model.reasons import REASONS
+from hardware.bench.demo import Run
+from hardware.bench.ledger_view import DecisionRow
+from hardware.bench.reckoning import Line, Result
+
+LIVE_ROWS = 14
+"""Rows of the live table: with its frame it fits a terminal of 24 lines."""
+
+BARRIERS = {"open": ("抬杆", "green"), "closed": ("关闭", "red"), "attendant": ("人工", "yellow")}
+
+
+def live(run: Run) -> RenderableType:
+    """The newest vehicles, and who is on the road."""
+    table = Table(title=f"{run.phase}: {len(run.results)} vehicles dealt with", expand=False)
+    for name in ("lane", "plate", "vehicle", "fare", "barrier", "outcome", "ms"):
+        table.add_column(name, justify="right" if name in ("fare", "ms") else "left", no_wrap=name != "vehicle")
+    for result in run.results[-LIVE_ROWS:]:
+        table.add_row(*_live_cells(result))
+    for lane, vehicle in sorted(run.on_the_road.items()):
+        table.add_row(lane, mask(vehicle.plate_text), vehicle.story, "", "", Text("on the road", style="dim"), "")
+    return table
+
+
+def summary(run: Run) -> RenderableType:
+    """Vehicles, time, accounts, verdict."""
+    parts: list[RenderableType] = [_vehicles(run.results), "", _times(run), "", _accounts(run.lines)]
+    wrong = [r for r in run.results if not r.right]
+    for result in wrong:
+        for problem in result.problems:
+            parts.append(Text(f"WRONG {result.vehicle.id} {result.vehicle.story}: {problem}", style="bold red"))
+    parts += [Text(f"WRONG {fault}", style="bold red") for fault in run.faults]
+    parts += [
+        Text(f"WRONG {line.name}: ours {line.ours}, outside {line.outside} ({line.outside_source})", style="bold red")
+        for line in run.lines
+        if not line.agrees
+    ]
+    right = len(run.results) - len(wrong)
+    agreeing = sum(line.agrees for line in run.lines)
+    text = f"{right} of {len(run.results)} vehicles as expected, {agreeing} of {len(run.lines)} comparisons agree"
+    parts += ["", Text(("OK  " if run.good else "FAILED  ") + text, style="bold green" if run.good else "bold red")]
+    return Group(*parts)
+
+
+def console(*, wide: int | None = None) -> Console:
+    """Standard output; a fixed width where there is no terminal, so that tables do not fall apart."""
+    found = Console()
+    return found if found.is_terminal else Console(width=wide or 132)
+
+
+def _live_cells(result: Result) -> Sequence[RenderableType]:
+    vehicle = result.vehicle
+    if not result.decisions:
+        return (
+            vehicle.lane,
+            mask(vehicle.plate_text),
+            vehicle.story,
+            "",
+            "",
+            Text("no decision", style="bold red"),
+            "",
+        )
+    last = result.decisions[-1]
+    return (
+        vehicle.lane,
+        mask(vehicle.plate_text),
+        vehicle.story,
+        format_fen(last.amount) if last.amount else "",
+        _barrier(last),
+        Text(last.outcome + ("" if result.right else " WRONG"), style="" if result.right else "bold red"),
+        _ms(last.total_us),
+    )
+
+
+def _vehicles(results: Sequence[Result]) -> Table:
+    table = Table(title="Vehicles (plates masked; times in ms of the last decision; R = recovered)", expand=False)
+    for name, right in (
+        ("", False),
+        ("lane", False),
+        ("plate", False),
+        ("class", True),
+        ("fare", True),
+        ("decision", False),
+        ("reason", False),
+        ("all", True),
+        ("ours", True),
+        ("radio", True),
+        ("bank", True),
+    ):
+        table.add_column(name, justify="right" if right else "left", no_wrap=name not in ("reason", "decision"))
+    for result in results:
+        vehicle = result.vehicle
+        last = result.decisions[-1] if result.decisions else None
+        if last is None:
+            table.add_row("✗", vehicle.lane, mask(vehicle.plate_text), str(vehicle.vehicle_class), "", "none")
+            continue
+        table.add_row(
+            Text("✓", style="green") if result.right else Text("✗", style="bold red"),
+            vehicle.lane,
+            mask(vehicle.plate_text),
+            str(vehicle.vehicle_class),
+            format_fen(vehicle.fare_fen) if vehicle.expected.charged else "-",
+            Text.assemble(_barrier(last), f" {' → '.join(d.outcome for d in result.decisions)}", " R" * last.recovered),
+            _reason(result.decisions),
+            _ms(last.total_us),
+            _ms(last.own_us),
+            _ms(last.radio_us),
+            _ms(last.bank_us),
+        )
+    return table
+
+
+def _reason(decisions: Sequence[DecisionRow]) -> str:
+    """Reason of the last decision that has one, in both languages."""
+    code = next((d.reason for d in reversed(decisions) if d.reason is not None), None)
+    if code is None:
+        return ""
+    reason = REASONS[code]
+    return f"{reason.zh} {reason.en}"
+
+
+def _times(run: Run) -> Table:
+    """Percentiles over passages that needed no recovery; recovered ones apart."""
+    table = Table(title="Time (ms)", expand=False)
+    for name in ("", "passages", "p50", "p99", "max"):
+        table.add_column(name, justify="left" if not name else "right")
+    decisions = [d for r in run.results for d in r.decisions if d.total_us is not None]
+    straight = [d for d in decisions if not d.recovered and d.outcome in ("paid", "owed", "debt")]
+    refused = [d for d in decisions if not d.recovered and d.outcome == "refused"]
+    recovered = [d for d in decisions if d.recovered]
+    _quantiles(table, "whole passage, paid or owed", [d.total_us for d in straight])
+    _quantiles(table, "our own share of it", [d.own_us for d in straight])
+    _quantiles(table, "whole passage, refused", [d.total_us for d in refused])
+    _quantiles(table, "whole passage, recovered or repeated", [d.total_us for d in recovered])
+    _quantiles(table, "commit of a decision", [d.commit_us for d in decisions if d.commit_us])
+    lag = run.condition.get("loop_lag_ms", {})
+    table.add_row("event loop lag", "", *(f"{lag.get(k)}" for k in ("p50", "p99", "max")))
+    return table
+
+
+def _quantiles(table: Table, name: str, values: Sequence[int | None]) -> None:
+    known = sorted(v for v in values if v is not None)
+    if not known:
+        table.add_row(name, "0", "", "", "")
+        return
+    cells = (known[min(len(known) - 1, int(share * len(known)))] for share in (0.5, 0.99, 1.0))
+    table.add_row(name, str(len(known)), *(f"{value / 1000:.1f}" for value in cells))
+
+
+def _accounts(lines: Sequence[Line]) -> Table:
+    table = Table(title="Accounts against the outside (fen, or a count where it says so)", expand=False)
+    for name, right in (("account", False), ("ours", True), ("outside", True), ("", False), ("outside source", False)):
+        table.add_column(name, justify="right" if right else "left")
+    for line in lines:
+        mark = Text("✓", style="green") if line.agrees else Text("✗", style="bold red")
+        table.add_row(line.name, str(line.ours), str(line.outside), mark, line.outside_source)
+    return table
+
+
+def _barrier(decision: DecisionRow) -> Text:
+    zh, style = BARRIERS[decision.barrier]
+    return Text(zh, style=style)
+
+
+def _ms(us: int | None) -> str:
+    return "" if us is None else f"{us / 1000:.0f}"
