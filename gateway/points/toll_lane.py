@@ -32,6 +32,9 @@ LIFT_TRIES_MAX = 30
 
 OUTPUT_TIMEOUT_S = 1.0
 
+REPEAT_QUIET_S = 30.0
+"""A vehicle that paid and stands still has the barrier lifted for it at most this often."""
+
 INBOX_MAX = 16
 """Reports of one vehicle that wait: a trade has five steps, each repeated at most three times."""
 
@@ -194,6 +197,8 @@ class TollLane:
         elif decision.outcome in (Outcome.PAID, Outcome.OWED, Outcome.DEBT):
             # Seen once more it becomes a repeat, which is recorded; only then is it left alone.
             quiet_until = now
+        elif decision.outcome is Outcome.REPEAT:
+            quiet_until = now + max(settings.quiet_s, REPEAT_QUIET_S)
         else:
             quiet_until = now + settings.quiet_s
         self._remembered.pop(obu_id, None)

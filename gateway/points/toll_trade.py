@@ -141,6 +141,8 @@ class Trade:
         self._report = first
         self._started = first.at
         self._deadline = first.at + services.settings.deadline_s
+        self._factor = bytes(8)
+        """Of the tag's issuer; zero until it is known, as after a restart of the antenna."""
         self._asked_at: float | None = None
         self._radio_s = 0.0
         self._lists = services.lists.snapshot
@@ -168,7 +170,7 @@ class Trade:
         card_number = self._services.engine.card_of_open_purchase(message.obu_id)
         previous = None if card_number is None else self._services.engine.previous(card_number)
         if previous is None or previous.state not in OPEN_STATES or card_number is None:
-            self._answer(Continue(message.obu_id))
+            self._answer(Continue(message.obu_id, self._factor))
             return None
         self._recovered = True
         claim = self._claim(
@@ -179,6 +181,7 @@ class Trade:
     # --- who is there ---------------------------------------------------------------------------------------------
 
     async def _identify(self, first: ObuReport) -> Decision | None:
+        self._factor = factor_of(first.issuer)
         contract = obu_key(first.issuer, first.serial)
         seen = Identity(obu_id=first.obu_id, contract=contract, device_type=first.device_type)
         if first.device_type == DeviceType.CPC_CARD:
@@ -191,7 +194,7 @@ class Trade:
         listed = self._lists.lookup(ListKind.OBU, contract)
         if listed is not None:
             return await self._refuse(seen, listed.reason.code)
-        user = await self._ask(Continue(first.obu_id, factor_of(first.issuer)), UserReport)
+        user = await self._ask(Continue(first.obu_id, self._factor), UserReport)
         if user.error:
             return await self._refuse(seen, self._error_reason(user.error))
         if first.device_type == DeviceType.ONE_PIECE:
@@ -246,7 +249,7 @@ class Trade:
 
     async def _record_cpc(self, seen: Identity) -> Decision:
         """A composite pass card has no account: recorded, and the attendant takes over."""
-        user = await self._ask(Continue(self._obu_id, bytes(8)), UserReport)
+        user = await self._ask(Continue(self._obu_id, self._factor), UserReport)
         self._stop(StopType.SEARCH_AGAIN)
         log.info("%s: CPC card, %d bytes of entry data", self._settings.name, len(user.station))
         return await self._refuse(seen, "cpc_to_attendant", Barrier.ATTENDANT)
@@ -387,7 +390,7 @@ class Trade:
         answered_by = self._report
         brought = await self._services.engine.bring_in(claim, deadline=self._deadline)
         if isinstance(answered_by.message, DebitResult | TacResult):
-            self._answer(Continue(self._obu_id))
+            self._answer(Continue(self._obu_id, self._factor))
         self._note(brought.bank_us, brought.commit_us)
         return brought.decision
 

@@ -53,6 +53,7 @@ class Run:
         return (
             not self.faults
             and len(self.results) > 0
+            and len(self.lines) > 0
             and all(r.right for r in self.results)
             and all(line.agrees for line in self.lines)
         )
@@ -73,8 +74,8 @@ class Demo:
         site = self._site
         site.write_site_file()
         mandates, listed = site.folder / "mandates.csv", site.folder / "lists.csv"
-        mandates.write_text("\n".join(mandate_lines()) + "\n")
-        listed.write_text("\n".join(list_lines()) + "\n")
+        mandates.write_text("\n".join(mandate_lines(self._vehicles)) + "\n")
+        listed.write_text("\n".join(list_lines(self._vehicles)) + "\n")
         now = datetime.now(UTC)
         await site.command("lists", "build", str(listed), "--version", now.strftime("%Y%m%d%H%M"))
         await site.command("mandates", "import", str(mandates))
@@ -154,7 +155,8 @@ class Demo:
             await self._site.controls["board"].request("pass", lane=vehicle.lane)
         await road.request("leave", id=vehicle.id)
         del self.run.on_the_road[vehicle.lane]
-        result = judge(vehicle, decisions, [d for d in self._view.debits() if d.obu_id == vehicle.obu_id])
+        debits = [d for d in self._view.debits() if d.obu_id == vehicle.obu_id]
+        result = judge(vehicle, decisions, debits, final=False)
         self.run.results.append(result)
         return result
 

@@ -8,7 +8,7 @@ Plates, cards and tags are made up: issuer 测试, network 9901.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,7 +175,7 @@ VEHICLES: tuple[Vehicle, ...] = (
         entry="99010101",
     ),
     Vehicle(9, "tag taken off the windscreen", "lane-1", _refused("obu_tampered"), obu={"tampered": True}),
-    Vehicle(10, "no card in the tag", "lane-2", _refused("obu_no_card"), obu={"no_card": True}),
+    Vehicle(10, "no card in the tag", "lane-2", _refused("obu_no_card"), card_type=None, obu={"no_card": True}),
     Vehicle(11, "one-piece tag", "lane-1", _refused("one_piece_refused"), device_type=2, card_type=None),
     Vehicle(
         12,
@@ -332,12 +332,12 @@ VEHICLES: tuple[Vehicle, ...] = (
 """Order within a lane is the order of the road."""
 
 
-def mandate_lines() -> list[str]:
+def mandate_lines(vehicles: Sequence[Vehicle] = VEHICLES) -> list[str]:
     """The CSV that `etcgw mandates import` takes."""
     lines = [
         "mandate_id,status,funding,channel,contract_ref,limit_fen,stand_in_limit_fen,card_number,contract,plate,plate_colour"
     ]
-    for v in VEHICLES:
+    for v in vehicles:
         if v.funding is None:
             continue
         online = v.funding == ONLINE
@@ -362,11 +362,11 @@ def mandate_lines() -> list[str]:
     return lines
 
 
-def list_lines() -> list[str]:
+def list_lines(vehicles: Sequence[Vehicle] = VEHICLES) -> list[str]:
     """The CSV that `etcgw lists build` takes: the listed vehicles among entries nobody here drives."""
     lines = ["kind,key,list_type,sign"]
     lines += [f"card,9901{n:016d},{n % 7 + 1},1" for n in range(2_000)]
-    for v in VEHICLES:
+    for v in vehicles:
         if v.listed is not None:
             kind, list_type = v.listed
             key = v.card_number if kind == "card" else f"B2E2CAD499010001{v.obu_serial}"

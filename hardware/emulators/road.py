@@ -27,7 +27,7 @@ from protocols.card.purse import SEQUENCE_MAX
 from protocols.card.station import STATION_BYTES
 from protocols.errors import ProtocolError
 from protocols.regions import region_of_network
-from protocols.rsu.messages import DeviceType, Message
+from protocols.rsu.messages import DeviceType
 
 LOG_RECORDS: Final = 10
 """Records of the card's file 0018. The journal is brought up to date after every purchase, so none is missed."""
@@ -334,10 +334,14 @@ class Event(Enum):
     """B5 sent."""
     TAC_ASKED = "tac_asked"
     """C8 received."""
+    TAC_SENT = "tac_sent"
+    """B8 sent."""
     FINISHED = "finished"
     """C1 came after a B5 without error, or after a B8."""
     STOPPED = "stopped"
     """C2 received that ends the pass."""
+    PAUSED = "paused"
+    """It has reached its pause point and is held there."""
     GONE = "gone"
     """It has left, and the antenna has nothing more to do with it."""
 
@@ -523,8 +527,6 @@ class Vehicle:
     """UTC of the last B2."""
     paused_before: PausePoint | None = None
     """Where it is being held now."""
-    said: Message | None = None
-    """The report whose answer is awaited."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Something has changed that a searching vehicle may care for."""
     left: asyncio.Event = field(default_factory=asyncio.Event)

@@ -354,6 +354,10 @@ def test_blocking_and_unblocking():
     assert order(card, "841E000104") == "9000"
     assert sw(card, init) == "9303"
     assert order(card, "8418000004") == "9303"
+    leaf = diversify(ROOTS[KeyKind.MAINTENANCE, Algorithm.DES3], (REGION, INNER), Algorithm.DES3)
+    head, other = bytes.fromhex("841E000005"), bench_card()
+    challenge = say(other, commands.get_challenge(4)).data
+    assert sw(other, (head + b"\x01" + line_mac(leaf, challenge, head, b"\x01", Algorithm.DES3)).hex()) == "6700"
     assert order(bench_card(), "841E000204") == "6A86"
     assert order(bench_card(), "8418000104") == "6A86"
 

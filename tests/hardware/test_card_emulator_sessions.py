@@ -2,7 +2,8 @@
 
 Randoms and the PSAM's serial are injected. A session that begins in the middle gets its missing start here: SELECT of
 the application, and for debit-bad-mac1 the 8070 whose MAC1 the session names. One step has no answer to compare: step 2
-of recovery-not-debited, where the card left. Published sessions cannot be replayed, as their keys are unknown; the jpki ones belong to another kind of card.
+of recovery-not-debited, where the card left. Published sessions cannot be replayed, as their keys are unknown; the jpki
+ones belong to another kind of card.
 """
 
 import json

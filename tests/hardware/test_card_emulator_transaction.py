@@ -177,6 +177,7 @@ def test_leaving_before_the_debit_looks_the_same_but_is_not_debited():
     assert left == lost
     assert (card.balance_raw, card.offline_sequence, card.transactions) == (50000, 1, ())
     assert decode_station(card.station).unix_seconds is None
+    assert card.process(bytes.fromhex("805C000204")) == bytes.fromhex("6985")  # powered down: no directory selected
     missing = air.fetch_tac(left.card_serial)
     assert (missing.error, missing.tac, missing.balance_raw) == (TacError.TAC_FAILED, bytes(4), 50000)
     again = air.purchase(3000, TIME, station(3000))

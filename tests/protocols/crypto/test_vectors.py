@@ -302,7 +302,7 @@ def test_a_block_opened_with_another_key_is_refused(algorithm):
         b"",
         b"\x08" + bytes(15),  # a MAC and no data
         b"\x20" + bytes(15),  # longer than the block
-        b"\x09" + bytes(22),  # a whole block too many
+        b"\x09" + bytes(9) + b"\x80" + bytes(13),  # a whole block too many
         b"\x0a" + bytes(13) + b"\x80\x01",  # padding is not 80 00..
     ],
 )

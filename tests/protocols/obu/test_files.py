@@ -151,6 +151,8 @@ def test_truck_rule():
     raw = bytearray(vehicle("cmp-3des-obu-veh-02"))
     raw[14] = 10
     assert decode_vehicle_file(bytes(raw)).form is VehicleForm.CAR
+    raw[14] = 11
+    assert decode_vehicle_file(bytes(raw)).form is VehicleForm.TRUCK
     raw[14] = 21
     assert decode_vehicle_file(bytes(raw)).form is VehicleForm.TRUCK
     raw[40] = 0x20
@@ -219,6 +221,15 @@ def test_undecodable_plate_is_empty_with_a_warning():
     found = decode_vehicle_file(raw)
     assert found.plate == ""
     assert any("plate at offset 0" in warning for warning in found.warnings)
+    assert found.encode() == raw
+
+
+def test_text_ends_at_the_first_zero():
+    raw = bytearray(vehicle("cmp-3des-obu-veh-01"))
+    raw[10:12] = b"XY"
+    found = decode_vehicle_file(bytes(raw))
+    assert found.plate == "测A12345"
+    assert found.warnings == ("plate at offset 0 has bytes behind its end",)
     assert found.encode() == raw
 
 

@@ -1,0 +1,226 @@
+"""How a command ends: exit codes, and the one place that turns errors into a code and three sentences for people.
+
+What a file handed to a command says (mandates, a list delivery, a tariff) is refused with 1; what the site file says
+with 2. A ledger that cannot be opened is a device that is not available (3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from drivers.errors import DeviceError, Outcome
+from gateway.cli.screen import Words
+from protocols.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from sqlalchemy.exc import DBAPIError
+
+    from gateway.config import ConfigError
+    from gateway.ledger.writer import StorageUnavailable
+
+
+class ExitCode(IntEnum):
+    """The same for every command."""
+
+    DONE = 0
+    REFUSED = 1
+    """Tag, card, list, file or ledger said no."""
+    USAGE = 2
+    """The command line or the site file is wrong."""
+    UNAVAILABLE = 3
+    """A device, the gateway or the ledger is not there."""
+    UNKNOWN = 4
+    """No answer in time: what was asked for may have happened."""
+    PROTOCOL = 5
+    """The peer's bytes break the protocol."""
+    BUG = 70
+    """Our own mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An error for people: what happened, why that is likely, what to try next."""
+
+    code: ExitCode
+    what: str
+    likely: Words | None = None
+    next_step: Words | None = None
+
+
+class CliFault(Exception):
+    """A command cannot go on, and knows why."""
+
+    def __init__(self, code: ExitCode, what: str, likely: Words | None = None, next_step: Words | None = None) -> None:
+        self.fault = Fault(code, what, likely, next_step)
+        super().__init__(what)
+
+
+def explain(error: Exception) -> Fault:
+    """The fault behind an error. What is not foreseen here is our own mistake."""
+    if isinstance(error, CliFault):
+        return error.fault
+    if isinstance(error, DeviceError):
+        return _device(error)
+    if isinstance(error, ProtocolError):
+        return _protocol(error)
+    # The other classes live in heavy modules. They are known by name, so that reporting an error imports none of them.
+    for kind in type(error).__mro__:
+        handler = HANDLERS.get(f"{kind.__module__}.{kind.__qualname__}")
+        if handler is not None:
+            return handler(error)
+    return Fault(
+        ExitCode.BUG,
+        f"{type(error).__name__}: {error}".replace("\n", " "),
+        Words("a mistake in etcgw itself", "etcgw 自身的错误"),
+        Words(
+            "run the same command as `etcgw --traceback ...` and report what it prints",
+            "用 `etcgw --traceback ...` 重新执行并反馈输出",
+        ),
+    )
+
+
+_DEVICE_CODES: Final = MappingProxyType(
+    {
+        Outcome.NOT_SENT: ExitCode.UNAVAILABLE,
+        Outcome.REFUSED: ExitCode.REFUSED,
+        Outcome.UNKNOWN: ExitCode.UNKNOWN,
+    }
+)
+_DEVICE_LIKELY: Final = MappingProxyType(
+    {
+        Outcome.NOT_SENT: Words("the device is off, unplugged or at another address", "设备未上电、未接线或地址有误"),
+        Outcome.REFUSED: Words("the device answered and said no", "设备已应答并拒绝"),
+        Outcome.UNKNOWN: Words(
+            "the request left and no answer came: it may have been carried out",
+            "请求已发出但无应答,可能已被执行",
+        ),
+    }
+)
+
+
+def _device(error: DeviceError) -> Fault:
+    return Fault(
+        _DEVICE_CODES[error.outcome],
+        f"{error.device}: {error.problem}",
+        _DEVICE_LIKELY[error.outcome],
+        None if error.hint is None else Words(error.hint, error.hint),
+    )
+
+
+def _protocol(error: ProtocolError) -> Fault:
+    return Fault(
+        ExitCode.PROTOCOL,
+        str(error),
+        Words("the bytes are damaged, or of another revision or dialect", "数据损坏,或属于其他版本、协议"),
+        Words("etcgw rsu decode shows a frame byte by byte", "用 etcgw rsu decode 逐字节查看该帧"),
+    )
+
+
+_CHECK: Final = Words(
+    "etcgw check-config --config SITE names every problem at once",
+    "用 etcgw check-config --config SITE 一次列出全部问题",
+)
+
+
+def _config(error: ConfigError) -> Fault:
+    return Fault(ExitCode.USAGE, str(error), None, _CHECK)
+
+
+def _refused_mandates(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.REFUSED,
+        str(error),
+        Words("the file is refused as a whole; the mandates in force stay", "整个文件被拒绝,现有签约不变"),
+        Words("correct these lines and try with --dry-run first", "更正以上各行,先用 --dry-run 试运行"),
+    )
+
+
+def _refused_list(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.REFUSED,
+        str(error),
+        Words("nothing was published; the list in force stays", "未发布任何名单,现有名单不变"),
+        Words(
+            "etcgw lists show --config SITE tells what is in force", "用 etcgw lists show --config SITE 查看现有名单"
+        ),
+    )
+
+
+def _refused_tariff(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.REFUSED, str(error), Words("no lane opens with a doubtful tariff", "费率有疑问时车道不开放"), _CHECK
+    )
+
+
+def _already_running(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.UNAVAILABLE,
+        str(error),
+        Words("one gateway serves a ledger; a second one would corrupt it", "同一账本只能由一个网关使用"),
+        Words("etcgw status --config SITE shows the one that runs", "用 etcgw status --config SITE 查看正在运行的网关"),
+    )
+
+
+def _schema_too_new(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.UNAVAILABLE,
+        str(error),
+        Words("this version of etcgw is older than the ledger", "本程序版本低于账本版本"),
+        Words("install the newer version again", "请重新安装较新的版本"),
+    )
+
+
+def _storage(error: StorageUnavailable) -> Fault:
+    return Fault(ExitCode.UNAVAILABLE, f"the ledger was not changed: {error}", None, _DISK)
+
+
+_DISK: Final = Words(
+    "check the disk, and who else has the ledger open; then run the command again",
+    "检查磁盘及占用账本的其他进程,然后重试",
+)
+
+
+def _database(error: DBAPIError) -> Fault:
+    from gateway.ledger.database import StorageTrouble, trouble_of
+
+    trouble = trouble_of(error)
+    if trouble is StorageTrouble.OTHER:
+        return Fault(
+            ExitCode.UNAVAILABLE,
+            f"ledger: {error.orig}",
+            Words("the ledger was made by another version of this software", "账本由其他版本的程序创建"),
+            _CHECK,
+        )
+    return Fault(ExitCode.UNAVAILABLE, f"ledger: {trouble.value} ({error.orig})", None, _DISK)
+
+
+def _files(error: OSError) -> Fault:
+    place = f"{error.filename}: " if error.filename else ""
+    return Fault(
+        ExitCode.UNAVAILABLE,
+        f"{place}{error.strerror or error}",
+        Words("the file or folder is missing, full or not ours to use", "文件或目录不存在、已满或无权限"),
+        _CHECK,
+    )
+
+
+HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
+    {
+        "gateway.config.ConfigError": _config,
+        "gateway.payers.mandates.MandateImportError": _refused_mandates,
+        "gateway.payers.status_list_build.StatusListBuildError": _refused_list,
+        "gateway.payers.status_lists.StatusListError": _refused_list,
+        "gateway.tariffs.loading.TariffError": _refused_tariff,
+        "gateway.runtime.AlreadyRunning": _already_running,
+        "gateway.ledger.schema.SchemaTooNew": _schema_too_new,
+        "gateway.ledger.writer.StorageUnavailable": _storage,
+        "sqlalchemy.exc.OperationalError": _database,
+        "sqlalchemy.exc.DatabaseError": _database,
+        "builtins.OSError": _files,
+    }
+)
+"""Class by its full name -> fault. A test resolves every name."""

@@ -1,0 +1,112 @@
+"""The program `etcgw`: its own options, its commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from gateway.cli import check, debits, ledger, lists, mandates, passages, rsu, run, status
+from gateway.cli.exits import ExitCode, Fault, explain
+from gateway.cli.screen import Language, Screen
+
+PROGRAM = "etcgw"
+
+
+class Program(TyperGroup):
+    """The root command: every error of every command passes here and nowhere else."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - types of the library's own copy of Click
+        """Run the command; an error becomes a fault on stderr and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+            raise  # How the library ends a command, tells wrong usage, and takes a reader that left.
+        except Exception as error:
+            if ctx.params.get("show_traceback"):
+                traceback.print_exception(error, file=sys.stderr)
+            fault = explain(error)
+            _tell(ctx.find_object(Screen) or Screen(Language.of_environment()), fault)
+            raise typer.Exit(fault.code) from error
+
+
+def _tell(screen: Screen, fault: Fault) -> None:
+    screen.note(f"{PROGRAM}: {fault.what}")
+    if fault.likely is not None:
+        screen.note(f"  {screen.say('likely', '可能原因')}: {screen.word(fault.likely)}")
+    if fault.next_step is not None:
+        screen.note(f"  {screen.say('next', '下一步')}: {screen.word(fault.next_step)}")
+
+
+app = typer.Typer(
+    name=PROGRAM,
+    cls=Program,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done; 1 tag, card, file or ledger said no; 2 usage or site file; 3 device, gateway or ledger "
+    "not available; 4 no answer, outcome unknown; 5 protocol error; 70 a mistake of ours.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    number = "of a source tree that is not installed"
+    with contextlib.suppress(PackageNotFoundError):
+        number = version("etc-gateway")
+    typer.echo(f"{PROGRAM} {number}")
+    raise typer.Exit
+
+
+@app.callback()
+def program(
+    context: typer.Context,
+    lang: Annotated[
+        Language | None,
+        typer.Option(
+            "--lang",
+            help="Language of texts for people; JSON keys and codes never change.",
+            show_default="by LC_ALL or LANG, else en",
+        ),
+    ] = None,
+    show_traceback: Annotated[
+        bool, typer.Option("--traceback", help="With an error, show where in the program it arose.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Charge tolls to the account behind a tag or card, and look into everything that takes part in it."""
+    context.obj = Screen(lang or Language.of_environment())
+
+
+app.command("run")(run.run)
+app.command("check-config")(check.check_config)
+app.command("status")(status.status)
+app.add_typer(passages.app)
+app.command("debits")(debits.debits)
+app.add_typer(mandates.app)
+app.add_typer(lists.app)
+app.add_typer(ledger.app)
+app.add_typer(rsu.app)
+
+
+def main() -> None:
+    """Entry point. Exits with an `ExitCode`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show Chinese gets escapes, not a crash.
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name=PROGRAM)
+
+
+if __name__ == "__main__":
+    main()

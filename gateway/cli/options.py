@@ -1,0 +1,114 @@
+"""Options that several commands share, and what follows from them: the screen, the site, points in time."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from gateway.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from gateway.config import SiteFile
+
+CONFIG_VARIABLE: Final = "ETCGW_CONFIG"
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="SITE", envvar=CONFIG_VARIABLE, help="Site file (TOML).", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+UnmaskOption = Annotated[bool, typer.Option("--unmask", help="Show plates and numbers in full.")]
+
+LAST_MAX: Final = 100_000
+"""Rows one command shows at most: a year of a busy lane is better asked of the database."""
+
+LastOption = Annotated[int, typer.Option("--last", min=1, max=LAST_MAX, help="How many, newest first.")]
+
+_AGO: Final = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
+_AGO_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def screen_of(context: typer.Context) -> Screen:
+    """The screen that the program's own options chose."""
+    screen = context.find_object(Screen)
+    if screen is None:
+        raise RuntimeError("commands run below the program, which makes the screen")
+    return screen
+
+
+def path_of(context: typer.Context, config: Path | None) -> Path:
+    """The site file: named here, or before the subcommand (`passages --config SITE show 7`)."""
+    above = context.parent
+    while config is None and above is not None:
+        config = above.params.get("config")
+        above = above.parent
+    if config is None:
+        raise typer.BadParameter(
+            f"say which site: --config SITE, or set {CONFIG_VARIABLE}", param_hint="'--config'", ctx=context
+        )
+    return config
+
+
+def site_of(context: typer.Context, config: Path | None) -> SiteFile:
+    """The site file, loaded and checked."""
+    from gateway.config import load
+
+    return load(path_of(context, config))
+
+
+def zone_of(site: SiteFile) -> timezone:
+    """The site's own time zone."""
+    return timezone(timedelta(minutes=site.site.utc_offset_min))
+
+
+def now_utc() -> datetime:
+    """The machine's clock, aware UTC."""
+    from drivers.clock import SystemClock
+
+    return SystemClock().utcnow()
+
+
+def moment(text: str, zone: timezone, option: str) -> datetime:
+    """A point in time: ISO 8601, in the site's zone unless it names another, or `30m`, `2h`, `1d` ago."""
+    ago = _AGO.fullmatch(text)
+    if ago is not None:
+        return now_utc() - timedelta(**{_AGO_UNITS[ago[2]]: int(ago[1])})
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is no time; write it like 2026-11-23T08:00, 2026-11-23 or 2h", param_hint=f"'{option}'"
+        ) from error
+    return found if found.tzinfo is not None else found.replace(tzinfo=zone)
+
+
+def local(moment_us: int | None, zone: timezone) -> datetime | None:
+    """Stored microseconds as local time; None stays None."""
+    from gateway.model.clock import from_us
+
+    return None if moment_us is None else from_us(moment_us).astimezone(zone)
+
+
+def iso(moment_us: int | None, zone: timezone) -> str | None:
+    """The same as ISO 8601 with milliseconds and offset."""
+    found = local(moment_us, zone)
+    return None if found is None else found.isoformat(timespec="milliseconds")
+
+
+def short(moment_us: int | None, zone: timezone) -> str:
+    """The same for a table: month, day and time of day."""
+    found = local(moment_us, zone)
+    return "" if found is None else f"{found:%m-%d %H:%M:%S}"
+
+
+def age_text(seconds: float) -> str:
+    """An age in one unit: `0.4 s`, `12 min`, `3.5 h`, `8 d`."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"

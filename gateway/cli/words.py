@@ -1,0 +1,169 @@
+"""Words for the codes that stand in the ledger, in both languages, with a style where a colour helps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Screen, Words
+from gateway.model.money import CURRENCY, format_fen
+from gateway.model.passage import Barrier, Funding, Outcome
+from gateway.model.plate import PlateColour, mask, mask_card_number
+from gateway.model.reasons import REASONS, Reason
+from gateway.model.special_events import SPECIAL_EVENTS
+from gateway.model.vehicle_class import VehicleClass, is_vehicle_class
+
+Table = Mapping[str, tuple[Words, str]]
+
+OUTCOMES: Final[Table] = MappingProxyType(
+    {
+        Outcome.PAID.value: (Words("paid", "已付"), GOOD),
+        Outcome.OWED.value: (Words("owed", "欠付"), DOUBTFUL),
+        Outcome.DEBT.value: (Words("debt", "欠费"), DOUBTFUL),
+        Outcome.REFUSED.value: (Words("refused", "拒绝"), BAD),
+        Outcome.UNKNOWN.value: (Words("unknown", "未定"), BAD),
+        Outcome.REPEAT.value: (Words("repeat", "重复"), QUIET),
+    }
+)
+BARRIERS: Final[Table] = MappingProxyType(
+    {
+        Barrier.OPEN.value: (Words("open", "抬杆"), GOOD),
+        Barrier.CLOSED.value: (Words("closed", "不抬杆"), BAD),
+        Barrier.ATTENDANT.value: (Words("attendant", "人工"), DOUBTFUL),
+    }
+)
+FUNDINGS: Final[Table] = MappingProxyType(
+    {
+        Funding.PURSE.value: (Words("purse", "储值卡"), ""),
+        Funding.BANK_ONLINE.value: (Words("bank", "银行联机"), ""),
+        Funding.ISSUER_CLEARING.value: (Words("issuer", "发行方清算"), ""),
+    }
+)
+DEBIT_STATES: Final[Table] = MappingProxyType(
+    {
+        "held": (Words("held", "冻结中"), DOUBTFUL),
+        "released": (Words("released", "已放行待清算"), ""),
+        "owed": (Words("owed", "欠付"), DOUBTFUL),
+        "funded": (Words("funded", "已入账"), GOOD),
+        "debt": (Words("debt", "欠费"), BAD),
+        "recovered": (Words("recovered", "已追回"), GOOD),
+        "written_off": (Words("written off", "已核销"), QUIET),
+        "voided": (Words("voided", "已撤销"), QUIET),
+    }
+)
+"""In the order in which a claim goes through them."""
+
+ATTEMPT_STATES: Final[Table] = MappingProxyType(
+    {
+        "stored": (Words("stored", "已登记"), DOUBTFUL),
+        "not_sent": (Words("not sent", "未发送"), QUIET),
+        "approved": (Words("approved", "批准"), GOOD),
+        "declined": (Words("declined", "拒绝"), BAD),
+        "unknown": (Words("unknown", "未定"), DOUBTFUL),
+        "reversing": (Words("reversing", "冲正中"), DOUBTFUL),
+        "reversed": (Words("reversed", "已冲正"), QUIET),
+    }
+)
+PURCHASE_STATES: Final[Table] = MappingProxyType(
+    {
+        "intent": (Words("asked, no answer yet", "已发出待应答"), DOUBTFUL),
+        "unknown": (Words("unknown", "未定"), DOUBTFUL),
+        "taken": (Words("taken", "已扣款"), GOOD),
+        "not_taken": (Words("not taken", "未扣款"), QUIET),
+        "disputed": (Words("disputed", "有争议"), BAD),
+    }
+)
+MANDATE_STATES: Final[Table] = MappingProxyType(
+    {
+        "active": (Words("active", "有效"), GOOD),
+        "paused": (Words("paused", "暂停"), DOUBTFUL),
+        "closed": (Words("closed", "已解约"), BAD),
+    }
+)
+MASKED: Final = "***"
+
+
+def named(screen: Screen, table: Table, code: str | None) -> Cell:
+    """A code in words; the code itself where the table does not know it, nothing where there is none."""
+    if code is None:
+        return Cell("")
+    words, style = table.get(code, (Words(code, code), ""))
+    return Cell(screen.word(words), style)
+
+
+def reason_facts(code: str | None) -> dict[str, str | None] | None:
+    """A reason for JSON: both languages always."""
+    if code is None:
+        return None
+    known = REASONS.get(code)
+    return {
+        "code": code,
+        "zh": known.zh if known else None,
+        "en": known.en if known else None,
+        "next_step_zh": known.next_step_zh if known else None,
+        "next_step_en": known.next_step_en if known else None,
+    }
+
+
+def reason_text(screen: Screen, code: str | None) -> str:
+    """A reason in words."""
+    known = known_reason(code)
+    return (code or "") if known is None else screen.say(known.en, known.zh)
+
+
+def next_step(screen: Screen, code: str | None) -> str:
+    """What to do about a reason."""
+    known = known_reason(code)
+    return "" if known is None else screen.say(known.next_step_en, known.next_step_zh)
+
+
+def known_reason(code: str | None) -> Reason | None:
+    """The reason behind a code of the ledger, None where there is none."""
+    return None if code is None else REASONS.get(code)
+
+
+def event_facts(number: int | None) -> dict[str, Any] | None:
+    """A special event of the toll network for JSON."""
+    if number is None:
+        return None
+    zh, en = SPECIAL_EVENTS.get(number, (None, None))
+    return {"number": number, "zh": zh, "en": en}
+
+
+def yuan(amount_fen: int | None) -> str:
+    """Fen as yuan for people; empty for no amount."""
+    return "" if amount_fen is None else format_fen(amount_fen)
+
+
+def yuan_with_currency(amount_fen: int | None) -> str:
+    """The same with the currency, where no heading says it."""
+    return "" if amount_fen is None else f"{format_fen(amount_fen)} {CURRENCY}"
+
+
+def class_text(screen: Screen, code: int | None) -> str:
+    """Vehicle class in words, with its number."""
+    if code is None:
+        return ""
+    if not is_vehicle_class(code):
+        return f"{code}"
+    known = VehicleClass(code)
+    return f"{code} ({screen.say(known.en, known.zh)})"
+
+
+def colour_text(screen: Screen, code: int | None) -> str:
+    """Plate colour in words; empty when it was not read."""
+    if code is None:
+        return ""
+    colour = PlateColour.of(code)
+    return screen.say(colour.en, colour.zh)
+
+
+def plate_shown(text: str | None, *, unmask: bool) -> str | None:
+    """A plate as far as it may be shown; None stays None."""
+    return text if text is None or unmask else mask(text)
+
+
+def number_shown(number: str | None, *, unmask: bool) -> str | None:
+    """A card, contract or tag number as far as it may be shown; None stays None."""
+    return number if number is None or unmask else mask_card_number(number)

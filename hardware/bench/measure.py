@@ -1,0 +1,50 @@
+"""`make bench`: how fast it is, as ratios to references measured in the same run on the same disk.
+
+Absolute times of a shared machine say little; a ratio to hand-written code that does the same work says how much the
+structure costs. Nothing here passes or fails.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from hardware.bench import measure_codec, measure_debits, measure_lists, show
+
+MEASUREMENTS: tuple[tuple[str, Callable[[Path], list[dict[str, Any]]]], ...] = (
+    ("debits", measure_debits.measure),
+    ("codec", measure_codec.measure),
+    ("status lists", lambda _folder: [{"figure": k, "value": v} for k, v in measure_lists.measure().items()]),
+)
+
+
+def measure_all(*, as_json: bool) -> None:
+    """Run every measurement and print it."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory(prefix="etcbench-") as folder:
+        for name, measure in MEASUREMENTS:
+            found[name] = measure(Path(folder))
+    console = show.console()
+    if as_json:
+        console.out(json.dumps(found, ensure_ascii=False))
+        return
+    for name, rows in found.items():
+        table = Table(title=name, expand=False)
+        for key in rows[0]:
+            table.add_column(key.replace("_", " "), justify="right" if _number(rows[0][key]) else "left")
+        for row in rows:
+            table.add_row(*(_cell(value) for value in row.values()))
+        console.print(table)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

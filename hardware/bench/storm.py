@@ -1,0 +1,303 @@
+"""kill -9 of the real gateway, at five places of a passage, under traffic, again and again.
+
+Each round drives one vehicle to a place and kills the gateway there. The places are reached by holding things still,
+never by timing: an antenna that pauses, a bank that keeps its answers, a board that is down, a second connection that
+holds the database. Where the kill really landed is read afterwards from what is durable and what the emulators saw,
+and only that is counted. Then everything is let go, the gateway started again, and the vehicle, still standing there,
+must get through, paid once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hardware.bench.demo import Demo
+from hardware.bench.ledger_view import LedgerView
+from hardware.bench.processes import EmulatedSite
+from hardware.bench.reckoning import Line, accounts, on_the_cards
+from hardware.bench.scenario import PAID, Expected, Vehicle
+
+ROUNDS_EXTRA_MAX = 5
+"""Rounds a place may need beyond the wanted number, because a kill landed elsewhere."""
+
+STEP_TIMEOUT_S = 60.0
+LOOK_S = 0.02
+SETTLE_TIMEOUT_S = 90.0
+
+
+class Place(Enum):
+    """Where in a passage the gateway dies."""
+
+    BEFORE_C6 = "before C6"
+    C6_TO_B5 = "between C6 and B5"
+    B5_TO_COMMIT = "between B5 and commit"
+    ASKED_TO_ANSWER = "between 0200 and 0210"
+    DECISION_TO_COIL = "between decision and coil"
+
+
+@dataclass(slots=True)
+class StormResult:
+    """What the storm did and what is left of it."""
+
+    histogram: Counter[Place] = field(default_factory=Counter)
+    elsewhere: int = 0
+    kills: int = 0
+    vehicles: list[Vehicle] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        return not self.problems and all(line.agrees for line in self.lines)
+
+    def text(self) -> str:
+        """The histogram, for people."""
+        rows = [f"{place.value:<28}{self.histogram[place]:>4}  {'#' * self.histogram[place]}" for place in Place]
+        rows.append(f"{'landed elsewhere':<28}{self.elsewhere:>4}")
+        rows.append(f"{'kills in all':<28}{self.kills:>4}   vehicles {len(self.vehicles)}")
+        return "\n".join(rows)
+
+
+class Storm:
+    """Runs over a started site."""
+
+    def __init__(self, site: EmulatedSite, *, wanted: int = 5) -> None:
+        self._site = site
+        self._wanted = wanted
+        self._view = LedgerView(site.ledger)
+        self._numbers = iter(range(100, 10_000))
+        self._last = False
+        self._locked: sqlite3.Connection | None = None
+        self.result = StormResult()
+
+    async def run(self) -> StormResult:
+        """All places, `wanted` kills each, with a second lane trading all the time."""
+        vehicles = [self._vehicle(place) for place in Place for _ in range(self._wanted + ROUNDS_EXTRA_MAX)]
+        passers = [self._passer() for _ in range(400)]
+        demo = Demo(self._site, [*vehicles, *passers])
+        await demo.prepare()
+        await self._up()
+        traffic = asyncio.create_task(self._traffic(iter(passers)))
+        waiting = iter(vehicles)
+        for place in Place:
+            for _ in range(self._wanted + ROUNDS_EXTRA_MAX):
+                if self.result.histogram[place] >= self._wanted:
+                    break
+                await self._round(place, next(v for v in waiting if v.story == place.value))
+        self._last = True
+        await traffic
+        await self._prove()
+        return self.result
+
+    def _vehicle(self, place: Place) -> Vehicle:
+        online = place is Place.ASKED_TO_ANSWER
+        return Vehicle(
+            next(self._numbers),
+            place.value,
+            "lane-1",
+            Expected((PAID,), charged=True, ends="funded"),
+            card_type=23 if online else 22,
+            funding="bank_online" if online else None,
+        )
+
+    def _passer(self) -> Vehicle:
+        return Vehicle(
+            next(self._numbers), "traffic", "lane-2", Expected((PAID,), charged=True, ends="funded"), entry="99010101"
+        )
+
+    # --- one round ------------------------------------------------------------------------------------------------
+
+    async def _round(self, place: Place, vehicle: Vehicle) -> None:
+        self.result.vehicles.append(vehicle)
+        async with self._held(place, vehicle):
+            await self._arrive(vehicle)
+            await self._reach(place, vehicle)
+            await self._site.gateway.kill()
+            self.result.kills += 1
+            landed = await self._landed(vehicle)
+        if landed is place:
+            self.result.histogram[place] += 1
+        else:
+            self.result.elsewhere += 1
+        await self._site.gateway.start()
+        await self._through(vehicle)
+
+    @asynccontextmanager
+    async def _held(self, place: Place, vehicle: Vehicle) -> AsyncIterator[None]:
+        """Hold still what makes the place reachable; let go of it whatever happens."""
+        road, bank, board = (self._site.controls[name] for name in ("lane-1", "bank", "board"))
+        if place is Place.BEFORE_C6:
+            self._lock()
+        elif place is Place.C6_TO_B5:
+            # Alternately before and after the card has executed the debit.
+            before = "debit" if vehicle.number % 2 else "result"
+            await road.request("pause", id=vehicle.id, before=before)
+        elif place is Place.B5_TO_COMMIT:
+            await road.request("pause", id=vehicle.id, before="result")
+        elif place is Place.ASKED_TO_ANSWER:
+            await bank.request("hold")
+        elif place is Place.DECISION_TO_COIL:
+            await board.request("down")
+        try:
+            yield
+        finally:
+            self._unlock()
+            if place in (Place.C6_TO_B5, Place.B5_TO_COMMIT):
+                await road.request("continue", id=vehicle.id)
+            await bank.request("release")
+            if place is Place.DECISION_TO_COIL:
+                await board.request("up")
+
+    async def _reach(self, place: Place, vehicle: Vehicle) -> None:
+        """Wait until the passage stands at the place."""
+        road = self._site.controls["lane-1"]
+
+        async def event(name: str) -> None:
+            timeout_ms = int(STEP_TIMEOUT_S * 1000)
+            await road.request(
+                "wait", id=vehicle.id, event=name, count=1, timeout_ms=timeout_ms, answer_timeout_s=STEP_TIMEOUT_S + 5
+            )
+
+        if place is Place.BEFORE_C6:
+            await event("read")
+        elif place is Place.C6_TO_B5:
+            await event("ordered" if vehicle.number % 2 else "taken")
+        elif place is Place.B5_TO_COMMIT:
+            await event("taken")
+            self._lock()
+            await road.request("continue", id=vehicle.id)
+            await event("result_sent")
+        elif place is Place.ASKED_TO_ANSWER:
+            await self._until(lambda: self._asked(vehicle), "the bank was not asked")
+        else:
+            await self._until(lambda: self._barrier(vehicle) == "open", "no decision")
+
+    async def _landed(self, vehicle: Vehicle) -> Place | None:
+        """Where the kill really hit, from what is durable and what the antenna saw."""
+        answer = await self._site.controls["lane-1"].request("vehicles")
+        messages = answer["vehicles"][vehicle.id]["messages"]
+        ordered, result = bool(messages.get("C6")), bool(messages.get("B5"))
+        state = self._purchase(vehicle)
+        if self._barrier(vehicle) is not None:
+            return Place.DECISION_TO_COIL
+        if self._asked(vehicle):
+            return Place.ASKED_TO_ANSWER
+        if not ordered:
+            return Place.BEFORE_C6
+        if state == "intent":
+            return Place.B5_TO_COMMIT if result else Place.C6_TO_B5
+        return None
+
+    # --- what is durable ------------------------------------------------------------------------------------------
+
+    def _purchase(self, vehicle: Vehicle) -> Any:  # noqa: ANN401 - a column's value
+        return self._view.value(
+            "select u.state from purchase u join passage p on p.id = u.passage_id join subject s on s.id = p.subject_id"
+            " where s.obu_id = ? order by u.created_at desc limit 1",
+            vehicle.obu_id,
+        )
+
+    def _barrier(self, vehicle: Vehicle) -> Any:  # noqa: ANN401 - a column's value
+        return self._view.value(
+            "select e.barrier from decision e join passage p on p.id = e.passage_id"
+            " join subject s on s.id = p.subject_id where s.obu_id = ? order by e.record_no desc limit 1",
+            vehicle.obu_id,
+        )
+
+    def _asked(self, vehicle: Vehicle) -> bool:
+        """A sale is stored for it and unanswered."""
+        return bool(
+            self._view.value(
+                "select count(*) from attempt a join debit d on d.id = a.debit_id join passage p on p.id = d.passage_id"
+                " join subject s on s.id = p.subject_id where s.obu_id = ? and a.state = 'stored'",
+                vehicle.obu_id,
+            )
+        )
+
+    def _lock(self) -> None:
+        """Hold the database's write lock, as a backup program gone wrong would."""
+        self._locked = sqlite3.connect(self._site.ledger, isolation_level=None, timeout=STEP_TIMEOUT_S)
+        self._locked.execute("BEGIN IMMEDIATE")
+
+    def _unlock(self) -> None:
+        if self._locked is not None:
+            self._locked.rollback()
+            self._locked.close()
+            self._locked = None
+
+    # --- vehicles -------------------------------------------------------------------------------------------------
+
+    async def _arrive(self, vehicle: Vehicle) -> None:
+        await self._site.controls[vehicle.lane].request("arrive", vehicle=vehicle.on_the_road(int(time.time())))
+
+    async def _through(self, vehicle: Vehicle) -> None:
+        """It must get an open barrier in the end; then it leaves."""
+        await self._until(lambda: self._barrier(vehicle) == "open", f"{vehicle.id} ({vehicle.story}) never got through")
+        await self._site.controls["board"].request("pass", lane=vehicle.lane)
+        await self._site.controls[vehicle.lane].request("leave", id=vehicle.id)
+
+    async def _traffic(self, passers: Iterator[Vehicle]) -> None:
+        """One ordinary vehicle after the other on the second lane, through every kill."""
+        while not self._last:
+            vehicle = next(passers)
+            self.result.vehicles.append(vehicle)
+            await self._arrive(vehicle)
+            await self._through(vehicle)
+
+    async def _up(self) -> None:
+        state = Path(self._site.folder / "state.json")
+
+        def works() -> bool:
+            try:
+                return bool(json.loads(state.read_text())["works"])
+            except (OSError, ValueError, KeyError):
+                return False
+
+        await self._until(works, "not every part of the site came up")
+
+    async def _until(self, holds: Callable[[], bool], problem: str, timeout_s: float = STEP_TIMEOUT_S) -> None:
+        end = time.monotonic() + timeout_s
+        while not holds():
+            if time.monotonic() > end:
+                self.result.problems.append(f"{problem} (waited {timeout_s:.0f} s)")
+                return
+            await asyncio.sleep(LOOK_S)
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    async def _prove(self) -> None:
+        """Every vehicle charged once, every account as the outside has it, the ledger in agreement with itself."""
+        await self._until(lambda: not self._view.waiting(), "the outbox is not empty", SETTLE_TIMEOUT_S)
+        vehicles = self.result.vehicles
+        cards = []
+        for lane in self._site.lanes:
+            answer = await self._site.controls[lane].request("cards")
+            cards += answer["cards"]
+        book = await self._site.controls["bank"].request("book")
+        self.result.lines = [*accounts(self._view, vehicles, book, cards), *on_the_cards(vehicles, cards)]
+        debits = Counter(d.obu_id for d in self._view.debits() if d.state == "funded")
+        for vehicle in vehicles:
+            if debits[vehicle.obu_id] != 1:
+                self.result.problems.append(f"{vehicle.id} ({vehicle.story}) has {debits[vehicle.obu_id]} paid debits")
+        verdict = await self._site.controls["board"].request("verdict")
+        if not verdict["ok"]:
+            self.result.problems.append(f"barrier moved without a committed decision: {verdict['violations']}")
+        if await self._site.gateway.stop():
+            self.result.problems.append("the gateway did not stop cleanly")
+        await self._site.command("ledger", "verify")
+
+
+async def run_storm(folder: Path, *, wanted: int = 5) -> StormResult:
+    """The whole storm in `folder`."""
+    async with EmulatedSite(folder) as site:
+        return await Storm(site, wanted=wanted).run()

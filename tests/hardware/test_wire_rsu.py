@@ -1,0 +1,134 @@
+"""The bench's own antenna decoder agrees with the vectors, and shares nothing with the product's codec."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+import hardware.bench.wire_rsu as module
+from hardware.bench.wire_rsu import crc, orders, read_capture, read_frames, read_wire
+from tests.protocols.rsu.samples import GOOD, v3, vector
+
+V3 = [item for item in GOOD if item.dialect == "pcrsu-v3"]
+PUBLISHED = {"b2-01", "b4-01"}
+"""Stated in words of their own; tested by hand."""
+READ = PUBLISHED | {
+    *("b2-37", "b2-one-piece", "b2-cpc", "b4-183", "b4-183-negative", "b4-274", "b4-cpc-64"),
+    *("b4-error-01", "b5-36", "b5-36-error-01", "b5-cpc-20", "b8", "c1-ex", "c1-bench", "c2-ex", "c2-6"),
+    *("c6-67", "c6-159", "c6-164", "c6-174", "c8-7", "c8-22", "c8-104"),
+}
+NAMES = {
+    "obu_id": "obu_id",
+    "error": "error",
+    "device_type": "device_type",
+    "contract": "serial",
+    "amount_fen": "amount_fen",
+    "station": "station",
+    "terminal": "terminal",
+    "tac": "tac",
+    "card_serial": "card_serial",
+    "psam_serial": "psam_serial",
+    "balance_raw": "balance_raw",
+    "stop_type": "stop_type",
+}
+"""Our field to the vectors'."""
+
+
+def shown(value):
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def test_it_is_independent():
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    imported = {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+    assert imported == {
+        *("__future__", "bisect", "collections", "collections.abc", "dataclasses"),
+        *("json", "pathlib", "struct"),
+    }
+
+
+def test_check_value_of_the_checksum():
+    assert crc(b"123456789") == 0x906E
+
+
+@pytest.mark.parametrize("name", sorted(READ - PUBLISHED))
+def test_vectors_read_as_stated(name):
+    sample = vector(f"v3-{name}")
+    read = read_wire(sample.raw)
+    assert (f"{read.code:02x}", f"{read.sequence:02x}") == (sample.decoded["type"], sample.decoded["seq"])
+    stated = sample.decoded
+    for ours, theirs in NAMES.items():
+        value = getattr(read, ours)
+        if value is not None:
+            assert shown(value) == stated[theirs], ours
+    time = stated.get("purchase_time_bcd") or stated.get("trans_time_bcd")
+    assert read.time == time
+
+
+def test_published_frames_of_a_real_antenna():
+    found = read_wire(vector("v3-b2-01").raw)
+    assert (found.obu_id.hex(), found.error, found.device_type) == ("652bc7a3", 0, 1)
+    assert found.contract.hex() == "3701012023109155"
+    user = read_wire(vector("v3-b4-01").raw)
+    assert (user.obu_id.hex(), user.error, user.balance_raw) == ("652bc7a3", 0, 0xFA0A1E33)
+    assert user.card_number == "37011901230211225128"
+    assert user.station[:3].hex() == "aa2900"
+
+
+def test_no_field_is_left_out_where_the_type_has_it():
+    order = read_wire(vector("v3-c6-67").raw)
+    assert (order.amount_fen, order.time, order.station[:3].hex()) == (3000, "20240301113015", "aa2900")
+    assert read_wire(vector("v3-c6-174").raw).station == order.station
+    result = read_wire(vector("v3-b5-36").raw)
+    assert (result.error, result.tac.hex(), result.card_serial) == (0, "f48a6336", 2)
+    assert (result.psam_serial, result.balance_raw, result.terminal.hex()) == (2, 47000, "019900000001")
+    assert read_wire(vector("v3-b5-cpc-20").raw).tac is None
+    proof = read_wire(vector("v3-b8").raw)
+    assert (proof.tac.hex(), proof.balance_raw) == ("f48a6336", 47000)
+    assert read_wire(vector("v3-c8-7").raw).card_serial == 2
+    assert read_wire(vector("v3-b4-274").raw).card_number == read_wire(vector("v3-b4-183").raw).card_number
+
+
+@pytest.mark.parametrize("sample", V3, ids=lambda sample: sample.id)
+def test_every_good_frame_is_found_between_garbage(sample):
+    if sample.data[:1] and sample.data[0] in module._LENGTHS and sample.id[3:] not in READ:
+        with pytest.raises(ValueError, match="bytes, known are"):
+            read_wire(sample.raw)
+        return
+    stream = b"\xff\xff\x00\x10\x00\x00\x00\x40\xff" + sample.raw + b"\xff" + sample.raw + sample.raw[:5]
+    frames = list(read_frames(stream))
+    assert [frame.raw for frame in frames] == [sample.raw, sample.raw]
+    assert [frame.repeat for frame in frames] == [False, True]
+
+
+def test_a_wrong_check_is_no_frame():
+    assert list(read_frames(vector("v3-c0-badcrc").raw)) == []
+    with pytest.raises(ValueError, match="not one frame"):
+        read_wire(vector("v3-c0-badcrc").raw)
+
+
+def test_a_capture_is_read_by_time_whatever_the_pieces(tmp_path):
+    first, second, report = vector("v3-c6-67").raw, v3(0x20, vector("v3-c6-67").data), vector("v3-b5-36").raw
+    pieces = [
+        ("00:01", "in", "a", first[:20]),
+        ("00:02", "out", "a", report),
+        ("00:03", "in", "a", first[20:] + first),
+        ("00:04", "in", "b", second),
+    ]
+    lines = [json.dumps({"t": t, "dir": way, "peer": peer, "hex": data.hex()}) for t, way, peer, data in pieces]
+    path = tmp_path / "capture.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    frames = read_capture(path)
+    assert [(frame.at, frame.direction, frame.code, frame.repeat) for frame in frames] == [
+        ("00:02", "out", 0xB5, False),
+        ("00:03", "in", 0xC6, False),
+        ("00:03", "in", 0xC6, True),
+        ("00:04", "in", 0xC6, False),
+    ]
+    assert [frame.raw for frame in orders(frames)] == [first, second]
