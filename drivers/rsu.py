@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from drivers.clock import Clock
-from drivers.errors import DeviceError, DeviceTimeout, LinkLost
+from drivers.errors import DeviceError, DeviceTimeout, DeviceUnavailable, LinkLost
 from drivers.link import Link
 from protocols.errors import ProtocolError
 from protocols.rsu.dialect import Dialect, Side
@@ -68,7 +68,7 @@ class RsuState(Enum):
     STARTING = "starting"
     UP = "up"
     FAULTY = "faulty"
-    """Connected, and it says itself that it cannot work."""
+    """It says itself that it cannot work; it is asked again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,8 @@ class RsuDriver:
             except DeviceError as error:
                 was_up = self._condition.state is RsuState.UP
                 pause_s = PAUSE_FIRST_S if was_up else min(pause_s * 2, PAUSE_MAX_S)
-                self.enter(RsuCondition(RsuState.DOWN, str(error), "rsu_silent"))
+                if not isinstance(error, _SaysBroken):
+                    self.enter(RsuCondition(RsuState.DOWN, str(error), "rsu_silent"))
             await self._clock.sleep(pause_s)
 
     async def _connection(self) -> None:
@@ -184,6 +185,10 @@ class RsuDriver:
         """Show raw bytes (`in`, `out`) to whoever records them."""
         if self._on_trace is not None:
             self._on_trace(direction, data)
+
+
+class _SaysBroken(DeviceUnavailable):
+    """The antenna answered, and says that it cannot work. The condition has its words already."""
 
 
 class _Connection:
@@ -299,7 +304,7 @@ class _Connection:
             self._device_status(message)
         elif isinstance(message, Heartbeat | Unmodelled):
             log.debug("%s: %s", self._config.device, type(message).__name__)
-        elif isinstance(message, RsuMessage):
+        elif isinstance(message, RsuMessage) and self._failure is None:
             self._driver.deliver(RsuReport(message, event.at, lambda answer: self._answer(event, answer)))
 
     def _device_status(self, status: DeviceStatus) -> None:
@@ -307,18 +312,19 @@ class _Connection:
         if status.rsu_status:
             codes = {1: "psam_reset_failed", 2: "rsu_antenna_fault", 3: "rsu_controller_fault"}
             cause = f"B0 reports fault {status.rsu_status:02X}"
-            self._driver.enter(
-                RsuCondition(RsuState.FAULTY, cause, codes.get(status.rsu_status, "rsu_controller_fault"))
-            )
+            self._broken(cause, codes.get(status.rsu_status, "rsu_controller_fault"))
             return
         locked = [psam.channel for psam in status.psams if psam.auth]
         if locked and not self._config.ignore_psam_auth:
-            self._driver.enter(
-                RsuCondition(RsuState.FAULTY, f"PSAM in channel {locked[0]} is not authorised", "psam_not_authorised")
-            )
+            self._broken(f"PSAM in channel {locked[0]} is not authorised", "psam_not_authorised")
             return
         self._apply(self._session.send(SwitchAntenna(on=1), self._clock.monotonic()))
         self._driver.enter(RsuCondition(RsuState.UP, f"RSU {status.rsu_id.hex()} works"))
+
+    def _broken(self, cause: str, code: str) -> None:
+        """It must not sell as it is: let go of it, and see later whether it has been cured."""
+        self._driver.enter(RsuCondition(RsuState.FAULTY, cause, code))
+        self._failure = _SaysBroken(cause, device=self._config.device)
 
     def _answer(self, event: Received, message: LaneMessage) -> None:
         if self._failure is not None:

@@ -71,13 +71,23 @@ class ConditionBoard:
                 written = now
 
     def write(self, *, running: bool) -> None:
-        """Replace the file. A full disk costs the file, not the gateway."""
+        """Replace the file. On a full disk it is overwritten where it stands: its own blocks are still there."""
+        text = json.dumps(self.snapshot(running=running), ensure_ascii=False, indent=1)
         temporary = self._path.with_suffix(".tmp")
         try:
-            temporary.write_text(json.dumps(self.snapshot(running=running), ensure_ascii=False, indent=1))
+            temporary.write_text(text)
             temporary.replace(self._path)
         except OSError as error:
-            log.warning("condition not written to %s: %s", self._path, error)
+            temporary.unlink(missing_ok=True)
+            self._overwrite(text, error)
+
+    def _overwrite(self, text: str, why: OSError) -> None:
+        try:
+            with self._path.open("r+b") as file:
+                file.write(text.encode())
+                file.truncate()
+        except OSError:
+            log.warning("condition not written to %s: %s", self._path, why)
 
     def snapshot(self, *, running: bool) -> dict[str, Any]:
         """The file's content; keys are stable."""

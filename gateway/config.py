@@ -13,11 +13,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.model.passage import DeclinePolicy
+from gateway.points.rsu_errors import PROFILES
 from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
+from protocols.rsu.registry import DIALECTS
 
 FILE_BYTES_MAX = 1 << 20
 """A site file of a whole plaza has some ten kilobytes; what is larger is not one."""
@@ -35,7 +37,16 @@ class _Section(BaseModel):
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
-HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$")]
+PORT_MAX = 65_535
+
+
+def _with_port(address: str) -> str:
+    if not 0 < int(address.rpartition(":")[2]) <= PORT_MAX:
+        raise ValueError(f"the port is not between 1 and {PORT_MAX}")
+    return address
+
+
+HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$"), AfterValidator(_with_port)]
 Hex8 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}$")]
 
 
@@ -328,23 +339,43 @@ def _cross_check(site: SiteFile) -> Iterator[Problem]:
     ):
         for name in sorted({n for n in names if names.count(n) > 1}):
             yield Problem(f"{kind}.name", repr(name), "is used twice", "Give each its own name")
+    regions = [issuer.region.upper() for issuer in site.issuers]
+    for region in sorted({r for r in regions if regions.count(r) > 1}):
+        yield Problem("issuers.region", repr(region), "is used twice", "A region's cards are one issuer's")
+    yield from _check_lanes(site)
+
+
+def _check_lanes(site: SiteFile) -> Iterator[Problem]:
+    """Lanes against boards, banks and each other."""
     banks = {b.name for b in site.banks}
     boards = {b.name for b in site.relay_boards}
     terminals: dict[tuple[str, str], str] = {}
     coils: dict[tuple[str, int], str] = {}
+    antennas: dict[str, str] = {}
     for i, lane in enumerate(site.lanes):
         if lane.outputs.board not in boards:
             known = ", ".join(sorted(boards))
             yield Problem(
                 f"lanes[{i}].outputs.board", repr(lane.outputs.board), "is no relay board", f"Known are: {known}"
             )
-        for coil in (lane.outputs.barrier, lane.outputs.green, lane.outputs.red):
-            other = coils.setdefault((lane.outputs.board, coil), lane.name)
-            if other != lane.name:
-                yield Problem(f"lanes[{i}].outputs", str(coil), f"coil belongs to {other}", "Give each lane its coils")
+        for use in ("barrier", "green", "red"):
+            coil = getattr(lane.outputs, use)
+            owner = f"{use} of {lane.name}"
+            other = coils.setdefault((lane.outputs.board, coil), owner)
+            if other != owner:
+                yield Problem(
+                    f"lanes[{i}].outputs.{use}", str(coil), f"coil belongs to {other}", "Give each output its coil"
+                )
+        yield from _check_antenna(f"lanes[{i}].antenna", lane)
+        other = antennas.setdefault(lane.antenna.address, lane.name)
+        if other != lane.name:
+            address = repr(lane.antenna.address)
+            yield Problem(f"lanes[{i}].antenna.address", address, f"belongs to {other}", "Give each lane its antenna")
         for bank, numbers in lane.terminals.items():
             if bank not in banks:
                 yield Problem(f"lanes[{i}].terminals", repr(bank), "is no bank", f"Known are: {', '.join(banks)}")
+            for number in sorted({n for n in numbers if numbers.count(n) > 1}):
+                yield Problem(f"lanes[{i}].terminals.{bank}", repr(number), "is named twice", "Name each terminal once")
             for number in numbers:
                 other = terminals.setdefault((bank, number), lane.name)
                 if other != lane.name:
@@ -354,6 +385,13 @@ def _cross_check(site: SiteFile) -> Iterator[Problem]:
                         f"belongs to {other}",
                         "Give each lane its own terminals: their trace numbers must not mix",
                     )
+
+
+def _check_antenna(key: str, lane: Lane) -> Iterator[Problem]:
+    """Names of tables this version must have."""
+    for part, named, known in (("dialect", lane.antenna.dialect, DIALECTS), ("errors", lane.antenna.errors, PROFILES)):
+        if named not in known:
+            yield Problem(f"{key}.{part}", repr(named), "is not known", f"Known are: {', '.join(sorted(known))}")
 
 
 def _absolute(site: SiteFile, folder: Path) -> SiteFile:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from gateway.cli import check, debits, ledger, lists, mandates, passages, rsu, run, status
-from gateway.cli.exits import ExitCode, Fault, explain
+from gateway.cli.exits import Fault, explain
 from gateway.cli.screen import Language, Screen
 
 PROGRAM = "etcgw"
@@ -69,6 +69,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def program(
     context: typer.Context,
+    *,
     lang: Annotated[
         Language | None,
         typer.Option(

@@ -26,7 +26,7 @@ UnmaskOption = Annotated[bool, typer.Option("--unmask", help="Show plates and nu
 LAST_MAX: Final = 100_000
 """Rows one command shows at most: a year of a busy lane is better asked of the database."""
 
-LastOption = Annotated[int, typer.Option("--last", min=1, max=LAST_MAX, help="How many, newest first.")]
+LastOption = Annotated[int, typer.Option("--last", metavar="N", min=1, max=LAST_MAX, help="How many, newest first.")]
 
 _AGO: Final = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
 _AGO_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -29,7 +29,7 @@ class OneLine(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """ISO 8601 in the machine's zone, milliseconds."""
         return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
 
@@ -40,6 +40,7 @@ class OneLine(logging.Formatter):
 
 def run(
     context: typer.Context,
+    *,
     config: ConfigOption = None,
     log_level: Annotated[LogLevel, typer.Option("--log-level", help="Least important records to log.")] = LogLevel.INFO,
 ) -> None:

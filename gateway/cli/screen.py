@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,7 +117,7 @@ class Screen:
         for label, value in pairs:
             cell = _cell(value)
             grid.add_row(Text(f"{label}:"), Text(cell.text, style=cell.style))
-        _print_trimmed(sys.stdout, grid)
+        _print_trimmed(sys.stdout, grid, _room(sys.stdout))
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]]) -> None:
         """A table with a heading, as many columns as fit."""
@@ -125,22 +125,18 @@ class Screen:
         from rich.text import Text
 
         cells = [[_cell(value) for value in row] for row in rows]
-        widths = [_width(column, [row[i].text for row in cells]) for i, column in enumerate(columns)]
-        shown, left_out = _fitting(columns, widths, _console(sys.stdout).width)
+        fits = _fitting(columns, [[row[i].text for row in cells] for i in range(len(columns))], _room(sys.stdout))
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-        for i in shown:
-            column = columns[i]
-            table.add_column(
-                Text(column.title),
-                justify="right" if column.right else "left",
-                overflow="fold",
-                min_width=widths[i],
-            )
+        for i, width in fits.widths.items():
+            justify: Literal["left", "right"] = "right" if columns[i].right else "left"
+            table.add_column(Text(columns[i].title), justify=justify, overflow="fold", width=width)
         for row in cells:
-            table.add_row(*(Text(row[i].text, style=row[i].style) for i in shown))
-        _print_trimmed(sys.stdout, table)
+            table.add_row(*(Text(row[i].text, style=row[i].style) for i in fits.widths))
+        # A terminal too narrow for what must be shown breaks the lines itself; nothing is dropped.
+        _print_trimmed(sys.stdout, table, max(_room(sys.stdout), _total(fits.widths.values())))
+        left_out = [columns[i].title for i in fits.left_out]
         if left_out:
-            names = ", ".join(columns[i].title for i in left_out)
+            names = ", ".join(left_out)
             self.note(
                 self.say(
                     f"left out for want of room: {names} (a wider terminal or --json has them)",
@@ -159,20 +155,20 @@ class Screen:
             yield lambda line: status.update(f"{what}: {line}")
 
 
-def _console(stream: TextIO) -> Console:
+def _console(stream: TextIO, width: int | None = None) -> Console:
     from rich.console import Console
 
-    console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(file=stream, highlight=False, markup=False, emoji=False, width=PIPE_WIDTH)
+    console = Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
+    if width is None and not console.is_terminal and "COLUMNS" not in os.environ:
+        return _console(stream, PIPE_WIDTH)
     return console
 
 
-def _print_trimmed(stream: TextIO, what: Any) -> None:  # noqa: ANN401 - any renderable of rich
+def _print_trimmed(stream: TextIO, what: Any, width: int) -> None:  # noqa: ANN401 - any renderable of rich
     """Print without the blanks that rich puts behind the last column of a table."""
     from rich.segment import Segment, Segments
 
-    console = _console(stream)
+    console = _console(stream, width)
     for line in console.render_lines(what, pad=False):
         plain = Segment.adjust_line_length(line, _used(line), pad=False)
         console.print(Segments([*plain, Segment.line()]), end="", soft_wrap=True)
@@ -189,21 +185,48 @@ def _cell(value: str | Cell) -> Cell:
     return value if isinstance(value, Cell) else Cell(value)
 
 
-def _width(column: Column, texts: Iterable[str]) -> int:
-    """Terminal columns a column needs; East Asian characters take two."""
-    from rich.cells import cell_len
-
-    widest = max((cell_len(line) for text in texts for line in text.splitlines()), default=0)
-    needed = max(widest, cell_len(column.title))
-    return needed if column.wrap_at is None else min(needed, max(column.wrap_at, cell_len(column.title)))
+def _room(stream: TextIO) -> int:
+    return _console(stream).width
 
 
-def _fitting(columns: Sequence[Column], widths: Sequence[int], room: int) -> tuple[list[int], list[int]]:
-    """Indexes of the columns that are shown and of those left out, both in order."""
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """Which columns are shown, how wide, and which are missed; by index."""
+
+    widths: dict[int, int]
+    left_out: list[int]
+
+
+def _fitting(columns: Sequence[Column], texts: Sequence[Sequence[str]], room: int) -> _Fit:
+    """Choose columns for so much room, and give what is left to those whose texts would rather be wider."""
+    natural = [max(_widest(texts[i]), _widest([column.title])) for i, column in enumerate(columns)]
+    needed = [
+        natural[i] if column.wrap_at is None else min(natural[i], max(column.wrap_at, _widest([column.title])))
+        for i, column in enumerate(columns)
+    ]
     shown = list(range(len(columns)))
-    while sum(widths[i] + GAP for i in shown) - GAP > room:
+    while _total(needed[i] for i in shown) > room:
         candidates = [i for i in shown if columns[i].rank > 0]
         if not candidates:
             break
-        shown.remove(max(candidates, key=lambda i: (columns[i].rank, i)))
-    return shown, [i for i in range(len(columns)) if i not in shown]
+        # A column without a single value is missed by nobody, so it goes before all others.
+        shown.remove(max(candidates, key=lambda i: (not any(texts[i]), columns[i].rank, i)))
+    widths = {i: needed[i] for i in shown}
+    for _ in range(room - _total(widths.values())):
+        poorest = max(shown, key=lambda i: natural[i] - widths[i])
+        if natural[poorest] == widths[poorest]:
+            break
+        widths[poorest] += 1
+    return _Fit(widths, [i for i in range(len(columns)) if i not in widths and any(texts[i])])
+
+
+def _total(widths: Iterable[int]) -> int:
+    """Terminal columns of a row with its gaps."""
+    return sum(width + GAP for width in widths) - GAP
+
+
+def _widest(texts: Iterable[str]) -> int:
+    """Terminal columns of the longest line; East Asian characters take two."""
+    from rich.cells import cell_len
+
+    return max((cell_len(line) for text in texts for line in text.splitlines()), default=0)

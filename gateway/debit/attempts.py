@@ -11,7 +11,9 @@ bank what we decided, and is repeated until answered; it is never reversed.
 
 An approval that comes while the reversal has not left settles the debit. Once the reversal left, the reversal wins:
 the approval goes bank -> suspense, the reversal is opened again with the same bytes, and its close moves the money
-back. "Original not found" closes a reversal only when a message can no longer be under way.
+back. Only the answer to a reversal that left after the approval was heard is such a close, and an advice that has not
+been answered waits behind it. "Original not found" closes a reversal only when a message can no longer be under way,
+and never one whose original the bank has approved.
 """
 
 from __future__ import annotations
@@ -48,6 +50,15 @@ class LateEffect(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A reversal or an advice about to leave."""
+
+    message: bytes
+    sent_before: bool
+    """It left, or may have left, once before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Terminals:
     """The terminal numbers a charge point may use at a channel, and the batch they work in."""
 
@@ -68,11 +79,13 @@ def store_sale(
 ) -> BankRequest | None:
     """A sale on the first terminal that has no open attempt; None when every terminal waits for a reversal.
 
+    None also for a debit that is decided, or that a bank was asked about before: it is asked once.
+
     On POS links a reversal goes out before the next sale of that terminal: so an open one blocks its terminal, and
     only its terminal.
     """
     terminal = _free_terminal(tx, channel.name, terminals.numbers)
-    if terminal is None or _has_unresolved(tx, debit_id):
+    if terminal is None or sale_of(tx, debit_id) is not None or debit_row(tx, debit_id).state != "held":
         return None
     order = SaleOrder(
         terminal=terminal,
@@ -143,13 +156,22 @@ def queue_advice(
     _queue(tx, attempt_row(tx, attempt_id), "advice")
 
 
-def begin_reversal(tx: Transaction, attempt_id: str) -> bytes | None:
+def begin_reversal(tx: Transaction, attempt_id: str) -> Outgoing | None:
     """Durable before the reversal's first byte: from here on it wins. None when it is no longer wanted."""
     row = attempt_row(tx, attempt_id)
     if row.state not in ("unknown", "reversing"):
         return None
     _set(tx, attempt_id, "reversing", None, sends=row.sends + 1)
-    return bytes(row.reversal)
+    return Outgoing(bytes(row.reversal), sent_before=row.sends > 0)
+
+
+def begin_advice(tx: Transaction, attempt_id: str) -> Outgoing | None:
+    """Durable before the advice's first byte. None when the bank has answered it."""
+    row = attempt_row(tx, attempt_id)
+    if row.state != "stored":
+        return None
+    _set(tx, attempt_id, "stored", None, sends=row.sends + 1)
+    return Outgoing(bytes(row.request), sent_before=row.sends > 0)
 
 
 def close_reversal(tx: Transaction, attempt_id: str, answer: BankAnswer, *, max_message_age_us: int) -> bool:
@@ -158,7 +180,7 @@ def close_reversal(tx: Transaction, attempt_id: str, answer: BankAnswer, *, max_
     if row.state != "reversing":
         return True
     found = answer.verdict is AnswerClass.APPROVED
-    aged = tx.now_us - row.created_at >= max_message_age_us
+    aged = tx.now_us - row.created_at >= max_message_age_us and not row.late_approval
     if not found and not (answer.verdict is AnswerClass.NOT_FOUND and aged):
         return False
     _set(tx, attempt_id, "reversed", answer)
@@ -235,6 +257,12 @@ def to_debt(tx: Transaction, debit_id: str) -> None:
     set_debit(tx, debit.id, "debt")
 
 
+def sale_of(tx: Transaction, debit_id: str) -> Row[Any] | None:
+    """The one sale of a debit, None when no bank was asked on line."""
+    a = tables.attempt
+    return tx.connection.execute(select(a).where(a.c.debit_id == debit_id, a.c.kind == "sale")).one_or_none()
+
+
 def debit_row(tx: Transaction, debit_id: str) -> Row[Any]:
     """One debit as it stands in this transaction."""
     return tx.connection.execute(select(tables.debit).where(tables.debit.c.id == debit_id)).one()
@@ -274,8 +302,9 @@ def _late_approval(tx: Transaction, row: Row[Any], answer: BankAnswer) -> LateEf
             attempt_id=row.id,
         )
         _set(tx, row.id, "reversing", None, late_approval=1)
-        if row.state == "reversed":
-            _queue(tx, row, "reversal")
+        _drop_queued(tx, row.id)
+        _queue(tx, row, "reversal")
+        _advice_behind(tx, row.debit_id)
         return LateEffect.REOPENED
     return LateEffect.IGNORED
 
@@ -392,6 +421,17 @@ def _queue(tx: Transaction, row: Row[Any], kind: str) -> None:
             next_at=tx.now_us,
         )
     )
+
+
+def _advice_behind(tx: Transaction, debit_id: str) -> None:
+    """Put a debit's unanswered advice behind what was queued last."""
+    a = tables.attempt
+    waiting = tx.connection.execute(
+        select(a).where(a.c.debit_id == debit_id, a.c.kind == "advice", a.c.state == "stored")
+    ).all()
+    for row in waiting:
+        _drop_queued(tx, row.id)
+        _queue(tx, row, "advice")
 
 
 def _drop_queued(tx: Transaction, attempt_id: str) -> None:

@@ -159,6 +159,8 @@ class PreviousPurchase:
     charge_point: str
     attempt_no: int
     state: str
+    asked_at: int
+    """When its intent was stored."""
     file_before: bytes
     file_after: bytes
     written_fen: int
@@ -178,13 +180,22 @@ class PreviousPurchase:
 
 @dataclass(frozen=True, slots=True)
 class PreviousPassage:
-    """The newest charged passage of a tag contract."""
+    """The newest claim on a tag contract."""
 
     passage_id: str
     debit_id: str
+    debit_state: str
     charge_point: str
-    barrier: Barrier
-    decided_at: int
+    asked_at: int
+    """When it was reserved."""
+    amount_fen: int
+    funding: Funding
+    payer: str
+    mandate_id: str | None
+    contract_ref: str | None
+    barrier: Barrier | None
+    """Of its newest decision; None while there is none."""
+    decided_at: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Row, func, insert, select
 
-from gateway.banks.channel import BankAnswer
+from gateway.banks.channel import BankAnswer, Delivery
 from gateway.debit import attempts, purchases
 from gateway.debit.claims import (
     Decision,
@@ -41,6 +41,8 @@ from gateway.model.reasons import REASONS
 
 RECORD_NUMBERS = "record_no"
 
+NOBODY_LISTENED = BankAnswer(Delivery.SILENT, detail="not answered before whoever asked was gone")
+
 
 @dataclass(frozen=True, slots=True)
 class NewIds:
@@ -63,8 +65,8 @@ class Conclusion:
     purchase_id: str | None = None
     result: PurchaseResult | None = None
     card_number: str | None = None
-    attempt_id: str | None = None
     bank: BankAnswer | None = None
+    """The answer to the debit's sale, or its absence; None when this caller did not ask."""
 
 
 def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds) -> HoldPlaced | HoldRefused:
@@ -110,8 +112,11 @@ def conclude(tx: Transaction, conclusion: Conclusion) -> Decision:
     debit = attempts.debit_row(tx, conclusion.debit_id)
     outcome = _purchase_outcome(tx, conclusion)
     if debit.state != "held":
+        if debit.state == "voided" and outcome is PurchaseOutcome.TAKEN:
+            purchases.add_item(tx, "taken_after_void", debit.id, "the card paid a claim that was let go")
         return _newest_decision(tx, debit.passage_id)
-    bank = _bank_outcome(tx, conclusion) if _bank_counts(debit, outcome) else None
+    sale = attempts.sale_of(tx, debit.id) if _bank_counts(debit, outcome) else None
+    bank = _bank_outcome(tx, sale, conclusion) if _bank_counts(debit, outcome) else None
     owed = _owed(tx, debit.obligor_id)
     verdict = decide(
         outcome,
@@ -122,12 +127,26 @@ def conclude(tx: Transaction, conclusion: Conclusion) -> Decision:
     )
     if outcome is not PurchaseOutcome.TAKEN and conclusion.result is not None and conclusion.result.reason is not None:
         verdict = replace(verdict, reason=conclusion.result.reason)
-    _apply(tx, debit, verdict, conclusion)
-    if outcome is PurchaseOutcome.TAKEN and conclusion.result is not None and conclusion.result.tac is None:
+    _apply(tx, debit, verdict, sale)
+    if outcome is PurchaseOutcome.TAKEN and not purchases.proved(tx, debit.id):
         purchases.add_item(tx, "charged_without_tac", debit.id, "the card paid, its proof could not be fetched")
     if outcome is PurchaseOutcome.DISPUTED:
         purchases.add_item(tx, "disputed_purchase", debit.id, "file 0019 is neither as read nor as written")
     return write_decision(tx, verdict, conclusion.context, debit.passage_id, debit)
+
+
+def give_up(tx: Transaction, conclusion: Conclusion) -> Decision | None:
+    """Void a hold nobody waits for, unless somebody has begun to work with it; None then.
+
+    Between the hold and this change its vehicle may have been seen again: a later purchase or a sale of this debit is
+    under way, and it ends the hold.
+    """
+    debit = attempts.debit_row(tx, conclusion.debit_id)
+    newest = purchases.newest_of_debit(tx, debit.id)
+    asked = newest is not None and (newest.id != conclusion.purchase_id or newest.state != "intent")
+    if debit.state != "held" or asked or attempts.sale_of(tx, debit.id) is not None:
+        return None
+    return conclude(tx, conclusion)
 
 
 def refuse(
@@ -189,27 +208,30 @@ def write_decision(
 
 
 def _purchase_outcome(tx: Transaction, conclusion: Conclusion) -> PurchaseOutcome:
-    """What the ledger holds for true after this answer: the first end of a purchase stands."""
+    """What the ledger holds for true after this answer: the first end of a purchase stands.
+
+    The debit's newest purchase counts, whichever the answer was about: what is known of an earlier one says nothing
+    about the one that is under way.
+    """
     if conclusion.purchase_id is None:
         return PurchaseOutcome.NONE if conclusion.result is None else conclusion.result.outcome
     if conclusion.result is not None:
         purchases.store_result(tx, conclusion.purchase_id, conclusion.result, conclusion.card_number)
-    state = tx.connection.execute(
-        select(tables.purchase.c.state).where(tables.purchase.c.id == conclusion.purchase_id)
-    ).scalar_one()
-    return PurchaseOutcome.UNKNOWN if state == "intent" else PurchaseOutcome(state)
+    newest = purchases.newest_of_debit(tx, conclusion.debit_id)
+    if newest is None:
+        raise ValueError(f"purchase {conclusion.purchase_id} is none of debit {conclusion.debit_id}")
+    return PurchaseOutcome.UNKNOWN if newest.state == "intent" else PurchaseOutcome(newest.state)
 
 
 def _bank_counts(debit: Row[Any], purchase: PurchaseOutcome) -> bool:
     return debit.funding == Funding.BANK_ONLINE and purchase in (PurchaseOutcome.TAKEN, PurchaseOutcome.NONE)
 
 
-def _bank_outcome(tx: Transaction, conclusion: Conclusion) -> BankOutcome:
-    if conclusion.attempt_id is None:
+def _bank_outcome(tx: Transaction, sale: Row[Any] | None, conclusion: Conclusion) -> BankOutcome:
+    """How far the bank was heard. A sale whose asker did not live to tell is one without an answer."""
+    if sale is None:
         return BankOutcome.NOT_SENT
-    if conclusion.bank is None:
-        raise ValueError("an attempt is concluded with the bank's answer, or with its silence")
-    row = attempts.settle_answer(tx, conclusion.attempt_id, conclusion.bank)
+    row = attempts.settle_answer(tx, sale.id, conclusion.bank or NOBODY_LISTENED)
     known = {
         "approved": BankOutcome.APPROVED,
         "declined": BankOutcome.DECLINED,
@@ -218,7 +240,7 @@ def _bank_outcome(tx: Transaction, conclusion: Conclusion) -> BankOutcome:
     return known.get(row.state, BankOutcome.SILENT)
 
 
-def _apply(tx: Transaction, debit: Row[Any], verdict: Verdict, conclusion: Conclusion) -> None:
+def _apply(tx: Transaction, debit: Row[Any], verdict: Verdict, sale: Row[Any] | None) -> None:
     """Move the money as the verdict says. A hold that stays moves nothing."""
     if verdict.money is Money.HOLD_STAYS:
         return
@@ -244,9 +266,9 @@ def _apply(tx: Transaction, debit: Row[Any], verdict: Verdict, conclusion: Concl
     elif verdict.money is Money.DEBT:
         attempts.to_debt(tx, debit.id)
     elif verdict.money is Money.BANK_PAYS:
-        if conclusion.attempt_id is None:
+        if sale is None:
             raise RuntimeError("the bank paid without an attempt")
-        attempts.fund_by_bank(tx, attempts.attempt_row(tx, conclusion.attempt_id))
+        attempts.fund_by_bank(tx, sale)
 
 
 def _owed(tx: Transaction, obligor: str) -> int:

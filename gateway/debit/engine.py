@@ -12,8 +12,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Engine, insert
 
@@ -37,7 +39,7 @@ from gateway.debit.claims import (
 from gateway.ledger import tables
 from gateway.ledger.writer import Transaction, Writer
 from gateway.model.clock import Clock, to_us
-from gateway.model.ids import RandomBits, new_id
+from gateway.model.ids import RandomBits, digest_of, new_id
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, PurchaseOutcome
 
 KEPT_BACK_S = 0.250
@@ -52,6 +54,10 @@ log = logging.getLogger(__name__)
 
 class StorageLate(Exception):
     """The change was handed in but not durable in time; it is followed up, the caller gives up."""
+
+
+class Superseded(Exception):
+    """What the caller meant to go on with was ended by somebody else in the meantime. Nothing was stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,8 @@ class DebitEngine:
         self._clock = clock
         self._random = random
         self._follow_ups: set[asyncio.Future[Any]] = set()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """One a debit that is being brought in; gone with its last user."""
         for channel in channels.values():
             channel.on_late(partial(self._hear_late, channel))
 
@@ -127,7 +135,7 @@ class DebitEngine:
             return purchases.newest_purchase(connection, card_number)
 
     def newest_of_contract(self, contract: str) -> PreviousPassage | None:
-        """The newest charged passage of a tag contract."""
+        """The newest claim on a tag contract."""
         with self._reader.connect() as connection:
             return purchases.newest_of_contract(connection, contract)
 
@@ -151,8 +159,12 @@ class DebitEngine:
     ) -> recovery.Findings:
         """Classify every open debit before a charge point opens; `collections` by charge point."""
 
+        at = self._clock.utcnow()
+
         def advise(tx: Transaction, debit_id: str, charge_point: str) -> None:
-            self._advise(tx, debit_id, collections.get(charge_point))
+            # Same id whenever the change runs: it is made of nothing but the debit's.
+            advice_id = digest_of("advice at start-up", debit_id)[:32]
+            self._advise(tx, debit_id, collections.get(charge_point), advice_id, at)
 
         policy = recovery.RecoveryPolicy(
             stand_in_limits, {name: c.decline_policy for name, c in collections.items()}, advise
@@ -186,13 +198,15 @@ class DebitEngine:
             raise StorageLate from error
 
     async def next_purchase(self, previous: PreviousPurchase, plan: PurchasePlan, *, timeout_s: float) -> str:
-        """The card proves that the earlier purchase never happened: store the next attempt on the same hold."""
+        """The card proves that the earlier purchase never happened: store the next attempt on the same hold.
+
+        Raises `Superseded` when that purchase has ended another way since it was looked at, else as `hold`.
+        """
         purchase_id = self.new_id()
 
-        def change(tx: Transaction) -> str:
-            not_taken = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
-            if not purchases.store_result(tx, previous.purchase_id, not_taken, None):
-                raise RuntimeError(f"purchase {previous.purchase_id} ended while its card was being read")
+        def change(tx: Transaction) -> str | None:
+            if not purchases.store_result(tx, previous.purchase_id, PurchaseResult(PurchaseOutcome.NOT_TAKEN), None):
+                return None
             purchases.store_intent(
                 tx,
                 purchase_id=purchase_id,
@@ -205,9 +219,12 @@ class DebitEngine:
 
         future = self._writer.submit(change)
         try:
-            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+            stored = await asyncio.wait_for(asyncio.shield(future), timeout_s)
         except TimeoutError as error:
             raise StorageLate from error
+        if stored is None:
+            raise Superseded(f"purchase {previous.purchase_id} ended while its card was being read")
+        return stored
 
     # --- after the card answered ----------------------------------------------------------------------------------
 
@@ -215,8 +232,14 @@ class DebitEngine:
         """Store the card's answer, ask the bank where the funding says so, decide by the table.
 
         `deadline` is a monotonic second. It chooses only how long the bank is waited for: the decision itself is
-        whatever gets committed, however long that takes.
+        whatever gets committed, however long that takes. Two callers with one debit (two antennas see the same
+        vehicle) go one after the other, and the second gets the decision of the first.
         """
+        lock = self._locks.setdefault(claim.debit_id, asyncio.Lock())
+        async with lock:
+            return await self._bring_in(claim, deadline)
+
+    async def _bring_in(self, claim: ProvenClaim, deadline: float) -> BroughtIn:
         request: BankRequest | None = None
         answer: BankAnswer | None = None
         bank_us = 0
@@ -228,7 +251,7 @@ class DebitEngine:
                 answer = await self._ask(request, deadline)
                 bank_us = int((self._clock.monotonic() - begun) * 1e6)
         begun = self._clock.monotonic()
-        decision = await self._conclude(claim, None if request is None else request.attempt_id, answer)
+        decision = await self._conclude(claim, answer)
         return BroughtIn(decision, bank_us, int((self._clock.monotonic() - begun) * 1e6))
 
     async def refuse(
@@ -282,6 +305,9 @@ class DebitEngine:
         def change(tx: Transaction) -> BankRequest | None:
             if claim.purchase_id is not None and claim.result is not None:
                 purchases.store_result(tx, claim.purchase_id, claim.result, claim.card_number)
+            newest = purchases.newest_of_debit(tx, claim.debit_id)
+            if newest is not None and newest.state != "taken":
+                return None
             if channel is None or terminals is None or payer.contract_ref is None or not worth_asking:
                 return None
             return attempts.store_sale(
@@ -297,18 +323,21 @@ class DebitEngine:
 
         return await asyncio.shield(self._writer.submit(change, essential=True))
 
-    async def _conclude(self, claim: ProvenClaim, attempt_id: str | None, answer: BankAnswer | None) -> Decision:
+    async def _conclude(self, claim: ProvenClaim, answer: BankAnswer | None) -> Decision:
         """Commit the decision; what is owed on our own word gets its advice in the same commit."""
-        conclusion = _conclusion(claim, attempt_id, answer)
+        conclusion = _conclusion(claim, answer)
+        advice_id, at = self.new_id(), self._clock.utcnow()
 
         def change(tx: Transaction) -> Decision:
             decision = debits.conclude(tx, conclusion)
-            self._advise(tx, claim.debit_id, claim.collection)
+            self._advise(tx, claim.debit_id, claim.collection, advice_id, at)
             return decision
 
         return await asyncio.shield(self._writer.submit(change, essential=True))
 
-    def _advise(self, tx: Transaction, debit_id: str, collection: Collection | None) -> None:
+    def _advise(
+        self, tx: Transaction, debit_id: str, collection: Collection | None, advice_id: str, at: datetime
+    ) -> None:
         """Queue the advice of a debit that is owed and about which nothing is in doubt at the bank."""
         debit = attempts.debit_row(tx, debit_id)
         channel = self._channels.get(debit.payer)
@@ -321,8 +350,8 @@ class DebitEngine:
             channel,
             terminal=terminals.numbers[0],
             batch=terminals.batch,
-            attempt_id=self.new_id(),
-            at=self._clock.utcnow(),
+            attempt_id=advice_id,
+            at=at,
         )
 
     async def _ask(self, request: BankRequest, deadline: float) -> BankAnswer:
@@ -344,7 +373,7 @@ class DebitEngine:
         return deadline - KEPT_BACK_S - self._clock.monotonic()
 
     def _give_up(self, placed: HoldPlaced | HoldRefused, request: HoldRequest) -> None:
-        """A hold that became durable too late: no card was asked, so it is voided."""
+        """A hold that became durable too late: its caller asked no card, so it is voided."""
         if not isinstance(placed, HoldPlaced) or placed.replayed:
             return
         claim = ProvenClaim(
@@ -356,8 +385,8 @@ class DebitEngine:
             purchase_id=placed.purchase_id,
             result=PurchaseResult(PurchaseOutcome.NOT_TAKEN),
         )
-        conclusion = _conclusion(claim, None, None)
-        self._follow(self._writer.submit(lambda tx: debits.conclude(tx, conclusion), essential=True), None)
+        conclusion = _conclusion(claim, None)
+        self._follow(self._writer.submit(lambda tx: debits.give_up(tx, conclusion), essential=True), None)
 
     def _hear_late(self, channel: BankChannel, late: LateAnswer) -> None:
         future = self._writer.submit(
@@ -392,7 +421,7 @@ class DebitEngine:
         future.add_done_callback(done)
 
 
-def _conclusion(claim: ProvenClaim, attempt_id: str | None, answer: BankAnswer | None) -> debits.Conclusion:
+def _conclusion(claim: ProvenClaim, answer: BankAnswer | None) -> debits.Conclusion:
     return debits.Conclusion(
         debit_id=claim.debit_id,
         context=claim.context,
@@ -401,6 +430,5 @@ def _conclusion(claim: ProvenClaim, attempt_id: str | None, answer: BankAnswer |
         purchase_id=claim.purchase_id,
         result=claim.result,
         card_number=claim.card_number,
-        attempt_id=attempt_id,
         bank=answer,
     )

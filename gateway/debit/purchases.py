@@ -76,7 +76,10 @@ def add_item(tx: Transaction, kind: str, debit_id: str, note: str) -> None:
 
 
 def newest_purchase(connection: Connection, card_number: str) -> PreviousPurchase | None:
-    """The newest purchase of a card: what tells a new car from one we have already asked for money."""
+    """The newest purchase of a card: what tells a new car from one we have already asked for money.
+
+    Newest by the number of its hold, not by its time: the wall clock may have been set back in between.
+    """
     p, f, d, g, s = tables.purchase, tables.purchase_file, tables.debit, tables.passage, tables.subject
     row = connection.execute(
         select(
@@ -96,10 +99,27 @@ def newest_purchase(connection: Connection, card_number: str) -> PreviousPurchas
         .join(f, f.c.purchase_id == p.c.id)
         .join(d, d.c.id == p.c.debit_id)
         .where(s.c.card_number == card_number)
-        .order_by(p.c.created_at.desc(), p.c.attempt_no.desc())
+        .order_by(d.c.hold_id.desc(), p.c.attempt_no.desc())
         .limit(1)
     ).one_or_none()
     return None if row is None else _previous(connection, row, card_number)
+
+
+def newest_of_debit(tx: Transaction, debit_id: str) -> Row[Any] | None:
+    """The purchase that speaks for a debit: one that was taken, else the last that was tried."""
+    p = tables.purchase
+    return tx.connection.execute(
+        select(p)
+        .where(p.c.debit_id == debit_id)
+        .order_by((p.c.state == "taken").desc(), p.c.attempt_no.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def proved(tx: Transaction, debit_id: str) -> bool:
+    """Whether the TAC of a debit's purchase is stored."""
+    purchase = newest_of_debit(tx, debit_id)
+    return purchase is not None and purchase.tac is not None
 
 
 def has_open_purchase(tx: Transaction, card_number: str) -> bool:
@@ -131,29 +151,45 @@ def open_purchase_of_obu(connection: Connection, obu_id: bytes) -> str | None:
 
 
 def newest_of_contract(connection: Connection, contract: str) -> PreviousPassage | None:
-    """The newest decided and charged passage of a tag contract: how a vehicle without a card is known again."""
-    s, g, d, e = tables.subject, tables.passage, tables.debit, tables.decision
+    """The newest claim on a tag contract, whatever became of it: how a vehicle without a card is known again."""
+    s, g, d = tables.subject, tables.passage, tables.debit
     row = connection.execute(
-        select(g.c.id, d.c.id.label("debit_id"), g.c.charge_point, e.c.barrier, e.c.decided_at)
+        select(d, g.c.charge_point)
         .join_from(s, g, g.c.subject_id == s.c.id)
         .join(d, d.c.passage_id == g.c.id)
-        .join(e, e.c.passage_id == g.c.id)
-        .where(s.c.contract == contract, d.c.state.not_in(("held", "voided")))
-        .order_by(e.c.record_no.desc())
+        .where(s.c.contract == contract)
+        .order_by(d.c.hold_id.desc())
         .limit(1)
     ).one_or_none()
     if row is None:
         return None
-    return PreviousPassage(row.id, row.debit_id, row.charge_point, Barrier(row.barrier), row.decided_at)
+    newest = _decided(connection, row.passage_id)
+    return PreviousPassage(
+        passage_id=row.passage_id,
+        debit_id=row.id,
+        debit_state=row.state,
+        charge_point=row.charge_point,
+        asked_at=row.created_at,
+        amount_fen=row.amount,
+        funding=Funding(row.funding),
+        payer=row.payer,
+        mandate_id=row.mandate_id,
+        contract_ref=row.contract_ref,
+        barrier=None if newest is None else Barrier(newest.barrier),
+        decided_at=None if newest is None else newest.decided_at,
+    )
+
+
+def _decided(connection: Connection, passage_id: str) -> Row[Any] | None:
+    """The newest decision about a passage, repeats included: a vehicle that stands still keeps its right."""
+    e = tables.decision
+    return connection.execute(
+        select(e).where(e.c.passage_id == passage_id).order_by(e.c.record_no.desc()).limit(1)
+    ).one_or_none()
 
 
 def _previous(connection: Connection, row: Row[Any], card_number: str) -> PreviousPurchase:
-    newest = connection.execute(
-        select(tables.decision.c.barrier, tables.decision.c.decided_at)
-        .where(tables.decision.c.passage_id == row.passage_id)
-        .order_by(tables.decision.c.record_no.desc())
-        .limit(1)
-    ).one_or_none()
+    newest = _decided(connection, row.passage_id)
     serial = row.card_serial
     if serial is None:
         last = connection.execute(
@@ -167,6 +203,7 @@ def _previous(connection: Connection, row: Row[Any], card_number: str) -> Previo
         charge_point=row.charge_point,
         attempt_no=row.attempt_no,
         state=row.state,
+        asked_at=row.created_at,
         file_before=row.before,
         file_after=row.after,
         written_fen=row.written_fen,

@@ -10,7 +10,8 @@ What a crash can leave behind, and what becomes of it:
 | reversal or advice waiting | stays in the outbox, the worker goes on with it |
 | decision committed, barrier not lifted | nothing to do: the vehicle is seen again and let through as a repeat |
 
-A hold with no purchase behind it and no decision cannot be of a vehicle that was let go: it is voided.
+A hold with neither purchase nor sale behind it and no decision cannot be of a vehicle that was let go: it is voided.
+One whose bank was asked is decided like any other: the bank may have paid.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from typing import Any
 
 from sqlalchemy import Row, select, update
 
-from gateway.banks.channel import BankAnswer, Delivery
-from gateway.debit import debits
+from gateway.debit import attempts, debits
 from gateway.debit.claims import DecisionContext, PurchaseResult
 from gateway.ledger import tables
 from gateway.ledger.writer import Transaction
@@ -88,9 +88,13 @@ def _classify(tx: Transaction, row: Row[Any], policy: RecoveryPolicy) -> Finding
         .order_by(tables.purchase.c.attempt_no.desc())
         .limit(1)
     ).one_or_none()
+    sale = attempts.sale_of(tx, row.id)
+    in_doubt = int(sale is not None and sale.state == "stored")
     if purchase is None:
-        debits.conclude(tx, _conclusion(tx, row, policy, result=PurchaseResult(PurchaseOutcome.NOT_TAKEN)))
-        return Findings(open_debits=1, voided=1)
+        nothing_asked = None if sale is not None else PurchaseResult(PurchaseOutcome.NOT_TAKEN)
+        debits.conclude(tx, _conclusion(tx, row, policy, result=nothing_asked))
+        policy.advise(tx, row.id, row.charge_point)
+        return Findings(open_debits=1, sales_in_doubt=in_doubt, decided_now=1, voided=int(sale is None))
     if purchase.state == "intent":
         tx.connection.execute(
             update(tables.purchase)
@@ -100,12 +104,11 @@ def _classify(tx: Transaction, row: Row[Any], policy: RecoveryPolicy) -> Finding
         return Findings(open_debits=1, unknown_purchases=1)
     if purchase.state in ("unknown", "disputed"):
         return Findings(open_debits=1, unknown_purchases=1)
-    in_doubt = _sale(tx, row.id)
     debits.conclude(tx, _conclusion(tx, row, policy, purchase_id=purchase.id))
     policy.advise(tx, row.id, row.charge_point)
     return Findings(
         open_debits=1,
-        sales_in_doubt=int(in_doubt is not None and in_doubt.state == "stored"),
+        sales_in_doubt=in_doubt,
         decided_now=1,
         voided=int(purchase.state == "not_taken"),
     )
@@ -119,7 +122,6 @@ def _conclusion(
     purchase_id: str | None = None,
     result: PurchaseResult | None = None,
 ) -> debits.Conclusion:
-    sale = _sale(tx, row.id)
     return debits.Conclusion(
         debit_id=row.id,
         context=DecisionContext(charge_point=row.charge_point, recovered=True),
@@ -127,13 +129,4 @@ def _conclusion(
         stand_in_limit_fen=policy.stand_in_limits(tx, row.mandate_id),
         purchase_id=purchase_id,
         result=result,
-        attempt_id=None if sale is None else sale.id,
-        bank=None if sale is None else BankAnswer(Delivery.SILENT, detail="not answered before the restart"),
     )
-
-
-def _sale(tx: Transaction, debit_id: str) -> Row[Any] | None:
-    a = tables.attempt
-    return tx.connection.execute(
-        select(a).where(a.c.debit_id == debit_id, a.c.kind == "sale").order_by(a.c.created_at.desc()).limit(1)
-    ).one_or_none()

@@ -21,12 +21,20 @@ BUSY_TIMEOUT_MS = 200
 CACHE_KIB = 16_384
 
 
+_NO_ROOM = (
+    sqlite3.SQLITE_IOERR_WRITE,  # a quota that is used up
+    sqlite3.SQLITE_IOERR_SHMSIZE,  # no room for the index of the write-ahead log
+)
+"""Results that mean a full disk without being SQLITE_FULL."""
+
+
 class StorageTrouble(Enum):
     """What a failed database call means for the caller."""
 
     BUSY = "another process holds the database"
     FULL = "the disk is full"
     UNREADABLE = "the database file cannot be read or written"
+    STOPPED = "the gateway is stopping"
     OTHER = "the database refused the statement"
 
 
@@ -48,6 +56,7 @@ def open_reader(path: Path) -> Engine:
         connect_args={"check_same_thread": False},
     )
     event.listen(engine, "connect", _prepare_reader)
+    event.listen(engine, "begin", _begin_snapshot)
     return engine
 
 
@@ -60,7 +69,7 @@ def trouble_of(error: DBAPIError) -> StorageTrouble:
     primary = code & 0xFF
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StorageTrouble.BUSY
-    if primary == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_WRITE:
+    if primary == sqlite3.SQLITE_FULL or code in _NO_ROOM:
         return StorageTrouble.FULL
     if primary in (
         sqlite3.SQLITE_IOERR,
@@ -87,9 +96,15 @@ def _prepare_writer(connection: sqlite3.Connection, _record: ConnectionPoolEntry
 
 
 def _prepare_reader(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA query_only=ON")
 
 
 def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_snapshot(connection: Connection) -> None:
+    """Everything read on one connection until its end is of one state. pysqlite alone begins at the first write."""
+    connection.exec_driver_sql("BEGIN")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
@@ -22,6 +23,24 @@ class SchemaTooNew(Exception):
             f"the ledger has schema {found}, which this version does not know; "
             "install the version that wrote it, or restore the backup made before the upgrade"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """A database's shape against this version's. `found` is None for a database that never had one of ours."""
+
+    found: str | None
+    head: str | None
+    known: bool
+
+
+def look(engine: Engine) -> SchemaState:
+    """Compare without changing anything."""
+    with engine.connect() as connection:
+        script = ScriptDirectory.from_config(_config(connection))
+        found = MigrationContext.configure(connection).get_current_revision()
+    known = found is None or found in {step.revision for step in script.walk_revisions()}
+    return SchemaState(found, script.get_current_head(), known)
 
 
 def upgrade(engine: Engine) -> str:

@@ -93,6 +93,16 @@ _RULES = (
         """,
     ),
     _Rule(
+        "a debit has a hold of its own, for its whole amount",
+        "select count(*) from debit",
+        """
+        select 'debit ' || d.id, 'of ' || d.amount || ' fen; hold ' || d.hold_id || ' is '
+               || coalesce(t.phase || ' of ' || t.amount || ' fen for debit ' || t.debit_id, 'missing')
+        from debit d left join transfer t on t.id = d.hold_id
+        where t.id is null or t.phase <> 'pending' or t.amount <> d.amount or t.debit_id <> d.id
+        """,
+    ),
+    _Rule(
         "a debit is paid exactly once, by its one funding source",
         "select count(*) from debit where state in ('funded', 'released', 'owed', 'debt')",
         """
@@ -150,9 +160,23 @@ _RULES = (
         "money from the bank has an approved attempt behind it",
         "select count(*) from transfer where event = 'bank_approved'",
         """
-        select 'transfer ' || t.id, 'attempt ' || coalesce(a.id, 'missing') || ' is ' || coalesce(a.state, 'missing')
+        select 'transfer ' || t.id,
+               'of ' || t.amount || ' fen for debit ' || t.debit_id || '; attempt ' || coalesce(a.id, 'missing')
+               || ' is ' || coalesce(a.state || ', ' || a.amount || ' fen for debit ' || a.debit_id, 'missing')
         from transfer t left join attempt a on a.id = t.attempt_id
-        where t.event = 'bank_approved' and coalesce(a.state, '') <> 'approved'
+        where t.event = 'bank_approved'
+          and (coalesce(a.state, '') <> 'approved' or a.amount <> t.amount or a.debit_id <> t.debit_id)
+        """,
+    ),
+    _Rule(
+        "whatever is in doubt at a bank is being asked about",
+        "select count(*) from attempt where state in ('stored', 'unknown', 'reversing')",
+        """
+        select 'attempt ' || a.id, a.kind || ' is ' || a.state || ', debit is ' || d.state || ', no message waits'
+        from attempt a join debit d on d.id = a.debit_id
+        where ((a.kind = 'sale' and (a.state in ('unknown', 'reversing') or a.state = 'stored' and d.state <> 'held'))
+               or (a.kind = 'advice' and a.state = 'stored'))
+          and not exists (select 1 from outbox o where o.attempt_id = a.id and o.done_at is null)
         """,
     ),
     _Rule(

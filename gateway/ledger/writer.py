@@ -12,8 +12,9 @@ A change that was handed in cannot be taken back. A caller that stops waiting mu
 
 Trouble with the storage:
 - busy (another process holds the database): the batch is kept and tried again; callers watch their own deadlines.
-- full: ordinary changes fail at once with `StorageUnavailable`. Changes marked `essential` (results of purchases that
-  already happened) release the reserve file, whose blocks they then live on, and are tried until they succeed.
+- full: ordinary changes fail at once with `StorageUnavailable`, until the reserve stands again: what little room there
+  is belongs to the changes marked `essential` (results of purchases that already happened). Those release the reserve
+  file, whose blocks they then live on, and are tried until they succeed.
 - anything else that is not the change's own fault: as busy, until it passes or the process is stopped.
 `state` says which; no new sale should start unless it is `WRITING`.
 """
@@ -47,6 +48,9 @@ BATCH_MAX = 500
 
 RETRY_S = 0.05
 """Pause between two tries of a batch that the storage refused."""
+
+PROBE = "storage_probe"
+"""Counter that is written to find out whether the storage takes writes again."""
 
 RESERVE_BYTES = 8 << 20
 """Kept aside for results when the disk fills up: thousands of purchase results with their index pages."""
@@ -144,9 +148,9 @@ class Committer:
         """Make or remake the reserve file. False while the disk has no room for it and some to spare."""
         if self._reserve is None:
             return True
-        if self._reserve.exists() and self._reserve.stat().st_blocks * 512 >= RESERVE_BYTES:
-            return True
         try:
+            if self._reserve.exists() and self._reserve.stat().st_blocks * 512 >= RESERVE_BYTES:
+                return True
             free = os.statvfs(self._reserve.parent)
             if free.f_bavail * free.f_frsize < RESERVE_BYTES + FREE_MIN_BYTES:
                 return False
@@ -159,9 +163,13 @@ class Committer:
         return True
 
     def release_reserve(self) -> None:
-        """Give the reserved blocks back to the disk so that results fit."""
-        if self._reserve is not None:
+        """Give the reserved blocks back to the disk so that results fit. A disk that refuses even that is no worse."""
+        if self._reserve is None:
+            return
+        try:
             self._reserve.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("reserve %s not released: %s", self._reserve, error)
 
 
 class Writer:
@@ -173,6 +181,7 @@ class Writer:
         self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_MAX)
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._stopping = threading.Event()
+        self._ended = False
         self.state = WriterState.STOPPED
 
     def start(self) -> None:
@@ -181,12 +190,18 @@ class Writer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Commit what waits, then end. What the storage refuses at that point fails with `StorageUnavailable`."""
+        """Commit what waits, then end. What the storage refuses at that point fails with `StorageUnavailable`.
+
+        Called by the thread that submits, so that nothing comes in between the last look at the queue and the end.
+        """
         self._stopping.set()
         with contextlib.suppress(queue.Full):
             self._queue.put_nowait(None)
         self._thread.join()
+        self._ended = True
         self.state = WriterState.STOPPED
+        for job in self._waiting():
+            job.answer(None, StorageUnavailable(StorageTrouble.STOPPED))
 
     @property
     def selling_allowed(self) -> bool:
@@ -214,6 +229,9 @@ class Writer:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(deliver)
 
+        if self._ended:
+            future.set_exception(StorageUnavailable(StorageTrouble.STOPPED))
+            return future
         try:
             self._queue.put_nowait(_Job(change, essential, answer))
         except queue.Full:
@@ -225,6 +243,8 @@ class Writer:
     def _run(self) -> None:
         while True:
             batch = self._gather()
+            if self.state is WriterState.FULL:
+                batch = _essential(batch, StorageTrouble.FULL)
             if batch:
                 self._commit(batch)
             elif self._stopping.is_set():
@@ -245,6 +265,18 @@ class Writer:
         except queue.Empty:
             pass
         return batch
+
+    def _waiting(self) -> list[_Job]:
+        """Take all that wait, without waiting for more. At most the queue's own maximum."""
+        found: list[_Job] = []
+        for _ in range(QUEUE_MAX):
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if job is not None:
+                found.append(job)
+        return found
 
     def _commit(self, batch: list[_Job]) -> None:
         while batch:
@@ -284,10 +316,8 @@ class Writer:
         self._set_state(_STATE_OF[trouble])
         if trouble is StorageTrouble.FULL:
             self._committer.release_reserve()
-            for job in batch:
-                if not job.essential:
-                    job.answer(None, StorageUnavailable(trouble))
-            batch = [job for job in batch if job.essential]
+            # Also those behind: nobody shall wait for a disk while a result before them is being tried.
+            batch = _essential([*batch, *self._waiting()], trouble)
         if self._stopping.is_set():
             for job in batch:
                 job.answer(None, StorageUnavailable(trouble))
@@ -299,7 +329,7 @@ class Writer:
     def _look_again(self) -> None:
         """After trouble: back to writing once the storage takes a transaction and the reserve stands again."""
         try:
-            self._committer.commit([])
+            self._committer.commit([_probe])
         except DBAPIError as error:
             self._set_state(_STATE_OF[trouble_of(error)])
             return
@@ -312,3 +342,16 @@ class Writer:
         self.state = state
         if self._on_state is not None:
             self._on_state(state)
+
+
+def _probe(tx: Transaction) -> int:
+    """A change that writes: a transaction that writes nothing succeeds on a full disk too."""
+    return tx.next_number(PROBE)
+
+
+def _essential(jobs: list[_Job], trouble: StorageTrouble) -> list[_Job]:
+    """The jobs that must be stored whatever it takes; the others are told at once that they are not."""
+    for job in jobs:
+        if not job.essential:
+            job.answer(None, StorageUnavailable(trouble))
+    return [job for job in jobs if job.essential]

@@ -108,12 +108,14 @@ class OutboxWorker:
         request = await self._writer.submit(lambda tx: self._begin(tx, row), essential=True)
         if request is None:
             return
-        if row.tries:
-            request = self._channel.repeat(request)
         answer = await self._channel.exchange(request, timeout_s=self._policy.answer_timeout_s)
         advice_id, at = new_id(to_us(self._clock.utcnow()), self._random), self._clock.utcnow()
 
         def change(tx: Transaction) -> bool:
+            if not _still_waits(tx, row):
+                # Something was heard meanwhile, and the message stands in the queue anew or is no longer wanted: an
+                # answer to what left before that proves nothing.
+                return False
             done = self._settle(tx, row, answer)
             if done:
                 sale = attempts.attempt_row(tx, row.attempt_id)
@@ -140,20 +142,18 @@ class OutboxWorker:
         )
 
     def _begin(self, tx: Transaction, row: Row[Any]) -> bytes | None:
-        """The bytes to send, or None when the message is no longer wanted (then it is taken off the queue)."""
-        still_waiting = tx.connection.execute(
-            select(tables.outbox.c.id).where(tables.outbox.c.id == row.id, tables.outbox.c.done_at.is_(None))
-        ).first()
-        if still_waiting is None:
+        """The bytes to send, or None when the message is no longer wanted (then it is taken off the queue).
+
+        What left before, or may have left before a crash, goes out marked as a repetition.
+        """
+        if not _still_waits(tx, row):
             return None
-        if row.kind == "reversal":
-            request = attempts.begin_reversal(tx, row.attempt_id)
-        else:
-            advice = attempts.attempt_row(tx, row.attempt_id)
-            request = bytes(advice.request) if advice.state == "stored" else None
+        begin = attempts.begin_reversal if row.kind == "reversal" else attempts.begin_advice
+        request = begin(tx, row.attempt_id)
         if request is None:
             self._mark(tx, row, BankAnswer(Delivery.NOT_SENT, detail="no longer wanted"), done=True)
-        return request
+            return None
+        return self._channel.repeat(request.message) if request.sent_before else request.message
 
     def _settle(self, tx: Transaction, row: Row[Any], answer: BankAnswer) -> bool:
         if answer.delivery is not Delivery.ANSWERED:
@@ -176,3 +176,9 @@ class OutboxWorker:
                 last_answer=(answer.code or answer.detail or answer.delivery.value)[:80],
             )
         )
+
+
+def _still_waits(tx: Transaction, row: Row[Any]) -> bool:
+    o = tables.outbox
+    found = tx.connection.execute(select(o.c.id).where(o.c.id == row.id, o.c.done_at.is_(None))).first()
+    return found is not None

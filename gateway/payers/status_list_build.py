@@ -245,6 +245,14 @@ _KEY_RULES: Final[dict[ListKind, tuple[Callable[[str], object], str]]] = {
     ListKind.PLATE: (_plate_ok, "plate text, a bar, and a known colour code, such as 测A00017|0"),
     ListKind.PSAM: (_PSAM.fullmatch, "12 hex digits of the terminal number"),
 }
+
+
+def key_form(kind: ListKind, key: str) -> str | None:
+    """The form a key of this kind must have, when `key` does not have it; None when it does."""
+    fits, form = _KEY_RULES[kind]
+    return None if fits(key) else form
+
+
 _KINDS: Final = {kind.value: kind for kind in ListKind}
 _TYPES: Final = {str(number): number for number in range(1, 256)}
 _SIGNS: Final = {"1": Sign.ENTERS, "2": Sign.LEAVES}

@@ -152,21 +152,22 @@ class TollLane:
         """Follow the committed row; microseconds until the board confirmed, None when it did not."""
         begun = self._services.clock.monotonic()
         outputs = self._services.outputs
+        lifted_us: int | None = None
         try:
             if decision.barrier is Barrier.OPEN:
                 await outputs.open_barrier(timeout_s=OUTPUT_TIMEOUT_S)
-                taken = self._services.clock.monotonic() - begun
+                lifted_us = int((self._services.clock.monotonic() - begun) * 1e6)
                 await outputs.show_go(timeout_s=OUTPUT_TIMEOUT_S)
-                self._services.report_fault("barrier", None)
-                return int(taken * 1e6)
-            await outputs.show_stop(timeout_s=OUTPUT_TIMEOUT_S)
+            else:
+                await outputs.show_stop(timeout_s=OUTPUT_TIMEOUT_S)
             self._services.report_fault("barrier", None)
         except OutputFault as fault:
             self._log.error("record %d: %s", decision.record_no, fault)
             self._services.report_fault("barrier", str(fault))
-            if decision.barrier is Barrier.OPEN:
+            # Lifted once is enough: a lamp that fails must not lift it again for the vehicle behind.
+            if decision.barrier is Barrier.OPEN and lifted_us is None:
                 self._lift_later(decision)
-        return None
+        return lifted_us
 
     def _lift_later(self, decision: Decision) -> None:
         """The board does not confirm: go on trying while the vehicle waits, without holding up the next one."""
@@ -190,7 +191,7 @@ class TollLane:
         """How long the vehicle is left alone. One whose money is not settled is looked at again at once."""
         settings = self._services.settings
         now = self._services.clock.monotonic()
-        again_at_once = decision.outcome is Outcome.UNKNOWN and decision.reason == "purchase_unknown"
+        again_at_once = decision.outcome is Outcome.UNKNOWN and decision.barrier is Barrier.CLOSED
         retried = decision.outcome is Outcome.REFUSED and decision.debit_id is not None
         if again_at_once or (retried and tries < settings.attempts_max):
             quiet_until = now

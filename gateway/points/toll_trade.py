@@ -9,10 +9,13 @@ anything new is sold the ledger is asked what it knows of this card:
     not ended (intent, unknown)          as we meant to write it       it was taken: fetch the TAC, bring it in
                                          as it was before              it never happened: next attempt on the same hold
                                          anything else                 disputed: attendant
+    taken, not decided                   whatever                      bring it in
+    disputed, held, within the window    whatever                      still the attendant's
     taken, decided, within the window    as we wrote it                the same vehicle still here: let it through
     anything else                                                      a new passage
 
-So a crash, a lost answer and an impatient antenna all end in the same three questions, and none charges twice.
+So a crash, a lost answer and an impatient antenna all end in the same few questions, and none charges twice. A purchase
+that another charge point asked for a moment ago is left to that one: what is read here may be older than its answer.
 """
 
 from __future__ import annotations
@@ -31,12 +34,13 @@ from gateway.debit.claims import (
     HoldRequest,
     Identity,
     Payer,
+    PreviousPassage,
     PreviousPurchase,
     PurchasePlan,
     PurchaseResult,
     Sight,
 )
-from gateway.debit.engine import DebitEngine, ProvenClaim, StorageLate, Timing
+from gateway.debit.engine import DebitEngine, ProvenClaim, StorageLate, Superseded, Timing
 from gateway.ledger.writer import StorageUnavailable
 from gateway.model.clock import Clock, ClockQuality, to_us
 from gateway.model.ids import digest_of
@@ -74,6 +78,9 @@ from protocols.rsu.messages import (
 OPEN_STATES = ("intent", "unknown")
 PURSE_SUSPICIOUS = 1 << 31
 """A stored-value balance with its top bit set: a card in debt in one scheme, to be looked at by a person."""
+
+ELSEWHERE_S = 5.0
+"""A purchase asked for at another charge point may be under way for this long: its deadline and a late answer."""
 
 REFUSAL_COMMIT_S = 5.0
 """A refusal opens no barrier, so its record may take longer than a sale's."""
@@ -122,6 +129,10 @@ class Gone(Exception):
     """The vehicle stopped answering before anything was asked of its card: there is nothing to decide."""
 
 
+class Elsewhere(Exception):
+    """Somebody else deals with this vehicle at this moment: it is left alone and looked at again."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Read:
     """What stands on tag and card, as reported and as understood."""
@@ -158,6 +169,10 @@ class Trade:
         except Gone:
             log.info("%s: a vehicle stopped answering before its purchase", self._settings.name)
             return None
+        except (Elsewhere, Superseded) as reason:
+            log.info("%s: a vehicle is left alone for now: %s", self._settings.name, reason)
+            self._stop(StopType.SEARCH_AGAIN)
+            return None
         except (StorageLate, StorageUnavailable) as trouble:
             # Nothing was asked of the card; without the ledger not even this can be recorded.
             log.warning("%s: cannot sell, the ledger does not store: %s", self._settings.name, trouble)
@@ -170,6 +185,9 @@ class Trade:
         card_number = self._services.engine.card_of_open_purchase(message.obu_id)
         previous = None if card_number is None else self._services.engine.previous(card_number)
         if previous is None or previous.state not in OPEN_STATES or card_number is None:
+            log.warning(
+                "%s: a purchase result (error %02X) that no purchase waits for", self._settings.name, message.error
+            )
             self._answer(Continue(message.obu_id, self._factor))
             return None
         self._recovered = True
@@ -214,7 +232,7 @@ class Trade:
         )
         read = _Read(user, vehicle, card)
         previous = self._services.engine.previous(card.card_number)
-        if previous is not None and previous.state in OPEN_STATES:
+        if previous is not None and previous.debit_state == "held":
             return await self._recover(previous, seen, read)
         if previous is not None and self._still_here(previous, user):
             return await self._repeat(previous.passage_id, previous.debit_id, previous.barrier)
@@ -229,7 +247,16 @@ class Trade:
         seen = replace(
             seen, plate=vehicle.plate, plate_colour=vehicle.plate_colour, vehicle_class=vehicle.vehicle_class
         )
+        earlier = self._services.engine.newest_of_contract(contract)
+        if earlier is not None and earlier.debit_state == "held":
+            return await self._finish_one_piece(earlier)
+        settled = earlier is not None and earlier.debit_state != "voided"
+        if earlier is not None and settled and self._within_window(earlier.charge_point, earlier.decided_at):
+            return await self._repeat(earlier.passage_id, earlier.debit_id, earlier.barrier)
         plate = plate_of(vehicle.plate, vehicle.plate_colour)
+        listed = self._listed_plate(plate)
+        if listed is not None:
+            return await self._refuse(seen, listed)
         mandate = self._services.find_mandate(CredentialKind.CONTRACT, contract)
         payer = mandates.payer_of_contract(mandate, plate)
         if isinstance(payer, str):
@@ -237,15 +264,20 @@ class Trade:
         fare = self._fare(vehicle, None)
         if isinstance(fare, str):
             return await self._refuse(seen, fare)
-        earlier = self._services.engine.newest_of_contract(contract)
-        if earlier is not None and self._within_window(earlier.charge_point, earlier.decided_at):
-            return await self._repeat(earlier.passage_id, earlier.debit_id, earlier.barrier)
         entry_data = user.station + (b"" if earlier is None else earlier.passage_id.encode())
         placed = await self._hold(seen, payer, fare, None, entry_data)
         if isinstance(placed, str):
             return await self._refuse(seen, placed)
         self._stop(StopType.FREEZE)
         return await self._bring_in(self._claim(placed.debit_id, fare, payer, None, None), None)
+
+    async def _finish_one_piece(self, earlier: PreviousPassage) -> Decision:
+        """The tag's last claim was never decided: it is brought in, and the bank is asked once."""
+        self._leave_if_elsewhere(earlier)
+        self._recovered = True
+        self._stop(StopType.FREEZE)
+        claim = self._claim(earlier.debit_id, earlier.amount_fen, self._payer_again(earlier), None, None)
+        return await self._bring_in(claim, None)
 
     async def _record_cpc(self, seen: Identity) -> Decision:
         """A composite pass card has no account: recorded, and the attendant takes over."""
@@ -266,7 +298,8 @@ class Trade:
         """Decided here, and so lately that the vehicle still has its right to pass."""
         if charge_point != self._settings.name or decided_at is None:
             return False
-        age_s = (to_us(self._services.clock.utcnow()) - decided_at) / 1e6
+        # A decision of the future means that the clock was set back; how far must not lengthen anybody's right.
+        age_s = abs(to_us(self._services.clock.utcnow()) - decided_at) / 1e6
         return age_s < self._settings.repeat_window_s
 
     async def _repeat(self, passage_id: str, debit_id: str, barrier: Barrier | None) -> Decision:
@@ -279,11 +312,18 @@ class Trade:
         return decision
 
     async def _recover(self, previous: PreviousPurchase, seen: Identity, read: _Read) -> Decision | None:
-        """The card's last purchase has no end yet; its file 0019 tells which."""
+        """The card's last claim is not decided; where its purchase has no end yet, file 0019 tells which."""
+        self._leave_if_elsewhere(previous)
         self._recovered = True
         payer = self._payer_again(previous)
         card_number = read.card.card_number
         claim = self._claim(previous.debit_id, previous.amount_fen, payer, card_number, previous.purchase_id)
+        if previous.state == "disputed":
+            return await self._disputed_before(previous, seen, read)
+        if previous.state not in OPEN_STATES:
+            decision = await self._bring_in(claim, None)
+            self._stop(StopType.SEARCH_AGAIN)
+            return decision
         if read.user.station == previous.file_after:
             return await self._bring_in(claim, await self._fetch_tac(previous, read.user))
         if read.user.station != previous.file_before:
@@ -301,6 +341,18 @@ class Trade:
             return await self._bring_in(claim, replace(not_taken, reason=plan))
         purchase_id = await self._services.engine.next_purchase(previous, plan, timeout_s=self._time_left())
         return await self._purchase(replace(claim, purchase_id=purchase_id), plan, read.card)
+
+    def _leave_if_elsewhere(self, previous: PreviousPurchase | PreviousPassage) -> None:
+        """What is read from the card here may be older than what another charge point has just asked of it."""
+        asked_s = abs(to_us(self._services.clock.utcnow()) - previous.asked_at) / 1e6
+        if previous.charge_point != self._settings.name and asked_s < ELSEWHERE_S:
+            raise Elsewhere(f"{previous.charge_point} deals with it")
+
+    async def _disputed_before(self, previous: PreviousPurchase, seen: Identity, read: _Read) -> Decision | None:
+        """A disputed purchase is the attendant's while the vehicle stands here; no second one is tried on it."""
+        if self._within_window(previous.charge_point, previous.decided_at):
+            return await self._refuse(seen, "purchase_disputed")
+        return await self._sell(seen, read, previous)
 
     async def _fetch_tac(self, previous: PreviousPurchase, user: UserReport) -> PurchaseResult:
         """The proof of a purchase whose answer was lost; without it the passage is charged and listed."""
@@ -344,6 +396,8 @@ class Trade:
         placed = await self._hold(seen, payer, fare, plan, plan.file_before + earlier.encode())
         if isinstance(placed, str):
             return await self._refuse(seen, placed)
+        if placed.replayed:
+            raise Elsewhere("its claim was stored by another reading")
         claim = self._claim(placed.debit_id, fare, payer, card.card_number, placed.purchase_id)
         return await self._purchase(claim, plan, card)
 
@@ -402,8 +456,10 @@ class Trade:
 
     def _listed(self, card: CardFile, plate: Plate) -> str | None:
         hit = self._lists.lookup(ListKind.CARD, card.card_number)
-        if hit is None and plate.known:
-            hit = self._lists.lookup(ListKind.PLATE, plate_key(plate))
+        return self._listed_plate(plate) if hit is None else hit.reason.code
+
+    def _listed_plate(self, plate: Plate) -> str | None:
+        hit = self._lists.lookup(ListKind.PLATE, plate_key(plate)) if plate.known else None
         return None if hit is None else hit.reason.code
 
     def _payer(self, card: CardFile, plate: Plate) -> Payer | str:
@@ -415,7 +471,7 @@ class Trade:
         mandate = self._services.find_mandate(CredentialKind.CARD, card.card_number)
         return mandates.payer_of_charge_card(issuer, mandate, plate)
 
-    def _payer_again(self, previous: PreviousPurchase) -> Payer:
+    def _payer_again(self, previous: PreviousPurchase | PreviousPassage) -> Payer:
         """The payer fixed with the hold; the mandate's present limits, as they bind now."""
         mandate = None
         if previous.mandate_id is not None:

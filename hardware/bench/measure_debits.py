@@ -161,8 +161,8 @@ def _hold_by_hand(connection: sqlite3.Connection, number: int) -> None:
     )
     run("insert into passage values (?, 'lane-1', 'toll', ?, 1, 1, ?, 'trusted')", (key, key, now))
     run(
-        "insert into debit (id, idempotency_key, content_hash, passage_id, obligor_id, merchant, funding, payer, amount,"
-        " state, hold_id, created_at, changed_at)"
+        "insert into debit (id, idempotency_key, content_hash, passage_id, obligor_id, merchant, funding, payer,"
+        " amount, state, hold_id, created_at, changed_at)"
         " values (?, ?, ?, ?, ?, 'road', 'purse', 'i', ?, 'held', ?, ?, ?)",
         (key, key, key * 2, key, key, FARE_FEN, 3 * number + 1, now, now),
     )

@@ -129,12 +129,15 @@ class EmulatedSite:
     lanes = ("lane-1", "lane-2")
     wiring = (Wiring("lane-1", 0, 1, 2), Wiring("lane-2", 8, 9, 10))
 
-    def __init__(self, folder: Path, *, radio_ms: int = 280, bank_ms: int = 180, seed: int = 1) -> None:
+    def __init__(
+        self, folder: Path, *, radio_ms: int = 280, bank_ms: int = 180, deadline_ms: int = 2000, seed: int = 1
+    ) -> None:
         self.folder = folder
         self.site_file = folder / "site.toml"
         self.ledger = folder / "ledger.db"
         self._radio_ms = radio_ms
         self._bank_ms = bank_ms
+        self._deadline_ms = deadline_ms
         self._seed = seed
         self.programs: dict[str, Program] = {}
         self.controls: dict[str, ControlClient] = {}
@@ -203,11 +206,11 @@ class EmulatedSite:
     def write_site_file(self) -> None:
         """The demo's site file with the addresses the emulators got, and its tariffs beside it."""
         text = (SITES / "demo" / "site.toml").read_text()
-        for name, address in self.addresses.items():
-            text = text.replace("${" + name + "}", address)
+        for name, value in {**self.addresses, "deadline_ms": str(self._deadline_ms)}.items():
+            text = text.replace("${" + name + "}", value)
         missing = [line for line in text.splitlines() if "${" in line and not line.startswith("#")]
         if missing:
-            raise ProgramFailed(f"site file names addresses nobody listens on: {missing}")
+            raise ProgramFailed(f"site file has places nobody fills in: {missing}")
         self.site_file.write_text(text)
         shutil.copytree(SITES / "demo" / "tariffs", self.folder / "tariffs", dirs_exist_ok=True)
 

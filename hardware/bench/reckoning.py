@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hardware.bench.ledger_view import DebitRow, DecisionRow, LedgerView
-from hardware.bench.scenario import Vehicle
+from hardware.bench.scenario import LATE, Vehicle
 
 RELEASED = ("released", "owed", "funded", "debt")
 
@@ -103,6 +103,13 @@ def on_the_cards(vehicles: Sequence[Vehicle], cards: Sequence[Mapping[str, Any]]
         if v.card_type is not None
     )
     return [Line("cards debited wrongly (count)", wrong, 0, "transaction logs of the emulated cards")]
+
+
+def late_approvals(view: LedgerView, vehicles: Sequence[Vehicle]) -> Line:
+    """Every approval that came after its reversal went to suspense and back, and nothing else did."""
+    moved = view.value("select count(*) from transfer where event = 'late_approval_reversed'")
+    expected = sum(v.bank is not None and v.bank.get("mode") == LATE for v in vehicles)
+    return Line("late approvals taken back (count)", int(str(moved)), expected, "scenario")
 
 
 def _sum(balances: Mapping[tuple[str, str], int], kind: str) -> int:

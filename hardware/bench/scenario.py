@@ -14,6 +14,9 @@ from typing import Any
 
 BLUE, YELLOW, GRADIENT_GREEN = 0, 1, 4
 
+LATE = "late"
+"""Behaviour of the bank that keeps its approval until the bench has seen the reversal arrive."""
+
 NET_FARES: Mapping[tuple[str, int, str | None], int] = {
     # (lane, vehicle class, entry station): fen after the 5 % discount, halves rounded up
     ("lane-1", 1, None): 1425,  # 1500 - 75
@@ -107,6 +110,11 @@ class Vehicle:
     @property
     def fare_fen(self) -> int:
         return NET_FARES[self.lane, self.vehicle_class, self.entry]
+
+    @property
+    def troubles_the_line(self) -> bool:
+        """The bank's behaviour would disturb another vehicle that is asking it."""
+        return self.bank is not None and self.bank.get("mode") in (LATE, "cut_before_answer")
 
     def on_the_road(self, now: int) -> dict[str, Any]:
         """The vehicle as the RSU emulator wants it; an entry lies half an hour back."""
@@ -240,16 +248,6 @@ VEHICLES: tuple[Vehicle, ...] = (
         bank={"mode": "silent_not_posted", "next": 1},
     ),
     Vehicle(
-        24,
-        "approval comes after the reversal",
-        "lane-2",
-        _bank(STOOD_IN),
-        card_type=23,
-        funding=ONLINE,
-        entry="99010101",
-        bank={"mode": "late", "ms": 3200, "next": 1},
-    ),
-    Vehicle(
         25,
         "bank cuts the line after booking",
         "lane-1",
@@ -326,6 +324,16 @@ VEHICLES: tuple[Vehicle, ...] = (
         vehicle_class=11,
         colour=YELLOW,
         entry="99010103",
+    ),
+    Vehicle(
+        24,
+        "approval comes after the reversal",
+        "lane-2",
+        _bank(STOOD_IN),
+        card_type=23,
+        funding=ONLINE,
+        entry="99010101",
+        bank={"mode": LATE, "next": 1},
     ),
     Vehicle(36, "tag expired", "lane-1", _refused("obu_expired"), obu={"issued": "20150101", "expires": "20250101"}),
 )

@@ -185,7 +185,7 @@ class Storm:
     async def _landed(self, vehicle: Vehicle) -> Place | None:
         """Where the kill really hit, from what is durable and what the antenna saw."""
         answer = await self._site.controls["lane-1"].request("vehicles")
-        messages = answer["vehicles"][vehicle.id]["messages"]
+        messages = next(v["messages"] for v in answer["vehicles"] if v["id"] == vehicle.id)
         ordered, result = bool(messages.get("C6")), bool(messages.get("B5"))
         state = self._purchase(vehicle)
         if self._barrier(vehicle) is not None:

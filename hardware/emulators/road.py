@@ -78,7 +78,8 @@ class _Reader:
 
     def integer(self, key: str, lowest: int, highest: int, default: int | None = None) -> int:
         value = self.take(key)
-        value = default if value is None else value
+        if value is None and default is not None:
+            return int(default)
         if type(value) is not int or not lowest <= value <= highest:
             raise SpecError(f"{self.path(key)}: a whole number from {lowest} to {highest} is wanted, not {value!r}")
         return value

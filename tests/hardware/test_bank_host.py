@@ -492,7 +492,7 @@ async def gateway(host):
 
 async def eventually(true):
     async with asyncio.timeout(PATIENCE_S):
-        while not true():  # noqa: ASYNC110 - what is waited for has no event
+        while not true():
             await asyncio.sleep(0.005)
 
 

@@ -95,7 +95,7 @@ async def site(tmp_path, **changed):
 
 async def until(condition):
     async with asyncio.timeout(SOON_S):
-        while not condition():  # noqa: ASYNC110 - the conditions are plain fields of both sides
+        while not condition():
             await asyncio.sleep(0.005)
 
 

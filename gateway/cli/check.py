@@ -1,0 +1,348 @@
+"""`etcgw check-config`: is the site file right, and is everything it names there and usable?
+
+Nothing stops at the first problem: a person at a lane wants the whole list in one go.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.exits import ExitCode
+from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, path_of, screen_of, zone_of
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Screen
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from gateway.config import Lane, Problem, SiteFile
+    from gateway.tariffs.quote import TariffVersion
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What the checks gather."""
+
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[dict[str, str]] = field(default_factory=list)
+    """Nothing wrong, but somebody may want to know."""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def wrong(self, key: str, value: object, problem: str, cure: str) -> None:
+        from gateway.config import Problem
+
+        self.problems.append(Problem(key, str(value), problem, cure))
+
+    def note(self, key: str, text: str) -> None:
+        self.notes.append({"key": key, "note": text})
+
+
+def check_config(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    parameters: Annotated[
+        bool, typer.Option("--parameters", help="Show every key of a site file with default and meaning instead.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a site file and everything it names: lists, tariffs, dialects, ledger, mandates. Exit 2 when wrong."""
+    screen = screen_of(context)
+    if parameters:
+        _show_parameters(screen, as_json=as_json)
+        return
+    from gateway.config import ConfigError, load
+
+    path = path_of(context, config)
+    findings = _Findings()
+    try:
+        site = load(path)
+    except ConfigError as error:
+        findings.problems.extend(error.problems)
+    else:
+        findings.facts["site"] = {
+            "name": site.site.name,
+            "mode": site.mode.value,
+            "lanes": [x.name for x in site.lanes],
+        }
+        for look in CHECKS:
+            look(site, findings)
+    if as_json:
+        screen.json(_facts(str(path), findings))
+    else:
+        _show(screen, str(path), findings)
+    if findings.problems:
+        raise typer.Exit(ExitCode.USAGE)
+
+
+# --- what is looked at ----------------------------------------------------------------------------------------------
+
+
+def _check_names(site: SiteFile, findings: _Findings) -> None:
+    """Dialects and error tables that antennas name."""
+    from gateway.points.rsu_errors import PROFILES
+    from protocols.rsu.registry import DIALECTS
+
+    for i, lane in enumerate(site.lanes):
+        if lane.antenna.dialect not in DIALECTS:
+            findings.wrong(
+                f"lanes[{i}].antenna.dialect",
+                repr(lane.antenna.dialect),
+                "is no dialect of this version",
+                f"Known are: {', '.join(sorted(DIALECTS))}",
+            )
+        if lane.antenna.errors not in PROFILES:
+            findings.wrong(
+                f"lanes[{i}].antenna.errors",
+                repr(lane.antenna.errors),
+                "is no table of error codes",
+                f"Known are: {', '.join(sorted(PROFILES))}",
+            )
+
+
+def _check_places(site: SiteFile, findings: _Findings) -> None:
+    """Folders the gateway writes to."""
+    ledger, state = site.storage.ledger, site.storage.state
+    if ledger.parent.exists() and not os.access(ledger.parent, os.W_OK):
+        findings.wrong(
+            "storage.ledger", ledger, "stands in a folder we may not write to", "Give the gateway's user the right"
+        )
+    if ledger.exists() and not os.access(ledger, os.R_OK | os.W_OK):
+        findings.wrong(
+            "storage.ledger", ledger, "may not be read and written by us", "Give the gateway's user the right"
+        )
+    if not state.parent.is_dir() and state.parent != ledger.parent:
+        findings.wrong(
+            "storage.state", state, "stands in a folder that does not exist", "Make the folder or correct the path"
+        )
+
+
+def _check_lists(site: SiteFile, findings: _Findings) -> None:
+    from gateway.payers.status_lists import StatusListError, StatusLists
+
+    now = now_utc()
+    try:
+        lists = StatusLists.open(site.lists.directory, now)
+    except StatusListError as error:
+        cure = f"{error.cure}; etcgw lists build makes one"
+        findings.wrong("lists.directory", error.file, f"{error.field}: {error.problem}", cure)
+        return
+    if lists.refusal is not None:
+        refusal = lists.refusal
+        problem = f"the newest publication is not usable: {refusal.field}: {refusal.problem}"
+        findings.wrong("lists.directory", refusal.file, problem, refusal.cure)
+    stale = lists.stale(now, timedelta(hours=site.lists.age_limit_h))
+    age_s = lists.age(now).total_seconds()
+    if stale:
+        findings.note("lists", f"{lists.version} is {age_text(age_s)} old, the limit is {site.lists.age_limit_h:g} h")
+    findings.facts["lists"] = {
+        "version": lists.version,
+        "entries": lists.snapshot.entries,
+        "age_s": round(age_s, 1),
+        "stale": stale,
+    }
+
+
+def _check_tariffs(site: SiteFile, findings: _Findings) -> None:
+    from gateway.tariffs.loading import TariffError, load_tariffs
+
+    try:
+        tariffs = load_tariffs(site.tariffs.directory)
+    except TariffError as error:
+        shown = error.file if error.value is None else f"{error.file}: {error.value!r}"
+        findings.wrong(f"tariffs: {error.key}", shown, error.problem, error.cure)
+        return
+    now = now_utc()
+    version = tariffs.in_force(now)
+    findings.facts["tariffs"] = {
+        "versions": [known.version for known in tariffs.versions],
+        "in_force": None if version is None else version.version,
+        "valid_to": None
+        if version is None or version.valid_to is None
+        else version.valid_to.astimezone(zone_of(site)).isoformat(),
+    }
+    if version is None:
+        covered = f"{tariffs.versions[0].valid_from.isoformat()} on"
+        findings.wrong(
+            "tariffs.directory",
+            site.tariffs.directory,
+            f"no version is in force now, only from {covered}",
+            "Install one that is",
+        )
+        return
+    for i, lane in enumerate(site.lanes):
+        problem = _fare_missing(lane, version)
+        if problem is not None:
+            findings.wrong(f"lanes[{i}].station", repr(lane.station), problem, "Correct the station, or add its fares")
+
+
+def _fare_missing(lane: Lane, version: TariffVersion) -> str | None:
+    """Why a lane could not price any vehicle, None when it can."""
+    from gateway.points.toll_settings import LaneKind
+
+    station = lane.station.upper()
+    if lane.kind is LaneKind.OPEN and station not in version.class_tables:
+        return f"has no [class_table.{station}] in tariff {version.version}"
+    if lane.kind is LaneKind.EXIT and station not in version.matrix and station not in version.routes:
+        return f"is no exit in [matrix] or [routes] of tariff {version.version}"
+    return None
+
+
+def _check_ledger(site: SiteFile, findings: _Findings) -> None:
+    from sqlalchemy.exc import DBAPIError
+
+    from gateway.ledger import database, schema
+
+    path = site.storage.ledger
+    if not path.exists():
+        findings.facts["ledger"] = {"path": str(path), "exists": False}
+        findings.note("storage.ledger", f"{path} is not there yet; the first start makes it")
+        return
+    engine = database.open_reader(path)
+    try:
+        state = schema.look(engine)
+        findings.facts["ledger"] = {"path": str(path), "exists": True, "schema": state.found, "schema_here": state.head}
+        if not state.known:
+            findings.wrong(
+                "storage.ledger",
+                path,
+                f"has schema {state.found}, which this version does not know",
+                "Install the version that wrote it",
+            )
+        elif state.found != state.head:
+            findings.note("storage.ledger", f"schema {state.found} is brought to {state.head} at the next start")
+        else:
+            _check_mandates(site, engine, findings)
+    except DBAPIError as error:
+        findings.wrong(
+            "storage.ledger", path, f"{database.trouble_of(error).value}: {error.orig}", "Name a ledger of ours"
+        )
+    finally:
+        engine.dispose()
+
+
+def _check_mandates(site: SiteFile, engine: Engine, findings: _Findings) -> None:
+    """Banks that mandates name, against the site file and the lanes' terminals."""
+    from sqlalchemy import func, select
+
+    from gateway.ledger import tables
+
+    m = tables.mandate
+    with engine.connect() as connection:
+        total = connection.execute(select(func.count()).select_from(m)).scalar_one()
+        by_bank: dict[str, int] = dict(
+            connection.execute(
+                select(func.coalesce(m.c.channel, ""), func.count())
+                .where(m.c.funding == "bank_online", m.c.status != "closed")
+                .group_by(func.coalesce(m.c.channel, ""))
+            )
+            .tuples()
+            .all()
+        )
+        still_open = connection.execute(
+            select(func.count()).where(tables.debit.c.state.in_(("held", "released", "owed")))
+        ).scalar_one()
+    findings.facts["ledger"] |= {"mandates": total, "open_debits": still_open}
+    known = {bank.name for bank in site.banks}
+    for bank, count in sorted(by_bank.items()):
+        if bank not in known:
+            problem = f"is named by {count} mandates and is not in the site file: they cannot be charged"
+            findings.wrong("banks", repr(bank), problem, "Add the bank, or import mandates without it")
+            continue
+        without = [lane.name for lane in site.lanes if not lane.terminals.get(bank)]
+        if without:
+            findings.note(
+                "lanes.terminals", f"{', '.join(without)}: no terminal for {bank}, so it is never asked there"
+            )
+
+
+CHECKS: Sequence[Callable[[SiteFile, _Findings], None]] = (
+    _check_names,
+    _check_places,
+    _check_lists,
+    _check_tariffs,
+    _check_ledger,
+)
+
+
+# --- telling --------------------------------------------------------------------------------------------------------
+
+
+def _facts(path: str, findings: _Findings) -> dict[str, Any]:
+    return {
+        "ok": not findings.problems,
+        "file": path,
+        "problems": [
+            {"key": p.key, "value": p.value or None, "problem": p.problem, "cure": p.cure} for p in findings.problems
+        ],
+        "notes": findings.notes,
+        "facts": findings.facts,
+    }
+
+
+def _show(screen: Screen, path: str, findings: _Findings) -> None:
+    say = screen.say
+    pairs: list[tuple[str, str | Cell]] = [(say("Site file", "配置文件"), path), *_fact_pairs(screen, findings.facts)]
+    pairs += [(say("Note", "提示"), Cell(f"{note['key']}: {note['note']}", DOUBTFUL)) for note in findings.notes]
+    count = len(findings.problems)
+    pairs.append(
+        (
+            say("Verdict", "结论"),
+            Cell(say(f"{count} wrong", f"{count} 处有误"), BAD) if count else Cell(say("in order", "正常"), GOOD),
+        )
+    )
+    screen.pairs(pairs)
+    for problem in findings.problems:
+        screen.line()
+        shown: list[tuple[str, str | Cell]] = [(say("Key", "键"), Cell(problem.key, BAD))]
+        if problem.value:
+            shown.append((say("Value", "值"), problem.value))
+        shown += [(say("Problem", "问题"), problem.problem), (say("Cure", "处理"), problem.cure)]
+        screen.pairs(shown)
+
+
+def _fact_pairs(screen: Screen, facts: Mapping[str, Any]) -> list[tuple[str, str | Cell]]:
+    say = screen.say
+    pairs: list[tuple[str, str | Cell]] = []
+    if "site" in facts:
+        site = facts["site"]
+        pairs.append((say("Site", "站点"), f"{site['name']} ({site['mode']}): {', '.join(site['lanes'])}"))
+    if "lists" in facts:
+        lists = facts["lists"]
+        count = say(f"entries: {lists['entries']}", f"{lists['entries']} 条")
+        pairs.append((say("Lists", "名单"), f"{lists['version']}, {count}, {age_text(lists['age_s'])}"))
+    if "tariffs" in facts:
+        tariffs = facts["tariffs"]
+        until = (
+            "" if tariffs["valid_to"] is None else say(f" until {tariffs['valid_to']}", f",至 {tariffs['valid_to']}")
+        )
+        pairs.append((say("Tariff", "费率"), f"{tariffs['in_force'] or '-'}{until}"))
+    ledger = facts.get("ledger", {})
+    if ledger.get("exists"):
+        parts = [say(f"schema {ledger['schema']}", f"结构 {ledger['schema']}")]
+        if "mandates" in ledger:
+            parts.append(say(f"mandates: {ledger['mandates']}", f"{ledger['mandates']} 份签约"))
+            parts.append(say(f"open debits: {ledger['open_debits']}", f"{ledger['open_debits']} 笔未结应收"))
+        pairs.append((say("Ledger", "账本"), ", ".join(parts)))
+    return pairs
+
+
+def _show_parameters(screen: Screen, *, as_json: bool) -> None:
+    from gateway.config import parameters
+
+    rows = list(parameters())
+    if as_json:
+        screen.json({"parameters": [{"key": k, "default": d, "description": text} for k, d, text in rows]})
+        return
+    say = screen.say
+    columns = [
+        Column(say("Key", "键"), wrap_at=22),
+        Column(say("Default", "默认值"), wrap_at=10),
+        Column(say("Meaning", "含义"), wrap_at=24),
+    ]
+    screen.table(columns, [[key, default, text] for key, default, text in rows])

@@ -1,0 +1,166 @@
+"""`etcgw ledger`: does it agree with itself, and what stands on its accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from gateway.cli import words
+from gateway.cli.exits import ExitCode
+from gateway.cli.options import ConfigOption, JsonOption, screen_of, site_of
+from gateway.cli.screen import BAD, GOOD, Cell, Column, Screen, Words
+from gateway.cli.store import ledger_of, reader_of
+
+if TYPE_CHECKING:
+    from gateway.ledger.verify import Check
+
+app = typer.Typer(
+    name="ledger",
+    help="The books: verify them, show accounts.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+OF_OBLIGORS: Final = ("open", "debt", "due_back")
+"""Kinds with one account for each payer: summed up, because a busy box has many thousands of them."""
+
+ACCOUNT_KINDS: Final[Mapping[str, Words]] = {
+    "open": Words("released, not paid yet", "已放行未付"),
+    "debt": Words("finally not paid by the bank", "银行拒付欠费"),
+    "due_back": Words("to be paid back", "待退款"),
+    "merchant": Words("earned", "应收通行费"),
+    "issuer": Words("issuer owes us (below zero)", "发行方应付 (负数)"),
+    "bank": Words("bank owes us (below zero)", "银行应付 (负数)"),
+    "suspense": Words("late approvals being reversed", "迟到批准待冲正"),
+    "settlement": Words("money received", "已到账"),
+    "till": Words("cash", "现金"),
+    "fee": Words("fees", "手续费"),
+    "incentive": Words("campaigns", "优惠"),
+    "loss": Words("written off", "核销"),
+}
+
+
+@app.command()
+def verify(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check that the ledger agrees with itself; changes nothing. Exit 1 when it does not."""
+    from gateway.ledger import verify as checks
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    with reader_of(site) as engine, screen.progress(screen.say("checking", "正在检查")) as tell:
+        found = checks.verify(engine, tell)
+    good = all(check.ok for check in found)
+    if as_json:
+        screen.json({"ok": good, "checks": [_check_facts(check) for check in found]})
+    else:
+        _show_checks(screen, found)
+    if not good:
+        screen.note(
+            screen.say(
+                "the ledger does not agree with itself: keep a copy of the file and report these rows",
+                "账本自检不一致: 请保留账本文件副本并上报以上记录",
+            )
+        )
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _check_facts(check: Check) -> dict[str, Any]:
+    return {
+        "name": check.name,
+        "ok": check.ok,
+        "rows": check.rows,
+        "bad": len(check.findings) + check.more,
+        "findings": [{"row": finding.row, "problem": finding.problem} for finding in check.findings],
+    }
+
+
+def _show_checks(screen: Screen, found: Sequence[Check]) -> None:
+    say = screen.say
+    columns = [Column(say("Check", "检查项"), wrap_at=30), Column(say("Rows", "行数"), right=True), Column("")]
+    screen.table(
+        columns,
+        [
+            [
+                check.name,
+                str(check.rows),
+                Cell(say("ok", "一致"), GOOD) if check.ok else Cell(say("BAD", "不一致"), BAD),
+            ]
+            for check in found
+        ],
+    )
+    for check in found:
+        if check.ok:
+            continue
+        screen.line()
+        screen.line(check.name, style="bold")
+        screen.pairs((finding.row, finding.problem) for finding in check.findings)
+        if check.more:
+            screen.line(say(f"and {check.more} more", f"另有 {check.more} 行"))
+
+
+@app.command()
+def accounts(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    obligors: Annotated[bool, typer.Option("--obligors", help="One row for each payer instead of one sum.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the balances by kind and owner; payers' accounts are summed up."""
+    from sqlalchemy import select
+
+    from gateway.ledger import tables
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    a = tables.account
+    with ledger_of(site) as connection:
+        rows = connection.execute(
+            select(a.c.kind, a.c.owner, a.c.balance, a.c.held).order_by(a.c.kind, a.c.owner)
+        ).all()
+    facts = _gathered([(r.kind, r.owner, r.balance, r.held) for r in rows], apart=obligors)
+    total = sum(fact["balance_fen"] for fact in facts)
+    if as_json:
+        screen.json({"accounts": facts, "sum_fen": total})
+        return
+    _show_accounts(screen, facts, total)
+
+
+def _gathered(rows: Sequence[tuple[str, str, int, int]], *, apart: bool) -> list[dict[str, Any]]:
+    """Accounts in the order of `ACCOUNT_KINDS`; those of payers as one row a kind unless `apart`."""
+    found: dict[tuple[str, str | None], dict[str, Any]] = {}
+    for kind, owner, balance, held in rows:
+        name = None if kind in OF_OBLIGORS and not apart else owner
+        fact = found.setdefault(
+            (kind, name), {"kind": kind, "owner": name, "owners": 0, "balance_fen": 0, "held_fen": 0}
+        )
+        fact["owners"] += 1
+        fact["balance_fen"] += balance
+        fact["held_fen"] += held
+    order = {kind: number for number, kind in enumerate(ACCOUNT_KINDS)}
+    return sorted(found.values(), key=lambda f: (order.get(f["kind"], len(order)), f["owner"] or ""))
+
+
+def _show_accounts(screen: Screen, facts: Sequence[Mapping[str, Any]], total: int) -> None:
+    say = screen.say
+    columns = [
+        Column(say("Kind", "科目")),
+        Column(say("Owner", "所有者")),
+        Column(say("Balance", "余额"), right=True),
+        Column(say("Held", "冻结"), right=True),
+        Column(say("What it is", "说明"), rank=1, wrap_at=16),
+    ]
+    rows: list[list[str | Cell]] = [
+        [
+            fact["kind"],
+            fact["owner"] or say(f"payers: {fact['owners']}", f"付款方 {fact['owners']} 个"),
+            words.yuan(fact["balance_fen"]),
+            words.yuan(fact["held_fen"]) if fact["held_fen"] else "",
+            screen.word(ACCOUNT_KINDS.get(fact["kind"], Words("", ""))),
+        ]
+        for fact in facts
+    ]
+    rows.append([say("sum", "合计"), "", Cell(words.yuan(total), GOOD if total == 0 else BAD), "", ""])
+    screen.table(columns, rows)

@@ -1,0 +1,513 @@
+"""`etcgw mandates`: bring in who may be charged, and look at it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timezone
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from gateway.cli import words
+from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.options import (
+    ConfigOption,
+    JsonOption,
+    LastOption,
+    UnmaskOption,
+    iso,
+    now_utc,
+    screen_of,
+    short,
+    site_of,
+    zone_of,
+)
+from gateway.cli.screen import Cell, Column, Screen, Words
+from gateway.cli.store import ledger_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+    from gateway.config import SiteFile
+    from gateway.ledger.writer import Transaction
+    from gateway.payers.mandates import Credential, Mandate
+
+app = typer.Typer(
+    name="mandates",
+    help="Who may be charged: import, list and show mandates.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+BUSY_TRIES_MAX: Final = 50
+"""Tries against a ledger in use; each waits 200 ms for its turn, so a gateway gets ten seconds to let us in."""
+
+DEBITS_SHOWN: Final = 10
+"""Newest debits shown with a mandate: enough to see whether it works."""
+
+
+class MandateState(StrEnum):
+    """States to choose from; the values are those of the ledger."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Book:
+    """All mandates with what proves them."""
+
+    mandates: Mapping[str, Mandate]
+    credentials: Mapping[str, frozenset[Credential]]
+    """By mandate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What an import changes. A mandate is changed when it or one of its credentials is."""
+
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+
+    @property
+    def none(self) -> bool:
+        """Whether the ledger says all of it already."""
+        return not (self.added or self.changed or self.removed)
+
+
+# --- import ---------------------------------------------------------------------------------------------------------
+
+
+@app.command("import")
+def import_(
+    context: typer.Context,
+    *,
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="CSV with every mandate that is to be in force.")
+    ],
+    config: ConfigOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the file and count the changes; change nothing.")
+    ] = False,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Accept a file without any mandate, which ends them all.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put the mandates of a CSV file in force, all of them or none.
+
+    The file replaces what is there. The gateway may go on: its lanes see the new mandates from the next vehicle on.
+    """
+    screen = screen_of(context)
+    site = site_of(context, config)
+    book = _read(file)
+    if not book.mandates and not allow_empty:
+        raise CliFault(
+            ExitCode.REFUSED,
+            f"{file}: holds no mandate",
+            Words("an empty delivery would end every mandate", "空文件将终止全部签约"),
+            Words("if that is meant, add --allow-empty", "如确需如此,请加 --allow-empty"),
+        )
+    for bank in sorted(_banks_missing(book, site)):
+        screen.note(
+            screen.say(
+                f"note: mandates name the bank {bank}, which is not in the site file; they cannot be charged",
+                f"注意: 有签约指向配置中不存在的银行 {bank},无法扣款",
+            )
+        )
+    changes = _compare_only(site, book) if dry_run else _replace(site, book)
+    facts = {
+        "file": str(file),
+        "dry_run": dry_run,
+        "mandates": len(book.mandates),
+        "credentials": sum(len(found) for found in book.credentials.values()),
+        "added": changes.added,
+        "changed": changes.changed,
+        "removed": changes.removed,
+        "unchanged": changes.unchanged,
+    }
+    if as_json:
+        screen.json(facts)
+    else:
+        _show_changes(screen, facts)
+
+
+def _read(file: Path) -> _Book:
+    from gateway.payers.mandates import MandateImportError, read_csv
+
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            mandates, credentials = read_csv(stream)
+    except UnicodeDecodeError as error:
+        raise MandateImportError([f"{file} is not UTF-8 ({error.reason}); save it as UTF-8"]) from error
+    except csv.Error as error:
+        raise MandateImportError([f"{file} is not CSV: {error}"]) from error
+    return _book(mandates, credentials)
+
+
+def _book(mandates: Mapping[str, Mandate], credentials: Sequence[Credential]) -> _Book:
+    grouped: dict[str, set[Credential]] = {}
+    for credential in credentials:
+        grouped.setdefault(credential.mandate_id, set()).add(credential)
+    return _Book(mandates, {name: frozenset(found) for name, found in grouped.items()})
+
+
+def _banks_missing(book: _Book, site: SiteFile) -> set[str]:
+    known = {bank.name for bank in site.banks}
+    return {m.channel for m in book.mandates.values() if m.channel is not None} - known
+
+
+def _stored(connection: Connection) -> _Book:
+    """What the ledger holds now, in the shape an import has."""
+    from sqlalchemy import select
+
+    from gateway.ledger import tables
+    from gateway.model.passage import Funding
+    from gateway.model.plate import Plate, PlateColour
+    from gateway.payers.mandates import Credential, CredentialKind, Mandate, MandateStatus
+
+    mandates = {
+        row.id: Mandate(
+            row.id,
+            MandateStatus(row.status),
+            Funding(row.funding),
+            row.channel,
+            row.contract_ref,
+            row.limit_fen,
+            row.stand_in_limit_fen,
+        )
+        for row in connection.execute(select(tables.mandate))
+    }
+    credentials = [
+        Credential(
+            CredentialKind(row.kind),
+            row.key,
+            row.mandate_id,
+            Plate(row.plate, None if row.plate_colour is None else PlateColour.of(row.plate_colour))
+            if row.plate
+            else None,
+        )
+        for row in connection.execute(select(tables.credential))
+    ]
+    return _book(mandates, credentials)
+
+
+def compare(old: _Book, new: _Book) -> Changes:
+    """Count what going from `old` to `new` changes."""
+    both = old.mandates.keys() & new.mandates.keys()
+    nothing: frozenset[Credential] = frozenset()
+    changed = sum(
+        old.mandates[name] != new.mandates[name]
+        or old.credentials.get(name, nothing) != new.credentials.get(name, nothing)
+        for name in both
+    )
+    return Changes(
+        added=len(new.mandates) - len(both),
+        changed=changed,
+        removed=len(old.mandates) - len(both),
+        unchanged=len(both) - changed,
+    )
+
+
+def _compare_only(site: SiteFile, book: _Book) -> Changes:
+    if not site.storage.ledger.exists():
+        return compare(_Book({}, {}), book)
+    with ledger_of(site) as connection:
+        return compare(_stored(connection), book)
+
+
+def _replace(site: SiteFile, book: _Book) -> Changes:
+    """Compare and replace in one database transaction, so that nothing can come in between."""
+    from sqlalchemy.exc import DBAPIError
+
+    from gateway.ledger import database, schema
+    from gateway.ledger.writer import Committer
+    from gateway.model.clock import to_us
+    from gateway.payers.mandates import replace_all
+
+    def change(tx: Transaction) -> Changes:
+        changes = compare(_stored(tx.connection), book)
+        if not changes.none:
+            credentials = [credential for found in book.credentials.values() for credential in found]
+            replace_all(tx, book.mandates, credentials)
+        return changes
+
+    engine = database.open_writer(site.storage.ledger)
+    try:
+        for number in range(1, BUSY_TRIES_MAX + 1):
+            try:
+                schema.upgrade(engine)
+                committer = Committer(engine, lambda: to_us(now_utc()))
+                found: Changes = committer.commit([change])[0]
+            except DBAPIError as error:
+                busy = database.trouble_of(error) is database.StorageTrouble.BUSY
+                if not busy or number == BUSY_TRIES_MAX:
+                    raise
+            else:
+                return found
+        raise RuntimeError("the last try returns or raises")
+    finally:
+        engine.dispose()
+
+
+def _show_changes(screen: Screen, facts: Mapping[str, Any]) -> None:
+    say = screen.say
+    screen.pairs(
+        [
+            (say("Mandates", "签约"), str(facts["mandates"])),
+            (say("Credentials", "凭据"), str(facts["credentials"])),
+            (say("Added", "新增"), str(facts["added"])),
+            (say("Changed", "变更"), str(facts["changed"])),
+            (say("Removed", "移除"), str(facts["removed"])),
+            (say("Unchanged", "未变"), str(facts["unchanged"])),
+        ]
+    )
+    if facts["dry_run"]:
+        screen.note(say("dry run: nothing was changed", "试运行: 未作任何更改"))
+
+
+# --- looking --------------------------------------------------------------------------------------------------------
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    last: LastOption = 50,
+    state: Annotated[MandateState | None, typer.Option("--status", help="Only in this state.")] = None,
+    as_json: JsonOption = False,
+    unmask: UnmaskOption = False,
+) -> None:
+    """List mandates with what proves them, and count them by state."""
+    from sqlalchemy import func, select
+
+    from gateway.ledger import tables
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    zone = zone_of(site)
+    m = tables.mandate
+    chosen = [] if state is None else [m.c.status == state.value]
+    with ledger_of(site) as connection:
+        counts: dict[str, int] = dict(
+            connection.execute(select(m.c.status, func.count()).group_by(m.c.status)).tuples().all()
+        )
+        rows = connection.execute(select(m).where(*chosen).order_by(m.c.imported_at.desc(), m.c.id).limit(last)).all()
+        facts = [
+            {**_mandate_facts(row, zone, unmask=unmask), "credentials": _credentials(connection, row.id, unmask=unmask)}
+            for row in rows
+        ]
+    if as_json:
+        screen.json({"mandates": facts, "counts": counts})
+        return
+    if not facts:
+        screen.note(screen.say("no mandate here", "没有签约"))
+        return
+    _show_list(screen, facts)
+    screen.line()
+    totals = ", ".join(
+        f"{words.named(screen, words.MANDATE_STATES, name).text} {counts[name]}"
+        for name in words.MANDATE_STATES
+        if name in counts
+    )
+    screen.line(screen.say(f"In all: {totals}", f"合计: {totals}"))
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    *,
+    mandate_id: Annotated[str, typer.Argument(help="The mandate's own id.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    unmask: UnmaskOption = False,
+) -> None:
+    """Show one mandate: what proves it, what its payer owes, and its newest debits."""
+    from sqlalchemy import select
+
+    from gateway.ledger import tables
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    zone = zone_of(site)
+    with ledger_of(site) as connection:
+        row = connection.execute(select(tables.mandate).where(tables.mandate.c.id == mandate_id)).one_or_none()
+        if row is None:
+            raise CliFault(
+                ExitCode.REFUSED,
+                f"no mandate {mandate_id} in the ledger",
+                None,
+                Words("etcgw mandates list --config SITE lists them", "用 etcgw mandates list --config SITE 列出"),
+            )
+        facts = {
+            **_mandate_facts(row, zone, unmask=unmask),
+            "credentials": _credentials(connection, mandate_id, unmask=unmask),
+            **_owes(connection, mandate_id),
+            "debits": _debits(connection, mandate_id, zone),
+        }
+    if as_json:
+        screen.json(facts)
+    else:
+        _show_mandate(screen, facts, zone)
+
+
+def _mandate_facts(row: Row[Any], zone: timezone, *, unmask: bool) -> dict[str, Any]:
+    return {
+        "mandate_id": row.id,
+        "status": row.status,
+        "funding": row.funding,
+        "bank": row.channel,
+        "contract_ref": words.number_shown(row.contract_ref, unmask=unmask),
+        "limit_fen": row.limit_fen,
+        "stand_in_limit_fen": row.stand_in_limit_fen,
+        "imported_at": iso(row.imported_at, zone),
+    }
+
+
+def _credentials(connection: Connection, mandate_id: str, *, unmask: bool) -> list[dict[str, Any]]:
+    from sqlalchemy import select
+
+    from gateway.ledger import tables
+
+    c = tables.credential
+    rows = connection.execute(select(c).where(c.c.mandate_id == mandate_id).order_by(c.c.kind, c.c.key))
+    return [
+        {
+            "kind": row.kind,
+            "key": _key_shown(row, unmask=unmask),
+            "plate": words.plate_shown(row.plate, unmask=unmask),
+            "plate_colour": row.plate_colour,
+        }
+        for row in rows
+    ]
+
+
+def _key_shown(row: Row[Any], *, unmask: bool) -> str | None:
+    """A plate's key is its text, a bar and its colour; the others are numbers."""
+    if row.kind != "plate":
+        return words.number_shown(row.key, unmask=unmask)
+    text, bar, colour = row.key.rpartition("|")
+    return f"{words.plate_shown(text, unmask=unmask)}{bar}{colour}"
+
+
+def _owes(connection: Connection, mandate_id: str) -> dict[str, int]:
+    """Fen the mandate's payer has reserved, owes as released, and owes as debt."""
+    from sqlalchemy import func, select
+
+    from gateway.ledger import tables
+
+    a, o = tables.account, tables.obligor
+    rows = connection.execute(
+        select(a.c.kind, func.sum(a.c.balance), func.sum(a.c.held))
+        .join_from(a, o, o.c.id == a.c.owner)
+        .where(o.c.mandate_id == mandate_id, a.c.kind.in_(("open", "debt")))
+        .group_by(a.c.kind)
+    )
+    found = {kind: (balance, held) for kind, balance, held in rows}
+    opened, debt = found.get("open", (0, 0)), found.get("debt", (0, 0))
+    return {"held_fen": opened[1], "open_fen": -opened[0], "debt_fen": -debt[0]}
+
+
+def _debits(connection: Connection, mandate_id: str, zone: timezone) -> list[dict[str, Any]]:
+    from sqlalchemy import select
+
+    from gateway.ledger import tables
+
+    d = tables.debit
+    rows = connection.execute(
+        select(d).where(d.c.mandate_id == mandate_id).order_by(d.c.created_at.desc(), d.c.id.desc()).limit(DEBITS_SHOWN)
+    )
+    return [
+        {
+            "debit_id": row.id,
+            "passage_id": row.passage_id,
+            "state": row.state,
+            "amount_fen": row.amount,
+            "created_at": iso(row.created_at, zone),
+            "created_us": row.created_at,
+        }
+        for row in rows
+    ]
+
+
+def _show_list(screen: Screen, facts: Sequence[Mapping[str, Any]]) -> None:
+    say = screen.say
+    columns = [
+        Column(say("Mandate", "签约")),
+        Column(say("State", "状态")),
+        Column(say("Funding", "资金")),
+        Column(say("Bank", "银行")),
+        Column(say("Contract", "协议号"), rank=2),
+        Column(say("Limit", "限额"), rank=1, right=True),
+        Column(say("Stand-in", "代授权限额"), rank=1, right=True),
+        Column(say("Credentials", "凭据"), wrap_at=24),
+    ]
+    screen.table(
+        columns,
+        [
+            [
+                fact["mandate_id"],
+                words.named(screen, words.MANDATE_STATES, fact["status"]),
+                words.named(screen, words.FUNDINGS, fact["funding"]),
+                fact["bank"] or "",
+                fact["contract_ref"] or "",
+                words.yuan(fact["limit_fen"]),
+                words.yuan(fact["stand_in_limit_fen"]),
+                ", ".join(f"{c['kind']} {c['key']}" for c in fact["credentials"]),
+            ]
+            for fact in facts
+        ],
+    )
+
+
+def _show_mandate(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> None:
+    say = screen.say
+    limit = words.yuan_with_currency(facts["limit_fen"]) or say("none of ours", "不限")
+    pairs: list[tuple[str, str | Cell]] = [
+        (say("Mandate", "签约"), facts["mandate_id"]),
+        (say("State", "状态"), words.named(screen, words.MANDATE_STATES, facts["status"])),
+        (say("Funding", "资金"), words.named(screen, words.FUNDINGS, facts["funding"])),
+        (say("Bank", "银行"), facts["bank"] or "-"),
+        (say("Contract", "协议号"), facts["contract_ref"] or "-"),
+        (say("Limit", "限额"), limit),
+        (say("Stand-in limit", "代授权限额"), words.yuan_with_currency(facts["stand_in_limit_fen"])),
+        (say("Held", "冻结"), words.yuan_with_currency(facts["held_fen"])),
+        (say("Owes", "应付"), words.yuan_with_currency(facts["open_fen"])),
+        (say("Debt", "欠费"), words.yuan_with_currency(facts["debt_fen"])),
+        (say("Imported", "导入"), facts["imported_at"]),
+    ]
+    for credential in facts["credentials"]:
+        plate = credential["plate"]
+        of_plate = "" if plate is None or credential["kind"] == "plate" else say(f" for {plate}", f",车牌 {plate}")
+        colour = words.colour_text(screen, credential["plate_colour"])
+        pairs.append((credential["kind"], f"{credential['key']}{of_plate} {colour}".rstrip()))
+    screen.pairs(pairs)
+    if not facts["debits"]:
+        return
+    screen.line()
+    columns = [
+        Column(say("Time", "时间")),
+        Column(say("State", "状态")),
+        Column(say("Amount", "金额"), right=True),
+        Column(say("Passage", "通行编号")),
+    ]
+    screen.table(
+        columns,
+        [
+            [
+                short(debit["created_us"], zone),
+                words.named(screen, words.DEBIT_STATES, debit["state"]),
+                words.yuan(debit["amount_fen"]),
+                debit["passage_id"],
+            ]
+            for debit in facts["debits"]
+        ],
+    )

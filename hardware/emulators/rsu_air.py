@@ -1,0 +1,311 @@
+"""What the emulated antenna does on the air: one pass over one vehicle, step by step, with its faults and its time.
+
+The chips do the work (`hardware.emulators.transaction`); here are the radio that all vehicles share, the shares of air
+time, the faults and pauses of a vehicle's script, and the reports that come of it. What the lane says to them, and what
+follows, is `hardware.emulators.rsu_antenna`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hardware.emulators.road import (
+    PURCHASE_FAULTS,
+    AntennaPsam,
+    Event,
+    FaultKind,
+    Mac1Fault,
+    PausePoint,
+    Vehicle,
+)
+from hardware.emulators.transaction import (
+    AirTransaction,
+    DebitError,
+    PurchaseResult,
+    ReadError,
+    TacAnswer,
+    TacError,
+    UserData,
+)
+from protocols.card.codes import TradeType
+from protocols.rsu.messages import (
+    Debit,
+    DebitResult,
+    DeviceType,
+    FetchTac,
+    Message,
+    ObuReport,
+    RsuMessage,
+    TacResult,
+    UserReport,
+)
+
+READ_SHARE, PURCHASE_SHARE, TAC_SHARE = 0.45, 0.55, 0.15
+"""Parts of the radio time of a sale: before B4 and before B5. Asking for a TAC adds a little."""
+CARD_SHARE = 0.6
+"""Of a purchase's radio time, what passes before the card debits; MAC2, SetMMI and EventReport come after it."""
+JITTER = 0.1
+
+ANTENNA_ID = 1
+EQUIPMENT = 0x10
+"""B2 EquipmentCV: device class 1, version 0."""
+TRANS_TYPE_READ = 0x10
+"""B4 TransType: composite purchase."""
+TRANS_TYPE_ONE_PIECE = 0x80
+BALANCE_UNREAD = 0xFFFFFFFF
+"""B5 balance when it could not be read (older dialect's word for it; one source)."""
+
+# B5 and B8 codes that `DebitError` and `TacError` leave out (one source, complete tables).
+ONE_PIECE_NOT_WRITTEN = 0x0A
+CPC_NOTHING_WRITTEN = 0x0E
+EF04_ONLY_FAILED = 0x10
+EF04_FAILED_TOO = 0x13
+EF04_FAILED_PURCHASE_MADE = 0x14
+EF04_FAILED_TAC_GIVEN = 0x05
+
+TRADE_PURCHASE_ONLY = 2
+TRADE_EF04_ONLY = 1
+
+MAC1_FAULTS = {FaultKind.REFUSE_MAC1: Mac1Fault.REFUSE, FaultKind.PURCHASE_REFUSED: Mac1Fault.DAMAGE}
+
+
+class SpellOver(Exception):
+    """The radio is off or the lane is gone: no pass goes on."""
+
+
+class Spell:
+    """A time with the radio on, for one lane."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+    async def air(self, milliseconds: float) -> None:
+        """Let air time pass. Raises SpellOver when the spell ends meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.over.wait(), milliseconds / 1000)
+        if self.over.is_set():
+            raise SpellOver
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One attempt to trade with one vehicle."""
+
+    vehicle: Vehicle
+    spell: Spell
+    transaction: AirTransaction
+    radio_ms: float
+    search_ms: float
+
+    async def take_air(self, share: float) -> None:
+        """Let a share of the radio time pass, give or take the jitter."""
+        await self.spell.air(self.radio_ms * share * self.jitter())
+
+    def jitter(self) -> float:
+        """A factor from the vehicle's own series."""
+        return self.vehicle.random.uniform(1 - JITTER, 1 + JITTER)
+
+
+class Air:
+    """The antenna's radio and PSAM."""
+
+    def __init__(self, psam: AntennaPsam, chance: random.Random, note: Callable[[Vehicle, Event], None]) -> None:
+        """`chance`: source of the antenna's own challenges. `note` is told what happens to a vehicle."""
+        self._psam = psam
+        self._chance = chance
+        self._note = note
+        self._radio = asyncio.Lock()
+
+    def begin(self, vehicle: Vehicle, spell: Spell, *, radio_ms: int, search_ms: int) -> Pass:
+        """A new pass. A vehicle made slow takes more radio time in it."""
+        slow = vehicle.script.strike(FaultKind.SLOW)
+        transaction = AirTransaction(vehicle.obu, vehicle.card_on_air, self._psam, random=self._chance.randbytes)
+        return Pass(vehicle, spell, transaction, radio_ms + (0 if slow is None else slow.extra_ms), search_ms)
+
+    async def identify(self, this: Pass) -> ObuReport:
+        """B2. Raises SpellOver, also when the vehicle has left."""
+        async with self._radio:
+            await this.spell.air(this.search_ms * this.jitter())
+            if not this.vehicle.present:
+                raise SpellOver
+            seen = this.transaction.identify()
+        system = seen.system_info.raw
+        return ObuReport(
+            obu_id=seen.obu_id,
+            error=0,
+            issuer=system[0:8],
+            serial=system[10:18],
+            issued=system[18:22],
+            expires=system[22:26],
+            equipment=EQUIPMENT,
+            status=this.vehicle.status(),
+            antenna_id=ANTENNA_ID,
+            device_type=seen.device_type,
+            contract_type=system[8],
+            contract_version=system[9],
+        )
+
+    async def work(self, this: Pass, order: Message) -> RsuMessage | None:
+        """Do on the air what the lane ordered; None when no report comes of it."""
+        if isinstance(order, Debit):
+            return await self._buy(this, order)
+        if isinstance(order, FetchTac):
+            return await self._prove(this, order)
+        return await self._read_user(this)
+
+    async def _read_user(self, this: Pass) -> UserReport:
+        vehicle = this.vehicle
+        await self._hold(this, PausePoint.READ)
+        async with self._radio:
+            await this.take_air(READ_SHARE)
+            if not vehicle.present or vehicle.script.strike(FaultKind.READ_ERROR) is not None:
+                user = UserData(ReadError.NO_ANSWER)
+            else:
+                user = this.transaction.read_user()
+        if user.error is ReadError.NO_CARD and vehicle.card is not None:
+            user = replace(user, error=ReadError.CARD_FAILED)
+        if vehicle.obu.device_type is DeviceType.CPC_CARD:
+            return UserReport(
+                obu_id=vehicle.obu_id,
+                error=user.error,
+                trans_type=TRANS_TYPE_READ,
+                station=user.station,
+                cpc_province=user.cpc_province or bytes(4),
+                cpc_fee=user.cpc_fee or bytes(10),
+            )
+        return UserReport(
+            obu_id=vehicle.obu_id,
+            error=user.error,
+            trans_type=TRANS_TYPE_READ,
+            station=user.station,
+            vehicle_file=user.vehicle_file,
+            balance_raw=user.balance_raw,
+            card_file=user.card_file,
+        )
+
+    async def _buy(self, this: Pass, order: Debit) -> DebitResult | None:
+        await self._hold(this, PausePoint.DEBIT)
+        fault = None
+        async with self._radio:
+            await this.take_air(PURCHASE_SHARE * CARD_SHARE)
+            if this.vehicle.obu.device_type is not DeviceType.TWO_PIECE:
+                report = self._buy_nothing(this.vehicle, order)
+            else:
+                armed = this.vehicle.script.strike(*PURCHASE_FAULTS)
+                fault = None if armed is None else armed.what
+                result = self._debit(this, order, fault)
+                report = _debit_result(order, result, keep_serial=fault is FaultKind.LOSE_ANSWER_KEEP_SERIAL)
+            await this.take_air(PURCHASE_SHARE * (1 - CARD_SHARE))
+        await self._hold(this, PausePoint.RESULT)
+        return None if fault is FaultKind.DROP_RESULT else report
+
+    def _debit(self, this: Pass, order: Debit, fault: FaultKind | None) -> PurchaseResult:
+        """The purchase itself, in one go: nothing comes between card and PSAM."""
+        vehicle = this.vehicle
+        if order.ef04 is not None and order.trade_type == TRADE_EF04_ONLY:
+            return self._not_made(order)
+        before = None if vehicle.card is None else vehicle.card.offline_sequence
+        self._psam.mac1_fault = None if fault is None else MAC1_FAULTS.get(fault)
+        try:
+            result = this.transaction.purchase(
+                order.amount_fen,
+                order.purchase_time_bcd,
+                order.station,
+                region=order.div_factor if any(order.div_factor) else None,
+                lose_answer=fault in (FaultKind.LOSE_ANSWER, FaultKind.LOSE_ANSWER_KEEP_SERIAL),
+                leave_before_debit=not vehicle.present,
+            )
+        finally:
+            self._psam.mac1_fault = None
+        if vehicle.card is not None and vehicle.purse is not None and vehicle.card.offline_sequence != before:
+            vehicle.purse.update()
+            self._note(vehicle, Event.TAKEN)
+        return result
+
+    def _not_made(self, order: Debit) -> PurchaseResult:
+        return PurchaseResult(
+            DebitError.PURCHASE_FAILED, self._psam.terminal, order.purchase_time_bcd, TradeType.COMPOSITE
+        )
+
+    def _buy_nothing(self, vehicle: Vehicle, order: Debit) -> DebitResult:
+        """C6 to a device without a purse. Its files are not written: B5 says so."""
+        cpc = vehicle.obu.device_type is DeviceType.CPC_CARD
+        if not cpc:
+            plain = _debit_result(replace(order, ef04=None), self._not_made(order), keep_serial=False)
+            return replace(plain, error=ONE_PIECE_NOT_WRITTEN, trans_type=TRANS_TYPE_ONE_PIECE)
+        return DebitResult(
+            obu_id=vehicle.obu_id,
+            error=CPC_NOTHING_WRITTEN,
+            terminal=self._psam.terminal,
+            trans_time_bcd=order.purchase_time_bcd,
+            trans_type=TradeType.COMPOSITE,
+        )
+
+    async def _prove(self, this: Pass, order: FetchTac) -> TacResult:
+        async with self._radio:
+            await this.take_air(TAC_SHARE)
+            answer = (
+                this.transaction.fetch_tac(order.card_serial) if this.vehicle.present else TacAnswer(TacError.NO_ANSWER)
+            )
+        wants_ef04 = order.ef04_command == 1 or bool(order.ef04_extra and order.ef04_extra[0])
+        error = int(answer.error)
+        if wants_ef04 and answer.error is TacError.OK:
+            error = EF04_FAILED_TAC_GIVEN  # the bench's tags have no such file
+        return TacResult(this.vehicle.obu_id, error, answer.tac, answer.mac, answer.balance_raw)
+
+    async def _hold(self, this: Pass, point: PausePoint) -> None:
+        """Stop here when told so, until `continue`, or until the vehicle leaves. Raises SpellOver."""
+        script, vehicle = this.vehicle.script, this.vehicle
+        if script.pause_before is not point:
+            return
+        script.pause_before = None
+        script.proceed.clear()
+        vehicle.paused_before = point
+        self._note(vehicle, Event.PAUSED)
+        try:
+            await _first_of(script.proceed, vehicle.left, this.spell.over)
+        finally:
+            vehicle.paused_before = None
+        if this.spell.over.is_set():
+            raise SpellOver
+
+
+def _debit_result(order: Debit, result: PurchaseResult, *, keep_serial: bool) -> DebitResult:
+    """B5 of a purchase. What the antenna does not know is zero, the balance all ones."""
+    debited = result.error in (DebitError.OK, DebitError.MAC2_FAILED)
+    return DebitResult(
+        obu_id=order.obu_id,
+        error=_with_ef04(order, result.error),
+        terminal=result.terminal,
+        trans_time_bcd=result.time,
+        trans_type=result.trade_type,
+        algorithm=0 if result.algorithm is None else result.algorithm,
+        key_version=result.key_version or 0,
+        tac=result.tac or bytes(4),
+        card_serial=(result.card_serial or 0) if debited or keep_serial else 0,
+        psam_serial=result.psam_serial or 0,
+        balance_raw=BALANCE_UNREAD if result.balance_raw is None else result.balance_raw,
+    )
+
+
+def _with_ef04(order: Debit, error: DebitError) -> int:
+    """The code when the lane asked for EF04 too. The bench's tags have no such file, so it is never written."""
+    if order.ef04 is None or order.trade_type == TRADE_PURCHASE_ONLY:
+        return error
+    if order.trade_type == TRADE_EF04_ONLY:
+        return EF04_ONLY_FAILED
+    return {DebitError.OK: EF04_FAILED_PURCHASE_MADE, DebitError.PURCHASE_FAILED: EF04_FAILED_TOO}.get(error, error)
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    """Return when one of the events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

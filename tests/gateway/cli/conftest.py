@@ -1,0 +1,183 @@
+"""A whole site in a folder: site file, tariff, status list, and a ledger that the real debit engine wrote."""
+
+import asyncio
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.cli.main import app
+from gateway.debit.claims import PurchaseResult
+from gateway.debit.engine import Timing
+from gateway.model.passage import Barrier, Funding, PurchaseOutcome
+from gateway.payers import status_list_build
+from protocols.card import station_new
+from tests.gateway.debit.conftest import (
+    APPROVED,
+    CONTEXT,
+    DECLINED,
+    SILENT,
+    Box,
+    charge,
+    hold_request,
+    payer_of,
+)
+
+SITE = """
+mode = "bench"
+[site]
+name = "测试收费站"
+merchant = "road-1"
+[lists]
+directory = "lists"
+[tariffs]
+directory = "tariffs"
+[[issuers]]
+region = "B2E2CAD4"
+name = "issuer-9901"
+[[banks]]
+name = "bank-1"
+address = "127.0.0.1:9"
+merchant_no = "990100047840001"
+[[relay_boards]]
+name = "plaza"
+address = "127.0.0.1:9"
+[[lanes]]
+name = "lane-1"
+kind = "open"
+station = "99010101"
+lane_no = 1
+gantry = "990101"
+antenna = { address = "127.0.0.1:9" }
+outputs = { board = "plaza", barrier = 0, green = 1, red = 2 }
+terminals = { bank-1 = ["T0000001", "T0000002"] }
+"""
+TARIFF = """
+version = "9920250101001"
+valid_from = 2025-01-01T00:00:00+08:00
+[ceiling_fen]
+1 = 20000
+[class_table.99010101]
+1 = 1500
+"""
+LIST = """kind,key,list_type,sign
+card,99010000000000000017,4,1
+plate,测A00017|0,1,1
+"""
+MANDATES = """\
+mandate_id,status,funding,channel,contract_ref,limit_fen,stand_in_limit_fen,card_number,contract,plate,plate_colour
+m1,active,bank_online,bank-1,6217990100000001,100000,5000,99010000000000000001,,测A00001,0
+m2,paused,bank_online,bank-1,6217990100000002,100000,0,99010000000000000002,,测A00002,0
+m3,active,issuer_clearing,,,,0,99010000000000000003,,,
+"""
+CARD, PLATE, CONTRACT = "99010000000000000001", "测A00001", "c" * 32
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Call `etcgw` with arguments; asserts the exit code."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG", "ETCGW_CONFIG", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    # The command lowers its own process's priority for good; here that would be the test run's.
+    lowered = []
+    monkeypatch.setattr("os.nice", lowered.append)
+
+    def call(*arguments, code=0, stdin=None, **environment):
+        result = CliRunner(env=environment).invoke(app, [str(a) for a in arguments], input=stdin)
+        assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr)
+        return result
+
+    call.lowered = lowered
+    return call
+
+
+@pytest.fixture
+def ask(run):
+    """Call `etcgw ... --json` and give the one object it printed."""
+
+    def call(*arguments, code=0, **more):
+        return json.loads(run(*arguments, "--json", code=code, **more).stdout)
+
+    return call
+
+
+@pytest.fixture
+def site(tmp_path):
+    """The site file of a site with a tariff and a list, and no ledger yet."""
+    folder = tmp_path / "site"
+    (folder / "tariffs").mkdir(parents=True)
+    (folder / "lists").mkdir()
+    (folder / "tariffs" / "a.toml").write_text(TARIFF, encoding="utf-8")
+    delivery = folder / "delivery.csv"
+    delivery.write_text(LIST, encoding="utf-8")
+    made = datetime.now(UTC)
+    status_list_build.build(delivery, folder / "lists", version="L1", created_at=made, effective_at=made)
+    (folder / "mandates.csv").write_text(MANDATES, encoding="utf-8")
+    path = folder / "site.toml"
+    path.write_text(SITE, encoding="utf-8")
+    return path
+
+
+def station(status):
+    """File 0019 of the bench vehicle, 43 bytes."""
+    return station_new(
+        network="9901",
+        station="0101",
+        lane=1,
+        unix_seconds=1_700_000_000,
+        vehicle_class=1,
+        status=status,
+        plate=PLATE,
+        plate_colour=0,
+    )
+
+
+def card_request(key, **more):
+    """A hold whose purchase has true files 0019."""
+    request = hold_request(key, **more)
+    return replace(request, plan=replace(request.plan, file_before=station(1), file_after=station(3)))
+
+
+@pytest.fixture
+def ledger(site):
+    """A ledger with one passage of every kind; records 1 to 8.
+
+    1 purse paid, seen again (8); 2 bank approved; 3 bank declined; 4 bank silent and stood in; 5 purchase unknown;
+    6 the same as 5, proved at the next reading; 7 refused.
+    """
+    box = Box(site.parent / "ledger.db")
+
+    async def write():
+        async with box:
+            first = await charge(box, card_request("k1"))
+            box.clock.now += 60
+            box.bank.answers.append(APPROVED)
+            await charge(box, bank_request("k2", "m1", 2))
+            box.clock.now += 60
+            box.bank.answers.append(DECLINED)
+            await charge(box, bank_request("k3", "m2", 3))
+            box.clock.now += 60
+            box.bank.answers.append(SILENT)
+            await charge(box, bank_request("k4", "m4", 4))
+            box.clock.now += 60
+            lost = PurchaseResult(PurchaseOutcome.UNKNOWN, error=1)
+            request = card_request("k5", card="99010000000000000005")
+            await charge(box, request, result=lost)
+            box.clock.now += 60
+            await charge(box, request, result=PurchaseResult(PurchaseOutcome.TAKEN))
+            sight = hold_request("k7", card="99010000000000000017").sight
+            await box.engine.refuse(sight, "card_listed_in_debt", Barrier.CLOSED, CONTEXT, timeout_s=5)
+            await box.engine.repeat(first.passage_id, first.debit_id, Barrier.OPEN, CONTEXT)
+            await box.engine.note_timings([Timing(1, 900_000, 500_000, 0, 3_000, 20_000)])
+            await box.engine.note_timings([Timing(2, 1_000_000, 500_500, 400_000, 2_000, None)])
+
+    asyncio.run(write())
+    return box
+
+
+def bank_request(key, mandate, number):
+    """A hold on a bank mandate of its own card."""
+    payer = payer_of(Funding.BANK_ONLINE, mandate=mandate)
+    return card_request(key, payer=payer, card=f"990100000000000000{number:02d}")

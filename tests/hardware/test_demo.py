@@ -1,0 +1,43 @@
+"""The demo as `make run` drives it: every decision and every fen, and a run that goes wrong is seen to go wrong."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from hardware.bench.demo import Demo
+from hardware.bench.processes import EmulatedSite
+from hardware.bench.report import as_dict
+from hardware.bench.scenario import VEHICLES
+
+PATIENT_MS = 10_000
+"""Deadline of a lane here: the tests prove decisions and money, and must hold on a machine that is slow or busy."""
+
+
+async def drive(folder, vehicles):
+    async with EmulatedSite(folder, deadline_ms=PATIENT_MS) as site:
+        demo = Demo(site, vehicles)
+        await demo.prepare()
+        await demo.drive()
+        await demo.prove()
+    return demo.run
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(600)
+def test_the_whole_scenario_ends_as_written(tmp_path):
+    run = asyncio.run(drive(tmp_path, VEHICLES))
+    assert run.faults == []
+    assert [(r.vehicle.id, r.problems) for r in run.results if not r.right] == []
+    assert [line for line in run.lines if not line.agrees] == []
+    assert run.good
+    assert as_dict(run)["good"] is True
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(300)
+def test_a_wrong_expectation_is_reported(tmp_path):
+    wrong = replace(VEHICLES[0], expected=replace(VEHICLES[0].expected, ends="owed"))
+    run = asyncio.run(drive(tmp_path, [wrong]))
+    assert not run.good
+    assert "funded" in run.results[0].problems[0]

@@ -1,0 +1,20 @@
+"""kill -9 of the real gateway process at five places of a passage, under traffic."""
+
+import asyncio
+
+import pytest
+
+from hardware.bench.storm import Place, run_storm
+
+KILLS = 5
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(900)
+def test_no_kill_charges_twice_or_loses_a_passage(tmp_path, capsys):
+    result = asyncio.run(run_storm(tmp_path, wanted=KILLS))
+    with capsys.disabled():
+        print(f"\n{result.text()}")
+    assert not result.problems
+    assert [line for line in result.lines if not line.agrees] == []
+    assert all(result.histogram[place] >= KILLS for place in Place)
