@@ -64,6 +64,7 @@ def check_config(
         site = load(path)
     except ConfigError as error:
         findings.problems.extend(error.problems)
+        findings.note("file", "what the file names was not looked at: correct the file itself first")
     else:
         findings.facts["site"] = {
             "name": site.site.name,
@@ -81,28 +82,6 @@ def check_config(
 
 
 # --- what is looked at ----------------------------------------------------------------------------------------------
-
-
-def _check_names(site: SiteFile, findings: _Findings) -> None:
-    """Dialects and error tables that antennas name."""
-    from gateway.points.rsu_errors import PROFILES
-    from protocols.rsu.registry import DIALECTS
-
-    for i, lane in enumerate(site.lanes):
-        if lane.antenna.dialect not in DIALECTS:
-            findings.wrong(
-                f"lanes[{i}].antenna.dialect",
-                repr(lane.antenna.dialect),
-                "is no dialect of this version",
-                f"Known are: {', '.join(sorted(DIALECTS))}",
-            )
-        if lane.antenna.errors not in PROFILES:
-            findings.wrong(
-                f"lanes[{i}].antenna.errors",
-                repr(lane.antenna.errors),
-                "is no table of error codes",
-                f"Known are: {', '.join(sorted(PROFILES))}",
-            )
 
 
 def _check_places(site: SiteFile, findings: _Findings) -> None:
@@ -235,34 +214,28 @@ def _check_mandates(site: SiteFile, engine: Engine, findings: _Findings) -> None
     m = tables.mandate
     with engine.connect() as connection:
         total = connection.execute(select(func.count()).select_from(m)).scalar_one()
-        by_bank: dict[str, int] = dict(
-            connection.execute(
-                select(func.coalesce(m.c.channel, ""), func.count())
-                .where(m.c.funding == "bank_online", m.c.status != "closed")
-                .group_by(func.coalesce(m.c.channel, ""))
-            )
-            .tuples()
-            .all()
-        )
+        bank = func.coalesce(m.c.channel, "")
+        rows = connection.execute(
+            select(bank, func.count()).where(m.c.funding == "bank_online", m.c.status != "closed").group_by(bank)
+        ).all()
         still_open = connection.execute(
             select(func.count()).where(tables.debit.c.state.in_(("held", "released", "owed")))
         ).scalar_one()
     findings.facts["ledger"] |= {"mandates": total, "open_debits": still_open}
     known = {bank.name for bank in site.banks}
-    for bank, count in sorted(by_bank.items()):
-        if bank not in known:
+    for name, count in sorted(tuple(row) for row in rows):
+        if name not in known:
             problem = f"is named by {count} mandates and is not in the site file: they cannot be charged"
-            findings.wrong("banks", repr(bank), problem, "Add the bank, or import mandates without it")
+            findings.wrong("banks", repr(name), problem, "Add the bank, or import mandates without it")
             continue
-        without = [lane.name for lane in site.lanes if not lane.terminals.get(bank)]
+        without = [lane.name for lane in site.lanes if not lane.terminals.get(name)]
         if without:
             findings.note(
-                "lanes.terminals", f"{', '.join(without)}: no terminal for {bank}, so it is never asked there"
+                "lanes.terminals", f"{', '.join(without)}: no terminal for {name}, so it is never asked there"
             )
 
 
 CHECKS: Sequence[Callable[[SiteFile, _Findings], None]] = (
-    _check_names,
     _check_places,
     _check_lists,
     _check_tariffs,

@@ -147,7 +147,7 @@ def _seldom(report: Any) -> Any:  # noqa: ANN401 - a callback, handed on as it c
 
 def _file_time(file: Path) -> datetime:
     """A delivery is not younger than its file, so the age of the list is not told too low."""
-    return datetime.fromtimestamp(int(file.stat().st_mtime), UTC)
+    return datetime.fromtimestamp(file.stat().st_mtime, UTC)
 
 
 def _text(at: datetime, zone: timezone) -> str:

@@ -297,9 +297,8 @@ def list_(
     m = tables.mandate
     chosen = [] if state is None else [m.c.status == state.value]
     with ledger_of(site) as connection:
-        counts: dict[str, int] = dict(
-            connection.execute(select(m.c.status, func.count()).group_by(m.c.status)).tuples().all()
-        )
+        states = connection.execute(select(m.c.status, func.count()).group_by(m.c.status)).all()
+        counts: dict[str, int] = {name: count for name, count in states}
         rows = connection.execute(select(m).where(*chosen).order_by(m.c.imported_at.desc(), m.c.id).limit(last)).all()
         facts = [
             {**_mandate_facts(row, zone, unmask=unmask), "credentials": _credentials(connection, row.id, unmask=unmask)}

@@ -15,6 +15,9 @@ from gateway.cli.options import ConfigOption, site_of
 READY = "ready"
 """The one line on stdout: lanes are open. A supervisor or a bench waits for it."""
 
+LIBRARIES = ("alembic", "pymodbus", "asyncio")
+"""Loggers whose small talk is of use with `--log-level debug` only."""
+
 
 class LogLevel(StrEnum):
     DEBUG = "debug"
@@ -51,6 +54,9 @@ def run(
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
+    if log_level is not LogLevel.DEBUG:
+        for name in LIBRARIES:
+            logging.getLogger(name).setLevel(logging.WARNING)
 
     from gateway.runtime import Gateway
 

@@ -212,7 +212,7 @@ def _fitting(columns: Sequence[Column], texts: Sequence[Sequence[str]], room: in
         # A column without a single value is missed by nobody, so it goes before all others.
         shown.remove(max(candidates, key=lambda i: (not any(texts[i]), columns[i].rank, i)))
     widths = {i: needed[i] for i in shown}
-    for _ in range(room - _total(widths.values())):
+    for _ in range(room - _total(widths.values()) if shown else 0):
         poorest = max(shown, key=lambda i: natural[i] - widths[i])
         if natural[poorest] == widths[poorest]:
             break

@@ -111,7 +111,12 @@ def decide(
     decline_policy: DeclinePolicy,
     stand_in_allowed: bool,
 ) -> Verdict:
-    """The decision table of a charge point. `bank` is None when no bank was asked."""
+    """The decision table of a charge point. `bank` is None when no bank was asked.
+
+    Raises ValueError where only a purchase can pay and there is none: a purse pays by it, an issuer for its TAC.
+    """
+    if purchase is PurchaseOutcome.NONE and funding is not Funding.BANK_ONLINE:
+        raise ValueError(f"{funding} without a purchase on a card")
     if purchase is PurchaseOutcome.NOT_TAKEN:
         return Verdict(Barrier.CLOSED, Money.VOID, Outcome.REFUSED, "purchase_refused")
     if purchase is PurchaseOutcome.UNKNOWN:

@@ -104,7 +104,8 @@ class Demo:
         listed.write_text("\n".join(list_lines(self._vehicles)) + "\n")
         now = datetime.now(UTC)
         await site.command("lists", "build", str(listed), "--version", now.strftime("%Y%m%d%H%M"))
-        await site.command("mandates", "import", str(mandates))
+        if any(vehicle.funding is not None for vehicle in self._vehicles):
+            await site.command("mandates", "import", str(mandates))
         for vehicle in self._vehicles:
             if vehicle.funding == "bank_online":
                 await self._bank("account", contract=vehicle.contract_ref, balance_fen=1_000_000)
@@ -218,13 +219,7 @@ class Demo:
 
     async def _all_works(self) -> None:
         """Wait until antennas, board and bank are up, as the gateway itself says."""
-        await self._until(self._condition_works, VEHICLE_TIMEOUT_S, "not every part of the site came up")
-
-    def _condition_works(self) -> bool:
-        try:
-            return bool(json.loads((self._site.folder / "state.json").read_text())["works"])
-        except (OSError, ValueError, KeyError):
-            return False
+        await self._until(self._site.works, VEHICLE_TIMEOUT_S, "not every part of the site came up")
 
     def _timings_complete(self) -> bool:
         return all(d.total_us is not None for d in self._view.decisions())

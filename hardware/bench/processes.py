@@ -56,6 +56,11 @@ class Program:
     def running(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, None before the first start."""
+        return None if self._process is None else self._process.pid
+
     async def start(self) -> str:
         """Start and wait for its `ready` line, which is returned."""
         with self.log.open("ab") as log:
@@ -213,6 +218,14 @@ class EmulatedSite:
             raise ProgramFailed(f"site file has places nobody fills in: {missing}")
         self.site_file.write_text(text)
         shutil.copytree(SITES / "demo" / "tariffs", self.folder / "tariffs", dirs_exist_ok=True)
+
+    def works(self) -> bool:
+        """Whether the running gateway says that every part of it works; what an earlier process said does not count."""
+        try:
+            state = json.loads((self.folder / "state.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return bool(state["works"]) and state["pid"] == self.gateway.pid
 
     async def command(self, *arguments: str) -> str:
         """Run one `etcgw` command at this site and return what it printed; raises `ProgramFailed`."""

@@ -10,7 +10,6 @@ must get through, paid once.
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import time
 from collections import Counter
@@ -78,6 +77,7 @@ class Storm:
         self._numbers = iter(range(100, 10_000))
         self._last = False
         self._locked: sqlite3.Connection | None = None
+        self._sales_heard = 0
         self.result = StormResult()
 
     async def run(self) -> StormResult:
@@ -86,7 +86,7 @@ class Storm:
         passers = [self._passer() for _ in range(400)]
         demo = Demo(self._site, [*vehicles, *passers])
         await demo.prepare()
-        await self._up()
+        await self._until(self._site.works, "not every part of the site came up")
         traffic = asyncio.create_task(self._traffic(iter(passers)))
         waiting = iter(vehicles)
         for place in Place:
@@ -119,6 +119,7 @@ class Storm:
 
     async def _round(self, place: Place, vehicle: Vehicle) -> None:
         self.result.vehicles.append(vehicle)
+        await self._until(self._site.works, "not every part of the site came up")
         async with self._held(place, vehicle):
             await self._arrive(vehicle)
             await self._reach(place, vehicle)
@@ -145,6 +146,8 @@ class Storm:
         elif place is Place.B5_TO_COMMIT:
             await road.request("pause", id=vehicle.id, before="result")
         elif place is Place.ASKED_TO_ANSWER:
+            log = await bank.request("requests")
+            self._sales_heard = sum(r["mti"] == "0200" for r in log["requests"])
             await bank.request("hold")
         elif place is Place.DECISION_TO_COIL:
             await board.request("down")
@@ -160,7 +163,7 @@ class Storm:
 
     async def _reach(self, place: Place, vehicle: Vehicle) -> None:
         """Wait until the passage stands at the place."""
-        road = self._site.controls["lane-1"]
+        road, bank = self._site.controls["lane-1"], self._site.controls["bank"]
 
         async def event(name: str) -> None:
             timeout_ms = int(STEP_TIMEOUT_S * 1000)
@@ -178,7 +181,9 @@ class Storm:
             await road.request("continue", id=vehicle.id)
             await event("result_sent")
         elif place is Place.ASKED_TO_ANSWER:
-            await self._until(lambda: self._asked(vehicle), "the bank was not asked")
+            await bank.request(
+                "wait", mti="0200", count=self._sales_heard + 1, timeout_ms=50_000, answer_timeout_s=STEP_TIMEOUT_S
+            )
         else:
             await self._until(lambda: self._barrier(vehicle) == "open", "no decision")
 
@@ -215,7 +220,7 @@ class Storm:
         )
 
     def _asked(self, vehicle: Vehicle) -> bool:
-        """A sale is stored for it and unanswered."""
+        """A sale of it is stored without an answer."""
         return bool(
             self._view.value(
                 "select count(*) from attempt a join debit d on d.id = a.debit_id join passage p on p.id = d.passage_id"
@@ -253,17 +258,6 @@ class Storm:
             self.result.vehicles.append(vehicle)
             await self._arrive(vehicle)
             await self._through(vehicle)
-
-    async def _up(self) -> None:
-        state = Path(self._site.folder / "state.json")
-
-        def works() -> bool:
-            try:
-                return bool(json.loads(state.read_text())["works"])
-            except (OSError, ValueError, KeyError):
-                return False
-
-        await self._until(works, "not every part of the site came up")
 
     async def _until(self, holds: Callable[[], bool], problem: str, timeout_s: float = STEP_TIMEOUT_S) -> None:
         end = time.monotonic() + timeout_s

@@ -258,7 +258,7 @@ class Air:
         return TacResult(this.vehicle.obu_id, error, answer.tac, answer.mac, answer.balance_raw)
 
     async def _hold(self, this: Pass, point: PausePoint) -> None:
-        """Stop here when told so, until `continue`, or until the vehicle leaves. Raises SpellOver."""
+        """Stop here when told so, until `continue`, or until the vehicle leaves or the spell ends."""
         script, vehicle = this.vehicle.script, this.vehicle
         if script.pause_before is not point:
             return
@@ -270,8 +270,6 @@ class Air:
             await _first_of(script.proceed, vehicle.left, this.spell.over)
         finally:
             vehicle.paused_before = None
-        if this.spell.over.is_set():
-            raise SpellOver
 
 
 def _debit_result(order: Debit, result: PurchaseResult, *, keep_serial: bool) -> DebitResult:

@@ -71,7 +71,7 @@ class Running:
 
     async def event(self, vehicle, name, count=1):
         await self.road.request(
-            "wait", id=vehicle.id, event=name, count=count, timeout_ms=int(LIMIT_S * 1000), answer_timeout_s=LIMIT_S + 5
+            "wait", id=vehicle.id, event=name, count=count, timeout_ms=50_000, answer_timeout_s=LIMIT_S
         )
 
     def barrier(self, vehicle):
@@ -96,7 +96,7 @@ async def running(folder, vehicles):
         demo = Demo(site, vehicles)
         await demo.prepare()
         r = Running(site, demo)
-        await r.until(lambda: json.loads((site.folder / "state.json").read_text())["works"], "the site comes up")
+        await r.until(site.works, "the site comes up")
         yield r
         assert (await r.board.request("verdict"))["ok"]
         assert await site.gateway.stop() == 0
@@ -143,9 +143,7 @@ def test_relay_board_dead(tmp_path):
         await r.open(car)  # decided and durable; the arm cannot follow yet
         await r.part("lane-1/barrier", False)
         await r.board.request("up")
-        await r.board.request(
-            "wait_open", lane="lane-1", count=1, timeout_ms=int(LIMIT_S * 1000), answer_timeout_s=LIMIT_S + 5
-        )
+        await r.board.request("wait_open", lane="lane-1", count=1, timeout_ms=50_000, answer_timeout_s=LIMIT_S)
         await r.part("board/plaza", True)
         await r.leave(car)
         await r.arrive(next_car)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -103,11 +104,11 @@ def ask(run):
     return call
 
 
-@pytest.fixture
-def site(tmp_path):
-    """The site file of a site with a tariff and a list, and no ledger yet."""
-    folder = tmp_path / "site"
-    (folder / "tariffs").mkdir(parents=True)
+@pytest.fixture(scope="session")
+def site_made_once(tmp_path_factory):
+    """Folder with the site file, a tariff and a list; copied for every test."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "tariffs").mkdir()
     (folder / "lists").mkdir()
     (folder / "tariffs" / "a.toml").write_text(TARIFF, encoding="utf-8")
     delivery = folder / "delivery.csv"
@@ -115,9 +116,14 @@ def site(tmp_path):
     made = datetime.now(UTC)
     status_list_build.build(delivery, folder / "lists", version="L1", created_at=made, effective_at=made)
     (folder / "mandates.csv").write_text(MANDATES, encoding="utf-8")
-    path = folder / "site.toml"
-    path.write_text(SITE, encoding="utf-8")
-    return path
+    (folder / "site.toml").write_text(SITE, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def site(tmp_path, site_made_once):
+    """The site file of a site with a tariff and a list, and no ledger yet."""
+    return shutil.copytree(site_made_once, tmp_path / "site") / "site.toml"
 
 
 def station(status):
@@ -140,14 +146,15 @@ def card_request(key, **more):
     return replace(request, plan=replace(request.plan, file_before=station(1), file_after=station(3)))
 
 
-@pytest.fixture
-def ledger(site):
+@pytest.fixture(scope="session")
+def ledger_made_once(tmp_path_factory):
     """A ledger with one passage of every kind; records 1 to 8.
 
     1 purse paid, seen again (8); 2 bank approved; 3 bank declined; 4 bank silent and stood in; 5 purchase unknown;
     6 the same as 5, proved at the next reading; 7 refused.
     """
-    box = Box(site.parent / "ledger.db")
+    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
+    box = Box(path)
 
     async def write():
         async with box:
@@ -174,7 +181,13 @@ def ledger(site):
             await box.engine.note_timings([Timing(2, 1_000_000, 500_500, 400_000, 2_000, None)])
 
     asyncio.run(write())
-    return box
+    return path
+
+
+@pytest.fixture
+def ledger(site, ledger_made_once):
+    """The same ledger at the test's own site."""
+    return shutil.copy(ledger_made_once, site.parent / "ledger.db")
 
 
 def bank_request(key, mandate, number):

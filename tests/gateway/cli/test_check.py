@@ -1,0 +1,123 @@
+"""`etcgw check-config`: every problem, in one go."""
+
+import sqlite3
+
+import pytest
+
+from tests.gateway.cli.conftest import MANDATES, TARIFF
+
+
+@pytest.fixture
+def problems(ask, site):
+    """Keys of the problems found, after the site file was changed so."""
+
+    def call(*changes):
+        text = site.read_text(encoding="utf-8")
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        site.write_text(text, encoding="utf-8")
+        found = ask("check-config", "--config", site, code=2)
+        assert found["ok"] is False
+        for problem in found["problems"]:
+            assert problem["problem"]
+            assert problem["cure"]
+        return {problem["key"]: problem for problem in found["problems"]}
+
+    return call
+
+
+def test_a_good_site(ask, run, site, ledger):
+    found = ask("check-config", "--config", site)
+    assert found["ok"] is True
+    assert found["problems"] == []
+    assert found["facts"]["lists"]["version"] == "L1"
+    assert found["facts"]["tariffs"]["in_force"] == "9920250101001"
+    assert found["facts"]["ledger"]["schema"] == found["facts"]["ledger"]["schema_here"]
+    assert found["facts"]["ledger"]["open_debits"] == 1
+    assert "in order" in run("check-config", "--config", site).stdout
+
+
+def test_before_the_first_start_there_is_no_ledger_and_that_is_fine(ask, site):
+    found = ask("check-config", "--config", site)
+    assert found["facts"]["ledger"]["exists"] is False
+    assert "first start" in found["notes"][0]["note"]
+
+
+def test_a_file_that_breaks_the_schema_is_told_whole(problems, run, site):
+    found = problems(('mode = "bench"', 'mode = "fast"'), ("lane_no = 1", "lane_no = 1\ncolour = 3"))
+    assert set(found) == {"mode", "lanes[0].colour"}
+    text = run("check-config", "--config", site, code=2).stdout
+    assert "lanes[0].colour" in text
+    assert "correct the file itself first" in text
+    assert "2 wrong" in text
+
+
+def test_dialects_and_error_tables_must_be_known(problems):
+    found = problems(("antenna = {", 'antenna = { dialect = "x", errors = "y",'))
+    assert set(found) == {"lanes[0].antenna.dialect", "lanes[0].antenna.errors"}
+    assert "pcrsu-v3" in str(found["lanes[0].antenna.dialect"])
+
+
+def test_everything_it_names_is_opened_and_nothing_stops_at_the_first(problems, run, site):
+    run("mandates", "import", site.parent / "mandates.csv", "--config", site)
+    (site.parent / "lists" / "CURRENT").write_text("{}", encoding="utf-8")
+    (site.parent / "tariffs" / "a.toml").write_text("version = 1", encoding="utf-8")
+    found = problems(('"bank-1"', '"bank-2"'), ("bank-1 =", "bank-2 ="))
+    assert set(found) == {"lists.directory", "tariffs: valid_from", "banks"}
+    assert "2 mandates" in found["banks"]["problem"]
+
+
+def test_a_tariff_that_is_not_in_force(problems, site):
+    (site.parent / "tariffs" / "a.toml").write_text(TARIFF.replace("2025-01-01", "2099-01-01"), encoding="utf-8")
+    assert "no version is in force" in problems()["tariffs.directory"]["problem"]
+
+
+@pytest.mark.parametrize("kind", ["open", "exit"])
+def test_a_lane_that_could_price_nothing(problems, kind):
+    found = problems(("99010101", "99010909"), ('kind = "open"', f'kind = "{kind}"'))
+    assert "9920250101001" in found["lanes[0].station"]["problem"]
+
+
+def test_a_ledger_of_a_later_version(problems, site, ledger):
+    connection = sqlite3.connect(site.parent / "ledger.db")
+    connection.execute("update alembic_version set version_num = '9999'")
+    connection.commit()
+    connection.close()
+    assert "9999" in problems()["storage.ledger"]["problem"]
+
+
+def test_a_ledger_that_is_none(problems, site):
+    (site.parent / "ledger.db").write_bytes(b"no database at all" * 100)
+    assert "not a database" in problems()["storage.ledger"]["problem"]
+
+
+def test_a_state_file_in_a_folder_that_is_not_there(problems):
+    assert "storage.state" in problems(("[lists]", '[storage]\nstate = "no/where/state.json"\n[lists]'))
+
+
+def test_a_damaged_newest_list_with_an_older_one_in_force(problems, site, run):
+    delivery = site.parent / "delivery.csv"
+    run("lists", "build", delivery, "--version", "L2", "--config", site)
+    newest = next((site.parent / "lists").glob("L2-*"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert "newest publication" in problems()["lists.directory"]["problem"]
+
+
+def test_notes_are_no_problems(ask, site):
+    (site.parent / "mandates.csv").write_text(MANDATES, encoding="utf-8")
+    ask("mandates", "import", site.parent / "mandates.csv", "--config", site)
+    site.write_text(site.read_text(encoding="utf-8").replace('terminals = { bank-1 = ["T0000001", "T0000002"] }', ""))
+    delivery = site.parent / "delivery.csv"
+    ask("lists", "build", delivery, "--version", "L2", "--created", "2026-01-01", "--config", site)
+    found = ask("check-config", "--config", site)
+    assert {note["key"] for note in found["notes"]} == {"lists", "lanes.terminals"}
+
+
+def test_parameters_need_no_site_file(ask, run):
+    found = ask("check-config", "--parameters")
+    keys = {row["key"]: row for row in found["parameters"]}
+    assert keys["lanes.deadline_ms"]["default"] == "2000"
+    assert all(row["description"] for row in found["parameters"] if row["key"].count(".") > 0)
+    assert "lanes.deadline_ms" in run("check-config", "--parameters").stdout
+    run("check-config", code=2)

@@ -1,0 +1,156 @@
+"""`etcgw mandates`: all of a file or nothing, counted against what is there."""
+
+import sqlite3
+
+import pytest
+
+from gateway.cli import mandates
+from tests.gateway.cli.conftest import MANDATES
+
+
+@pytest.fixture
+def bring(ask, site):
+    """Import these lines."""
+
+    def call(text, *more, code=0):
+        file = site.parent / "new.csv"
+        file.write_text(text, encoding="utf-8")
+        return ask("mandates", "import", file, "--config", site, *more, code=code)
+
+    return call
+
+
+def counts(found):
+    return tuple(found[name] for name in ("added", "changed", "removed", "unchanged"))
+
+
+HEAD, M1, M2, M3 = MANDATES.splitlines(keepends=True)
+
+
+def test_first_import_makes_the_ledger(bring, ask, site):
+    found = bring(MANDATES)
+    assert counts(found) == (3, 0, 0, 0)
+    assert (found["mandates"], found["credentials"]) == (3, 5)
+    listed = ask("mandates", "list", "--config", site)
+    assert listed["counts"] == {"active": 2, "paused": 1}
+    assert [m["mandate_id"] for m in listed["mandates"]] == ["m1", "m2", "m3"]
+
+
+def test_changes_are_counted_against_what_is_there(bring, ask, site):
+    bring(MANDATES)
+    assert counts(bring(MANDATES)) == (0, 0, 0, 3)
+    resumed = M2.replace("paused", "active")
+    other_card = M3.replace("0000003", "0000033")
+    assert counts(bring(HEAD + M1 + resumed + other_card)) == (0, 2, 0, 1)
+    assert counts(bring(HEAD + M1 + M1.replace("m1", "m9").replace("00001", "00009"))) == (1, 0, 2, 1)
+    assert [m["mandate_id"] for m in ask("mandates", "list", "--config", site)["mandates"]] == ["m1", "m9"]
+
+
+def test_an_equal_file_writes_nothing(bring, site):
+    bring(MANDATES)
+    before = imported(site)
+    bring(MANDATES)
+    assert imported(site) == before
+    bring(HEAD + M1)
+    assert imported(site) != before
+
+
+def imported(site):
+    connection = sqlite3.connect(site.parent / "ledger.db")
+    rows = connection.execute("select id, imported_at from mandate order by id").fetchall()
+    connection.close()
+    return rows
+
+
+def test_dry_run_changes_nothing(bring, ask, run, site):
+    assert counts(bring(MANDATES, "--dry-run")) == (3, 0, 0, 0)
+    assert not (site.parent / "ledger.db").exists()
+    bring(MANDATES)
+    assert counts(bring(HEAD + M1, "--dry-run")) == (0, 0, 2, 1)
+    assert len(ask("mandates", "list", "--config", site)["mandates"]) == 3
+    result = run("mandates", "import", site.parent / "mandates.csv", "--config", site, "--dry-run")
+    assert "nothing was changed" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (HEAD + M1 + M2.replace("paused", "sleeping"), "line 3, column status"),
+        (HEAD.replace("plate_colour", "colour") + M1, "column plate_colour is missing"),
+        (HEAD + M1 + "测".encode("gbk").decode("latin1"), "line 3"),
+    ],
+)
+def test_one_bad_line_and_the_old_ones_stay(run, ask, site, text, named):
+    run("mandates", "import", site.parent / "mandates.csv", "--config", site)
+    file = site.parent / "bad.csv"
+    file.write_text(text, encoding="utf-8")
+    result = run("mandates", "import", file, "--config", site, code=1)
+    assert named in result.stderr
+    assert "--dry-run" in result.stderr
+    assert len(ask("mandates", "list", "--config", site)["mandates"]) == 3
+
+
+def test_a_file_in_another_encoding(run, site):
+    file = site.parent / "gbk.csv"
+    file.write_bytes(MANDATES.encode("gbk"))
+    assert "UTF-8" in run("mandates", "import", file, "--config", site, code=1).stderr
+
+
+def test_a_file_with_a_byte_order_mark(bring):
+    assert counts(bring("\ufeff" + MANDATES)) == (3, 0, 0, 0)
+
+
+def test_an_empty_file_ends_no_mandates_by_accident(bring, run, ask, site):
+    bring(MANDATES)
+    file = site.parent / "empty.csv"
+    file.write_text(HEAD, encoding="utf-8")
+    assert "--allow-empty" in run("mandates", "import", file, "--config", site, code=1).stderr
+    assert counts(bring(HEAD, "--allow-empty")) == (0, 0, 3, 0)
+    assert run("mandates", "list", "--config", site).stdout == ""
+
+
+def test_a_file_that_is_not_there_is_wrong_usage(run, site):
+    run("mandates", "import", site.parent / "nowhere.csv", "--config", site, code=2)
+
+
+def test_banks_that_are_not_in_the_site_file_are_told(run, site):
+    file = site.parent / "other.csv"
+    file.write_text(MANDATES.replace("bank-1", "bank-9"), encoding="utf-8")
+    assert "bank-9" in run("mandates", "import", file, "--config", site).stderr
+
+
+def test_a_ledger_in_use_is_waited_for_then_given_up(bring, run, site, monkeypatch):
+    bring(MANDATES)
+    monkeypatch.setattr(mandates, "BUSY_TRIES_MAX", 2)
+    other = sqlite3.connect(site.parent / "ledger.db", isolation_level=None)
+    other.execute("begin immediate")
+    result = run("mandates", "import", site.parent / "mandates.csv", "--config", site, code=3)
+    assert "another process" in result.stderr
+    other.execute("rollback")
+    other.close()
+    run("mandates", "import", site.parent / "mandates.csv", "--config", site)
+
+
+def test_list_filters_and_counts(bring, ask, run, site):
+    bring(MANDATES)
+    found = ask("mandates", "list", "--config", site, "--status", "paused")
+    assert [m["mandate_id"] for m in found["mandates"]] == ["m2"]
+    assert found["counts"] == {"active": 2, "paused": 1}
+    assert len(ask("mandates", "list", "--config", site, "--last", "1")["mandates"]) == 1
+    assert "In all: active 2, paused 1" in run("mandates", "list", "--config", site).stdout
+
+
+def test_show_tells_what_the_payer_owes(bring, ask, run, site, ledger):
+    bring(MANDATES + M1.replace("m1", "m4").replace("00001", "00004"))
+    paid = ask("mandates", "show", "m1", "--config", site)
+    assert (paid["held_fen"], paid["open_fen"], paid["debt_fen"]) == (0, 0, 0)
+    assert [d["state"] for d in paid["debits"]] == ["funded"]
+    assert [(c["kind"], c["key"]) for c in paid["credentials"]] == [("card", "****0001"), ("plate", "测A***01|0")]
+    assert ask("mandates", "show", "m2", "--config", site)["debt_fen"] == 1500
+    assert ask("mandates", "show", "m4", "--config", site)["open_fen"] == 1500
+    assert "15.00 CNY" in run("mandates", "show", "m4", "--config", site).stdout
+
+
+def test_show_of_an_unknown_mandate_is_1(bring, run, site):
+    bring(MANDATES)
+    assert "m99" in run("mandates", "show", "m99", "--config", site, code=1).stderr

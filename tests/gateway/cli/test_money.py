@@ -1,0 +1,131 @@
+"""`etcgw debits` and `etcgw ledger` on a ledger that the debit engine wrote."""
+
+import sqlite3
+
+import pytest
+
+from gateway.ledger.verify import FINDINGS_MAX
+
+
+@pytest.fixture
+def damage(site, ledger):
+    """Change rows behind the ledger's back."""
+
+    def do(*statements):
+        with sqlite3.connect(site.parent / "ledger.db") as connection:
+            for statement in statements:
+                connection.execute(statement)
+        connection.close()
+
+    return do
+
+
+def test_debits_with_attempts_and_sums(ask, site, ledger):
+    found = ask("debits", "--config", site)
+    assert [(d["record_no"], d["state"], d["funding"], d["payer"]) for d in found["debits"]] == [
+        (6, "funded", "purse", "issuer-9901"),
+        (4, "owed", "bank_online", "bank-1"),
+        (3, "debt", "bank_online", "bank-1"),
+        (2, "funded", "bank_online", "bank-1"),
+        (1, "funded", "purse", "issuer-9901"),
+    ]
+    assert found["sums"] == {
+        "owed": {"count": 1, "amount_fen": 1500},
+        "funded": {"count": 3, "amount_fen": 4500},
+        "debt": {"count": 1, "amount_fen": 1500},
+    }
+    assert found["outbox"]["waiting"] == 1
+    (declined,) = found["debits"][2]["attempts"]
+    assert (declined["kind"], declined["state"], declined["stan"]) == ("sale", "declined", "000002")
+    assert declined["response"]["code"] == "51"
+    assert declined["outbox_waiting"] == []
+    assert found["debits"][1]["attempts"][0]["outbox_waiting"] == ["reversal"]
+
+
+@pytest.mark.parametrize(
+    ("options", "records"),
+    [
+        (["--state", "funded"], [6, 2, 1]),
+        (["--state", "voided"], []),
+        (["--open"], [4]),
+        (["--last", "2"], [6, 4]),
+    ],
+    ids=lambda value: " ".join(map(str, value)),
+)
+def test_choosing_debits(ask, site, ledger, options, records):
+    found = ask("debits", "--config", site, *options)
+    assert [d["record_no"] for d in found["debits"]] == records
+
+
+def test_sums_count_what_is_not_shown_too(ask, site, ledger):
+    found = ask("debits", "--config", site, "--state", "funded", "--last", "1")
+    assert len(found["debits"]) == 1
+    assert found["sums"] == {"funded": {"count": 3, "amount_fen": 4500}}
+
+
+def test_what_a_bank_has_heard_does_not_wait(ask, site, damage):
+    damage("update outbox set done_at = 1")
+    found = ask("debits", "--config", site)
+    assert found["outbox"] == {"waiting": 0, "oldest_at": None, "oldest_us": None}
+    assert [attempt["outbox_waiting"] for debit in found["debits"] for attempt in debit["attempts"]] == [[], [], []]
+
+
+def test_debits_as_text(run, site, ledger):
+    text = run("debits", "--config", site).stdout
+    assert "sale 000003 unknown, reversal waiting" in text
+    assert "sale 000002 declined 51" in text
+    assert "45.00" in text
+    assert "Outbox: 1 waiting" in text
+    assert run("debits", "--config", site, "--state", "voided").stderr
+
+
+def test_two_ways_to_choose_are_one_too_many(run, site, ledger):
+    run("debits", "--config", site, "--state", "owed", "--open", code=2)
+
+
+def test_a_good_ledger_verifies(ask, run, site, ledger):
+    found = ask("ledger", "verify", "--config", site)
+    assert found["ok"] is True
+    assert all(check["ok"] and check["bad"] == 0 for check in found["checks"])
+    assert len(found["checks"]) > 5
+    result = run("ledger", "verify", "--config", site)
+    assert "BAD" not in result.stdout
+    assert "checking: record numbers have no gap" in result.stderr
+
+
+def test_a_bad_ledger_is_1_and_names_the_rows(ask, run, site, damage):
+    damage("update account set balance = balance + 1 where kind = 'merchant'")
+    found = ask("ledger", "verify", "--config", site, code=1)
+    assert found["ok"] is False
+    bad = {check["name"]: check for check in found["checks"] if not check["ok"]}
+    assert set(bad) == {"accounts agree with their transfers", "the books sum to zero"}
+    assert bad["accounts agree with their transfers"]["findings"][0]["row"] == "merchant:road-1"
+    result = run("ledger", "verify", "--config", site, code=1)
+    assert "merchant:road-1" in result.stdout
+    assert "7501" in result.stdout
+    assert "keep a copy" in result.stderr
+
+
+def test_many_bad_rows_are_counted_and_the_first_are_named(ask, run, site, damage):
+    row = "insert into account (kind, owner, balance, held, version) values ('fee', 'f{}', 1, 0, 1)"
+    damage(*(row.format(n) for n in range(FINDINGS_MAX + 5)))
+    found = ask("ledger", "verify", "--config", site, code=1)
+    accounts = found["checks"][0]
+    assert accounts["bad"] == FINDINGS_MAX + 5
+    assert len(accounts["findings"]) == FINDINGS_MAX
+    assert "and 5 more" in run("ledger", "verify", "--config", site, code=1).stdout
+
+
+def test_accounts_sum_payers_up_and_come_to_zero(ask, run, site, ledger):
+    found = ask("ledger", "accounts", "--config", site)
+    assert [(a["kind"], a["owner"], a["owners"], a["balance_fen"]) for a in found["accounts"]] == [
+        ("open", None, 4, -1500),
+        ("debt", None, 1, -1500),
+        ("merchant", "road-1", 1, 7500),
+        ("issuer", "issuer-9901", 1, -3000),
+        ("bank", "bank-1", 1, -1500),
+    ]
+    assert found["sum_fen"] == 0
+    apart = ask("ledger", "accounts", "--config", site, "--obligors")
+    assert len([a for a in apart["accounts"] if a["kind"] == "open"]) == 4
+    assert "payers: 4" in run("ledger", "accounts", "--config", site).stdout

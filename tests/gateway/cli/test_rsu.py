@@ -1,0 +1,210 @@
+"""`etcgw rsu` on the recorded and constructed frames under tests/vectors."""
+
+import pytest
+from rich.cells import cell_len
+
+from tests.protocols.rsu.samples import GOOD, VECTORS, v3, vector
+
+B4 = vector("v3-b4-183").raw
+
+
+def leaves(fields):
+    return [leaf for field in fields for leaf in (leaves(field["fields"]) if field["fields"] else [field])]
+
+
+def field(frame, name):
+    def search(fields):
+        for one in fields:
+            found = one if one["name"] == name else search(one["fields"])
+            if found:
+                return found
+        return None
+
+    found = search(frame["fields"])
+    assert found, name
+    return found
+
+
+@pytest.mark.parametrize("sample", GOOD, ids=lambda v: v.id)
+def test_every_good_frame_is_told_to_its_last_byte(ask, sample):
+    found = ask("rsu", "decode", sample.raw.hex(), "--unmask")
+    assert found["ok"] is True
+    (frame,) = found["frames"]
+    assert frame["raw"] == sample.raw.hex()
+    at = 0
+    for top in frame["fields"]:
+        assert top["offset"] == at
+        at += top["length"]
+    assert at == len(sample.raw)
+
+
+@pytest.mark.parametrize("sample", VECTORS, ids=lambda v: v.id)
+def test_text_for_every_frame_fits_80_columns(run, sample):
+    result = run("rsu", "decode", sample.raw.hex(), code=0 if sample.checksum_ok else 5, COLUMNS="80")
+    body = [line for line in result.stdout.splitlines() if not line.startswith(("layout", "DAMAGED", "  next"))]
+    assert max(cell_len(line) for line in body) <= 80
+    assert ("frame is in order" in result.stdout) == sample.checksum_ok
+
+
+def test_files_inside_are_taken_apart(ask):
+    (frame,) = ask("rsu", "decode", B4.hex())["frames"]
+    assert field(frame, "vehicle_file.vehicle_class")["value"] == "1"
+    assert field(frame, "card_file.card_type")["meaning"].endswith("stored value")
+    assert field(frame, "station.status")["meaning"].endswith("ETC entry")
+    assert field(frame, "balance_raw")["value"] == "50000"
+
+
+@pytest.mark.parametrize(
+    ("sample", "words"),
+    [
+        ("v3-b2-37", "card in the tag"),
+        ("v3-b2-one-piece", "not locked"),
+        ("v3-b2-cpc", "battery low"),
+    ],
+)
+def test_status_bits_are_read_by_the_kind_of_device(ask, sample, words):
+    (frame,) = ask("rsu", "decode", vector(sample).raw.hex())["frames"]
+    meaning = field(frame, "status.obu_status")["meaning"]
+    assert words in meaning
+    assert ("card in the tag" in meaning) == (sample == "v3-b2-37")
+
+
+@pytest.mark.parametrize("sample", ["v3-b4-133", "v3-b4-cpc-64", "v3-cf-ex", "v3-b1-01", "v3-c6-174"])
+def test_odd_sizes_of_files_harm_nobody(ask, sample):
+    assert ask("rsu", "decode", vector(sample).raw.hex())["ok"] is True
+
+
+def test_a_padded_station_file_is_read_all_the_same(ask):
+    (frame,) = ask("rsu", "decode", vector("v3-b4-133").raw.hex())["frames"]
+    assert field(frame, "station.status")["offset"] == field(frame, "station.header")["offset"] + 13
+
+
+# --- masking --------------------------------------------------------------------------------------------------------
+
+
+PERSONAL = {
+    "obu_id",
+    "serial",
+    "vehicle_file.plate",
+    "vehicle_file.engine",
+    "card_file.inner_number",
+    "card_file.plate",
+    "station.plate",
+    "ef04",
+    "body",
+}
+COUNTING = "v3-b4-cpc-161"
+"""Its made-up province data count 00, 01, 02 ... and so hold its made-up tag id by accident."""
+
+
+@pytest.mark.parametrize("sample", [v for v in VECTORS if v.id != COUNTING], ids=lambda v: v.id)
+@pytest.mark.parametrize("cut", [0, 3])
+def test_no_private_byte_is_shown(run, ask, sample, cut):
+    """Bytes of every private field are gone from text and JSON, whole frame or damaged."""
+    code = 0 if sample.checksum_ok else 5
+    (whole,) = ask("rsu", "decode", sample.raw.hex(), "--unmask", code=code)["frames"]
+    private = [f for f in leaves(whole["fields"]) if f["private"] and f["name"] in PERSONAL]
+    raw = sample.raw[: len(sample.raw) - cut]
+    for more in (["--json"], []):
+        result = run("rsu", "decode", raw.hex(), *more, code=5 if cut else code)
+        shown = result.output.replace(" ", "").lower()
+        for one in private:
+            if one["length"] >= 4 and len(set(bytes.fromhex(one["raw"]))) > 2:
+                assert one["raw"] not in shown, one["name"]
+        assert raw.hex() not in shown
+
+
+def test_masked_and_unmasked(run, ask):
+    (masked,) = ask("rsu", "decode", B4.hex())["frames"]
+    (plain,) = ask("rsu", "decode", B4.hex(), "--unmask")["frames"]
+    assert masked["raw"] is None
+    assert field(masked, "obu_id")["value"] == "****0c01"
+    assert field(masked, "obu_id")["raw"] is None
+    assert field(masked, "vehicle_file.plate")["value"] == "测B***05"
+    assert field(masked, "balance_raw")["raw"] == "0000c350"
+    assert field(plain, "vehicle_file.plate")["value"] == "测B77A05"
+    assert field(plain, "obu_id")["raw"] == "0a0b0c01"
+    assert masked.keys() == plain.keys()
+    assert "测B77A05" not in run("rsu", "decode", B4.hex()).output
+    assert "测B77A05" in run("rsu", "decode", B4.hex(), "--unmask").stdout
+
+
+def test_what_stands_behind_a_frame_is_masked_too(run):
+    both = vector("v3-c4-01").raw + B4
+    result = run("rsu", "decode", both.hex(), code=5)
+    assert B4[20:40].hex() not in result.stdout.replace(" ", "")
+    assert "bytes behind the frame" in result.stdout
+
+
+# --- damage ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_frame_names_field_offset_and_next_step(ask, run):
+    sample = vector("v3-c0-badcrc").raw
+    found = ask("rsu", "decode", sample.hex(), code=5)
+    assert found["ok"] is False
+    (problem,) = found["frames"][0]["problems"]
+    assert (problem["field"], problem["offset"]) == ("CRC", 30)
+    assert problem["next_step"]
+    text = run("rsu", "decode", sample.hex(), code=5).stdout
+    assert "DAMAGED  CRC at offset 30" in text
+    assert "  next: " in text
+
+
+@pytest.mark.parametrize("end", range(1, len(B4), 7))
+def test_a_frame_cut_anywhere_is_5_and_told_as_far_as_it_goes(ask, end):
+    found = ask("rsu", "decode", B4[:end].hex(), code=5)
+    assert found["frames"][0]["problems"]
+    assert found["frames"][0]["length"] == end
+
+
+def test_one_bad_frame_does_not_stop_the_others(ask):
+    found = ask("rsu", "decode", B4[:40].hex(), B4.hex(), code=5)
+    assert [frame["ok"] for frame in found["frames"]] == [False, True]
+
+
+def test_an_unknown_type_is_told(run):
+    assert "unknown to pcrsu-v3" in run("rsu", "decode", v3(1, b"\x77\x01").hex(), code=5).stdout
+
+
+# --- hex ------------------------------------------------------------------------------------------------------------
+
+
+def test_blanks_colons_and_unquoted_pieces(ask):
+    plain = ask("rsu", "decode", B4.hex())
+    assert ask("rsu", "decode", B4.hex(" ")) == plain
+    assert ask("rsu", "decode", B4.hex(":").upper()) == plain
+    assert ask("rsu", "decode", *B4.hex(" ").split()) == plain
+    assert ask("rsu", "decode", *B4.hex(" ", 4).split()) == plain
+
+
+def test_standard_input_holds_one_frame_a_line(ask):
+    text = f"# from the antenna\n\n{B4.hex()}\n  {vector('v3-c4-01').raw.hex(' ')}  \n"
+    found = ask("rsu", "decode", stdin=text)
+    assert [frame["layout"] for frame in found["frames"]] == ["B4/183", "C4/2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "named"),
+    [
+        (["FFFF0G"], None, "character 6 ('G')"),
+        (["FFFF 0"], None, "digit 5"),
+        ([" : "], None, "no hex digits"),
+        ([B4.hex(), B4.hex() + "x"], None, f"frame 2: character {2 * len(B4) + 1}"),
+        ([], "# nothing\n\n", "no frame given"),
+        ([], f"{B4.hex()}\nFF?F\n", "line 2: character 3"),
+        ([], "FF" * 40_000, "line 1: 80000 characters"),
+        (["--dialect", "morse", "FFFF"], None, "morse"),
+    ],
+)
+def test_hex_that_is_none_is_2_and_names_the_place(run, arguments, stdin, named):
+    result = run("rsu", "decode", *arguments, code=2, stdin=stdin, COLUMNS="200", TERMINAL_WIDTH="200")
+    assert result.stdout == ""
+    assert named in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_dialects(ask, run):
+    (known,) = ask("rsu", "dialects")["dialects"]
+    assert known["name"] == "pcrsu-v3"
+    assert "B4/183" in known["layouts"]
+    assert "pcrsu-v3" in run("rsu", "dialects").stdout

@@ -1,0 +1,63 @@
+"""`etcgw run` as a process: ready on stdout, log on stderr, one at a time, ends when told."""
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+
+from gateway.cli.run import OneLine
+
+
+def start(site):
+    return subprocess.Popen(
+        [sys.executable, "-m", "gateway.cli.main", "run", "--config", str(site)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_run_serves_until_told_to_stop(site, ask, run):
+    with start(site) as gateway:
+        try:
+            assert gateway.stdout.readline() == "ready\n"
+            second = subprocess.run(
+                [sys.executable, "-m", "gateway.cli.main", "run", "--config", str(site)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert second.returncode == 3, second.stderr
+            assert second.stdout == ""
+            assert "another gateway" in second.stderr
+        finally:
+            gateway.send_signal(signal.SIGTERM)
+            out, log = gateway.stdout.read(), gateway.stderr.read()
+            gateway.wait()
+    assert gateway.returncode == 0, log
+    assert out == ""
+    lines = log.splitlines()
+    assert len(lines) > 3
+    assert all(line[:4].isdigit() and "T" in line[:12] for line in lines), log
+    assert json.loads((site.parent / "state.json").read_text(encoding="utf-8"))["running"] is False
+    assert ask("status", "--config", site, code=3)["running"] is False
+
+
+def test_run_with_a_bad_site_file_is_2(site, run):
+    site.write_text("mode = 1", encoding="utf-8")
+    result = run("run", "--config", site, code=2)
+    assert result.stdout == ""
+    assert "mode" in result.stderr
+
+
+def test_a_record_is_one_line_even_with_a_traceback():
+    try:
+        int("two\nlines")
+    except ValueError:
+        record = logging.LogRecord("a.b", logging.ERROR, "f", 1, "it %s", ("failed",), sys.exc_info())
+    record.created = 0.25
+    line = OneLine().format(record)
+    assert "\n" not in line
+    assert "ERROR a.b: it failed | Traceback" in line
+    assert "lines" in line

@@ -1,0 +1,117 @@
+"""Migrations: they make exactly the declared tables, run once, and leave databases of the future alone."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import CheckConstraint, UniqueConstraint, inspect, text
+
+from gateway.ledger import database, schema, tables
+from gateway.ledger.schema import SchemaTooNew
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = database.open_writer(tmp_path / "folder" / "ledger.db")
+    yield engine
+    engine.dispose()
+
+
+def test_upgrade_makes_what_the_tables_declare(engine):
+    head = schema.upgrade(engine)
+    with engine.begin() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, tables.metadata) == []
+        assert context.get_current_revision() == head
+
+
+def test_constraints_and_partial_indexes_are_those_declared(engine):
+    """Alembic does not compare check constraints, nor the conditions of partial indexes."""
+    schema.upgrade(engine)
+    found = inspect(engine)
+    for table in tables.metadata.sorted_tables:
+        checks = {str(c.sqltext) for c in table.constraints if isinstance(c, CheckConstraint)}
+        assert {c["sqltext"] for c in found.get_check_constraints(table.name)} == checks, table.name
+        unique = {
+            tuple(column.name for column in c.columns) for c in table.constraints if isinstance(c, UniqueConstraint)
+        }
+        assert {tuple(c["column_names"]) for c in found.get_unique_constraints(table.name)} == unique, table.name
+        for index in table.indexes:
+            where = index.dialect_options["sqlite"]["where"]
+            with engine.connect() as connection:
+                sql = connection.execute(
+                    text("select sql from sqlite_master where name = :n"), {"n": index.name}
+                ).scalar_one()
+            assert (where is None) == (" WHERE " not in sql.upper()), index.name
+            if where is not None:
+                assert str(where) in sql
+
+
+def test_upgrade_twice_changes_nothing(engine):
+    first = schema.upgrade(engine)
+    with engine.connect() as connection:
+        before = connection.execute(text("select name, sql from sqlite_master order by name")).all()
+    assert schema.upgrade(engine) == first
+    with engine.connect() as connection:
+        assert connection.execute(text("select name, sql from sqlite_master order by name")).all() == before
+
+
+def test_a_database_of_the_future_is_refused_untouched(engine):
+    schema.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(text("update alembic_version set version_num = '9999'"))
+    with pytest.raises(SchemaTooNew) as refused:
+        schema.upgrade(engine)
+    assert refused.value.found == "9999"
+    assert "9999" in str(refused.value)
+    with engine.connect() as connection:
+        assert connection.execute(text("select version_num from alembic_version")).scalar_one() == "9999"
+
+
+def test_a_failed_upgrade_leaves_nothing_behind(engine, monkeypatch):
+    """Half a schema would be neither the old nor the new one."""
+    monkeypatch.setattr(schema, "MigrationContext", _Failing)
+    with pytest.raises(RuntimeError, match="power"):
+        schema.upgrade(engine)
+    assert inspect(engine).get_table_names() == []
+
+
+class _Failing:
+    """Creates a table, then fails, in the transaction of the upgrade."""
+
+    @staticmethod
+    def configure(connection):
+        connection.execute(text("create table half (x)"))
+        raise RuntimeError("power cut")
+
+
+@pytest.mark.parametrize("pragma", ["journal_mode", "synchronous", "foreign_keys"])
+def test_the_writer_is_set_for_money(engine, pragma):
+    expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() == expected[pragma]
+
+
+def test_a_batch_takes_the_write_lock_when_it_begins(engine):
+    schema.upgrade(engine)
+    with engine.begin(), closing(sqlite3.connect(engine.url.database, timeout=0)) as other:
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+
+
+def test_a_reader_cannot_write_and_sees_one_state_throughout(engine):
+    schema.upgrade(engine)
+    reader = database.open_reader(engine.url.database)
+    with reader.connect() as connection:
+        assert connection.execute(text("select count(*) from counter")).scalar_one() == 0
+        with engine.begin() as writing:
+            writing.execute(text("insert into counter values ('n', 1)"))
+        assert connection.execute(text("select count(*) from counter")).scalar_one() == 0
+    with reader.connect() as connection:
+        assert connection.execute(text("select count(*) from counter")).scalar_one() == 1
+        with pytest.raises(Exception, match="readonly|query_only"):
+            connection.execute(text("delete from counter"))
+    reader.dispose()

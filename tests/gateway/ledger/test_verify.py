@@ -1,0 +1,244 @@
+"""Each rule of the verification turned red by one corrupt row, on a ledger that holds a debit of every kind."""
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from gateway.debit.claims import PurchaseResult
+from gateway.ledger import verify as module
+from gateway.ledger.verify import FINDINGS_MAX, verify
+from gateway.model.passage import Funding, PurchaseOutcome
+from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT, Box, charge, hold_request, payer_of
+
+KINDS = {
+    "purse": (Funding.PURSE, None, None),
+    "approved": (Funding.BANK_ONLINE, APPROVED, None),
+    "declined": (Funding.BANK_ONLINE, DECLINED, None),
+    "owed": (Funding.BANK_ONLINE, SILENT, None),
+    "clearing": (Funding.ISSUER_CLEARING, None, None),
+    "refused": (Funding.PURSE, None, PurchaseOutcome.NOT_TAKEN),
+    "unknown": (Funding.PURSE, None, PurchaseOutcome.UNKNOWN),
+}
+
+
+@pytest.fixture
+def box(tmp_path):
+    """One debit of every kind; the bank has not answered the reversal of the owed one."""
+    box = Box(tmp_path / "ledger.db")
+
+    async def fill():
+        async with box:
+            for n, (kind, (funding, answer, purchase)) in enumerate(KINDS.items()):
+                if answer is not None:
+                    box.bank.answers.append(answer)
+                mandate = None if funding is Funding.PURSE else f"m{n}"
+                request = hold_request(kind, payer=payer_of(funding, mandate=mandate), card=f"9901{n:016d}")
+                extra = {} if purchase is None else {"result": PurchaseResult(purchase)}
+                await charge(box, request, **extra)
+
+    asyncio.run(fill())
+    box.open()
+    yield box
+    box.database.dispose()
+    box.reader.dispose()
+
+
+def plant(box, statement):
+    """Change the file behind everybody's back."""
+    with sqlite3.connect(box.path) as connection:
+        connection.execute("pragma foreign_keys = off")
+        changed = connection.execute(statement).rowcount
+    connection.close()
+    assert changed == 1, "the corruption must hit exactly one row"
+
+
+FIRST = {
+    "post": "(select min(id) from transfer where phase = 'post')",
+    "purse": "(select id from debit where state = 'funded' and funding = 'purse')",
+    "approved": "(select id from debit where state = 'funded' and funding = 'bank_online')",
+    "clearing": "(select id from debit where state = 'released')",
+    "debt": "(select id from debit where state = 'debt')",
+    "owed": "(select id from debit where state = 'owed')",
+    "voided": "(select id from debit where state = 'voided')",
+    "held": "(select id from debit where state = 'held')",
+}
+
+CORRUPTIONS = [
+    ("accounts agree with their transfers", "update account set balance = balance + 1 where kind = 'merchant'"),
+    ("accounts agree with their transfers", "update account set held = held + 1 where kind = 'merchant'"),
+    ("accounts agree with their transfers", f"update transfer set amount = amount + 1 where id = {FIRST['post']}"),
+    ("accounts agree with their transfers", f"delete from transfer where id = {FIRST['post']}"),
+    ("the books sum to zero", "update account set balance = balance - 7 where kind = 'issuer'"),
+    (
+        "a hold ends at most once, and never for more than it held",
+        f"update transfer set amount = amount + 1 where id = {FIRST['post']}",
+    ),
+    (
+        "a hold ends at most once, and never for more than it held",
+        f"update transfer set debit_id = {FIRST['held']} where id = {FIRST['post']}",
+    ),
+    (
+        "a hold ends at most once, and never for more than it held",
+        f"update transfer set phase = 'direct' where phase = 'pending' and debit_id = {FIRST['purse']}",
+    ),
+    ("a debit's state agrees with its hold", f"update debit set state = 'held' where id = {FIRST['purse']}"),
+    ("a debit's state agrees with its hold", f"update debit set state = 'released' where id = {FIRST['held']}"),
+    ("a debit's state agrees with its hold", f"update debit set state = 'voided' where id = {FIRST['purse']}"),
+    ("a debit's state agrees with its hold", f"update debit set state = 'funded' where id = {FIRST['voided']}"),
+    (
+        "a debit has a hold of its own, for its whole amount",
+        f"update debit set hold_id = (select hold_id from debit where id = {FIRST['held']}) where id = {FIRST['purse']}",
+    ),
+    (
+        "a debit has a hold of its own, for its whole amount",
+        f"update debit set amount = amount - 1 where id = {FIRST['held']}",
+    ),
+    ("a debit has a hold of its own, for its whole amount", f"update debit set hold_id = 0 where id = {FIRST['held']}"),
+    (
+        "a debit is paid exactly once, by its one funding source",
+        "delete from transfer where event = 'purse_paid'",
+    ),
+    (
+        "a debit is paid exactly once, by its one funding source",
+        "insert into transfer (phase, event, debit_id, attempt_id, from_account, to_account, amount, event_at, booked_at)"
+        " select phase, event, debit_id, attempt_id, from_account, to_account, amount, 0, 0 from transfer"
+        " where event = 'bank_approved'",
+    ),
+    (
+        "a debit is paid exactly once, by its one funding source",
+        f"update debit set funding = 'bank_online' where id = {FIRST['purse']}",
+    ),
+    (
+        "a debit is paid exactly once, by its one funding source",
+        f"update debit set state = 'funded' where id = {FIRST['clearing']}",
+    ),
+    (
+        "a debit is paid exactly once, by its one funding source",
+        f"update debit set state = 'owed' where id = {FIRST['debt']}",
+    ),
+    (
+        "a debit is paid exactly once, by its one funding source",
+        f"update transfer set debit_id = {FIRST['clearing']} where event = 'purse_paid'",
+    ),
+    (
+        "what an obligor has open is what its debits say",
+        f"update debit set amount = amount + 1 where id = {FIRST['clearing']}",
+    ),
+    ("what an obligor has open is what its debits say", f"update debit set state = 'debt' where id = {FIRST['owed']}"),
+    (
+        "a debit has at most one attempt open and one approved",
+        "insert into attempt (id, debit_id, channel, terminal, batch, stan, kind, state, amount, request, created_at,"
+        " changed_at) select 'x', debit_id, channel, terminal, batch, '999999', kind, state, amount, request, 0, 0"
+        " from attempt where state = 'unknown'",
+    ),
+    (
+        "a debit has at most one attempt open and one approved",
+        "insert into attempt (id, debit_id, channel, terminal, batch, stan, kind, state, amount, request, created_at,"
+        " changed_at) select 'x', debit_id, channel, terminal, batch, '999999', kind, state, amount, request, 0, 0"
+        " from attempt where state = 'approved'",
+    ),
+    (
+        "money from the bank has an approved attempt behind it",
+        "update attempt set state = 'declined' where state = 'approved'",
+    ),
+    (
+        "money from the bank has an approved attempt behind it",
+        "update attempt set amount = amount + 1 where state = 'approved'",
+    ),
+    (
+        "money from the bank has an approved attempt behind it",
+        f"update attempt set debit_id = {FIRST['owed']} where state = 'approved'",
+    ),
+    (
+        "money from the bank has an approved attempt behind it",
+        "update transfer set attempt_id = null where event = 'bank_approved'",
+    ),
+    ("whatever is in doubt at a bank is being asked about", "delete from outbox"),
+    ("whatever is in doubt at a bank is being asked about", "update outbox set done_at = 1"),
+    (
+        "whatever is in doubt at a bank is being asked about",
+        "update attempt set state = 'stored' where state = 'declined'",
+    ),
+    (
+        "suspense holds exactly the late approvals whose reversal is open",
+        "insert into account (kind, owner, balance, held, version) values ('suspense', 'bank-1', 5, 0, 1)",
+    ),
+    (
+        "a purchase is taken at most once for a debit, and only behind a released one",
+        f"update purchase set state = 'not_taken' where debit_id = {FIRST['purse']}",
+    ),
+    (
+        "a purchase is taken at most once for a debit, and only behind a released one",
+        f"update purchase set state = 'taken' where debit_id = {FIRST['voided']}",
+    ),
+    (
+        "a purchase is taken at most once for a debit, and only behind a released one",
+        "insert into purchase (id, passage_id, debit_id, attempt_no, state, written_fen, purchase_time, created_at,"
+        " changed_at) select 'x', passage_id, debit_id, 2, 'taken', written_fen, purchase_time, 0, 0 from purchase"
+        f" where debit_id = {FIRST['purse']}",
+    ),
+    ("record numbers have no gap", "update counter set value = value + 1 where name = 'record_no'"),
+    ("record numbers have no gap", "delete from decision where record_no = 3"),
+    ("record numbers have no gap", "update decision set record_no = 99 where record_no = 2"),
+    (
+        "an open barrier has a claim behind it, or a repeat of one",
+        f"update decision set barrier = 'open' where debit_id = {FIRST['voided']}",
+    ),
+    (
+        "an open barrier has a claim behind it, or a repeat of one",
+        f"update decision set barrier = 'open' where debit_id = {FIRST['held']}",
+    ),
+    (
+        "an open barrier has a claim behind it, or a repeat of one",
+        f"update decision set debit_id = null where debit_id = {FIRST['purse']}",
+    ),
+]
+
+
+def red(reader):
+    return {check.name for check in verify(reader) if not check.ok}
+
+
+def test_a_ledger_with_every_kind_of_debit_is_clean(box):
+    checks = verify(box.reader)
+    assert [f for c in checks for f in c.findings] == []
+    looked_at = {check.name: check.rows for check in checks}
+    unlooked = {name for name, rows in looked_at.items() if rows == 0}
+    assert unlooked == {"suspense holds exactly the late approvals whose reversal is open"}
+
+
+@pytest.mark.parametrize(("name", "corruption"), CORRUPTIONS)
+def test_a_corrupt_row_turns_its_rule_red(box, name, corruption):
+    plant(box, corruption)
+    assert name in red(box.reader)
+
+
+def test_every_rule_has_been_turned_red():
+    assert {name for name, _ in CORRUPTIONS} == {rule.name for rule in module._RULES}
+
+
+def test_findings_name_the_row_and_are_bounded(box):
+    with sqlite3.connect(box.path) as connection:
+        for n in range(FINDINGS_MAX + 5):
+            connection.execute("insert into account values (?, 'suspense', ?, 5, 0, 1)", (1000 + n, f"bank-{n + 7}"))
+    connection.close()
+    check = next(c for c in verify(box.reader) if c.name.startswith("suspense"))
+    assert len(check.findings) == FINDINGS_MAX
+    assert check.more == 5
+    assert check.findings[0].row.startswith("suspense:bank-")
+    assert "5 fen" in check.findings[0].problem
+
+
+def test_all_rules_look_at_one_state(box):
+    """What is written while the rules run is not seen by the later ones."""
+    told = []
+
+    def meanwhile(name):
+        told.append(name)
+        if len(told) == 2:
+            plant(box, "update counter set value = value + 1 where name = 'record_no'")
+
+    assert [c.name for c in verify(box.reader, meanwhile) if not c.ok] == []
+    assert told == [rule.name for rule in module._RULES]
+    assert red(box.reader) == {"record numbers have no gap"}
