@@ -228,30 +228,37 @@ class DebitEngine:
 
     # --- after the card answered ----------------------------------------------------------------------------------
 
-    async def bring_in(self, claim: ProvenClaim, *, deadline: float) -> BroughtIn:
+    async def bring_in(
+        self, claim: ProvenClaim, *, deadline: float, on_stored: Callable[[], None] = lambda: None
+    ) -> BroughtIn:
         """Store the card's answer, ask the bank where the funding says so, decide by the table.
 
+        `on_stored` is called once, as soon as the card's answer is durable: whoever brought it need not wait for the
+        bank.
         `deadline` is a monotonic second. It chooses only how long the bank is waited for: the decision itself is
         whatever gets committed, however long that takes. Two callers with one debit (two antennas see the same
         vehicle) go one after the other, and the second gets the decision of the first.
         """
         lock = self._locks.setdefault(claim.debit_id, asyncio.Lock())
         async with lock:
-            return await self._bring_in(claim, deadline)
+            return await self._bring_in(claim, deadline, on_stored)
 
-    async def _bring_in(self, claim: ProvenClaim, deadline: float) -> BroughtIn:
+    async def _bring_in(self, claim: ProvenClaim, deadline: float, on_stored: Callable[[], None]) -> BroughtIn:
         request: BankRequest | None = None
         answer: BankAnswer | None = None
         bank_us = 0
         taken = claim.result is None or claim.result.outcome is PurchaseOutcome.TAKEN
         if claim.payer.funding is Funding.BANK_ONLINE and taken:
             request = await self._store_sale(claim, deadline)
+            on_stored()
             if request is not None:
                 begun = self._clock.monotonic()
                 answer = await self._ask(request, deadline)
                 bank_us = int((self._clock.monotonic() - begun) * 1e6)
         begun = self._clock.monotonic()
         decision = await self._conclude(claim, answer)
+        if not (claim.payer.funding is Funding.BANK_ONLINE and taken):
+            on_stored()
         return BroughtIn(decision, bank_us, int((self._clock.monotonic() - begun) * 1e6))
 
     async def refuse(

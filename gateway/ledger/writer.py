@@ -49,6 +49,9 @@ BATCH_MAX = 500
 RETRY_S = 0.05
 """Pause between two tries of a batch that the storage refused."""
 
+IDLE_S = 1.0
+"""Longest sleep of an idle writer, after which a storage in trouble is looked at again."""
+
 PROBE = "storage_probe"
 """Counter that is written to find out whether the storage takes writes again."""
 
@@ -256,7 +259,7 @@ class Writer:
         """Wait for one change, then take all that wait with it."""
         batch: list[_Job] = []
         try:
-            job = self._queue.get(timeout=1.0)
+            job = self._queue.get(timeout=0.0 if self._stopping.is_set() else IDLE_S)
             while job is not None:
                 batch.append(job)
                 if len(batch) >= BATCH_MAX:

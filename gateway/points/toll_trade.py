@@ -439,12 +439,14 @@ class Trade:
         )
 
     async def _bring_in(self, claim: ProvenClaim, result: PurchaseResult | None) -> Decision:
-        """Decide, then let the antenna go: its last report is acknowledged once what it said is durable."""
+        """Decide. The antenna is let go once what it reported is durable: it waits a second, a bank may take longer."""
         claim = replace(claim, result=result, context=self._context())
-        answered_by = self._report
-        brought = await self._services.engine.bring_in(claim, deadline=self._deadline)
-        if isinstance(answered_by.message, DebitResult | TacResult):
-            self._answer(Continue(self._obu_id, self._factor))
+
+        def release() -> None:
+            if isinstance(self._report.message, DebitResult | TacResult):
+                self._answer(Continue(self._obu_id, self._factor))
+
+        brought = await self._services.engine.bring_in(claim, deadline=self._deadline, on_stored=release)
         self._note(brought.bank_us, brought.commit_us)
         return brought.decision
 
