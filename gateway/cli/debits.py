@@ -22,7 +22,8 @@ from gateway.cli.options import (
     site_of,
     zone_of,
 )
-from gateway.cli.passages import REPEAT, response_facts
+from gateway.cli.passage import response_facts
+from gateway.cli.passages import REPEAT
 from gateway.cli.screen import Cell, Column, Screen
 from gateway.cli.store import ledger_of
 

@@ -139,15 +139,22 @@ def _refused_mandates(error: Exception) -> Fault:
     )
 
 
-def _refused_list(error: Exception) -> Fault:
+_LISTS: Final = Words(
+    "etcgw lists show --config SITE tells what is in force", "用 etcgw lists show --config SITE 查看现有名单"
+)
+
+
+def _refused_delivery(error: Exception) -> Fault:
     return Fault(
         ExitCode.REFUSED,
         str(error),
         Words("nothing was published; the list in force stays", "未发布任何名单,现有名单不变"),
-        Words(
-            "etcgw lists show --config SITE tells what is in force", "用 etcgw lists show --config SITE 查看现有名单"
-        ),
+        _LISTS,
     )
+
+
+def _unusable_list(error: Exception) -> Fault:
+    return Fault(ExitCode.REFUSED, str(error), None, _LISTS)
 
 
 def _refused_tariff(error: Exception) -> Fault:
@@ -212,8 +219,8 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
     {
         "gateway.config.ConfigError": _config,
         "gateway.payers.mandates.MandateImportError": _refused_mandates,
-        "gateway.payers.status_list_build.StatusListBuildError": _refused_list,
-        "gateway.payers.status_lists.StatusListError": _refused_list,
+        "gateway.payers.status_list_build.StatusListBuildError": _refused_delivery,
+        "gateway.payers.status_lists.StatusListError": _unusable_list,
         "gateway.tariffs.loading.TariffError": _refused_tariff,
         "gateway.runtime.AlreadyRunning": _already_running,
         "gateway.ledger.schema.SchemaTooNew": _schema_too_new,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 from pathlib import Path
@@ -137,7 +137,7 @@ STEPS_TOLD = 16
 """Of the buckets a build writes, every so-manieth is told: a line for each of 256 would be noise."""
 
 
-def _seldom(report: Any) -> Any:  # noqa: ANN401 - a callback, handed on as it came
+def _seldom(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
     def told(progress: Progress) -> None:
         if progress.phase != "write" or progress.done % STEPS_TOLD == 0:
             report(progress)

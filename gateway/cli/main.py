@@ -102,9 +102,9 @@ app.add_typer(rsu.app)
 
 def main() -> None:
     """Entry point. Exits with an `ExitCode`."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show Chinese gets escapes, not a crash.
+            # A terminal that cannot show Chinese gets escapes, and so do we from input that is no text: no crash.
             stream.reconfigure(errors="backslashreplace")
     app(prog_name=PROGRAM)
 

@@ -75,11 +75,11 @@ def now_utc() -> datetime:
 def moment(text: str, zone: timezone, option: str) -> datetime:
     """A point in time: ISO 8601, in the site's zone unless it names another, or `30m`, `2h`, `1d` ago."""
     ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return now_utc() - timedelta(**{_AGO_UNITS[ago[2]]: int(ago[1])})
     try:
+        if ago is not None:
+            return now_utc() - timedelta(**{_AGO_UNITS[ago[2]]: int(ago[1])})
         found = datetime.fromisoformat(text)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise typer.BadParameter(
             f"{text!r} is no time; write it like 2026-11-23T08:00, 2026-11-23 or 2h", param_hint=f"'{option}'"
         ) from error

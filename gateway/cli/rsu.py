@@ -69,6 +69,10 @@ def decode(
         raise typer.BadParameter(
             f"{dialect!r} is no dialect; known are {', '.join(sorted(DIALECTS))}", param_hint="'--dialect'"
         )
+    if not frames and sys.stdin.isatty():
+        screen.note(
+            screen.say("reading frames in hex, one a line; end with Ctrl-D", "请逐行输入十六进制帧,以 Ctrl-D 结束")
+        )
     raw_frames = _from_arguments(frames) if frames else _from_lines(sys.stdin)
     described = [_describe(DIALECTS[dialect], raw, unmask=unmask) for raw in raw_frames]
     if as_json:

@@ -238,6 +238,17 @@ def test_main_survives_a_terminal_without_chinese(site, ledger):
     assert b"\\u6d4bA***01" in done.stdout
 
 
+def test_input_that_is_no_text_is_wrong_usage_and_no_bug():
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway.cli.main", "rsu", "decode"],
+        input=b"\xff\xff\x00\n",
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert b"line 1: character 1" in done.stderr
+
+
 def test_a_reader_that_leaves_is_no_bug(site, ledger):
     """`etcgw ... | head -1` must not end with a traceback."""
     program = subprocess.Popen(

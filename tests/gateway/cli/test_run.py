@@ -44,6 +44,16 @@ def test_run_serves_until_told_to_stop(site, ask, run):
     assert ask("status", "--config", site, code=3)["running"] is False
 
 
+def test_run_without_a_usable_list_is_1_and_says_so(site):
+    (site.parent / "lists" / "CURRENT").unlink()
+    with start(site) as gateway:
+        out, log = gateway.communicate()
+    assert gateway.returncode == 1, log
+    assert out == ""
+    assert "CURRENT" in log.splitlines()[-2]
+    assert "etcgw lists show" in log.splitlines()[-1]
+
+
 def test_run_with_a_bad_site_file_is_2(site, run):
     site.write_text("mode = 1", encoding="utf-8")
     result = run("run", "--config", site, code=2)
