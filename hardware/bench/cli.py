@@ -26,11 +26,16 @@ Folder = Annotated[
 def demo(
     folder: Folder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Save the summary as an SVG picture.")] = None,
 ) -> None:
     """Drive the emulated site through its scenario; status 1 on any wrong decision or fen."""
     from hardware.bench.live import watch
 
     run = asyncio.run(watch(_folder(folder), quiet=as_json))
+    if picture is not None:
+        from hardware.bench.show import save_picture
+
+        save_picture(run, picture)
     if as_json:
         from hardware.bench.report import as_dict
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -38,7 +41,8 @@ def live(run: Run) -> RenderableType:
 
 def summary(run: Run) -> RenderableType:
     """Vehicles, time, accounts, verdict."""
-    parts: list[RenderableType] = [_vehicles(run.results), "", _times(run), "", _accounts(run.lines)]
+    parts: list[RenderableType] = [_vehicles(run.results), _totals(run.results), "", _times(run), ""]
+    parts.append(_accounts(run.lines))
     wrong = [r for r in run.results if not r.right]
     for result in wrong:
         for problem in result.problems:
@@ -60,6 +64,39 @@ def console(*, wide: int | None = None) -> Console:
     """Standard output; a fixed width where there is no terminal, so that tables do not fall apart."""
     found = Console()
     return found if found.is_terminal else Console(width=wide or 132)
+
+
+PICTURE_COLUMNS = 128
+
+PICTURE = """<svg class="{unique_id}" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{ font-family: "DejaVu Sans Mono", "Noto Sans Mono CJK SC", monospace; font-size: {char_height}px;
+line-height: {line_height}px; }}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+"""An SVG that fetches nothing from anywhere: the fonts are those of whoever looks."""
+
+
+def save_picture(run: Run, path: Path) -> None:
+    """The summary as an SVG file."""
+    recording = Console(record=True, width=PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True)
+    recording.print(summary(run))
+    recording.save_svg(str(path), title="make run", code_format=PICTURE, unique_id="summary")
 
 
 def _live_cells(result: Result) -> Sequence[RenderableType]:
@@ -122,6 +159,21 @@ def _vehicles(results: Sequence[Result]) -> Table:
             _ms(last.bank_us),
         )
     return table
+
+
+def _totals(results: Sequence[Result]) -> str:
+    """Vehicles by outcome and money by funding, in yuan; a repeat counts with the decision it repeats."""
+    outcomes: Counter[str] = Counter()
+    money: Counter[str] = Counter()
+    for result in results:
+        settled = [d for d in result.decisions if d.outcome != "repeat"]
+        if settled:
+            outcomes[settled[-1].outcome] += 1
+            if settled[-1].funding is not None and settled[-1].outcome in ("paid", "owed", "debt"):
+                money[settled[-1].funding] += settled[-1].amount
+    vehicles = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+    charged = ", ".join(f"{funding} {format_fen(fen)}" for funding, fen in sorted(money.items()))
+    return f"{len(results)} vehicles: {vehicles}; charged {format_fen(sum(money.values()))} yuan: {charged}"
 
 
 def _reason(decisions: Sequence[DecisionRow]) -> str:
