@@ -150,6 +150,7 @@ class Gateway:
         self._stopping = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self._outputs_of: dict[str, list[LaneOutputs]] = {}
+        self._lanes: list[TollLane] = []
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Start everything in order, serve, and stop in reverse order on SIGTERM or SIGINT."""
@@ -171,8 +172,10 @@ class Gateway:
             on_ready()
             await self._stopping.wait()
             log.info("stopping: lanes first, then devices, then the ledger")
+            await asyncio.gather(*(lane.drain() for lane in self._lanes))
             await self._supervisor.stop(*lanes)
             await self._store_timings(engine)
+            await self._close_outputs()
             await self._supervisor.stop()
         self._board.write(running=False)
 
@@ -303,7 +306,9 @@ class Gateway:
                 report_fault=partial(self._lane_fault, lane.name),
             )
             self._supervisor.start(f"antenna/{lane.name}", driver.run)
-            self._supervisor.start(f"lane/{lane.name}", TollLane(services, driver).run)
+            toll_lane = TollLane(services, driver)
+            self._lanes.append(toll_lane)
+            self._supervisor.start(f"lane/{lane.name}", toll_lane.run)
             started.append(f"lane/{lane.name}")
         for name, board in boards.items():
             self._supervisor.start(f"board/{name}", board.run)
@@ -335,6 +340,14 @@ class Gateway:
             await outputs.safe_state()
         except DeviceError as error:
             log.warning("lane outputs not in their safe state: %s", error)
+
+    async def _close_outputs(self) -> None:
+        """End barrier pulses that are still running; a coil left on would swallow the next opening."""
+        for outputs in (o for of_board in self._outputs_of.values() for o in of_board):
+            try:
+                await outputs.close()
+            except DeviceError as error:
+                log.warning("a barrier coil may still be on: %s", error)
 
     def _make_outputs(self, lane: Lane, board: RelayBoard) -> LaneOutputs:
         outputs = LaneOutputs(

@@ -35,6 +35,9 @@ OUTPUT_TIMEOUT_S = 1.0
 REPEAT_QUIET_S = 30.0
 """A vehicle that paid and stands still has the barrier lifted for it at most this often."""
 
+DRAIN_EXTRA_S = 2.0
+"""An orderly stop waits this much longer than a passage may take: for its commit and its barrier."""
+
 INBOX_MAX = 16
 """Reports of one vehicle that wait: a trade has five steps, each repeated at most three times."""
 
@@ -59,16 +62,23 @@ class TollLane:
         self._trades: dict[bytes, asyncio.Queue[Report]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._closing = False
         self._log = logging.getLogger(f"{__name__}.{services.settings.name}")
 
     async def run(self) -> None:
-        """Read reports until cancelled; trades under way are finished by their own deadlines."""
+        """Read reports until cancelled. Call `drain` before, so that no vehicle is left in the middle of its trade."""
         try:
             async for report in self._antenna.reports():
                 self._route(report)
         finally:
             for task in self._tasks:
                 task.cancel()
+
+    async def drain(self) -> None:
+        """Begin with no more vehicles and wait for those under way; `run` must be running. For an orderly stop."""
+        self._closing = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._services.settings.deadline_s + DRAIN_EXTRA_S)
 
     # --- routing --------------------------------------------------------------------------------------------------
 
@@ -92,7 +102,8 @@ class TollLane:
 
     def _begin(self, report: Report, message: ObuReport) -> None:
         remembered = self._remembered.get(message.obu_id)
-        if remembered is not None and report.at < remembered.quiet_until:
+        quiet = remembered is not None and report.at < remembered.quiet_until
+        if quiet or self._closing:
             report.answer(Stop(message.obu_id, StopType.SEARCH_AGAIN))
             return
         if len(self._trades) >= TRADES_MAX:
