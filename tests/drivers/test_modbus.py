@@ -117,7 +117,7 @@ class Watch:
 
 async def until(condition):
     async with asyncio.timeout(SOON_S):
-        while not condition():  # noqa: ASYNC110 - the conditions are plain fields of both sides
+        while not condition():
             await asyncio.sleep(0.001)
 
 
