@@ -24,15 +24,27 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, bindparam, select, update
 
 from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel, SaleOrder
 from gateway.debit.claims import BankRequest
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
+from gateway.ledger.statements import find_row, insert_row, update_rows
 from gateway.ledger.writer import Transaction
 
 UNRESOLVED = ("stored", "unknown", "reversing")
+
+_BUSY_TERMINALS = select(tables.attempt.c.terminal).where(
+    tables.attempt.c.state.in_(UNRESOLVED),
+    tables.attempt.c.channel == bindparam("channel"),
+    tables.attempt.c.kind == "sale",
+)
+_UNRESOLVED_OF_DEBIT = (
+    select(tables.attempt.c.id)
+    .where(tables.attempt.c.debit_id == bindparam("debit"), tables.attempt.c.state.in_(UNRESOLVED))
+    .limit(1)
+)
 STAN_MAX = 989_999
 """The numbers above belong to sign-ins and echoes of the link."""
 
@@ -259,20 +271,17 @@ def to_debt(tx: Transaction, debit_id: str) -> None:
 
 def sale_of(tx: Transaction, debit_id: str) -> Row[Any] | None:
     """The one sale of a debit, None when no bank was asked on line."""
-    a = tables.attempt
-    return tx.connection.execute(select(a).where(a.c.debit_id == debit_id, a.c.kind == "sale")).one_or_none()
+    return find_row(tx.connection, tables.attempt, debit_id=debit_id, kind="sale")
 
 
 def debit_row(tx: Transaction, debit_id: str) -> Row[Any]:
     """One debit as it stands in this transaction."""
-    return tx.connection.execute(select(tables.debit).where(tables.debit.c.id == debit_id)).one()
+    return _one(find_row(tx.connection, tables.debit, id=debit_id), f"debit {debit_id}")
 
 
 def set_debit(tx: Transaction, debit_id: str, state: str, **values: int) -> None:
     """Move a debit to another state."""
-    tx.connection.execute(
-        update(tables.debit).where(tables.debit.c.id == debit_id).values(state=state, changed_at=tx.now_us, **values)
-    )
+    update_rows(tx.connection, tables.debit, {"id": debit_id}, state=state, changed_at=tx.now_us, **values)
 
 
 def _late_approval(tx: Transaction, row: Row[Any], answer: BankAnswer) -> LateEffect:
@@ -337,23 +346,12 @@ def _clear_suspense(tx: Transaction, row: Row[Any]) -> None:
 
 
 def _free_terminal(tx: Transaction, channel: str, numbers: Iterable[str]) -> str | None:
-    a = tables.attempt
-    taken = set(
-        tx.connection.execute(
-            select(a.c.terminal).where(a.c.state.in_(UNRESOLVED), a.c.channel == channel, a.c.kind == "sale")
-        ).scalars()
-    )
+    taken = set(tx.connection.execute(_BUSY_TERMINALS, {"channel": channel}).scalars())
     return next((number for number in numbers if number not in taken), None)
 
 
 def _has_unresolved(tx: Transaction, debit_id: str) -> bool:
-    a = tables.attempt
-    return (
-        tx.connection.execute(
-            select(a.c.id).where(a.c.debit_id == debit_id, a.c.state.in_(UNRESOLVED)).limit(1)
-        ).first()
-        is not None
-    )
+    return tx.connection.execute(_UNRESOLVED_OF_DEBIT, {"debit": debit_id}).first() is not None
 
 
 def _next_stan(tx: Transaction, channel: str, terminal: str) -> str:
@@ -371,28 +369,35 @@ def _insert(
     request: bytes,
     reversal: bytes | None,
 ) -> None:
-    tx.connection.execute(
-        insert(tables.attempt).values(
-            id=attempt_id,
-            debit_id=debit_id,
-            channel=channel,
-            terminal=order.terminal,
-            batch=order.batch,
-            stan=order.stan,
-            kind=kind,
-            state="stored",
-            amount=order.amount_fen,
-            request=request,
-            reversal=reversal,
-            created_at=tx.now_us,
-            changed_at=tx.now_us,
-        )
+    insert_row(
+        tx.connection,
+        tables.attempt,
+        id=attempt_id,
+        debit_id=debit_id,
+        channel=channel,
+        terminal=order.terminal,
+        batch=order.batch,
+        stan=order.stan,
+        kind=kind,
+        state="stored",
+        amount=order.amount_fen,
+        request=request,
+        reversal=reversal,
+        created_at=tx.now_us,
+        changed_at=tx.now_us,
     )
 
 
 def attempt_row(tx: Transaction, attempt_id: str) -> Row[Any]:
     """One attempt as it stands in this transaction."""
-    return tx.connection.execute(select(tables.attempt).where(tables.attempt.c.id == attempt_id)).one()
+    return _one(find_row(tx.connection, tables.attempt, id=attempt_id), f"attempt {attempt_id}")
+
+
+def _one(row: Row[Any] | None, what: str) -> Row[Any]:
+    """A row that a foreign key promises."""
+    if row is None:
+        raise LookupError(f"the ledger has no {what}")
+    return row
 
 
 def _set(tx: Transaction, attempt_id: str, state: str, answer: BankAnswer | None, **values: int) -> None:
@@ -404,22 +409,18 @@ def _set(tx: Transaction, attempt_id: str, state: str, answer: BankAnswer | None
         }
     else:
         heard = {}
-    tx.connection.execute(
-        update(tables.attempt)
-        .where(tables.attempt.c.id == attempt_id)
-        .values(state=state, changed_at=tx.now_us, **heard, **values)
-    )
+    update_rows(tx.connection, tables.attempt, {"id": attempt_id}, state=state, changed_at=tx.now_us, **heard, **values)
 
 
 def _queue(tx: Transaction, row: Row[Any], kind: str) -> None:
-    tx.connection.execute(
-        insert(tables.outbox).values(
-            destination=f"{row.channel}/{row.terminal}",
-            kind=kind,
-            attempt_id=row.id,
-            created_at=tx.now_us,
-            next_at=tx.now_us,
-        )
+    insert_row(
+        tx.connection,
+        tables.outbox,
+        destination=f"{row.channel}/{row.terminal}",
+        kind=kind,
+        attempt_id=row.id,
+        created_at=tx.now_us,
+        next_at=tx.now_us,
     )
 
 

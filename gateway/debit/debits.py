@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, bindparam, func, select
 
 from gateway.banks.channel import BankAnswer, Delivery
 from gateway.debit import attempts, purchases
@@ -24,6 +24,7 @@ from gateway.debit.claims import (
 )
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
+from gateway.ledger.statements import find_row, insert_row
 from gateway.ledger.writer import Transaction
 from gateway.model.ids import digest_of
 from gateway.model.passage import (
@@ -40,6 +41,10 @@ from gateway.model.passage import (
 from gateway.model.reasons import REASONS
 
 RECORD_NUMBERS = "record_no"
+
+_OWED = select(func.coalesce(func.sum(tables.debit.c.amount), 0)).where(
+    tables.debit.c.obligor_id == bindparam("obligor"), tables.debit.c.state == "owed"
+)
 
 NOBODY_LISTENED = BankAnswer(Delivery.SILENT, detail="not answered before whoever asked was gone")
 
@@ -71,9 +76,7 @@ class Conclusion:
 
 def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds) -> HoldPlaced | HoldRefused:
     """Reserve the amount and store the purchase's intent, or say why not. Idempotent by the request's key."""
-    known = tx.connection.execute(
-        select(tables.debit).where(tables.debit.c.idempotency_key == request.idempotency_key)
-    ).one_or_none()
+    known = find_row(tx.connection, tables.debit, idempotency_key=request.idempotency_key)
     if known is not None:
         return _replay(tx, known, request)
     card = request.sight.identity.card_number
@@ -176,24 +179,24 @@ def write_decision(
     """The immutable row that barrier and display follow."""
     record_no = tx.next_number(RECORD_NUMBERS)
     charged = amount if amount is not None else debit.amount if debit is not None else 0
-    tx.connection.execute(
-        insert(tables.decision).values(
-            record_no=record_no,
-            passage_id=passage_id,
-            debit_id=None if debit is None else debit.id,
-            charge_point=context.charge_point,
-            barrier=verdict.barrier.value,
-            outcome=verdict.outcome.value,
-            reason=verdict.reason,
-            special_event=None if verdict.reason is None else REASONS[verdict.reason].special_event,
-            funding=None if debit is None else debit.funding,
-            amount=charged,
-            recovered=int(context.recovered),
-            decided_at=tx.now_us,
-            tariff_version=context.tariff_version,
-            list_version=context.list_version,
-            list_age_s=context.list_age_s,
-        )
+    insert_row(
+        tx.connection,
+        tables.decision,
+        record_no=record_no,
+        passage_id=passage_id,
+        debit_id=None if debit is None else debit.id,
+        charge_point=context.charge_point,
+        barrier=verdict.barrier.value,
+        outcome=verdict.outcome.value,
+        reason=verdict.reason,
+        special_event=None if verdict.reason is None else REASONS[verdict.reason].special_event,
+        funding=None if debit is None else debit.funding,
+        amount=charged,
+        recovered=int(context.recovered),
+        decided_at=tx.now_us,
+        tariff_version=context.tariff_version,
+        list_version=context.list_version,
+        list_age_s=context.list_age_s,
     )
     return Decision(
         record_no=record_no,
@@ -273,12 +276,7 @@ def _apply(tx: Transaction, debit: Row[Any], verdict: Verdict, sale: Row[Any] | 
 
 def _owed(tx: Transaction, obligor: str) -> int:
     """Fen the obligor owes on our own decision."""
-    d = tables.debit
-    return int(
-        tx.connection.execute(
-            select(func.coalesce(func.sum(d.c.amount), 0)).where(d.c.obligor_id == obligor, d.c.state == "owed")
-        ).scalar_one()
-    )
+    return int(tx.connection.execute(_OWED, {"obligor": obligor}).scalar_one())
 
 
 def _newest_decision(tx: Transaction, passage_id: str) -> Decision:
@@ -314,70 +312,68 @@ def _replay(tx: Transaction, known: Row[Any], request: HoldRequest) -> HoldPlace
 
 def _obligor(tx: Transaction, request: HoldRequest, new_id: str) -> str:
     """Who owes: the mandate, else the plate with its colour, else the card or tag that was read."""
-    o = tables.obligor
     mandate, identity = request.payer.mandate_id, request.sight.identity
     if mandate is not None:
-        where, values = o.c.mandate_id == mandate, {"mandate_id": mandate}
+        values = {"mandate_id": mandate}
+    elif identity.plate:
+        values = {"subject_key": digest_of("plate", identity.plate, identity.plate_colour)}
     else:
-        if identity.plate:
-            key = digest_of("plate", identity.plate, identity.plate_colour)
-        else:
-            key = digest_of("credential", identity.card_number, identity.contract, identity.obu_id)
-        where, values = o.c.subject_key == key, {"subject_key": key}
-    found = tx.connection.execute(select(o.c.id).where(where)).scalar_one_or_none()
+        key = digest_of("credential", identity.card_number, identity.contract, identity.obu_id)
+        values = {"subject_key": key}
+    found = find_row(tx.connection, tables.obligor, **values)
     if found is not None:
-        return str(found)
-    tx.connection.execute(insert(o).values(id=new_id, **values))
+        return str(found.id)
+    insert_row(tx.connection, tables.obligor, id=new_id, **values)
     return new_id
 
 
 def _store_sight(tx: Transaction, sight: Sight, subject_id: str) -> None:
     identity = sight.identity
-    tx.connection.execute(
-        insert(tables.subject).values(
-            id=subject_id,
-            obu_id=None if identity.obu_id is None else identity.obu_id.hex(),
-            contract=identity.contract,
-            card_number=identity.card_number,
-            plate=identity.plate,
-            plate_colour=identity.plate_colour,
-        )
+    insert_row(
+        tx.connection,
+        tables.subject,
+        id=subject_id,
+        obu_id=None if identity.obu_id is None else identity.obu_id.hex(),
+        contract=identity.contract,
+        card_number=identity.card_number,
+        plate=identity.plate,
+        plate_colour=identity.plate_colour,
     )
-    tx.connection.execute(
-        insert(tables.passage).values(
-            id=sight.passage_id,
-            charge_point=sight.charge_point,
-            service=sight.service.value,
-            subject_id=subject_id,
-            device_type=identity.device_type,
-            vehicle_class=identity.vehicle_class,
-            opened_at=sight.opened_at,
-            clock_quality=sight.clock_quality,
-        )
+    insert_row(
+        tx.connection,
+        tables.passage,
+        id=sight.passage_id,
+        charge_point=sight.charge_point,
+        service=sight.service.value,
+        subject_id=subject_id,
+        device_type=identity.device_type,
+        vehicle_class=identity.vehicle_class,
+        opened_at=sight.opened_at,
+        clock_quality=sight.clock_quality,
     )
 
 
 def _insert_debit(tx: Transaction, request: HoldRequest, debit_id: str, obligor: str) -> None:
     """The claim and the pending transfer behind it. They name each other: the claim is told its hold afterwards."""
     payer = request.payer
-    tx.connection.execute(
-        insert(tables.debit).values(
-            id=debit_id,
-            idempotency_key=request.idempotency_key,
-            content_hash=request.content_hash,
-            passage_id=request.sight.passage_id,
-            obligor_id=obligor,
-            mandate_id=payer.mandate_id,
-            merchant=request.merchant,
-            funding=payer.funding.value,
-            payer=payer.name,
-            contract_ref=payer.contract_ref,
-            amount=request.amount_fen,
-            state="held",
-            hold_id=0,
-            created_at=tx.now_us,
-            changed_at=tx.now_us,
-        )
+    insert_row(
+        tx.connection,
+        tables.debit,
+        id=debit_id,
+        idempotency_key=request.idempotency_key,
+        content_hash=request.content_hash,
+        passage_id=request.sight.passage_id,
+        obligor_id=obligor,
+        mandate_id=payer.mandate_id,
+        merchant=request.merchant,
+        funding=payer.funding.value,
+        payer=payer.name,
+        contract_ref=payer.contract_ref,
+        amount=request.amount_fen,
+        state="held",
+        hold_id=0,
+        created_at=tx.now_us,
+        changed_at=tx.now_us,
     )
     hold_id = tx.books.hold(
         "hold",

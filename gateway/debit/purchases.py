@@ -7,45 +7,82 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, select
 
 from gateway.debit.claims import PreviousPassage, PreviousPurchase, PurchasePlan, PurchaseResult
 from gateway.ledger import tables
+from gateway.ledger.statements import find_row, insert_row, update_rows
 from gateway.ledger.writer import Transaction
 from gateway.model.passage import Barrier, Funding
 
 OPEN_STATES = ("intent", "unknown")
+
+_p, _f, _d, _g, _s = tables.purchase, tables.purchase_file, tables.debit, tables.passage, tables.subject
+
+_NEWEST_OF_CARD = (
+    select(_p, _f.c.before, _f.c.after, _d.c.amount, _d.c.funding, _d.c.payer, _d.c.mandate_id, _d.c.contract_ref)
+    .add_columns(_g.c.charge_point, _d.c.state.label("debit_state"))
+    .join_from(_s, _g, _g.c.subject_id == _s.c.id)
+    .join(_p, _p.c.passage_id == _g.c.id)
+    .join(_f, _f.c.purchase_id == _p.c.id)
+    .join(_d, _d.c.id == _p.c.debit_id)
+    .where(_s.c.card_number == bindparam("card"))
+    .order_by(_d.c.hold_id.desc(), _p.c.attempt_no.desc())
+    .limit(1)
+)
+_NEWEST_OF_DEBIT = (
+    select(_p)
+    .where(_p.c.debit_id == bindparam("debit"))
+    .order_by((_p.c.state == "taken").desc(), _p.c.attempt_no.desc())
+    .limit(1)
+)
+_OPEN_OF_CARD = (
+    select(_p.c.id)
+    .join_from(_s, _g, _g.c.subject_id == _s.c.id)
+    .join(_p, _p.c.passage_id == _g.c.id)
+    .where(_s.c.card_number == bindparam("card"), _p.c.state.in_(OPEN_STATES))
+    .limit(1)
+)
+_NEWEST_DECISION = (
+    select(tables.decision)
+    .where(tables.decision.c.passage_id == bindparam("passage"))
+    .order_by(tables.decision.c.record_no.desc())
+    .limit(1)
+)
 
 
 def store_intent(
     tx: Transaction, *, purchase_id: str, passage_id: str, debit_id: str, attempt_no: int, plan: PurchasePlan
 ) -> None:
     """What the card will be asked, durable before it is asked."""
-    tx.connection.execute(
-        insert(tables.purchase).values(
-            id=purchase_id,
-            passage_id=passage_id,
-            debit_id=debit_id,
-            attempt_no=attempt_no,
-            state="intent",
-            written_fen=plan.written_fen,
-            purchase_time=plan.purchase_time,
-            balance_before=plan.balance_before,
-            created_at=tx.now_us,
-            changed_at=tx.now_us,
-        )
+    insert_row(
+        tx.connection,
+        tables.purchase,
+        id=purchase_id,
+        passage_id=passage_id,
+        debit_id=debit_id,
+        attempt_no=attempt_no,
+        state="intent",
+        written_fen=plan.written_fen,
+        purchase_time=plan.purchase_time,
+        balance_before=plan.balance_before,
+        created_at=tx.now_us,
+        changed_at=tx.now_us,
     )
-    tx.connection.execute(
-        insert(tables.purchase_file).values(purchase_id=purchase_id, before=plan.file_before, after=plan.file_after)
+    insert_row(
+        tx.connection, tables.purchase_file, purchase_id=purchase_id, before=plan.file_before, after=plan.file_after
     )
 
 
 def store_result(tx: Transaction, purchase_id: str, result: PurchaseResult, card_number: str | None) -> bool:
     """The card's answer. False when the purchase had ended before: its first end stands."""
-    changed = tx.connection.execute(
-        update(tables.purchase)
-        .where(tables.purchase.c.id == purchase_id, tables.purchase.c.state.in_(OPEN_STATES))
-        .values(
+    purchase = find_row(tx.connection, tables.purchase, id=purchase_id)
+    changed = purchase is not None and purchase.state in OPEN_STATES
+    if changed:
+        update_rows(
+            tx.connection,
+            tables.purchase,
+            {"id": purchase_id},
             state=result.outcome.value,
             error=result.error,
             terminal=result.terminal,
@@ -58,20 +95,16 @@ def store_result(tx: Transaction, purchase_id: str, result: PurchaseResult, card
             balance_after=result.balance_after,
             changed_at=tx.now_us,
         )
-    ).rowcount
     if changed and result.card_serial is not None and card_number is not None:
         _remember_serial(tx.connection, card_number, result.card_serial)
-    return bool(changed)
+    return changed
 
 
 def add_item(tx: Transaction, kind: str, debit_id: str, note: str) -> None:
     """Put a difference on the list people work through; once per kind and debit."""
-    known = tx.connection.execute(
-        select(tables.item.c.id).where(tables.item.c.kind == kind, tables.item.c.debit_id == debit_id)
-    ).first()
-    if known is None:
-        tx.connection.execute(
-            insert(tables.item).values(kind=kind, debit_id=debit_id, state="open", note=note, created_at=tx.now_us)
+    if find_row(tx.connection, tables.item, kind=kind, debit_id=debit_id) is None:
+        insert_row(
+            tx.connection, tables.item, kind=kind, debit_id=debit_id, state="open", note=note, created_at=tx.now_us
         )
 
 
@@ -80,40 +113,13 @@ def newest_purchase(connection: Connection, card_number: str) -> PreviousPurchas
 
     Newest by the number of its hold, not by its time: the wall clock may have been set back in between.
     """
-    p, f, d, g, s = tables.purchase, tables.purchase_file, tables.debit, tables.passage, tables.subject
-    row = connection.execute(
-        select(
-            p,
-            f.c.before,
-            f.c.after,
-            d.c.amount,
-            d.c.funding,
-            d.c.payer,
-            d.c.mandate_id,
-            d.c.contract_ref,
-            g.c.charge_point,
-        )
-        .add_columns(d.c.state.label("debit_state"))
-        .join_from(s, g, g.c.subject_id == s.c.id)
-        .join(p, p.c.passage_id == g.c.id)
-        .join(f, f.c.purchase_id == p.c.id)
-        .join(d, d.c.id == p.c.debit_id)
-        .where(s.c.card_number == card_number)
-        .order_by(d.c.hold_id.desc(), p.c.attempt_no.desc())
-        .limit(1)
-    ).one_or_none()
+    row = connection.execute(_NEWEST_OF_CARD, {"card": card_number}).one_or_none()
     return None if row is None else _previous(connection, row, card_number)
 
 
 def newest_of_debit(tx: Transaction, debit_id: str) -> Row[Any] | None:
     """The purchase that speaks for a debit: one that was taken, else the last that was tried."""
-    p = tables.purchase
-    return tx.connection.execute(
-        select(p)
-        .where(p.c.debit_id == debit_id)
-        .order_by((p.c.state == "taken").desc(), p.c.attempt_no.desc())
-        .limit(1)
-    ).one_or_none()
+    return tx.connection.execute(_NEWEST_OF_DEBIT, {"debit": debit_id}).one_or_none()
 
 
 def proved(tx: Transaction, debit_id: str) -> bool:
@@ -124,17 +130,7 @@ def proved(tx: Transaction, debit_id: str) -> bool:
 
 def has_open_purchase(tx: Transaction, card_number: str) -> bool:
     """True while a card's last purchase is neither proved nor disproved: no new one may start."""
-    p, g, s = tables.purchase, tables.passage, tables.subject
-    return (
-        tx.connection.execute(
-            select(p.c.id)
-            .join_from(s, g, g.c.subject_id == s.c.id)
-            .join(p, p.c.passage_id == g.c.id)
-            .where(s.c.card_number == card_number, p.c.state.in_(OPEN_STATES))
-            .limit(1)
-        ).first()
-        is not None
-    )
+    return tx.connection.execute(_OPEN_OF_CARD, {"card": card_number}).first() is not None
 
 
 def open_purchase_of_obu(connection: Connection, obu_id: bytes) -> str | None:
@@ -182,20 +178,15 @@ def newest_of_contract(connection: Connection, contract: str) -> PreviousPassage
 
 def _decided(connection: Connection, passage_id: str) -> Row[Any] | None:
     """The newest decision about a passage, repeats included: a vehicle that stands still keeps its right."""
-    e = tables.decision
-    return connection.execute(
-        select(e).where(e.c.passage_id == passage_id).order_by(e.c.record_no.desc()).limit(1)
-    ).one_or_none()
+    return connection.execute(_NEWEST_DECISION, {"passage": passage_id}).one_or_none()
 
 
 def _previous(connection: Connection, row: Row[Any], card_number: str) -> PreviousPurchase:
     newest = _decided(connection, row.passage_id)
     serial = row.card_serial
     if serial is None:
-        last = connection.execute(
-            select(tables.card_serial.c.serial).where(tables.card_serial.c.card_number == card_number)
-        ).scalar_one_or_none()
-        serial = None if last is None else (last + 1) & 0xFFFF
+        last = find_row(connection, tables.card_serial, card_number=card_number)
+        serial = None if last is None else (last.serial + 1) & 0xFFFF
     return PreviousPurchase(
         purchase_id=row.id,
         passage_id=row.passage_id,
@@ -222,6 +213,5 @@ def _previous(connection: Connection, row: Row[Any], card_number: str) -> Previo
 
 def _remember_serial(connection: Connection, card_number: str, serial: int) -> None:
     table = tables.card_serial
-    changed = connection.execute(update(table).where(table.c.card_number == card_number).values(serial=serial)).rowcount
-    if not changed:
-        connection.execute(insert(table).values(card_number=card_number, serial=serial))
+    if not update_rows(connection, table, {"card_number": card_number}, serial=serial):
+        insert_row(connection, table, card_number=card_number, serial=serial)

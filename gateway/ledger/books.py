@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, update
 
 from gateway.ledger import tables
+from gateway.ledger.statements import find_row, insert_row
 
 
 class AccountKind(StrEnum):
@@ -48,9 +49,6 @@ class _Account:
     changed: bool = False
 
 
-_READ = select(tables.account).where(
-    tables.account.c.kind == bindparam("kind"), tables.account.c.owner == bindparam("owner")
-)
 _WRITE = (
     update(tables.account)
     .where(tables.account.c.id == bindparam("account_id"))
@@ -153,15 +151,12 @@ class Books:
         known = self._accounts.get((kind, owner))
         if known is not None:
             return known
-        row = self._connection.execute(_READ, {"kind": kind.value, "owner": owner}).one_or_none()
+        row = find_row(self._connection, tables.account, kind=kind.value, owner=owner)
         if row is None:
-            result = self._connection.execute(
-                insert(tables.account).values(kind=kind.value, owner=owner, balance=0, held=0, version=0)
+            number = insert_row(
+                self._connection, tables.account, kind=kind.value, owner=owner, balance=0, held=0, version=0
             )
-            key = result.inserted_primary_key
-            if key is None:
-                raise BooksError(f"the database gave account {kind}:{owner} no id")
-            loaded = _Account(int(key[0]), 0, 0, 0)
+            loaded = _Account(number, 0, 0, 0)
         else:
             # The same account may have come in by id before.
             loaded = self._by_id.get(row.id) or _Account(row.id, row.balance, row.held, row.version)
@@ -171,15 +166,15 @@ class Books:
     def _known(self, account_id: int) -> _Account:
         known = self._by_id.get(account_id)
         if known is None:
-            row = self._connection.execute(select(tables.account).where(tables.account.c.id == account_id)).one()
+            row = find_row(self._connection, tables.account, id=account_id)
+            if row is None:
+                raise BooksError(f"there is no account {account_id}")
             known = self._by_id[account_id] = _Account(row.id, row.balance, row.held, row.version)
             self._accounts[AccountKind(row.kind), row.owner] = known
         return known
 
     def _pending(self, pending_id: int) -> Row[Any]:
-        row = self._connection.execute(
-            select(tables.transfer).where(tables.transfer.c.id == pending_id, tables.transfer.c.phase == "pending")
-        ).one_or_none()
+        row = find_row(self._connection, tables.transfer, id=pending_id, phase="pending")
         if row is None:
             raise BooksError(f"transfer {pending_id} is not a pending transfer")
         return row
@@ -199,21 +194,17 @@ class Books:
     ) -> int:
         if amount < 0:
             raise BooksError(f"a transfer of {amount} fen: amounts are never negative, turn the accounts round")
-        result = self._connection.execute(
-            insert(tables.transfer).values(
-                phase=phase,
-                event=event,
-                debit_id=debit_id,
-                attempt_id=attempt_id,
-                from_account=giver.id,
-                to_account=taker.id,
-                amount=amount,
-                pending_id=pending_id,
-                event_at=event_us,
-                booked_at=self._now_us,
-            )
+        return insert_row(
+            self._connection,
+            tables.transfer,
+            phase=phase,
+            event=event,
+            debit_id=debit_id,
+            attempt_id=attempt_id,
+            from_account=giver.id,
+            to_account=taker.id,
+            amount=amount,
+            pending_id=pending_id,
+            event_at=event_us,
+            booked_at=self._now_us,
         )
-        key = result.inserted_primary_key
-        if key is None:
-            raise BooksError("the database gave a transfer no id")
-        return int(key[0])

@@ -33,12 +33,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gateway.ledger import tables
 from gateway.ledger.books import Books
 from gateway.ledger.database import StorageTrouble, trouble_of
+from gateway.ledger.statements import find_row, insert_row, update_rows
 
 QUEUE_MAX = 10_000
 """Changes that may wait: a thousand lanes with ten each; beyond it something upstream has lost its bounds."""
@@ -104,12 +105,10 @@ class Transaction:
         """The next number of a gap-free series; rolled back together with the change that took it."""
         last = self._numbers.get(name)
         if last is None:
-            last = self.connection.execute(
-                select(tables.counter.c.value).where(tables.counter.c.name == name)
-            ).scalar_one_or_none()
-            if last is None:
-                self.connection.execute(insert(tables.counter).values(name=name, value=0))
-                last = 0
+            row = find_row(self.connection, tables.counter, name=name)
+            if row is None:
+                insert_row(self.connection, tables.counter, name=name, value=0)
+            last = 0 if row is None else int(row.value)
         number = 1 if wrap_after is not None and last >= wrap_after else last + 1
         self._numbers[name] = number
         return number
@@ -118,7 +117,7 @@ class Transaction:
         """Write what was gathered in memory; called once, before the commit."""
         self.books.flush()
         for name, value in self._numbers.items():
-            self.connection.execute(update(tables.counter).where(tables.counter.c.name == name).values(value=value))
+            update_rows(self.connection, tables.counter, {"name": name}, value=value)
 
 
 Change = Callable[[Transaction], T]
