@@ -221,8 +221,14 @@ L_EF04_ENTRY: Final = _profile(
 )
 """2019 transition dialect, trade mode 2: EF04, then purchase. One firmware."""
 
+L_BJ: Final = _profile(
+    "l-bj",
+    {Report.VEHICLE: {0x00: _OK_READ}, Report.USER: {0x00: _OK_READ}, Report.RESULT: {0x00: _TAKEN}},
+)
+"""Serial dialect of the Beijing style: only 00 is documented, so every other B5 is UNKNOWN."""
+
 PROFILES: Final[Mapping[str, RsuErrorProfile]] = MappingProxyType(
-    {profile.name: profile for profile in (PCRSU_V3, PCRSU_V3_5, L_EF04_EXIT, L_EF04_ENTRY)}
+    {profile.name: profile for profile in (PCRSU_V3, PCRSU_V3_5, L_EF04_EXIT, L_EF04_ENTRY, L_BJ)}
 )
 """Every profile by the name a site file gives."""
 

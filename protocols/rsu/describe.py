@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from protocols.errors import ProtocolError
 from protocols.rsu.dialect import Dialect, Side
-from protocols.rsu.framing import FrameField
+from protocols.rsu.framing import FrameField, Inspection
 from protocols.rsu.layout import Layout, WalkedField
 
 FileRow = tuple[int, int, str, str, str]
@@ -22,7 +22,7 @@ NO_FILES: Mapping[str, FileDescriber] = {}
 
 @dataclass(frozen=True, slots=True)
 class FieldDescription:
-    """One field. `offset` counts from the first byte of the frame; `raw` is shorter than the field when bytes lack."""
+    """One field. `offset` counts from the first byte of the frame as it came; `raw` is shorter when bytes lack."""
 
     offset: int
     raw: bytes
@@ -34,12 +34,19 @@ class FieldDescription:
     private: bool = False
     """True when it identifies a vehicle, a tag or a card, so that a display can mask value and raw bytes."""
     fields: tuple[FieldDescription, ...] = ()
+    span: int | None = None
+    """Bytes of the frame that it takes where escaping makes that differ from `raw`; None: as many as `raw` has."""
+
+    @property
+    def length(self) -> int:
+        """Bytes of the frame, as it came, that it takes."""
+        return len(self.raw) if self.span is None else self.span
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: bytes as hex text, stable keys."""
         return {
             "offset": self.offset,
-            "length": len(self.raw),
+            "length": self.length,
             "raw": self.raw.hex(),
             "name": self.name,
             "value": self.value,
@@ -111,10 +118,10 @@ def describe_frame(dialect: Dialect, raw: bytes, files: Mapping[str, FileDescrib
     code = seen.data[0] if seen.data else None
     layout = _layout_for(dialect, seen.data, length)
     if layout is not None:
-        inside = _Place(dialect, layout, seen.data_offset, files).describe(seen.data, length)
+        inside = _Place(dialect, layout, seen, files).describe(seen.data, length)
         message: str | None = layout.message.__name__
     else:
-        inside = _loose_fields(dialect, seen.data, seen.data_offset)
+        inside = _loose_fields(dialect, seen)
         message = "Unmodelled" if code in dialect.unmodelled else None
         if code is None and dialect.empty_frames and seen.data_length == 0:
             message = "Acknowledge"
@@ -156,8 +163,8 @@ class _Place:
 
     dialect: Dialect
     layout: Layout
-    base: int
-    """Offset of DATA in the frame."""
+    seen: Inspection
+    """Where the bytes of DATA stand in the frame."""
     files: Mapping[str, FileDescriber]
 
     def describe(self, data: bytes, length: int) -> tuple[FieldDescription, ...]:
@@ -180,8 +187,9 @@ def _describe(place: _Place, field: WalkedField, siblings: tuple[WalkedField, ..
             neighbours = {sibling.name: sibling.value for sibling in siblings}
             meaning = "; ".join(part for part in (explain(field.value, neighbours), field.doc) if part)
     described = FieldDescription(
-        offset=place.base + field.offset,
+        offset=place.seen.place(field.offset),
         raw=field.raw,
+        span=_span(place.seen, field.offset, len(field.raw)),
         name=name,
         value=value,
         meaning=meaning,
@@ -193,13 +201,27 @@ def _describe(place: _Place, field: WalkedField, siblings: tuple[WalkedField, ..
     reader = place.files.get(name)
     if reader is None or field.problem:
         return described
-    return _with_file(described, reader)
+    return _with_file(described, reader, field, place.seen)
 
 
-def _with_file(field: FieldDescription, reader: FileDescriber) -> FieldDescription:
-    """The field with what its file holds; a file that cannot be read is a problem of this field only."""
+def _span(seen: Inspection, start: int, length: int) -> int | None:
+    """Bytes of the frame that `length` bytes of DATA take, None when they are as many."""
+    span = seen.place(start + length) - seen.place(start)
+    return None if span == length else span
+
+
+def _with_file(
+    field: FieldDescription, reader: FileDescriber, walked: WalkedField, seen: Inspection
+) -> FieldDescription:
+    """The field with what its file holds; a file that cannot be read is a problem of this field only.
+
+    The file may begin with bytes that do not go over the link (the header of 0019 in the serial dialects): a row inside
+    them takes no bytes of the frame.
+    """
+    content = walked.value if isinstance(walked.value, bytes) else walked.raw
+    unsent = len(content) - len(walked.raw)
     try:
-        rows = tuple(reader(field.raw))
+        rows = tuple(reader(content))
     except ProtocolError as error:
         hint = error.hint or "show the raw bytes to whoever issued the card"
         return replace(field, problem=error.problem, hint=hint)
@@ -207,20 +229,24 @@ def _with_file(field: FieldDescription, reader: FileDescriber) -> FieldDescripti
         field,
         fields=tuple(
             FieldDescription(
-                offset=field.offset + offset,
-                raw=field.raw[offset : offset + length],
+                offset=seen.place(start),
+                raw=walked.raw[start - walked.offset : end - walked.offset],
                 name=f"{field.name}.{name}",
                 value=value,
                 meaning=meaning,
                 private=field.private,
+                span=_span(seen, start, end - start),
             )
             for offset, length, name, value, meaning in rows
+            for start in (walked.offset + max(0, offset - unsent),)
+            for end in (walked.offset + max(0, offset + length - unsent),)
         ),
     )
 
 
-def _loose_fields(dialect: Dialect, data: bytes, base: int) -> tuple[FieldDescription, ...]:
+def _loose_fields(dialect: Dialect, seen: Inspection) -> tuple[FieldDescription, ...]:
     """DATA without a layout: the type byte, and the rest in one piece."""
+    data = seen.data
     if not data:
         return ()
     code = data[0]
@@ -235,10 +261,20 @@ def _loose_fields(dialect: Dialect, data: bytes, base: int) -> tuple[FieldDescri
     else:
         problem = f"type {code:02X} is unknown to {dialect.name}"
         hint = "check which dialect the antenna speaks"
-    fields = [FieldDescription(base, data[:1], "type", f"{code:02X}", meaning, problem, hint)]
+    span = _span(seen, 0, 1)
+    fields = [FieldDescription(seen.place(0), data[:1], "type", f"{code:02X}", meaning, problem, hint, span=span)]
     if data[1:]:
-        body = FieldDescription(base + 1, data[1:], "body", data[1:].hex(), "not taken apart", private=True)
-        fields.append(body)
+        fields.append(
+            FieldDescription(
+                offset=seen.place(1),
+                raw=data[1:],
+                name="body",
+                value=data[1:].hex(),
+                meaning="not taken apart",
+                private=True,
+                span=_span(seen, 1, len(data) - 1),
+            )
+        )
     return tuple(fields)
 
 

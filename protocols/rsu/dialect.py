@@ -21,13 +21,22 @@ from protocols.rsu.messages import (
     FetchTac,
     Message,
     ObuReport,
+    RecoverTac,
     Stop,
     TacResult,
     Unmodelled,
     UserReport,
+    VehicleReport,
+    WriteEntry,
+    WriteResult,
 )
 
 OBU_ID_BYTES = 4
+
+_ABOUT_AN_OBU = (
+    Continue | Stop | Debit | WriteEntry | RecoverTac | FetchTac
+    | ObuReport | VehicleReport | UserReport | DebitResult | WriteResult | TacResult
+)  # fmt: skip
 
 
 class Side(Enum):
@@ -52,16 +61,45 @@ class Pace(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """Times of a conversation, all milliseconds; `…_max` are counts."""
+
+    retry_ms: int = 120
+    """An unanswered report is repeated after this time [one document]."""
+    retries_max: int = 3
+    """Repetitions of a report, after its first sending."""
+    command_retry_ms: int = 1_000
+    """An unanswered command: the antenna may be resetting its PSAMs."""
+    command_retries_max: int = 5
+    """With six sendings a second apart a command has the 6 s that gateways give a step; then reconnect."""
+    duplicate_window_ms: int = 1_000
+    """A report and its repetitions take 480 ms; the rest is for a stall. After 1 s of silence antennas search anew."""
+    heartbeat_ms: int = 10_000
+    """Between two heartbeats of an antenna."""
+    silence_ms: int = 30_000
+    """Three heartbeats missed: the peer is silent."""
+    gap_ms: int = 60
+    """Quiet time after which an unfinished frame no longer hides complete ones behind it: half a repetition, so
+    that a report is read before it is repeated."""
+
+
+DEFAULT_TIMING = Timing()
+"""That of `pcrsu-v3`."""
+
+
+def _never(_: Message) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A message that is repeated until it is answered."""
 
     answers: frozenset[int | None]
     """Type bytes that answer it; None for a frame without DATA."""
     pace: Pace
-
-
-def _never(_: Message) -> bool:
-    return False
+    unless: Callable[[Message], bool] = _never
+    """True for a message with this type byte that wants no answer all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +118,8 @@ class SideRules:
     """True for an answer after which the same frame, should it come again, is news and no repetition."""
     hears_heartbeats: bool = False
     """True when the peer promises to be heard regularly, so that its silence means something."""
+    power_up_number: int | None = None
+    """SEQ of the first frame after power-up, None where nothing marks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +141,8 @@ class Dialect:
     """What a value means, by type byte (None: any) and field name, from the value and its neighbours by name."""
     private: frozenset[str]
     """Fields that identify a vehicle, a tag or a card: masked when shown."""
+    timing: Timing = DEFAULT_TIMING
+    """Times of a conversation that nobody has set otherwise."""
 
     def layouts_of(self, code: int) -> tuple[Layout, ...]:
         """Every layout of a type byte."""
@@ -186,7 +228,7 @@ class Dialect:
 
     def obu_of(self, message: Message) -> bytes:
         """The OBU or CPC card `message` is about, empty when it is about none."""
-        if isinstance(message, Continue | Stop | Debit | FetchTac | ObuReport | UserReport | DebitResult | TacResult):
+        if isinstance(message, _ABOUT_AN_OBU):
             return message.obu_id
         if isinstance(message, Unmodelled) and message.code in self.obu_first:
             return message.body[:OBU_ID_BYTES]

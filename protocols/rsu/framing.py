@@ -19,7 +19,7 @@ class Frame:
     raw: bytes
     """The frame as it came, start mark to check."""
     data_offset: int
-    """Bytes from the first byte of `raw` to the first of `data`."""
+    """Bytes from the first byte of `raw` to the first of `data`, as they came: escaped where the framing escapes."""
     position: int
     """Bytes from the start of the stream to the first byte of `raw`."""
 
@@ -66,6 +66,13 @@ class Inspection:
     data_length: int | None
     """What the frame says the length of DATA is; None where it does not say, or says what no frame can have."""
     after: tuple[FrameField, ...]
+    places: tuple[int, ...] | None = None
+    """Where each byte of DATA starts in the frame, and at the end where the last of them ends, for framings that
+    escape. None: DATA stands in the frame as it is."""
+
+    def place(self, at: int) -> int:
+        """Offset in the frame of byte `at` of DATA, 0 to the number of bytes present."""
+        return self.data_offset + at if self.places is None else self.places[at]
 
 
 class Deframer(Protocol):

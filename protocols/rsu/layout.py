@@ -35,6 +35,12 @@ Counts = Mapping[str, int]
 """How many elements each repeated field of a frame has, by field name."""
 Plan = Callable[[bytes], Counts | None]
 """Tells from the whole DATA whether a layout fits, and its counts; None when it does not."""
+Where = Callable[[bytes], bool]
+"""Tells from DATA of the right length whether its content is the layout's."""
+
+
+def _anywhere(_: bytes) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,11 @@ class Layout:
     plan: Plan
     records: Mapping[str, type] = dataclasses.field(default_factory=dict)
     """Repeated fields whose elements are values of their own."""
+    drops: frozenset[str] = frozenset()
+    """Fields (`field`, or `records.field`) that other dialects need and this one has no place for. A message of ours
+    may have them set: they are left out. Never a field that money or a file on a card depends on."""
+    slots: Mapping[str, tuple[int, Mapping[str, object]]] = dataclasses.field(default_factory=dict)
+    """Repeated fields of a fixed number: how many, and the record that fills the places a message of ours leaves."""
 
     @property
     def name(self) -> str:
@@ -100,13 +111,16 @@ class Layout:
                     return field.name
                 if field.name in self.records and any(self._surplus(field.name, element) for element in value):
                     return field.name
-            elif value != field.default:
+            elif value != field.default and field.name not in self.drops:
                 return field.name
         return None
 
     def encode(self, message: Message) -> bytes:
         """DATA for `message`, which `misfit` has accepted."""
         values = {name: self._plain(name, getattr(message, name)) for name in self.fields}
+        for name, (count, blank) in self.slots.items():
+            records = cast("list[object]", values[name])
+            records += [blank] * (count - len(records))
         counts = {name: len(cast("list[object]", values[name])) for name in self.records}
         try:
             built = cast("bytes", self.struct.build(values, **counts))
@@ -139,6 +153,7 @@ class Layout:
         """True when a record holds a value its layout has no place for: it would be lost on the wire."""
         array = next(_inside(sub) for sub in self.struct.subcons if sub.name == name)
         places = {sub.name for sub in array.subcon.subcons}
+        places |= {drop.removeprefix(f"{name}.") for drop in self.drops}
         values = dataclasses.asdict(cast("DataclassInstance", element))
         return any(value is not None and field not in places for field, value in values.items())
 
@@ -165,22 +180,30 @@ def layout(
     rule: str | None = None,
     plan: Plan | None = None,
     records: Mapping[str, type] | None = None,
+    drops: frozenset[str] = frozenset(),
+    slots: Mapping[str, tuple[int, Mapping[str, object]]] | None = None,
+    where: Where = _anywhere,
 ) -> Layout:
-    """Declare one layout: of one `length`, or of the lengths that `plan` accepts and `rule` names."""
+    """Declare one layout: of one `length`, or of the lengths that `plan` accepts and `rule` names.
+
+    `where` tells layouts of the same length apart by their content; `rule` then names them.
+    """
+    slots = slots or {}
     struct = construct.Struct(TYPE / construct.Const(bytes((code,))) * "message type", *fields, construct.Terminated)
     if length is not None:
-        rule, plan = str(length), _of_length(length)
+        rule = str(length) if rule is None else rule
+        plan = _of_length(length, where, {name: count for name, (count, _) in slots.items()})
         declared = sum(sub.sizeof() for sub in struct.subcons[:-1])
         if declared != length:
             raise LocalProtocolError(f"layout {code:02X}/{length} declares {declared} bytes", field=TYPE, clause=source)
     if plan is None or rule is None:
         raise LocalProtocolError(f"layout {code:02X} needs a length, or a rule and a plan", field=TYPE, clause=source)
-    return Layout(code, rule, message, source, struct, plan, records or {})
+    return Layout(code, rule, message, source, struct, plan, records or {}, drops, slots)
 
 
-def _of_length(length: int) -> Plan:
+def _of_length(length: int, where: Where, counts: Counts) -> Plan:
     def plan(data: bytes) -> Counts | None:
-        return {} if len(data) == length else None
+        return counts if len(data) == length and where(data) else None
 
     return plan
 
@@ -225,6 +248,39 @@ def count_of(name: str) -> Construct:
     return construct.Default(construct.Int8ub, lambda context: len(context[name]))
 
 
+def default(field: Construct, value: object) -> Construct:
+    """`field`, and `value` when a message of our own has None."""
+    return construct.Default(field, value)
+
+
+def shifted(field: Construct, by: int) -> Construct:
+    """A number that stands on the link as value + `by`."""
+    return construct.ExprAdapter(field, lambda value, _: value - by, lambda value, _: value + by)
+
+
+class _Headed(construct.Adapter):  # type: ignore[misc]  # the library has no types
+    """Bytes whose fixed beginning does not go over the link."""
+
+    def __init__(self, subcon: Construct, header: bytes) -> None:
+        super().__init__(subcon)
+        self._header = header
+
+    def _decode(self, obj: bytes, context: object, path: str) -> bytes:
+        return self._header + obj
+
+    def _encode(self, obj: bytes, context: object, path: str) -> bytes:
+        size = len(self._header) + self.subcon.sizeof()
+        if len(obj) != size or not obj.startswith(self._header):
+            text = f"{len(obj)} bytes from {obj[: len(self._header)].hex()}, not {size} from {self._header.hex()}"
+            raise construct.ValidationError(text, path=path)
+        return obj[len(self._header) :]
+
+
+def headed(size: int, header: bytes) -> Construct:
+    """`size` bytes on the link, which the peer puts behind `header`: the value is both together."""
+    return _Headed(construct.Bytes(size), header)
+
+
 def numbers(count: int) -> Construct:
     """`count` numbers of one byte."""
     return construct.Array(count, construct.Int8ub)
@@ -233,6 +289,16 @@ def numbers(count: int) -> Construct:
 def repeated(name: str, *fields: Construct) -> Construct:
     """As many records as the plan counted for `name`."""
     return name / construct.Array(lambda context: context._params[name], construct.Struct(*fields))
+
+
+def filled(name: str, count: int, *fields: Construct) -> Construct:
+    """Always `count` records."""
+    return name / construct.Array(count, construct.Struct(*fields))
+
+
+def count_of_filled(name: str, field: str) -> Construct:
+    """A declared count, and the number of records with any bit set in `field` when a message of our own has None."""
+    return construct.Default(construct.Int8ub, lambda context: sum(any(item[field]) for item in context[name]))
 
 
 # --- walking ------------------------------------------------------------------------------------------------------

@@ -174,7 +174,9 @@ def fen_text(amount_fen: int) -> str:
     return f"{sign}{abs(amount_fen) // 100}.{abs(amount_fen) % 100:02d} yuan"
 
 
-def _table(texts: Mapping[int, str]) -> Meaning:
+def table(texts: Mapping[int, str]) -> Meaning:
+    """Text of a number; a number that is not in `texts` is shown as such."""
+
     def meaning(value: object, _: Mapping[str, object]) -> str:
         if isinstance(value, int):
             return texts.get(value, f"{value:02X} is not listed")
@@ -184,7 +186,7 @@ def _table(texts: Mapping[int, str]) -> Meaning:
 
 
 def _error(code: int) -> Meaning:
-    return _table(ERRORS[code])
+    return table(ERRORS[code])
 
 
 def _amount(value: object, _: Mapping[str, object]) -> str:
@@ -257,30 +259,30 @@ MEANINGS: Mapping[tuple[int | None, str], Meaning] = MappingProxyType(
         (None, "div_factor"): _issuer,
         (None, "amount_fen"): _amount,
         (None, "balance_raw"): _balance,
-        (None, "algorithm"): _table(ALGORITHMS),
-        (None, "trans_type"): _table(TRANS_TYPES),
-        (0xC0, "lane_mode"): _table(LANE_MODES),
+        (None, "algorithm"): table(ALGORITHMS),
+        (None, "trans_type"): table(TRANS_TYPES),
+        (0xC0, "lane_mode"): table(LANE_MODES),
         (0xC0, "bst_interval_ms"): _milliseconds,
-        (0xC0, "pll_channel"): _table(CHANNELS_C0),
-        (0xC0, "trans_mode"): _table(TRANS_MODES),
-        (0xC2, "stop_type"): _table(STOP_TYPES),
-        (0xC4, "on"): _table(SWITCH),
-        (0xC6, "trade_type"): _table(TRADE_TYPES),
-        (0xC8, "ef04_command"): _table(EF04_COMMANDS),
-        (0xB0, "rsu_status"): _table(RSU_STATES),
-        (0xB0, "psams.auth"): _table(PSAM_AUTH),
-        (0xB0, "manufacturer_id"): _table(MANUFACTURERS),
-        (0xB1, "control_status[0]"): _table(CONTROLLERS),
-        (0xB1, "control_status[1]"): _table(CONTROLLERS),
-        (0xB1, "control_status[2]"): _table(LINK_STATE),
-        (0xB1, "psams1.run"): _table(PSAM_RUN),
-        (0xB1, "psams1.auth"): _table(PSAM_AUTH),
-        (0xB1, "psams2.run"): _table(PSAM_RUN),
-        (0xB1, "psams2.auth"): _table(PSAM_AUTH),
-        (0xB1, "antennas.status"): _table(ANTENNA_STATES),
-        (0xB1, "antennas.channel"): _table(ANTENNA_CHANNELS),
-        (0xB2, "error"): _table(B2_ERRORS),
-        (0xB2, "device_type"): _table(DEVICE_TYPES),
+        (0xC0, "pll_channel"): table(CHANNELS_C0),
+        (0xC0, "trans_mode"): table(TRANS_MODES),
+        (0xC2, "stop_type"): table(STOP_TYPES),
+        (0xC4, "on"): table(SWITCH),
+        (0xC6, "trade_type"): table(TRADE_TYPES),
+        (0xC8, "ef04_command"): table(EF04_COMMANDS),
+        (0xB0, "rsu_status"): table(RSU_STATES),
+        (0xB0, "psams.auth"): table(PSAM_AUTH),
+        (0xB0, "manufacturer_id"): table(MANUFACTURERS),
+        (0xB1, "control_status[0]"): table(CONTROLLERS),
+        (0xB1, "control_status[1]"): table(CONTROLLERS),
+        (0xB1, "control_status[2]"): table(LINK_STATE),
+        (0xB1, "psams1.run"): table(PSAM_RUN),
+        (0xB1, "psams1.auth"): table(PSAM_AUTH),
+        (0xB1, "psams2.run"): table(PSAM_RUN),
+        (0xB1, "psams2.auth"): table(PSAM_AUTH),
+        (0xB1, "antennas.status"): table(ANTENNA_STATES),
+        (0xB1, "antennas.channel"): table(ANTENNA_CHANNELS),
+        (0xB2, "error"): table(B2_ERRORS),
+        (0xB2, "device_type"): table(DEVICE_TYPES),
         (0xB2, "status"): _obu_status,
         (0xB4, "error"): _error(0xB4),
         (0xB5, "error"): _error(0xB5),

@@ -31,10 +31,10 @@ class StopType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class PsamStatus:
-    """One PSAM record of B0 (terminal set) or B1 (run set)."""
+    """One PSAM record of B0 (terminal set) or B1 (run set); the serial dialects give the terminal number only."""
 
-    channel: int
-    auth: int
+    channel: int | None = None
+    auth: int | None = None
     version: int | None = None
     terminal: bytes | None = None
     run: int | None = None
@@ -55,18 +55,22 @@ class AntennaStatus:
 
 @dataclass(frozen=True, slots=True)
 class Initialise:
-    """C0: set clock, mode and radio parameters."""
+    """C0: set clock, mode and radio parameters. Dialects that lack a parameter of another leave it out."""
 
     unix_seconds: int
+    """Seconds since 1970 in UTC, also where the dialect sends local time: its layout knows the shift."""
     datetime_bcd: str
     """YYYYMMDDhhmmss"""
     lane_mode: int
-    bst_interval_ms: int
     tx_power: int
     pll_channel: int
     trans_mode: int
+    bst_interval_ms: int | None = None
+    """Beacon interval (v3)."""
     flag_id: bytes | None = None
     reserved: bytes = b""
+    wait_time_s: int | None = None
+    """Time before the same OBU is read again (serial dialects); None: the dialect's usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +107,40 @@ class Debit:
     purchase_time_bcd: str
     """YYYYMMDDhhmmss, goes into MAC1 and TAC"""
     station: bytes
-    """File 0019 as it will stand on the card (43 bytes in v3)."""
+    """File 0019 as it will stand on the card, all 43 bytes; dialects that send less of it cut it in their layout."""
     trade_type: int | None = None
     ef04: bytes | None = None
     ef04_extra: bytes | None = None
     trans_serial: bytes | None = None
+    """Serial dialects; None: zeros."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteEntry:
+    """C3: write the passage of an entry lane, without a debit."""
+
+    obu_id: bytes
+    div_factor: bytes
+    purchase_time_bcd: str
+    """YYYYMMDDhhmmss"""
+    station: bytes
+    """36 bytes of the station file; which ones is not documented."""
+    trans_serial: bytes | None = None
+    """Echoed as PSAM serial; None: zeros."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverTac:
+    """C7: give the result and TAC of a purchase that was made but whose answer was lost. Answered by B5."""
+
+    obu_id: bytes
+    div_factor: bytes
+    purchase_time_bcd: str
+    """YYYYMMDDhhmmss"""
+    station: bytes
+    """36 bytes of the station file; which ones is not documented."""
+    trans_serial: bytes | None = None
+    """None: zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +182,22 @@ class DeviceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """B1: alive, with the state of controllers, PSAMs and antenna heads."""
+    """Alive. v3 (B1): with the state of controllers, PSAMs and antenna heads. Serial dialects: a B2 about no OBU."""
 
-    control_status: tuple[int, ...]
-    psam1_count_declared: int
-    psams1: tuple[PsamStatus, ...]
-    psam2_count_declared: int
-    psams2: tuple[PsamStatus, ...]
-    antennas: tuple[AntennaStatus, ...]
-    antenna_count_declared: int
-    antenna_ok_declared: int
+    control_status: tuple[int, ...] = ()
+    psam1_count_declared: int | None = None
+    psams1: tuple[PsamStatus, ...] = ()
+    psam2_count_declared: int | None = None
+    psams2: tuple[PsamStatus, ...] = ()
+    antennas: tuple[AntennaStatus, ...] = ()
+    antenna_count_declared: int | None = None
+    antenna_ok_declared: int | None = None
+    obu_id: bytes | None = None
+    """Serial dialects: 00000000, or FFFFFFFF from one maker."""
+    error: int | None = None
+    """Serial dialects: 80."""
+    rest: bytes | None = None
+    """Serial dialects: what a heartbeat as long as a report has behind its error byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +218,28 @@ class ObuReport:
     device_type: int | None = None
     contract_type: int | None = None
     contract_version: int | None = None
+    bound_card: bytes | None = None
+    """Number of the card bound to the OBU, BCD (one form of the serial dialects)."""
+
+
+@dataclass(frozen=True, slots=True)
+class VehicleReport:
+    """B3 (serial dialects): what the tag says about the vehicle. Only to be used when `error` is 00."""
+
+    obu_id: bytes
+    error: int
+    plate: bytes
+    """GBK, 12 bytes, zeros behind."""
+    plate_color: bytes
+    vehicle_class: int
+    user_type: int
+    extension: bytes | None = None
+    """47 bytes about the vehicle in the long form; the only list of their fields adds up to 43."""
+
+    @property
+    def vehicle_file(self) -> bytes:
+        """The first 16 bytes of the vehicle file, as v3 gives them in B4."""
+        return self.plate + self.plate_color + bytes((self.vehicle_class, self.user_type))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +250,8 @@ class UserReport:
     error: int
     trans_type: int
     station: bytes
-    """Last station: file 0019 (two-piece), DF01/EF02 (one-piece), DF01/EF01 (CPC)."""
+    """Last station: file 0019 (two-piece), DF01/EF02 (one-piece), DF01/EF01 (CPC). 43 bytes from the first; an old
+    serial form has 39, which cannot be compared with a whole file."""
     vehicle_file: bytes | None = None
     balance_raw: int | None = None
     """Unsigned 32 bits as on the wire; signed for charge cards."""
@@ -201,6 +263,12 @@ class UserReport:
     cpc_fee: bytes | None = None
     file_0008: bytes | None = None
     """First 3 bytes of file 0008, only in a 2018 client's B4 of 133 bytes."""
+    card_type: int | None = None
+    """Serial dialects: 00 national CPU card, 01 local card."""
+    physical_card_type: int | None = None
+    """Serial dialects: kind of chip."""
+    card_uid: bytes | None = None
+    """Serial dialects: number of the chip, zeros for CPU cards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +286,20 @@ class DebitResult:
     card_serial: int | None = None
     psam_serial: int | None = None
     balance_raw: int | None = None
+    """After the purchase, unsigned 32 bits as on the wire. FFFFFFFF in a serial dialect: could not be read."""
+    unix_seconds: int | None = None
+    """Serial dialects: the antenna's clock when the file was written, seconds since 1970 in UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """Short B5 (serial dialects): how a C3 ended. It has no purchase to prove."""
+
+    obu_id: bytes
+    error: int
+    unix_seconds: int
+    """The antenna's clock when the file was written, seconds since 1970 in UTC."""
+    terminal: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +327,6 @@ class Unmodelled:
     """Everything after the type byte."""
 
 
-LaneMessage = Initialise | Continue | Stop | SwitchAntenna | Debit | FetchTac | HeartbeatAck
-RsuMessage = DeviceStatus | Heartbeat | ObuReport | UserReport | DebitResult | TacResult
+LaneMessage = Initialise | Continue | Stop | SwitchAntenna | Debit | WriteEntry | RecoverTac | FetchTac | HeartbeatAck
+RsuMessage = DeviceStatus | Heartbeat | ObuReport | VehicleReport | UserReport | DebitResult | WriteResult | TacResult
 Message = LaneMessage | RsuMessage | Acknowledge | Unmodelled

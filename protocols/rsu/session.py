@@ -18,6 +18,8 @@ The session does what both ends of every dialect need and nothing about money or
   answer, if there was one, is written again byte for byte and the owner is not asked: a B4 that comes twice is answered
   twice by the same C6, never by a second purchase. Same SEQ with other content is news: the counter has come round.
   An answer that asks for the frame once more (C2 02) makes the next copy news too.
+- *Power-up*: where a dialect marks the first frame after power-up by its number, that frame is `PeerRestarted` and
+  answers nothing: a command waiting for its like is written again at once.
 - *Heartbeats*: sent when the owner gives a maker of them, answered when the rules say so, missed with `Silent`.
 
 What a side sends, expects, answers and repeats stands in the dialect's `SideRules`; nothing here asks which side it is.
@@ -34,17 +36,19 @@ from enum import Enum
 from types import MappingProxyType
 
 from protocols.errors import PREFIX_BYTES_MAX, LocalProtocolError, RemoteProtocolError
-from protocols.rsu.dialect import Dialect, Pace, Request, Side
+from protocols.rsu.dialect import DEFAULT_TIMING, Dialect, Pace, Request, Side, Timing
 from protocols.rsu.framing import BadFrame, Frame, FrameEvent
 from protocols.rsu.messages import Message
 
 __all__ = [
+    "DEFAULT_TIMING",
     "BadBytes",
     "Duplicate",
     "Event",
     "Output",
     "Peer",
     "PeerBack",
+    "PeerRestarted",
     "Received",
     "Session",
     "Side",
@@ -57,32 +61,6 @@ OUTSTANDING_MAX = 32
 """Requests that wait for an answer at once: one an OBU, and an antenna's zone holds a handful of vehicles."""
 REPORTS_MAX = 64
 """Frames remembered for duplicates. SEQ has 9 values; the rest is room for types and OBUs that share one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Times of a conversation, all milliseconds; `…_max` are counts."""
-
-    retry_ms: int = 120
-    """An unanswered report is repeated after this time [one document]."""
-    retries_max: int = 3
-    """Repetitions of a report, after its first sending."""
-    command_retry_ms: int = 1_000
-    """An unanswered command: the antenna may be resetting its PSAMs."""
-    command_retries_max: int = 5
-    """With six sendings a second apart a command has the 6 s that gateways give a step; then reconnect."""
-    duplicate_window_ms: int = 1_000
-    """A report and its repetitions take 480 ms; the rest is for a stall. After 1 s of silence antennas search anew."""
-    heartbeat_ms: int = 10_000
-    """Between two heartbeats of an antenna."""
-    silence_ms: int = 30_000
-    """Three heartbeats missed: the peer is silent."""
-    gap_ms: int = 60
-    """Quiet time after which an unfinished frame no longer hides complete ones behind it: half a repetition, so
-    that a report is read before it is repeated."""
-
-
-DEFAULT_TIMING = Timing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +122,19 @@ class BadBytes:
     position: int = 0
 
 
-Event = Received | Duplicate | Unanswered | Silent | PeerBack | BadBytes
+@dataclass(frozen=True, slots=True)
+class PeerRestarted:
+    """The peer says by the number of a frame that it has just been powered up, and must be told everything again.
+
+    `received` is that frame; it answers nothing. When `repeated`, a command of ours that waited for such a frame has
+    been written again; else the owner has to give it (C0) anew.
+    """
+
+    received: Received
+    repeated: bool
+
+
+Event = Received | Duplicate | Unanswered | Silent | PeerBack | PeerRestarted | BadBytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,16 +269,21 @@ class Session:
         self,
         dialect: Dialect,
         side: Side,
-        timing: Timing = DEFAULT_TIMING,
+        timing: Timing | None = None,
         heartbeat: Callable[[], Message] | None = None,
+        *,
+        powered_up: bool = False,
     ) -> None:
+        """`timing`: that of the dialect when None. `powered_up`: our first frame says so, where the dialect can."""
         self.dialect = dialect
         self.side = side
-        self.timing = timing
+        self.timing = dialect.timing if timing is None else timing
         self._rules = dialect.rules[side]
         self._peer_rules = dialect.rules[side.peer]
         self._deframer = dialect.framing.deframer()
-        self._numbers: Iterator[int] = itertools.cycle(self._rules.numbers)
+        first = self._rules.power_up_number
+        start = () if first is None or not powered_up else (first,)
+        self._numbers: Iterator[int] = itertools.chain(start, itertools.cycle(self._rules.numbers))
         self._outstanding: dict[bytes, _Outstanding] = {}
         self._reports: dict[ReportKey, _Report] = {}
         self._news = 0
@@ -335,6 +330,8 @@ class Session:
                 hint="check which side this session was made for",
             )
         request = self._rules.requests.get(code) if code is not None else None
+        if request is not None and request.unless(message):
+            request = None
         obu = self.dialect.obu_of(message)
         if request is not None and obu not in self._outstanding and len(self._outstanding) >= OUTSTANDING_MAX:
             raise LocalProtocolError(
@@ -344,7 +341,9 @@ class Session:
         seq = self._number_for(answering)
         raw = self.dialect.framing.wrap(seq, data)
         if answering is not None:
-            self._remember_answer(answering, message, raw)
+            # The peer will say the same again because of a power-up number: that is news, and gets the next number.
+            again = self._rules.asks_again(message) or seq == self._rules.power_up_number
+            self._remember_answer(answering, raw, again=again)
         if request is not None:
             self._outstanding.pop(obu, None)
             due = now + self._retry_s(request.pace)
@@ -423,10 +422,22 @@ class Session:
             events.append(Duplicate(message, frame.seq, frame.raw, known.answer))
             return known.answer or b""
         self._remember_report(key, frame.raw, now)
+        if frame.seq == self._peer_rules.power_up_number:
+            return self._restarted(Received(message, frame.seq, now, frame.raw), code, now, events)
         received = Received(message, frame.seq, now, frame.raw, self._answered_by(message, code, frame.seq))
         events.append(received)
         automatic = self._rules.automatic.get(code)
         return b"" if automatic is None else self.send(automatic, now, answering=received).to_write
+
+    def _restarted(self, received: Received, code: int, now: float, events: list[Event]) -> bytes:
+        """The peer has just been powered up: say again what waits for a frame like this one."""
+        waiting = next((w for w in self._outstanding.values() if code in w.request.answers), None)
+        events.append(PeerRestarted(received, repeated=waiting is not None))
+        if waiting is None:
+            return b""
+        waiting.due = now + self._retry_s(waiting.request.pace)
+        self._remember_answer(received, waiting.raw, again=False)
+        return waiting.raw
 
     def _bad(self, frame: Frame, reason: str, field: str | None, offset: int, hint: str | None) -> BadBytes:
         return BadBytes(reason, field, offset, frame.raw[:PREFIX_BYTES_MAX], hint, frame.position)
@@ -468,7 +479,8 @@ class Session:
         self._reports[key] = _Report(raw, expires, self._news)
         self._news += 1
 
-    def _remember_answer(self, answered: Received, message: Message, raw: bytes) -> None:
+    def _remember_answer(self, answered: Received, raw: bytes, *, again: bool) -> None:
+        """Keep our answer for copies of the frame, or forget the frame when its next copy is to be news (`again`)."""
         code = self.dialect.code_of(answered.message)
         if code is None:
             return
@@ -476,7 +488,6 @@ class Session:
         report = self._reports.get(key)
         if report is None or report.raw != answered.raw:
             return  # forgotten meanwhile: its copies are news again
-        again = self._rules.asks_again(message)
         report.state = REPORT_TABLE[report.state, ReportInput.ASK_AGAIN if again else ReportInput.ANSWER]
         report.answer = raw
         if report.state is ReportState.FORGOTTEN:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from protocols.rsu.messages import Message
+from protocols.rsu.registry import dialect_named
 
+V3_NAME = "pcrsu-v3"
 VECTORS_FILE = Path(__file__).parents[2] / "vectors" / "rsu-frames.jsonl"
 
 
@@ -25,7 +27,8 @@ class Vector:
 
     @property
     def data(self) -> bytes:
-        return self.raw[8:-2]
+        """DATA of a v3 frame, whatever its check; that of a good frame of another dialect."""
+        return self.raw[8:-2] if self.dialect == V3_NAME else dialect_named(self.dialect).framing.unwrap(self.raw).data
 
 
 def load() -> tuple[Vector, ...]:
@@ -44,12 +47,18 @@ def load() -> tuple[Vector, ...]:
     )
 
 
-VECTORS = load()
+ALL_VECTORS = load()
+"""Of every dialect."""
+ALL_GOOD = tuple(vector for vector in ALL_VECTORS if vector.checksum_ok)
+VECTORS = tuple(vector for vector in ALL_VECTORS if vector.dialect == V3_NAME)
+"""Those of pcrsu-v3."""
 GOOD = tuple(vector for vector in VECTORS if vector.checksum_ok)
+LEGACY_GOOD = tuple(vector for vector in ALL_GOOD if vector.dialect != V3_NAME)
+"""Those of the serial dialects."""
 
 
 def vector(name: str) -> Vector:
-    return next(vector for vector in VECTORS if vector.id == name)
+    return next(vector for vector in ALL_VECTORS if vector.id == name)
 
 
 def slow_crc(data: bytes) -> int:
@@ -66,6 +75,15 @@ def v3(seq: int, data: bytes) -> bytes:
     """A v3 frame packed without the code under test."""
     checked = bytes((0, seq)) + len(data).to_bytes(4, "big") + data
     return b"\xff\xff" + checked + slow_crc(checked).to_bytes(2, "big")
+
+
+def legacy(seq: int, data: bytes, stx: bytes = b"\xff\xff") -> bytes:
+    """A frame of the serial dialects packed without the code under test."""
+    check = 0
+    for value in (seq, *data):
+        check ^= value
+    escapes = {0xFE: b"\xfe\x00", 0xFF: b"\xfe\x01"}
+    return stx + b"".join(escapes.get(value, bytes((value,))) for value in (seq, *data, check)) + b"\xff"
 
 
 def plain(message: Message) -> dict[str, Any]:

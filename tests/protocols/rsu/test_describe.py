@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from protocols.errors import RemoteProtocolError
 from protocols.rsu.describe import FieldDescription, FrameDescription, describe_frame
+from protocols.rsu.meanings_bj import MEANINGS_BJ
 from protocols.rsu.meanings_v3 import (
     B4_ERRORS,
     B5_ERRORS,
@@ -22,9 +23,10 @@ from protocols.rsu.meanings_v3 import (
 )
 from protocols.rsu.messages import UserReport
 from protocols.rsu.registry import dialect_named
-from tests.protocols.rsu.samples import GOOD, VECTORS, Vector, v3, vector
+from tests.protocols.rsu.samples import ALL_GOOD, ALL_VECTORS, LEGACY_GOOD, Vector, legacy, v3, vector
 
 V3 = dialect_named("pcrsu-v3")
+BJ = dialect_named("legacy-serial-bj")
 
 
 def leaves(fields: tuple[FieldDescription, ...]) -> list[FieldDescription]:
@@ -45,31 +47,37 @@ def field(description: FrameDescription, name: str) -> FieldDescription:
 
 
 def named(sample: str) -> FrameDescription:
-    return describe_frame(V3, vector(sample).raw)
+    return described(vector(sample))
 
 
-@pytest.mark.parametrize("sample", VECTORS, ids=lambda v: v.id)
+def described(sample: Vector) -> FrameDescription:
+    return describe_frame(dialect_named(sample.dialect), sample.raw)
+
+
+@pytest.mark.parametrize("sample", ALL_VECTORS, ids=lambda v: v.id)
 def test_fields_tile_the_frame(sample: Vector) -> None:
+    """Offset and length of every field are those in the frame as it came, escaped or not."""
     at = 0
-    for leaf in leaves(describe_frame(V3, sample.raw).fields):
+    for leaf in leaves(described(sample).fields):
         assert leaf.offset == at, leaf.name
-        assert leaf.raw == sample.raw[at : at + len(leaf.raw)]
-        at += len(leaf.raw)
+        on_link = sample.raw[at : at + leaf.length]
+        assert leaf.raw in (on_link, on_link.replace(b"\xfe\x01", b"\xff").replace(b"\xfe\x00", b"\xfe"))
+        at += leaf.length
     assert at == len(sample.raw)
 
 
-@pytest.mark.parametrize("sample", GOOD, ids=lambda v: v.id)
+@pytest.mark.parametrize("sample", ALL_GOOD, ids=lambda v: v.id)
 def test_good_frame_has_no_problem_and_every_field_a_meaning(sample: Vector) -> None:
-    description = describe_frame(V3, sample.raw)
+    description = described(sample)
     assert description.ok
     assert description.sender == {"pc->rsu": "lane", "rsu->pc": "rsu"}[sample.direction] or not description.code
-    assert description.message == type(V3.decode(sample.data)).__name__
+    assert description.message == type(dialect_named(sample.dialect).decode(sample.data)).__name__
     assert all(leaf.meaning or "[" in leaf.name for leaf in leaves(description.fields))
 
 
-@pytest.mark.parametrize("sample", VECTORS, ids=lambda v: v.id)
+@pytest.mark.parametrize("sample", ALL_VECTORS, ids=lambda v: v.id)
 def test_as_dict_is_json_and_holds_every_field(sample: Vector) -> None:
-    description = describe_frame(V3, sample.raw)
+    description = described(sample)
     again = json.loads(json.dumps(description.as_dict()))
     assert again["raw"] == sample.raw.hex()
     assert again["ok"] == description.ok
@@ -106,6 +114,22 @@ def test_as_dict_is_json_and_holds_every_field(sample: Vector) -> None:
         ("v3-c6-67", "amount_fen", "30.00 yuan"),
         ("v3-b2-01", "SEQ", "report 2 of the antenna"),
         ("v3-c4-01", "SEQ", "command of the lane computer"),
+        ("bj-c0-ex", "unix_seconds", "2023-12-31 16:00:00 UTC"),
+        ("bj-c0-ex", "wait_time_s", "2 s"),
+        ("bj-c0-ex", "trans_mode", "composite purchase for all cards"),
+        ("bj-c2-resend", "stop_type", "send the current report again"),
+        ("bj-4c-ex", "on", "radio on"),
+        ("bj-hb-ex", "error", "heartbeat"),
+        ("bj-b3", "vehicle_class", "class 1"),
+        ("bj-b4", "card_type", "national CPU card"),
+        ("bj-b4-39", "physical_card_type", "Mifare S50"),
+        ("bj-b5", "unix_seconds", "2024-03-01 03:30:15 UTC"),
+        ("bj-b5", "balance_raw", "470.00 yuan"),
+        ("bj-b5-unread", "balance_raw", "could not be read"),
+        ("bj-b0-power-up", "RSCTL", "after power-up"),
+        ("bj-b2", "RSCTL", "report 1 of the antenna"),
+        ("bj-hb-soulin", "RSCTL", "report 8 of the antenna"),
+        ("bj-c6", "RSCTL", "answer to report 4"),
     ],
 )
 def test_meaning(sample: str, name: str, meaning: str) -> None:
@@ -142,10 +166,10 @@ def test_placeholder_crc() -> None:
     assert field(description, "datetime_bcd").value == "20200211132739"  # the rest is still told
 
 
-@pytest.mark.parametrize("sample", [v for v in GOOD if v.data], ids=lambda v: v.id)
+@pytest.mark.parametrize("sample", [v for v in ALL_GOOD if v.data], ids=lambda v: v.id)
 def test_frame_cut_anywhere_names_a_place_and_a_next_step(sample: Vector) -> None:
     for end in range(len(sample.raw)):
-        description = describe_frame(V3, sample.raw[:end])
+        description = describe_frame(dialect_named(sample.dialect), sample.raw[:end])
         assert not description.ok
         for problem in description.problems:
             assert problem.text
@@ -219,6 +243,10 @@ def test_any_bytes_can_be_described(raw: bytes) -> None:
     json.dumps(description.as_dict())
     for end in range(len(raw)):
         describe_frame(V3, b"\xff\xff\x00\x01" + raw[:end])
+    for start in (b"", b"\xff\xff", b"\xff\xff\x18\xb2"):
+        told = describe_frame(BJ, start + raw)
+        json.dumps(told.as_dict())
+        assert sum(leaf.length for leaf in leaves(told.fields)) == len(start + raw)
 
 
 def test_files_are_read_by_whoever_is_handed_in() -> None:
@@ -261,10 +289,11 @@ def test_what_identifies_a_vehicle_is_marked() -> None:
     assert marked == {"obu_id", "vehicle_file", "card_file", "station"}
 
 
-@pytest.mark.parametrize("place", MEANINGS, ids=str)
+@pytest.mark.parametrize("meanings", [MEANINGS, MEANINGS_BJ], ids=["v3", "bj"])
 @pytest.mark.parametrize("value", [None, 0, b"\xff\xff\xff\xff", "9"])
-def test_a_value_of_an_unexpected_kind_has_a_text_too(place, value: object) -> None:
-    assert isinstance(MEANINGS[place](value, {}), str)
+def test_a_value_of_an_unexpected_kind_has_a_text_too(meanings, value: object) -> None:
+    for meaning in meanings.values():
+        assert isinstance(meaning(value, {}), str)
 
 
 def test_error_tables() -> None:
@@ -295,3 +324,88 @@ def test_obu_status(status: str, device: int | None, text: str) -> None:
 @pytest.mark.parametrize(("fen", "text"), [(0, "0.00 yuan"), (5, "0.05 yuan"), (-105, "-1.05 yuan")])
 def test_fen_text(fen: int, text: str) -> None:
     assert fen_text(fen) == text
+
+
+# --- frames that are escaped --------------------------------------------------------------------------------------
+
+
+def test_field_of_an_escaped_frame_has_its_place_on_the_link_and_its_content_unescaped() -> None:
+    """C2 about FE FF 00 11: `ff ff 82 c2 fe00 fe01 00 11 01 51 ff`."""
+    description = named("bj-c2-ex")
+    obu = field(description, "obu_id")
+    assert (obu.offset, obu.length, obu.raw.hex(), obu.value) == (4, 6, "feff0011", "feff0011")
+    stop = field(description, "stop_type")
+    assert (stop.offset, stop.length, stop.raw) == (10, 1, b"\x01")
+    assert obu.as_dict()["length"] == 6
+    assert field(named("bj-c1-bcc-ff"), "BCC").raw == b"\xfe\x01"
+    assert field(named("bj-c1-bcc-ff"), "BCC").value == "FF"
+
+
+def test_file_whose_header_does_not_travel_is_handed_out_whole() -> None:
+    def rows(content: bytes):
+        assert content[:3] == bytes.fromhex("aa2900")
+        assert len(content) == 43
+        return [(0, 3, "header", content[:3].hex(), ""), (2, 2, "across", "", ""), (3, 40, "rest", "", "")]
+
+    sample = vector("bj-c6-escaped")
+    station = field(describe_frame(BJ, sample.raw, {"station": rows}), "station")
+    header, across, rest = station.fields
+    assert (header.offset, header.length, header.raw) == (station.offset, 0, b"")
+    assert (across.offset, across.length, across.raw) == (station.offset, 2, b"\xff")
+    assert (rest.offset, rest.length, rest.raw) == (station.offset, 80, b"\xff\xfe" * 20)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("", ["STX", "RSCTL", "BCC", "ETX"]),
+        ("ff82c2fe00ff", ["STX"]),
+        ("ffffff82", ["STX"]),
+        ("ffff82ff", ["BCC"]),
+        ("ffff82c2fe07ff", ["escape"]),
+        ("ffff82c2fe", ["escape", "ETX"]),
+        ("ffff82c2fe00fe0100110152ff", ["BCC"]),
+        ("ffff82c2fe00fe0100110151", ["ETX"]),
+        ("ffff82c2fe00fe01001101", ["BCC", "ETX"]),
+        ("ffff82c2fe00fe0100110151ff00", ["tail"]),
+        ("ffff7777ff", []),
+        ("ffff817700f6ff", ["type"]),
+    ],
+)
+def test_damaged_escaped_frame_names_the_field(raw: str, expected: list[str]) -> None:
+    description = describe_frame(BJ, bytes.fromhex(raw))
+    problems = [problem.field for problem in description.problems]
+    assert [name for name in expected if name not in problems] == []
+    assert description.ok == (not expected)
+    assert all(problem.next_step for problem in description.problems)
+
+
+def test_number_of_neither_side_is_told_as_such() -> None:
+    assert "neither" in field(describe_frame(BJ, legacy(0x77, b"")), "RSCTL").meaning
+
+
+def test_unmodelled_escaped_body_keeps_its_place() -> None:
+    description = describe_frame(BJ, legacy(0x18, b"\xb1\xff\xfe"))
+    body = field(description, "body")
+    assert (body.offset, body.length, body.raw) == (4, 4, b"\xff\xfe")
+    assert description.ok
+
+
+def test_what_identifies_a_vehicle_is_marked_in_every_serial_report() -> None:
+    told = {leaf.name for sample in LEGACY_GOOD for leaf in leaves(described(sample).fields) if leaf.private}
+    kept = {"obu_id", "serial", "bound_card", "plate", "extension", "rest", "card_uid", "card_file", "station", "body"}
+    assert told == kept
+
+
+@pytest.mark.parametrize("sample", LEGACY_GOOD, ids=lambda v: v.id)
+def test_meaning_of_a_private_field_gives_nothing_away(sample: Vector) -> None:
+    for leaf in leaves(described(sample).fields):
+        if leaf.private and leaf.name != "body":
+            declared = next(s.docs for s in struct_of(sample).subcons if s.name == leaf.name)
+            assert leaf.meaning == declared
+
+
+def struct_of(sample: Vector):
+    found = dialect_named(sample.dialect).layout_of(sample.data)
+    assert found is not None
+    return found.struct

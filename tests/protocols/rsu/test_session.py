@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import heapq
 import random
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,9 @@ from hypothesis import strategies as st
 
 from protocols.errors import LocalProtocolError
 from protocols.rsu import session as machine
+from protocols.rsu.dialect import Dialect
+from protocols.rsu.dialect_bj import TIMING_REPEATING
+from protocols.rsu.framing_legacy import LegacyFraming
 from protocols.rsu.messages import (
     Acknowledge,
     Continue,
@@ -34,6 +38,7 @@ from protocols.rsu.messages import (
     TacResult,
     Unmodelled,
     UserReport,
+    VehicleReport,
 )
 from protocols.rsu.registry import DIALECTS, dialect_named
 from protocols.rsu.session import (
@@ -44,6 +49,7 @@ from protocols.rsu.session import (
     Output,
     Peer,
     PeerBack,
+    PeerRestarted,
     Received,
     Session,
     Side,
@@ -51,7 +57,7 @@ from protocols.rsu.session import (
     Timing,
     Unanswered,
 )
-from tests.protocols.rsu.samples import GOOD, v3, vector
+from tests.protocols.rsu.samples import GOOD, legacy, v3, vector
 
 V3 = dialect_named("pcrsu-v3")
 OBU = bytes.fromhex("0a0b0c01")
@@ -157,7 +163,9 @@ def test_rules_of_a_side_only_speak_of_what_the_two_sides_send(dialect, side) ->
     assert set(rules.requests) <= rules.sends
     assert {code for request in rules.requests.values() for code in request.answers if code is not None} <= peer.sends
     assert set(rules.automatic) <= peer.sends
-    assert {dialect.code_of(message) for message in rules.automatic.values()} <= rules.sends
+    said = {dialect.code_of(message) for message in rules.automatic.values()}
+    assert said - {None} <= rules.sends
+    assert None not in said or dialect.empty_frames
 
 
 # --- numbers ------------------------------------------------------------------------------------------------------
@@ -579,10 +587,79 @@ def test_no_bytes_make_either_end_fail(pieces: list[bytes]) -> None:
 # --- both ends over a wire ----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Kit:
+    """What the two ends of a scenario say in one dialect."""
+
+    dialect: Dialect
+    initialise: Initialise
+    status: DeviceStatus
+    heartbeat: Callable[[], Heartbeat]
+    found: Callable[[bytes], ObuReport]
+    user: Callable[[bytes], UserReport]
+    result: Callable[[bytes], DebitResult]
+    vehicle: Callable[[bytes], VehicleReport] | None
+    """None where B4 brings the vehicle."""
+    noise: tuple[bytes, ...]
+
+
+def sampled(name: str) -> Callable[[bytes], Message]:
+    """Makes the message of a vector for another OBU."""
+    sample = vector(name)
+    message = dialect_named(sample.dialect).decode(sample.data)
+    return lambda obu: replace(message, obu_id=obu)
+
+
+def serial_kit(dialect: Dialect) -> Kit:
+    return Kit(
+        dialect=dialect,
+        initialise=replace(INITIALISE, bst_interval_ms=None, flag_id=None, wait_time_s=2),
+        status=DeviceStatus(
+            rsu_status=0,
+            psam_count_declared=None,
+            psams=(PsamStatus(terminal=bytes.fromhex("019900000001")),),
+            algorithm_id=0,
+            manufacturer_id=0x77,
+            rsu_id=bytes.fromhex("9a0001"),
+            rsu_version=bytes.fromhex("2001"),
+        ),
+        heartbeat=Heartbeat,
+        found=sampled("bj-b2"),
+        user=sampled("bj-b4"),
+        result=sampled("bj-b5"),
+        vehicle=sampled("bj-b3"),
+        noise=(b"\xff\xff\x18", b"\xff", b"\xfe", b"noise", b"\xff\xff\x18\xb2\xff"),
+    )
+
+
+KITS = (
+    Kit(
+        dialect=V3,
+        initialise=INITIALISE,
+        status=STATUS,
+        heartbeat=beat,
+        found=found,
+        user=user,
+        result=result,
+        vehicle=None,
+        noise=(b"\xff\xff\x00", bytes.fromhex("ffff000100000300"), b"\xff", b"noise"),
+    ),
+    *(serial_kit(dialect) for dialect in DIALECTS.values() if isinstance(dialect.framing, LegacyFraming)),
+)
+every_dialect = pytest.mark.parametrize("kit", KITS, ids=lambda kit: kit.dialect.name)
+
+
+def test_every_dialect_has_its_scenarios() -> None:
+    assert [kit.dialect for kit in KITS] == list(DIALECTS.values())
+
+
 class Wire:
     """Carries writes both ways in virtual time. Faults come from one seed: loss, copies, delay, damage, chopping."""
 
-    def __init__(self, seed: int, *, loss: float, copy: float, damage: float, chop: bool, noise: float) -> None:
+    def __init__(
+        self, kit: Kit, seed: int, *, loss: float, copy: float, damage: float, chop: bool, noise: float
+    ) -> None:
+        self.kinds_of_noise = kit.noise
         self.random = random.Random(seed)
         self.loss, self.copy, self.damage, self.chop, self.noise = loss, copy, damage, chop, noise
         self.queue: list[tuple[float, int, Side, bytes]] = []
@@ -596,7 +673,7 @@ class Wire:
             place = self.random.randrange(len(data))
             data = data[:place] + bytes((data[place] ^ 1 << self.random.randrange(8),)) + data[place + 1 :]
         if self.random.random() < self.noise:
-            data = self.random.choice([b"\xff\xff\x00", bytes.fromhex("ffff000100000300"), b"\xff", b"noise"]) + data
+            data = self.random.choice(self.kinds_of_noise) + data
         for _ in range(2 if self.random.random() < self.copy else 1):
             # A stream keeps its order: nothing overtakes what was written before it.
             at = max(self.free_at[to], now + 0.002 + 0.01 * self.random.random())
@@ -611,8 +688,9 @@ class Wire:
 class Lane:
     """Answers every OBU: C1, one C6 for each B4 that is news, C1."""
 
-    def __init__(self) -> None:
-        self.session = lane()
+    def __init__(self, kit: Kit) -> None:
+        self.kit = kit
+        self.session = Session(kit.dialect, Side.LANE)
         self.opened = False
         self.decided: list[bytes] = []
         self.done: list[bytes] = []
@@ -623,7 +701,7 @@ class Lane:
             case DeviceStatus():
                 self.opened = True
                 return self.session.send(SwitchAntenna(1), now).to_write
-            case ObuReport():
+            case ObuReport() | VehicleReport():
                 return self.session.send(Continue(message.obu_id, FACTOR), now, answering=event).to_write
             case UserReport():
                 self.decided.append(message.obu_id)
@@ -636,10 +714,11 @@ class Lane:
 
 
 class Antenna:
-    """Runs each OBU through B2, B4, B5; searches again when the lane does not answer."""
+    """Runs each OBU through B2, B3 where there is one, B4, B5; searches again when the lane does not answer."""
 
-    def __init__(self, obus: list[bytes]) -> None:
-        self.session = Session(V3, Side.RSU, heartbeat=beat)
+    def __init__(self, kit: Kit, obus: list[bytes]) -> None:
+        self.kit = kit
+        self.session = Session(kit.dialect, Side.RSU, heartbeat=kit.heartbeat, powered_up=True)
         self.waiting = list(obus)
         self.purchases: list[tuple[bytes, int]] = []
         self.finished: list[bytes] = []
@@ -649,15 +728,17 @@ class Antenna:
         message, answered = event.message, event.answers
         match message:
             case Initialise():
-                return self.session.send(STATUS, now, answering=event).to_write
+                return self.session.send(self.kit.status, now, answering=event).to_write
             case SwitchAntenna():
                 starts, self.waiting = self.waiting, []
-                return b"".join(self.session.send(found(obu), now).to_write for obu in starts)
-            case Continue() if isinstance(answered, ObuReport):
-                return self.session.send(user(message.obu_id), now, answering=event).to_write
+                return b"".join(self.session.send(self.kit.found(obu), now).to_write for obu in starts)
+            case Continue() if isinstance(answered, ObuReport) and self.kit.vehicle is not None:
+                return self.session.send(self.kit.vehicle(message.obu_id), now, answering=event).to_write
+            case Continue() if isinstance(answered, ObuReport | VehicleReport):
+                return self.session.send(self.kit.user(message.obu_id), now, answering=event).to_write
             case Debit() if isinstance(answered, UserReport):
                 self.purchases.append((message.obu_id, message.amount_fen))
-                return self.session.send(result(message.obu_id), now, answering=event).to_write
+                return self.session.send(self.kit.result(message.obu_id), now, answering=event).to_write
             case Continue() if isinstance(answered, DebitResult):
                 self.finished.append(message.obu_id)
         return b""
@@ -665,8 +746,8 @@ class Antenna:
     def search_again(self, event: Unanswered, now: float) -> bytes:
         self.given_up += 1
         message = event.message
-        if isinstance(message, ObuReport | UserReport):
-            return self.session.send(found(message.obu_id), now).to_write
+        if isinstance(message, ObuReport | VehicleReport | UserReport):
+            return self.session.send(self.kit.found(message.obu_id), now).to_write
         if isinstance(message, DebitResult):  # the result is still owed to the lane
             return self.session.send(message, now).to_write
         return b""
@@ -674,7 +755,7 @@ class Antenna:
 
 def drive(wire: Wire, a_lane: Lane, antenna: Antenna, until: float) -> float:
     ends = {Side.LANE: a_lane, Side.RSU: antenna}
-    wire.write(Side.RSU, a_lane.session.send(INITIALISE, 0.0).to_write, 0.0)
+    wire.write(Side.RSU, a_lane.session.send(a_lane.kit.initialise, 0.0).to_write, 0.0)
     now = 0.0
     while now < until and not (a_lane.opened and not antenna.waiting and not antenna.session.outstanding):
         ticks = [(at, side) for side, end in ends.items() if (at := end.session.next_tick(now)) is not None]
@@ -694,8 +775,8 @@ def drive(wire: Wire, a_lane: Lane, antenna: Antenna, until: float) -> float:
                 answer = ends[side].act(event, now)
             elif isinstance(event, Unanswered) and side is Side.RSU:
                 answer = antenna.search_again(event, now)
-            elif isinstance(event, Unanswered):
-                answer = a_lane.session.send(INITIALISE, now).to_write
+            elif isinstance(event, Unanswered) or (isinstance(event, PeerRestarted) and not event.repeated):
+                answer = a_lane.session.send(a_lane.kit.initialise, now).to_write
             if answer:
                 wire.write(side.peer, answer, now)
         # C4 is neither answered nor repeated: a lane that hears nothing opens the radio once more.
@@ -707,9 +788,10 @@ def drive(wire: Wire, a_lane: Lane, antenna: Antenna, until: float) -> float:
 OBUS = [bytes.fromhex(f"0a0b0c{number:02x}") for number in range(1, 4)]
 
 
-def test_both_ends_over_a_good_wire() -> None:
-    a_lane, antenna = Lane(), Antenna(OBUS)
-    drive(Wire(1, loss=0, copy=0, damage=0, chop=False, noise=0), a_lane, antenna, until=5.0)
+@every_dialect
+def test_both_ends_over_a_good_wire(kit: Kit) -> None:
+    a_lane, antenna = Lane(kit), Antenna(kit, OBUS)
+    drive(Wire(kit, 1, loss=0, copy=0, damage=0, chop=False, noise=0), a_lane, antenna, until=5.0)
     assert sorted(antenna.finished) == OBUS
     assert sorted(a_lane.decided) == OBUS
     assert sorted(a_lane.done) == OBUS
@@ -717,11 +799,12 @@ def test_both_ends_over_a_good_wire() -> None:
     assert antenna.given_up == 0
 
 
+@every_dialect
 @pytest.mark.parametrize("seed", range(40))
-def test_both_ends_over_a_hostile_wire(seed: int) -> None:
+def test_both_ends_over_a_hostile_wire(kit: Kit, seed: int) -> None:
     """The same scenario with loss, copies, damage, noise and chopping: it ends, and no copy buys twice."""
-    a_lane, antenna = Lane(), Antenna(OBUS)
-    wire = Wire(seed, loss=0.15, copy=0.2, damage=0.1, chop=True, noise=0.15)
+    a_lane, antenna = Lane(kit), Antenna(kit, OBUS)
+    wire = Wire(kit, seed, loss=0.15, copy=0.2, damage=0.1, chop=True, noise=0.15)
     ended = drive(wire, a_lane, antenna, until=120.0)
     assert ended < 120.0, f"seed {seed}"
     assert set(antenna.finished) == set(OBUS)
@@ -732,11 +815,137 @@ def test_both_ends_over_a_hostile_wire(seed: int) -> None:
     assert all(a_lane.decided[amount - 1] == obu for obu, amount in antenna.purchases)
 
 
+@every_dialect
 @pytest.mark.parametrize("seed", range(10))
-def test_copies_alone_change_nothing(seed: int) -> None:
+def test_copies_alone_change_nothing(kit: Kit, seed: int) -> None:
     """Every frame twice and in pieces: exactly one decision and one purchase for each OBU."""
-    a_lane, antenna = Lane(), Antenna(OBUS)
-    drive(Wire(seed, loss=0, copy=1.0, damage=0, chop=True, noise=0), a_lane, antenna, until=30.0)
+    a_lane, antenna = Lane(kit), Antenna(kit, OBUS)
+    drive(Wire(kit, seed, loss=0, copy=1.0, damage=0, chop=True, noise=0), a_lane, antenna, until=30.0)
     assert sorted(a_lane.decided) == OBUS
     assert [obu for obu, _ in sorted(antenna.purchases)] == OBUS
     assert sorted(antenna.finished) == OBUS
+
+
+# --- the serial dialects' own manners -----------------------------------------------------------------------------
+
+BJ = dialect_named("legacy-serial-bj")
+BJ_KIT = serial_kit(BJ)
+
+
+def bj_lane() -> Session:
+    return Session(BJ, Side.LANE)
+
+
+def bj_rsu(**options) -> Session:
+    return Session(BJ, Side.RSU, **options)
+
+
+def test_serial_numbers_of_both_sides() -> None:
+    session = bj_rsu()
+    rsctls = [session.send(BJ_KIT.found(bytes((0, 0, 0, n))), 0.0).to_write[2] for n in range(9)]
+    assert rsctls == [0x08, 0x18, 0x28, 0x38, 0x48, 0x58, 0x68, 0x78, 0x08]
+    session = bj_lane()
+    assert session.send(BJ_KIT.initialise, 0.0).to_write[2] == 0x89
+    assert session.send(SwitchAntenna(1), 0.0).to_write == bytes.fromhex("ffff804c01cdff")
+
+
+@pytest.mark.parametrize("name", ["bj-b2", "bj-b3", "bj-b4", "bj-b5"])
+@pytest.mark.parametrize("rsctl", range(0x08, 0x88, 0x10))
+def test_serial_answer_swaps_the_nibbles(name: str, rsctl: int) -> None:
+    session = bj_lane()
+    received = only_received(session.receive(legacy(rsctl, vector(name).data), 0.0))
+    for answer in (Continue(OBU, FACTOR), Stop(OBU, 1, 0), Acknowledge()):
+        raw = session.send(answer, 0.1, answering=received).to_write
+        assert raw[2] == 0x80 | rsctl >> 4
+
+
+@pytest.mark.parametrize("code", [0xB0, 0xB1, 0xB6, 0xB7, 0xB8, 0xB9, 0xBD, 0xBF, 0xD0])
+def test_what_the_owner_has_no_answer_to_gets_an_empty_frame(code: int) -> None:
+    data = vector("bj-b0-power-up").data if code == 0xB0 else bytes((code,)) + OBU
+    output = bj_lane().receive(legacy(0x38, data), 0.0)
+    assert kinds(output) == [Received]
+    assert output.to_write == legacy(0x83, b"")
+
+
+@pytest.mark.parametrize("name", ["bj-hb-ex", "bj-hb-soulin", "bj-hb-33"])
+def test_serial_heartbeat_is_heard_and_not_answered(name: str) -> None:
+    session = bj_lane()
+    output = session.receive(vector(name).raw, 5.0)
+    assert isinstance(only_received(output).message, Heartbeat)
+    assert output.to_write == b""
+    assert session.next_tick(5.0) == 95.0
+
+
+def test_serial_heartbeat_waits_for_no_answer() -> None:
+    session = bj_rsu(heartbeat=Heartbeat)
+    session.next_tick(0.0)
+    assert session.tick(10.0).to_write == legacy(0x08, bytes.fromhex("b20000000080"))
+    assert session.outstanding == ()
+
+
+def test_serial_antenna_that_hears_nothing_searches_after_one_second() -> None:
+    session = bj_rsu()
+    session.send(BJ_KIT.user(OBU), 0.0)
+    assert session.tick(0.99) == Output()
+    assert session.tick(1.0) == Output((Unanswered(BJ_KIT.user(OBU), 1),))
+
+
+def test_serial_antenna_may_repeat_a_report_three_times() -> None:
+    session = bj_rsu(timing=TIMING_REPEATING)
+    raw = session.send(BJ_KIT.user(OBU), 0.0).to_write
+    assert [session.tick(now).to_write for now in (0.12, 0.24, 0.36)] == [raw] * 3
+    assert kinds(session.tick(0.48)) == [Unanswered]
+
+
+@pytest.mark.parametrize("name", ["bj-b2", "bj-b3", "bj-b4", "bj-b5"])
+def test_empty_frame_with_the_swapped_number_answers_a_report(name: str) -> None:
+    session = bj_rsu()
+    report = BJ.decode(vector(name).data)
+    session.send(report, 0.0)
+    assert only_received(session.receive(legacy(0x81, b""), 0.1)).answers is None
+    assert only_received(session.receive(legacy(0x80, b""), 0.1)).answers == report
+
+
+def test_power_up_wants_initialise_again_and_only_the_next_status_answers_it() -> None:
+    a_lane, antenna = bj_lane(), bj_rsu(powered_up=True)
+    opened = a_lane.send(BJ_KIT.initialise, 0.0).to_write
+    first = antenna.send(BJ_KIT.status, 0.01, answering=only_received(antenna.receive(opened, 0.01))).to_write
+    assert first[2] == 0x98
+    output = a_lane.receive(first, 0.02)
+    (event,) = output.events
+    assert isinstance(event, PeerRestarted)
+    assert event.repeated
+    assert event.received.seq == 0x98
+    assert output.to_write == opened  # RSCTL 89 is 98 with its nibbles swapped
+    assert a_lane.outstanding == (BJ_KIT.initialise,)
+    # Said again it is news to the antenna, which goes on with an ordinary number.
+    again = only_received(antenna.receive(output.to_write, 0.03))
+    second = antenna.send(BJ_KIT.status, 0.03, answering=again).to_write
+    assert second[2] == 0x08
+    assert only_received(a_lane.receive(second, 0.04)).answers == BJ_KIT.initialise
+    assert a_lane.outstanding == ()
+
+
+def test_antenna_that_restarts_in_the_middle_asks_the_owner() -> None:
+    session = bj_lane()
+    raw = vector("bj-b0-power-up").raw
+    output = session.receive(raw, 50.0)
+    (event,) = output.events
+    assert isinstance(event, PeerRestarted)
+    assert not event.repeated
+    assert output.to_write == b""
+    answer = session.send(BJ_KIT.initialise, 50.1, answering=event.received).to_write
+    assert answer[2] == 0x89
+    assert session.receive(raw, 50.2).to_write == answer
+
+
+def test_lane_that_gives_every_dialect_the_same_is_understood() -> None:
+    """What a lane sets for v3 and this dialect has no place for is left out; the clock goes as local time."""
+    session = bj_lane()
+    raw = session.send(INITIALISE, 0.0).to_write
+    sent = BJ.decode(BJ.framing.unwrap(raw).data)
+    assert sent == replace(INITIALISE, bst_interval_ms=None, flag_id=None, wait_time_s=2)
+    assert int.from_bytes(BJ.framing.unwrap(raw).data[1:5], "big") == INITIALISE.unix_seconds + 8 * 3600
+    assert session.send(Stop(OBU, 1, 1_709_263_815), 0.0).to_write == legacy(0x80, b"\xc2" + OBU + b"\x01")
+    (debited,) = {BJ.decode(BJ.encode(debit()))}
+    assert debited == replace(debit(), trans_serial=bytes(4))
