@@ -8,6 +8,7 @@ with 98 and wants C0 again [two].
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from protocols.rsu.dialect import Dialect, Pace, Request, Side, SideRules, Timing
@@ -88,3 +89,12 @@ LEGACY_SERIAL_BJ = Dialect(
     ),
     timing=TIMING,
 )
+
+LEGACY_SINGLE_FF = replace(
+    LEGACY_SERIAL_BJ,
+    name="legacy-single-ff",
+    title="serial dialect, Beijing style, start mark of one FF",
+    framing=LegacyFraming(stx_bytes=1),
+)
+"""Some makers start a frame with one FF. Noise between two frames is then a frame with one chance in 256 that its check
+is right; its length stops most of those [one]."""

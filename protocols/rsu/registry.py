@@ -7,13 +7,14 @@ from types import MappingProxyType
 
 from protocols.errors import LocalProtocolError
 from protocols.rsu.dialect import Dialect
-from protocols.rsu.dialect_bj import LEGACY_SERIAL_BJ
+from protocols.rsu.dialect_bj import LEGACY_SERIAL_BJ, LEGACY_SINGLE_FF
 from protocols.rsu.dialect_v3 import PCRSU_V3
 
 DIALECTS: Mapping[str, Dialect] = MappingProxyType(
     {
         PCRSU_V3.name: PCRSU_V3,
         LEGACY_SERIAL_BJ.name: LEGACY_SERIAL_BJ,
+        LEGACY_SINGLE_FF.name: LEGACY_SINGLE_FF,
     }
 )
 
