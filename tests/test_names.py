@@ -1,6 +1,7 @@
 """The four top-level names are generic: in this environment each must be this project's, and nobody else's."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ def test_each_package_is_this_projects(name):
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
 def test_the_files_a_readme_names_exist(readme):
     text = (ROOT / readme).read_text()
-    named = {word.strip("()`,.;。，、") for word in text.replace("(", " ").replace(")", " ").split()}
-    paths = {w for w in named if "/" in w and w.endswith((".py", ".toml", ".svg", ".md"))}
+    paths = set(re.findall(r"[A-Za-z_][\w./-]*/[\w.-]+\.(?:py|toml|svg|md)\b", text, flags=re.ASCII))
     assert paths, "the README names no file of the tree"
     assert [p for p in paths if not (ROOT / p).exists()] == []
