@@ -150,6 +150,7 @@ class Trade:
         self._settings = services.settings
         self._inbox = inbox
         self._report = first
+        self._answered = False
         self._started = first.at
         self._deadline = first.at + services.settings.deadline_s
         self._factor = bytes(8)
@@ -443,8 +444,12 @@ class Trade:
         claim = replace(claim, result=result, context=self._context())
 
         def release() -> None:
+            if self._answered:
+                return
             if isinstance(self._report.message, DebitResult | TacResult):
                 self._answer(Continue(self._obu_id, self._factor))
+            else:
+                self._stop(StopType.SEARCH_AGAIN)
 
         brought = await self._services.engine.bring_in(claim, deadline=self._deadline, on_stored=release)
         self._note(brought.bank_us, brought.commit_us)
@@ -624,7 +629,7 @@ class Trade:
             if isinstance(message, wanted):
                 if self._asked_at is not None:
                     self._radio_s += max(0.0, report.at - self._asked_at)
-                self._report = report
+                self._report, self._answered = report, False
                 return message
             if isinstance(message, ObuReport):
                 self._inbox.put_nowait(report)
@@ -633,6 +638,7 @@ class Trade:
 
     def _answer(self, order: LaneMessage) -> None:
         self._report.answer(order)
+        self._answered = True
         self._asked_at = self._services.clock.monotonic()
 
     def _stop(self, kind: StopType) -> None:
