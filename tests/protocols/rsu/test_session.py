@@ -908,6 +908,7 @@ def test_empty_frame_with_the_swapped_number_answers_a_report(name: str) -> None
 
 def test_power_up_wants_initialise_again_and_only_the_next_status_answers_it() -> None:
     a_lane, antenna = bj_lane(), bj_rsu(powered_up=True)
+    status = BJ.decode(BJ.encode(BJ_KIT.status))
     opened = a_lane.send(BJ_KIT.initialise, 0.0).to_write
     first = antenna.send(BJ_KIT.status, 0.01, answering=only_received(antenna.receive(opened, 0.01))).to_write
     assert first[2] == 0x98
@@ -918,6 +919,7 @@ def test_power_up_wants_initialise_again_and_only_the_next_status_answers_it() -
     assert event.received.seq == 0x98
     assert output.to_write == opened  # RSCTL 89 is 98 with its nibbles swapped
     assert a_lane.outstanding == (BJ_KIT.initialise,)
+    assert a_lane.receive(first, 0.025) == Output((Duplicate(status, 0x98, first, opened),), opened)
     # Said again it is news to the antenna, which goes on with an ordinary number.
     again = only_received(antenna.receive(output.to_write, 0.03))
     second = antenna.send(BJ_KIT.status, 0.03, answering=again).to_write
