@@ -1,4 +1,4 @@
-"""A roadside antenna for the bench: real TCP, the real dialect, and real emulated tags, cards and PSAM behind it.
+"""A roadside antenna for the bench: real TCP or a serial line, the real dialect, and emulated tags, cards and PSAM.
 
 A program, and a class for tests in one process. How it behaves is in `rsu_antenna`, what it does on the air in
 `rsu_air`, whom it meets in `road`, and how to steer it in `rsu_control`. Nothing in its bytes says that it is none.
@@ -15,8 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from drivers.serial_link import BAUD_MAX, BAUD_MIN
 from hardware.emulators.control import ControlServer, parse_address
 from hardware.emulators.psam import TERMINAL_DEFAULT
+from hardware.emulators.pty_port import BAUD_DEFAULT, ListenAddress, parse_listen
 from hardware.emulators.rsu_antenna import Antenna, RsuConfig
 from hardware.emulators.rsu_control import Commands
 from protocols.rsu.registry import DIALECTS, dialect_named
@@ -36,8 +38,15 @@ class RsuEmulator:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the lane connects to, port filled in."""
+        """Where the lane connects to, port filled in. Raises LookupError on a serial line."""
         return self._antenna.address
+
+    @property
+    def listens_at(self) -> str:
+        """The same in words: HOST:PORT, or pty:PATH."""
+        if self._antenna.serial:
+            return str(self._config.listen)
+        return "{}:{}".format(*self._antenna.address)
 
     @property
     def control_address(self) -> tuple[str, int]:
@@ -50,7 +59,7 @@ class RsuEmulator:
         return self._antenna.failure
 
     async def start(self) -> None:
-        """Open both sockets."""
+        """Open the control socket, then the lane's side."""
         self._control_port = await self._control.start(*self._config.control)
         await self._antenna.listen()
 
@@ -61,12 +70,12 @@ class RsuEmulator:
 
 
 async def serve(config: RsuConfig) -> None:
-    """Run an antenna until cancelled; say `ready HOST:PORT control HOST:PORT` on stdout once both sockets listen."""
+    """Run an antenna until cancelled; say `ready ADDRESS control HOST:PORT` on stdout once both can be reached."""
     emulator = RsuEmulator(config)
     try:
         await emulator.start()
-        address, control = emulator.address, emulator.control_address
-        sys.stdout.write(f"ready {address[0]}:{address[1]} control {control[0]}:{control[1]}\n")
+        control = emulator.control_address
+        sys.stdout.write(f"ready {emulator.listens_at} control {control[0]}:{control[1]}\n")
         sys.stdout.flush()
         await emulator.failure
     finally:
@@ -88,6 +97,19 @@ def _address(text: str) -> tuple[str, int]:
         return parse_address(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _listen(text: str) -> ListenAddress:
+    try:
+        return parse_listen(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _baud(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not BAUD_MIN <= int(text) <= BAUD_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no speed from {BAUD_MIN} to {BAUD_MAX}")
+    return int(text)
 
 
 def _terminal(text: str) -> bytes:
@@ -118,7 +140,10 @@ def _seconds(text: str) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: see --help."""
     parser = argparse.ArgumentParser(prog="rsu", description="An emulated roadside antenna with vehicles before it.")
-    parser.add_argument("--listen", type=_address, default=("127.0.0.1", 0), metavar="HOST:PORT")
+    parser.add_argument(
+        "--listen", type=_listen, default=("127.0.0.1", 0), metavar="ADDRESS", help="HOST:PORT, or pty:PATH"
+    )
+    parser.add_argument("--baud", type=_baud, default=BAUD_DEFAULT, help="speed of the line with pty:PATH, 8N1")
     parser.add_argument("--control", type=_address, default=("127.0.0.1", 0), metavar="HOST:PORT")
     parser.add_argument("--dialect", choices=sorted(DIALECTS), default="pcrsu-v3")
     parser.add_argument("--radio-ms", type=_at_least_zero, default=280, help="air time of one sale")

@@ -12,6 +12,9 @@ the lane stays silent for a second after a report, the antenna searches again; t
 once. Whatever ends it, the card keeps what has happened. One radio serves all: air time is taken in turns, and no
 vehicle holds it while it waits for the lane.
 
+On a serial line nobody connects: it is one connection from plugging the cable in to pulling it out, and a lane that
+has started anew is known by its C0.
+
 Repetition, recognition of repeated frames and heartbeats are those of `protocols.rsu.session`.
 """
 
@@ -26,10 +29,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from hardware.emulators.control import Capture
 from hardware.emulators.psam import TERMINAL_DEFAULT
+from hardware.emulators.pty_port import BAUD_DEFAULT, ListenAddress, PtyAddress, PtyPort
 from hardware.emulators.road import AntennaPsam, Event, Phase, Script, Vehicle, VehicleSpec, build
 from hardware.emulators.rsu_air import ANTENNA_ID, Air, Pass, Spell, SpellOver
 from protocols.rsu.dialect import Dialect, Side
@@ -126,7 +130,10 @@ SAID: Mapping[Phase, tuple[Phase, Event]] = MappingProxyType(
 class RsuConfig:
     """How to run one antenna."""
 
-    listen: tuple[str, int] = ("127.0.0.1", 0)
+    listen: ListenAddress = ("127.0.0.1", 0)
+    """A TCP address, or the name of a pseudo terminal that plays a serial port."""
+    baud: int = BAUD_DEFAULT
+    """Of the serial port; TCP is not paced."""
     control: tuple[str, int] = ("127.0.0.1", 0)
     dialect: Dialect = DIALECTS["pcrsu-v3"]
     radio_ms: int = 280
@@ -145,21 +152,63 @@ class RsuConfig:
     timing: Timing = DEFAULT_TIMING
 
 
-class _Line:
-    """One lane computer's connection."""
+class _Wire(Protocol):
+    """What carries a line: a TCP connection, or a pseudo terminal (`PtyWire`)."""
 
-    def __init__(
-        self, config: RsuConfig, capture: Capture, writer: asyncio.StreamWriter, beat: Callable[[], Message]
-    ) -> None:
+    peer: str
+    overrun: int
+    """Bytes lost because the lane did not read them; a connection loses none."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes accepted that have not left."""
+
+    def send(self, data: bytes) -> None:
+        """Accept bytes; never waits."""
+
+    async def read(self, max_bytes: int) -> bytes:
+        """At least one byte; b"" at the end. May raise ConnectionError."""
+
+    def close(self) -> None:
+        """Let go of it; `read` ends."""
+
+
+class _TcpWire:
+    """A connection that was accepted."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = writer.get_extra_info("peername")[:2]
         self.peer = f"{host}:{port}"
+        self.overrun = 0
+        self._reader = reader
+        self._writer = writer
+
+    @property
+    def unsent(self) -> int:
+        return self._writer.transport.get_write_buffer_size()
+
+    def send(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    async def read(self, max_bytes: int) -> bytes:
+        return await self._reader.read(max_bytes)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Line:
+    """One lane computer's connection, or all it says on a serial line while the cable is in."""
+
+    def __init__(self, config: RsuConfig, capture: Capture, wire: _Wire, beat: Callable[[], Message]) -> None:
+        self.peer = wire.peer
+        self.wire = wire
         self.session = Session(config.dialect, Side.RSU, config.timing, heartbeat=beat)
         self.initialised: Initialise | None = None
         self.open = True
         self.heard_at = asyncio.get_running_loop().time()
         self.wake = asyncio.Event()
         self._capture = capture
-        self._writer = writer
 
     def send(self, message: RsuMessage, *, answering: Received | None = None) -> None:
         """Say something. Raises SpellOver on a closed line."""
@@ -174,15 +223,15 @@ class _Line:
         if not data or not self.open:
             return
         self._capture.write("out", self.peer, data)
-        self._writer.write(data)
-        if self._writer.transport.get_write_buffer_size() > WRITE_BYTES_MAX:
+        self.wire.send(data)
+        if self.wire.unsent > WRITE_BYTES_MAX:
             self.close()
 
     def close(self) -> None:
         """Hang up."""
         self.open = False
         self.wake.set()
-        self._writer.close()
+        self.wire.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +265,12 @@ class Antenna:
         self._config = config
         self._capture = Capture(config.capture)
         self._server: asyncio.Server | None = None
-        self._port = config.listen[1]
+        self._tcp: tuple[str, int] | None = None
+        self._pty: PtyPort | None = None
+        if isinstance(config.listen, PtyAddress):
+            self._pty = PtyPort(config.listen, config.baud)
+        else:
+            self._tcp = config.listen
         chance = random.Random(f"{config.seed}:antenna")  # noqa: S311 - repeatable on purpose
         self._psam = AntennaPsam(mode="bench", terminal=config.terminal, random=chance.randbytes)
         self._air = Air(self._psam, chance, self._note)
@@ -229,13 +283,26 @@ class Antenna:
         self._waiters: list[_Waiter] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._stats: Counter[str] = Counter()
+        self._overrun = 0
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Gets the exception when one of the antenna's tasks fails: a bug of the emulator."""
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the lane connects to, port filled in."""
-        return self._config.listen[0], self._port
+        """Where the lane connects to, port filled in. Raises LookupError when it listens on a serial line."""
+        if self._tcp is None:
+            raise LookupError(f"{self._config.listen} is no network address")
+        return self._tcp
+
+    @property
+    def listening(self) -> bool:
+        """Whether the lane can reach it now."""
+        return self._server is not None or (self._pty is not None and self._pty.plugged)
+
+    @property
+    def serial(self) -> bool:
+        """Whether it sits on a serial line."""
+        return self._pty is not None
 
     @property
     def vehicles(self) -> Mapping[str, Vehicle]:
@@ -293,13 +360,20 @@ class Antenna:
             self._waiters.remove(waiter)
 
     async def listen(self) -> None:
-        """Open the lane's socket, on the same port as before."""
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accept, self._config.listen[0], self._port)
-            self._port = int(self._server.sockets[0].getsockname()[1])
+        """Let the lane reach it, at the same address as before: open the socket, or plug the serial cable in."""
+        if self.listening:
+            return
+        if self._pty is not None:
+            self._begin(self._pty.plug())
+        elif self._tcp is not None:
+            self._server = await asyncio.start_server(self._accept, *self._tcp)
+            self._tcp = self._tcp[0], int(self._server.sockets[0].getsockname()[1])
 
     async def unlisten(self) -> None:
-        """Close it, and hang up."""
+        """Close the socket and hang up, or pull the serial cable out."""
+        if self._pty is not None:
+            self._pty.unplug()
+            self.hang_up()
         if self._server is not None:
             self._server.close()
             self.hang_up()
@@ -312,6 +386,7 @@ class Antenna:
         line, self._line = self._line, None
         if line is not None:
             line.close()
+            self._overrun += line.wire.overrun
         return line is not None
 
     def write_raw(self, data: bytes) -> None:
@@ -324,7 +399,8 @@ class Antenna:
         """Counts of the line since the start, and how it stands."""
         return {
             **{name: self._stats[name] for name in COUNTED},
-            "listening": self._server is not None,
+            "bytes_overrun": self._overrun + (0 if self._line is None else self._line.wire.overrun),
+            "listening": self.listening,
             "connected": self._line is not None,
             "initialised": self._line is not None and self._line.initialised is not None,
             "radio_on": self._spell is not None,
@@ -342,14 +418,18 @@ class Antenna:
             writer.close()
             return
         self.hang_up()
+        self._begin(_TcpWire(reader, writer))
+
+    def _begin(self, wire: _Wire) -> None:
+        """A lane is on the line."""
         self._stats["connections"] += 1
-        self._line = line = _Line(self._config, self._capture, writer, self._heartbeat)
-        self._spawn(self._read(line, reader))
+        self._line = line = _Line(self._config, self._capture, wire, self._heartbeat)
+        self._spawn(self._read(line))
         self._spawn(self._keep_time(line))
 
-    async def _read(self, line: _Line, reader: asyncio.StreamReader) -> None:
+    async def _read(self, line: _Line) -> None:
         try:
-            while line.open and (data := await reader.read(READ_BYTES_MAX)):
+            while line.open and (data := await line.wire.read(READ_BYTES_MAX)):
                 self._capture.write("in", line.peer, data)
                 line.heard_at = asyncio.get_running_loop().time()
                 self._apply(line, line.session.receive(data, line.heard_at))

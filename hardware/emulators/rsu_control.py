@@ -45,6 +45,8 @@ class Commands:
             "cut": self._command_cut,
             "down": self._command_down,
             "up": self._command_up,
+            "unplug": self._command_unplug,
+            "plug": self._command_plug,
             "garbage": self._command_garbage,
             "stats": self._command_stats,
         }
@@ -142,21 +144,43 @@ class Commands:
         return {"id": command["id"], "was_paused_before": None if held is None else held.value}
 
     async def _command_cut(self, command: Command) -> Command:
-        """Drop the lane's connection now."""
+        """Drop the lane's connection now. A serial line has none: unplug it."""
         _only(command)
+        self._only_on(serial=False)
         return {"was_connected": self._antenna.hang_up()}
 
     async def _command_down(self, command: Command) -> Command:
         """Stop listening, and cut."""
         _only(command)
+        self._only_on(serial=False)
         await self._antenna.unlisten()
         return {"listening": False}
 
     async def _command_up(self, command: Command) -> Command:
         """Listen again, on the same port."""
         _only(command)
+        self._only_on(serial=False)
         await self._antenna.listen()
         return {"listening": True, "port": self._antenna.address[1]}
+
+    async def _command_unplug(self, command: Command) -> Command:
+        """Pull the serial cable out: the port and its name vanish."""
+        _only(command)
+        self._only_on(serial=True)
+        was_plugged = self._antenna.listening
+        await self._antenna.unlisten()
+        return {"plugged": False, "was_plugged": was_plugged}
+
+    async def _command_plug(self, command: Command) -> Command:
+        """Plug it in again: another terminal under the same name."""
+        _only(command)
+        self._only_on(serial=True)
+        await self._antenna.listen()
+        return {"plugged": True}
+
+    def _only_on(self, *, serial: bool) -> None:
+        if self._antenna.serial is not serial:
+            raise ValueError("a serial line knows unplug and plug" if serial is False else "TCP knows cut, down and up")
 
     async def _command_garbage(self, command: Command) -> Command:
         """`{"hex"}`: put these bytes on the line."""
