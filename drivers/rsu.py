@@ -33,12 +33,12 @@ from protocols.rsu.messages import (
     Unmodelled,
 )
 from protocols.rsu.session import (
-    DEFAULT_TIMING,
     BadBytes,
     Duplicate,
     Event,
     Output,
     PeerBack,
+    PeerRestarted,
     Received,
     Session,
     Silent,
@@ -88,7 +88,8 @@ class RsuConfig:
     dialect: Dialect
     initialise: Callable[[], Initialise]
     """Makes the C0 of a connection: clock, mode and radio parameters."""
-    timing: Timing = DEFAULT_TIMING
+    timing: Timing | None = None
+    """None: that of the dialect."""
     start_timeout_s: float = 8.0
     """Time for the B0: antennas reset their PSAMs before they answer."""
     ignore_psam_auth: bool = False
@@ -285,6 +286,8 @@ class _Connection:
                 event.offset,
                 event.data.hex(),
             )
+        elif isinstance(event, PeerRestarted):
+            self._restarted(event)
         elif isinstance(event, Silent):
             self._failure = DeviceTimeout(
                 "the antenna has gone silent", device=self._config.device, hint="check its power and cable"
@@ -297,6 +300,14 @@ class _Connection:
             )
         elif isinstance(event, Duplicate | PeerBack | Unanswered):
             log.debug("%s: %s", self._config.device, event)
+
+    def _restarted(self, event: PeerRestarted) -> None:
+        """The antenna lost its power: it is told everything again, and its status after that counts."""
+        log.warning("%s: the antenna has been switched on again", self._config.device)
+        self._driver.enter(RsuCondition(RsuState.STARTING, "restarted, waiting for its status"))
+        if not event.repeated:
+            now = self._clock.monotonic()
+            self._apply(self._session.send(self._config.initialise(), now, answering=event.received))
 
     def _received(self, event: Received) -> None:
         message = event.message

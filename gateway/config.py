@@ -47,6 +47,7 @@ def _with_port(address: str) -> str:
 
 
 HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$"), AfterValidator(_with_port)]
+LinkText = Annotated[str, Field(pattern=r"^(tcp://|serial:/)?[A-Za-z0-9_.\-/:\[\]?=&]+$")]
 Hex8 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}$")]
 
 
@@ -144,12 +145,12 @@ class RelayBoardSection(_Section):
 class Antenna(_Section):
     """antenna = { ... } of a lane"""
 
-    address: HostPort
-    """host:port of the antenna; it is the server"""
+    address: LinkText
+    """host:port of the antenna (it is the server), or "serial:/dev/serial/by-id/...?baud=115200" """
     dialect: str = "pcrsu-v3"
     """dialect of the antenna; `etcgw rsu dialects` lists the known ones"""
-    errors: str = "pcrsu-v3"
-    """table of error codes, by maker and version, for example "pcrsu-v3" or "pcrsu-v3.5" """
+    errors: str | None = None
+    """table of error codes by maker and version, for example "pcrsu-v3.5"; left out: the one of the dialect"""
     lane_mode: int = Field(0x12, ge=0, le=0xFF)
     """LaneMode of C0: 17 section gantry, 18 and 19 province border or parking entry and exit, 4 lane exit"""
     tx_power: int = Field(0x0A, ge=0, le=0x1F)

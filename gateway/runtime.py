@@ -27,7 +27,7 @@ from drivers.bank import BankLink, BankLinkConfig, BankLinkState, BankState
 from drivers.clock import SystemClock
 from drivers.errors import DeviceError, Outcome
 from drivers.lane_io import LaneOutputs
-from drivers.link import Link, TcpLink
+from drivers.link import Link, TcpLink, open_link
 from drivers.modbus import BoardState, RelayBoard
 from drivers.rsu import RsuCondition, RsuConfig, RsuDriver, RsuState
 from gateway.banks.channel import BankChannel
@@ -46,16 +46,16 @@ from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
 from gateway.payers.status_lists import StatusListError, StatusLists
 from gateway.points.devices import OutputFault
 from gateway.points.inspection import Issuers
-from gateway.points.rsu_errors import PROFILES
+from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
 from gateway.points.toll_lane import TollLane
-from gateway.points.toll_settings import LaneSettings
+from gateway.points.toll_settings import EntryWrite, LaneSettings, TacCommand
 from gateway.points.toll_trade import LaneServices
 from gateway.supervision import Supervisor
 from gateway.tariffs.loading import load_tariffs
 from gateway.tariffs.quote import TariffSet
 from protocols.bank.codec import Message
 from protocols.bank.transactions import Profile
-from protocols.rsu.messages import Initialise
+from protocols.rsu.messages import FetchTac, Initialise, RecoverTac, WriteEntry
 from protocols.rsu.registry import dialect_named
 
 CONNECT_TIMEOUT_S = 3.0
@@ -297,7 +297,7 @@ class Gateway:
                 lists=lists,
                 tariffs=lambda: tariffs,
                 issuers=self._issuers(),
-                errors=PROFILES[lane.antenna.errors],
+                errors=PROFILES[lane.antenna.errors or PROFILE_OF_DIALECT[lane.antenna.dialect]],
                 clock=self._clock,
                 clock_trusted=self._clock_trusted,
                 find_mandate=partial(_find_mandate, reader),
@@ -361,7 +361,6 @@ class Gateway:
         return outputs
 
     def _make_antenna(self, lane: Lane) -> RsuDriver:
-        host, port = host_port(lane.antenna.address)
         device = f"{lane.name}/antenna"
         self._board.report(device, False, "not connected yet", "rsu_silent")
         config = RsuConfig(
@@ -372,7 +371,7 @@ class Gateway:
         )
         return RsuDriver(
             config,
-            connect=partial(_tcp, host, port, device),
+            connect=partial(open_link, lane.antenna.address, timeout_s=CONNECT_TIMEOUT_S, device=device),
             clock=self._clock,
             on_condition=partial(self._antenna_condition, device),
         )
@@ -403,6 +402,8 @@ class Gateway:
         )
 
     def _settings(self, lane: Lane) -> LaneSettings:
+        dialect = dialect_named(lane.antenna.dialect)
+        by_content = TacCommand.BY_CONTENT if dialect.speaks(RecoverTac) else TacCommand.NONE
         return LaneSettings(
             name=lane.name,
             merchant=self._site.site.merchant,
@@ -412,6 +413,8 @@ class Gateway:
             gantry=bytes.fromhex(lane.gantry),
             collection=self._collection(lane),
             utc_offset_s=self._site.site.utc_offset_min * 60,
+            tac_command=TacCommand.BY_SERIAL if dialect.speaks(FetchTac) else by_content,
+            entry_write=EntryWrite.COMMAND if dialect.speaks(WriteEntry) else EntryWrite.ZERO_PURCHASE,
             deadline_s=lane.deadline_ms / 1000,
             repeat_window_s=lane.repeat_window_s,
             quiet_s=lane.quiet_s,

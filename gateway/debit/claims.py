@@ -199,6 +199,15 @@ class PreviousPassage:
 
 
 @dataclass(frozen=True, slots=True)
+class PreviousEntry:
+    """The newest recorded entry of a card at one lane."""
+
+    passage_id: str
+    charge_point: str
+    decided_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class BankRequest:
     """A stored attempt, ready to go out."""
 

@@ -161,6 +161,19 @@ def refuse(
     return write_decision(tx, verdict, context, sight.passage_id, None)
 
 
+def admit(tx: Transaction, sight: Sight, subject_id: str, context: DecisionContext) -> Decision:
+    """An entry that stands on the card: recorded, and nothing owed yet."""
+    _store_sight(tx, sight, subject_id)
+    verdict = Verdict(Barrier.OPEN, Money.NONE, Outcome.ENTERED, None)
+    return write_decision(tx, verdict, context, sight.passage_id, None)
+
+
+def repeat_entry(tx: Transaction, passage_id: str, context: DecisionContext) -> Decision:
+    """A vehicle whose entry is recorded is still there."""
+    verdict = Verdict(Barrier.OPEN, Money.NONE, Outcome.REPEAT, "already_charged")
+    return write_decision(tx, verdict, context, passage_id, None)
+
+
 def repeat(tx: Transaction, passage_id: str, debit_id: str, barrier: Barrier, context: DecisionContext) -> Decision:
     """A vehicle that was dealt with is still there: the barrier as decided before, and nothing charged."""
     verdict = Verdict(barrier, Money.NONE, Outcome.REPEAT, "already_charged")

@@ -30,6 +30,7 @@ from gateway.debit.claims import (
     HoldRefused,
     HoldRequest,
     Payer,
+    PreviousEntry,
     PreviousPassage,
     PreviousPurchase,
     PurchasePlan,
@@ -278,6 +279,26 @@ class DebitEngine:
         """A vehicle that was dealt with is still there: same barrier as before, nothing charged."""
         return await asyncio.shield(
             self._writer.submit(lambda tx: debits.repeat(tx, passage_id, debit_id, barrier, context))
+        )
+
+    def newest_entry(self, card_number: str, charge_point: str) -> PreviousEntry | None:
+        """The newest entry of a card recorded at a lane."""
+        with self._reader.connect() as connection:
+            return purchases.newest_entry(connection, card_number, charge_point)
+
+    async def admit(self, sight: Sight, context: DecisionContext, *, timeout_s: float) -> Decision:
+        """Record the entry of a trip. Raises `StorageLate` as `hold` does."""
+        subject_id = self.new_id()
+        future = self._writer.submit(lambda tx: debits.admit(tx, sight, subject_id, context))
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+        except TimeoutError as error:
+            raise StorageLate from error
+
+    async def repeat_entry(self, earlier: PreviousEntry, context: DecisionContext) -> Decision:
+        """A vehicle whose entry is recorded is still there: let it through once more."""
+        return await asyncio.shield(
+            self._writer.submit(lambda tx: debits.repeat_entry(tx, earlier.passage_id, context))
         )
 
     async def note_timings(self, timings: list[Timing]) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
 
-from gateway.debit.claims import PreviousPassage, PreviousPurchase, PurchasePlan, PurchaseResult
+from gateway.debit.claims import PreviousEntry, PreviousPassage, PreviousPurchase, PurchasePlan, PurchaseResult
 from gateway.ledger import tables
 from gateway.ledger.statements import find_row, insert_row, update_rows
 from gateway.ledger.writer import Transaction
-from gateway.model.passage import Barrier, Funding
+from gateway.model.passage import Barrier, Funding, Outcome
 
 OPEN_STATES = ("intent", "unknown")
 
@@ -41,6 +41,18 @@ _OPEN_OF_CARD = (
     .join_from(_s, _g, _g.c.subject_id == _s.c.id)
     .join(_p, _p.c.passage_id == _g.c.id)
     .where(_s.c.card_number == bindparam("card"), _p.c.state.in_(OPEN_STATES))
+    .limit(1)
+)
+_NEWEST_ENTRY = (
+    select(tables.decision.c.passage_id, tables.decision.c.charge_point, tables.decision.c.decided_at)
+    .join_from(_s, _g, _g.c.subject_id == _s.c.id)
+    .join(tables.decision, tables.decision.c.passage_id == _g.c.id)
+    .where(
+        _s.c.card_number == bindparam("card"),
+        _g.c.charge_point == bindparam("charge_point"),
+        tables.decision.c.outcome == Outcome.ENTERED.value,
+    )
+    .order_by(tables.decision.c.record_no.desc())
     .limit(1)
 )
 _NEWEST_DECISION = (
@@ -174,6 +186,12 @@ def newest_of_contract(connection: Connection, contract: str) -> PreviousPassage
         barrier=None if newest is None else Barrier(newest.barrier),
         decided_at=None if newest is None else newest.decided_at,
     )
+
+
+def newest_entry(connection: Connection, card_number: str, charge_point: str) -> PreviousEntry | None:
+    """The newest entry of a card recorded at a lane."""
+    row = connection.execute(_NEWEST_ENTRY, {"card": card_number, "charge_point": charge_point}).one_or_none()
+    return None if row is None else PreviousEntry(row.passage_id, row.charge_point, row.decided_at)
 
 
 def _decided(connection: Connection, passage_id: str) -> Row[Any] | None:

@@ -79,6 +79,8 @@ class Outcome(StrEnum):
     PAID = "paid"
     OWED = "owed"
     DEBT = "debt"
+    ENTERED = "entered"
+    """The entry of a trip was written on the card; money follows at the exit."""
     REFUSED = "refused"
     UNKNOWN = "unknown"
     REPEAT = "repeat"

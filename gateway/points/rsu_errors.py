@@ -232,6 +232,11 @@ PROFILES: Final[Mapping[str, RsuErrorProfile]] = MappingProxyType(
 )
 """Every profile by the name a site file gives."""
 
+PROFILE_OF_DIALECT: Final[Mapping[str, str]] = MappingProxyType(
+    {"pcrsu-v3": PCRSU_V3.name, "legacy-serial-bj": L_BJ.name, "legacy-single-ff": L_BJ.name}
+)
+"""Profile that goes with a dialect where the site file names none."""
+
 DEVICE_STATUS: Final[Mapping[int, Reason | None]] = MappingProxyType(
     {
         0x00: None,

@@ -17,8 +17,8 @@ from typing import Any
 from gateway.debit.claims import Decision
 from gateway.model.passage import Barrier, Outcome
 from gateway.points.devices import Antenna, OutputFault, Report
-from gateway.points.toll_trade import LaneServices, Trade
-from protocols.rsu.messages import DebitResult, ObuReport, Stop, StopType, TacResult, UserReport
+from gateway.points.toll_trade import VEHICLE_REPORTS, LaneServices, Trade
+from protocols.rsu.messages import DebitResult, ObuReport, Stop, StopType
 
 TRADES_MAX = 8
 """Vehicles dealt with at once: a guided lane has one at the barrier and a few in the antenna's reach."""
@@ -84,7 +84,7 @@ class TollLane:
 
     def _route(self, report: Report) -> None:
         message = report.message
-        if not isinstance(message, ObuReport | UserReport | DebitResult | TacResult):
+        if not isinstance(message, VEHICLE_REPORTS):
             return
         inbox = self._trades.get(message.obu_id)
         if inbox is not None:
@@ -206,7 +206,7 @@ class TollLane:
         retried = decision.outcome is Outcome.REFUSED and decision.debit_id is not None
         if again_at_once or (retried and tries < settings.attempts_max):
             quiet_until = now
-        elif decision.outcome in (Outcome.PAID, Outcome.OWED, Outcome.DEBT):
+        elif decision.outcome in (Outcome.PAID, Outcome.OWED, Outcome.DEBT, Outcome.ENTERED):
             # Seen once more it becomes a repeat, which is recorded; only then is it left alone.
             quiet_until = now
         elif decision.outcome is Outcome.REPEAT:

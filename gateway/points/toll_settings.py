@@ -15,6 +15,8 @@ class LaneKind(StrEnum):
     """One fare per class."""
     EXIT = "exit"
     """From the entry written on the card to here."""
+    ENTRY = "entry"
+    """None: the entry is written on the card."""
 
 
 class ChargeCardPurchase(StrEnum):
@@ -22,6 +24,25 @@ class ChargeCardPurchase(StrEnum):
 
     FARE = "fare"
     ZERO = "zero"
+
+
+class EntryWrite(StrEnum):
+    """How an entry lane writes file 0019."""
+
+    COMMAND = "command"
+    """The dialect's own command (C3), without a purchase."""
+    ZERO_PURCHASE = "zero_purchase"
+    """A composite purchase of zero, where the dialect has no such command."""
+
+
+class TacCommand(StrEnum):
+    """How a dialect fetches the TAC of a purchase whose answer was lost."""
+
+    BY_SERIAL = "by_serial"
+    """C8 with the card's purchase serial, answered by B8."""
+    BY_CONTENT = "by_content"
+    """C7 with time and station of the purchase, answered by B5."""
+    NONE = "none"
 
 
 class OnePiecePolicy(StrEnum):
@@ -46,6 +67,8 @@ class LaneSettings:
     """3 bytes, the lane's own code in file 0019 and C0."""
     collection: Collection
     utc_offset_s: int
+    tac_command: TacCommand = TacCommand.BY_SERIAL
+    entry_write: EntryWrite = EntryWrite.ZERO_PURCHASE
     deadline_s: float = 2.0
     repeat_window_s: float = 300.0
     """How long an unchanged file 0019 means the same passage: the vehicle keeps its right to pass."""

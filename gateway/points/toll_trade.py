@@ -54,7 +54,14 @@ from gateway.points.devices import LaneOutputs, Report
 from gateway.points.inspection import Issuers, card_problem, plate_of, tag_problem, vehicle_problem
 from gateway.points.rsu_errors import MoneyMeaning, RsuErrorProfile
 from gateway.points.rsu_errors import Report as ReportKind
-from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, LaneSettings, OnePiecePolicy
+from gateway.points.toll_settings import (
+    ChargeCardPurchase,
+    EntryWrite,
+    LaneKind,
+    LaneSettings,
+    OnePiecePolicy,
+    TacCommand,
+)
 from gateway.tariffs.quote import EntryFact, Refusal, TariffSet, quote
 from protocols.card.codes import VALID_ENTRY_STATUSES, CardType, PassStatus
 from protocols.card.files import CardFile, decode_card_file
@@ -68,11 +75,15 @@ from protocols.rsu.messages import (
     FetchTac,
     LaneMessage,
     ObuReport,
+    RecoverTac,
     RsuMessage,
     Stop,
     StopType,
     TacResult,
     UserReport,
+    VehicleReport,
+    WriteEntry,
+    WriteResult,
 )
 
 OPEN_STATES = ("intent", "unknown")
@@ -84,6 +95,12 @@ ELSEWHERE_S = 5.0
 
 REFUSAL_COMMIT_S = 5.0
 """A refusal opens no barrier, so its record may take longer than a sale's."""
+
+STATION_TAIL = slice(7, 43)
+"""The 36 bytes of file 0019 that C3 and C7 carry: from the lane on. Which ones they are is not documented (inferred:
+the last 36, so that header, network and station, which the antenna knows or adds, are left out)."""
+
+VEHICLE_REPORTS = (ObuReport, VehicleReport, UserReport, DebitResult, WriteResult, TacResult)
 
 R = TypeVar("R", bound=RsuMessage)
 log = logging.getLogger(__name__)
@@ -213,12 +230,24 @@ class Trade:
         listed = self._lists.lookup(ListKind.OBU, contract)
         if listed is not None:
             return await self._refuse(seen, listed.reason.code)
-        user = await self._ask(Continue(first.obu_id, self._factor), UserReport)
+        user = await self._read_user()
         if user.error:
             return await self._refuse(seen, self._error_reason(user.error))
         if first.device_type == DeviceType.ONE_PIECE:
             return await self._one_piece(seen, user)
         return await self._two_piece(seen, user)
+
+    async def _read_user(self) -> UserReport:
+        """What stands on tag and card, in one report or, where the dialect has a step for the vehicle, in two."""
+        step: VehicleReport | UserReport = await self._ask(
+            Continue(self._obu_id, self._factor), VehicleReport, UserReport
+        )
+        if isinstance(step, UserReport):
+            return step
+        if step.error:
+            return UserReport(step.obu_id, step.error, trans_type=0, station=b"")
+        user = await self._ask(Continue(self._obu_id, self._factor), UserReport)
+        return replace(user, vehicle_file=step.vehicle_file)
 
     async def _two_piece(self, seen: Identity, user: UserReport) -> Decision | None:
         if user.vehicle_file is None or user.card_file is None:
@@ -232,6 +261,8 @@ class Trade:
             vehicle_class=vehicle.vehicle_class,
         )
         read = _Read(user, vehicle, card)
+        if self._settings.kind is LaneKind.ENTRY:
+            return await self._enter(seen, read)
         previous = self._services.engine.previous(card.card_number)
         if previous is not None and previous.debit_state == "held":
             return await self._recover(previous, seen, read)
@@ -326,7 +357,7 @@ class Trade:
             self._stop(StopType.SEARCH_AGAIN)
             return decision
         if read.user.station == previous.file_after:
-            return await self._bring_in(claim, await self._fetch_tac(previous, read.user))
+            return await self._bring_in(claim, await self._proof_of(previous, read))
         if read.user.station != previous.file_before:
             decision = await self._bring_in(claim, PurchaseResult(PurchaseOutcome.DISPUTED))
             self._stop(StopType.SEARCH_AGAIN)
@@ -355,6 +386,14 @@ class Trade:
             return await self._refuse(seen, "purchase_disputed")
         return await self._sell(seen, read, previous)
 
+    async def _proof_of(self, previous: PreviousPurchase, read: _Read) -> PurchaseResult:
+        """The result of a purchase that file 0019 proves, with its TAC where the dialect can fetch it."""
+        if self._settings.tac_command is TacCommand.BY_SERIAL:
+            return await self._fetch_tac(previous, read.user)
+        if self._settings.tac_command is TacCommand.BY_CONTENT:
+            return await self._recover_tac(previous, read.card)
+        return PurchaseResult(PurchaseOutcome.TAKEN, balance_after=read.user.balance_raw)
+
     async def _fetch_tac(self, previous: PreviousPurchase, user: UserReport) -> PurchaseResult:
         """The proof of a purchase whose answer was lost; without it the passage is charged and listed."""
         serial = previous.card_serial
@@ -369,6 +408,97 @@ class Trade:
             # The serial was a guess, and wrong: it proves nothing and is not remembered.
             return replace(taken, card_serial=None, error=answer.error)
         return replace(taken, tac=answer.tac, tac_source="b8", balance_after=answer.balance_raw)
+
+    async def _recover_tac(self, previous: PreviousPurchase, card: CardFile) -> PurchaseResult:
+        """The same in dialects that are asked by the purchase's content: its result comes once more, whole."""
+        order = RecoverTac(
+            self._obu_id, factor_of(card.issuer), previous.purchase_time, previous.file_after[STATION_TAIL]
+        )
+        try:
+            result = self._result_of(await self._ask(order, DebitResult))
+        except Gone:
+            return PurchaseResult(PurchaseOutcome.TAKEN)
+        if result.outcome is not PurchaseOutcome.TAKEN:
+            # The file proves the purchase; only its proof for clearing could not be had.
+            return PurchaseResult(PurchaseOutcome.TAKEN, error=result.error)
+        return replace(result, tac_source="c7")
+
+    # --- an entry lane ----------------------------------------------------------------------------------------------
+
+    async def _enter(self, seen: Identity, read: _Read) -> Decision | None:
+        """Write the entry of the trip on the card. Written twice it says the same, so a lost answer costs nothing."""
+        problem = card_problem(read.card, self._today(), self._services.issuers) or vehicle_problem(
+            read.vehicle, read.card, None
+        )
+        problem = problem or self._listed(read.card, plate_of(read.vehicle.plate, read.vehicle.plate_colour))
+        if problem is not None:
+            return await self._refuse(seen, problem)
+        if self._entered_here(decode_station(read.user.station)):
+            return await self._entered_before(seen)
+        seconds = int(self._services.clock.utcnow().timestamp())
+        station = self._entry_record(read.vehicle, seconds)
+        try:
+            error = await self._write_entry(read.card, station, seconds)
+        except Gone:
+            return None
+        meaning = self._services.errors.meaning(ReportKind.RESULT, error)
+        if meaning.money is not MoneyMeaning.TAKEN:
+            reason = "record_update_failed" if meaning.reason is None else meaning.reason.code
+            return await self._refuse(seen, reason)
+        return await self._admit(seen)
+
+    async def _write_entry(self, card: CardFile, station: bytes, seconds: int) -> int:
+        """The error byte of the antenna's answer; its report is acknowledged when the entry is recorded."""
+        factor = factor_of(card.issuer)
+        if self._settings.entry_write is EntryWrite.COMMAND:
+            command = WriteEntry(self._obu_id, factor, self._local(seconds), station[STATION_TAIL])
+            written: WriteResult | DebitResult = await self._ask(command, WriteResult, DebitResult)
+            return written.error
+        order = Debit(self._obu_id, factor, 0, self._local(seconds), station)
+        return (await self._ask(order, DebitResult)).error
+
+    async def _entered_before(self, seen: Identity) -> Decision | None:
+        """The entry stands on the card already: recorded before and still here, or its answer was lost."""
+        self._recovered = True
+        self._stop(StopType.SEARCH_AGAIN)
+        earlier = None
+        if seen.card_number is not None:
+            earlier = self._services.engine.newest_entry(seen.card_number, self._settings.name)
+        if earlier is not None and self._within_window(earlier.charge_point, earlier.decided_at):
+            decision = await self._services.engine.repeat_entry(earlier, self._context())
+            self._note(0, 0)
+            return decision
+        return await self._admit(seen)
+
+    async def _admit(self, seen: Identity) -> Decision:
+        """Record the entry; the antenna is let go after it."""
+        decision = await self._services.engine.admit(self._sight(seen), self._context(), timeout_s=REFUSAL_COMMIT_S)
+        if not self._answered:
+            self._answer(Continue(self._obu_id, self._factor))
+        self._note(0, 0)
+        return decision
+
+    def _entered_here(self, station: Station) -> bool:
+        """File 0019 says that the trip began in this lane, just now."""
+        if station.network is None or station.station is None or station.unix_seconds is None:
+            return False
+        here = (station.network + station.station, station.lane) == (self._settings.station, self._settings.lane_no)
+        age_s = abs(self._services.clock.utcnow().timestamp() - station.unix_seconds)
+        return here and station.status == PassStatus.ETC_ENTRY and age_s < self._settings.repeat_window_s
+
+    def _entry_record(self, vehicle: VehicleFile, seconds: int) -> bytes:
+        return station_new(
+            network=self._settings.station[:4],
+            station=self._settings.station[4:],
+            lane=self._settings.lane_no,
+            unix_seconds=seconds,
+            vehicle_class=vehicle.vehicle_class,
+            status=PassStatus.ETC_ENTRY,
+            plate=vehicle.plate,
+            plate_colour=vehicle.plate_colour,
+            last_gantry=self._settings.gantry,
+            gantry_unix_seconds=seconds,
+        )
 
     # --- a new passage --------------------------------------------------------------------------------------------
 
@@ -446,7 +576,7 @@ class Trade:
         def release() -> None:
             if self._answered:
                 return
-            if isinstance(self._report.message, DebitResult | TacResult):
+            if isinstance(self._report.message, DebitResult | WriteResult | TacResult):
                 self._answer(Continue(self._obu_id, self._factor))
             else:
                 self._stop(StopType.SEARCH_AGAIN)
@@ -606,11 +736,11 @@ class Trade:
     @property
     def _obu_id(self) -> bytes:
         message = self._report.message
-        if not isinstance(message, ObuReport | UserReport | DebitResult | TacResult):
+        if not isinstance(message, VEHICLE_REPORTS):
             raise TypeError("a trade's reports are about one OBU")
         return message.obu_id
 
-    async def _ask(self, order: LaneMessage, wanted: type[R]) -> R:
+    async def _ask(self, order: LaneMessage, *wanted: type[R]) -> R:
         """Answer the report in hand and wait for the next one of this vehicle.
 
         Raises `Gone` when the deadline passes, or when the antenna starts over with this OBU; that new report is then

@@ -13,9 +13,10 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from hardware.emulators.control import ControlClient, parse_address
@@ -24,6 +25,8 @@ READY_TIMEOUT_S = 60.0
 """Start of a program on a slow machine; only a broken one takes longer."""
 
 STOP_TIMEOUT_S = 15.0
+
+SERIAL_DIALECT = "legacy-serial-bj"
 
 SITES = Path(__file__).parent.parent / "sites"
 
@@ -131,11 +134,28 @@ class Program:
 class EmulatedSite:
     """Two antennas, a relay board, a bank and the gateway, in a folder of their own."""
 
-    lanes = ("lane-1", "lane-2")
-    wiring = (Wiring("lane-1", 0, 1, 2), Wiring("lane-2", 8, 9, 10))
+    lanes = ("lane-1", "lane-2", "lane-3", "lane-4")
+    wiring = (
+        Wiring("lane-1", 0, 1, 2),
+        Wiring("lane-2", 8, 9, 10),
+        Wiring("lane-3", 16, 17, 18),
+        Wiring("lane-4", 24, 25, 26),
+    )
+    serial_lanes: Mapping[str, str] = MappingProxyType({"lane-3": "99010103", "lane-4": "99010206"})
+    """Lanes on serial lines, with the station their antenna stands at."""
+
+    noisy_line = "line-4"
+    """The hostile line between the gateway and the antenna of lane-4."""
 
     def __init__(
-        self, folder: Path, *, radio_ms: int = 280, bank_ms: int = 180, deadline_ms: int = 2000, seed: int = 1
+        self,
+        folder: Path,
+        *,
+        radio_ms: int = 280,
+        bank_ms: int = 180,
+        deadline_ms: int = 2000,
+        noise: float = 0.1,
+        seed: int = 1,
     ) -> None:
         self.folder = folder
         self.site_file = folder / "site.toml"
@@ -144,6 +164,8 @@ class EmulatedSite:
         self._bank_ms = bank_ms
         self._deadline_ms = deadline_ms
         self._seed = seed
+        self._noise = noise
+        self._listen: dict[str, str] = {}
         self.programs: dict[str, Program] = {}
         self.controls: dict[str, ControlClient] = {}
         self.addresses: dict[str, str] = {}
@@ -180,14 +202,45 @@ class EmulatedSite:
             "100",
         )
         for number, lane in enumerate(self.lanes, start=1):
-            await self._start(
-                lane,
-                "rsu",
-                *("--dialect", "pcrsu-v3"),
-                *("--radio-ms", str(self._radio_ms)),
-                *("--terminal", f"01990000000{number}"),
-                *("--seed", str(self._seed * 100 + number)),
-            )
+            await self._start_antenna(number, lane)
+        await self._start_noisy_line()
+
+    async def _start_antenna(self, number: int, lane: str) -> None:
+        station = self.serial_lanes.get(lane)
+        if station is None:
+            dialect = ["--dialect", "pcrsu-v3"]
+        else:
+            dialect = ["--dialect", SERIAL_DIALECT, "--station", station]
+            self._listen[lane] = f"pty:{self.folder / lane}.tty"
+        await self._start(
+            lane,
+            "rsu",
+            *dialect,
+            *("--radio-ms", str(self._radio_ms)),
+            *("--terminal", f"01990000000{number}"),
+            *("--seed", str(self._seed * 100 + number)),
+        )
+
+    async def _start_noisy_line(self) -> None:
+        """The gateway of lane-4 is given the far end of a line that can be made bad."""
+        near = self._listen["lane-4"]
+        program = Program(
+            self.noisy_line,
+            [
+                *("-m", "hardware.bench.hostile"),
+                *("--listen", f"pty:{self.folder / self.noisy_line}.tty"),
+                *("--connect", near),
+                *("--control", "127.0.0.1:0"),
+                *("--framing", SERIAL_DIALECT),
+                *("--seed", str(self._seed)),
+                *("--rate", str(self._noise)),
+                *("--delay-ms-max", "50"),
+                *("--log", str(self.folder / f"{self.noisy_line}.faults")),
+            ],
+            self.folder,
+        )
+        self.addresses["lane-4"] = await self._ready(program)
+        await self.controls[self.noisy_line].request("quiet")
 
     async def _start(self, name: str, module: str, *arguments: str) -> None:
         program = Program(
@@ -195,18 +248,22 @@ class EmulatedSite:
             [
                 "-m",
                 f"hardware.emulators.{module}",
-                *("--listen", self.addresses.get(name, "127.0.0.1:0")),
+                *("--listen", self._listen.get(name, "127.0.0.1:0")),
                 *("--control", "127.0.0.1:0"),
                 *("--capture", str(self.folder / f"{name}.capture")),
                 *arguments,
             ],
             self.folder,
         )
-        self.programs[name] = program
+        self.addresses[name] = await self._ready(program)
+
+    async def _ready(self, program: Program) -> str:
+        """Start a program with a control socket; the address it listens on, as a site file names it."""
+        self.programs[program.name] = program
         _, listen, _, control = (await program.start()).split()
-        self.addresses[name] = listen
         host, port = parse_address(control)
-        self.controls[name] = await ControlClient.connect(host, port)
+        self.controls[program.name] = await ControlClient.connect(host, port)
+        return listen.replace("pty:", "serial:")
 
     def write_site_file(self) -> None:
         """The demo's site file with the addresses the emulators got, and its tariffs beside it."""
@@ -226,6 +283,13 @@ class EmulatedSite:
         except (OSError, ValueError):
             return False
         return bool(state["works"]) and state["pid"] == self.gateway.pid
+
+    def part_works(self, part: str) -> bool:
+        """Whether the running gateway says that this part works."""
+        try:
+            return bool(json.loads((self.folder / "state.json").read_text())["parts"][part]["works"])
+        except (OSError, ValueError, KeyError):
+            return False
 
     async def command(self, *arguments: str) -> str:
         """Run one `etcgw` command at this site and return what it printed; raises `ProgramFailed`."""

@@ -28,6 +28,9 @@ NET_FARES: Mapping[tuple[str, int, str | None], int] = {
     ("lane-2", 12, "99010101"): 7600,  # 8000 - 400
     ("lane-2", 1, "99010103"): 2228,  # 2345 - 117.25 = 2227.75
     ("lane-2", 11, "99010103"): 3166,  # 3333 - 166.65 = 3166.35
+    ("lane-4", 1, "99010103"): 2850,  # 3000 - 150
+    ("lane-4", 2, "99010103"): 4940,  # 5200 - 260
+    ("lane-4", 12, "99010103"): 7388,  # 7777 - 388.85 = 7388.15
 }
 
 
@@ -40,6 +43,8 @@ class Expected:
     charged: bool = False
     ends: str | None = None
     """Final state of the debit; None when there must be none."""
+    through_doubt: bool = False
+    """Decisions `unknown` may come before the last one: the line was bad, and how bad is the seed's affair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,12 @@ class Vehicle:
     card_type: int | None = 22
     balance_fen: int = 50_000
     entry: str | None = None
+    entry_age_s: int = 1800
+    """How long ago the entry on the card was; negative lies in the future."""
+    enters_at: str | None = None
+    """Lane where the trip begins in this very run: the vehicle passes there first, and its card carries the entry."""
+    trouble: str | None = None
+    """`noise` on the line while it passes, or `unplug`: the serial port vanishes in the middle and comes back."""
     funding: str | None = None
     """Of its mandate: bank_online or issuer_clearing; None = no mandate is imported."""
     mandate_status: str = "active"
@@ -133,12 +144,12 @@ class Vehicle:
                 "balance_fen": self.balance_fen,
                 **self.card,
             }
-        if self.entry is not None:
+        if self.entry is not None and self.enters_at is None:
             spec["station"] = {
                 "network": self.entry[:4],
                 "station": self.entry[4:],
                 "lane": 1,
-                "unix_seconds": now - 1800,
+                "unix_seconds": now - self.entry_age_s,
                 "status": 3,
             }
         return spec
@@ -163,6 +174,10 @@ def _bank(*decisions: tuple[str, str, str | None], ends: str = "funded") -> Expe
 
 CLEARED = Expected((PAID,), charged=True, ends="released")
 ONLINE, CLEARING = "bank_online", "issuer_clearing"
+BEGAN = ("entered", "open", None)
+ENTERED = Expected((BEGAN,))
+FROM = "99010103"
+"""The station of the entry lane."""
 
 VEHICLES: tuple[Vehicle, ...] = (
     Vehicle(1, "stored-value card", "lane-1", _purse()),
@@ -335,6 +350,85 @@ VEHICLES: tuple[Vehicle, ...] = (
         entry="99010101",
         bank={"mode": LATE, "next": 1},
     ),
+    Vehicle(37, "trip begins, stored-value card", "lane-3", ENTERED),
+    Vehicle(38, "trip begins, charge card of nobody's mandate", "lane-3", ENTERED, card_type=23),
+    Vehicle(39, "entry with a tag taken off", "lane-3", _refused("obu_tampered"), obu={"tampered": True}),
+    Vehicle(
+        40,
+        "entry with an expired card",
+        "lane-3",
+        _refused("card_expired"),
+        card={"starts": "20150101", "expires": "20250101"},
+    ),
+    Vehicle(41, "whole trip, stored-value card", "lane-4", _purse(BEGAN, PAID), entry=FROM, enters_at="lane-3"),
+    Vehicle(
+        42,
+        "whole trip, charge card, bank asked",
+        "lane-4",
+        _bank(BEGAN, PAID),
+        card_type=23,
+        funding=ONLINE,
+        entry=FROM,
+        enters_at="lane-3",
+    ),
+    Vehicle(
+        43,
+        "whole trip, truck, issuer clears",
+        "lane-4",
+        Expected((BEGAN, PAID), charged=True, ends="released"),
+        card_type=23,
+        funding=CLEARING,
+        vehicle_class=12,
+        colour=YELLOW,
+        entry=FROM,
+        enters_at="lane-3",
+    ),
+    Vehicle(
+        44,
+        "whole trip, purchase answer lost at its end",
+        "lane-4",
+        _purse(BEGAN, UNKNOWN, PAID),
+        entry=FROM,
+        enters_at="lane-3",
+        fault="lose_answer",
+    ),
+    Vehicle(
+        45,
+        "line noise in front of and inside frames",
+        "lane-4",
+        Expected((PAID,), charged=True, ends="funded", through_doubt=True),
+        entry=FROM,
+        trouble="noise",
+    ),
+    Vehicle(
+        46,
+        "noise while the bank is asked",
+        "lane-4",
+        Expected((PAID,), charged=True, ends="funded", through_doubt=True),
+        card_type=23,
+        funding=ONLINE,
+        entry=FROM,
+        vehicle_class=2,
+        trouble="noise",
+    ),
+    Vehicle(
+        47,
+        "serial port vanishes in the middle",
+        "lane-4",
+        Expected((PAID,), charged=True, ends="funded", through_doubt=True),
+        entry=FROM,
+        trouble="unplug",
+    ),
+    Vehicle(48, "missing entry", "lane-4", _refused("no_entry", "attendant")),
+    Vehicle(
+        49,
+        "entry in the future",
+        "lane-4",
+        _refused("entry_time_invalid", "attendant"),
+        entry=FROM,
+        entry_age_s=-86_400,
+    ),
+    Vehicle(50, "U-turn: entry is this exit", "lane-4", _refused("u_turn", "attendant"), entry="99010206"),
     Vehicle(36, "tag expired", "lane-1", _refused("obu_expired"), obu={"issued": "20150101", "expires": "20250101"}),
 )
 """Order within a lane is the order of the road."""

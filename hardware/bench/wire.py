@@ -7,8 +7,10 @@ emulators have recorded and finds the money in them with plain `struct`.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hardware.bench.reckoning import Line
 from hardware.bench.scenario import Vehicle
@@ -34,6 +36,19 @@ def compare(vehicles: Sequence[Vehicle], folder: Path, lanes: Sequence[str]) -> 
         Line("0200 with a wrong amount (count)", wrong_sales, 0, f"{len(asked)} 0200 read off the wire"),
         Line("sales asked of the bank (count)", len(asked), charged_online, "scenario"),
     ]
+
+
+def entry_on_card(file_0019: str) -> dict[str, Any]:
+    """Network, station, lane, time and status of a card's file 0019, as a vehicle of the emulated road is told them."""
+    data = bytes.fromhex(file_0019)
+    lane, unix_seconds, _, status = struct.unpack(">BIBB", data[7:14])
+    return {
+        "network": data[3:5].hex(),
+        "station": data[5:7].hex(),
+        "lane": lane,
+        "unix_seconds": unix_seconds,
+        "status": status,
+    }
 
 
 def _heard_by_bank(capture: Path) -> list[BankWire]:

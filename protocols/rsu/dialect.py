@@ -144,6 +144,10 @@ class Dialect:
     timing: Timing = DEFAULT_TIMING
     """Times of a conversation that nobody has set otherwise."""
 
+    def speaks(self, message: type[Message]) -> bool:
+        """Whether this dialect has a frame for that kind of message."""
+        return any(layout.message is message for layout in self.layouts)
+
     def layouts_of(self, code: int) -> tuple[Layout, ...]:
         """Every layout of a type byte."""
         return tuple(layout for layout in self.layouts if layout.code == code)
