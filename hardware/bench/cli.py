@@ -52,6 +52,38 @@ def serve(folder: Folder = None) -> None:
 
 
 @app.command()
+def storm(
+    lane: Annotated[str, typer.Option(help="lane-1 (network) or lane-4 (serial).")] = "lane-1",
+    kills: Annotated[int, typer.Option(help="Kills at each of the five places.", min=1)] = 5,
+    folder: Folder = None,
+) -> None:
+    """Kill the running gateway at five places of a passage, under traffic, and compare every account."""
+    from hardware.bench.scenario import FROM
+    from hardware.bench.storm import run_storm
+
+    result = asyncio.run(run_storm(_folder(folder), wanted=kills, lane=lane, entry=FROM if lane == "lane-4" else None))
+    typer.echo(result.text())
+    for problem in result.problems:
+        typer.echo(f"WRONG {problem}", err=True)
+    raise typer.Exit(0 if result.good else 1)
+
+
+@app.command()
+def endure(
+    passages: Annotated[int, typer.Option(help="Vehicles over all lanes.", min=1)] = 200,
+    rate: Annotated[float, typer.Option(help="Chance that a frame is hurt.", min=0.0, max=1.0)] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of every random thing on the lines.")] = 1,
+    folder: Folder = None,
+) -> None:
+    """Drive vehicles over serial lines that hurt frames, and prove that no fen went wrong."""
+    from hardware.bench.endurance import endure as run
+
+    result = asyncio.run(run(_folder(folder), passages=passages, rate=rate, seed=seed))
+    typer.echo(result.text())
+    raise typer.Exit(0 if result.good else 1)
+
+
+@app.command()
 def measure(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Performance as ratios against references measured in the same run."""
     from hardware.bench.measure import measure_all

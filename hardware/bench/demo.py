@@ -20,9 +20,7 @@ from hardware.bench.ledger_view import DecisionRow, LedgerView
 from hardware.bench.processes import EmulatedSite, ProgramFailed
 from hardware.bench.reckoning import Line, Result, accounts, judge, late_approvals, on_the_cards
 from hardware.bench.scenario import LATE, VEHICLES, Vehicle, list_lines, mandate_lines
-
-LOOK_S = 0.05
-"""Pause between two looks at the ledger."""
+from hardware.bench.waiting import LOOK_S, wait_until
 
 VEHICLE_TIMEOUT_S = 60.0
 """A vehicle without its last decision after this long has got stuck; the run goes on and fails."""
@@ -190,7 +188,7 @@ class Demo:
             await road.request("forget_guard", id=vehicle.id)
         await self._decided(vehicle, wanted)
         if vehicle.trouble == "noise":
-            await self._site.controls[self._site.noisy_line].request("quiet")
+            await self._site.controls[f"{vehicle.lane}-line"].request("quiet")
         if vehicle.bank is not None and vehicle.bank.get("mode") == LATE:
             await self._deliver_after_reversal(vehicle)
         decisions = self._of(vehicle)
@@ -219,7 +217,7 @@ class Demo:
 
     async def _make_trouble(self, vehicle: Vehicle) -> None:
         if vehicle.trouble == "noise":
-            await self._site.controls[self._site.noisy_line].request("noisy")
+            await self._site.controls[f"{vehicle.lane}-line"].request("noisy")
         elif vehicle.trouble == "unplug":
             await self._site.controls[vehicle.lane].request("pause", id=vehicle.id, before="result")
 
@@ -269,12 +267,8 @@ class Demo:
         return all(d.total_us is not None for d in self._view.decisions())
 
     async def _until(self, holds: Callable[[], bool], timeout_s: float, problem: str) -> None:
-        end = time.monotonic() + timeout_s
-        while not holds():
-            if time.monotonic() > end:
-                self.run.faults.append(f"{problem} (waited {timeout_s:.0f} s)")
-                return
-            await asyncio.sleep(LOOK_S)
+        if not await wait_until(holds, timeout_s):
+            self.run.faults.append(f"{problem} (waited {timeout_s:.0f} s)")
 
     async def _bank(self, command: str, **arguments: Any) -> Mapping[str, Any]:  # noqa: ANN401 - JSON values
         return await self._site.controls["bank"].request(command, **arguments)

@@ -13,10 +13,9 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Self
 
 from hardware.emulators.control import ControlClient, parse_address
@@ -36,13 +35,30 @@ class ProgramFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring:
-    """Coils of one lane on the relay board, as in the site file."""
+class LanePlan:
+    """One lane of an emulated site: what the bench must know beside the site file."""
 
-    lane: str
-    barrier: int
-    green: int
-    red: int
+    name: str
+    coils: int
+    """First of its three coils: barrier, green, red."""
+    station: str | None = None
+    """8 hex digits; a lane with one has a serial antenna, which stands at that station."""
+    noisy: bool = False
+    """A hostile line lies between its antenna and the gateway; it starts quiet."""
+
+    @property
+    def line(self) -> str:
+        """Name of its hostile line."""
+        return f"{self.name}-line"
+
+
+DEMO_LANES = (
+    LanePlan("lane-1", 0),
+    LanePlan("lane-2", 8),
+    LanePlan("lane-3", 16, "99010103"),
+    LanePlan("lane-4", 24, "99010206", noisy=True),
+)
+"""The lanes of `hardware/sites/demo/site.toml`."""
 
 
 class Program:
@@ -132,25 +148,14 @@ class Program:
 
 
 class EmulatedSite:
-    """Two antennas, a relay board, a bank and the gateway, in a folder of their own."""
-
-    lanes = ("lane-1", "lane-2", "lane-3", "lane-4")
-    wiring = (
-        Wiring("lane-1", 0, 1, 2),
-        Wiring("lane-2", 8, 9, 10),
-        Wiring("lane-3", 16, 17, 18),
-        Wiring("lane-4", 24, 25, 26),
-    )
-    serial_lanes: Mapping[str, str] = MappingProxyType({"lane-3": "99010103", "lane-4": "99010206"})
-    """Lanes on serial lines, with the station their antenna stands at."""
-
-    noisy_line = "line-4"
-    """The hostile line between the gateway and the antenna of lane-4."""
+    """Antennas, a relay board, a bank and the gateway, in a folder of their own."""
 
     def __init__(
         self,
         folder: Path,
         *,
+        plan: Sequence[LanePlan] = DEMO_LANES,
+        site_text: str | None = None,
         radio_ms: int = 280,
         bank_ms: int = 180,
         deadline_ms: int = 2000,
@@ -158,6 +163,9 @@ class EmulatedSite:
         seed: int = 1,
     ) -> None:
         self.folder = folder
+        self.plan = tuple(plan)
+        self.lanes = tuple(lane.name for lane in plan)
+        self._site_text = (SITES / "demo" / "site.toml").read_text() if site_text is None else site_text
         self.site_file = folder / "site.toml"
         self.ledger = folder / "ledger.db"
         self._radio_ms = radio_ms
@@ -190,7 +198,7 @@ class EmulatedSite:
         await self._start(
             "bank", "bank_host", "--book", str(self.folder / "bank.db"), "--latency-ms", str(self._bank_ms)
         )
-        lanes = {w.lane: {"barrier": w.barrier, "green": w.green, "red": w.red} for w in self.wiring}
+        lanes = {p.name: {"barrier": p.coils, "green": p.coils + 1, "red": p.coils + 2} for p in self.plan}
         await self._start(
             "board",
             "relay_board",
@@ -201,46 +209,44 @@ class EmulatedSite:
             "--opening-ms",
             "100",
         )
-        for number, lane in enumerate(self.lanes, start=1):
+        for number, lane in enumerate(self.plan, start=1):
             await self._start_antenna(number, lane)
-        await self._start_noisy_line()
 
-    async def _start_antenna(self, number: int, lane: str) -> None:
-        station = self.serial_lanes.get(lane)
-        if station is None:
-            dialect = ["--dialect", "pcrsu-v3"]
-        else:
-            dialect = ["--dialect", SERIAL_DIALECT, "--station", station]
-            self._listen[lane] = f"pty:{self.folder / lane}.tty"
+    async def _start_antenna(self, number: int, lane: LanePlan) -> None:
+        dialect = ["--dialect", "pcrsu-v3"]
+        if lane.station is not None:
+            dialect = ["--dialect", SERIAL_DIALECT, "--station", lane.station]
+            self._listen[lane.name] = f"pty:{self.folder / lane.name}.tty"
         await self._start(
-            lane,
+            lane.name,
             "rsu",
             *dialect,
             *("--radio-ms", str(self._radio_ms)),
-            *("--terminal", f"01990000000{number}"),
+            *("--terminal", f"0199{number:08d}"),
             *("--seed", str(self._seed * 100 + number)),
         )
+        if lane.noisy:
+            await self._start_line(number, lane)
 
-    async def _start_noisy_line(self) -> None:
-        """The gateway of lane-4 is given the far end of a line that can be made bad."""
-        near = self._listen["lane-4"]
+    async def _start_line(self, number: int, lane: LanePlan) -> None:
+        """The gateway is given the far end of a line that can be made bad."""
         program = Program(
-            self.noisy_line,
+            lane.line,
             [
                 *("-m", "hardware.bench.hostile"),
-                *("--listen", f"pty:{self.folder / self.noisy_line}.tty"),
-                *("--connect", near),
+                *("--listen", f"pty:{self.folder / lane.line}.tty"),
+                *("--connect", self._listen[lane.name]),
                 *("--control", "127.0.0.1:0"),
                 *("--framing", SERIAL_DIALECT),
-                *("--seed", str(self._seed)),
+                *("--seed", str(self._seed * 1000 + number)),
                 *("--rate", str(self._noise)),
                 *("--delay-ms-max", "50"),
-                *("--log", str(self.folder / f"{self.noisy_line}.faults")),
+                *("--log", str(self.folder / f"{lane.line}.faults")),
             ],
             self.folder,
         )
-        self.addresses["lane-4"] = await self._ready(program)
-        await self.controls[self.noisy_line].request("quiet")
+        self.addresses[lane.name] = await self._ready(program)
+        await self.controls[lane.line].request("quiet")
 
     async def _start(self, name: str, module: str, *arguments: str) -> None:
         program = Program(
@@ -266,8 +272,8 @@ class EmulatedSite:
         return listen.replace("pty:", "serial:")
 
     def write_site_file(self) -> None:
-        """The demo's site file with the addresses the emulators got, and its tariffs beside it."""
-        text = (SITES / "demo" / "site.toml").read_text()
+        """The site file with the addresses the emulators got, and the tariffs beside it."""
+        text = self._site_text
         for name, value in {**self.addresses, "deadline_ms": str(self._deadline_ms)}.items():
             text = text.replace("${" + name + "}", value)
         missing = [line for line in text.splitlines() if "${" in line and not line.startswith("#")]

@@ -25,12 +25,12 @@ from hardware.bench.ledger_view import LedgerView
 from hardware.bench.processes import EmulatedSite
 from hardware.bench.reckoning import Line, accounts, on_the_cards
 from hardware.bench.scenario import PAID, Expected, Vehicle
+from hardware.bench.waiting import wait_until
 
 ROUNDS_EXTRA_MAX = 5
 """Rounds a place may need beyond the wanted number, because a kill landed elsewhere."""
 
 STEP_TIMEOUT_S = 60.0
-LOOK_S = 0.02
 SETTLE_TIMEOUT_S = 90.0
 
 
@@ -70,9 +70,11 @@ class StormResult:
 class Storm:
     """Runs over a started site."""
 
-    def __init__(self, site: EmulatedSite, *, wanted: int = 5) -> None:
+    def __init__(self, site: EmulatedSite, *, wanted: int = 5, lane: str = "lane-1", entry: str | None = None) -> None:
         self._site = site
         self._wanted = wanted
+        self._lane = lane
+        self._entry = entry
         self._view = LedgerView(site.ledger)
         self._numbers = iter(range(100, 10_000))
         self._last = False
@@ -104,8 +106,9 @@ class Storm:
         return Vehicle(
             next(self._numbers),
             place.value,
-            "lane-1",
+            self._lane,
             Expected((PAID,), charged=True, ends="funded"),
+            entry=self._entry,
             card_type=23 if online else 22,
             funding="bank_online" if online else None,
         )
@@ -136,7 +139,7 @@ class Storm:
     @asynccontextmanager
     async def _held(self, place: Place, vehicle: Vehicle) -> AsyncIterator[None]:
         """Hold still what makes the place reachable; let go of it whatever happens."""
-        road, bank, board = (self._site.controls[name] for name in ("lane-1", "bank", "board"))
+        road, bank, board = (self._site.controls[name] for name in (self._lane, "bank", "board"))
         if place is Place.BEFORE_C6:
             self._lock()
         elif place is Place.C6_TO_B5:
@@ -163,7 +166,7 @@ class Storm:
 
     async def _reach(self, place: Place, vehicle: Vehicle) -> None:
         """Wait until the passage stands at the place."""
-        road, bank = self._site.controls["lane-1"], self._site.controls["bank"]
+        road, bank = self._site.controls[self._lane], self._site.controls["bank"]
 
         async def event(name: str) -> None:
             timeout_ms = int(STEP_TIMEOUT_S * 1000)
@@ -189,7 +192,7 @@ class Storm:
 
     async def _landed(self, vehicle: Vehicle) -> Place | None:
         """Where the kill really hit, from what is durable and what the antenna saw."""
-        answer = await self._site.controls["lane-1"].request("vehicles")
+        answer = await self._site.controls[self._lane].request("vehicles")
         messages = next(v["messages"] for v in answer["vehicles"] if v["id"] == vehicle.id)
         ordered, result = bool(messages.get("C6")), bool(messages.get("B5"))
         state = self._purchase(vehicle)
@@ -260,12 +263,8 @@ class Storm:
             await self._through(vehicle)
 
     async def _until(self, holds: Callable[[], bool], problem: str, timeout_s: float = STEP_TIMEOUT_S) -> None:
-        end = time.monotonic() + timeout_s
-        while not holds():
-            if time.monotonic() > end:
-                self.result.problems.append(f"{problem} (waited {timeout_s:.0f} s)")
-                return
-            await asyncio.sleep(LOOK_S)
+        if not await wait_until(holds, timeout_s):
+            self.result.problems.append(f"{problem} (waited {timeout_s:.0f} s)")
 
     # --- the end --------------------------------------------------------------------------------------------------
 
@@ -291,7 +290,7 @@ class Storm:
         await self._site.command("ledger", "verify")
 
 
-async def run_storm(folder: Path, *, wanted: int = 5) -> StormResult:
-    """The whole storm in `folder`."""
+async def run_storm(folder: Path, *, wanted: int = 5, lane: str = "lane-1", entry: str | None = None) -> StormResult:
+    """The whole storm in `folder`, on the vehicles of one lane; an exit lane needs the entry they come from."""
     async with EmulatedSite(folder) as site:
-        return await Storm(site, wanted=wanted).run()
+        return await Storm(site, wanted=wanted, lane=lane, entry=entry).run()

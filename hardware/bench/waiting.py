@@ -1,0 +1,20 @@
+"""Waiting for a state of the site. Nothing on the bench waits for a time to pass."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+LOOK_S = 0.03
+"""Pause between two looks."""
+
+
+async def wait_until(holds: Callable[[], bool], limit_s: float) -> bool:
+    """Look until it holds; False when `limit_s` seconds have gone by. The limit is for what has got stuck."""
+    end = time.monotonic() + limit_s
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        await asyncio.sleep(LOOK_S)
+    return True
