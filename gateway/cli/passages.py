@@ -46,6 +46,7 @@ class OutcomeChoice(StrEnum):
     PAID = "paid"
     OWED = "owed"
     DEBT = "debt"
+    ENTERED = "entered"
     REFUSED = "refused"
     UNKNOWN = "unknown"
     REPEAT = "repeat"

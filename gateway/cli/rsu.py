@@ -33,7 +33,11 @@ LINE_MAX: Final = 64 * 1024
 """Characters of one line: many times the longest frame of any dialect."""
 
 PIECE_DIGITS_MAX: Final = 16
-"""No frame of any dialect is as short as 8 bytes, so arguments that are all this short are pieces of one frame."""
+"""Arguments that are all this short are pieces of one frame, unless more than the first begin like one: serial dialects
+have frames of four bytes."""
+
+START_MARK: Final = "ff"
+"""Every dialect's frames begin with it, once or twice."""
 
 STATION_BYTES: Final = 43
 """File 0019; one layout pads it to 63 bytes."""
@@ -124,7 +128,9 @@ def dialects(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 def _from_arguments(texts: Sequence[str]) -> list[bytes]:
-    if len(texts) > 1 and all(len(_squeezed(text)) <= PIECE_DIGITS_MAX for text in texts):
+    short = all(len(_squeezed(text)) <= PIECE_DIGITS_MAX for text in texts)
+    frames = sum(_squeezed(text).lower().startswith(START_MARK) for text in texts)
+    if len(texts) > 1 and short and frames <= 1:
         return [_bytes_of(" ".join(texts), "")]
     return [_bytes_of(text, f"frame {number}: " if len(texts) > 1 else "") for number, text in enumerate(texts, 1)]
 

@@ -21,6 +21,7 @@ OUTCOMES: Final[Table] = MappingProxyType(
         Outcome.PAID.value: (Words("paid", "已付"), GOOD),
         Outcome.OWED.value: (Words("owed", "欠付"), DOUBTFUL),
         Outcome.DEBT.value: (Words("debt", "欠费"), DOUBTFUL),
+        Outcome.ENTERED.value: (Words("entered", "入口已写"), GOOD),
         Outcome.REFUSED.value: (Words("refused", "拒绝"), BAD),
         Outcome.UNKNOWN.value: (Words("unknown", "未定"), BAD),
         Outcome.REPEAT.value: (Words("repeat", "重复"), QUIET),

@@ -204,7 +204,7 @@ def test_hex_that_is_none_is_2_and_names_the_place(run, arguments, stdin, named)
 
 
 def test_dialects(ask, run):
-    (known,) = ask("rsu", "dialects")["dialects"]
-    assert known["name"] == "pcrsu-v3"
-    assert "B4/183" in known["layouts"]
+    known = {dialect["name"]: dialect for dialect in ask("rsu", "dialects")["dialects"]}
+    assert set(known) == {"pcrsu-v3", "legacy-serial-bj", "legacy-single-ff"}
+    assert "B4/183" in known["pcrsu-v3"]["layouts"]
     assert "pcrsu-v3" in run("rsu", "dialects").stdout
