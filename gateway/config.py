@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from drivers.link import parse_link_address
 from gateway.model.passage import DeclinePolicy
 from gateway.points.rsu_errors import PROFILES
 from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
@@ -47,7 +48,14 @@ def _with_port(address: str) -> str:
 
 
 HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$"), AfterValidator(_with_port)]
-LinkText = Annotated[str, Field(pattern=r"^(tcp://|serial:/)?[A-Za-z0-9_.\-/:\[\]?=&]+$")]
+
+
+def _link_address(text: str) -> str:
+    parse_link_address(text)
+    return text
+
+
+LinkText = Annotated[str, AfterValidator(_link_address)]
 Hex8 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}$")]
 
 
@@ -391,7 +399,7 @@ def _check_lanes(site: SiteFile) -> Iterator[Problem]:
 def _check_antenna(key: str, lane: Lane) -> Iterator[Problem]:
     """Names of tables this version must have."""
     for part, named, known in (("dialect", lane.antenna.dialect, DIALECTS), ("errors", lane.antenna.errors, PROFILES)):
-        if named not in known:
+        if named is not None and named not in known:
             yield Problem(f"{key}.{part}", repr(named), "is not known", f"Known are: {', '.join(sorted(known))}")
 
 
