@@ -33,8 +33,11 @@ LINE_MAX: Final = 64 * 1024
 """Characters of one line: many times the longest frame of any dialect."""
 
 PIECE_DIGITS_MAX: Final = 16
-"""Arguments that are all this short are pieces of one frame, unless more than the first begin like one: serial dialects
-have frames of four bytes."""
+"""Arguments that are all this short are pieces of one frame, unless each could be one: serial dialects have frames as
+short as this."""
+
+FRAME_DIGITS_MIN: Final = 8
+"""An empty acknowledgement of the shortest dialect: start mark, control byte, check byte, end mark."""
 
 START_MARK: Final = "ff"
 """Every dialect's frames begin with it, once or twice."""
@@ -129,8 +132,10 @@ def dialects(context: typer.Context, as_json: JsonOption = False) -> None:
 
 def _from_arguments(texts: Sequence[str]) -> list[bytes]:
     short = all(len(_squeezed(text)) <= PIECE_DIGITS_MAX for text in texts)
-    frames = sum(_squeezed(text).lower().startswith(START_MARK) for text in texts)
-    if len(texts) > 1 and short and frames <= 1:
+    frames = all(
+        len(_squeezed(text)) >= FRAME_DIGITS_MIN and _squeezed(text).lower().startswith(START_MARK) for text in texts
+    )
+    if len(texts) > 1 and short and not frames:
         return [_bytes_of(" ".join(texts), "")]
     return [_bytes_of(text, f"frame {number}: " if len(texts) > 1 else "") for number, text in enumerate(texts, 1)]
 
