@@ -90,6 +90,7 @@ class Demo:
         self._vehicles = vehicles
         self._view = LedgerView(site.ledger)
         self._bank_line = _BankLine()
+        self._lane_free = {lane: asyncio.Lock() for lane in site.lanes}
         self.run = Run()
 
     async def prepare(self) -> None:
@@ -136,7 +137,7 @@ class Demo:
             *accounts(self._view, self._vehicles, book, cards),
             *on_the_cards(self._vehicles, cards),
             late_approvals(self._view, self._vehicles),
-            *wire.compare(self._vehicles, self._site.folder, self._site.lanes),
+            *wire.compare(self._vehicles, self._site.folder, self._site.plan),
         ]
         verdict = await self._site.controls["board"].request("verdict")
         if not verdict["ok"]:
@@ -167,10 +168,16 @@ class Demo:
 
     async def drive_one(self, vehicle: Vehicle) -> Result:
         """One vehicle arrives, is dealt with, and leaves."""
-        road = self._site.controls[vehicle.lane]
         spec = vehicle.on_the_road(int(time.time()))
         if vehicle.enters_at is not None:
-            spec |= await self._enter_first(vehicle, spec)
+            async with self._lane_free[vehicle.enters_at]:
+                spec |= await self._enter_first(vehicle, spec)
+        async with self._lane_free[vehicle.lane]:
+            return await self._pass(vehicle, spec)
+
+    async def _pass(self, vehicle: Vehicle, spec: dict[str, Any]) -> Result:
+        """The lane to itself: arrive with whatever goes wrong, be dealt with, leave."""
+        road = self._site.controls[vehicle.lane]
         if vehicle.bank is not None:
             await self._bank("behave", contract=vehicle.contract_ref, mti="0200", **vehicle.bank)
         if vehicle.fault is not None:

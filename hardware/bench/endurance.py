@@ -77,6 +77,7 @@ lane_no = {number}
 gantry = "99020{number}"
 antenna = {{ address = "${{noisy-{number}}}", dialect = "legacy-serial-bj", lane_mode = 4 }}
 outputs = {{ board = "plaza", barrier = {number * 8}, green = {number * 8 + 1}, red = {number * 8 + 2} }}
+terminals = {{ bank-a = ["9902000{number}"] }}
 quiet_s = 1
 deadline_ms = ${{deadline_ms}}
 """

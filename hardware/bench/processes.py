@@ -47,6 +47,11 @@ class LanePlan:
     """A hostile line lies between its antenna and the gateway; it starts quiet."""
 
     @property
+    def dialect(self) -> str:
+        """What its antenna speaks."""
+        return "pcrsu-v3" if self.station is None else SERIAL_DIALECT
+
+    @property
     def line(self) -> str:
         """Name of its hostile line."""
         return f"{self.name}-line"
@@ -213,14 +218,14 @@ class EmulatedSite:
             await self._start_antenna(number, lane)
 
     async def _start_antenna(self, number: int, lane: LanePlan) -> None:
-        dialect = ["--dialect", "pcrsu-v3"]
+        arguments = ["--dialect", lane.dialect]
         if lane.station is not None:
-            dialect = ["--dialect", SERIAL_DIALECT, "--station", lane.station]
+            arguments += ["--station", lane.station]
             self._listen[lane.name] = f"pty:{self.folder / lane.name}.tty"
         await self._start(
             lane.name,
             "rsu",
-            *dialect,
+            *arguments,
             *("--radio-ms", str(self._radio_ms)),
             *("--terminal", f"0199{number:08d}"),
             *("--seed", str(self._seed * 100 + number)),
@@ -237,7 +242,7 @@ class EmulatedSite:
                 *("--listen", f"pty:{self.folder / lane.line}.tty"),
                 *("--connect", self._listen[lane.name]),
                 *("--control", "127.0.0.1:0"),
-                *("--framing", SERIAL_DIALECT),
+                *("--framing", lane.dialect),
                 *("--seed", str(self._seed * 1000 + number)),
                 *("--rate", str(self._noise)),
                 *("--delay-ms-max", "50"),

@@ -387,7 +387,7 @@ VEHICLES: tuple[Vehicle, ...] = (
         44,
         "whole trip, purchase answer lost at its end",
         "lane-4",
-        _purse(BEGAN, UNKNOWN, PAID),
+        _purse(BEGAN, ("unknown", "closed", "rsu_error_unlisted"), PAID),
         entry=FROM,
         enters_at="lane-3",
         fault="lose_answer",

@@ -12,17 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hardware.bench.processes import LanePlan
 from hardware.bench.reckoning import Line
 from hardware.bench.scenario import Vehicle
 from hardware.bench.wire_bank import BankWire, read_wire, split_stream
 from hardware.bench.wire_rsu import orders, read_capture
 
 
-def compare(vehicles: Sequence[Vehicle], folder: Path, lanes: Sequence[str]) -> list[Line]:
+def compare(vehicles: Sequence[Vehicle], folder: Path, plan: Sequence[LanePlan]) -> list[Line]:
     """Amounts in C6 frames and in 0200 messages against the fares made by hand."""
     by_obu = {v.obu_id: v for v in vehicles}
     ordered = [
-        (f.obu_id.hex(), f.amount_fen) for lane in lanes for f in orders(read_capture(folder / f"{lane}.capture"))
+        (f.obu_id.hex(), f.amount_fen)
+        for lane in plan
+        for f in orders(read_capture(folder / f"{lane.name}.capture", lane.dialect))
     ]
     wrong_orders = sum(amount != by_obu[obu].fare_fen for obu, amount in ordered)
     asked = [m for m in _heard_by_bank(folder / "bank.capture") if m.mti == "0200"]

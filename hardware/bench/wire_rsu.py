@@ -2,26 +2,35 @@
 
 Like `wire_bank`, it exists so that an error of the product cannot prove itself right: framing, checksum and offsets are
 written here anew from the field tables, with `struct` and nothing of `protocols`. It pulls out what the proof of money
-needs from `pcrsu-v3`; what it does not know it leaves alone.
+needs from a dialect named by the caller; what it does not know it leaves alone.
 
-Frame: FFFF, version 00, sequence 1, length 4, data, CRC-16/X-25 over version to data, big-endian.
+`pcrsu-v3`: FFFF, version 00, sequence 1, length 4, data, CRC-16/X-25 over version to data, big-endian.
+`legacy-serial-bj`: FFFF, sequence 1, data, XOR of both, FF; between the marks FF goes as FE01 and FE as FE00.
+`legacy-single-ff`: the same after one FF.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import struct
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+
+DEFAULT = "pcrsu-v3"
+"""The dialect read when the caller names none."""
 
 _HEAD = 8
 _TAIL = 2
 _DATA_MAX = 1024
-_SEQUENCES = 9
-"""Sequence numbers either side uses before it starts again."""
+_FILE_HEADER = bytes.fromhex("aa2900")
+"""First bytes of file 0019, which a C6 of the serial dialects leaves out."""
+_HEARTBEAT = 0x80
+"""Error byte of a B2 about no OBU (serial dialects)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class RsuWire:
     raw: bytes
     """The whole frame."""
     error: int | None = None
-    """B2, B4, B5, B8."""
+    """B2, B3, B4, B5, B8."""
     device_type: int | None = None
     """B2."""
     contract: bytes | None = None
@@ -46,9 +55,9 @@ class RsuWire:
     amount_fen: int | None = None
     """C6."""
     time: str | None = None
-    """C6 and B5: YYYYMMDDhhmmss of the purchase."""
+    """C6 and B5: YYYYMMDDhhmmss of the purchase; C3: of the entry; C7: of the purchase that is meant."""
     station: bytes | None = None
-    """C6: file 0019 to be written; B4: as read. 43 bytes."""
+    """C6: file 0019 to be written; B4: as read. 43 bytes; what a C3, a C7 or a short form of the two has of it."""
     terminal: bytes | None = None
     """B5."""
     tac: bytes | None = None
@@ -82,14 +91,15 @@ def crc(data: bytes) -> int:
     return register ^ 0xFFFF
 
 
-def read_frames(data: bytes) -> Iterator[RsuWire]:
+def read_frames(data: bytes, dialect: str = DEFAULT) -> Iterator[RsuWire]:
     """Every good frame of one direction of a connection; bytes between them are passed over.
 
     Raises ValueError for a frame whose check is right and whose length fits no layout of its type.
     """
-    recent: deque[bytes] = deque(maxlen=_SEQUENCES - 1)
-    for _, raw in _cut(data):
-        frame = read_wire(raw)
+    form = _form(dialect)
+    recent: deque[bytes] = deque(maxlen=form.sequences - 1)
+    for _, raw in form.cut(data):
+        frame = _read(form, raw)
         if raw in recent:
             frame = replace(frame, repeat=True)
         else:
@@ -97,7 +107,7 @@ def read_frames(data: bytes) -> Iterator[RsuWire]:
         yield frame
 
 
-def read_capture(path: Path | str) -> list[RsuWire]:
+def read_capture(path: Path | str, dialect: str = DEFAULT) -> list[RsuWire]:
     """Every frame of a capture file (JSON lines t, dir, peer, hex), by the time its last byte passed."""
     streams: dict[tuple[str, str], _Stream] = {}
     with Path(path).open(encoding="utf-8") as lines:
@@ -108,7 +118,9 @@ def read_capture(path: Path | str) -> list[RsuWire]:
     frames = [
         replace(frame, at=stream.time_at(end), direction=direction)
         for (_, direction), stream in streams.items()
-        for frame, (end, _) in zip(read_frames(bytes(stream.data)), _cut(bytes(stream.data)), strict=True)
+        for frame, (end, _) in zip(
+            read_frames(bytes(stream.data), dialect), _form(dialect).cut(bytes(stream.data)), strict=True
+        )
     ]
     return sorted(frames, key=lambda frame: frame.at or "")
 
@@ -118,18 +130,23 @@ def orders(frames: Iterable[RsuWire]) -> list[RsuWire]:
     return [frame for frame in frames if frame.code == 0xC6 and not frame.repeat]
 
 
-def read_wire(raw: bytes) -> RsuWire:
+def read_wire(raw: bytes, dialect: str = DEFAULT) -> RsuWire:
     """Read one whole frame. Raises ValueError when it is none or fits no layout of its type."""
-    found = list(_cut(raw))
+    form = _form(dialect)
+    found = list(form.cut(raw))
     if len(found) != 1 or found[0][1] != raw:
         raise ValueError(f"{len(raw)} bytes are not one frame with a right check")
-    data = raw[_HEAD:-_TAIL]
-    bare = RsuWire(code=data[0] if data else 0, sequence=raw[3], obu_id=b"", raw=raw)
-    if not data or data[0] not in _READERS:
+    return _read(form, raw)
+
+
+def _read(form: _Form, raw: bytes) -> RsuWire:
+    sequence, data = form.open(raw)
+    bare = RsuWire(code=data[0] if data else 0, sequence=sequence, obu_id=b"", raw=raw)
+    if not data or data[0] not in form.readers:
         return bare
-    if len(data) not in _LENGTHS[data[0]]:
-        raise ValueError(f"{data[0]:02X} of {len(data)} bytes, known are {sorted(_LENGTHS[data[0]])}")
-    return _READERS[data[0]](replace(bare, obu_id=data[1:5]), data)
+    if len(data) not in form.lengths[data[0]]:
+        raise ValueError(f"{data[0]:02X} of {len(data)} bytes, known are {sorted(form.lengths[data[0]])}")
+    return form.readers[data[0]](replace(bare, obu_id=data[1:5]), data)
 
 
 class _Stream:
@@ -148,6 +165,9 @@ class _Stream:
     def time_at(self, end: int) -> str:
         """Time of the piece that holds the byte before `end`."""
         return self._times[bisect_left(self._ends, end)]
+
+
+# --- pcrsu-v3 -------------------------------------------------------------------------------------------------------
 
 
 def _cut(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -170,6 +190,10 @@ def _size(data: bytes, at: int) -> int:
         return 0
     (stated,) = struct.unpack_from(">H", data, end)
     return _HEAD + length + _TAIL if stated == crc(data[at + 2 : end]) else 0
+
+
+def _open(raw: bytes) -> tuple[int, bytes]:
+    return raw[3], raw[_HEAD:-_TAIL]
 
 
 def _read_b2(frame: RsuWire, data: bytes) -> RsuWire:
@@ -242,3 +266,133 @@ _LENGTHS = {
     0xC8: {7, 22, 104},
 }
 """Lengths of DATA whose fields stand where the readers look. Older revisions have others: they are refused."""
+
+
+# --- serial dialects ------------------------------------------------------------------------------------------------
+
+
+def _cut_serial(mark: bytes, data: bytes) -> Iterator[tuple[int, bytes]]:
+    """As `_cut`: whatever stands between a start mark and FF, and whose escapes and check are right."""
+    for run in re.finditer(rb"[^\xff]+", data):
+        start, end = run.span()
+        enclosed = data[max(0, start - len(mark)) : start] == mark and data[end : end + 1] == b"\xff"
+        if enclosed and _content(run.group()):
+            yield end + 1, mark + run.group() + b"\xff"
+
+
+def _content(escaped: bytes) -> bytes:
+    """Sequence and DATA in clear; empty when an escape or the check is wrong."""
+    if re.search(rb"\xfe(?![\x00\x01])", escaped):
+        return b""
+    values = re.sub(rb"\xfe([\x00\x01])", lambda found: bytes((0xFE + found.group(1)[0],)), escaped)
+    check = 0
+    for value in values:
+        check ^= value
+    return values[:-1] if check == 0 else b""
+
+
+def _open_serial(mark: bytes, raw: bytes) -> tuple[int, bytes]:
+    content = _content(raw[len(mark) : -1])
+    return content[0], content[1:]
+
+
+def _serial_b2(frame: RsuWire, data: bytes) -> RsuWire:
+    error = data[5]
+    if error == _HEARTBEAT or frame.obu_id == b"\xff" * 4:
+        return replace(frame, obu_id=b"", error=error)
+    if len(data) == 6:
+        raise ValueError("B2 of 6 bytes that is no heartbeat")
+    # The longer forms have contract type and version before the serial.
+    (contract,) = struct.unpack_from(">8s", data, 14 if len(data) == 33 else 16)
+    return replace(frame, error=error, contract=contract)
+
+
+def _serial_b3(frame: RsuWire, data: bytes) -> RsuWire:
+    return replace(frame, error=data[5])
+
+
+def _serial_b4(frame: RsuWire, data: bytes) -> RsuWire:
+    error, balance, card_file = struct.unpack_from(">B3xI4x43s", data, 5)
+    number = card_file[10:20].hex() if card_file[8] in (22, 23) else None
+    return replace(frame, error=error, balance_raw=balance, card_number=number, station=data[60:])
+
+
+def _serial_b5(frame: RsuWire, data: bytes) -> RsuWire:
+    error, terminal = struct.unpack_from(">B4x6s", data, 5)
+    frame = replace(frame, error=error, terminal=terminal)
+    if len(data) == 16:  # answers C3
+        return frame
+    time, tac, card_serial, psam_serial, balance = struct.unpack_from(">7sx4sHII", data, 16)
+    return replace(
+        frame, time=time.hex(), tac=tac, card_serial=card_serial, psam_serial=psam_serial, balance_raw=balance
+    )
+
+
+def _serial_c3(frame: RsuWire, data: bytes) -> RsuWire:
+    time, station = struct.unpack_from(">7s36s", data, 17)
+    return replace(frame, time=time.hex(), station=station)
+
+
+def _serial_c6(frame: RsuWire, data: bytes) -> RsuWire:
+    amount, time = struct.unpack_from(">I7s", data, 17)
+    station = data[28:]
+    whole = _FILE_HEADER + station if len(station) == 40 else station
+    return replace(frame, amount_fen=amount, time=time.hex(), station=whole)
+
+
+_SERIAL_READERS = {
+    0xB2: _serial_b2,
+    0xB3: _serial_b3,
+    0xB4: _serial_b4,
+    0xB5: _serial_b5,
+    0xC1: _read_c1,
+    0xC2: _read_c2,
+    0xC3: _serial_c3,
+    0xC6: _serial_c6,
+    0xC7: _serial_c3,
+}
+
+_SERIAL_LENGTHS = {
+    0xB2: {6, 33, 35, 45},
+    0xB3: {22, 69},
+    0xB4: {99, 103},
+    0xB5: {16, 38},
+    0xC1: {13},
+    0xC2: {6},
+    0xC3: {60},
+    0xC6: {64, 68},
+    0xC7: {60},
+}
+
+# --- which ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How one dialect is read."""
+
+    cut: Callable[[bytes], Iterator[tuple[int, bytes]]]
+    """Position behind each good frame, and the frame."""
+    open: Callable[[bytes], tuple[int, bytes]]
+    """Sequence and DATA of a good frame."""
+    readers: Mapping[int, Callable[[RsuWire, bytes], RsuWire]]
+    lengths: Mapping[int, set[int]]
+    sequences: int
+    """Sequence numbers of an antenna, and so of the answers to it, before they start again."""
+
+
+def _serial(mark: bytes) -> _Form:
+    return _Form(partial(_cut_serial, mark), partial(_open_serial, mark), _SERIAL_READERS, _SERIAL_LENGTHS, 8)
+
+
+_FORMS: Mapping[str, _Form] = {
+    DEFAULT: _Form(_cut, _open, _READERS, _LENGTHS, 9),
+    "legacy-serial-bj": _serial(b"\xff\xff"),
+    "legacy-single-ff": _serial(b"\xff"),
+}
+
+
+def _form(dialect: str) -> _Form:
+    if dialect not in _FORMS:
+        raise ValueError(f"no dialect {dialect!r}, known are {', '.join(sorted(_FORMS))}")
+    return _FORMS[dialect]

@@ -19,7 +19,7 @@ from drivers.serial_link import BAUD_MAX, BAUD_MIN
 from hardware.emulators.control import ControlServer, parse_address
 from hardware.emulators.psam import TERMINAL_DEFAULT
 from hardware.emulators.pty_port import BAUD_DEFAULT, ListenAddress, parse_listen
-from hardware.emulators.rsu_antenna import Antenna, RsuConfig
+from hardware.emulators.rsu_antenna import STATION_DEFAULT, Antenna, RsuConfig
 from hardware.emulators.rsu_control import Commands
 from protocols.rsu.registry import DIALECTS, dialect_named
 
@@ -121,6 +121,12 @@ def _terminal(text: str) -> bytes:
         raise argparse.ArgumentTypeError(f"{text!r} is not a terminal number of 12 digits") from error
 
 
+def _station(text: str) -> bytes:
+    if len(text) != 8 or not set(text) <= set("0123456789abcdefABCDEF"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not network and station in 8 digits, such as 99010103")
+    return bytes.fromhex(text)
+
+
 def _at_least_zero(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
@@ -148,6 +154,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dialect", choices=sorted(DIALECTS), default="pcrsu-v3")
     parser.add_argument("--radio-ms", type=_at_least_zero, default=280, help="air time of one sale")
     parser.add_argument("--terminal", type=_terminal, default=TERMINAL_DEFAULT, help="PSAM terminal number, 12 digits")
+    parser.add_argument(
+        "--station", type=_station, default=STATION_DEFAULT, help="network and station it adds to a C3, 8 digits"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of card randoms and radio times")
     parser.add_argument("--guard-s", type=_seconds, default=10.0, help="a finished OBU is left alone so long")
     parser.add_argument("--search-pause-s", type=_seconds, default=1.0, help="pause after C2 and failed purchases")

@@ -3,6 +3,13 @@
 The chips do the work (`hardware.emulators.transaction`); here are the radio that all vehicles share, the shares of air
 time, the faults and pauses of a vehicle's script, and the reports that come of it. What the lane says to them, and what
 follows, is `hardware.emulators.rsu_antenna`.
+
+In the serial dialects an antenna writes an entry (C3) and fetches a lost result (C7) by commands whose work no
+document tells. Here, all inferred: C3 and C7 carry the last 36 bytes of file 0019, and the antenna puts the file's
+header and its own station before them; C3 is a composite purchase of zero, because a card takes that file in no other
+way; C7 is GET TRANSACTION PROVE for the last purchase the antenna ordered from that OBU, else for the newest one in
+the card's log, whichever time and station the lane names: the report has those of the purchase found. No table of
+their error codes is known, so those of `pcrsu-v3` stand in for them.
 """
 
 from __future__ import annotations
@@ -20,11 +27,13 @@ from hardware.emulators.road import (
     FaultKind,
     Mac1Fault,
     PausePoint,
+    Phase,
     Vehicle,
 )
 from hardware.emulators.transaction import (
     AirTransaction,
     DebitError,
+    LoggedPurchase,
     PurchaseResult,
     ReadError,
     TacAnswer,
@@ -32,6 +41,8 @@ from hardware.emulators.transaction import (
     UserData,
 )
 from protocols.card.codes import TradeType
+from protocols.card.layout import STATION_HEADER
+from protocols.card.station import STATION_BYTES
 from protocols.rsu.messages import (
     Debit,
     DebitResult,
@@ -39,13 +50,19 @@ from protocols.rsu.messages import (
     FetchTac,
     Message,
     ObuReport,
+    RecoverTac,
     RsuMessage,
     TacResult,
     UserReport,
+    VehicleReport,
+    WriteEntry,
+    WriteResult,
 )
 
 READ_SHARE, PURCHASE_SHARE, TAC_SHARE = 0.45, 0.55, 0.15
 """Parts of the radio time of a sale: before B4 and before B5. Asking for a TAC adds a little."""
+VEHICLE_SHARE = 0.15
+"""Of the whole, what the vehicle file takes where it is reported by itself (B3); B4 then takes so much less."""
 CARD_SHARE = 0.6
 """Of a purchase's radio time, what passes before the card debits; MAC2, SetMMI and EventReport come after it."""
 JITTER = 0.1
@@ -67,8 +84,20 @@ EF04_FAILED_TOO = 0x13
 EF04_FAILED_PURCHASE_MADE = 0x14
 EF04_FAILED_TAC_GIVEN = 0x05
 
+NO_TIME = "00000000000000"
+"""B5 purchase time when there is no purchase to tell of."""
+
 TRADE_PURCHASE_ONLY = 2
 TRADE_EF04_ONLY = 1
+
+STATION_CODE_BYTES = 4
+"""Network and station, behind the header of file 0019."""
+STATION_TAIL_BYTES = STATION_BYTES - len(STATION_HEADER) - STATION_CODE_BYTES
+"""The rest of the file: what C3, C7 and the short C6 carry of it (36)."""
+CARD_FILE_STEPWISE_BYTES = 43
+"""File 0015 in a B4 of the serial dialects: as old cards have it."""
+PURCHASES_MAX = 4096
+"""Purchases remembered, one an OBU: as many as vehicles of one run."""
 
 MAC1_FAULTS = {FaultKind.REFUSE_MAC1: Mac1Fault.REFUSE, FaultKind.PURCHASE_REFUSED: Mac1Fault.DAMAGE}
 
@@ -110,15 +139,47 @@ class Pass:
         return self.vehicle.random.uniform(1 - JITTER, 1 + JITTER)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """A purchase as far as the antenna knew it, whether or not the card has made it."""
+
+    purchase: LoggedPurchase
+    psam_serial: int
+    unix_seconds: int
+    """The antenna's clock at the purchase, UTC."""
+
+
 class Air:
     """The antenna's radio and PSAM."""
 
-    def __init__(self, psam: AntennaPsam, chance: random.Random, note: Callable[[Vehicle, Event], None]) -> None:
-        """`chance`: source of the antenna's own challenges. `note` is told what happens to a vehicle."""
+    def __init__(
+        self,
+        psam: AntennaPsam,
+        chance: random.Random,
+        note: Callable[[Vehicle, Event], None],
+        *,
+        stepwise: bool,
+        station: bytes,
+        clock: Callable[[], int],
+    ) -> None:
+        """`chance`: source of the antenna's own challenges. `note` is told what happens to a vehicle.
+
+        `stepwise`: vehicle and card are reported apart. `station`: network and station of the antenna, 4 bytes.
+        `clock`: its own, seconds since 1970 in UTC.
+        """
         self._psam = psam
         self._chance = chance
         self._note = note
+        self._stepwise = stepwise
+        self._station = station
+        self._clock = clock
         self._radio = asyncio.Lock()
+        self._ordered: dict[bytes, _Ordered] = {}
+
+    def power_off(self) -> None:
+        """Power off and on: what was remembered of purchases is gone."""
+        self._ordered.clear()
+        self._psam.reset()
 
     def begin(self, vehicle: Vehicle, spell: Spell, *, radio_ms: int, search_ms: int) -> Pass:
         """A new pass. A vehicle made slow takes more radio time in it."""
@@ -145,27 +206,51 @@ class Air:
             status=this.vehicle.status(),
             antenna_id=ANTENNA_ID,
             device_type=seen.device_type,
-            contract_type=system[8],
-            contract_version=system[9],
+            contract_type=None if self._stepwise else system[8],
+            contract_version=None if self._stepwise else system[9],
         )
 
     async def work(self, this: Pass, order: Message) -> RsuMessage | None:
         """Do on the air what the lane ordered; None when no report comes of it."""
         if isinstance(order, Debit):
             return await self._buy(this, order)
+        if isinstance(order, WriteEntry):
+            return await self._write_entry(this, order)
         if isinstance(order, FetchTac):
             return await self._prove(this, order)
+        if isinstance(order, RecoverTac):
+            return await self._recover(this)
+        if this.vehicle.phase is Phase.DESCRIBING:
+            return await self._describe(this)
         return await self._read_user(this)
+
+    async def _describe(self, this: Pass) -> VehicleReport:
+        """B3. Bench tags say 16 bytes about the vehicle; the long form has more."""
+        await self._hold(this, PausePoint.READ)
+        async with self._radio:
+            await this.take_air(VEHICLE_SHARE)
+            present = this.vehicle.present
+            read = this.transaction.read_vehicle() if present else UserData(ReadError.NO_ANSWER)
+        file = read.vehicle_file
+        return VehicleReport(
+            obu_id=this.vehicle.obu_id,
+            error=read.error,
+            plate=file[0:12],
+            plate_color=file[12:14],
+            vehicle_class=file[14],
+            user_type=file[15],
+        )
 
     async def _read_user(self, this: Pass) -> UserReport:
         vehicle = this.vehicle
-        await self._hold(this, PausePoint.READ)
+        if not self._stepwise:
+            await self._hold(this, PausePoint.READ)
         async with self._radio:
-            await this.take_air(READ_SHARE)
+            await this.take_air(READ_SHARE - VEHICLE_SHARE if self._stepwise else READ_SHARE)
             if not vehicle.present or vehicle.script.strike(FaultKind.READ_ERROR) is not None:
                 user = UserData(ReadError.NO_ANSWER)
             else:
-                user = this.transaction.read_user()
+                user = this.transaction.read_card() if self._stepwise else this.transaction.read_user()
         if user.error is ReadError.NO_CARD and vehicle.card is not None:
             user = replace(user, error=ReadError.CARD_FAILED)
         if vehicle.obu.device_type is DeviceType.CPC_CARD:
@@ -182,9 +267,9 @@ class Air:
             error=user.error,
             trans_type=TRANS_TYPE_READ,
             station=user.station,
-            vehicle_file=user.vehicle_file,
+            vehicle_file=None if self._stepwise else user.vehicle_file,
             balance_raw=user.balance_raw,
-            card_file=user.card_file,
+            card_file=user.card_file[:CARD_FILE_STEPWISE_BYTES] if self._stepwise else user.card_file,
         )
 
     async def _buy(self, this: Pass, order: Debit) -> DebitResult | None:
@@ -198,23 +283,53 @@ class Air:
                 armed = this.vehicle.script.strike(*PURCHASE_FAULTS)
                 fault = None if armed is None else armed.what
                 result = self._debit(this, order, fault)
+                self._remember(order.obu_id, result)
                 report = _debit_result(order, result, keep_serial=fault is FaultKind.LOSE_ANSWER_KEEP_SERIAL)
+                report = replace(report, unix_seconds=self._clock() if self._stepwise else None)
             await this.take_air(PURCHASE_SHARE * (1 - CARD_SHARE))
         await self._hold(this, PausePoint.RESULT)
         return None if fault is FaultKind.DROP_RESULT else report
 
+    async def _write_entry(self, this: Pass, order: WriteEntry) -> WriteResult | None:
+        """The short B5."""
+        await self._hold(this, PausePoint.DEBIT)
+        async with self._radio:
+            await this.take_air(PURCHASE_SHARE * CARD_SHARE)
+            armed = this.vehicle.script.strike(*PURCHASE_FAULTS)
+            fault = None if armed is None else armed.what
+            result = self._transact(this, order, 0, fault, Event.WRITTEN)
+            report = WriteResult(order.obu_id, result.error, self._clock(), result.terminal)
+            await this.take_air(PURCHASE_SHARE * (1 - CARD_SHARE))
+        await self._hold(this, PausePoint.RESULT)
+        return None if fault is FaultKind.DROP_RESULT else report
+
+    def _remember(self, obu_id: bytes, result: PurchaseResult) -> None:
+        """What a C7 will be about. Only a purchase that the PSAM has begun has numbers of its own."""
+        if result.card_serial is None or result.psam_serial is None:
+            return
+        self._ordered.pop(obu_id, None)
+        if len(self._ordered) >= PURCHASES_MAX:
+            del self._ordered[next(iter(self._ordered))]
+        purchase = LoggedPurchase(result.card_serial, result.terminal, result.time)
+        self._ordered[obu_id] = _Ordered(purchase, result.psam_serial, self._clock())
+
     def _debit(self, this: Pass, order: Debit, fault: FaultKind | None) -> PurchaseResult:
-        """The purchase itself, in one go: nothing comes between card and PSAM."""
-        vehicle = this.vehicle
         if order.ef04 is not None and order.trade_type == TRADE_EF04_ONLY:
             return self._not_made(order)
+        return self._transact(this, order, order.amount_fen, fault, Event.TAKEN)
+
+    def _transact(
+        self, this: Pass, order: Debit | WriteEntry, amount_fen: int, fault: FaultKind | None, done: Event
+    ) -> PurchaseResult:
+        """The purchase itself, in one go: nothing comes between card and PSAM. `done` is noted when the card acts."""
+        vehicle = this.vehicle
         before = None if vehicle.card is None else vehicle.card.offline_sequence
         self._psam.mac1_fault = None if fault is None else MAC1_FAULTS.get(fault)
         try:
             result = this.transaction.purchase(
-                order.amount_fen,
+                amount_fen,
                 order.purchase_time_bcd,
-                order.station,
+                self._whole(order.station),
                 region=order.div_factor if any(order.div_factor) else None,
                 lose_answer=fault in (FaultKind.LOSE_ANSWER, FaultKind.LOSE_ANSWER_KEEP_SERIAL),
                 leave_before_debit=not vehicle.present,
@@ -223,8 +338,12 @@ class Air:
             self._psam.mac1_fault = None
         if vehicle.card is not None and vehicle.purse is not None and vehicle.card.offline_sequence != before:
             vehicle.purse.update()
-            self._note(vehicle, Event.TAKEN)
+            self._note(vehicle, done)
         return result
+
+    def _whole(self, station: bytes) -> bytes:
+        """File 0019 from what travelled of it."""
+        return STATION_HEADER + self._station + station if len(station) == STATION_TAIL_BYTES else station
 
     def _not_made(self, order: Debit) -> PurchaseResult:
         return PurchaseResult(
@@ -256,6 +375,33 @@ class Air:
         if wants_ef04 and answer.error is TacError.OK:
             error = EF04_FAILED_TAC_GIVEN  # the bench's tags have no such file
         return TacResult(this.vehicle.obu_id, error, answer.tac, answer.mac, answer.balance_raw)
+
+    async def _recover(self, this: Pass) -> DebitResult:
+        """B5 of a purchase made before: its terminal, time and counters are those of then, the balance is today's."""
+        ordered = self._ordered.get(this.vehicle.obu_id)
+        found, answer = None, TacAnswer(TacError.NO_ANSWER)
+        async with self._radio:
+            await this.take_air(TAC_SHARE)
+            if this.vehicle.present:
+                found = this.transaction.newest_purchase() if ordered is None else ordered.purchase
+                serial = None if found is None else found.card_serial
+                answer = TacAnswer(TacError.TAC_FAILED) if serial is None else this.transaction.fetch_tac(serial)
+        if found is None or answer.error is not TacError.OK:
+            found, ordered = LoggedPurchase(0, self._psam.terminal, NO_TIME), None
+            answer = replace(answer, balance_raw=BALANCE_UNREAD)
+        return DebitResult(
+            obu_id=this.vehicle.obu_id,
+            error=answer.error,
+            terminal=found.terminal,
+            trans_time_bcd=found.time,
+            trans_type=TradeType.COMPOSITE,
+            tac=answer.tac,
+            card_serial=found.card_serial,
+            psam_serial=0 if ordered is None else ordered.psam_serial,
+            balance_raw=answer.balance_raw,
+            # When the file was written, the antenna cannot know of a purchase it has not ordered itself.
+            unix_seconds=self._clock() if ordered is None else ordered.unix_seconds,
+        )
 
     async def _hold(self, this: Pass, point: PausePoint) -> None:
         """Stop here when told so, until `continue`, or until the vehicle leaves or the spell ends."""

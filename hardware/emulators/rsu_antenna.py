@@ -7,13 +7,20 @@ reports it within the spell, one pass after another:
     searching --B2--> reported --C1--> reading --B4--> read --C6--> buying --B5--> result --C1--> guarded
                           \\------C8------------------------\\-------------------------\\--> proving --B8--> proved
 
-`ANSWERS` has every turn. C2 ends a pass (search again after a pause, or freeze), or asks for the report once more. When
-the lane stays silent for a second after a report, the antenna searches again; the end of a spell ends every pass at
-once. Whatever ends it, the card keeps what has happened. One radio serves all: air time is taken in turns, and no
-vehicle holds it while it waits for the lane.
+Dialects that report the vehicle by itself have one step more, and other commands for the same ends:
+
+    searching --B2--> reported --C1--> describing --B3--> described --C1--> reading --B4--> read
+        read --C6--> buying | --C3--> writing | --C7--> recovering; each --B5--> result --C1--> guarded
+
+`rsu_turns` has every turn of both. C2 ends a pass (search again after a pause, or freeze), or asks for the report once
+more. When the lane stays silent for a second after a report, the antenna searches again; the end of a spell ends every
+pass at once. Whatever ends it, the card keeps what has happened. One radio serves all: air time is taken in turns, and
+no vehicle holds it while it waits for the lane.
 
 On a serial line nobody connects: it is one connection from plugging the cable in to pulling it out, and a lane that
-has started anew is known by its C0.
+has started anew is known by its C0. Where a dialect marks the first frame after power-up, the antenna's first frame of
+its life has the mark, and so has the first after `restart`; until C0 comes it says B0 instead of heartbeats.
+An empty frame says that a report was seen, and no more: the lane's second runs on.
 
 Repetition, recognition of repeated frames and heartbeats are those of `protocols.rsu.session`.
 """
@@ -36,28 +43,33 @@ from hardware.emulators.psam import TERMINAL_DEFAULT
 from hardware.emulators.pty_port import BAUD_DEFAULT, ListenAddress, PtyAddress, PtyPort
 from hardware.emulators.road import AntennaPsam, Event, Phase, Script, Vehicle, VehicleSpec, build
 from hardware.emulators.rsu_air import ANTENNA_ID, Air, Pass, Spell, SpellOver
+from hardware.emulators.rsu_turns import manner_of
 from protocols.rsu.dialect import Dialect, Side
 from protocols.rsu.messages import (
+    Acknowledge,
     AntennaStatus,
     Continue,
     Debit,
     DebitResult,
     DeviceStatus,
+    DeviceType,
     FetchTac,
     Heartbeat,
     Initialise,
     Message,
     ObuReport,
     PsamStatus,
+    RecoverTac,
     RsuMessage,
     Stop,
     StopType,
     SwitchAntenna,
     UserReport,
+    WriteEntry,
+    WriteResult,
 )
 from protocols.rsu.registry import DIALECTS
 from protocols.rsu.session import (
-    DEFAULT_TIMING,
     BadBytes,
     Duplicate,
     Output,
@@ -82,10 +94,16 @@ PRESENT_MAX = 16
 RESENDS_MAX = 10
 """Times a lane may ask for the same report again within one pass; then the antenna searches anew."""
 
+STATION_DEFAULT = bytes.fromhex("99010101")
+"""Of the bench's own network 9901."""
+
 PSAM_CHANNEL = 1
 MANUFACTURER = 0x77
 """In no published list."""
 RSU_ID, RSU_VERSION = bytes.fromhex("9A0001"), bytes.fromhex("2001")
+
+OrderOfObu = Continue | Stop | Debit | WriteEntry | RecoverTac | FetchTac
+"""What the lane says about one OBU."""
 
 COUNTED = (
     "connections",
@@ -97,33 +115,6 @@ COUNTED = (
     "out_of_turn",
 )
 """What is counted about the line."""
-
-ANSWERS: Mapping[tuple[Phase, type[Message]], Phase] = MappingProxyType(
-    {
-        (Phase.REPORTED, Continue): Phase.READING,
-        (Phase.REPORTED, FetchTac): Phase.PROVING,
-        (Phase.REPORTED, Stop): Phase.SEARCHING,
-        (Phase.READ, Debit): Phase.BUYING,
-        (Phase.READ, FetchTac): Phase.PROVING,
-        (Phase.READ, Continue): Phase.GUARDED,
-        (Phase.READ, Stop): Phase.SEARCHING,
-        (Phase.RESULT, Continue): Phase.GUARDED,
-        (Phase.RESULT, FetchTac): Phase.PROVING,
-        (Phase.RESULT, Stop): Phase.SEARCHING,
-        (Phase.PROVED, Continue): Phase.GUARDED,
-        (Phase.PROVED, Stop): Phase.SEARCHING,
-    }
-)
-"""What the lane may say in which phase, and where it leads. Anything else is out of turn: counted, not followed."""
-
-SAID: Mapping[Phase, tuple[Phase, Event]] = MappingProxyType(
-    {
-        Phase.READING: (Phase.READ, Event.READ),
-        Phase.BUYING: (Phase.RESULT, Event.RESULT_SENT),
-        Phase.PROVING: (Phase.PROVED, Event.TAC_SENT),
-    }
-)
-"""Phase and event of the report in which some work on the air ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +140,10 @@ class RsuConfig:
     """After C2 *search again*, and after a purchase that failed."""
     silence_s: float = 1.0
     """After a report the lane says nothing to, the antenna searches again (one firmware)."""
-    timing: Timing = DEFAULT_TIMING
+    timing: Timing | None = None
+    """None: that of the dialect."""
+    station: bytes = STATION_DEFAULT
+    """Network and station, 4 bytes: what the antenna adds to an entry that travels without them (serial dialects)."""
 
 
 class _Wire(Protocol):
@@ -200,15 +194,32 @@ class _TcpWire:
 class _Line:
     """One lane computer's connection, or all it says on a serial line while the cable is in."""
 
-    def __init__(self, config: RsuConfig, capture: Capture, wire: _Wire, beat: Callable[[], Message]) -> None:
+    def __init__(
+        self, config: RsuConfig, capture: Capture, wire: _Wire, beat: Callable[[], Message], *, powered_up: bool
+    ) -> None:
         self.peer = wire.peer
         self.wire = wire
-        self.session = Session(config.dialect, Side.RSU, config.timing, heartbeat=beat)
         self.initialised: Initialise | None = None
+        self.radio_wanted = False
+        """Switched on by the lane, perhaps before its C0."""
         self.open = True
+        self._config = config
+        self._beat = beat
+        self.session = self._new_session(powered_up=powered_up)
         self.heard_at = asyncio.get_running_loop().time()
         self.wake = asyncio.Event()
         self._capture = capture
+
+    def restart(self) -> None:
+        """The antenna has lost its power and has it back; the cable stayed where it is."""
+        self.initialised = None
+        self.radio_wanted = False
+        self.session = self._new_session(powered_up=True)
+        self.wake.set()
+
+    def _new_session(self, *, powered_up: bool) -> Session:
+        config = self._config
+        return Session(config.dialect, Side.RSU, config.timing, heartbeat=self._beat, powered_up=powered_up)
 
     def send(self, message: RsuMessage, *, answering: Received | None = None) -> None:
         """Say something. Raises SpellOver on a closed line."""
@@ -273,7 +284,18 @@ class Antenna:
             self._tcp = config.listen
         chance = random.Random(f"{config.seed}:antenna")  # noqa: S311 - repeatable on purpose
         self._psam = AntennaPsam(mode="bench", terminal=config.terminal, random=chance.randbytes)
-        self._air = Air(self._psam, chance, self._note)
+        self._manner = manner_of(config.dialect)
+        self._marks_power_up = config.dialect.rules[Side.RSU].power_up_number is not None
+        self._air = Air(
+            self._psam,
+            chance,
+            self._note,
+            stepwise=self._manner.stepwise,
+            station=config.station,
+            clock=self._clock,
+        )
+        self._powered_up = True
+        self._clock_set = (0, 0.0)
         self._line: _Line | None = None
         self._spell: Spell | None = None
         self._vehicles: dict[str, Vehicle] = {}
@@ -328,7 +350,10 @@ class Antenna:
         return self._scripts.setdefault(name, Script())
 
     def arrive(self, spec: VehicleSpec) -> Vehicle:
-        """A new vehicle drives up. Raises ValueError when it, or its tag, is known already."""
+        """A new vehicle drives up. Raises ValueError when it, or its tag, is known already, or when the dialect cannot
+        tell of it."""
+        if self._manner.stepwise and spec.device_type is not DeviceType.TWO_PIECE:
+            raise ValueError(f"vehicle.device_type: {self._config.dialect.name} tells of tags with a card only")
         if spec.id in self._vehicles:
             raise ValueError(f"vehicle.id: {spec.id} has been here; use return")
         other = self._by_obu.get(bytes.fromhex(spec.obu.id))
@@ -389,6 +414,23 @@ class Antenna:
             self._overrun += line.wire.overrun
         return line is not None
 
+    def restart(self) -> None:
+        """Power off and on. A TCP connection breaks; on a serial line the antenna says that it is back if it can."""
+        self._end_spell()
+        self._air.power_off()
+        self._powered_up = True
+        for vehicle in self._vehicles.values():
+            vehicle.search_at = 0.0
+            vehicle.wake.set()
+        line = self._line
+        if line is None or self._pty is None:
+            self.hang_up()
+            return
+        line.restart()
+        self._powered_up = False
+        if self._marks_power_up:
+            line.send(self._device_status(None))
+
     def write_raw(self, data: bytes) -> None:
         """Put bytes on the line. Raises LookupError when there is none."""
         if self._line is None:
@@ -423,7 +465,8 @@ class Antenna:
     def _begin(self, wire: _Wire) -> None:
         """A lane is on the line."""
         self._stats["connections"] += 1
-        self._line = line = _Line(self._config, self._capture, wire, self._heartbeat)
+        self._line = line = _Line(self._config, self._capture, wire, self._say_alive, powered_up=self._powered_up)
+        self._powered_up = False
         self._spawn(self._read(line))
         self._spawn(self._keep_time(line))
 
@@ -478,14 +521,21 @@ class Antenna:
         if isinstance(message, Initialise):
             self._end_spell()
             line.initialised = message
+            self._clock_set = (message.unix_seconds, event.at)
             line.send(self._device_status(message), answering=event)
+            if self._manner.switch_before_start and line.radio_wanted:
+                self._switch(line, on=True)
         elif isinstance(message, SwitchAntenna):
-            self._switch(line, on=message.on != 0)
-        elif isinstance(message, Continue | Stop | Debit | FetchTac):
+            line.radio_wanted = message.on != 0
+            self._switch(line, on=line.radio_wanted)
+        elif isinstance(message, Acknowledge):
+            if event.answers is not None:
+                self._give_up_later(event.answers)
+        elif isinstance(message, OrderOfObu):
             self._answered(event, message)
 
     def _switch(self, line: _Line, *, on: bool) -> None:
-        """C4. Before C0 there is nothing to switch."""
+        """C4 or 4C. Before C0 there is nothing to switch."""
         if not on:
             self._end_spell()
         elif self._spell is None and line.initialised is not None:
@@ -493,31 +543,44 @@ class Antenna:
             for vehicle in self._vehicles.values():
                 vehicle.wake.set()
 
-    def _answered(self, event: Received, message: Continue | Stop | Debit | FetchTac) -> None:
+    def _answered(self, event: Received, message: OrderOfObu) -> None:
+        if self._config.dialect.empty_frames and not any(message.obu_id):
+            return  # answers B0 or a heartbeat, where every report may be answered
         vehicle = self._by_obu.get(message.obu_id)
         if vehicle is None:
             self._stats["out_of_turn"] += 1
             return
         vehicle.messages[self._code(message)] += 1
         question = self._questions.get(message.obu_id)
-        if question is None or question.answer.done() or (vehicle.phase, type(message)) not in ANSWERS:
+        if question is None or question.answer.done() or (vehicle.phase, type(message)) not in self._manner.answers:
             self._stats["out_of_turn"] += 1
             return
         if isinstance(message, Debit):
             self._note(vehicle, Event.ORDERED)
-        elif isinstance(message, FetchTac):
+        elif isinstance(message, WriteEntry):
+            self._note(vehicle, Event.ENTRY_ORDERED)
+        elif isinstance(message, FetchTac | RecoverTac):
             self._note(vehicle, Event.TAC_ASKED)
         question.answer.set_result(event)
 
     def _unanswered(self, event: Unanswered) -> None:
         """Repeated in vain. The lane still has what is left of its second."""
         self._stats["unanswered"] += 1
-        question = self._questions.get(self._config.dialect.obu_of(event.message))
-        if question is not None and question.message is event.message:
+        self._give_up_later(event.message)
+
+    def _give_up_later(self, report: Message) -> None:
+        """Take the lane for silent when its second is over."""
+        question = self._questions.get(self._config.dialect.obu_of(report))
+        if question is not None and question.message is report:
             loop = asyncio.get_running_loop()
             loop.call_at(max(loop.time(), question.sent_at + self._config.silence_s), question.give_up)
 
-    def _device_status(self, asked: Initialise) -> DeviceStatus:
+    def _clock(self) -> int:
+        """The antenna's clock, seconds since 1970 in UTC: as the last C0 has set it."""
+        seconds, at = self._clock_set
+        return seconds + int(asyncio.get_running_loop().time() - at)
+
+    def _device_status(self, asked: Initialise | None) -> DeviceStatus:
         return DeviceStatus(
             rsu_status=0,
             psam_count_declared=None,
@@ -527,9 +590,14 @@ class Antenna:
             rsu_id=RSU_ID,
             rsu_version=RSU_VERSION,
             work_status=0,
-            flag_id=bytes(3) if asked.flag_id is None else asked.flag_id,
-            reserved=bytes(4),
+            flag_id=bytes(3) if asked is None or asked.flag_id is None else asked.flag_id,
+            reserved=b"",
         )
+
+    def _say_alive(self) -> Message:
+        """What the antenna says by itself from time to time."""
+        started = self._line is not None and self._line.initialised is not None
+        return self._device_status(None) if self._marks_power_up and not started else self._heartbeat()
 
     def _heartbeat(self) -> Heartbeat:
         initialised = None if self._line is None else self._line.initialised
@@ -582,14 +650,14 @@ class Antenna:
         resends = 0
         while answer is not None:
             order = answer.message
-            leads_to = ANSWERS[vehicle.phase, type(order)]
+            leads_to = self._manner.answers[vehicle.phase, type(order)]
             if isinstance(order, Stop):
                 vehicle.last_stop = order.stop_type
             if isinstance(order, Stop) and order.stop_type == StopType.RESEND and resends < RESENDS_MAX:
                 resends += 1
                 answer = await self._ask(this, report, vehicle.phase, None)
                 continue
-            if leads_to not in SAID:
+            if leads_to not in self._manner.said:
                 self._end(vehicle, order, report)
                 return
             vehicle.phase = leads_to
@@ -598,7 +666,7 @@ class Antenna:
                 await spell.air(self._config.silence_s * 1000)
                 break
             report = worked
-            answer = await self._ask(this, report, *SAID[leads_to])
+            answer = await self._ask(this, report, *self._manner.said[leads_to])
         self._search(vehicle, 0.0)
 
     async def _ask(self, this: Pass, report: RsuMessage, phase: Phase, event: Event | None) -> Received | None:
@@ -637,8 +705,8 @@ class Antenna:
                 self._guard(vehicle)
             else:
                 self._search(vehicle, self._config.search_pause_s)
-        elif isinstance(report, DebitResult) and report.error:
-            # Acknowledged, not finished: after a failed purchase the antenna looks for the OBU again.
+        elif isinstance(report, DebitResult | WriteResult) and report.error:
+            # Acknowledged, not finished: after a failed purchase or writing the antenna looks for the OBU again.
             self._search(vehicle, self._config.search_pause_s)
         else:
             if not isinstance(report, UserReport):

@@ -47,6 +47,7 @@ class Commands:
             "up": self._command_up,
             "unplug": self._command_unplug,
             "plug": self._command_plug,
+            "restart": self._command_restart,
             "garbage": self._command_garbage,
             "stats": self._command_stats,
         }
@@ -177,6 +178,12 @@ class Commands:
         self._only_on(serial=True)
         await self._antenna.listen()
         return {"plugged": True}
+
+    async def _command_restart(self, command: Command) -> Command:
+        """Take its power away and give it back: nothing is remembered, and the lane has to start it anew."""
+        _only(command)
+        self._antenna.restart()
+        return {"restarted": True}
 
     def _only_on(self, *, serial: bool) -> None:
         if self._antenna.serial is not serial:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
-from hardware.emulators.card import UserCard
+from hardware.emulators.card import TRANSACTIONS_MAX, UserCard
 from hardware.emulators.chip import Chip, RandomSource
 from hardware.emulators.obu import Obu
 from hardware.emulators.psam import Psam
-from protocols.card import commands, decode_card_file, psam, purse, time_bytes
+from protocols.card import commands, decode_card_file, decode_transaction_log, psam, purse, time_bytes
 from protocols.card.apdu import Command, Response
 from protocols.card.codes import TradeType
 from protocols.card.files import CARD_FILE_LENGTHS, CardFile
@@ -34,6 +34,8 @@ VEHICLE_LENGTHS: Final = (79, 59, 16)
 """Lengths to ask the ESAM for, longest first: older tags have shorter files."""
 
 CARD_FILE_BYTES: Final = 50
+LOG_BYTES: Final = 23
+"""One record of file 0018."""
 CPC_PROVINCE_BYTES: Final = 4
 CPC_FEE_BYTES: Final = 10
 
@@ -130,6 +132,16 @@ class TacAnswer:
     balance_raw: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class LoggedPurchase:
+    """A purchase as the card's own file 0018 tells it."""
+
+    card_serial: int
+    terminal: bytes
+    time: str
+    """YYYYMMDDhhmmss"""
+
+
 class RefusedByChipError(Exception):
     """A chip answered something else than 9000."""
 
@@ -166,25 +178,35 @@ class AirTransaction:
             status=self._obu.status(card_present=self._card is not None),
         )
 
-    def read_user(self) -> UserData:
-        """Read vehicle file, card file, station record and balance, whatever of them this device has."""
-        if self._obu.device_type is DeviceType.CPC_CARD:
-            return self._read_cpc()
+    def read_vehicle(self) -> UserData:
+        """Read the vehicle file alone; what a card would tell stays zero."""
         try:
             vehicle = self._read_vehicle()
         except (RefusedByChipError, RemoteProtocolError):
             return UserData(ReadError.VEHICLE_UNDECIPHERABLE)
         if vehicle is None:
             return UserData(ReadError.VEHICLE_CHECKSUM)
-        vehicle_file = vehicle.ljust(VEHICLE_BYTES, b"\0")
-        if self._obu.device_type is DeviceType.ONE_PIECE:
-            return self._read_one_piece(vehicle_file)
+        return UserData(ReadError.OK, vehicle.ljust(VEHICLE_BYTES, b"\0"))
+
+    def read_card(self, vehicle_file: bytes = bytes(VEHICLE_BYTES)) -> UserData:
+        """Read card file, station record and balance of the card in a two-piece tag."""
         if self._card is None:
             return UserData(ReadError.NO_CARD, vehicle_file)
         try:
             return self._read_card(self._card, vehicle_file)
         except RefusedByChipError:
             return UserData(ReadError.CARD_FAILED, vehicle_file)
+
+    def read_user(self) -> UserData:
+        """Read vehicle file, card file, station record and balance, whatever of them this device has."""
+        if self._obu.device_type is DeviceType.CPC_CARD:
+            return self._read_cpc()
+        vehicle = self.read_vehicle()
+        if vehicle.error is not ReadError.OK:
+            return vehicle
+        if self._obu.device_type is DeviceType.ONE_PIECE:
+            return self._read_one_piece(vehicle.vehicle_file)
+        return self.read_card(vehicle.vehicle_file)
 
     def purchase(
         self,
@@ -266,6 +288,23 @@ class AirTransaction:
             return TacAnswer(TacError.TAC_FAILED, balance_raw=balance_raw)
         proof = purse.parse_transaction_prove(answer.data)
         return TacAnswer(TacError.OK, proof.tac, proof.mac2, balance_raw)
+
+    def newest_purchase(self) -> LoggedPurchase | None:
+        """The card's newest composite purchase, None when its file 0018 tells of none."""
+        if self._card is None:
+            return None
+        try:
+            _send(self._card, commands.select_id(commands.ETC_APPLICATION))
+            for number in range(1, TRANSACTIONS_MAX + 1):
+                raw = _send(self._card, commands.read_record(commands.SFI_TRANSACTIONS, number, LOG_BYTES))
+                record = decode_transaction_log(raw)
+                if record.is_blank:
+                    break
+                if record.trade_type == TradeType.COMPOSITE:
+                    return LoggedPurchase(record.sequence, record.terminal, raw[-7:].hex())
+        except RefusedByChipError:
+            pass  # a card that does not let its log be read tells of none
+        return None
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

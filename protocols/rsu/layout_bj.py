@@ -80,7 +80,7 @@ C0_17 = layout(
     "tx_power" / U8 * "transmit power, 00 to 1F",
     "pll_channel" / U8 * "radio channel",
     "trans_mode" / U8 * "purchase mode",
-    drops=frozenset({"bst_interval_ms", "flag_id"}),
+    drops=frozenset({"bst_interval_ms", "flag_id", "reserved"}),
     source=f"{TABLE}, C0; two",
 )
 C1_13 = layout(0xC1, 13, Continue, _OBU_ID, _DIV_FACTOR, source=f"{TABLE}, C1; seen, without its check")

@@ -23,7 +23,8 @@ from hardware.emulators import rsu_antenna as module
 from hardware.emulators.control import ControlClient, ControlError, SyncControlClient
 from hardware.emulators.road import Phase, Script, SpecError, VehicleSpec, build
 from hardware.emulators.rsu import RsuEmulator, main
-from hardware.emulators.rsu_antenna import ANSWERS, SAID, RsuConfig
+from hardware.emulators.rsu_antenna import RsuConfig
+from hardware.emulators.rsu_turns import ANSWERS, SAID
 from hardware.emulators.test_keys import ROOTS
 from protocols.card import decode_card_file, decode_station, station_new
 from protocols.card.psam import KeyKind

@@ -8,7 +8,7 @@ import pytest
 
 import hardware.bench.wire_rsu as module
 from hardware.bench.wire_rsu import crc, orders, read_capture, read_frames, read_wire
-from tests.protocols.rsu.samples import GOOD, v3, vector
+from tests.protocols.rsu.samples import GOOD, LEGACY_GOOD, legacy, v3, vector
 
 V3 = [item for item in GOOD if item.dialect == "pcrsu-v3"]
 PUBLISHED = {"b2-01", "b4-01"}
@@ -48,8 +48,8 @@ def test_it_is_independent():
         for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
     assert imported == {
-        *("__future__", "bisect", "collections", "collections.abc", "dataclasses"),
-        *("json", "pathlib", "struct"),
+        *("__future__", "bisect", "collections", "collections.abc", "dataclasses", "functools"),
+        *("json", "pathlib", "re", "struct"),
     }
 
 
@@ -132,3 +132,70 @@ def test_a_capture_is_read_by_time_whatever_the_pieces(tmp_path):
         ("00:04", "in", 0xC6, False),
     ]
     assert [frame.raw for frame in orders(frames)] == [first, second]
+
+
+# --- serial dialects ------------------------------------------------------------------------------------------------
+
+BJ = "legacy-serial-bj"
+STATED = [item for item in LEGACY_GOOD if "seq" in item.decoded]
+"""Those with the names of our messages; frames published with words of their own are tested by hand."""
+
+
+@pytest.mark.parametrize("sample", STATED, ids=lambda sample: sample.id)
+def test_serial_vectors_read_as_stated(sample):
+    stated = sample.decoded
+    read = read_wire(sample.raw, sample.dialect)
+    assert (read.sequence, read.code) == (int(stated["seq"], 16), int(stated.get("type", "00"), 16))
+    if read.code not in module._SERIAL_READERS:
+        assert read.obu_id == b""
+        return
+    if read.code == 0xB2 and "serial" not in stated:
+        assert (read.obu_id, read.contract) == (b"", None)  # a heartbeat tells of no OBU
+        return
+    for ours, theirs in NAMES.items():
+        assert shown(getattr(read, ours)) == stated.get(theirs), ours
+    assert read.time == (stated.get("purchase_time_bcd") or stated.get("trans_time_bcd"))
+
+
+def test_published_frames_of_a_real_serial_antenna():
+    assert read_wire(vector("leg-b2-01").raw, BJ).contract.hex() == "1234567887654321"
+    user = read_wire(vector("leg-b4-01").raw, BJ)
+    assert (user.obu_id.hex(), user.error, user.balance_raw) == ("6a81353e", 0, 9999)
+    assert (user.card_number, user.station[:3].hex()) == ("11011234567887654321", "aa2900")
+    result = read_wire(vector("leg-b5-01").raw, BJ)
+    assert (result.terminal.hex(), result.time, result.tac.hex()) == ("37" * 6, "20200827112228", "613c67b6")
+    assert (result.card_serial, result.psam_serial, result.balance_raw) == (18, 17, 9999)
+
+
+def test_serial_frames_between_garbage_and_with_a_shared_mark():
+    order, result = vector("bj-c6-escaped").raw, vector("bj-b5-escaped").raw
+    bad = bytearray(vector("bj-b5").raw)
+    bad[9] ^= 0x01
+    # The FF that ends one frame begins the mark of the next; FE before 02 is no escape, whatever the check says.
+    stream = b"\xff\xff\xff" + order[2:] + order[1:] + bytes(bad) + b"\xff\xff\xfe\x02\xfc\xff" + result + order[:9]
+    frames = list(read_frames(stream, BJ))
+    assert [frame.raw for frame in frames] == [order, order, result]
+    assert [frame.repeat for frame in frames] == [False, True, False]
+    with pytest.raises(ValueError, match="not one frame"):
+        read_wire(bytes(bad), BJ)
+
+
+def test_one_start_mark_or_two():
+    data = vector("bj-c6").data
+    single = legacy(0x84, data, stx=b"\xff")
+    assert read_wire(single, "legacy-single-ff").amount_fen == read_wire(vector("bj-c6").raw, BJ).amount_fen == 3000
+    assert list(read_frames(single, BJ)) == []
+
+
+def test_a_serial_frame_of_an_unknown_length_or_dialect():
+    with pytest.raises(ValueError, match=r"C6 of 30 bytes, known are \[64, 68\]"):
+        read_wire(legacy(0x84, b"\xc6" + bytes(29)), BJ)
+    with pytest.raises(ValueError, match="no dialect 'morse'"):
+        list(read_frames(b"", "morse"))
+
+
+def test_a_number_comes_round_after_eight_frames():
+    order = vector("bj-c6").raw
+    others = [legacy(0x80 + number, b"\xc1" + bytes(12)) for number in range(7)]
+    assert [frame.repeat for frame in read_frames(order + b"".join(others) + order, BJ)] == [False] * 9
+    assert next(reversed(list(read_frames(order + b"".join(others[1:]) + order, BJ)))).repeat
