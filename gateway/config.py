@@ -119,8 +119,8 @@ class Bank(_Section):
     """host:port of the bank's front end"""
     merchant_no: str = Field(pattern=r"^[0-9A-Za-z]{15}$")
     """merchant number of field 42, 15 characters"""
-    tpdu: str = Field("6000030000", pattern=r"^[0-9A-Fa-f]{10}$")
-    """transport header, 5 bytes in hex"""
+    tpdu: str = Field("6000030000", pattern=r"^60[0-9A-Fa-f]{8}$")
+    """transport header, 5 bytes in hex: 60 and two addresses"""
     header: str = Field("603100310100", pattern=r"^[0-9A-Fa-f]{12}$")
     """message header, 6 bytes in hex"""
     batch: str = Field("000001", pattern=r"^[0-9]{6}$")
@@ -351,7 +351,31 @@ def _cross_check(site: SiteFile) -> Iterator[Problem]:
     regions = [issuer.region.upper() for issuer in site.issuers]
     for region in sorted({r for r in regions if regions.count(r) > 1}):
         yield Problem("issuers.region", repr(region), "is used twice", "A region's cards are one issuer's")
+    yield from _check_boards(site)
+    yield from _check_banks(site)
     yield from _check_lanes(site)
+
+
+def _check_boards(site: SiteFile) -> Iterator[Problem]:
+    """A board under two names would hide that two outputs share a coil."""
+    wired: dict[tuple[str, int], str] = {}
+    for i, board in enumerate(site.relay_boards):
+        other = wired.setdefault((board.address, board.unit), board.name)
+        if other != board.name:
+            yield Problem(
+                f"relay_boards[{i}].address",
+                repr(board.address),
+                f"unit {board.unit} belongs to {other}",
+                "Name it once",
+            )
+
+
+def _check_banks(site: SiteFile) -> Iterator[Problem]:
+    """A bank that no lane can ask."""
+    for i, bank in enumerate(site.banks):
+        if not any(lane.terminals.get(bank.name) for lane in site.lanes):
+            cure = "Give lanes terminal numbers at this bank, or remove it"
+            yield Problem(f"banks[{i}]", repr(bank.name), "has no terminal at any lane", cure)
 
 
 def _check_lanes(site: SiteFile) -> Iterator[Problem]:

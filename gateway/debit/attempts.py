@@ -204,14 +204,15 @@ def close_reversal(tx: Transaction, attempt_id: str, answer: BankAnswer, *, max_
 def late_answer(tx: Transaction, channel: str, terminal: str | None, stan: str, answer: BankAnswer) -> LateEffect:
     """An answer to a sale or advice that nobody waits for any more.
 
-    Without a terminal the trace number must name one attempt alone among those that are not settled.
+    Without a terminal the trace number must name one attempt alone, settled ones included: an answer repeated for one
+    of them would else be taken for the answer of its namesake on another terminal.
     """
     a = tables.attempt
     found = select(a).where(a.c.channel == channel, a.c.stan == stan).order_by(a.c.created_at.desc())
     if terminal is not None:
         rows = tx.connection.execute(found.where(a.c.terminal == terminal).limit(1)).all()
     else:
-        rows = tx.connection.execute(found.where(a.c.state.in_((*UNRESOLVED, "reversed"))).limit(2)).all()
+        rows = tx.connection.execute(found.limit(2)).all()
     if len(rows) != 1:
         return LateEffect.NO_SUCH_ATTEMPT if not rows else LateEffect.AMBIGUOUS
     row = rows[0]

@@ -204,7 +204,10 @@ class TollLane:
         now = self._services.clock.monotonic()
         again_at_once = decision.outcome is Outcome.UNKNOWN and decision.barrier is Barrier.CLOSED
         retried = decision.outcome is Outcome.REFUSED and decision.debit_id is not None
-        if again_at_once or (retried and tries < settings.attempts_max):
+        if again_at_once:
+            # Also by the report that ended the trade: the antenna has started over and waits for its answer.
+            quiet_until = float("-inf")
+        elif retried and tries < settings.attempts_max:
             quiet_until = now
         elif decision.outcome in (Outcome.PAID, Outcome.OWED, Outcome.DEBT, Outcome.ENTERED):
             # Seen once more it becomes a repeat, which is recorded; only then is it left alone.

@@ -183,20 +183,22 @@ class Trade:
     async def run(self, first: ObuReport) -> Decision | None:
         """The decision about this vehicle, or None when it went away before there was anything to decide."""
         try:
-            return await self._identify(first)
+            decision = await self._identify(first)
         except Gone:
             log.info("%s: a vehicle stopped answering before its purchase", self._settings.name)
             return None
         except (Elsewhere, Superseded) as reason:
             log.info("%s: a vehicle is left alone for now: %s", self._settings.name, reason)
-            self._stop(StopType.SEARCH_AGAIN)
+            self._let_go()
             return None
         except (StorageLate, StorageUnavailable) as trouble:
-            # Nothing was asked of the card; without the ledger not even this can be recorded.
+            # Without the ledger not even this can be recorded.
             log.warning("%s: cannot sell, the ledger does not store: %s", self._settings.name, trouble)
             self._services.report_fault("ledger", str(trouble) or "the ledger is too slow")
-            self._stop(StopType.SEARCH_AGAIN)
+            self._let_go()
             return None
+        self._services.report_fault("ledger", None)
+        return decision
 
     async def take_late_result(self, message: DebitResult) -> Decision | None:
         """A B5 that came after its passage was decided as unknown."""
@@ -314,7 +316,6 @@ class Trade:
     async def _record_cpc(self, seen: Identity) -> Decision:
         """A composite pass card has no account: recorded, and the attendant takes over."""
         user = await self._ask(Continue(self._obu_id, self._factor), UserReport)
-        self._stop(StopType.SEARCH_AGAIN)
         log.info("%s: CPC card, %d bytes of entry data", self._settings.name, len(user.station))
         return await self._refuse(seen, "cpc_to_attendant", Barrier.ATTENDANT)
 
@@ -353,15 +354,11 @@ class Trade:
         if previous.state == "disputed":
             return await self._disputed_before(previous, seen, read)
         if previous.state not in OPEN_STATES:
-            decision = await self._bring_in(claim, None)
-            self._stop(StopType.SEARCH_AGAIN)
-            return decision
+            return await self._bring_in(claim, None)
         if read.user.station == previous.file_after:
             return await self._bring_in(claim, await self._proof_of(previous, read))
         if read.user.station != previous.file_before:
-            decision = await self._bring_in(claim, PurchaseResult(PurchaseOutcome.DISPUTED))
-            self._stop(StopType.SEARCH_AGAIN)
-            return decision
+            return await self._bring_in(claim, PurchaseResult(PurchaseOutcome.DISPUTED))
         not_taken = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
         if previous.charge_point != self._settings.name:
             # Not taken there, and the vehicle is here now: that passage is void, this one begins.
@@ -774,6 +771,11 @@ class Trade:
     def _stop(self, kind: StopType) -> None:
         now = int(self._services.clock.utcnow().timestamp())
         self._answer(Stop(self._obu_id, kind, now))
+
+    def _let_go(self) -> None:
+        """End with the vehicle undecided. A result of its card stays unanswered: it is not stored, and comes again."""
+        if not self._answered and not isinstance(self._report.message, DebitResult | TacResult):
+            self._stop(StopType.SEARCH_AGAIN)
 
     def _note(self, bank_us: int, commit_us: int) -> None:
         total_us = int((self._services.clock.monotonic() - self._started) * 1e6)

@@ -107,7 +107,12 @@ def test_a_damaged_newest_list_with_an_older_one_in_force(problems, site, run):
 def test_notes_are_no_problems(ask, site):
     (site.parent / "mandates.csv").write_text(MANDATES, encoding="utf-8")
     ask("mandates", "import", site.parent / "mandates.csv", "--config", site)
-    site.write_text(site.read_text(encoding="utf-8").replace('terminals = { bank-1 = ["T0000001", "T0000002"] }', ""))
+    text = site.read_text(encoding="utf-8")
+    without = text.split("[[lanes]]")[1].replace('terminals = { bank-1 = ["T0000001", "T0000002"] }', "")
+    without = without.replace('name = "lane-1"', 'name = "lane-9"')
+    without = without.replace("barrier = 0, green = 1, red = 2", "barrier = 90, green = 91, red = 92")
+    without = without.replace('antenna = { address = "127.0.0.1:9" }', 'antenna = { address = "127.0.0.1:10" }')
+    site.write_text(f"{text}\n[[lanes]]{without}")
     delivery = site.parent / "delivery.csv"
     ask("lists", "build", delivery, "--version", "L2", "--created", "2026-01-01", "--config", site)
     found = ask("check-config", "--config", site)

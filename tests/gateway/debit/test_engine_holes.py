@@ -536,8 +536,10 @@ def test_a_late_answer_to_an_advice_ends_it(box, answer):
 
 
 def test_a_late_answer_without_a_terminal_counts_only_when_it_can_mean_one_attempt(box):
+    """Two terminals count their trace numbers from one. The answer repeated for the first must not pay the second."""
+
     async def scenario(box):
-        box.bank.answers.extend([SILENT, SILENT])
+        box.bank.answers.extend([SILENT, SILENT, SILENT])
         await charge(box, hold_request("k1", funding=ONLINE))
         await charge(box, hold_request("k2", payer=payer_of(ONLINE, mandate="m2"), card="99010000000000000002"))
         assert [m.split()[1:3] for m in box.bank.heard] == [["T0000001", "000001"], ["T0000002", "000001"]]
@@ -547,6 +549,12 @@ def test_a_late_answer_without_a_terminal_counts_only_when_it_can_mean_one_attem
         late(box, APPROVED, terminal="T0000002")
         await settle(box)
         late(box, APPROVED, terminal=None)
+        await settle(box)
+        assert box.rows("select count(*) from debit where state = 'funded'") == [(1,)]
+        # The next trace number of the second terminal is its own.
+        await charge(box, hold_request("k3", payer=payer_of(ONLINE, mandate="m3"), card="99010000000000000003"))
+        assert box.bank.heard[-1].split()[1:3] == ["T0000002", "000002"]
+        late(box, APPROVED, terminal=None, stan="000002")
         await settle(box)
 
     run(box, scenario)

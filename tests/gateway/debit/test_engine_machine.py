@@ -254,7 +254,8 @@ class Engine(RuleBasedStateMachine):
 
     def hold(self, funding, mandate, card, amount, late):
         key = f"k{len(self.claims)}"
-        payer = payer_of(funding, mandate=mandate, limit=LIMIT, stand_in=STAND_IN)
+        limit = None if funding is Funding.PURSE else LIMIT
+        payer = payer_of(funding, mandate=mandate, limit=limit, stand_in=STAND_IN)
         if funding is Funding.BANK_ONLINE:
             # One contract a claim, so that the bank's book can be compared claim by claim.
             payer = replace(payer, contract_ref=f"contract-{key}")

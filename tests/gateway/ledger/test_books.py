@@ -1,4 +1,4 @@
-"""Double entry against a plain model: any mix of holds, ends and moves, in batches of any size, some of them failing."""
+"""Double entry against a plain model: any mix of holds, ends and moves, in batches of any size, some failing."""
 
 import shutil
 import tempfile

@@ -97,9 +97,9 @@ def test_the_writer_is_set_for_money(engine, pragma):
 
 def test_a_batch_takes_the_write_lock_when_it_begins(engine):
     schema.upgrade(engine)
-    with engine.begin(), closing(sqlite3.connect(engine.url.database, timeout=0)) as other:
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
-            other.execute("BEGIN IMMEDIATE")
+    other = sqlite3.connect(engine.url.database, timeout=0)
+    with engine.begin(), closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("BEGIN IMMEDIATE")
 
 
 def test_a_reader_cannot_write_and_sees_one_state_throughout(engine):
@@ -112,6 +112,6 @@ def test_a_reader_cannot_write_and_sees_one_state_throughout(engine):
         assert connection.execute(text("select count(*) from counter")).scalar_one() == 0
     with reader.connect() as connection:
         assert connection.execute(text("select count(*) from counter")).scalar_one() == 1
-        with pytest.raises(Exception, match="readonly|query_only"):
+        with pytest.raises(Exception, match=r"readonly|query_only"):
             connection.execute(text("delete from counter"))
     reader.dispose()

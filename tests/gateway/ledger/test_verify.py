@@ -88,7 +88,8 @@ CORRUPTIONS = [
     ("a debit's state agrees with its hold", f"update debit set state = 'funded' where id = {FIRST['voided']}"),
     (
         "a debit has a hold of its own, for its whole amount",
-        f"update debit set hold_id = (select hold_id from debit where id = {FIRST['held']}) where id = {FIRST['purse']}",
+        f"update debit set hold_id = (select hold_id from debit where id = {FIRST['held']})"
+        f" where id = {FIRST['purse']}",
     ),
     (
         "a debit has a hold of its own, for its whole amount",
@@ -101,7 +102,8 @@ CORRUPTIONS = [
     ),
     (
         "a debit is paid exactly once, by its one funding source",
-        "insert into transfer (phase, event, debit_id, attempt_id, from_account, to_account, amount, event_at, booked_at)"
+        "insert into transfer"
+        " (phase, event, debit_id, attempt_id, from_account, to_account, amount, event_at, booked_at)"
         " select phase, event, debit_id, attempt_id, from_account, to_account, amount, 0, 0 from transfer"
         " where event = 'bank_approved'",
     ),

@@ -1,0 +1,474 @@
+"""The antenna driver over memory links, against a peer that speaks the protocol from the other side."""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from drivers import rsu
+from drivers.clock import SystemClock
+from drivers.errors import DeviceUnavailable
+from drivers.link import memory_pair
+from drivers.rsu import RsuConfig, RsuDriver, RsuState
+from protocols.rsu.dialect import Side
+from protocols.rsu.messages import (
+    Continue,
+    Debit,
+    DeviceStatus,
+    Heartbeat,
+    HeartbeatAck,
+    Initialise,
+    ObuReport,
+    PsamStatus,
+    Stop,
+    StopType,
+    SwitchAntenna,
+)
+from protocols.rsu.registry import dialect_named
+from protocols.rsu.session import Duplicate, Received, Session, Timing
+
+V3 = dialect_named("pcrsu-v3")
+PATIENCE_S = 20.0
+"""Longest wait for something that must happen; only a hanging driver reaches it."""
+
+TIMING = Timing(
+    retry_ms=30, command_retry_ms=40, command_retries_max=3, duplicate_window_ms=1000, silence_ms=300, gap_ms=20
+)
+"""Of the driver in tests: what takes seconds on the road takes a fraction of one here."""
+
+START_S = 0.5
+
+OK_STATUS = DeviceStatus(
+    rsu_status=0,
+    psam_count_declared=1,
+    psams=(PsamStatus(channel=1, auth=0, version=1, terminal=bytes.fromhex("019901000001")),),
+    algorithm_id=0,
+    manufacturer_id=0x99,
+    rsu_id=bytes.fromhex("990001"),
+    rsu_version=bytes.fromhex("0101"),
+    work_status=0,
+    flag_id=bytes.fromhex("990101"),
+    reserved=bytes(4),
+)
+
+
+def initialise():
+    return Initialise(
+        unix_seconds=int(datetime(2026, 11, 23, tzinfo=UTC).timestamp()),
+        datetime_bcd="20261123080000",
+        lane_mode=0x12,
+        bst_interval_ms=10,
+        tx_power=10,
+        pll_channel=1,
+        trans_mode=1,
+        flag_id=bytes.fromhex("990101"),
+        reserved=bytes(2),
+    )
+
+
+def b2(number=1):
+    return ObuReport(
+        obu_id=number.to_bytes(4, "big"),
+        error=0,
+        issuer=bytes.fromhex("B2E2CAD499010001"),
+        serial=number.to_bytes(8, "big"),
+        issued=bytes.fromhex("20200101"),
+        expires=bytes.fromhex("20350101"),
+        equipment=0,
+        status=b"\x00\x01",
+        antenna_id=1,
+        device_type=1,
+        contract_type=0x16,
+        contract_version=0x50,
+    )
+
+
+class Peer:
+    """The antenna's end of one connection."""
+
+    def __init__(self, link):
+        self.link = link
+        self.session = Session(V3, Side.RSU, Timing(retry_ms=60_000))
+        self.heard = []
+        self.got = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.statuses = [OK_STATUS]
+        self.task = asyncio.get_running_loop().create_task(self._read())
+
+    async def _read(self):
+        while True:
+            data = await self.link.read(4096)
+            if not data:
+                self.closed.set()
+                return
+            output = self.session.receive(data, time.monotonic())
+            await self.link.write(output.to_write)
+            for event in output.events:
+                if isinstance(event, Received):
+                    self.heard.append(event.message)
+                    if isinstance(event.message, Initialise) and self.statuses:
+                        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+                        if status is not None:
+                            await self.say(status, answering=event)
+                elif isinstance(event, Duplicate):
+                    self.heard.append("duplicate")
+                self.got.set()
+
+    async def say(self, message, *, answering=None):
+        output = self.session.send(message, time.monotonic(), answering=answering)
+        with contextlib.suppress(Exception):
+            await self.link.write(output.to_write)
+
+    async def until(self, kind, count=1):
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.all(kind)) < count:
+                self.got.clear()
+                await self.got.wait()
+        return self.all(kind)
+
+    def all(self, kind):
+        return [m for m in self.heard if isinstance(m, kind)]
+
+
+class Bench:
+    """A driver and the connections it has opened."""
+
+    def __init__(self, **changes):
+        self.peers = []
+        self.conditions = []
+        self.changed = asyncio.Event()
+        self.statuses = [OK_STATUS]
+        self.refuse = 0
+        self.traced = []
+        config = RsuConfig("lane-1/antenna", V3, initialise, timing=TIMING, start_timeout_s=START_S)
+        self.driver = RsuDriver(
+            replace(config, **changes),
+            connect=self._connect,
+            clock=SystemClock(),
+            on_condition=self._condition,
+            on_trace=lambda direction, data: self.traced.append((direction, data)),
+        )
+        self.reports = self.driver.reports()
+
+    async def _connect(self):
+        if self.refuse:
+            self.refuse -= 1
+            raise DeviceUnavailable("no route", device="lane-1/antenna")
+        near, far = memory_pair()
+        peer = Peer(far)
+        peer.statuses = self.statuses
+        self.peers.append(peer)
+        self.changed.set()
+        return near
+
+    def _condition(self, condition):
+        self.conditions.append(condition)
+        self.changed.set()
+
+    async def until(self, true):
+        async with asyncio.timeout(PATIENCE_S):
+            while not true():
+                self.changed.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.changed.wait(), 0.02)
+
+    async def state(self, state, connections=1):
+        await self.until(lambda: self.driver.condition.state is state and len(self.peers) >= connections)
+
+    async def report(self):
+        return await asyncio.wait_for(anext(self.reports), PATIENCE_S)
+
+    @property
+    def peer(self):
+        return self.peers[-1]
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(rsu, "PAUSE_FIRST_S", 0.01)
+    monkeypatch.setattr(rsu, "PAUSE_MAX_S", 0.05)
+    monkeypatch.setattr(rsu, "TICK_MAX_S", 0.02)
+
+
+def run(scenario, **changes):
+    async def inside():
+        bench = Bench(**changes)
+        task = asyncio.create_task(bench.driver.run())
+        try:
+            result = await scenario(bench)
+            assert not task.done(), "the driver has stopped"
+            return result
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await bench.reports.aclose()
+            for peer in bench.peers:
+                # Whatever the test was about: a cancelled driver leaves no connection open.
+                await asyncio.wait_for(peer.closed.wait(), PATIENCE_S)
+                await peer.link.close()
+            await asyncio.gather(*(p.task for p in bench.peers), return_exceptions=True)
+
+    return asyncio.run(inside())
+
+
+# --- start --------------------------------------------------------------------------------------------------------
+
+
+def test_an_antenna_is_started_and_switched_on():
+    async def scenario(bench):
+        await bench.state(RsuState.UP)
+        (first,) = await bench.peer.until(Initialise)
+        assert first == initialise()
+        assert await bench.peer.until(SwitchAntenna) == [SwitchAntenna(on=1)]
+        assert [c.state for c in bench.conditions] == [RsuState.STARTING, RsuState.UP]
+        assert bench.driver.condition.code is None
+        assert {direction for direction, _ in bench.traced} == {"in", "out"}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (replace(OK_STATUS, rsu_status=1), "psam_reset_failed"),
+        (replace(OK_STATUS, rsu_status=2), "rsu_antenna_fault"),
+        (replace(OK_STATUS, rsu_status=3), "rsu_controller_fault"),
+        (replace(OK_STATUS, rsu_status=0x77), "rsu_controller_fault"),
+        (replace(OK_STATUS, psams=(replace(OK_STATUS.psams[0], auth=1),)), "psam_not_authorised"),
+    ],
+)
+def test_an_antenna_that_says_it_is_broken_is_not_used_and_asked_again_until_it_is_cured(status, code):
+    async def scenario(bench):
+        bench.statuses[:] = [status, status, OK_STATUS]
+        await bench.until(lambda: bench.driver.condition.state is RsuState.FAULTY)
+        assert bench.driver.condition.code == code
+        first = bench.peers[0]
+        await bench.state(RsuState.UP, connections=3)
+        assert first.all(SwitchAntenna) == [], "its radio stays off"
+        await asyncio.wait_for(first.closed.wait(), PATIENCE_S)
+        assert RsuState.DOWN not in [c.state for c in bench.conditions], "it was there all the time"
+
+    run(scenario)
+
+
+def test_a_psam_that_is_not_authorised_may_be_ignored_by_the_site():
+    async def scenario(bench):
+        bench.statuses[:] = [replace(OK_STATUS, psams=(replace(OK_STATUS.psams[0], auth=1),))]
+        await bench.state(RsuState.UP)
+
+    run(scenario, ignore_psam_auth=True)
+
+
+def test_a_fault_while_it_works_stops_it_at_once():
+    async def scenario(bench):
+        await bench.state(RsuState.UP)
+        peer = bench.peer
+        await peer.say(replace(OK_STATUS, rsu_status=2))
+        await peer.say(b2())
+        await bench.until(lambda: RsuState.FAULTY in [c.state for c in bench.conditions])
+        await asyncio.wait_for(peer.closed.wait(), PATIENCE_S)
+        await bench.state(RsuState.UP, connections=2)
+        await bench.peer.say(b2(2))
+        assert (await bench.report()).message == b2(2), "what came with the fault is not sold to"
+
+    run(scenario)
+
+
+def test_no_answer_to_c0_starts_over():
+    async def scenario(bench):
+        bench.statuses[:] = [None, OK_STATUS]
+        await bench.until(lambda: len(bench.peers) >= 1)
+        first = bench.peers[0]
+        await bench.state(RsuState.UP, connections=2)
+        assert first.all(Initialise) == [initialise()]
+        assert first.heard.count("duplicate") >= 1, "it was repeated before"
+        down = [c for c in bench.conditions if c.state is RsuState.DOWN]
+        assert down[0].code == "rsu_silent"
+        assert "C0" in down[0].cause
+
+    run(scenario)
+
+
+def test_an_antenna_that_sends_anything_but_its_status_is_not_up():
+    """Heartbeats alone do not say that it can work."""
+
+    async def scenario(bench):
+        bench.statuses[:] = [None, OK_STATUS]
+        await bench.until(lambda: len(bench.peers) >= 1)
+        await bench.peers[0].say(b2())
+        await bench.state(RsuState.UP, connections=2)
+
+    run(scenario)
+
+
+def test_an_address_where_nobody_listens_is_tried_for_ever():
+    async def scenario(bench):
+        bench.refuse = 5
+        await bench.state(RsuState.UP)
+        assert bench.refuse == 0
+
+    run(scenario)
+
+
+def test_pauses_between_attempts_grow_to_their_maximum_and_start_anew_after_success(monkeypatch):
+    monkeypatch.setattr(rsu, "PAUSE_FIRST_S", 1.0)
+    monkeypatch.setattr(rsu, "PAUSE_MAX_S", 10.0)
+    slept = []
+
+    class Clock(SystemClock):
+        async def sleep(self, seconds):
+            slept.append(seconds)
+            if len(slept) > 8:
+                await asyncio.Event().wait()
+            await asyncio.sleep(0)
+
+    async def refuse():
+        raise DeviceUnavailable("no route", device="a")
+
+    async def scenario():
+        driver = RsuDriver(RsuConfig("a", V3, initialise), connect=refuse, clock=Clock())
+        task = asyncio.create_task(driver.run())
+        while len(slept) <= 8:
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(scenario())
+    assert slept == sorted(slept)
+    assert slept[-1] == 10.0
+    assert slept[0] <= 2.0
+
+
+# --- reports ------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_answered_with_the_number_of_its_frame():
+    async def scenario(bench):
+        await bench.state(RsuState.UP)
+        before = time.monotonic()
+        await bench.peer.say(b2())
+        report = await bench.report()
+        assert report.message == b2()
+        assert before <= report.at <= time.monotonic()
+        report.answer(Continue(b2().obu_id, bytes(8)))
+        assert await bench.peer.until(Continue) == [Continue(b2().obu_id, bytes(8))]
+
+    run(scenario)
+
+
+def test_a_repeated_report_is_answered_by_the_same_bytes_and_told_once():
+    async def scenario(bench):
+        await bench.state(RsuState.UP)
+        peer = bench.peer
+        raw = peer.session.send(b2(), time.monotonic()).to_write
+        await peer.link.write(raw)
+        report = await bench.report()
+        order = Debit(b2().obu_id, bytes(8), 1500, "20261123080000", bytes(43))
+        report.answer(order)
+        await peer.until(Debit)
+        await peer.link.write(raw)
+        await bench.until(lambda: "duplicate" in peer.heard)
+        assert bench.driver._queue.empty()
+        debits = [data for direction, data in bench.traced if direction == "out" and b"\xc6" in data]
+        assert len(set(debits)) == 1
+
+    run(scenario)
+
+
+def test_heartbeats_are_acknowledged_and_stay_inside():
+    beat = Heartbeat((0, 0, 0), 0, (), 0, (), (), 0, 0)
+
+    async def scenario(bench):
+        await bench.state(RsuState.UP)
+        await bench.peer.say(beat)
+        await bench.peer.until(HeartbeatAck)
+        assert bench.driver._queue.empty()
+
+    run(scenario)
+
+
+def test_a_full_queue_drops_the_oldest(monkeypatch):
+    async def scenario(bench):
+        await bench.state(RsuState.UP)
+        for number in range(1, 6):
+            await bench.peer.say(b2(number))
+            await bench.until(lambda number=number: bench.driver._queue.qsize() >= min(number, 3))
+        await bench.peer.say(Heartbeat((0, 0, 0), 0, (), 0, (), (), 0, 0))
+        await bench.peer.until(HeartbeatAck)
+        return [(await bench.report()).message.serial[-1] for _ in range(3)]
+
+    monkeypatch.setattr(rsu, "QUEUE_MAX", 3)
+    assert run(scenario) == [3, 4, 5]
+
+
+def test_an_answer_that_cannot_be_said_is_logged_and_the_connection_lives(caplog):
+    async def scenario(bench):
+        await bench.state(RsuState.UP)
+        await bench.peer.say(b2())
+        report = await bench.report()
+        report.answer(Debit(b2().obu_id, b"", -1, "now", b""))
+        report.answer(Stop(b2().obu_id, StopType.SEARCH_AGAIN, 1))
+        await bench.peer.until(Stop)
+
+    run(scenario)
+    assert "could not be encoded" in caplog.text
+
+
+# --- trouble on the line ------------------------------------------------------------------------------------------
+
+
+def test_silence_starts_over():
+    async def scenario(bench):
+        await bench.state(RsuState.UP)
+        await bench.state(RsuState.UP, connections=2)
+        down = [c for c in bench.conditions if c.state is RsuState.DOWN]
+        assert "silent" in down[0].cause
+
+    run(scenario)
+
+
+def test_a_closed_link_starts_over_and_an_answer_for_it_is_lost_without_harm():
+    async def scenario(bench):
+        await bench.state(RsuState.UP)
+        await bench.peer.say(b2())
+        report = await bench.report()
+        await bench.peer.link.close()
+        await bench.state(RsuState.UP, connections=2)
+        report.answer(Continue(b2().obu_id, bytes(8)))
+        await bench.peer.say(b2(2))
+        fresh = await bench.report()
+        fresh.answer(Continue(b2(2).obu_id, bytes(8)))
+        await bench.peer.until(Continue)
+        assert bench.peer.all(Continue) == [Continue(b2(2).obu_id, bytes(8))]
+
+    run(scenario)
+
+
+def test_reports_of_all_connections_come_by_one_queue():
+    async def scenario(bench):
+        seen = []
+        for number in range(1, 4):
+            await bench.state(RsuState.UP, connections=number)
+            await bench.peer.say(b2(number))
+            seen.append((await bench.report()).message.serial[-1])
+            await bench.peer.link.close()
+            await bench.until(lambda: bench.driver.condition.state is not RsuState.UP)
+        assert seen == [1, 2, 3]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("noise", [b"\x00" * 300, b"\xff" * 301, b"\xff\xff\x00\x01\x00\x00\x00\x40" + b"\x55" * 20])
+def test_garbage_is_counted_and_the_next_good_frame_is_read(noise):
+    async def scenario(bench):
+        await bench.state(RsuState.UP)
+        await bench.peer.link.write(noise)
+        await bench.peer.say(b2())
+        assert (await bench.report()).message == b2()
+        assert bench.driver.bad_bytes >= 1
+        assert bench.driver.condition.state is RsuState.UP
+
+    run(scenario)

@@ -1,0 +1,317 @@
+"""The outbox: order on a terminal, pauses, repeats marked as such, and nothing given up."""
+
+import asyncio
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
+from gateway.debit.attempts import Terminals
+from gateway.debit.engine import Collection, DebitEngine, ProvenClaim
+from gateway.model.passage import DeclinePolicy, Funding
+from gateway.outbox.worker import OutboxWorker, RetryPolicy
+from tests.gateway.debit.conftest import (
+    APPROVED,
+    CONTEXT,
+    DECLINED,
+    NOT_FOUND,
+    NOT_SENT,
+    SILENT,
+    TAKEN,
+    Box,
+    ToldBank,
+    charge,
+    hold_request,
+    payer_of,
+)
+
+UNSETTLED = BankAnswer(Delivery.ANSWERED, AnswerClass.UNSETTLED, "96")
+
+
+class MarkingBank(ToldBank):
+    """Marks repetitions."""
+
+    def repeat(self, request):
+        return b"again " + request
+
+
+@pytest.fixture
+def box(tmp_path):
+    box = Box(tmp_path / "ledger.db")
+    box.bank = MarkingBank(box.clock)
+    return box
+
+
+def run(box, scenario):
+    async def inside():
+        async with box:
+            result = await scenario(box)
+            box.check()
+            return result
+
+    return asyncio.run(inside())
+
+
+async def owed(box, number=1, answer=SILENT):
+    """A claim decided in the bank's place: by silence (a reversal waits), or not sent (an advice waits)."""
+    box.bank.answers.append(answer)
+    payer = payer_of(Funding.BANK_ONLINE, mandate=f"m{number}")
+    await charge(box, hold_request(f"k{number}", payer=payer, card=f"9901{number:016d}"))
+    box.bank.heard.clear()
+
+
+async def one_round(box):
+    rows = box.outbox._due()
+    for row in rows:
+        await box.outbox._send(row)
+    return [row.kind for row in rows]
+
+
+def test_pauses_double_up_to_their_maximum():
+    policy = RetryPolicy(pause_first_s=1.0, pause_max_s=60.0)
+    assert [policy.pause_s(n) for n in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert policy.pause_s(10**6) == 60
+
+
+@pytest.mark.parametrize("answer", [SILENT, NOT_SENT, UNSETTLED])
+def test_what_is_not_answered_is_repeated_for_ever_with_growing_pauses(box, answer):
+    async def scenario(box):
+        await owed(box)
+        sent_at = []
+        for _ in range(400):
+            box.bank.answers.append(answer)
+            if await one_round(box):
+                sent_at.append(box.clock.now)
+            box.bank.answers.clear()
+            box.clock.now += 1.0
+        pauses = [later - earlier for earlier, later in itertools.pairwise(sent_at)]
+        assert pauses[:3] == sorted(pauses[:3])
+        assert 60 <= pauses[-1] <= 60 + 1 + RetryPolicy().answer_timeout_s
+        assert box.outbox.backlog().count == 1
+
+    run(box, scenario)
+    assert box.rows("select state from attempt") == [("reversing",)]
+    assert box.rows("select tries from outbox")[0][0] > 5
+
+
+def test_not_found_is_asked_again_without_growing_pauses(box):
+    """It will be closed by age, and its terminal waits for that."""
+
+    async def scenario(box):
+        await owed(box)
+        asked = 0
+        for _ in range(40):
+            box.bank.answers.append(NOT_FOUND)
+            asked += len(await one_round(box))
+            box.clock.now += 1.0
+        assert asked == 40
+
+    run(box, scenario)
+
+
+def test_a_repetition_is_marked_also_after_a_restart(box):
+    async def first(box):
+        await owed(box)
+        box.bank.answers.append(SILENT)
+        await one_round(box)
+
+    async def second(box):
+        box.clock.now += 60
+        box.bank.answers.extend([SILENT, APPROVED, SILENT, APPROVED])
+        for _ in range(4):
+            await one_round(box)
+            box.clock.now += 60
+
+    run(box, first)
+    box.open()
+    run(box, second)
+    words = [" ".join(m.split()[:2]) if m.startswith("again") else m.split()[0] for m in box.bank.heard]
+    assert words == ["reversal", "again reversal", "again reversal", "advice", "again advice"]
+
+
+def test_a_message_that_may_have_left_before_a_power_cut_goes_out_as_a_repetition(box):
+    async def first(box):
+        await owed(box)
+
+        async def dies(request, *, timeout_s):
+            box.bank.heard.append(request.decode())
+            raise asyncio.CancelledError
+
+        exchange, box.bank.exchange = box.bank.exchange, dies
+        with pytest.raises(asyncio.CancelledError):
+            await one_round(box)
+        box.bank.exchange = exchange
+
+    async def second(box):
+        box.bank.answers.append(APPROVED)
+        await one_round(box)
+
+    run(box, first)
+    assert box.rows("select state from attempt") == [("reversing",)], "durable before the first byte"
+    box.open()
+    run(box, second)
+    assert [m.split()[0] for m in box.bank.heard] == ["reversal", "again"]
+    assert box.rows("select state from attempt where kind = 'sale'") == [("reversed",)]
+
+
+def test_nothing_overtakes_on_a_terminal(box):
+    """Two advices of one terminal: the second waits while the first is not answered, however long its pause is."""
+
+    async def scenario(box):
+        await owed(box, 1, NOT_SENT)
+        await owed(box, 2, NOT_SENT)
+        for _ in range(20):
+            box.bank.answers.append(SILENT)
+            await one_round(box)
+            box.bank.answers.clear()
+            box.clock.now += 1.0
+        stans = {m.split()[-3] for m in box.bank.heard}
+        assert len(stans) == 1
+        box.clock.now += 60
+        box.bank.answers.extend([APPROVED, DECLINED])
+        await one_round(box)
+        await one_round(box)
+
+    run(box, scenario)
+    assert box.rows("select state from debit order by hold_id") == [("funded",), ("debt",)]
+
+
+def test_terminals_do_not_wait_for_each_other(box):
+    async def scenario(box):
+        await owed(box, 1)
+        await owed(box, 2)
+        box.bank.answers.extend([SILENT, APPROVED])
+        assert await one_round(box) == ["reversal", "reversal"]
+
+    run(box, scenario)
+    assert sorted(box.rows("select state from attempt where kind = 'sale'")) == [("reversed",), ("reversing",)]
+
+
+def test_banks_whose_names_begin_alike_keep_to_their_own(box):
+    """`bank-1` does not send what `bank-10` has to say; nor do names act as patterns."""
+
+    async def scenario(box):
+        await owed(box)
+        other = MarkingBank(box.clock)
+        for name in ("bank-10", "bank-", "bank%", "bank_1", "1"):
+            other.name = name
+            worker = OutboxWorker(
+                other, box.writer, box.reader, clock=box.clock, random=box.random, policy=RetryPolicy()
+            )
+            assert worker._due() == []
+            assert worker.backlog().count == 0
+        assert box.outbox.backlog().count == 1
+
+    run(box, scenario)
+
+
+def test_the_backlog_tells_how_much_and_since_when(box):
+    async def scenario(box):
+        assert (box.outbox.backlog().count, box.outbox.backlog().oldest_at) == (0, None)
+        begun = box.clock.now
+        await owed(box, 1)
+        box.clock.now += 100
+        await owed(box, 2)
+        backlog = box.outbox.backlog()
+        assert backlog.count == 2
+        assert begun * 1e6 <= backlog.oldest_at < (begun + 10) * 1e6
+
+    run(box, scenario)
+
+
+def test_what_was_answered_late_is_taken_off_and_not_sent(box):
+    async def scenario(box):
+        await owed(box)
+        rows = box.outbox._due()
+        box.bank.late(LateAnswer("T0000001", "000001", APPROVED))
+        while box.engine._follow_ups:
+            await asyncio.sleep(0.001)
+        for row in rows:
+            await box.outbox._send(row)
+        assert box.outbox.backlog().count == 0
+
+    run(box, scenario)
+    assert box.bank.heard == []
+    assert box.rows("select state from debit") == [("funded",)]
+
+
+def test_run_drains_reports_its_backlog_and_goes_on(box):
+    async def scenario(box):
+        told = []
+        worker = OutboxWorker(
+            box.bank,
+            box.writer,
+            box.reader,
+            clock=box.clock,
+            random=box.random,
+            policy=RetryPolicy(poll_s=1.0),
+            on_backlog=told.append,
+        )
+        await owed(box)
+        box.bank.answers.extend([APPROVED, APPROVED])
+        task = asyncio.create_task(worker.run())
+        while not told or told[-1].count:
+            await asyncio.sleep(0.001)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(box, scenario)
+    assert box.rows("select state from debit") == [("funded",)]
+
+
+def test_an_answer_is_kept_short_in_the_books(box):
+    async def scenario(box):
+        await owed(box)
+        box.bank.answers.append(BankAnswer(Delivery.SILENT, detail="x" * 500))
+        await one_round(box)
+
+    run(box, scenario)
+    assert len(box.rows("select last_answer from outbox")[0][0]) == 80
+
+
+def test_an_advice_for_a_claim_paid_in_the_meantime_is_not_sent(box):
+    async def scenario(box):
+        await owed(box, 1, NOT_SENT)
+        await box.writer.submit(
+            lambda tx: (
+                tx.connection.exec_driver_sql("update attempt set state = 'declined' where kind = 'advice'") and None
+            )
+        )
+        await one_round(box)
+        assert box.bank.heard == []
+        assert box.outbox.backlog().count == 0
+        await box.writer.submit(
+            lambda tx: (
+                tx.connection.exec_driver_sql("update attempt set state = 'stored' where kind = 'advice'")
+                and tx.connection.exec_driver_sql("update outbox set done_at = null")
+                and None
+            )
+        )
+
+    run(box, scenario)
+
+
+def test_two_channels_each_hear_their_own(box):
+    async def scenario(box):
+        second = MarkingBank(box.clock)
+        second.name = "bank-2"
+        second.answers.append(SILENT)
+        engine = DebitEngine(
+            box.writer, box.reader, {"bank-1": box.bank, "bank-2": second}, clock=box.clock, random=box.random
+        )
+        box.engine = engine
+        payer = replace(payer_of(Funding.BANK_ONLINE), name="bank-2")
+        request = hold_request("k9", payer=payer)
+        placed = await engine.hold(request, timeout_s=5)
+        collection = Collection(DeclinePolicy.RELEASE_AS_DEBT, {"bank-2": Terminals(("T9000001",), "000001")})
+        claim = ProvenClaim(placed.debit_id, 1500, payer, CONTEXT, collection, placed.purchase_id, TAKEN, "9" * 20)
+        await engine.bring_in(claim, deadline=box.clock.monotonic() + 2)
+        assert box.outbox._due() == []
+        worker = OutboxWorker(second, box.writer, box.reader, clock=box.clock, random=box.random, policy=RetryPolicy())
+        assert [row.destination for row in worker._due()] == ["bank-2/T9000001"]
+
+    run(box, scenario)
+    assert box.balance("bank") == 0

@@ -1,0 +1,691 @@
+"""A small toll plaza in virtual time: real lanes, engine and ledger; antennas, cars, boards and bank in memory.
+
+Time jumps to the next timer whenever nobody has anything to do, and stands still while the ledger's writer thread
+works, so nothing here depends on the speed of the machine. Promises that every passage must keep are looked at in every
+test, from a database connection of the test's own: see `Plaza.broken`.
+"""
+
+import asyncio
+import random
+import selectors
+import shutil
+import sqlite3
+from collections import deque
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from gateway.banks.channel import AnswerClass, BankAnswer, Delivery
+from gateway.debit.attempts import Terminals
+from gateway.debit.engine import Collection, DebitEngine
+from gateway.ledger import database, schema
+from gateway.ledger.verify import verify
+from gateway.ledger.writer import Committer, Writer
+from gateway.model.clock import to_us
+from gateway.model.passage import DeclinePolicy
+from gateway.payers import mandates, status_list_build
+from gateway.payers.mandates import IssuerPolicy
+from gateway.payers.status_lists import StatusLists
+from gateway.points.devices import OutputFault
+from gateway.points.inspection import Issuers
+from gateway.points.rsu_errors import PROFILES
+from gateway.points.toll_lane import TollLane
+from gateway.points.toll_settings import LaneKind, LaneSettings
+from gateway.points.toll_trade import LaneServices
+from gateway.tariffs.loading import load_tariffs
+from protocols.card import card_file_new, station_new
+from protocols.obu import obu_status_new, vehicle_file_new
+from protocols.rsu.messages import Continue, Debit, DebitResult, FetchTac, ObuReport, TacResult, UserReport
+
+AT = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+LOCAL_OFFSET_S = 8 * 3600
+REGION = bytes.fromhex("B2E2CAD4")
+ISSUER = REGION + bytes.fromhex("99010001")
+RADIO_S = 0.1
+"""From an order to the antenna to its next report."""
+BOARD_S = 0.02
+"""Until the board confirms a coil."""
+STORAGE_WAIT_S = 60.0
+"""Longest real wait for the writer's thread before a test counts as stuck."""
+
+FARE, CLASS_WITHOUT_FARE, ABSURD_CLASS = 1500, 12, 4
+TARIFF = """
+version = "9920261101001"
+valid_from = 2026-11-01T00:00:00+08:00
+valid_to = 2027-05-01T00:00:00+08:00
+longest_trip_hours = 72
+[ceiling_fen]
+1 = 20000
+4 = 20000
+[class_table.99010101]
+1 = 1500
+4 = 30000
+[matrix.99010202.99010102]
+1 = 2300
+"""
+LISTED_CARD, LISTED_PLATE, LISTED_TAG = 17, 18, 19
+
+
+def mandate(number, *, status="active", funding="bank_online", channel="bank-1", limit="", stand_in=0, plate=None):
+    """One line of a mandate file, for the car of this number: by its card, its tag and its plate."""
+    contract = "" if funding == "issuer_clearing" else f"621799010{number}"
+    tag = (ISSUER + bytes.fromhex(f"{number:016d}")).hex().upper()
+    plate = plate or f"测A{number:05d}"
+    return f"m{number},{status},{funding},{channel},{contract},{limit},{stand_in},9901{number:016d},{tag},{plate},0"
+
+
+GOOD, PAUSED, CLOSED, OTHER_PLATE, CLEARING, TIGHT, NO_BANK, NO_STAND_IN = range(101, 109)
+"""Cars with a mandate, named by what it is like."""
+MANDATES = [
+    ",".join(mandates.COLUMNS),
+    mandate(GOOD, limit=100_000, stand_in=5_000),
+    mandate(PAUSED, status="paused"),
+    mandate(CLOSED, status="closed"),
+    mandate(OTHER_PLATE, plate="测A99999"),
+    mandate(CLEARING, funding="issuer_clearing", channel=""),
+    mandate(TIGHT, limit=1_499),
+    mandate(NO_BANK, channel="bank-9"),
+    mandate(NO_STAND_IN),
+]
+
+APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
+DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
+SILENT = BankAnswer(Delivery.SILENT)
+
+
+# --- time -----------------------------------------------------------------------------------------------------------
+
+
+class VirtualSelector(selectors.DefaultSelector):
+    """Where a loop would sleep, the clock jumps; where the ledger is at work, it stands still."""
+
+    now = 0.0
+    storing = 0
+    """Changes handed in and not yet answered."""
+    storage_stuck = False
+    """True while a test keeps the storage from working: then time passes all the same."""
+
+    def select(self, timeout=None):
+        if self.storing and not self.storage_stuck and timeout != 0:
+            ready = super().select(STORAGE_WAIT_S)
+            if not ready:
+                raise RuntimeError("the ledger does not answer")
+            return ready
+        ready = super().select(0)
+        if not ready:
+            if timeout is None:
+                raise RuntimeError("everybody waits and no timer is set")
+            self.now += timeout
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self):
+        self.virtual = VirtualSelector()
+        super().__init__(self.virtual)
+
+    def time(self):
+        return self.virtual.now
+
+
+class VirtualClock:
+    """The loop's time, also for the writer's thread; `shift` is what somebody did to the wall clock."""
+
+    def __init__(self, selector):
+        self._selector = selector
+        self.shift = timedelta()
+
+    def monotonic(self):
+        return self._selector.now
+
+    def utcnow(self):
+        return AT + self.shift + timedelta(seconds=self._selector.now)
+
+    async def sleep(self, seconds):
+        await asyncio.sleep(seconds)
+
+
+class CountedWriter(Writer):
+    """Tells the loop how many changes are on their way."""
+
+    def __init__(self, committer, selector):
+        super().__init__(committer)
+        self._selector = selector
+
+    def submit(self, change, *, essential=False):
+        future = super().submit(change, essential=essential)
+        self._selector.storing += 1
+        future.add_done_callback(lambda _: setattr(self._selector, "storing", self._selector.storing - 1))
+        return future
+
+
+class FullDisk(Committer):
+    """A committer whose disk is full while a test says so."""
+
+    full = False
+
+    def commit(self, changes):
+        if self.full:
+            with closing(sqlite3.connect(":memory:")):
+                cause = sqlite3.OperationalError("database or disk is full")
+                cause.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise database.DBAPIError("commit", {}, cause)
+        return super().commit(changes)
+
+
+# --- road -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """How the next purchase of a car goes: does the card pay, and what does the antenna say (None: nothing)?"""
+
+    takes: bool = True
+    error: int | None = 0
+    then: object = None
+    """Called with the antenna afterwards."""
+
+
+@dataclass
+class Car:
+    """A vehicle with tag and card. Cards keep what was written to them, whether anybody hears of it or not."""
+
+    number: int
+    card_type: int = 22
+    balance: int = 50_000
+    device_type: int = 1
+    station: bytes = b""
+    tag_error: int = 0
+    user_error: int = 0
+    issuer: bytes = ISSUER
+    card_issuer: bytes = ISSUER
+    tag_status: bytes = field(default_factory=obu_status_new)
+    tag_dates: tuple = ("20250101", "20300101")
+    card_dates: tuple = (date(2025, 1, 1), date(2030, 1, 1))
+    plate: str | None = None
+    card_plate: str | None = None
+    plate_colour: int = 0
+    card_colour: int = 0
+    vehicle_class: int = 1
+    card_class: int = 1
+    files: bool = True
+    vehicle_file: bool = True
+    answers_user: bool = True
+    tac_error: int | None = 0
+    script: deque = field(default_factory=deque)
+    serial: int = 40
+    paid: list = field(default_factory=list)
+    """(fen, station) of each purchase the card made."""
+
+    def __post_init__(self):
+        self.obu_id = self.number.to_bytes(4, "big")
+        self.contract_serial = bytes.fromhex(f"{self.number:016d}")
+        self.plate = f"测A{self.number:05d}" if self.plate is None else self.plate
+        self.card_plate = self.plate if self.card_plate is None else self.card_plate
+        self.station = self.station or entry_record()
+
+    @property
+    def card_number(self):
+        return f"9901{self.number:016d}"
+
+    def tag_report(self):
+        return ObuReport(
+            obu_id=self.obu_id,
+            error=self.tag_error,
+            issuer=self.issuer,
+            serial=self.contract_serial,
+            issued=bytes.fromhex(self.tag_dates[0]),
+            expires=bytes.fromhex(self.tag_dates[1]),
+            equipment=0,
+            status=self.tag_status,
+            antenna_id=1,
+            device_type=self.device_type,
+            contract_type=0,
+            contract_version=1,
+        )
+
+    def user_report(self):
+        card = card_file_new(
+            issuer=self.card_issuer,
+            card_type=self.card_type,
+            version=0x40,
+            network="9901",
+            inner_number=bytes.fromhex(f"{self.number:016d}"),
+            starts=self.card_dates[0],
+            expires=self.card_dates[1],
+            plate=self.card_plate,
+            plate_colour=self.card_colour,
+            vehicle_class=self.card_class,
+        )
+        vehicle = vehicle_file_new(plate=self.plate, plate_colour=self.plate_colour, vehicle_class=self.vehicle_class)
+        two_piece = self.device_type == 1
+        return UserReport(
+            obu_id=self.obu_id,
+            error=self.user_error,
+            trans_type=0x10,
+            station=self.station,
+            vehicle_file=vehicle if self.files and self.vehicle_file else None,
+            balance_raw=self.balance if two_piece else None,
+            card_file=card if self.files and two_piece else None,
+        )
+
+    def result(self, order, error):
+        return DebitResult(
+            obu_id=self.obu_id,
+            error=error,
+            terminal=bytes.fromhex("019900000001"),
+            trans_time_bcd=order.purchase_time_bcd,
+            trans_type=9,
+            algorithm=0,
+            key_version=1,
+            tac=self.tac(),
+            card_serial=self.serial,
+            psam_serial=7,
+            balance_raw=self.balance,
+        )
+
+    def tac(self):
+        return b"TAC" + bytes([self.serial])
+
+    def pay(self, order):
+        self.serial += 1
+        self.balance -= order.amount_fen
+        self.station = order.station
+        self.paid.append((order.amount_fen, order.station))
+
+
+def entry_record(*, status=3, station="0102", at=AT - timedelta(hours=1)):
+    """File 0019 as an ETC entry lane writes it."""
+    return station_new(
+        network="9901",
+        station=station,
+        lane=3,
+        unix_seconds=int(at.timestamp()),
+        vehicle_class=1,
+        status=status,
+        plate="测A00001",
+        plate_colour=0,
+    )
+
+
+class Heard:
+    """One report on its way to the lane."""
+
+    def __init__(self, road, message, at):
+        self.road, self.message, self.at = road, message, at
+        self.orders = []
+
+    def answer(self, message):
+        self.orders.append(message)
+        self.road.obey(self, message)
+
+
+class Road:
+    """An antenna: cars report, the lane answers, the radio does what the answer says."""
+
+    def __init__(self, plaza, name):
+        self.plaza, self.name = plaza, name
+        self.queue = asyncio.Queue()
+        self.heard = []
+        self.orders = []
+        self.cars = {}
+
+    async def reports(self):
+        while True:
+            yield await self.queue.get()
+
+    def say(self, message):
+        report = Heard(self, message, self.plaza.clock.monotonic())
+        self.heard.append(report)
+        self.queue.put_nowait(report)
+        return report
+
+    def meet(self, car):
+        """The car answers the beacon."""
+        self.cars[car.obu_id] = car
+        return self.say(car.tag_report())
+
+    def later(self, make):
+        asyncio.get_running_loop().call_later(RADIO_S, lambda: self.say(make()))
+
+    def obey(self, report, order):
+        self.orders.append(order)
+        self.plaza.look_at_answer(report, order)
+        car = self.cars.get(report.message.obu_id)
+        if car is None:
+            return
+        if isinstance(order, Debit):
+            self._purchase(car, order)
+        elif isinstance(order, FetchTac) and car.tac_error is not None:
+            right = order.card_serial == car.serial and car.paid
+            error = car.tac_error if right else 3
+            self.later(lambda: TacResult(car.obu_id, error, car.tac(), bytes(4), car.balance))
+        elif isinstance(order, Continue) and isinstance(report.message, ObuReport) and car.answers_user:
+            self.later(car.user_report)
+
+    def _purchase(self, car, order):
+        step = car.script.popleft() if car.script else Purchase()
+        if step.takes:
+            car.pay(order)
+        if step.error is not None:
+            self.later(lambda: car.result(order, step.error))
+        if step.then is not None:
+            step.then(self)
+
+    def of(self, kind):
+        return [order for order in self.orders if isinstance(order, kind)]
+
+
+class Board:
+    """Barrier and lamps that note what they are told, and fail as often as a test wants."""
+
+    def __init__(self, plaza, name):
+        self.plaza, self.name = plaza, name
+        self.done = []
+        self.tried = 0
+        self.broken_lifts = 0
+        self.broken_lamps = 0
+
+    async def open_barrier(self, *, timeout_s):
+        self.tried += 1
+        self.plaza.look_at_lift(self)
+        if self.broken_lifts:
+            self.broken_lifts -= 1
+            await asyncio.sleep(timeout_s)
+            raise OutputFault("the board does not answer")
+        await asyncio.sleep(BOARD_S)
+        self.done.append("lift")
+
+    async def show_go(self, *, timeout_s):
+        await self._lamp("go")
+
+    async def show_stop(self, *, timeout_s):
+        await self._lamp("stop")
+
+    async def _lamp(self, what):
+        if self.broken_lamps:
+            self.broken_lamps -= 1
+            raise OutputFault("the lamp does not answer")
+        await asyncio.sleep(BOARD_S)
+        self.done.append(what)
+
+    @property
+    def lifts(self):
+        return self.done.count("lift")
+
+
+class Bank:
+    """A channel that answers as told, in virtual time; silence lasts as long as the asker waits."""
+
+    name = "bank-1"
+    max_message_age_s = 60.0
+
+    def __init__(self):
+        self.answers = deque()
+        self.heard = []
+        self.delay_s = 0.05
+
+    def takes(self, contract_ref):
+        return True
+
+    def sale(self, order):
+        return f"sale {order.terminal} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
+
+    def reversal(self, order):
+        return f"reversal {order.terminal} {order.stan} {order.amount_fen}".encode()
+
+    def advice(self, order):
+        return f"advice {order.terminal} {order.stan} {order.amount_fen}".encode()
+
+    def repeat(self, request):
+        return request
+
+    async def exchange(self, request, *, timeout_s):
+        self.heard.append(request.decode())
+        answer = self.answers.popleft() if self.answers else SILENT
+        await asyncio.sleep(timeout_s if answer.delivery is Delivery.SILENT else self.delay_s)
+        return answer
+
+    def on_late(self, handler):
+        self.late = handler
+
+
+# --- plaza ----------------------------------------------------------------------------------------------------------
+
+
+class Lane:
+    """One lane with what stands around it."""
+
+    def __init__(self, plaza, settings):
+        self.plaza = plaza
+        self.road = Road(plaza, settings.name)
+        self.board = Board(plaza, settings.name)
+        self.timings = []
+        self.faults = []
+        services = LaneServices(
+            settings,
+            plaza.engine,
+            outputs=self.board,
+            lists=plaza.lists,
+            tariffs=lambda: plaza.tariffs,
+            find_mandate=plaza.find_mandate,
+            mandate_by_id=plaza.mandate_by_id,
+            issuers=Issuers({REGION: IssuerPolicy("issuer-9901", plaza.charge_cards)}),
+            errors=PROFILES["pcrsu-v3"],
+            clock=plaza.clock,
+            clock_trusted=lambda: plaza.clock_trusted,
+            note_timing=self.timings.append,
+            report_fault=lambda part, problem: self.faults.append((part, problem)),
+        )
+        self.lane = TollLane(services, self.road)
+        self.task = asyncio.create_task(self.lane.run())
+
+    def fault(self, part):
+        """What was last said of a part."""
+        return next((problem for name, problem in reversed(self.faults) if name == part), None)
+
+
+class Plaza:
+    """Lanes on one ledger. `broken` collects promises that were not kept."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.path = folder / "ledger.db"
+        self.lanes = {}
+        self.broken = []
+        self.expect_trade_fault = False
+        self.bank = Bank()
+        self.random = random.Random(5)
+        self.clock_trusted = True
+        self.charge_cards = None
+
+    async def __aenter__(self):
+        self.selector = asyncio.get_running_loop().virtual
+        self.clock = VirtualClock(self.selector)
+        self.lists = StatusLists.open(self.folder / "lists", self.clock.utcnow())
+        self.tariffs = load_tariffs(self.folder / "tariffs")
+        self.open()
+        return self
+
+    def open(self):
+        self.database = database.open_writer(self.path)
+        self.reader = database.open_reader(self.path)
+        self.committer = FullDisk(self.database, lambda: to_us(self.clock.utcnow()))
+        self.writer = CountedWriter(self.committer, self.selector)
+        self.writer.start()
+        self.engine = DebitEngine(self.writer, self.reader, {"bank-1": self.bank}, clock=self.clock, random=self.random)
+
+    async def __aexit__(self, error, *_):
+        try:
+            if error is None:
+                await self.settle(1)
+        finally:
+            await self.close()
+        if error is None:
+            self.look_at_the_end()
+
+    async def close(self):
+        for lane in self.lanes.values():
+            lane.task.cancel()
+        await asyncio.gather(*(lane.task for lane in self.lanes.values()), return_exceptions=True)
+        await asyncio.sleep(0)
+        self.writer.stop()
+        self.database.dispose()
+        self.reader.dispose()
+
+    async def crash(self, collection=None):
+        """The process dies and starts again: memory is lost, what was committed stays, open debits are classified."""
+        await self.close()
+        names = {name: lane.settings for name, lane in self.lanes.items()}
+        self.look_at_the_end()
+        self.lanes = {}
+        self.open()
+        collections = {name: settings.collection for name, settings in names.items()}
+        await self.engine.recover(collections, mandates.stand_in_limit)
+        for settings in names.values():
+            self.add(settings)
+
+    def lane(self, name="lane-1", **changes):
+        values = {
+            "name": name,
+            "merchant": "road-1",
+            "kind": LaneKind.OPEN,
+            "station": "99010101",
+            "lane_no": 1,
+            "gantry": bytes.fromhex("990101"),
+            "collection": collection(name),
+            "utc_offset_s": LOCAL_OFFSET_S,
+        }
+        return self.add(LaneSettings(**{**values, **changes}))
+
+    def add(self, settings):
+        lane = Lane(self, settings)
+        lane.settings = settings
+        self.lanes[settings.name] = lane
+        return lane
+
+    def find_mandate(self, kind, key):
+        with self.reader.connect() as connection:
+            return mandates.find(connection, kind, key)
+
+    def mandate_by_id(self, mandate_id):
+        with self.reader.connect() as connection:
+            return mandates.by_id(connection, mandate_id)
+
+    async def settle(self, seconds=5.0):
+        """Let everything happen that happens within this virtual time."""
+        await asyncio.sleep(seconds)
+
+    # --- looking from outside ---------------------------------------------------------------------------------------
+
+    def rows(self, sql, **values):
+        """What a stranger reads from the file now: only what is committed."""
+        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as connection:
+            return connection.execute(sql, values).fetchall()
+
+    def decisions(self):
+        """(charge point, outcome, barrier, reason, amount, recovered) in order."""
+        return self.rows(
+            "select charge_point, outcome, barrier, reason, amount, recovered from decision order by record_no"
+        )
+
+    def outcomes(self):
+        return [(outcome, barrier, reason) for _, outcome, barrier, reason, _, _ in self.decisions()]
+
+    def balance(self, kind):
+        return self.rows("select coalesce(sum(balance), 0) from account where kind = :kind", kind=kind)[0][0]
+
+    def look_at_answer(self, report, order):
+        """At the very moment an answer leaves for the antenna."""
+        if isinstance(order, Debit):
+            found = self.rows(
+                "select p.state, d.state, p.written_fen from purchase p join purchase_file f on f.purchase_id = p.id "
+                "join debit d on d.id = p.debit_id where f.after = :after",
+                after=order.station,
+            )
+            if found != [("intent", "held", order.amount_fen)]:
+                self.broken.append(f"C6 without its durable intent: {found}")
+            if order.station == report.message.station:
+                self.broken.append("C6 writes file 0019 as it stands: nobody could tell whether it was taken")
+        elif isinstance(report.message, DebitResult | TacResult):
+            card = report.road.cars[report.message.obu_id].card_number
+            waiting = self.rows(
+                "select p.id from purchase p join passage g on g.id = p.passage_id join subject s on s.id = "
+                "g.subject_id where s.card_number = :card and p.state = 'intent'",
+                card=card,
+            )
+            if waiting:
+                self.broken.append(f"{type(report.message).__name__} acknowledged before it was stored")
+
+    def look_at_lift(self, board):
+        """At the very moment the barrier is asked to open."""
+        opened = self.rows(
+            "select count(*) from decision where barrier = 'open' and charge_point = :name", name=board.name
+        )[0][0]
+        if opened <= board.lifts:
+            self.broken.append(f"barrier of {board.name} opened {board.lifts + 1} times for {opened} decisions")
+
+    def look_at_the_end(self):
+        """What holds after whatever happened."""
+        reader = database.open_reader(self.path)
+        try:
+            self.broken += [finding for check in verify(reader) for finding in check.findings]
+        finally:
+            reader.dispose()
+        for lane in self.lanes.values():
+            twice = [(type(h.message).__name__, h.orders) for h in lane.road.heard if len(h.orders) > 1]
+            self.broken += [f"one report, several answers: {found}" for found in twice]
+            problem = next((text for part, text in lane.faults if part == "trade" and text), None)
+            if problem is not None and not self.expect_trade_fault:
+                self.broken.append(f"a trade failed: {problem}")
+            debits = lane.road.of(Debit)
+            stations = [(order.obu_id, order.station) for order in debits]
+            if len(set(stations)) != len(stations):
+                self.broken.append("two C6 write the same file 0019")
+        assert not self.broken, self.broken
+
+
+def collection(name, policy=DeclinePolicy.RELEASE_AS_DEBT):
+    """How a lane collects; its terminals end in its own digit."""
+    return Collection(policy, {"bank-1": Terminals((f"T000001{name[-1]}", f"T000002{name[-1]}"), "000001")})
+
+
+@pytest.fixture(scope="session")
+def plaza_made_once(tmp_path_factory):
+    """Lists, tariff and a ledger with mandates; copied for every test."""
+    folder = tmp_path_factory.mktemp("plaza")
+    (folder / "tariffs").mkdir()
+    (folder / "lists").mkdir()
+    (folder / "tariffs" / "a.toml").write_text(TARIFF, encoding="utf-8")
+    delivery = folder / "delivery.csv"
+    tag = (ISSUER + bytes.fromhex(f"{LISTED_TAG:016d}")).hex().upper()
+    delivery.write_text(
+        f"kind,key,list_type,sign\ncard,9901{LISTED_CARD:016d},4,1\nplate,测A{LISTED_PLATE:05d}|0,1,1\nobu,{tag},1,1\n",
+        encoding="utf-8",
+    )
+    made = AT - timedelta(hours=1)
+    status_list_build.build(delivery, folder / "lists", version="L1", created_at=made, effective_at=made)
+    engine = database.open_writer(folder / "ledger.db")
+    schema.upgrade(engine)
+    found, credentials = mandates.read_csv(MANDATES)
+    Committer(engine, lambda: to_us(AT)).commit([lambda tx: mandates.replace_all(tx, found, credentials)])
+    engine.dispose()
+    return folder
+
+
+@pytest.fixture
+def play(tmp_path, plaza_made_once):
+    """Run a story at a fresh plaza in virtual time."""
+
+    def call(story):
+        async def whole():
+            folder = shutil.copytree(plaza_made_once, tmp_path / "plaza")
+            async with Plaza(folder) as plaza:
+                await story(plaza)
+
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(whole())
+
+    return call

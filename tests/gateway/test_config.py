@@ -1,0 +1,357 @@
+"""The site file: what may stand in it, and what a technician is told when something else does."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from gateway import config
+from gateway.config import ConfigError, Mode, SiteFile, host_port, load, parameters
+from gateway.model.passage import DeclinePolicy
+from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
+
+SITE = """\
+mode = "bench"
+[site]
+name = "测试收费站"
+[lists]
+directory = "lists"
+[tariffs]
+directory = "/srv/tariffs"
+[[issuers]]
+region = "B2E2CAD4"
+name = "issuer-9901"
+[[banks]]
+name = "bank-1"
+address = "127.0.0.1:9001"
+merchant_no = "990100047840001"
+[[relay_boards]]
+name = "plaza"
+address = "[::1]:502"
+[[lanes]]
+name = "lane-1"
+kind = "open"
+station = "99010101"
+lane_no = 1
+gantry = "990101"
+antenna = { address = "127.0.0.1:9003" }
+outputs = { board = "plaza", barrier = 0, green = 1, red = 2 }
+terminals = { bank-1 = ["T0000001", "T0000002"] }
+[[lanes]]
+name = "lane-2"
+kind = "exit"
+station = "99010102"
+lane_no = 2
+gantry = "990102"
+antenna = { address = "127.0.0.1:9004" }
+outputs = { board = "plaza", barrier = 3, green = 4, red = 5 }
+terminals = { bank-1 = ["T0000003"] }
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def put(*changes, text=SITE):
+        for old, new in changes:
+            assert text.count(old) >= 1, old
+            text = text.replace(old, new, 1)
+        path = tmp_path / "site.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return put
+
+
+def problems(path):
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.path == path
+    for problem in caught.value.problems:
+        assert problem.key
+        assert problem.problem
+        assert problem.cure
+        assert f"{path}: {problem}" in str(caught.value)
+    return caught.value.problems
+
+
+def only(path):
+    (problem,) = problems(path)
+    return problem
+
+
+def test_a_site_file_is_read_with_what_it_leaves_out(write, tmp_path):
+    site = load(write())
+    assert site.mode is Mode.BENCH
+    assert (site.site.merchant, site.site.utc_offset_min) == ("road", 480)
+    one, two = site.lanes
+    assert (one.kind, two.kind) == (LaneKind.OPEN, LaneKind.EXIT)
+    assert one.bank_declines is DeclinePolicy.RELEASE_AS_DEBT
+    assert one.charge_card_purchase is ChargeCardPurchase.FARE
+    assert one.one_piece_tags is OnePiecePolicy.REFUSE
+    assert one.antenna.dialect == "pcrsu-v3"
+    assert one.terminals == {"bank-1": ["T0000001", "T0000002"]}
+    assert site.issuers[0].charge_card_without_mandate == "refuse"
+
+
+def test_paths_count_from_the_folder_of_the_file(write, tmp_path, monkeypatch):
+    path = write()
+    monkeypatch.chdir(tmp_path)
+    for given in (path, Path("site.toml")):
+        site = load(given)
+        assert site.storage.ledger == tmp_path / "ledger.db"
+        assert site.storage.state == tmp_path / "state.json"
+        assert site.lists.directory == tmp_path / "lists"
+        assert site.tariffs.directory == Path("/srv/tariffs")
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [("127.0.0.1:1", ("127.0.0.1", 1)), ("[::1]:502", ("::1", 502)), ("rsu.example:65535", ("rsu.example", 65535))],
+)
+def test_addresses_are_split(address, parts):
+    assert host_port(address) == parts
+
+
+def sections(model=SiteFile):
+    """Every section a site file can have, by its class."""
+    yield model
+    for field in model.model_fields.values():
+        inner = config._model_of(field.annotation)
+        if inner is not None:
+            yield from sections(inner)
+
+
+def test_the_walk_above_finds_every_section():
+    declared = {
+        kind
+        for kind in vars(config).values()
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in (BaseModel, config._Section)
+    }
+    assert set(sections()) == declared
+
+
+def test_parameters_tell_every_key_with_a_description():
+    told = {key: (default, description) for key, default, description in parameters()}
+
+    def keys(model, prefix=""):
+        for name, field in model.model_fields.items():
+            inner = config._model_of(field.annotation)
+            yield from [f"{prefix}{name}"] if inner is None else keys(inner, f"{prefix}{name}.")
+
+    assert sorted(told) == sorted(keys(SiteFile))
+    assert all(description for _, description in told.values())
+    assert told["mode"][0] == "required"
+    assert told["lanes.deadline_ms"][0] == "2000"
+    assert told["lanes.terminals"][0] == "{}"
+    assert told["lanes.antenna.address"][0] == "required"
+
+
+UNKNOWN_KEYS = [
+    ('mode = "bench"', 'mode = "bench"\nmood = 1', "mood"),
+    ("[site]", "[site]\nnam = 1", "site.nam"),
+    ("[lists]", "[lists]\nage_limit = 1", "lists.age_limit"),
+    ("[tariffs]", "[tariffs]\nx = 1", "tariffs.x"),
+    ("[lists]", "[storage]\nlegder = 'x'\n[lists]", "storage.legder"),
+    ("[[issuers]]", "[[issuers]]\nkey = 1", "issuers[0].key"),
+    ("[[banks]]", '[[banks]]\npassword = "secret"', "banks[0].password"),
+    ("[[relay_boards]]", "[[relay_boards]]\nunits = 1", "relay_boards[0].units"),
+    ("lane_no = 2", "lane_no = 2\nlimit = 1", "lanes[1].limit"),
+    ('{ address = "127.0.0.1:9003" }', '{ address = "127.0.0.1:9003", power = 3 }', "lanes[0].antenna.power"),
+    ("red = 2 }", "red = 2, amber = 7 }", "lanes[0].outputs.amber"),
+]
+
+
+def test_unknown_keys_are_tried_in_every_section():
+    def depth(key):
+        return key.rpartition(".")[0].replace("[0]", "").replace("[1]", "")
+
+    tried = {depth(key) for _, _, key in UNKNOWN_KEYS}
+    wanted = {""} | {key.rpartition(".")[0] for key, _, _ in parameters()}
+    assert tried == wanted
+
+
+@pytest.mark.parametrize(("old", "new", "key"), UNKNOWN_KEYS)
+def test_an_unknown_key_is_an_error(write, old, new, key):
+    problem = only(write((old, new)))
+    assert (problem.key, problem.problem) == (key, "is not a known key")
+    assert "spelling" in problem.cure
+
+
+WRONG = [
+    ('mode = "bench"', 'mode = "test"', "mode", "'test'"),
+    ('name = "测试收费站"', 'name = ""', "site.name", "''"),
+    ('name = "测试收费站"', 'name = "x"\nutc_offset_min = 900', "site.utc_offset_min", "900"),
+    ('name = "测试收费站"', 'name = "x"\nmerchant = "Road 1"', "site.merchant", "'Road 1'"),
+    ('directory = "lists"', 'directory = "lists"\nage_limit_h = 0', "lists.age_limit_h", "0"),
+    ('directory = "lists"', 'directory = "lists"\nage_limit_h = nan', "lists.age_limit_h", "nan"),
+    ('directory = "lists"', 'directory = "lists"\nlook_every_s = inf', "lists.look_every_s", "inf"),
+    ('directory = "lists"', "directory = 7", "lists.directory", "7"),
+    ('region = "B2E2CAD4"', 'region = "B2E2CAD"', "issuers[0].region", "'B2E2CAD'"),
+    ('name = "issuer-9901"', 'name = "Issuer"', "issuers[0].name", "'Issuer'"),
+    (
+        'name = "issuer-9901"',
+        'name = "i"\ncharge_card_without_mandate = "free"',
+        "issuers[0].charge_card_without_mandate",
+        "'free'",
+    ),
+    ('"127.0.0.1:9001"', '"127.0.0.1"', "banks[0].address", "'127.0.0.1'"),
+    ('"127.0.0.1:9001"', '"127.0.0.1:0"', "banks[0].address", "'127.0.0.1:0'"),
+    ('"127.0.0.1:9001"', '"127.0.0.1:65536"', "banks[0].address", "'127.0.0.1:65536'"),
+    ('"127.0.0.1:9001"', '":9001"', "banks[0].address", "':9001'"),
+    ('"990100047840001"', '"99010004784000"', "banks[0].merchant_no", "'99010004784000'"),
+    ('"990100047840001"', '"990100047840001"\nprotocol = "json"', "banks[0].protocol", "'json'"),
+    ('"990100047840001"', '"990100047840001"\nmac = "x9.9"', "banks[0].mac", "'x9.9'"),
+    ('"990100047840001"', '"990100047840001"\nbatch = "1"', "banks[0].batch", "'1'"),
+    ('"990100047840001"', '"990100047840001"\ntpdu = "60"', "banks[0].tpdu", "'60'"),
+    ('"[::1]:502"', '"[::1]:502"\nunit = 248', "relay_boards[0].unit", "248"),
+    ('kind = "open"', 'kind = "closed"', "lanes[0].kind", "'closed'"),
+    ('station = "99010101"', 'station = "9901010G"', "lanes[0].station", "'9901010G'"),
+    ("lane_no = 1", "lane_no = 256", "lanes[0].lane_no", "256"),
+    ('gantry = "990101"', 'gantry = "9901"', "lanes[0].gantry", "'9901'"),
+    ("barrier = 0", "barrier = -1", "lanes[0].outputs.barrier", "-1"),
+    ("red = 2 }", "red = 2, pulse_ms = 49 }", "lanes[0].outputs.pulse_ms", "49"),
+    ('"T0000002"', '"T000002"', "lanes[0].terminals.bank-1[1]", "'T000002'"),
+    ("lane_no = 1", "lane_no = 1\ndeadline_ms = 499", "lanes[0].deadline_ms", "499"),
+    ("lane_no = 1", 'lane_no = 1\none_piece_tags = "free"', "lanes[0].one_piece_tags", "'free'"),
+    ("lane_no = 1", 'lane_no = 1\nbank_declines = "open"', "lanes[0].bank_declines", "'open'"),
+    ("lane_no = 1", 'lane_no = 1\ncharge_card_purchase = "none"', "lanes[0].charge_card_purchase", "'none'"),
+    ("lane_no = 1", "lane_no = 1\nrepeat_window_s = 0", "lanes[0].repeat_window_s", "0"),
+    ("lane_no = 1", "lane_no = 1\nquiet_s = -1", "lanes[0].quiet_s", "-1"),
+    (':9003" }', ':9003", tx_power = 32 }', "lanes[0].antenna.tx_power", "32"),
+    (':9003" }', ':9003", lane_mode = 256 }', "lanes[0].antenna.lane_mode", "256"),
+    (':9003" }', ':9003", dialect = "vendor-x" }', "lanes[0].antenna.dialect", "'vendor-x'"),
+    (':9003" }', ':9003", errors = "vendor-x" }', "lanes[0].antenna.errors", "'vendor-x'"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "key", "value"), WRONG)
+def test_a_wrong_value_is_named_with_what_is_expected(write, old, new, key, value):
+    problem = only(write((old, new)))
+    assert (problem.key, problem.value) == (key, value)
+    assert problem.cure.startswith(("Expected: ", "Known are: "))
+
+
+MISSING = [
+    ('mode = "bench"\n', "mode"),
+    ('name = "测试收费站"\n', "site.name"),
+    ('region = "B2E2CAD4"\n', "issuers[0].region"),
+    ('merchant_no = "990100047840001"\n', "banks[0].merchant_no"),
+    ('kind = "exit"\n', "lanes[1].kind"),
+    ('antenna = { address = "127.0.0.1:9004" }\n', "lanes[1].antenna"),
+    ('outputs = { board = "plaza", barrier = 3, green = 4, red = 5 }\n', "lanes[1].outputs"),
+    ('[tariffs]\ndirectory = "/srv/tariffs"\n', "tariffs"),
+]
+
+
+@pytest.mark.parametrize(("old", "key"), MISSING)
+def test_a_missing_key_is_named(write, old, key):
+    problem = only(write((old, "")))
+    assert (problem.key, problem.value, problem.problem) == (key, "", "is missing")
+    assert problem.cure.startswith("Add it")
+
+
+@pytest.mark.parametrize("section", ["issuers", "relay_boards", "lanes"])
+def test_a_site_without_any_is_none(write, section):
+    table = tomllib.loads(SITE)
+    assert table[section]
+    parts = SITE.split(f"[[{section}]]\n")
+    rest = "".join(part[part.index("\n[") + 1 :] if "\n[" in part else "" for part in parts[1:])
+    text = f"{section} = []\n" + parts[0] + rest
+    found = problems(write(text=text))
+    assert [(problem.key, problem.value) for problem in found] == [(section, "[]")]
+
+
+def test_every_problem_is_told_at_once(write):
+    found = problems(
+        write(("lane_no = 1", "lane_no = 999"), ('kind = "exit"', 'kind = "?"'), ("[site]", "[site]\na=1"))
+    )
+    assert {problem.key for problem in found} == {"lanes[0].lane_no", "lanes[1].kind", "site.a"}
+
+
+def test_a_long_value_is_cut(write):
+    problem = only(write(('region = "B2E2CAD4"', f'region = "{"A" * 500}"')))
+    assert len(problem.value) == 60
+
+
+CROSS = [
+    ('name = "lane-2"', 'name = "lane-1"', {"lanes.name"}, "used twice"),
+    ('board = "plaza", barrier = 3', 'board = "other", barrier = 3', {"lanes[1].outputs.board"}, "no relay board"),
+    ("barrier = 3", "barrier = 0", {"lanes[1].outputs.barrier"}, "belongs to barrier of lane-1"),
+    ("red = 2", "red = 1", {"lanes[0].outputs.red"}, "belongs to green of lane-1"),
+    ("127.0.0.1:9004", "127.0.0.1:9003", {"lanes[1].antenna.address"}, "belongs to lane-1"),
+    ('bank-1 = ["T0000003"]', 'bank-2 = ["T0000003"]', {"lanes[1].terminals"}, "is no bank"),
+    ('"T0000003"', '"T0000001"', {"lanes[1].terminals.bank-1"}, "belongs to lane-1"),
+    ('"T0000002"', '"T0000001"', {"lanes[0].terminals.bank-1"}, "named twice"),
+    (
+        "[[banks]]",
+        '[[issuers]]\nregion = "b2e2cad4"\nname = "other"\n[[banks]]',
+        {"issuers.region"},
+        "used twice",
+    ),
+    (
+        "[[relay_boards]]",
+        '[[relay_boards]]\nname = "plaza"\naddress = "127.0.0.1:502"\n[[relay_boards]]',
+        {"relay_boards.name"},
+        "used twice",
+    ),
+    (
+        "[[relay_boards]]",
+        '[[relay_boards]]\nname = "again"\naddress = "[::1]:502"\n[[relay_boards]]',
+        {"relay_boards[1].address"},
+        "belongs to again",
+    ),
+    (
+        "[[banks]]",
+        '[[banks]]\nname = "bank-1"\naddress = "127.0.0.1:1"\nmerchant_no = "990100047840001"\n[[banks]]',
+        {"banks.name"},
+        "used twice",
+    ),
+    (
+        "[[relay_boards]]",
+        '[[banks]]\nname = "bank-2"\naddress = "127.0.0.1:1"\nmerchant_no = "990100047840001"\n[[relay_boards]]',
+        {"banks[1]"},
+        "has no terminal",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "keys", "words"), CROSS)
+def test_what_one_key_alone_cannot_tell(write, old, new, keys, words):
+    found = problems(write((old, new)))
+    assert {problem.key for problem in found} == keys
+    assert all(words in problem.problem for problem in found)
+    assert all(problem.value for problem in found)
+
+
+def test_one_coil_number_on_two_boards_is_two_coils(write):
+    other = '[[relay_boards]]\nname = "plaza-2"\naddress = "127.0.0.1:502"\n[[relay_boards]]'
+    load(write(("[[relay_boards]]", other), ('board = "plaza", barrier = 3', 'board = "plaza-2", barrier = 0')))
+
+
+def test_two_units_behind_one_address_are_two_boards(write):
+    other = '[[relay_boards]]\nname = "plaza-2"\naddress = "[::1]:502"\nunit = 2\n[[relay_boards]]'
+    load(write(("[[relay_boards]]", other)))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(b"mode = ", "is not TOML"), (b"\xff\xfe", "is not TOML"), (b"#" * (config.FILE_BYTES_MAX + 1), "too large")],
+)
+def test_a_file_that_is_no_site_file(tmp_path, data, words):
+    path = tmp_path / "site.toml"
+    path.write_bytes(data)
+    problem = only(path)
+    assert problem.key == "file"
+    assert words in problem.problem
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    assert "No such file" in only(tmp_path / "none.toml").problem
+    assert "directory" in only(tmp_path).problem
+
+
+def test_nothing_read_can_be_changed(write):
+    site = load(write())
+    with pytest.raises(ValueError, match="frozen"):
+        site.mode = Mode.PRODUCTION
