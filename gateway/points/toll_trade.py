@@ -214,7 +214,7 @@ class Trade:
         claim = self._claim(
             previous.debit_id, previous.amount_fen, self._payer_again(previous), card_number, previous.purchase_id
         )
-        return await self._bring_in(claim, self._result_of(message))
+        return await self._bring_in(claim, self._result_of(message, previous.purchase_time))
 
     # --- who is there ---------------------------------------------------------------------------------------------
 
@@ -412,7 +412,7 @@ class Trade:
             self._obu_id, factor_of(card.issuer), previous.purchase_time, previous.file_after[STATION_TAIL]
         )
         try:
-            result = self._result_of(await self._ask(order, DebitResult))
+            result = self._result_of(await self._ask(order, DebitResult), previous.purchase_time)
         except Gone:
             return PurchaseResult(PurchaseOutcome.TAKEN)
         if result.outcome is not PurchaseOutcome.TAKEN:
@@ -542,9 +542,16 @@ class Trade:
             answer = await self._ask(order, DebitResult)
         except Gone:
             return await self._bring_in(claim, PurchaseResult(PurchaseOutcome.UNKNOWN))
-        return await self._bring_in(claim, self._result_of(answer))
+        return await self._bring_in(claim, self._result_of(answer, plan.purchase_time))
 
-    def _result_of(self, answer: DebitResult) -> PurchaseResult:
+    def _result_of(self, answer: DebitResult, purchase_time: str) -> PurchaseResult:
+        """What a B5 says of the purchase of this time. One of another time speaks of an earlier try: it proves nothing.
+
+        The antenna makes MAC1 and TAC with the time of C6, so a true result carries it (the TAC of a real B5 agrees).
+        """
+        if answer.trans_time_bcd != purchase_time:
+            log.warning("%s: a result of another purchase, error %02X", self._settings.name, answer.error)
+            return PurchaseResult(PurchaseOutcome.UNKNOWN, error=answer.error)
         meaning = self._services.errors.meaning(ReportKind.RESULT, answer.error)
         outcome = {
             MoneyMeaning.TAKEN: PurchaseOutcome.DISPUTED if meaning.disputed else PurchaseOutcome.TAKEN,

@@ -98,6 +98,7 @@ async def endure(folder: Path, *, passages: int, rate: float = 0.05, seed: int =
                 Expected((PAID,), charged=True, ends="funded", through_doubt=True),
                 plate=f"测N{number:05d}",
                 entry=FROM,
+                priced_as="lane-4",
             )
             for number in range(passages)
         ]

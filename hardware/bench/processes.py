@@ -287,13 +287,16 @@ class EmulatedSite:
         self.site_file.write_text(text)
         shutil.copytree(SITES / "demo" / "tariffs", self.folder / "tariffs", dirs_exist_ok=True)
 
-    def works(self) -> bool:
-        """Whether the running gateway says that every part of it works; what an earlier process said does not count."""
+    def works(self, since_us: int = 0) -> bool:
+        """Whether the running gateway says that every part of it works.
+
+        What an earlier process said does not count, nor what was said before `since_us` (UTC microseconds).
+        """
         try:
             state = json.loads((self.folder / "state.json").read_text())
         except (OSError, ValueError):
             return False
-        return bool(state["works"]) and state["pid"] == self.gateway.pid
+        return bool(state["works"]) and state["pid"] == self.gateway.pid and state["written_us"] >= since_us
 
     def part_works(self, part: str) -> bool:
         """Whether the running gateway says that this part works."""

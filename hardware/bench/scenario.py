@@ -64,6 +64,8 @@ class Vehicle:
     entry: str | None = None
     entry_age_s: int = 1800
     """How long ago the entry on the card was; negative lies in the future."""
+    priced_as: str | None = None
+    """Lane whose prices hold, where it is not its own name."""
     enters_at: str | None = None
     """Lane where the trip begins in this very run: the vehicle passes there first, and its card carries the entry."""
     trouble: str | None = None
@@ -120,7 +122,7 @@ class Vehicle:
 
     @property
     def fare_fen(self) -> int:
-        return NET_FARES[self.lane, self.vehicle_class, self.entry]
+        return NET_FARES[self.priced_as or self.lane, self.vehicle_class, self.entry]
 
     @property
     def troubles_the_line(self) -> bool:

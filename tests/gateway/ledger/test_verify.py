@@ -184,15 +184,15 @@ CORRUPTIONS = [
     ("record numbers have no gap", "delete from decision where record_no = 3"),
     ("record numbers have no gap", "update decision set record_no = 99 where record_no = 2"),
     (
-        "an open barrier has a claim behind it, or a repeat of one",
+        "an open barrier has a claim or an entry behind it, or a repeat of one",
         f"update decision set barrier = 'open' where debit_id = {FIRST['voided']}",
     ),
     (
-        "an open barrier has a claim behind it, or a repeat of one",
+        "an open barrier has a claim or an entry behind it, or a repeat of one",
         f"update decision set barrier = 'open' where debit_id = {FIRST['held']}",
     ),
     (
-        "an open barrier has a claim behind it, or a repeat of one",
+        "an open barrier has a claim or an entry behind it, or a repeat of one",
         f"update decision set debit_id = null where debit_id = {FIRST['purse']}",
     ),
 ]
