@@ -78,7 +78,12 @@ class Interrupt:
 
 def test_two_antennas_that_bring_in_one_claim_ask_the_bank_once(box):
     async def scenario(box):
+        async def others_get_their_turn():
+            for _ in range(5):
+                await box.writer.submit(lambda tx: None)
+
         box.bank.answers.append(APPROVED)
+        Interrupt(box, "sale", others_get_their_turn)
         request = hold_request(funding=ONLINE)
         claim = claim_of(request, await box.engine.hold(request, timeout_s=5))
         return await asyncio.gather(*(bring_in(box, claim) for _ in range(3)))

@@ -61,7 +61,8 @@ class Desk:
         async def inside():
             self.writer.start()
             try:
-                return await scenario(self)
+                async with asyncio.timeout(3 * WAIT_S_MAX):
+                    return await scenario(self)
             finally:
                 await asyncio.to_thread(self.close)
 

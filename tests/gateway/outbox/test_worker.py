@@ -236,6 +236,31 @@ def test_what_was_answered_late_is_taken_off_and_not_sent(box):
     assert box.rows("select state from debit") == [("funded",)]
 
 
+def test_a_message_that_was_queued_anew_is_not_sent_in_its_old_place(box):
+    """An approval was heard between the look at the queue and the sending."""
+
+    async def scenario(box):
+        await owed(box)
+        box.bank.answers.append(SILENT)
+        await one_round(box)
+        box.clock.now += 60
+        rows = box.outbox._due()
+        box.bank.late(LateAnswer("T0000001", "000001", APPROVED))
+        while box.engine._follow_ups:
+            await asyncio.sleep(0.001)
+        heard = len(box.bank.heard)
+        for row in rows:
+            await box.outbox._send(row)
+        assert len(box.bank.heard) == heard
+        box.bank.answers.extend([APPROVED, APPROVED])
+        await one_round(box)
+        await one_round(box)
+
+    run(box, scenario)
+    assert box.balance("suspense") == 0
+    assert box.rows("select state from debit") == [("funded",)]
+
+
 def test_run_drains_reports_its_backlog_and_goes_on(box):
     async def scenario(box):
         told = []

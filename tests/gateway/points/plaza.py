@@ -527,7 +527,9 @@ class Plaza:
             self.look_at_the_end()
 
     async def close(self):
-        for lane in self.lanes.values():
+        for name, lane in self.lanes.items():
+            if lane.task.done() and not lane.task.cancelled():
+                self.broken.append(f"{name} has stopped: {lane.task.exception()!r}")
             lane.task.cancel()
         await asyncio.gather(*(lane.task for lane in self.lanes.values()), return_exceptions=True)
         await asyncio.sleep(0)
