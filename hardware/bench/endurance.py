@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -109,13 +108,13 @@ async def endure(folder: Path, *, passages: int, rate: float = 0.05, seed: int =
             await site.controls[lane.line].request("noisy")
         view = LedgerView(site.ledger)
         await asyncio.gather(
-            *(_drive(site, view, lane.name, iter(v for v in vehicles if v.lane == lane.name), result) for lane in plan)
+            *(_drive(site, view, lane.name, [v for v in vehicles if v.lane == lane.name], result) for lane in plan)
         )
         await _prove(site, view, vehicles, result)
     return result
 
 
-async def _drive(site: EmulatedSite, view: LedgerView, lane: str, vehicles: Iterator[Vehicle], result: Endured) -> None:
+async def _drive(site: EmulatedSite, view: LedgerView, lane: str, vehicles: list[Vehicle], result: Endured) -> None:
     road, board = site.controls[lane], site.controls["board"]
     for vehicle in vehicles:
         await road.request("arrive", vehicle=vehicle.on_the_road(int(time.time())))
