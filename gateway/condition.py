@@ -6,6 +6,7 @@ is not renewed belongs to a gateway that is not running.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -78,7 +79,8 @@ class ConditionBoard:
             temporary.write_text(text)
             temporary.replace(self._path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             self._overwrite(text, error)
 
     def _overwrite(self, text: str, why: OSError) -> None:

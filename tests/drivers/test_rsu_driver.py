@@ -292,6 +292,15 @@ def test_no_answer_to_c0_starts_over():
     run(scenario)
 
 
+def test_the_status_must_come_in_time_whatever_repetitions_are_left():
+    async def scenario(bench):
+        bench.statuses[:] = [None, OK_STATUS]
+        await bench.state(RsuState.UP, connections=2)
+        assert "no B0 within" in next(c.cause for c in bench.conditions if c.state is RsuState.DOWN)
+
+    run(scenario, start_timeout_s=0.05, timing=replace(TIMING, command_retry_ms=60_000))
+
+
 def test_an_antenna_that_sends_anything_but_its_status_is_not_up():
     """Heartbeats alone do not say that it can work."""
 
