@@ -123,6 +123,9 @@ class Storm:
     async def _round(self, place: Place, vehicle: Vehicle) -> None:
         self.result.vehicles.append(vehicle)
         await self._until(self._site.works, "not every part of the site came up")
+        if place is Place.ASKED_TO_ANSWER:
+            # A terminal that still has something to tell the bank sells nothing: the next sale needs a free one.
+            await self._until(lambda: not self._view.waiting(), "the outbox is not empty", SETTLE_TIMEOUT_S)
         async with self._held(place, vehicle):
             await self._arrive(vehicle)
             await self._reach(place, vehicle)
