@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from gateway.config import SiteFile
-    from gateway.ledger.writer import Transaction
+    from gateway.ledger.transaction import Transaction
     from gateway.payers.mandates import Credential, Mandate
 
 app = typer.Typer(

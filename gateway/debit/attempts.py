@@ -31,7 +31,7 @@ from gateway.debit.claims import BankRequest
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import find_row, insert_row, update_rows
-from gateway.ledger.writer import Transaction
+from gateway.ledger.transaction import Transaction
 
 UNRESOLVED = ("stored", "unknown", "reversing")
 

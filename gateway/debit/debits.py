@@ -25,7 +25,7 @@ from gateway.debit.claims import (
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import find_row, insert_row
-from gateway.ledger.writer import Transaction
+from gateway.ledger.transaction import Transaction
 from gateway.model.ids import digest_of
 from gateway.model.passage import (
     BankOutcome,

@@ -38,7 +38,8 @@ from gateway.debit.claims import (
     Sight,
 )
 from gateway.ledger import tables
-from gateway.ledger.writer import Transaction, Writer
+from gateway.ledger.transaction import Transaction
+from gateway.ledger.writer import Writer
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, digest_of, new_id
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, PurchaseOutcome

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 from gateway.debit.claims import PreviousEntry, PreviousPassage, PreviousPurchase, PurchasePlan, PurchaseResult
 from gateway.ledger import tables
 from gateway.ledger.statements import find_row, insert_row, update_rows
-from gateway.ledger.writer import Transaction
+from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Barrier, Funding, Outcome
 
 OPEN_STATES = ("intent", "unknown")

@@ -25,7 +25,7 @@ from sqlalchemy import Row, select, update
 from gateway.debit import attempts, debits
 from gateway.debit.claims import DecisionContext, PurchaseResult
 from gateway.ledger import tables
-from gateway.ledger.writer import Transaction
+from gateway.ledger.transaction import Transaction
 from gateway.model.passage import DeclinePolicy, PurchaseOutcome
 
 PAGE = 500

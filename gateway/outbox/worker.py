@@ -17,7 +17,8 @@ from sqlalchemy import Engine, Row, func, select, update
 from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel, Delivery
 from gateway.debit import attempts
 from gateway.ledger import tables
-from gateway.ledger.writer import Transaction, Writer
+from gateway.ledger.transaction import Transaction
+from gateway.ledger.writer import Writer
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, new_id
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, delete, insert, null, select
 
 from gateway.debit.claims import Payer
 from gateway.ledger import tables
-from gateway.ledger.writer import Transaction
+from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Funding
 from gateway.model.plate import Plate, PlateColour, PlateMatch, compare, normalise
 from gateway.payers.status_lists import plate_key
