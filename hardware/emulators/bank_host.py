@@ -22,17 +22,19 @@ import signal
 import sqlite3
 import sys
 from collections import Counter, deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
-from hardware.emulators.control import Capture, Command, ControlServer, Handler, parse_address
+from hardware.emulators.control import Capture, Command, ControlServer, Handler, parse_address, utcnow_of_machine
+from hardware.emulators.line import Line, TcpLine
 from protocols.bank.codec import Message, Value, decode, encode
 from protocols.bank.dialects import CUPS_POS_BCD, DIALECTS, Dialect
 from protocols.bank.framing import KEEP_ALIVE, Framer, frame
+from protocols.bank.responses import ResponseClass, response_code
 from protocols.bank.transactions import BEIJING_OFFSET_MIN, is_request, local_time, response_to
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
@@ -65,6 +67,8 @@ class Mode(Enum):
     """Close the connection, nothing posted."""
     CUT_BEFORE_ANSWER = "cut_before_answer"
     """Post, then close the connection."""
+    POSTED_BUT_CODE = "posted_but_code"
+    """Do as the book says and answer `code` all the same, as a switch does that has lost the issuer's answer."""
     DUPLICATE_ANSWER = "duplicate_answer"
     NO_F41 = "no_f41"
 
@@ -102,7 +106,9 @@ class BankHostConfig:
 class Book:
     """Accounts, postings and first answers, in one SQLite file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, utcnow: Callable[[], datetime] = utcnow_of_machine) -> None:
+        """`path` may be `:memory:`. `utcnow` dates postings."""
+        self._utcnow = utcnow
         self._database = sqlite3.connect(path, isolation_level=None)
         self._database.row_factory = sqlite3.Row
         self._database.executescript(_SCHEMA)
@@ -177,7 +183,7 @@ class Book:
         self._database.execute(
             "INSERT INTO posting (kind, terminal, merchant, batch, stan, contract, amount_fen, at, reference)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*keys.row(), posting.contract, posting.amount_fen, _now(), reference),
+            (*keys.row(), posting.contract, posting.amount_fen, _text(self._utcnow()), reference),
         )
         self._database.execute(
             "UPDATE account SET balance_fen = balance_fen - ? WHERE contract = ?",
@@ -238,24 +244,36 @@ class Posting:
 class _Connection:
     """One gateway at the line."""
 
-    peer: str
-    writer: asyncio.StreamWriter
+    line: Line
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ANSWERS_IN_WORK_MAX))
 
 
 class BankHost:
     """The host: listener, control socket, book and switched faults."""
 
-    def __init__(self, config: BankHostConfig) -> None:
+    def __init__(
+        self,
+        config: BankHostConfig,
+        *,
+        utcnow: Callable[[], datetime] = utcnow_of_machine,
+        choose: Callable[[Message], Behaviour | None] = lambda _: None,
+        on_request: Callable[[Message], None] = lambda _: None,
+        on_posting: Callable[[Keys, Posting], None] = lambda _keys, _posting: None,
+    ) -> None:
+        """`choose` is asked about messages that no switched fault fits; the others are told what happens."""
         self._config = config
-        self._book = Book(config.book)
+        self._utcnow = utcnow
+        self._choose = choose
+        self._on_request = on_request
+        self._on_posting = on_posting
+        self._book = Book(config.book, utcnow)
         self._capture = Capture(config.capture)
         self._control = ControlServer(self._handlers())
         self._server: asyncio.Server | None = None
         self._port = config.listen[1]
         self._control_port = 0
-        self._connections: set[_Connection] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: dict[_Connection, None] = {}
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._behaviours: list[Behaviour] = []
         self._requests: deque[dict[str, Any]] = deque(maxlen=REQUEST_LOG_MAX)
         self._seen: Counter[str] = Counter()
@@ -306,25 +324,28 @@ class BankHost:
             self._server = None
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= CONNECTIONS_MAX:
-            writer.close()
-            return
-        host, port = writer.get_extra_info("peername")[:2]
-        connection = _Connection(f"{host}:{port}", writer)
-        self._connections.add(connection)
-        self._spawn(self._serve(connection, reader))
+        self.attach(TcpLine(reader, writer))
 
-    async def _serve(self, connection: _Connection, reader: asyncio.StreamReader) -> None:
+    def attach(self, line: Line) -> None:
+        """A gateway has connected."""
+        if len(self._connections) >= CONNECTIONS_MAX:
+            line.close()
+            return
+        connection = _Connection(line)
+        self._connections[connection] = None
+        self._spawn(self._serve(connection))
+
+    async def _serve(self, connection: _Connection) -> None:
         framer = Framer()
         try:
-            while data := await reader.read(READ_BYTES_MAX):
-                self._capture.write("in", connection.peer, data)
+            while data := await connection.line.read(READ_BYTES_MAX):
+                self._capture.write("in", connection.line.peer, data)
                 framer.feed(data)
                 while (body := framer.next_frame()) is not None:
                     await self._frame(connection, body)
         except RemoteProtocolError as error:
             # A bank does not explain itself to a terminal that talks nonsense: it hangs up.
-            _say(f"{connection.peer}: {error}")
+            _say(f"{connection.line.peer}: {error}")
         except ConnectionError:
             pass
         finally:
@@ -342,6 +363,7 @@ class BankHost:
         self._spawn(self._handle(connection, request))
 
     async def _log(self, request: Message) -> None:
+        self._on_request(request)
         amount = request.text(4)
         self._requests.append(
             {
@@ -350,7 +372,7 @@ class BankHost:
                 "terminal": request.text(41),
                 "amount_fen": None if amount is None else int(amount),
                 "contract": request.text(CONTRACT_FIELD),
-                "at": _now(),
+                "at": _text(self._utcnow()),
             }
         )
         self._seen[request.mti] += 1
@@ -389,6 +411,8 @@ class BankHost:
         if mode is Mode.NO_F41:
             fields.pop(41, None)
         code = fields.pop(39)
+        if behaviour is not None and mode is Mode.POSTED_BUT_CODE:
+            code = behaviour.code
         data = frame(encode(response_to(request, code, dict(fields)), self._config.dialect))
         if mode is not Mode.LATE:
             await asyncio.sleep(self._config.latency_ms / 1000)
@@ -400,19 +424,26 @@ class BankHost:
 
     async def _send(self, connection: _Connection, data: bytes) -> None:
         if connection not in self._connections:
-            raise ConnectionResetError(f"{connection.peer} is gone")
-        self._capture.write("out", connection.peer, data)
-        connection.writer.write(data)
-        await connection.writer.drain()
+            raise ConnectionResetError(f"{connection.line.peer} is gone")
+        self._capture.write("out", connection.line.peer, data)
+        connection.line.send(data)
+        await connection.line.drain()
+
+    def restart(self) -> None:
+        """Lose every connection and whatever is being worked on; the book stays."""
+        for connection in list(self._connections):
+            self._cut(connection)
+        for task in list(self._tasks):
+            task.cancel()
 
     def _cut(self, connection: _Connection) -> None:
-        self._connections.discard(connection)
-        connection.writer.close()
+        self._connections.pop(connection, None)
+        connection.line.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     # --- the book's rules ---------------------------------------------------------------------------------------
 
@@ -441,9 +472,12 @@ class BankHost:
         answer = {**base, 37: self._reference(), 39: code}
         if code == "00" and kind == "sale":
             answer[38] = answer[37][-6:]
-        if kind != "reversal" or code == "00":
-            # A reversal that found nothing leaves no trace: its original may still be under way to this host.
+        if code == "00" or kind == "sale" or not (kind == "reversal" or _says_nothing(code)):
+            # A reversal that found nothing leaves no trace: its original may still be under way to this host. Nor does
+            # an advice that was answered without a final word: it comes again.
             self._book.record(keys, content, answer, posting)
+            if posting is not None:
+                self._on_posting(keys, posting)
         return answer
 
     def _debit(self, request: Message, kind: Kind, behaviour: Behaviour | None) -> tuple[str, Posting | None]:
@@ -487,7 +521,7 @@ class BankHost:
 
     def _mirror(self, request: Message) -> dict[int, str]:
         """What an answer repeats from its request, and the host's own clock."""
-        now = local_time(datetime.now(UTC), BEIJING_OFFSET_MIN)
+        now = local_time(self._utcnow(), BEIJING_OFFSET_MIN)
         fields = {number: value for number in (3, 4, 11, 25, 41, 42, 49, 60) if (value := request.text(number))}
         fields |= {12: now.strftime("%H%M%S"), 13: now.strftime("%m%d")}
         if request.mti[1] != "8":
@@ -512,7 +546,7 @@ class BankHost:
                     if behaviour.remaining == 0:
                         self._behaviours.remove(behaviour)
                 return behaviour
-        return None
+        return self._choose(request)
 
     def _handlers(self) -> dict[str, Handler]:
         return {
@@ -622,6 +656,11 @@ def _keys(request: Message, kind: Kind) -> Keys | None:
     return Keys(kind, terminal, merchant, batch, stan)
 
 
+def _says_nothing(code: str) -> bool:
+    """Whether a code leaves open what became of the money."""
+    return response_code(code).in_doubt in (ResponseClass.UNKNOWN, ResponseClass.KEYS)
+
+
 def _content_hash(request: Message) -> bytes:
     """Hash over what must be equal for two messages with the same keys to be the same message."""
     digest = hashlib.sha256()
@@ -632,8 +671,8 @@ def _content_hash(request: Message) -> bytes:
     return digest.digest()
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds")
 
 
 def _say(text: str) -> None:

@@ -203,6 +203,11 @@ class SyncControlClient:
         self.close()
 
 
+def utcnow_of_machine() -> datetime:
+    """This machine's wall clock, where an emulator is given no other."""
+    return datetime.now(UTC)
+
+
 class Capture:
     """Appends raw bytes of a link as JSON lines `{"t", "dir", "peer", "hex"}`, before anybody interprets them.
 

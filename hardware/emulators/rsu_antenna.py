@@ -33,12 +33,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
-from hardware.emulators.control import Capture
+from hardware.emulators.control import Capture, utcnow_of_machine
+from hardware.emulators.line import Line, TcpLine
 from hardware.emulators.psam import TERMINAL_DEFAULT
 from hardware.emulators.pty_port import BAUD_DEFAULT, ListenAddress, PtyAddress, PtyPort
 from hardware.emulators.road import AntennaPsam, Event, Phase, Script, Vehicle, VehicleSpec, build
@@ -146,56 +147,11 @@ class RsuConfig:
     """Network and station, 4 bytes: what the antenna adds to an entry that travels without them (serial dialects)."""
 
 
-class _Wire(Protocol):
-    """What carries a line: a TCP connection, or a pseudo terminal (`PtyWire`)."""
-
-    peer: str
-    overrun: int
-    """Bytes lost because the lane did not read them; a connection loses none."""
-
-    @property
-    def unsent(self) -> int:
-        """Bytes accepted that have not left."""
-
-    def send(self, data: bytes) -> None:
-        """Accept bytes; never waits."""
-
-    async def read(self, max_bytes: int) -> bytes:
-        """At least one byte; b"" at the end. May raise ConnectionError."""
-
-    def close(self) -> None:
-        """Let go of it; `read` ends."""
-
-
-class _TcpWire:
-    """A connection that was accepted."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, port = writer.get_extra_info("peername")[:2]
-        self.peer = f"{host}:{port}"
-        self.overrun = 0
-        self._reader = reader
-        self._writer = writer
-
-    @property
-    def unsent(self) -> int:
-        return self._writer.transport.get_write_buffer_size()
-
-    def send(self, data: bytes) -> None:
-        self._writer.write(data)
-
-    async def read(self, max_bytes: int) -> bytes:
-        return await self._reader.read(max_bytes)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
 class _Line:
     """One lane computer's connection, or all it says on a serial line while the cable is in."""
 
     def __init__(
-        self, config: RsuConfig, capture: Capture, wire: _Wire, beat: Callable[[], Message], *, powered_up: bool
+        self, config: RsuConfig, capture: Capture, wire: Line, beat: Callable[[], Message], *, powered_up: bool
     ) -> None:
         self.peer = wire.peer
         self.wire = wire
@@ -272,8 +228,10 @@ class _Waiter:
 class Antenna:
     """One antenna, from its socket to its road."""
 
-    def __init__(self, config: RsuConfig) -> None:
+    def __init__(self, config: RsuConfig, *, utcnow: Callable[[], datetime] = utcnow_of_machine) -> None:
+        """`utcnow` dates what is shown of a vehicle; the antenna's own clock is what C0 sets."""
         self._config = config
+        self._utcnow = utcnow
         self._capture = Capture(config.capture)
         self._server: asyncio.Server | None = None
         self._tcp: tuple[str, int] | None = None
@@ -453,16 +411,20 @@ class Antenna:
     # --- the line -----------------------------------------------------------------------------------------------
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.attach(TcpLine(reader, writer))
+
+    def attach(self, wire: Line) -> None:
+        """A lane has connected. A second one is refused while the first lives."""
         line = self._line
         now = asyncio.get_running_loop().time()
         if line is not None and line.initialised is not None and now - line.heard_at < LANE_DEAD_S:
             self._stats["connections_refused"] += 1
-            writer.close()
+            wire.close()
             return
         self.hang_up()
-        self._begin(_TcpWire(reader, writer))
+        self._begin(wire)
 
-    def _begin(self, wire: _Wire) -> None:
+    def _begin(self, wire: Line) -> None:
         """A lane is on the line."""
         self._stats["connections"] += 1
         self._line = line = _Line(self._config, self._capture, wire, self._say_alive, powered_up=self._powered_up)
@@ -682,7 +644,7 @@ class Antenna:
             line.send(report)
             vehicle.messages[self._code(report)] += 1
             if isinstance(report, ObuReport):
-                vehicle.seen_at = _now()
+                vehicle.seen_at = self._utcnow().isoformat(timespec="milliseconds")
             if event is not None:
                 self._note(vehicle, event)
             ended = asyncio.ensure_future(this.spell.over.wait())
@@ -744,7 +706,3 @@ class Antenna:
     def _code(self, message: Message) -> str:
         code = self._config.dialect.code_of(message)
         return "" if code is None else f"{code:02X}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
