@@ -38,8 +38,8 @@ from gateway.debit.claims import (
     Sight,
 )
 from gateway.ledger import tables
+from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.transaction import Transaction
-from gateway.ledger.writer import Writer
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, digest_of, new_id
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, PurchaseOutcome
@@ -111,7 +111,7 @@ class DebitEngine:
 
     def __init__(
         self,
-        writer: Writer,
+        writer: LedgerWriter,
         reader: Engine,
         channels: Mapping[str, BankChannel],
         *,

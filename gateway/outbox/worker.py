@@ -17,8 +17,8 @@ from sqlalchemy import Engine, Row, func, select, update
 from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel, Delivery
 from gateway.debit import attempts
 from gateway.ledger import tables
+from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.transaction import Transaction
-from gateway.ledger.writer import Writer
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, new_id
 
@@ -55,7 +55,7 @@ class OutboxWorker:
     def __init__(
         self,
         channel: BankChannel,
-        writer: Writer,
+        writer: LedgerWriter,
         reader: Engine,
         *,
         clock: Clock,

@@ -169,8 +169,8 @@ class SmallDisk:
 @pytest.fixture(params=["small disk", "page limit"])
 def full_disk(request, tmp_path, monkeypatch):
     """Both ways for a disk to be full; the page limit also where mounting is not permitted."""
-    monkeypatch.setattr("gateway.ledger.writer.RESERVE_BYTES", 1 << 20)
-    monkeypatch.setattr("gateway.ledger.writer.FREE_MIN_BYTES", 1 << 20)
+    monkeypatch.setattr("gateway.ledger.batches.RESERVE_BYTES", 1 << 20)
+    monkeypatch.setattr("gateway.ledger.batches.FREE_MIN_BYTES", 1 << 20)
     if request.param == "page limit":
         disk = PageLimit(tmp_path / "ledger.db")
     else:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,79 @@ def test_changes_that_wait_share_a_commit(desk):
 
     assert desk.run(scenario) == list(range(1, 52))
     assert desk.committer.batches == [1, 50]
+
+
+def test_callers_answered_together_come_again_together(desk):
+    """Each caller goes on at once; the crowd stays one batch instead of crumbling into many."""
+
+    async def caller(desk):
+        for _ in range(5):
+            await desk.writer.submit(add())
+
+    async def scenario(desk):
+        await asyncio.gather(*(caller(desk) for _ in range(200)))
+
+    desk.run(scenario)
+    assert desk.committer.batches == [200] * 5
+
+
+def test_a_turn_of_the_loop_is_handed_over_whole(desk):
+    """However long the turn takes, and however idle the thread is in the meantime."""
+
+    async def scenario(desk):
+        first = await desk.writer.submit(add())
+        futures = []
+        for _ in range(3):
+            futures.append(desk.writer.submit(add()))
+            time.sleep(0.02)  # noqa: ASYNC251 - the loop shall not turn
+        return [first, *await asyncio.gather(*futures)]
+
+    assert desk.run(scenario) == [1, 2, 3, 4]
+    assert desk.committer.batches == [1, 3]
+
+
+def test_answers_of_a_batch_come_back_in_one_call(desk):
+    async def scenario(desk):
+        loop, calls = asyncio.get_running_loop(), []
+        into_the_loop = loop.call_soon_threadsafe
+        loop.call_soon_threadsafe = lambda *args, **kw: (calls.append(args), into_the_loop(*args, **kw))
+        await asyncio.gather(*(desk.writer.submit(add()) for _ in range(50)))
+        return len(calls)
+
+    assert desk.run(scenario) == 1
+
+
+def test_a_change_of_the_last_turn_is_stored(desk):
+    """Nothing that was handed in is lost because the loop ended before its turn did."""
+
+    async def scenario(desk):
+        desk.writer.submit(store(1))
+
+    desk.run(scenario)
+    assert desk.rows("select count(*) from subject") == [(1,)]
+
+
+def test_a_loop_closed_in_the_middle_of_its_turn_takes_nothing_with_it(desk):
+    """Its change is handed over with the first of the next loop."""
+
+    async def hand_in(key):
+        future = desk.writer.submit(store(key))
+        asyncio.get_running_loop().stop()
+        return future
+
+    desk.writer.start()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(hand_in(1))
+    loop.run_forever()
+    loop.close()
+    assert not task.result().done()
+
+    async def next_loop():
+        return await desk.writer.submit(store(2))
+
+    assert asyncio.run(next_loop()) == 2
+    desk.close()
+    assert desk.rows("select count(*) from subject") == [(2,)]
 
 
 def test_a_batch_has_a_maximum(desk):
@@ -163,7 +237,7 @@ def test_cancelling_a_future_does_not_undo_its_change(desk):
 
 
 def test_the_queue_has_an_end(desk, monkeypatch):
-    monkeypatch.setattr(desk.writer._queue, "maxsize", 3)
+    monkeypatch.setattr("gateway.ledger.writer.QUEUE_MAX", 4)
 
     async def scenario(desk):
         desk.committer.gate.clear()

@@ -295,6 +295,7 @@ def test_a_ledger_known_to_be_busy_is_not_even_asked_for_a_hold(play):
         lane = plaza.lane()
         with another_process_writes(plaza):
             waiting = plaza.writer.submit(lambda tx: tx.next_number("test"))
+            await asyncio.sleep(0)  # the writer hears of a change at the end of the turn
             wait_for_state(plaza, WriterState.BUSY)
             lane.road.meet(Car(1))
             await plaza.settle(1)

@@ -1,0 +1,303 @@
+"""What the one writer does with the changes it is given, step by step and without a thread.
+
+Theory of operation. A *job* is a change with the mark whether it is essential. `Batches.step` takes the jobs that have
+come in and makes one try: it commits a group of them in one database transaction and says who is answered with what.
+What could not be stored is kept inside, before anything newer, and the step says after how many seconds the next one is
+worth making. Nothing here waits, starts a thread or reads a clock: the writer's thread drives it in the product, a
+virtual-time event loop in the simulation.
+
+A group that fails by the fault of one of its changes is rolled back whole; its changes then go one at a time, one a
+step, so that a bad one harms nobody else and the good ones are answered as they are stored. A change may therefore run
+more than once and touches nothing but its transaction.
+
+Trouble with the storage:
+- busy (another process holds the database): the group is kept and tried again; callers watch their own deadlines.
+- full: ordinary changes fail at once with `StorageUnavailable`, until the reserve stands again: what little room there
+  is belongs to the changes marked `essential` (results of purchases that already happened). Those release the reserve
+  file, whose blocks they then live on, and are tried until they succeed.
+- anything else that is not the change's own fault: as busy, until it passes or the process is stopped.
+`state` says which; no new sale should start unless it is `WRITING`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from gateway.ledger.database import StorageTrouble, trouble_of
+from gateway.ledger.transaction import Change, Transaction
+
+BATCH_MAX = 500
+"""Changes in one commit: the gain of larger groups has flattened here, and the first caller is still waiting."""
+
+RETRY_S = 0.05
+"""Pause between two tries of a group that the storage refused."""
+
+PROBE = "storage_probe"
+"""Counter that is written to find out whether the storage takes writes again."""
+
+RESERVE_BYTES = 8 << 20
+"""Kept aside for results when the disk fills up: thousands of purchase results with their index pages."""
+
+FREE_MIN_BYTES = 32 << 20
+"""Selling starts again only with this much free besides the reserve."""
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class StorageUnavailable(Exception):
+    """The change was not stored and never will be; nothing about it is durable."""
+
+    def __init__(self, trouble: StorageTrouble) -> None:
+        self.trouble = trouble
+        super().__init__(trouble.value)
+
+
+class WriterState(Enum):
+    """What the writer can do now."""
+
+    WRITING = "writing"
+    BUSY = "busy"
+    FULL = "full"
+    UNREADABLE = "unreadable"
+    STOPPED = "stopped"
+
+
+_STATE_OF = {
+    StorageTrouble.BUSY: WriterState.BUSY,
+    StorageTrouble.FULL: WriterState.FULL,
+    StorageTrouble.UNREADABLE: WriterState.UNREADABLE,
+    StorageTrouble.OTHER: WriterState.UNREADABLE,
+}
+
+
+class LedgerWriter(Protocol):
+    """What the engine and the outbox need of a writer; the product's has a thread, the simulation's has not."""
+
+    @property
+    def selling_allowed(self) -> bool:
+        """True while a new hold can be expected to become durable at once."""
+
+    def submit(self, change: Change[T], *, essential: bool = False) -> asyncio.Future[T]:
+        """Hand a change in; the future has its result once it is durable, `StorageUnavailable` when it never will be.
+
+        Cancelling the future does not undo the change: shield it.
+        """
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A change on its way. `caller` is whatever its driver needs to find who waits for it."""
+
+    change: Change[Any]
+    essential: bool = False
+    caller: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a job: the result of its change, durable; or why nothing of it is stored."""
+
+    job: Job
+    result: Any = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Whom to answer now, how many jobs are kept for another try, and when to make it."""
+
+    answers: list[Answer]
+    kept: int
+    """Jobs inside that wait for a later step: refused by the storage, to be run alone, or too many for a group."""
+    pause_s: float
+    """Seconds to let pass before the next step; 0 unless the storage has just refused."""
+
+
+class Committer:
+    """Runs groups of changes against the database, one transaction each.
+
+    `commit` is the one place where anything becomes durable, the probe after trouble included, so it is also the one
+    seam for injected faults: subclass it, or put another function in its place on an instance.
+    - Disk full, busy, unreadable: raise the `DBAPIError` that `database.trouble_of` would read that from.
+    - Crash before the commit: raise an exception that is not an `Exception`. Nothing here or in `Batches` catches it;
+      throw the `Batches` away with the rest of the memory.
+    - Crash after the commit and before its answers: call the real one, then raise the same.
+    A crash after the answers is the driver's: it has the `StepResult` in its hand.
+    """
+
+    def __init__(self, engine: Engine, now_us: Callable[[], int], reserve: Path | None = None) -> None:
+        self._engine = engine
+        self._now_us = now_us
+        self._reserve = reserve
+
+    def commit(self, changes: list[Change[Any]]) -> list[Any]:
+        """One transaction for all: the results in order, durable; or an error and nothing of it stored."""
+        with self._engine.begin() as connection:
+            transaction = Transaction(connection, self._now_us())
+            results = [change(transaction) for change in changes]
+            transaction.finish()
+        return results
+
+    def keep_reserve(self) -> bool:
+        """Make or remake the reserve file. False while the disk has no room for it and some to spare."""
+        if self._reserve is None:
+            return True
+        try:
+            if self._reserve.exists() and self._reserve.stat().st_blocks * 512 >= RESERVE_BYTES:
+                return True
+            free = os.statvfs(self._reserve.parent)
+            if free.f_bavail * free.f_frsize < RESERVE_BYTES + FREE_MIN_BYTES:
+                return False
+            with self._reserve.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._reserve.unlink(missing_ok=True)
+            return False
+        return True
+
+    def release_reserve(self) -> None:
+        """Give the reserved blocks back to the disk so that results fit. A disk that refuses even that is no worse."""
+        if self._reserve is None:
+            return
+        try:
+            self._reserve.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("reserve %s not released: %s", self._reserve, error)
+
+
+class Batches:
+    """The writer's judgement: what to commit together, what to try again, whom to answer what."""
+
+    def __init__(self, committer: Committer, on_state: Callable[[WriterState], None] | None = None) -> None:
+        self._committer = committer
+        self._on_state = on_state
+        self._alone: deque[Job] = deque()
+        """What is left of a group in which one change was at fault: one a step, before all others."""
+        self._waiting: deque[Job] = deque()
+        self.state = WriterState.STOPPED
+
+    def start(self) -> None:
+        """Look at the disk and begin; before the first step."""
+        self._set_state(WriterState.WRITING if self._committer.keep_reserve() else WriterState.FULL)
+
+    @property
+    def kept(self) -> int:
+        """Jobs taken in and not answered yet."""
+        return len(self._alone) + len(self._waiting)
+
+    def step(self, jobs: Sequence[Job] = (), *, last: bool = False) -> StepResult:
+        """Take these jobs in and make one try to store some of all that are kept.
+
+        Without any job it looks, after trouble, whether the storage is well again. `last`: the writer is being
+        stopped, so what the storage refuses now is not kept but answered with `StorageUnavailable`.
+        """
+        self._waiting.extend(jobs)
+        answers = self._refuse_ordinary() if self.state is WriterState.FULL else []
+        group = self._group()
+        pause_s = 0.0
+        if group:
+            pause_s = self._try(group, answers, last=last)
+        elif self.state is not WriterState.WRITING:
+            self._look_again()
+        return StepResult(answers, self.kept, pause_s)
+
+    def stop(self) -> list[Answer]:
+        """The end: what is still kept is answered as not stored."""
+        left = [*self._alone, *self._waiting]
+        self._alone.clear()
+        self._waiting.clear()
+        self.state = WriterState.STOPPED
+        return _refused(left, StorageTrouble.STOPPED)
+
+    def _group(self) -> list[Job]:
+        if self._alone:
+            return [self._alone.popleft()]
+        return [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
+
+    def _try(self, group: list[Job], answers: list[Answer], *, last: bool) -> float:
+        """Commit a group; adds to the answers and returns the pause."""
+        try:
+            results = self._committer.commit([job.change for job in group])
+        except IntegrityError as error:
+            self._somebodys_fault(group, error, answers)
+        except DBAPIError as error:
+            trouble = trouble_of(error)
+            if trouble is not StorageTrouble.OTHER:
+                return self._after_trouble(group, trouble, answers, last=last)
+            self._somebodys_fault(group, error, answers)
+        except Exception as error:  # noqa: BLE001 - a change's own fault is its caller's answer, not ours
+            self._somebodys_fault(group, error, answers)
+        else:
+            if self.state is not WriterState.WRITING:
+                self._look_again()
+            answers += map(Answer, group, results)
+        return 0.0
+
+    def _somebodys_fault(self, group: list[Job], error: Exception, answers: list[Answer]) -> None:
+        if len(group) == 1:
+            answers.append(Answer(group[0], error=error))
+        else:
+            self._alone.extend(group)
+
+    def _after_trouble(self, group: list[Job], trouble: StorageTrouble, answers: list[Answer], *, last: bool) -> float:
+        """Keep of the group what is worth another try."""
+        self._set_state(_STATE_OF[trouble])
+        if trouble is StorageTrouble.FULL:
+            self._committer.release_reserve()
+        if last:
+            answers += _refused(group, trouble)
+            return 0.0
+        # A change that goes alone stays alone: there may still be one at fault behind it.
+        (self._alone if self._alone else self._waiting).extendleft(reversed(group))
+        if trouble is StorageTrouble.FULL:
+            # Also those behind: nobody shall wait for a disk while a result before them is being tried.
+            answers += self._refuse_ordinary()
+        return RETRY_S if self.kept else 0.0
+
+    def _refuse_ordinary(self) -> list[Answer]:
+        """Tell the ordinary ones at once that they are not stored; keeps those that must be, whatever it takes."""
+        refused = [job for kept in (self._alone, self._waiting) for job in kept if not job.essential]
+        if refused:
+            self._alone = deque(job for job in self._alone if job.essential)
+            self._waiting = deque(job for job in self._waiting if job.essential)
+        return _refused(refused, StorageTrouble.FULL)
+
+    def _look_again(self) -> None:
+        """After trouble: back to writing once the storage takes a transaction and the reserve stands again."""
+        try:
+            self._committer.commit([_probe])
+        except DBAPIError as error:
+            self._set_state(_STATE_OF[trouble_of(error)])
+            return
+        self._set_state(WriterState.WRITING if self._committer.keep_reserve() else WriterState.FULL)
+
+    def _set_state(self, state: WriterState) -> None:
+        if state is self.state:
+            return
+        log.log(logging.INFO if state is WriterState.WRITING else logging.ERROR, "ledger storage is %s", state.value)
+        self.state = state
+        if self._on_state is not None:
+            self._on_state(state)
+
+
+def _probe(tx: Transaction) -> int:
+    """A change that writes: a transaction that writes nothing succeeds on a full disk too."""
+    return tx.next_number(PROBE)
+
+
+def _refused(jobs: Iterable[Job], trouble: StorageTrouble) -> list[Answer]:
+    return [Answer(job, error=StorageUnavailable(trouble)) for job in jobs]
