@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
 
     from gateway.config import ConfigError
-    from gateway.ledger.writer import StorageUnavailable
+    from gateway.ledger.batches import StorageUnavailable
 
 
 class ExitCode(IntEnum):
@@ -224,7 +224,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.tariffs.loading.TariffError": _refused_tariff,
         "gateway.runtime.AlreadyRunning": _already_running,
         "gateway.ledger.schema.SchemaTooNew": _schema_too_new,
-        "gateway.ledger.writer.StorageUnavailable": _storage,
+        "gateway.ledger.batches.StorageUnavailable": _storage,
         "sqlalchemy.exc.OperationalError": _database,
         "sqlalchemy.exc.DatabaseError": _database,
         "builtins.OSError": _files,
