@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, Field, ValidationError
 
 from drivers.link import parse_link_address
+from gateway.documents import DocumentError, Problem, Section, problem_of
+from gateway.documents import parameters as parameters_of
 from gateway.model.passage import DeclinePolicy
 from gateway.points.rsu_errors import PROFILES
 from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
@@ -31,10 +31,6 @@ class Mode(StrEnum):
 
     PRODUCTION = "production"
     BENCH = "bench"
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
@@ -59,7 +55,7 @@ LinkText = Annotated[str, AfterValidator(_link_address)]
 Hex8 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}$")]
 
 
-class Site(_Section):
+class Site(Section):
     """[site]"""
 
     name: str = Field(min_length=1, max_length=80)
@@ -70,7 +66,7 @@ class Site(_Section):
     """minutes east of Greenwich for times on cards; 480 = China"""
 
 
-class Storage(_Section):
+class Storage(Section):
     """[storage]"""
 
     ledger: Path = Path("ledger.db")
@@ -79,7 +75,7 @@ class Storage(_Section):
     """file the running gateway keeps its condition in, for `etcgw status`"""
 
 
-class Lists(_Section):
+class Lists(Section):
     """[lists]"""
 
     directory: Path
@@ -90,14 +86,21 @@ class Lists(_Section):
     """seconds between two looks for a newly published version"""
 
 
-class Tariffs(_Section):
+class Tariffs(Section):
     """[tariffs]"""
 
     directory: Path
     """folder with one TOML file for each tariff version"""
 
 
-class Issuer(_Section):
+class Rules(Section):
+    """[rules]"""
+
+    file: Path | None = None
+    """TOML file with the debit rules of this site; left out: the rules shipped, see `etcgw rules show` """
+
+
+class Issuer(Section):
     """[[issuers]]"""
 
     region: Hex8
@@ -108,7 +111,7 @@ class Issuer(_Section):
     """what becomes of charge cards (type 23) no mandate is imported for"""
 
 
-class Bank(_Section):
+class Bank(Section):
     """[[banks]]"""
 
     name: Name
@@ -139,7 +142,7 @@ class Bank(_Section):
     """seconds without traffic after which the link is tested with an echo"""
 
 
-class RelayBoardSection(_Section):
+class RelayBoardSection(Section):
     """[[relay_boards]]"""
 
     name: Name
@@ -150,7 +153,7 @@ class RelayBoardSection(_Section):
     """Modbus unit number"""
 
 
-class Antenna(_Section):
+class Antenna(Section):
     """antenna = { ... } of a lane"""
 
     address: LinkText
@@ -171,7 +174,7 @@ class Antenna(_Section):
     """true for antennas that report their PSAM as not authorised and work all the same"""
 
 
-class Outputs(_Section):
+class Outputs(Section):
     """outputs = { ... } of a lane"""
 
     board: Name
@@ -186,7 +189,7 @@ class Outputs(_Section):
     """length of the barrier pulse"""
 
 
-class Lane(_Section):
+class Lane(Section):
     """[[lanes]]"""
 
     name: Name
@@ -217,7 +220,7 @@ class Lane(_Section):
     """seconds for which a refused vehicle is not dealt with again"""
 
 
-class SiteFile(_Section):
+class SiteFile(Section):
     """The whole file."""
 
     mode: Mode
@@ -226,33 +229,15 @@ class SiteFile(_Section):
     storage: Storage = Storage()
     lists: Lists
     tariffs: Tariffs
+    rules: Rules = Rules()
     issuers: list[Issuer] = Field(min_length=1)
     banks: list[Bank] = Field(default_factory=list)
     relay_boards: list[RelayBoardSection] = Field(min_length=1)
     lanes: list[Lane] = Field(min_length=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong with a site file."""
-
-    key: str
-    value: str
-    problem: str
-    cure: str
-
-    def __str__(self) -> str:
-        shown = f" = {self.value}" if self.value else ""
-        return f"{self.key}{shown}: {self.problem}. {self.cure}"
-
-
-class ConfigError(Exception):
+class ConfigError(DocumentError):
     """The site file cannot be used; every problem names key, value and cure."""
-
-    def __init__(self, path: Path, problems: list[Problem]) -> None:
-        self.path = path
-        self.problems = problems
-        super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
 
 
 def load(path: Path) -> SiteFile:
@@ -272,7 +257,7 @@ def load(path: Path) -> SiteFile:
     try:
         site = SiteFile.model_validate(table)
     except ValidationError as error:
-        raise ConfigError(path, [_problem(found) for found in error.errors()]) from error
+        raise ConfigError(path, [problem_of(found, SiteFile) for found in error.errors()]) from error
     problems = list(_cross_check(site))
     if problems:
         raise ConfigError(path, problems)
@@ -287,56 +272,7 @@ def host_port(address: str) -> tuple[str, int]:
 
 def parameters() -> Iterator[tuple[str, str, str]]:
     """Every key with its default and description, for documentation: (key, default, description)."""
-    yield from _parameters(SiteFile, "")
-
-
-def _parameters(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
-    for name, field in model.model_fields.items():
-        inner = _model_of(field.annotation)
-        key = f"{prefix}{name}"
-        if inner is not None:
-            yield from _parameters(inner, f"{key}.")
-        else:
-            default = "required" if field.is_required() else str(field.get_default(call_default_factory=True))
-            yield key, default, (field.description or "").strip()
-
-
-def _model_of(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - whatever a field is annotated with
-    candidates = (annotation, *getattr(annotation, "__args__", ()))
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-
-
-def _problem(found: ErrorDetails) -> Problem:
-    """Turn a schema error into key, value and cure."""
-    path = found["loc"]
-    key = ""
-    for part in path:
-        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
-    description = _description(path)
-    if found["type"] == "extra_forbidden":
-        return Problem(key, _short(found["input"]), "is not a known key", "Remove it or correct its spelling")
-    if found["type"] == "missing":
-        return Problem(key, "", "is missing", f"Add it: {description}" if description else "Add it")
-    return Problem(
-        key, _short(found["input"]), found["msg"], f"Expected: {description}" if description else "Correct the value"
-    )
-
-
-def _short(value: Any) -> str:  # noqa: ANN401 - whatever stood in the file
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _description(path: tuple[int | str, ...]) -> str:
-    model: type[BaseModel] | None = SiteFile
-    text = ""
-    for part in path:
-        if isinstance(part, int) or model is None or part not in model.model_fields:
-            continue
-        field = model.model_fields[part]
-        text = (field.description or "").strip()
-        model = _model_of(field.annotation)
-    return text
+    yield from parameters_of(SiteFile)
 
 
 def _cross_check(site: SiteFile) -> Iterator[Problem]:
@@ -436,5 +372,6 @@ def _absolute(site: SiteFile, folder: Path) -> SiteFile:
             "storage": storage,
             "lists": site.lists.model_copy(update={"directory": folder / site.lists.directory}),
             "tariffs": site.tariffs.model_copy(update={"directory": folder / site.tariffs.directory}),
+            "rules": site.rules if site.rules.file is None else Rules(file=folder / site.rules.file),
         }
     )

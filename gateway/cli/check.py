@@ -20,7 +20,8 @@ from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Screen
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from gateway.config import Lane, Problem, SiteFile
+    from gateway.config import Lane, SiteFile
+    from gateway.documents import Problem
     from gateway.tariffs.quote import TariffVersion
 
 
@@ -34,7 +35,7 @@ class _Findings:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def wrong(self, key: str, value: object, problem: str, cure: str) -> None:
-        from gateway.config import Problem
+        from gateway.documents import Problem
 
         self.problems.append(Problem(key, str(value), problem, cure))
 
@@ -172,6 +173,18 @@ def _fare_missing(lane: Lane, version: TariffVersion) -> str | None:
     return None
 
 
+def _check_rules(site: SiteFile, findings: _Findings) -> None:
+    from gateway.rules.loading import RulesError, load_rules
+
+    try:
+        rules = load_rules(site.rules.file)
+    except RulesError as error:
+        for problem in error.problems:
+            findings.wrong("rules.file", error.path, str(problem), "etcgw rules check FILE names every key")
+        return
+    findings.facts["rules"] = {"version": rules.version, "digest": rules.digest}
+
+
 def _check_ledger(site: SiteFile, findings: _Findings) -> None:
     from sqlalchemy.exc import DBAPIError
 
@@ -239,6 +252,7 @@ CHECKS: Sequence[Callable[[SiteFile, _Findings], None]] = (
     _check_places,
     _check_lists,
     _check_tariffs,
+    _check_rules,
     _check_ledger,
 )
 
@@ -250,9 +264,7 @@ def _facts(path: str, findings: _Findings) -> dict[str, Any]:
     return {
         "ok": not findings.problems,
         "file": path,
-        "problems": [
-            {"key": p.key, "value": p.value or None, "problem": p.problem, "cure": p.cure} for p in findings.problems
-        ],
+        "problems": problem_facts(findings.problems),
         "notes": findings.notes,
         "facts": findings.facts,
     }
@@ -270,7 +282,18 @@ def _show(screen: Screen, path: str, findings: _Findings) -> None:
         )
     )
     screen.pairs(pairs)
-    for problem in findings.problems:
+    show_problems(screen, findings.problems)
+
+
+def problem_facts(problems: Sequence[Problem]) -> list[dict[str, str | None]]:
+    """Problems of a file for JSON."""
+    return [{"key": p.key, "value": p.value or None, "problem": p.problem, "cure": p.cure} for p in problems]
+
+
+def show_problems(screen: Screen, problems: Sequence[Problem]) -> None:
+    """Problems of a file for people, each in a block of its own."""
+    say = screen.say
+    for problem in problems:
         screen.line()
         shown: list[tuple[str, str | Cell]] = [(say("Key", "键"), Cell(problem.key, BAD))]
         if problem.value:
@@ -295,6 +318,8 @@ def _fact_pairs(screen: Screen, facts: Mapping[str, Any]) -> list[tuple[str, str
             "" if tariffs["valid_to"] is None else say(f" until {tariffs['valid_to']}", f",至 {tariffs['valid_to']}")
         )
         pairs.append((say("Tariff", "费率"), f"{tariffs['in_force'] or '-'}{until}"))
+    if "rules" in facts:
+        pairs.append((say("Rules", "规则"), facts["rules"]["version"]))
     ledger = facts.get("ledger", {})
     if ledger.get("exists"):
         parts = [say(f"schema {ledger['schema']}", f"结构 {ledger['schema']}")]

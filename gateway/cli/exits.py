@@ -130,6 +130,15 @@ def _config(error: ConfigError) -> Fault:
     return Fault(ExitCode.USAGE, str(error), None, _CHECK)
 
 
+def _rules(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.USAGE,
+        str(error),
+        Words("nothing is decided by doubtful rules", "规则有疑问时不作任何判定"),
+        Words("etcgw rules check FILE names every problem at once", "用 etcgw rules check FILE 一次列出全部问题"),
+    )
+
+
 def _refused_mandates(error: Exception) -> Fault:
     return Fault(
         ExitCode.REFUSED,
@@ -218,6 +227,7 @@ def _files(error: OSError) -> Fault:
 HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
     {
         "gateway.config.ConfigError": _config,
+        "gateway.rules.loading.RulesError": _rules,
         "gateway.payers.mandates.MandateImportError": _refused_mandates,
         "gateway.payers.status_list_build.StatusListBuildError": _refused_delivery,
         "gateway.payers.status_lists.StatusListError": _unusable_list,

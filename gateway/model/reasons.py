@@ -342,6 +342,61 @@ STAND_IN_LIMIT = _attendant(
     "bank is silent and the stand-in limit is used up",
     do=_OTHER_MEANS,
 )
+STAND_IN_NOT_OFFERED = _attendant(
+    "stand_in_not_offered",
+    None,
+    "银行无应答,该业务不允许垫付",
+    "bank gave no answer and this service never stands in",
+    do=_OTHER_MEANS,
+)
+STAND_IN_AFTER_ANSWER = _attendant(
+    "stand_in_after_answer",
+    None,
+    "银行应答后规则不允许垫付",
+    "the rules allow no stand-in after what the bank answered",
+    do=_OTHER_MEANS,
+)
+STAND_IN_IN_DEBT = _attendant(
+    "stand_in_in_debt",
+    None,
+    "银行无应答且付款人有欠费",
+    "bank gave no answer and the payer has unpaid debts",
+    do=("请缴清欠费或改用其他支付方式", "settle the debts or pay by another means"),
+)
+STAND_IN_AMOUNT = _attendant(
+    "stand_in_amount",
+    None,
+    "银行无应答且金额超出单笔垫付上限",
+    "bank gave no answer and the amount is above the stand-in limit of one debit",
+    do=_OTHER_MEANS,
+)
+STAND_IN_COUNT = _attendant(
+    "stand_in_count",
+    None,
+    "银行无应答且当日垫付次数已满",
+    "bank gave no answer and the stand-ins of this day are used up",
+    do=_OTHER_MEANS,
+)
+LIMIT_PER_DEBIT = _refusal(
+    "limit_per_debit", None, "超出付款人单笔限额", "amount is above the payer's limit of one debit", do=_OTHER_MEANS
+)
+LIMIT_PER_DAY = _refusal(
+    "limit_per_day", None, "超出付款人当日金额限额", "the payer's amount for this day is used up", do=_OTHER_MEANS
+)
+LIMIT_PER_DAY_COUNT = _refusal(
+    "limit_per_day_count",
+    None,
+    "超出付款人当日笔数限额",
+    "the payer's number of debits for this day is used up",
+    do=_OTHER_MEANS,
+)
+DEBTS_LISTED = _refusal(
+    "debts_listed",
+    None,
+    "付款人欠费未清,暂停代扣",
+    "the payer's unpaid debts put it on the local list",
+    do=("请缴清欠费或改用其他支付方式", "settle the debts or pay by another means"),
+)
 BANK_DECLINED = _refusal("bank_declined", None, "银行拒绝扣款", "bank declined the debit", do=_OTHER_MEANS)
 BANK_SILENT = _note(
     "bank_silent",

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from gateway import config
 from gateway.config import ConfigError, Mode, SiteFile, host_port, load, parameters
+from gateway.documents import model_of
 from gateway.model.passage import DeclinePolicy
 from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
 
@@ -103,6 +104,8 @@ def test_paths_count_from_the_folder_of_the_file(write, tmp_path, monkeypatch):
         assert site.storage.state == tmp_path / "state.json"
         assert site.lists.directory == tmp_path / "lists"
         assert site.tariffs.directory == Path("/srv/tariffs")
+        assert site.rules.file is None
+    assert load(write(("[lists]", '[rules]\nfile = "rules.toml"\n[lists]'))).rules.file == tmp_path / "rules.toml"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +120,7 @@ def sections(model=SiteFile):
     """Every section a site file can have, by its class."""
     yield model
     for field in model.model_fields.values():
-        inner = config._model_of(field.annotation)
+        inner = model_of(field.annotation)
         if inner is not None:
             yield from sections(inner)
 
@@ -126,7 +129,7 @@ def test_the_walk_above_finds_every_section():
     declared = {
         kind
         for kind in vars(config).values()
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in (BaseModel, config._Section)
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in (BaseModel, config.Section)
     }
     assert set(sections()) == declared
 
@@ -136,7 +139,7 @@ def test_parameters_tell_every_key_with_a_description():
 
     def keys(model, prefix=""):
         for name, field in model.model_fields.items():
-            inner = config._model_of(field.annotation)
+            inner = model_of(field.annotation)
             yield from [f"{prefix}{name}"] if inner is None else keys(inner, f"{prefix}{name}.")
 
     assert sorted(told) == sorted(keys(SiteFile))
@@ -153,6 +156,7 @@ UNKNOWN_KEYS = [
     ("[lists]", "[lists]\nage_limit = 1", "lists.age_limit"),
     ("[tariffs]", "[tariffs]\nx = 1", "tariffs.x"),
     ("[lists]", "[storage]\nlegder = 'x'\n[lists]", "storage.legder"),
+    ("[lists]", "[rules]\nversion = 'x'\n[lists]", "rules.version"),
     ("[[issuers]]", "[[issuers]]\nkey = 1", "issuers[0].key"),
     ("[[banks]]", '[[banks]]\npassword = "secret"', "banks[0].password"),
     ("[[relay_boards]]", "[[relay_boards]]\nunits = 1", "relay_boards[0].units"),

@@ -65,6 +65,9 @@ def test_the_commands_are_these():
         "passages show",
         "rsu decode",
         "rsu dialects",
+        "rules check",
+        "rules diff",
+        "rules show",
         "run",
         "status",
     ]
@@ -279,6 +282,7 @@ READS = [
     ["ledger", "verify"],
     ["ledger", "accounts"],
     ["check-config"],
+    ["rules", "show"],
 ]
 
 
