@@ -735,3 +735,67 @@ CODE_USED = _refusal(
     "pay-code was used before or has run out",
     do=("请刷新付款码后重试", "refresh the code and try again"),
 )
+
+# --- clearing -------------------------------------------------------------------------------------------------------
+
+_ASK_BANK = ("向银行索取正确的对账文件", "ask the bank for the right file")
+
+BANK_FILE_MALFORMED = _refusal(
+    "bank_file_malformed", None, "对账文件格式有误", "bank's day file is not well formed", do=_ASK_BANK
+)
+BANK_FILE_OTHER_DAY = _refusal(
+    "bank_file_other_day", None, "对账文件属于其他清算日", "bank's day file is of another day", do=_ASK_BANK
+)
+BANK_FILE_OTHER_TERMINAL = _refusal(
+    "bank_file_other_terminal",
+    None,
+    "对账文件含非本站终端",
+    "bank's day file names a terminal that is not ours",
+    do=(
+        "核对文件是否属于本站,或在车道配置中补充终端",
+        "check that the file is meant for this site, or add the terminal",
+    ),
+)
+BANK_FILE_KNOWN = _refusal(
+    "bank_file_known",
+    None,
+    "该对账文件已导入",
+    "this very day file was read before",
+    do=("不带文件重新执行清算即可", "run the clearing again without the file"),
+)
+BANK_FILE_SECOND = _refusal(
+    "bank_file_second",
+    None,
+    "该清算日已有对账文件",
+    "bank's day file of this day was read before",
+    do=("如为补充文件,请加 --supplement", "if it adds to the first one, give it with --supplement"),
+)
+CLEARING_DAY_OPEN = _refusal(
+    "clearing_day_open",
+    None,
+    "清算日尚未结束",
+    "the day is not over yet",
+    do=("待该日结束后再执行清算", "run the clearing when the day is over"),
+)
+ITEM_UNKNOWN = _refusal(
+    "item_unknown",
+    None,
+    "没有该差错记录",
+    "there is no such item",
+    do=("用 etcgw clearing items 查看差错记录", "etcgw clearing items lists them"),
+)
+ITEM_CLOSED = _refusal("item_closed", None, "该差错记录已结案", "the item is closed already", do=_NOTHING)
+ITEM_NEEDS_SECOND = _refusal(
+    "item_needs_second",
+    None,
+    "核销须由两名不同人员确认",
+    "a write-off needs two different people",
+    do=("请由另一人再次执行核销", "let somebody else agree to it"),
+)
+ITEM_NOT_A_LOSS = _refusal(
+    "item_not_a_loss",
+    None,
+    "该类差错不能核销",
+    "an item of this kind cannot be written off",
+    do=("请说明原因,或待其自行更正", "explain it, or wait until it is corrected"),
+)

@@ -1,0 +1,225 @@
+"""What differs by bank and by road owner, as data: fees, splits, shifts and the form of day files. One TOML file.
+
+    version = "2026-11-01"                    # stored with every line that was cleared by it
+
+    [fees.bank-1]                             # by payer: a bank's channel or an issuer; left out: no fee
+    basis_points = 38                         # hundredths of a per cent
+    rounding = "half_up"                      # half_up, half_even, down, up
+    per = "debit"                             # debit: rounded for each; line: once for the day's sum
+    borne_by = "collector"                    # collector: kept back from its payout; operator: ours
+
+    [splits.lane-1]                           # by charge point or by station; left out: all to the collector
+    road-1 = 60                               # weights; a fen left over goes to the earlier owner
+    road-2 = 40
+
+    [shifts]
+    starts = ["00:00", "08:00", "16:00"]      # local time; the first is the first of the day
+
+    [day_files.bank-1]                        # how this bank writes its day file; left out: as below
+    encoding = "utf-8-sig"
+    delimiter = ","
+    header = true                             # columns are named by their titles; false: by number from 0
+    amounts = "fen"                           # fen, yuan
+    days = "YYYYMMDD"                         # YYYYMMDD, YYYY-MM-DD, MMDD
+    cut_over = "23:00"                        # local time from which the bank counts the next day; left out: not known
+    total = "required"                        # required, none: whether the last line tells count and sum
+    [day_files.bank-1.columns]
+    kind = "kind"
+    settlement_day = "settlement_day"
+    terminal = "terminal"
+    batch = "batch"
+    stan = "stan"
+    retrieval_reference = "retrieval_reference"
+    amount = "amount"
+    count = "count"
+    [day_files.bank-1.kinds]                  # the bank's words; reads "total" and "skip" beside the four kinds
+    sale = "sale"
+    advice = "advice"
+    refund = "refund"
+    reversal = "reversal"
+    total = "total"
+
+Unknown keys are errors: a misspelt key would be somebody's money.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gateway.model.clearing import BankLineKind, FeeRounding
+
+FILE_BYTES_MAX = 1 << 20
+"""Rules of a whole network have some hundred kilobytes."""
+
+OWNERS_MAX = 50
+"""Road owners that share one fee."""
+
+SHIFTS_MAX = 24
+
+_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]", re.ASCII)
+
+
+class ClearingRulesError(Exception):
+    """The rules cannot be used; every problem names file and key."""
+
+    def __init__(self, file: Path, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(f"{file}: {problem}" for problem in problems))
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError as error:
+        raise ValueError("is no known encoding; use utf-8-sig or gb18030") from error
+    return name
+
+
+def _time(text: str) -> str:
+    if _TIME.fullmatch(text) is None:
+        raise ValueError('is no time of day; write it like "08:00"')
+    return text
+
+
+TimeOfDay = Annotated[str, AfterValidator(_time)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")]
+Title = str | int
+"""A column by its title, or by its number from 0."""
+
+
+class Fee(_Section):
+    """[fees.PAYER]"""
+
+    basis_points: Annotated[int, Field(ge=0, le=10_000)] = 0
+    rounding: Annotated[FeeRounding, Field(strict=False)] = FeeRounding.HALF_UP
+    per: Literal["debit", "line"] = "debit"
+    borne_by: Literal["collector", "operator"] = "collector"
+
+
+NO_FEE = Fee()
+
+
+class Shifts(_Section):
+    """[shifts]"""
+
+    starts: Annotated[list[TimeOfDay], Field(min_length=1, max_length=SHIFTS_MAX)] = ["00:00", "08:00", "16:00"]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Shifts:
+        if self.starts != sorted(set(self.starts)):
+            raise ValueError("the starts of shifts must ascend")
+        return self
+
+
+class Columns(_Section):
+    """[day_files.BANK.columns]"""
+
+    kind: Title = "kind"
+    settlement_day: Title = "settlement_day"
+    terminal: Title = "terminal"
+    batch: Title = "batch"
+    stan: Title = "stan"
+    retrieval_reference: Title | None = "retrieval_reference"
+    amount: Title = "amount"
+    count: Title | None = "count"
+    """On the line of totals: how many lines come before it."""
+
+
+DayFileWord = Literal["sale", "advice", "refund", "reversal", "total", "skip"]
+
+
+class DayFileProfile(_Section):
+    """[day_files.BANK]: the form of one bank's day file."""
+
+    encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8-sig"
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    header: bool = True
+    amounts: Literal["fen", "yuan"] = "fen"
+    days: Literal["YYYYMMDD", "YYYY-MM-DD", "MMDD"] = "YYYYMMDD"
+    cut_over: TimeOfDay | None = None
+    total: Literal["required", "none"] = "required"
+    columns: Columns = Columns()
+    kinds: dict[str, DayFileWord] = Field(
+        default_factory=lambda: {**{kind.value: kind.value for kind in BankLineKind}, "total": "total"}
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> DayFileProfile:
+        named = [getattr(self.columns, name) for name in Columns.model_fields]
+        if any(isinstance(column, int) == self.header for column in named if column is not None):
+            raise ValueError("columns are titles where the file has a header, and numbers from 0 where it has none")
+        if self.total == "required" and ("total" not in self.kinds.values() or self.columns.count is None):
+            raise ValueError('a required total needs a word for "total" among the kinds and the column "count"')
+        return self
+
+
+OURS = DayFileProfile()
+"""The form that the bench's bank writes, and that a bank without one of its own is asked for."""
+
+
+class ClearingRules(_Section):
+    """The whole file."""
+
+    version: Annotated[str, Field(min_length=1, max_length=40)] = "none"
+    fees: dict[Name, Fee] = Field(default_factory=dict)
+    splits: dict[Name, dict[Name, Annotated[int, Field(ge=0, le=10**9)]]] = Field(default_factory=dict)
+    shifts: Shifts = Shifts()
+    day_files: dict[Name, DayFileProfile] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _weighty(self) -> ClearingRules:
+        for place, owners in self.splits.items():
+            if not any(owners.values()) or len(owners) > OWNERS_MAX:
+                raise ValueError(f"splits.{place} needs 1 to {OWNERS_MAX} owners, one of them with a weight above zero")
+        return self
+
+    def fee(self, payer: str) -> Fee:
+        """What a payer keeps for itself."""
+        return self.fees.get(payer, NO_FEE)
+
+    def profile(self, channel: str) -> DayFileProfile:
+        """The form of a bank's day file."""
+        return self.day_files.get(channel, OURS)
+
+    def owners(self, charge_point: str, station: str | None, collector: str) -> dict[str, int]:
+        """Who shares what is collected at a charge point, by weight, in the order of the file."""
+        found = self.splits.get(charge_point)
+        if found is None and station is not None:
+            found = self.splits.get(station)
+        return found if found is not None else {collector: 1}
+
+
+DEFAULTS = ClearingRules()
+
+
+def load_rules(file: Path | None) -> ClearingRules:
+    """Read and check a file of rules; without one there is no fee, no split, and every bank writes our form.
+
+    Raises `ClearingRulesError`.
+    """
+    if file is None:
+        return DEFAULTS
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ClearingRulesError(file, [error.strerror or str(error)]) from error
+    if len(data) > FILE_BYTES_MAX:
+        raise ClearingRulesError(file, [f"{len(data)} bytes is too large for a file of rules; check the path"])
+    try:
+        return ClearingRules.model_validate(tomllib.loads(data.decode()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ClearingRulesError(file, [f"is not TOML: {error}"]) from error
+    except ValidationError as error:
+        raise ClearingRulesError(
+            file, [f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}" for found in error.errors()]
+        ) from error
