@@ -100,6 +100,13 @@ class Rules(Section):
     """TOML file with the debit rules of this site; left out: the rules shipped, see `etcgw rules show` """
 
 
+class Clearing(Section):
+    """[clearing]"""
+
+    rules: Path | None = None
+    """TOML file with fees, splits, shifts and the form of banks' day files; left out: no fee, no split, our own form"""
+
+
 class Issuer(Section):
     """[[issuers]]"""
 
@@ -230,6 +237,7 @@ class SiteFile(Section):
     lists: Lists
     tariffs: Tariffs
     rules: Rules = Rules()
+    clearing: Clearing = Clearing()
     issuers: list[Issuer] = Field(min_length=1)
     banks: list[Bank] = Field(default_factory=list)
     relay_boards: list[RelayBoardSection] = Field(min_length=1)
@@ -373,5 +381,6 @@ def _absolute(site: SiteFile, folder: Path) -> SiteFile:
             "lists": site.lists.model_copy(update={"directory": folder / site.lists.directory}),
             "tariffs": site.tariffs.model_copy(update={"directory": folder / site.tariffs.directory}),
             "rules": site.rules if site.rules.file is None else Rules(file=folder / site.rules.file),
+            "clearing": site.clearing if site.clearing.rules is None else Clearing(rules=folder / site.clearing.rules),
         }
     )

@@ -1,6 +1,7 @@
 """What differs by bank and by road owner, as data: fees, splits, shifts and the form of day files. One TOML file.
 
     version = "2026-11-01"                    # stored with every line that was cleared by it
+    own_account = "main"                      # name of our own bank account in the ledger
 
     [fees.bank-1]                             # by payer: a bank's channel or an issuer; left out: no fee
     basis_points = 38                         # hundredths of a per cent
@@ -50,9 +51,10 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from gateway.model.clearing import BankLineKind, FeeRounding
+from gateway.documents import DocumentError, Problem, Section, problem_of
+from gateway.model.clearing import FeeRounding
 
 FILE_BYTES_MAX = 1 << 20
 """Rules of a whole network have some hundred kilobytes."""
@@ -65,16 +67,8 @@ SHIFTS_MAX = 24
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]", re.ASCII)
 
 
-class ClearingRulesError(Exception):
-    """The rules cannot be used; every problem names file and key."""
-
-    def __init__(self, file: Path, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(f"{file}: {problem}" for problem in problems))
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class ClearingRulesError(DocumentError):
+    """The rules cannot be used; every problem names key, value and cure."""
 
 
 def _encoding(name: str) -> str:
@@ -97,61 +91,83 @@ Title = str | int
 """A column by its title, or by its number from 0."""
 
 
-class Fee(_Section):
+class Fee(Section):
     """[fees.PAYER]"""
 
     basis_points: Annotated[int, Field(ge=0, le=10_000)] = 0
-    rounding: Annotated[FeeRounding, Field(strict=False)] = FeeRounding.HALF_UP
+    """hundredths of a per cent that the payer keeps"""
+    rounding: FeeRounding = FeeRounding.HALF_UP
+    """"half_up", "half_even", "down" or "up" to the fen"""
     per: Literal["debit", "line"] = "debit"
+    """"debit": rounded for each; "line": once for the sum of a day"""
     borne_by: Literal["collector", "operator"] = "collector"
+    """"collector": kept back from its payout; "operator": ours"""
 
 
 NO_FEE = Fee()
 
 
-class Shifts(_Section):
+class Shifts(Section):
     """[shifts]"""
 
-    starts: Annotated[list[TimeOfDay], Field(min_length=1, max_length=SHIFTS_MAX)] = ["00:00", "08:00", "16:00"]
+    starts: Annotated[tuple[TimeOfDay, ...], Field(min_length=1, max_length=SHIFTS_MAX)] = ("00:00", "08:00", "16:00")
+    """local times at which shifts begin, ascending; what comes before the first belongs to it too"""
 
     @model_validator(mode="after")
     def _ascending(self) -> Shifts:
-        if self.starts != sorted(set(self.starts)):
+        if list(self.starts) != sorted(set(self.starts)):
             raise ValueError("the starts of shifts must ascend")
         return self
 
 
-class Columns(_Section):
+class Columns(Section):
     """[day_files.BANK.columns]"""
 
     kind: Title = "kind"
+    """what the line tells, in the words of [day_files.BANK.kinds]"""
     settlement_day: Title = "settlement_day"
+    """the bank's day"""
     terminal: Title = "terminal"
+    """terminal number, field 41"""
     batch: Title = "batch"
+    """batch number, field 60.2; zeros in front may be missing"""
     stan: Title = "stan"
+    """trace number, field 11; zeros in front may be missing"""
     retrieval_reference: Title | None = "retrieval_reference"
+    """the bank's own number, field 37"""
     amount: Title = "amount"
+    """without sign: the kind tells the direction"""
     count: Title | None = "count"
-    """On the line of totals: how many lines come before it."""
+    """on the line of totals: how many lines come before it"""
 
 
 DayFileWord = Literal["sale", "advice", "refund", "reversal", "total", "skip"]
 
 
-class DayFileProfile(_Section):
+def _own_words() -> dict[str, DayFileWord]:
+    return {"sale": "sale", "advice": "advice", "refund": "refund", "reversal": "reversal", "total": "total"}
+
+
+class DayFileProfile(Section):
     """[day_files.BANK]: the form of one bank's day file."""
 
     encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8-sig"
+    """for example "utf-8-sig" or "gb18030" """
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    """one character between two columns"""
     header: bool = True
+    """true: columns are named by their titles; false: by number from 0"""
     amounts: Literal["fen", "yuan"] = "fen"
+    """unit of the amounts"""
     days: Literal["YYYYMMDD", "YYYY-MM-DD", "MMDD"] = "YYYYMMDD"
+    """how days are written"""
     cut_over: TimeOfDay | None = None
+    """local time from which the bank counts the next day; left out: not known"""
     total: Literal["required", "none"] = "required"
+    """"required": the last line tells count and sum, so that a file cut short is noticed"""
     columns: Columns = Columns()
-    kinds: dict[str, DayFileWord] = Field(
-        default_factory=lambda: {**{kind.value: kind.value for kind in BankLineKind}, "total": "total"}
-    )
+    kinds: dict[str, DayFileWord] = Field(default_factory=_own_words)
+    """the bank's words for sale, advice, refund, reversal, total, and for lines to skip"""
 
     @model_validator(mode="after")
     def _whole(self) -> DayFileProfile:
@@ -167,14 +183,20 @@ OURS = DayFileProfile()
 """The form that the bench's bank writes, and that a bank without one of its own is asked for."""
 
 
-class ClearingRules(_Section):
+class ClearingRules(Section):
     """The whole file."""
 
     version: Annotated[str, Field(min_length=1, max_length=40)] = "none"
+    """name of this version; every line cleared by it carries it"""
+    own_account: Name = "main"
+    """name of our own bank account, into which banks and issuers settle"""
     fees: dict[Name, Fee] = Field(default_factory=dict)
+    """by bank channel or issuer"""
     splits: dict[Name, dict[Name, Annotated[int, Field(ge=0, le=10**9)]]] = Field(default_factory=dict)
+    """by charge point or station: owners with their weights"""
     shifts: Shifts = Shifts()
     day_files: dict[Name, DayFileProfile] = Field(default_factory=dict)
+    """by bank channel"""
 
     @model_validator(mode="after")
     def _weighty(self) -> ClearingRules:
@@ -212,14 +234,15 @@ def load_rules(file: Path | None) -> ClearingRules:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise ClearingRulesError(file, [error.strerror or str(error)]) from error
+        problem = Problem("file", "", error.strerror or str(error), "Name a readable file")
+        raise ClearingRulesError(file, [problem]) from error
     if len(data) > FILE_BYTES_MAX:
-        raise ClearingRulesError(file, [f"{len(data)} bytes is too large for a file of rules; check the path"])
+        problem = Problem("file", f"{len(data)} bytes", "is too large for clearing rules", "Check the path")
+        raise ClearingRulesError(file, [problem])
     try:
         return ClearingRules.model_validate(tomllib.loads(data.decode()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ClearingRulesError(file, [f"is not TOML: {error}"]) from error
+        problem = Problem("file", "", f"is not TOML: {error}", "Correct the file at the place named")
+        raise ClearingRulesError(file, [problem]) from error
     except ValidationError as error:
-        raise ClearingRulesError(
-            file, [f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}" for found in error.errors()]
-        ) from error
+        raise ClearingRulesError(file, [problem_of(found, ClearingRules) for found in error.errors()]) from error

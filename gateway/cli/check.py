@@ -185,6 +185,24 @@ def _check_rules(site: SiteFile, findings: _Findings) -> None:
     findings.facts["rules"] = {"version": rules.version, "digest": rules.digest}
 
 
+def _check_clearing(site: SiteFile, findings: _Findings) -> None:
+    from gateway.clearing.rules import ClearingRulesError, load_rules
+
+    try:
+        rules = load_rules(site.clearing.rules)
+    except ClearingRulesError as error:
+        for problem in error.problems:
+            findings.wrong("clearing.rules", error.path, str(problem), "correct the file")
+        return
+    known = {bank.name for bank in site.banks} | {issuer.name for issuer in site.issuers}
+    for name in sorted((rules.fees.keys() | rules.day_files.keys()) - known):
+        findings.wrong("clearing.rules", name, "is neither a bank nor an issuer of this site", "correct its name")
+    places = {lane.name for lane in site.lanes} | {lane.station for lane in site.lanes}
+    for name in sorted(rules.splits.keys() - places):
+        findings.wrong("clearing.rules", name, "is neither a lane nor a station of this site", "correct its name")
+    findings.facts["clearing"] = {"version": rules.version}
+
+
 def _check_ledger(site: SiteFile, findings: _Findings) -> None:
     from sqlalchemy.exc import DBAPIError
 
@@ -253,6 +271,7 @@ CHECKS: Sequence[Callable[[SiteFile, _Findings], None]] = (
     _check_lists,
     _check_tariffs,
     _check_rules,
+    _check_clearing,
     _check_ledger,
 )
 

@@ -139,6 +139,15 @@ def _rules(error: Exception) -> Fault:
     )
 
 
+def _clearing_rules(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.USAGE,
+        str(error),
+        Words("nothing is cleared by doubtful rules", "清算规则有疑问时不作清算"),
+        _CHECK,
+    )
+
+
 def _refused_mandates(error: Exception) -> Fault:
     return Fault(
         ExitCode.REFUSED,
@@ -228,6 +237,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
     {
         "gateway.config.ConfigError": _config,
         "gateway.rules.loading.RulesError": _rules,
+        "gateway.clearing.rules.ClearingRulesError": _clearing_rules,
         "gateway.payers.mandates.MandateImportError": _refused_mandates,
         "gateway.payers.status_list_build.StatusListBuildError": _refused_delivery,
         "gateway.payers.status_lists.StatusListError": _unusable_list,

@@ -106,6 +106,8 @@ def test_paths_count_from_the_folder_of_the_file(write, tmp_path, monkeypatch):
         assert site.tariffs.directory == Path("/srv/tariffs")
         assert site.rules.file is None
     assert load(write(("[lists]", '[rules]\nfile = "rules.toml"\n[lists]'))).rules.file == tmp_path / "rules.toml"
+    text = write(("[lists]", '[clearing]\nrules = "clearing.toml"\n[lists]'))
+    assert load(text).clearing.rules == tmp_path / "clearing.toml"
 
 
 @pytest.mark.parametrize(
@@ -157,6 +159,7 @@ UNKNOWN_KEYS = [
     ("[tariffs]", "[tariffs]\nx = 1", "tariffs.x"),
     ("[lists]", "[storage]\nlegder = 'x'\n[lists]", "storage.legder"),
     ("[lists]", "[rules]\nversion = 'x'\n[lists]", "rules.version"),
+    ("[lists]", "[clearing]\nrule = 'x'\n[lists]", "clearing.rule"),
     ("[[issuers]]", "[[issuers]]\nkey = 1", "issuers[0].key"),
     ("[[banks]]", '[[banks]]\npassword = "secret"', "banks[0].password"),
     ("[[relay_boards]]", "[[relay_boards]]\nunits = 1", "relay_boards[0].units"),

@@ -126,3 +126,20 @@ def test_parameters_need_no_site_file(ask, run):
     assert all(row["description"] for row in found["parameters"] if row["key"].count(".") > 0)
     assert "lanes.deadline_ms" in run("check-config", "--parameters").stdout
     run("check-config", code=2)
+
+
+def test_the_rules_of_clearing_are_checked_with_the_site(ask, site):
+    text = site.read_text(encoding="utf-8")
+    site.write_text(text + '[clearing]\nrules = "clearing.toml"\n', encoding="utf-8")
+    rules = site.parent / "clearing.toml"
+    rules.write_text("[fees.bank-9]\nbasis_points = 1\n[splits.lane-9]\nroad-1 = 1\n", encoding="utf-8")
+    found = ask("check-config", "--config", site, code=2)
+    assert [(p["key"], p["value"]) for p in found["problems"]] == [
+        ("clearing.rules", "bank-9"),
+        ("clearing.rules", "lane-9"),
+    ]
+    rules.write_text("[fees.bank-1]\nbasis_point = 1\n", encoding="utf-8")
+    problems = ask("check-config", "--config", site, code=2)["problems"]
+    assert "fees.bank-1.basis_point" in problems[0]["problem"]
+    rules.write_text('version = "v1"\n', encoding="utf-8")
+    assert ask("check-config", "--config", site)["facts"]["clearing"] == {"version": "v1"}
