@@ -84,6 +84,26 @@ def endure(
 
 
 @app.command()
+def simulate(
+    *,
+    seeds: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 10,
+    seed: Annotated[int, typer.Option(help="The first of them.")] = 1,
+    passages: Annotated[int, typer.Option(help="Vehicles through the lanes, each seed.", min=0)] = 200,
+    debits: Annotated[int, typer.Option(help="Debits at the engine, each seed.", min=0)] = 1000,
+    workers: Annotated[int, typer.Option(help="Processes side by side.", min=1)] = 1,
+    bug: Annotated[str | None, typer.Option("--plant", help="Plant this known bug in the gateway's code.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Write the whole trace of a single seed here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Run the gateway in virtual time among faults, and watch every promise; status 1 when one is broken."""
+    from hardware.bench.simulation.report import simulate as go
+
+    wanted = range(seed, seed + seeds)
+    good = go(wanted, passages=passages, debits=debits, workers=workers, bug=bug, trace=trace, as_json=as_json)
+    raise typer.Exit(0 if good else 1)
+
+
+@app.command()
 def measure(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Performance as ratios against references measured in the same run."""
     from hardware.bench.measure import measure_all

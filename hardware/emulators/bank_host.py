@@ -292,6 +292,11 @@ class BankHost:
         """Where commands go."""
         return self._config.control[0], self._control_port
 
+    @property
+    def book(self) -> Book:
+        """Accounts and postings."""
+        return self._book
+
     async def start(self) -> None:
         """Open both sockets."""
         self._control_port = await self._control.start(*self._config.control)

@@ -228,10 +228,18 @@ class _Waiter:
 class Antenna:
     """One antenna, from its socket to its road."""
 
-    def __init__(self, config: RsuConfig, *, utcnow: Callable[[], datetime] = utcnow_of_machine) -> None:
-        """`utcnow` dates what is shown of a vehicle; the antenna's own clock is what C0 sets."""
+    def __init__(
+        self,
+        config: RsuConfig,
+        *,
+        utcnow: Callable[[], datetime] = utcnow_of_machine,
+        on_event: Callable[[Vehicle, Event], None] = lambda _vehicle, _event: None,
+    ) -> None:
+        """`utcnow` dates what is shown of a vehicle; the antenna's own clock is what C0 sets. `on_event` is told
+        whatever can be waited for, at the moment it happens."""
         self._config = config
         self._utcnow = utcnow
+        self._on_event = on_event
         self._capture = Capture(config.capture)
         self._server: asyncio.Server | None = None
         self._tcp: tuple[str, int] | None = None
@@ -698,6 +706,7 @@ class Antenna:
 
     def _note(self, vehicle: Vehicle, event: Event) -> None:
         vehicle.events[event] += 1
+        self._on_event(vehicle, event)
         for waiter in self._waiters:
             met = waiter.vehicle is vehicle and vehicle.events[waiter.event] >= waiter.count
             if met and not waiter.done.done():

@@ -23,6 +23,7 @@ DUPLICATE_AFTER_S = (0.001, 0.3)
 REORDER_S = (0.02, 0.5)
 REFUSE_TIMEOUT_S = 3.0
 """A connection that nobody answers is given up after so long, as by `drivers.link`."""
+SPARED = 0.1
 
 MESSAGE_FAULTS = ("drop", "delay", "duplicate", "reorder", "cut", "half_frame", "corrupt")
 CONNECT_FAULTS = ("connect_refused", "connect_timeout")
@@ -36,6 +37,8 @@ class Harm:
     delay_s: tuple[float, float] = (0.1, 3.0)
     corrupt: Callable[[bytes, random.Random], bytes] = lambda data, _: data
     """Makes of a message one that the receiver can tell is damaged."""
+    spares: Callable[[bytes], bool] = lambda _: False
+    """Messages that are harmed `SPARED` times as often: else hardly a connection would come up."""
 
     def draw(self, chance: random.Random, faults: tuple[str, ...]) -> str | None:
         """At most one fault."""
@@ -119,6 +122,8 @@ class Wire:
         """Put a message on its way, or do something else with it."""
         network, chance = self.network, self.network.chance
         fault = None if network.calm else self.harm.draw(chance, MESSAGE_FAULTS)
+        if fault is not None and self.harm.spares(data) and chance.random() >= SPARED:
+            fault = None
         due = network.loop.time() + chance.uniform(*LATENCY_S)
         if fault is not None:
             network.note(self.address, fault)
@@ -284,6 +289,12 @@ def damage_bank(data: bytes, _: random.Random) -> bytes:
     return data[:at] + b"\xff" + data[at + 1 :] if len(data) > at else data
 
 
+def is_network_message(data: bytes) -> bool:
+    """Sign-in, echo or keep-alive of a bank link, or its answer."""
+    return len(data) <= BANK_TYPE_AT or data[BANK_TYPE_AT] == NETWORK_MESSAGES
+
+
+NETWORK_MESSAGES = 0x08
 BANK_TYPE_AT = 2 + 5 + 6
 """Where the message type begins: behind length, TPDU and header."""
 

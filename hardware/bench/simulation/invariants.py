@@ -1,0 +1,529 @@
+"""Watches a run from outside: after every commit, posting, purchase, lift and answer it asks whether all is still true.
+
+The watcher keeps a picture of the ledger made of nothing but the rows that were committed, and a tally of what the
+outside did: postings in the bank's book, purchases of cards, lifts of barriers, answers given to callers. What the
+ledger claims of the outside must be so at the moment it claims it, and what the outside does must have been durable in
+the ledger before. Prices and limits come from `site`, never from the ledger.
+
+A broken promise ends the run; `Broken` names it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hardware.bench.simulation.site import Limits
+from hardware.bench.simulation.trace import Trace
+from hardware.emulators.bank_host import Keys, Posting
+from protocols.bank.codec import Message
+
+OWING = ("held", "released", "owed", "debt")
+"""States of a debit whose amount the obligor owes or has reserved."""
+UNRESOLVED = ("stored", "unknown", "reversing")
+COLLECTING = ("sale", "advice", "recovery")
+
+TRANSITIONS: Mapping[str, frozenset[tuple[str | None, str]]] = {
+    "debit": frozenset(
+        {
+            (None, "held"),
+            ("held", "released"),
+            ("held", "owed"),
+            ("held", "funded"),
+            ("held", "debt"),
+            ("held", "voided"),
+            ("owed", "funded"),
+            ("owed", "debt"),
+            ("debt", "recovered"),
+            ("debt", "written_off"),
+        }
+    ),
+    "attempt": frozenset(
+        {
+            (None, "stored"),
+            ("stored", "approved"),
+            ("stored", "declined"),
+            ("stored", "not_sent"),
+            ("stored", "unknown"),
+            ("unknown", "approved"),
+            ("unknown", "declined"),
+            ("unknown", "reversing"),
+            ("reversing", "reversed"),
+            ("reversed", "reversing"),
+        }
+    ),
+    "purchase": frozenset(
+        {
+            (None, "intent"),
+            ("intent", "unknown"),
+            ("intent", "taken"),
+            ("intent", "not_taken"),
+            ("intent", "disputed"),
+            ("unknown", "taken"),
+            ("unknown", "not_taken"),
+            ("unknown", "disputed"),
+            ("disputed", "taken"),
+            ("disputed", "not_taken"),
+        }
+    ),
+}
+"""What may become of what. Anything else is broken."""
+
+
+class Broken(Exception):
+    """A promise that was not kept."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    id: str
+    state: str
+    debit_id: str
+    kind: str
+    key: tuple[str, str, str]
+    """Terminal, batch, STAN."""
+    amount: int
+    late: int
+    created_at: int
+    paid: int = 0
+    """Fen that `bank_approved` transfers of this attempt moved."""
+
+
+@dataclass(slots=True)
+class Purchase:
+    id: str
+    state: str
+    debit_id: str
+    attempt_no: int
+    written: int
+    time: str
+    card: str
+
+
+@dataclass(slots=True)
+class Debit:
+    id: str
+    state: str
+    obligor: str
+    mandate: str | None
+    funding: str
+    payer: str
+    amount: int
+    hold_id: int
+    passage: str
+    attempts: list[Attempt] = field(default_factory=list)
+    purchases: list[Purchase] = field(default_factory=list)
+    hold: str = "none"
+    """none, pending, post, void."""
+    paid: int = 0
+    """Fen from bank or issuer, late approvals left out."""
+
+
+@dataclass(slots=True)
+class BankKey:
+    """What the bank's book holds under one sale's or advice's keys."""
+
+    net: int = 0
+    posted: int = 0
+
+
+class Watch:
+    """See the module. Every method may raise `Broken` through `fail`."""
+
+    def __init__(self, trace: Trace, limits: Mapping[str, Limits], fail: Callable[[str], None]) -> None:
+        self._trace = trace
+        self._limits = limits
+        self._fail = fail
+        self.steps = 0
+        self.debits: dict[str, Debit] = {}
+        self.attempts: dict[str, Attempt] = {}
+        self.by_key: dict[tuple[str, str, str], Attempt] = {}
+        self.purchases: dict[str, Purchase] = {}
+        self.by_card: dict[tuple[str, str], Purchase] = {}
+        self.open_outbox: dict[int, tuple[str, str]] = {}
+        self.waiting: Counter[str] = Counter()
+        """Open messages by attempt."""
+        self.items: dict[int, tuple[str, str, str]] = {}
+        self.records = 0
+        self.decided: dict[str, str] = {}
+        """Barrier of the newest decision by passage."""
+        self.opened: Counter[str] = Counter()
+        self.lifted: Counter[str] = Counter()
+        self.owing: Counter[str] = Counter()
+        self.standing_in: Counter[str] = Counter()
+        self.accounts: dict[int, list[int]] = {}
+        """Balance and held by account, reckoned from transfers."""
+        self.account_names: dict[int, tuple[str, str]] = {}
+        self.pending: dict[int, tuple[int, int, int]] = {}
+        self.book: dict[tuple[str, str, str], BankKey] = {}
+        self.card_paid: dict[tuple[str, str], int] = {}
+        self.outcomes: Counter[str] = Counter()
+        self.transitions: Counter[str] = Counter()
+        self._touched: dict[str, None] = {}
+
+    # --- the ledger -----------------------------------------------------------------------------------------------
+
+    def committed(self, rows: list[Any]) -> None:
+        """The rows one commit has changed, in order."""
+        self.steps += 1
+        self._touched.clear()
+        stated: dict[int, tuple[int, int]] = {}
+        for row in rows:
+            what = row[1]
+            if what[0] in "-!":
+                self._broken(f"{what[1:]} {row[2]} was {'deleted' if what[0] == '-' else 'changed'}")
+            elif what in ("+account", "~account"):
+                if what == "+account":
+                    self.account_names[row[2]] = (row[3], row[4])
+                stated[row[2]] = (row[5], row[6]) if what == "+account" else (row[3], row[4])
+            else:
+                _HANDLERS[what](self, row)
+        self._look_at_accounts(stated)
+        for debit_id in self._touched:
+            self._look_at_debit(self.debits[debit_id])
+
+    def _new_debit(self, row: Any) -> None:  # noqa: ANN401 - a row of the watcher's table
+        _, _, key, state, obligor, mandate, funding, payer, amount, hold_id, passage, *_ = row
+        debit = Debit(key, state, obligor, mandate, funding, payer, amount, hold_id or 0, passage)
+        self.debits[key] = debit
+        self._changed("debit", key, None, state)
+        self.owing[obligor] += amount
+        limits = self._limits.get(mandate) if mandate is not None else None
+        if limits is not None and limits.limit is not None and self.owing[obligor] > limits.limit:
+            self._broken(f"debit {key}: obligor {obligor} now owes {self.owing[obligor]} fen, limit {limits.limit}")
+        self._touched[key] = None
+
+    def _debit_changed(self, row: Any) -> None:  # noqa: ANN401
+        _, _, key, state, hold_id, *_ = row
+        debit = self.debits[key]
+        debit.hold_id = hold_id
+        self._touched[key] = None
+        if state == debit.state:
+            return
+        self._changed("debit", key, debit.state, state)
+        was, is_ = debit.state in OWING, state in OWING
+        self.owing[debit.obligor] += debit.amount * (int(is_) - int(was))
+        debit.state = state
+
+    def _new_attempt(self, row: Any) -> None:  # noqa: ANN401
+        _, _, key, state, debit_id, kind, _, terminal, batch, stan, amount, late, created, *_ = row
+        attempt = Attempt(key, state, debit_id, kind, (terminal, batch, stan), amount, late, created)
+        if attempt.key in self.by_key:
+            self._broken(f"attempt {key}: wire keys {attempt.key} were used before")
+        if attempt.key in self.book:
+            self._broken(f"attempt {key}: the bank knows {attempt.key} already")
+        self.attempts[key] = self.by_key[attempt.key] = attempt
+        self.debits[debit_id].attempts.append(attempt)
+        self._changed(f"attempt.{kind}", key, None, state)
+        self._touched[debit_id] = None
+
+    def _attempt_changed(self, row: Any) -> None:  # noqa: ANN401
+        _, _, key, state, late, *_ = row
+        attempt = self.attempts[key]
+        self._touched[attempt.debit_id] = None
+        attempt.late = late
+        if state == attempt.state:
+            return
+        self._changed(f"attempt.{attempt.kind}", key, attempt.state, state)
+        attempt.state = state
+
+    def _new_purchase(self, row: Any) -> None:  # noqa: ANN401
+        _, _, key, state, debit_id, number, written, time, card, *_ = row
+        purchase = Purchase(key, state, debit_id, number, written, time, card or "")
+        self.purchases[key] = purchase
+        if (purchase.card, time) in self.by_card:
+            self._broken(f"purchase {key}: card {purchase.card} was asked at {time} before")
+        self.by_card[purchase.card, time] = purchase
+        self.debits[debit_id].purchases.append(purchase)
+        self._changed("purchase", key, None, state)
+        self._touched[debit_id] = None
+
+    def _purchase_changed(self, row: Any) -> None:  # noqa: ANN401
+        _, _, key, state, *_ = row
+        purchase = self.purchases[key]
+        self._changed("purchase", key, purchase.state, state)
+        purchase.state = state
+        paid = (purchase.card, purchase.time) in self.card_paid
+        if state == "taken" and not paid:
+            self._broken(f"purchase {key} is taken, and card {purchase.card} has paid nothing at {purchase.time}")
+        if state == "not_taken" and paid:
+            self._broken(f"purchase {key} is not taken, and card {purchase.card} has paid at {purchase.time}")
+        self._touched[purchase.debit_id] = None
+
+    def _new_decision(self, row: Any) -> None:  # noqa: ANN401
+        _, _, number, lane, barrier, outcome, debit_id, passage, reason, _, *_ = row
+        self.records += 1
+        if number != self.records:
+            self._broken(f"record {number} follows record {self.records - 1}")
+        if outcome == "refused" and reason is None:
+            self._broken(f"record {number} refuses without a reason")
+        self.outcomes[f"{outcome}.{reason}" if reason else outcome] += 1
+        self.decided[passage] = barrier
+        self._trace.add(lane, f"record {number} {outcome} {barrier} {reason or ''}")
+        if barrier == "open":
+            self.opened[lane] += 1
+            if debit_id is None and outcome not in ("entered", "repeat"):
+                self._broken(f"record {number} opens the barrier without a claim")
+        if debit_id is not None:
+            self._touched[debit_id] = None
+
+    def _new_transfer(self, row: Any) -> None:  # noqa: ANN401
+        _, _, number, phase, event, debit_id, attempt_id, giver, taker, amount, pending_id, *_ = row
+        source = self.accounts.setdefault(giver, [0, 0])
+        target = self.accounts.setdefault(taker, [0, 0])
+        debit = self.debits[debit_id]
+        if phase == "pending":
+            source[1] += amount
+            self.pending[number] = (giver, taker, amount)
+            debit.hold = "pending"
+        elif phase in ("post", "void"):
+            held = self.pending.pop(pending_id, None)
+            if held is None:
+                self._broken(f"transfer {number} ends pending transfer {pending_id}, which is not open")
+                return
+            source[1] -= held[2]
+            moved = amount if phase == "post" else 0
+            source[0] -= moved
+            target[0] += moved
+            debit.hold = phase
+        else:
+            source[0] -= amount
+            target[0] += amount
+        if event in ("bank_approved", "purse_paid"):
+            debit.paid += amount
+        if event == "bank_approved" and attempt_id is not None:
+            self.attempts[attempt_id].paid += amount
+        self.transitions[f"transfer:{event}"] += 1
+        self._touched[debit_id] = None
+
+    def _new_outbox(self, row: Any) -> None:  # noqa: ANN401
+        _, _, number, kind, attempt_id, _, done, *_ = row
+        if done is None:
+            self.open_outbox[number] = (kind, attempt_id)
+            self.waiting[attempt_id] += 1
+        self.transitions[f"outbox:{kind}:queued"] += 1
+        self._touched[self.attempts[attempt_id].debit_id] = None
+
+    def _outbox_changed(self, row: Any) -> None:  # noqa: ANN401
+        kind, attempt_id = self.open_outbox.pop(row[2], ("?", ""))
+        self.transitions[f"outbox:{kind}:done"] += 1
+        if attempt_id:
+            self.waiting[attempt_id] -= 1
+            self._touched[self.attempts[attempt_id].debit_id] = None
+
+    def _new_item(self, row: Any) -> None:  # noqa: ANN401
+        _, _, number, kind, debit_id, state, *_ = row
+        self.items[number] = (kind, debit_id, state)
+        self.transitions[f"item:{kind}"] += 1
+
+    def _item_changed(self, row: Any) -> None:  # noqa: ANN401
+        kind, debit_id, _ = self.items[row[2]]
+        self.items[row[2]] = (kind, debit_id, row[3])
+
+    def _changed(self, what: str, key: str, old: str | None, new: str) -> None:
+        self.transitions[f"{what}:{old or 'new'}->{new}"] += 1
+        self._trace.add("ledger", f"{what} {key[-8:]} {old or 'new'} -> {new}")
+        if (old, new) not in TRANSITIONS[what.partition(".")[0]]:
+            self._broken(f"{what} {key} went from {old} to {new}")
+
+    # --- one debit ------------------------------------------------------------------------------------------------
+
+    def _look_at_accounts(self, stated: Mapping[int, tuple[int, int]]) -> None:
+        for number, (balance, held) in stated.items():
+            reckoned = self.accounts.get(number, [0, 0])
+            if [balance, held] != reckoned:
+                name = ":".join(self.account_names[number])
+                self._broken(f"account {name} says {balance} and {held} held, its transfers {reckoned}")
+
+    def _look_at_debit(self, debit: Debit) -> None:
+        state = debit.state
+        hold = "pending" if state == "held" else "void" if state == "voided" else "post"
+        if debit.hold != hold:
+            self._broken(f"debit {debit.id} is {state}, its hold is {debit.hold}")
+        self._look_at_purchases(debit)
+        collecting = [a for a in debit.attempts if a.kind in COLLECTING]
+        unresolved = [a for a in collecting if a.state in UNRESOLVED and not a.late]
+        if len(unresolved) > 1:
+            self._broken(f"debit {debit.id} has {len(unresolved)} unresolved attempts")
+        approved = [a for a in collecting if a.state == "approved"]
+        if len(approved) > 1:
+            self._broken(f"debit {debit.id} has {len(approved)} approved attempts")
+        paid_states = ("funded", "recovered")
+        if debit.paid != (debit.amount if state in paid_states and debit.funding != "issuer_clearing" else 0):
+            self._broken(f"debit {debit.id} of {debit.amount} fen is {state}, and was paid {debit.paid} fen")
+        if debit.funding != "bank_online" and debit.attempts:
+            self._broken(f"debit {debit.id} is paid by {debit.funding}, and a bank was asked too")
+        for attempt in debit.attempts:
+            self._look_at_attempt(debit, attempt)
+
+    def _look_at_purchases(self, debit: Debit) -> None:
+        if not debit.purchases:
+            return
+        taken = sum(p.state == "taken" for p in debit.purchases)
+        if taken > 1:
+            self._broken(f"debit {debit.id}: its card was charged {taken} times")
+        if debit.state == "voided" and any(p.state != "not_taken" for p in debit.purchases):
+            listed = any(item[1] == debit.id for item in self.items.values())
+            if not listed:
+                self._broken(f"debit {debit.id} is void, its purchases are {[p.state for p in debit.purchases]}")
+        if debit.state not in ("held", "voided") and taken != 1:
+            self._broken(f"debit {debit.id} is {debit.state} with {taken} purchases taken")
+
+    def _look_at_attempt(self, debit: Debit, attempt: Attempt) -> None:
+        state = attempt.state
+        if attempt.paid and state != "approved":
+            self._broken(f"attempt {attempt.id} is {state}, and its money was posted to debit {debit.id}")
+        net = self._net(attempt)
+        if state == "approved" and net != attempt.amount:
+            self._broken(f"attempt {attempt.id} is approved, the bank's book says {net} fen for {attempt.key}")
+        if (state in ("declined", "not_sent") or (state == "reversed" and not attempt.late)) and net != 0:
+            self._broken(f"attempt {attempt.id} is {state}, the bank's book says {net} fen for {attempt.key}")
+        asking = (attempt.kind == "sale" and state in ("unknown", "reversing")) or (
+            attempt.kind != "sale" and state == "stored"
+        )
+        if asking and not self.waiting[attempt.id]:
+            self._broken(f"attempt {attempt.id} ({attempt.kind}) is {state}, and no message waits for it")
+        if attempt.kind == "advice" and state == "stored":
+            open_sale = [a for a in debit.attempts if a.kind == "sale" and a.state in UNRESOLVED and not a.late]
+            if open_sale:
+                self._broken(f"debit {debit.id}: an advice beside a sale that is {open_sale[0].state}")
+
+    def _net(self, attempt: Attempt) -> int:
+        found = self.book.get(attempt.key)
+        return 0 if found is None else found.net
+
+    # --- the outside ----------------------------------------------------------------------------------------------
+
+    def request(self, message: Message) -> None:
+        """The bank has received this."""
+        kind = message.mti[:3]
+        if kind not in ("020", "040", "022"):
+            return
+        terminal, stan = message.text(41) or "", message.text(11) or ""
+        batch = (message.text(60) or "")[2:8]
+        if kind == "040":
+            named = message.text(61) or ""
+            batch, stan = named[:6], named[6:12]
+        self._trace.add("bank", f"{message.mti} {terminal} {stan}")
+        attempt = self.by_key.get((terminal, batch, stan))
+        if attempt is None:
+            self._broken(f"{message.mti} of {terminal} STAN {stan} reached the bank and is not stored")
+            return
+        if int(message.text(4) or "0") != attempt.amount:
+            self._broken(f"{message.mti} of {terminal} STAN {stan} asks {message.text(4)}, stored is {attempt.amount}")
+        if kind == "040" and attempt.state not in ("reversing", "reversed"):
+            self._broken(f"a reversal of {terminal} STAN {stan} reached the bank while its sale is {attempt.state}")
+        if kind == "022":
+            debit = self.debits[attempt.debit_id]
+            open_sale = [a for a in debit.attempts if a.kind == "sale" and a.state in UNRESOLVED and not a.late]
+            if open_sale:
+                self._broken(f"an advice for debit {debit.id} reached the bank while its sale is {open_sale[0].state}")
+
+    def posting(self, keys: Keys, posting: Posting) -> None:
+        """The bank has moved money."""
+        self._trace.add("bank", f"posts {keys.kind} {keys.terminal} {keys.stan} {posting.amount_fen} fen")
+        attempt = self.by_key.get((keys.terminal, keys.batch, keys.stan))
+        if keys.kind == "reversal":
+            # Its own STAN may be the sale's; the sale it takes back is known by the same keys here.
+            if attempt is not None:
+                self.book.setdefault(attempt.key, BankKey()).net += posting.amount_fen
+            return
+        if attempt is None:
+            return
+        found = self.book.setdefault(attempt.key, BankKey())
+        found.net += posting.amount_fen
+        found.posted += 1
+        if attempt.state not in UNRESOLVED:
+            self._broken(f"the bank posts {attempt.key} {posting.amount_fen} fen, its attempt is {attempt.state}")
+        debit = self.debits[attempt.debit_id]
+        net = sum(self._net(a) for a in debit.attempts if a.kind in COLLECTING)
+        if net > debit.amount:
+            self._broken(f"debit {debit.id} of {debit.amount} fen was charged {net} fen at the bank")
+
+    def card_pays(self, card: str, time: str, amount: int, fare: int | None) -> None:
+        """A card has paid, whatever becomes of its answer. `fare` is what it should be."""
+        self._trace.add("card", f"{card[-6:]} pays {amount} fen at {time}")
+        self.transitions["card:paid"] += 1
+        if (card, time) in self.card_paid:
+            self._broken(f"card {card} has paid twice at {time}")
+        self.card_paid[card, time] = amount
+        purchase = self.by_card.get((card, time))
+        if purchase is None:
+            self._broken(f"card {card} paid {amount} fen at {time}, and nothing is stored of it")
+            return
+        if purchase.state not in ("intent", "unknown"):
+            self._broken(f"card {card} paid at {time}, and its purchase is {purchase.state}")
+        if amount != purchase.written:
+            self._broken(f"card {card} paid {amount} fen, stored is {purchase.written}")
+        if fare is not None and amount != fare:
+            self._broken(f"card {card} paid {amount} fen, the fare is {fare}")
+
+    def lift(self, lane: str) -> None:
+        """A barrier is asked to open."""
+        self.lifted[lane] += 1
+        self._trace.add(lane, "lift")
+        if self.lifted[lane] > self.opened[lane]:
+            self._broken(f"{lane} lifts its barrier {self.lifted[lane]} times for {self.opened[lane]} decisions")
+
+    def told_held(self, debit_id: str, amount: int) -> None:
+        """A caller was told that a hold stands."""
+        debit = self.debits.get(debit_id)
+        if debit is None or debit.amount != amount:
+            self._broken(f"a caller was told of hold {debit_id} over {amount} fen, durable is {debit}")
+
+    def told_decided(self, record_no: int, passage_id: str) -> None:
+        """A caller was told a decision."""
+        if record_no > self.records or passage_id not in self.decided:
+            self._broken(f"a caller was told record {record_no}, durable are {self.records}")
+
+    def promise(self, kept: bool, text: str) -> None:
+        """Any other promise a workload looks at."""
+        if not kept:
+            self._broken(text)
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def at_the_end(self) -> None:
+        """Everybody has gone home, and all lines work: nothing may be open any more."""
+        if self.open_outbox:
+            self._broken(f"{len(self.open_outbox)} messages still wait: {list(self.open_outbox.values())[:3]}")
+        excused = {item[1] for item in self.items.values() if item[0] == "disputed_purchase"}
+        for debit in self.debits.values():
+            if debit.state == "held" and debit.id not in excused:
+                self._broken(f"debit {debit.id} is still held, purchases {[p.state for p in debit.purchases]}")
+            for attempt in debit.attempts:
+                if attempt.state in UNRESOLVED or attempt.late:
+                    self._broken(f"attempt {attempt.id} is still {attempt.state}")
+            net = sum(self._net(a) for a in debit.attempts)
+            if net != (
+                debit.amount if debit.state in ("funded", "recovered") and debit.funding == "bank_online" else 0
+            ):
+                self._broken(f"debit {debit.id} of {debit.amount} fen is {debit.state}, the bank took {net} fen")
+        for (card, time), amount in self.card_paid.items():
+            purchase = self.by_card[card, time]
+            if purchase.state != "taken" and purchase.debit_id not in excused:
+                self._broken(f"card {card} paid {amount} fen at {time}, its purchase is {purchase.state}")
+        for number, (kind, owner) in self.account_names.items():
+            if kind == "suspense" and self.accounts.get(number, [0, 0])[0] != 0:
+                self._broken(f"suspense:{owner} is not empty")
+
+    def _broken(self, text: str) -> None:
+        self._fail(text)
+
+
+_HANDLERS: Mapping[str, Callable[[Watch, Any], None]] = {
+    "+debit": Watch._new_debit,
+    "~debit": Watch._debit_changed,
+    "+attempt": Watch._new_attempt,
+    "~attempt": Watch._attempt_changed,
+    "+purchase": Watch._new_purchase,
+    "~purchase": Watch._purchase_changed,
+    "+decision": Watch._new_decision,
+    "+transfer": Watch._new_transfer,
+    "+outbox": Watch._new_outbox,
+    "~outbox": Watch._outbox_changed,
+    "+item": Watch._new_item,
+    "~item": Watch._item_changed,
+}

@@ -1,0 +1,234 @@
+"""One life of the gateway, from its start-up to its crash: what `gateway.runtime` joins, joined to the simulation."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Engine, func, select
+
+from drivers.bank import BankLink, BankLinkConfig
+from drivers.rsu import RsuConfig, RsuDriver
+from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings
+from gateway.debit.engine import DebitEngine
+from gateway.ledger import tables
+from gateway.ledger.batches import Batches
+from gateway.model.clock import from_us, to_us
+from gateway.outbox.worker import OutboxWorker, RetryPolicy
+from gateway.payers import mandates
+from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
+from gateway.points.devices import OutputFault
+from gateway.points.inspection import Issuers
+from gateway.points.rsu_errors import PROFILES
+from gateway.points.toll_lane import TollLane
+from gateway.points.toll_trade import LaneServices
+from gateway.runtime import CLOCK_BEHIND_MAX, CLOCK_EARLIEST, TRANS_MODE_COMPOSITE, BankTransport
+from gateway.supervision import Supervisor
+from hardware.bench.simulation import site
+from hardware.bench.simulation.loop import Crew
+from hardware.bench.simulation.storage import SimCommitter, SimWriter
+from hardware.bench.simulation.wires import LinkEnd
+from protocols.bank.codec import Message
+from protocols.bank.transactions import Profile
+from protocols.rsu.messages import Initialise
+from protocols.rsu.registry import dialect_named
+
+if TYPE_CHECKING:
+    from hardware.bench.simulation.world import World
+
+DIALECT = "pcrsu-v3"
+BOARD_S = 0.02
+"""Until the board confirms a coil."""
+BOARD_FAILS = 0.01
+"""Of orders to a board: not confirmed in time."""
+POLICY = RetryPolicy(answer_timeout_s=5.0, pause_first_s=1.0, pause_max_s=20.0)
+
+
+class Board:
+    """Barrier and lamps of one lane, at the interface a lane has. The barrier lifts even when nobody confirms it."""
+
+    def __init__(self, life: Life, lane: str) -> None:
+        self._life = life
+        self._lane = lane
+
+    async def open_barrier(self, *, timeout_s: float) -> None:
+        """Lift the barrier. Raises OutputFault."""
+        if self._life.dead:
+            return
+        world = self._life.world
+        if await self._fails(timeout_s):
+            raise OutputFault("the board does not answer")
+        world.watch.lift(self._lane)
+        world.lifted(self._lane)
+        await world.clock.sleep(BOARD_S)
+
+    async def show_go(self, *, timeout_s: float) -> None:
+        """Green. Raises OutputFault."""
+        await self._lamp(timeout_s)
+
+    async def show_stop(self, *, timeout_s: float) -> None:
+        """Red. Raises OutputFault."""
+        await self._lamp(timeout_s)
+
+    async def _lamp(self, timeout_s: float) -> None:
+        if await self._fails(timeout_s):
+            raise OutputFault("the lamp does not answer")
+        await self._life.world.clock.sleep(BOARD_S)
+
+    async def _fails(self, timeout_s: float) -> bool:
+        world = self._life.world
+        if world.network.calm or world.chance.random() >= BOARD_FAILS:
+            return False
+        world.network.note(f"board/{self._lane}", "not_confirmed")
+        await world.clock.sleep(timeout_s)
+        return True
+
+
+class Life:
+    """The gateway's process: made, started, and dropped as a whole."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world = world
+        self.dead = False
+        self.crew = Crew(f"gateway {number}")
+        self._links: list[LinkEnd] = []
+        self.database, self.reader = world.storage.open()
+        self._mandates: dict[tuple[str, str], Mandate | None] = {}
+        self.writer: SimWriter
+        self.engine: DebitEngine
+        self.lanes: list[TollLane] = []
+        self.supervisor: Supervisor
+        self.restarts: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Start everything in the runtime's order; the tasks it starts go on after it."""
+        world = self.world
+        with self.reader.connect() as connection:
+            newest = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
+        self._newest_us = int(newest)
+        committer = SimCommitter(self.database, lambda: to_us(world.clock.utcnow()), world.storage)
+        self.writer = SimWriter(Batches(committer), world.storage, world.crash)
+        channel, link = self._make_bank()
+        self.engine = DebitEngine(
+            self.writer, self.reader, {site.BANK: channel}, clock=world.clock, random=world.gateway_chance
+        )
+        await self.engine.recover(world.collections, mandates.stand_in_limit)
+        self.supervisor = Supervisor(world.clock, self._report)
+        self.restarts = self.supervisor.restarts
+        worker = OutboxWorker(
+            channel, self.writer, self.reader, clock=world.clock, random=world.gateway_chance, policy=POLICY
+        )
+        self.supervisor.start("bank", link.run)
+        self.supervisor.start("outbox", worker.run)
+        for index in range(world.lanes):
+            self._start_lane(index)
+        world.trace.add("gateway", "serves")
+        world.serving.set()
+
+    def die(self) -> None:
+        """Nothing of this process acts any more from here on."""
+        self.dead = True
+        self.writer.stop()
+        for link in self._links:
+            link.wire.abandon()
+
+    async def bury(self) -> None:
+        """Drop its tasks and close its files."""
+        await self.crew.drop()
+        self.database.dispose()
+        self.reader.dispose()
+
+    # --- parts ----------------------------------------------------------------------------------------------------
+
+    async def _connect(self, address: str) -> LinkEnd:
+        link = await self.world.network.connect(address, address)
+        self._links = [other for other in self._links if other.wire.whole]
+        self._links.append(link)
+        return link
+
+    def _make_bank(self) -> tuple[Iso8583Channel, BankLink]:
+        world = self.world
+        terminals = tuple(number for c in world.collections.values() for number in c.terminals[site.BANK].numbers)
+        profile = Profile(
+            terminal=terminals[0],
+            merchant=site.MERCHANT_NO,
+            max_message_age_s=site.MAX_MESSAGE_AGE_S,
+        )
+        channels: list[Iso8583Channel] = []
+
+        def heard_late(message: Message) -> None:
+            channels[0].heard_late(message)
+
+        link = BankLink(
+            BankLinkConfig(device="bank", profile=profile, terminals=terminals, echo_idle_s=20.0, backoff_max_s=8.0),
+            connect=partial(self._connect, "bank"),
+            clock=world.clock,
+            chance=world.gateway_chance,
+            on_late=heard_late,
+        )
+        channel = Iso8583Channel(Iso8583Settings(site.BANK, profile), BankTransport(link))
+        channels.append(channel)
+        return channel, link
+
+    def _start_lane(self, index: int) -> None:
+        world = self.world
+        settings = site.lane_settings(index)
+        address = f"antenna/{settings.name}"
+        config = RsuConfig(device=address, dialect=dialect_named(DIALECT), initialise=self._initialise)
+        driver = RsuDriver(config, connect=partial(self._connect, address), clock=world.clock)
+        services = LaneServices(
+            settings,
+            self.engine,
+            outputs=Board(self, settings.name),
+            lists=world.template.lists,
+            tariffs=lambda: world.template.tariffs,
+            find_mandate=self._find_mandate,
+            mandate_by_id=self._mandate_by_id,
+            issuers=Issuers({site.REGION: IssuerPolicy(site.ISSUER)}),
+            errors=PROFILES[DIALECT],
+            clock=world.clock,
+            clock_trusted=self._clock_trusted,
+            note_timing=lambda _: None,
+            report_fault=world.lane_fault,
+        )
+        lane = TollLane(services, driver)
+        self.lanes.append(lane)
+        self.supervisor.start(address, driver.run)
+        self.supervisor.start(settings.name, lane.run)
+
+    def _initialise(self) -> Initialise:
+        now = self.world.clock.utcnow()
+        return Initialise(
+            unix_seconds=int(now.timestamp()),
+            datetime_bcd=(now + timedelta(hours=8)).strftime("%Y%m%d%H%M%S"),
+            lane_mode=0,
+            bst_interval_ms=10,
+            tx_power=10,
+            pll_channel=0,
+            trans_mode=TRANS_MODE_COMPOSITE,
+            flag_id=bytes.fromhex("990101"),
+            reserved=bytes(2),
+        )
+
+    def _clock_trusted(self) -> bool:
+        now = self.world.clock.utcnow()
+        return now >= CLOCK_EARLIEST and now >= from_us(self._newest_us) - CLOCK_BEHIND_MAX
+
+    def _find_mandate(self, kind: CredentialKind, key: str) -> Mandate | None:
+        return _read(self.reader, kind, key)
+
+    def _mandate_by_id(self, mandate_id: str) -> Mandate | None:
+        with self.reader.connect() as connection:
+            return mandates.by_id(connection, mandate_id)
+
+    def _report(self, name: str, works: bool, what: str) -> None:
+        if not self.dead:
+            self.world.trace.add("gateway", f"{name} {'works' if works else 'is in trouble'}: {what}")
+            if not works:
+                self.world.task_failed(name, what)
+
+
+def _read(reader: Engine, kind: CredentialKind, key: str) -> Mandate | None:
+    with reader.connect() as connection:
+        return mandates.find(connection, kind, key)

@@ -1,0 +1,80 @@
+"""Runs seeds, one after the other or in processes side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import TextIO
+
+from hardware.bench.simulation.bugs import plant
+from hardware.bench.simulation.loop import VirtualLoop
+from hardware.bench.simulation.site import CALLERS, LANES
+from hardware.bench.simulation.storage import folder
+from hardware.bench.simulation.traffic import LaneWorkload
+from hardware.bench.simulation.workloads import EngineWorkload
+from hardware.bench.simulation.world import Outcome, World, play
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one seed is to do."""
+
+    seed: int
+    workload: str
+    """`lanes` or `engine`."""
+    size: int
+    """Passages or debits."""
+    bug: str | None = None
+    """Planted in the gateway's code for this run."""
+
+    @property
+    def command(self) -> str:
+        """How to see it again."""
+        sizes = (
+            f"--passages {self.size} --debits 0" if self.workload == "lanes" else f"--passages 0 --debits {self.size}"
+        )
+        planted = "" if self.bug is None else f" --plant {self.bug}"
+        return f"etcbench simulate --seed {self.seed} --seeds 1 {sizes}{planted} --trace trace.txt"
+
+
+def run(what: Run, into: TextIO | None = None) -> Outcome:
+    """Play one seed. `into` gets the whole trace."""
+
+    async def whole() -> Outcome:
+        if what.workload == "engine":
+            world = World(what.seed, path, callers=CALLERS, into=into)
+            return await play(world, EngineWorkload(what.size), what.workload)
+        world = World(what.seed, path, lanes=LANES, into=into)
+        return await play(world, LaneWorkload(what.size), what.workload)
+
+    # The gateway's log is for people at a site; here it would only cost time.
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    gc.disable()  # when it runs depends on the process's past
+    try:
+        planted = contextlib.nullcontext() if what.bug is None else plant(what.bug)
+        with planted, folder() as path, asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            return runner.run(whole())
+    finally:
+        gc.enable()
+        gc.collect()
+        logging.disable(before)
+
+
+def run_all(runs: Sequence[Run], workers: int) -> Iterator[tuple[Run, Outcome]]:
+    """Every run with what came of it, in the order in which they end."""
+    if workers <= 1:
+        for what in runs:
+            yield what, run(what)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        waiting = {pool.submit(run, what): what for what in runs}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()

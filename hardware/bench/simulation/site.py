@@ -1,0 +1,368 @@
+"""What stands at a simulated site: prices, mandates, vehicles and callers, all decided before the run.
+
+Prices and limits are written here by hand. The watcher knows them from here and the gateway from the files that are
+made of them, so an error in the gateway's reading or reckoning cannot hide.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from gateway.debit.attempts import Terminals
+from gateway.debit.engine import Collection
+from gateway.ledger import database, schema
+from gateway.ledger.batches import Committer
+from gateway.model.clock import to_us
+from gateway.model.passage import DeclinePolicy
+from gateway.payers import mandates, status_list_build
+from gateway.payers.status_lists import StatusLists
+from gateway.points.toll_settings import LaneKind, LaneSettings, OnePiecePolicy
+from gateway.tariffs.loading import load_tariffs
+from gateway.tariffs.quote import TariffSet
+from hardware.bench.simulation.loop import START
+
+BANK = "bank-1"
+MERCHANT_NO = "990100047840001"
+MERCHANT = "road-9901"
+ISSUER = "issuer-9901"
+REGION = bytes.fromhex("B2E2CAD4")
+ISSUER_BYTES = REGION + bytes.fromhex("99010001")
+BATCH = "000001"
+STATION = "99010101"
+MAX_MESSAGE_AGE_S = 60
+"""Far above every delay the simulation makes, as a bank promises."""
+
+FARES: Mapping[int, int] = {1: 1500, 2: 2500, 3: 3800}
+ABSURD_CLASS, NO_FARE_CLASS = 4, 12
+TARIFF = f"""
+version = "9920261101001"
+valid_from = 2026-11-01T00:00:00+08:00
+valid_to = 2027-05-01T00:00:00+08:00
+longest_trip_hours = 72
+[ceiling_fen]
+1 = 20000
+2 = 20000
+3 = 20000
+4 = 20000
+[class_table.{STATION}]
+1 = {FARES[1]}
+2 = {FARES[2]}
+3 = {FARES[3]}
+4 = 30000
+"""
+
+LANES = 4
+TERMINALS_A_LANE = 3
+CALLERS = 16
+TERMINALS_A_CALLER = 3
+FLEET = 140
+PAYERS = 60
+"""Mandates of the engine's workload."""
+
+PLENTY_FEN = 1_000_000_000
+POOR_FEN = 9_000
+
+
+class Kind(Enum):
+    """Vehicles of the lanes, by what is to become of them on a good day."""
+
+    PURSE = "purse"
+    PURSE_LOW = "purse_low"
+    """Pays until the purse is empty."""
+    BANK = "bank"
+    BANK_TIGHT = "bank_tight"
+    """A mandate whose limit is soon reached."""
+    BANK_NO_STAND_IN = "bank_no_stand_in"
+    BANK_POOR = "bank_poor"
+    """An account that covers a few passages, then declines."""
+    CLEARING = "clearing"
+    NO_MANDATE = "no_mandate"
+    PAUSED = "paused"
+    TAG = "tag"
+    """One piece, pays by the mandate of its contract."""
+    TAG_UNKNOWN = "tag_unknown"
+    CPC = "cpc"
+    LISTED = "listed"
+    TAMPERED = "tampered"
+    EXPIRED = "expired"
+    NO_FARE = "no_fare"
+    ABSURD = "absurd"
+    OTHER_PLATE = "other_plate"
+
+
+SHARES: Mapping[Kind, int] = {
+    Kind.PURSE: 34,
+    Kind.PURSE_LOW: 4,
+    Kind.BANK: 40,
+    Kind.BANK_TIGHT: 6,
+    Kind.BANK_NO_STAND_IN: 8,
+    Kind.BANK_POOR: 4,
+    Kind.CLEARING: 10,
+    Kind.NO_MANDATE: 2,
+    Kind.PAUSED: 2,
+    Kind.TAG: 18,
+    Kind.TAG_UNKNOWN: 2,
+    Kind.CPC: 2,
+    Kind.LISTED: 2,
+    Kind.TAMPERED: 1,
+    Kind.EXPIRED: 1,
+    Kind.NO_FARE: 1,
+    Kind.ABSURD: 1,
+    Kind.OTHER_PLATE: 2,
+}
+"""Of a fleet; they sum up to `FLEET`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """One vehicle with what pays for it."""
+
+    number: int
+    kind: Kind
+    vehicle_class: int
+
+    @property
+    def name(self) -> str:
+        return f"v{self.number}"
+
+    @property
+    def card_number(self) -> str:
+        return f"9901{self.number:016d}"
+
+    @property
+    def contract_ref(self) -> str:
+        """The account at the bank."""
+        return f"6217{self.number:08d}"
+
+    @property
+    def mandate_id(self) -> str:
+        return f"m{self.number}"
+
+    @property
+    def tag_contract(self) -> str:
+        return (ISSUER_BYTES + bytes.fromhex(f"{self.number:016d}")).hex().upper()
+
+    @property
+    def fare(self) -> int | None:
+        """Fen; None where there is none."""
+        return FARES.get(self.vehicle_class)
+
+    @property
+    def plate(self) -> str:
+        return f"测A{self.number:05d}"
+
+    def spec(self) -> dict[str, Any]:
+        """The JSON the road emulator takes."""
+        one_piece = self.kind in (Kind.TAG, Kind.TAG_UNKNOWN)
+        device = 2 if one_piece else 3 if self.kind is Kind.CPC else 1
+        spec: dict[str, Any] = {
+            "id": self.name,
+            "device_type": device,
+            "plate_colour": 0,
+            "vehicle_class": self.vehicle_class,
+            "obu": {"id": f"99{self.number:06x}", "serial": f"{self.number:016d}"},
+        }
+        if device != 3:
+            spec["plate"] = self.plate
+        if self.kind is Kind.TAMPERED:
+            spec["obu"]["tampered"] = True
+        if self.kind is Kind.EXPIRED:
+            spec["obu"]["expires"] = "2026-01-01"
+        if device == 1:
+            purse = self.kind in (Kind.PURSE, Kind.PURSE_LOW, Kind.LISTED, Kind.NO_FARE, Kind.ABSURD)
+            spec["card"] = {
+                "type": 22 if purse else 23,
+                "inner_number": f"{self.number:016d}",
+                "balance_fen": 12_000 if self.kind is Kind.PURSE_LOW else 50_000_000,
+            }
+        return spec
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a mandate allows, fen."""
+
+    limit: int | None
+    stand_in: int
+
+
+LIMITS: Mapping[Kind, Limits] = {
+    Kind.BANK: Limits(200_000, 20_000),
+    Kind.BANK_TIGHT: Limits(6_000, 4_000),
+    Kind.BANK_NO_STAND_IN: Limits(None, 0),
+    Kind.BANK_POOR: Limits(100_000, 10_000),
+    Kind.CLEARING: Limits(None, 0),
+    Kind.PAUSED: Limits(None, 0),
+    Kind.TAG: Limits(200_000, 10_000),
+    Kind.OTHER_PLATE: Limits(None, 0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A payer of the engine's workload."""
+
+    number: int
+    limits: Limits
+    balance_fen: int
+
+    @property
+    def mandate_id(self) -> str:
+        return f"e{self.number}"
+
+    @property
+    def contract_ref(self) -> str:
+        return f"6218{self.number:08d}"
+
+
+def fleet() -> list[Owner]:
+    """Every vehicle, always the same ones."""
+    owners: list[Owner] = []
+    for kind, count in SHARES.items():
+        for _ in range(count):
+            number = len(owners) + 1
+            vehicle_class = {Kind.ABSURD: ABSURD_CLASS, Kind.NO_FARE: NO_FARE_CLASS}.get(kind, 1 + number % 3)
+            owners.append(Owner(number, kind, vehicle_class))
+    return owners
+
+
+def balances() -> dict[str, int]:
+    """What stands on the accounts at the bank, fen."""
+    found = {account.contract_ref: account.balance_fen for account in accounts()}
+    for owner in fleet():
+        if owner.kind in LIMITS:
+            found[owner.contract_ref] = POOR_FEN if owner.kind is Kind.BANK_POOR else PLENTY_FEN
+    return found
+
+
+def accounts() -> list[Account]:
+    """Payers of the engine's workload: most can pay, some meet a limit soon, some have an empty account."""
+    found = []
+    for number in range(1, PAYERS + 1):
+        limits = [Limits(5_000_000, 50_000), Limits(5_000, 3_000), Limits(None, 0), Limits(5_000_000, 1_000)][
+            number % 4
+        ]
+        found.append(Account(number, limits, 200_000 if number % 10 == 0 else PLENTY_FEN))
+    return found
+
+
+def lane_name(index: int) -> str:
+    """Lanes are counted from 1."""
+    return f"lane-{index + 1}"
+
+
+def caller_name(index: int) -> str:
+    """Charge points of the engine's workload, counted from 1."""
+    return f"point-{index + 1}"
+
+
+def terminals(index: int, count: int, *, caller: bool) -> tuple[str, ...]:
+    """Terminal numbers of one charge point."""
+    return tuple(f"{'E' if caller else 'T'}{index:03d}{number:04d}" for number in range(count))
+
+
+def collection(index: int, *, caller: bool = False) -> Collection:
+    """How a charge point collects; every third one holds a declined vehicle for the attendant."""
+    policy = DeclinePolicy.HOLD_FOR_ATTENDANT if index % 3 == 2 else DeclinePolicy.RELEASE_AS_DEBT
+    count = TERMINALS_A_CALLER if caller else TERMINALS_A_LANE
+    return Collection(policy, {BANK: Terminals(terminals(index, count, caller=caller), BATCH)})
+
+
+def lane_settings(index: int) -> LaneSettings:
+    """One open lane."""
+    return LaneSettings(
+        name=lane_name(index),
+        merchant=MERCHANT,
+        kind=LaneKind.OPEN,
+        station=STATION,
+        lane_no=index + 1,
+        gantry=bytes.fromhex("990101"),
+        collection=collection(index),
+        utc_offset_s=8 * 3600,
+        one_piece=OnePiecePolicy.CONTRACT,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Made once a process: a ledger with mandates, status lists and tariffs."""
+
+    folder: Path
+    ledger: Path
+    lists: StatusLists
+    tariffs: TariffSet
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """By mandate."""
+
+
+@functools.cache
+def template() -> Template:
+    """The files every run of this process begins with."""
+    folder = Path(tempfile.mkdtemp(prefix="etc-simulation-template-"))
+    (folder / "tariffs").mkdir()
+    (folder / "lists").mkdir()
+    (folder / "tariffs" / "a.toml").write_text(TARIFF, encoding="utf-8")
+    listed = [owner for owner in fleet() if owner.kind is Kind.LISTED]
+    delivery = folder / "delivery.csv"
+    rows = "".join(f"card,{owner.card_number},4,1\n" for owner in listed)
+    delivery.write_text(f"kind,key,list_type,sign\n{rows}", encoding="utf-8")
+    made = START - timedelta(hours=1)
+    status_list_build.build(delivery, folder / "lists", version="L1", created_at=made, effective_at=made)
+    found, credentials = mandates.read_csv([",".join(mandates.COLUMNS), *_mandate_lines()])
+    ledger = folder / "ledger.db"
+    engine = database.open_writer(ledger)
+    schema.upgrade(engine)
+    Committer(engine, lambda: to_us(START)).commit([lambda tx: mandates.replace_all(tx, found, credentials)])
+    with engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.exec_driver_sql("BEGIN")
+    engine.dispose()
+    limits = {owner.mandate_id: LIMITS[owner.kind] for owner in fleet() if owner.kind in LIMITS}
+    limits |= {account.mandate_id: account.limits for account in accounts()}
+    lists = StatusLists.open(folder / "lists", START)
+    return Template(folder, ledger, lists, load_tariffs(folder / "tariffs"), limits)
+
+
+def _mandate_lines() -> list[str]:
+    lines = []
+    for owner in fleet():
+        limits = LIMITS.get(owner.kind)
+        if limits is None:
+            continue
+        clearing = owner.kind is Kind.CLEARING
+        line = [
+            owner.mandate_id,
+            "paused" if owner.kind is Kind.PAUSED else "active",
+            "issuer_clearing" if clearing else "bank_online",
+            "" if clearing else BANK,
+            "" if clearing else owner.contract_ref,
+            "" if limits.limit is None else str(limits.limit),
+            str(limits.stand_in),
+            owner.card_number,
+            owner.tag_contract,
+            f"测D{owner.number:05d}" if owner.kind is Kind.OTHER_PLATE else owner.plate,
+            "0",
+        ]
+        lines.append(",".join(line))
+    for account in accounts():
+        limits = account.limits
+        limit = "" if limits.limit is None else str(limits.limit)
+        line = [account.mandate_id, "active", "bank_online", BANK, account.contract_ref, limit, str(limits.stand_in)]
+        number = 500_000 + account.number
+        tag = (ISSUER_BYTES + bytes.fromhex(f"{number:016d}")).hex().upper()
+        lines.append(",".join([*line, f"9901{number:016d}", tag, f"测B{account.number:05d}", "0"]))
+    return lines
+
+
+def series(seed: int, name: str) -> random.Random:
+    """A source of chance of its own: one more draw here disturbs nothing there."""
+    return random.Random(f"{seed}:{name}")  # noqa: S311 - repeatable on purpose

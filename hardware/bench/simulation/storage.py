@@ -1,0 +1,288 @@
+"""The ledger of a simulated site: its file, its faults, and a watcher that sees every row a commit has changed.
+
+The watcher is a set of temporary triggers on the writer's own connection, so it sees what the database was told and
+shares no code with the gateway; a transaction that is rolled back takes its notes with it.
+
+Files stand in memory (`/dev/shm`) where there is such a place, and SQLite does not flush them: a simulated crash drops
+a process, never the buffers of the operating system, so durability here begins with the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from gateway.ledger import database
+from gateway.ledger.batches import Answer, Batches, Committer, Job, WriterState
+from gateway.ledger.database import StorageTrouble
+from gateway.ledger.transaction import Change, Transaction
+from hardware.bench.simulation.trace import Trace
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's own file system in memory
+
+COMMIT_S = (0.0005, 0.004)
+"""From taking a group of changes to its commit."""
+SLOW_COMMIT_S = (0.1, 1.5)
+SLOW_SHARE = 0.01
+"""Of commits: a disk that is busy with something else."""
+ANSWER_S = (0.0, 0.001)
+"""From the commit to its answers."""
+LOOK_AGAIN_S = 1.0
+"""Pause of an idle writer after trouble."""
+
+T = TypeVar("T")
+
+_WATCHED = {
+    # table: (id column, columns told at the insert, columns whose change is told)
+    "debit": ("id", "state, obligor_id, mandate_id, funding, payer, amount, hold_id, passage_id", ("state", "hold_id")),
+    "attempt": (
+        "id",
+        "state, debit_id, kind, channel, terminal, batch, stan, amount, late_approval, created_at",
+        ("state", "late_approval"),
+    ),
+    "purchase": (
+        "id",
+        "state, debit_id, attempt_no, written_fen, purchase_time,"
+        " (select s.card_number from passage g join subject s on s.id = g.subject_id where g.id = new.passage_id)",
+        ("state",),
+    ),
+    "decision": ("record_no", "charge_point, barrier, outcome, debit_id, passage_id, reason, amount", ()),
+    "transfer": ("id", "phase, event, debit_id, attempt_id, from_account, to_account, amount, pending_id", ()),
+    "outbox": ("id", "kind, attempt_id, destination, done_at", ("done_at",)),
+    "item": ("id", "kind, debit_id, state", ("state",)),
+    "account": ("id", "kind, owner, balance, held", ("balance", "held")),
+}
+"""What of each table is watched. `new.` is put before plain column names."""
+
+IMMUTABLE = ("transfer", "decision")
+
+
+def _columns(names: str) -> str:
+    plain = [part.strip() for part in names.split(", ") if not part.lstrip().startswith("(")]
+    rest = names[names.index("(") :] if "(" in names else ""
+    return ", ".join([*(f"new.{name}" for name in plain), *([rest] if rest else [])])
+
+
+def _watching() -> Iterator[str]:
+    yield "CREATE TEMP TABLE seen (at INTEGER PRIMARY KEY, what TEXT, id, a, b, c, d, e, f, g, h, i, j)"
+    letters = "abcdefghij"
+    for table, (key, inserted, changed) in _WATCHED.items():
+        values = _columns(inserted)
+        count = len([part for part in inserted.split("(")[0].split(", ") if part.strip()]) + ("(" in inserted)
+        named = ", ".join(letters[:count])
+        yield (
+            f"CREATE TEMP TRIGGER new_{table} AFTER INSERT ON main.{table} BEGIN"  # noqa: S608 - constant text
+            f" INSERT INTO seen (what, id, {named}) VALUES ('+{table}', new.{key}, {values}); END"
+        )
+        if changed:
+            different = " OR ".join(f"old.{name} IS NOT new.{name}" for name in changed)
+            news = ", ".join(f"new.{name}" for name in changed)
+            yield (
+                f"CREATE TEMP TRIGGER changed_{table} AFTER UPDATE ON main.{table} WHEN {different} BEGIN"  # noqa: S608
+                f" INSERT INTO seen (what, id, {', '.join(letters[: len(changed)])})"
+                f" VALUES ('~{table}', new.{key}, {news}); END"
+            )
+        yield (
+            f"CREATE TEMP TRIGGER gone_{table} AFTER DELETE ON main.{table} BEGIN"  # noqa: S608 - constant text
+            f" INSERT INTO seen (what, id) VALUES ('-{table}', old.{key}); END"
+        )
+        if table in IMMUTABLE:
+            yield (
+                f"CREATE TEMP TRIGGER touched_{table} AFTER UPDATE ON main.{table} BEGIN"  # noqa: S608 - constant text
+                f" INSERT INTO seen (what, id) VALUES ('!{table}', old.{key}); END"
+            )
+
+
+def _watched(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    for statement in _watching():
+        connection.execute(statement)
+
+
+class Crash(BaseException):
+    """The gateway's process ends here. No `Exception`: nothing in the gateway may catch it."""
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder for one run, in memory where possible; gone afterwards."""
+    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="etc-simulation-", dir=base) as path:
+        yield Path(path)
+
+
+class Storage:
+    """One ledger file over all lives of its gateway. `watch` gets the rows of every commit."""
+
+    def __init__(
+        self, template: Path, path: Path, chance: random.Random, trace: Trace, watch: Callable[[list[Any]], None]
+    ) -> None:
+        self.path = path
+        self.chance = chance
+        self.trace = trace
+        self.commits = 0
+        self.trouble: StorageTrouble | None = None
+        """What every commit meets now."""
+        self.crash_at: tuple[int, str] | None = None
+        """Number of a commit and the place at which the process ends."""
+        self._watch = watch
+        shutil.copyfile(template, path)
+
+    def open(self) -> tuple[Engine, Engine]:
+        """Writer and reader of one life."""
+        writer = database.open_writer(self.path)
+        event.listen(writer, "connect", _watched)
+        return writer, database.open_reader(self.path)
+
+    def committed(self, engine: Engine) -> None:
+        """Tell the watcher what the commit that has just ended changed."""
+        connection = engine.raw_connection()
+        try:
+            rows = connection.driver_connection.execute("SELECT * FROM seen ORDER BY at").fetchall()  # type: ignore[union-attr]
+            connection.driver_connection.execute("DELETE FROM seen")  # type: ignore[union-attr]
+        finally:
+            connection.close()
+        self._watch(rows)
+
+
+def _refused(trouble: StorageTrouble) -> DBAPIError:
+    """What the driver raises, with SQLite's own code."""
+    codes = {StorageTrouble.BUSY: sqlite3.SQLITE_BUSY, StorageTrouble.FULL: sqlite3.SQLITE_FULL}
+    cause = sqlite3.OperationalError(trouble.value)
+    cause.sqlite_errorcode = codes.get(trouble, sqlite3.SQLITE_IOERR)
+    return DBAPIError("commit", {}, cause)
+
+
+class SimCommitter(Committer):
+    """Commits for real, unless the storage or the process is to fail at this one."""
+
+    def __init__(self, engine: Engine, now_us: Callable[[], int], storage: Storage) -> None:
+        super().__init__(engine, now_us)
+        self._storage = storage
+
+    def commit(self, changes: list[Change[Any]]) -> list[Any]:
+        """As `Committer.commit`. Raises DBAPIError for trouble, Crash where the process is to end."""
+        storage = self._storage
+        storage.commits += 1
+        place = storage.crash_at[1] if storage.crash_at is not None and storage.commits >= storage.crash_at[0] else None
+        if storage.trouble is not None or place == "before the commit":
+            self._undo(changes)
+        results = super().commit(changes)
+        storage.trace.add("ledger", f"commit {storage.commits} of {len(changes)}")
+        storage.committed(self._engine)
+        if place == "before the answer":
+            raise Crash(place)
+        return results
+
+    def keep_reserve(self) -> bool:
+        """The disk has room unless it is said to be full."""
+        return self._storage.trouble is not StorageTrouble.FULL
+
+    def _undo(self, changes: list[Change[Any]]) -> None:
+        """Run the changes and fail at the commit: whatever they did is rolled back."""
+        trouble = self._storage.trouble
+        with self._engine.begin() as connection:
+            transaction = Transaction(connection, self._now_us())
+            for change in changes:
+                change(transaction)
+            transaction.finish()
+            raise Crash("before the commit") if trouble is None else _refused(trouble)
+
+
+class SimWriter:
+    """Drives the writer's judgement by timers. `on_crash` is called where the process ends, and nothing after it."""
+
+    def __init__(
+        self,
+        batches: Batches,
+        storage: Storage,
+        on_crash: Callable[[str], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._batches = batches
+        self._storage = storage
+        self._on_crash = on_crash
+        self._waiting: list[Job] = []
+        self._busy = False
+        self.dead = False
+        batches.start()
+
+    @property
+    def state(self) -> WriterState:
+        """What the writer can do now."""
+        return self._batches.state
+
+    @property
+    def selling_allowed(self) -> bool:
+        """True while a new hold can be expected to become durable at once."""
+        return self._batches.state is WriterState.WRITING
+
+    def submit(self, change: Change[T], *, essential: bool = False) -> asyncio.Future[T]:
+        """Hand a change in; in a dead process nothing comes of it."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        if not self.dead:
+            self._waiting.append(Job(change, essential, future))
+            self._wake(0.0)
+        return future
+
+    def stop(self) -> None:
+        """The process has ended."""
+        self.dead = True
+
+    def _wake(self, pause_s: float) -> None:
+        if self._busy or self.dead:
+            return
+        self._busy = True
+        chance = self._storage.chance
+        slow = chance.random() < SLOW_SHARE
+        taken, self._waiting = self._waiting, []
+        self._loop.call_later(pause_s + chance.uniform(*(SLOW_COMMIT_S if slow else COMMIT_S)), self._step, taken)
+
+    def _step(self, jobs: list[Job]) -> None:
+        if self.dead:
+            return
+        try:
+            result = self._batches.step(jobs)
+        except Crash as crash:
+            self._on_crash(str(crash))
+            return
+        chance = self._storage.chance
+        self._loop.call_later(chance.uniform(*ANSWER_S), self._answer, result.answers)
+        self._busy = False
+        if result.kept or self._waiting:
+            self._wake(result.pause_s)
+        elif self._batches.state is not WriterState.WRITING:
+            self._loop.call_later(LOOK_AGAIN_S, self._look)
+
+    def _look(self) -> None:
+        if self._batches.state is not WriterState.WRITING:
+            self._wake(0.0)
+
+    def _answer(self, answers: list[Answer]) -> None:
+        if self.dead:
+            return
+        for answer in answers:
+            future: asyncio.Future[Any] = answer.job.caller
+            if future.done():
+                continue
+            if answer.error is None:
+                future.set_result(answer.result)
+            else:
+                future.set_exception(answer.error)
+                # Whoever asked may have stopped waiting; then nobody fetches it, and asyncio must not complain.
+                future.exception()
+        crash_at = self._storage.crash_at
+        if crash_at is not None and self._storage.commits >= crash_at[0] and crash_at[1] == "after the answer":
+            self._loop.call_later(self._storage.chance.uniform(0.0, 0.005), self._on_crash, crash_at[1])

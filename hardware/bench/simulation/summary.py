@@ -1,0 +1,103 @@
+"""Adds up what many seeds hit, and says it to people or programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hardware.bench.simulation.declared import FAULTS, FULL_DEBITS, FULL_PASSAGES, LEAST, TRANSITIONS
+from hardware.bench.simulation.world import Outcome
+
+NAME_WIDTH = 44
+
+
+@dataclass(slots=True)
+class Summary:
+    """Totals over all runs so far."""
+
+    runs: int = 0
+    passages: int = 0
+    debits: int = 0
+    commits: int = 0
+    virtual_s: float = 0.0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    transitions: Counter[str] = field(default_factory=Counter)
+    broken: list[Outcome] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
+    """By workload and seed."""
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one run."""
+        self.runs += 1
+        if outcome.workload == "lanes":
+            self.passages += outcome.done
+        else:
+            self.debits += outcome.done
+        self.commits += outcome.commits
+        self.virtual_s += outcome.virtual_s
+        self.outcomes += outcome.outcomes
+        self.faults += outcome.faults
+        self.transitions += outcome.transitions
+        self.digests[f"{outcome.workload} {outcome.seed}"] = outcome.digest
+        if outcome.problem is not None:
+            self.broken.append(outcome)
+
+    @property
+    def full_size(self) -> bool:
+        """Whether so much was run that everything declared must have been hit."""
+        return self.passages >= FULL_PASSAGES and self.debits >= FULL_DEBITS
+
+    def missing(self) -> list[str]:
+        """Declared faults and transitions hit fewer than `LEAST` times."""
+        return [
+            *(f"fault {name}: {self.faults[name]}" for name in FAULTS if self.faults[name] < LEAST),
+            *(f"transition {name}: {self.transitions[name]}" for name in TRANSITIONS if self.transitions[name] < LEAST),
+        ]
+
+    @property
+    def good(self) -> bool:
+        """No promise broken, and in a run of full size nothing declared left out."""
+        return not self.broken and not (self.full_size and self.missing())
+
+    def text(self) -> str:
+        """For people."""
+        lines = [
+            f"{self.runs} runs: {self.passages} passages, {self.debits} debits, {self.commits} commits, "
+            f"{self.virtual_s / 3600:.1f} h of virtual time",
+            "simulated at the interface of the charge point: relay boards",
+        ]
+        for title, counts, declared in (
+            ("outcomes", self.outcomes, ()),
+            ("faults", self.faults, FAULTS),
+            ("transitions", self.transitions, TRANSITIONS),
+        ):
+            lines += ["", title, *_table(counts, declared)]
+        missing = self.missing()
+        if missing and self.full_size:
+            lines += ["", f"hit fewer than {LEAST} times:", *(f"  {name}" for name in missing)]
+        lines += ["", f"{len(self.broken)} runs broke a promise"]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "runs": self.runs,
+            "passages": self.passages,
+            "debits": self.debits,
+            "commits": self.commits,
+            "virtual_s": round(self.virtual_s, 3),
+            "outcomes": dict(sorted(self.outcomes.items())),
+            "faults": dict(sorted(self.faults.items())),
+            "transitions": dict(sorted(self.transitions.items())),
+            "full_size": self.full_size,
+            "missing": self.missing(),
+            "broken": [{"seed": o.seed, "workload": o.workload, "problem": o.problem} for o in self.broken],
+            "digests": self.digests,
+        }
+
+
+def _table(counts: Counter[str], declared: Iterable[str]) -> list[str]:
+    return [f"  {name:<{NAME_WIDTH}} {counts[name]:>10}" for name in sorted({*counts, *declared})]

@@ -1,0 +1,125 @@
+"""Vehicles through the lanes of a simulated site: real tags and cards before emulated antennas."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from hardware.bench.simulation import site
+from hardware.bench.simulation.world import World
+from hardware.emulators.road import Event, Fault, FaultKind, Phase, Script, Vehicle, VehicleSpec, build
+
+AIR_FAULTS = {
+    FaultKind.LOSE_ANSWER: 0.02,
+    FaultKind.LOSE_ANSWER_KEEP_SERIAL: 0.02,
+    FaultKind.DROP_RESULT: 0.03,
+    FaultKind.REFUSE_MAC1: 0.02,
+    FaultKind.PURCHASE_REFUSED: 0.02,
+    FaultKind.READ_ERROR: 0.02,
+    FaultKind.SLOW: 0.03,
+}
+"""Chances of one visit."""
+SLOW_MS = (200, 2500)
+LEAVES_EARLY = 0.05
+EARLY_S = (0.02, 1.0)
+PATIENCE_S = (4.0, 20.0)
+"""From driving up to giving up when no barrier lifts."""
+OFF_S = (0.2, 1.5)
+"""From the lift to being gone."""
+GAP_S = (0.1, 2.0)
+SHOWN_MAX = 12
+"""Times a vehicle whose purchase is open is shown again at the end."""
+SHOWN_S = 14.0
+FOLLOWERS = 1
+"""Lanes that have two streams of vehicles side by side."""
+
+
+class LaneWorkload:
+    """Vehicles that come, pay, are refused, leave too early, and come back."""
+
+    def __init__(self, passages: int) -> None:
+        self._wanted = passages
+        self._begun = 0
+        self._vehicles: dict[str, Vehicle] = {}
+        self._away: list[str] = []
+
+    async def __call__(self, world: World) -> int:
+        """Runs until all vehicles have come, then until all is settled; returns how many there were."""
+        for owner in world.owners.values():
+            spec = VehicleSpec.from_json(owner.spec())
+            self._vehicles[owner.name] = build(spec, Script(), world.seed)
+            self._away.append(owner.name)
+        streams = [index % world.lanes for index in range(world.lanes + FOLLOWERS)]
+        await asyncio.gather(*(world.crew.start(self._stream(world, n, lane)) for n, lane in enumerate(streams)))
+        world.calm_down()
+        await world.serving.wait()
+        await self._show_again(world)
+        return self._begun
+
+    async def _stream(self, world: World, number: int, lane: int) -> None:
+        chance = site.series(world.seed, f"stream {number}")
+        while self._begun < self._wanted:
+            self._begun += 1
+            await asyncio.sleep(chance.uniform(*GAP_S))
+            name = self._away.pop(chance.randrange(len(self._away)))
+            vehicle = self._vehicles[name]
+            self._arm(world, vehicle, chance)
+            early = chance.random() < LEAVES_EARLY
+            if early:
+                world.network.note("road", "leaves_early")
+            await self._visit(world, chance, lane, vehicle, chance.uniform(*(EARLY_S if early else PATIENCE_S)))
+            self._away.append(name)
+
+    def _arm(self, world: World, vehicle: Vehicle, chance: random.Random) -> None:
+        vehicle.script.faults.clear()
+        for kind, share in AIR_FAULTS.items():
+            if chance.random() < share:
+                world.network.note("air", kind.value)
+                extra_ms = chance.randint(*SLOW_MS) if kind is FaultKind.SLOW else 0
+                vehicle.script.arm(Fault(kind, 1, extra_ms))
+
+    async def _visit(self, world: World, chance: random.Random, lane: int, vehicle: Vehicle, patience_s: float) -> None:
+        antenna, name = world.antennas[lane], site.lane_name(lane)
+        lifted = asyncio.Event()
+        paid_before = vehicle.events[Event.TAKEN]
+        world.trace.add(name, f"{vehicle.spec.id} drives up")
+        world.on_lift(name, lifted.set)
+        world.crew.call(antenna.enter, vehicle)
+        try:
+            async with asyncio.timeout(patience_s):
+                await lifted.wait()
+            await asyncio.sleep(chance.uniform(*OFF_S))
+        except TimeoutError:
+            pass
+        world.trace.add(name, f"{vehicle.spec.id} drives off")
+        gone = vehicle.events[Event.GONE] + 1
+        vehicle.drive_off()
+        await antenna.happened(vehicle, Event.GONE, gone, 60.0)
+        paid = vehicle.events[Event.TAKEN] - paid_before
+        world.watch.promise(paid <= 1, f"the card of {vehicle.spec.id} paid {paid} times in one visit")
+        world.watch.promise(vehicle.phase is Phase.AWAY, f"{vehicle.spec.id} does not leave")
+
+    async def _show_again(self, world: World) -> None:
+        """Every vehicle whose purchase is open comes back until it is proved or disproved."""
+        chance = site.series(world.seed, "shown again")
+        by_card = {owner.card_number: owner.name for owner in world.owners.values()}
+        for vehicle in self._vehicles.values():
+            vehicle.script.faults.clear()
+        for turn in range(SHOWN_MAX):
+            open_cards = [
+                purchase.card
+                for purchase in world.watch.purchases.values()
+                if purchase.state in ("intent", "unknown") or world.watch.debits[purchase.debit_id].state == "held"
+            ]
+            names = dict.fromkeys(by_card[card] for card in open_cards)
+            names.update(dict.fromkeys(self._tags_held(world)))
+            if not names:
+                return
+            for name in names:
+                await self._visit(world, chance, turn % world.lanes, self._vehicles[name], SHOWN_S)
+
+    def _tags_held(self, world: World) -> list[str]:
+        """Vehicles without a card whose claim was never decided."""
+        by_mandate = {owner.mandate_id: owner.name for owner in world.owners.values()}
+        held = [debit for debit in world.watch.debits.values() if debit.state == "held" and not debit.purchases]
+        return [by_mandate[debit.mandate] for debit in held if debit.mandate is not None]

@@ -1,0 +1,261 @@
+"""What is driven through a simulated site: debits at the engine's API, or vehicles through its lanes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from gateway.debit.claims import (
+    Decision,
+    DecisionContext,
+    HoldPlaced,
+    HoldRefused,
+    HoldRequest,
+    Identity,
+    Payer,
+    PurchasePlan,
+    PurchaseResult,
+    Sight,
+)
+from gateway.debit.engine import ProvenClaim, StorageLate
+from gateway.ledger.batches import StorageUnavailable
+from gateway.model.clock import to_us
+from gateway.model.ids import digest_of
+from gateway.model.passage import Funding, PurchaseOutcome, Service
+from hardware.bench.simulation import site
+from hardware.bench.simulation.invariants import Debit
+from hardware.bench.simulation.life import Life
+from hardware.bench.simulation.world import World
+
+T = TypeVar("T")
+
+DEADLINE_S = 2.0
+AMOUNTS = (1, 4_000)
+THINK_S = (0.0, 0.4)
+"""Between two debits of one caller."""
+
+
+class Gone(Exception):
+    """The gateway died while a caller waited."""
+
+
+@dataclass(slots=True)
+class Card:
+    """A card of the engine's workload: it pays or not, and remembers when."""
+
+    number: str
+    second: int = 0
+
+
+class EngineWorkload:
+    """Callers that place holds, ask cards that are none, and bring the money in; and do it again after a crash."""
+
+    def __init__(self, debits: int) -> None:
+        self._wanted = debits
+        self._begun = 0
+        self._accounts = site.accounts()
+        self._keys: dict[str, str] = {}
+        """Debit by idempotency key."""
+
+    async def __call__(self, world: World) -> int:
+        """Runs until all debits are begun, then until all is settled; returns how many there were."""
+        callers = [world.crew.start(self._caller(world, index)) for index in range(world.callers)]
+        await asyncio.gather(*callers)
+        world.calm_down()
+        await world.serving.wait()
+        await self._finish_held(world)
+        return self._begun
+
+    async def _caller(self, world: World, index: int) -> None:
+        chance = site.series(world.seed, f"caller {index}")
+        cards = [Card(f"9902{index:06d}{number:010d}") for number in range(4)]
+        while self._begun < self._wanted:
+            self._begun += 1
+            await asyncio.sleep(chance.uniform(*THINK_S))
+            await self._debit(world, chance, index, chance.choice(cards))
+
+    async def _debit(self, world: World, chance: random.Random, index: int, card: Card) -> None:
+        request = self._request(world, chance, index, card)
+        placed: HoldPlaced | HoldRefused | None = None
+        tries = 0
+        while placed is None and tries < 6:
+            tries += 1
+            placed = await self._hold(world, chance, request)
+        if isinstance(placed, HoldRefused):
+            world.watch.outcomes[f"hold_refused.{placed.reason}"] += 1
+            if placed.reason == "purchase_open":
+                await self._show_again(world, card.number)
+        if not isinstance(placed, HoldPlaced):
+            return
+        known = self._keys.setdefault(request.idempotency_key, placed.debit_id)
+        world.watch.promise(known == placed.debit_id, f"key {request.idempotency_key[:12]} gave two debits")
+        result = await self._ask_card(world, chance, request, card)
+        if chance.random() < 0.01:
+            return  # the caller forgets about it: start-up or the calm at the end must find it
+        claim = ProvenClaim(
+            debit_id=placed.debit_id,
+            amount_fen=request.amount_fen,
+            payer=request.payer,
+            context=DecisionContext(site.caller_name(index)),
+            collection=site.collection(index, caller=True),
+            purchase_id=placed.purchase_id,
+            result=result,
+            card_number=request.sight.identity.card_number,
+        )
+        await self._bring_in(world, chance, claim)
+
+    def _request(self, world: World, chance: random.Random, index: int, card: Card) -> HoldRequest:
+        roll = chance.random()
+        account = chance.choice(self._accounts)
+        amount = chance.randint(*AMOUNTS)
+        plan = None
+        if roll < 0.55:
+            payer = _bank_payer(account)
+        elif roll < 0.75:
+            payer = _bank_payer(account)
+            plan = self._plan(world, card, amount)
+        else:
+            payer = Payer(Funding.PURSE, site.ISSUER)
+            plan = self._plan(world, card, amount)
+        now = world.clock.utcnow()
+        passage = f"{chance.getrandbits(128):032x}"
+        identity = Identity(
+            obu_id=chance.randbytes(4),
+            contract=None,
+            card_number=card.number if plan is not None else None,
+            plate=f"测C{chance.randrange(2000):05d}",
+            plate_colour=0,
+            vehicle_class=1,
+            device_type=1,
+        )
+        sight = Sight(passage, site.caller_name(index), Service.TOLL, identity, to_us(now), "trusted")
+        return HoldRequest(digest_of("key", passage), sight, site.MERCHANT, payer, amount, plan)
+
+    def _plan(self, world: World, card: Card, amount: int) -> PurchasePlan:
+        card.second = max(card.second + 1, int(world.clock.utcnow().timestamp()))
+        time = _local(card.second)
+        return PurchasePlan(amount, time, 1_000_000, b"before", time.encode())
+
+    async def _hold(self, world: World, chance: random.Random, request: HoldRequest) -> HoldPlaced | HoldRefused | None:
+        """None when it must be tried again."""
+        if chance.random() < 0.03 and request.idempotency_key in self._keys:
+            return None
+        calls = [request]
+        if chance.random() < 0.03:
+            calls.append(request)
+        if chance.random() < 0.01:
+            calls.append(replace(request, amount_fen=request.amount_fen + 1))
+        answers = await asyncio.gather(*(self._hold_once(world, call) for call in calls))
+        placed = [answer for answer in answers if isinstance(answer, HoldPlaced)]
+        for call, answer in zip(calls, answers, strict=True):
+            if isinstance(answer, HoldPlaced):
+                world.watch.told_held(answer.debit_id, call.amount_fen)
+        ids = {answer.debit_id for answer in placed}
+        world.watch.promise(len(ids) <= 1, f"one key, {len(ids)} debits")
+        if calls[-1].amount_fen != request.amount_fen and isinstance(answers[-1], HoldPlaced):
+            # The other content came first; then it is the claim, and the first content is the one to be refused.
+            world.watch.promise(
+                not any(isinstance(a, HoldPlaced) for a in answers[:-1]), "one key was taken with two contents"
+            )
+            return HoldRefused("idempotency_conflict")
+        return answers[0]
+
+    async def _hold_once(self, world: World, request: HoldRequest) -> HoldPlaced | HoldRefused | None:
+        life = await world.served()
+        try:
+            return await in_life(life, life.engine.hold(request, timeout_s=DEADLINE_S))
+        except (Gone, StorageLate, StorageUnavailable):
+            await asyncio.sleep(0.5)
+            return None
+
+    async def _ask_card(
+        self, world: World, chance: random.Random, request: HoldRequest, card: Card
+    ) -> PurchaseResult | None:
+        plan = request.plan
+        if plan is None:
+            return None
+        await asyncio.sleep(chance.uniform(0.05, 0.4))
+        purchase = world.watch.by_card.get((card.number, plan.purchase_time))
+        if purchase is None or purchase.state != "intent":
+            # A crash has intervened: the lane would look at the card first.
+            paid = (card.number, plan.purchase_time) in world.watch.card_paid
+            return PurchaseResult(PurchaseOutcome.TAKEN if paid else PurchaseOutcome.NOT_TAKEN)
+        roll = chance.random()
+        if roll < 0.03:
+            return PurchaseResult(PurchaseOutcome.NOT_TAKEN, error=11)
+        world.watch.card_pays(card.number, plan.purchase_time, plan.written_fen, None)
+        if roll < 0.06:
+            return PurchaseResult(PurchaseOutcome.UNKNOWN)
+        return PurchaseResult(PurchaseOutcome.TAKEN, card_serial=chance.randrange(60_000), tac=b"TAC1", tac_source="b5")
+
+    async def _bring_in(self, world: World, chance: random.Random, claim: ProvenClaim) -> None:
+        twice = chance.random() < 0.03
+        decisions = await asyncio.gather(*(self._bring_in_once(world, claim) for _ in range(2 if twice else 1)))
+        told = [decision for decision in decisions if decision is not None]
+        world.watch.promise(len({d.barrier for d in told}) <= 1, f"two decisions about debit {claim.debit_id}: {told}")
+
+    async def _bring_in_once(self, world: World, claim: ProvenClaim) -> Decision | None:
+        for _ in range(4):
+            life = await world.served()
+            try:
+                brought = await in_life(life, life.engine.bring_in(claim, deadline=world.loop.time() + DEADLINE_S))
+            except (Gone, StorageUnavailable):
+                continue
+            world.watch.told_decided(brought.decision.record_no, brought.decision.passage_id)
+            return brought.decision
+        return None
+
+    async def _finish_held(self, world: World) -> None:
+        """Decide what was left behind."""
+        for debit in [d for d in world.watch.debits.values() if d.state == "held"]:
+            await self._finish(world, debit)
+
+    async def _show_again(self, world: World, card_number: str) -> None:
+        """The card comes back, and its open purchase is proved or disproved."""
+        for debit in [d for d in world.watch.debits.values() if d.state == "held"]:
+            if any(p.card == card_number and p.state in ("intent", "unknown") for p in debit.purchases):
+                await self._finish(world, debit)
+
+    async def _finish(self, world: World, debit: Debit) -> None:
+        newest = debit.purchases[-1] if debit.purchases else None
+        result = None
+        if newest is not None and newest.state in ("intent", "unknown"):
+            paid = (newest.card, newest.time) in world.watch.card_paid
+            result = PurchaseResult(PurchaseOutcome.TAKEN if paid else PurchaseOutcome.NOT_TAKEN)
+        account = next((a for a in self._accounts if a.mandate_id == debit.mandate), None)
+        payer = Payer(Funding.PURSE, site.ISSUER) if account is None else _bank_payer(account)
+        claim = ProvenClaim(
+            debit_id=debit.id,
+            amount_fen=debit.amount,
+            payer=payer,
+            context=DecisionContext(site.caller_name(0), recovered=True),
+            collection=site.collection(0, caller=True),
+            purchase_id=None if newest is None else newest.id,
+            result=result,
+            card_number=None if newest is None else newest.card,
+        )
+        await self._bring_in_once(world, claim)
+
+
+def _bank_payer(account: site.Account) -> Payer:
+    limits = account.limits
+    return Payer(
+        Funding.BANK_ONLINE, site.BANK, account.mandate_id, account.contract_ref, limits.limit, limits.stand_in
+    )
+
+
+def _local(second: int) -> str:
+    return (datetime.fromtimestamp(second, UTC) + timedelta(hours=8)).strftime("%Y%m%d%H%M%S")
+
+
+async def in_life(life: Life, work: Coroutine[Any, Any, T]) -> T:
+    """Do `work` inside the gateway's process. Raises Gone when that dies over it."""
+    task = life.crew.start(work)
+    await asyncio.wait((task,))
+    if task.cancelled():
+        raise Gone
+    return task.result()

@@ -1,0 +1,361 @@
+"""One simulated site over several lives of its gateway, and everything around it that goes wrong.
+
+The world owns time, chance, lines, bank, antennas and the ledger's file; the gateway comes and goes (`life.Life`).
+Workloads are tasks of the world. The first broken promise ends the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TextIO
+
+from gateway.debit.engine import Collection
+from gateway.ledger import database
+from gateway.ledger.database import StorageTrouble
+from gateway.ledger.verify import verify
+from hardware.bench.simulation import site
+from hardware.bench.simulation.bank import Bank
+from hardware.bench.simulation.invariants import Watch
+from hardware.bench.simulation.life import Life
+from hardware.bench.simulation.loop import START, Crew, SimClock, VirtualLoop
+from hardware.bench.simulation.storage import Storage
+from hardware.bench.simulation.trace import Trace
+from hardware.bench.simulation.wires import Harm, Network, damage_bank, damage_frame, is_network_message
+from hardware.emulators.road import Event, Vehicle
+from hardware.emulators.rsu_antenna import Antenna, RsuConfig
+
+FULL_CHECK_EVERY = 1000
+"""Commits between two checks of the whole ledger."""
+
+BANK_HARM = {
+    "drop": 0.004,
+    "delay": 0.01,
+    "duplicate": 0.006,
+    "reorder": 0.01,
+    "cut": 0.0006,
+    "half_frame": 0.0004,
+    "corrupt": 0.003,
+    "connect_refused": 0.1,
+    "connect_timeout": 0.05,
+}
+ANTENNA_HARM = {
+    "drop": 0.01,
+    "delay": 0.01,
+    "duplicate": 0.01,
+    "reorder": 0.006,
+    "cut": 0.001,
+    "half_frame": 0.001,
+    "corrupt": 0.01,
+    "connect_refused": 0.1,
+    "connect_timeout": 0.05,
+}
+CRASH_PLACES = ("before the commit", "before the answer", "after the answer")
+CRASH_EVERY = (60, 700)
+"""Commits from one crash to the next."""
+DOWN_S = (0.05, 8.0)
+"""From a crash to the next start."""
+TROUBLE_EVERY_S = (5.0, 60.0)
+TROUBLES: tuple[tuple[StorageTrouble, tuple[float, float]], ...] = (
+    (StorageTrouble.BUSY, (0.05, 1.5)),
+    (StorageTrouble.FULL, (0.1, 5.0)),
+    (StorageTrouble.UNREADABLE, (0.1, 2.0)),
+)
+BANK_RESTART_EVERY_S = (20.0, 200.0)
+BANK_DOWN_S = (0.2, 15.0)
+CLOCK_STEP_EVERY_S = (30.0, 300.0)
+CLOCK_STEP_S = (-40.0, 40.0)
+"""Of one setting of the box's clock. Below the longest age of a message at the bank."""
+CUT_OVER_EVERY_S = (60.0, 400.0)
+ANTENNA_RESTART_EVERY_S = (30.0, 200.0)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one run says at its end."""
+
+    seed: int
+    workload: str
+    digest: str
+    lines: int
+    commits: int
+    virtual_s: float
+    problem: str | None
+    last_lines: list[str]
+    outcomes: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    transitions: Counter[str] = field(default_factory=Counter)
+    done: int = 0
+    """Passages or debits."""
+
+
+class World:
+    """See the module. Made inside the running virtual loop."""
+
+    def __init__(
+        self, seed: int, folder: Path, *, lanes: int = 0, callers: int = 0, into: TextIO | None = None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, VirtualLoop):
+            raise TypeError("a world lives in virtual time")
+        self.seed = seed
+        self.loop = loop
+        self.lanes = lanes
+        self.callers = callers
+        self.template = site.template()
+        self.clock = SimClock(loop)
+        self.trace = Trace(loop.time, into)
+        self.chance = site.series(seed, "world")
+        self.gateway_chance = site.series(seed, "gateway")
+        self.failed: asyncio.Future[str] = loop.create_future()
+        self.watch = Watch(self.trace, self.template.limits, self.fail)
+        self.storage = Storage(
+            self.template.ledger, folder / "ledger.db", site.series(seed, "storage"), self.trace, self._committed
+        )
+        self.network = Network(loop, site.series(seed, "network"), self.trace)
+        self.collections: dict[str, Collection] = {
+            **{site.lane_name(i): site.collection(i) for i in range(lanes)},
+            **{site.caller_name(i): site.collection(i, caller=True) for i in range(callers)},
+        }
+        self.crew = Crew("world")
+        self.bank_offset = timedelta()
+        self.bank = Bank(
+            self.network, site.series(seed, "bank"), self._bank_time, self.watch.request, self.watch.posting
+        )
+        for contract, balance in site.balances().items():
+            self.bank.host.book.set_account(contract, balance)
+        self._listen_bank()
+        self.owners = {owner.name: owner for owner in site.fleet()}
+        self.antennas = [self._make_antenna(index) for index in range(lanes)]
+        self.serving = asyncio.Event()
+        self.lives = 0
+        self.life: Life | None = None
+        self.crashing = False
+        self._lift_waiters: dict[str, list[Callable[[], None]]] = {}
+        self._checked = 0
+
+    # --- what happens ---------------------------------------------------------------------------------------------
+
+    def fail(self, problem: str) -> None:
+        """A promise was broken: the run ends."""
+        if not self.failed.done():
+            self.trace.add("watch", f"BROKEN {problem}")
+            self.failed.set_result(problem)
+
+    def lifted(self, lane: str) -> None:
+        """The barrier of a lane has been asked to open."""
+        for waiter in self._lift_waiters.pop(lane, []):
+            waiter()
+
+    def on_lift(self, lane: str, waiter: Callable[[], None]) -> None:
+        """Call `waiter` at the next lift."""
+        self._lift_waiters.setdefault(lane, []).append(waiter)
+
+    def lane_fault(self, part: str, problem: str | None) -> None:
+        """A lane has trouble with a part. A trade that fails is a bug of the gateway."""
+        if part == "trade" and problem is not None and "StorageUnavailable" not in problem:
+            self.fail(f"a trade failed: {problem}")
+
+    def task_failed(self, name: str, what: str) -> None:
+        """A task of the gateway failed and is started again. Only storage may be the reason."""
+        if "StorageUnavailable" not in what:
+            self.fail(f"task {name}: {what}")
+
+    def crash(self, place: str) -> None:
+        """The gateway's process ends at once; it comes back after a while."""
+        life = self.life
+        if life is None or life.dead:
+            return
+        self.trace.add("gateway", f"crashes {place}")
+        self.network.counts[f"crash.{place.replace(' ', '_')}"] += 1
+        self.storage.crash_at = None
+        self.serving.clear()
+        life.die()
+        self.crew.start(self._come_back(life))
+
+    async def _come_back(self, life: Life) -> None:
+        await life.bury()
+        await asyncio.sleep(self.chance.uniform(*DOWN_S))
+        await self.begin()
+
+    async def begin(self) -> None:
+        """Start the gateway."""
+        self.lives += 1
+        self.trace.add("gateway", f"starts, life {self.lives}")
+        self.life = life = Life(self, self.lives)
+        if not self.network.calm:
+            self.storage.crash_at = (
+                self.storage.commits + self.chance.randint(*CRASH_EVERY),
+                self.chance.choice(CRASH_PLACES),
+            )
+        life.crew.start(life.run())
+
+    async def served(self) -> Life:
+        """The gateway, as soon as one serves."""
+        while self.life is None or self.life.dead or not self.serving.is_set():
+            await self.serving.wait()
+        return self.life
+
+    def _committed(self, rows: list[Any]) -> None:
+        self.watch.committed(rows)
+        if self.storage.commits - self._checked >= FULL_CHECK_EVERY:
+            self._checked = self.storage.commits
+            self.loop.call_soon(self.check_whole)
+
+    def check_whole(self) -> None:
+        """The ledger's own verification, and the watcher's picture against the rows."""
+        reader = database.open_reader(self.storage.path)
+        try:
+            for check in verify(reader):
+                for finding in check.findings:
+                    self.fail(f"ledger verify: {finding}")
+        finally:
+            reader.dispose()
+
+    def _bank_time(self) -> datetime:
+        return START + self.bank_offset + timedelta(seconds=self.loop.time())
+
+    # --- the outside ----------------------------------------------------------------------------------------------
+
+    def _listen_bank(self) -> None:
+        harm = Harm(BANK_HARM, (0.1, 3.0), damage_bank, is_network_message)
+        self.network.listen("bank", self.bank.host.attach, self.crew, harm)
+
+    def _make_antenna(self, index: int) -> Antenna:
+        name = site.lane_name(index)
+        config = RsuConfig(seed=self.seed * 1000 + index, radio_ms=200)
+        antenna = self.crew.call(lambda: Antenna(config, utcnow=self.clock.utcnow, on_event=self._at_antenna))
+        self.network.listen(f"antenna/{name}", antenna.attach, self.crew, Harm(ANTENNA_HARM, (0.05, 1.5), damage_frame))
+        antenna.failure.add_done_callback(self._antenna_failed)
+        return antenna
+
+    def _at_antenna(self, vehicle: Vehicle, event: Event) -> None:
+        if event is not Event.TAKEN or vehicle.purse is None:
+            return
+        owner = self.owners[vehicle.spec.id]
+        paid = vehicle.purse.decrements[-1]
+        self.watch.card_pays(owner.card_number, paid.at, paid.amount_fen, owner.fare)
+
+    def _antenna_failed(self, failure: asyncio.Future[None]) -> None:
+        if not failure.cancelled() and failure.exception() is not None:
+            self.fail(f"an emulated antenna failed: {failure.exception()!r}")
+
+    # --- disturbers -----------------------------------------------------------------------------------------------
+
+    def start_disturbers(self) -> None:
+        """Trouble that comes by the clock and not by the message."""
+        for work in (self._storage_troubles(), self._bank_restarts(), self._clock_steps(), self._cut_overs()):
+            self.crew.start(work)
+        for index, antenna in enumerate(self.antennas):
+            self.crew.start(self._antenna_restarts(antenna, site.series(self.seed, f"antenna {index}")))
+
+    async def _storage_troubles(self) -> None:
+        chance = site.series(self.seed, "troubles")
+        while await self._pause(chance, TROUBLE_EVERY_S):
+            trouble, lasts_s = chance.choice(TROUBLES)
+            self.network.note("storage", trouble.name.lower())
+            self.storage.trouble = trouble
+            await asyncio.sleep(chance.uniform(*lasts_s))
+            self.storage.trouble = None
+
+    async def _bank_restarts(self) -> None:
+        chance = site.series(self.seed, "bank restarts")
+        while await self._pause(chance, BANK_RESTART_EVERY_S):
+            self.network.note("bank", "restart")
+            self.network.ignore("bank")
+            self.bank.host.restart()
+            await asyncio.sleep(chance.uniform(*BANK_DOWN_S))
+            self._listen_bank()
+
+    async def _clock_steps(self) -> None:
+        chance = site.series(self.seed, "clock")
+        while await self._pause(chance, CLOCK_STEP_EVERY_S):
+            step_s = chance.uniform(*CLOCK_STEP_S)
+            self.network.note("clock", "step_forward" if step_s > 0 else "step_back")
+            self.clock.offset += timedelta(seconds=step_s)
+
+    async def _cut_overs(self) -> None:
+        chance = site.series(self.seed, "cut-over")
+        while await self._pause(chance, CUT_OVER_EVERY_S):
+            self.network.note("bank", "cut_over")
+            self.bank_offset += timedelta(days=1)
+
+    async def _antenna_restarts(self, antenna: Antenna, chance: random.Random) -> None:
+        while await self._pause(chance, ANTENNA_RESTART_EVERY_S):
+            self.network.note("antenna", "restart")
+            antenna.restart()
+
+    async def _pause(self, chance: random.Random, every_s: tuple[float, float]) -> bool:
+        await asyncio.sleep(chance.uniform(*every_s))
+        return not self.network.calm
+
+    # --- the run --------------------------------------------------------------------------------------------------
+
+    def calm_down(self) -> None:
+        """No new harm from here on; what is under way takes its course."""
+        self.trace.add("world", "calms down")
+        self.network.calm = True
+        self.storage.trouble = None
+        self.storage.crash_at = None
+
+    async def drained(self, longest_s: float) -> None:
+        """Return when no message to the bank waits any more. Fails the run when that takes too long."""
+        begun = self.loop.time()
+        while self.watch.open_outbox:
+            if self.loop.time() - begun > longest_s:
+                waiting = list(self.watch.open_outbox.values())[:3]
+                self.fail(f"after {longest_s} s of calm {len(self.watch.open_outbox)} messages wait: {waiting}")
+                return
+            await asyncio.sleep(1.0)
+
+    async def close(self) -> None:
+        """Drop everything."""
+        if self.life is not None and not self.life.dead:
+            self.life.die()
+        if self.life is not None:
+            await self.life.bury()
+        await self.crew.drop()
+        self.bank.host.book.close()
+
+
+async def play(
+    world: World, workload: Callable[[World], Coroutine[Any, Any, int]], name: str, calm_s: float = 400.0
+) -> Outcome:
+    """Run a workload to its end, then let everything settle, and ask whether all is well."""
+    done = 0
+
+    async def whole() -> None:
+        nonlocal done
+        await world.begin()
+        world.start_disturbers()
+        done = await workload(world)
+        await world.drained(calm_s)
+        world.check_whole()
+        world.watch.at_the_end()
+
+    task = world.crew.start(whole())
+    await asyncio.wait((task, world.failed), return_when=asyncio.FIRST_COMPLETED)
+    if task.done() and not task.cancelled() and task.exception() is not None and not world.failed.done():
+        raise RuntimeError(f"the simulation itself failed with seed {world.seed}") from task.exception()
+    problem = world.failed.result() if world.failed.done() else None
+    outcome = Outcome(
+        world.seed,
+        name,
+        world.trace.digest,
+        world.trace.lines,
+        world.storage.commits,
+        world.loop.time(),
+        problem,
+        list(world.trace.last),
+        world.watch.outcomes,
+        world.network.counts,
+        world.watch.transitions,
+        done,
+    )
+    await world.close()
+    return outcome
