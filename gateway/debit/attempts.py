@@ -22,15 +22,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import bindparam, select, update
 
 from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel, SaleOrder
 from gateway.debit.claims import BankRequest
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
-from gateway.ledger.statements import find_row, insert_row, update_rows
+from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 
 UNRESOLVED = ("stored", "unknown", "reversing")
@@ -44,6 +43,22 @@ _UNRESOLVED_OF_DEBIT = (
     select(tables.attempt.c.id)
     .where(tables.attempt.c.debit_id == bindparam("debit"), tables.attempt.c.state.in_(UNRESOLVED))
     .limit(1)
+)
+_attempt = tables.attempt
+_BY_STAN = (
+    select(_attempt)
+    .where(_attempt.c.channel == bindparam("channel"), _attempt.c.stan == bindparam("stan"))
+    .order_by(_attempt.c.created_at.desc())
+)
+_ATTEMPTS_BY_STAN = _BY_STAN.limit(2)
+_ATTEMPT_AT_TERMINAL = _BY_STAN.where(_attempt.c.terminal == bindparam("terminal")).limit(1)
+_OPEN_ADVICES = select(_attempt).where(
+    _attempt.c.debit_id == bindparam("debit"), _attempt.c.kind == "advice", _attempt.c.state == "stored"
+)
+_DROP_QUEUED = (
+    update(tables.outbox)
+    .where(tables.outbox.c.attempt_id == bindparam("attempt"), tables.outbox.c.done_at.is_(None))
+    .values(done_at=bindparam("now"), last_answer="answered late")
 )
 STAN_MAX = 989_999
 """The numbers above belong to sign-ins and echoes of the link."""
@@ -121,7 +136,7 @@ def store_sale(
     return BankRequest(attempt_id, channel.name, terminal, order.stan, request)
 
 
-def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer) -> Row[Any]:
+def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer) -> Row:
     """Put the bank's word, or its absence, on a stored sale; returns the attempt as it then stands.
 
     What is already known stands: an answer that came in by another way while this one was decided is not undone.
@@ -142,7 +157,7 @@ def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer) -> Row[A
 
 
 def queue_advice(
-    tx: Transaction, debit: Row[Any], channel: BankChannel, *, terminal: str, batch: str, attempt_id: str, at: datetime
+    tx: Transaction, debit: Row, channel: BankChannel, *, terminal: str, batch: str, attempt_id: str, at: datetime
 ) -> None:
     """Tell the bank what was decided in its place. Only for an owed debit with no earlier attempt open."""
     if debit.state != "owed" or debit.contract_ref is None or _has_unresolved(tx, debit.id):
@@ -207,12 +222,10 @@ def late_answer(tx: Transaction, channel: str, terminal: str | None, stan: str, 
     Without a terminal the trace number must name one attempt alone, settled ones included: an answer repeated for one
     of them would else be taken for the answer of its namesake on another terminal.
     """
-    a = tables.attempt
-    found = select(a).where(a.c.channel == channel, a.c.stan == stan).order_by(a.c.created_at.desc())
     if terminal is not None:
-        rows = tx.connection.execute(found.where(a.c.terminal == terminal).limit(1)).all()
+        rows = tx.rows(_ATTEMPT_AT_TERMINAL, channel=channel, stan=stan, terminal=terminal)
     else:
-        rows = tx.connection.execute(found.limit(2)).all()
+        rows = tx.rows(_ATTEMPTS_BY_STAN, channel=channel, stan=stan)
     if len(rows) != 1:
         return LateEffect.NO_SUCH_ATTEMPT if not rows else LateEffect.AMBIGUOUS
     row = rows[0]
@@ -239,7 +252,7 @@ def settle_advice(tx: Transaction, attempt_id: str, answer: BankAnswer) -> bool:
     return False
 
 
-def fund_by_bank(tx: Transaction, attempt: Row[Any]) -> None:
+def fund_by_bank(tx: Transaction, attempt: Row) -> None:
     """bank -> open, and the claim is paid."""
     debit = debit_row(tx, attempt.debit_id)
     if debit.state == "funded":
@@ -270,22 +283,22 @@ def to_debt(tx: Transaction, debit_id: str) -> None:
     set_debit(tx, debit.id, "debt")
 
 
-def sale_of(tx: Transaction, debit_id: str) -> Row[Any] | None:
+def sale_of(tx: Transaction, debit_id: str) -> Row | None:
     """The one sale of a debit, None when no bank was asked on line."""
-    return find_row(tx.connection, tables.attempt, debit_id=debit_id, kind="sale")
+    return tx.find(tables.attempt, debit_id=debit_id, kind="sale")
 
 
-def debit_row(tx: Transaction, debit_id: str) -> Row[Any]:
+def debit_row(tx: Transaction, debit_id: str) -> Row:
     """One debit as it stands in this transaction."""
-    return _one(find_row(tx.connection, tables.debit, id=debit_id), f"debit {debit_id}")
+    return _one(tx.find(tables.debit, id=debit_id), f"debit {debit_id}")
 
 
 def set_debit(tx: Transaction, debit_id: str, state: str, **values: int) -> None:
     """Move a debit to another state."""
-    update_rows(tx.connection, tables.debit, {"id": debit_id}, state=state, changed_at=tx.now_us, **values)
+    tx.update(tables.debit, {"id": debit_id}, state=state, changed_at=tx.now_us, **values)
 
 
-def _late_approval(tx: Transaction, row: Row[Any], answer: BankAnswer) -> LateEffect:
+def _late_approval(tx: Transaction, row: Row, answer: BankAnswer) -> LateEffect:
     if row.kind == "advice":
         if row.state != "stored":
             return LateEffect.IGNORED
@@ -319,7 +332,7 @@ def _late_approval(tx: Transaction, row: Row[Any], answer: BankAnswer) -> LateEf
     return LateEffect.IGNORED
 
 
-def _late_decline(tx: Transaction, row: Row[Any], answer: BankAnswer) -> LateEffect:
+def _late_decline(tx: Transaction, row: Row, answer: BankAnswer) -> LateEffect:
     if row.kind == "advice" and row.state == "stored":
         settle_advice(tx, row.id, answer)
         _drop_queued(tx, row.id)
@@ -333,7 +346,7 @@ def _late_decline(tx: Transaction, row: Row[Any], answer: BankAnswer) -> LateEff
     return LateEffect.IGNORED
 
 
-def _clear_suspense(tx: Transaction, row: Row[Any]) -> None:
+def _clear_suspense(tx: Transaction, row: Row) -> None:
     tx.books.move(
         "late_approval_reversed",
         row.debit_id,
@@ -347,12 +360,12 @@ def _clear_suspense(tx: Transaction, row: Row[Any]) -> None:
 
 
 def _free_terminal(tx: Transaction, channel: str, numbers: Iterable[str]) -> str | None:
-    taken = set(tx.connection.execute(_BUSY_TERMINALS, {"channel": channel}).scalars())
+    taken = {row.terminal for row in tx.rows(_BUSY_TERMINALS, channel=channel)}
     return next((number for number in numbers if number not in taken), None)
 
 
 def _has_unresolved(tx: Transaction, debit_id: str) -> bool:
-    return tx.connection.execute(_UNRESOLVED_OF_DEBIT, {"debit": debit_id}).first() is not None
+    return tx.first(_UNRESOLVED_OF_DEBIT, debit=debit_id) is not None
 
 
 def _next_stan(tx: Transaction, channel: str, terminal: str) -> str:
@@ -370,8 +383,7 @@ def _insert(
     request: bytes,
     reversal: bytes | None,
 ) -> None:
-    insert_row(
-        tx.connection,
+    tx.insert(
         tables.attempt,
         id=attempt_id,
         debit_id=debit_id,
@@ -389,12 +401,12 @@ def _insert(
     )
 
 
-def attempt_row(tx: Transaction, attempt_id: str) -> Row[Any]:
+def attempt_row(tx: Transaction, attempt_id: str) -> Row:
     """One attempt as it stands in this transaction."""
-    return _one(find_row(tx.connection, tables.attempt, id=attempt_id), f"attempt {attempt_id}")
+    return _one(tx.find(tables.attempt, id=attempt_id), f"attempt {attempt_id}")
 
 
-def _one(row: Row[Any] | None, what: str) -> Row[Any]:
+def _one(row: Row | None, what: str) -> Row:
     """A row that a foreign key promises."""
     if row is None:
         raise LookupError(f"the ledger has no {what}")
@@ -410,13 +422,13 @@ def _set(tx: Transaction, attempt_id: str, state: str, answer: BankAnswer | None
         }
     else:
         heard = {}
-    update_rows(tx.connection, tables.attempt, {"id": attempt_id}, state=state, changed_at=tx.now_us, **heard, **values)
+    tx.update(tables.attempt, {"id": attempt_id}, state=state, changed_at=tx.now_us, **heard, **values)
 
 
-def _queue(tx: Transaction, row: Row[Any], kind: str) -> None:
-    insert_row(
-        tx.connection,
+def _queue(tx: Transaction, row: Row, kind: str) -> None:
+    tx.insert(
         tables.outbox,
+        id=tx.row_id(tables.outbox),
         destination=f"{row.channel}/{row.terminal}",
         kind=kind,
         attempt_id=row.id,
@@ -427,19 +439,10 @@ def _queue(tx: Transaction, row: Row[Any], kind: str) -> None:
 
 def _advice_behind(tx: Transaction, debit_id: str) -> None:
     """Put a debit's unanswered advice behind what was queued last."""
-    a = tables.attempt
-    waiting = tx.connection.execute(
-        select(a).where(a.c.debit_id == debit_id, a.c.kind == "advice", a.c.state == "stored")
-    ).all()
-    for row in waiting:
+    for row in tx.rows(_OPEN_ADVICES, debit=debit_id):
         _drop_queued(tx, row.id)
         _queue(tx, row, "advice")
 
 
 def _drop_queued(tx: Transaction, attempt_id: str) -> None:
-    o = tables.outbox
-    tx.connection.execute(
-        update(o)
-        .where(o.c.attempt_id == attempt_id, o.c.done_at.is_(None))
-        .values(done_at=tx.now_us, last_answer="answered late")
-    )
+    tx.execute(_DROP_QUEUED, attempt=attempt_id, now=tx.now_us)

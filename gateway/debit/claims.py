@@ -80,6 +80,8 @@ class Sight:
     identity: Identity
     opened_at: int
     clock_quality: str
+    day: str = ""
+    """Local day of the event, YYYYMMDD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class DecisionContext:
     list_version: str | None = None
     list_age_s: int | None = None
     recovered: bool = False
+    rules_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,8 @@ asked for never ends by time: only the card's answer, its file 0019, or a person
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
-from sqlalchemy import Row, bindparam, func, select
+from sqlalchemy import bindparam, func, select
 
 from gateway.banks.channel import BankAnswer, Delivery
 from gateway.debit import attempts, purchases
@@ -24,7 +23,7 @@ from gateway.debit.claims import (
 )
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
-from gateway.ledger.statements import find_row, insert_row
+from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.ids import digest_of
 from gateway.model.passage import (
@@ -40,10 +39,15 @@ from gateway.model.passage import (
 )
 from gateway.model.reasons import REASONS
 
-RECORD_NUMBERS = "record_no"
-
-_OWED = select(func.coalesce(func.sum(tables.debit.c.amount), 0)).where(
+_OWED = select(func.coalesce(func.sum(tables.debit.c.amount), 0).label("owed")).where(
     tables.debit.c.obligor_id == bindparam("obligor"), tables.debit.c.state == "owed"
+)
+
+_LAST_PURCHASE = (
+    select(tables.purchase.c.id)
+    .where(tables.purchase.c.debit_id == bindparam("debit"))
+    .order_by(tables.purchase.c.attempt_no.desc())
+    .limit(1)
 )
 
 NOBODY_LISTENED = BankAnswer(Delivery.SILENT, detail="not answered before whoever asked was gone")
@@ -76,7 +80,7 @@ class Conclusion:
 
 def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds) -> HoldPlaced | HoldRefused:
     """Reserve the amount and store the purchase's intent, or say why not. Idempotent by the request's key."""
-    known = find_row(tx.connection, tables.debit, idempotency_key=request.idempotency_key)
+    known = tx.find(tables.debit, idempotency_key=request.idempotency_key)
     if known is not None:
         return _replay(tx, known, request)
     card = request.sight.identity.card_number
@@ -185,17 +189,14 @@ def write_decision(
     verdict: Verdict,
     context: DecisionContext,
     passage_id: str,
-    debit: Row[Any] | None,
+    debit: Row | None,
     *,
     amount: int | None = None,
 ) -> Decision:
     """The immutable row that barrier and display follow."""
-    record_no = tx.next_number(RECORD_NUMBERS)
     charged = amount if amount is not None else debit.amount if debit is not None else 0
-    insert_row(
-        tx.connection,
+    record_no = tx.insert_chained(
         tables.decision,
-        record_no=record_no,
         passage_id=passage_id,
         debit_id=None if debit is None else debit.id,
         charge_point=context.charge_point,
@@ -210,6 +211,7 @@ def write_decision(
         tariff_version=context.tariff_version,
         list_version=context.list_version,
         list_age_s=context.list_age_s,
+        rules_version=context.rules_version,
     )
     return Decision(
         record_no=record_no,
@@ -239,11 +241,11 @@ def _purchase_outcome(tx: Transaction, conclusion: Conclusion) -> PurchaseOutcom
     return PurchaseOutcome.UNKNOWN if newest.state == "intent" else PurchaseOutcome(newest.state)
 
 
-def _bank_counts(debit: Row[Any], purchase: PurchaseOutcome) -> bool:
+def _bank_counts(debit: Row, purchase: PurchaseOutcome) -> bool:
     return debit.funding == Funding.BANK_ONLINE and purchase in (PurchaseOutcome.TAKEN, PurchaseOutcome.NONE)
 
 
-def _bank_outcome(tx: Transaction, sale: Row[Any] | None, conclusion: Conclusion) -> BankOutcome:
+def _bank_outcome(tx: Transaction, sale: Row | None, conclusion: Conclusion) -> BankOutcome:
     """How far the bank was heard. A sale whose asker did not live to tell is one without an answer."""
     if sale is None:
         return BankOutcome.NOT_SENT
@@ -256,7 +258,7 @@ def _bank_outcome(tx: Transaction, sale: Row[Any] | None, conclusion: Conclusion
     return known.get(row.state, BankOutcome.SILENT)
 
 
-def _apply(tx: Transaction, debit: Row[Any], verdict: Verdict, sale: Row[Any] | None) -> None:
+def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None) -> None:
     """Move the money as the verdict says. A hold that stays moves nothing."""
     if verdict.money is Money.HOLD_STAYS:
         return
@@ -289,16 +291,11 @@ def _apply(tx: Transaction, debit: Row[Any], verdict: Verdict, sale: Row[Any] | 
 
 def _owed(tx: Transaction, obligor: str) -> int:
     """Fen the obligor owes on our own decision."""
-    return int(tx.connection.execute(_OWED, {"obligor": obligor}).scalar_one())
+    return int(tx.rows(_OWED, obligor=obligor)[0].owed)
 
 
 def _newest_decision(tx: Transaction, passage_id: str) -> Decision:
-    row = tx.connection.execute(
-        select(tables.decision)
-        .where(tables.decision.c.passage_id == passage_id)
-        .order_by(tables.decision.c.record_no.desc())
-        .limit(1)
-    ).one()
+    row = tx.rows(purchases.NEWEST_DECISION, passage=passage_id)[0]
     return Decision(
         record_no=row.record_no,
         passage_id=row.passage_id,
@@ -311,16 +308,11 @@ def _newest_decision(tx: Transaction, passage_id: str) -> Decision:
     )
 
 
-def _replay(tx: Transaction, known: Row[Any], request: HoldRequest) -> HoldPlaced | HoldRefused:
+def _replay(tx: Transaction, known: Row, request: HoldRequest) -> HoldPlaced | HoldRefused:
     if known.content_hash != request.content_hash:
         return HoldRefused("idempotency_conflict")
-    purchase_id = tx.connection.execute(
-        select(tables.purchase.c.id)
-        .where(tables.purchase.c.debit_id == known.id)
-        .order_by(tables.purchase.c.attempt_no.desc())
-        .limit(1)
-    ).scalar_one_or_none()
-    return HoldPlaced(known.id, purchase_id, replayed=True)
+    purchase = tx.first(_LAST_PURCHASE, debit=known.id)
+    return HoldPlaced(known.id, None if purchase is None else purchase.id, replayed=True)
 
 
 def _obligor(tx: Transaction, request: HoldRequest, new_id: str) -> str:
@@ -333,17 +325,16 @@ def _obligor(tx: Transaction, request: HoldRequest, new_id: str) -> str:
     else:
         key = digest_of("credential", identity.card_number, identity.contract, identity.obu_id)
         values = {"subject_key": key}
-    found = find_row(tx.connection, tables.obligor, **values)
+    found = tx.find(tables.obligor, **values)
     if found is not None:
         return str(found.id)
-    insert_row(tx.connection, tables.obligor, id=new_id, **values)
+    tx.insert(tables.obligor, id=new_id, **values)
     return new_id
 
 
 def _store_sight(tx: Transaction, sight: Sight, subject_id: str) -> None:
     identity = sight.identity
-    insert_row(
-        tx.connection,
+    tx.insert(
         tables.subject,
         id=subject_id,
         obu_id=None if identity.obu_id is None else identity.obu_id.hex(),
@@ -352,8 +343,7 @@ def _store_sight(tx: Transaction, sight: Sight, subject_id: str) -> None:
         plate=identity.plate,
         plate_colour=identity.plate_colour,
     )
-    insert_row(
-        tx.connection,
+    tx.insert(
         tables.passage,
         id=sight.passage_id,
         charge_point=sight.charge_point,
@@ -369,8 +359,7 @@ def _store_sight(tx: Transaction, sight: Sight, subject_id: str) -> None:
 def _insert_debit(tx: Transaction, request: HoldRequest, debit_id: str, obligor: str) -> None:
     """The claim and the pending transfer behind it. They name each other: the claim is told its hold afterwards."""
     payer = request.payer
-    insert_row(
-        tx.connection,
+    tx.insert(
         tables.debit,
         id=debit_id,
         idempotency_key=request.idempotency_key,
@@ -379,6 +368,8 @@ def _insert_debit(tx: Transaction, request: HoldRequest, debit_id: str, obligor:
         obligor_id=obligor,
         mandate_id=payer.mandate_id,
         merchant=request.merchant,
+        service=request.sight.service.value,
+        day=request.sight.day,
         funding=payer.funding.value,
         payer=payer.name,
         contract_ref=payer.contract_ref,

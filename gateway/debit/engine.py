@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine
 
 from gateway.banks.channel import BankAnswer, BankChannel, Delivery, LateAnswer
 from gateway.debit import attempts, debits, purchases, recovery
@@ -315,8 +315,13 @@ class DebitEngine:
             }
             for t in timings
         ]
+
+        def change(tx: Transaction) -> None:
+            for row in rows:
+                tx.insert(tables.timing, **row)
+
         if rows:
-            await asyncio.shield(self._writer.submit(lambda tx: tx.connection.execute(insert(tables.timing), rows)))
+            await asyncio.shield(self._writer.submit(change))
 
     def new_id(self) -> str:
         """A fresh time-ordered identifier."""

@@ -5,13 +5,11 @@ States: `intent -> taken | not_taken | unknown | disputed`, `unknown -> taken | 
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from gateway.debit.claims import PreviousEntry, PreviousPassage, PreviousPurchase, PurchasePlan, PurchaseResult
 from gateway.ledger import tables
-from gateway.ledger.statements import find_row, insert_row, update_rows
+from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Barrier, Funding, Outcome
 
@@ -55,7 +53,8 @@ _NEWEST_ENTRY = (
     .order_by(tables.decision.c.record_no.desc())
     .limit(1)
 )
-_NEWEST_DECISION = (
+_SERIAL_OF_CARD = select(tables.card_serial.c.serial).where(tables.card_serial.c.card_number == bindparam("card"))
+NEWEST_DECISION = (
     select(tables.decision)
     .where(tables.decision.c.passage_id == bindparam("passage"))
     .order_by(tables.decision.c.record_no.desc())
@@ -67,8 +66,7 @@ def store_intent(
     tx: Transaction, *, purchase_id: str, passage_id: str, debit_id: str, attempt_no: int, plan: PurchasePlan
 ) -> None:
     """What the card will be asked, durable before it is asked."""
-    insert_row(
-        tx.connection,
+    tx.insert(
         tables.purchase,
         id=purchase_id,
         passage_id=passage_id,
@@ -81,18 +79,15 @@ def store_intent(
         created_at=tx.now_us,
         changed_at=tx.now_us,
     )
-    insert_row(
-        tx.connection, tables.purchase_file, purchase_id=purchase_id, before=plan.file_before, after=plan.file_after
-    )
+    tx.insert(tables.purchase_file, purchase_id=purchase_id, before=plan.file_before, after=plan.file_after)
 
 
 def store_result(tx: Transaction, purchase_id: str, result: PurchaseResult, card_number: str | None) -> bool:
     """The card's answer. False when the purchase had ended before: its first end stands."""
-    purchase = find_row(tx.connection, tables.purchase, id=purchase_id)
+    purchase = tx.find(tables.purchase, id=purchase_id)
     changed = purchase is not None and purchase.state in OPEN_STATES
     if changed:
-        update_rows(
-            tx.connection,
+        tx.update(
             tables.purchase,
             {"id": purchase_id},
             state=result.outcome.value,
@@ -108,16 +103,26 @@ def store_result(tx: Transaction, purchase_id: str, result: PurchaseResult, card
             changed_at=tx.now_us,
         )
     if changed and result.card_serial is not None and card_number is not None:
-        _remember_serial(tx.connection, card_number, result.card_serial)
+        _remember_serial(tx, card_number, result.card_serial)
     return changed
 
 
 def add_item(tx: Transaction, kind: str, debit_id: str, note: str) -> None:
     """Put a difference on the list people work through; once per kind and debit."""
-    if find_row(tx.connection, tables.item, kind=kind, debit_id=debit_id) is None:
-        insert_row(
-            tx.connection, tables.item, kind=kind, debit_id=debit_id, state="open", note=note, created_at=tx.now_us
+    if tx.find(tables.item, kind=kind, ref=debit_id) is None:
+        number = tx.row_id(tables.item)
+        tx.insert(
+            tables.item,
+            id=number,
+            kind=kind,
+            ref=debit_id,
+            debit_id=debit_id,
+            state="open",
+            note=note,
+            created_at=tx.now_us,
+            changed_at=tx.now_us,
         )
+        tx.note("item", str(number), "open", debit_id=debit_id, detail=kind)
 
 
 def newest_purchase(connection: Connection, card_number: str) -> PreviousPurchase | None:
@@ -129,9 +134,9 @@ def newest_purchase(connection: Connection, card_number: str) -> PreviousPurchas
     return None if row is None else _previous(connection, row, card_number)
 
 
-def newest_of_debit(tx: Transaction, debit_id: str) -> Row[Any] | None:
+def newest_of_debit(tx: Transaction, debit_id: str) -> Row | None:
     """The purchase that speaks for a debit: one that was taken, else the last that was tried."""
-    return tx.connection.execute(_NEWEST_OF_DEBIT, {"debit": debit_id}).one_or_none()
+    return tx.first(_NEWEST_OF_DEBIT, debit=debit_id)
 
 
 def proved(tx: Transaction, debit_id: str) -> bool:
@@ -142,7 +147,7 @@ def proved(tx: Transaction, debit_id: str) -> bool:
 
 def has_open_purchase(tx: Transaction, card_number: str) -> bool:
     """True while a card's last purchase is neither proved nor disproved: no new one may start."""
-    return tx.connection.execute(_OPEN_OF_CARD, {"card": card_number}).first() is not None
+    return tx.first(_OPEN_OF_CARD, card=card_number) is not None
 
 
 def open_purchase_of_obu(connection: Connection, obu_id: bytes) -> str | None:
@@ -194,16 +199,16 @@ def newest_entry(connection: Connection, card_number: str, charge_point: str) ->
     return None if row is None else PreviousEntry(row.passage_id, row.charge_point, row.decided_at)
 
 
-def _decided(connection: Connection, passage_id: str) -> Row[Any] | None:
+def _decided(connection: Connection, passage_id: str) -> Row | None:
     """The newest decision about a passage, repeats included: a vehicle that stands still keeps its right."""
-    return connection.execute(_NEWEST_DECISION, {"passage": passage_id}).one_or_none()
+    return connection.execute(NEWEST_DECISION, {"passage": passage_id}).one_or_none()
 
 
-def _previous(connection: Connection, row: Row[Any], card_number: str) -> PreviousPurchase:
+def _previous(connection: Connection, row: Row, card_number: str) -> PreviousPurchase:
     newest = _decided(connection, row.passage_id)
     serial = row.card_serial
     if serial is None:
-        last = find_row(connection, tables.card_serial, card_number=card_number)
+        last = connection.execute(_SERIAL_OF_CARD, {"card": card_number}).one_or_none()
         serial = None if last is None else (last.serial + 1) & 0xFFFF
     return PreviousPurchase(
         purchase_id=row.id,
@@ -229,7 +234,7 @@ def _previous(connection: Connection, row: Row[Any], card_number: str) -> Previo
     )
 
 
-def _remember_serial(connection: Connection, card_number: str, serial: int) -> None:
+def _remember_serial(tx: Transaction, card_number: str, serial: int) -> None:
     table = tables.card_serial
-    if not update_rows(connection, table, {"card_number": card_number}, serial=serial):
-        insert_row(connection, table, card_number=card_number, serial=serial)
+    if not tx.update(table, {"card_number": card_number}, serial=serial):
+        tx.insert(table, card_number=card_number, serial=serial)

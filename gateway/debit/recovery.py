@@ -18,18 +18,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import bindparam, select
 
 from gateway.debit import attempts, debits
 from gateway.debit.claims import DecisionContext, PurchaseResult
 from gateway.ledger import tables
+from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.passage import DeclinePolicy, PurchaseOutcome
 
 PAGE = 500
 """Debits classified in one change: short enough that progress shows and a batch stays small."""
+
+
+_d, _p = tables.debit, tables.purchase
+_HELD = (
+    select(_d, tables.passage.c.charge_point)
+    .join(tables.passage, tables.passage.c.id == _d.c.passage_id)
+    .where(_d.c.state == "held", _d.c.id > bindparam("after"))
+    .order_by(_d.c.id)
+    .limit(PAGE)
+)
+_LAST_PURCHASE = select(_p).where(_p.c.debit_id == bindparam("debit")).order_by(_p.c.attempt_no.desc()).limit(1)
+_QUEUED = select(tables.outbox.c.kind).where(tables.outbox.c.done_at.is_(None))
 
 
 @dataclass(slots=True)
@@ -61,14 +73,7 @@ class RecoveryPolicy:
 
 def classify_page(tx: Transaction, after: str, policy: RecoveryPolicy) -> tuple[str | None, Findings]:
     """Classify the next open debits after id `after`; returns the last id seen (None when done) and the findings."""
-    d, p = tables.debit, tables.passage
-    rows = tx.connection.execute(
-        select(d, p.c.charge_point)
-        .join(p, p.c.id == d.c.passage_id)
-        .where(d.c.state == "held", d.c.id > after)
-        .order_by(d.c.id)
-        .limit(PAGE)
-    ).all()
+    rows = tx.rows(_HELD, after=after)
     findings = Findings()
     for row in rows:
         findings += _classify(tx, row, policy)
@@ -77,17 +82,12 @@ def classify_page(tx: Transaction, after: str, policy: RecoveryPolicy) -> tuple[
 
 def count_queued(tx: Transaction) -> Findings:
     """Reversals and advices that wait in the outbox."""
-    kinds = tx.connection.execute(select(tables.outbox.c.kind).where(tables.outbox.c.done_at.is_(None))).scalars().all()
+    kinds = [row.kind for row in tx.rows(_QUEUED)]
     return Findings(reversals_waiting=kinds.count("reversal"), advices_waiting=kinds.count("advice"))
 
 
-def _classify(tx: Transaction, row: Row[Any], policy: RecoveryPolicy) -> Findings:
-    purchase = tx.connection.execute(
-        select(tables.purchase)
-        .where(tables.purchase.c.debit_id == row.id)
-        .order_by(tables.purchase.c.attempt_no.desc())
-        .limit(1)
-    ).one_or_none()
+def _classify(tx: Transaction, row: Row, policy: RecoveryPolicy) -> Findings:
+    purchase = tx.first(_LAST_PURCHASE, debit=row.id)
     sale = attempts.sale_of(tx, row.id)
     in_doubt = int(sale is not None and sale.state == "stored")
     if purchase is None:
@@ -96,11 +96,7 @@ def _classify(tx: Transaction, row: Row[Any], policy: RecoveryPolicy) -> Finding
         policy.advise(tx, row.id, row.charge_point)
         return Findings(open_debits=1, sales_in_doubt=in_doubt, decided_now=1, voided=int(sale is None))
     if purchase.state == "intent":
-        tx.connection.execute(
-            update(tables.purchase)
-            .where(tables.purchase.c.id == purchase.id)
-            .values(state="unknown", changed_at=tx.now_us)
-        )
+        tx.update(tables.purchase, {"id": purchase.id}, state="unknown", changed_at=tx.now_us)
         return Findings(open_debits=1, unknown_purchases=1)
     if purchase.state in ("unknown", "disputed"):
         return Findings(open_debits=1, unknown_purchases=1)
@@ -116,7 +112,7 @@ def _classify(tx: Transaction, row: Row[Any], policy: RecoveryPolicy) -> Finding
 
 def _conclusion(
     tx: Transaction,
-    row: Row[Any],
+    row: Row,
     policy: RecoveryPolicy,
     *,
     purchase_id: str | None = None,

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, bindparam, update
+from sqlalchemy import bindparam, update
 
 from gateway.ledger import tables
-from gateway.ledger.statements import find_row, insert_row
+
+if TYPE_CHECKING:
+    from gateway.ledger.transaction import Transaction
 
 
 class AccountKind(StrEnum):
@@ -43,10 +45,25 @@ class BooksError(Exception):
 @dataclass(slots=True)
 class _Account:
     id: int
+    kind: AccountKind
+    owner: str
     balance: int
     held: int
     version: int
     changed: bool = False
+    row: dict[str, Any] | None = None
+    """Of an account opened in this transaction: what is gathered to be inserted, at flush count `opened_at`."""
+    opened_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A pending transfer, as far as its end needs to know it."""
+
+    amount: int
+    debit_id: str | None
+    giver: int
+    taker: int
 
 
 _WRITE = (
@@ -59,11 +76,11 @@ _WRITE = (
 class Books:
     """Accounts and transfers of one running transaction."""
 
-    def __init__(self, connection: Connection, now_us: int) -> None:
-        self._connection = connection
-        self._now_us = now_us
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
         self._accounts: dict[tuple[AccountKind, str], _Account] = {}
         self._by_id: dict[int, _Account] = {}
+        self._begun: dict[int, _Pending] = {}
 
     def hold(
         self,
@@ -79,51 +96,66 @@ class Books:
         giver, taker = self._account(*source), self._account(*target)
         giver.held += amount
         giver.changed = True
-        return self._insert("pending", event, debit_id, giver, taker, amount=amount, event_us=event_us)
+        number = self._insert("pending", event, debit_id, giver, taker, amount=amount, event_us=event_us)
+        self._begun[number] = _Pending(amount, debit_id, giver.id, taker.id)
+        return number
 
     def post(self, pending_id: int, event: str, *, amount: int | None = None, event_us: int) -> int:
         """Make a pending transfer final for its whole amount or a part; the rest is free again."""
-        row = self._pending(pending_id)
-        moved = row.amount if amount is None else amount
-        if not 0 <= moved <= row.amount:
-            raise BooksError(f"posting {moved} fen of a hold of {row.amount} fen (transfer {pending_id})")
-        giver, taker = self._known(row.from_account), self._known(row.to_account)
-        giver.held -= row.amount
+        pending = self._pending(pending_id)
+        moved = pending.amount if amount is None else amount
+        if not 0 <= moved <= pending.amount:
+            raise BooksError(f"posting {moved} fen of a hold of {pending.amount} fen (transfer {pending_id})")
+        giver, taker = self._known(pending.giver), self._known(pending.taker)
+        giver.held -= pending.amount
         giver.balance -= moved
         taker.balance += moved
         giver.changed = taker.changed = True
         return self._insert(
-            "post", event, row.debit_id, giver, taker, amount=moved, event_us=event_us, pending_id=pending_id
+            "post", event, pending.debit_id, giver, taker, amount=moved, event_us=event_us, pending_id=pending_id
         )
 
     def void(self, pending_id: int, event: str, *, event_us: int) -> int:
         """Free a pending transfer: nothing moved."""
-        row = self._pending(pending_id)
-        giver, taker = self._known(row.from_account), self._known(row.to_account)
-        giver.held -= row.amount
-        giver.changed = True
-        return self._insert(
-            "void", event, row.debit_id, giver, taker, amount=row.amount, event_us=event_us, pending_id=pending_id
-        )
+        return self._free("void", pending_id, event, event_us)
+
+    def expire(self, pending_id: int, event: str, *, event_us: int) -> int:
+        """Free a pending transfer whose time is over: nothing moved."""
+        return self._free("expire", pending_id, event, event_us)
 
     def move(
         self,
         event: str,
-        debit_id: str,
+        debit_id: str | None,
         *,
         source: tuple[AccountKind, str],
         target: tuple[AccountKind, str],
         amount: int,
         event_us: int,
         attempt_id: str | None = None,
+        original_id: int | None = None,
+        reference: str | None = None,
     ) -> int:
-        """Move `amount` fen at once."""
+        """Move `amount` fen at once.
+
+        `original_id` is the transfer that this one corrects, refunds or adds to; `reference` what a transfer without a
+        debit belongs to.
+        """
         giver, taker = self._account(*source), self._account(*target)
         giver.balance -= amount
         taker.balance += amount
         giver.changed = taker.changed = True
         return self._insert(
-            "direct", event, debit_id, giver, taker, amount=amount, event_us=event_us, attempt_id=attempt_id
+            "direct",
+            event,
+            debit_id,
+            giver,
+            taker,
+            amount=amount,
+            event_us=event_us,
+            attempt_id=attempt_id,
+            original_id=original_id,
+            reference=reference,
         )
 
     def balance(self, kind: AccountKind, owner: str) -> int:
@@ -136,54 +168,88 @@ class Books:
 
     def flush(self) -> None:
         """Write every changed account once, in id order so that two writers on one server cannot deadlock."""
-        changed = sorted((a for a in self._by_id.values() if a.changed), key=lambda a: a.id)
-        if not changed:
-            return
-        self._connection.execute(
-            _WRITE,
-            [
-                {"account_id": a.id, "new_balance": a.balance, "new_held": a.held, "new_version": a.version + 1}
-                for a in changed
-            ],
-        )
+        changed = []
+        for account in sorted((a for a in self._by_id.values() if a.changed), key=lambda a: a.id):
+            if account.row is not None and account.opened_at == self._tx.flushes:
+                account.row |= {"balance": account.balance, "held": account.held, "version": 1}
+            else:
+                changed.append(account)
+        if changed:
+            self._tx.execute_many(
+                _WRITE,
+                [
+                    {"account_id": a.id, "new_balance": a.balance, "new_held": a.held, "new_version": a.version + 1}
+                    for a in changed
+                ],
+            )
 
     def _account(self, kind: AccountKind, owner: str) -> _Account:
         known = self._accounts.get((kind, owner))
         if known is not None:
             return known
-        row = find_row(self._connection, tables.account, kind=kind.value, owner=owner)
+        row = self._tx.find(tables.account, kind=kind.value, owner=owner)
         if row is None:
-            number = insert_row(
-                self._connection, tables.account, kind=kind.value, owner=owner, balance=0, held=0, version=0
-            )
-            loaded = _Account(number, 0, 0, 0)
+            loaded = self._open(kind, owner)
         else:
             # The same account may have come in by id before.
-            loaded = self._by_id.get(row.id) or _Account(row.id, row.balance, row.held, row.version)
+            loaded = self._by_id.get(row.id) or _Account(row.id, kind, owner, row.balance, row.held, row.version)
         self._accounts[kind, owner] = self._by_id[loaded.id] = loaded
         return loaded
+
+    def _open(self, kind: AccountKind, owner: str) -> _Account:
+        """A new account. Its row is gathered now, so that transfers find their account, and filled at the end."""
+        number = self._tx.row_id(tables.account)
+        row = {
+            "id": number,
+            "kind": kind.value,
+            "owner": owner,
+            "balance": 0,
+            "held": 0,
+            "version": 0,
+        }
+        self._tx.insert_row(tables.account, row)
+        return _Account(number, kind, owner, 0, 0, 0, row=row, opened_at=self._tx.flushes)
 
     def _known(self, account_id: int) -> _Account:
         known = self._by_id.get(account_id)
         if known is None:
-            row = find_row(self._connection, tables.account, id=account_id)
+            row = self._tx.find(tables.account, id=account_id)
             if row is None:
                 raise BooksError(f"there is no account {account_id}")
-            known = self._by_id[account_id] = _Account(row.id, row.balance, row.held, row.version)
-            self._accounts[AccountKind(row.kind), row.owner] = known
+            known = _Account(row.id, AccountKind(row.kind), row.owner, row.balance, row.held, row.version)
+            self._by_id[account_id] = self._accounts[known.kind, known.owner] = known
         return known
 
-    def _pending(self, pending_id: int) -> Row[Any]:
-        row = find_row(self._connection, tables.transfer, id=pending_id, phase="pending")
+    def _pending(self, pending_id: int) -> _Pending:
+        begun = self._begun.get(pending_id)
+        if begun is not None:
+            return begun
+        row = self._tx.find(tables.transfer, id=pending_id, phase="pending")
         if row is None:
             raise BooksError(f"transfer {pending_id} is not a pending transfer")
-        return row
+        return _Pending(row.amount, row.debit_id, row.from_account, row.to_account)
+
+    def _free(self, phase: str, pending_id: int, event: str, event_us: int) -> int:
+        pending = self._pending(pending_id)
+        giver, taker = self._known(pending.giver), self._known(pending.taker)
+        giver.held -= pending.amount
+        giver.changed = True
+        return self._insert(
+            phase,
+            event,
+            pending.debit_id,
+            giver,
+            taker,
+            amount=pending.amount,
+            event_us=event_us,
+            pending_id=pending_id,
+        )
 
     def _insert(
         self,
         phase: str,
         event: str,
-        debit_id: str,
+        debit_id: str | None,
         giver: _Account,
         taker: _Account,
         *,
@@ -191,11 +257,12 @@ class Books:
         event_us: int,
         pending_id: int | None = None,
         attempt_id: str | None = None,
+        original_id: int | None = None,
+        reference: str | None = None,
     ) -> int:
         if amount < 0:
             raise BooksError(f"a transfer of {amount} fen: amounts are never negative, turn the accounts round")
-        return insert_row(
-            self._connection,
+        return self._tx.insert_chained(
             tables.transfer,
             phase=phase,
             event=event,
@@ -205,6 +272,8 @@ class Books:
             to_account=taker.id,
             amount=amount,
             pending_id=pending_id,
+            original_id=original_id,
+            reference=reference,
             event_at=event_us,
-            booked_at=self._now_us,
+            booked_at=self._tx.now_us,
         )

@@ -8,6 +8,8 @@ sent by us, so that a write lock is taken when a batch starts and never half way
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
@@ -58,6 +60,28 @@ def open_reader(path: Path) -> Engine:
     event.listen(engine, "connect", _prepare_reader)
     event.listen(engine, "begin", _begin_snapshot)
     return engine
+
+
+@contextmanager
+def without_foreign_keys(engine: Engine) -> Iterator[Connection]:
+    """One transaction in which tables may be rebuilt: references are checked once, at its end.
+
+    SQLite changes a column by making the table anew, and dropping the old one would count as deleting what others refer
+    to; the switch can only be turned outside a transaction.
+    """
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        if driver is None:
+            raise RuntimeError("the connection has no driver connection")
+        driver.execute("PRAGMA foreign_keys=OFF")
+        try:
+            with connection.begin():
+                yield connection
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+                if broken is not None:
+                    raise RuntimeError(f"a row of {broken[0]} refers to a row of {broken[2]} that does not exist")
+        finally:
+            driver.execute("PRAGMA foreign_keys=ON")
 
 
 def trouble_of(error: DBAPIError) -> StorageTrouble:

@@ -1,8 +1,10 @@
 """The tables, in portable SQLAlchemy Core. `migrations/` brings a database to exactly this shape.
 
-Money is integer fen, times are UTC microseconds since 1970, identifiers are text of `gateway.model.ids`. Two kinds of
-rows never change: `transfer` and `decision`. Everything that names a person (plate, card, tag, raw files) stands in
-`subject` and `purchase_file` alone, so that it can be erased by a retention rule while the books stay whole.
+Money is integer fen, times are UTC microseconds since 1970, identifiers are text of `gateway.model.ids`. Three kinds of
+rows never change: `transfer`, `decision` and `journal`. Each is a chain: its numbers have no gap, and `chain` is a
+digest over the row and the `chain` of the row before it (`gateway.ledger.chain`). Everything that names a person
+(plate, card, tag, raw files) stands in `subject`, `purchase_file` and `card_serial` alone; the chained rows carry
+random ids, so personal data can be erased by a retention rule while the books stay whole and still prove themselves.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     UniqueConstraint,
     text,
 )
@@ -42,6 +45,25 @@ counter = Table(
 )
 """Last number given out: gap-free record numbers, STANs of a terminal."""
 
+chain = Table(
+    "chain",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+)
+"""Head of each chain: the number and `chain` of its newest row. Also what tells that rows were cut off at the end."""
+
+rules = Table(
+    "rules",
+    metadata,
+    Column("version", String(40), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("in_force_at", BigInteger, nullable=False),
+)
+"""Every version of the debit rules that decided anything here, as TOML text."""
+
 # --- books --------------------------------------------------------------------------------------------------------
 
 account = Table(
@@ -64,20 +86,26 @@ transfer = Table(
     Column("id", Integer, primary_key=True),
     Column("phase", String(8), nullable=False),
     Column("event", String(32), nullable=False),
-    Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
+    Column("debit_id", Id, ForeignKey("debit.id")),
     Column("attempt_id", Id, ForeignKey("attempt.id")),
     Column("from_account", Integer, ForeignKey("account.id"), nullable=False),
     Column("to_account", Integer, ForeignKey("account.id"), nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("pending_id", Integer, ForeignKey("transfer.id"), unique=True),
+    Column("original_id", Integer, ForeignKey("transfer.id")),
+    Column("reference", String(96)),
     Column("event_at", BigInteger, nullable=False),
     Column("booked_at", BigInteger, nullable=False),
+    Column("chain", LargeBinary, nullable=False),
     CheckConstraint("amount >= 0", name="amount_not_negative"),
-    CheckConstraint("phase in ('pending', 'post', 'void', 'direct')", name="phase_known"),
+    CheckConstraint("phase in ('pending', 'post', 'void', 'expire', 'direct')", name="phase_known"),
     CheckConstraint("(pending_id is null) = (phase in ('pending', 'direct'))", name="pending_named"),
     Index("ix_transfer_debit", "debit_id"),
 )
-"""Immutable. A pending transfer ends in one `post` (whole or part) or one `void` that names it."""
+"""Immutable, chained; the id is its gap-free number. A pending transfer ends in one `post` (whole or part), `void` or
+`expire` that names it. `original_id`: the transfer that a correction, refund or overrun belongs to. `reference`: what a
+transfer without a debit belongs to (a settlement, a payout). `event_at` is when it happened, `booked_at` when it was
+written."""
 
 obligor = Table(
     "obligor",
@@ -98,13 +126,19 @@ debit = Table(
     Column("obligor_id", Id, ForeignKey("obligor.id"), nullable=False),
     Column("mandate_id", String(64)),
     Column("merchant", String(64), nullable=False),
+    Column("service", String(12), nullable=False),
+    Column("day", String(8), nullable=False),
     Column("funding", String(16), nullable=False),
     Column("payer", String(64), nullable=False),
     Column("contract_ref", String(64)),
     Column("amount", BigInteger, nullable=False),
+    Column("collected", BigInteger, nullable=False, server_default=text("0")),
+    Column("refunded", BigInteger, nullable=False, server_default=text("0")),
     Column("state", String(12), nullable=False),
     Column("hold_id", Integer, nullable=False),
     Column("stood_in", Integer, nullable=False, server_default=text("0")),
+    Column("retry_at", BigInteger),
+    Column("retries", Integer, nullable=False, server_default=text("0")),
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
     CheckConstraint(
@@ -113,9 +147,13 @@ debit = Table(
     ),
     CheckConstraint("funding in ('purse', 'bank_online', 'issuer_clearing')", name="funding_known"),
     Index("ix_debit_obligor_state", "obligor_id", "state"),
+    Index("ix_debit_obligor_day", "obligor_id", "day"),
     Index("ix_debit_state", "state"),
+    Index("ix_debit_day", "day"),
 )
-"""A claim. `payer` is the issuer (purse, issuer_clearing) or the bank channel (bank_online)."""
+"""A claim. `payer` is the issuer (purse, issuer_clearing) or the bank channel (bank_online). `day`: local day of the
+event, YYYYMMDD, for limits a day. `amount` is what is claimed now (the hold's amount stands in its pending transfer);
+`collected` is what came in for it from bank, issuer or till, `refunded` what was decided to go back."""
 
 attempt = Table(
     "attempt",
@@ -139,7 +177,7 @@ attempt = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
     UniqueConstraint("channel", "terminal", "batch", "stan", name="uq_attempt_wire_key"),
-    CheckConstraint("kind in ('sale', 'advice')", name="kind_known"),
+    CheckConstraint("kind in ('sale', 'advice', 'recovery', 'refund')", name="kind_known"),
     CheckConstraint(
         "state in ('stored', 'not_sent', 'approved', 'declined', 'unknown', 'reversing', 'reversed')",
         name="state_known",
@@ -147,7 +185,9 @@ attempt = Table(
     Index("ix_attempt_debit", "debit_id"),
     Index("ix_attempt_open", "state", sqlite_where=text("state in ('stored', 'unknown', 'reversing')")),
 )
-"""One try to collect a debit over a channel. `request` and `reversal` are the very bytes that go on the wire."""
+"""One try to collect a debit over a channel, or to pay some of it back. `request` and `reversal` are the very bytes
+that go on the wire. `recovery` is a sale for a debt, reversed when nobody answers; `advice` and `refund` are
+repeated."""
 
 outbox = Table(
     "outbox",
@@ -161,7 +201,7 @@ outbox = Table(
     Column("tries", Integer, nullable=False, server_default=text("0")),
     Column("done_at", BigInteger),
     Column("last_answer", String(80)),
-    CheckConstraint("kind in ('reversal', 'advice')", name="kind_known"),
+    CheckConstraint("kind in ('reversal', 'advice', 'recovery', 'refund')", name="kind_known"),
     Index("ix_outbox_waiting", "destination", "id", sqlite_where=text("done_at is null")),
 )
 """What a channel's host must still hear, first in first out for each terminal."""
@@ -261,11 +301,13 @@ decision = Table(
     Column("tariff_version", String(40)),
     Column("list_version", String(40)),
     Column("list_age_s", Integer),
+    Column("rules_version", String(40)),
+    Column("chain", LargeBinary, nullable=False),
     CheckConstraint("barrier in ('open', 'closed', 'attendant')", name="barrier_known"),
     Index("ix_decision_charge_point", "charge_point", "record_no"),
     Index("ix_decision_passage", "passage_id"),
 )
-"""Immutable. The committed row *is* the decision: barrier and display follow it. Record numbers have no gap."""
+"""Immutable, chained. The committed row *is* the decision: barrier and display follow it."""
 
 timing = Table(
     "timing",
@@ -279,18 +321,65 @@ timing = Table(
 )
 """Where the time of a passage went, from trade start to the answered commit; written a little later, in bulk."""
 
+journal = Table(
+    "journal",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(12), nullable=False),
+    Column("ref", String(96), nullable=False),
+    Column("debit_id", Id),
+    Column("event", String(32), nullable=False),
+    Column("detail", String(400)),
+    Column("actor", String(64)),
+    Column("at", BigInteger, nullable=False),
+    Column("chain", LargeBinary, nullable=False),
+    Index("ix_journal_debit", "debit_id"),
+)
+"""Immutable, chained: every change of state of a debit, an attempt, a refund, an item or a limit, and every act of a
+person, in the order in which they were committed. `event` is the state entered or the act; `ref` the row's id."""
+
+refund = Table(
+    "refund",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("idempotency_key", String(64), nullable=False, unique=True),
+    Column("content_hash", String(64), nullable=False),
+    Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("reason", String(200), nullable=False),
+    Column("target", String(8), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("attempt_id", Id, ForeignKey("attempt.id")),
+    Column("created_at", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    CheckConstraint("amount > 0", name="amount_positive"),
+    CheckConstraint("target in ('bank', 'issuer', 'till')", name="target_known"),
+    CheckConstraint("state in ('decided', 'paid')", name="state_known"),
+    Index("ix_refund_debit", "debit_id"),
+)
+"""Money that goes back: decided here (merchant -> due_back), paid when the target has taken it (due_back -> target)."""
+
 item = Table(
     "item",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("kind", String(32), nullable=False),
-    Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
+    Column("ref", String(96), nullable=False),
+    Column("debit_id", Id, ForeignKey("debit.id")),
+    Column("day", String(8)),
+    Column("amount", BigInteger, nullable=False, server_default=text("0")),
     Column("state", String(12), nullable=False),
     Column("note", String(200)),
+    Column("actor", String(64)),
+    Column("second_actor", String(64)),
     Column("created_at", BigInteger, nullable=False),
-    UniqueConstraint("kind", "debit_id", name="uq_item_kind_debit"),
+    Column("changed_at", BigInteger, nullable=False),
+    UniqueConstraint("kind", "ref", name="uq_item_kind_ref"),
+    CheckConstraint("state in ('open', 'explained', 'corrected', 'written_off')", name="state_known"),
 )
-"""A difference somebody must explain: charged without TAC, disputed purchase, ..."""
+"""A difference somebody must explain: charged without TAC, disputed purchase, in the bank's file and not in ours, ...
+`ref` names what it is about (a debit's id where there is one). A write-off needs two people: `actor` proposed it,
+`second_actor` agreed."""
 
 # --- who may pay --------------------------------------------------------------------------------------------------
 
@@ -308,6 +397,19 @@ mandate = Table(
     CheckConstraint("status in ('active', 'paused', 'closed')", name="status_known"),
     CheckConstraint("funding in ('bank_online', 'issuer_clearing')", name="funding_known"),
 )
+
+mandate_limit = Table(
+    "mandate_limit",
+    metadata,
+    Column("mandate_id", String(64), primary_key=True),
+    Column("service", String(12), primary_key=True),
+    Column("per_debit_fen", BigInteger),
+    Column("per_day_fen", BigInteger),
+    Column("per_day_count", Integer),
+)
+"""Limits beside the exposure limit of `mandate`, changeable at run time; service `*` counts all services together.
+None = no such limit. They outlive an import of mandates. Holds count from the moment they are durable, and no more once
+they are voided."""
 
 credential = Table(
     "credential",

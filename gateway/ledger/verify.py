@@ -205,11 +205,11 @@ _RULES = (
         "record numbers have no gap",
         "select count(*) from decision",
         """
-        select 'record ' || coalesce(max(record_no), 0), 'highest of ' || count(*) || ' records; counter at '
-               || coalesce((select value from counter where name = 'record_no'), 0)
+        select 'record ' || coalesce(max(record_no), 0), 'highest of ' || count(*) || ' records; the chain stands at '
+               || coalesce((select number from chain where name = 'decision'), 0)
         from decision
         having coalesce(max(record_no), 0) <> count(*)
-            or coalesce((select value from counter where name = 'record_no'), 0) <> count(*)
+            or coalesce((select number from chain where name = 'decision'), 0) <> count(*)
         """,
     ),
     _Rule(

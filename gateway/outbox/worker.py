@@ -10,20 +10,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Engine, Row, func, select, update
+from sqlalchemy import Engine, bindparam, func, select
 
 from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel, Delivery
 from gateway.debit import attempts
 from gateway.ledger import tables
 from gateway.ledger.batches import LedgerWriter
+from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, new_id
 
 DESTINATIONS_MAX = 64
 """Terminals looked at in one round: more than a plaza has lanes."""
+
+
+_WAITING = select(tables.outbox.c.id).where(tables.outbox.c.id == bindparam("id"), tables.outbox.c.done_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ class OutboxWorker:
             ).one()
         return Backlog(row[0], row[1])
 
-    def _due(self) -> Sequence[Row[Any]]:
+    def _due(self) -> Sequence[Row]:
         """The head of every destination whose time has come."""
         o = tables.outbox
         heads = (
@@ -105,7 +108,7 @@ class OutboxWorker:
         with self._reader.connect() as connection:
             return connection.execute(select(o).where(o.c.id.in_(heads), o.c.next_at <= now)).all()
 
-    async def _send(self, row: Row[Any]) -> None:
+    async def _send(self, row: Row) -> None:
         request = await self._writer.submit(lambda tx: self._begin(tx, row), essential=True)
         if request is None:
             return
@@ -142,7 +145,7 @@ class OutboxWorker:
             "" if done else ", will repeat",
         )
 
-    def _begin(self, tx: Transaction, row: Row[Any]) -> bytes | None:
+    def _begin(self, tx: Transaction, row: Row) -> bytes | None:
         """The bytes to send, or None when the message is no longer wanted (then it is taken off the queue).
 
         What left before, or may have left before a crash, goes out marked as a repetition.
@@ -156,7 +159,7 @@ class OutboxWorker:
             return None
         return self._channel.repeat(request.message) if request.sent_before else request.message
 
-    def _settle(self, tx: Transaction, row: Row[Any], answer: BankAnswer) -> bool:
+    def _settle(self, tx: Transaction, row: Row, answer: BankAnswer) -> bool:
         if answer.delivery is not Delivery.ANSWERED:
             return False
         if row.kind == "reversal":
@@ -164,22 +167,18 @@ class OutboxWorker:
             return attempts.close_reversal(tx, row.attempt_id, answer, max_message_age_us=age_us)
         return attempts.settle_advice(tx, row.attempt_id, answer)
 
-    def _mark(self, tx: Transaction, row: Row[Any], answer: BankAnswer, done: bool) -> None:
+    def _mark(self, tx: Transaction, row: Row, answer: BankAnswer, done: bool) -> None:
         not_found = answer.verdict is AnswerClass.NOT_FOUND
         pause_s = self._policy.pause_first_s if not_found else self._policy.pause_s(row.tries)
-        tx.connection.execute(
-            update(tables.outbox)
-            .where(tables.outbox.c.id == row.id)
-            .values(
-                tries=row.tries + 1,
-                next_at=tx.now_us + int(pause_s * 1e6),
-                done_at=tx.now_us if done else None,
-                last_answer=(answer.code or answer.detail or answer.delivery.value)[:80],
-            )
+        tx.update(
+            tables.outbox,
+            {"id": row.id},
+            tries=row.tries + 1,
+            next_at=tx.now_us + int(pause_s * 1e6),
+            done_at=tx.now_us if done else None,
+            last_answer=(answer.code or answer.detail or answer.delivery.value)[:80],
         )
 
 
-def _still_waits(tx: Transaction, row: Row[Any]) -> bool:
-    o = tables.outbox
-    found = tx.connection.execute(select(o.c.id).where(o.c.id == row.id, o.c.done_at.is_(None))).first()
-    return found is not None
+def _still_waits(tx: Transaction, row: Row) -> bool:
+    return tx.first(_WAITING, id=row.id) is not None

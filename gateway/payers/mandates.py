@@ -118,10 +118,8 @@ def stand_in_limit(tx: Transaction, mandate_id: str | None) -> int:
     """Fen that may be owed under a mandate on our own decision; zero without one."""
     if mandate_id is None:
         return 0
-    found = tx.connection.execute(
-        select(tables.mandate.c.stand_in_limit_fen).where(tables.mandate.c.id == mandate_id)
-    ).scalar_one_or_none()
-    return int(found or 0)
+    found = tx.find(tables.mandate, id=mandate_id)
+    return 0 if found is None else int(found.stand_in_limit_fen)
 
 
 def payer_of_stored_value(issuer: IssuerPolicy) -> Payer:

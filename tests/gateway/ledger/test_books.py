@@ -34,9 +34,9 @@ DEBIT = """
     insert into passage (id, charge_point, service, subject_id, opened_at, clock_quality)
         values ('p', 'lane-1', 'toll', 's', 0, 'trusted');
     insert into obligor (id) values ('o');
-    insert into debit (id, idempotency_key, content_hash, passage_id, obligor_id, merchant, funding, payer, amount,
-        state, hold_id, created_at, changed_at) values ('d', 'k', 'h', 'p', 'o', 'road', 'purse', '9901', 0, 'held', 0,
-        0, 0);
+    insert into debit (id, idempotency_key, content_hash, passage_id, obligor_id, merchant, service, day, funding,
+        payer, amount, state, hold_id, created_at, changed_at)
+        values ('d', 'k', 'h', 'p', 'o', 'road', 'toll', '20261123', 'purse', '9901', 0, 'held', 0, 0, 0);
 """
 
 accounts = st.sampled_from(ACCOUNTS)

@@ -180,7 +180,7 @@ CORRUPTIONS = [
         " changed_at) select 'x', passage_id, debit_id, 2, 'taken', written_fen, purchase_time, 0, 0 from purchase"
         f" where debit_id = {FIRST['purse']}",
     ),
-    ("record numbers have no gap", "update counter set value = value + 1 where name = 'record_no'"),
+    ("record numbers have no gap", "update chain set number = number + 1 where name = 'decision'"),
     ("record numbers have no gap", "delete from decision where record_no = 3"),
     ("record numbers have no gap", "update decision set record_no = 99 where record_no = 2"),
     (
@@ -239,7 +239,7 @@ def test_all_rules_look_at_one_state(box):
     def meanwhile(name):
         told.append(name)
         if len(told) == 2:
-            plant(box, "update counter set value = value + 1 where name = 'record_no'")
+            plant(box, "update chain set number = number + 1 where name = 'decision'")
 
     assert [c.name for c in verify(box.reader, meanwhile) if not c.ok] == []
     assert told == [rule.name for rule in module._RULES]
