@@ -38,7 +38,7 @@ _HELD = (
     .join(tables.passage, tables.passage.c.id == _d.c.passage_id)
     .where(_d.c.state == "held", _d.c.id > bindparam("after"))
     .order_by(_d.c.id)
-    .limit(PAGE)
+    .limit(bindparam("page"))
 )
 _LAST_PURCHASE = select(_p).where(_p.c.debit_id == bindparam("debit")).order_by(_p.c.attempt_no.desc()).limit(1)
 _QUEUED = select(tables.outbox.c.kind).where(tables.outbox.c.done_at.is_(None))
@@ -73,7 +73,7 @@ class RecoveryPolicy:
 
 def classify_page(tx: Transaction, after: str, policy: RecoveryPolicy) -> tuple[str | None, Findings]:
     """Classify the next open debits after id `after`; returns the last id seen (None when done) and the findings."""
-    rows = tx.rows(_HELD, after=after)
+    rows = tx.rows(_HELD, after=after, page=PAGE)
     findings = Findings()
     for row in rows:
         findings += _classify(tx, row, policy)

@@ -19,7 +19,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import BindParameter, ClauseElement
-from sqlalchemy.sql.selectable import Select
 
 SHAPES_MAX = 512
 """Shapes kept: the code has a few dozen, and a shape is made of names in the code, never of data."""
@@ -34,19 +33,18 @@ class Shape:
     """One statement as the driver takes it."""
 
     def __init__(self, statement: ClauseElement, dialect: Dialect, columns: Sequence[str] | None = None) -> None:
-        reads = isinstance(statement, Select)
-        if isinstance(statement, Select):
+        if columns is None:
             # Rendering lists of constants wants a value for every parameter, though none is needed yet.
-            free = [e.key for e in visitors.iterate(statement) if isinstance(e, BindParameter) and e.required]
-            statement = statement.params(dict.fromkeys(free))
+            statement = visitors.cloned_traverse(statement, {}, {"bindparam": _not_required})
         compiled = statement.compile(
             dialect=dialect,
             column_keys=None if columns is None else list(columns),
-            compile_kwargs={"render_postcompile": reads},
+            compile_kwargs={"render_postcompile": columns is None},
         )
         self.sql = str(compiled)
         self.tables = frozenset(element for element in visitors.iterate(statement) if isinstance(element, Table))
-        self._fixed = {name: value for name, value in compiled.construct_params(_check=False).items() if value is not None}
+        constants = dict(compiled.params or {}) if columns is None else {}
+        self._fixed = {name: value for name, value in constants.items() if value is not None}
         positions = getattr(compiled, "positiontup", None)
         self._names: tuple[str, ...] | None = None if positions is None else tuple(positions)
         self._row: Callable[..., Row] | None = None
@@ -72,9 +70,13 @@ class Shape:
         """What makes rows of this statement's results; the same for every run."""
         if self._row is None:
             columns = [column[0] for column in description]
-            kind: Any = namedtuple("Row", columns, rename=True)  # type: ignore[misc]  # noqa: PYI024 - known at run time
+            kind: Any = namedtuple("Row", columns, rename=True)  # type: ignore[misc]
             self._row = kind._make
         return self._row
+
+
+def _not_required(parameter: BindParameter[Any]) -> None:
+    parameter.required = False
 
 
 class Runner:

@@ -4,11 +4,12 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import CheckConstraint, UniqueConstraint, inspect, text
+from sqlalchemy import CheckConstraint, UniqueConstraint, inspect, select, text
 
-from gateway.ledger import database, schema, tables
+from gateway.ledger import chain, database, schema, tables
 from gateway.ledger.schema import SchemaTooNew
 
 
@@ -115,3 +116,63 @@ def test_a_reader_cannot_write_and_sees_one_state_throughout(engine):
         with pytest.raises(Exception, match=r"readonly|query_only"):
             connection.execute(text("delete from counter"))
     reader.dispose()
+
+
+def test_a_ledger_of_the_first_release_keeps_its_rows_and_gets_its_chains(engine):
+    """Every row of the first release is still there, chained, and the new shape is the declared one."""
+    migrate(engine, "0001")
+    with engine.begin() as connection:
+        for statement in FIRST_RELEASE.split(";")[:-1]:
+            connection.execute(text(statement))
+    head = schema.upgrade(engine)
+    with engine.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, tables.metadata) == []
+        assert context.get_current_revision() == head
+        debit = connection.execute(text("select service, day, collected, refunded, state from debit")).one()
+        assert tuple(debit) == ("toll", "20231115", 1425, 0, "funded")
+        item = connection.execute(text("select kind, ref, debit_id, state, amount, changed_at from item")).one()
+        assert tuple(item) == ("charged_without_tac", "d", "d", "open", 0, 5)
+        for name, number in chain.CHAINED.items():
+            table = tables.metadata.tables[name]
+            digest, last = chain.GENESIS, 0
+            for row in connection.execute(select(table).order_by(table.c[number])).mappings():
+                digest = chain.link(digest, [row[c.name] for c in table.columns if c.name != "chain"])
+                assert row["chain"] == digest
+                last += 1
+                assert row[number] == last
+            found = connection.execute(select(tables.chain).where(tables.chain.c.name == name)).one()
+            assert (found.number, found.digest) == (last, digest)
+        assert connection.execute(text("select count(*) from counter where name = 'record_no'")).scalar_one() == 0
+
+
+def test_the_migrations_alone_make_what_the_tables_declare(engine):
+    migrate(engine, "head")
+    test_upgrade_makes_what_the_tables_declare(engine)
+    test_constraints_and_partial_indexes_are_those_declared(engine)
+
+
+def migrate(engine, revision):
+    """What an older version would have done to a new file."""
+    with database.without_foreign_keys(engine) as connection:
+        command.upgrade(schema._config(connection), revision)
+
+
+FIRST_RELEASE = """
+    insert into counter values ('record_no', 1);
+    insert into subject (id) values ('s');
+    insert into passage (id, charge_point, service, subject_id, opened_at, clock_quality)
+        values ('p', 'lane-1', 'toll', 's', 0, 'trusted');
+    insert into obligor (id) values ('o');
+    insert into account values (1, 'open', 'o', 0, 0, 3), (2, 'merchant', 'road', 1425, 0, 1),
+        (3, 'issuer', '9901', -1425, 0, 1);
+    insert into debit (id, idempotency_key, content_hash, passage_id, obligor_id, merchant, funding, payer, amount,
+        state, hold_id, created_at, changed_at)
+        values ('d', 'k', 'h', 'p', 'o', 'road', 'purse', '9901', 1425, 'funded', 1, 1700000000000000, 5);
+    insert into transfer values (1, 'pending', 'hold', 'd', null, 1, 2, 1425, null, 3, 3),
+        (2, 'post', 'released', 'd', null, 1, 2, 1425, 1, 4, 4),
+        (3, 'direct', 'purse_paid', 'd', null, 3, 1, 1425, null, 5, 5);
+    insert into decision (record_no, passage_id, debit_id, charge_point, barrier, outcome, amount, recovered,
+        decided_at) values (1, 'p', 'd', 'lane-1', 'open', 'paid', 1425, 0, 5);
+    insert into item values (1, 'charged_without_tac', 'd', 'open', 'note', 5);
+"""

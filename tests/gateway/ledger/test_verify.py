@@ -103,8 +103,8 @@ CORRUPTIONS = [
     (
         "a debit is paid exactly once, by its one funding source",
         "insert into transfer"
-        " (phase, event, debit_id, attempt_id, from_account, to_account, amount, event_at, booked_at)"
-        " select phase, event, debit_id, attempt_id, from_account, to_account, amount, 0, 0 from transfer"
+        " (phase, event, debit_id, attempt_id, from_account, to_account, amount, event_at, booked_at, chain)"
+        " select phase, event, debit_id, attempt_id, from_account, to_account, amount, 0, 0, chain from transfer"
         " where event = 'bank_approved'",
     ),
     (
