@@ -158,6 +158,10 @@ class Books:
             reference=reference,
         )
 
+    def reserved(self, pending_id: int) -> int:
+        """Fen that a pending transfer reserves."""
+        return self._pending(pending_id).amount
+
     def balance(self, kind: AccountKind, owner: str) -> int:
         """Posted fen, this transaction's own moves included."""
         return self._account(kind, owner).balance
@@ -187,11 +191,11 @@ class Books:
         known = self._accounts.get((kind, owner))
         if known is not None:
             return known
-        row = self._tx.find(tables.account, kind=kind.value, owner=owner)
+        row = self._tx.peek(tables.account, kind=kind.value, owner=owner)
         if row is None:
             loaded = self._open(kind, owner)
         else:
-            # The same account may have come in by id before.
+            # The same account may have come in by id before. One opened in this transaction is known already.
             loaded = self._by_id.get(row.id) or _Account(row.id, kind, owner, row.balance, row.held, row.version)
         self._accounts[kind, owner] = self._by_id[loaded.id] = loaded
         return loaded

@@ -113,8 +113,10 @@ obligor = Table(
     Column("id", Id, primary_key=True),
     Column("mandate_id", String(64), unique=True),
     Column("subject_key", String(64), unique=True),
+    Column("listed_at", BigInteger),
 )
-"""Who owes: a mandate, else plate + colour (then `subject_key` is their digest)."""
+"""Who owes: a mandate, else plate + colour (then `subject_key` is their digest). `listed_at`: since when it stands on
+the box's own list for its debts."""
 
 debit = Table(
     "debit",
@@ -132,6 +134,7 @@ debit = Table(
     Column("payer", String(64), nullable=False),
     Column("contract_ref", String(64)),
     Column("amount", BigInteger, nullable=False),
+    Column("final_amount", BigInteger),
     Column("collected", BigInteger, nullable=False, server_default=text("0")),
     Column("refunded", BigInteger, nullable=False, server_default=text("0")),
     Column("state", String(12), nullable=False),
@@ -152,8 +155,9 @@ debit = Table(
     Index("ix_debit_day", "day"),
 )
 """A claim. `payer` is the issuer (purse, issuer_clearing) or the bank channel (bank_online). `day`: local day of the
-event, YYYYMMDD, for limits a day. `amount` is what is claimed now (the hold's amount stands in its pending transfer);
-`collected` is what came in for it from bank, issuer or till, `refunded` what was decided to go back."""
+event, YYYYMMDD, for limits a day. `amount` is what is claimed now (the hold's amount stands in its pending transfer),
+`final_amount` what a hold was completed with; `collected` is what came in for it from bank, issuer or till, `refunded`
+what was decided to go back."""
 
 attempt = Table(
     "attempt",
@@ -337,6 +341,15 @@ journal = Table(
 )
 """Immutable, chained: every change of state of a debit, an attempt, a refund, an item or a limit, and every act of a
 person, in the order in which they were committed. `event` is the state entered or the act; `ref` the row's id."""
+
+refusal = Table(
+    "refusal",
+    metadata,
+    Column("idempotency_key", String(64), primary_key=True),
+    Column("content_hash", String(64), nullable=False),
+    Column("record_no", Integer, ForeignKey("decision.record_no"), nullable=False),
+)
+"""Charges that were refused: asked again with the same key they get the same answer."""
 
 refund = Table(
     "refund",

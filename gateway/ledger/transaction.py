@@ -91,6 +91,10 @@ class Transaction:
             self.flush()
         return self._runner.find(table, equals)
 
+    def peek(self, table: Table, **equals: Any) -> Row | None:  # noqa: ANN401 - as above
+        """As `find`, of what stands in the database alone: for callers who know what was gathered since (`memo`)."""
+        return self._runner.find(table, equals)
+
     def rows(self, statement: Executable, **values: Any) -> list[Row]:  # noqa: ANN401 - as above
         """All rows of a select that stands in the code as a constant, with its bound parameters."""
         shape = self._runner.shape(statement)

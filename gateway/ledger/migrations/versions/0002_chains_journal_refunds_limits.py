@@ -46,6 +46,15 @@ def upgrade() -> None:
         with op.batch_alter_table(table, recreate='always') as batch:
             batch.alter_column('chain', existing_type=sa.LargeBinary(), nullable=False)
     connection.execute(sa.text("delete from counter where name = 'record_no'"))
+    op.create_table('refusal',
+    sa.Column('idempotency_key', sa.String(64), nullable=False),
+    sa.Column('content_hash', sa.String(64), nullable=False),
+    sa.Column('record_no', sa.Integer(), nullable=False),
+    sa.ForeignKeyConstraint(['record_no'], ['decision.record_no'], name=op.f('fk_refusal_record_no')),
+    sa.PrimaryKeyConstraint('idempotency_key', name=op.f('pk_refusal'))
+    )
+    with op.batch_alter_table('obligor') as batch:
+        batch.add_column(sa.Column('listed_at', sa.BigInteger()))
 
 
 def _new_tables() -> None:
@@ -89,8 +98,9 @@ def _debits(connection: sa.Connection) -> None:
     with op.batch_alter_table('debit', recreate='always') as batch:
         batch.add_column(sa.Column('service', sa.String(12)), insert_after='merchant')
         batch.add_column(sa.Column('day', sa.String(8)), insert_after='service')
+        batch.add_column(sa.Column('final_amount', sa.BigInteger()), insert_after='amount')
         batch.add_column(sa.Column('collected', sa.BigInteger(), nullable=False, server_default=sa.text('0')),
-                         insert_after='amount')
+                         insert_after='final_amount')
         batch.add_column(sa.Column('refunded', sa.BigInteger(), nullable=False, server_default=sa.text('0')),
                          insert_after='collected')
         batch.add_column(sa.Column('retry_at', sa.BigInteger()), insert_after='stood_in')
