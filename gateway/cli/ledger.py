@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -41,19 +42,53 @@ ACCOUNT_KINDS: Final[Mapping[str, Words]] = {
     "loss": Words("written off", "核销"),
 }
 
+CHAINS: Final[words.Table] = {
+    "transfer": (Words("transfers", "转账"), ""),
+    "decision": (Words("decisions", "判定"), ""),
+    "journal": (Words("journal", "日志"), ""),
+}
+_DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+
 
 @app.command()
-def verify(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check that the ledger agrees with itself; changes nothing. Exit 1 when it does not."""
+def verify(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    noted: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--head",
+            metavar="DIGEST",
+            help="A head this command showed before, noted elsewhere: nothing up to it may have been rewritten.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that the ledger agrees with itself; changes nothing. Exit 1 when it does not.
+
+    Shows the heads of the chains of transfers, decisions and the journal. Keep them somewhere else: given back later
+    with --head they prove that no row up to them was changed, not even together with all digests behind it.
+    """
     from gateway.ledger import verify as checks
 
+    for digest in noted or ():
+        if not _DIGEST.fullmatch(digest):
+            raise typer.BadParameter(f"{digest!r} is no digest of 64 hex digits", param_hint="'--head'")
     screen = screen_of(context)
     site = site_of(context, config)
     with reader_of(site) as engine, screen.progress(screen.say("checking", "正在检查")) as tell:
-        found = checks.verify(engine, tell)
+        found = checks.verify(engine, tell, noted=noted or ())
     good = all(check.ok for check in found)
     if as_json:
-        screen.json({"ok": good, "checks": [_check_facts(check) for check in found]})
+        heads = [check.head for check in found if check.head is not None]
+        screen.json(
+            {
+                "ok": good,
+                "checks": [_check_facts(check) for check in found],
+                "heads": {head.chain: {"number": head.number, "digest": head.digest} for head in heads},
+            }
+        )
     else:
         _show_checks(screen, found)
     if not good:
@@ -88,6 +123,15 @@ def _show_checks(screen: Screen, found: Sequence[Check]) -> None:
                 Cell(say("ok", "一致"), GOOD) if check.ok else Cell(say("BAD", "不一致"), BAD),
             ]
             for check in found
+        ],
+    )
+    screen.line()
+    screen.table(
+        [Column(say("Chain", "链")), Column(say("Rows", "行数"), right=True), Column(say("Head", "最新摘要"))],
+        [
+            [words.named(screen, CHAINS, head.chain), str(head.number), head.digest]
+            for head in (check.head for check in found)
+            if head is not None
         ],
     )
     for check in found:

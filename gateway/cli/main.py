@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gateway.cli import check, debits, ledger, lists, mandates, passages, rsu, rules, run, status
+from gateway.cli import check, debits, ledger, lists, mandates, passages, privacy, rsu, rules, run, status
 from gateway.cli.exits import Fault, explain
 from gateway.cli.screen import Language, Screen
 
@@ -98,6 +98,7 @@ app.add_typer(mandates.app)
 app.add_typer(lists.app)
 app.add_typer(ledger.app)
 app.add_typer(rules.app)
+app.add_typer(privacy.app)
 app.add_typer(rsu.app)
 
 

@@ -49,6 +49,26 @@ def open_writer(path: Path) -> Engine:
     return engine
 
 
+def open_eraser(path: Path) -> Engine:
+    """As `open_writer`, and what it deletes or overwrites is gone from the file: SQLite fills it with zeros.
+
+    What the write-ahead log still holds of it goes with `forget_log`.
+    """
+    engine = open_writer(path)
+    event.listen(engine, "connect", _overwrite_deleted)
+    return engine
+
+
+def forget_log(engine: Engine) -> bool:
+    """Take over the whole write-ahead log and empty it; False while a reader still needs it, which passes by itself."""
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        if driver is None:
+            raise RuntimeError("the connection has no driver connection")
+        busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+
 def open_reader(path: Path) -> Engine:
     """An engine that can only read; readers never wait for the writer."""
     engine = create_engine(
@@ -117,6 +137,10 @@ def _prepare_writer(connection: sqlite3.Connection, _record: ConnectionPoolEntry
         f"cache_size=-{CACHE_KIB}",
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _overwrite_deleted(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+    connection.execute("PRAGMA secure_delete=ON")
 
 
 def _prepare_reader(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:

@@ -63,6 +63,7 @@ def test_the_commands_are_these():
         "mandates list",
         "mandates show",
         "passages show",
+        "privacy erase",
         "rsu decode",
         "rsu dialects",
         "rules check",

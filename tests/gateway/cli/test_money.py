@@ -106,11 +106,27 @@ def test_a_bad_ledger_is_1_and_names_the_rows(ask, run, site, damage):
     assert "keep a copy" in result.stderr
 
 
+def test_heads_of_the_chains_are_shown_and_asked_for_again(ask, run, site, damage):
+    heads = ask("ledger", "verify", "--config", site)["heads"]
+    assert set(heads) == {"transfer", "decision", "journal"}
+    assert heads["decision"]["number"] == 8
+    digest = heads["decision"]["digest"]
+    assert digest in run("ledger", "verify", "--config", site).stdout
+    assert ask("ledger", "verify", "--config", site, "--head", digest, "--head", heads["transfer"]["digest"])["ok"]
+    other = digest[:-1] + ("0" if digest[-1] != "0" else "1")
+    bad = ask("ledger", "verify", "--config", site, "--head", other, code=1)
+    assert [check["findings"][0]["row"] for check in bad["checks"] if not check["ok"]] == [other]
+    run("ledger", "verify", "--config", site, "--head", "abc", code=2)
+    damage("update decision set amount = 0 where record_no = 2")
+    result = run("ledger", "verify", "--config", site, code=1)
+    assert "decision 2" in result.stdout
+
+
 def test_many_bad_rows_are_counted_and_the_first_are_named(ask, run, site, damage):
     row = "insert into account (kind, owner, balance, held, version) values ('fee', 'f{}', 1, 0, 1)"
     damage(*(row.format(n) for n in range(FINDINGS_MAX + 5)))
     found = ask("ledger", "verify", "--config", site, code=1)
-    accounts = found["checks"][0]
+    (accounts,) = (c for c in found["checks"] if c["name"] == "accounts agree with their transfers")
     assert accounts["bad"] == FINDINGS_MAX + 5
     assert len(accounts["findings"]) == FINDINGS_MAX
     assert "and 5 more" in run("ledger", "verify", "--config", site, code=1).stdout

@@ -1,0 +1,213 @@
+"""`etcgw privacy`: erase what names a person; the books stay whole and prove it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.options import ConfigOption, JsonOption, now_utc, screen_of, site_of
+from gateway.cli.screen import DOUBTFUL, Cell, Screen, Words
+from gateway.cli.store import ledger_of
+
+if TYPE_CHECKING:
+    from gateway.config import SiteFile
+    from gateway.ledger.privacy import Erased, Page, Selection
+    from gateway.ledger.transaction import Change
+
+app = typer.Typer(
+    name="privacy",
+    help="Personal data: erase it by age, passage, plate or card.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DAY_US: Final = 86_400 * 1_000_000
+BUSY_TRIES_MAX: Final = 3
+"""Tries of a page that found the ledger busy for the whole of its time limit: a running gateway commits in between."""
+
+WHY_KEPT: Final[Mapping[str, Words]] = {
+    "too_young": Words("of the last day: the lanes still need it", "一日之内,车道仍需使用"),
+    "debit_open": Words("its money is not settled", "款项未结清"),
+    "bank_in_doubt": Words("a bank must still hear of it", "仍待与银行核实"),
+    "refund_open": Words("a refund is not paid yet", "退款未付出"),
+    "item_open": Words("somebody must still explain a difference", "差异未处理"),
+    "undecided": Words("no decision yet", "尚未判定"),
+}
+
+
+@app.callback()
+def privacy() -> None:
+    """Personal data: erase it by age, passage, plate or card."""
+
+
+@app.command()
+def erase(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    older_than: Annotated[
+        int | None,
+        typer.Option("--older-than", metavar="DAYS", min=1, max=36_500, help="Every passage older than so many days."),
+    ] = None,
+    passage: Annotated[
+        str | None, typer.Option("--passage", metavar="RECORD|ID", help="One passage: record number or passage id.")
+    ] = None,
+    plate: Annotated[str | None, typer.Option("--plate", help="Every passage of this plate, of any colour.")] = None,
+    card: Annotated[str | None, typer.Option("--card", metavar="NUMBER", help="Every passage of this card.")] = None,
+    actor: Annotated[
+        str, typer.Option("--actor", metavar="NAME", help="Who erases; the journal keeps it.", show_default=False)
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be erased.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Erase plates, card and tag numbers and card files of settled passages, for good.
+
+    What is not settled stays, and is counted by reason. The books, decisions and chains stay as they are: etcgw ledger
+    verify proves after it what it proved before. May run beside the gateway.
+    """
+    from gateway.ledger import privacy as erasing
+
+    screen = screen_of(context)
+    _check_actor(actor)
+    if sum(value is not None for value in (older_than, passage, plate, card)) != 1:
+        raise typer.BadParameter(
+            "say which passages, in exactly one way: --older-than, --passage, --plate or --card",
+            param_hint="'--older-than'",
+        )
+    site = site_of(context, config)
+    with ledger_of(site) as connection:
+        passage_id = None if passage is None else _passage_id(connection, passage)
+        selection = erasing.Selection(
+            before_us=None if older_than is None else _now_us() - older_than * DAY_US,
+            passage_id=passage_id,
+            plate=None if plate is None else _plate(plate),
+            card_number=card,
+        )
+        found = erasing.look(connection, selection, _now_us()) if dry_run else None
+    emptied = True
+    if found is None:
+        found, emptied = _erase(site, selection, actor, screen)
+    if as_json:
+        screen.json(_facts(found, dry_run=dry_run, log_emptied=emptied))
+        return
+    _show(screen, found, dry_run=dry_run)
+    if not emptied:
+        screen.note(
+            screen.say(
+                "a reader still needs the log of the database: parts of what was erased stand there until it is"
+                " written over; run the command again later",
+                "数据库日志仍被占用,部分已删数据会暂留其中,请稍后再次执行",
+            )
+        )
+
+
+def _check_actor(actor: str) -> None:
+    if not 1 <= len(actor.strip()) <= 64:
+        raise typer.BadParameter("give a name of 1 to 64 characters", param_hint="'--actor'")
+
+
+def _plate(text: str) -> str:
+    from gateway.model.plate import normalise
+
+    return normalise(text)
+
+
+def _now_us() -> int:
+    from gateway.model.clock import to_us
+
+    return to_us(now_utc())
+
+
+def _passage_id(connection: Any, text: str) -> str:  # noqa: ANN401 - a connection; its library is imported late
+    """The passage's id behind a record number or an id."""
+    from sqlalchemy import select
+
+    from gateway.ledger import tables
+
+    query = (
+        select(tables.decision.c.passage_id).where(tables.decision.c.record_no == int(text))
+        if text.isascii() and text.isdigit() and len(text) < 19
+        else select(tables.passage.c.id).where(tables.passage.c.id == text.lower())
+    )
+    found = connection.execute(query).scalar_one_or_none()
+    if found is None:
+        raise CliFault(
+            ExitCode.REFUSED,
+            f"there is no passage {text}",
+            None,
+            Words("etcgw passages --config SITE lists record numbers", "用 etcgw passages --config SITE 查看记录号"),
+        )
+    return str(found)
+
+
+def _erase(site: SiteFile, selection: Selection, actor: str, screen: Screen) -> tuple[Erased, bool]:
+    """Page by page, each in a database transaction of its own; and whether the database's log was emptied after it."""
+    from sqlalchemy.exc import DBAPIError
+
+    from gateway.ledger import database, schema
+    from gateway.ledger.batches import Committer
+    from gateway.ledger.privacy import erase_all
+
+    engine = database.open_eraser(site.storage.ledger)
+    committer = Committer(engine, _now_us)
+
+    def commit(change: Change[Page]) -> Page:
+        for number in range(1, BUSY_TRIES_MAX + 1):
+            try:
+                found: Page = committer.commit([change])[0]
+            except DBAPIError as error:
+                busy = database.trouble_of(error) is database.StorageTrouble.BUSY
+                if not busy or number == BUSY_TRIES_MAX:
+                    raise
+            else:
+                return found
+        raise RuntimeError("the last try returns or raises")
+
+    try:
+        schema.upgrade(engine)
+        with screen.progress(screen.say("erasing", "正在删除")) as tell:
+            found = erase_all(commit, selection, actor.strip(), lambda done: tell(_progress(screen, done)))
+        return found, database.forget_log(engine)
+    finally:
+        engine.dispose()
+
+
+def _progress(screen: Screen, done: Erased) -> str:
+    kept = done.kept.total()
+    return screen.say(f"{done.passages} passages, {kept} kept", f"{done.passages} 次通行,保留 {kept} 次")
+
+
+def _facts(found: Erased, *, dry_run: bool, log_emptied: bool) -> dict[str, Any]:
+    return {
+        "dry_run": dry_run,
+        "passages": found.passages,
+        "purchase_files": found.purchase_files,
+        "card_serials": None if dry_run else found.card_serials,
+        "obligors": None if dry_run else found.obligors,
+        "kept": {why: found.kept[why] for why in WHY_KEPT if found.kept[why]},
+        "log_emptied": None if dry_run else log_emptied,
+    }
+
+
+def _show(screen: Screen, found: Erased, *, dry_run: bool) -> None:
+    say = screen.say
+    pairs: list[tuple[str, str | Cell]] = [
+        (say("Passages", "通行"), str(found.passages)),
+        (say("Card files", "卡文件"), str(found.purchase_files)),
+    ]
+    if not dry_run:
+        pairs += [
+            (say("Card serials", "卡序号"), str(found.card_serials)),
+            (say("Payers", "付款方标识"), str(found.obligors)),
+        ]
+    pairs += [
+        (say("Kept", "保留"), Cell(f"{found.kept[why]}: {screen.word(text)}", DOUBTFUL))
+        for why, text in WHY_KEPT.items()
+        if found.kept[why]
+    ]
+    screen.pairs(pairs)
+    if dry_run:
+        screen.note(say("dry run: nothing was erased", "试运行: 未删除任何数据"))

@@ -1,0 +1,302 @@
+"""The rules that a ledger keeps, each as one query for the rows that break it. See `gateway.ledger.verify`.
+
+Portable SQL: dialect differences have no place here. States of debits, attempts, refunds and items are those of
+`gateway.ledger.tables`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A query that returns bad rows only, as (row, problem), and one that counts what was looked at."""
+
+    name: str
+    count: str
+    bad: str
+
+
+RULES: Final = (
+    Rule(
+        "accounts agree with their transfers",
+        "select count(*) from account",
+        """
+        with moved as (
+            select to_account as id, amount as posted, 0 as held from transfer where phase in ('post', 'direct')
+            union all
+            select from_account, -amount, 0 from transfer where phase in ('post', 'direct')
+            union all
+            select t.from_account, 0, t.amount from transfer t
+            where t.phase = 'pending' and not exists (select 1 from transfer r where r.pending_id = t.id)
+        ), summed as (select id, sum(posted) as posted, sum(held) as held from moved group by id)
+        select a.kind || ':' || a.owner,
+               'balance ' || a.balance || ' fen, transfers say ' || coalesce(s.posted, 0)
+               || '; held ' || a.held || ', open holds say ' || coalesce(s.held, 0)
+        from account a left join summed s on s.id = a.id
+        where a.balance <> coalesce(s.posted, 0) or a.held <> coalesce(s.held, 0)
+        """,
+    ),
+    Rule(
+        "the books sum to zero",
+        "select 1",
+        "select 'all accounts', 'sum is ' || sum(balance) || ' fen' from account having coalesce(sum(balance), 0) <> 0",
+    ),
+    Rule(
+        "a hold ends at most once, and never for more than it held",
+        "select count(*) from transfer where phase in ('post', 'void', 'expire')",
+        """
+        select 'transfer ' || r.id, 'ends hold ' || p.id || ' of ' || p.amount || ' fen with ' || r.amount
+        from transfer r join transfer p on p.id = r.pending_id
+        where p.phase <> 'pending' or r.amount > p.amount or coalesce(r.debit_id, '') <> coalesce(p.debit_id, '')
+        """,
+    ),
+    Rule(
+        "a debit's state agrees with its hold",
+        "select count(*) from debit",
+        """
+        select 'debit ' || d.id, 'state ' || d.state || ', hold ' || coalesce(r.phase, 'still pending')
+        from debit d left join transfer r on r.pending_id = d.hold_id
+        where (d.state = 'held') <> (r.id is null)
+           or (d.state = 'voided') <> (coalesce(r.phase, '') in ('void', 'expire'))
+        """,
+    ),
+    Rule(
+        "a debit has a hold of its own, for its whole amount until it is decided",
+        "select count(*) from debit",
+        """
+        select 'debit ' || d.id, 'of ' || d.amount || ' fen; hold ' || d.hold_id || ' is '
+               || coalesce(t.phase || ' of ' || t.amount || ' fen', 'missing')
+               || coalesce(' for debit ' || t.debit_id, '')
+        from debit d left join transfer t on t.id = d.hold_id
+        where t.id is null or t.phase <> 'pending' or coalesce(t.debit_id, '') <> d.id
+           or (d.state in ('held', 'voided') and t.amount <> d.amount)
+        """,
+    ),
+    Rule(
+        "a debit's money stands where its state says",
+        "select count(*) from debit",
+        """
+        with net as (
+            select debit_id,
+                   sum(case when kind = 'open' then fen else 0 end) as open_fen,
+                   sum(case when kind = 'debt' then fen else 0 end) as debt_fen,
+                   sum(case when kind = 'merchant' then fen else 0 end) as earned_fen,
+                   sum(case when kind = 'loss' then fen else 0 end) as lost_fen,
+                   sum(case when kind = 'due_back' then fen else 0 end) as back_fen,
+                   sum(case when kind in ('bank', 'issuer', 'till', 'suspense') then fen else 0 end) as outside_fen
+            from (
+                select debit_id, to_account as account_id, amount as fen from transfer where phase in ('post', 'direct')
+                union all
+                select debit_id, from_account, -amount from transfer where phase in ('post', 'direct')
+            ) moved join account a on a.id = moved.account_id
+            where debit_id is not null
+            group by debit_id
+        ), said as (
+            select d.id, d.state, d.amount, d.collected, d.refunded,
+                   coalesce((select sum(amount) from refund r where r.debit_id = d.id and r.state = 'paid'), 0) as paid,
+                   coalesce(n.open_fen, 0) as open_fen, coalesce(n.debt_fen, 0) as debt_fen,
+                   coalesce(n.earned_fen, 0) as earned_fen, coalesce(n.lost_fen, 0) as lost_fen,
+                   coalesce(n.back_fen, 0) as back_fen, coalesce(n.outside_fen, 0) as outside_fen
+            from debit d left join net n on n.debit_id = d.id
+        )
+        select 'debit ' || id, state || ' of ' || amount || ' fen, collected ' || collected || ', refunded '
+               || refunded || ' (' || paid || ' paid); its transfers leave open ' || open_fen || ', debt ' || debt_fen
+               || ', earned ' || earned_fen || ', lost ' || lost_fen || ', due back ' || back_fen
+               || ', outside ' || outside_fen
+        from said
+        where open_fen <> case when state in ('released', 'owed') then -amount else 0 end
+           or debt_fen <> case when state = 'debt' then -amount else 0 end
+           or lost_fen <> case when state = 'written_off' then -amount else 0 end
+           or earned_fen <> case when state in ('held', 'voided') then 0 else amount - refunded end
+           or back_fen <> refunded - paid
+           or outside_fen <> paid - case when state in ('funded', 'recovered') then amount else 0 end
+        """,
+    ),
+    Rule(
+        "only a debit's own funding source pays for it",
+        "select count(*) from transfer where from_account in"
+        " (select id from account where kind in ('bank', 'issuer', 'till'))",
+        """
+        select 'transfer ' || t.id, t.event || ' of ' || t.amount || ' fen from ' || f.kind || ':' || f.owner
+               || ' for debit ' || d.id || ', which is ' || d.funding || ' of ' || d.payer
+        from transfer t join debit d on d.id = t.debit_id join account f on f.id = t.from_account
+             join account g on g.id = t.to_account
+        where t.phase = 'direct' and f.kind in ('bank', 'issuer', 'till') and g.kind in ('open', 'debt')
+          and not (f.kind = 'till' and g.kind = 'debt')
+          and (f.kind <> case d.funding when 'bank_online' then 'bank' else 'issuer' end or f.owner <> d.payer)
+        """,
+    ),
+    Rule(
+        "refunds are of money that came in",
+        "select count(*) from debit where refunded <> 0 or id in (select debit_id from refund)",
+        """
+        select 'debit ' || d.id, 'collected ' || d.collected || ' fen, refunded ' || d.refunded
+               || ', its refunds say ' || coalesce(r.amount, 0)
+        from debit d left join (select debit_id, sum(amount) as amount from refund group by debit_id) r
+             on r.debit_id = d.id
+        where d.refunded <> coalesce(r.amount, 0) or d.refunded > d.collected
+        """,
+    ),
+    Rule(
+        "what an obligor has open, owes and is due is what its debits say",
+        "select count(*) from account where kind in ('open', 'debt', 'due_back')",
+        """
+        with due as (
+            select obligor_id, sum(case when state in ('released', 'owed') then amount else 0 end) as open_fen,
+                   sum(case when state = 'debt' then amount else 0 end) as debt_fen
+            from debit group by obligor_id
+        ), back as (
+            select d.obligor_id, sum(r.amount) as fen from refund r join debit d on d.id = r.debit_id
+            where r.state = 'decided' group by d.obligor_id
+        ), said as (
+            select a.kind, a.owner, a.balance, case a.kind when 'open' then -coalesce(u.open_fen, 0)
+                   when 'debt' then -coalesce(u.debt_fen, 0) else coalesce(b.fen, 0) end as fen
+            from account a left join due u on u.obligor_id = a.owner left join back b on b.obligor_id = a.owner
+            where a.kind in ('open', 'debt', 'due_back')
+        )
+        select kind || ':' || owner, 'balance ' || balance || ' fen, debits say ' || fen from said where balance <> fen
+        """,
+    ),
+    Rule(
+        "an obligor's holds and dues keep to its limit",
+        "select count(*) from mandate where limit_fen is not null",
+        """
+        with counted as (
+            select obligor_id, max(created_at) as newest from debit
+            where state in ('held', 'released', 'owed', 'debt') group by obligor_id
+        ), beyond as (
+            select d.obligor_id, sum(t.amount) as fen from transfer t join debit d on d.id = t.debit_id
+            join account f on f.id = t.from_account join account g on g.id = t.to_account
+            where t.phase = 'direct' and f.kind = 'open' and g.kind = 'merchant'
+              and d.state in ('held', 'released', 'owed', 'debt') group by d.obligor_id
+        ), exposed as (
+            select owner, sum(held - balance) as fen from account where kind in ('open', 'debt') group by owner
+        )
+        select 'obligor ' || o.id, 'holds and owes ' || e.fen || ' fen, the limit of mandate ' || m.id || ' is '
+               || m.limit_fen
+        from obligor o join mandate m on m.id = o.mandate_id join exposed e on e.owner = o.id
+             join counted c on c.obligor_id = o.id left join beyond b on b.obligor_id = o.id
+        where e.fen - coalesce(b.fen, 0) > m.limit_fen and c.newest > m.imported_at
+        """,
+    ),
+    Rule(
+        "a debit has at most one attempt open and one approved",
+        "select count(*) from attempt",
+        """
+        select 'debit ' || debit_id, 'open attempts ' || open || ', approved ' || approved
+        from (
+            select debit_id,
+                   sum(case when state in ('stored', 'unknown', 'reversing') and late_approval = 0 then 1 else 0 end)
+                       as open,
+                   sum(case when state = 'approved' then 1 else 0 end) as approved
+            from attempt where kind <> 'refund' group by debit_id
+        ) counted
+        where open > 1 or approved > 1
+        """,
+    ),
+    Rule(
+        "money from the bank has an approved attempt behind it",
+        "select count(*) from transfer where event = 'bank_approved'",
+        """
+        select 'transfer ' || t.id, t.event || ' of ' || t.amount || ' fen for debit ' || t.debit_id || '; attempt '
+               || coalesce(a.kind || ' ' || a.id, 'missing') || ' is '
+               || coalesce(a.state || ', ' || a.amount || ' fen for debit ' || a.debit_id, 'missing')
+        from transfer t join account f on f.id = t.from_account join account g on g.id = t.to_account
+             left join attempt a on a.id = t.attempt_id
+        where (f.kind = 'bank' and g.kind in ('open', 'debt') or f.kind = 'due_back' and g.kind = 'bank')
+          and (coalesce(a.state, '') <> 'approved' or a.amount <> t.amount or a.debit_id <> t.debit_id
+               or (a.kind = 'refund') <> (f.kind = 'due_back'))
+        """,
+    ),
+    Rule(
+        "whatever is in doubt at a bank is being asked about",
+        "select count(*) from attempt where state in ('stored', 'unknown', 'reversing')",
+        """
+        select 'attempt ' || a.id, a.kind || ' is ' || a.state || ', debit is ' || d.state || ', no message waits'
+        from attempt a join debit d on d.id = a.debit_id
+        where (a.state in ('unknown', 'reversing') or a.state = 'stored' and (a.kind <> 'sale' or d.state <> 'held'))
+          and not exists (select 1 from outbox o where o.attempt_id = a.id and o.done_at is null)
+          and not exists (select 1 from item i where i.debit_id = d.id and i.state = 'open')
+        """,
+    ),
+    Rule(
+        "suspense holds exactly the late approvals whose reversal is open",
+        "select count(*) from account where kind = 'suspense'",
+        """
+        select 'suspense:' || a.owner, 'balance ' || a.balance || ' fen, late approvals ' || coalesce(l.amount, 0)
+        from account a left join (
+            select channel, sum(amount) as amount from attempt where late_approval = 1 group by channel
+        ) l on l.channel = a.owner
+        where a.kind = 'suspense' and a.balance <> coalesce(l.amount, 0)
+        """,
+    ),
+    Rule(
+        "a purchase is taken at most once for a debit, and only behind a released one",
+        "select count(*) from purchase",
+        """
+        select 'debit ' || id, 'state ' || state || ', purchases taken ' || taken || ' of ' || tried
+        from (
+            select d.id, d.state, count(*) as tried, sum(case when p.state = 'taken' then 1 else 0 end) as taken,
+                   sum(case when p.state = 'not_taken' then 0 else 1 end) as doubtful
+            from debit d join purchase p on p.debit_id = d.id group by d.id, d.state
+        ) counted
+        where taken > 1
+           or (state = 'voided' and doubtful > 0)
+           or (state not in ('held', 'voided') and taken <> 1)
+        """,
+    ),
+    Rule(
+        "what is written off was proposed by one person and agreed to by another",
+        "select count(*) from item where state = 'written_off'",
+        """
+        select 'item ' || id, kind || ' of ' || ref || ' is written off by ' || coalesce(actor, 'nobody') || ' and '
+               || coalesce(second_actor, 'nobody')
+        from item
+        where state = 'written_off' and (coalesce(actor, '') = '' or coalesce(second_actor, '') in ('', actor))
+        """,
+    ),
+    Rule(
+        "of an erased passage nothing personal is left, and the journal tells of it",
+        "select count(*) from subject where erased_at is not null",
+        """
+        select 'passage ' || g.id, case when s.erased_at is null then 'is erased by the journal alone'
+               when j.number is null then 'is erased, and the journal does not tell by whom'
+               else 'is erased, and some of it is left' end
+        from passage g join subject s on s.id = g.subject_id
+             left join (select ref, min(number) as number from journal where kind = 'passage' and event = 'erased'
+                        group by ref) j on j.ref = g.id
+        where (s.erased_at is null) <> (j.number is null)
+           or (s.erased_at is not null and (
+               coalesce(s.obu_id, s.contract, s.card_number, s.plate) is not null or s.plate_colour is not null
+               or exists (
+                   select 1 from purchase p join purchase_file f on f.purchase_id = p.id where p.passage_id = g.id)))
+        """,
+    ),
+    Rule(
+        "record numbers have no gap",
+        "select count(*) from decision",
+        """
+        select 'record ' || coalesce(max(record_no), 0), 'highest of ' || count(*) || ' records; the chain stands at '
+               || coalesce((select number from chain where name = 'decision'), 0)
+        from decision
+        having coalesce(max(record_no), 0) <> count(*)
+            or coalesce((select number from chain where name = 'decision'), 0) <> count(*)
+        """,
+    ),
+    Rule(
+        "an open barrier has a claim or an entry behind it, or a repeat of one",
+        "select count(*) from decision where barrier = 'open'",
+        """
+        select 'record ' || e.record_no, 'barrier open, debit ' || coalesce(d.state, 'missing')
+        from decision e left join debit d on d.id = e.debit_id
+        where e.barrier = 'open' and e.outcome <> 'entered'
+          and not (e.outcome = 'repeat' and exists (
+              select 1 from decision first where first.passage_id = e.passage_id and first.outcome = 'entered'))
+          and coalesce(d.state, '') not in
+              ('released', 'owed', 'funded', 'debt', 'recovered', 'written_off')
+        """,
+    ),
+)
