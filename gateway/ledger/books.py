@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, update
 
@@ -51,9 +51,8 @@ class _Account:
     held: int
     version: int
     changed: bool = False
-    row: dict[str, Any] | None = None
-    """Of an account opened in this transaction: what is gathered to be inserted, at flush count `opened_at`."""
-    opened_at: int = 0
+    opened: bool = False
+    """In this transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,20 +171,15 @@ class Books:
 
     def flush(self) -> None:
         """Write every changed account once, in id order so that two writers on one server cannot deadlock."""
-        changed = []
-        for account in sorted((a for a in self._by_id.values() if a.changed), key=lambda a: a.id):
-            if account.row is not None and account.opened_at == self._tx.flushes:
-                account.row |= {"balance": account.balance, "held": account.held, "version": 1}
+        stored = []
+        for account in sorted((a for a in self._by_id.values() if a.changed), key=_id_of):
+            values = {"balance": account.balance, "held": account.held, "version": account.version + 1}
+            if account.opened:
+                self._tx.update(tables.account, {"id": account.id}, **values)
             else:
-                changed.append(account)
-        if changed:
-            self._tx.execute_many(
-                _WRITE,
-                [
-                    {"account_id": a.id, "new_balance": a.balance, "new_held": a.held, "new_version": a.version + 1}
-                    for a in changed
-                ],
-            )
+                stored.append({"account_id": account.id, **{f"new_{name}": value for name, value in values.items()}})
+        if stored:
+            self._tx.execute_many(_WRITE, stored)
 
     def _account(self, kind: AccountKind, owner: str) -> _Account:
         known = self._accounts.get((kind, owner))
@@ -203,16 +197,8 @@ class Books:
     def _open(self, kind: AccountKind, owner: str) -> _Account:
         """A new account. Its row is gathered now, so that transfers find their account, and filled at the end."""
         number = self._tx.row_id(tables.account)
-        row = {
-            "id": number,
-            "kind": kind.value,
-            "owner": owner,
-            "balance": 0,
-            "held": 0,
-            "version": 0,
-        }
-        self._tx.insert_row(tables.account, row)
-        return _Account(number, kind, owner, 0, 0, 0, row=row, opened_at=self._tx.flushes)
+        self._tx.insert(tables.account, id=number, kind=kind.value, owner=owner, balance=0, held=0, version=0)
+        return _Account(number, kind, owner, 0, 0, 0, opened=True)
 
     def _known(self, account_id: int) -> _Account:
         known = self._by_id.get(account_id)
@@ -281,3 +267,7 @@ class Books:
             event_at=event_us,
             booked_at=self._tx.now_us,
         )
+
+
+def _id_of(account: _Account) -> int:
+    return account.id

@@ -1,4 +1,4 @@
-"""Statements by shape, compiled once and run on the driver's own connection.
+"""Statements by shape, compiled once and run on the driver's own cursor.
 
 Putting a Core statement together, and SQLAlchemy's way of running one, cost several times what the database does with
 it. The ledger runs a few dozen shapes (insert into this table, find by that column) for every passage. So each shape is
@@ -9,16 +9,17 @@ Connection and transaction stay SQLAlchemy's; so do the errors, which callers cl
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Dialect, Table, bindparam, insert, select, update
+from sqlalchemy import Column, Connection, Dialect, Select, Table, bindparam, insert, select, update
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql import visitors
+from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.base import Executable
-from sqlalchemy.sql.elements import BindParameter, ClauseElement
+from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ClauseElement
+from sqlalchemy.sql.selectable import SelectBase
 
 SHAPES_MAX = 512
 """Shapes kept: the code has a few dozen, and a shape is made of names in the code, never of data."""
@@ -28,11 +29,18 @@ _WHERE, _SET = "where_", "set_"
 Row: TypeAlias = Any
 """A row read: columns are attributes."""
 
+Picker: TypeAlias = Callable[[Mapping[str, Any]], Any]
+"""Takes some values out of many, always as a tuple unless said otherwise."""
+
 
 class Shape:
     """One statement as the driver takes it."""
 
     def __init__(self, statement: ClauseElement, dialect: Dialect, columns: Sequence[str] | None = None) -> None:
+        self.equals = _equals_of(statement)
+        """Of a select of one table alone: the columns it compares with parameters, {column: parameter}.
+
+        A row with another value in one of them cannot matter to it."""
         if columns is None:
             # Rendering lists of constants wants a value for every parameter, though none is needed yet.
             statement = visitors.cloned_traverse(statement, {}, {"bindparam": _not_required})
@@ -44,82 +52,51 @@ class Shape:
         self.sql = str(compiled)
         self.tables = frozenset(element for element in visitors.iterate(statement) if isinstance(element, Table))
         constants = dict(compiled.params or {}) if columns is None else {}
-        self._fixed = {name: value for name, value in constants.items() if value is not None}
         positions = getattr(compiled, "positiontup", None)
-        self._names: tuple[str, ...] | None = None if positions is None else tuple(positions)
-        self._row: Callable[..., Row] | None = None
-        self.arguments: Callable[[Mapping[str, Any]], Any] = self._arguments()
+        self.arguments = _arguments(positions, {name: value for name, value in constants.items() if value is not None})
+        """Puts values by name into the form the driver takes."""
+        self._row: Callable[[Iterable[Any]], Row] | None = None
 
-    def _arguments(self) -> Callable[[Mapping[str, Any]], Any]:
-        """How this statement's parameters are put in the driver's order; without constants a plain picking."""
-        names, fixed = self._names, self._fixed
-        if names is None:
-            return lambda values: {**fixed, **values}
-        if not names:
-            return lambda _: ()
-        if fixed:
-            pick = itemgetter(*names)
-            many = len(names) > 1
-            return lambda values: pick({**fixed, **values}) if many else (pick({**fixed, **values}),)
-        if len(names) == 1:
-            (name,) = names
-            return lambda values: (values[name],)
-        return itemgetter(*names)
-
-    def row_of(self, description: Sequence[Sequence[Any]]) -> Callable[..., Row]:
+    def row_of(self, description: Sequence[Sequence[Any]]) -> Callable[[Iterable[Any]], Row]:
         """What makes rows of this statement's results; the same for every run."""
         if self._row is None:
-            columns = [column[0] for column in description]
-            kind: Any = namedtuple("Row", columns, rename=True)  # type: ignore[misc]
-            self._row = kind._make
+            self._row = row_maker(column[0] for column in description)
         return self._row
-
-
-def _not_required(parameter: BindParameter[Any]) -> None:
-    parameter.required = False
 
 
 class Runner:
     """Runs shapes on one SQLAlchemy connection's driver connection."""
+
+    __slots__ = ("_cursor", "_dialect", "_error")
 
     def __init__(self, connection: Connection) -> None:
         self._dialect = connection.dialect
         driver = connection.connection.driver_connection
         if driver is None:
             raise RuntimeError("the connection has no driver connection")
-        self._driver = driver
-        dbapi = connection.dialect.loaded_dbapi
-        self._error: type[Exception] = dbapi.Error
+        self._cursor = driver.cursor()
+        self._error: type[Exception] = connection.dialect.loaded_dbapi.Error
 
     def insert_many(self, table: Table, columns: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows that all have these columns."""
-        shape = _insert(self._dialect, table, columns)
-        arguments = [shape.arguments(row) for row in rows]
-        try:
-            if len(arguments) == 1:
-                self._driver.execute(shape.sql, arguments[0])
-            else:
-                self._driver.executemany(shape.sql, arguments)
-        except self._error as error:
-            raise self._wrapped(shape, error) from error
+        self.run_many(_insert(self._dialect, table, columns), rows)
 
     def find(self, table: Table, equals: Mapping[str, Any]) -> Row | None:
         """The one row with these values, None when there is none; more than one is an error."""
-        found = self._rows(_select(self._dialect, table, tuple(equals)), equals)
+        found = self.rows(_select(self._dialect, table, tuple(equals)), equals)
+        if not found:
+            return None
         if len(found) > 1:
             raise LookupError(f"{len(found)} rows of {table.name} with {', '.join(equals)} as asked, one was expected")
-        return found[0] if found else None
+        return found[0]
 
     def update(self, table: Table, where: Mapping[str, Any], values: Mapping[str, Any]) -> int:
         """Set `values` where the columns of `where` have these values; the number of rows changed."""
         shape = _update(self._dialect, table, tuple(where), tuple(values))
         parameters = {_WHERE + name: value for name, value in where.items()}
-        parameters |= {_SET + name: value for name, value in values.items()}
+        for name, value in values.items():
+            parameters[_SET + name] = value
         return self.run(shape, parameters)
-
-    def rows(self, statement: Executable, values: Mapping[str, Any]) -> list[Row]:
-        """All rows of a Core select with bound parameters."""
-        return self._rows(self.shape(statement), values)
 
     def shape(self, statement: Executable) -> Shape:
         """A statement of the code (a module's constant), compiled once."""
@@ -128,20 +105,26 @@ class Runner:
     def run(self, shape: Shape, values: Mapping[str, Any]) -> int:
         """Run a statement that returns no rows; the number of rows it changed."""
         try:
-            return int(self._driver.execute(shape.sql, shape.arguments(values)).rowcount)
+            self._cursor.execute(shape.sql, shape.arguments(values))
+            return int(self._cursor.rowcount)
         except self._error as error:
             raise self._wrapped(shape, error) from error
 
     def run_many(self, shape: Shape, values: Sequence[Mapping[str, Any]]) -> None:
         """The same statement for many sets of parameters."""
         try:
-            self._driver.executemany(shape.sql, [shape.arguments(one) for one in values])
+            if len(values) == 1:
+                self._cursor.execute(shape.sql, shape.arguments(values[0]))
+            else:
+                self._cursor.executemany(shape.sql, list(map(shape.arguments, values)))
         except self._error as error:
             raise self._wrapped(shape, error) from error
 
-    def _rows(self, shape: Shape, values: Mapping[str, Any]) -> list[Row]:
+    def rows(self, shape: Shape, values: Mapping[str, Any]) -> list[Row]:
+        """All rows of a select."""
+        cursor = self._cursor
         try:
-            cursor = self._driver.execute(shape.sql, shape.arguments(values))
+            cursor.execute(shape.sql, shape.arguments(values))
             found = cursor.fetchall()
         except self._error as error:
             raise self._wrapped(shape, error) from error
@@ -150,6 +133,53 @@ class Runner:
     def _wrapped(self, shape: Shape, error: Exception) -> Exception:
         """The driver's error as SQLAlchemy's: whoever judges storage trouble knows only those."""
         return DBAPIError.instance(shape.sql, None, error, self._error, dialect=self._dialect)
+
+
+def row_maker(columns: Iterable[str]) -> Callable[[Iterable[Any]], Row]:
+    """What makes a row out of its values in order."""
+    kind: Any = namedtuple("Row", list(columns), rename=True)  # type: ignore[misc]
+    make: Callable[[Iterable[Any]], Row] = kind._make
+    return make
+
+
+def picker(names: Sequence[str]) -> Picker:
+    """What takes the values with these names out of a mapping, as a tuple."""
+    if not names:
+        return lambda _: ()
+    if len(names) == 1:
+        (name,) = names
+        return lambda values: (values[name],)
+    return itemgetter(*names)
+
+
+def _arguments(positions: Sequence[str] | None, constants: Mapping[str, Any]) -> Picker:
+    if positions is None:
+        return lambda values: {**constants, **values}
+    pick = picker(positions)
+    return (lambda values: pick({**constants, **values})) if constants else pick
+
+
+def _not_required(parameter: BindParameter[Any]) -> None:
+    parameter.required = False
+
+
+def _equals_of(statement: ClauseElement) -> Mapping[str, str]:
+    if not isinstance(statement, Select) or statement.whereclause is None:
+        return {}
+    (source, *more) = statement.get_final_froms()
+    selects = sum(isinstance(element, SelectBase) for element in visitors.iterate(statement))
+    if more or selects > 1 or not isinstance(source, Table):
+        return {}
+    where = statement.whereclause
+    both = isinstance(where, BooleanClauseList) and where.operator is operators.and_
+    found: dict[str, str] = {}
+    for part in where.clauses if both and isinstance(where, BooleanClauseList) else [where]:
+        if not isinstance(part, BinaryExpression) or part.operator is not operators.eq:
+            continue
+        column, value = part.left, part.right
+        if isinstance(column, Column) and isinstance(value, BindParameter) and value.required:
+            found[column.name] = str(value.key)
+    return found
 
 
 @lru_cache(SHAPES_MAX)

@@ -151,7 +151,7 @@ debit = Table(
     CheckConstraint("funding in ('purse', 'bank_online', 'issuer_clearing')", name="funding_known"),
     Index("ix_debit_obligor_state", "obligor_id", "state"),
     Index("ix_debit_obligor_day", "obligor_id", "day"),
-    Index("ix_debit_state", "state"),
+    Index("ix_debit_state", "state", "id"),
     Index("ix_debit_day", "day"),
 )
 """A claim. `payer` is the issuer (purse, issuer_clearing) or the bank channel (bank_online). `day`: local day of the
@@ -187,7 +187,8 @@ attempt = Table(
         name="state_known",
     ),
     Index("ix_attempt_debit", "debit_id"),
-    Index("ix_attempt_open", "state", sqlite_where=text("state in ('stored', 'unknown', 'reversing')")),
+    Index("ix_attempt_state", "state", "channel"),
+    Index("ix_attempt_stan", "channel", "stan"),
 )
 """One try to collect a debit over a channel, or to pay some of it back. `request` and `reversal` are the very bytes
 that go on the wire. `recovery` is a sale for a debt, reversed when nobody answers; `advice` and `refund` are
@@ -207,6 +208,7 @@ outbox = Table(
     Column("last_answer", String(80)),
     CheckConstraint("kind in ('reversal', 'advice', 'recovery', 'refund')", name="kind_known"),
     Index("ix_outbox_waiting", "destination", "id", sqlite_where=text("done_at is null")),
+    Index("ix_outbox_attempt", "attempt_id"),
 )
 """What a channel's host must still hear, first in first out for each terminal."""
 
@@ -266,6 +268,7 @@ purchase = Table(
     Column("changed_at", BigInteger, nullable=False),
     UniqueConstraint("passage_id", "attempt_no", name="uq_purchase_attempt"),
     CheckConstraint("state in ('intent', 'unknown', 'taken', 'not_taken', 'disputed')", name="state_known"),
+    Index("ix_purchase_debit", "debit_id"),
     Index("ix_purchase_open", "state", sqlite_where=text("state in ('intent', 'unknown')")),
 )
 """What we asked the card to do, stored before it was asked, and how it ended. `purchase_time` is BCD text as in C6."""

@@ -1,12 +1,14 @@
 """What a change of the ledger may use while it runs: rows, books and numbers of one transaction.
 
-Inserts are gathered and written many at a time: before anything is read or changed of the same table, and at the latest
-before the commit. A change never notices: what it inserted it can read.
+Inserts are gathered and written many at a time, at the latest before the commit. A change never notices: what it
+inserted it can read and change. A row asked for by value is looked for among the gathered ones first; a select that
+could see one of them has them written before it runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, func, select
@@ -14,20 +16,17 @@ from sqlalchemy.sql.base import Executable
 
 from gateway.ledger import chain, tables
 from gateway.ledger.books import Books
+from gateway.ledger.gathered import FACTS, Gathered, RowValues, unknown_column
 from gateway.ledger.statements import Row, Runner
 
 T = TypeVar("T")
 
-_ORDER = {table: place for place, table in enumerate(tables.metadata.sorted_tables)}
-"""Parents before children: foreign keys are checked row by row."""
-
-_CHAINED = {
-    tables.metadata.tables[name]: (
-        number,
-        tuple(column.name for column in tables.metadata.tables[name].columns if column.name != "chain"),
-    )
-    for name, number in chain.CHAINED.items()
+_CHAINED: dict[Table, tuple[str, Callable[[RowValues], tuple[Any, ...]]]] = {
+    table: (number, itemgetter(*(column.name for column in table.columns if column.name != "chain")))
+    for table, number in ((tables.metadata.tables[name], number) for name, number in chain.CHAINED.items())
 }
+"""Of each chained table: the column with its number, and what takes out of a row what is digested."""
+
 _HIGHEST = {
     table: select(func.max(table.c.id).label("highest")) for table in (tables.account, tables.outbox, tables.item)
 }
@@ -36,12 +35,11 @@ _HIGHEST = {
 class _Head:
     """Where a chain stands in this transaction."""
 
-    __slots__ = ("digest", "number", "stored")
+    __slots__ = ("digest", "number")
 
-    def __init__(self, number: int, digest: bytes, *, stored: bool) -> None:
+    def __init__(self, number: int, digest: bytes) -> None:
         self.number = number
         self.digest = digest
-        self.stored = stored
 
 
 class Transaction:
@@ -52,12 +50,10 @@ class Transaction:
         """For statements of its own; `flush` first."""
         self.now_us = now_us
         self._runner = Runner(connection)
-        self._waiting: dict[Table, dict[tuple[str, ...], list[dict[str, Any]]]] = {}
+        self._waiting: dict[Table, Gathered] = {}
         self._numbers: dict[str, int] = {}
         self._ids: dict[Table, int] = {}
         self._heads: dict[Table, _Head] = {}
-        self.flushes = 0
-        """How often gathered rows were written so far."""
         self.books = Books(self)
         self.memo: dict[Any, Any] = {}
         """What changes of this transaction know of each other without asking the database."""
@@ -66,29 +62,34 @@ class Transaction:
 
     def insert(self, table: Table, **values: Any) -> None:  # noqa: ANN401 - columns of any type
         """Add one row."""
-        self.insert_row(table, values)
-
-    def insert_row(self, table: Table, values: dict[str, Any]) -> None:
-        """Add one row. Until the next flush its values may still be changed."""
-        shapes = self._waiting.get(table)
-        if shapes is None:
-            shapes = self._waiting[table] = {}
-        shapes.setdefault(tuple(values), []).append(values)
+        facts = FACTS[table]
+        row = {**facts.empty, **values}
+        if len(row) != facts.width:
+            raise unknown_column(values, facts)
+        if facts.number is not None and row[facts.number] is None:
+            raise ValueError(f"a row of {table.name} needs its number")
+        self._gathered(table).add(row)
 
     def insert_chained(self, table: Table, **values: Any) -> int:  # noqa: ANN401 - as above
         """Add one row to a chain; returns its number."""
-        number_column, columns = _CHAINED[table]
+        facts = FACTS[table]
+        number_column, digested = _CHAINED[table]
         head = self._heads.get(table) or self._load_head(table)
-        head.number += 1
-        values[number_column] = head.number
-        head.digest = chain.link(head.digest, [values.get(column) for column in columns])
-        self.insert(table, chain=head.digest, **values)
-        return head.number
+        row = {**facts.empty, **values}
+        if len(row) != facts.width:
+            raise unknown_column(values, facts)
+        number = row[number_column] = head.number = head.number + 1
+        row["chain"] = head.digest = chain.link(head.digest, digested(row))
+        self._gathered(table).add(row)
+        return number
 
     def find(self, table: Table, **equals: Any) -> Row | None:  # noqa: ANN401 - as above
-        """The one row with these values, None when there is none; more than one is an error."""
-        if table in self._waiting:
-            self.flush()
+        """The one row with these values, which no other row may have; None when there is none."""
+        waiting = self._waiting.get(table)
+        if waiting is not None:
+            row = waiting.find(equals)
+            if row is not None:
+                return FACTS[table].make_row(row.values())
         return self._runner.find(table, equals)
 
     def peek(self, table: Table, **equals: Any) -> Row | None:  # noqa: ANN401 - as above
@@ -98,9 +99,12 @@ class Transaction:
     def rows(self, statement: Executable, **values: Any) -> list[Row]:  # noqa: ANN401 - as above
         """All rows of a select that stands in the code as a constant, with its bound parameters."""
         shape = self._runner.shape(statement)
-        if not shape.tables.isdisjoint(self._waiting):
-            self.flush()
-        return self._runner.rows(statement, values)
+        for table in shape.tables:
+            waiting = self._waiting.get(table)
+            if waiting is not None and waiting.matters(shape.equals, values):
+                self.flush()
+                break
+        return self._runner.rows(shape, values)
 
     def first(self, statement: Executable, **values: Any) -> Row | None:  # noqa: ANN401 - as above
         """The first row of such a select."""
@@ -109,8 +113,20 @@ class Transaction:
 
     def update(self, table: Table, where: dict[str, Any], **values: Any) -> int:  # noqa: ANN401 - as above
         """Set `values` where the columns of `where` have these values; the number of rows changed."""
-        if table in self._waiting:
-            self.flush()
+        facts = FACTS[table]
+        waiting = self._waiting.get(table)
+        if waiting is not None:
+            if facts.key in where:
+                row = waiting.find({facts.key: where[facts.key]})
+                if row is not None:
+                    if any(row[name] != value for name, value in where.items()):
+                        return 0
+                    waiting.change(row, values)
+                    return 1
+            else:
+                self.flush()
+        if self._waiting and not values.keys().isdisjoint(facts.parents):
+            self._flush_parents(facts.parents, values)
         return self._runner.update(table, where, values)
 
     def execute(self, statement: Executable, **values: Any) -> int:  # noqa: ANN401 - as above
@@ -174,34 +190,41 @@ class Transaction:
         """Write the gathered rows."""
         if not self._waiting:
             return
-        self.flushes += 1
         waiting, self._waiting = self._waiting, {}
-        for table in sorted(waiting, key=_ORDER.__getitem__):
-            for columns, rows in waiting[table].items():
-                self._runner.insert_many(table, columns, rows)
+        for table in sorted(waiting, key=_place):
+            self._runner.insert_many(table, FACTS[table].columns, waiting[table].rows)
 
     def finish(self) -> None:
         """Write what was gathered in memory; called once, before the commit."""
         self.books.flush()
-        self.flush()
         for name, value in self._numbers.items():
-            self._runner.update(tables.counter, {"name": name}, {"value": value})
+            self.update(tables.counter, {"name": name}, value=value)
         for table, head in self._heads.items():
-            values = {"number": head.number, "digest": head.digest}
-            if head.stored:
-                self._runner.update(tables.chain, {"name": table.name}, values)
-            else:
-                self._runner.insert_many(tables.chain, ("name", *values), [{"name": table.name, **values}])
+            self.update(tables.chain, {"name": table.name}, number=head.number, digest=head.digest)
+        self.flush()
+
+    def _gathered(self, table: Table) -> Gathered:
+        waiting = self._waiting.get(table)
+        if waiting is None:
+            waiting = self._waiting[table] = Gathered(FACTS[table])
+        return waiting
+
+    def _flush_parents(self, parents: Mapping[str, frozenset[Table]], values: Mapping[str, Any]) -> None:
+        """A reference is checked when it is written: what it points to may still wait here."""
+        if any(name in parents and not parents[name].isdisjoint(self._waiting) for name in values):
+            self.flush()
 
     def _load_head(self, table: Table) -> _Head:
         row = self.find(tables.chain, name=table.name)
-        head = (
-            _Head(0, chain.GENESIS, stored=False)
-            if row is None
-            else _Head(int(row.number), bytes(row.digest), stored=True)
-        )
+        if row is None:
+            self.insert(tables.chain, name=table.name, number=0, digest=chain.GENESIS)
+        head = _Head(0, chain.GENESIS) if row is None else _Head(int(row.number), bytes(row.digest))
         self._heads[table] = head
         return head
+
+
+def _place(table: Table) -> int:
+    return FACTS[table].place
 
 
 Change = Callable[[Transaction], T]

@@ -113,6 +113,8 @@ def _debits(connection: sa.Connection) -> None:
     with op.batch_alter_table('debit', recreate='always') as batch:
         batch.alter_column('service', existing_type=sa.String(12), nullable=False)
         batch.alter_column('day', existing_type=sa.String(8), nullable=False)
+        batch.drop_index('ix_debit_state')
+        batch.create_index('ix_debit_state', ['state', 'id'])
         batch.create_index('ix_debit_obligor_day', ['obligor_id', 'day'])
         batch.create_index('ix_debit_day', ['day'])
     op.create_table('refund',
@@ -143,10 +145,15 @@ def _attempts_and_outbox() -> None:
         batch.drop_constraint(op.f('ck_attempt_kind_known'), type_='check')
         batch.create_check_constraint(op.f('ck_attempt_kind_known'),
                                       "kind in ('sale', 'advice', 'recovery', 'refund')")
+        batch.drop_index('ix_attempt_open')
+        batch.create_index('ix_attempt_state', ['state', 'channel'])
+        batch.create_index('ix_attempt_stan', ['channel', 'stan'])
     with op.batch_alter_table('outbox', recreate='always') as batch:
         batch.drop_constraint(op.f('ck_outbox_kind_known'), type_='check')
         batch.create_check_constraint(op.f('ck_outbox_kind_known'),
                                       "kind in ('reversal', 'advice', 'recovery', 'refund')")
+        batch.create_index('ix_outbox_attempt', ['attempt_id'])
+    op.create_index('ix_purchase_debit', 'purchase', ['debit_id'])
 
 
 def _items(connection: sa.Connection) -> None:

@@ -1,0 +1,124 @@
+"""Rows of one table that wait in memory to be inserted, and how they are found and changed while they wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+from sqlalchemy import Column, Integer, Table
+
+from gateway.ledger import tables
+from gateway.ledger.statements import row_maker
+
+RowValues: TypeAlias = dict[str, Any]
+"""A row in the making: all columns by name, in table order."""
+
+
+class Facts:
+    """What gathering needs to know of a table; made once."""
+
+    __slots__ = ("columns", "empty", "key", "make_row", "number", "parents", "place", "width")
+
+    def __init__(self, table: Table, place: int) -> None:
+        self.place = place
+        """Parents before children: foreign keys are checked row by row."""
+        self.columns = tuple(column.name for column in table.columns)
+        self.width = len(self.columns)
+        self.empty: RowValues = {column.name: _default(column) for column in table.columns}
+        """What the database would put where nothing is given."""
+        key = list(table.primary_key)
+        self.key = key[0].name if len(key) == 1 else None
+        self.number = key[0].name if isinstance(key[0].type, Integer) else None
+        """A key that the database would make up by itself where it is missing, and nobody here would know it."""
+        self.make_row = row_maker(self.columns)
+        self.parents = {
+            column.name: frozenset(foreign.column.table for foreign in column.foreign_keys)
+            for column in table.columns
+            if column.foreign_keys
+        }
+
+
+_MANY: RowValues = {}
+"""Stands in an index for several rows."""
+
+
+class Gathered:
+    """The rows of one table that wait, with an index for each way they were asked for."""
+
+    __slots__ = ("_facts", "_indexes", "rows")
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self.rows: list[RowValues] = []
+        self._indexes: dict[tuple[str, ...], tuple[itemgetter[Any], dict[Any, RowValues]]] = {}
+
+    def add(self, row: RowValues) -> None:
+        """One more row, complete."""
+        self.rows.append(row)
+        for pick, index in self._indexes.values():
+            _enter(index, pick(row), row)
+
+    def find(self, equals: Mapping[str, Any]) -> RowValues | None:
+        """The one waiting row with these values, None when there is none. Raises `LookupError` when there are more."""
+        key = self._facts.key
+        if key is not None and key in equals:
+            row = self._at((key,), equals[key])
+            if row is not None and len(equals) > 1 and any(row[name] != value for name, value in equals.items()):
+                return None
+        else:
+            columns = tuple(equals)
+            values = tuple(equals.values())
+            if None in values:
+                return None  # nothing equals null
+            row = self._at(columns, values if len(values) > 1 else values[0])
+        if row is _MANY:
+            raise LookupError(f"more than one new row with {', '.join(equals)} as asked, one was expected")
+        return row
+
+    def matters(self, equals: Mapping[str, str], values: Mapping[str, Any]) -> bool:
+        """Whether any waiting row could be seen by a select that compares these columns with these parameters."""
+        if not equals:
+            return True
+        wanted = tuple(values[parameter] for parameter in equals.values())
+        return self._at(tuple(equals), wanted if len(wanted) > 1 else wanted[0]) is not None
+
+    def change(self, row: RowValues, values: Mapping[str, Any]) -> None:
+        """Set values of a waiting row."""
+        row.update(values)
+        if len(row) != self._facts.width:
+            raise unknown_column(row, self._facts)
+        stale = [columns for columns in self._indexes if not values.keys().isdisjoint(columns)]
+        for columns in stale:
+            del self._indexes[columns]
+
+    def _at(self, columns: tuple[str, ...], value: Any) -> RowValues | None:  # noqa: ANN401 - columns of any type
+        found = self._indexes.get(columns)
+        if found is None:
+            found = self._indexes[columns] = (itemgetter(*columns), {})
+            for row in self.rows:
+                _enter(found[1], found[0](row), row)
+        return found[1].get(value)
+
+
+def unknown_column(names: Iterable[str], facts: Facts) -> TypeError:
+    """The error for a value of a column that the table has not."""
+    strange = [name for name in names if name not in facts.empty]
+    return TypeError(f"no such column: {', '.join(strange)}")
+
+
+def _enter(index: dict[Any, RowValues], value: Any, row: RowValues) -> None:  # noqa: ANN401 - columns of any type
+    index[value] = _MANY if value in index else row
+
+
+def _default(column: Column[Any]) -> Any:  # noqa: ANN401 - columns of any type
+    default = column.server_default
+    if default is None:
+        return None
+    text = str(getattr(default, "arg", ""))
+    if not isinstance(column.type, Integer) or not text.lstrip("-").isdigit():
+        raise TypeError(f"the default of {column} is not a whole number: gathered rows could not know it")
+    return int(text)
+
+
+FACTS = {table: Facts(table, place) for place, table in enumerate(tables.metadata.sorted_tables)}

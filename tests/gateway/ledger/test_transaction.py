@@ -1,0 +1,234 @@
+"""A change reads what it has inserted, whether that is written yet or not."""
+
+import sys
+
+import pytest
+from sqlalchemy import Select, bindparam, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.sql.dml import Delete, Update
+
+from gateway.debit import attempts, debits, purchases, recovery  # noqa: F401 - their statements are looked at
+from gateway.ledger import database, schema, tables
+from gateway.ledger.statements import Shape
+from gateway.ledger.transaction import Transaction
+from gateway.outbox import worker  # noqa: F401 - as above
+
+_PLATES = select(tables.subject.c.plate).where(tables.subject.c.card_number == bindparam("card"))
+_ALL = select(func.count().label("n")).select_from(tables.subject)
+_NEWEST_OF_CARD = _PLATES.where(tables.subject.c.id.in_(select(func.max(tables.subject.c.id))))
+_EITHER = select(tables.subject.c.id).where(
+    (tables.subject.c.card_number == bindparam("card")) | (tables.subject.c.plate == bindparam("plate"))
+)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = database.open_writer(tmp_path / "ledger.db")
+    schema.upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def tx(engine):
+    with engine.begin() as connection:
+        yield Transaction(connection, 7)
+
+
+def written(tx):
+    """How many subjects the database itself has."""
+    return tx.connection.execute(text("select count(*) from subject")).scalar_one()
+
+
+def subject(tx, number, **values):
+    tx.insert(tables.subject, id=f"{number:032d}", **values)
+
+
+def outbox(tx):
+    """One waiting message with all that it refers to."""
+    subject(tx, 1)
+    tx.insert(
+        tables.passage, id="g", charge_point="l", service="toll", subject_id=f"{1:032d}", opened_at=1, clock_quality="x"
+    )
+    tx.insert(tables.obligor, id="o", subject_key="k")
+    tx.insert(
+        tables.debit,
+        id="d",
+        idempotency_key="k",
+        content_hash="h",
+        passage_id="g",
+        obligor_id="o",
+        merchant="road",
+        service="toll",
+        day="20261123",
+        funding="purse",
+        payer="i",
+        amount=1,
+        state="held",
+        hold_id=1,
+        created_at=1,
+        changed_at=1,
+    )
+
+
+def test_what_was_inserted_is_found_by_any_of_its_values_without_being_written(tx):
+    subject(tx, 1, card_number="11", plate="A")
+    assert tx.find(tables.subject, id=f"{1:032d}").plate == "A"
+    assert tx.find(tables.subject, card_number="11").plate == "A"
+    subject(tx, 2, card_number="22", plate="B")
+    assert tx.find(tables.subject, card_number="22").plate == "B"
+    assert tx.find(tables.subject, card_number="22", plate="A") is None
+    assert tx.find(tables.subject, id=f"{2:032d}", plate="A") is None
+    assert tx.find(tables.subject, card_number="33") is None
+    assert written(tx) == 0
+    tx.finish()
+    assert written(tx) == 2
+
+
+def test_a_row_looks_the_same_before_and_after_it_is_written(tx):
+    """Also where the database fills in what was not given."""
+    outbox(tx)
+    before = tx.find(tables.debit, id="d")
+    tx.flush()
+    after = tx.find(tables.debit, id="d")
+    assert before == after
+    assert before._fields == after._fields
+    assert (after.stood_in, after.retries, after.collected, after.mandate_id) == (0, 0, 0, None)
+
+
+def test_what_was_inserted_can_be_changed_before_it_is_written(tx):
+    subject(tx, 1, card_number="11", plate="A")
+    key = {"id": f"{1:032d}"}
+    assert tx.find(tables.subject, plate="A") is not None
+    assert tx.update(tables.subject, key, plate="B") == 1
+    assert tx.update(tables.subject, {**key, "plate": "A"}, plate="C") == 0
+    assert tx.update(tables.subject, {"id": "nobody"}, plate="C") == 0
+    assert tx.find(tables.subject, plate="A") is None
+    assert tx.find(tables.subject, plate="B") is not None
+    assert written(tx) == 0
+    tx.flush()
+    assert tx.find(tables.subject, **key).plate == "B"
+
+
+def test_a_change_by_other_columns_reaches_written_and_waiting_rows(tx):
+    subject(tx, 1, card_number="11")
+    tx.flush()
+    subject(tx, 2, card_number="11")
+    assert tx.update(tables.subject, {"card_number": "11"}, plate="B") == 2
+
+
+def test_nothing_equals_null(tx):
+    subject(tx, 1)
+    assert tx.find(tables.subject, card_number=None) is None
+    tx.flush()
+    assert tx.find(tables.subject, card_number=None) is None
+
+
+def test_two_rows_where_one_is_expected_are_an_error_waiting_or_not(tx):
+    subject(tx, 1, plate="A")
+    subject(tx, 2, plate="A")
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            tx.find(tables.subject, plate="A")
+        tx.flush()
+
+
+def test_a_select_sees_what_waits_and_writes_only_what_it_could_see(tx):
+    subject(tx, 1, card_number="11", plate="A")
+    assert tx.rows(_PLATES, card="22") == []
+    assert written(tx) == 0
+    assert [row.plate for row in tx.rows(_PLATES, card="11")] == ["A"]
+    assert written(tx) == 1
+
+
+@pytest.mark.parametrize("statement", [_ALL, _NEWEST_OF_CARD, _EITHER])
+def test_a_select_that_cannot_be_judged_has_everything_written(tx, statement):
+    subject(tx, 1, card_number="11", plate="A")
+    values = {name: "none" for name in Shape(statement, sqlite.dialect()).sql.count("?") * ["card"]}
+    if statement is _EITHER:
+        values["plate"] = "A"
+    tx.rows(statement, **values)
+    assert written(tx) == 1
+
+
+def test_a_reference_to_a_waiting_row_has_that_row_written_first(tx):
+    outbox(tx)
+    tx.flush()
+    subject(tx, 2)
+    assert tx.update(tables.passage, {"id": "g"}, subject_id=f"{2:032d}") == 1
+
+
+def test_an_unknown_column_is_refused_at_once(tx):
+    with pytest.raises(TypeError, match="colour"):
+        subject(tx, 1, colour=1)
+    subject(tx, 1)
+    with pytest.raises(TypeError, match="colour"):
+        tx.update(tables.subject, {"id": f"{1:032d}"}, colour=1)
+
+
+def test_a_row_without_its_number_is_refused(tx):
+    with pytest.raises(ValueError, match="number"):
+        tx.insert(tables.account, kind="open", owner="o", balance=0, held=0, version=0)
+
+
+def test_a_refusal_of_the_database_is_known_as_one(tx):
+    subject(tx, 1)
+    tx.flush()
+    subject(tx, 1)
+    with pytest.raises(IntegrityError):
+        tx.flush()
+    with pytest.raises(IntegrityError):
+        tx.update(tables.subject, {"id": f"{1:032d}"}, id=None)
+    tx.connection.execute(text("drop table timing"))
+    with pytest.raises(OperationalError):
+        tx.find(tables.timing, record_no=1)
+
+
+def test_a_number_that_is_new_and_one_that_is_known_are_both_kept(engine):
+    for expected in (1, 3):
+        with engine.begin() as connection:
+            tx = Transaction(connection, 7)
+            assert (tx.next_number("n"), tx.next_number("n")) == (expected, expected + 1)
+            tx.note("test", "x", "begun")
+            tx.finish()
+    with engine.connect() as connection:
+        assert connection.execute(text("select value from counter where name = 'n'")).scalar_one() == 4
+        head = connection.execute(text("select number, digest from chain where name = 'journal'")).one()
+        newest = connection.execute(text("select number, chain from journal order by number desc limit 1")).one()
+    assert tuple(head) == tuple(newest)
+    assert head.number == 2
+
+
+def statements_of_the_code():
+    """Every statement that stands in a module of the gateway as a constant."""
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith("gateway."):
+            for constant, value in vars(module).items():
+                if isinstance(value, Select | Update | Delete):
+                    yield f"{name}.{constant}", value
+
+
+WHOLE_TABLE = {"gateway.debit.recovery._QUEUED"}
+"""Look at all that waits on purpose, once at start-up."""
+
+
+def test_no_statement_walks_through_a_table(engine):
+    """A ledger holds millions of rows: whatever a change asks for, an index answers."""
+    walks, seen = set(), 0
+    with engine.connect() as connection:
+        for name, statement in statements_of_the_code():
+            sql = Shape(statement, engine.dialect).sql
+            plan = connection.exec_driver_sql(f"explain query plan {sql}", (None,) * sql.count("?")).all()
+            seen += 1
+            if any(step[-1].startswith("SCAN") for step in plan):
+                walks.add(name)
+    assert walks == WHOLE_TABLE
+    assert seen > 10
+
+
+def test_every_statement_can_be_written_for_another_database():
+    for _, statement in statements_of_the_code():
+        shape = Shape(statement, postgresql.dialect())
+        assert "?" not in shape.sql
+        assert isinstance(shape.arguments({}), dict)
