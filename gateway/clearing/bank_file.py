@@ -63,20 +63,18 @@ def check_file(
 ) -> FileSummary:
     """Read the whole file once; raises `BankFileError` with every problem found."""
     lines = 0
-    reader = _Reader(path, profile, day, terminals)
+    reader = DayFile(path, profile, day, terminals)
     for lines, _ in enumerate(reader, 1):
         if lines % PROGRESS_EVERY == 0:
             tell(str(lines))
     return FileSummary(reader.digest, lines, reader.net_fen)
 
 
-def read_file(path: Path, profile: DayFileProfile, *, day: str, terminals: Collection[str]) -> Iterator[BankLine]:
-    """The lines one by one; raises `BankFileError` at the end of a file with any problem."""
-    return iter(_Reader(path, profile, day, terminals))
+class DayFile:
+    """One pass over one file: its lines, and then `net_fen` and `digest`.
 
-
-class _Reader:
-    """One pass over one file."""
+    Raises `BankFileError` at the end of a file with any problem; lines before the first of them have come out by then.
+    """
 
     def __init__(self, path: Path, profile: DayFileProfile, day: str, terminals: Collection[str]) -> None:
         self._path = path

@@ -189,6 +189,7 @@ attempt = Table(
     Index("ix_attempt_debit", "debit_id"),
     Index("ix_attempt_state", "state", "channel"),
     Index("ix_attempt_stan", "channel", "stan"),
+    Index("ix_attempt_settlement", "channel", "settlement_day", sqlite_where=text("state = 'approved'")),
 )
 """One try to collect a debit over a channel, or to pay some of it back. `request` and `reversal` are the very bytes
 that go on the wire. `recovery` is a sale for a debt, reversed when nobody answers; `advice` and `refund` are
@@ -438,3 +439,120 @@ credential = Table(
     CheckConstraint("kind in ('card', 'contract', 'plate')", name="kind_known"),
 )
 """What proves a payer: a card number, a tag's contract, a plate with its colour (key `plate|colour`)."""
+
+# --- day end ------------------------------------------------------------------------------------------------------
+
+bank_file = Table(
+    "bank_file",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("channel", String(64), nullable=False),
+    Column("day", String(8), nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("name", String(200), nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("imported_at", BigInteger, nullable=False),
+    CheckConstraint("state in ('loading', 'read')", name="state_known"),
+    Index("ix_bank_file_day", "channel", "day"),
+)
+"""A bank's day file that was read. `amount`: what it books less what it takes back."""
+
+bank_line = Table(
+    "bank_line",
+    metadata,
+    Column("file_id", Integer, ForeignKey("bank_file.id"), primary_key=True, autoincrement=False),
+    Column("line", Integer, primary_key=True, autoincrement=False),
+    Column("channel", String(64), nullable=False),
+    Column("kind", String(12), nullable=False),
+    Column("terminal", String(16), nullable=False),
+    Column("batch", String(6), nullable=False),
+    Column("stan", String(6), nullable=False),
+    Column("reference", String(16)),
+    Column("amount", BigInteger, nullable=False),
+    CheckConstraint("kind in ('sale', 'advice', 'refund', 'reversal')", name="kind_known"),
+    Index("ix_bank_line_keys", "channel", "terminal", "batch", "stan"),
+)
+"""A line of it, without the contract: nothing here names a person."""
+
+clearing_run = Table(
+    "clearing_run",
+    metadata,
+    Column("day", String(8), primary_key=True),
+    Column("state", String(8), nullable=False),
+    Column("rules_version", String(40), nullable=False),
+    Column("began_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    CheckConstraint("state in ('running', 'done')", name="state_known"),
+)
+"""The clearing of one day; run again it goes on where it stands."""
+
+clearing_line = Table(
+    "clearing_line",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("day", String(8), ForeignKey("clearing_run.day"), nullable=False),
+    Column("merchant", String(64), nullable=False),
+    Column("payer", String(64), nullable=False),
+    Column("payer_kind", String(8), nullable=False),
+    Column("service", String(12), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("count", Integer, nullable=False, server_default=text("0")),
+    Column("amount", BigInteger, nullable=False, server_default=text("0")),
+    Column("paid", BigInteger, nullable=False, server_default=text("0")),
+    Column("fee", BigInteger, nullable=False, server_default=text("0")),
+    Column("rules_version", String(40), nullable=False),
+    Column("closed_at", BigInteger),
+    UniqueConstraint("day", "merchant", "payer", "service", "seq", name="uq_clearing_line_group"),
+    CheckConstraint("payer_kind in ('bank', 'issuer')", name="payer_kind_known"),
+    CheckConstraint("state in ('open', 'closed')", name="state_known"),
+)
+"""What one collector gets of one payer for one service and day. Closed with its transfers, and never changed again:
+what is cleared later for the same day gets a line of its own, the next `seq`. `amount` is what our books say, `paid`
+what the payer grants (they differ where a difference was written off), `fee` what it keeps."""
+
+clearing_row = Table(
+    "clearing_row",
+    metadata,
+    Column("ref", Id, primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
+    Column("day", String(8), nullable=False),
+    Column("merchant", String(64), nullable=False),
+    Column("payer", String(64), nullable=False),
+    Column("service", String(12), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("paid", BigInteger, nullable=False),
+    Column("fee", BigInteger, nullable=False),
+    Column("line_id", Integer, ForeignKey("clearing_line.id")),
+    Column("changed_at", BigInteger, nullable=False),
+    CheckConstraint("kind in ('attempt', 'claim', 'refund')", name="kind_known"),
+    CheckConstraint("state in ('cleared', 'disputed', 'rejected')", name="state_known"),
+    Index("ix_clearing_row_day", "day", "payer"),
+    Index("ix_clearing_row_debit", "debit_id"),
+    Index("ix_clearing_row_line", "line_id"),
+)
+"""One movement that a payer owes us (negative: that we owe a payer) and where it stands: in exactly one state. `ref` is
+the attempt (bank), the debit (issuer) or the refund it is about."""
+
+clearing_share = Table(
+    "clearing_share",
+    metadata,
+    Column("ref", Id, ForeignKey("clearing_row.ref"), primary_key=True),
+    Column("owner", String(64), primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+)
+"""How a cleared row is split over road owners; only where it is split. The shares add up to the row."""
+
+clearing_payout = Table(
+    "clearing_payout",
+    metadata,
+    Column("line_id", Integer, ForeignKey("clearing_line.id"), primary_key=True, autoincrement=False),
+    Column("owner", String(64), primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+    Column("fee", BigInteger, nullable=False),
+)
+"""What an owner gets of a line: `amount` is its share, `fee` what is kept back of it."""

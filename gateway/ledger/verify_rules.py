@@ -276,6 +276,49 @@ RULES: Final = (
         """,
     ),
     Rule(
+        "a cleared line is the sum of its rows, and settled and paid out once",
+        "select count(*) from clearing_line where state = 'closed'",
+        """
+        with summed as (
+            select line_id, count(*) as rows, sum(amount) as amount, sum(paid) as paid
+            from clearing_row where line_id is not null group by line_id
+        ), owners as (
+            select line_id, sum(amount) as amount, sum(fee) as fee from clearing_payout group by line_id
+        ), moved as (
+            select t.reference,
+                   sum(case when t.event <> 'settlement' then 0
+                       when g.kind = 'settlement' then -t.amount else t.amount end) as settled,
+                   sum(case when t.event <> 'payout' then 0
+                       when g.kind = 'settlement' then t.amount else -t.amount end) as paid_out,
+                   count(*) - count(distinct t.event || ' ' || t.from_account || ' ' || t.to_account) as twice
+            from transfer t join account g on g.id = t.to_account
+            where t.debit_id is null and t.reference like 'clearing/%' group by t.reference
+        )
+        select 'clearing line ' || l.id,
+               l.count || ' rows of ' || l.amount || ' fen, paid ' || l.paid || ', fee ' || l.fee || '; rows say '
+               || coalesce(s.rows, 0) || ' of ' || coalesce(s.amount, 0) || ', paid ' || coalesce(s.paid, 0)
+               || '; owners have ' || coalesce(o.amount, 0) || '; settled ' || coalesce(m.settled, 0)
+               || ', paid out ' || coalesce(m.paid_out, 0) || ', transfers twice ' || coalesce(m.twice, 0)
+        from clearing_line l
+        left join summed s on s.line_id = l.id
+        left join owners o on o.line_id = l.id
+        left join moved m on m.reference = 'clearing/' || l.day || '/' || l.id
+        where l.state = 'closed' and (
+            coalesce(s.rows, 0) <> l.count or coalesce(s.amount, 0) <> l.amount or coalesce(s.paid, 0) <> l.paid
+            or coalesce(o.amount, 0) <> l.amount or coalesce(m.twice, 0) <> 0
+            or coalesce(m.settled, 0) <> l.paid - l.fee or coalesce(m.paid_out, 0) <> l.amount - coalesce(o.fee, 0))
+        """,
+    ),
+    Rule(
+        "the shares of a cleared row add up to it",
+        "select count(*) from clearing_share",
+        """
+        select 'clearing row ' || r.ref, r.amount || ' fen, shares say ' || sum(s.amount)
+        from clearing_row r join clearing_share s on s.ref = r.ref
+        group by r.ref, r.amount having sum(s.amount) <> r.amount
+        """,
+    ),
+    Rule(
         "record numbers have no gap",
         "select count(*) from decision",
         """

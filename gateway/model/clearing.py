@@ -446,19 +446,20 @@ class _Judge:
     def _bank(self) -> bool:
         """Compare with the file; False where the row is none of this day's business."""
         row, entry = self.row, self.entry
-        if entry is None:
+        if entry is None or entry.stands < 0 < entry.stands_in_all:
+            # Not in the file, or only what takes a second booking back.
             if row.day != self.day:
                 return False
             self._differ(DifferenceKind.MISSING_AT_BANK, row.amount_fen, bank_fen=0)
             return True
-        if entry.stands <= 0:
+        if entry.stands <= 0 or entry.stands_in_all <= 0:
             self._differ(DifferenceKind.REVERSED_AT_BANK, row.amount_fen, bank_fen=0)
             return True
         if entry.amount_fen != row.amount_fen:
             self._differ(DifferenceKind.AMOUNT_DIFFERS, row.amount_fen - entry.amount_fen, bank_fen=entry.amount_fen)
             self.paid_fen = entry.amount_fen
-        if entry.stands > 1:
-            self._note(DifferenceKind.DUPLICATE_AT_BANK, -entry.amount_fen * (entry.stands - 1))
+        if entry.stands_in_all > 1:
+            self._note(DifferenceKind.DUPLICATE_AT_BANK, -entry.amount_fen * (entry.stands_in_all - 1))
         if row.day != self.day:
             self._note(DifferenceKind.OTHER_DAY, 0, f"the bank has it on {self.day}, we on {row.day}")
         return True
@@ -470,7 +471,7 @@ class _Judge:
             return
         if entry.stands > 0:
             self._note(DifferenceKind.DUPLICATE_AT_BANK, -entry.amount_fen * entry.stands)
-        elif entry.stands < 0:
+        elif entry.stands < 0 and entry.stands_in_all <= 0:
             self._note(DifferenceKind.REVERSED_AT_BANK, self.row.amount_fen)
 
     def _not_ours(self) -> None:

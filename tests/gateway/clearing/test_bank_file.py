@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from gateway.clearing.bank_file import BankFileError, check_file, read_file
+from gateway.clearing.bank_file import BankFileError, DayFile, check_file
 from gateway.clearing.rules import OURS, Columns, DayFileProfile
 from gateway.model.clearing import BankLineKind, WireKeys
 from gateway.model.reasons import REASONS
@@ -47,7 +47,7 @@ def refused(path, profile=OURS, **more):
 
 def test_lines_of_every_kind(put):
     path = put(*GOOD)
-    lines = list(read_file(path, OURS, day=DAY, terminals=TERMINALS))
+    lines = list(DayFile(path, OURS, DAY, TERMINALS))
     assert [(line.line, line.kind, line.amount_fen) for line in lines] == [
         (2, BankLineKind.SALE, 1500),
         (3, BankLineKind.ADVICE, 800),
@@ -154,7 +154,7 @@ def test_a_bank_with_a_form_of_its_own(tmp_path):
     )
     path = tmp_path / "day.txt"
     path.write_text("消费|T0000001|1|17|15.00|1123\n手续费|||||\n退货|T0000001|1|18|3.5|1123\n", encoding="gb18030")
-    lines = list(read_file(path, profile, day=DAY, terminals=TERMINALS))
+    lines = list(DayFile(path, profile, DAY, TERMINALS))
     assert [(line.line, line.keys.stan, line.amount_fen) for line in lines] == [(1, "000017", 1500), (3, "000018", 350)]
     assert lines[0].keys.batch == "000001"
     assert lines[0].reference is None

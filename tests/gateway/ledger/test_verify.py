@@ -77,7 +77,23 @@ ITEM = (
     " values ('test', 'x', 5, 'written_off', {actor}, {second}, 0, 0)"
 )
 
+CLEARED = (
+    "insert into clearing_run values ('20261123', 'done', 'none', 0, 0)",
+    "insert into clearing_line values"
+    " (1, '20261123', 'road-1', 'bank-1', 'bank', 'toll', 1, 'closed', 1, 1500, 1500, 0, 'none', 0)",
+    "insert into clearing_row values ('r1', 'attempt', 'd1', '20261123', 'road-1', 'bank-1', 'toll', 'cleared', 1500,"
+    " 1500, 0, 1, 0)",
+    "insert into clearing_payout values (1, 'road-1', 1500, 0)",
+)
+SUMMED = "a cleared line is the sum of its rows, and settled and paid out once"
+
 CORRUPTIONS = [
+    (SUMMED, CLEARED),
+    (SUMMED, ("insert into clearing_line select 1, '1', 'r', 'b', 'bank', 't', 1, 'closed', 1, 0, 0, 0, 'n', 0",)),
+    (
+        "the shares of a cleared row add up to it",
+        (*CLEARED, "insert into clearing_share values ('r1', 'road-1', 1499)"),
+    ),
     ("accounts agree with their transfers", "update account set balance = balance + 1 where kind = 'merchant'"),
     ("accounts agree with their transfers", "update account set held = held + 1 where kind = 'merchant'"),
     ("accounts agree with their transfers", f"update transfer set amount = amount + 1 where id = {FIRST['post']}"),
@@ -290,6 +306,8 @@ def test_a_ledger_with_every_kind_of_debit_is_clean(box):
         "the chain of the journal holds",
         "refunds are of money that came in",
         "an obligor's holds and dues keep to its limit",
+        "a cleared line is the sum of its rows, and settled and paid out once",
+        "the shares of a cleared row add up to it",
         "what is written off was proposed by one person and agreed to by another",
         "of an erased passage nothing personal is left, and the journal tells of it",
     }

@@ -301,6 +301,28 @@ def test_a_reversal_in_the_file_of_another_day_counts():
     assert kinds(match(DAY_AFTER, [], alone, {})) == [(Kind.MISSING_HERE, str(keys()), 1500)]
 
 
+def test_a_second_booking_taken_back_on_another_day_leaves_one():
+    first_day = gather([line(), line(at=2)])
+    first_day[keys()].elsewhere = -1
+    found = match(DAY, [ours()], first_day, {"d1": lane()})
+    assert not found.differences
+    assert states(found) == {"a1": RowState.CLEARED}
+    next_day = gather([line(kind=BankLineKind.REVERSAL)])
+    next_day[keys()].elsewhere = 2
+    for row in (ours(cleared_on=DAY), ours()):
+        found = match(DAY_AFTER, [row], next_day, {"d1": lane()})
+        assert not found.differences
+        assert not found.rows
+
+
+def test_a_booking_taken_back_on_another_day_is_not_cleared():
+    entries = gather([line()])
+    entries[keys()].elsewhere = -1
+    found = match(DAY, [ours()], entries, {"d1": lane()})
+    assert kinds(found) == [(Kind.REVERSED_AT_BANK, "a1", 1500)]
+    assert states(found) == {"a1": RowState.DISPUTED}
+
+
 # --- what people said -----------------------------------------------------------------------------------------------
 
 
