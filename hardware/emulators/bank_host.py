@@ -29,6 +29,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
+from hardware.emulators.bank_day_file import MIDNIGHT, settlement_day, write_day_file
 from hardware.emulators.control import Capture, Command, ControlServer, Handler, parse_address, utcnow_of_machine
 from hardware.emulators.line import Line, TcpLine
 from protocols.bank.codec import Message, Value, decode, encode
@@ -101,6 +102,8 @@ class BankHostConfig:
     latency_ms: int = 180
     capture: Path | None = None
     dialect: Dialect = CUPS_POS_BCD
+    cut_over: str = MIDNIGHT
+    """Local time, HH:MM, from which F15 and the day file count the next day."""
 
 
 class Book:
@@ -530,7 +533,7 @@ class BankHost:
         fields = {number: value for number in (3, 4, 11, 25, 41, 42, 49, 60) if (value := request.text(number))}
         fields |= {12: now.strftime("%H%M%S"), 13: now.strftime("%m%d")}
         if request.mti[1] != "8":
-            fields[15] = now.strftime("%m%d")
+            fields[15] = settlement_day(self._utcnow(), self._config.cut_over)[4:]
         return fields
 
     def _reference(self) -> str:
@@ -558,6 +561,7 @@ class BankHost:
             "account": self._command_account,
             "behave": self._command_behave,
             "book": self._command_book,
+            "day_file": self._command_day_file,
             "requests": self._command_requests,
             "wait": self._command_wait,
             "hold": self._command_hold,
@@ -616,6 +620,15 @@ class BankHost:
             "accounts": accounts,
             "totals": {**totals, "net_fen": sum(totals.values()), "postings": len(postings)},
         }
+
+    async def _command_day_file(self, command: Command) -> Command:
+        """Write the day file of `day` (YYYYMMDD) to `path`."""
+        path, day = Path(str(command["path"])), str(command["day"])
+        accounts = self._book.accounts()
+        postings = [{**p, "contract": contract} for contract, a in accounts.items() for p in a["postings"]]
+        postings.sort(key=lambda posting: posting["id"])
+        lines, net_fen = write_day_file(path, day, postings, self._config.cut_over)
+        return {"path": str(path), "lines": lines, "net_fen": net_fen}
 
     async def _command_requests(self, _: Command) -> Command:
         return {"requests": list(self._requests)}
@@ -715,6 +728,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--book", type=Path, required=True, metavar="PATH", help="SQLite file, made when missing")
     parser.add_argument("--latency-ms", type=int, default=180)
     parser.add_argument("--capture", type=Path, metavar="PATH", help="append raw bytes as JSON lines")
+    parser.add_argument("--cut-over", default=MIDNIGHT, metavar="HH:MM", help="local time at which its day turns")
     parser.add_argument("--dialect", choices=sorted(DIALECTS), default=CUPS_POS_BCD.name)
     arguments = parser.parse_args(argv)
     config = BankHostConfig(
@@ -724,6 +738,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         latency_ms=arguments.latency_ms,
         capture=arguments.capture,
         dialect=DIALECTS[arguments.dialect],
+        cut_over=arguments.cut_over,
     )
     try:
         asyncio.run(_until_signal(config))

@@ -18,6 +18,7 @@ from drivers.clock import SystemClock
 from drivers.errors import DeviceTimeout, LinkLost, Outcome
 from drivers.link import TcpLink
 from hardware.bench.wire_bank import read_wire, split_stream
+from hardware.emulators.bank_day_file import main as write_file
 from hardware.emulators.bank_host import BankHost, BankHostConfig, main
 from hardware.emulators.control import ControlClient, ControlError, SyncControlClient
 from protocols.bank.codec import Message, decode, encode
@@ -632,3 +633,49 @@ def test_program_says_why_it_cannot_start(tmp_path, capsys):
     assert "not loopback" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["--book", str(tmp_path / "b.db"), "--listen", "somewhere"])
+
+
+# --- the day file -----------------------------------------------------------------------------------------------
+
+
+def test_the_day_file_is_what_the_book_says_of_one_settlement_day(tmp_path):
+    now = [datetime(2025, 7, 12, 14, 59, tzinfo=UTC)]  # 22:59 there
+    path = tmp_path / "day.csv"
+
+    async def check(host, control, terminal):
+        first = await terminal.ask(debit(101))
+        await terminal.ask(debit(102, amount_fen=300))
+        now[0] = datetime(2025, 7, 12, 15, 0, tzinfo=UTC)
+        assert (await terminal.ask(undo(debit(102, amount_fen=300)))).text(15) == "0713"
+        await terminal.ask(told(201))
+        written = await control.request("day_file", day="20250712", path=str(path))
+        assert (first.text(15), written["lines"], written["net_fen"]) == ("0712", 2, 1550)
+        assert path.read_text(encoding="utf-8").splitlines() == [
+            "kind,settlement_day,terminal,batch,stan,retrieval_reference,amount,contract,count",
+            f"sale,20250712,B2E20001,000001,000101,{first.text(37)},1250,{CONTRACT},",
+            f"sale,20250712,B2E20001,000001,000102,000000000002,300,{CONTRACT},",
+            "total,20250712,,,,,1550,,2",
+        ]
+        await control.request("day_file", day="20250713", path=str(path))
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert [line.split(",")[0] for line in lines[1:]] == ["reversal", "advice", "total"]
+        assert lines[-1] == "total,20250713,,,,,2700,,2"
+
+    async def run():
+        config = BankHostConfig(book=tmp_path / "book.db", latency_ms=0, cut_over="23:00")
+        host = BankHost(config, utcnow=lambda: now[0])
+        await host.start()
+        try:
+            async with await ControlClient.connect(*host.control_address) as control:
+                await control.request("account", contract=CONTRACT, balance_fen=10_000)
+                terminal = await Terminal.connect(host)
+                await check(host, control, terminal)
+                await terminal.close()
+        finally:
+            await host.close()
+
+    asyncio.run(run())
+    book = ["--book", str(tmp_path / "book.db"), "--cut-over", "23:00"]
+    assert write_file([*book, "--day", "20250713", "--out", str(tmp_path / "again.csv")]) == 0
+    assert (tmp_path / "again.csv").read_bytes() == path.read_bytes()
+    assert write_file(["--book", str(tmp_path / "no.db"), "--day", "20250713", "--out", str(path)]) == 3

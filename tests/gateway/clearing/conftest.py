@@ -60,6 +60,7 @@ class Plaza:
         if answer is not None:
             self.box.bank.answers.append(answer)
         payer = payer_of(Funding.BANK_ONLINE, mandate=f"m{self.numbers}")
+        payer = replace(payer, contract_ref=f"62179901{self.numbers:08d}")
         return await self._pass(payer, amount, **more)
 
     async def pass_purse(self, amount=800, **more):
