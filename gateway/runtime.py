@@ -30,6 +30,7 @@ from drivers.lane_io import LaneOutputs
 from drivers.link import Link, TcpLink, open_link
 from drivers.modbus import BoardState, RelayBoard
 from drivers.rsu import RsuCondition, RsuConfig, RsuDriver, RsuState
+from gateway import collector
 from gateway.banks.channel import BankChannel
 from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError, TransportOutcome
 from gateway.condition import ConditionBoard
@@ -169,6 +170,7 @@ class Gateway:
                 self._supervisor.start(f"bank/{name}", bank.link.run)
                 self._supervisor.start(f"outbox/{name}", bank.worker.run)
             lanes = self._start_lanes(engine, reader, lists, tariffs)
+            collector.look_rarely()
             on_ready()
             await self._stopping.wait()
             log.info("stopping: lanes first, then devices, then the ledger")

@@ -77,7 +77,8 @@ class Books:
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
-        self._accounts: dict[tuple[AccountKind, str], _Account] = {}
+        self._accounts: dict[tuple[str, str], _Account] = {}
+        """By kind and owner. A kind's text is hashed much faster than the kind."""
         self._by_id: dict[int, _Account] = {}
         self._begun: dict[int, _Pending] = {}
 
@@ -181,8 +182,15 @@ class Books:
         if stored:
             self._tx.execute_many(_WRITE, stored)
 
+    def close(self) -> None:
+        """Forget everything: nothing a long run leaves behind may keep its transactions alive."""
+        del self._tx
+        self._accounts.clear()
+        self._by_id.clear()
+        self._begun.clear()
+
     def _account(self, kind: AccountKind, owner: str) -> _Account:
-        known = self._accounts.get((kind, owner))
+        known = self._accounts.get((kind._value_, owner))
         if known is not None:
             return known
         row = self._tx.peek(tables.account, kind=kind.value, owner=owner)
@@ -191,7 +199,7 @@ class Books:
         else:
             # The same account may have come in by id before. One opened in this transaction is known already.
             loaded = self._by_id.get(row.id) or _Account(row.id, kind, owner, row.balance, row.held, row.version)
-        self._accounts[kind, owner] = self._by_id[loaded.id] = loaded
+        self._accounts[kind._value_, owner] = self._by_id[loaded.id] = loaded
         return loaded
 
     def _open(self, kind: AccountKind, owner: str) -> _Account:
@@ -207,7 +215,7 @@ class Books:
             if row is None:
                 raise BooksError(f"there is no account {account_id}")
             known = _Account(row.id, AccountKind(row.kind), row.owner, row.balance, row.held, row.version)
-            self._by_id[account_id] = self._accounts[known.kind, known.owner] = known
+            self._by_id[account_id] = self._accounts[known.kind._value_, known.owner] = known
         return known
 
     def _pending(self, pending_id: int) -> _Pending:

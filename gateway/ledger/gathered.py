@@ -46,22 +46,23 @@ _MANY: RowValues = {}
 class Gathered:
     """The rows of one table that wait, with an index for each way they were asked for."""
 
-    __slots__ = ("_facts", "_indexes", "rows")
+    __slots__ = ("_indexes", "facts", "rows")
 
     def __init__(self, facts: Facts) -> None:
-        self._facts = facts
+        self.facts = facts
         self.rows: list[RowValues] = []
         self._indexes: dict[tuple[str, ...], tuple[itemgetter[Any], dict[Any, RowValues]]] = {}
 
     def add(self, row: RowValues) -> None:
         """One more row, complete."""
         self.rows.append(row)
-        for pick, index in self._indexes.values():
-            _enter(index, pick(row), row)
+        if self._indexes:
+            for pick, index in self._indexes.values():
+                _enter(index, pick(row), row)
 
     def find(self, equals: Mapping[str, Any]) -> RowValues | None:
         """The one waiting row with these values, None when there is none. Raises `LookupError` when there are more."""
-        key = self._facts.key
+        key = self.facts.key
         if key is not None and key in equals:
             row = self._at((key,), equals[key])
             if row is not None and len(equals) > 1 and any(row[name] != value for name, value in equals.items()):
@@ -86,8 +87,8 @@ class Gathered:
     def change(self, row: RowValues, values: Mapping[str, Any]) -> None:
         """Set values of a waiting row."""
         row.update(values)
-        if len(row) != self._facts.width:
-            raise unknown_column(row, self._facts)
+        if len(row) != self.facts.width:
+            raise unknown_column(row, self.facts)
         stale = [columns for columns in self._indexes if not values.keys().isdisjoint(columns)]
         for columns in stale:
             del self._indexes[columns]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -138,8 +138,7 @@ class Runner:
 def row_maker(columns: Iterable[str]) -> Callable[[Iterable[Any]], Row]:
     """What makes a row out of its values in order."""
     kind: Any = namedtuple("Row", list(columns), rename=True)  # type: ignore[misc]
-    make: Callable[[Iterable[Any]], Row] = kind._make
-    return make
+    return partial(tuple.__new__, kind)
 
 
 def picker(names: Sequence[str]) -> Picker:

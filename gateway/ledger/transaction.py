@@ -62,17 +62,19 @@ class Transaction:
 
     def insert(self, table: Table, **values: Any) -> None:  # noqa: ANN401 - columns of any type
         """Add one row."""
-        facts = FACTS[table]
+        waiting = self._waiting.get(table) or self._gather(table)
+        facts = waiting.facts
         row = {**facts.empty, **values}
         if len(row) != facts.width:
             raise unknown_column(values, facts)
         if facts.number is not None and row[facts.number] is None:
             raise ValueError(f"a row of {table.name} needs its number")
-        self._gathered(table).add(row)
+        waiting.add(row)
 
     def insert_chained(self, table: Table, **values: Any) -> int:  # noqa: ANN401 - as above
         """Add one row to a chain; returns its number."""
-        facts = FACTS[table]
+        waiting = self._waiting.get(table) or self._gather(table)
+        facts = waiting.facts
         number_column, digested = _CHAINED[table]
         head = self._heads.get(table) or self._load_head(table)
         row = {**facts.empty, **values}
@@ -80,7 +82,7 @@ class Transaction:
             raise unknown_column(values, facts)
         number = row[number_column] = head.number = head.number + 1
         row["chain"] = head.digest = chain.link(head.digest, digested(row))
-        self._gathered(table).add(row)
+        waiting.add(row)
         return number
 
     def find(self, table: Table, **equals: Any) -> Row | None:  # noqa: ANN401 - as above
@@ -89,7 +91,7 @@ class Transaction:
         if waiting is not None:
             row = waiting.find(equals)
             if row is not None:
-                return FACTS[table].make_row(row.values())
+                return waiting.facts.make_row(row.values())
         return self._runner.find(table, equals)
 
     def peek(self, table: Table, **equals: Any) -> Row | None:  # noqa: ANN401 - as above
@@ -195,18 +197,17 @@ class Transaction:
             self._runner.insert_many(table, FACTS[table].columns, waiting[table].rows)
 
     def finish(self) -> None:
-        """Write what was gathered in memory; called once, before the commit."""
+        """Write what was gathered in memory; called once, before the commit. The transaction is spent then."""
         self.books.flush()
         for name, value in self._numbers.items():
             self.update(tables.counter, {"name": name}, value=value)
         for table, head in self._heads.items():
             self.update(tables.chain, {"name": table.name}, number=head.number, digest=head.digest)
         self.flush()
+        self.books.close()
 
-    def _gathered(self, table: Table) -> Gathered:
-        waiting = self._waiting.get(table)
-        if waiting is None:
-            waiting = self._waiting[table] = Gathered(FACTS[table])
+    def _gather(self, table: Table) -> Gathered:
+        waiting = self._waiting[table] = Gathered(FACTS[table])
         return waiting
 
     def _flush_parents(self, parents: Mapping[str, frozenset[Table]], values: Mapping[str, Any]) -> None:

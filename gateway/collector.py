@@ -1,0 +1,23 @@
+"""How often Python looks for garbage in a process that runs for months.
+
+Almost everything a passage leaves behind is freed the moment nobody holds it. Only what refers to itself in a circle
+waits for the collector, which by default looks after every 700 new objects: a tenth of the time of a busy ledger, spent
+on finding next to nothing. So it looks rarely, and no more at what start-up has made for good.
+"""
+
+from __future__ import annotations
+
+import gc
+
+YOUNG_MAX = 50_000
+"""New objects between two looks: some megabytes, the batches of a second or two."""
+
+OLDER_MAX = 20
+"""Looks at the young before one at the older ones."""
+
+
+def look_rarely() -> None:
+    """Once per process, when start-up is done."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_MAX, OLDER_MAX, OLDER_MAX)
