@@ -1,27 +1,308 @@
-"""Known bugs that can be planted in the gateway's code, in this process only, to prove that the simulation bites."""
+"""Known bugs that can be planted in the gateway's code, in this process only, to prove that the simulation bites.
+
+Most are an edit of a few words in one function: its source is taken, the words are replaced, and the function made of
+the result stands in its place until the run ends. An edit that no longer fits raises, so that a bug cannot quietly
+become no bug when the gateway's code changes.
+"""
 
 from __future__ import annotations
+import __future__
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from types import FunctionType, ModuleType
+from typing import Any
+
+from gateway.banks import iso8583
+from gateway.debit import attempts, debits, recovery
+from gateway.ledger import batches, books, transaction
+from gateway.outbox import worker
+from gateway.points import toll_trade
+
+Owner = ModuleType | type
+
+
+class NoLongerFits(Exception):
+    """The gateway's code has changed: the bug must be written anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """One patch. `workload` is where it shows soonest."""
+    """One bug, and the workload in which it shows soonest."""
 
     what: str
-    workload: str
     patch: Callable[[], AbstractContextManager[None]]
+    workload: str = "engine"
 
 
-BUGS: Mapping[str, Bug] = {}
+@contextmanager
+def _put(owner: Owner, name: str, value: Any) -> Iterator[None]:  # noqa: ANN401 - a function of any kind
+    before = owner.__dict__[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _edited(owner: Owner, name: str, words: Sequence[tuple[str, str]]) -> FunctionType:
+    function = owner.__dict__[name]
+    source = textwrap.dedent(inspect.getsource(function))
+    for old, new in words:
+        if source.count(old) != 1:
+            raise NoLongerFits(f"{owner.__name__}.{name} has {source.count(old)} times {old!r}")
+        source = source.replace(old, new)
+    code = compile(source, f"<planted in {name}>", "exec", flags=__future__.annotations.compiler_flag)
+    made: dict[str, FunctionType] = {}
+    exec(code, function.__globals__, made)  # noqa: S102 - our own source with our own words
+    return made[name]
+
+
+def _edit(*edits: tuple[Owner, str, str, str]) -> Callable[[], AbstractContextManager[None]]:
+    """Each edit: where the function stands, its name, the words to replace, and what to put there."""
+
+    @contextmanager
+    def patch() -> Iterator[None]:
+        words: dict[tuple[Owner, str], list[tuple[str, str]]] = {}
+        for owner, name, old, new in edits:
+            words.setdefault((owner, name), []).append((old, new))
+        with ExitStack() as stack:
+            for (owner, name), changes in words.items():
+                stack.enter_context(_put(owner, name, _edited(owner, name, changes)))
+            yield
+
+    return patch
+
+
+@contextmanager
+def _answers_before_commit() -> Iterator[None]:
+    """Every second group is answered, and stored together with the next one."""
+    real = batches.Committer.commit
+    kept: list[Any] = []
+
+    def commit(self: batches.Committer, changes: list[Any]) -> list[Any]:
+        if kept or len(changes) != 1:
+            earlier, kept[:] = list(kept), []
+            return real(self, [*earlier, *changes])[len(earlier) :]
+        with self._engine.connect() as connection:
+            tx = transaction.Transaction(connection, self._now_us())
+            results = [change(tx) for change in changes]
+            connection.rollback()
+        kept.extend(changes)
+        return results
+
+    with _put(batches.Committer, "commit", commit):
+        yield
+
+
+@contextmanager
+def _outbox_outside() -> Iterator[None]:
+    """What must be said is queued by the next change, not by the one that makes it necessary."""
+    real = attempts._queue
+    kept: list[Any] = []
+
+    def queue(tx: Any, row: Any, kind: str) -> None:  # noqa: ANN401 - as the original
+        earlier, kept[:] = list(kept), [(row, kind)]
+        for one in earlier:
+            real(tx, *one)
+
+    with _put(attempts, "_queue", queue):
+        yield
+
+
+BUGS: Mapping[str, Bug] = {
+    "hold_not_counted": Bug(
+        "holds do not count towards the limit",
+        _edit((debits, "exposure", "books.held(AccountKind.OPEN, obligor)", "0")),
+    ),
+    "debt_not_counted": Bug(
+        "what is owed does not count towards the limit",
+        _edit((debits, "exposure", "- books.balance(AccountKind.OPEN, obligor)", "- 0")),
+    ),
+    "late_approval_posted": Bug(
+        "an approval that comes after the reversal left pays the debit",
+        _edit((attempts, "_late_approval", 'row.state == "unknown"', 'row.state in ("unknown", "reversing")')),
+    ),
+    "late_approval_swallowed": Bug(
+        "an approval that comes after the reversal left is dropped",
+        _edit((attempts, "_late_approval", 'if row.state in ("reversing", "reversed") and', "if False and")),
+    ),
+    "retry_with_new_key": Bug(
+        "a repeated advice or reversal carries a trace number of its own",
+        _edit(
+            (
+                iso8583.Iso8583Channel,
+                "repeat",
+                "mti=kinds.get(message.mti, message.mti)",
+                "mti=kinds.get(message.mti, message.mti), fields={**message.fields, 11: '777777',"
+                " **({61: '000001777777' + str(message.fields[61])[12:]} if 61 in message.fields else {})}",
+            )
+        ),
+    ),
+    "outbox_outside_transaction": Bug("the outbox row is written by another change", _outbox_outside),
+    "reversal_closed_early": Bug(
+        'a reversal is closed by an early "not found"',
+        _edit((attempts, "close_reversal", "aged = tx.now_us", "aged = True or tx.now_us")),
+    ),
+    "account_row_outside_batch": Bug(
+        "a merchant's account is not written with the batch that moves it",
+        _edit((books.Books, "flush", "if a.changed)", "if a.changed and a.kind is not AccountKind.MERCHANT)")),
+    ),
+    "answer_before_commit": Bug("callers are answered before the commit", _answers_before_commit),
+    "lift_before_decision": Bug(
+        "the barrier lifts when the card has paid, before the decision is durable",
+        _edit(
+            (
+                toll_trade.Trade,
+                "_bring_in",
+                "def release() -> None:",
+                "if result is not None and result.outcome is PurchaseOutcome.TAKEN:\n"
+                "        await self._services.outputs.open_barrier(timeout_s=1.0)\n\n"
+                "    def release() -> None:",
+            )
+        ),
+        "lanes",
+    ),
+    "intent_not_stored": Bug(
+        "the card is asked without a stored intent",
+        _edit(
+            (
+                debits,
+                "place_hold",
+                "    if request.plan is not None:\n        purchases.store_intent(",
+                "    if False:\n        purchases.store_intent(",
+            )
+        ),
+        "lanes",
+    ),
+    "unknown_is_not_taken": Bug(
+        "a purchase without an answer counts as not taken",
+        _edit((toll_trade.Trade, "_purchase", "PurchaseOutcome.UNKNOWN", "PurchaseOutcome.NOT_TAKEN")),
+        "lanes",
+    ),
+    "repeat_not_recognised": Bug(
+        "a vehicle that has paid and is still there is charged again",
+        _edit((toll_trade.Trade, "_still_here", "previous.state", '"not taken" or previous.state')),
+        "lanes",
+    ),
+    "advice_beside_reversal": Bug(
+        "the advice leaves while the sale's reversal is open",
+        _edit((attempts, "queue_advice", "or _has_unresolved(tx, debit.id)", "")),
+    ),
+    "duplicate_answer_counts": Bug(
+        "the second copy of an approval pays once more",
+        _edit(
+            (
+                attempts,
+                "_late_approval",
+                'if row.state == "unknown":',
+                'if row.state == "approved":\n        fund_by_bank(tx, row)\n    if row.state == "unknown":',
+            ),
+            (attempts, "fund_by_bank", 'if debit.state == "funded":', "if False:"),
+        ),
+    ),
+    "replay_not_compared": Bug(
+        "the same key with other content is taken for the same claim",
+        _edit((debits, "_replay", "known.content_hash != request.content_hash", "False")),
+    ),
+    "stan_reused": Bug(
+        "trace numbers begin again after a while",
+        _edit((attempts, "_next_stan", "wrap_after=STAN_MAX", "wrap_after=12")),
+    ),
+    "stand_in_without_limit": Bug(
+        "vehicles are let go on our own word without a limit",
+        _edit(
+            (
+                debits,
+                "conclude",
+                "stand_in_allowed=owed + debit.amount <= conclusion.stand_in_limit_fen",
+                "stand_in_allowed=True",
+            )
+        ),
+    ),
+    "recovery_skipped": Bug(
+        "start-up classifies nothing",
+        _edit((recovery, "classify_page", "for row in rows:", "for row in rows[:0]:")),
+    ),
+    "start_up_voids_intents": Bug(
+        "start-up takes a purchase without an answer for one that was not made",
+        _edit(
+            (recovery, "_classify", 'purchase.state == "intent"', "False"),
+            (
+                recovery,
+                "_classify",
+                "purchase_id=purchase.id)",
+                "purchase_id=purchase.id, result=PurchaseResult(PurchaseOutcome.NOT_TAKEN))",
+            ),
+        ),
+    ),
+    "record_number_gap": Bug(
+        "a record number is left out now and then",
+        _edit(
+            (
+                transaction.Transaction,
+                "insert_chained",
+                "head.number = head.number + 1",
+                'head.number = head.number + (2 if table.name == "decision" and head.number % 100 == 99 else 1)',
+            )
+        ),
+    ),
+    "advice_given_up": Bug(
+        "an advice that is not answered is not repeated",
+        _edit((worker.OutboxWorker, "_settle", "return False", 'return bool(row.kind == "advice")')),
+    ),
+    "reversal_before_its_row": Bug(
+        "a reversal leaves before its state says so",
+        _edit((attempts, "begin_reversal", '"reversing", None, sends', '"unknown", None, sends')),
+    ),
+    "terminal_not_blocked": Bug(
+        "a terminal sells on while its reversal is open",
+        _edit((attempts, "_free_terminal", "number not in taken", "True")),
+    ),
+    "silence_is_not_sent": Bug(
+        "a request without an answer counts as never sent",
+        _edit(
+            (
+                iso8583.Iso8583Channel,
+                "exchange",
+                "error.outcome is TransportOutcome.NOT_SENT",
+                "True",
+            )
+        ),
+    ),
+    "no_word_is_declined": Bug(
+        "codes that say nothing about the money count as declined",
+        _edit(
+            (
+                iso8583,
+                "_of_sale",
+                "_VERDICTS[response.response_class]",
+                "_VERDICTS.get(response.response_class) if response.response_class is not ResponseClass.UNKNOWN"
+                " else AnswerClass.DECLINED",
+            )
+        ),
+    ),
+    "void_keeps_hold": Bug(
+        "a hold that is freed still counts",
+        _edit((books.Books, "_free", "giver.held -= pending.amount", "giver.held -= 0")),
+    ),
+    "half_paid": Bug(
+        "one fen less is booked than the bank has paid",
+        _edit((attempts, "fund_by_bank", "amount=attempt.amount", "amount=attempt.amount - 1")),
+    ),
+    "key_not_looked_up": Bug(
+        "every call of one claim makes a debit",
+        _edit((debits, "place_hold", "if known is not None:", "if False:")),
+    ),
+}
 
 
 @contextmanager
 def plant(name: str) -> Iterator[None]:
-    """Run with the bug of this name. Raises ValueError for one that is not known."""
+    """Run with the bug of this name. Raises ValueError for one that is not known, NoLongerFits for one outgrown."""
     bug = BUGS.get(name)
     if bug is None:
         raise ValueError(f"bug {name!r} is not known; known are {', '.join(BUGS)}")

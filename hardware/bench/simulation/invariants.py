@@ -87,6 +87,8 @@ class Attempt:
     amount: int
     late: int
     created_at: int
+    lates: int = 0
+    """Late approvals the ledger took note of."""
     paid: int = 0
     """Fen that `bank_approved` transfers of this attempt moved."""
 
@@ -117,6 +119,8 @@ class Debit:
     purchases: list[Purchase] = field(default_factory=list)
     hold: str = "none"
     """none, pending, post, void."""
+    collected: int = 0
+    refunded: int = 0
     paid: int = 0
     """Fen from bank or issuer, late approvals left out."""
 
@@ -153,15 +157,21 @@ class Watch:
         self.lifted: Counter[str] = Counter()
         self.owing: Counter[str] = Counter()
         self.standing_in: Counter[str] = Counter()
+        """Fen released on our own decision, by obligor."""
+        self.stated: dict[int, tuple[int, int]] = {}
+        """Balance and held by account, as its row says."""
         self.accounts: dict[int, list[int]] = {}
         """Balance and held by account, reckoned from transfers."""
         self.account_names: dict[int, tuple[str, str]] = {}
         self.pending: dict[int, tuple[int, int, int]] = {}
+        self.sale_at: dict[str, str] = {}
+        """Newest sale of a terminal."""
         self.book: dict[tuple[str, str, str], BankKey] = {}
         self.card_paid: dict[tuple[str, str], int] = {}
         self.outcomes: Counter[str] = Counter()
         self.transitions: Counter[str] = Counter()
         self._touched: dict[str, None] = {}
+        self._moved: dict[int, None] = {}
 
     # --- the ledger -----------------------------------------------------------------------------------------------
 
@@ -169,7 +179,7 @@ class Watch:
         """The rows one commit has changed, in order."""
         self.steps += 1
         self._touched.clear()
-        stated: dict[int, tuple[int, int]] = {}
+        self._moved.clear()
         for row in rows:
             what = row[1]
             if what[0] in "-!":
@@ -177,16 +187,18 @@ class Watch:
             elif what in ("+account", "~account"):
                 if what == "+account":
                     self.account_names[row[2]] = (row[3], row[4])
-                stated[row[2]] = (row[5], row[6]) if what == "+account" else (row[3], row[4])
+                self.stated[row[2]] = (row[5], row[6]) if what == "+account" else (row[3], row[4])
+                self._moved[row[2]] = None
             else:
                 _HANDLERS[what](self, row)
-        self._look_at_accounts(stated)
+        self._look_at_accounts()
         for debit_id in self._touched:
             self._look_at_debit(self.debits[debit_id])
 
     def _new_debit(self, row: Any) -> None:  # noqa: ANN401 - a row of the watcher's table
-        _, _, key, state, obligor, mandate, funding, payer, amount, hold_id, passage, *_ = row
+        _, _, key, state, obligor, mandate, funding, payer, amount, hold_id, passage, collected, refunded = row
         debit = Debit(key, state, obligor, mandate, funding, payer, amount, hold_id or 0, passage)
+        debit.collected, debit.refunded = collected, refunded
         self.debits[key] = debit
         self._changed("debit", key, None, state)
         self.owing[obligor] += amount
@@ -196,15 +208,19 @@ class Watch:
         self._touched[key] = None
 
     def _debit_changed(self, row: Any) -> None:  # noqa: ANN401
-        _, _, key, state, hold_id, *_ = row
+        _, _, key, state, hold_id, amount, collected, refunded, *_ = row
         debit = self.debits[key]
-        debit.hold_id = hold_id
+        debit.hold_id, debit.collected, debit.refunded = hold_id, collected, refunded
         self._touched[key] = None
+        if amount != debit.amount:
+            self.owing[debit.obligor] += (amount - debit.amount) * (debit.state in OWING)
+            self.standing_in[debit.obligor] += (amount - debit.amount) * (debit.state == "owed")
+            debit.amount = amount
         if state == debit.state:
             return
         self._changed("debit", key, debit.state, state)
-        was, is_ = debit.state in OWING, state in OWING
-        self.owing[debit.obligor] += debit.amount * (int(is_) - int(was))
+        self.owing[debit.obligor] += debit.amount * ((state in OWING) - (debit.state in OWING))
+        self.standing_in[debit.obligor] += debit.amount * ((state == "owed") - (debit.state == "owed"))
         debit.state = state
 
     def _new_attempt(self, row: Any) -> None:  # noqa: ANN401
@@ -214,15 +230,27 @@ class Watch:
             self._broken(f"attempt {key}: wire keys {attempt.key} were used before")
         if attempt.key in self.book:
             self._broken(f"attempt {key}: the bank knows {attempt.key} already")
+        if kind == "sale":
+            self._look_at_terminal(attempt)
         self.attempts[key] = self.by_key[attempt.key] = attempt
         self.debits[debit_id].attempts.append(attempt)
         self._changed(f"attempt.{kind}", key, None, state)
         self._touched[debit_id] = None
 
+    def _look_at_terminal(self, new: Attempt) -> None:
+        """A sale begins only where no other one is in doubt: a reversal goes out before the terminal's next sale."""
+        at = self.sale_at.get(new.key[0])
+        other = None if at is None else self.attempts[at]
+        if other is not None and other.state in UNRESOLVED:
+            self._broken(f"attempt {new.id} begins at terminal {new.key[0]}, whose sale {other.id} is {other.state}")
+        self.sale_at[new.key[0]] = new.id
+
     def _attempt_changed(self, row: Any) -> None:  # noqa: ANN401
         _, _, key, state, late, *_ = row
         attempt = self.attempts[key]
         self._touched[attempt.debit_id] = None
+        if late and not attempt.late:
+            attempt.lates += 1
         attempt.late = late
         if state == attempt.state:
             return
@@ -266,19 +294,33 @@ class Watch:
             self.opened[lane] += 1
             if debit_id is None and outcome not in ("entered", "repeat"):
                 self._broken(f"record {number} opens the barrier without a claim")
+            if outcome == "owed" and debit_id is not None:
+                self._look_at_stand_in(number, self.debits[debit_id])
         if debit_id is not None:
             self._touched[debit_id] = None
+
+    def _look_at_stand_in(self, number: int, debit: Debit) -> None:
+        limits = self._limits.get(debit.mandate or "")
+        owed = self.standing_in[debit.obligor]
+        if limits is None or owed > limits.stand_in:
+            self._broken(f"record {number} lets go while {owed} fen are owed on our own decision, allowed {limits}")
 
     def _new_transfer(self, row: Any) -> None:  # noqa: ANN401
         _, _, number, phase, event, debit_id, attempt_id, giver, taker, amount, pending_id, *_ = row
         source = self.accounts.setdefault(giver, [0, 0])
         target = self.accounts.setdefault(taker, [0, 0])
+        self._moved[giver] = self._moved[taker] = None
+        self.transitions[f"transfer:{event}"] += 1
+        if debit_id is None:
+            source[0] -= amount
+            target[0] += amount
+            return
         debit = self.debits[debit_id]
         if phase == "pending":
             source[1] += amount
             self.pending[number] = (giver, taker, amount)
             debit.hold = "pending"
-        elif phase in ("post", "void"):
+        elif phase in ("post", "void", "expire"):
             held = self.pending.pop(pending_id, None)
             if held is None:
                 self._broken(f"transfer {number} ends pending transfer {pending_id}, which is not open")
@@ -287,7 +329,7 @@ class Watch:
             moved = amount if phase == "post" else 0
             source[0] -= moved
             target[0] += moved
-            debit.hold = phase
+            debit.hold = "post" if phase == "post" else "void"
         else:
             source[0] -= amount
             target[0] += amount
@@ -295,7 +337,6 @@ class Watch:
             debit.paid += amount
         if event == "bank_approved" and attempt_id is not None:
             self.attempts[attempt_id].paid += amount
-        self.transitions[f"transfer:{event}"] += 1
         self._touched[debit_id] = None
 
     def _new_outbox(self, row: Any) -> None:  # noqa: ANN401
@@ -330,12 +371,12 @@ class Watch:
 
     # --- one debit ------------------------------------------------------------------------------------------------
 
-    def _look_at_accounts(self, stated: Mapping[int, tuple[int, int]]) -> None:
-        for number, (balance, held) in stated.items():
-            reckoned = self.accounts.get(number, [0, 0])
-            if [balance, held] != reckoned:
-                name = ":".join(self.account_names[number])
-                self._broken(f"account {name} says {balance} and {held} held, its transfers {reckoned}")
+    def _look_at_accounts(self) -> None:
+        for number in self._moved:
+            reckoned = tuple(self.accounts.get(number, (0, 0)))
+            if self.stated.get(number) != reckoned:
+                name = ":".join(self.account_names.get(number, ("?", str(number))))
+                self._broken(f"account {name} says (balance, held) {self.stated.get(number)}, its transfers {reckoned}")
 
     def _look_at_debit(self, debit: Debit) -> None:
         state = debit.state
@@ -477,6 +518,32 @@ class Watch:
         """A caller was told a decision."""
         if record_no > self.records or passage_id not in self.decided:
             self._broken(f"a caller was told record {record_no}, durable are {self.records}")
+
+    def started(self) -> None:
+        """A gateway has finished its start-up: nothing its last life left behind is unclassified."""
+        for debit in self.debits.values():
+            if debit.state != "held":
+                continue
+            states = [p.state for p in debit.purchases]
+            if "intent" in states:
+                self._broken(f"start-up left purchase of debit {debit.id} as it was: {states}")
+            if any(a.state == "stored" for a in debit.attempts):
+                self._broken(f"start-up left the sale of debit {debit.id} as it was")
+            if not debit.purchases and not debit.attempts:
+                self._broken(f"start-up left debit {debit.id} held, and nothing was ever asked")
+
+    def heard_late(self, terminal: str | None, stan: str, *, approved: bool) -> Callable[[], None] | None:
+        """The gateway's link has handed on an answer that nobody waited for. What to look at a little later."""
+        found = [a for key, a in self.by_key.items() if (key[0], key[2]) == (terminal, stan)]
+        if not approved or len(found) != 1 or found[0].state not in ("reversing", "reversed") or found[0].lates:
+            return None
+        attempt = found[0]
+
+        def look() -> None:
+            if not attempt.lates:
+                self._broken(f"an approval of attempt {attempt.id} came after its reversal left, and is nowhere booked")
+
+        return look
 
     def promise(self, kept: bool, text: str) -> None:
         """Any other promise a workload looks at."""

@@ -114,6 +114,7 @@ class Life:
             self.writer, self.reader, {site.BANK: channel}, clock=world.clock, random=world.gateway_chance
         )
         await self.engine.recover(world.collections, mandates.stand_in_limit)
+        world.watch.started()
         self.supervisor = Supervisor(world.clock, self._report)
         self.restarts = self.supervisor.restarts
         worker = OutboxWorker(
@@ -158,6 +159,7 @@ class Life:
         channels: list[Iso8583Channel] = []
 
         def heard_late(message: Message) -> None:
+            world.heard_late(self, message)
             channels[0].heard_late(message)
 
         link = BankLink(

@@ -61,8 +61,8 @@ longest_trip_hours = 72
 
 LANES = 4
 TERMINALS_A_LANE = 3
-CALLERS = 16
-TERMINALS_A_CALLER = 3
+CALLERS = 20
+TERMINALS_A_CALLER = 2
 FLEET = 140
 PAYERS = 60
 """Mandates of the engine's workload."""

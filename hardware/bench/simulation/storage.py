@@ -45,7 +45,11 @@ T = TypeVar("T")
 
 _WATCHED = {
     # table: (id column, columns told at the insert, columns whose change is told)
-    "debit": ("id", "state, obligor_id, mandate_id, funding, payer, amount, hold_id, passage_id", ("state", "hold_id")),
+    "debit": (
+        "id",
+        "state, obligor_id, mandate_id, funding, payer, amount, hold_id, passage_id, collected, refunded",
+        ("state", "hold_id", "amount", "collected", "refunded"),
+    ),
     "attempt": (
         "id",
         "state, debit_id, kind, channel, terminal, batch, stan, amount, late_approval, created_at",
@@ -66,6 +70,8 @@ _WATCHED = {
 """What of each table is watched. `new.` is put before plain column names."""
 
 IMMUTABLE = ("transfer", "decision")
+KEPT = ("journal",)
+"""Rows that are never changed nor deleted, and of no further interest."""
 
 
 def _columns(names: str) -> str:
@@ -97,11 +103,16 @@ def _watching() -> Iterator[str]:
             f"CREATE TEMP TRIGGER gone_{table} AFTER DELETE ON main.{table} BEGIN"  # noqa: S608 - constant text
             f" INSERT INTO seen (what, id) VALUES ('-{table}', old.{key}); END"
         )
-        if table in IMMUTABLE:
-            yield (
-                f"CREATE TEMP TRIGGER touched_{table} AFTER UPDATE ON main.{table} BEGIN"  # noqa: S608 - constant text
-                f" INSERT INTO seen (what, id) VALUES ('!{table}', old.{key}); END"
-            )
+    for table in (*IMMUTABLE, *KEPT):
+        yield (
+            f"CREATE TEMP TRIGGER touched_{table} AFTER UPDATE ON main.{table} BEGIN"  # noqa: S608 - constant text
+            f" INSERT INTO seen (what, id) VALUES ('!{table}', old.rowid); END"
+        )
+    for table in KEPT:
+        yield (
+            f"CREATE TEMP TRIGGER gone_{table} AFTER DELETE ON main.{table} BEGIN"  # noqa: S608 - constant text
+            f" INSERT INTO seen (what, id) VALUES ('-{table}', old.rowid); END"
+        )
 
 
 def _watched(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:

@@ -20,9 +20,13 @@ class Trace:
         self._digest = hashlib.sha256()
         self.last: deque[str] = deque(maxlen=KEPT)
         self.lines = 0
+        self.ended = False
+        """True: what still happens is of no interest."""
 
     def add(self, actor: str, what: str) -> None:
         """Write down that `actor` did `what` now."""
+        if self.ended:
+            return
         line = f"{self._now():.6f} {actor}: {what}"
         self.lines += 1
         self.last.append(line)

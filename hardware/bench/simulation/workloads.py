@@ -171,6 +171,9 @@ class EngineWorkload:
         except (Gone, StorageLate, StorageUnavailable):
             await asyncio.sleep(0.5)
             return None
+        except Exception as error:  # noqa: BLE001 - whatever else a caller gets is a bug
+            world.fail(f"hold gave its caller {type(error).__name__}: {error}")
+            return None
 
     async def _ask_card(
         self, world: World, chance: random.Random, request: HoldRequest, card: Card
@@ -205,6 +208,9 @@ class EngineWorkload:
                 brought = await in_life(life, life.engine.bring_in(claim, deadline=world.loop.time() + DEADLINE_S))
             except (Gone, StorageUnavailable):
                 continue
+            except Exception as error:  # noqa: BLE001 - whatever else a caller gets is a bug
+                world.fail(f"bring_in gave its caller {type(error).__name__}: {error}")
+                return None
             world.watch.told_decided(brought.decision.record_no, brought.decision.passage_id)
             return brought.decision
         return None

@@ -29,6 +29,7 @@ from hardware.bench.simulation.trace import Trace
 from hardware.bench.simulation.wires import Harm, Network, damage_bank, damage_frame, is_network_message
 from hardware.emulators.road import Event, Vehicle
 from hardware.emulators.rsu_antenna import Antenna, RsuConfig
+from protocols.bank.codec import Message
 
 FULL_CHECK_EVERY = 1000
 """Commits between two checks of the whole ledger."""
@@ -56,7 +57,7 @@ ANTENNA_HARM = {
     "connect_timeout": 0.05,
 }
 CRASH_PLACES = ("before the commit", "before the answer", "after the answer")
-CRASH_EVERY = (60, 700)
+CRASH_EVERY = (60, 1500)
 """Commits from one crash to the next."""
 DOWN_S = (0.05, 8.0)
 """From a crash to the next start."""
@@ -71,6 +72,8 @@ BANK_DOWN_S = (0.2, 15.0)
 CLOCK_STEP_EVERY_S = (30.0, 300.0)
 CLOCK_STEP_S = (-40.0, 40.0)
 """Of one setting of the box's clock. Below the longest age of a message at the bank."""
+BOOKED_WITHIN_S = 20.0
+"""From hearing something to having it durable: longer than any trouble of the storage."""
 CUT_OVER_EVERY_S = (60.0, 400.0)
 ANTENNA_RESTART_EVERY_S = (30.0, 200.0)
 
@@ -145,6 +148,7 @@ class World:
         """A promise was broken: the run ends."""
         if not self.failed.done():
             self.trace.add("watch", f"BROKEN {problem}")
+            self.trace.ended = True
             self.failed.set_result(problem)
 
     def lifted(self, lane: str) -> None:
@@ -155,6 +159,14 @@ class World:
     def on_lift(self, lane: str, waiter: Callable[[], None]) -> None:
         """Call `waiter` at the next lift."""
         self._lift_waiters.setdefault(lane, []).append(waiter)
+
+    def heard_late(self, life: Life, message: Message) -> None:
+        """An answer that no exchange waits for has come in. If the process lives on it must have been booked soon."""
+        approved = message.mti == "0210" and message.text(39) == "00"
+        look = self.watch.heard_late(message.text(41), message.text(11) or "", approved=approved)
+        if look is not None:
+            self.trace.add("gateway", f"hears late {message.mti} {message.text(41)} {message.text(11)}")
+            self.loop.call_later(BOOKED_WITHIN_S, lambda: None if life.dead or self.storage.trouble else look())
 
     def lane_fault(self, part: str, problem: str | None) -> None:
         """A lane has trouble with a part. A trade that fails is a bug of the gateway."""
@@ -315,6 +327,7 @@ class World:
 
     async def close(self) -> None:
         """Drop everything."""
+        self.serving.clear()
         if self.life is not None and not self.life.dead:
             self.life.die()
         if self.life is not None:
