@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, bindparam, func, select, update
 from sqlalchemy.sql.base import Executable
 
 from gateway.ledger import chain, tables
@@ -27,6 +27,12 @@ _CHAINED: dict[Table, tuple[str, Callable[[RowValues], tuple[Any, ...]]]] = {
 }
 """Of each chained table: the column with its number, and what takes out of a row what is digested."""
 
+_HEADS = select(tables.chain)
+_MOVE_HEAD = (
+    update(tables.chain)
+    .where(tables.chain.c.name == bindparam("chain_name"))
+    .values(number=bindparam("new_number"), digest=bindparam("new_digest"))
+)
 _HIGHEST = {
     table: select(func.max(table.c.id).label("highest")) for table in (tables.account, tables.outbox, tables.item)
 }
@@ -35,11 +41,12 @@ _HIGHEST = {
 class _Head:
     """Where a chain stands in this transaction."""
 
-    __slots__ = ("digest", "number")
+    __slots__ = ("digest", "found", "new", "number")
 
     def __init__(self, number: int, digest: bytes) -> None:
-        self.number = number
+        self.number = self.found = number
         self.digest = digest
+        self.new = False
 
 
 class Transaction:
@@ -201,8 +208,7 @@ class Transaction:
         self.books.flush()
         for name, value in self._numbers.items():
             self.update(tables.counter, {"name": name}, value=value)
-        for table, head in self._heads.items():
-            self.update(tables.chain, {"name": table.name}, number=head.number, digest=head.digest)
+        self._store_heads()
         self.flush()
         self.books.close()
 
@@ -216,12 +222,25 @@ class Transaction:
             self.flush()
 
     def _load_head(self, table: Table) -> _Head:
-        row = self.find(tables.chain, name=table.name)
-        if row is None:
+        """All at once: who writes one chain writes the others, too."""
+        for row in [] if self._heads else self.rows(_HEADS):
+            self._heads[tables.metadata.tables[row.name]] = _Head(int(row.number), bytes(row.digest))
+        head = self._heads.get(table)
+        if head is None:
+            head = self._heads[table] = _Head(0, chain.GENESIS)
             self.insert(tables.chain, name=table.name, number=0, digest=chain.GENESIS)
-        head = _Head(0, chain.GENESIS) if row is None else _Head(int(row.number), bytes(row.digest))
-        self._heads[table] = head
+            head.new = True
         return head
+
+    def _store_heads(self) -> None:
+        stored = []
+        for table, head in self._heads.items():
+            if head.new:
+                self.update(tables.chain, {"name": table.name}, number=head.number, digest=head.digest)
+            elif head.number != head.found:
+                stored.append({"chain_name": table.name, "new_number": head.number, "new_digest": head.digest})
+        if stored:
+            self.execute_many(_MOVE_HEAD, stored)
 
 
 def _place(table: Table) -> int:
