@@ -19,6 +19,8 @@ from protocols.errors import ProtocolError
 if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
 
+    from gateway.clearing.bank_file import BankFileError
+    from gateway.clearing.day import ClearingRefused
     from gateway.config import ConfigError
     from gateway.ledger.batches import StorageUnavailable
 
@@ -148,6 +150,21 @@ def _clearing_rules(error: Exception) -> Fault:
     )
 
 
+def _refused_bank_file(error: BankFileError) -> Fault:
+    return _refused_clearing(error.reason, str(error))
+
+
+def _clearing_refused(error: ClearingRefused) -> Fault:
+    return _refused_clearing(error.reason, str(error))
+
+
+def _refused_clearing(code: str, what: str) -> Fault:
+    from gateway.model.reasons import REASONS
+
+    reason = REASONS[code]
+    return Fault(ExitCode.REFUSED, what, Words(reason.en, reason.zh), Words(reason.next_step_en, reason.next_step_zh))
+
+
 def _refused_mandates(error: Exception) -> Fault:
     return Fault(
         ExitCode.REFUSED,
@@ -238,6 +255,8 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.config.ConfigError": _config,
         "gateway.rules.loading.RulesError": _rules,
         "gateway.clearing.rules.ClearingRulesError": _clearing_rules,
+        "gateway.clearing.bank_file.BankFileError": _refused_bank_file,
+        "gateway.clearing.day.ClearingRefused": _clearing_refused,
         "gateway.payers.mandates.MandateImportError": _refused_mandates,
         "gateway.payers.status_list_build.StatusListBuildError": _refused_delivery,
         "gateway.payers.status_lists.StatusListError": _unusable_list,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gateway.cli import check, debits, ledger, lists, mandates, passages, privacy, rsu, rules, run, status
+from gateway.cli import check, clearing, debits, ledger, lists, mandates, passages, privacy, rsu, rules, run, status
 from gateway.cli.exits import Fault, explain
 from gateway.cli.screen import Language, Screen
 
@@ -94,6 +94,7 @@ app.command("check-config")(check.check_config)
 app.command("status")(status.status)
 app.add_typer(passages.app)
 app.command("debits")(debits.debits)
+app.add_typer(clearing.app)
 app.add_typer(mandates.app)
 app.add_typer(lists.app)
 app.add_typer(ledger.app)

@@ -52,6 +52,12 @@ def test_every_command_and_every_option_has_help(run, path, command):
 def test_the_commands_are_these():
     assert sorted(" ".join(path) for path in LEAVES) == [
         "check-config",
+        "clearing explain",
+        "clearing items",
+        "clearing report",
+        "clearing run",
+        "clearing show",
+        "clearing write-off",
         "debits",
         "ledger accounts",
         "ledger verify",
@@ -284,6 +290,7 @@ READS = [
     ["ledger", "accounts"],
     ["check-config"],
     ["rules", "show"],
+    ["clearing", "items"],
 ]
 
 

@@ -1,0 +1,681 @@
+"""`etcgw clearing`: match a day with the banks' files, see to the differences, write the reports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta, timezone
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from gateway.cli import words
+from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.options import ConfigOption, JsonOption, LastOption, iso, now_utc, screen_of, short, site_of, zone_of
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Column, Screen, Words
+from gateway.cli.store import ledger_of, reader_of
+
+if TYPE_CHECKING:
+    from gateway.clearing.day import DayResult
+    from gateway.clearing.items import ItemChanged
+    from gateway.clearing.terms import Terms
+    from gateway.clearing.views import DayView
+    from gateway.config import SiteFile
+    from gateway.ledger.transaction import Change
+
+app = typer.Typer(
+    name="clearing",
+    help="Day end: match the banks' files, settle, see to differences, report.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+BUSY_TRIES_MAX: Final = 50
+"""Tries against a ledger in use; each waits 200 ms for its turn, so a gateway gets ten seconds to let us in."""
+
+MAKE_ROOM: Final = 1.0
+"""Rest after a change, as a share of the time it took: a gateway on the same ledger gets at least half of it."""
+
+Table = words.Table
+
+KINDS: Final[Mapping[str, Words]] = {
+    "missing_at_bank": Words("posted here, not in the bank's file", "本方已入账,银行文件缺失"),
+    "missing_here": Words("in the bank's file, not here", "银行文件有,本方无"),
+    "amount_differs": Words("amounts differ", "金额不符"),
+    "duplicate_at_bank": Words("booked twice by the bank", "银行重复入账"),
+    "reversed_at_bank": Words("taken back by the bank", "银行已冲正,本方已入账"),
+    "not_posted_here": Words("booked by the bank, not here", "银行已入账,本方已冲正或未入账"),
+    "in_doubt": Words("booked by the bank, in doubt here", "银行已入账,本方未定"),
+    "other_day": Words("on another settlement day", "清算日不同"),
+    "missing_lane_record": Words("no record of the lane", "缺车道记录"),
+    "lane_amount_differs": Words("lane recorded another amount", "车道记录金额不符"),
+    "lane_without_claim": Words("lane let go without a claim", "车道放行无应收"),
+    "proof_missing": Words("no TAC for the issuer", "无TAC,发行方不认"),
+    "charged_without_tac": Words("charged, TAC missing", "已扣款无TAC"),
+    "disputed_purchase": Words("disputed purchase", "扣款有争议"),
+    "taken_after_void": Words("taken after it was let go", "撤销后卡片已扣款"),
+}
+ITEM_STATES: Final[Table] = {
+    "open": (Words("open", "待处理"), BAD),
+    "explained": (Words("explained", "已说明"), DOUBTFUL),
+    "corrected": (Words("corrected", "已更正"), GOOD),
+    "written_off": (Words("written off", "已核销"), QUIET),
+}
+ROW_STATES: Final[Table] = {
+    "cleared": (Words("cleared", "已清算"), GOOD),
+    "disputed": (Words("disputed", "有差错"), BAD),
+    "rejected": (Words("rejected", "已拒绝"), QUIET),
+}
+
+
+class ItemState(StrEnum):
+    """States to choose from; the values are those of the ledger."""
+
+    OPEN = "open"
+    EXPLAINED = "explained"
+    CORRECTED = "corrected"
+    WRITTEN_OFF = "written_off"
+
+
+DayArgument = Annotated[
+    str, typer.Argument(metavar="DAY", help="Settlement day: 20261123, 2026-11-23, or yesterday.", show_default=False)
+]
+ItemArgument = Annotated[int, typer.Argument(metavar="ITEM", min=1, help="Number of the item.", show_default=False)]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; stored with the item.", show_default=False)]
+
+
+# --- joining the site -----------------------------------------------------------------------------------------------
+
+
+def terms_of(site: SiteFile) -> Terms:
+    """Rules of clearing with what they need of the site file."""
+    from gateway.clearing.rules import load_rules
+    from gateway.clearing.terms import Terms
+
+    terminals = {
+        bank.name: frozenset(number for lane in site.lanes for number in lane.terminals.get(bank.name, ()))
+        for bank in site.banks
+    }
+    return Terms(
+        rules=load_rules(site.clearing.rules),
+        terminals=terminals,
+        stations={lane.name: lane.station for lane in site.lanes},
+        message_age_s={bank.name: float(bank.max_message_age_s) for bank in site.banks},
+        utc_offset_min=site.site.utc_offset_min,
+    )
+
+
+@contextmanager
+def _committer(site: SiteFile) -> Iterator[Callable[[Change[Any]], Any]]:
+    """Changes one by one, each durable when it returns, beside a gateway that may be running."""
+    from gateway.ledger import database, schema
+    from gateway.ledger.writer import Committer
+    from gateway.model.clock import to_us
+
+    engine = database.open_writer(site.storage.ledger)
+    committer = Committer(engine, lambda: to_us(now_utc()))
+
+    def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
+        begun = time.monotonic()
+        result = _patiently(lambda: committer.commit([change])[0])
+        time.sleep((time.monotonic() - begun) * MAKE_ROOM)
+        return result
+
+    try:
+        _patiently(lambda: schema.upgrade(engine))
+        yield commit
+    finally:
+        engine.dispose()
+
+
+def _patiently(write: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever it returns
+    """Try again while somebody else writes."""
+    from sqlalchemy.exc import DBAPIError
+
+    from gateway.ledger import database
+
+    for number in range(1, BUSY_TRIES_MAX + 1):
+        try:
+            return write()
+        except DBAPIError as error:
+            busy = database.trouble_of(error) is database.StorageTrouble.BUSY
+            if not busy or number == BUSY_TRIES_MAX:
+                raise
+    raise RuntimeError("the last try returns or raises")
+
+
+def _day(text: str, zone: timezone) -> str:
+    from gateway.model.clearing import day_text, parse_day
+
+    if text == "yesterday":
+        return day_text(now_utc().astimezone(zone).date() - timedelta(days=1))
+    try:
+        return day_text(parse_day(text.replace("-", "") if len(text) == 10 else text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no day; write it like 20261123 or 2026-11-23") from error
+
+
+def _files(given: Sequence[str], site: SiteFile) -> list[tuple[str, Path]]:
+    known = {bank.name for bank in site.banks}
+    found = []
+    for text in given:
+        channel, equals, path = text.partition("=")
+        if not equals or channel not in known or not Path(path).is_file():
+            names = ", ".join(sorted(known)) or "none"
+            raise typer.BadParameter(
+                f"{text!r}: write it as BANK=FILE with a bank of the site ({names}) and a file that is there",
+                param_hint="'--bank-file'",
+            )
+        found.append((channel, Path(path)))
+    return found
+
+
+def _must_exist(site: SiteFile) -> None:
+    """Clearing begins with a ledger: an empty one would only hide that the path is wrong."""
+    with reader_of(site):
+        pass
+
+
+# --- run and show ---------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    *,
+    day: DayArgument,
+    config: ConfigOption = None,
+    bank_file: Annotated[
+        list[str] | None,
+        typer.Option("--bank-file", metavar="BANK=FILE", help="A bank's day file; may be given for several banks."),
+    ] = None,
+    supplement: Annotated[
+        bool, typer.Option("--supplement", help="The files add to files of this day that were read before.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Clear a day as far as it can be cleared now; run it again as often as you like. Exit 1 with open differences.
+
+    Reads the banks' files, compares them with the ledger and the lanes' records, settles and pays out what agrees, and
+    makes every difference an item. The gateway may go on meanwhile.
+    """
+    from gateway.clearing.day import run_day
+    from gateway.clearing.imports import import_file
+    from gateway.clearing.views import day_view
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    terms = terms_of(site)
+    which = _day(day, zone_of(site))
+    files = _files(bank_file or (), site)
+    _must_exist(site)
+    today = now_utc().astimezone(zone_of(site)).date()
+    with _committer(site) as commit, reader_of(site) as reader:
+        for channel, path in files:
+            with screen.progress(screen.say(f"reading {path.name}", f"正在读取 {path.name}")) as tell:
+                import_file(path, channel, which, commit, terms, supplement=supplement, tell=tell)
+        with screen.progress(screen.say(f"clearing {which}", f"正在清算 {which}")) as tell:
+            result = run_day(which, reader, commit, terms, today=today, tell=tell)
+        with reader.connect() as connection:
+            view = day_view(connection, which)
+    if as_json:
+        screen.json({**_run_facts(result), **_day_facts(view, zone_of(site))})
+    else:
+        _show_run(screen, result)
+        _show_day(screen, view, zone_of(site))
+    if view.open_items or result.waiting:
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    *,
+    day: DayArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the clearing of a day: files, lines with what they settled, rows by state, items."""
+    from gateway.clearing.views import day_view
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    which = _day(day, zone_of(site))
+    with ledger_of(site) as connection:
+        view = day_view(connection, which)
+    if view.run is None:
+        raise CliFault(
+            ExitCode.REFUSED,
+            f"{which} has not been cleared",
+            None,
+            Words(f"etcgw clearing run {which} clears it", f"用 etcgw clearing run {which} 执行清算"),
+        )
+    if as_json:
+        screen.json(_day_facts(view, zone_of(site)))
+    else:
+        _show_day(screen, view, zone_of(site))
+
+
+def _run_facts(result: DayResult) -> dict[str, Any]:
+    from gateway.model.clearing import BankWord
+
+    kinds: dict[str, dict[str, int]] = {}
+    for difference in result.differences:
+        found = kinds.setdefault(difference.kind.value, {"count": 0, "amount_fen": 0})
+        found["count"] += 1
+        found["amount_fen"] += difference.amount_fen
+    return {
+        "changed": result.changed,
+        "rows": {
+            state: {"count": result.states[state], "amount_fen": result.amounts[state]}
+            for state in ROW_STATES
+            if result.states[state]
+        },
+        "differences": kinds,
+        "findings": {word.value: result.told(word) for word in BankWord},
+        "banks_waited_for": result.waiting,
+    }
+
+
+def _day_facts(view: DayView, zone: timezone) -> dict[str, Any]:
+    run = view.run
+    return {
+        "day": view.day,
+        "state": None if run is None else run.state,
+        "rules": None if run is None else run.rules_version,
+        "ended_at": None if run is None else iso(run.ended_at, zone),
+        "files": [
+            {
+                "bank": file.channel,
+                "name": file.name,
+                "digest": file.digest,
+                "lines": file.lines,
+                "net_fen": file.amount,
+                "state": file.state,
+                "imported_at": iso(file.imported_at, zone),
+            }
+            for file in view.files
+        ],
+        "lines": [
+            {
+                "line": line.id,
+                "collector": line.merchant,
+                "payer": line.payer,
+                "payer_kind": line.payer_kind,
+                "service": line.service,
+                "seq": line.seq,
+                "state": line.state,
+                "count": line.count,
+                "amount_fen": line.amount,
+                "paid_fen": line.paid,
+                "fee_fen": line.fee,
+                "net_fen": line.paid - line.fee,
+            }
+            for line in view.lines
+        ],
+        "groups": [
+            {
+                "collector": group.merchant,
+                "payer": group.payer,
+                "service": group.service,
+                "state": group.state,
+                "count": group.count,
+                "amount_fen": group.amount_fen,
+                "paid_fen": group.paid_fen,
+            }
+            for group in view.groups
+        ],
+        "items": [
+            {"kind": kind, "state": state, "count": count, "amount_fen": fen} for kind, state, count, fen in view.items
+        ],
+        "open_items": view.open_items,
+    }
+
+
+def _show_run(screen: Screen, result: DayResult) -> None:
+    say = screen.say
+    for bank in result.waiting:
+        screen.note(say(f"no file of {bank} yet: nothing of it was matched", f"{bank} 对账文件未到,未作核对"))
+    if result.findings:
+        screen.note(
+            say(
+                f"the files tell of {len(result.findings)} attempts in doubt; --json names them",
+                f"文件说明了 {len(result.findings)} 笔未定请求的结果,--json 可见明细",
+            )
+        )
+    if not result.changed:
+        screen.note(say("nothing new since the last run", "与上次清算相比无变化"))
+
+
+def _show_day(screen: Screen, view: DayView, zone: timezone) -> None:
+    say = screen.say
+    run = view.run
+    pairs: list[tuple[str, str | Cell]] = [(say("Day", "清算日"), view.day)]
+    if run is not None:
+        done = Cell(say("done", "完成"), GOOD) if run.state == "done" else Cell(say("cut short", "未完成"), BAD)
+        pairs += [(say("Run", "清算"), done), (say("Ended", "结束"), short(run.ended_at, zone) or "-")]
+        pairs += [(say("Rules", "规则"), run.rules_version)]
+    for file in view.files:
+        read = "" if file.state == "read" else say(" (cut off while it was stored)", " (导入未完成)")
+        pairs.append((file.channel, f"{file.name}, {file.lines}, {words.yuan_with_currency(file.amount)}{read}"))
+    screen.pairs(pairs)
+    if view.lines:
+        screen.line()
+        _show_lines(screen, view)
+    if view.groups:
+        screen.line()
+        heads = [say("Payer", "付款方"), say("Service", "业务"), say("State", "状态"), say("Count", "笔数")]
+        columns = [*(Column(head) for head in heads[:3]), Column(heads[3], right=True)]
+        columns += [Column(say("Ours", "本方"), right=True), Column(say("Granted", "对方"), right=True)]
+        screen.table(
+            columns,
+            [
+                [
+                    *(group.payer, group.service, words.named(screen, ROW_STATES, group.state), str(group.count)),
+                    *(words.yuan(group.amount_fen), words.yuan(group.paid_fen)),
+                ]
+                for group in view.groups
+            ],
+        )
+    screen.line()
+    if not view.items:
+        screen.line(say("No difference.", "无差错。"))
+        return
+    screen.table(
+        [
+            Column(say("Difference", "差错"), wrap_at=20),
+            Column(say("State", "状态")),
+            Column(say("Count", "笔数"), right=True),
+            Column(say("At stake", "差额"), right=True),
+        ],
+        [
+            [_kind(screen, kind), words.named(screen, ITEM_STATES, state), str(count), words.yuan(fen)]
+            for kind, state, count, fen in view.items
+        ],
+    )
+
+
+def _show_lines(screen: Screen, view: DayView) -> None:
+    say = screen.say
+    columns = [
+        Column(say("Line", "行"), right=True),
+        Column(say("Collector", "收款方"), rank=1),
+        Column(say("Payer", "付款方")),
+        Column(say("Service", "业务"), rank=2),
+        Column(say("Count", "笔数"), right=True),
+        Column(say("Ours", "本方"), rank=1, right=True),
+        Column(say("Paid", "实付"), right=True),
+        Column(say("Fee", "手续费"), right=True),
+        Column(say("Net", "净额"), right=True),
+    ]
+    screen.table(
+        columns,
+        [
+            [
+                *(str(line.id), line.merchant, line.payer, line.service, str(line.count)),
+                *(words.yuan(line.amount), words.yuan(line.paid), words.yuan(line.fee)),
+                words.yuan(line.paid - line.fee),
+            ]
+            for line in view.lines
+        ],
+    )
+
+
+def _kind(screen: Screen, kind: str) -> str:
+    return screen.word(KINDS.get(kind, Words(kind, kind)))
+
+
+# --- items ----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def items(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    state: Annotated[ItemState | None, typer.Option("--state", help="Only in this state.")] = None,
+    day: Annotated[str | None, typer.Option("--day", metavar="DAY", help="Only of this settlement day.")] = None,
+    last: LastOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List what somebody must explain or give up, open items first."""
+    from gateway.clearing.views import items_of
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    zone = zone_of(site)
+    with ledger_of(site) as connection:
+        found = items_of(
+            connection,
+            state=None if state is None else state.value,
+            day=None if day is None else _day(day, zone),
+            last=last,
+        )
+    if as_json:
+        screen.json({"items": [_item_facts(item, zone) for item in found]})
+        return
+    if not found:
+        screen.note(screen.say("no such item", "没有符合条件的差错记录"))
+        return
+    say = screen.say
+    columns = [
+        Column(say("Item", "编号"), right=True),
+        Column(say("Day", "清算日")),
+        Column(say("Difference", "差错"), wrap_at=20),
+        Column(say("At stake", "差额"), right=True),
+        Column(say("State", "状态")),
+        Column(say("By", "经办"), rank=2),
+        Column(say("About", "对象"), rank=3),
+        Column(say("Note", "说明"), rank=1, wrap_at=20),
+    ]
+    screen.table(
+        columns,
+        [
+            [
+                *(str(item.id), item.day or "", _kind(screen, item.kind), words.yuan(item.amount)),
+                words.named(screen, ITEM_STATES, item.state),
+                " / ".join(name for name in (item.actor, item.second_actor) if name),
+                *(item.ref, item.note or ""),
+            ]
+            for item in found
+        ],
+    )
+
+
+def _item_facts(item: Any, zone: timezone) -> dict[str, Any]:  # noqa: ANN401 - a row
+    words_of = KINDS.get(item.kind)
+    return {
+        "item": item.id,
+        "kind": item.kind,
+        "kind_en": None if words_of is None else words_of.en,
+        "kind_zh": None if words_of is None else words_of.zh,
+        "ref": item.ref,
+        "debit_id": item.debit_id,
+        "day": item.day,
+        "amount_fen": item.amount,
+        "state": item.state,
+        "note": item.note,
+        "actor": item.actor,
+        "second_actor": item.second_actor,
+        "created_at": iso(item.created_at, zone),
+        "changed_at": iso(item.changed_at, zone),
+    }
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    *,
+    item: ItemArgument,
+    reason: ReasonOption,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="NAME", help="Who explains it.", show_default="your login name")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Close an item with a reason. Where the payer agrees on the money, the next run then clears its row."""
+    from gateway.clearing.items import explain as change
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    said, name = _reason(reason), _name(by)
+    _must_exist(site)
+    with _committer(site) as commit:
+        done = commit(lambda tx: change(tx, item, name, said))
+    _show_changed(screen, done, as_json=as_json)
+
+
+@app.command("write-off")
+def write_off(
+    context: typer.Context,
+    *,
+    item: ItemArgument,
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who gives it up.", show_default=False)],
+    reason: ReasonOption,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give an item up: proposed by one person, in force when another agrees with the same command."""
+    from gateway.clearing.items import write_off as change
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    terms = terms_of(site)
+    said, name = _reason(reason), _name(by)
+    _must_exist(site)
+    with _committer(site) as commit:
+        done = commit(lambda tx: change(tx, item, name, said, terms))
+    _show_changed(screen, done, as_json=as_json)
+
+
+def _reason(text: str) -> str:
+    from gateway.clearing.items import REASON_CHARS_MAX
+
+    if not text.strip() or len(text) > REASON_CHARS_MAX:
+        raise typer.BadParameter(f"say why in 1 to {REASON_CHARS_MAX} characters", param_hint="'--reason'")
+    return text.strip()
+
+
+NAME_CHARS_MAX: Final = 64
+"""Width of a person's name in the ledger."""
+
+
+def _name(given: str | None) -> str:
+    import getpass
+
+    name = (getpass.getuser() if given is None else given).strip()
+    if not name or len(name) > NAME_CHARS_MAX:
+        raise typer.BadParameter(f"a name has 1 to {NAME_CHARS_MAX} characters", param_hint="'--by'")
+    return name
+
+
+def _show_changed(screen: Screen, done: ItemChanged, *, as_json: bool) -> None:
+    say = screen.say
+    if as_json:
+        screen.json(
+            {
+                "item": done.item_id,
+                "state": done.state,
+                "actor": done.actor,
+                "second_actor": done.second_actor,
+                "lost_fen": done.lost_fen,
+            }
+        )
+        return
+    pairs: list[tuple[str, str | Cell]] = [
+        (say("Item", "编号"), str(done.item_id)),
+        (say("State", "状态"), words.named(screen, ITEM_STATES, done.state)),
+        (say("By", "经办"), done.actor),
+    ]
+    if done.second_actor is not None:
+        pairs += [(say("Agreed by", "复核"), done.second_actor)]
+        pairs += [(say("Loss", "损失"), words.yuan_with_currency(done.lost_fen))]
+    screen.pairs(pairs)
+    if done.state == "open":
+        screen.note(say("proposed; another person must give the same command", "已提出核销,须由另一人以同一命令确认"))
+    else:
+        screen.note(say("run the clearing of its day again", "请重新执行该日清算"))
+
+
+# --- reports --------------------------------------------------------------------------------------------------------
+
+
+@app.command("report")
+def report_(
+    context: typer.Context,
+    *,
+    day: DayArgument,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", file_okay=False, help="Folder for the files.", show_default=False)
+    ],
+    config: ConfigOption = None,
+    shift: Annotated[bool, typer.Option("--shift", help="One row for each shift too, in a file of its own.")] = False,
+    bom: Annotated[bool, typer.Option("--bom", help="With a byte order mark, for spreadsheets.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write CSV reports of a day: vehicles, funding, record numbers, the three witnesses, lines, owners, items."""
+    from gateway.clearing import reports
+    from gateway.model.clearing import RowState, VehicleKind
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    terms = terms_of(site)
+    which = _day(day, zone_of(site))
+    written = [out / f"day-{which}.csv"]
+    with ledger_of(site) as connection, screen.progress(screen.say("reporting", "正在生成报表")) as tell:
+        out.mkdir(parents=True, exist_ok=True)
+        tell(which)
+        rows = reports.report(connection, reports.whole_day(which, terms))
+        reports.write_report(written[0], rows, terms, bom=bom)
+        if shift:
+            written.append(out / f"shifts-{which}.csv")
+            parts = [row for period in reports.shifts_of(which, terms) for row in reports.report(connection, period)]
+            reports.write_report(written[1], parts, terms, bom=bom)
+        written += reports.write_clearing(out, connection, which, bom=bom)
+    whole = rows[-1]
+    gaps = [] if whole.records is None else [list(gap) for gap in whole.records.missing]
+    facts = {
+        "day": which,
+        "files": [str(path) for path in written],
+        "vehicles": whole.all_vehicles,
+        **{kind.value: whole.vehicles[kind] for kind in VehicleKind},
+        "records": None if whole.records is None else [whole.records.first, whole.records.last],
+        "missing_records": gaps,
+        "lane_fen": whole.lane.fen,
+        "ledger_fen": whole.ledger.fen,
+        "cleared_fen": whole.states[RowState.CLEARED].fen,
+    }
+    if as_json:
+        screen.json(facts)
+    else:
+        _show_report(screen, facts)
+    if gaps:
+        raise CliFault(
+            ExitCode.REFUSED,
+            "record numbers have gaps: " + ", ".join(f"{first} to {last}" for first, last in gaps),
+            Words("the clock was set, or the ledger lost rows", "时钟被调整,或账本缺失记录"),
+            Words("etcgw ledger verify --config SITE tells which", "用 etcgw ledger verify --config SITE 核实"),
+        )
+
+
+def _show_report(screen: Screen, facts: Mapping[str, Any]) -> None:
+    say = screen.say
+    names = [
+        ("vehicles", say("Vehicles", "车辆数")),
+        ("paid", say("Paid", "已付")),
+        ("special", say("Special", "特情")),
+        ("violation", say("Violation", "违章")),
+        ("unresolved", say("Unresolved", "未决")),
+    ]
+    pairs: list[tuple[str, str | Cell]] = [(label, str(facts[name])) for name, label in names]
+    if facts["records"] is not None:
+        pairs.append((say("Records", "记录号"), f"{facts['records'][0]} - {facts['records'][1]}"))
+    for name, label in (("lane_fen", say("Lanes", "车道")), ("ledger_fen", say("Ledger", "账本"))):
+        pairs.append((label, words.yuan_with_currency(facts[name])))
+    pairs.append((say("Cleared", "已清算"), words.yuan_with_currency(facts["cleared_fen"])))
+    pairs += [(say("File", "文件"), path) for path in facts["files"]]
+    screen.pairs(pairs)
