@@ -80,6 +80,8 @@ def store_intent(
         changed_at=tx.now_us,
     )
     tx.insert(tables.purchase_file, purchase_id=purchase_id, before=plan.file_before, after=plan.file_after)
+    if attempt_no > 1:
+        tx.flush()  # nobody asked `has_open_purchase` before
 
 
 def store_result(tx: Transaction, purchase_id: str, result: PurchaseResult, card_number: str | None) -> bool:
@@ -147,7 +149,12 @@ def proved(tx: Transaction, debit_id: str) -> bool:
 
 def has_open_purchase(tx: Transaction, card_number: str) -> bool:
     """True while a card's last purchase is neither proved nor disproved: no new one may start."""
-    return tx.first(_OPEN_OF_CARD, card=card_number) is not None
+    # Who asks may begin one, and it may still wait to be written when the next one asks.
+    asked = ("open purchase", card_number)
+    if asked in tx.memo:
+        tx.flush()
+    tx.memo[asked] = True
+    return bool(tx.peek_rows(_OPEN_OF_CARD, card=card_number))
 
 
 def open_purchase_of_obu(connection: Connection, obu_id: bytes) -> str | None:

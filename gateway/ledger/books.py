@@ -81,6 +81,8 @@ class Books:
         """By kind and owner. A kind's text is hashed much faster than the kind."""
         self._by_id: dict[int, _Account] = {}
         self._begun: dict[int, _Pending] = {}
+        """Pending transfers seen so far. What they say never changes; whether they have ended is the database's to
+        judge: only one transfer can name a pending one as its own."""
 
     def hold(
         self,
@@ -225,7 +227,8 @@ class Books:
         row = self._tx.find(tables.transfer, id=pending_id, phase="pending")
         if row is None:
             raise BooksError(f"transfer {pending_id} is not a pending transfer")
-        return _Pending(row.amount, row.debit_id, row.from_account, row.to_account)
+        found = self._begun[pending_id] = _Pending(row.amount, row.debit_id, row.from_account, row.to_account)
+        return found
 
     def _free(self, phase: str, pending_id: int, event: str, event_us: int) -> int:
         pending = self._pending(pending_id)

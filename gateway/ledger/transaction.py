@@ -105,6 +105,10 @@ class Transaction:
         """As `find`, of what stands in the database alone: for callers who know what was gathered since (`memo`)."""
         return self._runner.find(table, equals)
 
+    def peek_rows(self, statement: Executable, **values: Any) -> list[Row]:  # noqa: ANN401 - as above
+        """As `rows`, of what stands in the database alone."""
+        return self._runner.rows(self._runner.shape(statement), values)
+
     def rows(self, statement: Executable, **values: Any) -> list[Row]:  # noqa: ANN401 - as above
         """All rows of a select that stands in the code as a constant, with its bound parameters."""
         shape = self._runner.shape(statement)

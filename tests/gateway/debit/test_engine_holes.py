@@ -192,6 +192,32 @@ def test_a_late_hold_that_the_next_reading_works_with_is_not_voided(box):
     assert box.balance("issuer") == -1500
 
 
+def test_one_card_gets_one_purchase_also_of_holds_that_are_stored_together(box):
+    async def scenario(box):
+        requests = [hold_request("k1"), hold_request("k2"), hold_request("k3", card="99010000000000000002")]
+        return await asyncio.gather(*(box.engine.hold(request, timeout_s=5) for request in requests))
+
+    first, second, other = run(box, scenario)
+    assert second == HoldRefused("purchase_open")
+    assert isinstance(first, HoldPlaced)
+    assert isinstance(other, HoldPlaced)
+
+
+def test_a_next_purchase_stored_together_with_a_hold_of_its_card_bars_that_hold(box):
+    """The claim and its card's data were written long ago; only the new intent comes with this transaction."""
+
+    async def scenario(box):
+        request = hold_request()
+        await box.engine.hold(request, timeout_s=5)
+        previous = box.engine.previous(request.sight.identity.card_number)
+        return await asyncio.gather(
+            box.engine.next_purchase(previous, plan_after(previous), timeout_s=5),
+            box.engine.hold(hold_request("k2"), timeout_s=5),
+        )
+
+    assert run(box, scenario)[1] == HoldRefused("purchase_open")
+
+
 def test_a_late_hold_without_a_card_is_not_voided_while_its_bank_is_asked(box):
     async def scenario(box):
         request = replace(hold_request(funding=ONLINE), plan=None)

@@ -142,6 +142,14 @@ def test_a_select_sees_what_waits_and_writes_only_what_it_could_see(tx):
     assert written(tx) == 1
 
 
+def test_a_look_at_the_database_alone_writes_nothing(tx):
+    subject(tx, 1, card_number="11", plate="A")
+    assert tx.peek(tables.subject, card_number="11") is None
+    assert tx.peek_rows(_PLATES, card="11") == []
+    tx.flush()
+    assert len(tx.peek_rows(_PLATES, card="11")) == 1
+
+
 @pytest.mark.parametrize("statement", [_ALL, _NEWEST_OF_CARD, _EITHER])
 def test_a_select_that_cannot_be_judged_has_everything_written(tx, statement):
     subject(tx, 1, card_number="11", plate="A")
