@@ -27,7 +27,7 @@ from datetime import date
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, func, select
 
 from gateway.clearing import witnesses
 from gateway.clearing.terms import Terms
@@ -436,9 +436,9 @@ def _close_change(line_id: int, terms: Terms) -> Change[int]:
 def _sums(tx: Transaction, line_id: int) -> tuple[int, int, int, int]:
     tx.flush()
     r = tables.clearing_row
-    count = amount = paid = fee = 0
-    for row in tx.connection.execute(select(r.c.amount, r.c.paid, r.c.fee).where(r.c.line_id == line_id)):
-        count, amount, paid, fee = count + 1, amount + row.amount, paid + row.paid, fee + row.fee
+    sums = (func.coalesce(func.sum(column), 0) for column in (r.c.amount, r.c.paid, r.c.fee))
+    found = tx.connection.execute(select(func.count(), *sums).where(r.c.line_id == line_id)).one()
+    count, amount, paid, fee = (int(value) for value in found)
     return count, amount, paid, fee
 
 
@@ -472,11 +472,15 @@ def _owners(tx: Transaction, line: Row, amount: int) -> dict[str, int]:
     r, s = tables.clearing_row, tables.clearing_share
     found: dict[str, int] = {line.merchant: amount}
     rows = tx.connection.execute(
-        select(s.c.owner, s.c.amount).join_from(s, r, r.c.ref == s.c.ref).where(r.c.line_id == line.id)
+        select(s.c.owner, func.sum(s.c.amount))
+        .join_from(s, r, r.c.ref == s.c.ref)
+        .where(r.c.line_id == line.id)
+        .group_by(s.c.owner)
+        .order_by(s.c.owner)
     )
     for owner, share in rows:
-        found[line.merchant] -= share
-        found[owner] = found.get(owner, 0) + share
+        found[line.merchant] -= int(share)
+        found[owner] = found.get(owner, 0) + int(share)
     return found
 
 
