@@ -169,6 +169,14 @@ def test_two_runs_at_once_do_nothing_twice(plaza, monkeypatch):
     assert len(plaza.items()) == 1
 
 
+def test_a_line_is_closed_once(plaza):
+    plaza.drive(small_day)
+    plaza.run()
+    before = plaza.counted()
+    assert plaza.commit(day_end._close_change(1, plaza.terms)) == 0
+    assert plaza.counted() == before
+
+
 def test_a_busy_day_goes_in_pages(plaza, monkeypatch):
     monkeypatch.setattr(day_end, "ROWS_PER_CHANGE", 2)
     plaza.drive(small_day)
@@ -235,6 +243,20 @@ def day_end_import(plaza, path, **more):
     from gateway.clearing.imports import import_file
 
     return import_file(path, "bank-1", DAY, more.pop("commit", plaza.commit), plaza.terms, **more)
+
+
+def test_a_file_that_changes_while_it_is_read_does_not_count(plaza):
+    plaza.drive(small_day)
+    path = plaza.file(plaza.lines())
+
+    def commit(change):
+        if "000009" not in path.read_text(encoding="utf-8"):
+            path.write_text(path.read_text(encoding="utf-8").replace(",000001,000002,", ",000009,000002,"))
+        return plaza.commit(change)
+
+    with pytest.raises(BankFileError, match="changed while it was read"):
+        day_end_import(plaza, path, commit=commit)
+    assert plaza.run().waiting == ["bank-1"]
 
 
 def test_an_import_that_was_cut_off_is_taken_up_again(plaza, monkeypatch):
@@ -400,6 +422,16 @@ def test_a_claim_without_its_proof_waits_for_an_explanation(plaza):
     assert "loss:issuer-9901" not in plaza.balances()
 
 
+def test_a_disputed_claim_stays_with_its_day(plaza):
+    async def unproved(plaza):
+        await plaza.pass_purse(result=PurchaseResult(PurchaseOutcome.TAKEN))
+
+    plaza.drive(unproved)
+    assert dict(plaza.run().states) == {"disputed": 1}
+    assert not plaza.run(DAY_AFTER).states
+    assert plaza.rows("select day from clearing_row") == [(DAY,)]
+
+
 def test_a_purse_claim_that_the_issuer_refuses_is_a_loss(plaza):
     async def unproved(plaza):
         await plaza.pass_purse(result=PurchaseResult(PurchaseOutcome.TAKEN))
@@ -472,6 +504,18 @@ def test_the_file_tells_of_attempts_in_doubt(plaza):
     second = plaza.run(DAY_AFTER)
     assert second.told(BankWord.POSTED) == []
     assert second.told(BankWord.NOT_POSTED) == [rows[1][0]], "the other one stands in the file of the day before"
+
+
+def test_silence_counts_only_with_the_files_of_all_days_it_may_stand_in(plaza):
+    async def silent(plaza):
+        await plaza.pass_bank(SILENT)
+
+    plaza.drive(silent)
+    ((attempt,),) = plaza.rows("select id from attempt where kind = 'sale'")
+    plaza.bring([], DAY_AFTER)
+    assert plaza.run(DAY_AFTER).told(BankWord.NOT_POSTED) == []
+    plaza.bring([])
+    assert plaza.run(DAY_AFTER).told(BankWord.NOT_POSTED) == [attempt]
 
 
 def test_a_bank_whose_cut_over_is_known_needs_one_file(plaza):
