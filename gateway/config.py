@@ -139,12 +139,6 @@ class Bank(Section):
     """message authentication of field 64; only "none" is supported by this version"""
     max_message_age_s: int = Field(180, ge=1, le=86_400)
     """seconds after which a message can no longer be under way in the bank's network"""
-    advice_answer_s: float = Field(5.0, gt=0, le=120)
-    """seconds to wait for the answer to a reversal or an advice"""
-    retry_first_s: float = Field(1.0, gt=0, le=600)
-    """pause before the first repetition of a reversal or an advice; it doubles with each"""
-    retry_max_s: float = Field(60.0, gt=0, le=86_400)
-    """longest such pause"""
     echo_idle_s: float = Field(60.0, gt=0, le=3600)
     """seconds without traffic after which the link is tested with an echo"""
 

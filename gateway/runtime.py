@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from drivers.bank import BankLink, BankLinkConfig, BankLinkState, BankState
 from drivers.clock import SystemClock
@@ -37,11 +38,13 @@ from gateway.condition import ConditionBoard
 from gateway.config import Bank, Lane, RelayBoardSection, SiteFile, host_port
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine, Timing
+from gateway.debit.recovery import Findings
 from gateway.ledger import database, schema, tables
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer, WriterState
 from gateway.model.clock import from_us, to_us
-from gateway.model.passage import Funding
-from gateway.outbox.worker import Backlog, OutboxWorker, RetryPolicy
+from gateway.model.passage import DeclinePolicy, Funding
+from gateway.outbox.collector import Collector
+from gateway.outbox.worker import Backlog, OutboxWorker
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
 from gateway.payers.status_lists import StatusListError, StatusLists
@@ -51,6 +54,7 @@ from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
 from gateway.points.toll_lane import TollLane
 from gateway.points.toll_settings import EntryWrite, LaneSettings, TacCommand
 from gateway.points.toll_trade import LaneServices
+from gateway.rules.loading import load_rules
 from gateway.supervision import Supervisor
 from gateway.tariffs.loading import load_tariffs
 from gateway.tariffs.quote import TariffSet
@@ -146,6 +150,8 @@ class Gateway:
         self._supervisor = Supervisor(self._clock, self._board.report)
         self._timings: deque[Timing] = deque(maxlen=TIMINGS_MAX)
         self._newest_record_us = 0
+        self._rules = load_rules(site.rules.file)
+        self._engine: DebitEngine | None = None
         self._backlogs: dict[str, Backlog] = {}
         self._findings: dict[str, int] = {}
         self._stopping = asyncio.Event()
@@ -163,14 +169,19 @@ class Gateway:
             lists = StatusLists.open(self._site.lists.directory, self._clock.utcnow())
             banks = {bank.name: self._make_bank(bank, writer, reader) for bank in self._site.banks}
             channels: dict[str, BankChannel] = {name: bank.channel for name, bank in banks.items()}
-            engine = DebitEngine(writer, reader, channels, clock=self._clock, random=self._random)
+            engine = DebitEngine(writer, reader, channels, clock=self._clock, random=self._random, rules=self._rules)
+            self._engine = engine
             await self._recover(engine)
             self._start_common(engine, lists)
             for name, bank in banks.items():
                 self._supervisor.start(f"bank/{name}", bank.link.run)
                 self._supervisor.start(f"outbox/{name}", bank.worker.run)
+                self._supervisor.start(f"debts/{name}", self._collector(name, engine, reader).run)
             lanes = self._start_lanes(engine, reader, lists, tariffs)
             collector.look_rarely()
+            closing = asyncio.get_running_loop().create_task(self._close_behind(engine))
+            self._background.add(closing)
+            closing.add_done_callback(self._background.discard)
             on_ready()
             await self._stopping.wait()
             log.info("stopping: lanes first, then devices, then the ledger")
@@ -224,13 +235,37 @@ class Gateway:
     async def _recover(self, engine: DebitEngine) -> None:
         """Classify what the last run left behind, before any lane opens."""
         collections = {lane.name: self._collection(lane) for lane in self._site.lanes}
-        findings = await engine.recover(
-            collections,
-            mandates.stand_in_limit,
-            lambda so_far: log.info("start-up: %d open debits classified", so_far.open_debits),
-        )
-        self._findings = {name: getattr(findings, name) for name in findings.__dataclass_fields__}
+        findings = await engine.recover(collections, mandates.stand_in_limit, partial(_say_progress, "classified"))
+        self._findings = findings.counts
         log.info("start-up: %s", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in self._findings.items()))
+
+    async def _close_behind(self, engine: DebitEngine) -> None:
+        """Close what the last run left open, while lanes are open. What fails here is found at the next start."""
+        try:
+            closed = await engine.close_behind(partial(_say_progress, "closed"))
+        except (StorageUnavailable, SQLAlchemyError):
+            log.exception("open debits of the last run are not all closed; the next start goes on")
+            return
+        self._findings |= {"decided_now": closed.decided_now, "voided": closed.voided}
+
+    def _collector(self, channel: str, engine: DebitEngine, reader: Engine) -> Collector:
+        batch = next(bank.batch for bank in self._site.banks if bank.name == channel)
+        numbers = [number for lane in self._site.lanes for number in lane.terminals.get(channel, ())]
+        # The last lane's first: the first lane is the busiest at most sites.
+        collection = Collection(
+            DeclinePolicy.RELEASE_AS_DEBT, {channel: Terminals(tuple(reversed(numbers)), batch)} if numbers else {}
+        )
+        return Collector(channel, engine, reader, collection, clock=self._clock)
+
+    def _backlog(self, channel: str, backlog: Backlog) -> None:
+        self._backlogs[channel] = backlog
+        late = ", ".join(backlog.alarms)
+        self._board.report(
+            f"outbox/{channel}",
+            not backlog.alarms,
+            f"too many or too old: {late}" if late else f"{backlog.count} waiting",
+            "bank_backlog" if late else None,
+        )
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
@@ -274,10 +309,10 @@ class Gateway:
             reader,
             clock=self._clock,
             random=self._random,
-            policy=RetryPolicy(
-                answer_timeout_s=bank.advice_answer_s, pause_first_s=bank.retry_first_s, pause_max_s=bank.retry_max_s
-            ),
-            on_backlog=partial(self._backlogs.__setitem__, bank.name),
+            rules=self._rules,
+            batch=bank.batch,
+            fresh=lambda: self._engine is not None and self._engine.fresh(bank.name),
+            on_backlog=partial(self._backlog, bank.name),
         )
         self._board.report(device, False, "not connected yet", "bank_unavailable")
         return _Bank(link, channel, worker)
@@ -499,6 +534,10 @@ class Gateway:
             },
             "restarts": self._supervisor.restarts,
         }
+
+
+def _say_progress(what: str, findings: Findings) -> None:
+    log.info("start-up: %d open debits, %d sales in doubt %s", findings.open_debits, findings.sales_in_doubt, what)
 
 
 async def _tcp(host: str, port: int, device: str) -> Link:

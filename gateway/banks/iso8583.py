@@ -17,6 +17,7 @@ from protocols.bank.transactions import (
     ReversalVerdict,
     advice,
     parse_answer,
+    refund,
     reversal,
     reversal_verdict,
     sale,
@@ -100,6 +101,19 @@ class Iso8583Channel:
         """0220: it has been decided already."""
         return self._bytes(
             advice(
+                self._profile(order),
+                stan=int(order.stan),
+                batch=order.batch,
+                amount_fen=order.amount_fen,
+                contract=order.contract_ref,
+                at=order.at,
+            )
+        )
+
+    def refund(self, order: SaleOrder) -> bytes:
+        """0220 with the processing code of a refund."""
+        return self._bytes(
+            refund(
                 self._profile(order),
                 stan=int(order.stan),
                 batch=order.batch,

@@ -32,7 +32,9 @@ from sqlalchemy import Connection, Engine, func, select
 from gateway.clearing import witnesses
 from gateway.clearing.terms import Terms
 from gateway.clearing.witnesses import OurSide
-from gateway.debit import attempts
+from gateway.debit.debits import issuer_paid
+from gateway.debit.refunds import pay_refund
+from gateway.debit.states import debit_row
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
@@ -322,38 +324,12 @@ def _book(tx: Transaction, side: OurSide, row: JudgedRow) -> bool:
             return False
         pay_refund(tx, row.ref)
     elif side.kind == "claim":
-        debit = attempts.debit_row(tx, row.debit_id)
-        if debit.state == "released" and row.state is RowState.CLEARED:
-            tx.books.move(
-                "issuer_paid",
-                debit.id,
-                source=(AccountKind.ISSUER, debit.payer),
-                target=(AccountKind.OPEN, debit.obligor_id),
-                amount=debit.amount,
-                event_us=tx.now_us,
-            )
-            attempts.set_debit(tx, debit.id, "funded", collected=debit.amount)
+        debit = debit_row(tx, row.debit_id)
+        if row.state is RowState.CLEARED:
+            issuer_paid(tx, debit.id)
         # An issuer's refusal that was accepted has turned the claim into a debt: nothing was collected yet.
         return bool(debit.state == "funded" or row.state is RowState.CLEARED)
     return row.state is RowState.CLEARED or row.amount_fen != 0
-
-
-def pay_refund(tx: Transaction, refund_id: str) -> None:
-    """due_back -> issuer: the issuer pays its customer, and gets it back with the settlement of this day."""
-    refund = tx.find(tables.refund, id=refund_id)
-    if refund is None or refund.state != "decided":
-        return
-    debit = attempts.debit_row(tx, refund.debit_id)
-    tx.books.move(
-        "refund_paid",
-        debit.id,
-        source=(AccountKind.DUE_BACK, debit.obligor_id),
-        target=(AccountKind.ISSUER, debit.payer),
-        amount=refund.amount,
-        event_us=tx.now_us,
-    )
-    tx.update(tables.refund, {"id": refund_id}, state="paid", changed_at=tx.now_us)
-    tx.note("refund", refund_id, "paid", debit_id=debit.id)
 
 
 def _line_for(tx: Transaction, day: str, side: OurSide, terms: Terms, lines: dict[tuple[str, str, str], int]) -> int:

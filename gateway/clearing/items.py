@@ -12,7 +12,8 @@ from typing import Final
 
 from gateway.clearing.day import ClearingRefused
 from gateway.clearing.terms import Terms
-from gateway.debit import attempts
+from gateway.debit import debts
+from gateway.debit.states import debit_row
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
@@ -87,9 +88,9 @@ def _book_loss(tx: Transaction, item: Row, kind: DifferenceKind, terms: Terms) -
     row = tx.find(tables.clearing_row, ref=item.ref)
     if row is None:
         return 0
-    if kind is DifferenceKind.PROOF_MISSING and attempts.debit_row(tx, row.debit_id).state == "released":
+    if kind is DifferenceKind.PROOF_MISSING and debit_row(tx, row.debit_id).state == "released":
         # The issuer will not take it over: it is the payer's own debt now, and recovered as such.
-        attempts.to_debt(tx, row.debit_id)
+        debts.to_debt(tx, row.debit_id, terms.debit_rules, None)
         tx.update(tables.clearing_row, {"ref": row.ref}, state="rejected", paid=0, changed_at=tx.now_us)
         return 0
     payer = AccountKind.BANK if row.kind == "attempt" else AccountKind.ISSUER

@@ -9,6 +9,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from gateway.clearing.rules import DEFAULTS, ClearingRules
 from gateway.model.clearing import day_text, parse_day
 from gateway.model.clock import from_us, to_us
+from gateway.rules.loading import DebitRules, shipped_rules
 
 MESSAGE_AGE_S_DEFAULT = 86_400.0
 """Of a bank that is no longer in the site file: as if its messages could wander for a day."""
@@ -26,6 +27,8 @@ class Terms:
     message_age_s: Mapping[str, float] = field(default_factory=dict)
     """Longest time a message wanders in a bank's network, by channel."""
     utc_offset_min: int = 480
+    debit_rules: DebitRules = field(default_factory=shipped_rules)
+    """What becomes of a claim that turns into a debt here."""
 
     @property
     def zone(self) -> timezone:

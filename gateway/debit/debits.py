@@ -1,7 +1,7 @@
-"""Changes on debits: place a hold, and conclude a passage by the decision table.
+"""Changes on debits: place a hold, charge at once, complete or release a hold, and conclude by the decision table.
 
-States: `held -> released | owed | funded | debt | voided`, `owed -> funded | debt`. A hold behind a purchase that was
-asked for never ends by time: only the card's answer, its file 0019, or a person ends it.
+A hold behind a purchase that was asked for never ends by time: only the card's answer, its file 0019, or a person ends
+it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, func, select
 
-from gateway.banks.channel import BankAnswer, Delivery
-from gateway.debit import attempts, purchases
+from gateway.banks.channel import BankAnswer, BankChannel, Delivery
+from gateway.debit import attempts, debts, limits, purchases
+from gateway.debit.attempts import NewAttempt, Terminals
 from gateway.debit.claims import (
+    BankRequest,
     Decision,
     DecisionContext,
     HoldPlaced,
@@ -21,6 +23,7 @@ from gateway.debit.claims import (
     PurchaseResult,
     Sight,
 )
+from gateway.debit.states import add_item, debit_row, set_debit
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
@@ -38,11 +41,18 @@ from gateway.model.passage import (
     decide,
 )
 from gateway.model.reasons import REASONS
+from gateway.rules.judge import NOT_SENT, SILENT, BankWord, WordKind, may_stand_in
+from gateway.rules.loading import DebitRules
 
-_OWED = select(func.coalesce(func.sum(tables.debit.c.amount), 0).label("owed")).where(
-    tables.debit.c.obligor_id == bindparam("obligor"), tables.debit.c.state == "owed"
+_OWED = select(
+    func.coalesce(func.sum(tables.debit.c.amount), 0).label("fen"),
+).where(tables.debit.c.obligor_id == bindparam("obligor"), tables.debit.c.state == "owed")
+_STOOD_IN_TODAY = select(func.count().label("count")).where(
+    tables.debit.c.obligor_id == bindparam("obligor"),
+    tables.debit.c.day == bindparam("day"),
+    tables.debit.c.service == bindparam("service"),
+    tables.debit.c.stood_in == 1,
 )
-
 _LAST_PURCHASE = (
     select(tables.purchase.c.id)
     .where(tables.purchase.c.debit_id == bindparam("debit"))
@@ -78,20 +88,37 @@ class Conclusion:
     """The answer to the debit's sale, or its absence; None when this caller did not ask."""
 
 
-def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds) -> HoldPlaced | HoldRefused:
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A charge under way: its claim stands, and the bank is asked next where there is a request."""
+
+    debit_id: str
+    request: BankRequest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How a bank would be asked for a debit, when there is time for it."""
+
+    channel: BankChannel
+    terminals: Terminals
+    new: NewAttempt
+
+
+def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds, rules: DebitRules) -> HoldPlaced | HoldRefused:
     """Reserve the amount and store the purchase's intent, or say why not. Idempotent by the request's key."""
-    known = tx.find(tables.debit, idempotency_key=request.idempotency_key)
+    known = _known(tx, request.idempotency_key)
     if known is not None:
         return _replay(tx, known, request)
     card = request.sight.identity.card_number
     if request.plan is not None and card is not None and purchases.has_open_purchase(tx, card):
         return HoldRefused("purchase_open")
-    payer = request.payer
     obligor = _obligor(tx, request, ids.obligor)
-    if payer.limit_fen is not None and exposure(tx, obligor) + request.amount_fen > payer.limit_fen:
-        return HoldRefused("limit_exceeded")
+    refused = limits.problem(tx, request, obligor.id, obligor.listed, rules)
+    if refused is not None:
+        return HoldRefused(refused)
     _store_sight(tx, request.sight, ids.subject)
-    _insert_debit(tx, request, ids.debit, obligor)
+    _insert_debit(tx, request, ids.debit, obligor.id)
     if request.plan is not None:
         purchases.store_intent(
             tx,
@@ -104,56 +131,126 @@ def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds) -> HoldPlaced
     return HoldPlaced(ids.debit, ids.purchase if request.plan is not None else None, replayed=False)
 
 
-def exposure(tx: Transaction, obligor: str) -> int:
-    """Fen the obligor owes or has reserved: holds + |open| + |debt|. What is due back never lowers it."""
-    books = tx.books
-    return (
-        books.held(AccountKind.OPEN, obligor)
-        - books.balance(AccountKind.OPEN, obligor)
-        - books.balance(AccountKind.DEBT, obligor)
+def begin_charge(
+    tx: Transaction,
+    request: HoldRequest,
+    ids: NewIds,
+    *,
+    context: DecisionContext,
+    asking: Asking | None,
+    rules: DebitRules,
+) -> Begun | Decision | HoldRefused:
+    """Claim an amount that needs no purchase on a card.
+
+    An issuer that collects from its customers owes it at once: then this is the whole charge. A bank is asked next;
+    its request is stored in the same transaction as the hold.
+    """
+    known = _known(tx, request.idempotency_key)
+    if known is not None:
+        return _charge_again(tx, known, request, asking)
+    earlier = tx.peek(tables.refusal, idempotency_key=request.idempotency_key)
+    if earlier is not None:
+        return _refused_again(tx, earlier, request)
+    obligor = _obligor(tx, request, ids.obligor)
+    refused = limits.problem(tx, request, obligor.id, obligor.listed, rules)
+    if refused is not None:
+        return _refuse_charge(tx, request, ids.subject, refused, context)
+    _store_sight(tx, request.sight, ids.subject)
+    if request.payer.funding is Funding.ISSUER_CLEARING:
+        return _charge_issuer(tx, request, ids.debit, obligor.id, context)
+    _insert_debit(tx, request, ids.debit, obligor.id)
+    return _ask_bank(tx, ids.debit, asking)
+
+
+def complete(tx: Transaction, debit_id: str, amount_fen: int, asking: Asking | None) -> Begun | Decision | HoldRefused:
+    """What was delivered under a hold is known: it is what is claimed now, whatever was reserved."""
+    debit = tx.find(tables.debit, id=debit_id)
+    if debit is None:
+        return HoldRefused("debit_unknown")
+    if debit.final_amount is not None and debit.final_amount != amount_fen:
+        return HoldRefused("idempotency_conflict")
+    if debit.state != "held":
+        return HoldRefused("debit_settled") if debit.final_amount is None else newest_decision(tx, debit.passage_id)
+    if debit.final_amount is None:
+        tx.update(tables.debit, {"id": debit.id}, amount=amount_fen, final_amount=amount_fen, changed_at=tx.now_us)
+        tx.note("debit", debit.id, "completed", debit_id=debit.id, detail=f"{amount_fen} fen")
+    return _ask_bank(tx, debit_id, asking)
+
+
+def release(tx: Transaction, debit_id: str, reason: str, context: DecisionContext) -> Decision | HoldRefused:
+    """Nothing was delivered under a hold: it is free again."""
+    debit = tx.find(tables.debit, id=debit_id)
+    if debit is None:
+        return HoldRefused("debit_unknown")
+    if debit.state == "voided":
+        return newest_decision(tx, debit.passage_id)
+    asked = purchases.newest_of_debit(tx, debit_id) is not None or attempts.sale_of(tx, debit_id) is not None
+    if debit.state != "held" or debit.final_amount is not None or asked:
+        return HoldRefused("debit_settled")
+    tx.books.void(debit.hold_id, "released_unused", event_us=tx.now_us)
+    set_debit(tx, debit.id, "voided")
+    verdict = Verdict(Barrier.CLOSED, Money.VOID, Outcome.REFUSED, reason)
+    return write_decision(tx, verdict, context, debit.passage_id, debit)
+
+
+def expire_hold(tx: Transaction, debit_id: str, context: DecisionContext) -> Decision | None:
+    """A hold whose time is over and behind which nothing was begun is free again; None when something was."""
+    debit = debit_row(tx, debit_id)
+    asked = purchases.newest_of_debit(tx, debit_id) is not None or attempts.sale_of(tx, debit_id) is not None
+    if debit.state != "held" or debit.final_amount is not None or asked:
+        return None
+    tx.books.expire(debit.hold_id, "expired", event_us=tx.now_us)
+    set_debit(tx, debit.id, "voided", detail="expired")
+    return write_decision(
+        tx, Verdict(Barrier.CLOSED, Money.VOID, Outcome.REFUSED, "hold_expired"), context, debit.passage_id, debit
     )
 
 
-def conclude(tx: Transaction, conclusion: Conclusion) -> Decision:
+def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decision:
     """Store what is known, apply the decision table, move the money, write the decision. Safe to repeat."""
-    debit = attempts.debit_row(tx, conclusion.debit_id)
+    debit = debit_row(tx, conclusion.debit_id)
     outcome = _purchase_outcome(tx, conclusion)
     if debit.state != "held":
         if debit.state == "voided" and outcome is PurchaseOutcome.TAKEN:
-            purchases.add_item(tx, "taken_after_void", debit.id, "the card paid a claim that was let go")
-        return _newest_decision(tx, debit.passage_id)
+            add_item(tx, "taken_after_void", debit.id, "the card paid a claim that was let go", amount=debit.amount)
+        return newest_decision(tx, debit.passage_id)
     sale = attempts.sale_of(tx, debit.id) if _bank_counts(debit, outcome) else None
-    bank = _bank_outcome(tx, sale, conclusion) if _bank_counts(debit, outcome) else None
-    owed = _owed(tx, debit.obligor_id)
+    if _bank_counts(debit, outcome) and sale is not None:
+        sale = attempts.settle_answer(tx, sale.id, conclusion.bank or NOBODY_LISTENED)
+    bank = _bank_outcome(sale) if _bank_counts(debit, outcome) else None
+    asked = bank in (BankOutcome.SILENT, BankOutcome.NOT_SENT)
+    refusal = _stand_in_refusal(tx, debit, sale, conclusion.stand_in_limit_fen, rules) if asked else None
     verdict = decide(
         outcome,
         Funding(debit.funding),
         bank,
         decline_policy=conclusion.decline_policy,
-        stand_in_allowed=owed + debit.amount <= conclusion.stand_in_limit_fen,
+        stand_in_allowed=refusal is None,
     )
+    if refusal is not None:
+        verdict = replace(verdict, reason=refusal)
     if outcome is not PurchaseOutcome.TAKEN and conclusion.result is not None and conclusion.result.reason is not None:
         verdict = replace(verdict, reason=conclusion.result.reason)
-    _apply(tx, debit, verdict, sale)
+    _apply(tx, debit, verdict, sale, rules)
     if outcome is PurchaseOutcome.TAKEN and not purchases.proved(tx, debit.id):
-        purchases.add_item(tx, "charged_without_tac", debit.id, "the card paid, its proof could not be fetched")
+        add_item(tx, "charged_without_tac", debit.id, "the card paid, its proof could not be fetched")
     if outcome is PurchaseOutcome.DISPUTED:
-        purchases.add_item(tx, "disputed_purchase", debit.id, "file 0019 is neither as read nor as written")
+        add_item(tx, "disputed_purchase", debit.id, "file 0019 is neither as read nor as written")
     return write_decision(tx, verdict, conclusion.context, debit.passage_id, debit)
 
 
-def give_up(tx: Transaction, conclusion: Conclusion) -> Decision | None:
+def give_up(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decision | None:
     """Void a hold nobody waits for, unless somebody has begun to work with it; None then.
 
     Between the hold and this change its vehicle may have been seen again: a later purchase or a sale of this debit is
     under way, and it ends the hold.
     """
-    debit = attempts.debit_row(tx, conclusion.debit_id)
+    debit = debit_row(tx, conclusion.debit_id)
     newest = purchases.newest_of_debit(tx, debit.id)
     asked = newest is not None and (newest.id != conclusion.purchase_id or newest.state != "intent")
     if debit.state != "held" or asked or attempts.sale_of(tx, debit.id) is not None:
         return None
-    return conclude(tx, conclusion)
+    return conclude(tx, conclusion, rules)
 
 
 def refuse(
@@ -181,7 +278,7 @@ def repeat_entry(tx: Transaction, passage_id: str, context: DecisionContext) -> 
 def repeat(tx: Transaction, passage_id: str, debit_id: str, barrier: Barrier, context: DecisionContext) -> Decision:
     """A vehicle that was dealt with is still there: the barrier as decided before, and nothing charged."""
     verdict = Verdict(barrier, Money.NONE, Outcome.REPEAT, "already_charged")
-    return write_decision(tx, verdict, context, passage_id, attempts.debit_row(tx, debit_id), amount=0)
+    return write_decision(tx, verdict, context, passage_id, debit_row(tx, debit_id), amount=0)
 
 
 def write_decision(
@@ -192,19 +289,24 @@ def write_decision(
     debit: Row | None,
     *,
     amount: int | None = None,
+    debit_id: str | None = None,
+    funding: Funding | None = None,
 ) -> Decision:
-    """The immutable row that barrier and display follow."""
-    charged = amount if amount is not None else debit.amount if debit is not None else 0
+    """The immutable row that barrier and display follow. Without the debit's row its facts come by name."""
+    if debit is not None:
+        debit_id, funding = debit.id, Funding(debit.funding)
+        amount = debit.amount if amount is None else amount
+    charged = 0 if amount is None else amount
     record_no = tx.insert_chained(
         tables.decision,
         passage_id=passage_id,
-        debit_id=None if debit is None else debit.id,
+        debit_id=debit_id,
         charge_point=context.charge_point,
         barrier=verdict.barrier.value,
         outcome=verdict.outcome.value,
         reason=verdict.reason,
         special_event=None if verdict.reason is None else REASONS[verdict.reason].special_event,
-        funding=None if debit is None else debit.funding,
+        funding=None if funding is None else funding.value,
         amount=charged,
         recovered=int(context.recovered),
         decided_at=tx.now_us,
@@ -216,12 +318,12 @@ def write_decision(
     return Decision(
         record_no=record_no,
         passage_id=passage_id,
-        debit_id=None if debit is None else debit.id,
+        debit_id=debit_id,
         barrier=verdict.barrier,
         outcome=verdict.outcome,
         reason=verdict.reason,
         amount_fen=charged,
-        funding=None if debit is None else Funding(debit.funding),
+        funding=funding,
     )
 
 
@@ -245,28 +347,47 @@ def _bank_counts(debit: Row, purchase: PurchaseOutcome) -> bool:
     return debit.funding == Funding.BANK_ONLINE and purchase in (PurchaseOutcome.TAKEN, PurchaseOutcome.NONE)
 
 
-def _bank_outcome(tx: Transaction, sale: Row | None, conclusion: Conclusion) -> BankOutcome:
+def _bank_outcome(sale: Row | None) -> BankOutcome:
     """How far the bank was heard. A sale whose asker did not live to tell is one without an answer."""
     if sale is None:
         return BankOutcome.NOT_SENT
-    row = attempts.settle_answer(tx, sale.id, conclusion.bank or NOBODY_LISTENED)
     known = {
         "approved": BankOutcome.APPROVED,
         "declined": BankOutcome.DECLINED,
         "not_sent": BankOutcome.NOT_SENT,
     }
-    return known.get(row.state, BankOutcome.SILENT)
+    return known.get(sale.state, BankOutcome.SILENT)
 
 
-def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None) -> None:
+def _stand_in_refusal(
+    tx: Transaction, debit: Row, sale: Row | None, mandate_limit_fen: int, rules: DebitRules
+) -> str | None:
+    """None when we may decide in the bank's place, else the code of why not."""
+    word = NOT_SENT if sale is None or sale.state == "not_sent" else SILENT
+    if sale is not None and sale.response_code is not None:
+        word = BankWord(WordKind.ANSWERED, sale.response_code)
+    counted = tx.rows(_STOOD_IN_TODAY, obligor=debit.obligor_id, day=debit.day, service=debit.service)
+    return may_stand_in(
+        rules,
+        debit.service,
+        amount_fen=debit.amount,
+        owed_fen=int(tx.rows(_OWED, obligor=debit.obligor_id)[0].fen),
+        stood_in_today=counted[0].count,
+        in_debt=tx.books.balance(AccountKind.DEBT, debit.obligor_id) != 0,
+        mandate_limit_fen=mandate_limit_fen,
+        why=word,
+    )
+
+
+def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None, rules: DebitRules) -> None:
     """Move the money as the verdict says. A hold that stays moves nothing."""
     if verdict.money is Money.HOLD_STAYS:
         return
     if verdict.money is Money.VOID:
         tx.books.void(debit.hold_id, "refused", event_us=tx.now_us)
-        attempts.set_debit(tx, debit.id, "voided")
+        set_debit(tx, debit.id, "voided")
         return
-    tx.books.post(debit.hold_id, "released", event_us=tx.now_us)
+    _post(tx, debit)
     if verdict.money is Money.ISSUER_PAYS:
         tx.books.move(
             "purse_paid",
@@ -276,26 +397,59 @@ def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None) -> N
             amount=debit.amount,
             event_us=tx.now_us,
         )
-        attempts.set_debit(tx, debit.id, "funded")
+        set_debit(tx, debit.id, "funded", collected=debit.amount)
     elif verdict.money is Money.KEEP_OPEN:
-        attempts.set_debit(tx, debit.id, "released")
+        set_debit(tx, debit.id, "released")
     elif verdict.money is Money.OWED:
-        attempts.set_debit(tx, debit.id, "owed", stood_in=1)
+        set_debit(tx, debit.id, "owed", stood_in=1)
     elif verdict.money is Money.DEBT:
-        attempts.to_debt(tx, debit.id)
+        debts.to_debt(tx, debit.id, rules, None if sale is None else sale.response_code)
     elif verdict.money is Money.BANK_PAYS:
         if sale is None:
             raise RuntimeError("the bank paid without an attempt")
-        attempts.fund_by_bank(tx, sale)
+        attempts.fund_by_bank(tx, sale, rules)
 
 
-def _owed(tx: Transaction, obligor: str) -> int:
-    """Fen the obligor owes on our own decision."""
-    return int(tx.rows(_OWED, obligor=obligor)[0].owed)
+def _post(tx: Transaction, debit: Row) -> None:
+    """The hold becomes final for what is claimed; what goes beyond it is a transfer of its own, linked and marked."""
+    reserved = tx.books.reserved(debit.hold_id)
+    posted = tx.books.post(debit.hold_id, "released", amount=min(debit.amount, reserved), event_us=tx.now_us)
+    if debit.amount > reserved:
+        tx.books.move(
+            "overrun",
+            debit.id,
+            source=(AccountKind.OPEN, debit.obligor_id),
+            target=(AccountKind.MERCHANT, debit.merchant),
+            amount=debit.amount - reserved,
+            event_us=tx.now_us,
+            original_id=posted,
+        )
 
 
-def _newest_decision(tx: Transaction, passage_id: str) -> Decision:
-    row = tx.rows(purchases.NEWEST_DECISION, passage=passage_id)[0]
+def issuer_paid(tx: Transaction, debit_id: str, *, reference: str | None = None) -> bool:
+    """issuer -> open at the day's end: the issuer took the claim into its clearing. False when it had before."""
+    debit = debit_row(tx, debit_id)
+    if debit.state != "released":
+        return False
+    tx.books.move(
+        "issuer_paid",
+        debit.id,
+        source=(AccountKind.ISSUER, debit.payer),
+        target=(AccountKind.OPEN, debit.obligor_id),
+        amount=debit.amount,
+        event_us=tx.now_us,
+        reference=reference,
+    )
+    set_debit(tx, debit.id, "funded", collected=debit.amount)
+    return True
+
+
+def newest_decision(tx: Transaction, passage_id: str) -> Decision:
+    """The newest decision about a passage."""
+    return _decision(tx.rows(purchases.NEWEST_DECISION, passage=passage_id)[0])
+
+
+def _decision(row: Row) -> Decision:
     return Decision(
         record_no=row.record_no,
         passage_id=row.passage_id,
@@ -308,6 +462,70 @@ def _newest_decision(tx: Transaction, passage_id: str) -> Decision:
     )
 
 
+def _ask_bank(tx: Transaction, debit_id: str, asking: Asking | None) -> Begun:
+    if asking is None:
+        return Begun(debit_id, None)
+    request = attempts.store_sale(tx, asking.channel, asking.terminals, asking.new, debit=debit_row(tx, debit_id))
+    return Begun(debit_id, request)
+
+
+def _charge_issuer(
+    tx: Transaction, request: HoldRequest, debit_id: str, obligor: str, context: DecisionContext
+) -> Decision:
+    hold_id = _insert_debit(tx, request, debit_id, obligor, state="released")
+    tx.books.post(hold_id, "released", event_us=tx.now_us)
+    verdict = Verdict(Barrier.OPEN, Money.KEEP_OPEN, Outcome.PAID, None)
+    return write_decision(
+        tx,
+        verdict,
+        context,
+        request.sight.passage_id,
+        None,
+        debit_id=debit_id,
+        amount=request.amount_fen,
+        funding=request.payer.funding,
+    )
+
+
+def _charge_again(
+    tx: Transaction, known: Row, request: HoldRequest, asking: Asking | None
+) -> Begun | Decision | HoldRefused:
+    if known.content_hash != request.content_hash:
+        return HoldRefused("idempotency_conflict")
+    if known.state != "held":
+        return newest_decision(tx, known.passage_id)
+    return _ask_bank(tx, known.id, asking)
+
+
+def _refuse_charge(
+    tx: Transaction, request: HoldRequest, subject_id: str, reason: str, context: DecisionContext
+) -> Decision:
+    decision = refuse(tx, request.sight, subject_id, reason=reason, barrier=Barrier.CLOSED, context=context)
+    tx.insert(
+        tables.refusal,
+        idempotency_key=request.idempotency_key,
+        content_hash=request.content_hash,
+        record_no=decision.record_no,
+    )
+    return decision
+
+
+def _refused_again(tx: Transaction, earlier: Row, request: HoldRequest) -> Decision | HoldRefused:
+    if earlier.content_hash != request.content_hash:
+        return HoldRefused("idempotency_conflict")
+    row = tx.find(tables.decision, record_no=earlier.record_no)
+    if row is None:
+        raise LookupError(f"the ledger has no record {earlier.record_no}")
+    return _decision(row)
+
+
+def _known(tx: Transaction, key: str) -> Row | None:
+    """The debit with this key, one that was claimed in this very transaction included."""
+    if ("key", key) in tx.memo:
+        return tx.find(tables.debit, idempotency_key=key)
+    return tx.peek(tables.debit, idempotency_key=key)
+
+
 def _replay(tx: Transaction, known: Row, request: HoldRequest) -> HoldPlaced | HoldRefused:
     if known.content_hash != request.content_hash:
         return HoldRefused("idempotency_conflict")
@@ -315,7 +533,13 @@ def _replay(tx: Transaction, known: Row, request: HoldRequest) -> HoldPlaced | H
     return HoldPlaced(known.id, None if purchase is None else purchase.id, replayed=True)
 
 
-def _obligor(tx: Transaction, request: HoldRequest, new_id: str) -> str:
+@dataclass(frozen=True, slots=True)
+class _Obligor:
+    id: str
+    listed: bool
+
+
+def _obligor(tx: Transaction, request: HoldRequest, new_id: str) -> _Obligor:
     """Who owes: the mandate, else the plate with its colour, else the card or tag that was read."""
     mandate, identity = request.payer.mandate_id, request.sight.identity
     if mandate is not None:
@@ -325,11 +549,16 @@ def _obligor(tx: Transaction, request: HoldRequest, new_id: str) -> str:
     else:
         key = digest_of("credential", identity.card_number, identity.contract, identity.obu_id)
         values = {"subject_key": key}
-    found = tx.find(tables.obligor, **values)
+    memo = ("obligor", *values.values())
+    born: str | None = tx.memo.get(memo)
+    if born is not None:
+        return _Obligor(born, listed=False)
+    found = tx.peek(tables.obligor, **values)
     if found is not None:
-        return str(found.id)
+        return _Obligor(found.id, listed=found.listed_at is not None)
     tx.insert(tables.obligor, id=new_id, **values)
-    return new_id
+    tx.memo[memo] = new_id
+    return _Obligor(new_id, listed=False)
 
 
 def _store_sight(tx: Transaction, sight: Sight, subject_id: str) -> None:
@@ -356,9 +585,17 @@ def _store_sight(tx: Transaction, sight: Sight, subject_id: str) -> None:
     )
 
 
-def _insert_debit(tx: Transaction, request: HoldRequest, debit_id: str, obligor: str) -> None:
-    """The claim and the pending transfer behind it. They name each other: the claim is told its hold afterwards."""
+def _insert_debit(tx: Transaction, request: HoldRequest, debit_id: str, obligor: str, *, state: str = "held") -> int:
+    """The claim and the pending transfer behind it; returns that transfer's number."""
     payer = request.payer
+    hold_id = tx.books.hold(
+        "hold",
+        debit_id,
+        source=(AccountKind.OPEN, obligor),
+        target=(AccountKind.MERCHANT, request.merchant),
+        amount=request.amount_fen,
+        event_us=request.sight.opened_at,
+    )
     tx.insert(
         tables.debit,
         id=debit_id,
@@ -374,17 +611,11 @@ def _insert_debit(tx: Transaction, request: HoldRequest, debit_id: str, obligor:
         payer=payer.name,
         contract_ref=payer.contract_ref,
         amount=request.amount_fen,
-        state="held",
-        hold_id=0,
+        state=state,
+        hold_id=hold_id,
         created_at=tx.now_us,
         changed_at=tx.now_us,
     )
-    hold_id = tx.books.hold(
-        "hold",
-        debit_id,
-        source=(AccountKind.OPEN, obligor),
-        target=(AccountKind.MERCHANT, request.merchant),
-        amount=request.amount_fen,
-        event_us=request.sight.opened_at,
-    )
-    attempts.set_debit(tx, debit_id, "held", hold_id=hold_id)
+    tx.note("debit", debit_id, state, debit_id=debit_id)
+    tx.memo["key", request.idempotency_key] = debit_id
+    return hold_id

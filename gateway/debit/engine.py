@@ -1,18 +1,23 @@
-"""The debit engine: what a charge point calls to reserve, prove and collect money.
+"""The debit engine: what a charge point calls to reserve, prove and collect money, and to give it back.
 
-Every call ends in one durable change (see `gateway.ledger.writer`); what it returns has been committed. The order is
-always the same: `hold` (with the purchase's intent), then the card is asked, then `bring_in` (store the card's answer,
-ask the bank if the funding says so, decide). The decision returned *is* the committed row; barrier and display follow
-it and nothing else.
+Every call ends in one durable change (see `gateway.ledger.writer`); what it returns has been committed. Where a card
+proves the claim the order is always the same: `hold` (with the purchase's intent), then the card is asked, then
+`bring_in` (store the card's answer, ask the bank if the funding says so, decide). Without a card it is `charge`, or
+`hold` and later `complete` or `release`. The decision returned *is* the committed row; barrier, pump and display
+follow it and nothing else.
+
+Same key and same content is the same claim, executed once, whoever asks how often, across restarts; same key and other
+content is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -20,8 +25,8 @@ from weakref import WeakValueDictionary
 from sqlalchemy import Engine
 
 from gateway.banks.channel import BankAnswer, BankChannel, Delivery, LateAnswer
-from gateway.debit import attempts, debits, purchases, recovery
-from gateway.debit.attempts import Terminals
+from gateway.debit import attempts, debits, debts, late, purchases, recovery, refunds, views
+from gateway.debit.attempts import NewAttempt, Terminals
 from gateway.debit.claims import (
     BankRequest,
     Decision,
@@ -37,18 +42,15 @@ from gateway.debit.claims import (
     PurchaseResult,
     Sight,
 )
+from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest
+from gateway.debit.states import debit_row
 from gateway.ledger import tables
 from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, digest_of, new_id
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, PurchaseOutcome
-
-KEPT_BACK_S = 0.250
-"""Of the deadline, kept for commit and barrier after the bank has had its say."""
-
-BANK_WORTH_ASKING_S = 0.050
-"""With less time than this left the bank could not answer anyway, and would leave a reversal behind."""
+from gateway.rules.loading import DebitRules, shipped_rules
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -117,12 +119,17 @@ class DebitEngine:
         *,
         clock: Clock,
         random: RandomBits,
+        rules: DebitRules | None = None,
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._channels = channels
         self._clock = clock
         self._random = random
+        self.rules = shipped_rules() if rules is None else rules
+        """The rules in force; every decision names their version."""
+        self._fresh: Counter[str] = Counter()
+        self._behind: recovery.Behind | None = None
         self._follow_ups: set[asyncio.Future[Any]] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """One a debit that is being brought in; gone with its last user."""
@@ -159,26 +166,64 @@ class DebitEngine:
         stand_in_limits: Callable[[Transaction, str | None], int],
         progress: Callable[[recovery.Findings], None] | None = None,
     ) -> recovery.Findings:
-        """Classify every open debit before a charge point opens; `collections` by charge point."""
+        """Classify every open debit before a charge point opens; `collections` by charge point.
 
-        at = self._clock.utcnow()
-
-        def advise(tx: Transaction, debit_id: str, charge_point: str) -> None:
-            # Same id whenever the change runs: it is made of nothing but the debit's.
-            advice_id = digest_of("advice at start-up", debit_id)[:32]
-            self._advise(tx, debit_id, collections.get(charge_point), advice_id, at)
-
-        policy = recovery.RecoveryPolicy(
-            stand_in_limits, {name: c.decline_policy for name, c in collections.items()}, advise
-        )
-        findings = await self._writer.submit(recovery.count_queued, essential=True)
-        after: str | None = ""
-        while after is not None:
-            page = partial(recovery.classify_page, after=after, policy=policy)
-            after, found = await self._writer.submit(page, essential=True)
+        What is in doubt becomes `unknown` and is queued, so its card and tag are barred from a new purchase and its
+        terminal from a new sale. Closing what can be closed comes after (`close_behind`).
+        """
+        await self._writer.submit(lambda tx: recovery.keep_rules(tx, self.rules), essential=True)
+        findings, after = recovery.Findings(), ""
+        while True:
+            page = partial(recovery.classify_attempts, after=after)
+            last, found = await self._writer.submit(page, essential=True)
             findings += found
             if progress is not None:
                 progress(findings)
+            if last is None:
+                break
+            after = last
+        findings += await self._writer.submit(recovery.classify_rest, essential=True)
+        if progress is not None:
+            progress(findings)
+        self._behind = recovery.Behind(
+            self.rules,
+            stand_in_limits,
+            {name: c.decline_policy for name, c in collections.items()},
+            collections,
+            findings.newest_hold,
+        )
+        return findings
+
+    async def close_behind(self, progress: Callable[[recovery.Findings], None] | None = None) -> recovery.Findings:
+        """Close what start-up found and needs no vehicle for; charge points may be open meanwhile.
+
+        A debit that somebody is bringing in at this moment is left to that one.
+        """
+        behind, findings, after = self._behind, recovery.Findings(), ""
+        while behind is not None:
+            with self._reader.connect() as connection:
+                page = recovery.page_of_held(connection, after, behind.newest_hold)
+            free = [debit_id for debit_id in page if debit_id not in self._locks]
+            found = await self._writer.submit(partial(self._close_page, free, behind), essential=True)
+            findings += found
+            if progress is not None:
+                progress(findings)
+            if len(page) < recovery.PAGE:
+                break
+            after = page[-1]
+            await self._clock.sleep(0)
+        return findings
+
+    def _close_page(self, debit_ids: list[str], behind: recovery.Behind, tx: Transaction) -> recovery.Findings:
+        findings = recovery.Findings()
+        at = self._clock.utcnow()
+        for debit_id in debit_ids:
+            found = recovery.close(tx, debit_id, behind)
+            if found.decided_now:
+                # Same id whenever the change runs: it is made of nothing but the debit's.
+                advice = NewAttempt(digest_of("advice at start-up", debit_id)[:32], at)
+                self._advise(tx, debit_id, behind.collections.get(found.charge_point), advice)
+            findings += found
         return findings
 
     # --- before the card is asked ---------------------------------------------------------------------------------
@@ -192,7 +237,7 @@ class DebitEngine:
         if request.payer.funding is Funding.BANK_ONLINE and not self._can_ask(request.payer):
             return HoldRefused("bank_unavailable")
         ids = debits.NewIds(*(self.new_id() for _ in range(4)))
-        future = self._writer.submit(lambda tx: debits.place_hold(tx, request, ids))
+        future = self._writer.submit(lambda tx: debits.place_hold(tx, request, ids, self.rules))
         try:
             return await asyncio.wait_for(asyncio.shield(future), timeout_s)
         except TimeoutError as error:
@@ -228,6 +273,197 @@ class DebitEngine:
             raise Superseded(f"purchase {previous.purchase_id} ended while its card was being read")
         return stored
 
+    # --- without a card -------------------------------------------------------------------------------------------
+
+    async def charge(
+        self, request: HoldRequest, context: DecisionContext, collection: Collection, *, deadline: float
+    ) -> BroughtIn | HoldRefused:
+        """Claim and collect an amount that needs no purchase on a card: a plate, a code, a contract.
+
+        `deadline` is a monotonic second and chooses only how long the bank is waited for. A caller that is cancelled
+        does not stop it. A limit's refusal is a decision like any other; `HoldRefused` are requests that make no sense.
+        """
+        if request.payer.funding is Funding.PURSE or request.plan is not None:
+            return HoldRefused("purse_needs_card")
+        if request.payer.funding is Funding.BANK_ONLINE and not self._can_ask(request.payer):
+            return HoldRefused("bank_unavailable")
+        return await self._see_through(self._charge(request, self._ruled(context), collection, deadline))
+
+    async def complete(
+        self,
+        debit_id: str,
+        amount_fen: int,
+        payer: Payer,
+        context: DecisionContext,
+        collection: Collection,
+        *,
+        deadline: float,
+    ) -> BroughtIn | HoldRefused:
+        """What was delivered under a hold is known: collect that. More than was held is marked as an overrun."""
+        if amount_fen < 0:
+            raise ValueError(f"{amount_fen} fen were delivered: amounts are never negative")
+
+        def begin(tx: Transaction, asking: debits.Asking | None) -> debits.Begun | Decision | HoldRefused:
+            return debits.complete(tx, debit_id, amount_fen, asking)
+
+        work = self._collect(
+            debit_id,
+            begin,
+            payer=payer,
+            context=self._ruled(context),
+            collection=collection,
+            deadline=deadline,
+        )
+        return await self._see_through(work)
+
+    async def release(
+        self, debit_id: str, context: DecisionContext, reason: str = "nothing_delivered"
+    ) -> Decision | HoldRefused:
+        """Nothing was delivered under a hold: free it. A hold that was completed or asked for stays."""
+        ruled = self._ruled(context)
+        return await asyncio.shield(
+            self._writer.submit(lambda tx: debits.release(tx, debit_id, reason, ruled), essential=True)
+        )
+
+    async def expire(self, debit_id: str, context: DecisionContext) -> Decision | None:
+        """Free a hold whose time is over; None when something was begun behind it: then only evidence frees it."""
+        ruled = self._ruled(context)
+        return await asyncio.shield(self._writer.submit(lambda tx: debits.expire_hold(tx, debit_id, ruled)))
+
+    async def _charge(
+        self, request: HoldRequest, context: DecisionContext, collection: Collection, deadline: float
+    ) -> BroughtIn | HoldRefused:
+        ids = debits.NewIds(*(self.new_id() for _ in range(4)))
+
+        def begin(tx: Transaction, asking: debits.Asking | None) -> debits.Begun | Decision | HoldRefused:
+            return debits.begin_charge(tx, request, ids, context=context, asking=asking, rules=self.rules)
+
+        if request.payer.funding is Funding.ISSUER_CLEARING:
+            begun = self._clock.monotonic()
+            found = await self._writer.submit(lambda tx: begin(tx, None))
+            return self._brought(found, begun)
+        return await self._collect(
+            request.idempotency_key,
+            begin,
+            payer=request.payer,
+            context=context,
+            collection=collection,
+            deadline=deadline,
+        )
+
+    async def _collect(
+        self,
+        key: str,
+        begin: Callable[[Transaction, debits.Asking | None], debits.Begun | Decision | HoldRefused],
+        *,
+        payer: Payer,
+        context: DecisionContext,
+        collection: Collection,
+        deadline: float,
+    ) -> BroughtIn | HoldRefused:
+        """One commit for the claim with the bank's request, then the bank, then one commit for the decision."""
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            with self._asking_fresh(payer):
+                asking = self._asking(payer, collection, deadline)
+                started = self._clock.monotonic()
+                begun = await self._writer.submit(lambda tx: begin(tx, asking), essential=False)
+                if not isinstance(begun, debits.Begun):
+                    return self._brought(begun, started)
+                async with (
+                    self._locks.setdefault(begun.debit_id, asyncio.Lock()) if begun.debit_id != key else nullcontext()
+                ):
+                    claim = ProvenClaim(begun.debit_id, 0, payer, context, collection)
+                    return await self._finish(claim, begun.request, deadline)
+
+    async def _finish(self, claim: ProvenClaim, request: BankRequest | None, deadline: float) -> BroughtIn:
+        answer, bank_us = None, 0
+        if request is not None:
+            begun = self._clock.monotonic()
+            answer = await self._ask(request, deadline)
+            bank_us = int((self._clock.monotonic() - begun) * 1e6)
+        begun = self._clock.monotonic()
+        decision = await self._conclude(claim, answer)
+        return BroughtIn(decision, bank_us, int((self._clock.monotonic() - begun) * 1e6))
+
+    def _brought(self, found: debits.Begun | Decision | HoldRefused, begun: float) -> BroughtIn | HoldRefused:
+        if isinstance(found, debits.Begun):
+            raise TypeError("a charge of an issuer ends in one change")
+        if isinstance(found, HoldRefused):
+            return found
+        return BroughtIn(found, 0, int((self._clock.monotonic() - begun) * 1e6))
+
+    # --- afterwards -----------------------------------------------------------------------------------------------
+
+    async def refund(self, request: RefundRequest, collection: Collection | None = None) -> Refunded | RefundRefused:
+        """Give back some of what was collected. A bank is told by the outbox until it answers."""
+        refund_id, advice = self.new_id(), NewAttempt(self.new_id(), self._clock.utcnow())
+
+        def change(tx: Transaction) -> Refunded | RefundRefused:
+            found = refunds.decide_refund(tx, request, refund_id)
+            if isinstance(found, Refunded) and not found.replayed:
+                self._tell_refund(tx, found.refund_id, collection, advice)
+            return found
+
+        return await asyncio.shield(self._writer.submit(change))
+
+    async def adjust(self, debit_id: str, amount_fen: int, reason: str, actor: str) -> str | None:
+        """Put right what an unpaid claim asks for; None when done, else the code of why not."""
+        if amount_fen < 0:
+            raise ValueError(f"a claim of {amount_fen} fen: amounts are never negative")
+        return await asyncio.shield(
+            self._writer.submit(lambda tx: refunds.adjust(tx, debit_id, amount_fen, reason, actor))
+        )
+
+    def query(self, *, key: str | None = None, debit_id: str | None = None) -> views.DebitView | None:
+        """Everything the ledger knows of one debit, by its business key or its id; None when there is none."""
+        with self._reader.connect() as connection:
+            return views.debit_view(connection, key=key, debit_id=debit_id)
+
+    async def write_off(self, debit_id: str, actor: str, reason: str) -> str | None:
+        """Write a debt off, once two people agree; None when done, else the code of why not (yet)."""
+        return await asyncio.shield(
+            self._writer.submit(lambda tx: debts.write_off(tx, debit_id, actor, reason, self.rules))
+        )
+
+    async def resolve_attempt(self, attempt_id: str, *, posted: bool, source: str, actor: str) -> late.LateEffect:
+        """What the bank's day file, or a person who asked the bank, says of an attempt in doubt."""
+        return await asyncio.shield(
+            self._writer.submit(
+                lambda tx: late.resolve_attempt(
+                    tx, attempt_id, posted=posted, source=source, actor=actor, rules=self.rules
+                ),
+                essential=True,
+            )
+        )
+
+    def fresh(self, channel: str) -> bool:
+        """Whether a vehicle waits for this bank at this moment: a backlog steps aside for it."""
+        return self._fresh[channel] > 0
+
+    async def start_recovery(self, debit_id: str, collection: Collection) -> bool:
+        """Queue one more try to collect a debt; False when none can be made now."""
+        new = NewAttempt(self.new_id(), self._clock.utcnow())
+
+        def change(tx: Transaction) -> bool:
+            debit = debit_row(tx, debit_id)
+            channel, terminals = self._channels.get(debit.payer), collection.terminals.get(debit.payer)
+            if channel is None or terminals is None:
+                return False
+            return attempts.store_recovery(tx, channel, terminals, new, debit=debit) is not None
+
+        return await asyncio.shield(self._writer.submit(change))
+
+    async def adopt(self, debit_id: str, collection: Collection) -> None:
+        """Queue what a person's act left to be told to the bank: an advice, refunds."""
+        advice, at = self.new_id(), self._clock.utcnow()
+
+        def change(tx: Transaction) -> None:
+            self._advise(tx, debit_id, collection, NewAttempt(advice, at))
+            for refund in refunds.untold(tx, debit_id):
+                self._tell_refund(tx, refund.id, collection, NewAttempt(digest_of("refund", refund.id)[:32], at))
+
+        await asyncio.shield(self._writer.submit(change, essential=True))
+
     # --- after the card answered ----------------------------------------------------------------------------------
 
     async def bring_in(
@@ -246,30 +482,23 @@ class DebitEngine:
             return await self._bring_in(claim, deadline, on_stored)
 
     async def _bring_in(self, claim: ProvenClaim, deadline: float, on_stored: Callable[[], None]) -> BroughtIn:
-        request: BankRequest | None = None
-        answer: BankAnswer | None = None
-        bank_us = 0
         taken = claim.result is None or claim.result.outcome is PurchaseOutcome.TAKEN
-        if claim.payer.funding is Funding.BANK_ONLINE and taken:
+        if not (claim.payer.funding is Funding.BANK_ONLINE and taken):
+            brought = await self._finish(claim, None, deadline)
+            on_stored()
+            return brought
+        with self._asking_fresh(claim.payer):
             request = await self._store_sale(claim, deadline)
             on_stored()
-            if request is not None:
-                begun = self._clock.monotonic()
-                answer = await self._ask(request, deadline)
-                bank_us = int((self._clock.monotonic() - begun) * 1e6)
-        begun = self._clock.monotonic()
-        decision = await self._conclude(claim, answer)
-        if not (claim.payer.funding is Funding.BANK_ONLINE and taken):
-            on_stored()
-        return BroughtIn(decision, bank_us, int((self._clock.monotonic() - begun) * 1e6))
+            return await self._finish(claim, request, deadline)
 
     async def refuse(
         self, sight: Sight, reason: str, barrier: Barrier, context: DecisionContext, *, timeout_s: float
     ) -> Decision:
         """Record a passage that is turned away, with its reason."""
-        subject_id = self.new_id()
+        subject_id, ruled = self.new_id(), self._ruled(context)
         future = self._writer.submit(
-            lambda tx: debits.refuse(tx, sight, subject_id, reason=reason, barrier=barrier, context=context)
+            lambda tx: debits.refuse(tx, sight, subject_id, reason=reason, barrier=barrier, context=ruled)
         )
         try:
             return await asyncio.wait_for(asyncio.shield(future), timeout_s)
@@ -278,8 +507,9 @@ class DebitEngine:
 
     async def repeat(self, passage_id: str, debit_id: str, barrier: Barrier, context: DecisionContext) -> Decision:
         """A vehicle that was dealt with is still there: same barrier as before, nothing charged."""
+        ruled = self._ruled(context)
         return await asyncio.shield(
-            self._writer.submit(lambda tx: debits.repeat(tx, passage_id, debit_id, barrier, context))
+            self._writer.submit(lambda tx: debits.repeat(tx, passage_id, debit_id, barrier, ruled))
         )
 
     def newest_entry(self, card_number: str, charge_point: str) -> PreviousEntry | None:
@@ -289,8 +519,8 @@ class DebitEngine:
 
     async def admit(self, sight: Sight, context: DecisionContext, *, timeout_s: float) -> Decision:
         """Record the entry of a trip. Raises `StorageLate` as `hold` does."""
-        subject_id = self.new_id()
-        future = self._writer.submit(lambda tx: debits.admit(tx, sight, subject_id, context))
+        subject_id, ruled = self.new_id(), self._ruled(context)
+        future = self._writer.submit(lambda tx: debits.admit(tx, sight, subject_id, ruled))
         try:
             return await asyncio.wait_for(asyncio.shield(future), timeout_s)
         except TimeoutError as error:
@@ -298,9 +528,8 @@ class DebitEngine:
 
     async def repeat_entry(self, earlier: PreviousEntry, context: DecisionContext) -> Decision:
         """A vehicle whose entry is recorded is still there: let it through once more."""
-        return await asyncio.shield(
-            self._writer.submit(lambda tx: debits.repeat_entry(tx, earlier.passage_id, context))
-        )
+        ruled = self._ruled(context)
+        return await asyncio.shield(self._writer.submit(lambda tx: debits.repeat_entry(tx, earlier.passage_id, ruled)))
 
     async def note_timings(self, timings: list[Timing]) -> None:
         """Store where the time of finished passages went; losing some at a power cut costs no money."""
@@ -331,62 +560,75 @@ class DebitEngine:
 
     async def _store_sale(self, claim: ProvenClaim, deadline: float) -> BankRequest | None:
         """One commit for the card's answer and the bank's request; None when the bank cannot be asked in time."""
-        payer = claim.payer
-        channel, terminals = self._channels.get(payer.name), claim.collection.terminals.get(payer.name)
-        attempt_id, at = self.new_id(), self._clock.utcnow()
-        worth_asking = self._bank_time(deadline) > BANK_WORTH_ASKING_S
+        asking = self._asking(claim.payer, claim.collection, deadline)
 
         def change(tx: Transaction) -> BankRequest | None:
             if claim.purchase_id is not None and claim.result is not None:
                 purchases.store_result(tx, claim.purchase_id, claim.result, claim.card_number)
             newest = purchases.newest_of_debit(tx, claim.debit_id)
-            if newest is not None and newest.state != "taken":
+            if (newest is not None and newest.state != "taken") or asking is None:
                 return None
-            if channel is None or terminals is None or payer.contract_ref is None or not worth_asking:
-                return None
-            return attempts.store_sale(
-                tx,
-                channel,
-                terminals,
-                attempt_id=attempt_id,
-                debit_id=claim.debit_id,
-                amount_fen=claim.amount_fen,
-                contract_ref=payer.contract_ref,
-                at=at,
-            )
+            debit = debit_row(tx, claim.debit_id)
+            return attempts.store_sale(tx, asking.channel, asking.terminals, asking.new, debit=debit)
 
         return await asyncio.shield(self._writer.submit(change, essential=True))
 
     async def _conclude(self, claim: ProvenClaim, answer: BankAnswer | None) -> Decision:
         """Commit the decision; what is owed on our own word gets its advice in the same commit."""
-        conclusion = _conclusion(claim, answer)
-        advice_id, at = self.new_id(), self._clock.utcnow()
+        conclusion = _conclusion(replace(claim, context=self._ruled(claim.context)), answer)
+        advice = NewAttempt(self.new_id(), self._clock.utcnow())
 
         def change(tx: Transaction) -> Decision:
-            decision = debits.conclude(tx, conclusion)
-            self._advise(tx, claim.debit_id, claim.collection, advice_id, at)
+            decision = debits.conclude(tx, conclusion, self.rules)
+            if claim.payer.funding is Funding.BANK_ONLINE:
+                self._advise(tx, claim.debit_id, claim.collection, advice)
             return decision
 
         return await asyncio.shield(self._writer.submit(change, essential=True))
 
-    def _advise(
-        self, tx: Transaction, debit_id: str, collection: Collection | None, advice_id: str, at: datetime
-    ) -> None:
+    def _advise(self, tx: Transaction, debit_id: str, collection: Collection | None, new: NewAttempt) -> None:
         """Queue the advice of a debit that is owed and about which nothing is in doubt at the bank."""
-        debit = attempts.debit_row(tx, debit_id)
+        debit = debit_row(tx, debit_id)
         channel = self._channels.get(debit.payer)
         terminals = None if collection is None else collection.terminals.get(debit.payer)
-        if channel is None or terminals is None:
-            return
-        attempts.queue_advice(
-            tx,
-            debit,
-            channel,
-            terminal=terminals.numbers[0],
-            batch=terminals.batch,
-            attempt_id=advice_id,
-            at=at,
-        )
+        if channel is not None and terminals is not None:
+            attempts.queue_advice(tx, debit, channel, terminal=terminals.numbers[0], batch=terminals.batch, new=new)
+
+    def _tell_refund(self, tx: Transaction, refund_id: str, collection: Collection | None, new: NewAttempt) -> None:
+        refund = refunds.refund_row(tx, refund_id)
+        debit = debit_row(tx, refund.debit_id)
+        channel = self._channels.get(debit.payer)
+        terminals = None if collection is None else collection.terminals.get(debit.payer)
+        if refund.target == "bank" and channel is not None and terminals is not None:
+            attempts.queue_refund(tx, refund, debit, channel, terminals=terminals, new=new)
+
+    def _asking(self, payer: Payer, collection: Collection, deadline: float) -> debits.Asking | None:
+        """How the bank is asked, None when that would be in vain: no link of ours, or no time."""
+        channel, terminals = self._channels.get(payer.name), collection.terminals.get(payer.name)
+        worth_asking = self._bank_time(deadline) > self.rules.deadline.bank_worth_asking_ms / 1000
+        if payer.funding is not Funding.BANK_ONLINE or channel is None or terminals is None or not worth_asking:
+            return None
+        return debits.Asking(channel, terminals, NewAttempt(self.new_id(), self._clock.utcnow()))
+
+    @contextmanager
+    def _asking_fresh(self, payer: Payer) -> Iterator[None]:
+        """Somebody waits for this bank."""
+        self._fresh[payer.name] += 1
+        try:
+            yield
+        finally:
+            self._fresh[payer.name] -= 1
+
+    def _ruled(self, context: DecisionContext) -> DecisionContext:
+        """With the rules' version: it stands on every decision."""
+        return replace(context, rules_version=self.rules.version)
+
+    async def _see_through(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run to its end even when nobody waits any more: a claim that was stored must be decided."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._follow_ups.add(task)
+        task.add_done_callback(self._follow_ups.discard)
+        return await asyncio.shield(task)
 
     async def _ask(self, request: BankRequest, deadline: float) -> BankAnswer:
         """Send a stored sale and wait as long as the deadline allows."""
@@ -404,7 +646,7 @@ class DebitEngine:
         return True
 
     def _bank_time(self, deadline: float) -> float:
-        return deadline - KEPT_BACK_S - self._clock.monotonic()
+        return deadline - self.rules.deadline.kept_back_ms / 1000 - self._clock.monotonic()
 
     def _give_up(self, placed: HoldPlaced | HoldRefused, request: HoldRequest) -> None:
         """A hold that became durable too late: its caller asked no card, so it is voided."""
@@ -420,20 +662,23 @@ class DebitEngine:
             result=PurchaseResult(PurchaseOutcome.NOT_TAKEN),
         )
         conclusion = _conclusion(claim, None)
-        self._follow(self._writer.submit(lambda tx: debits.give_up(tx, conclusion), essential=True), None)
+        self._follow(self._writer.submit(lambda tx: debits.give_up(tx, conclusion, self.rules), essential=True), None)
 
-    def _hear_late(self, channel: BankChannel, late: LateAnswer) -> None:
+    def _hear_late(self, channel: BankChannel, heard: LateAnswer) -> None:
         future = self._writer.submit(
-            lambda tx: attempts.late_answer(tx, channel.name, late.terminal, late.stan, late.answer), essential=True
+            lambda tx: late.late_answer(
+                tx, channel.name, heard.terminal, heard.stan, answer=heard.answer, rules=self.rules
+            ),
+            essential=True,
         )
         self._follow(
             future,
             lambda effect: log.warning(
                 "late answer %s of %s terminal %s trace %s: %s",
-                late.answer.code,
+                heard.answer.code,
                 channel.name,
-                late.terminal,
-                late.stan,
+                heard.terminal,
+                heard.stan,
                 effect.value,
             ),
         )

@@ -109,24 +109,6 @@ def store_result(tx: Transaction, purchase_id: str, result: PurchaseResult, card
     return changed
 
 
-def add_item(tx: Transaction, kind: str, debit_id: str, note: str) -> None:
-    """Put a difference on the list people work through; once per kind and debit."""
-    if tx.find(tables.item, kind=kind, ref=debit_id) is None:
-        number = tx.row_id(tables.item)
-        tx.insert(
-            tables.item,
-            id=number,
-            kind=kind,
-            ref=debit_id,
-            debit_id=debit_id,
-            state="open",
-            note=note,
-            created_at=tx.now_us,
-            changed_at=tx.now_us,
-        )
-        tx.note("item", str(number), "open", debit_id=debit_id, detail=kind)
-
-
 def newest_purchase(connection: Connection, card_number: str) -> PreviousPurchase | None:
     """The newest purchase of a card: what tells a new car from one we have already asked for money.
 

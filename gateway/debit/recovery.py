@@ -1,52 +1,89 @@
-"""Start-up: every open debit is found, classified and queued before a charge point opens.
+"""Start-up: every open debit is found, classified and queued before a charge point opens; closing goes on behind.
 
 What a crash can leave behind, and what becomes of it:
 
-| found | then |
-|---|---|
-| purchase `intent`, no answer stored | the card may have paid: `unknown`; only the card's file frees the hold |
-| sale `stored`, no answer | it may have left: `unknown`, its reversal is queued; decided without the bank |
-| purchase taken, sale answered, no decision | decided by that answer |
-| reversal or advice waiting | stays in the outbox, the worker goes on with it |
-| decision committed, barrier not lifted | nothing to do: the vehicle is seen again and let through as a repeat |
-
-A hold with neither purchase nor sale behind it and no decision cannot be of a vehicle that was let go: it is voided.
-One whose bank was asked is decided like any other: the bank may have paid.
+| found | before charge points open | behind |
+|---|---|---|
+| purchase `intent`, no answer stored | `unknown`: its card and tag are barred | only the card's file frees the hold |
+| sale or recovery that may have left | `unknown`, its reversal is queued | its debit is decided without the bank |
+| purchase taken, or sale answered, no decision | counted | decided by what is known |
+| hold of a toll lane, nothing behind it | counted | voided: no such vehicle was let go |
+| hold of a pump or a car park | counted | stays: only evidence ends it |
+| completed hold | counted | decided |
+| reversal, advice, refund waiting | stays in the outbox | the outbox goes on with it |
+| decision committed, barrier not lifted | nothing to do: the vehicle is seen again and let through as a repeat | |
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from gateway.debit import attempts, debits
 from gateway.debit.claims import DecisionContext, PurchaseResult
+from gateway.debit.states import UNRESOLVED, debit_row, set_attempt
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
-from gateway.model.passage import DeclinePolicy, PurchaseOutcome
+from gateway.model.passage import DeclinePolicy, PurchaseOutcome, Service
+from gateway.rules.loading import DebitRules
+
+if TYPE_CHECKING:
+    from gateway.debit.engine import Collection
 
 PAGE = 500
-"""Debits classified in one change: short enough that progress shows and a batch stays small."""
+"""Rows dealt with in one change: short enough that progress shows and vehicles get their turn in between."""
 
-
-_d, _p = tables.debit, tables.purchase
-_HELD = (
-    select(_d, tables.passage.c.charge_point)
-    .join(tables.passage, tables.passage.c.id == _d.c.passage_id)
-    .where(_d.c.state == "held", _d.c.id > bindparam("after"))
+_d, _p, _a = tables.debit, tables.purchase, tables.attempt
+_IN_DOUBT = (
+    select(_a)
+    .where(
+        tables.one_of(_a.c.state, *UNRESOLVED),
+        _a.c.state == "stored",
+        _a.c.id > bindparam("after"),
+        (_a.c.kind == "sale") | ((_a.c.kind == "recovery") & (_a.c.sends > 0)),
+    )
+    .order_by(_a.c.id)
+    .limit(bindparam("page"))
+)
+_INTENTS_UNKNOWN = (
+    update(_p)
+    .where(tables.one_of(_p.c.state, "intent", "unknown"), _p.c.state == "intent")
+    .values(state="unknown", changed_at=bindparam("now"))
+)
+_OPEN_DEBITS = select(func.count().label("count"), func.coalesce(func.max(_d.c.hold_id), 0).label("newest")).where(
+    _d.c.state == "held"
+)
+_UNKNOWN_PURCHASES = select(func.count().label("count")).where(tables.one_of(_p.c.state, "intent", "unknown"))
+_QUEUED = (
+    select(tables.outbox.c.kind, func.count().label("count"))
+    .where(tables.outbox.c.done_at.is_(None))
+    .group_by(tables.outbox.c.kind)
+)
+_DROP_RECOVERIES = (
+    update(tables.outbox)
+    .where(tables.outbox.c.attempt_id == bindparam("attempt"), tables.outbox.c.done_at.is_(None))
+    .values(done_at=bindparam("now"), last_answer="in doubt after a restart: reversed")
+)
+_LAST_PURCHASE = select(_p).where(_p.c.debit_id == bindparam("debit")).order_by(_p.c.attempt_no.desc()).limit(1)
+_HELD_PAGE = (
+    select(_d.c.id)
+    .where(_d.c.state == "held", _d.c.id > bindparam("after"), _d.c.hold_id <= bindparam("newest"))
     .order_by(_d.c.id)
     .limit(bindparam("page"))
 )
-_LAST_PURCHASE = select(_p).where(_p.c.debit_id == bindparam("debit")).order_by(_p.c.attempt_no.desc()).limit(1)
-_QUEUED = select(tables.outbox.c.kind).where(tables.outbox.c.done_at.is_(None))
+
+
+class RulesConflict(Exception):
+    """Two different documents of rules carry one version: a decision could not say which it followed."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """What start-up found; counts only."""
+    """What start-up found; counts only, but for the newest hold and, of one debit, its charge point."""
 
     open_debits: int = 0
     unknown_purchases: int = 0
@@ -55,74 +92,117 @@ class Findings:
     voided: int = 0
     reversals_waiting: int = 0
     advices_waiting: int = 0
+    refunds_waiting: int = 0
+    newest_hold: int = 0
+    charge_point: str = ""
 
     def __add__(self, other: Findings) -> Findings:
-        return Findings(*(getattr(self, f) + getattr(other, f) for f in self.__dataclass_fields__))
+        return Findings(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)[:-1]))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What there is to tell people."""
+        return {f.name: getattr(self, f.name) for f in fields(self)[:-2]}
 
 
 @dataclass(frozen=True, slots=True)
-class RecoveryPolicy:
-    """How debits are decided that no vehicle waits for: per mandate its stand-in limit."""
+class Behind:
+    """How debits are decided that no vehicle waits for."""
 
+    rules: DebitRules
     stand_in_limits: Callable[[Transaction, str | None], int]
+    """Per mandate."""
     decline_policies: Mapping[str, DeclinePolicy]
     """By charge point; one that is no longer configured holds for the attendant."""
-    advise: Callable[[Transaction, str, str], None]
-    """Queue the advice of a debit (id) of a charge point, if it is owed and nothing about it is in doubt."""
+    collections: Mapping[str, Collection]
+    newest_hold: int
+    """Debits with a later hold belong to vehicles of this run."""
 
 
-def classify_page(tx: Transaction, after: str, policy: RecoveryPolicy) -> tuple[str | None, Findings]:
-    """Classify the next open debits after id `after`; returns the last id seen (None when done) and the findings."""
-    rows = tx.rows(_HELD, after=after, page=PAGE)
-    findings = Findings()
+def keep_rules(tx: Transaction, rules: DebitRules) -> None:
+    """Store the rules in force, once a version. Raises `RulesConflict`."""
+    known = tx.find(tables.rules, version=rules.version)
+    if known is None:
+        tx.insert(tables.rules, version=rules.version, digest=rules.digest, body=rules.body, in_force_at=tx.now_us)
+        tx.note("rules", rules.version, "in_force", detail=rules.digest)
+    elif known.digest != rules.digest:
+        raise RulesConflict(
+            f"rules {rules.version} decided debits here with another content (etcgw rules diff shows it); "
+            "give the changed rules a version of their own"
+        )
+
+
+def classify_attempts(tx: Transaction, after: str) -> tuple[str | None, Findings]:
+    """Put the next attempts that may have left, after id `after`, in doubt; returns the last id, None when done."""
+    rows = tx.rows(_IN_DOUBT, after=after, page=PAGE)
     for row in rows:
-        findings += _classify(tx, row, policy)
-    return (rows[-1].id if len(rows) == PAGE else None), findings
+        if row.kind == "recovery":
+            tx.execute(_DROP_RECOVERIES, attempt=row.id, now=tx.now_us)
+        set_attempt(tx, row, "unknown")
+        attempts.queue(tx, row, "reversal")
+    return (rows[-1].id if len(rows) == PAGE else None), Findings(sales_in_doubt=len(rows))
 
 
-def count_queued(tx: Transaction) -> Findings:
-    """Reversals and advices that wait in the outbox."""
-    kinds = [row.kind for row in tx.rows(_QUEUED)]
-    return Findings(reversals_waiting=kinds.count("reversal"), advices_waiting=kinds.count("advice"))
-
-
-def _classify(tx: Transaction, row: Row, policy: RecoveryPolicy) -> Findings:
-    purchase = tx.first(_LAST_PURCHASE, debit=row.id)
-    sale = attempts.sale_of(tx, row.id)
-    in_doubt = int(sale is not None and sale.state == "stored")
-    if purchase is None:
-        nothing_asked = None if sale is not None else PurchaseResult(PurchaseOutcome.NOT_TAKEN)
-        debits.conclude(tx, _conclusion(tx, row, policy, result=nothing_asked))
-        policy.advise(tx, row.id, row.charge_point)
-        return Findings(open_debits=1, sales_in_doubt=in_doubt, decided_now=1, voided=int(sale is None))
-    if purchase.state == "intent":
-        tx.update(tables.purchase, {"id": purchase.id}, state="unknown", changed_at=tx.now_us)
-        return Findings(open_debits=1, unknown_purchases=1)
-    if purchase.state in ("unknown", "disputed"):
-        return Findings(open_debits=1, unknown_purchases=1)
-    debits.conclude(tx, _conclusion(tx, row, policy, purchase_id=purchase.id))
-    policy.advise(tx, row.id, row.charge_point)
+def classify_rest(tx: Transaction) -> Findings:
+    """Purchases without an answer become unknown; everything open is counted."""
+    tx.execute(_INTENTS_UNKNOWN, now=tx.now_us)
+    held = tx.rows(_OPEN_DEBITS)[0]
+    queued = {row.kind: row.count for row in tx.rows(_QUEUED)}
     return Findings(
-        open_debits=1,
-        sales_in_doubt=in_doubt,
-        decided_now=1,
-        voided=int(purchase.state == "not_taken"),
+        open_debits=held.count,
+        unknown_purchases=tx.rows(_UNKNOWN_PURCHASES)[0].count,
+        reversals_waiting=queued.get("reversal", 0),
+        advices_waiting=queued.get("advice", 0),
+        refunds_waiting=queued.get("refund", 0),
+        newest_hold=held.newest,
     )
+
+
+def page_of_held(connection: Connection, after: str, newest_hold: int) -> list[str]:
+    """Ids of the next debits that were held at start-up."""
+    values = {"after": after, "newest": newest_hold, "page": PAGE}
+    return list(connection.execute(_HELD_PAGE, values).scalars())
+
+
+def close(tx: Transaction, debit_id: str, behind: Behind) -> Findings:
+    """End one held debit, if what is known ends it."""
+    debit = debit_row(tx, debit_id)
+    if debit.state != "held":
+        return Findings()
+    passage = tx.find(tables.passage, id=debit.passage_id)
+    point = "" if passage is None else passage.charge_point
+    purchase = tx.first(_LAST_PURCHASE, debit=debit.id)
+    if purchase is not None:
+        if purchase.state in ("intent", "unknown", "disputed"):
+            return Findings(open_debits=1, unknown_purchases=1)
+        debits.conclude(tx, _conclusion(tx, debit, point, behind, purchase_id=purchase.id), behind.rules)
+        voided = int(purchase.state == "not_taken")
+        return Findings(open_debits=1, decided_now=1, voided=voided, charge_point=point)
+    sale = attempts.sale_of(tx, debit.id)
+    if sale is None and debit.final_amount is None:
+        if debit.service != Service.TOLL:
+            return Findings(open_debits=1)
+        nothing_asked = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
+        debits.conclude(tx, _conclusion(tx, debit, point, behind, result=nothing_asked), behind.rules)
+        return Findings(open_debits=1, decided_now=1, voided=1, charge_point=point)
+    debits.conclude(tx, _conclusion(tx, debit, point, behind), behind.rules)
+    return Findings(open_debits=1, decided_now=1, charge_point=point)
 
 
 def _conclusion(
     tx: Transaction,
-    row: Row,
-    policy: RecoveryPolicy,
+    debit: Row,
+    point: str,
+    behind: Behind,
     *,
     purchase_id: str | None = None,
     result: PurchaseResult | None = None,
 ) -> debits.Conclusion:
     return debits.Conclusion(
-        debit_id=row.id,
-        context=DecisionContext(charge_point=row.charge_point, recovered=True),
-        decline_policy=policy.decline_policies.get(row.charge_point, DeclinePolicy.HOLD_FOR_ATTENDANT),
-        stand_in_limit_fen=policy.stand_in_limits(tx, row.mandate_id),
+        debit_id=debit.id,
+        context=DecisionContext(charge_point=point, recovered=True, rules_version=behind.rules.version),
+        decline_policy=behind.decline_policies.get(point, DeclinePolicy.HOLD_FOR_ATTENDANT),
+        stand_in_limit_fen=behind.stand_in_limits(tx, debit.mandate_id),
         purchase_id=purchase_id,
         result=result,
     )

@@ -166,11 +166,13 @@ class Books:
 
     def balance(self, kind: AccountKind, owner: str) -> int:
         """Posted fen, this transaction's own moves included."""
-        return self._account(kind, owner).balance
+        found = self._stored(kind, owner)
+        return 0 if found is None else found.balance
 
     def held(self, kind: AccountKind, owner: str) -> int:
         """Reserved fen, this transaction's own holds included."""
-        return self._account(kind, owner).held
+        found = self._stored(kind, owner)
+        return 0 if found is None else found.held
 
     def flush(self) -> None:
         """Write every changed account once, in id order so that two writers on one server cannot deadlock."""
@@ -192,15 +194,22 @@ class Books:
         self._begun.clear()
 
     def _account(self, kind: AccountKind, owner: str) -> _Account:
+        """An account that money moves on; opened when there is none yet."""
+        found = self._stored(kind, owner)
+        if found is None:
+            found = self._open(kind, owner)
+            self._accounts[kind._value_, owner] = self._by_id[found.id] = found
+        return found
+
+    def _stored(self, kind: AccountKind, owner: str) -> _Account | None:
         known = self._accounts.get((kind._value_, owner))
         if known is not None:
             return known
         row = self._tx.peek(tables.account, kind=kind.value, owner=owner)
         if row is None:
-            loaded = self._open(kind, owner)
-        else:
-            # The same account may have come in by id before. One opened in this transaction is known already.
-            loaded = self._by_id.get(row.id) or _Account(row.id, kind, owner, row.balance, row.held, row.version)
+            return None
+        # The same account may have come in by id before. One opened in this transaction is known already.
+        loaded = self._by_id.get(row.id) or _Account(row.id, kind, owner, row.balance, row.held, row.version)
         self._accounts[kind._value_, owner] = self._by_id[loaded.id] = loaded
         return loaded
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
 
@@ -36,6 +38,12 @@ metadata = MetaData(
 )
 
 Id = String(32)
+
+
+def one_of(column: Column[str], *values: str) -> ColumnElement[bool]:
+    """`column in (values)` with the values in the statement itself: what a partial index needs to be used."""
+    return column.in_([literal_column(f"'{value}'") for value in values])
+
 
 counter = Table(
     "counter",
@@ -153,6 +161,7 @@ debit = Table(
     Index("ix_debit_obligor_day", "obligor_id", "day"),
     Index("ix_debit_state", "state", "id"),
     Index("ix_debit_day", "day"),
+    Index("ix_debit_retry", "retry_at", sqlite_where=text("retry_at is not null")),
 )
 """A claim. `payer` is the issuer (purse, issuer_clearing) or the bank channel (bank_online). `day`: local day of the
 event, YYYYMMDD, for limits a day. `amount` is what is claimed now (the hold's amount stands in its pending transfer),

@@ -587,6 +587,13 @@ SYSTEM_FAULT = _stop(
     "internal fault",
     do=("导出诊断包并联系运维", "export a diagnostic bundle and call maintenance"),
 )
+BANK_BACKLOG = _note(
+    "bank_backlog",
+    None,
+    "待发银行报文积压",
+    "messages to the bank have piled up",
+    do=("检查银行链路,核对积压的冲正与通知", "check the bank's link; etcgw debits shows what waits"),
+)
 RECOVERING = _stop(
     "recovering",
     None,
@@ -602,6 +609,55 @@ IDEMPOTENCY_CONFLICT = _attendant(
     "the same claim came again with other content",
     do=("请人工核对该车交易", "compare both claims by hand"),
 )
+HOLD_EXPIRED = _note("hold_expired", None, "预授权已到期释放", "hold ran out and was freed", do=_NOTHING)
+NOTHING_DELIVERED = _note(
+    "nothing_delivered", None, "未提供服务,预授权已释放", "nothing was delivered, the hold was freed", do=_NOTHING
+)
+PURSE_NEEDS_CARD = _refusal(
+    "purse_needs_card",
+    None,
+    "储值支付必须在卡上扣款",
+    "a purse pays by a purchase on its card only",
+    do=("请刷卡扣款", "present the card"),
+)
+DEBIT_UNKNOWN = _attendant(
+    "debit_unknown", None, "没有该笔扣款", "there is no such debit", do=("请核对扣款编号", "check the debit's id")
+)
+DEBIT_HELD = _attendant(
+    "debit_held",
+    None,
+    "该笔扣款尚未完成",
+    "the debit is still held",
+    do=("请先完成或释放预授权", "complete or release the hold first"),
+)
+DEBIT_SETTLED = _attendant(
+    "debit_settled",
+    None,
+    "该笔扣款已处理完毕",
+    "the debit is settled already",
+    do=("需要更正时请办理退款或补扣", "to put it right, refund it or charge the difference"),
+)
+BANK_IN_DOUBT = _attendant(
+    "bank_in_doubt",
+    None,
+    "银行结果未明,暂不能处理",
+    "the bank has yet to say what became of an attempt",
+    do=("等待冲正或对账结果后再试", "try again when the reversal has closed or the day file is in"),
+)
+NOT_A_DEBT = _attendant(
+    "not_a_debt", None, "该笔扣款不是欠费", "the debit is no debt", do=("请核对扣款状态", "look at the debit's state")
+)
+REFUND_ABOVE_COLLECTED = _attendant(
+    "refund_above_collected",
+    None,
+    "退款超过已收金额",
+    "the refund is above what was collected and not refunded yet",
+    do=("请核对已收和已退金额", "compare what was collected and what was refunded"),
+)
+REFUND_UNKNOWN = _attendant(
+    "refund_unknown", None, "没有该笔退款", "there is no such refund", do=("请核对退款编号", "check the refund's id")
+)
+REFUND_PAID_BEFORE = _attendant("refund_paid_before", None, "该笔退款已支付", "the refund was paid before", do=_NOTHING)
 LATE_PASSAGE = _note(
     "late_passage",
     122,

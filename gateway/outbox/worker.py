@@ -1,12 +1,14 @@
 """Drains the outbox: what a bank must still hear, first in first out for each of its terminals.
 
 One worker a channel. A destination (channel and terminal) is served one message at a time; a message that was not
-answered waits with growing pauses and keeps its place, so nothing overtakes it on that terminal. Nothing is ever given
-up: the queue's age and length are what an alarm looks at.
+answered waits with growing pauses and keeps its place, so nothing overtakes it on that terminal. How long the pauses
+are, how fast a backlog may drain, whether it steps aside for a vehicle that waits, and when a message is given up and
+handed to a person, are rules of each kind of message. The queue's age and length are what an alarm looks at.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,32 +17,28 @@ from sqlalchemy import Engine, bindparam, func, select
 
 from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel, Delivery
 from gateway.debit import attempts
+from gateway.debit.attempts import NewAttempt, Outgoing
+from gateway.debit.states import attempt_row, debit_row
 from gateway.ledger import tables
 from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, new_id
+from gateway.rules.judge import alarming, given_up, pause_s
+from gateway.rules.loading import DebitRules, shipped_rules
+from gateway.rules.schema import Retry
 
 DESTINATIONS_MAX = 64
 """Terminals looked at in one round: more than a plaza has lanes."""
 
+TOGETHER_MAX = 8
+"""Messages on the wire at once: a bank that is silent must not hold up the terminals it answers."""
+
+POLL_S = 0.25
+"""Between two looks at the queue."""
 
 _WAITING = select(tables.outbox.c.id).where(tables.outbox.c.id == bindparam("id"), tables.outbox.c.done_at.is_(None))
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """Seconds. Defaults follow the store-and-forward settings common among payment switches, shortened for a lane."""
-
-    poll_s: float = 0.25
-    answer_timeout_s: float = 5.0
-    pause_first_s: float = 1.0
-    pause_max_s: float = 60.0
-
-    def pause_s(self, tries: int) -> float:
-        """Pause after the n-th try, doubling up to the maximum."""
-        return min(self.pause_first_s * float(1 << min(tries, 16)), self.pause_max_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +48,12 @@ class Backlog:
     count: int
     oldest_at: int | None
     """UTC microseconds."""
+    alarms: tuple[str, ...] = ()
+    """Kinds of message of which too many wait, or one for too long."""
 
 
 class OutboxWorker:
-    """Sends one channel's reversals and advices until the bank has the last word on each."""
+    """Sends one channel's messages until the bank has the last word on each."""
 
     def __init__(
         self,
@@ -63,37 +63,56 @@ class OutboxWorker:
         *,
         clock: Clock,
         random: RandomBits,
-        policy: RetryPolicy,
+        rules: DebitRules | None = None,
+        batch: str = "000001",
+        fresh: Callable[[], bool] = lambda: False,
         on_backlog: Callable[[Backlog], None] | None = None,
     ) -> None:
+        """`batch` is the channel's, for advices queued here; `fresh` tells whether a vehicle waits for this bank."""
         self._channel = channel
         self._writer = writer
         self._reader = reader
         self._clock = clock
         self._random = random
-        self._policy = policy
+        self._rules = shipped_rules() if rules is None else rules
+        self._batch = batch
+        self._fresh = fresh
         self._on_backlog = on_backlog
+        self._next_of_kind: dict[str, float] = {}
         self._log = logging.getLogger(f"{__name__}.{channel.name}")
 
     async def run(self) -> None:
         """Forever; ends only by cancellation."""
         while True:
-            for row in self._due():
-                await self._send(row)
+            await self.round()
             if self._on_backlog is not None:
                 self._on_backlog(self.backlog())
-            await self._clock.sleep(self._policy.poll_s)
+            await self._clock.sleep(POLL_S)
+
+    async def round(self) -> int:
+        """Send what is due and may go now, one message a terminal; how many went."""
+        ready = [row for row in self._due() if not self._steps_aside(row)]
+        for start in range(0, len(ready), TOGETHER_MAX):
+            await asyncio.gather(*(self._send(row) for row in ready[start : start + TOGETHER_MAX]))
+        return len(ready)
 
     def backlog(self) -> Backlog:
-        """How many messages wait, and since when."""
+        """How many messages wait, since when, and of which kinds that is too many or too long."""
         o = tables.outbox
         with self._reader.connect() as connection:
-            row = connection.execute(
-                select(func.count(), func.min(o.c.created_at)).where(
-                    o.c.done_at.is_(None), o.c.destination.startswith(f"{self._channel.name}/", autoescape=True)
-                )
-            ).one()
-        return Backlog(row[0], row[1])
+            rows = connection.execute(
+                select(o.c.kind, func.count().label("waiting"), func.min(o.c.created_at).label("oldest"))
+                .where(o.c.done_at.is_(None), o.c.destination.startswith(f"{self._channel.name}/", autoescape=True))
+                .group_by(o.c.kind)
+            ).all()
+        now = to_us(self._clock.utcnow())
+        alarms = tuple(
+            row.kind
+            for row in rows
+            if alarming(self._retry(row.kind), count=row.waiting, oldest_age_s=(now - row.oldest) / 1e6)
+        )
+        oldest = min((row.oldest for row in rows), default=None)
+        return Backlog(sum(row.waiting for row in rows), oldest, alarms)
 
     def _due(self) -> Sequence[Row]:
         """The head of every destination whose time has come."""
@@ -106,14 +125,34 @@ class OutboxWorker:
         )
         now = to_us(self._clock.utcnow())
         with self._reader.connect() as connection:
-            return connection.execute(select(o).where(o.c.id.in_(heads), o.c.next_at <= now)).all()
+            return connection.execute(select(o).where(o.c.id.in_(heads), o.c.next_at <= now).order_by(o.c.id)).all()
+
+    def _steps_aside(self, row: Row) -> bool:
+        """Whether a message waits for vehicles or for its pace. One that waits too long already goes all the same."""
+        retry, now = self._retry(row.kind), self._clock.monotonic()
+        age_s = (to_us(self._clock.utcnow()) - row.created_at) / 1e6
+        if retry.yield_to_fresh and age_s < retry.alarm_age_s and self._fresh():
+            return True
+        if not retry.messages_per_s:
+            return False
+        due = self._next_of_kind.get(row.kind, now)
+        if now < due:
+            return True
+        # Half a poll of credit: a pace that is not a divisor of the poll would else lose a message a round.
+        self._next_of_kind[row.kind] = max(due, now - POLL_S) + 1 / retry.messages_per_s
+        return False
 
     async def _send(self, row: Row) -> None:
         request = await self._writer.submit(lambda tx: self._begin(tx, row), essential=True)
         if request is None:
             return
-        answer = await self._channel.exchange(request, timeout_s=self._policy.answer_timeout_s)
-        advice_id, at = new_id(to_us(self._clock.utcnow()), self._random), self._clock.utcnow()
+        if row.kind == "recovery" and request.sent_before:
+            # A sale is never sent twice: what a crash left in doubt is reversed.
+            answer = BankAnswer(Delivery.SILENT, detail="it may have left before")
+        else:
+            message = self._channel.repeat(request.message) if request.sent_before else request.message
+            answer = await self._channel.exchange(message, timeout_s=self._retry(row.kind).answer_timeout_s)
+        advice = NewAttempt(new_id(to_us(self._clock.utcnow()), self._random), self._clock.utcnow())
 
         def change(tx: Transaction) -> bool:
             if not _still_waits(tx, row):
@@ -122,15 +161,14 @@ class OutboxWorker:
                 return False
             done = self._settle(tx, row, answer)
             if done:
-                sale = attempts.attempt_row(tx, row.attempt_id)
+                sent = attempt_row(tx, row.attempt_id)
                 attempts.queue_advice(
                     tx,
-                    attempts.debit_row(tx, sale.debit_id),
+                    debit_row(tx, sent.debit_id),
                     self._channel,
-                    terminal=sale.terminal,
-                    batch=sale.batch,
-                    attempt_id=advice_id,
-                    at=at,
+                    terminal=sent.terminal,
+                    batch=self._batch,
+                    new=advice,
                 )
             self._mark(tx, row, answer, done)
             return done
@@ -145,39 +183,46 @@ class OutboxWorker:
             "" if done else ", will repeat",
         )
 
-    def _begin(self, tx: Transaction, row: Row) -> bytes | None:
-        """The bytes to send, or None when the message is no longer wanted (then it is taken off the queue).
-
-        What left before, or may have left before a crash, goes out marked as a repetition.
-        """
+    def _begin(self, tx: Transaction, row: Row) -> Outgoing | None:
+        """The message to send, or None when it is no longer wanted or given up (then it is taken off the queue)."""
         if not _still_waits(tx, row):
             return None
-        begin = attempts.begin_reversal if row.kind == "reversal" else attempts.begin_advice
+        age_s = (tx.now_us - row.created_at) / 1e6
+        if row.kind in ("advice", "refund") and given_up(self._retry(row.kind), tries=row.tries, age_s=age_s):
+            attempts.give_up_message(tx, row.attempt_id)
+            self._mark(tx, row, BankAnswer(Delivery.NOT_SENT, detail="given up by the rules"), done=True)
+            return None
+        begin = attempts.begin_reversal if row.kind == "reversal" else attempts.begin_message
         request = begin(tx, row.attempt_id)
         if request is None:
             self._mark(tx, row, BankAnswer(Delivery.NOT_SENT, detail="no longer wanted"), done=True)
-            return None
-        return self._channel.repeat(request.message) if request.sent_before else request.message
+        return request
 
     def _settle(self, tx: Transaction, row: Row, answer: BankAnswer) -> bool:
+        if row.kind == "recovery":
+            return attempts.settle_message(tx, row.attempt_id, answer, self._rules)
         if answer.delivery is not Delivery.ANSWERED:
             return False
         if row.kind == "reversal":
             age_us = int(self._channel.max_message_age_s * 1e6)
-            return attempts.close_reversal(tx, row.attempt_id, answer, max_message_age_us=age_us)
-        return attempts.settle_advice(tx, row.attempt_id, answer)
+            return attempts.close_reversal(tx, row.attempt_id, answer, max_message_age_us=age_us, rules=self._rules)
+        return attempts.settle_message(tx, row.attempt_id, answer, self._rules)
 
     def _mark(self, tx: Transaction, row: Row, answer: BankAnswer, done: bool) -> None:
         not_found = answer.verdict is AnswerClass.NOT_FOUND
-        pause_s = self._policy.pause_first_s if not_found else self._policy.pause_s(row.tries)
+        wait_s = self._rules.reversal.not_found_pause_s if not_found else pause_s(self._retry(row.kind), row.tries)
         tx.update(
             tables.outbox,
             {"id": row.id},
             tries=row.tries + 1,
-            next_at=tx.now_us + int(pause_s * 1e6),
+            next_at=tx.now_us + int(wait_s * 1e6),
             done_at=tx.now_us if done else None,
             last_answer=(answer.code or answer.detail or answer.delivery.value)[:80],
         )
+
+    def _retry(self, kind: str) -> Retry:
+        found: Retry = getattr(self._rules.retry, kind)
+        return found
 
 
 def _still_waits(tx: Transaction, row: Row) -> bool:

@@ -286,6 +286,7 @@ class EmulatedSite:
             raise ProgramFailed(f"site file has places nobody fills in: {missing}")
         self.site_file.write_text(text)
         shutil.copytree(SITES / "demo" / "tariffs", self.folder / "tariffs", dirs_exist_ok=True)
+        shutil.copy(SITES / "demo" / "rules.toml", self.folder / "rules.toml")
 
     def works(self, since_us: int = 0) -> bool:
         """Whether the running gateway says that every part of it works.

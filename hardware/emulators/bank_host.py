@@ -215,9 +215,17 @@ CREATE TABLE IF NOT EXISTS counter (value INTEGER NOT NULL) STRICT;
 INSERT INTO counter (value) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM counter);
 """
 
-Kind = Literal["sale", "reversal", "advice"]
+Kind = Literal["sale", "reversal", "advice", "refund"]
 _KINDS: Mapping[str, Kind] = {"020": "sale", "040": "reversal", "022": "advice"}
 """By the first three digits of the MTI: the fourth only tells repeats."""
+
+REFUND_PROCESSING = "200000"
+"""F3 that makes an 0220 a refund."""
+
+
+def _kind_of(request: Message) -> Kind | None:
+    kind = _KINDS.get(request.mti[:3])
+    return "refund" if kind == "advice" and request.text(3) == REFUND_PROCESSING else kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,7 +470,7 @@ class BankHost:
             return {**base, 39: behaviour.code}
         if request.mti[1] == "8":
             return {**base, **self._network(request)}
-        kind = _KINDS.get(request.mti[:3])
+        kind = _kind_of(request)
         if kind is None:
             return {**base, 39: "40"}
         keys = _keys(request, kind)
@@ -500,6 +508,8 @@ class BankHost:
         amount = int(amount_text)
         if amount == 0:
             return "13", None
+        if kind == "refund":
+            return "00", Posting(contract, -amount)
         forced = kind == "advice" or (behaviour is not None and behaviour.mode is Mode.APPROVE)
         if amount > balance and not forced:
             return "51", None
@@ -614,7 +624,7 @@ class BankHost:
         postings = [posting for account in accounts.values() for posting in account["postings"]]
         totals = {
             f"{kind}_fen": sum(posting["amount_fen"] for posting in postings if posting["kind"] == kind)
-            for kind in _KINDS.values()
+            for kind in (*_KINDS.values(), "refund")
         }
         return {
             "accounts": accounts,

@@ -64,6 +64,8 @@ class Profile:
     sale_type: str = "22"
     advice_type: str = "30"
     """F60.1 of an off-line settlement, the UnionPay name of a sale decided before the bank was told."""
+    refund_type: str = "25"
+    refund_processing: str = "200000"
     sign_in_code: str = "001"
     """F60.3: 001 is sign-in without track keys; hosts with longer keys want 003, 004 or 005."""
     echo_code: str = "301"
@@ -180,6 +182,14 @@ def advice(
         profile, profile.advice_type, stan=stan, batch=batch, amount_fen=amount_fen, contract=contract, at=at
     )
     return _message(profile, profile.advice_repeat_mti if repeat else ADVICE, fields)
+
+
+def refund(profile: Profile, *, stan: int, batch: str, amount_fen: int, contract: str, at: datetime) -> Message:
+    """0220 that pays back some of what a contract was debited (any day, in part). Repeat until answered."""
+    fields = _debit_fields(
+        profile, profile.refund_type, stan=stan, batch=batch, amount_fen=amount_fen, contract=contract, at=at
+    )
+    return _message(profile, ADVICE, {**fields, 3: profile.refund_processing})
 
 
 def sale_keys(message: Message) -> SaleKeys:

@@ -17,7 +17,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from gateway.banks import iso8583
-from gateway.debit import attempts, debits, recovery
+from gateway.debit import attempts, debits, late, limits, recovery
 from gateway.ledger import batches, books, transaction
 from gateway.outbox import worker
 from gateway.points import toll_trade
@@ -101,7 +101,7 @@ def _answers_before_commit() -> Iterator[None]:
 @contextmanager
 def _outbox_outside() -> Iterator[None]:
     """What must be said is queued by the next change, not by the one that makes it necessary."""
-    real = attempts._queue
+    real = attempts.queue
     kept: list[Any] = []
 
     def queue(tx: Any, row: Any, kind: str) -> None:  # noqa: ANN401 - as the original
@@ -109,26 +109,26 @@ def _outbox_outside() -> Iterator[None]:
         for one in earlier:
             real(tx, *one)
 
-    with _put(attempts, "_queue", queue):
+    with _put(attempts, "queue", queue):
         yield
 
 
 BUGS: Mapping[str, Bug] = {
     "hold_not_counted": Bug(
         "holds do not count towards the limit",
-        _edit((debits, "exposure", "books.held(AccountKind.OPEN, obligor)", "0")),
+        _edit((limits, "exposure", "books.held(AccountKind.OPEN, obligor)", "0")),
     ),
     "debt_not_counted": Bug(
         "what is owed does not count towards the limit",
-        _edit((debits, "exposure", "- books.balance(AccountKind.OPEN, obligor)", "- 0")),
+        _edit((limits, "exposure", "- books.balance(AccountKind.OPEN, obligor)", "- 0")),
     ),
     "late_approval_posted": Bug(
         "an approval that comes after the reversal left pays the debit",
-        _edit((attempts, "_late_approval", 'row.state == "unknown"', 'row.state in ("unknown", "reversing")')),
+        _edit((late, "_approved", 'row.state == "unknown"', 'row.state in ("unknown", "reversing")')),
     ),
     "late_approval_swallowed": Bug(
         "an approval that comes after the reversal left is dropped",
-        _edit((attempts, "_late_approval", 'if row.state in ("reversing", "reversed") and', "if False and")),
+        _edit((late, "_approved", 'if row.state == "approved" or row.late_approval:', "if True:")),
     ),
     "retry_with_new_key": Bug(
         "a repeated advice or reversal carries a trace number of its own",
@@ -190,18 +190,18 @@ BUGS: Mapping[str, Bug] = {
     ),
     "advice_beside_reversal": Bug(
         "the advice leaves while the sale's reversal is open",
-        _edit((attempts, "queue_advice", "or _has_unresolved(tx, debit.id)", "")),
+        _edit((attempts, "queue_advice", "or in_doubt(tx, debit.id)", "")),
     ),
     "duplicate_answer_counts": Bug(
         "the second copy of an approval pays once more",
         _edit(
             (
-                attempts,
-                "_late_approval",
+                late,
+                "_approved",
                 'if row.state == "unknown":',
-                'if row.state == "approved":\n        fund_by_bank(tx, row)\n    if row.state == "unknown":',
+                'if row.state == "approved":\n        fund_by_bank(tx, row, rules)\n    if row.state == "unknown":',
             ),
-            (attempts, "fund_by_bank", 'if debit.state == "funded":', "if False:"),
+            (late, "fund_by_bank", 'if debit.state not in ("held", "released", "owed"):', "if False:"),
         ),
     ),
     "replay_not_compared": Bug(
@@ -210,7 +210,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "stan_reused": Bug(
         "trace numbers begin again after a while",
-        _edit((attempts, "_next_stan", "wrap_after=STAN_MAX", "wrap_after=12")),
+        _edit((attempts, "_order", "number % STAN_MAX + 1", "number % 12 + 1")),
     ),
     "stand_in_without_limit": Bug(
         "vehicles are let go on our own word without a limit",
@@ -218,22 +218,26 @@ BUGS: Mapping[str, Bug] = {
             (
                 debits,
                 "conclude",
-                "stand_in_allowed=owed + debit.amount <= conclusion.stand_in_limit_fen",
+                "stand_in_allowed=refusal is None",
                 "stand_in_allowed=True",
             )
         ),
     ),
     "recovery_skipped": Bug(
         "start-up classifies nothing",
-        _edit((recovery, "classify_page", "for row in rows:", "for row in rows[:0]:")),
+        _edit(
+            (recovery, "classify_attempts", "for row in rows:", "for row in rows[:0]:"),
+            (recovery, "close", 'if debit.state != "held":', "if True:"),
+        ),
     ),
     "start_up_voids_intents": Bug(
         "start-up takes a purchase without an answer for one that was not made",
         _edit(
-            (recovery, "_classify", 'purchase.state == "intent"', "False"),
+            (recovery, "classify_rest", "tx.execute(_INTENTS_UNKNOWN, now=tx.now_us)", "pass"),
+            (recovery, "close", '("intent", "unknown", "disputed")', '("unknown", "disputed")'),
             (
                 recovery,
-                "_classify",
+                "close",
                 "purchase_id=purchase.id)",
                 "purchase_id=purchase.id, result=PurchaseResult(PurchaseOutcome.NOT_TAKEN))",
             ),
@@ -256,7 +260,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "reversal_before_its_row": Bug(
         "a reversal leaves before its state says so",
-        _edit((attempts, "begin_reversal", '"reversing", None, sends', '"unknown", None, sends')),
+        _edit((attempts, "begin_reversal", '"reversing", sends', '"unknown", sends')),
     ),
     "terminal_not_blocked": Bug(
         "a terminal sells on while its reversal is open",

@@ -15,7 +15,7 @@ from gateway.debit.engine import DebitEngine
 from gateway.ledger import tables
 from gateway.ledger.batches import Batches
 from gateway.model.clock import from_us, to_us
-from gateway.outbox.worker import OutboxWorker, RetryPolicy
+from gateway.outbox.worker import OutboxWorker
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
 from gateway.points.devices import OutputFault
@@ -42,7 +42,6 @@ BOARD_S = 0.02
 """Until the board confirms a coil."""
 BOARD_FAILS = 0.01
 """Of orders to a board: not confirmed in time."""
-POLICY = RetryPolicy(answer_timeout_s=5.0, pause_first_s=1.0, pause_max_s=20.0)
 
 
 class Board:
@@ -114,12 +113,11 @@ class Life:
             self.writer, self.reader, {site.BANK: channel}, clock=world.clock, random=world.gateway_chance
         )
         await self.engine.recover(world.collections, mandates.stand_in_limit)
+        await self.engine.close_behind()
         world.watch.started()
         self.supervisor = Supervisor(world.clock, self._report)
         self.restarts = self.supervisor.restarts
-        worker = OutboxWorker(
-            channel, self.writer, self.reader, clock=world.clock, random=world.gateway_chance, policy=POLICY
-        )
+        worker = OutboxWorker(channel, self.writer, self.reader, clock=world.clock, random=world.gateway_chance)
         self.supervisor.start("bank", link.run)
         self.supervisor.start("outbox", worker.run)
         for index in range(world.lanes):

@@ -17,7 +17,7 @@ from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
-from gateway.outbox.worker import OutboxWorker, RetryPolicy
+from gateway.outbox.worker import OutboxWorker
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
 DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
@@ -67,6 +67,9 @@ class ToldBank:
     def advice(self, order):
         return f"advice {order.terminal} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
 
+    def refund(self, order):
+        return f"refund {order.terminal} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
+
     def repeat(self, request):
         return request
 
@@ -101,9 +104,7 @@ class Box:
     async def __aenter__(self):
         self.writer.start()
         self.engine = DebitEngine(self.writer, self.reader, {"bank-1": self.bank}, clock=self.clock, random=self.random)
-        self.outbox = OutboxWorker(
-            self.bank, self.writer, self.reader, clock=self.clock, random=self.random, policy=RetryPolicy()
-        )
+        self.outbox = OutboxWorker(self.bank, self.writer, self.reader, clock=self.clock, random=self.random)
         return self
 
     async def __aexit__(self, *_):

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from gateway.banks.channel import LateAnswer
-from gateway.debit import attempts, debits
+from gateway.debit import debits
+from gateway.debit import late as late_words
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import HoldPlaced, HoldRefused, PurchasePlan, PurchaseResult
 from gateway.debit.engine import Collection, ProvenClaim, StorageLate, Superseded
@@ -50,7 +51,9 @@ async def bring_in(box, claim, timeout=2.0):
 
 
 async def recover(box):
-    return await box.engine.recover({"lane-1": COLLECTION}, lambda tx, mandate: STAND_IN)
+    findings = await box.engine.recover({"lane-1": COLLECTION}, lambda tx, mandate: STAND_IN)
+    closed = await box.engine.close_behind()
+    return replace(findings, decided_now=closed.decided_now, voided=closed.voided)
 
 
 def plan_after(previous, after=b"after, again"):
@@ -435,7 +438,9 @@ def test_more_open_debits_than_a_page_are_all_classified(tmp_path, monkeypatch):
     told = []
 
     async def second(box):
-        return await box.engine.recover({}, lambda tx, mandate: 0, lambda f: told.append(f.open_debits))
+        findings = await box.engine.recover({}, lambda tx, mandate: 0)
+        assert findings.open_debits == 7
+        return await box.engine.close_behind(lambda f: told.append(f.open_debits))
 
     cut(box, first)
     assert run(box, second).unknown_purchases == 7
@@ -451,6 +456,7 @@ def test_a_charge_point_that_is_gone_is_decided_for_the_attendant(tmp_path):
 
     async def second(box):
         await box.engine.recover({}, lambda tx, mandate: 0)
+        await box.engine.close_behind()
 
     cut(box, first)
     run(box, second)
@@ -595,9 +601,12 @@ def test_a_late_answer_without_a_terminal_counts_only_when_it_can_mean_one_attem
 def test_an_answer_that_fits_nothing_changes_nothing(box):
     async def scenario(box):
         effect = await box.writer.submit(
-            lambda tx: attempts.late_answer(tx, "bank-1", "T0000001", "000777", APPROVED), essential=True
+            lambda tx: late_words.late_answer(
+                tx, "bank-1", "T0000001", "000777", answer=APPROVED, rules=box.engine.rules
+            ),
+            essential=True,
         )
-        assert effect is attempts.LateEffect.NO_SUCH_ATTEMPT
+        assert effect is late_words.LateEffect.NO_SUCH_ATTEMPT
         box.bank.late(LateAnswer("T0000001", "000777", APPROVED))
         await settle(box)
 
@@ -758,7 +767,7 @@ def test_concluding_twice_gives_the_newest_decision(box):
         repeat = await box.engine.repeat(first.passage_id, first.debit_id, Barrier.OPEN, CONTEXT)
         assert (repeat.amount_fen, repeat.outcome, repeat.record_no) == (0, Outcome.REPEAT, 2)
         conclusion = debits.Conclusion(first.debit_id, CONTEXT, DeclinePolicy.RELEASE_AS_DEBT, 0)
-        assert await box.writer.submit(lambda tx: debits.conclude(tx, conclusion)) == repeat
+        assert await box.writer.submit(lambda tx: debits.conclude(tx, conclusion, box.engine.rules)) == repeat
 
     run(box, scenario)
     assert box.balance("merchant") == 1500

@@ -28,7 +28,7 @@ from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer
 from gateway.model.clock import to_us
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, PurchaseOutcome
-from gateway.outbox.worker import OutboxWorker, RetryPolicy
+from gateway.outbox.worker import OutboxWorker
 
 from .conftest import CONTEXT, TAKEN, Box, hold_request, payer_of
 from .model_bank import ADVICE, AGE_S, REVERSAL, SALE, ModelBank
@@ -125,8 +125,9 @@ class Engine(RuleBasedStateMachine):
         box = self.box
         parts = {"clock": box.clock, "random": box.random}
         self.engine = DebitEngine(box.writer, box.reader, {"bank-1": self.bank}, **parts)
-        self.outbox = OutboxWorker(self.bank, box.writer, box.reader, **parts, policy=RetryPolicy())
+        self.outbox = OutboxWorker(self.bank, box.writer, box.reader, **parts)
         self.findings = await self.engine.recover({"lane-1": self.collection}, lambda tx, mandate: STAND_IN)
+        await self.engine.close_behind()
 
     def _power_cut(self, *, lose):
         """`lose`: what was handed to the writer and not committed is gone, else it just made it."""

@@ -10,7 +10,8 @@ from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim
 from gateway.model.passage import DeclinePolicy, Funding
-from gateway.outbox.worker import OutboxWorker, RetryPolicy
+from gateway.outbox.worker import OutboxWorker
+from gateway.rules.loading import shipped_rules
 from tests.gateway.debit.conftest import (
     APPROVED,
     CONTEXT,
@@ -68,12 +69,6 @@ async def one_round(box):
     return [row.kind for row in rows]
 
 
-def test_pauses_double_up_to_their_maximum():
-    policy = RetryPolicy(pause_first_s=1.0, pause_max_s=60.0)
-    assert [policy.pause_s(n) for n in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert policy.pause_s(10**6) == 60
-
-
 @pytest.mark.parametrize("answer", [SILENT, NOT_SENT, UNSETTLED])
 def test_what_is_not_answered_is_repeated_for_ever_with_growing_pauses(box, answer):
     async def scenario(box):
@@ -87,7 +82,7 @@ def test_what_is_not_answered_is_repeated_for_ever_with_growing_pauses(box, answ
             box.clock.now += 1.0
         pauses = [later - earlier for earlier, later in itertools.pairwise(sent_at)]
         assert pauses[:3] == sorted(pauses[:3])
-        assert 60 <= pauses[-1] <= 60 + 1 + RetryPolicy().answer_timeout_s
+        assert 60 <= pauses[-1] <= 60 + 1 + shipped_rules().retry.reversal.answer_timeout_s
         assert box.outbox.backlog().count == 1
 
     run(box, scenario)
@@ -196,9 +191,7 @@ def test_banks_whose_names_begin_alike_keep_to_their_own(box):
         other = MarkingBank(box.clock)
         for name in ("bank-10", "bank-", "bank%", "bank_1", "1"):
             other.name = name
-            worker = OutboxWorker(
-                other, box.writer, box.reader, clock=box.clock, random=box.random, policy=RetryPolicy()
-            )
+            worker = OutboxWorker(other, box.writer, box.reader, clock=box.clock, random=box.random)
             assert worker._due() == []
             assert worker.backlog().count == 0
         assert box.outbox.backlog().count == 1
@@ -270,7 +263,6 @@ def test_run_drains_reports_its_backlog_and_goes_on(box):
             box.reader,
             clock=box.clock,
             random=box.random,
-            policy=RetryPolicy(poll_s=1.0),
             on_backlog=told.append,
         )
         await owed(box)
@@ -335,7 +327,7 @@ def test_two_channels_each_hear_their_own(box):
         claim = ProvenClaim(placed.debit_id, 1500, payer, CONTEXT, collection, placed.purchase_id, TAKEN, "9" * 20)
         await engine.bring_in(claim, deadline=box.clock.monotonic() + 2)
         assert box.outbox._due() == []
-        worker = OutboxWorker(second, box.writer, box.reader, clock=box.clock, random=box.random, policy=RetryPolicy())
+        worker = OutboxWorker(second, box.writer, box.reader, clock=box.clock, random=box.random)
         assert [row.destination for row in worker._due()] == ["bank-2/T9000001"]
 
     run(box, scenario)

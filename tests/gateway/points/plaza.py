@@ -546,6 +546,7 @@ class Plaza:
         self.open()
         collections = {name: settings.collection for name, settings in names.items()}
         await self.engine.recover(collections, mandates.stand_in_limit)
+        await self.engine.close_behind()
         for settings in names.values():
             self.add(settings)
 

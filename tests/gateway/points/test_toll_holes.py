@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.outbox.worker import OutboxWorker, RetryPolicy
+from gateway.outbox.worker import OutboxWorker
 from gateway.points.toll_settings import OnePiecePolicy
 from protocols.rsu.messages import Debit, DeviceType, Stop, UserReport
 from tests.gateway.points import plaza as bench
@@ -46,9 +46,7 @@ def stalled_disk(plaza):
 
 async def drain(plaza, rounds=4):
     """What the bank must still hear."""
-    worker = OutboxWorker(
-        plaza.bank, plaza.writer, plaza.reader, clock=plaza.clock, random=plaza.random, policy=RetryPolicy()
-    )
+    worker = OutboxWorker(plaza.bank, plaza.writer, plaza.reader, clock=plaza.clock, random=plaza.random)
     for _ in range(rounds):
         for row in worker._due():
             await worker._send(row)

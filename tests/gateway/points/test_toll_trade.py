@@ -10,11 +10,11 @@ from datetime import date, timedelta
 
 import pytest
 
-from gateway.debit.engine import KEPT_BACK_S
 from gateway.model.passage import DeclinePolicy, Funding
 from gateway.model.reasons import REASONS, Severity
 from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
 from gateway.points.toll_trade import ELSEWHERE_S
+from gateway.rules.loading import shipped_rules
 from protocols.card.codes import PassStatus
 from protocols.card.station import decode_station
 from protocols.obu import obu_status_new
@@ -284,7 +284,7 @@ def test_the_bank_decides_within_the_deadline_and_the_antenna_does_not_wait(play
     assert when == pytest.approx(2 * bench.RADIO_S, abs=1e-3)
     (timing,) = lane.timings
     assert timing.total_us <= 2_000_000
-    expected = 2.0 - KEPT_BACK_S - 2 * bench.RADIO_S if word == "silent" else 1.0
+    expected = 2.0 - (shipped_rules().deadline.kept_back_ms / 1000) - 2 * bench.RADIO_S if word == "silent" else 1.0
     assert timing.bank_us == pytest.approx(expected * 1e6, abs=1000)
     assert lane.board.lifts == (outcome[1] == "open")
 

@@ -117,6 +117,7 @@ def _debits(connection: sa.Connection) -> None:
         batch.create_index('ix_debit_state', ['state', 'id'])
         batch.create_index('ix_debit_obligor_day', ['obligor_id', 'day'])
         batch.create_index('ix_debit_day', ['day'])
+        batch.create_index('ix_debit_retry', ['retry_at'], sqlite_where=sa.text('retry_at is not null'))
     op.create_table('refund',
     sa.Column('id', sa.String(32), nullable=False),
     sa.Column('idempotency_key', sa.String(64), nullable=False),

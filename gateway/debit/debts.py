@@ -1,0 +1,145 @@
+"""Debts: claims that a bank refused for good. Tried again by a schedule, paid at a till, or written off by two people.
+
+A payer whose debts reach the marks of the rules stands on the box's own list until enough of them is recovered; what
+that means for its next debit is a rule of each service.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, func, select
+
+from gateway.debit.states import add_item, close_item, debit_row, in_doubt, set_debit
+from gateway.ledger import tables
+from gateway.ledger.books import AccountKind
+from gateway.ledger.statements import Row
+from gateway.ledger.transaction import Transaction
+from gateway.rules.judge import is_listed, recovery_after_s
+from gateway.rules.loading import DebitRules
+
+WRITE_OFF = "write_off_proposed"
+"""Kind of the item that waits for a second person."""
+
+_DEBTS = select(
+    func.coalesce(func.sum(tables.debit.c.amount), 0).label("fen"),
+    func.count().label("count"),
+    func.min(tables.debit.c.changed_at).label("oldest"),
+).where(tables.debit.c.obligor_id == bindparam("obligor"), tables.debit.c.state == "debt")
+
+
+def to_debt(tx: Transaction, debit_id: str, rules: DebitRules, code: str | None) -> None:
+    """debt -> open: the bank said a final no; the claim stays and is collected another way."""
+    debit = debit_row(tx, debit_id)
+    tx.books.move(
+        "declined",
+        debit.id,
+        source=(AccountKind.DEBT, debit.obligor_id),
+        target=(AccountKind.OPEN, debit.obligor_id),
+        amount=debit.amount,
+        event_us=tx.now_us,
+    )
+    set_debit(tx, debit.id, "debt", detail=code, retry_at=_next_try(tx, debit, rules, code), retries=0)
+    keep_list(tx, debit.obligor_id, rules)
+
+
+def refused_again(tx: Transaction, debit_id: str, rules: DebitRules, code: str | None) -> None:
+    """A recovery was refused or undone: the next one by the schedule, if there is one."""
+    debit = debit_row(tx, debit_id)
+    if debit.state != "debt":
+        return
+    again = None if code is None else recovery_after_s(rules, code=code, tries=debit.retries, amount_fen=debit.amount)
+    tx.update(tables.debit, {"id": debit.id}, retry_at=None if again is None else tx.now_us + again * 1_000_000)
+
+
+def not_tried(tx: Transaction, debit_id: str, rules: DebitRules) -> None:
+    """The link was down: the try does not count, and is made a little later."""
+    debit = debit_row(tx, debit_id)
+    pause_us = int(rules.retry.recovery.max_pause_s * 1e6)
+    tx.update(tables.debit, {"id": debit.id}, retries=debit.retries - 1, retry_at=tx.now_us + pause_us)
+
+
+def recovered(
+    tx: Transaction,
+    debit: Row,
+    source: tuple[AccountKind, str],
+    rules: DebitRules,
+    *,
+    event: str,
+    attempt_id: str | None = None,
+) -> None:
+    """source -> debt: the debt is paid."""
+    tx.books.move(
+        event,
+        debit.id,
+        source=source,
+        target=(AccountKind.DEBT, debit.obligor_id),
+        amount=debit.amount,
+        event_us=tx.now_us,
+        attempt_id=attempt_id,
+    )
+    set_debit(tx, debit.id, "recovered", collected=debit.amount, retry_at=None)
+    close_item(tx, WRITE_OFF, debit.id, "corrected", note="the debt was paid")
+    keep_list(tx, debit.obligor_id, rules)
+
+
+def pay_at_till(tx: Transaction, debit_id: str, till: str, actor: str, rules: DebitRules) -> str | None:
+    """A debt paid in cash: None, or the code of why not."""
+    debit = debit_row(tx, debit_id)
+    if debit.state != "debt":
+        return "not_a_debt"
+    if in_doubt(tx, debit_id):
+        return "bank_in_doubt"
+    recovered(tx, debit, (AccountKind.TILL, till), rules, event="debt_paid_at_till")
+    tx.note("person", debit.id, "paid_at_till", debit_id=debit.id, detail=till, actor=actor)
+    return None
+
+
+def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: DebitRules) -> str | None:
+    """loss -> debt, once two people agree (one where the rules say so): None when done, else a code."""
+    debit = debit_row(tx, debit_id)
+    if debit.state != "debt":
+        return "not_a_debt"
+    if in_doubt(tx, debit_id):
+        return "bank_in_doubt"
+    proposed = tx.find(tables.item, kind=WRITE_OFF, ref=debit.id)
+    if rules.debt.four_eyes and (proposed is None or proposed.state != "open"):
+        if proposed is None:
+            add_item(tx, WRITE_OFF, debit.id, reason[:200], amount=debit.amount)
+        tx.update(tables.item, {"kind": WRITE_OFF, "ref": debit.id}, state="open", actor=actor, changed_at=tx.now_us)
+        tx.note("person", debit.id, "write_off_proposed", debit_id=debit.id, detail=reason[:400], actor=actor)
+        return "item_needs_second"
+    if rules.debt.four_eyes and proposed is not None and proposed.actor == actor:
+        return "item_needs_second"
+    tx.books.move(
+        "written_off",
+        debit.id,
+        source=(AccountKind.LOSS, debit.merchant),
+        target=(AccountKind.DEBT, debit.obligor_id),
+        amount=debit.amount,
+        event_us=tx.now_us,
+    )
+    set_debit(tx, debit.id, "written_off", detail=reason[:400], retry_at=None)
+    if proposed is not None:
+        tx.update(tables.item, {"id": proposed.id}, second_actor=actor)
+    close_item(tx, WRITE_OFF, debit.id, "written_off", note=reason, actor=None if proposed is None else proposed.actor)
+    tx.note("person", debit.id, "written_off", debit_id=debit.id, detail=reason[:400], actor=actor)
+    keep_list(tx, debit.obligor_id, rules)
+    return None
+
+
+def keep_list(tx: Transaction, obligor_id: str, rules: DebitRules) -> None:
+    """Put a payer on the box's own list, or take it off, by its debts as they are now."""
+    obligor = tx.find(tables.obligor, id=obligor_id)
+    if obligor is None:
+        return
+    debts = tx.rows(_DEBTS, obligor=obligor_id)[0]
+    age_s = 0.0 if debts.oldest is None else (tx.now_us - debts.oldest) / 1e6
+    was = obligor.listed_at is not None
+    listed = is_listed(rules, was_listed=was, debts_fen=debts.fen, debts_count=debts.count, oldest_age_s=age_s)
+    if listed != was:
+        tx.update(tables.obligor, {"id": obligor_id}, listed_at=tx.now_us if listed else None)
+        tx.note("obligor", obligor_id, "listed" if listed else "unlisted", detail=f"debts {debts.fen} fen")
+
+
+def _next_try(tx: Transaction, debit: Row, rules: DebitRules, code: str | None) -> int | None:
+    again = recovery_after_s(rules, code=code, tries=0, amount_fen=debit.amount)
+    return None if again is None else tx.now_us + again * 1_000_000

@@ -1,0 +1,178 @@
+"""Words of a bank that come after their time: answers nobody waits for, and what its day file or a person says.
+
+An approval that comes while the reversal has not left settles the debit. Once the reversal left, the reversal wins:
+the approval goes bank -> suspense, never to the debit, the reversal is opened again with the same bytes, and its close
+moves the money back. Only the answer to a reversal that left after the approval was heard is such a close, and an
+advice that has not been answered waits behind it. "Original not found" closes a reversal only when a message can no
+longer be under way, and never one whose original the bank has approved.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from sqlalchemy import bindparam, select, update
+
+from gateway.banks.channel import AnswerClass, BankAnswer, Delivery
+from gateway.debit import debts
+from gateway.debit.attempts import REVERSED_KINDS, end_reversal, fund_by_bank, heard, queue, settle_message
+from gateway.debit.states import attempt_row, close_item, debit_row, set_attempt
+from gateway.ledger import tables
+from gateway.ledger.books import AccountKind
+from gateway.ledger.statements import Row
+from gateway.ledger.transaction import Transaction
+from gateway.rules.loading import DebitRules
+
+_attempt = tables.attempt
+_BY_STAN = (
+    select(_attempt)
+    .where(_attempt.c.channel == bindparam("channel"), _attempt.c.stan == bindparam("stan"))
+    .order_by(_attempt.c.created_at.desc(), _attempt.c.batch.desc())
+)
+_ATTEMPTS_BY_STAN = _BY_STAN.limit(2)
+_ATTEMPT_AT_TERMINAL = _BY_STAN.where(_attempt.c.terminal == bindparam("terminal")).limit(1)
+_OPEN_ADVICES = select(_attempt).where(
+    _attempt.c.debit_id == bindparam("debit"), _attempt.c.kind == "advice", _attempt.c.state == "stored"
+)
+_DROP_QUEUED = (
+    update(tables.outbox)
+    .where(tables.outbox.c.attempt_id == bindparam("attempt"), tables.outbox.c.done_at.is_(None))
+    .values(done_at=bindparam("now"), last_answer="answered late")
+)
+
+
+class LateEffect(Enum):
+    """What such a word did."""
+
+    NO_SUCH_ATTEMPT = "no such attempt"
+    AMBIGUOUS = "more than one attempt could be meant"
+    NOTED = "noted before the decision"
+    SETTLED = "settled the debit"
+    DECLINED = "declined before the reversal left"
+    REOPENED = "approval after the reversal: reversal opened again"
+    CLOSED = "reversal closed: the bank has nothing to undo"
+    IGNORED = "already known"
+
+
+def late_answer(
+    tx: Transaction, channel: str, terminal: str | None, stan: str, *, answer: BankAnswer, rules: DebitRules
+) -> LateEffect:
+    """An answer to a sale, recovery, advice or refund that nobody waits for any more.
+
+    Without a terminal the trace number must name one attempt alone, settled ones included: an answer repeated for one
+    of them would else be taken for the answer of its namesake on another terminal.
+    """
+    if terminal is not None:
+        rows = tx.rows(_ATTEMPT_AT_TERMINAL, channel=channel, stan=stan, terminal=terminal)
+    else:
+        rows = tx.rows(_ATTEMPTS_BY_STAN, channel=channel, stan=stan)
+    if len(rows) != 1:
+        return LateEffect.NO_SUCH_ATTEMPT if not rows else LateEffect.AMBIGUOUS
+    row = rows[0]
+    if answer.verdict is AnswerClass.APPROVED:
+        return _approved(tx, row, answer, rules)
+    if answer.verdict is AnswerClass.DECLINED:
+        return _declined(tx, row, answer, rules)
+    return LateEffect.IGNORED
+
+
+def resolve_attempt(
+    tx: Transaction, attempt_id: str, *, posted: bool, source: str, actor: str, rules: DebitRules
+) -> LateEffect:
+    """What the bank's day file, or a person who asked the bank, says of an attempt: its money moved, or it did not.
+
+    `source` names the file or the call, for the journal.
+    """
+    row = attempt_row(tx, attempt_id)
+    tx.note(
+        "person",
+        row.id,
+        "said_posted" if posted else "said_not_posted",
+        debit_id=row.debit_id,
+        detail=source,
+        actor=actor,
+    )
+    close_item(tx, f"{row.kind}_unanswered", row.id, "corrected", note=source, actor=actor)
+    word = AnswerClass.APPROVED if posted else AnswerClass.DECLINED
+    answer = BankAnswer(Delivery.ANSWERED, word, row.response_code, row.retrieval_reference, row.settlement_day)
+    if posted:
+        return _approved(tx, row, answer, rules)
+    if row.kind in REVERSED_KINDS and row.state in ("unknown", "reversing") and not row.late_approval:
+        _drop_queued(tx, row.id)
+        if row.state == "unknown":
+            set_attempt(tx, row, "reversing")
+        end_reversal(tx, attempt_row(tx, row.id), None, rules)
+        return LateEffect.CLOSED
+    if row.kind in ("advice", "refund") and row.state == "unknown":
+        # It is told again from the start.
+        set_attempt(tx, row, "stored")
+        queue(tx, row, row.kind)
+        return LateEffect.NOTED
+    return LateEffect.IGNORED
+
+
+def _approved(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
+    if row.kind not in REVERSED_KINDS:
+        if row.state not in ("stored", "unknown"):
+            return LateEffect.IGNORED
+        settle_message(tx, row.id, answer, rules)
+        _drop_queued(tx, row.id)
+        return LateEffect.SETTLED
+    if row.state == "stored":
+        heard(tx, row, "approved", answer)
+        if row.kind == "recovery":
+            _drop_queued(tx, row.id)
+            fund_by_bank(tx, row, rules)
+        return LateEffect.NOTED
+    if row.state == "unknown":
+        heard(tx, row, "approved", answer)
+        _drop_queued(tx, row.id)
+        if debit_row(tx, row.debit_id).state in ("owed", "debt"):
+            fund_by_bank(tx, row, rules)
+        return LateEffect.SETTLED
+    if row.state == "approved" or row.late_approval:
+        return LateEffect.IGNORED
+    # Reversing, reversed, or answered otherwise before: the bank's money is in none of our claims.
+    tx.books.move(
+        "late_approval",
+        row.debit_id,
+        source=(AccountKind.BANK, row.channel),
+        target=(AccountKind.SUSPENSE, row.channel),
+        amount=row.amount,
+        event_us=tx.now_us,
+        attempt_id=row.id,
+    )
+    set_attempt(tx, row, "reversing", late_approval=1)
+    _drop_queued(tx, row.id)
+    queue(tx, row, "reversal")
+    _advice_behind(tx, row.debit_id)
+    return LateEffect.REOPENED
+
+
+def _declined(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
+    if row.kind not in REVERSED_KINDS:
+        if row.state not in ("stored", "unknown"):
+            return LateEffect.IGNORED
+        settle_message(tx, row.id, answer, rules)
+        _drop_queued(tx, row.id)
+        return LateEffect.DECLINED
+    if row.state not in ("stored", "unknown"):
+        return LateEffect.IGNORED
+    heard(tx, row, "declined", answer)
+    _drop_queued(tx, row.id)
+    if row.kind == "recovery":
+        debts.refused_again(tx, row.debit_id, rules, answer.code)
+    elif debit_row(tx, row.debit_id).state == "owed":
+        debts.to_debt(tx, row.debit_id, rules, answer.code)
+    return LateEffect.NOTED if row.state == "stored" else LateEffect.DECLINED
+
+
+def _advice_behind(tx: Transaction, debit_id: str) -> None:
+    """Put a debit's unanswered advice behind what was queued last."""
+    for row in tx.rows(_OPEN_ADVICES, debit=debit_id):
+        _drop_queued(tx, row.id)
+        queue(tx, row, "advice")
+
+
+def _drop_queued(tx: Transaction, attempt_id: str) -> None:
+    tx.execute(_DROP_QUEUED, attempt=attempt_id, now=tx.now_us)

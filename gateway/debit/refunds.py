@@ -1,0 +1,217 @@
+"""Money that goes back, and claims that are put right: always new, linked transfers, never an edit.
+
+A refund is decided here (merchant -> due_back) and paid when its target has taken it (due_back -> bank, issuer or
+till). All refunds of a debit together never exceed what was collected for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, select
+
+from gateway.debit.states import add_item, close_item, debit_row, in_doubt
+from gateway.ledger import tables
+from gateway.ledger.books import AccountKind
+from gateway.ledger.statements import Row
+from gateway.ledger.transaction import Transaction
+from gateway.model.ids import digest_of
+from gateway.model.passage import Funding
+
+TARGETS = {"bank": AccountKind.BANK, "issuer": AccountKind.ISSUER, "till": AccountKind.TILL}
+
+_RELEASED = select(tables.transfer.c.id).where(
+    tables.transfer.c.debit_id == bindparam("debit"), tables.transfer.c.event == "released"
+)
+_UNTOLD = select(tables.refund).where(
+    tables.refund.c.debit_id == bindparam("debit"),
+    tables.refund.c.target == "bank",
+    tables.refund.c.state == "decided",
+    tables.refund.c.attempt_id.is_(None),
+)
+_OF_ATTEMPT = select(tables.refund).where(
+    tables.refund.c.debit_id == bindparam("debit"), tables.refund.c.attempt_id == bindparam("attempt")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRequest:
+    """Pay back `amount_fen` of a debit. Same key and same content is the same refund."""
+
+    idempotency_key: str
+    debit_id: str
+    amount_fen: int
+    reason: str
+    actor: str
+    target: str | None = None
+    """`bank`, `issuer` or `till`; None: where the money came from."""
+
+    @property
+    def content_hash(self) -> str:
+        """Digest of what must not differ between two requests with one key."""
+        return digest_of(self.debit_id, self.amount_fen, self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class Refunded:
+    """A refund as it stands."""
+
+    refund_id: str
+    debit_id: str
+    amount_fen: int
+    target: str
+    state: str
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRefused:
+    """No refund: `reason` is a code of `gateway.model.reasons`."""
+
+    reason: str
+
+
+def decide_refund(tx: Transaction, request: RefundRequest, refund_id: str) -> Refunded | RefundRefused:
+    """merchant -> due_back, or why not. The bank is told by an attempt of its own, an issuer by clearing."""
+    known = tx.find(tables.refund, idempotency_key=request.idempotency_key)
+    if known is not None:
+        if known.content_hash != request.content_hash:
+            return RefundRefused("idempotency_conflict")
+        return Refunded(known.id, known.debit_id, known.amount, known.target, known.state, replayed=True)
+    debit = tx.find(tables.debit, id=request.debit_id)
+    if debit is None:
+        return RefundRefused("debit_unknown")
+    if request.amount_fen <= 0 or request.amount_fen > debit.collected - debit.refunded:
+        return RefundRefused("refund_above_collected")
+    if in_doubt(tx, debit.id):
+        return RefundRefused("bank_in_doubt")
+    target = request.target or ("bank" if debit.funding == Funding.BANK_ONLINE else "issuer")
+    tx.books.move(
+        "refund_decided",
+        debit.id,
+        source=(AccountKind.MERCHANT, debit.merchant),
+        target=(AccountKind.DUE_BACK, debit.obligor_id),
+        amount=request.amount_fen,
+        event_us=tx.now_us,
+        original_id=_released(tx, debit.id),
+        reference=refund_id,
+    )
+    tx.update(tables.debit, {"id": debit.id}, refunded=debit.refunded + request.amount_fen)
+    tx.insert(
+        tables.refund,
+        id=refund_id,
+        idempotency_key=request.idempotency_key,
+        content_hash=request.content_hash,
+        debit_id=debit.id,
+        amount=request.amount_fen,
+        reason=request.reason[:200],
+        target=target,
+        state="decided",
+        created_at=tx.now_us,
+        changed_at=tx.now_us,
+    )
+    tx.note("refund", refund_id, "decided", debit_id=debit.id, detail=request.reason[:400], actor=request.actor)
+    return Refunded(refund_id, debit.id, request.amount_fen, target, "decided", replayed=False)
+
+
+def refund_row(tx: Transaction, refund_id: str) -> Row:
+    """One refund as it stands in this transaction."""
+    refund = tx.find(tables.refund, id=refund_id)
+    if refund is None:
+        raise LookupError(f"the ledger has no refund {refund_id}")
+    return refund
+
+
+def untold(tx: Transaction, debit_id: str) -> list[Row]:
+    """Refunds of a debit that its bank has not been told of."""
+    return tx.rows(_UNTOLD, debit=debit_id)
+
+
+def pay_refund(tx: Transaction, refund_id: str, *, payer: str | None = None, attempt_id: str | None = None) -> bool:
+    """due_back -> bank, issuer or till: the target has taken it. False when it was paid before.
+
+    `payer` is the account's owner where it is not the debit's own payer: the name of the till.
+    """
+    refund = refund_row(tx, refund_id)
+    if refund.state == "paid":
+        return False
+    debit = debit_row(tx, refund.debit_id)
+    tx.books.move(
+        "refund_paid",
+        debit.id,
+        source=(AccountKind.DUE_BACK, debit.obligor_id),
+        target=(TARGETS[refund.target], payer or debit.payer),
+        amount=refund.amount,
+        event_us=tx.now_us,
+        attempt_id=attempt_id,
+        reference=refund.id,
+    )
+    tx.update(tables.refund, {"id": refund.id}, state="paid", changed_at=tx.now_us)
+    tx.note("refund", refund.id, "paid", debit_id=debit.id, detail=refund.target)
+    close_item(tx, "refund_declined", refund.id, "corrected", note="the refund was paid")
+    return True
+
+
+def answered(tx: Transaction, attempt: Row, *, approved: bool, code: str | None) -> None:
+    """The bank's word on a refund. One it refuses stays due, and a person finds another way to pay it."""
+    refund = tx.rows(_OF_ATTEMPT, debit=attempt.debit_id, attempt=attempt.id)[0]
+    if approved:
+        pay_refund(tx, refund.id, attempt_id=attempt.id)
+    else:
+        add_item(
+            tx, "refund_declined", refund.debit_id, f"the bank refused it: {code}", ref=refund.id, amount=refund.amount
+        )
+
+
+def pay_at_till(tx: Transaction, refund_id: str, till: str, actor: str) -> str | None:
+    """Pay a decided refund in cash: None when done, else the code of why not."""
+    refund = tx.find(tables.refund, id=refund_id)
+    if refund is None:
+        return "refund_unknown"
+    if refund.state == "paid":
+        return "refund_paid_before"
+    if refund.attempt_id is not None and in_doubt(tx, refund.debit_id):
+        return "bank_in_doubt"
+    tx.update(tables.refund, {"id": refund_id}, target="till")
+    pay_refund(tx, refund_id, payer=till)
+    tx.note("person", refund_id, "paid_at_till", debit_id=refund.debit_id, detail=till, actor=actor)
+    return None
+
+
+def adjust(tx: Transaction, debit_id: str, amount_fen: int, reason: str, actor: str) -> str | None:
+    """Put right what an unpaid claim asks for: a linked transfer of the difference. None when done, else a code.
+
+    A claim that is paid is put right by a refund, or by a debit of its own for what is missing.
+    """
+    debit = tx.find(tables.debit, id=debit_id)
+    if debit is None:
+        return "debit_unknown"
+    if debit.state == "held":
+        return "debit_held"
+    if debit.state not in ("released", "owed", "debt"):
+        return "debit_settled"
+    if in_doubt(tx, debit_id):
+        return "bank_in_doubt"
+    difference = amount_fen - debit.amount
+    if difference == 0:
+        return None
+    owed = (AccountKind.DEBT if debit.state == "debt" else AccountKind.OPEN, debit.obligor_id)
+    merchant = (AccountKind.MERCHANT, debit.merchant)
+    tx.books.move(
+        "correction",
+        debit.id,
+        source=owed if difference > 0 else merchant,
+        target=merchant if difference > 0 else owed,
+        amount=abs(difference),
+        event_us=tx.now_us,
+        original_id=_released(tx, debit.id),
+    )
+    tx.update(tables.debit, {"id": debit.id}, amount=amount_fen, changed_at=tx.now_us)
+    detail = f"{debit.amount} -> {amount_fen} fen: {reason}"[:400]
+    tx.note("person", debit.id, "adjusted", debit_id=debit.id, detail=detail, actor=actor)
+    return None
+
+
+def _released(tx: Transaction, debit_id: str) -> int | None:
+    found = tx.first(_RELEASED, debit=debit_id)
+    return None if found is None else found.id

@@ -1,0 +1,86 @@
+"""Finds what should be told to a bank and is not queued yet: debts whose next try is due, and what people decided.
+
+People act through a program of their own (`etcgw debits`), which knows the ledger but no bank: it decides, and the
+messages that follow are made here. Work found is left alone while a vehicle waits for the bank.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from sqlalchemy import Engine, func, select
+
+from gateway.debit.engine import Collection, DebitEngine
+from gateway.ledger import tables
+from gateway.model.clock import Clock, to_us
+
+POLL_S = 1.0
+"""Between two looks: debts wait for hours, and a person who decided something for seconds."""
+
+FOUND_MAX = 50
+"""Debts taken up in one look: the rest is found by the next."""
+
+
+class Collector:
+    """One channel's."""
+
+    def __init__(
+        self, channel: str, engine: DebitEngine, reader: Engine, collection: Collection, *, clock: Clock
+    ) -> None:
+        """`collection` has the terminals whose numbers recoveries, advices and refunds of this channel carry."""
+        self._channel = channel
+        self._engine = engine
+        self._reader = reader
+        self._collection = collection
+        self._clock = clock
+        self._seen: int | None = None
+        self._log = logging.getLogger(f"{__name__}.{channel}")
+
+    async def run(self) -> None:
+        """Forever; ends only by cancellation."""
+        while True:
+            await self.round()
+            await self._clock.sleep(POLL_S)
+
+    async def round(self) -> None:
+        """Queue what is due."""
+        for debit_id in self._left_by_people():
+            await self._engine.adopt(debit_id, self._collection)
+        for debit_id in self._due_debts():
+            if self._engine.fresh(self._channel) or not await self._engine.start_recovery(debit_id, self._collection):
+                # Vehicles wait, or its terminals are busy: it stays due, and is looked at again.
+                return
+            self._log.info("debt of debit %s: one more try", debit_id)
+
+    def _due_debts(self) -> Sequence[str]:
+        d = tables.debit
+        now = to_us(self._clock.utcnow())
+        with self._reader.connect() as connection:
+            return (
+                connection.execute(
+                    select(d.c.id)
+                    .where(d.c.state == "debt", d.c.payer == self._channel, d.c.retry_at <= now)
+                    .order_by(d.c.retry_at, d.c.id)
+                    .limit(FOUND_MAX)
+                )
+                .scalars()
+                .all()
+            )
+
+    def _left_by_people(self) -> Sequence[str]:
+        """Debits that people touched since the last look; at the first look all that have something untold."""
+        d, j, r = tables.debit, tables.journal, tables.refund
+        with self._reader.connect() as connection:
+            newest = connection.execute(select(func.coalesce(func.max(j.c.number), 0))).scalar_one()
+            if self._seen is None:
+                refunds = select(r.c.debit_id).where(
+                    r.c.state == "decided", r.c.target == "bank", r.c.attempt_id.is_(None)
+                )
+                wanted = select(d.c.id).where(d.c.payer == self._channel, (d.c.state == "owed") | d.c.id.in_(refunds))
+            else:
+                touched = select(j.c.debit_id).where(j.c.number > self._seen, j.c.actor.is_not(None))
+                wanted = select(d.c.id).where(d.c.payer == self._channel, d.c.id.in_(touched))
+            found = connection.execute(wanted.order_by(d.c.id)).scalars().all()
+        self._seen = newest
+        return found
