@@ -454,6 +454,11 @@ class Gateway:
             entry_write=EntryWrite.COMMAND if dialect.speaks(WriteEntry) else EntryWrite.ZERO_PURCHASE,
             deadline_s=lane.deadline_ms / 1000,
             repeat_window_s=lane.repeat_window_s,
+            same_station=frozenset(
+                other.name
+                for other in self._site.lanes
+                if other.name != lane.name and (other.station, other.kind) == (lane.station, lane.kind)
+            ),
             quiet_s=lane.quiet_s,
             charge_card_purchase=lane.charge_card_purchase,
             one_piece=lane.one_piece_tags,

@@ -72,6 +72,8 @@ class LaneSettings:
     deadline_s: float = 2.0
     repeat_window_s: float = 300.0
     """How long an unchanged file 0019 means the same passage: the vehicle keeps its right to pass."""
+    same_station: frozenset[str] = frozenset()
+    """The other lanes of this station in this direction: a vehicle that paid there and changed lanes has its right."""
     quiet_s: float = 10.0
     """A vehicle just dealt with is not dealt with again for this long."""
     attempts_max: int = 3

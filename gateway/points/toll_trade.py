@@ -328,8 +328,9 @@ class Trade:
         return self._within_window(previous.charge_point, previous.decided_at)
 
     def _within_window(self, charge_point: str, decided_at: int | None) -> bool:
-        """Decided here, and so lately that the vehicle still has its right to pass."""
-        if charge_point != self._settings.name or decided_at is None:
+        """Decided at this station, and so lately that the vehicle still has its right to pass."""
+        here = charge_point == self._settings.name or charge_point in self._settings.same_station
+        if not here or decided_at is None:
             return False
         # A decision of the future means that the clock was set back; how far must not lengthen anybody's right.
         age_s = abs(to_us(self._services.clock.utcnow()) - decided_at) / 1e6
@@ -814,6 +815,7 @@ class Trade:
             identity=seen,
             opened_at=to_us(self._services.clock.utcnow()),
             clock_quality=quality.value,
+            day=self._services.clock.utcnow().astimezone(self._zone()).strftime("%Y%m%d"),
         )
 
     def _context(self) -> DecisionContext:

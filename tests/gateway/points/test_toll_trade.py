@@ -585,6 +585,23 @@ def test_a_passage_paid_at_one_lane_is_none_at_another(play):
     play(story)
 
 
+def test_a_car_that_paid_and_changed_to_the_next_lane_of_the_station_keeps_its_right(play):
+    async def story(plaza):
+        one = plaza.lane("lane-1", same_station=frozenset({"lane-2"}))
+        two = plaza.lane("lane-2", lane_no=2, gantry=bytes.fromhex("990102"), same_station=frozenset({"lane-1"}))
+        car = Car(1)
+        one.road.meet(car)
+        await plaza.settle()
+        two.road.meet(car)
+        await plaza.settle()
+        assert [d[:4] for d in plaza.decisions()] == [("lane-1", *PAID), ("lane-2", *REPEAT)]
+        assert len(car.paid) == 1
+        assert two.board.lifts == 1
+        assert plaza.rows("select distinct day from debit") != [("",)]
+
+    play(story)
+
+
 # --- the same car again ---------------------------------------------------------------------------------------------
 
 
