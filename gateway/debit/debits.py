@@ -209,7 +209,7 @@ def expire_hold(tx: Transaction, debit_id: str, context: DecisionContext) -> Dec
 def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decision:
     """Store what is known, apply the decision table, move the money, write the decision. Safe to repeat."""
     debit = debit_row(tx, conclusion.debit_id)
-    outcome = _purchase_outcome(tx, conclusion)
+    outcome, proved = _purchase_outcome(tx, conclusion)
     if debit.state != "held":
         if debit.state == "voided" and outcome is PurchaseOutcome.TAKEN:
             add_item(tx, "taken_after_void", debit.id, "the card paid a claim that was let go", amount=debit.amount)
@@ -232,7 +232,7 @@ def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Deci
     if outcome is not PurchaseOutcome.TAKEN and conclusion.result is not None and conclusion.result.reason is not None:
         verdict = replace(verdict, reason=conclusion.result.reason)
     _apply(tx, debit, verdict, sale, rules)
-    if outcome is PurchaseOutcome.TAKEN and not purchases.proved(tx, debit.id):
+    if outcome is PurchaseOutcome.TAKEN and not proved:
         add_item(tx, "charged_without_tac", debit.id, "the card paid, its proof could not be fetched")
     if outcome is PurchaseOutcome.DISPUTED:
         add_item(tx, "disputed_purchase", debit.id, "file 0019 is neither as read nor as written")
@@ -327,20 +327,29 @@ def write_decision(
     )
 
 
-def _purchase_outcome(tx: Transaction, conclusion: Conclusion) -> PurchaseOutcome:
-    """What the ledger holds for true after this answer: the first end of a purchase stands.
+def _purchase_outcome(tx: Transaction, conclusion: Conclusion) -> tuple[PurchaseOutcome, bool]:
+    """What the ledger holds for true after this answer, and whether its proof (the TAC) is stored.
 
-    The debit's newest purchase counts, whichever the answer was about: what is known of an earlier one says nothing
-    about the one that is under way.
+    The first end of a purchase stands. The debit's newest purchase counts, whichever the answer was about: what is
+    known of an earlier one says nothing about the one that is under way.
     """
+    result = conclusion.result
     if conclusion.purchase_id is None:
-        return PurchaseOutcome.NONE if conclusion.result is None else conclusion.result.outcome
-    if conclusion.result is not None:
-        purchases.store_result(tx, conclusion.purchase_id, conclusion.result, conclusion.card_number)
+        outcome = PurchaseOutcome.NONE if result is None else result.outcome
+        known = purchases.newest_of_debit(tx, conclusion.debit_id) if outcome is PurchaseOutcome.TAKEN else None
+        return outcome, known is not None and known.tac is not None
     newest = purchases.newest_of_debit(tx, conclusion.debit_id)
     if newest is None:
         raise ValueError(f"purchase {conclusion.purchase_id} is none of debit {conclusion.debit_id}")
-    return PurchaseOutcome.UNKNOWN if newest.state == "intent" else PurchaseOutcome(newest.state)
+    if result is not None and newest.id != conclusion.purchase_id:
+        purchases.store_result(tx, conclusion.purchase_id, result, conclusion.card_number)
+        newest = purchases.newest_of_debit(tx, conclusion.debit_id) or newest
+    elif result is not None and purchases.end_purchase(tx, newest, result, conclusion.card_number):
+        return result.outcome, result.tac is not None
+    return (
+        PurchaseOutcome.UNKNOWN if newest.state == "intent" else PurchaseOutcome(newest.state),
+        newest.tac is not None,
+    )
 
 
 def _bank_counts(debit: Row, purchase: PurchaseOutcome) -> bool:

@@ -17,7 +17,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -48,7 +48,7 @@ from gateway.ledger import tables
 from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
-from gateway.model.ids import RandomBits, digest_of, new_id
+from gateway.model.ids import RandomBits, digest_of, new_id, new_ids
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, PurchaseOutcome
 from gateway.rules.loading import DebitRules, shipped_rules
 
@@ -236,10 +236,10 @@ class DebitEngine:
         """
         if request.payer.funding is Funding.BANK_ONLINE and not self._can_ask(request.payer):
             return HoldRefused("bank_unavailable")
-        ids = debits.NewIds(*(self.new_id() for _ in range(4)))
+        ids = self._new_ids()
         future = self._writer.submit(lambda tx: debits.place_hold(tx, request, ids, self.rules))
         try:
-            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+            return await _within(future, timeout_s)
         except TimeoutError as error:
             self._follow(future, lambda placed: self._give_up(placed, request))
             raise StorageLate from error
@@ -266,7 +266,7 @@ class DebitEngine:
 
         future = self._writer.submit(change)
         try:
-            stored = await asyncio.wait_for(asyncio.shield(future), timeout_s)
+            stored = await _within(future, timeout_s)
         except TimeoutError as error:
             raise StorageLate from error
         if stored is None:
@@ -287,6 +287,8 @@ class DebitEngine:
             return HoldRefused("purse_needs_card")
         if request.payer.funding is Funding.BANK_ONLINE and not self._can_ask(request.payer):
             return HoldRefused("bank_unavailable")
+        if request.payer.funding is Funding.ISSUER_CLEARING:
+            return await self._charge_issuer(request, self._ruled(context))
         return await self._see_through(self._charge(request, self._ruled(context), collection, deadline))
 
     async def complete(
@@ -330,18 +332,24 @@ class DebitEngine:
         ruled = self._ruled(context)
         return await asyncio.shield(self._writer.submit(lambda tx: debits.expire_hold(tx, debit_id, ruled)))
 
+    async def _charge_issuer(self, request: HoldRequest, context: DecisionContext) -> BroughtIn | HoldRefused:
+        """One commit for claim and decision; it happens whether anybody waits for it or not."""
+        ids = self._new_ids()
+        begun = self._clock.monotonic()
+
+        def change(tx: Transaction) -> debits.Begun | Decision | HoldRefused:
+            return debits.begin_charge(tx, request, ids, context=context, asking=None, rules=self.rules)
+
+        return self._brought(await asyncio.shield(self._writer.submit(change)), begun)
+
     async def _charge(
         self, request: HoldRequest, context: DecisionContext, collection: Collection, deadline: float
     ) -> BroughtIn | HoldRefused:
-        ids = debits.NewIds(*(self.new_id() for _ in range(4)))
+        ids = self._new_ids()
 
         def begin(tx: Transaction, asking: debits.Asking | None) -> debits.Begun | Decision | HoldRefused:
             return debits.begin_charge(tx, request, ids, context=context, asking=asking, rules=self.rules)
 
-        if request.payer.funding is Funding.ISSUER_CLEARING:
-            begun = self._clock.monotonic()
-            found = await self._writer.submit(lambda tx: begin(tx, None))
-            return self._brought(found, begun)
         return await self._collect(
             request.idempotency_key,
             begin,
@@ -501,7 +509,7 @@ class DebitEngine:
             lambda tx: debits.refuse(tx, sight, subject_id, reason=reason, barrier=barrier, context=ruled)
         )
         try:
-            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+            return await _within(future, timeout_s)
         except TimeoutError as error:
             raise StorageLate from error
 
@@ -522,7 +530,7 @@ class DebitEngine:
         subject_id, ruled = self.new_id(), self._ruled(context)
         future = self._writer.submit(lambda tx: debits.admit(tx, sight, subject_id, ruled))
         try:
-            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+            return await _within(future, timeout_s)
         except TimeoutError as error:
             raise StorageLate from error
 
@@ -556,6 +564,9 @@ class DebitEngine:
         """A fresh time-ordered identifier."""
         return new_id(to_us(self._clock.utcnow()), self._random)
 
+    def _new_ids(self) -> debits.NewIds:
+        return debits.NewIds(*new_ids(4, to_us(self._clock.utcnow()), self._random))
+
     # --- inside ---------------------------------------------------------------------------------------------------
 
     async def _store_sale(self, claim: ProvenClaim, deadline: float) -> BankRequest | None:
@@ -575,7 +586,7 @@ class DebitEngine:
 
     async def _conclude(self, claim: ProvenClaim, answer: BankAnswer | None) -> Decision:
         """Commit the decision; what is owed on our own word gets its advice in the same commit."""
-        conclusion = _conclusion(replace(claim, context=self._ruled(claim.context)), answer)
+        conclusion = _conclusion(claim, answer, self._ruled(claim.context))
         advice = NewAttempt(self.new_id(), self._clock.utcnow())
 
         def change(tx: Transaction) -> Decision:
@@ -621,7 +632,7 @@ class DebitEngine:
 
     def _ruled(self, context: DecisionContext) -> DecisionContext:
         """With the rules' version: it stands on every decision."""
-        return replace(context, rules_version=self.rules.version)
+        return context.under(self.rules.version)
 
     async def _see_through(self, work: Coroutine[Any, Any, T]) -> T:
         """Run to its end even when nobody waits any more: a claim that was stored must be decided."""
@@ -661,7 +672,7 @@ class DebitEngine:
             purchase_id=placed.purchase_id,
             result=PurchaseResult(PurchaseOutcome.NOT_TAKEN),
         )
-        conclusion = _conclusion(claim, None)
+        conclusion = _conclusion(claim, None, self._ruled(claim.context))
         self._follow(self._writer.submit(lambda tx: debits.give_up(tx, conclusion, self.rules), essential=True), None)
 
     def _hear_late(self, channel: BankChannel, heard: LateAnswer) -> None:
@@ -700,10 +711,10 @@ class DebitEngine:
         future.add_done_callback(done)
 
 
-def _conclusion(claim: ProvenClaim, answer: BankAnswer | None) -> debits.Conclusion:
+def _conclusion(claim: ProvenClaim, answer: BankAnswer | None, context: DecisionContext) -> debits.Conclusion:
     return debits.Conclusion(
         debit_id=claim.debit_id,
-        context=claim.context,
+        context=context,
         decline_policy=claim.collection.decline_policy,
         stand_in_limit_fen=claim.payer.stand_in_limit_fen,
         purchase_id=claim.purchase_id,
@@ -711,3 +722,36 @@ def _conclusion(claim: ProvenClaim, answer: BankAnswer | None) -> debits.Conclus
         card_number=claim.card_number,
         bank=answer,
     )
+
+
+async def _within(future: asyncio.Future[T], timeout_s: float) -> T:
+    """Wait so long and no longer; `TimeoutError` then. The future goes on whatever becomes of the caller.
+
+    As `wait_for` of a shielded future, at half the price: every durable answer is waited for here.
+    """
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    future.add_done_callback(wake)
+    timer = loop.call_later(timeout_s, wake, None)
+    try:
+        await waiter
+    except asyncio.CancelledError:
+        future.add_done_callback(_forget)
+        raise
+    finally:
+        timer.cancel()
+        future.remove_done_callback(wake)
+    if not future.done():
+        raise TimeoutError
+    return future.result()
+
+
+def _forget(future: asyncio.Future[Any]) -> None:
+    """Nobody is left to hear the error of a change whose caller was cancelled."""
+    if not future.cancelled():
+        future.exception()

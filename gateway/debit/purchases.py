@@ -87,26 +87,31 @@ def store_intent(
 def store_result(tx: Transaction, purchase_id: str, result: PurchaseResult, card_number: str | None) -> bool:
     """The card's answer. False when the purchase had ended before: its first end stands."""
     purchase = tx.find(tables.purchase, id=purchase_id)
-    changed = purchase is not None and purchase.state in OPEN_STATES
-    if changed:
-        tx.update(
-            tables.purchase,
-            {"id": purchase_id},
-            state=result.outcome.value,
-            error=result.error,
-            terminal=result.terminal,
-            card_serial=result.card_serial,
-            psam_serial=result.psam_serial,
-            tac=result.tac.hex() if result.tac is not None else None,
-            tac_source=result.tac_source,
-            algorithm=result.algorithm,
-            key_version=result.key_version,
-            balance_after=result.balance_after,
-            changed_at=tx.now_us,
-        )
-    if changed and result.card_serial is not None and card_number is not None:
+    return purchase is not None and end_purchase(tx, purchase, result, card_number)
+
+
+def end_purchase(tx: Transaction, purchase: Row, result: PurchaseResult, card_number: str | None) -> bool:
+    """As `store_result`, of a purchase that was just read."""
+    if purchase.state not in OPEN_STATES:
+        return False
+    tx.update(
+        tables.purchase,
+        {"id": purchase.id},
+        state=result.outcome.value,
+        error=result.error,
+        terminal=result.terminal,
+        card_serial=result.card_serial,
+        psam_serial=result.psam_serial,
+        tac=result.tac.hex() if result.tac is not None else None,
+        tac_source=result.tac_source,
+        algorithm=result.algorithm,
+        key_version=result.key_version,
+        balance_after=result.balance_after,
+        changed_at=tx.now_us,
+    )
+    if result.card_serial is not None and card_number is not None:
         _remember_serial(tx, card_number, result.card_serial)
-    return changed
+    return True
 
 
 def newest_purchase(connection: Connection, card_number: str) -> PreviousPurchase | None:
@@ -121,12 +126,6 @@ def newest_purchase(connection: Connection, card_number: str) -> PreviousPurchas
 def newest_of_debit(tx: Transaction, debit_id: str) -> Row | None:
     """The purchase that speaks for a debit: one that was taken, else the last that was tried."""
     return tx.first(_NEWEST_OF_DEBIT, debit=debit_id)
-
-
-def proved(tx: Transaction, debit_id: str) -> bool:
-    """Whether the TAC of a debit's purchase is stored."""
-    purchase = newest_of_debit(tx, debit_id)
-    return purchase is not None and purchase.tac is not None
 
 
 def has_open_purchase(tx: Transaction, card_number: str) -> bool:

@@ -12,12 +12,26 @@ class RandomBits(Protocol):
     def getrandbits(self, k: int, /) -> int: ...
 
 
+_STAMP_BITS, _RANDOM_BITS = 48, 80
+_FIXED = 0x7 << 76 | 0x2 << 62
+"""Version 7 and the variant, where UUIDs have them."""
+_FREE = ~(0xF << 76 | 0x3 << 62)
+
+
 def new_id(now_us: int, random: RandomBits) -> str:
     """32 hex digits: 48 bits of UTC milliseconds, version and variant bits as UUID version 7, the rest random."""
-    value = (now_us // 1000 & (1 << 48) - 1) << 80 | random.getrandbits(80)
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return f"{value:032x}"
+    return new_ids(1, now_us, random)[0]
+
+
+def new_ids(count: int, now_us: int, random: RandomBits) -> list[str]:
+    """So many at once, of one instant and one draw."""
+    stamp = (now_us // 1000 & (1 << _STAMP_BITS) - 1) << _RANDOM_BITS
+    bits = random.getrandbits(_RANDOM_BITS * count)
+    found = []
+    for _ in range(count):
+        found.append(f"{(stamp | bits & (1 << _RANDOM_BITS) - 1) & _FREE | _FIXED:032x}")
+        bits >>= _RANDOM_BITS
+    return found
 
 
 def digest_of(*parts: str | bytes | int | None) -> str:

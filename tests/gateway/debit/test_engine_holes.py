@@ -9,7 +9,7 @@ from gateway.banks.channel import LateAnswer
 from gateway.debit import debits
 from gateway.debit import late as late_words
 from gateway.debit.attempts import Terminals
-from gateway.debit.claims import HoldPlaced, HoldRefused, PurchasePlan, PurchaseResult
+from gateway.debit.claims import DecisionContext, HoldPlaced, HoldRefused, PurchasePlan, PurchaseResult
 from gateway.debit.engine import Collection, ProvenClaim, StorageLate, Superseded
 from gateway.ledger.writer import StorageUnavailable
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, PurchaseOutcome
@@ -783,3 +783,21 @@ def test_terminals_of_another_channel_do_not_count(box):
 
     assert run(box, scenario).outcome is Outcome.OWED
     assert box.bank.heard == []
+
+
+def test_a_context_under_rules_keeps_everything_else():
+    context = DecisionContext("lane-1", "t1", "l1", 5, recovered=True)
+    assert context.under("r1") == replace(context, rules_version="r1")
+
+
+def test_a_caller_that_is_cancelled_leaves_its_hold_to_be_stored(box):
+    async def scenario(box):
+        waiting = asyncio.create_task(box.engine.hold(hold_request(), timeout_s=5))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await box.writer.submit(lambda tx: None)
+
+    run(box, scenario)
+    assert box.rows("select state from debit") == [("held",)]
