@@ -104,11 +104,14 @@ def simulate(
 
 
 @app.command()
-def measure(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def measure(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debits: Annotated[int, typer.Option(min=1, help="Debits after which memory is looked at.")] = 1_000_000,
+) -> None:
     """Performance as ratios against references measured in the same run."""
     from hardware.bench.measure import measure_all
 
-    measure_all(as_json=as_json)
+    measure_all(as_json=as_json, debits=debits)
 
 
 def _folder(given: Path | None) -> Path:

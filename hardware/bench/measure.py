@@ -16,19 +16,20 @@ from rich.table import Table
 
 from hardware.bench import measure_codec, measure_debits, measure_lists, show
 
-MEASUREMENTS: tuple[tuple[str, Callable[[Path], list[dict[str, Any]]]], ...] = (
-    ("debits", measure_debits.measure),
-    ("codec", measure_codec.measure),
-    ("status lists", lambda _folder: [{"figure": k, "value": v} for k, v in measure_lists.measure().items()]),
+MEASUREMENTS: tuple[tuple[str, Callable[[Path, int], list[dict[str, Any]]]], ...] = (
+    ("debits", lambda folder, _debits: measure_debits.measure(folder)),
+    ("memory", measure_debits.measure_memory),
+    ("codec", lambda folder, _debits: measure_codec.measure(folder)),
+    ("status lists", lambda *_: [{"figure": k, "value": v} for k, v in measure_lists.measure().items()]),
 )
 
 
-def measure_all(*, as_json: bool) -> None:
-    """Run every measurement and print it."""
+def measure_all(*, as_json: bool, debits: int) -> None:
+    """Run every measurement and print it; `debits` is how many the memory figure is taken after."""
     found: dict[str, list[dict[str, Any]]] = {}
-    with tempfile.TemporaryDirectory(prefix="etcbench-") as folder:
-        for name, measure in MEASUREMENTS:
-            found[name] = measure(Path(folder))
+    for name, measure in MEASUREMENTS:
+        with tempfile.TemporaryDirectory(prefix="etcbench-") as folder:
+            found[name] = measure(Path(folder), debits)
     console = show.console()
     if as_json:
         console.out(json.dumps(found, ensure_ascii=False))

@@ -1,20 +1,32 @@
 """Durable debits per second through the engine's public API against a hand-written sqlite3 loop.
 
-The loop writes the same rows to the same tables of an equal database, with the same settings and as many debits in
-one transaction as callers wait at the engine. Each debit is the whole of a purse passage: hold with intent, then
-result, release, issuer's payment and decision: two durable answers.
+Two ways to a debit are measured: `charge` (no card: claim, release and decision in one durable answer) and a purse
+passage (hold with intent, then the card's result, release, issuer's payment and decision: two durable answers). The
+loop in `hand_written` asks what a person would have to ask, and writes the same rows to the same tables of an equal
+database, with the same settings and as many debits in one transaction as callers wait at the engine. Both take turns
+in small rounds, so that a disk or a neighbour that slows down in between slows down both; at the end their tables must
+hold equally many rows, or the comparison is refused.
+
+Memory is looked at in a process of its own, through `charge`, up to a million debits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import random
 import sqlite3
+import subprocess
+import sys
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from drivers.clock import SystemClock
+from gateway import collector
 from gateway.debit.claims import (
     DecisionContext,
     HoldPlaced,
@@ -25,16 +37,28 @@ from gateway.debit.claims import (
     PurchaseResult,
     Sight,
 )
-from gateway.debit.engine import Collection, DebitEngine, ProvenClaim
+from gateway.debit.engine import BroughtIn, Collection, DebitEngine, ProvenClaim
 from gateway.ledger import database, schema
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
-from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
+from gateway.model.passage import DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
+from hardware.bench.hand_written import HandWritten
 
-CALLERS = (1, 10, 50, 200)
-DEBITS = 2_000
-FARE_FEN = 1425
-TAKEN = PurchaseResult(
+CALLERS: Final = (1, 10, 50, 200)
+DEBITS: Final = {1: 1_500, 10: 6_000, 50: 12_000, 200: 16_000}
+"""Of each kind by callers: some seconds for either side."""
+ROUNDS: Final = 6
+"""Turns of either side."""
+VEHICLES: Final = 4_000
+"""They come again and again: most of the time who owes is known."""
+MEMORY_AFTER: Final = (100_000, 500_000, 1_000_000)
+MEMORY_CALLERS: Final = 200
+MEMORY_SECONDS_MAX: Final = 3_600
+"""A run that hangs must end the bench; a million debits take some minutes."""
+FARE_FEN: Final = 1425
+DAY: Final = "20261123"
+MERCHANT, ISSUER, LANE = "road", "issuer-9901", "lane-1"
+TAKEN: Final = PurchaseResult(
     PurchaseOutcome.TAKEN,
     error=0,
     terminal="019900000001",
@@ -46,161 +70,221 @@ TAKEN = PurchaseResult(
     key_version=1,
     balance_after=1,
 )
+PLAN: Final = PurchasePlan(FARE_FEN, "20261123100000", 50_000, bytes(43), bytes(43))
+COLLECTION: Final = Collection(DeclinePolicy.RELEASE_AS_DEBT, {})
+CONTEXT: Final = DecisionContext(LANE)
+PURSE: Final = Payer(Funding.PURSE, ISSUER)
+CLEARING: Final = Payer(Funding.ISSUER_CLEARING, ISSUER)
+
+Row = dict[str, Any]
 
 
-def measure(folder: Path) -> list[dict[str, Any]]:
-    """One row for each number of waiting callers."""
-    rows = []
-    for callers in CALLERS:
-        ours, waits = asyncio.run(_engine(folder / f"engine-{callers}.db", callers))
-        by_hand = _by_hand(folder / f"hand-{callers}.db", callers)
-        waits.sort()
-        rows.append(
-            {
-                "callers": callers,
-                "debits_per_s": ours,
-                "hand_written_per_s": by_hand,
-                "ratio": ours / by_hand,
-                "p99_ms_of_a_debit": waits[int(0.99 * len(waits))] * 1000,
-            }
-        )
-    return rows
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way to a debit, at the engine and by hand."""
+
+    name: str
+    ask: Callable[[DebitEngine, int, SystemClock], Awaitable[None]]
+    by_hand: Callable[[HandWritten, range], None]
 
 
-async def _engine(path: Path, callers: int) -> tuple[float, list[float]]:
-    """Debits per second, and the seconds each took."""
-    clock = SystemClock()
-    writing = database.open_writer(path)
-    schema.upgrade(writing)
-    reading = database.open_reader(path)
-    writer = Writer(Committer(writing, lambda: to_us(clock.utcnow())))
-    writer.start()
-    engine = DebitEngine(writer, reading, {}, clock=clock, random=random.SystemRandom())
-    waits: list[float] = []
-    numbers = iter(range(DEBITS))
+class Ours:
+    """A ledger with its engine, and what its debits took."""
 
-    async def caller() -> None:
-        for number in numbers:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._clock = SystemClock()
+        self._writing = database.open_writer(path)
+        schema.upgrade(self._writing)
+        self._reading = database.open_reader(path)
+        self._writer = Writer(Committer(self._writing, lambda: to_us(self._clock.utcnow())))
+        self._engine = DebitEngine(self._writer, self._reading, {}, clock=self._clock, random=random.SystemRandom())
+        self.waits: list[float] = []
+        """Seconds each debit took."""
+
+    def start(self) -> None:
+        """Begin taking debits."""
+        self._writer.start()
+
+    def stop(self) -> None:
+        """Let go of the ledger."""
+        self._writer.stop()
+        self._writing.dispose()
+        self._reading.dispose()
+
+    async def round(self, kind: Kind, numbers: range, callers: int) -> None:
+        """Ask for these debits with so many callers waiting at a time."""
+        following = iter(numbers)
+
+        async def caller() -> None:
+            for number in following:
+                begun = time.perf_counter()
+                await kind.ask(self._engine, number, self._clock)
+                self.waits.append(time.perf_counter() - begun)
+
+        await asyncio.gather(*(caller() for _ in range(callers)))
+
+
+def measure(folder: Path, *, share: float = 1.0) -> list[Row]:
+    """One row for each kind of debit and number of waiting callers; `share` of the usual debits."""
+    collector.look_rarely()  # as the gateway does; the loop gains from it, too
+    return [
+        asyncio.run(_compare(folder, kind, callers, max(ROUNDS * callers, int(DEBITS[callers] * share))))
+        for kind in KINDS
+        for callers in CALLERS
+    ]
+
+
+async def _compare(folder: Path, kind: Kind, callers: int, debits: int) -> Row:
+    name = f"{kind.name.replace(' ', '-')}-{callers}"
+    ours = Ours(folder / f"{name}-engine.db")
+    hand = HandWritten(folder / f"{name}-hand.db", fare_fen=FARE_FEN, vehicles=VEHICLES, day=DAY)
+
+    async def by_engine(numbers: range) -> None:
+        await ours.round(kind, numbers, callers)
+
+    async def by_hand(numbers: range) -> None:
+        for start in range(numbers.start, numbers.stop, callers):
+            kind.by_hand(hand, range(start, start + callers))
+
+    sides = [by_engine, by_hand]
+    spent = dict.fromkeys(sides, 0.0)
+    each = debits // ROUNDS // callers * callers
+    ours.start()
+    for turn in range(ROUNDS):
+        for side in sides:
             begun = time.perf_counter()
-            await _debit(engine, number, clock)
-            waits.append(time.perf_counter() - begun)
+            await side(range(turn * each, (turn + 1) * each))
+            spent[side] += time.perf_counter() - begun
+        sides.reverse()
+    ours.stop()
+    hand.close()
+    _same_rows(ours.path, hand.path)
+    ours.waits.sort()
+    return {
+        "kind": kind.name,
+        "callers": callers,
+        "debits_per_s": ROUNDS * each / spent[by_engine],
+        "hand_written_per_s": ROUNDS * each / spent[by_hand],
+        "ratio": spent[by_hand] / spent[by_engine],
+        "p99_ms_of_a_debit": ours.waits[int(0.99 * len(ours.waits))] * 1000,
+    }
 
-    begun = time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(callers)))
-    taken = time.perf_counter() - begun
-    writer.stop()
-    writing.dispose()
-    reading.dispose()
-    return DEBITS / taken, waits
+
+def _same_rows(ours: Path, by_hand: Path) -> None:
+    """A loop that writes less would be quicker than it is."""
+    found, expected = _counts(ours), _counts(by_hand)
+    if found != expected:
+        different = {name: (found.get(name), expected.get(name)) for name in found | expected}
+        different = {name: pair for name, pair in different.items() if pair[0] != pair[1]}
+        raise ValueError(f"engine and hand-written loop wrote different rows (table: ours, theirs): {different}")
 
 
-async def _debit(engine: DebitEngine, number: int, clock: SystemClock) -> None:
-    sight = Sight(
+def _counts(path: Path) -> dict[str, int]:
+    with sqlite3.connect(path) as connection:
+        names = [row[0] for row in connection.execute("select name from sqlite_schema where type = 'table'")]
+        counts = {name: connection.execute(f"select count(*) from {name}").fetchone()[0] for name in names}  # noqa: S608
+    connection.close()
+    return {name: count for name, count in counts.items() if count}
+
+
+# --- one debit ------------------------------------------------------------------------------------------------------
+
+
+def _sight(engine: DebitEngine, number: int, clock: SystemClock) -> Sight:
+    vehicle = number % VEHICLES
+    return Sight(
         passage_id=engine.new_id(),
-        charge_point="lane-1",
+        charge_point=LANE,
         service=Service.TOLL,
-        identity=Identity(number.to_bytes(4), "0" * 32, f"{number:020d}", f"测A{number:05d}", 0, 1, 1),
+        identity=Identity(vehicle.to_bytes(4), "0" * 32, f"{vehicle:020d}", f"测A{vehicle:05d}", 0, 1, 1),
         opened_at=to_us(clock.utcnow()),
         clock_quality="trusted",
+        day=DAY,
     )
-    plan = PurchasePlan(FARE_FEN, "20261123100000", 50_000, bytes(43), bytes(43))
-    payer = Payer(Funding.PURSE, "issuer-9901")
-    placed = await engine.hold(HoldRequest(f"{number:064d}", sight, "road", payer, FARE_FEN, plan), timeout_s=60)
+
+
+async def _charge(engine: DebitEngine, number: int, clock: SystemClock) -> None:
+    request = HoldRequest(f"{number:064d}", _sight(engine, number, clock), MERCHANT, CLEARING, FARE_FEN, None)
+    charged = await engine.charge(request, CONTEXT, COLLECTION, deadline=clock.monotonic() + 60)
+    if not isinstance(charged, BroughtIn) or charged.decision.outcome is not Outcome.PAID:
+        raise TypeError(f"charge refused: {charged}")
+
+
+async def _passage(engine: DebitEngine, number: int, clock: SystemClock) -> None:
+    sight = _sight(engine, number, clock)
+    placed = await engine.hold(HoldRequest(f"{number:064d}", sight, MERCHANT, PURSE, FARE_FEN, PLAN), timeout_s=60)
     if not isinstance(placed, HoldPlaced):
         raise TypeError(f"hold refused: {placed}")
     claim = ProvenClaim(
         placed.debit_id,
         FARE_FEN,
-        payer,
-        DecisionContext("lane-1"),
-        Collection(DeclinePolicy.RELEASE_AS_DEBT, {}),
+        PURSE,
+        CONTEXT,
+        COLLECTION,
         placed.purchase_id,
         TAKEN,
-        f"{number:020d}",
+        sight.identity.card_number,
     )
     await engine.bring_in(claim, deadline=clock.monotonic() + 60)
 
 
-def _by_hand(path: Path, group: int) -> float:
-    """Debits per second of the loop a person would write for exactly these rows."""
-    writing = database.open_writer(path)
-    schema.upgrade(writing)
-    writing.dispose()
-    connection = sqlite3.connect(path, isolation_level=None)
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    connection.execute("insert into account values (1, 'merchant', 'road', 0, 0, 0), (2, 'issuer', 'i', 0, 0, 0)")
-    begun = time.perf_counter()
-    for start in range(0, DEBITS, group):
-        numbers = range(start, min(start + group, DEBITS))
-        connection.execute("BEGIN IMMEDIATE")
-        for number in numbers:
-            _hold_by_hand(connection, number)
-        connection.execute("COMMIT")
-        connection.execute("BEGIN IMMEDIATE")
-        for number in numbers:
-            _decide_by_hand(connection, number)
-        moved = FARE_FEN * len(numbers)
-        connection.execute("update account set balance = balance + ?, version = version + 1 where id = 1", (moved,))
-        connection.execute("update account set balance = balance - ?, version = version + 1 where id = 2", (moved,))
-        connection.execute("COMMIT")
-    taken = time.perf_counter() - begun
-    connection.close()
-    return DEBITS / taken
+KINDS: Final = (
+    Kind("charge", _charge, HandWritten.charge),
+    Kind("purse passage", _passage, HandWritten.passage),
+)
 
 
-def _hold_by_hand(connection: sqlite3.Connection, number: int) -> None:
-    key, now = f"{number:032d}", 1_700_000_000_000_000
-    run = connection.execute
-    run("select 1 from debit where idempotency_key = ?", (key,)).fetchone()
-    run("insert into obligor values (?, null, ?)", (key, key))
-    run("insert into account values (?, 'open', ?, 0, ?, 1)", (number + 10, key, FARE_FEN))
-    run(
-        "insert into subject (id, obu_id, contract, card_number, plate, plate_colour) values (?, ?, ?, ?, ?, 0)",
-        (key, f"{number:08x}", key, f"{number:020d}", f"测A{number:05d}"),
-    )
-    run("insert into passage values (?, 'lane-1', 'toll', ?, 1, 1, ?, 'trusted')", (key, key, now))
-    run(
-        "insert into debit (id, idempotency_key, content_hash, passage_id, obligor_id, merchant, funding, payer,"
-        " amount, state, hold_id, created_at, changed_at)"
-        " values (?, ?, ?, ?, ?, 'road', 'purse', 'i', ?, 'held', ?, ?, ?)",
-        (key, key, key * 2, key, key, FARE_FEN, 3 * number + 1, now, now),
-    )
-    run(
-        "insert into transfer values (?, 'pending', 'hold', ?, null, ?, 1, ?, null, ?, ?)",
-        (3 * number + 1, key, number + 10, FARE_FEN, now, now),
-    )
-    run(
-        "insert into purchase (id, passage_id, debit_id, attempt_no, state, written_fen, purchase_time, balance_before,"
-        " created_at, changed_at) values (?, ?, ?, 1, 'intent', ?, '20261123100000', 50000, ?, ?)",
-        (key, key, key, FARE_FEN, now, now),
-    )
-    run("insert into purchase_file values (?, ?, ?)", (key, bytes(43), bytes(43)))
+# --- memory ---------------------------------------------------------------------------------------------------------
 
 
-def _decide_by_hand(connection: sqlite3.Connection, number: int) -> None:
-    key, now = f"{number:032d}", 1_700_000_000_000_000
-    run = connection.execute
-    run(
-        "update purchase set state = 'taken', error = 0, terminal = '019900000001', card_serial = 7, psam_serial = 9,"
-        " tac = '00000000', tac_source = 'b5', algorithm = 0, key_version = 1, balance_after = 1, changed_at = ?"
-        " where id = ? and state in ('intent', 'unknown')",
-        (now, key),
-    )
-    run("insert into card_serial values (?, 7)", (f"{number:020d}",))
-    run("select * from debit where id = ?", (key,)).fetchone()
-    run(
-        "insert into transfer values (?, 'post', 'released', ?, null, ?, 1, ?, ?, ?, ?)",
-        (3 * number + 2, key, number + 10, FARE_FEN, 3 * number + 1, now, now),
-    )
-    run(
-        "insert into transfer values (?, 'direct', 'purse_paid', ?, null, 2, ?, ?, null, ?, ?)",
-        (3 * number + 3, key, number + 10, FARE_FEN, now, now),
-    )
-    run("update account set held = 0, version = 2 where id = ?", (number + 10,))
-    run("update debit set state = 'funded', changed_at = ? where id = ?", (now, key))
-    run(
-        "insert into decision values"
-        " (?, ?, ?, 'lane-1', 'open', 'paid', null, null, 'purse', ?, 0, ?, null, null, null)",
-        (number + 1, key, key, FARE_FEN, now),
-    )
+def measure_memory(folder: Path, debits: int = MEMORY_AFTER[-1]) -> list[Row]:
+    """Resident memory of a process that has charged so many debits, one row a mark."""
+    command = [sys.executable, "-m", __name__, str(folder / "memory.db"), str(debits)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - ourselves
+        try:
+            output, _ = process.communicate(timeout=MEMORY_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    if process.returncode:
+        raise RuntimeError(f"the run of {debits} debits ended with status {process.returncode}")
+    rows: list[Row] = json.loads(output)
+    return rows
+
+
+async def _charge_many(path: Path, debits: int) -> list[Row]:
+    collector.look_rarely()
+    marks = [mark for mark in MEMORY_AFTER if mark < debits] + [debits]
+    ours = Ours(path)
+    ours.start()
+    rows: list[Row] = []
+    done, begun = 0, time.perf_counter()
+    for mark in marks:
+        while done < mark:
+            until = min(done + 10_000, mark)
+            await ours.round(KINDS[0], range(done, until), MEMORY_CALLERS)
+            done = until
+            ours.waits.clear()
+            taken = time.perf_counter() - begun
+            sys.stderr.write(f"\rmemory: {done} of {debits} debits, {taken:.0f} s")
+        rows.append(
+            {
+                "debits": done,
+                "resident_mb": _resident_bytes() / 1e6,
+                "ledger_mb": os.stat(path).st_size / 1e6,  # noqa: PTH116 - nobody else waits for this loop
+                "seconds": time.perf_counter() - begun,
+            }
+        )
+    sys.stderr.write("\n")
+    ours.stop()
+    return rows
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asyncio.run(_charge_many(Path(sys.argv[1]), int(sys.argv[2])))))

@@ -1,0 +1,257 @@
+"""The loop a person would write for the same debits: plain sqlite3, a statement a row, nothing shared with the engine.
+
+It asks what must be asked (is the key known, has the card an open purchase, who owes, what stands on the account), and
+writes every row with its identifiers, digests and chains. It knows one way only: no refusal, no limits, no second
+attempt, no bank, and nobody who waits for an answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.ledger import database, schema
+
+CHAINS: Final = {"transfer": "id", "decision": "record_no", "journal": "number"}
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_random = random.SystemRandom()
+
+
+class HandWritten:
+    """A ledger of its own; `charge` and `passage` make one group of debits durable."""
+
+    def __init__(self, path: Path, *, fare_fen: int, vehicles: int, day: str) -> None:
+        self.path = path
+        self._fare, self._vehicles, self._day = fare_fen, vehicles, day
+        engine = database.open_writer(path)
+        schema.upgrade(engine)
+        engine.dispose()
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._run = self._connection.execute
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={database.BUSY_TIMEOUT_MS}",
+            f"cache_size=-{database.CACHE_KIB}",
+        ):
+            self._run(f"PRAGMA {pragma}")
+        self._run("insert into account values (1, 'merchant', 'road', 0, 0, 0)")
+        for name in CHAINS:
+            self._run("insert into chain values (?, 0, ?)", (name, bytes(32)))
+        self._heads: dict[str, tuple[int, bytes]] = {}
+        self._now = 0
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        self._connection.close()
+
+    def charge(self, numbers: range) -> None:
+        """Claim, release and decision of these debits in one transaction."""
+        self._begin()
+        for number in numbers:
+            key = f"{number:064d}"
+            content = _digest("lane-1", "toll", "road", "issuer_clearing", "issuer-9901", None, self._fare, None)
+            if self._run("select * from debit where idempotency_key = ?", (key,)).fetchone() is not None:
+                raise ValueError(key)
+            if self._run("select * from refusal where idempotency_key = ?", (key,)).fetchone() is not None:
+                raise ValueError(key)
+            obligor, account = self._obligor(number)
+            passage, _ = self._sight(number)
+            debit = self._id()
+            hold = self._claim(number, debit, content, passage, obligor, account, "issuer_clearing", "released")
+            self._post(debit, account, hold)
+            self._decide(passage, debit, "issuer_clearing")
+            self._run(
+                "update account set balance = balance - ?, version = version + 1 where id = ?", (self._fare, account)
+            )
+        moved = self._fare * len(numbers)
+        self._run("update account set balance = balance + ?, version = version + 1 where id = 1", (moved,))
+        self._commit()
+
+    def passage(self, numbers: range) -> None:
+        """Holds and intents of these debits in one transaction, results and decisions in another."""
+        self._begin()
+        held = [self._hold(number) for number in numbers]
+        self._commit()
+        self._begin()
+        issuer = self._account("issuer", "issuer-9901")
+        for passage in held:
+            self._bring_in(*passage, issuer)
+        moved = self._fare * len(numbers)
+        self._run("update account set balance = balance + ?, version = version + 1 where id = 1", (moved,))
+        self._run("update account set balance = balance - ?, version = version + 1 where id = ?", (moved, issuer))
+        self._commit()
+
+    def _hold(self, number: int) -> tuple[str, str, str, str]:
+        key, card = f"{number:064d}", f"{number % self._vehicles:020d}"
+        before = bytes(43)
+        content = _digest("lane-1", "toll", "road", "purse", "issuer-9901", None, self._fare, before)
+        if self._run("select * from debit where idempotency_key = ?", (key,)).fetchone() is not None:
+            raise ValueError(key)
+        waiting = self._run(
+            "select purchase.id from subject join passage on passage.subject_id = subject.id"
+            " join purchase on purchase.passage_id = passage.id"
+            " where subject.card_number = ? and purchase.state in (?, ?) limit 1",
+            (card, "intent", "unknown"),
+        ).fetchone()
+        if waiting is not None:
+            raise ValueError(card)
+        obligor, account = self._obligor(number)
+        passage, _ = self._sight(number)
+        debit, purchase = self._id(), self._id()
+        self._claim(number, debit, content, passage, obligor, account, "purse", "held")
+        self._run("update account set held = held + ?, version = version + 1 where id = ?", (self._fare, account))
+        self._run(
+            "insert into purchase (id, passage_id, debit_id, attempt_no, state, written_fen, purchase_time,"
+            " balance_before, created_at, changed_at) values (?, ?, ?, 1, 'intent', ?, '20261123100000', 50000, ?, ?)",
+            (purchase, passage, debit, self._fare, self._now, self._now),
+        )
+        self._run("insert into purchase_file values (?, ?, ?)", (purchase, before, bytes(43)))
+        return debit, purchase, card, passage
+
+    def _bring_in(self, debit: str, purchase: str, card: str, passage: str, issuer: int) -> None:
+        row = self._run("select obligor_id, state, amount, hold_id from debit where id = ?", (debit,)).fetchone()
+        if row[1] != "held":
+            raise ValueError(debit)
+        self._run(
+            "update purchase set state = 'taken', error = 0, terminal = '019900000001', card_serial = 7,"
+            " psam_serial = 9, tac = '00000000', tac_source = 'b5', algorithm = 0, key_version = 1, balance_after = 1,"
+            " changed_at = ? where id = ? and state in ('intent', 'unknown')",
+            (self._now, purchase),
+        )
+        if not self._run("update card_serial set serial = 7 where card_number = ?", (card,)).rowcount:
+            self._run("insert into card_serial values (?, 7)", (card,))
+        if self._run("select 1 from purchase where debit_id = ? and tac is not null", (debit,)).fetchone() is None:
+            raise ValueError(debit)
+        account = self._account("open", row[0])
+        self._post(debit, account, row[3])
+        self._transfer("direct", "purse_paid", debit, issuer, account, None)
+        self._run("update account set held = held - ?, version = version + 1 where id = ?", (self._fare, account))
+        self._run(
+            "update debit set state = 'funded', collected = ?, changed_at = ? where id = ?",
+            (self._fare, self._now, debit),
+        )
+        self._note("debit", debit, "funded")
+        self._decide(passage, debit, "purse")
+
+    # --- rows -----------------------------------------------------------------------------------------------------
+
+    def _obligor(self, number: int) -> tuple[str, int]:
+        """Who owes and their account, made where they are new."""
+        subject = _digest("plate", f"测A{number % self._vehicles:05d}", 0)
+        row = self._run("select id, listed_at from obligor where subject_key = ?", (subject,)).fetchone()
+        if row is not None:
+            return row[0], self._account("open", row[0])
+        obligor = self._id()
+        self._run("insert into obligor (id, subject_key) values (?, ?)", (obligor, subject))
+        return obligor, self._account("open", obligor)
+
+    def _account(self, kind: str, owner: str) -> int:
+        row = self._run("select * from account where kind = ? and owner = ?", (kind, owner)).fetchone()
+        if row is not None:
+            return int(row[0])
+        made = self._run(
+            "insert into account (kind, owner, balance, held, version) values (?, ?, 0, 0, 0)", (kind, owner)
+        ).lastrowid
+        return int(made or 0)
+
+    def _sight(self, number: int) -> tuple[str, str]:
+        vehicle, subject, passage = number % self._vehicles, self._id(), self._id()
+        self._run(
+            "insert into subject (id, obu_id, contract, card_number, plate, plate_colour) values (?, ?, ?, ?, ?, 0)",
+            (subject, vehicle.to_bytes(4).hex(), "0" * 32, f"{vehicle:020d}", f"测A{vehicle:05d}"),
+        )
+        self._run(
+            "insert into passage values (?, 'lane-1', 'toll', ?, 1, 1, ?, 'trusted')", (passage, subject, self._now)
+        )
+        return passage, subject
+
+    def _claim(  # noqa: PLR0917 - the row as it stands
+        self, number: int, debit: str, content: str, passage: str, obligor: str, account: int, funding: str, state: str
+    ) -> int:
+        hold = self._heads["transfer"][0] + 1
+        self._run(
+            "insert into debit (id, idempotency_key, content_hash, passage_id, obligor_id, merchant, service, day,"
+            " funding, payer, amount, state, hold_id, created_at, changed_at)"
+            " values (?, ?, ?, ?, ?, 'road', 'toll', ?, ?, 'issuer-9901', ?, ?, ?, ?, ?)",
+            (
+                debit,
+                f"{number:064d}",
+                content,
+                passage,
+                obligor,
+                self._day,
+                funding,
+                self._fare,
+                state,
+                hold,
+                self._now,
+                self._now,
+            ),
+        )
+        self._note("debit", debit, state)
+        return self._transfer("pending", "hold", debit, account, 1, None)
+
+    def _post(self, debit: str, account: int, hold: int) -> None:
+        row = self._run("select amount, from_account, to_account, phase from transfer where id = ?", (hold,)).fetchone()
+        if row != (self._fare, account, 1, "pending"):
+            raise ValueError(row)
+        self._transfer("post", "released", debit, account, 1, hold)
+
+    def _transfer(  # noqa: PLR0917 - the row as it stands
+        self, phase: str, event: str, debit: str, giver: int, taker: int, pending: int | None
+    ) -> int:
+        fixed = (phase, event, debit, None, giver, taker, self._fare, pending, None, None, self._now, self._now)
+        number, row = self._chained("transfer", fixed)
+        self._run("insert into transfer values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        return number
+
+    def _note(self, kind: str, ref: str, event: str) -> None:
+        _, row = self._chained("journal", (kind, ref, ref, event, None, None, self._now))
+        self._run("insert into journal values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _decide(self, passage: str, debit: str, funding: str) -> None:
+        fixed = (passage, debit, "lane-1", "open", "paid", None, None, funding, self._fare, 0, self._now)
+        _, row = self._chained("decision", (*fixed, None, None, None, None))
+        self._run("insert into decision values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _chained(self, table: str, values: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
+        number, digest = self._heads[table]
+        number += 1
+        row = (number, *values)
+        digest = hashlib.sha256(digest + _encode(row).encode("ascii")).digest()
+        self._heads[table] = number, digest
+        return number, (*row, digest)
+
+    # --- transactions ---------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._run("BEGIN IMMEDIATE")
+        self._now = time.time_ns() // 1000
+        for name in CHAINS:
+            row = self._run("select number, digest from chain where name = ?", (name,)).fetchone()
+            self._heads[name] = row[0], row[1]
+
+    def _commit(self) -> None:
+        for name, head in self._heads.items():
+            self._run("update chain set number = ?, digest = ? where name = ?", (*head, name))
+        self._run("COMMIT")
+
+    def _id(self) -> str:
+        value = (self._now // 1000 & (1 << 48) - 1) << 80 | _random.getrandbits(80)
+        return f"{value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62:032x}"
+
+
+def _digest(*parts: str | bytes | int | None) -> str:
+    whole = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else b"" if part is None else str(part).encode()
+        whole.update(b"-" if part is None else str(len(data)).encode() + b":")
+        whole.update(data)
+    return whole.hexdigest()
