@@ -114,7 +114,8 @@ RULES: Final = (
            or lost_fen <> case when state = 'written_off' then -amount else 0 end
            or earned_fen <> case when state in ('held', 'voided') then 0 else amount - refunded end
            or back_fen <> refunded - paid
-           or outside_fen <> paid - case when state in ('funded', 'recovered') then amount else 0 end
+           or outside_fen <> paid - collected
+           or collected <> case when state in ('funded', 'recovered') then amount else 0 end
         """,
     ),
     Rule(
@@ -251,6 +252,32 @@ RULES: Final = (
         where taken > 1
            or (state = 'voided' and doubtful > 0)
            or (state not in ('held', 'voided') and taken <> 1)
+        """,
+    ),
+    Rule(
+        "every state is the last one that the journal tells",
+        "select (select count(*) from debit) + (select count(*) from attempt) + (select count(*) from refund)"
+        " + (select count(*) from item)",
+        """
+        with said as (
+            select 'debit' as kind, id as ref, state from debit
+            union all select 'attempt', id, state from attempt
+            union all select 'refund', id, state from refund
+            union all select 'item', cast(id as text), state from item
+        ), told as (
+            select kind, ref, max(number) as number from journal
+            where (kind = 'debit' and event in ('held', 'released', 'owed', 'funded', 'debt', 'recovered',
+                                                'written_off', 'voided'))
+               or (kind = 'attempt' and event in ('stored', 'not_sent', 'approved', 'declined', 'unknown', 'reversing',
+                                                  'reversed'))
+               or (kind = 'refund' and event in ('decided', 'paid'))
+               or (kind = 'item' and event in ('open', 'explained', 'corrected', 'written_off'))
+            group by kind, ref
+        )
+        select s.kind || ' ' || s.ref, 'is ' || s.state || ', the journal says ' || coalesce(j.event, 'nothing')
+               || coalesce(' in row ' || j.number, '')
+        from said s left join told t on t.kind = s.kind and t.ref = s.ref left join journal j on j.number = t.number
+        where coalesce(j.event, '') <> s.state
         """,
     ),
     Rule(

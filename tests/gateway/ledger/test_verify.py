@@ -228,6 +228,25 @@ CORRUPTIONS = [
         ),
     ),
     (
+        "every state is the last one that the journal tells",
+        f"update debit set state = 'owed' where id = {FIRST['debt']}",
+    ),
+    (
+        "every state is the last one that the journal tells",
+        "update attempt set state = 'unknown' where state = 'declined'",
+    ),
+    (
+        "every state is the last one that the journal tells",
+        REFUND.format(id="r1", amount=5, debit=FIRST["approved"]),
+    ),
+    ("every state is the last one that the journal tells", ITEM.format(actor="'a'", second="'b'")),
+    (
+        "every state is the last one that the journal tells",
+        f"delete from journal where kind = 'debit' and event = 'funded' and ref = {FIRST['approved']}",
+    ),
+    ("a debit's money stands where its state says", f"update debit set collected = 0 where id = {FIRST['approved']}"),
+    ("a debit's money stands where its state says", f"update debit set collected = 5 where id = {FIRST['owed']}"),
+    (
         "of an erased passage nothing personal is left, and the journal tells of it",
         "update subject set erased_at = 1 where card_number = '99010000000000000002'",
     ),
