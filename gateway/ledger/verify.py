@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, Table, select, text
 
 from gateway.ledger import chain, tables
 from gateway.ledger.verify_rules import RULES, Rule
+from gateway.rules.loading import digest_of_body
 
 FINDINGS_MAX = 20
 """Bad rows named per check; the count goes on."""
@@ -68,7 +69,9 @@ _CHAINS = {
 }
 NOTED_HEADS = "heads noted elsewhere stand in their chains"
 
-CHECKS = (*_CHAINS.values(), *(rule.name for rule in RULES))
+RULES_ON_FILE = "the rules on file are what their digests say"
+
+CHECKS = (*_CHAINS.values(), RULES_ON_FILE, *(rule.name for rule in RULES))
 """Every check by its name, in the order in which they run."""
 
 
@@ -86,6 +89,8 @@ def verify(engine: Engine, progress: Callable[[str], None] | None = None, *, not
             tell(NOTED_HEADS)
             lost = [Finding(NOTED_HEADS, digest.hex(), "no row has it now") for digest in wanted if digest not in seen]
             checks.append(Check(NOTED_HEADS, len(wanted), tuple(lost[:FINDINGS_MAX]), max(0, len(lost) - FINDINGS_MAX)))
+        tell(RULES_ON_FILE)
+        checks.append(_rules_on_file(connection))
         for rule in RULES:
             tell(rule.name)
             checks.append(_run(connection, rule))
@@ -131,6 +136,24 @@ def _wrong_head(connection: Connection, name: str, table: Table, rows: int, dige
         return None
     what = f"the head says {number} rows, there are {rows}" if number != rows else "the head has another digest"
     return Finding(name, f"{table.name} {min(number, rows) + 1}" if number != rows else f"{table.name} {rows}", what)
+
+
+def _rules_on_file(connection: Connection) -> Check:
+    """Decisions name the version of the rules they followed: what stands under it must still be that."""
+    rows = connection.execute(select(tables.rules.c.version, tables.rules.c.digest, tables.rules.c.body)).all()
+    bad = [
+        Finding(RULES_ON_FILE, f"rules {row.version}", "the text is another than the one its digest was made of")
+        for row in rows
+        if not _has_digest(row.body, row.digest)
+    ]
+    return Check(RULES_ON_FILE, len(rows), tuple(bad[:FINDINGS_MAX]), max(0, len(bad) - FINDINGS_MAX))
+
+
+def _has_digest(body: str, digest: str) -> bool:
+    try:
+        return digest_of_body(body) == digest
+    except ValueError:
+        return False
 
 
 def _run(connection: Connection, rule: Rule) -> Check:

@@ -97,6 +97,14 @@ def parse_rules(data: bytes, path: Path) -> DebitRules:
     return _rules(document.model_copy(update={"version": f"{version}@{rules.version}"}))
 
 
+def digest_of_body(body: str) -> str:
+    """The digest that belongs to a stored text, whatever keys the software of its time knew.
+
+    Raises ValueError for what is no TOML.
+    """
+    return _digest(tomllib.loads(body))
+
+
 def diff(before: DebitRules, after: DebitRules) -> list[tuple[str, Any, Any]]:
     """What differs, as (key, value before, value after) in the order of the document; None where a key is not there."""
     old, new = dict(flat(before)), dict(flat(after))
@@ -152,10 +160,9 @@ def _validated(table: Mapping[str, Any], path: Path) -> Document:
 
 def _rules(document: Document) -> DebitRules:
     content = document.model_dump(mode="json")
-    canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return DebitRules(
         version=document.version,
-        digest=sha256(canonical.encode()).hexdigest(),
+        digest=_digest(content),
         body="\n".join(_toml(content, "")) + "\n",
         stand_in=document.stand_in,
         deadline=document.deadline,
@@ -165,6 +172,11 @@ def _rules(document: Document) -> DebitRules:
         listing=document.listing,
         limits=document.limits,
     )
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    return sha256(canonical.encode()).hexdigest()
 
 
 def _toml(table: Mapping[str, Any], name: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pytest
 from gateway.debit.claims import PurchaseResult
 from gateway.ledger.verify import CHECKS, FINDINGS_MAX, verify
 from gateway.model.passage import Funding, PurchaseOutcome
+from gateway.rules.loading import digest_of_body
 from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT, Box, charge, hold_request, payer_of
 
 KINDS = {
@@ -77,6 +78,7 @@ ITEM = (
     " values ('test', 'x', 5, 'written_off', {actor}, {second}, 0, 0)"
 )
 
+BODY = 'version = "a"\n[debt]\nminimum_fen = 1500\n'
 CLEARED = (
     "insert into clearing_run values ('20261123', 'done', 'none', 0, 0)",
     "insert into clearing_line values"
@@ -250,6 +252,14 @@ CORRUPTIONS = [
         "of an erased passage nothing personal is left, and the journal tells of it",
         "update subject set erased_at = 1 where card_number = '99010000000000000002'",
     ),
+    (
+        "the rules on file are what their digests say",
+        (
+            f"insert into rules values ('a', '{digest_of_body(BODY)}', '{BODY}', 0)",
+            "update rules set body = replace(body, '1500', '1501')",
+        ),
+    ),
+    ("the rules on file are what their digests say", "insert into rules values ('a', 'b', 'no TOML', 0)"),
     ("the chain of transfers holds", "update transfer set event_at = event_at + 1 where id = 2"),
     ("the chain of decisions holds", "update decision set reason = null where record_no = 3"),
     ("the chain of the journal holds", "update journal set event = 'funded' where number = 1"),
@@ -334,6 +344,7 @@ def test_a_ledger_with_every_kind_of_debit_is_clean(box):
     unlooked = {name for name, rows in looked_at.items() if rows == 0}
     assert unlooked == {
         "suspense holds exactly the late approvals whose reversal is open",
+        "the rules on file are what their digests say",
         "refunds are of money that came in",
         "an obligor's holds and dues keep to its limit",
         "a cleared line is the sum of its rows, and settled and paid out once",
@@ -357,11 +368,12 @@ def test_every_rule_has_been_turned_red():
 @pytest.mark.parametrize(
     "statements",
     [
+        (f"insert into rules values ('a', '{digest_of_body(BODY)}', '{BODY}', 0)",),
         (MANDATE.format(id="m3", limit=1500, imported_at=0),),
         (MANDATE.format(id="m3", limit=0, imported_at=1 << 60),),
         (MANDATE.format(id="m1", limit=0, imported_at=0),),
     ],
-    ids=["limit kept", "limit lowered since", "nothing open"],
+    ids=["rules", "limit kept", "limit lowered since", "nothing open"],
 )
 def test_what_is_in_order_turns_nothing_red(box, statements):
     plant(box, *statements)

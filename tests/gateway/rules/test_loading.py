@@ -13,6 +13,7 @@ from gateway.rules.loading import (
     SHIPPED,
     RulesError,
     diff,
+    digest_of_body,
     flat,
     load_rules,
     parse_rules,
@@ -136,6 +137,15 @@ def test_content_and_version_matter_to_the_digest(write):
 def test_the_stored_text_gives_the_same_rules_again(write, text):
     rules = load_rules(None if text is None else write(text))
     assert parse_rules(rules.body.encode(), SHIPPED) == rules
+    assert digest_of_body(rules.body) == rules.digest
+
+
+def test_the_digest_of_a_stored_text_needs_no_schema():
+    body = 'version = "old@1999"\n\n[gone]\nkey = 1\n'
+    assert digest_of_body(body) == digest_of_body("gone = { key = 1 }\nversion = 'old@1999' # the same")
+    assert digest_of_body(body) != digest_of_body(body.replace("= 1", "= 2"))
+    with pytest.raises(ValueError, match="line 1"):
+        digest_of_body("no TOML\n")
 
 
 def test_a_stored_document_has_nothing_laid_under_it(write):
