@@ -102,12 +102,10 @@ def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: De
         return "bank_in_doubt"
     proposed = tx.find(tables.item, kind=WRITE_OFF, ref=debit.id)
     if rules.debt.four_eyes and (proposed is None or proposed.state != "open"):
-        if proposed is None:
-            add_item(tx, WRITE_OFF, debit.id, reason[:200], amount=debit.amount)
-        tx.update(tables.item, {"kind": WRITE_OFF, "ref": debit.id}, state="open", actor=actor, changed_at=tx.now_us)
-        tx.note("person", debit.id, "write_off_proposed", debit_id=debit.id, detail=reason[:400], actor=actor)
+        _propose(tx, debit, proposed, actor, reason)
         return "item_needs_second"
-    if rules.debt.four_eyes and proposed is not None and proposed.actor == actor:
+    alone = proposed is not None and proposed.state == "open" and _same_person(proposed.actor, actor)
+    if rules.debt.four_eyes and alone:
         return "item_needs_second"
     tx.books.move(
         "written_off",
@@ -118,12 +116,39 @@ def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: De
         event_us=tx.now_us,
     )
     set_debit(tx, debit.id, "written_off", detail=reason[:400], retry_at=None)
-    if proposed is not None:
-        tx.update(tables.item, {"id": proposed.id}, second_actor=actor)
-    close_item(tx, WRITE_OFF, debit.id, "written_off", note=reason, actor=None if proposed is None else proposed.actor)
+    if proposed is not None and proposed.state == "open":
+        if not alone:
+            tx.update(tables.item, {"id": proposed.id}, second_actor=actor)
+        # An item says "written off" of two people only; where the rules let one do it, its proposal is merely over.
+        state = "corrected" if alone else "written_off"
+        close_item(tx, WRITE_OFF, debit.id, state, note=reason, actor=proposed.actor)
     tx.note("person", debit.id, "written_off", debit_id=debit.id, detail=reason[:400], actor=actor)
     keep_list(tx, debit.obligor_id, rules)
     return None
+
+
+def _propose(tx: Transaction, debit: Row, earlier: Row | None, actor: str, reason: str) -> None:
+    """Put a write-off before a second person; one that was closed before is opened again."""
+    if earlier is None:
+        add_item(tx, WRITE_OFF, debit.id, reason[:200], amount=debit.amount)
+    else:
+        tx.note("item", str(earlier.id), "open", debit_id=debit.id, detail=WRITE_OFF)
+    tx.update(
+        tables.item,
+        {"kind": WRITE_OFF, "ref": debit.id},
+        state="open",
+        amount=debit.amount,
+        note=reason[:200],
+        actor=actor,
+        second_actor=None,
+        changed_at=tx.now_us,
+    )
+    tx.note("person", debit.id, "write_off_proposed", debit_id=debit.id, detail=reason[:400], actor=actor)
+
+
+def _same_person(one: str | None, other: str) -> bool:
+    """Names are typed by people: neither case nor blanks around them make another person."""
+    return one is not None and one.strip().casefold() == other.strip().casefold()
 
 
 def keep_list(tx: Transaction, obligor_id: str, rules: DebitRules) -> None:

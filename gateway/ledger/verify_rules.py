@@ -297,7 +297,8 @@ RULES: Final = (
         select 'item ' || id, kind || ' of ' || ref || ' is written off by ' || coalesce(actor, 'nobody') || ' and '
                || coalesce(second_actor, 'nobody')
         from item
-        where state = 'written_off' and (coalesce(actor, '') = '' or coalesce(second_actor, '') in ('', actor))
+        where state = 'written_off'
+          and (coalesce(actor, '') = '' or coalesce(trim(lower(second_actor)), '') in ('', trim(lower(actor))))
         """,
     ),
     Rule(

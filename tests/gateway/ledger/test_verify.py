@@ -215,7 +215,7 @@ CORRUPTIONS = [
     ),
     (
         "what is written off was proposed by one person and agreed to by another",
-        ITEM.format(actor="'a'", second="'a'"),
+        ITEM.format(actor="'Wang'", second="' wang'"),
     ),
     (
         "what a payer did not grant was written off with its item",
