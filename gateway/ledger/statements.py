@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -64,13 +64,55 @@ class Shape:
         return self._row
 
 
+class Shapes:
+    """The shapes of one kind of database, each compiled when it is first used."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._known: dict[Any, Shape] = {}
+
+    def insert(self, table: Table, columns: tuple[str, ...]) -> Shape:
+        """Insert into these columns."""
+        key = ("insert", table, columns)
+        return self._known.get(key) or self._keep(key, Shape(insert(table), self._dialect, columns))
+
+    def select(self, table: Table, columns: tuple[str, ...]) -> Shape:
+        """Whole rows by the values of these columns."""
+        key = ("select", table, columns)
+        return self._known.get(key) or self._keep(
+            key, Shape(select(table).where(*(table.c[name] == bindparam(name) for name in columns)), self._dialect)
+        )
+
+    def update(self, table: Table, where: tuple[str, ...], columns: tuple[str, ...]) -> Shape:
+        """Set columns by the values of others."""
+        key = ("update", table, where, columns)
+        return self._known.get(key) or self._keep(key, Shape(_update(table, where, columns), self._dialect))
+
+    def of(self, statement: Executable) -> Shape:
+        """A statement of the code (a module's constant)."""
+        found = self._known.get(statement)
+        if found is not None:
+            return found
+        if not isinstance(statement, ClauseElement):
+            raise TypeError(f"{statement!r} is no statement")
+        return self._keep(statement, Shape(statement, self._dialect))
+
+    def _keep(self, key: Any, shape: Shape) -> Shape:  # noqa: ANN401 - a statement or what it is made of
+        if len(self._known) >= SHAPES_MAX:
+            self._known.clear()
+        self._known[key] = shape
+        return shape
+
+
 class Runner:
     """Runs shapes on one SQLAlchemy connection's driver connection."""
 
-    __slots__ = ("_cursor", "_dialect", "_error")
+    __slots__ = ("_cursor", "_dialect", "_error", "_shapes", "shape")
 
     def __init__(self, connection: Connection) -> None:
         self._dialect = connection.dialect
+        self._shapes = _shapes_of(connection.dialect)
+        self.shape = self._shapes.of
         driver = connection.connection.driver_connection
         if driver is None:
             raise RuntimeError("the connection has no driver connection")
@@ -79,11 +121,11 @@ class Runner:
 
     def insert_many(self, table: Table, columns: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows that all have these columns."""
-        self.run_many(_insert(self._dialect, table, columns), rows)
+        self.run_many(self._shapes.insert(table, columns), rows)
 
     def find(self, table: Table, equals: Mapping[str, Any]) -> Row | None:
         """The one row with these values, None when there is none; more than one is an error."""
-        found = self.rows(_select(self._dialect, table, tuple(equals)), equals)
+        found = self.rows(self._shapes.select(table, tuple(equals)), equals)
         if not found:
             return None
         if len(found) > 1:
@@ -92,15 +134,11 @@ class Runner:
 
     def update(self, table: Table, where: Mapping[str, Any], values: Mapping[str, Any]) -> int:
         """Set `values` where the columns of `where` have these values; the number of rows changed."""
-        shape = _update(self._dialect, table, tuple(where), tuple(values))
+        shape = self._shapes.update(table, tuple(where), tuple(values))
         parameters = {_WHERE + name: value for name, value in where.items()}
         for name, value in values.items():
             parameters[_SET + name] = value
         return self.run(shape, parameters)
-
-    def shape(self, statement: Executable) -> Shape:
-        """A statement of the code (a module's constant), compiled once."""
-        return _constant(self._dialect, statement)
 
     def run(self, shape: Shape, values: Mapping[str, Any]) -> int:
         """Run a statement that returns no rows; the number of rows it changed."""
@@ -181,26 +219,18 @@ def _equals_of(statement: ClauseElement) -> Mapping[str, str]:
     return found
 
 
-@lru_cache(SHAPES_MAX)
-def _insert(dialect: Dialect, table: Table, columns: tuple[str, ...]) -> Shape:
-    return Shape(insert(table), dialect, columns)
-
-
-@lru_cache(SHAPES_MAX)
-def _select(dialect: Dialect, table: Table, columns: tuple[str, ...]) -> Shape:
-    return Shape(select(table).where(*(table.c[name] == bindparam(name) for name in columns)), dialect)
-
-
-@lru_cache(SHAPES_MAX)
-def _update(dialect: Dialect, table: Table, where: tuple[str, ...], columns: tuple[str, ...]) -> Shape:
-    statement = (
+def _update(table: Table, where: tuple[str, ...], columns: tuple[str, ...]) -> ClauseElement:
+    return (
         update(table)
         .where(*(table.c[name] == bindparam(_WHERE + name) for name in where))
         .values({name: bindparam(_SET + name) for name in columns})
     )
-    return Shape(statement, dialect)
 
 
-@lru_cache(SHAPES_MAX)
-def _constant(dialect: Dialect, statement: ClauseElement) -> Shape:
-    return Shape(statement, dialect)
+_SHAPES: dict[tuple[Any, ...], Shapes] = {}
+
+
+def _shapes_of(dialect: Dialect) -> Shapes:
+    """Shared by all engines of a kind, so that a ledger opened again finds its statements compiled."""
+    kind = (type(dialect), dialect.paramstyle, dialect.server_version_info)
+    return _SHAPES.get(kind) or _SHAPES.setdefault(kind, Shapes(dialect))

@@ -10,7 +10,7 @@ from sqlalchemy.sql.dml import Delete, Update
 
 from gateway.debit import attempts, debits, purchases, recovery  # noqa: F401 - their statements are looked at
 from gateway.ledger import database, schema, tables
-from gateway.ledger.statements import Shape
+from gateway.ledger.statements import Runner, Shape, Shapes
 from gateway.ledger.transaction import Transaction
 from gateway.outbox import worker  # noqa: F401 - as above
 
@@ -233,6 +233,24 @@ def test_no_statement_walks_through_a_table(engine):
                 walks.add(name)
     assert walks == WHOLE_TABLE
     assert seen > 10
+
+
+def test_a_ledger_opened_again_finds_its_statements_compiled(engine, tmp_path):
+    again = database.open_writer(tmp_path / "ledger.db")
+    with engine.connect() as connection:
+        first = Runner(connection).shape(_PLATES)
+        assert Runner(connection).shape(_PLATES) is first
+    with again.connect() as connection:
+        assert Runner(connection).shape(_PLATES) is first
+    again.dispose()
+
+
+def test_statements_made_of_data_do_not_pile_up(tx, monkeypatch):
+    monkeypatch.setattr("gateway.ledger.statements.SHAPES_MAX", 5)
+    shapes = Shapes(tx.connection.dialect)
+    for i in range(20):
+        shapes.of(select(tables.subject).where(tables.subject.c.plate == str(i)))
+    assert len(shapes._known) <= 5
 
 
 def test_every_statement_can_be_written_for_another_database():
