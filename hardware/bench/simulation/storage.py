@@ -31,7 +31,7 @@ from hardware.bench.simulation.trace import Trace
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's own file system in memory
 
-COMMIT_S = (0.0005, 0.004)
+COMMIT_S = (0.001, 0.02)
 """From taking a group of changes to its commit."""
 SLOW_COMMIT_S = (0.1, 1.5)
 SLOW_SHARE = 0.01

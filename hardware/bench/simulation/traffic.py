@@ -22,7 +22,7 @@ AIR_FAULTS = {
 SLOW_MS = (200, 2500)
 LEAVES_EARLY = 0.05
 EARLY_S = (0.02, 1.0)
-PATIENCE_S = (4.0, 20.0)
+PATIENCE_S = (3.0, 11.0)
 """From driving up to giving up when no barrier lifts."""
 OFF_S = (0.2, 1.5)
 """From the lift to being gone."""

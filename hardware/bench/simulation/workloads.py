@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 DEADLINE_S = 2.0
 AMOUNTS = (1, 4_000)
-THINK_S = (0.0, 0.4)
+THINK_S = (0.0, 0.2)
 """Between two debits of one caller."""
 
 
