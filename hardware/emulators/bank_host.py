@@ -259,6 +259,10 @@ class _Connection:
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ANSWERS_IN_WORK_MAX))
 
 
+def _say(text: str) -> None:
+    sys.stderr.write(f"bank-host: {text}\n")
+
+
 class BankHost:
     """The host: listener, control socket, book and switched faults."""
 
@@ -270,13 +274,16 @@ class BankHost:
         choose: Callable[[Message], Behaviour | None] = lambda _: None,
         on_request: Callable[[Message], None] = lambda _: None,
         on_posting: Callable[[Keys, Posting], None] = lambda _keys, _posting: None,
+        say: Callable[[str], None] = _say,
     ) -> None:
-        """`choose` is asked about messages that no switched fault fits; the others are told what happens."""
+        """`choose` is asked about messages that no switched fault fits; the others are told what happens. `say` gets
+        what the host has to complain about."""
         self._config = config
         self._utcnow = utcnow
         self._choose = choose
         self._on_request = on_request
         self._on_posting = on_posting
+        self._say = say
         self._book = Book(config.book, utcnow)
         self._capture = Capture(config.capture)
         self._control = ControlServer(self._handlers())
@@ -361,7 +368,7 @@ class BankHost:
                     await self._frame(connection, body)
         except RemoteProtocolError as error:
             # A bank does not explain itself to a terminal that talks nonsense: it hangs up.
-            _say(f"{connection.line.peer}: {error}")
+            self._say(f"{connection.line.peer}: {error}")
         except ConnectionError:
             pass
         finally:
@@ -701,10 +708,6 @@ def _content_hash(request: Message) -> bytes:
 
 def _text(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"bank-host: {text}\n")
 
 
 async def serve(config: BankHostConfig) -> None:

@@ -76,7 +76,7 @@ class FieldSpec:
     @property
     def packed(self) -> bool:
         """Two characters to a byte."""
-        return self.kind in {Kind.DIGITS, Kind.TRACK}
+        return self.kind is Kind.DIGITS or self.kind is Kind.TRACK
 
 
 @dataclass(frozen=True, slots=True)

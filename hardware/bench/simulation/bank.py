@@ -87,6 +87,7 @@ class Bank:
             choose=self._choose,
             on_request=on_request,
             on_posting=on_posting,
+            say=lambda text: network.trace.add("bank", f"hangs up: {text}"),
         )
 
     def _choose(self, request: Message) -> Behaviour | None:

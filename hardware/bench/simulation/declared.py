@@ -24,6 +24,7 @@ FAULTS = (
     "clock.step_back",
     "clock.step_forward",
     "road.leaves_early",
+    "road.written_elsewhere",
 )
 
 TRANSITIONS = (
@@ -53,6 +54,7 @@ TRANSITIONS = (
     "purchase:intent->unknown",
     "purchase:unknown->taken",
     "purchase:unknown->not_taken",
+    "purchase:unknown->disputed",
     "outbox:reversal:queued",
     "outbox:reversal:done",
     "outbox:advice:queued",
@@ -60,4 +62,5 @@ TRANSITIONS = (
     "transfer:late_approval",
     "transfer:late_approval_reversed",
     "item:charged_without_tac",
+    "item:disputed_purchase",
 )

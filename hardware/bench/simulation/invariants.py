@@ -146,6 +146,7 @@ class Watch:
         self.by_key: dict[tuple[str, str, str], Attempt] = {}
         self.purchases: dict[str, Purchase] = {}
         self.by_card: dict[tuple[str, str], Purchase] = {}
+        self.newest_of_card: dict[str, Purchase] = {}
         self.open_outbox: dict[int, tuple[str, str]] = {}
         self.waiting: Counter[str] = Counter()
         """Open messages by attempt."""
@@ -263,7 +264,7 @@ class Watch:
         self.purchases[key] = purchase
         if (purchase.card, time) in self.by_card:
             self._broken(f"purchase {key}: card {purchase.card} was asked at {time} before")
-        self.by_card[purchase.card, time] = purchase
+        self.by_card[purchase.card, time] = self.newest_of_card[purchase.card] = purchase
         self.debits[debit_id].purchases.append(purchase)
         self._changed("purchase", key, None, state)
         self._touched[debit_id] = None

@@ -20,7 +20,7 @@ from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
 from gateway.points.devices import OutputFault
 from gateway.points.inspection import Issuers
-from gateway.points.rsu_errors import PROFILES
+from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
 from gateway.points.toll_lane import TollLane
 from gateway.points.toll_trade import LaneServices
 from gateway.runtime import CLOCK_BEHIND_MAX, CLOCK_EARLIEST, TRANS_MODE_COMPOSITE, BankTransport
@@ -37,7 +37,6 @@ from protocols.rsu.registry import dialect_named
 if TYPE_CHECKING:
     from hardware.bench.simulation.world import World
 
-DIALECT = "pcrsu-v3"
 BOARD_S = 0.02
 """Until the board confirms a coil."""
 BOARD_FAILS = 0.01
@@ -174,8 +173,8 @@ class Life:
     def _start_lane(self, index: int) -> None:
         world = self.world
         settings = site.lane_settings(index)
-        address = f"antenna/{settings.name}"
-        config = RsuConfig(device=address, dialect=dialect_named(DIALECT), initialise=self._initialise)
+        address, dialect = f"antenna/{settings.name}", site.DIALECTS[index]
+        config = RsuConfig(device=address, dialect=dialect_named(dialect), initialise=self._initialise)
         driver = RsuDriver(config, connect=partial(self._connect, address), clock=world.clock)
         services = LaneServices(
             settings,
@@ -186,7 +185,7 @@ class Life:
             find_mandate=self._find_mandate,
             mandate_by_id=self._mandate_by_id,
             issuers=Issuers({site.REGION: IssuerPolicy(site.ISSUER)}),
-            errors=PROFILES[DIALECT],
+            errors=PROFILES[PROFILE_OF_DIALECT[dialect]],
             clock=world.clock,
             clock_trusted=self._clock_trusted,
             note_timing=lambda _: None,

@@ -24,10 +24,12 @@ from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy
 from gateway.payers import mandates, status_list_build
 from gateway.payers.status_lists import StatusLists
-from gateway.points.toll_settings import LaneKind, LaneSettings, OnePiecePolicy
+from gateway.points.toll_settings import LaneKind, LaneSettings, OnePiecePolicy, TacCommand
 from gateway.tariffs.loading import load_tariffs
 from gateway.tariffs.quote import TariffSet
 from hardware.bench.simulation.loop import START
+from protocols.rsu.messages import FetchTac
+from protocols.rsu.registry import dialect_named
 
 BANK = "bank-1"
 MERCHANT_NO = "990100047840001"
@@ -59,7 +61,9 @@ longest_trip_hours = 72
 4 = 30000
 """
 
-LANES = 4
+DIALECTS = ("pcrsu-v3", "pcrsu-v3", "pcrsu-v3", "legacy-serial-bj")
+"""Of the antennas, by lane."""
+LANES = len(DIALECTS)
 TERMINALS_A_LANE = 3
 CALLERS = 20
 TERMINALS_A_CALLER = 2
@@ -158,6 +162,11 @@ class Owner:
     @property
     def plate(self) -> str:
         return f"测A{self.number:05d}"
+
+    @property
+    def two_piece(self) -> bool:
+        """Tag and card. The serial dialects tell of no other."""
+        return self.kind not in (Kind.TAG, Kind.TAG_UNKNOWN, Kind.CPC)
 
     def spec(self) -> dict[str, Any]:
         """The JSON the road emulator takes."""
@@ -278,6 +287,7 @@ def collection(index: int, *, caller: bool = False) -> Collection:
 
 def lane_settings(index: int) -> LaneSettings:
     """One open lane."""
+    dialect = dialect_named(DIALECTS[index])
     return LaneSettings(
         name=lane_name(index),
         merchant=MERCHANT,
@@ -287,6 +297,7 @@ def lane_settings(index: int) -> LaneSettings:
         gantry=bytes.fromhex("990101"),
         collection=collection(index),
         utc_offset_s=8 * 3600,
+        tac_command=TacCommand.BY_SERIAL if dialect.speaks(FetchTac) else TacCommand.BY_CONTENT,
         one_piece=OnePiecePolicy.CONTRACT,
     )
 

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import timedelta
 
 from hardware.bench.simulation import site
 from hardware.bench.simulation.world import World
-from hardware.emulators.road import Event, Fault, FaultKind, Phase, Script, Vehicle, VehicleSpec, build
+from hardware.emulators.road import (
+    NEVER_WRITTEN,
+    AntennaPsam,
+    Event,
+    Fault,
+    FaultKind,
+    Phase,
+    Script,
+    Vehicle,
+    VehicleSpec,
+    build,
+)
+from hardware.emulators.transaction import AirTransaction
 
 AIR_FAULTS = {
     FaultKind.LOSE_ANSWER: 0.02,
@@ -30,6 +43,9 @@ GAP_S = (0.1, 2.0)
 SHOWN_MAX = 12
 """Times a vehicle whose purchase is open is shown again at the end."""
 SHOWN_S = 14.0
+FOREIGN, FOREIGN_OPEN = 0.01, 0.3
+"""Chances that a card was written by somebody else's lane since it was here; the second while its purchase is open."""
+FOREIGN_TERMINAL = bytes.fromhex("029900000001")
 FOLLOWERS = 1
 """Lanes that have two streams of vehicles side by side."""
 
@@ -42,9 +58,11 @@ class LaneWorkload:
         self._begun = 0
         self._vehicles: dict[str, Vehicle] = {}
         self._away: list[str] = []
+        self._elsewhere = random.Random(0)  # noqa: S311 - replaced when the run begins
 
     async def __call__(self, world: World) -> int:
         """Runs until all vehicles have come, then until all is settled; returns how many there were."""
+        self._elsewhere = site.series(world.seed, "elsewhere")
         for owner in world.owners.values():
             spec = VehicleSpec.from_json(owner.spec())
             self._vehicles[owner.name] = build(spec, Script(), world.seed)
@@ -61,14 +79,30 @@ class LaneWorkload:
         while self._begun < self._wanted:
             self._begun += 1
             await asyncio.sleep(chance.uniform(*GAP_S))
-            name = self._away.pop(chance.randrange(len(self._away)))
+            name = self._choose(world, chance, lane)
             vehicle = self._vehicles[name]
             self._arm(world, vehicle, chance)
+            if vehicle.card is not None and chance.random() < self._foreign(world, name):
+                self._write_elsewhere(world, vehicle)
             early = chance.random() < LEAVES_EARLY
             if early:
                 world.network.note("road", "leaves_early")
             await self._visit(world, chance, lane, vehicle, chance.uniform(*(EARLY_S if early else PATIENCE_S)))
             self._away.append(name)
+
+    def _choose(self, world: World, chance: random.Random, lane: int) -> str:
+        """A vehicle that is away, of those this lane's antenna can tell of."""
+        serial = site.DIALECTS[lane] != site.DIALECTS[0]
+        able = [name for name in self._away if not serial or world.owners[name].two_piece]
+        name = chance.choice(able)
+        self._away.remove(name)
+        return name
+
+    def _foreign(self, world: World, name: str) -> float:
+        """Chance that the card was written elsewhere: more often where it matters."""
+        card = world.owners[name].card_number
+        newest = world.watch.newest_of_card.get(card)
+        return FOREIGN_OPEN if newest is not None and newest.state in ("intent", "unknown") else FOREIGN
 
     def _arm(self, world: World, vehicle: Vehicle, chance: random.Random) -> None:
         vehicle.script.faults.clear()
@@ -77,6 +111,19 @@ class LaneWorkload:
                 world.network.note("air", kind.value)
                 extra_ms = chance.randint(*SLOW_MS) if kind is FaultKind.SLOW else 0
                 vehicle.script.arm(Fault(kind, 1, extra_ms))
+
+    def _write_elsewhere(self, world: World, vehicle: Vehicle) -> None:
+        """Another operator's lane has written file 0019, with a purchase of zero."""
+        world.network.note("road", "written_elsewhere")
+        psam = AntennaPsam(mode="bench", terminal=FOREIGN_TERMINAL, random=self._elsewhere.randbytes)
+        air = AirTransaction(vehicle.obu, vehicle.card, psam, random=self._elsewhere.randbytes)
+        air.identify()
+        air.read_user()
+        now = world.clock.utcnow() + timedelta(hours=8)
+        station = NEVER_WRITTEN[:-1] + bytes([self._elsewhere.randrange(255)])
+        air.purchase(0, now.strftime("%Y%m%d%H%M%S"), station)
+        if vehicle.purse is not None:
+            vehicle.purse.update()
 
     async def _visit(self, world: World, chance: random.Random, lane: int, vehicle: Vehicle, patience_s: float) -> None:
         antenna, name = world.antennas[lane], site.lane_name(lane)
@@ -109,14 +156,15 @@ class LaneWorkload:
             open_cards = [
                 purchase.card
                 for purchase in world.watch.purchases.values()
-                if purchase.state in ("intent", "unknown") or world.watch.debits[purchase.debit_id].state == "held"
+                if purchase.state in ("intent", "unknown")
+                or (world.watch.debits[purchase.debit_id].state == "held" and purchase.state != "disputed")
             ]
             names = dict.fromkeys(by_card[card] for card in open_cards)
             names.update(dict.fromkeys(self._tags_held(world)))
             if not names:
                 return
             for name in names:
-                await self._visit(world, chance, turn % world.lanes, self._vehicles[name], SHOWN_S)
+                await self._visit(world, chance, turn % (world.lanes - 1), self._vehicles[name], SHOWN_S)
 
     def _tags_held(self, world: World) -> list[str]:
         """Vehicles without a card whose claim was never decided."""

@@ -129,8 +129,9 @@ class Wire:
             network.note(self.address, fault)
         if fault == "drop":
             return
-        if fault == "reorder":
-            # Behind whatever is sent meanwhile.
+        if fault == "reorder" and pipe.behind(due) == due:
+            # Behind whatever is sent meanwhile, and never before what was sent earlier: an order for the antenna that
+            # overtakes a second's silence could only come of a line that is no byte stream.
             self._arrive(pipe, data, due + chance.uniform(*REORDER_S))
             return
         if fault == "delay":

@@ -30,6 +30,7 @@ from hardware.bench.simulation.wires import Harm, Network, damage_bank, damage_f
 from hardware.emulators.road import Event, Vehicle
 from hardware.emulators.rsu_antenna import Antenna, RsuConfig
 from protocols.bank.codec import Message
+from protocols.rsu.registry import dialect_named
 
 FULL_CHECK_EVERY = 1000
 """Commits between two checks of the whole ledger."""
@@ -240,7 +241,8 @@ class World:
 
     def _make_antenna(self, index: int) -> Antenna:
         name = site.lane_name(index)
-        config = RsuConfig(seed=self.seed * 1000 + index, radio_ms=200)
+        dialect = dialect_named(site.DIALECTS[index])
+        config = RsuConfig(seed=self.seed * 1000 + index, radio_ms=200, dialect=dialect)
         antenna = self.crew.call(lambda: Antenna(config, utcnow=self.clock.utcnow, on_event=self._at_antenna))
         self.network.listen(f"antenna/{name}", antenna.attach, self.crew, Harm(ANTENNA_HARM, (0.05, 1.5), damage_frame))
         antenna.failure.add_done_callback(self._antenna_failed)
