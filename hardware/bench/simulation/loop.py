@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 from collections.abc import Callable, Coroutine, Generator
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 START = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 """The wall clock of every simulated site when its time begins."""
+
+PER_SECOND = 1_000_000
+"""Moments a second has."""
 
 DROP_TURNS_MAX = 50
 """Turns of the loop that dropped tasks may take to end; nothing they touch waits for anything."""
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Deadlock(RuntimeError):
@@ -52,6 +57,23 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Seconds since the run began."""
         return self._now
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """As everywhere, on the next whole microsecond.
+
+        The base class calls a timer up to a nanosecond early. Real time has moved on when the callback looks at the
+        clock again; here one that waits for the rest of that nanosecond would wait for ever.
+        """
+        moment = math.ceil(when * PER_SECOND) / PER_SECOND
+        if moment <= self._now < when:  # by less than the product can tell
+            moment = (round(self._now * PER_SECOND) + 1) / PER_SECOND
+        return super().call_at(moment, callback, *args, context=context)
 
     def jump(self) -> None:
         """To the moment of the next timer."""
