@@ -24,6 +24,10 @@ OWING = ("held", "released", "owed", "debt")
 """States of a debit whose amount the obligor owes or has reserved."""
 UNRESOLVED = ("stored", "unknown", "reversing")
 COLLECTING = ("sale", "advice", "recovery")
+PAYING = ("bank_approved", "purse_paid", "issuer_paid", "debt_paid_at_till")
+"""Events that bring money for a debit."""
+KINDS_OF = {"020": ("sale", "recovery"), "040": ("sale", "recovery"), "022": ("advice", "refund")}
+"""Attempts by the message that carries them."""
 
 TRANSITIONS: Mapping[str, frozenset[tuple[str | None, str]]] = {
     "debit": frozenset(
@@ -52,6 +56,8 @@ TRANSITIONS: Mapping[str, frozenset[tuple[str | None, str]]] = {
             ("unknown", "reversing"),
             ("reversing", "reversed"),
             ("reversed", "reversing"),
+            ("not_sent", "reversing"),
+            ("declined", "reversing"),
         }
     ),
     "purchase": frozenset(
@@ -69,7 +75,22 @@ TRANSITIONS: Mapping[str, frozenset[tuple[str | None, str]]] = {
         }
     ),
 }
-"""What may become of what. Anything else is broken."""
+"""What may become of what. Anything else is broken. Rows that are new may have gone several steps in one commit."""
+
+
+def _reachable(allowed: frozenset[tuple[str | None, str]]) -> frozenset[str]:
+    """States a new row may be found in."""
+    found: set[str] = set()
+    ready: list[str | None] = [None]
+    while ready:
+        now = ready.pop()
+        more = {new for old, new in allowed if old == now} - found
+        found |= more
+        ready += sorted(more)
+    return frozenset(found)
+
+
+NEW = {what: _reachable(allowed) for what, allowed in TRANSITIONS.items()}
 
 
 class Broken(Exception):
@@ -117,10 +138,13 @@ class Debit:
     passage: str
     attempts: list[Attempt] = field(default_factory=list)
     purchases: list[Purchase] = field(default_factory=list)
+    service: str = "toll"
     hold: str = "none"
     """none, pending, post, void."""
     collected: int = 0
     refunded: int = 0
+    due_back: int = 0
+    """Fen of its `refund_decided` transfers."""
     paid: int = 0
     """Fen from bank or issuer, late approvals left out."""
 
@@ -173,6 +197,14 @@ class Watch:
         self.transitions: Counter[str] = Counter()
         self._touched: dict[str, None] = {}
         self._moved: dict[int, None] = {}
+        # Of one commit, whose rows come in the order in which they were written, not in that of its changes:
+        self._claimed: dict[str, str | None] = {}
+        """Obligors of new debits, with their mandates."""
+        self._restated: dict[str, None] = {}
+        """Obligors one of whose claims has changed its amount."""
+        self._growing: list[tuple[Debit, int]] = []
+        self._opened: dict[str, int] = {}
+        """Records that let go on our own decision, by debit."""
 
     # --- the ledger -----------------------------------------------------------------------------------------------
 
@@ -181,6 +213,10 @@ class Watch:
         self.steps += 1
         self._touched.clear()
         self._moved.clear()
+        self._claimed.clear()
+        self._restated.clear()
+        self._growing.clear()
+        self._opened.clear()
         for row in rows:
             what = row[1]
             if what[0] in "-!":
@@ -192,21 +228,22 @@ class Watch:
                 self._moved[row[2]] = None
             else:
                 _HANDLERS[what](self, row)
+        self._look_at_limits()
         self._look_at_accounts()
         for debit_id in self._touched:
             self._look_at_debit(self.debits[debit_id])
 
     def _new_debit(self, row: Any) -> None:  # noqa: ANN401 - a row of the watcher's table
-        _, _, key, state, obligor, mandate, funding, payer, amount, hold_id, passage, collected, refunded = row
+        _, _, key, state, obligor, mandate, funding, payer, amount, hold_id, passage, collected, refunded, service = row
         debit = Debit(key, state, obligor, mandate, funding, payer, amount, hold_id or 0, passage)
-        debit.collected, debit.refunded = collected, refunded
+        debit.collected, debit.refunded, debit.service = collected, refunded, service
         self.debits[key] = debit
         self._changed("debit", key, None, state)
-        self.owing[obligor] += amount
-        limits = self._limits.get(mandate) if mandate is not None else None
-        if limits is not None and limits.limit is not None and self.owing[obligor] > limits.limit:
-            self._broken(f"debit {key}: obligor {obligor} now owes {self.owing[obligor]} fen, limit {limits.limit}")
+        self.owing[obligor] += amount * (state in OWING)
         self._touched[key] = None
+        self._claimed[obligor] = mandate
+        if state == "owed":
+            self._let_go(debit, amount)
 
     def _debit_changed(self, row: Any) -> None:  # noqa: ANN401
         _, _, key, state, hold_id, amount, collected, refunded, *_ = row
@@ -215,14 +252,24 @@ class Watch:
         self._touched[key] = None
         if amount != debit.amount:
             self.owing[debit.obligor] += (amount - debit.amount) * (debit.state in OWING)
-            self.standing_in[debit.obligor] += (amount - debit.amount) * (debit.state == "owed")
+            if debit.state == "owed":
+                self._let_go(debit, amount - debit.amount)
+            self._restated[debit.obligor] = None
             debit.amount = amount
         if state == debit.state:
             return
         self._changed("debit", key, debit.state, state)
         self.owing[debit.obligor] += debit.amount * ((state in OWING) - (debit.state in OWING))
-        self.standing_in[debit.obligor] += debit.amount * ((state == "owed") - (debit.state == "owed"))
+        if "owed" in (state, debit.state):
+            self._let_go(debit, debit.amount if state == "owed" else -debit.amount)
         debit.state = state
+
+    def _let_go(self, debit: Debit, amount: int) -> None:
+        """More, or less, is owed on our own decision. What grows is looked at when the commit's decisions are known."""
+        if amount > 0:
+            self._growing.append((debit, amount))
+        else:
+            self.standing_in[debit.obligor] += amount
 
     def _new_attempt(self, row: Any) -> None:  # noqa: ANN401
         _, _, key, state, debit_id, kind, _, terminal, batch, stan, amount, late, created, *_ = row
@@ -231,7 +278,7 @@ class Watch:
             self._broken(f"attempt {key}: wire keys {attempt.key} were used before")
         if attempt.key in self.book:
             self._broken(f"attempt {key}: the bank knows {attempt.key} already")
-        if kind == "sale":
+        if kind in ("sale", "recovery"):
             self._look_at_terminal(attempt)
         self.attempts[key] = self.by_key[attempt.key] = attempt
         self.debits[debit_id].attempts.append(attempt)
@@ -296,15 +343,33 @@ class Watch:
             if debit_id is None and outcome not in ("entered", "repeat"):
                 self._broken(f"record {number} opens the barrier without a claim")
             if outcome == "owed" and debit_id is not None:
-                self._look_at_stand_in(number, self.debits[debit_id])
+                self._opened[debit_id] = number
         if debit_id is not None:
             self._touched[debit_id] = None
 
-    def _look_at_stand_in(self, number: int, debit: Debit) -> None:
-        limits = self._limits.get(debit.mandate or "")
-        owed = self.standing_in[debit.obligor]
-        if limits is None or owed > limits.stand_in:
-            self._broken(f"record {number} lets go while {owed} fen are owed on our own decision, allowed {limits}")
+    def _look_at_limits(self) -> None:
+        """What a payer owes after this commit. Whatever became less in it counts as if it had come first."""
+        for obligor, mandate in self._claimed.items():
+            limits = None if mandate is None else self._limits.get(mandate)
+            if limits is None or limits.limit is None or obligor in self._restated:
+                continue
+            if self.owing[obligor] > limits.limit:
+                self._broken(
+                    f"obligor {obligor} has one more debit, owes {self.owing[obligor]} fen, limit {limits.limit}"
+                )
+        for debit, amount in sorted(self._growing, key=lambda grown: self._opened.get(grown[0].id, 0)):
+            self.standing_in[debit.obligor] += amount
+            number = self._opened.get(debit.id)
+            limits = self._limits.get(debit.mandate or "")
+            allowed = 0 if limits is None else limits.stand_in
+            # Those that were not let go are owed as well; they come first here, so that they never count too little.
+            own = self.standing_in[debit.obligor] - self._held_back(debit.obligor)
+            if number is not None and own > allowed:
+                self._broken(f"record {number} lets go while {own} fen are owed on our own decision, allowed {allowed}")
+
+    def _held_back(self, obligor: str) -> int:
+        """Of this commit, owed without letting go."""
+        return sum(a for d, a in self._growing if d.obligor == obligor and d.id not in self._opened)
 
     def _new_transfer(self, row: Any) -> None:  # noqa: ANN401
         _, _, number, phase, event, debit_id, attempt_id, giver, taker, amount, pending_id, *_ = row
@@ -334,8 +399,10 @@ class Watch:
         else:
             source[0] -= amount
             target[0] += amount
-        if event in ("bank_approved", "purse_paid"):
+        if event in PAYING:
             debit.paid += amount
+        if event == "refund_decided":
+            debit.due_back += amount
         if event == "bank_approved" and attempt_id is not None:
             self.attempts[attempt_id].paid += amount
         self._touched[debit_id] = None
@@ -367,7 +434,8 @@ class Watch:
     def _changed(self, what: str, key: str, old: str | None, new: str) -> None:
         self.transitions[f"{what}:{old or 'new'}->{new}"] += 1
         self._trace.add("ledger", f"{what} {key[-8:]} {old or 'new'} -> {new}")
-        if (old, new) not in TRANSITIONS[what.partition(".")[0]]:
+        kind = what.partition(".")[0]
+        if new not in NEW[kind] if old is None else (old, new) not in TRANSITIONS[kind]:
             self._broken(f"{what} {key} went from {old} to {new}")
 
     # --- one debit ------------------------------------------------------------------------------------------------
@@ -395,6 +463,12 @@ class Watch:
         paid_states = ("funded", "recovered")
         if debit.paid != (debit.amount if state in paid_states and debit.funding != "issuer_clearing" else 0):
             self._broken(f"debit {debit.id} of {debit.amount} fen is {state}, and was paid {debit.paid} fen")
+        if debit.state in paid_states and debit.collected != debit.paid:
+            self._broken(f"debit {debit.id} says {debit.collected} fen were collected, its transfers {debit.paid}")
+        if not 0 <= debit.refunded <= debit.collected:
+            self._broken(f"debit {debit.id}: {debit.refunded} fen are given back of {debit.collected}")
+        if debit.due_back != debit.refunded:
+            self._broken(f"debit {debit.id}: {debit.refunded} fen given back, its transfers {debit.due_back}")
         if debit.funding != "bank_online" and debit.attempts:
             self._broken(f"debit {debit.id} is paid by {debit.funding}, and a bank was asked too")
         for attempt in debit.attempts:
@@ -418,19 +492,22 @@ class Watch:
         if attempt.paid and state != "approved":
             self._broken(f"attempt {attempt.id} is {state}, and its money was posted to debit {debit.id}")
         net = self._net(attempt)
-        if state == "approved" and net != attempt.amount:
+        if state == "approved" and net != self._expected(attempt):
             self._broken(f"attempt {attempt.id} is approved, the bank's book says {net} fen for {attempt.key}")
         if (state in ("declined", "not_sent") or (state == "reversed" and not attempt.late)) and net != 0:
             self._broken(f"attempt {attempt.id} is {state}, the bank's book says {net} fen for {attempt.key}")
-        asking = (attempt.kind == "sale" and state in ("unknown", "reversing")) or (
-            attempt.kind != "sale" and state == "stored"
-        )
+        reversible = attempt.kind in ("sale", "recovery")
+        asking = (reversible and state in ("unknown", "reversing")) or (attempt.kind != "sale" and state == "stored")
         if asking and not self.waiting[attempt.id]:
             self._broken(f"attempt {attempt.id} ({attempt.kind}) is {state}, and no message waits for it")
         if attempt.kind == "advice" and state == "stored":
             open_sale = [a for a in debit.attempts if a.kind == "sale" and a.state in UNRESOLVED and not a.late]
             if open_sale:
                 self._broken(f"debit {debit.id}: an advice beside a sale that is {open_sale[0].state}")
+
+    def _expected(self, attempt: Attempt) -> int:
+        """What the bank's book says under an attempt's keys once it is approved."""
+        return -attempt.amount if attempt.kind == "refund" else attempt.amount
 
     def _net(self, attempt: Attempt) -> int:
         found = self.book.get(attempt.key)
@@ -455,9 +532,11 @@ class Watch:
             return
         if int(message.text(4) or "0") != attempt.amount:
             self._broken(f"{message.mti} of {terminal} STAN {stan} asks {message.text(4)}, stored is {attempt.amount}")
+        if attempt.kind not in KINDS_OF[kind]:
+            self._broken(f"{message.mti} of {terminal} STAN {stan} reached the bank for a {attempt.kind}")
         if kind == "040" and attempt.state not in ("reversing", "reversed"):
             self._broken(f"a reversal of {terminal} STAN {stan} reached the bank while its sale is {attempt.state}")
-        if kind == "022":
+        if attempt.kind == "advice":
             debit = self.debits[attempt.debit_id]
             open_sale = [a for a in debit.attempts if a.kind == "sale" and a.state in UNRESOLVED and not a.late]
             if open_sale:
@@ -528,10 +607,15 @@ class Watch:
             states = [p.state for p in debit.purchases]
             if "intent" in states:
                 self._broken(f"start-up left purchase of debit {debit.id} as it was: {states}")
-            if any(a.state == "stored" for a in debit.attempts):
+            if any(a.kind == "sale" and a.state == "stored" for a in debit.attempts):
                 self._broken(f"start-up left the sale of debit {debit.id} as it was")
-            if not debit.purchases and not debit.attempts:
-                self._broken(f"start-up left debit {debit.id} held, and nothing was ever asked")
+
+    def closed_behind(self, held: list[str]) -> None:
+        """Start-up has also closed what needs nobody, of the debits that were held when it began."""
+        for debit_id in held:
+            debit = self.debits[debit_id]
+            if debit.state == "held" and not debit.purchases and debit.service == "toll":
+                self._broken(f"start-up left debit {debit.id} held, and no card was ever asked")
 
     def heard_late(self, terminal: str | None, stan: str, *, approved: bool) -> Callable[[], None] | None:
         """The gateway's link has handed on an answer that nobody waited for. What to look at a little later."""

@@ -11,10 +11,13 @@ from sqlalchemy import Engine, func, select
 from drivers.bank import BankLink, BankLinkConfig
 from drivers.rsu import RsuConfig, RsuDriver
 from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings
-from gateway.debit.engine import DebitEngine
+from gateway.debit.attempts import Terminals
+from gateway.debit.engine import Collection, DebitEngine
 from gateway.ledger import tables
 from gateway.ledger.batches import Batches
 from gateway.model.clock import from_us, to_us
+from gateway.model.passage import DeclinePolicy
+from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
@@ -109,20 +112,43 @@ class Life:
         self.writer = SimWriter(Batches(committer), world.storage, world.crash)
         channel, link = self._make_bank()
         self.engine = DebitEngine(
-            self.writer, self.reader, {site.BANK: channel}, clock=world.clock, random=world.gateway_chance
+            self.writer,
+            self.reader,
+            {site.BANK: channel},
+            clock=world.clock,
+            random=world.gateway_chance,
+            rules=world.template.rules,
         )
         await self.engine.recover(world.collections, mandates.stand_in_limit)
-        await self.engine.close_behind()
         world.watch.started()
         self.supervisor = Supervisor(world.clock, self._report)
         self.restarts = self.supervisor.restarts
-        worker = OutboxWorker(channel, self.writer, self.reader, clock=world.clock, random=world.gateway_chance)
+        worker = OutboxWorker(
+            channel,
+            self.writer,
+            self.reader,
+            clock=world.clock,
+            random=world.gateway_chance,
+            rules=world.template.rules,
+            batch=site.BATCH,
+            fresh=lambda: self.engine.fresh(site.BANK),
+        )
+        numbers = tuple(n for c in reversed(world.collections.values()) for n in c.terminals[site.BANK].numbers)
+        collection = Collection(DeclinePolicy.RELEASE_AS_DEBT, {site.BANK: Terminals(numbers, site.BATCH)})
+        collector = Collector(site.BANK, self.engine, self.reader, collection, clock=world.clock)
+        held = [debit.id for debit in world.watch.debits.values() if debit.state == "held"]
+        self.crew.start(self._close_behind(held))
         self.supervisor.start("bank", link.run)
         self.supervisor.start("outbox", worker.run)
+        self.supervisor.start("collector", collector.run)
         for index in range(world.lanes):
             self._start_lane(index)
         world.trace.add("gateway", "serves")
         world.serving.set()
+
+    async def _close_behind(self, held: list[str]) -> None:
+        await self.engine.close_behind()
+        self.world.watch.closed_behind(held)
 
     def die(self) -> None:
         """Nothing of this process acts any more from here on."""

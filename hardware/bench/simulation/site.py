@@ -25,6 +25,7 @@ from gateway.model.passage import DeclinePolicy
 from gateway.payers import mandates, status_list_build
 from gateway.payers.status_lists import StatusLists
 from gateway.points.toll_settings import LaneKind, LaneSettings, OnePiecePolicy, TacCommand
+from gateway.rules.loading import DebitRules, parse_rules
 from gateway.tariffs.loading import load_tariffs
 from gateway.tariffs.quote import TariffSet
 from hardware.bench.simulation.loop import START
@@ -63,6 +64,29 @@ longest_trip_hours = 72
 
 DIALECTS = ("pcrsu-v3", "pcrsu-v3", "pcrsu-v3", "legacy-serial-bj")
 """Of the antennas, by lane."""
+RULES = """
+version = "simulation-1"
+[retry.reversal]
+max_pause_s = 20.0
+[retry.advice]
+max_pause_s = 20.0
+messages_per_s = "unlimited"
+[retry.refund]
+max_pause_s = 20.0
+messages_per_s = "unlimited"
+[retry.recovery]
+max_pause_s = 20.0
+messages_per_s = "unlimited"
+[debt.recovery_after_s]
+D = []
+L = [10, 20, 40]
+M = []
+[debt.recovery_by_code]
+90 = [10, 20, 40]
+91 = [10, 20, 40]
+92 = [10, 20, 40]
+"""
+"""As shipped, but for waits of minutes and days: nobody waits so long here."""
 LANES = len(DIALECTS)
 TERMINALS_A_LANE = 3
 CALLERS = 20
@@ -310,6 +334,7 @@ class Template:
     ledger: Path
     lists: StatusLists
     tariffs: TariffSet
+    rules: DebitRules
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """By mandate."""
 
@@ -337,10 +362,11 @@ def template() -> Template:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.exec_driver_sql("BEGIN")
     engine.dispose()
+    rules = parse_rules(RULES.encode(), folder / "rules.toml")
     limits = {owner.mandate_id: LIMITS[owner.kind] for owner in fleet() if owner.kind in LIMITS}
     limits |= {account.mandate_id: account.limits for account in accounts()}
     lists = StatusLists.open(folder / "lists", START)
-    return Template(folder, ledger, lists, load_tariffs(folder / "tariffs"), limits)
+    return Template(folder, ledger, lists, load_tariffs(folder / "tariffs"), rules, limits)
 
 
 def _mandate_lines() -> list[str]:

@@ -47,7 +47,7 @@ _WATCHED = {
     # table: (id column, columns told at the insert, columns whose change is told)
     "debit": (
         "id",
-        "state, obligor_id, mandate_id, funding, payer, amount, hold_id, passage_id, collected, refunded",
+        "state, obligor_id, mandate_id, funding, payer, amount, hold_id, passage_id, collected, refunded, service",
         ("state", "hold_id", "amount", "collected", "refunded"),
     ),
     "attempt": (
@@ -81,8 +81,8 @@ def _columns(names: str) -> str:
 
 
 def _watching() -> Iterator[str]:
-    yield "CREATE TEMP TABLE seen (at INTEGER PRIMARY KEY, what TEXT, id, a, b, c, d, e, f, g, h, i, j)"
-    letters = "abcdefghij"
+    yield "CREATE TEMP TABLE seen (at INTEGER PRIMARY KEY, what TEXT, id, a, b, c, d, e, f, g, h, i, j, k)"
+    letters = "abcdefghijk"
     for table, (key, inserted, changed) in _WATCHED.items():
         values = _columns(inserted)
         count = len([part for part in inserted.split("(")[0].split(", ") if part.strip()]) + ("(" in inserted)
