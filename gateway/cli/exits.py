@@ -141,6 +141,18 @@ def _rules(error: Exception) -> Fault:
     )
 
 
+def _rules_conflict(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.USAGE,
+        str(error),
+        Words(
+            "every decision names the version it followed, so a version has one content",
+            "每笔判定都记录规则版本,同一版本只能有一种内容",
+        ),
+        Words("give the changed rules a version of their own", "请为修改后的规则另取版本号"),
+    )
+
+
 def _clearing_rules(error: Exception) -> Fault:
     return Fault(
         ExitCode.USAGE,
@@ -254,6 +266,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
     {
         "gateway.config.ConfigError": _config,
         "gateway.rules.loading.RulesError": _rules,
+        "gateway.debit.recovery.RulesConflict": _rules_conflict,
         "gateway.clearing.rules.ClearingRulesError": _clearing_rules,
         "gateway.clearing.bank_file.BankFileError": _refused_bank_file,
         "gateway.clearing.day.ClearingRefused": _clearing_refused,

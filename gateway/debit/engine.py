@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -460,6 +460,15 @@ class DebitEngine:
             return attempts.store_recovery(tx, channel, terminals, new, debit=debit) is not None
 
         return await asyncio.shield(self._writer.submit(change))
+
+    async def keep_lists(self, obligors: Sequence[str]) -> None:
+        """Put these payers on the box's own list, or take them off, by their debts and how old those are."""
+
+        def change(tx: Transaction) -> None:
+            for obligor in obligors:
+                debts.keep_list(tx, obligor, self.rules)
+
+        await asyncio.shield(self._writer.submit(change))
 
     async def adopt(self, debit_id: str, collection: Collection) -> None:
         """Queue what a person's act left to be told to the bank: an advice, refunds."""

@@ -22,6 +22,10 @@ FOUND_MAX = 50
 """Debts taken up in one look: the rest is found by the next."""
 
 
+LISTS_EVERY_S = 3600.0
+"""Between two looks at the age of debts, which rules count in days."""
+
+
 class Collector:
     """One channel's."""
 
@@ -35,6 +39,7 @@ class Collector:
         self._collection = collection
         self._clock = clock
         self._seen: int | None = None
+        self._lists_at = 0.0
         self._log = logging.getLogger(f"{__name__}.{channel}")
 
     async def run(self) -> None:
@@ -45,6 +50,7 @@ class Collector:
 
     async def round(self) -> None:
         """Queue what is due."""
+        await self._keep_lists()
         for debit_id in self._left_by_people():
             await self._engine.adopt(debit_id, self._collection)
         for debit_id in self._due_debts():
@@ -52,6 +58,28 @@ class Collector:
                 # Vehicles wait, or its terminals are busy: it stays due, and is looked at again.
                 return
             self._log.info("debt of debit %s: one more try", debit_id)
+
+    async def _keep_lists(self) -> None:
+        """Put payers on the box's own list for debts that have become old, not only for new ones."""
+        now = self._clock.monotonic()
+        if now < self._lists_at:
+            return
+        self._lists_at = now + LISTS_EVERY_S
+        d, o = tables.debit, tables.obligor
+        with self._reader.connect() as connection:
+            owing = (
+                connection.execute(
+                    select(d.c.obligor_id)
+                    .join(o, o.c.id == d.c.obligor_id)
+                    .where(d.c.state == "debt", d.c.payer == self._channel, o.c.listed_at.is_(None))
+                    .distinct()
+                    .order_by(d.c.obligor_id)
+                )
+                .scalars()
+                .all()
+            )
+        for start in range(0, len(owing), FOUND_MAX):
+            await self._engine.keep_lists(owing[start : start + FOUND_MAX])
 
     def _due_debts(self) -> Sequence[str]:
         d = tables.debit
