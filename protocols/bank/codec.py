@@ -36,6 +36,7 @@ SHOWN_HEAD, SHOWN_TAIL = 6, 4
 
 Value = str | bytes
 _NIBBLES = "0123456789ABCDEF"
+_NIBBLES_ALL = frozenset(_NIBBLES)
 _CLAUSE = "银联 POS 终端规范, field table"
 
 
@@ -229,9 +230,10 @@ def _decode_field(cursor: _Cursor, spec: FieldSpec) -> Value:
     if spec.kind is Kind.TEXT:
         return _decode_text(raw)
     if spec.kind is Kind.PRINTABLE:
-        if not all(0x20 <= byte <= 0x7E for byte in raw):
+        text = raw.decode("latin-1")
+        if not (text.isascii() and text.isprintable()):
             raise RemoteProtocolError("not printable ASCII", field=name, offset=offset, data=raw)
-        return raw.decode("ascii")
+        return text
     return raw
 
 
@@ -240,7 +242,7 @@ def _decode_nibbles(spec: FieldSpec, raw: bytes, count: int, offset: int) -> str
     skipped = len(nibbles) - count  # 1 for an odd count, else 0
     first = skipped if spec.pad is Pad.BEFORE else 0
     text = nibbles[first : first + count]
-    if spec.kind is Kind.DIGITS:
+    if spec.kind is Kind.DIGITS and not text.isdecimal():
         for position, nibble in enumerate(text, first):
             if nibble not in "0123456789":
                 raise RemoteProtocolError(
@@ -312,15 +314,16 @@ def _encode_field(spec: FieldSpec, value: Value) -> bytes:
 def _encode_content(spec: FieldSpec, value: Value, name: str) -> tuple[bytes, int]:
     """Content bytes and the length in characters of the kind."""
     if isinstance(value, bytes):
-        if spec.kind not in {Kind.BINARY, Kind.TEXT}:
+        if spec.kind is not Kind.BINARY and spec.kind is not Kind.TEXT:
             _refuse(name, f"holds bytes, kind {spec.kind.value} takes text")
         return value, len(value)
     if spec.kind is Kind.BINARY:
         _refuse(name, "holds text, kind b takes bytes")
     if spec.packed:
-        allowed = _NIBBLES[:10] if spec.kind is Kind.DIGITS else _NIBBLES
-        if not set(value) <= set(allowed):
-            _refuse(name, f"holds characters outside {allowed}", hint=_hint(spec))
+        digits = spec.kind is Kind.DIGITS
+        fine = value.isascii() and value.isdecimal() if digits else _NIBBLES_ALL.issuperset(value)
+        if value and not fine:
+            _refuse(name, f"holds characters outside {_NIBBLES[:10] if digits else _NIBBLES}", hint=_hint(spec))
         spare = "0" * (len(value) % 2)
         return bytes.fromhex(spare + value if spec.pad is Pad.BEFORE else value + spare), len(value)
     if spec.kind is Kind.PRINTABLE and not (value.isascii() and value.isprintable()):
