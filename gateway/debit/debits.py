@@ -538,6 +538,8 @@ def _known(tx: Transaction, key: str) -> Row | None:
 def _replay(tx: Transaction, known: Row, request: HoldRequest) -> HoldPlaced | HoldRefused:
     if known.content_hash != request.content_hash:
         return HoldRefused("idempotency_conflict")
+    if known.state == "voided":
+        return HoldRefused("hold_expired")
     purchase = tx.first(_LAST_PURCHASE, debit=known.id)
     return HoldPlaced(known.id, None if purchase is None else purchase.id, replayed=True)
 
