@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import timedelta, timezone
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +14,7 @@ from gateway.cli import words
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, LastOption, iso, now_utc, screen_of, short, site_of, zone_of
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Column, Screen, Words
-from gateway.cli.store import ledger_of, reader_of
+from gateway.cli.store import change_ledger, changes_of, ledger_of, reader_of
 
 if TYPE_CHECKING:
     from gateway.clearing.day import DayResult
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from gateway.clearing.terms import Terms
     from gateway.clearing.views import DayView
     from gateway.config import SiteFile
-    from gateway.ledger.transaction import Change
 
 app = typer.Typer(
     name="clearing",
@@ -32,12 +29,6 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-BUSY_TRIES_MAX: Final = 50
-"""Tries against a ledger in use; each waits 200 ms for its turn, so a gateway gets ten seconds to let us in."""
-
-MAKE_ROOM: Final = 1.0
-"""Rest after a change, as a share of the time it took: a gateway on the same ledger gets at least half of it."""
 
 Table = words.Table
 
@@ -108,45 +99,6 @@ def terms_of(site: SiteFile) -> Terms:
     )
 
 
-@contextmanager
-def _committer(site: SiteFile) -> Iterator[Callable[[Change[Any]], Any]]:
-    """Changes one by one, each durable when it returns, beside a gateway that may be running."""
-    from gateway.ledger import database, schema
-    from gateway.ledger.writer import Committer
-    from gateway.model.clock import to_us
-
-    engine = database.open_writer(site.storage.ledger)
-    committer = Committer(engine, lambda: to_us(now_utc()))
-
-    def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
-        begun = time.monotonic()
-        result = _patiently(lambda: committer.commit([change])[0])
-        time.sleep((time.monotonic() - begun) * MAKE_ROOM)
-        return result
-
-    try:
-        _patiently(lambda: schema.upgrade(engine))
-        yield commit
-    finally:
-        engine.dispose()
-
-
-def _patiently(write: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever it returns
-    """Try again while somebody else writes."""
-    from sqlalchemy.exc import DBAPIError
-
-    from gateway.ledger import database
-
-    for number in range(1, BUSY_TRIES_MAX + 1):
-        try:
-            return write()
-        except DBAPIError as error:
-            busy = database.trouble_of(error) is database.StorageTrouble.BUSY
-            if not busy or number == BUSY_TRIES_MAX:
-                raise
-    raise RuntimeError("the last try returns or raises")
-
-
 def _day(text: str, zone: timezone) -> str:
     from gateway.model.clearing import day_text, parse_day
 
@@ -213,7 +165,7 @@ def run(
     files = _files(bank_file or (), site)
     _must_exist(site)
     today = now_utc().astimezone(zone_of(site)).date()
-    with _committer(site) as commit, reader_of(site) as reader:
+    with changes_of(site) as commit, reader_of(site) as reader:
         for channel, path in files:
             with screen.progress(screen.say(f"reading {path.name}", f"正在读取 {path.name}")) as tell:
                 import_file(path, channel, which, commit, terms, supplement=supplement, tell=tell)
@@ -523,9 +475,7 @@ def explain(
     screen = screen_of(context)
     site = site_of(context, config)
     said, name = _reason(reason), _name(by)
-    _must_exist(site)
-    with _committer(site) as commit:
-        done = commit(lambda tx: change(tx, item, name, said))
+    done = change_ledger(site, lambda tx: change(tx, item, name, said))
     _show_changed(screen, done, as_json=as_json)
 
 
@@ -546,9 +496,7 @@ def write_off(
     site = site_of(context, config)
     terms = terms_of(site)
     said, name = _reason(reason), _name(by)
-    _must_exist(site)
-    with _committer(site) as commit:
-        done = commit(lambda tx: change(tx, item, name, said, terms))
+    done = change_ledger(site, lambda tx: change(tx, item, name, said, terms))
     _show_changed(screen, done, as_json=as_json)
 
 

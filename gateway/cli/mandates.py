@@ -20,14 +20,13 @@ from gateway.cli.options import (
     LastOption,
     UnmaskOption,
     iso,
-    now_utc,
     screen_of,
     short,
     site_of,
     zone_of,
 )
 from gateway.cli.screen import Cell, Column, Screen, Words
-from gateway.cli.store import ledger_of
+from gateway.cli.store import changes_of, ledger_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -42,9 +41,6 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-BUSY_TRIES_MAX: Final = 50
-"""Tries against a ledger in use; each waits 200 ms for its turn, so a gateway gets ten seconds to let us in."""
 
 DEBITS_SHOWN: Final = 10
 """Newest debits shown with a mandate: enough to see whether it works."""
@@ -225,11 +221,6 @@ def _compare_only(site: SiteFile, book: _Book) -> Changes:
 
 def _replace(site: SiteFile, book: _Book) -> Changes:
     """Compare and replace in one database transaction, so that nothing can come in between."""
-    from sqlalchemy.exc import DBAPIError
-
-    from gateway.ledger import database, schema
-    from gateway.ledger.writer import Committer
-    from gateway.model.clock import to_us
     from gateway.payers.mandates import replace_all
 
     def change(tx: Transaction) -> Changes:
@@ -239,22 +230,9 @@ def _replace(site: SiteFile, book: _Book) -> Changes:
             replace_all(tx, book.mandates, credentials)
         return changes
 
-    engine = database.open_writer(site.storage.ledger)
-    try:
-        for number in range(1, BUSY_TRIES_MAX + 1):
-            try:
-                schema.upgrade(engine)
-                committer = Committer(engine, lambda: to_us(now_utc()))
-                found: Changes = committer.commit([change])[0]
-            except DBAPIError as error:
-                busy = database.trouble_of(error) is database.StorageTrouble.BUSY
-                if not busy or number == BUSY_TRIES_MAX:
-                    raise
-            else:
-                return found
-        raise RuntimeError("the last try returns or raises")
-    finally:
-        engine.dispose()
+    with changes_of(site) as commit:
+        found: Changes = commit(change)
+    return found
 
 
 def _show_changes(screen: Screen, facts: Mapping[str, Any]) -> None:

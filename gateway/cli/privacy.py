@@ -10,7 +10,7 @@ import typer
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, now_utc, screen_of, site_of
 from gateway.cli.screen import DOUBTFUL, Cell, Screen, Words
-from gateway.cli.store import ledger_of
+from gateway.cli.store import ledger_of, patiently
 
 if TYPE_CHECKING:
     from gateway.config import SiteFile
@@ -145,8 +145,6 @@ def _passage_id(connection: Any, text: str) -> str:  # noqa: ANN401 - a connecti
 
 def _erase(site: SiteFile, selection: Selection, actor: str, screen: Screen) -> tuple[Erased, bool]:
     """Page by page, each in a database transaction of its own; and whether the database's log was emptied after it."""
-    from sqlalchemy.exc import DBAPIError
-
     from gateway.ledger import database, schema
     from gateway.ledger.batches import Committer
     from gateway.ledger.privacy import erase_all
@@ -155,16 +153,8 @@ def _erase(site: SiteFile, selection: Selection, actor: str, screen: Screen) -> 
     committer = Committer(engine, _now_us)
 
     def commit(change: Change[Page]) -> Page:
-        for number in range(1, BUSY_TRIES_MAX + 1):
-            try:
-                found: Page = committer.commit([change])[0]
-            except DBAPIError as error:
-                busy = database.trouble_of(error) is database.StorageTrouble.BUSY
-                if not busy or number == BUSY_TRIES_MAX:
-                    raise
-            else:
-                return found
-        raise RuntimeError("the last try returns or raises")
+        found: Page = patiently(lambda: committer.commit([change])[0], BUSY_TRIES_MAX)
+        return found
 
     try:
         schema.upgrade(engine)

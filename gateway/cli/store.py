@@ -1,18 +1,27 @@
-"""Looking into the ledger: one read-only snapshot for one command."""
+"""The ledger as commands use it: a read-only snapshot to look, and changes of their own beside a running gateway."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.options import now_utc
 from gateway.cli.screen import Words
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from gateway.config import SiteFile
+    from gateway.ledger.transaction import Change
+
+BUSY_TRIES_MAX: Final = 50
+"""Tries against a ledger in use; each waits 200 ms for its turn, so a gateway gets ten seconds to let us in."""
+
+MAKE_ROOM: Final = 1.0
+"""Rest after a change, as a share of the time it took: a gateway on the same ledger gets at least half of it."""
 
 
 @contextmanager
@@ -40,3 +49,54 @@ def ledger_of(site: SiteFile) -> Iterator[Connection]:
     """A connection whose queries all see the same state."""
     with reader_of(site) as engine, engine.connect() as connection:
         yield connection
+
+
+@contextmanager
+def changes_of(site: SiteFile) -> Iterator[Callable[[Change[Any]], Any]]:
+    """Changes one by one, each durable when it returns, beside a gateway that may be running.
+
+    A ledger that is not there yet is made.
+    """
+    from gateway.ledger import database, schema
+    from gateway.ledger.writer import Committer
+    from gateway.model.clock import to_us
+
+    engine = database.open_writer(site.storage.ledger)
+    committer = Committer(engine, lambda: to_us(now_utc()))
+
+    def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
+        begun = time.monotonic()
+        result = patiently(lambda: committer.commit([change])[0])
+        time.sleep((time.monotonic() - begun) * MAKE_ROOM)
+        return result
+
+    try:
+        patiently(lambda: schema.upgrade(engine))
+        yield commit
+    finally:
+        engine.dispose()
+
+
+def change_ledger(site: SiteFile, change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
+    """One such change of a ledger that must be there: an empty one would only hide that the path is wrong."""
+    with reader_of(site):
+        pass
+    with changes_of(site) as commit:
+        return commit(change)
+
+
+def patiently(write: Callable[[], Any], tries_max: int | None = None) -> Any:  # noqa: ANN401 - whatever it returns
+    """Try again while somebody else writes."""
+    from sqlalchemy.exc import DBAPIError
+
+    from gateway.ledger import database
+
+    tries = BUSY_TRIES_MAX if tries_max is None else tries_max
+    for number in range(1, tries + 1):
+        try:
+            return write()
+        except DBAPIError as error:
+            busy = database.trouble_of(error) is database.StorageTrouble.BUSY
+            if not busy or number == tries:
+                raise
+    raise RuntimeError("the last try returns or raises")

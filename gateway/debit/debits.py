@@ -211,7 +211,9 @@ def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Deci
     debit = debit_row(tx, conclusion.debit_id)
     outcome, proved = _purchase_outcome(tx, conclusion)
     if debit.state != "held":
-        if debit.state == "voided" and outcome is PurchaseOutcome.TAKEN:
+        # The answer counts that was brought now, too: of a purchase that had ended otherwise nothing was stored.
+        told = PurchaseOutcome.NONE if conclusion.result is None else conclusion.result.outcome
+        if debit.state == "voided" and PurchaseOutcome.TAKEN in (outcome, told):
             add_item(tx, "taken_after_void", debit.id, "the card paid a claim that was let go", amount=debit.amount)
         return newest_decision(tx, debit.passage_id)
     sale = attempts.sale_of(tx, debit.id) if _bank_counts(debit, outcome) else None

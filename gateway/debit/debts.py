@@ -93,6 +93,20 @@ def pay_at_till(tx: Transaction, debit_id: str, till: str, actor: str, rules: De
     return None
 
 
+def retry_now(tx: Transaction, debit_id: str, actor: str) -> str | None:
+    """Have a debt tried again at once, whatever the schedule says: None, or the code of why not."""
+    debit = debit_row(tx, debit_id)
+    if debit.state != "debt":
+        return "not_a_debt"
+    if debit.contract_ref is None:
+        return "debt_without_bank"
+    if in_doubt(tx, debit_id):
+        return "bank_in_doubt"
+    tx.update(tables.debit, {"id": debit.id}, retry_at=tx.now_us)
+    tx.note("person", debit.id, "retry_asked", debit_id=debit.id, actor=actor)
+    return None
+
+
 def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: DebitRules) -> str | None:
     """loss -> debt, once two people agree (one where the rules say so): None when done, else a code."""
     debit = debit_row(tx, debit_id)

@@ -419,7 +419,9 @@ class DebitEngine:
         if amount_fen < 0:
             raise ValueError(f"a claim of {amount_fen} fen: amounts are never negative")
         return await asyncio.shield(
-            self._writer.submit(lambda tx: refunds.adjust(tx, debit_id, amount_fen, reason, actor))
+            self._writer.submit(
+                lambda tx: refunds.adjust(tx, debit_id, amount_fen, reason, actor=actor, rules=self.rules)
+            )
         )
 
     def query(self, *, key: str | None = None, debit_id: str | None = None) -> views.DebitView | None:

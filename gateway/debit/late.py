@@ -51,6 +51,7 @@ class LateEffect(Enum):
     DECLINED = "declined before the reversal left"
     REOPENED = "approval after the reversal: reversal opened again"
     CLOSED = "reversal closed: the bank has nothing to undo"
+    TOLD_AGAIN = "the bank is told again"
     IGNORED = "already known"
 
 
@@ -77,46 +78,63 @@ def late_answer(
 
 
 def resolve_attempt(
-    tx: Transaction, attempt_id: str, *, posted: bool, source: str, actor: str, rules: DebitRules
+    tx: Transaction,
+    attempt_id: str,
+    *,
+    posted: bool,
+    source: str,
+    actor: str,
+    rules: DebitRules,
+    settlement_day: str | None = None,
 ) -> LateEffect:
     """What the bank's day file, or a person who asked the bank, says of an attempt: its money moved, or it did not.
 
-    `source` names the file or the call, for the journal.
+    `source` names the file or the call, for the journal; `settlement_day` is the day the bank booked it on, where it
+    is known. A word that changes nothing is not written down.
     """
     row = attempt_row(tx, attempt_id)
+    if not _is_news(row, posted=posted):
+        return LateEffect.IGNORED
     tx.note(
         "person",
         row.id,
         "said_posted" if posted else "said_not_posted",
         debit_id=row.debit_id,
-        detail=source,
+        detail=source[:400],
         actor=actor,
     )
     close_item(tx, f"{row.kind}_unanswered", row.id, "corrected", note=source, actor=actor)
     word = AnswerClass.APPROVED if posted else AnswerClass.DECLINED
-    answer = BankAnswer(Delivery.ANSWERED, word, row.response_code, row.retrieval_reference, row.settlement_day)
+    day = settlement_day or row.settlement_day
+    answer = BankAnswer(Delivery.ANSWERED, word, row.response_code, row.retrieval_reference, day)
     if posted:
         return _approved(tx, row, answer, rules)
-    if row.kind in REVERSED_KINDS and row.state in ("unknown", "reversing") and not row.late_approval:
+    if row.kind in REVERSED_KINDS:
         _drop_queued(tx, row.id)
         if row.state == "unknown":
             set_attempt(tx, row, "reversing")
         end_reversal(tx, attempt_row(tx, row.id), None, rules)
         return LateEffect.CLOSED
-    if row.kind in ("advice", "refund") and row.state == "unknown":
-        # It is told again from the start.
-        set_attempt(tx, row, "stored")
-        queue(tx, row, row.kind)
-        return LateEffect.NOTED
-    return LateEffect.IGNORED
+    # It is told again from the start.
+    set_attempt(tx, row, "stored")
+    queue(tx, row, row.kind)
+    return LateEffect.TOLD_AGAIN
+
+
+def _is_news(row: Row, *, posted: bool) -> bool:
+    """Whether such a word changes anything. What the bank answered itself, a "not posted" does not undo."""
+    if row.kind not in REVERSED_KINDS:
+        return row.state in (("stored", "unknown") if posted else ("unknown",))
+    if posted:
+        return bool(row.state != "approved" and not row.late_approval)
+    return row.state in ("unknown", "reversing")
 
 
 def _approved(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
     if row.kind not in REVERSED_KINDS:
         if row.state not in ("stored", "unknown"):
             return LateEffect.IGNORED
-        settle_message(tx, row.id, answer, rules)
-        _drop_queued(tx, row.id)
+        _settle_message(tx, row, answer, rules)
         return LateEffect.SETTLED
     if row.state == "stored":
         heard(tx, row, "approved", answer)
@@ -153,8 +171,7 @@ def _declined(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
     if row.kind not in REVERSED_KINDS:
         if row.state not in ("stored", "unknown"):
             return LateEffect.IGNORED
-        settle_message(tx, row.id, answer, rules)
-        _drop_queued(tx, row.id)
+        _settle_message(tx, row, answer, rules)
         return LateEffect.DECLINED
     if row.state not in ("stored", "unknown"):
         return LateEffect.IGNORED
@@ -165,6 +182,12 @@ def _declined(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
     elif debit_row(tx, row.debit_id).state == "owed":
         debts.to_debt(tx, row.debit_id, rules, answer.code)
     return LateEffect.NOTED if row.state == "stored" else LateEffect.DECLINED
+
+
+def _settle_message(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> None:
+    settle_message(tx, row.id, answer, rules)
+    _drop_queued(tx, row.id)
+    close_item(tx, f"{row.kind}_unanswered", row.id, "corrected", note="the bank answered after all")
 
 
 def _advice_behind(tx: Transaction, debit_id: str) -> None:

@@ -1,6 +1,7 @@
 """Changes on purchases: the intent before the card is asked, and its end.
 
-States: `intent -> taken | not_taken | unknown | disputed`, `unknown -> taken | not_taken | disputed`.
+States: `intent -> taken | not_taken | unknown | disputed`, `unknown -> taken | not_taken | disputed`; and by a person's
+word alone `disputed -> taken | not_taken`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Barrier, Funding, Outcome
 
 OPEN_STATES = ("intent", "unknown")
+
+STUCK_STATES = ("unknown", "disputed")
+"""What a person may end who knows what the card did."""
 
 _p, _f, _d, _g, _s = tables.purchase, tables.purchase_file, tables.debit, tables.passage, tables.subject
 
@@ -90,9 +94,16 @@ def store_result(tx: Transaction, purchase_id: str, result: PurchaseResult, card
     return purchase is not None and end_purchase(tx, purchase, result, card_number)
 
 
-def end_purchase(tx: Transaction, purchase: Row, result: PurchaseResult, card_number: str | None) -> bool:
-    """As `store_result`, of a purchase that was just read."""
-    if purchase.state not in OPEN_STATES:
+def end_purchase(
+    tx: Transaction,
+    purchase: Row,
+    result: PurchaseResult,
+    card_number: str | None,
+    *,
+    ends: tuple[str, ...] = OPEN_STATES,
+) -> bool:
+    """As `store_result`, of a purchase that was just read; `ends` are the states that this word may end."""
+    if purchase.state not in ends:
         return False
     tx.update(
         tables.purchase,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select
 
+from gateway.debit.debts import keep_list
 from gateway.debit.states import add_item, close_item, debit_row, in_doubt
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
@@ -17,11 +18,15 @@ from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.ids import digest_of
 from gateway.model.passage import Funding
+from gateway.rules.loading import DebitRules
 
 TARGETS = {"bank": AccountKind.BANK, "issuer": AccountKind.ISSUER, "till": AccountKind.TILL}
 
 _RELEASED = select(tables.transfer.c.id).where(
     tables.transfer.c.debit_id == bindparam("debit"), tables.transfer.c.event == "released"
+)
+_PAID_AT_TILL = select(tables.transfer.c.id).where(
+    tables.transfer.c.debit_id == bindparam("debit"), tables.transfer.c.event == "debt_paid_at_till"
 )
 _UNTOLD = select(tables.refund).where(
     tables.refund.c.debit_id == bindparam("debit"),
@@ -85,7 +90,7 @@ def decide_refund(tx: Transaction, request: RefundRequest, refund_id: str) -> Re
         return RefundRefused("refund_above_collected")
     if in_doubt(tx, debit.id):
         return RefundRefused("bank_in_doubt")
-    target = request.target or ("bank" if debit.funding == Funding.BANK_ONLINE else "issuer")
+    target = request.target or _where_it_came_from(tx, debit)
     tx.books.move(
         "refund_decided",
         debit.id,
@@ -112,6 +117,12 @@ def decide_refund(tx: Transaction, request: RefundRequest, refund_id: str) -> Re
     )
     tx.note("refund", refund_id, "decided", debit_id=debit.id, detail=request.reason[:400], actor=request.actor)
     return Refunded(refund_id, debit.id, request.amount_fen, target, "decided", replayed=False)
+
+
+def _where_it_came_from(tx: Transaction, debit: Row) -> str:
+    if tx.first(_PAID_AT_TILL, debit=debit.id) is not None:
+        return "till"
+    return "bank" if debit.funding == Funding.BANK_ONLINE else "issuer"
 
 
 def refund_row(tx: Transaction, refund_id: str) -> Row:
@@ -178,7 +189,9 @@ def pay_at_till(tx: Transaction, refund_id: str, till: str, actor: str) -> str |
     return None
 
 
-def adjust(tx: Transaction, debit_id: str, amount_fen: int, reason: str, actor: str) -> str | None:
+def adjust(
+    tx: Transaction, debit_id: str, amount_fen: int, reason: str, *, actor: str, rules: DebitRules
+) -> str | None:
     """Put right what an unpaid claim asks for: a linked transfer of the difference. None when done, else a code.
 
     A claim that is paid is put right by a refund, or by a debit of its own for what is missing.
@@ -209,6 +222,8 @@ def adjust(tx: Transaction, debit_id: str, amount_fen: int, reason: str, actor: 
     tx.update(tables.debit, {"id": debit.id}, amount=amount_fen, changed_at=tx.now_us)
     detail = f"{debit.amount} -> {amount_fen} fen: {reason}"[:400]
     tx.note("person", debit.id, "adjusted", debit_id=debit.id, detail=detail, actor=actor)
+    if debit.state == "debt":
+        keep_list(tx, debit.obligor_id, rules)
     return None
 
 

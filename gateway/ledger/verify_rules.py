@@ -180,12 +180,16 @@ RULES: Final = (
               and d.state in ('held', 'released', 'owed', 'debt') group by d.obligor_id
         ), exposed as (
             select owner, sum(held - balance) as fen from account where kind in ('open', 'debt') group by owner
+        ), changed as (
+            select ref, max(at) as at from journal where kind = 'limit' group by ref
         )
         select 'obligor ' || o.id, 'holds and owes ' || e.fen || ' fen, the limit of mandate ' || m.id || ' is '
                || m.limit_fen
         from obligor o join mandate m on m.id = o.mandate_id join exposed e on e.owner = o.id
              join counted c on c.obligor_id = o.id left join beyond b on b.obligor_id = o.id
-        where e.fen - coalesce(b.fen, 0) > m.limit_fen and c.newest > m.imported_at + 60000000
+             left join changed l on l.ref = m.id
+        where e.fen - coalesce(b.fen, 0) > m.limit_fen
+          and c.newest > m.imported_at + 60000000 and c.newest > coalesce(l.at, 0) + 60000000
         """,
     ),
     Rule(

@@ -647,6 +647,51 @@ BANK_IN_DOUBT = _attendant(
 NOT_A_DEBT = _attendant(
     "not_a_debt", None, "该笔扣款不是欠费", "the debit is no debt", do=("请核对扣款状态", "look at the debit's state")
 )
+DEBT_WITHOUT_BANK = _attendant(
+    "debt_without_bank",
+    None,
+    "该笔欠费没有可扣款的银行协议",
+    "no bank can be asked for this debt",
+    do=("请以现金收取或核销", "take it at a till, or write it off"),
+)
+PURCHASE_SETTLED = _attendant(
+    "purchase_settled",
+    None,
+    "该笔扣款没有未定的卡片交易",
+    "the debit has no purchase in doubt",
+    do=("用 etcgw debits show 查看卡片交易", "etcgw debits show tells how its purchases ended"),
+)
+PURCHASE_UNDER_WAY = _attendant(
+    "purchase_under_way",
+    None,
+    "正在与卡片交易,结果未出",
+    "the card is being asked at this moment",
+    do=(
+        "稍后再试,或待网关重启归类后处理",
+        "try again in a moment; a restart of the gateway tells what was cut off",
+    ),
+)
+ATTEMPT_UNKNOWN = _attendant(
+    "attempt_unknown",
+    None,
+    "该扣款没有该笔银行请求",
+    "the debit has no such attempt at a bank",
+    do=("用 etcgw debits show 查看请求编号", "etcgw debits show lists its attempts with their ids"),
+)
+ATTEMPT_SETTLED = _attendant(
+    "attempt_settled",
+    None,
+    "该笔银行请求的结果已明确",
+    "what became of the attempt is known already",
+    do=("用 etcgw debits history 查看经过", "etcgw debits history tells how"),
+)
+MANDATE_UNKNOWN = _attendant(
+    "mandate_unknown",
+    None,
+    "没有该签约",
+    "there is no such mandate",
+    do=("用 etcgw mandates list 查看签约", "etcgw mandates list lists them"),
+)
 REFUND_ABOVE_COLLECTED = _attendant(
     "refund_above_collected",
     None,

@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from gateway.cli import clearing
+from gateway.cli import clearing, store
 from tests.gateway.clearing.conftest import DAY, Plaza
 from tests.gateway.clearing.test_day import small_day
 
@@ -160,7 +160,7 @@ def test_without_a_ledger_nothing_is_made(run, site):
 
 
 def test_a_ledger_in_use_is_waited_for_then_given_up(run, site, plaza, monkeypatch):
-    monkeypatch.setattr(clearing, "BUSY_TRIES_MAX", 2)
+    monkeypatch.setattr(store, "BUSY_TRIES_MAX", 2)
     other = sqlite3.connect(site.parent / "ledger.db", isolation_level=None)
     other.execute("begin immediate")
     assert "another process" in run("clearing", "run", DAY, "--config", site, code=3).stderr

@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from gateway.cli import mandates
+from gateway.cli import store
 from tests.gateway.cli.conftest import MANDATES
 
 
@@ -121,7 +121,7 @@ def test_banks_that_are_not_in_the_site_file_are_told(run, site):
 
 def test_a_ledger_in_use_is_waited_for_then_given_up(bring, run, site, monkeypatch):
     bring(MANDATES)
-    monkeypatch.setattr(mandates, "BUSY_TRIES_MAX", 2)
+    monkeypatch.setattr(store, "BUSY_TRIES_MAX", 2)
     other = sqlite3.connect(site.parent / "ledger.db", isolation_level=None)
     other.execute("begin immediate")
     result = run("mandates", "import", site.parent / "mandates.csv", "--config", site, code=3)

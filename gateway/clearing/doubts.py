@@ -1,0 +1,111 @@
+"""A day end that also settles what the banks' files say of attempts in doubt.
+
+A first run finds them; the bank's word is then put on each, as a person's would be (`gateway.debit.late`), and a second
+run clears what has become clear. Messages that follow for a bank are queued by the gateway.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final
+
+from sqlalchemy import Connection, Engine, select
+
+from gateway.clearing.day import Commit, DayResult, run_day
+from gateway.clearing.terms import Terms
+from gateway.debit.late import LateEffect, resolve_attempt
+from gateway.ledger import tables
+from gateway.ledger.transaction import Change
+from gateway.model.clearing import BankWord, Finding
+
+ACTOR: Final = "day file"
+"""Who says so, in the journal."""
+
+WORDS_PER_CHANGE: Final = 50
+"""Attempts settled in one database transaction: each moves money and states, so fewer than rows."""
+
+DIGEST_CHARS: Final = 16
+"""Of a file's SHA-256: enough to find it by."""
+
+
+@dataclass(slots=True)
+class DayEnd:
+    """A day as its last run left it, and what the banks' word did before."""
+
+    result: DayResult
+    told: list[Finding] = field(default_factory=list)
+    """What the files said of attempts in doubt, in the order in which it was put on them."""
+    effects: Counter[LateEffect] = field(default_factory=Counter)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was written besides that the day was run."""
+        return self.result.changed or self.settled > 0
+
+    @property
+    def settled(self) -> int:
+        """Attempts on which the word changed anything."""
+        return self.effects.total() - self.effects[LateEffect.IGNORED]
+
+
+def run_and_settle(
+    day: str,
+    reader: Engine,
+    commit: Commit,
+    terms: Terms,
+    *,
+    today: date,
+    tell: Callable[[str], None] = lambda _: None,
+) -> DayEnd:
+    """Clear one day as `run_day` does, with the banks' word on what was in doubt."""
+    first = run_day(day, reader, commit, terms, today=today, tell=tell)
+    if not first.findings:
+        return DayEnd(first)
+    with reader.connect() as connection:
+        sources = _sources(connection, day, {finding.attempt_id for finding in first.findings})
+    end = DayEnd(first, told=list(first.findings))
+    for start in range(0, len(first.findings), WORDS_PER_CHANGE):
+        tell(f"{start} / {len(first.findings)}")
+        page = first.findings[start : start + WORDS_PER_CHANGE]
+        end.effects.update(commit(_settle(page, sources, day, terms)))
+    if end.settled:
+        second = run_day(day, reader, commit, terms, today=today, tell=tell)
+        second.rows_written += first.rows_written
+        second.items_written += first.items_written
+        second.lines_closed += first.lines_closed
+        end.result = second
+    return end
+
+
+def _settle(page: list[Finding], sources: dict[str, str], day: str, terms: Terms) -> Change[list[LateEffect]]:
+    return lambda tx: [
+        resolve_attempt(
+            tx,
+            finding.attempt_id,
+            posted=finding.word is BankWord.POSTED,
+            source=sources[finding.attempt_id],
+            actor=ACTOR,
+            rules=terms.debit_rules,
+            settlement_day=day if finding.word is BankWord.POSTED else None,
+        )
+        for finding in page
+    ]
+
+
+def _sources(connection: Connection, day: str, attempt_ids: set[str]) -> dict[str, str]:
+    """The files behind the word on each attempt, by day and digest."""
+    f, a = tables.bank_file, tables.attempt
+    digests: dict[str, list[str]] = {}
+    for channel, digest in connection.execute(
+        select(f.c.channel, f.c.digest).where(f.c.day == day, f.c.state == "read").order_by(f.c.id)
+    ):
+        digests.setdefault(channel, []).append(digest[:DIGEST_CHARS])
+    found = {}
+    in_doubt = select(a.c.id, a.c.channel).where(a.c.state.in_(("stored", "unknown", "reversing")))
+    for attempt_id, channel in connection.execute(in_doubt):
+        if attempt_id in attempt_ids:
+            found[attempt_id] = f"{channel} {day} {' '.join(digests.get(channel, []))}".rstrip()
+    return {attempt_id: found.get(attempt_id, day) for attempt_id in attempt_ids}

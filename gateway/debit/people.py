@@ -1,0 +1,88 @@
+"""What a person says about a debit that cannot end by itself: what the card did, or what the bank did.
+
+Only what is stuck is taken: a purchase whose answer was lost, or whose card shows neither file, and an attempt that the
+bank has not told the end of. What is known stands, whoever says otherwise. Every word is journalled with who gave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.debit import debits, late, purchases
+from gateway.debit.claims import Decision, DecisionContext, PurchaseResult
+from gateway.debit.late import LateEffect
+from gateway.debit.states import close_item
+from gateway.ledger import tables
+from gateway.ledger.transaction import Transaction
+from gateway.model.passage import DeclinePolicy, PurchaseOutcome
+from gateway.rules.loading import DebitRules
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Who said something, and why."""
+
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """What a decision depends on that is made away from its charge point."""
+
+    rules: DebitRules
+    decline_policies: Mapping[str, DeclinePolicy]
+    """By charge point; one that is no longer configured holds for the attendant."""
+    stand_in_limits: Callable[[Transaction, str | None], int]
+    """Per mandate."""
+
+
+def resolve_purchase(tx: Transaction, debit_id: str, *, taken: bool, said: Said, deciding: Deciding) -> Decision | str:
+    """A person knows whether the card paid: its purchase ends so, and the debit is decided. Else the code of why not.
+
+    A bank that would have been asked after the purchase was not: such a debit is owed, and its bank is advised.
+    """
+    debit = tx.find(tables.debit, id=debit_id)
+    if debit is None:
+        return "debit_unknown"
+    if debit.state != "held":
+        return "debit_settled"
+    purchase = purchases.newest_of_debit(tx, debit.id)
+    if purchase is not None and purchase.state == "intent":
+        return "purchase_under_way"
+    if purchase is None or purchase.state not in purchases.STUCK_STATES:
+        return "purchase_settled"
+    outcome = PurchaseOutcome.TAKEN if taken else PurchaseOutcome.NOT_TAKEN
+    purchases.end_purchase(tx, purchase, PurchaseResult(outcome), None, ends=purchases.STUCK_STATES)
+    tx.note(
+        "person",
+        purchase.id,
+        "said_taken" if taken else "said_not_taken",
+        debit_id=debit.id,
+        detail=said.reason[:400],
+        actor=said.actor,
+    )
+    close_item(tx, "disputed_purchase", debit.id, "corrected", note=said.reason, actor=said.actor)
+    passage = tx.find(tables.passage, id=debit.passage_id)
+    point = "" if passage is None else passage.charge_point
+    conclusion = debits.Conclusion(
+        debit_id=debit.id,
+        context=DecisionContext(charge_point=point, recovered=True, rules_version=deciding.rules.version),
+        decline_policy=deciding.decline_policies.get(point, DeclinePolicy.HOLD_FOR_ATTENDANT),
+        stand_in_limit_fen=deciding.stand_in_limits(tx, debit.mandate_id),
+        purchase_id=purchase.id,
+    )
+    return debits.conclude(tx, conclusion, deciding.rules)
+
+
+def resolve_attempt(
+    tx: Transaction, debit_id: str, attempt_id: str, *, posted: bool, source: str, said: Said, rules: DebitRules
+) -> LateEffect | str:
+    """A person has it from the bank whether an attempt moved money. Else the code of why that is not taken."""
+    attempt = tx.find(tables.attempt, id=attempt_id)
+    if attempt is None or attempt.debit_id != debit_id:
+        return "attempt_unknown"
+    detail = f"{source}: {said.reason}"
+    effect = late.resolve_attempt(tx, attempt.id, posted=posted, source=detail, actor=said.actor, rules=rules)
+    return "attempt_settled" if effect is LateEffect.IGNORED else effect
