@@ -41,7 +41,7 @@ from gateway.model.passage import (
     decide,
 )
 from gateway.model.reasons import REASONS
-from gateway.rules.judge import NOT_SENT, SILENT, BankWord, WordKind, may_stand_in
+from gateway.rules.judge import NOT_SENT, SILENT, BankWord, ListingEffect, WordKind, listing_effect, may_stand_in
 from gateway.rules.loading import DebitRules
 
 _OWED = select(
@@ -110,8 +110,8 @@ def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds, rules: DebitR
     known = _known(tx, request.idempotency_key)
     if known is not None:
         return _replay(tx, known, request)
-    card = request.sight.identity.card_number
-    if request.plan is not None and card is not None and purchases.has_open_purchase(tx, card):
+    identity = request.sight.identity
+    if request.plan is not None and purchases.has_open_purchase(tx, identity.card_number, identity.obu_id):
         return HoldRefused("purchase_open")
     obligor = _obligor(tx, request, ids.obligor)
     refused = limits.problem(tx, request, obligor.id, obligor.listed, rules)
@@ -148,13 +148,16 @@ def begin_charge(
     known = _known(tx, request.idempotency_key)
     if known is not None:
         return _charge_again(tx, known, request, asking)
-    earlier = tx.peek(tables.refusal, idempotency_key=request.idempotency_key)
+    earlier = tx.find(tables.refusal, idempotency_key=request.idempotency_key)
     if earlier is not None:
         return _refused_again(tx, earlier, request)
     obligor = _obligor(tx, request, ids.obligor)
     refused = limits.problem(tx, request, obligor.id, obligor.listed, rules)
     if refused is not None:
-        return _refuse_charge(tx, request, ids.subject, refused, context)
+        effect = listing_effect(rules, request.sight.service.value)
+        to_attendant = refused == "debts_listed" and effect is ListingEffect.ATTENDANT
+        barrier = Barrier.ATTENDANT if to_attendant else Barrier.CLOSED
+        return _refuse_charge(tx, request, ids.subject, reason=refused, barrier=barrier, context=context)
     _store_sight(tx, request.sight, ids.subject)
     if request.payer.funding is Funding.ISSUER_CLEARING:
         return _charge_issuer(tx, request, ids.debit, obligor.id, context)
@@ -220,8 +223,12 @@ def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Deci
     if _bank_counts(debit, outcome) and sale is not None:
         sale = attempts.settle_answer(tx, sale.id, conclusion.bank or NOBODY_LISTENED)
     bank = _bank_outcome(sale) if _bank_counts(debit, outcome) else None
-    asked = bank in (BankOutcome.SILENT, BankOutcome.NOT_SENT)
-    refusal = _stand_in_refusal(tx, debit, sale, conclusion.stand_in_limit_fen, rules) if asked else None
+    refusal = None
+    if bank is not None and bank is not BankOutcome.APPROVED:
+        refusal = _stand_in_refusal(tx, debit, sale, conclusion.stand_in_limit_fen, rules)
+    if bank is BankOutcome.DECLINED:
+        # Some refusals pass (an issuer that does not operate): the rules may stand in for them as for silence.
+        bank, refusal = (BankOutcome.SILENT if refusal is None else bank), None
     verdict = decide(
         outcome,
         Funding(debit.funding),
@@ -412,7 +419,7 @@ def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None, rule
     elif verdict.money is Money.KEEP_OPEN:
         set_debit(tx, debit.id, "released")
     elif verdict.money is Money.OWED:
-        set_debit(tx, debit.id, "owed", stood_in=1)
+        set_debit(tx, debit.id, "owed", stood_in=int(verdict.barrier is Barrier.OPEN))
     elif verdict.money is Money.DEBT:
         debts.to_debt(tx, debit.id, rules, None if sale is None else sale.response_code)
     elif verdict.money is Money.BANK_PAYS:
@@ -509,9 +516,9 @@ def _charge_again(
 
 
 def _refuse_charge(
-    tx: Transaction, request: HoldRequest, subject_id: str, reason: str, context: DecisionContext
+    tx: Transaction, request: HoldRequest, subject_id: str, *, reason: str, barrier: Barrier, context: DecisionContext
 ) -> Decision:
-    decision = refuse(tx, request.sight, subject_id, reason=reason, barrier=Barrier.CLOSED, context=context)
+    decision = refuse(tx, request.sight, subject_id, reason=reason, barrier=barrier, context=context)
     tx.insert(
         tables.refusal,
         idempotency_key=request.idempotency_key,

@@ -6,7 +6,7 @@ word alone `disputed -> taken | not_taken`.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, or_, select
 
 from gateway.debit.claims import PreviousEntry, PreviousPassage, PreviousPurchase, PurchasePlan, PurchaseResult
 from gateway.ledger import tables
@@ -38,11 +38,12 @@ _NEWEST_OF_DEBIT = (
     .order_by((_p.c.state == "taken").desc(), _p.c.attempt_no.desc())
     .limit(1)
 )
-_OPEN_OF_CARD = (
+# The states go as parameters: written into the statement they would have the planner walk through all open purchases.
+_OPEN = (
     select(_p.c.id)
     .join_from(_s, _g, _g.c.subject_id == _s.c.id)
     .join(_p, _p.c.passage_id == _g.c.id)
-    .where(_s.c.card_number == bindparam("card"), _p.c.state.in_(OPEN_STATES))
+    .where(or_(_s.c.card_number == bindparam("card"), _s.c.obu_id == bindparam("obu")), _p.c.state.in_(OPEN_STATES))
     .limit(1)
 )
 _NEWEST_ENTRY = (
@@ -139,14 +140,15 @@ def newest_of_debit(tx: Transaction, debit_id: str) -> Row | None:
     return tx.first(_NEWEST_OF_DEBIT, debit=debit_id)
 
 
-def has_open_purchase(tx: Transaction, card_number: str) -> bool:
-    """True while a card's last purchase is neither proved nor disproved: no new one may start."""
+def has_open_purchase(tx: Transaction, card_number: str | None, obu_id: bytes | None) -> bool:
+    """True while a purchase of this card or in this tag is neither proved nor disproved: no new one may start."""
     # Who asks may begin one, and it may still wait to be written when the next one asks.
-    asked = ("open purchase", card_number)
-    if asked in tx.memo:
-        tx.flush()
-    tx.memo[asked] = True
-    return bool(tx.peek_rows(_OPEN_OF_CARD, card=card_number))
+    obu = None if obu_id is None else obu_id.hex()
+    for asked in (("open purchase", card_number), ("open purchase in", obu)):
+        if asked in tx.memo and asked[1] is not None:
+            tx.flush()
+        tx.memo[asked] = True
+    return bool(tx.peek_rows(_OPEN, card=card_number, obu=obu))
 
 
 def open_purchase_of_obu(connection: Connection, obu_id: bytes) -> str | None:

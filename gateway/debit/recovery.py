@@ -179,6 +179,9 @@ def close(tx: Transaction, debit_id: str, behind: Behind) -> Findings:
         voided = int(purchase.state == "not_taken")
         return Findings(open_debits=1, decided_now=1, voided=voided, charge_point=point)
     sale = attempts.sale_of(tx, debit.id)
+    if sale is not None and sale.state == "stored":
+        # Those of the last run are in doubt since it was classified: this one's bank is being asked now.
+        return Findings(open_debits=1)
     if sale is None and debit.final_amount is None:
         if debit.service != Service.TOLL:
             return Findings(open_debits=1)

@@ -4,11 +4,12 @@ import asyncio
 import random
 from collections import deque
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-from gateway.banks.channel import AnswerClass, BankAnswer, Delivery
+from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldRequest, Identity, Payer, PurchasePlan, PurchaseResult, Sight
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim
@@ -17,7 +18,9 @@ from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
+from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
+from gateway.rules.loading import parse_rules
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
 DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
@@ -71,7 +74,7 @@ class ToldBank:
         return f"refund {order.terminal} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
 
     def repeat(self, request):
-        return request
+        return request + b" again"
 
     async def exchange(self, request, *, timeout_s):
         self.heard.append(request.decode())
@@ -88,10 +91,11 @@ class ToldBank:
 class Box:
     """What a test drives: engine, ledger, bank, clock."""
 
-    def __init__(self, path):
+    def __init__(self, path, *, rules=None, bank=ToldBank):
         self.path = path
+        self.rules = rules
         self.clock = FakeClock()
-        self.bank = ToldBank(self.clock)
+        self.bank = bank(self.clock)
         self.random = random.Random(7)
         self.open()
         schema.upgrade(self.database)
@@ -103,8 +107,12 @@ class Box:
 
     async def __aenter__(self):
         self.writer.start()
-        self.engine = DebitEngine(self.writer, self.reader, {"bank-1": self.bank}, clock=self.clock, random=self.random)
-        self.outbox = OutboxWorker(self.bank, self.writer, self.reader, clock=self.clock, random=self.random)
+        parts = {"clock": self.clock, "random": self.random, "rules": self.rules}
+        self.engine = DebitEngine(self.writer, self.reader, {"bank-1": self.bank}, **parts)
+        self.outbox = OutboxWorker(
+            self.bank, self.writer, self.reader, fresh=lambda: self.engine.fresh("bank-1"), **parts
+        )
+        self.collector = Collector("bank-1", self.engine, self.reader, COLLECTION, clock=self.clock)
         return self
 
     async def __aexit__(self, *_):
@@ -127,6 +135,49 @@ class Box:
         rows = self.rows("select sum(balance) from account where kind=:k and (:o is null or owner=:o)", k=kind, o=owner)
         return rows[0][0] or 0
 
+    # --- what most tests ask for ------------------------------------------------------------------------------------
+
+    async def charge(self, request, *answers, timeout=2.0):
+        """Charge without a card; the bank's next answers are these."""
+        if answers:
+            self.bank.answers.extend(answers)
+        found = await self.engine.charge(request, CONTEXT, COLLECTION, deadline=self.clock.monotonic() + timeout)
+        return getattr(found, "decision", found)
+
+    async def complete(self, debit_id, amount, payer, *answers, timeout=2.0):
+        """Complete a hold; the bank's next answers are these."""
+        if answers:
+            self.bank.answers.extend(answers)
+        deadline = self.clock.monotonic() + timeout
+        found = await self.engine.complete(debit_id, amount, payer, CONTEXT, COLLECTION, deadline=deadline)
+        return getattr(found, "decision", found)
+
+    async def in_books(self, change):
+        """One change of the ledger, durable."""
+        return await self.writer.submit(change, essential=True)
+
+    async def start_up(self):
+        """Classify, then close what can be closed; what was found and what was closed."""
+        found = await self.engine.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        return found, await self.engine.close_behind()
+
+    async def heard_late(self, answer, stan="000001", terminal="T0000001"):
+        """An answer nobody waits for any more."""
+        self.bank.late(LateAnswer(terminal, stan, answer))
+        while self.engine._follow_ups:
+            await asyncio.sleep(0.001)
+
+    def states(self, table="debit"):
+        order = {"debit": "hold_id", "attempt": "created_at, stan", "refund": "created_at, id"}[table]
+        return [row[0] for row in self.rows(f"select state from {table} order by {order}")]
+
+    def kinds(self):
+        """Of the messages the bank heard."""
+        return [message.split()[0] for message in self.bank.heard]
+
+    def items(self):
+        return self.rows("select kind, state from item order by id")
+
     def check(self):
         bad = [f for c in verify(self.reader) for f in c.findings]
         assert not bad, bad
@@ -142,17 +193,52 @@ def payer_of(funding, *, mandate="m1", limit=None, stand_in=100_000):
     return Payer(funding, "issuer-9901", mandate if funding is Funding.ISSUER_CLEARING else None, None, limit, 0)
 
 
+def _obu_of(card):
+    """A tag for each card: real ones are not shared either."""
+    return int(card).to_bytes(9)[-4:]
+
+
 def hold_request(key="k1", *, funding=Funding.PURSE, amount=1500, card="99010000000000000001", payer=None, at=0):
     sight = Sight(
         passage_id=f"{hash(key) & (1 << 128) - 1:032x}",
         charge_point="lane-1",
         service=Service.TOLL,
-        identity=Identity(b"\x01\x02\x03\x04", "c" * 32, card, "测A00001", 0, 1, 1),
+        identity=Identity(_obu_of(card), "c" * 32, card, "测A00001", 0, 1, 1),
         opened_at=at,
         clock_quality="trusted",
     )
     plan = PurchasePlan(amount, "20261123100000", 50_000, b"before" + key.encode(), b"after" + key.encode())
     return HoldRequest(key, sight, "road-1", payer or payer_of(funding), amount, plan)
+
+
+def claim_request(
+    key="k1",
+    *,
+    funding=Funding.BANK_ONLINE,
+    amount=1500,
+    service=Service.TOLL,
+    mandate="m1",
+    limit=None,
+    stand_in=100_000,
+    day="20231114",
+    merchant="road-1",
+    plate="测A00001",
+):
+    """What is charged without a purchase on a card: a plate, a code, a contract."""
+    sight = Sight(
+        passage_id=f"{hash(key) & (1 << 128) - 1:032x}",
+        charge_point="lane-1",
+        service=service,
+        identity=Identity(plate=plate, plate_colour=0),
+        opened_at=0,
+        clock_quality="trusted",
+        day=day,
+    )
+    if funding is Funding.BANK_ONLINE:
+        payer = Payer(funding, "bank-1", mandate, f"contract-{mandate}", limit, stand_in)
+    else:
+        payer = Payer(funding, "issuer-9901", mandate, None, limit, 0)
+    return HoldRequest(key, sight, merchant, payer, amount, None)
 
 
 TAKEN = PurchaseResult(
@@ -184,6 +270,34 @@ async def charge(box, request, *, result=TAKEN, timeout=2.0):
     )
     brought = await box.engine.bring_in(claim, deadline=box.clock.monotonic() + timeout)
     return brought.decision
+
+
+def rules_of(text):
+    """The shipped rules with what differs, as a site's document says it."""
+    return parse_rules(f'version = "test-1"\n{text}'.encode(), Path("rules.toml"))
+
+
+def code(number, verdict=AnswerClass.DECLINED):
+    """An answer with this code."""
+    return BankAnswer(Delivery.ANSWERED, verdict, number)
+
+
+def live(box, *lives, check=True):
+    """Run the box for each of these lives; between two the power is cut."""
+
+    async def one(scenario):
+        async with box:
+            result = await scenario(box)
+            if check:
+                box.check()
+            return result
+
+    result = None
+    for number, scenario in enumerate(lives):
+        if number:
+            box.open()
+        result = asyncio.run(one(scenario))
+    return result
 
 
 @pytest.fixture

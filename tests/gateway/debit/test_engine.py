@@ -1,6 +1,7 @@
 """The debit engine on a real ledger: every row of the decision table, and what the bank may do to us."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -216,6 +217,28 @@ def test_a_card_with_an_open_purchase_gets_no_second_one(box):
         return await box.engine.hold(hold_request("k2"), timeout_s=5)
 
     assert run(box, scenario) == HoldRefused("purchase_open")
+
+
+def test_a_tag_with_an_open_purchase_gets_no_second_one_with_another_card(box):
+    def in_tag(key, card):
+        request = hold_request(key, card=card)
+        sight = replace(request.sight, identity=replace(request.sight.identity, obu_id=b"\x0a\x0b\x0c\x0d"))
+        return replace(request, sight=sight)
+
+    async def scenario(box):
+        first = in_tag("k1", "99010000000000000001")
+        found = await asyncio.gather(
+            box.engine.hold(first, timeout_s=5), box.engine.hold(in_tag("k2", "99010000000000000002"), timeout_s=5)
+        )
+        found.append(await box.engine.hold(in_tag("k3", "99010000000000000003"), timeout_s=5))
+        await charge(box, first)
+        found.append(await box.engine.hold(in_tag("k4", "99010000000000000004"), timeout_s=5))
+        return found
+
+    placed, *refused, later = run(box, scenario)
+    assert isinstance(placed, HoldPlaced)
+    assert refused == [HoldRefused("purchase_open")] * 2
+    assert isinstance(later, HoldPlaced)
 
 
 def test_unknown_keeps_the_hold_and_a_later_proof_charges_once(box):
