@@ -26,6 +26,16 @@ def claims(number=6, **values):
 
 async def set_limit(box, service="*", *, mandate="m1", **values):
     def change(tx):
+        if tx.find(tables.mandate, id=mandate) is None:
+            tx.insert(
+                tables.mandate,
+                id=mandate,
+                status="active",
+                funding="bank_online",
+                limit_fen=None,
+                stand_in_limit_fen=0,
+                imported_at=0,
+            )
         if not tx.update(tables.mandate_limit, {"mandate_id": mandate, "service": service}, **values):
             tx.insert(tables.mandate_limit, mandate_id=mandate, service=service, **values)
 
