@@ -53,6 +53,8 @@ VEHICLES: Final = 4_000
 """They come again and again: most of the time who owes is known."""
 MEMORY_AFTER: Final = (100_000, 500_000, 1_000_000)
 MEMORY_CALLERS: Final = 200
+PROGRESS_EVERY: Final = 100_000
+"""Debits between two lines of progress where nobody sits at a terminal."""
 MEMORY_SECONDS_MAX: Final = 3_600
 """A run that hangs must end the bench; a million debits take some minutes."""
 FARE_FEN: Final = 1425
@@ -266,8 +268,7 @@ async def _charge_many(path: Path, debits: int) -> list[Row]:
             await ours.round(KINDS[0], range(done, until), MEMORY_CALLERS)
             done = until
             ours.waits.clear()
-            taken = time.perf_counter() - begun
-            sys.stderr.write(f"\rmemory: {done} of {debits} debits, {taken:.0f} s")
+            _progress(done, debits, time.perf_counter() - begun)
         rows.append(
             {
                 "debits": done,
@@ -276,9 +277,17 @@ async def _charge_many(path: Path, debits: int) -> list[Row]:
                 "seconds": time.perf_counter() - begun,
             }
         )
-    sys.stderr.write("\n")
     ours.stop()
     return rows
+
+
+def _progress(done: int, debits: int, taken_s: float) -> None:
+    """On a terminal one line that goes on, else a line now and then."""
+    on_terminal, end = sys.stderr.isatty(), done == debits
+    if on_terminal or end or done % PROGRESS_EVERY == 0:
+        line = f"memory: {done} of {debits} debits, {taken_s:.0f} s"
+        sys.stderr.write(f"\r{line}{chr(10) if end else ''}" if on_terminal else f"{line}\n")
+        sys.stderr.flush()
 
 
 def _resident_bytes() -> int:
