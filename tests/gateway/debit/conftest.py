@@ -195,7 +195,7 @@ def payer_of(funding, *, mandate="m1", limit=None, stand_in=100_000):
 
 def _obu_of(card):
     """A tag for each card: real ones are not shared either."""
-    return int(card).to_bytes(9)[-4:]
+    return None if card is None else int(card).to_bytes(9)[-4:]
 
 
 def hold_request(key="k1", *, funding=Funding.PURSE, amount=1500, card="99010000000000000001", payer=None, at=0):
