@@ -60,6 +60,8 @@ _LAST_PURCHASE = (
     .limit(1)
 )
 
+_ISSUER_OWES = Verdict(Barrier.OPEN, Money.KEEP_OPEN, Outcome.PAID, None)
+
 NOBODY_LISTENED = BankAnswer(Delivery.SILENT, detail="not answered before whoever asked was gone")
 
 
@@ -165,11 +167,21 @@ def begin_charge(
     return _ask_bank(tx, ids.debit, asking)
 
 
-def complete(tx: Transaction, debit_id: str, amount_fen: int, asking: Asking | None) -> Begun | Decision | HoldRefused:
-    """What was delivered under a hold is known: it is what is claimed now, whatever was reserved."""
+def complete(
+    tx: Transaction, debit_id: str, amount_fen: int, asking: Asking | None, context: DecisionContext
+) -> Begun | Decision | HoldRefused:
+    """What was delivered under a hold is known: it is what is claimed now, whatever was reserved.
+
+    Where nothing was delivered the hold is freed: no bank is asked for nothing. An issuer that collects from its
+    customers owes the claim at once; a bank is asked next. What a card proves is brought in with its answer instead.
+    """
     debit = tx.find(tables.debit, id=debit_id)
     if debit is None:
         return HoldRefused("debit_unknown")
+    if debit.funding == Funding.PURSE:
+        return HoldRefused("purse_needs_card")
+    if purchases.newest_of_debit(tx, debit_id) is not None:
+        return HoldRefused("purchase_open")
     if debit.final_amount is not None and debit.final_amount != amount_fen:
         return HoldRefused("idempotency_conflict")
     if debit.state != "held":
@@ -177,6 +189,13 @@ def complete(tx: Transaction, debit_id: str, amount_fen: int, asking: Asking | N
     if debit.final_amount is None:
         tx.update(tables.debit, {"id": debit.id}, amount=amount_fen, final_amount=amount_fen, changed_at=tx.now_us)
         tx.note("debit", debit.id, "completed", debit_id=debit.id, detail=f"{amount_fen} fen")
+        debit = debit_row(tx, debit.id)
+    if amount_fen == 0:
+        return _free_unused(tx, debit, "nothing_delivered", context)
+    if debit.funding == Funding.ISSUER_CLEARING:
+        _post(tx, debit)
+        set_debit(tx, debit.id, "released")
+        return write_decision(tx, _ISSUER_OWES, context, debit.passage_id, debit)
     return _ask_bank(tx, debit_id, asking)
 
 
@@ -190,10 +209,7 @@ def release(tx: Transaction, debit_id: str, reason: str, context: DecisionContex
     asked = purchases.newest_of_debit(tx, debit_id) is not None or attempts.sale_of(tx, debit_id) is not None
     if debit.state != "held" or debit.final_amount is not None or asked:
         return HoldRefused("debit_settled")
-    tx.books.void(debit.hold_id, "released_unused", event_us=tx.now_us)
-    set_debit(tx, debit.id, "voided")
-    verdict = Verdict(Barrier.CLOSED, Money.VOID, Outcome.REFUSED, reason)
-    return write_decision(tx, verdict, context, debit.passage_id, debit)
+    return _free_unused(tx, debit, reason, context)
 
 
 def expire_hold(tx: Transaction, debit_id: str, context: DecisionContext) -> Decision | None:
@@ -257,7 +273,7 @@ def give_up(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decis
     debit = debit_row(tx, conclusion.debit_id)
     newest = purchases.newest_of_debit(tx, debit.id)
     asked = newest is not None and (newest.id != conclusion.purchase_id or newest.state != "intent")
-    if debit.state != "held" or asked or attempts.sale_of(tx, debit.id) is not None:
+    if debit.state != "held" or debit.final_amount is not None or asked or attempts.sale_of(tx, debit.id) is not None:
         return None
     return conclude(tx, conclusion, rules)
 
@@ -487,15 +503,21 @@ def _ask_bank(tx: Transaction, debit_id: str, asking: Asking | None) -> Begun:
     return Begun(debit_id, request)
 
 
+def _free_unused(tx: Transaction, debit: Row, reason: str, context: DecisionContext) -> Decision:
+    tx.books.void(debit.hold_id, "released_unused", event_us=tx.now_us)
+    set_debit(tx, debit.id, "voided")
+    verdict = Verdict(Barrier.CLOSED, Money.VOID, Outcome.REFUSED, reason)
+    return write_decision(tx, verdict, context, debit.passage_id, debit)
+
+
 def _charge_issuer(
     tx: Transaction, request: HoldRequest, debit_id: str, obligor: str, context: DecisionContext
 ) -> Decision:
     hold_id = _insert_debit(tx, request, debit_id, obligor, state="released")
     tx.books.post(hold_id, "released", event_us=tx.now_us)
-    verdict = Verdict(Barrier.OPEN, Money.KEEP_OPEN, Outcome.PAID, None)
     return write_decision(
         tx,
-        verdict,
+        _ISSUER_OWES,
         context,
         request.sight.passage_id,
         None,

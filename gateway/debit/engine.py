@@ -301,18 +301,23 @@ class DebitEngine:
         *,
         deadline: float,
     ) -> BroughtIn | HoldRefused:
-        """What was delivered under a hold is known: collect that. More than was held is marked as an overrun."""
+        """What was delivered under a hold is known: collect that, or free the hold where it is nothing.
+
+        More than was held is marked as an overrun. `payer` is the hold's. A caller that is cancelled does not stop it.
+        """
         if amount_fen < 0:
             raise ValueError(f"{amount_fen} fen were delivered: amounts are never negative")
 
+        ruled = self._ruled(context)
+
         def begin(tx: Transaction, asking: debits.Asking | None) -> debits.Begun | Decision | HoldRefused:
-            return debits.complete(tx, debit_id, amount_fen, asking)
+            return debits.complete(tx, debit_id, amount_fen, asking, ruled)
 
         work = self._collect(
             debit_id,
             begin,
             payer=payer,
-            context=self._ruled(context),
+            context=ruled,
             collection=collection,
             deadline=deadline,
         )
