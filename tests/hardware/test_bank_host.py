@@ -165,7 +165,15 @@ def test_reversal_takes_back_once(tmp_path):
         book = await control.request("book")
         kinds = [posting["kind"] for posting in book["accounts"][CONTRACT]["postings"]]
         assert kinds == ["sale", "reversal"]
-        assert book["totals"] == {"sale_fen": 1250, "reversal_fen": -1250, "advice_fen": 0, "net_fen": 0, "postings": 2}
+        totals = {
+            "sale_fen": 1250,
+            "reversal_fen": -1250,
+            "advice_fen": 0,
+            "refund_fen": 0,
+            "net_fen": 0,
+            "postings": 2,
+        }
+        assert book["totals"] == totals
         posting = book["accounts"][CONTRACT]["postings"][0]
         assert (posting["terminal"], posting["merchant"]) == ("B2E20001", "990100000000001")
         assert (posting["batch"], posting["stan"], posting["amount_fen"]) == ("000001", "000101", 1250)

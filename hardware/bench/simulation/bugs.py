@@ -17,7 +17,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from gateway.banks import iso8583
-from gateway.debit import attempts, debits, late, limits, recovery
+from gateway.debit import attempts, debits, late, limits, recovery, refunds
 from gateway.ledger import batches, books, transaction
 from gateway.outbox import worker
 from gateway.points import toll_trade
@@ -292,6 +292,18 @@ BUGS: Mapping[str, Bug] = {
     "void_keeps_hold": Bug(
         "a hold that is freed still counts",
         _edit((books.Books, "_free", "giver.held -= pending.amount", "giver.held -= 0")),
+    ),
+    "refund_above_collected": Bug(
+        "more is given back than was collected",
+        _edit((refunds, "decide_refund", "request.amount_fen > debit.collected - debit.refunded", "False")),
+    ),
+    "overrun_not_claimed": Bug(
+        "what is delivered above the hold is not claimed",
+        _edit((debits, "_post", "if debit.amount > reserved:", "if False:")),
+    ),
+    "completed_as_held": Bug(
+        "the hold is collected, not what was delivered",
+        _edit((debits, "_post", "amount=min(debit.amount, reserved)", "amount=reserved")),
     ),
     "half_paid": Bug(
         "one fen less is booked than the bank has paid",

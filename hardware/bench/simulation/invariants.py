@@ -139,6 +139,8 @@ class Debit:
     attempts: list[Attempt] = field(default_factory=list)
     purchases: list[Purchase] = field(default_factory=list)
     service: str = "toll"
+    completed: bool = False
+    """What it claims has been stated anew."""
     hold: str = "none"
     """none, pending, post, void."""
     collected: int = 0
@@ -256,6 +258,7 @@ class Watch:
                 self._let_go(debit, amount - debit.amount)
             self._restated[debit.obligor] = None
             debit.amount = amount
+            debit.completed = True
         if state == debit.state:
             return
         self._changed("debit", key, debit.state, state)
@@ -649,10 +652,9 @@ class Watch:
                 if attempt.state in UNRESOLVED or attempt.late:
                     self._broken(f"attempt {attempt.id} is still {attempt.state}")
             net = sum(self._net(a) for a in debit.attempts)
-            if net != (
-                debit.amount if debit.state in ("funded", "recovered") and debit.funding == "bank_online" else 0
-            ):
-                self._broken(f"debit {debit.id} of {debit.amount} fen is {debit.state}, the bank took {net} fen")
+            paid = sum(self._expected(a) for a in debit.attempts if a.state == "approved")
+            if net != paid:
+                self._broken(f"debit {debit.id} is {debit.state}, the bank took {net} fen, ours says {paid}")
         for (card, time), amount in self.card_paid.items():
             purchase = self.by_card[card, time]
             if purchase.state != "taken" and purchase.debit_id not in excused:

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 BOARD_S = 0.02
 """Until the board confirms a coil."""
+CLOSED_S = 15.0
+"""After closing behind, until whoever was in the middle of it has ended too."""
 BOARD_FAILS = 0.01
 """Of orders to a board: not confirmed in time."""
 
@@ -147,8 +149,10 @@ class Life:
         world.serving.set()
 
     async def _close_behind(self, held: list[str]) -> None:
+        world = self.world
         await self.engine.close_behind()
-        self.world.watch.closed_behind(held)
+        # A debit that somebody was bringing in at that moment is ended by that one.
+        world.loop.call_later(CLOSED_S, lambda: None if self.dead else world.watch.closed_behind(held))
 
     def die(self) -> None:
         """Nothing of this process acts any more from here on."""

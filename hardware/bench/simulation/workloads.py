@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
 
 from gateway.debit.claims import (
     Decision,
@@ -26,21 +24,18 @@ from gateway.ledger.batches import StorageUnavailable
 from gateway.model.clock import to_us
 from gateway.model.ids import digest_of
 from gateway.model.passage import Funding, PurchaseOutcome, Service
-from hardware.bench.simulation import site
+from hardware.bench.simulation import calls, site
+from hardware.bench.simulation.calls import Gone, in_life
 from hardware.bench.simulation.invariants import Debit
-from hardware.bench.simulation.life import Life
 from hardware.bench.simulation.world import World
 
-T = TypeVar("T")
-
+CHARGES, PUMPS = 0.35, 0.15
+"""Shares of debits claimed at once without a card, and reserved for a pump; the rest is as in a lane."""
+CARD_SHARE, PURSE_SHARE, ISSUER_SHARE = 0.8, 0.6, 0.1
 DEADLINE_S = 2.0
 AMOUNTS = (1, 4_000)
 THINK_S = (0.0, 0.2)
 """Between two debits of one caller."""
-
-
-class Gone(Exception):
-    """The gateway died while a caller waited."""
 
 
 @dataclass(slots=True)
@@ -79,23 +74,31 @@ class EngineWorkload:
             await self._debit(world, chance, index, chance.choice(cards))
 
     async def _debit(self, world: World, chance: random.Random, index: int, card: Card) -> None:
-        request = self._request(world, chance, index, card)
-        placed: HoldPlaced | HoldRefused | None = None
-        tries = 0
-        while placed is None and tries < 6:
-            tries += 1
-            placed = await self._hold(world, chance, request)
-        if isinstance(placed, HoldRefused):
-            world.watch.outcomes[f"hold_refused.{placed.reason}"] += 1
-            if placed.reason == "purchase_open":
-                await self._show_again(world, card.number)
-        if not isinstance(placed, HoldPlaced):
-            return
-        known = self._keys.setdefault(request.idempotency_key, placed.debit_id)
-        world.watch.promise(known == placed.debit_id, f"key {request.idempotency_key[:12]} gave two debits")
+        roll = chance.random()
+        if roll < CHARGES:
+            request = self._request(world, chance, index, None, chance.choice((Service.TOLL, Service.PARKING)))
+            debit_id = await calls.charge(world, chance, index, request)
+        elif roll < CHARGES + PUMPS:
+            request = self._request(world, chance, index, None, Service.FUEL)
+            placed = await self._reserve(world, chance, request)
+            if placed is None:
+                return
+            debit_id = placed.debit_id
+            await calls.pump(world, chance, index, request, placed)
+        else:
+            debit_id = await self._passage(world, chance, index, card)
+        if debit_id is not None:
+            await calls.afterwards(world, chance, index, debit_id)
+
+    async def _passage(self, world: World, chance: random.Random, index: int, card: Card) -> str | None:
+        """As a lane does it: hold, ask the card, bring in."""
+        request = self._request(world, chance, index, card, Service.TOLL)
+        placed = await self._reserve(world, chance, request)
+        if placed is None:
+            return None
         result = await self._ask_card(world, chance, request, card)
         if chance.random() < 0.01:
-            return  # the caller forgets about it: start-up or the calm at the end must find it
+            return None  # the caller forgets about it: start-up or the calm at the end must find it
         claim = ProvenClaim(
             debit_id=placed.debit_id,
             amount_fen=request.amount_fen,
@@ -107,32 +110,49 @@ class EngineWorkload:
             card_number=request.sight.identity.card_number,
         )
         await self._bring_in(world, chance, claim)
+        return placed.debit_id
 
-    def _request(self, world: World, chance: random.Random, index: int, card: Card) -> HoldRequest:
-        roll = chance.random()
+    async def _reserve(self, world: World, chance: random.Random, request: HoldRequest) -> HoldPlaced | None:
+        placed: HoldPlaced | HoldRefused | None = None
+        tries = 0
+        while placed is None and tries < 6:
+            tries += 1
+            placed = await self._hold(world, chance, request)
+        if isinstance(placed, HoldRefused):
+            world.watch.outcomes[f"hold_refused.{placed.reason}"] += 1
+            card = request.sight.identity.card_number
+            if placed.reason == "purchase_open" and card is not None:
+                await self._show_again(world, card)
+        if not isinstance(placed, HoldPlaced):
+            return None
+        known = self._keys.setdefault(request.idempotency_key, placed.debit_id)
+        world.watch.promise(known == placed.debit_id, f"key {request.idempotency_key[:12]} gave two debits")
+        return placed
+
+    def _request(
+        self, world: World, chance: random.Random, index: int, card: Card | None, service: Service
+    ) -> HoldRequest:
         account = chance.choice(self._accounts)
         amount = chance.randint(*AMOUNTS)
-        plan = None
-        if roll < 0.55:
-            payer = _bank_payer(account)
-        elif roll < 0.75:
-            payer = _bank_payer(account)
-            plan = self._plan(world, card, amount)
-        else:
+        by_card = card is not None and chance.random() < CARD_SHARE
+        plan = self._plan(world, card, amount) if card is not None and by_card else None
+        payer = _bank_payer(account)
+        if plan is not None and chance.random() < PURSE_SHARE:
             payer = Payer(Funding.PURSE, site.ISSUER)
-            plan = self._plan(world, card, amount)
+        elif card is None and service is not Service.FUEL and chance.random() < ISSUER_SHARE:
+            payer = Payer(Funding.ISSUER_CLEARING, site.ISSUER)
         now = world.clock.utcnow()
         passage = f"{chance.getrandbits(128):032x}"
         identity = Identity(
             obu_id=chance.randbytes(4),
             contract=None,
-            card_number=card.number if plan is not None else None,
+            card_number=None if card is None or plan is None else card.number,
             plate=f"测C{chance.randrange(2000):05d}",
             plate_colour=0,
             vehicle_class=1,
             device_type=1,
         )
-        sight = Sight(passage, site.caller_name(index), Service.TOLL, identity, to_us(now), "trusted")
+        sight = Sight(passage, site.caller_name(index), service, identity, to_us(now), "trusted", _local_day(now))
         return HoldRequest(digest_of("key", passage), sight, site.MERCHANT, payer, amount, plan)
 
     def _plan(self, world: World, card: Card, amount: int) -> PurchasePlan:
@@ -227,6 +247,9 @@ class EngineWorkload:
                 await self._finish(world, debit)
 
     async def _finish(self, world: World, debit: Debit) -> None:
+        if debit.service == "fuel" and not debit.attempts and not debit.completed:
+            await calls.release(world, debit.id, DecisionContext(site.caller_name(0)))
+            return
         newest = debit.purchases[-1] if debit.purchases else None
         result = None
         if newest is not None and newest.state in ("intent", "unknown"):
@@ -258,10 +281,5 @@ def _local(second: int) -> str:
     return (datetime.fromtimestamp(second, UTC) + timedelta(hours=8)).strftime("%Y%m%d%H%M%S")
 
 
-async def in_life(life: Life, work: Coroutine[Any, Any, T]) -> T:
-    """Do `work` inside the gateway's process. Raises Gone when that dies over it."""
-    task = life.crew.start(work)
-    await asyncio.wait((task,))
-    if task.cancelled():
-        raise Gone
-    return task.result()
+def _local_day(moment: datetime) -> str:
+    return (moment + timedelta(hours=8)).strftime("%Y%m%d")

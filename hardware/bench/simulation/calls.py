@@ -1,0 +1,169 @@
+"""Calls of the engine as a client makes them: again after a crash, twice at once, with other content under one key."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from gateway.debit.claims import Decision, DecisionContext, HoldPlaced, HoldRefused, HoldRequest
+from gateway.debit.engine import BroughtIn, DebitEngine, StorageLate
+from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest
+from gateway.ledger.batches import StorageUnavailable
+from hardware.bench.simulation import site
+from hardware.bench.simulation.life import Life
+from hardware.bench.simulation.world import World
+
+T = TypeVar("T")
+
+DEADLINE_S = 2.0
+TRIES_MAX = 6
+AGAIN_S = 0.5
+
+TWICE, OTHER_CONTENT = 0.03, 0.01
+"""Shares of calls made twice at once, and with another content beside them."""
+REFUNDED, REFUNDED_TWICE, TOO_MUCH = 0.05, 0.2, 0.2
+"""Shares of collected debits that are paid back, of those that are asked for twice, and for more than is there."""
+ADJUSTED, QUERIED = 0.05, 0.05
+DELIVERED = ((0.15, 0.0), (0.5, 1.0), (1.0, 1.3))
+"""Of a pump's hold: up to this share of visits, up to this part of the hold. 0 = nothing, above 1 = an overrun."""
+FORGOTTEN = 0.02
+
+
+class Gone(Exception):
+    """The gateway died while a caller waited."""
+
+
+async def in_life(life: Life, work: Coroutine[Any, Any, T]) -> T:
+    """Do `work` inside the gateway's process. Raises Gone when that dies over it."""
+    task = life.crew.start(work)
+    await asyncio.wait((task,))
+    if task.cancelled():
+        raise Gone
+    return task.result()
+
+
+async def ask(world: World, what: str, make: Callable[[DebitEngine], Coroutine[Any, Any, T]]) -> T | None:
+    """Call the engine until it answers; None when it could not store for too long."""
+    for _ in range(TRIES_MAX):
+        life = await world.served()
+        try:
+            return await in_life(life, make(life.engine))
+        except (Gone, StorageLate, StorageUnavailable):
+            await asyncio.sleep(AGAIN_S)
+        except Exception as error:  # noqa: BLE001 - whatever else a caller gets is a bug
+            world.fail(f"{what} gave its caller {type(error).__name__}: {error}")
+            return None
+    return None
+
+
+async def charge(world: World, chance: random.Random, index: int, request: HoldRequest) -> str | None:
+    """Claim and collect without a card; the debit, or None where there is none."""
+    context, collection = DecisionContext(site.caller_name(index)), site.collection(index, caller=True)
+    calls = [request]
+    if chance.random() < TWICE:
+        calls.append(request)
+    if chance.random() < OTHER_CONTENT:
+        calls.append(replace(request, amount_fen=request.amount_fen + 1))
+
+    async def one(call: HoldRequest) -> BroughtIn | HoldRefused | None:
+        return await ask(
+            world,
+            "charge",
+            lambda engine: engine.charge(call, context, collection, deadline=world.loop.time() + DEADLINE_S),
+        )
+
+    answers = await asyncio.gather(*(one(call) for call in calls))
+    told = [(c, a.decision) for c, a in zip(calls, answers, strict=True) if isinstance(a, BroughtIn)]
+    for call, decision in told:
+        world.watch.told_decided(decision.record_no, decision.passage_id)
+        if decision.debit_id is not None:
+            world.watch.told_held(decision.debit_id, call.amount_fen)
+    world.watch.promise(len({c.amount_fen for c, _ in told}) <= 1, f"one key was charged with two contents: {told}")
+    world.watch.promise(len({d.debit_id for _, d in told}) <= 1, f"one key gave two debits: {told}")
+    for answer in answers:
+        if isinstance(answer, HoldRefused):
+            world.watch.outcomes[f"charge_refused.{answer.reason}"] += 1
+    return next((d.debit_id for _, d in told), None)
+
+
+async def pump(
+    world: World, chance: random.Random, index: int, request: HoldRequest, placed: HoldPlaced
+) -> BroughtIn | HoldRefused | Decision | None:
+    """What was reserved is delivered, in part, in whole or beyond; or nothing is."""
+    await asyncio.sleep(chance.uniform(0.0, 3.0))
+    if chance.random() < FORGOTTEN:
+        return None
+    roll, most = chance.random(), next(part for share, part in DELIVERED if chance.random() < share or share == 1.0)
+    delivered = int(request.amount_fen * most * roll) if most else 0
+    context, collection = DecisionContext(site.caller_name(index)), site.collection(index, caller=True)
+    if delivered == 0:
+        return await release(world, placed.debit_id, context)
+
+    async def one(amount: int) -> BroughtIn | HoldRefused | None:
+        return await ask(
+            world,
+            "complete",
+            lambda engine: engine.complete(
+                placed.debit_id,
+                amount,
+                request.payer,
+                context,
+                collection,
+                deadline=world.loop.time() + DEADLINE_S,
+            ),
+        )
+
+    amounts = [delivered, *([delivered] if chance.random() < TWICE else [])]
+    answers = await asyncio.gather(*(one(amount) for amount in amounts))
+    for answer in answers:
+        if isinstance(answer, BroughtIn):
+            world.watch.told_decided(answer.decision.record_no, answer.decision.passage_id)
+    return answers[0]
+
+
+async def release(world: World, debit_id: str, context: DecisionContext) -> Decision | HoldRefused | None:
+    """Nothing was delivered."""
+    answer = await ask(world, "release", lambda engine: engine.release(debit_id, context))
+    if isinstance(answer, Decision):
+        world.watch.told_decided(answer.record_no, answer.passage_id)
+    return answer
+
+
+async def afterwards(world: World, chance: random.Random, index: int, debit_id: str) -> None:
+    """What people ask for later: some of it back, a correction, how it stands."""
+    debit = world.watch.debits.get(debit_id)
+    if debit is None:
+        return
+    collected = debit.state in ("funded", "recovered")
+    if collected and chance.random() < REFUNDED:
+        too_much = chance.random() < TOO_MUCH
+        amount = debit.collected - debit.refunded + 1 if too_much else chance.randint(1, debit.collected)
+        await _refund(world, chance, index, RefundRequest(f"{chance.getrandbits(64):016x}", debit_id, amount, "", "p1"))
+    elif not collected and debit.state in ("owed", "debt", "released") and chance.random() < ADJUSTED:
+        amount = chance.randint(0, debit.amount)
+        code = await ask(world, "adjust", lambda engine: engine.adjust(debit_id, amount, "misread", "p1"))
+        world.watch.outcomes[f"adjusted.{code or 'done'}"] += 1
+    if chance.random() < QUERIED:
+        view = (await world.served()).engine.query(debit_id=debit_id)
+        said = None if view is None else view.debit["state"]
+        world.watch.promise(said == debit.state, f"query says debit {debit_id} is {said}, it is {debit.state}")
+
+
+async def _refund(world: World, chance: random.Random, index: int, request: RefundRequest) -> None:
+    debit = world.watch.debits[request.debit_id]
+
+    async def one() -> Refunded | RefundRefused | None:
+        collection = site.collection(index, caller=True)
+        return await ask(world, "refund", lambda engine: engine.refund(request, collection))
+
+    answers = await asyncio.gather(*(one() for _ in range(2 if chance.random() < REFUNDED_TWICE else 1)))
+    ids = {answer.refund_id for answer in answers if isinstance(answer, Refunded)}
+    world.watch.promise(len(ids) <= 1, f"one key gave two refunds of debit {debit.id}")
+    for answer in answers:
+        if isinstance(answer, RefundRefused):
+            world.watch.outcomes[f"refund_refused.{answer.reason}"] += 1
+        elif answer is not None:
+            world.watch.outcomes["refunded"] += 1
