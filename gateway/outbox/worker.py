@@ -91,7 +91,9 @@ class OutboxWorker:
 
     async def round(self) -> int:
         """Send what is due and may go now, one message a terminal; how many went."""
-        ready = [row for row in self._due() if not self._steps_aside(row)]
+        due = self._due()
+        urgent = self._terminals_held() if due else frozenset()
+        ready = [row for row in due if row.destination in urgent or not self._steps_aside(row)]
         for start in range(0, len(ready), TOGETHER_MAX):
             await asyncio.gather(*(self._send(row) for row in ready[start : start + TOGETHER_MAX]))
         return len(ready)
@@ -126,6 +128,14 @@ class OutboxWorker:
         now = to_us(self._clock.utcnow())
         with self._reader.connect() as connection:
             return connection.execute(select(o).where(o.c.id.in_(heads), o.c.next_at <= now).order_by(o.c.id)).all()
+
+    def _terminals_held(self) -> frozenset[str]:
+        """Destinations where a reversal waits: no sale begins there before it has gone, and so must what is in its
+        way. A message that stepped aside for vehicles would else hold up the very terminal that should serve them."""
+        o = tables.outbox
+        with self._reader.connect() as connection:
+            waiting = select(o.c.destination).where(o.c.done_at.is_(None), o.c.kind == "reversal").distinct()
+            return frozenset(connection.execute(waiting).scalars())
 
     def _steps_aside(self, row: Row) -> bool:
         """Whether a message waits for vehicles or for its pace. One that waits too long already goes all the same."""

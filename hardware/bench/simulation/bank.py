@@ -12,14 +12,14 @@ from hardware.emulators.bank_host import BankHost, BankHostConfig, Behaviour, Ke
 from protocols.bank.codec import Message
 
 LATENCY_MS = 15
-LATE_MS = (1_000, 20_000)
+LATE_MS = (1_500, 15_000)
 """With all other delays this stays below the longest age of a message that the bank promises."""
 
 CHANCES: Mapping[str, Mapping[str, float]] = {
     "020": {
         "silent_but_posted": 0.012,
         "silent_not_posted": 0.008,
-        "late": 0.03,
+        "late": 0.05,
         "cut": 0.001,
         "cut_before_answer": 0.002,
         "duplicate_answer": 0.02,

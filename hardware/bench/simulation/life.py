@@ -190,7 +190,7 @@ class Life:
             channels[0].heard_late(message)
 
         link = BankLink(
-            BankLinkConfig(device="bank", profile=profile, terminals=terminals, echo_idle_s=20.0, backoff_max_s=8.0),
+            BankLinkConfig(device="bank", profile=profile, terminals=terminals, echo_idle_s=20.0, backoff_max_s=3.0),
             connect=partial(self._connect, "bank"),
             clock=world.clock,
             chance=world.gateway_chance,

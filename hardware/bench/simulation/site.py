@@ -68,14 +68,18 @@ RULES = """
 version = "simulation-1"
 [retry.reversal]
 max_pause_s = 20.0
+answer_timeout_s = 1.5
 [retry.advice]
 max_pause_s = 20.0
+answer_timeout_s = 1.5
 messages_per_s = "unlimited"
 [retry.refund]
 max_pause_s = 20.0
+answer_timeout_s = 1.5
 messages_per_s = "unlimited"
 [retry.recovery]
 max_pause_s = 20.0
+answer_timeout_s = 1.5
 messages_per_s = "unlimited"
 [debt.recovery_after_s]
 D = []

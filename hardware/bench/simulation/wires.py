@@ -23,7 +23,7 @@ DUPLICATE_AFTER_S = (0.001, 0.3)
 REORDER_S = (0.02, 0.5)
 REFUSE_TIMEOUT_S = 3.0
 """A connection that nobody answers is given up after so long, as by `drivers.link`."""
-SPARED = 0.1
+SPARED = 0.03
 
 MESSAGE_FAULTS = ("drop", "delay", "duplicate", "reorder", "cut", "half_frame", "corrupt")
 CONNECT_FAULTS = ("connect_refused", "connect_timeout")

@@ -130,7 +130,7 @@ class EngineWorkload:
         return placed
 
     def _request(
-        self, world: World, chance: random.Random, index: int, card: Card | None, service: Service
+        self, world: World, chance: random.Random, index: int, card: Card | None, service: Service = Service.TOLL
     ) -> HoldRequest:
         account = chance.choice(self._accounts)
         amount = chance.randint(*AMOUNTS)
@@ -247,7 +247,7 @@ class EngineWorkload:
                 await self._finish(world, debit)
 
     async def _finish(self, world: World, debit: Debit) -> None:
-        if debit.service == "fuel" and not debit.attempts and not debit.completed:
+        if debit.service != "toll" and not debit.attempts and not debit.completed:
             await calls.release(world, debit.id, DecisionContext(site.caller_name(0)))
             return
         newest = debit.purchases[-1] if debit.purchases else None

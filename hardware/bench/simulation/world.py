@@ -43,8 +43,8 @@ BANK_HARM = {
     "cut": 0.0006,
     "half_frame": 0.0004,
     "corrupt": 0.003,
-    "connect_refused": 0.1,
-    "connect_timeout": 0.05,
+    "connect_refused": 0.06,
+    "connect_timeout": 0.03,
 }
 ANTENNA_HARM = {
     "drop": 0.01,
@@ -54,8 +54,8 @@ ANTENNA_HARM = {
     "cut": 0.001,
     "half_frame": 0.001,
     "corrupt": 0.01,
-    "connect_refused": 0.1,
-    "connect_timeout": 0.05,
+    "connect_refused": 0.06,
+    "connect_timeout": 0.03,
 }
 CRASH_PLACES = ("before the commit", "before the answer", "after the answer")
 CRASH_EVERY = (60, 1500)

@@ -332,3 +332,25 @@ def test_two_channels_each_hear_their_own(box):
 
     run(box, scenario)
     assert box.balance("bank") == 0
+
+
+def test_an_advice_steps_aside_for_vehicles_but_never_in_front_of_a_reversal(box):
+    """A reversal goes out before its terminal's next sale; an advice that stepped aside would hold up the terminal."""
+
+    async def scenario(box):
+        await owed(box, 1, NOT_SENT)
+        box.outbox._fresh = lambda: True
+        assert await box.outbox.round() == 0
+        await owed(box, 2, SILENT)
+        terminals = {terminal for (terminal,) in box.rows("select terminal from attempt")}
+        assert len(terminals) == 1
+        box.bank.answers.extend([APPROVED, APPROVED])
+        assert [await box.outbox.round() for _ in range(2)] == [1, 1]
+
+    run(box, scenario)
+    assert box.rows("select kind, state from attempt where amount > 0 order by kind, state") == [
+        ("advice", "approved"),
+        ("advice", "stored"),
+        ("sale", "not_sent"),
+        ("sale", "reversed"),
+    ]
