@@ -12,16 +12,31 @@ import typer
 
 from gateway.cli import words
 from gateway.cli.exits import CliFault, ExitCode
-from gateway.cli.options import ConfigOption, JsonOption, LastOption, iso, now_utc, screen_of, short, site_of, zone_of
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Column, Screen, Words
+from gateway.cli.options import (
+    ByOption,
+    ConfigOption,
+    JsonOption,
+    LastOption,
+    ReasonOption,
+    iso,
+    name_of,
+    now_utc,
+    reason_of,
+    screen_of,
+    short,
+    site_of,
+    zone_of,
+)
+from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Column, Screen, Words
 from gateway.cli.store import change_ledger, changes_of, ledger_of, reader_of
 
 if TYPE_CHECKING:
-    from gateway.clearing.day import DayResult
+    from gateway.clearing.doubts import DayEnd
     from gateway.clearing.items import ItemChanged
     from gateway.clearing.terms import Terms
     from gateway.clearing.views import DayView
     from gateway.config import SiteFile
+    from gateway.debit.late import LateEffect
 
 app = typer.Typer(
     name="clearing",
@@ -48,12 +63,10 @@ KINDS: Final[Mapping[str, Words]] = {
     "charged_without_tac": Words("charged, TAC missing", "已扣款无TAC"),
     "disputed_purchase": Words("disputed purchase", "扣款有争议"),
     "taken_after_void": Words("taken after it was let go", "撤销后卡片已扣款"),
-}
-ITEM_STATES: Final[Table] = {
-    "open": (Words("open", "待处理"), BAD),
-    "explained": (Words("explained", "已说明"), DOUBTFUL),
-    "corrected": (Words("corrected", "已更正"), GOOD),
-    "written_off": (Words("written off", "已核销"), QUIET),
+    "advice_unanswered": Words("the bank never answered an advice", "银行未应答通知"),
+    "refund_unanswered": Words("the bank never answered a refund", "银行未应答退款"),
+    "refund_declined": Words("the bank refused a refund", "银行拒绝退款"),
+    "write_off_proposed": Words("debt to be written off", "欠费待核销"),
 }
 ROW_STATES: Final[Table] = {
     "cleared": (Words("cleared", "已清算"), GOOD),
@@ -75,7 +88,6 @@ DayArgument = Annotated[
     str, typer.Argument(metavar="DAY", help="Settlement day: 20261123, 2026-11-23, or yesterday.", show_default=False)
 ]
 ItemArgument = Annotated[int, typer.Argument(metavar="ITEM", min=1, help="Number of the item.", show_default=False)]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; stored with the item.", show_default=False)]
 
 
 # --- joining the site -----------------------------------------------------------------------------------------------
@@ -85,6 +97,7 @@ def terms_of(site: SiteFile) -> Terms:
     """Rules of clearing with what they need of the site file."""
     from gateway.clearing.rules import load_rules
     from gateway.clearing.terms import Terms
+    from gateway.rules.loading import load_rules as debit_rules_of
 
     terminals = {
         bank.name: frozenset(number for lane in site.lanes for number in lane.terminals.get(bank.name, ()))
@@ -96,6 +109,7 @@ def terms_of(site: SiteFile) -> Terms:
         stations={lane.name: lane.station for lane in site.lanes},
         message_age_s={bank.name: float(bank.max_message_age_s) for bank in site.banks},
         utc_offset_min=site.site.utc_offset_min,
+        debit_rules=debit_rules_of(site.rules.file),
     )
 
 
@@ -151,10 +165,10 @@ def run(
 ) -> None:
     """Clear a day as far as it can be cleared now; run it again as often as you like. Exit 1 with open differences.
 
-    Reads the banks' files, compares them with the ledger and the lanes' records, settles and pays out what agrees, and
-    makes every difference an item. The gateway may go on meanwhile.
+    Reads the banks' files, compares them with the ledger and the lanes' records, ends what was in doubt as the files
+    say, settles and pays out what agrees, and makes every difference an item. The gateway may go on meanwhile.
     """
-    from gateway.clearing.day import run_day
+    from gateway.clearing.doubts import run_and_settle
     from gateway.clearing.imports import import_file
     from gateway.clearing.views import day_view
 
@@ -170,15 +184,15 @@ def run(
             with screen.progress(screen.say(f"reading {path.name}", f"正在读取 {path.name}")) as tell:
                 import_file(path, channel, which, commit, terms, supplement=supplement, tell=tell)
         with screen.progress(screen.say(f"clearing {which}", f"正在清算 {which}")) as tell:
-            result = run_day(which, reader, commit, terms, today=today, tell=tell)
+            end = run_and_settle(which, reader, commit, terms, today=today, tell=tell)
         with reader.connect() as connection:
             view = day_view(connection, which)
     if as_json:
-        screen.json({**_run_facts(result), **_day_facts(view, zone_of(site))})
+        screen.json({**_run_facts(end), **_day_facts(view, zone_of(site))})
     else:
-        _show_run(screen, result)
+        _show_run(screen, end)
         _show_day(screen, view, zone_of(site))
-    if view.open_items or result.waiting:
+    if view.open_items or end.result.waiting:
         raise typer.Exit(ExitCode.REFUSED)
 
 
@@ -211,23 +225,25 @@ def show(
         _show_day(screen, view, zone_of(site))
 
 
-def _run_facts(result: DayResult) -> dict[str, Any]:
+def _run_facts(end: DayEnd) -> dict[str, Any]:
     from gateway.model.clearing import BankWord
 
+    result = end.result
     kinds: dict[str, dict[str, int]] = {}
     for difference in result.differences:
         found = kinds.setdefault(difference.kind.value, {"count": 0, "amount_fen": 0})
         found["count"] += 1
         found["amount_fen"] += difference.amount_fen
     return {
-        "changed": result.changed,
+        "changed": end.changed,
         "rows": {
             state: {"count": result.states[state], "amount_fen": result.amounts[state]}
             for state in ROW_STATES
             if result.states[state]
         },
         "differences": kinds,
-        "findings": {word.value: result.told(word) for word in BankWord},
+        "findings": {word.value: [told.attempt_id for told in end.told if told.word is word] for word in BankWord},
+        "settled": {effect.name.lower(): count for effect, count in sorted(end.effects.items(), key=_by_name)},
         "banks_waited_for": result.waiting,
     }
 
@@ -287,18 +303,26 @@ def _day_facts(view: DayView, zone: timezone) -> dict[str, Any]:
     }
 
 
-def _show_run(screen: Screen, result: DayResult) -> None:
-    say = screen.say
+def _by_name(counted: tuple[LateEffect, int]) -> str:
+    return counted[0].name
+
+
+def _show_run(screen: Screen, end: DayEnd) -> None:
+    say, result = screen.say, end.result
     for bank in result.waiting:
         screen.note(say(f"no file of {bank} yet: nothing of it was matched", f"{bank} 对账文件未到,未作核对"))
-    if result.findings:
+    if end.told:
+        effects = ", ".join(
+            f"{screen.word(words.LATE_EFFECTS[effect.name.lower()])} {count}"
+            for effect, count in sorted(end.effects.items(), key=_by_name)
+        )
         screen.note(
             say(
-                f"the files tell of {len(result.findings)} attempts in doubt; --json names them",
-                f"文件说明了 {len(result.findings)} 笔未定请求的结果,--json 可见明细",
+                f"the files tell of {len(end.told)} attempts in doubt: {effects}",
+                f"文件说明了 {len(end.told)} 笔未定请求的结果: {effects}",
             )
         )
-    if not result.changed:
+    if not end.changed:
         screen.note(say("nothing new since the last run", "与上次清算相比无变化"))
 
 
@@ -344,7 +368,7 @@ def _show_day(screen: Screen, view: DayView, zone: timezone) -> None:
             Column(say("At stake", "差额"), right=True),
         ],
         [
-            [_kind(screen, kind), words.named(screen, ITEM_STATES, state), str(count), words.yuan(fen)]
+            [_kind(screen, kind), words.named(screen, words.ITEM_STATES, state), str(count), words.yuan(fen)]
             for kind, state, count, fen in view.items
         ],
     )
@@ -428,7 +452,7 @@ def items(
         [
             [
                 *(str(item.id), item.day or "", _kind(screen, item.kind), words.yuan(item.amount)),
-                words.named(screen, ITEM_STATES, item.state),
+                words.named(screen, words.ITEM_STATES, item.state),
                 " / ".join(name for name in (item.actor, item.second_actor) if name),
                 *(item.ref, item.note or ""),
             ]
@@ -470,11 +494,13 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Close an item with a reason. Where the payer agrees on the money, the next run then clears its row."""
+    import getpass
+
     from gateway.clearing.items import explain as change
 
     screen = screen_of(context)
     site = site_of(context, config)
-    said, name = _reason(reason), _name(by)
+    said, name = reason_of(reason), name_of(getpass.getuser() if by is None else by)
     done = change_ledger(site, lambda tx: change(tx, item, name, said))
     _show_changed(screen, done, as_json=as_json)
 
@@ -484,7 +510,7 @@ def write_off(
     context: typer.Context,
     *,
     item: ItemArgument,
-    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who gives it up.", show_default=False)],
+    by: ByOption,
     reason: ReasonOption,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -495,30 +521,9 @@ def write_off(
     screen = screen_of(context)
     site = site_of(context, config)
     terms = terms_of(site)
-    said, name = _reason(reason), _name(by)
+    said, name = reason_of(reason), name_of(by)
     done = change_ledger(site, lambda tx: change(tx, item, name, said, terms))
     _show_changed(screen, done, as_json=as_json)
-
-
-def _reason(text: str) -> str:
-    from gateway.clearing.items import REASON_CHARS_MAX
-
-    if not text.strip() or len(text) > REASON_CHARS_MAX:
-        raise typer.BadParameter(f"say why in 1 to {REASON_CHARS_MAX} characters", param_hint="'--reason'")
-    return text.strip()
-
-
-NAME_CHARS_MAX: Final = 64
-"""Width of a person's name in the ledger."""
-
-
-def _name(given: str | None) -> str:
-    import getpass
-
-    name = (getpass.getuser() if given is None else given).strip()
-    if not name or len(name) > NAME_CHARS_MAX:
-        raise typer.BadParameter(f"a name has 1 to {NAME_CHARS_MAX} characters", param_hint="'--by'")
-    return name
 
 
 def _show_changed(screen: Screen, done: ItemChanged, *, as_json: bool) -> None:
@@ -536,7 +541,7 @@ def _show_changed(screen: Screen, done: ItemChanged, *, as_json: bool) -> None:
         return
     pairs: list[tuple[str, str | Cell]] = [
         (say("Item", "编号"), str(done.item_id)),
-        (say("State", "状态"), words.named(screen, ITEM_STATES, done.state)),
+        (say("State", "状态"), words.named(screen, words.ITEM_STATES, done.state)),
         (say("By", "经办"), done.actor),
     ]
     if done.second_actor is not None:

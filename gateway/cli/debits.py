@@ -1,4 +1,7 @@
-"""`etcgw debits`: claims, how far each is collected, and what the banks must still hear."""
+"""`etcgw debits`: claims, how far each is collected, and what people do about one of them.
+
+What a person decides is written here; what a bank must hear of it is queued by the gateway.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli import words
+from gateway.cli import debit, words
+from gateway.cli.exits import refusal
 from gateway.cli.options import (
+    ByOption,
     ConfigOption,
     JsonOption,
     LastOption,
+    ReasonOption,
+    TillOption,
+    UnmaskOption,
     age_text,
     iso,
+    name_of,
     now_utc,
+    reason_of,
     screen_of,
     short,
     site_of,
@@ -25,10 +35,31 @@ from gateway.cli.options import (
 from gateway.cli.passage import response_facts
 from gateway.cli.passages import REPEAT
 from gateway.cli.screen import Cell, Column, Screen
-from gateway.cli.store import ledger_of
+from gateway.cli.store import change_ledger, ledger_of
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
+
+    from gateway.config import SiteFile
+    from gateway.debit.claims import Decision
+    from gateway.debit.late import LateEffect
+    from gateway.debit.people import Said
+    from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest
+    from gateway.ledger.transaction import Transaction
+
+app = typer.Typer(
+    name="debits",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DebitArgument = Annotated[
+    str,
+    typer.Argument(metavar="DEBIT", help="A debit's id or key, or the record number or id of its passage."),
+]
+AmountOption = Annotated[
+    int, typer.Option("--amount", metavar="FEN", min=1, help="Amount in whole fen.", show_default=False)
+]
 
 OPEN_STATES: Final = ("held", "released", "owed")
 """A claim in one of these is not settled one way or the other yet."""
@@ -47,6 +78,7 @@ class DebitState(StrEnum):
     VOIDED = "voided"
 
 
+@app.callback()
 def debits(
     context: typer.Context,
     *,
@@ -56,7 +88,9 @@ def debits(
     last: LastOption = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List debits with their attempts at the bank, and sum them up by state."""
+    """List debits with their attempts at the bank, and sum them up by state; `show` tells all about one."""
+    if context.invoked_subcommand is not None:
+        return
     if state is not None and only_open:
         raise typer.BadParameter("--open already chooses the states; leave --state out", param_hint="'--state'")
     screen = screen_of(context)
@@ -195,7 +229,7 @@ def _show(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> None:
         Column(say("Attempts", "银行请求"), wrap_at=24),
     ]
     if facts["debits"]:
-        screen.table(columns, [_row(screen, debit, zone) for debit in facts["debits"]])
+        screen.table(columns, [_row(screen, fact, zone) for fact in facts["debits"]])
         screen.line()
     if not facts["sums"]:
         screen.note(say("no such debit yet", "暂无符合条件的应收"))
@@ -222,17 +256,17 @@ def _show(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> None:
         )
 
 
-def _row(screen: Screen, debit: Mapping[str, Any], zone: timezone) -> list[str | Cell]:
+def _row(screen: Screen, fact: Mapping[str, Any], zone: timezone) -> list[str | Cell]:
     return [
-        short(debit["created_us"], zone),
-        "" if debit["record_no"] is None else str(debit["record_no"]),
-        debit["lane"],
-        words.named(screen, words.DEBIT_STATES, debit["state"]),
-        words.yuan(debit["amount_fen"]),
-        words.named(screen, words.FUNDINGS, debit["funding"]),
-        debit["payer"],
-        debit["mandate_id"] or "",
-        "\n".join(_attempt_text(screen, attempt) for attempt in debit["attempts"]),
+        short(fact["created_us"], zone),
+        "" if fact["record_no"] is None else str(fact["record_no"]),
+        fact["lane"],
+        words.named(screen, words.DEBIT_STATES, fact["state"]),
+        words.yuan(fact["amount_fen"]),
+        words.named(screen, words.FUNDINGS, fact["funding"]),
+        fact["payer"],
+        fact["mandate_id"] or "",
+        "\n".join(_attempt_text(screen, attempt) for attempt in fact["attempts"]),
     ]
 
 
@@ -243,3 +277,368 @@ def _attempt_text(screen: Screen, attempt: Mapping[str, Any]) -> str:
     kinds = ", ".join(attempt["outbox_waiting"])
     waiting = screen.say(f", {kinds} waiting", f",{kinds} 待发") if kinds else ""
     return f"{attempt['kind']} {attempt['stan']} {state}{code}{waiting}"
+
+
+# --- one debit ------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    *,
+    which: DebitArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    unmask: UnmaskOption = False,
+) -> None:
+    """Show where one debit stands: money, decisions, attempts, purchases, refunds, items."""
+    screen = screen_of(context)
+    site = site_of(context, config)
+    zone = zone_of(site)
+    with ledger_of(site) as connection:
+        facts = debit.facts_of(connection, debit.debit_id_of(connection, which), zone, unmask=unmask)
+    if as_json:
+        screen.json(facts)
+    else:
+        debit.show(screen, facts, zone)
+
+
+@app.command()
+def history(
+    context: typer.Context,
+    *,
+    which: DebitArgument,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how one debit came where it stands: every event in the order of booking, and who did it."""
+    screen = screen_of(context)
+    site = site_of(context, config)
+    zone = zone_of(site)
+    with ledger_of(site) as connection:
+        debit_id = debit.debit_id_of(connection, which)
+        entries = debit.history_of(connection, debit_id, zone)
+    if as_json:
+        screen.json({"debit_id": debit_id, "history": entries})
+    else:
+        debit.show_history(screen, entries, zone)
+
+
+# --- money back, and claims put right -------------------------------------------------------------------------------
+
+
+class RefundTarget(StrEnum):
+    """Where a refund may go besides where the money came from."""
+
+    TILL = "till"
+
+
+KEY_CHARS_MAX: Final = 64
+"""Width of a business key in the ledger."""
+
+
+@app.command()
+def refund(
+    context: typer.Context,
+    *,
+    which: DebitArgument,
+    amount: AmountOption,
+    by: ByOption,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the refund.")] = "",
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="Business key: the same key is the same refund.", show_default="of what is given"),
+    ] = None,
+    target: Annotated[
+        RefundTarget | None, typer.Option("--target", help="Pay it at a till, not where the money came from.")
+    ] = None,
+    till: Annotated[
+        str | None, typer.Option("--till", metavar="NAME", help="The till that pays it out at once.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give back some of what was collected, where it came from or at a till; the same key twice pays once."""
+    from gateway.debit.refunds import RefundRequest
+    from gateway.model.ids import digest_of
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    actor = name_of(by)
+    why = reason_of(reason) if reason else ""
+    at_till = None if till is None else name_of(till, "--till")
+    if key is not None and not 0 < len(key) <= KEY_CHARS_MAX:
+        raise typer.BadParameter(f"a key has 1 to {KEY_CHARS_MAX} characters", param_hint="'--key'")
+    with ledger_of(site) as connection:
+        debit_id = debit.debit_id_of(connection, which)
+    request = RefundRequest(
+        key or digest_of("refund", debit_id, amount, why)[:32],
+        debit_id,
+        amount,
+        why,
+        actor,
+        "till" if at_till is not None or target is not None else None,
+    )
+    found = _refund(site, request, at_till)
+    facts = {
+        "refund_id": found.refund_id,
+        "key": request.idempotency_key,
+        "debit_id": found.debit_id,
+        "amount_fen": found.amount_fen,
+        "target": found.target,
+        "state": found.state,
+        "replayed": found.replayed,
+    }
+    if as_json:
+        screen.json(facts)
+    else:
+        _show_refund(screen, facts)
+
+
+def _refund(site: SiteFile, request: RefundRequest, till: str | None) -> Refunded:
+    """Decide it, and pay it out where a till is named, in one change."""
+    from dataclasses import replace
+    from random import SystemRandom
+
+    from gateway.debit import refunds
+    from gateway.model.clock import to_us
+    from gateway.model.ids import new_id
+
+    refund_id = new_id(to_us(now_utc()), SystemRandom())
+
+    def change(tx: Transaction) -> Refunded | RefundRefused:
+        found = refunds.decide_refund(tx, request, refund_id)
+        if isinstance(found, refunds.Refunded) and till is not None and found.state != "paid":
+            refused = refunds.pay_at_till(tx, found.refund_id, till, request.actor)
+            return refunds.RefundRefused(refused) if refused is not None else replace(found, state="paid")
+        return found
+
+    found: Refunded | RefundRefused = change_ledger(site, change)
+    if isinstance(found, refunds.RefundRefused):
+        amount = words.yuan_with_currency(request.amount_fen)
+        raise refusal(found.reason, f"{amount} of debit {request.debit_id} are not refunded")
+    return found
+
+
+def _show_refund(screen: Screen, facts: Mapping[str, Any]) -> None:
+    say = screen.say
+    screen.pairs(
+        [
+            (say("Refund", "退款编号"), facts["refund_id"]),
+            (say("Debit", "应收编号"), facts["debit_id"]),
+            (say("Amount", "金额"), words.yuan_with_currency(facts["amount_fen"])),
+            (say("To", "退至"), screen.word(words.REFUND_TARGETS[facts["target"]])),
+            (say("State", "状态"), words.named(screen, words.REFUND_STATES, facts["state"])),
+            (say("Key", "业务键"), facts["key"]),
+        ]
+    )
+    if facts["replayed"]:
+        screen.note(
+            say(
+                "decided before, nothing was done again; another refund needs a --key of its own",
+                "该退款此前已决定,未重复办理;如另有退款请用 --key 另给业务键",
+            )
+        )
+    elif facts["state"] != "paid":
+        screen.note(
+            {
+                "bank": say("the gateway tells the bank", "由网关通知银行"),
+                "issuer": say("the issuer has it with the next clearing", "随下次清算退给发行方"),
+                "till": say("etcgw debits pay-refund pays it out", "用 etcgw debits pay-refund 付出"),
+            }[facts["target"]]
+        )
+
+
+@app.command("pay-refund")
+def pay_refund(
+    context: typer.Context,
+    *,
+    refund_id: Annotated[str, typer.Argument(metavar="REFUND", help="The refund's id.", show_default=False)],
+    till: TillOption,
+    by: ByOption,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Pay out a decided refund at a till, also one that its bank refused."""
+    from gateway.debit import refunds
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    actor, at_till, which = name_of(by), name_of(till, "--till"), refund_id.lower()
+    refused: str | None = change_ledger(site, lambda tx: refunds.pay_at_till(tx, which, at_till, actor))
+    if refused is not None:
+        raise refusal(refused, f"refund {which} is not paid")
+    facts = {"refund_id": which, "state": "paid", "till": at_till}
+    if as_json:
+        screen.json(facts)
+    else:
+        screen.pairs(
+            [
+                (screen.say("Refund", "退款编号"), which),
+                (screen.say("State", "状态"), words.named(screen, words.REFUND_STATES, "paid")),
+                (screen.say("Till", "收银台"), at_till),
+            ]
+        )
+
+
+@app.command()
+def adjust(
+    context: typer.Context,
+    *,
+    which: DebitArgument,
+    amount: AmountOption,
+    reason: ReasonOption,
+    by: ByOption,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put right what an unpaid debit asks for: --amount is what it asks for from then on."""
+    from gateway.debit import refunds
+    from gateway.rules.loading import load_rules
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    rules = load_rules(site.rules.file)
+    why, actor = reason_of(reason), name_of(by)
+    with ledger_of(site) as connection:
+        debit_id = debit.debit_id_of(connection, which)
+    refused: str | None = change_ledger(
+        site, lambda tx: refunds.adjust(tx, debit_id, amount, why, actor=actor, rules=rules)
+    )
+    if refused is not None:
+        raise refusal(refused, f"debit {debit_id} is not adjusted")
+    tell_state(screen, site, debit_id, as_json=as_json)
+
+
+# --- what is stuck --------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def resolve(
+    context: typer.Context,
+    *,
+    which: DebitArgument,
+    taken: Annotated[
+        bool | None,
+        typer.Option("--taken/--not-taken", help="Whether the card of a held debit paid.", show_default=False),
+    ] = None,
+    attempt: Annotated[
+        str | None, typer.Option("--attempt", metavar="ATTEMPT", help="The attempt in doubt that is meant.")
+    ] = None,
+    posted: Annotated[
+        bool | None,
+        typer.Option("--posted/--not-posted", help="Whether the bank booked the attempt.", show_default=False),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="TEXT", help="Where the word on the attempt comes from.")
+    ] = None,
+    by: ByOption,
+    reason: ReasonOption,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a person's word on what is stuck: whether the card paid, or whether the bank booked an attempt.
+
+    --taken or --not-taken ends a purchase that is unknown or disputed, and the debit is decided. --attempt with
+    --posted or --not-posted and --source ends an attempt in doubt.
+    """
+    from gateway.debit.people import Said
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    said = Said(name_of(by), reason_of(reason))
+    bank = (attempt, posted, source)
+    if (taken is None) == all(part is None for part in bank) or (taken is None and None in bank):
+        raise typer.BadParameter(
+            "say what of one thing: --taken or --not-taken, or --attempt with --posted or --not-posted and --source",
+            param_hint="'--taken'",
+        )
+    with ledger_of(site) as connection:
+        debit_id = debit.debit_id_of(connection, which)
+    if taken is not None:
+        decision = _resolve_purchase(site, debit_id, said, taken=taken)
+        tell_state(screen, site, debit_id, as_json=as_json, record_no=decision.record_no)
+    elif attempt is not None and posted is not None and source is not None:
+        origin = reason_of(source)
+        effect = _resolve_attempt(site, debit_id, attempt.lower(), origin, said, posted=posted)
+        tell_state(screen, site, debit_id, as_json=as_json, effect=effect.name.lower())
+
+
+def _resolve_purchase(site: SiteFile, debit_id: str, said: Said, *, taken: bool) -> Decision:
+    from gateway.debit import people
+    from gateway.debit.recovery import keep_rules
+    from gateway.payers.mandates import stand_in_limit
+    from gateway.rules.loading import load_rules
+
+    rules = load_rules(site.rules.file)
+    policies = {lane.name: lane.bank_declines for lane in site.lanes}
+    deciding = people.Deciding(rules, policies, stand_in_limit)
+
+    def change(tx: Transaction) -> Decision | str:
+        keep_rules(tx, rules)
+        return people.resolve_purchase(tx, debit_id, taken=taken, said=said, deciding=deciding)
+
+    found: Decision | str = change_ledger(site, change)
+    if isinstance(found, str):
+        raise refusal(found, f"debit {debit_id} is not resolved")
+    return found
+
+
+def _resolve_attempt(
+    site: SiteFile, debit_id: str, attempt_id: str, source: str, said: Said, *, posted: bool
+) -> LateEffect:
+    from gateway.debit import people
+    from gateway.rules.loading import load_rules
+
+    rules = load_rules(site.rules.file)
+    found: LateEffect | str = change_ledger(
+        site,
+        lambda tx: people.resolve_attempt(
+            tx, debit_id, attempt_id, posted=posted, source=source, said=said, rules=rules
+        ),
+    )
+    if isinstance(found, str):
+        raise refusal(found, f"attempt {attempt_id} of debit {debit_id} is not resolved")
+    return found
+
+
+def tell_state(
+    screen: Screen,
+    site: SiteFile,
+    debit_id: str,
+    *,
+    as_json: bool,
+    record_no: int | None = None,
+    effect: str | None = None,
+) -> None:
+    """Where a debit stands after what was done."""
+    from sqlalchemy import select
+
+    from gateway.ledger import tables
+
+    d = tables.debit
+    with ledger_of(site) as connection:
+        row = connection.execute(select(d).where(d.c.id == debit_id)).one()
+    facts = {
+        "debit_id": row.id,
+        "state": row.state,
+        "amount_fen": row.amount,
+        "collected_fen": row.collected,
+        "retry_at": iso(row.retry_at, zone_of(site)),
+        "record_no": record_no,
+        "effect": effect,
+    }
+    if as_json:
+        screen.json(facts)
+        return
+    say = screen.say
+    pairs: list[tuple[str, str | Cell]] = [
+        (say("Debit", "应收编号"), row.id),
+        (say("State", "状态"), words.named(screen, words.DEBIT_STATES, row.state)),
+        (say("Amount", "金额"), words.yuan_with_currency(row.amount)),
+        (say("Collected", "已收"), words.yuan_with_currency(row.collected)),
+        (say("Next try", "下次追缴"), facts["retry_at"] or ""),
+        (say("Record", "记录号"), "" if record_no is None else str(record_no)),
+        (say("Effect", "结果"), "" if effect is None else screen.word(words.LATE_EFFECTS[effect])),
+    ]
+    screen.pairs((label, value) for label, value in pairs if value)

@@ -170,11 +170,17 @@ def _clearing_refused(error: ClearingRefused) -> Fault:
     return _refused_clearing(error.reason, str(error))
 
 
-def _refused_clearing(code: str, what: str) -> Fault:
+def refusal(code: str, what: str) -> CliFault:
+    """What to raise for a refusal whose code stands in the table of reasons."""
     from gateway.model.reasons import REASONS
 
     reason = REASONS[code]
-    return Fault(ExitCode.REFUSED, what, Words(reason.en, reason.zh), Words(reason.next_step_en, reason.next_step_zh))
+    likely, next_step = Words(reason.en, reason.zh), Words(reason.next_step_en, reason.next_step_zh)
+    return CliFault(ExitCode.REFUSED, what, likely, next_step)
+
+
+def _refused_clearing(code: str, what: str) -> Fault:
+    return refusal(code, what).fault
 
 
 def _refused_mandates(error: Exception) -> Fault:

@@ -11,7 +11,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gateway.cli import check, clearing, debits, ledger, lists, mandates, passages, privacy, rsu, rules, run, status
+from gateway.cli import (
+    check,
+    clearing,
+    debits,
+    debts,
+    ledger,
+    lists,
+    mandates,
+    passages,
+    privacy,
+    rsu,
+    rules,
+    run,
+    status,
+)
 from gateway.cli.exits import Fault, explain
 from gateway.cli.screen import Language, Screen
 
@@ -93,7 +107,8 @@ app.command("run")(run.run)
 app.command("check-config")(check.check_config)
 app.command("status")(status.status)
 app.add_typer(passages.app)
-app.command("debits")(debits.debits)
+app.add_typer(debits.app)
+app.add_typer(debts.app)
 app.add_typer(clearing.app)
 app.add_typer(mandates.app)
 app.add_typer(lists.app)

@@ -1,4 +1,4 @@
-"""`etcgw mandates`: bring in who may be charged, and look at it."""
+"""`etcgw mandates`: bring in who may be charged, look at it, and limit how far."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from gateway.cli import words
-from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.exits import CliFault, ExitCode, refusal
 from gateway.cli.options import (
+    ByOption,
     ConfigOption,
     JsonOption,
     LastOption,
     UnmaskOption,
     iso,
+    name_of,
     screen_of,
     short,
     site_of,
     zone_of,
 )
 from gateway.cli.screen import Cell, Column, Screen, Words
-from gateway.cli.store import changes_of, ledger_of
+from gateway.cli.store import change_ledger, changes_of, ledger_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="mandates",
-    help="Who may be charged: import, list and show mandates.",
+    help="Who may be charged, and how far: import, list, show, limit.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -327,6 +329,7 @@ def show(
         facts = {
             **_mandate_facts(row, zone, unmask=unmask),
             "credentials": _credentials(connection, mandate_id, unmask=unmask),
+            "limits": _limits(connection, mandate_id),
             **_owes(connection, mandate_id),
             "debits": _debits(connection, mandate_id, zone),
         }
@@ -347,6 +350,25 @@ def _mandate_facts(row: Row[Any], zone: timezone, *, unmask: bool) -> dict[str, 
         "stand_in_limit_fen": row.stand_in_limit_fen,
         "imported_at": iso(row.imported_at, zone),
     }
+
+
+def _limits(connection: Connection, mandate_id: str) -> list[dict[str, Any]]:
+    """What is stated for the mandate itself; of every other service the rules' limits bind."""
+    from sqlalchemy import select
+
+    from gateway.ledger import tables
+
+    t = tables.mandate_limit
+    rows = connection.execute(select(t).where(t.c.mandate_id == mandate_id).order_by(t.c.service))
+    return [
+        {
+            "service": row.service,
+            "per_debit_fen": row.per_debit_fen,
+            "per_day_fen": row.per_day_fen,
+            "per_day_count": row.per_day_count,
+        }
+        for row in rows
+    ]
 
 
 def _credentials(connection: Connection, mandate_id: str, *, unmask: bool) -> list[dict[str, Any]]:
@@ -456,6 +478,10 @@ def _show_mandate(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> N
         (say("Contract", "协议号"), facts["contract_ref"] or "-"),
         (say("Limit", "限额"), limit),
         (say("Stand-in limit", "代授权限额"), words.yuan_with_currency(facts["stand_in_limit_fen"])),
+        *(
+            (say(f"Limits {limit['service']}", f"限额 {limit['service']}"), _limit_text(screen, limit))
+            for limit in facts["limits"]
+        ),
         (say("Held", "冻结"), words.yuan_with_currency(facts["held_fen"])),
         (say("Owes", "应付"), words.yuan_with_currency(facts["open_fen"])),
         (say("Debt", "欠费"), words.yuan_with_currency(facts["debt_fen"])),
@@ -488,3 +514,135 @@ def _show_mandate(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> N
             for debit in facts["debits"]
         ],
     )
+
+
+def _limit_text(screen: Screen, limit: Mapping[str, Any]) -> str:
+    say = screen.say
+    nothing = say("none", "不限")
+    per_debit = words.yuan(limit["per_debit_fen"]) or nothing
+    per_day = words.yuan(limit["per_day_fen"]) or nothing
+    count = nothing if limit["per_day_count"] is None else str(limit["per_day_count"])
+    return say(
+        f"a debit {per_debit}, a day {per_day}, debits a day {count}",
+        f"单笔 {per_debit},每日 {per_day},每日笔数 {count}",
+    )
+
+
+# --- limits ---------------------------------------------------------------------------------------------------------
+
+
+class LimitedService(StrEnum):
+    """Services to choose from."""
+
+    TOLL = "toll"
+    FUEL = "fuel"
+    PARKING = "parking"
+    COUNTER = "counter"
+    ALL = "*"
+
+
+NO_LIMIT: Final = "none"
+
+
+@app.command()
+def limit(
+    context: typer.Context,
+    *,
+    mandate_id: Annotated[str, typer.Argument(help="The mandate's own id.")],
+    by: ByOption,
+    service: Annotated[
+        LimitedService, typer.Option("--service", help="What the limit is for; * counts all services together.")
+    ] = LimitedService.ALL,
+    per_debit: Annotated[
+        str | None, typer.Option("--per-debit", metavar="FEN", help="Largest single debit in fen, or none.")
+    ] = None,
+    per_day: Annotated[
+        str | None, typer.Option("--per-day", metavar="FEN", help="Sum of a day's debits in fen, or none.")
+    ] = None,
+    count: Annotated[
+        str | None, typer.Option("--count", metavar="N", help="Number of a day's debits, or none.")
+    ] = None,
+    exposure: Annotated[
+        str | None,
+        typer.Option(
+            "--exposure", metavar="FEN", help="Most that may be owed at once, or none; until the next import."
+        ),
+    ] = None,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Take back what is stated for the service: the rules bind again.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a mandate's limits; they bind from the next hold on, holds and debits of the day counted.
+
+    What is not named stays as it is. Limits of services outlive an import of mandates; the exposure limit is replaced
+    by the imported one.
+    """
+    from gateway.debit import limits
+    from gateway.model.passage import Service
+    from gateway.rules.loading import load_rules
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    actor = name_of(by)
+    given = {"per_debit_fen": per_debit, "per_day_fen": per_day, "per_day_count": count}
+    changes = {name: _limit_value(text) for name, text in given.items() if text is not None}
+    if clear and changes:
+        raise typer.BadParameter("--clear takes all limits of the service back; name no other", param_hint="'--clear'")
+    if not (clear or changes or exposure is not None):
+        raise typer.BadParameter(
+            "say which limit: --per-debit, --per-day, --count, --exposure, or --clear", param_hint="'--per-debit'"
+        )
+    at_once = None if exposure is None else _limit_value(exposure)
+    scope = Service.SERVICE_AREA.value if service is LimitedService.COUNTER else service.value
+    rules = load_rules(site.rules.file)
+
+    def change(tx: Transaction) -> str | None:
+        refused = None
+        if exposure is not None:
+            refused = limits.change_exposure(tx, mandate_id, at_once, actor)
+        if clear:
+            refused = refused or limits.clear_limit(tx, mandate_id, scope, actor)
+        if changes:
+            refused = refused or limits.change_limit(tx, mandate_id, scope, changes, actor=actor, rules=rules)
+        return refused
+
+    refused: str | None = change_ledger(site, change)
+    if refused is not None:
+        raise refusal(refused, f"no limit was changed: mandate {mandate_id}")
+    with ledger_of(site) as connection:
+        facts = {"mandate_id": mandate_id, **_limits_now(connection, mandate_id)}
+    if as_json:
+        screen.json(facts)
+        return
+    exposed = words.yuan_with_currency(facts["limit_fen"]) or screen.say("none of ours", "不限")
+    pairs: list[tuple[str, str | Cell]] = [
+        (screen.say("Mandate", "签约"), mandate_id),
+        (screen.say("Limit", "限额"), exposed),
+    ]
+    pairs += [(stated["service"], _limit_text(screen, stated)) for stated in facts["limits"]]
+    screen.pairs(pairs)
+
+
+def _limits_now(connection: Connection, mandate_id: str) -> dict[str, Any]:
+    from sqlalchemy import select
+
+    from gateway.ledger import tables
+
+    m = tables.mandate
+    limit_fen = connection.execute(select(m.c.limit_fen).where(m.c.id == mandate_id)).scalar_one()
+    return {"limit_fen": limit_fen, "limits": _limits(connection, mandate_id)}
+
+
+LIMIT_DIGITS_MAX: Final = 15
+"""Of a limit in fen; more is no limit at all."""
+
+
+def _limit_value(text: str) -> int | None:
+    """A whole number, or `none` for no such limit."""
+    if text == NO_LIMIT:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= LIMIT_DIGITS_MAX):
+        raise typer.BadParameter(f"{text!r} is no whole number; for no limit write {NO_LIMIT}")
+    return int(text)

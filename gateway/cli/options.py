@@ -28,6 +28,18 @@ LAST_MAX: Final = 100_000
 
 LastOption = Annotated[int, typer.Option("--last", metavar="N", min=1, max=LAST_MAX, help="How many, newest first.")]
 
+ByOption = Annotated[
+    str, typer.Option("--by", metavar="NAME", help="Who does it; the journal keeps it.", show_default=False)
+]
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with it.", show_default=False)]
+TillOption = Annotated[str, typer.Option("--till", metavar="NAME", help="The till that pays.", show_default=False)]
+
+NAME_CHARS_MAX: Final = 64
+"""Width of a person's or a till's name in the ledger."""
+
+REASON_CHARS_MAX: Final = 200
+"""Width of a reason in the ledger."""
+
 _AGO: Final = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
 _AGO_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -63,6 +75,22 @@ def site_of(context: typer.Context, config: Path | None) -> SiteFile:
 def zone_of(site: SiteFile) -> timezone:
     """The site's own time zone."""
     return timezone(timedelta(minutes=site.site.utc_offset_min))
+
+
+def name_of(given: str, option: str = "--by") -> str:
+    """A name as the ledger keeps it."""
+    name = given.strip()
+    if not name or len(name) > NAME_CHARS_MAX:
+        raise typer.BadParameter(f"a name has 1 to {NAME_CHARS_MAX} characters", param_hint=f"'{option}'")
+    return name
+
+
+def reason_of(given: str) -> str:
+    """A reason as the ledger keeps it."""
+    reason = given.strip()
+    if not reason or len(reason) > REASON_CHARS_MAX:
+        raise typer.BadParameter(f"say why in 1 to {REASON_CHARS_MAX} characters", param_hint="'--reason'")
+    return reason
 
 
 def now_utc() -> datetime:

@@ -58,16 +58,17 @@ def passage_facts(connection: Connection, which: str, zone: timezone, *, unmask:
         "plate": words.plate_shown(found.plate, unmask=unmask),
         "plate_colour": found.plate_colour,
         "erased_at": iso(found.erased_at, zone),
-        "decisions": _decisions(connection, found.id, zone),
-        "debit": None if debit is None else _debit_facts(debit, zone, unmask=unmask),
-        "transfers": [] if debit is None else _transfers(connection, debit.id, zone),
-        "attempts": [] if debit is None else _attempts(connection, debit.id, zone, unmask=unmask),
-        "purchases": _purchases(connection, found.id, zone, unmask=unmask),
-        "items": [] if debit is None else _items(connection, debit.id, zone),
+        "decisions": decisions_of(connection, found.id, zone),
+        "debit": None if debit is None else debit_facts(debit, zone, unmask=unmask),
+        "transfers": [] if debit is None else transfers_of(connection, debit.id, zone),
+        "attempts": [] if debit is None else attempts_of(connection, debit.id, zone, unmask=unmask),
+        "purchases": purchases_of(connection, found.id, zone, unmask=unmask),
+        "items": [] if debit is None else items_of(connection, debit.id, zone),
     }
 
 
-def _decisions(connection: Connection, passage_id: str, zone: timezone) -> list[dict[str, Any]]:
+def decisions_of(connection: Connection, passage_id: str, zone: timezone) -> list[dict[str, Any]]:
+    """Decisions about a passage, oldest first, with their timing."""
     from sqlalchemy import select
 
     from gateway.ledger import tables
@@ -82,7 +83,8 @@ def _decisions(connection: Connection, passage_id: str, zone: timezone) -> list[
     return [decision_facts(row, zone) for row in rows]
 
 
-def _debit_facts(row: Row[Any], zone: timezone, *, unmask: bool) -> dict[str, Any]:
+def debit_facts(row: Row[Any], zone: timezone, *, unmask: bool) -> dict[str, Any]:
+    """A debit for JSON."""
     return {
         "debit_id": row.id,
         "state": row.state,
@@ -100,7 +102,8 @@ def _debit_facts(row: Row[Any], zone: timezone, *, unmask: bool) -> dict[str, An
     }
 
 
-def _transfers(connection: Connection, debit_id: str, zone: timezone) -> list[dict[str, Any]]:
+def transfers_of(connection: Connection, debit_id: str, zone: timezone) -> list[dict[str, Any]]:
+    """A debit's transfers, oldest first."""
     from sqlalchemy import select
 
     from gateway.ledger import tables
@@ -130,6 +133,10 @@ def _transfers(connection: Connection, debit_id: str, zone: timezone) -> list[di
             "amount_fen": row.amount,
             "pending_id": row.pending_id,
             "attempt_id": row.attempt_id,
+            "original_id": row.original_id,
+            "reference": row.reference,
+            "event_at": iso(row.event_at, zone),
+            "event_us": row.event_at,
             "booked_at": iso(row.booked_at, zone),
             "booked_us": row.booked_at,
         }
@@ -137,7 +144,8 @@ def _transfers(connection: Connection, debit_id: str, zone: timezone) -> list[di
     ]
 
 
-def _attempts(connection: Connection, debit_id: str, zone: timezone, *, unmask: bool) -> list[dict[str, Any]]:
+def attempts_of(connection: Connection, debit_id: str, zone: timezone, *, unmask: bool) -> list[dict[str, Any]]:
+    """A debit's attempts at banks, oldest first, with what waits in the outbox."""
     from sqlalchemy import select
 
     from gateway.ledger import tables
@@ -193,7 +201,8 @@ def response_facts(code: str | None) -> dict[str, str] | None:
     return {"code": code, "zh": known.chinese, "en": known.english}
 
 
-def _purchases(connection: Connection, passage_id: str, zone: timezone, *, unmask: bool) -> list[dict[str, Any]]:
+def purchases_of(connection: Connection, passage_id: str, zone: timezone, *, unmask: bool) -> list[dict[str, Any]]:
+    """A passage's purchases, oldest first."""
     from sqlalchemy import select
 
     from gateway.ledger import tables
@@ -245,7 +254,8 @@ def _file_facts(row: Row[Any], *, unmask: bool) -> dict[str, Any] | None:
     return {"before": told(row.before), "after": told(row.after)}
 
 
-def _items(connection: Connection, debit_id: str, zone: timezone) -> list[dict[str, Any]]:
+def items_of(connection: Connection, debit_id: str, zone: timezone) -> list[dict[str, Any]]:
+    """A debit's items, oldest first."""
     from sqlalchemy import select
 
     from gateway.ledger import tables
@@ -253,7 +263,16 @@ def _items(connection: Connection, debit_id: str, zone: timezone) -> list[dict[s
     i = tables.item
     rows = connection.execute(select(i).where(i.c.debit_id == debit_id).order_by(i.c.id))
     return [
-        {"kind": row.kind, "state": row.state, "note": row.note, "created_at": iso(row.created_at, zone)}
+        {
+            "item": row.id,
+            "kind": row.kind,
+            "state": row.state,
+            "amount_fen": row.amount,
+            "note": row.note,
+            "actor": row.actor,
+            "second_actor": row.second_actor,
+            "created_at": iso(row.created_at, zone),
+        }
         for row in rows
     ]
 
@@ -276,6 +295,7 @@ def decision_facts(row: Row[Any], zone: timezone) -> dict[str, Any]:
         "tariff_version": row.tariff_version,
         "list_version": row.list_version,
         "list_age_s": row.list_age_s,
+        "rules_version": row.rules_version,
     }
 
 
@@ -316,29 +336,31 @@ def show_passage(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> No
         if value
     )
     for decision in facts["decisions"]:
-        _show_decision(screen, decision)
+        show_decision(screen, decision)
     if facts["debit"] is not None:
         _show_debit(screen, facts["debit"])
-        _heading(screen, say("Transfers", "转账"))
-        _show_transfers(screen, facts["transfers"], zone)
+        heading(screen, say("Transfers", "转账"))
+        show_transfers(screen, facts["transfers"], zone)
     if facts["attempts"]:
-        _heading(screen, say("Bank attempts", "银行请求"))
+        heading(screen, say("Bank attempts", "银行请求"))
         _show_attempts(screen, facts["attempts"], zone)
     for purchase in facts["purchases"]:
-        _show_purchase(screen, purchase)
+        show_purchase(screen, purchase)
     if facts["items"]:
-        _heading(screen, say("Open items", "待处理事项"))
+        heading(screen, say("Open items", "待处理事项"))
         screen.pairs((item["kind"], f"{item['state']}: {item['note'] or ''}") for item in facts["items"])
 
 
-def _heading(screen: Screen, text: str) -> None:
+def heading(screen: Screen, text: str) -> None:
+    """A title with a line before it."""
     screen.line()
     screen.line(text, style="bold")
 
 
-def _show_decision(screen: Screen, decision: Mapping[str, Any]) -> None:
+def show_decision(screen: Screen, decision: Mapping[str, Any]) -> None:
+    """One decision, with its timing and versions."""
     say = screen.say
-    _heading(screen, say(f"Decision {decision['record_no']}", f"判定 {decision['record_no']}"))
+    heading(screen, say(f"Decision {decision['record_no']}", f"判定 {decision['record_no']}"))
     reason, event, timing = decision["reason"], decision["special_event"], decision["timing_ms"]
     code = None if reason is None else reason["code"]
     pairs: list[tuple[str, str | Cell]] = [
@@ -367,6 +389,7 @@ def _show_decision(screen: Screen, decision: Mapping[str, Any]) -> None:
         "" if decision["tariff_version"] is None else say("tariff ", "费率 ") + decision["tariff_version"],
         "" if decision["list_version"] is None else say("lists ", "名单 ") + decision["list_version"],
         "" if age is None else say(f"{age} s old", f"生成于 {age} 秒前"),
+        "" if decision["rules_version"] is None else say("rules ", "规则 ") + decision["rules_version"],
     ]
     pairs.append((say("Versions", "版本"), ", ".join(v for v in versions if v)))
     screen.pairs(pairs)
@@ -374,7 +397,7 @@ def _show_decision(screen: Screen, decision: Mapping[str, Any]) -> None:
 
 def _show_debit(screen: Screen, debit: Mapping[str, Any]) -> None:
     say = screen.say
-    _heading(screen, say("Debit", "应收"))
+    heading(screen, say("Debit", "应收"))
     stood_in = say(", decided in the bank's place", ",代银行判定") if debit["stood_in"] else ""
     state = words.named(screen, words.DEBIT_STATES, debit["state"])
     pairs: list[tuple[str, str | Cell]] = [
@@ -389,7 +412,8 @@ def _show_debit(screen: Screen, debit: Mapping[str, Any]) -> None:
     screen.pairs(pairs)
 
 
-def _show_transfers(screen: Screen, transfers: Sequence[Mapping[str, Any]], zone: timezone) -> None:
+def show_transfers(screen: Screen, transfers: Sequence[Mapping[str, Any]], zone: timezone) -> None:
+    """A table of transfers."""
     say = screen.say
     columns = [
         Column(say("Id", "号"), right=True),
@@ -408,8 +432,8 @@ def _show_transfers(screen: Screen, transfers: Sequence[Mapping[str, Any]], zone
                 t["phase"] if t["pending_id"] is None else f"{t['phase']} {t['pending_id']}",
                 t["event"],
                 words.yuan(t["amount_fen"]),
-                _account(t["from"]),
-                _account(t["to"]),
+                account_text(t["from"]),
+                account_text(t["to"]),
                 short(t["booked_us"], zone),
             ]
             for t in transfers
@@ -417,7 +441,7 @@ def _show_transfers(screen: Screen, transfers: Sequence[Mapping[str, Any]], zone
     )
 
 
-def _account(name: str) -> str:
+def account_text(name: str) -> str:
     """`open:..4a6dbe` for a payer's account, whose owner is a long random id."""
     kind, _, owner = name.partition(":")
     return f"{kind}:..{owner[-6:]}" if len(owner) == OBLIGOR_ID_LENGTH else name
@@ -462,9 +486,10 @@ def answer_text(screen: Screen, response: Mapping[str, str] | None) -> str:
     return "" if response is None else f"{response['code']} {screen.say(response['en'], response['zh'])}"
 
 
-def _show_purchase(screen: Screen, purchase: Mapping[str, Any]) -> None:
+def show_purchase(screen: Screen, purchase: Mapping[str, Any]) -> None:
+    """One purchase, with its files."""
     say = screen.say
-    _heading(
+    heading(
         screen,
         say(f"Purchase on the card, attempt {purchase['attempt_no']}", f"卡片扣款,第 {purchase['attempt_no']} 次"),
     )

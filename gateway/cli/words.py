@@ -82,6 +82,42 @@ MANDATE_STATES: Final[Table] = MappingProxyType(
         "closed": (Words("closed", "已解约"), BAD),
     }
 )
+LATE_EFFECTS: Final[Mapping[str, Words]] = MappingProxyType(
+    {
+        "no_such_attempt": Words("no such attempt", "无此请求"),
+        "ambiguous": Words("more than one attempt could be meant", "对应多笔请求"),
+        "noted": Words("noted; whoever waits for it decides", "已登记,由等待方判定"),
+        "settled": Words("settled the debit", "已结清该笔应收"),
+        "declined": Words("declined", "已拒绝"),
+        "reopened": Words("the bank's money is in suspense, its reversal is open again", "银行款转入挂账,重新冲正"),
+        "closed": Words("reversal closed, the bank has nothing to undo", "冲正结束,银行未入账"),
+        "told_again": Words("the bank is told again", "重新通知银行"),
+        "ignored": Words("known already", "已知,未变"),
+    }
+)
+"""What a word about an attempt in doubt did, by the lower-case name of `gateway.debit.late.LateEffect`."""
+
+ITEM_STATES: Final[Table] = MappingProxyType(
+    {
+        "open": (Words("open", "待处理"), BAD),
+        "explained": (Words("explained", "已说明"), DOUBTFUL),
+        "corrected": (Words("corrected", "已更正"), GOOD),
+        "written_off": (Words("written off", "已核销"), QUIET),
+    }
+)
+REFUND_STATES: Final[Table] = MappingProxyType(
+    {
+        "decided": (Words("decided, not paid yet", "已决定未付"), DOUBTFUL),
+        "paid": (Words("paid", "已付"), GOOD),
+    }
+)
+REFUND_TARGETS: Final[Mapping[str, Words]] = MappingProxyType(
+    {
+        "bank": Words("bank", "银行"),
+        "issuer": Words("issuer", "发行方"),
+        "till": Words("till", "现金"),
+    }
+)
 MASKED: Final = "***"
 
 

@@ -25,6 +25,21 @@ class DebitView:
     journal: tuple[RowMapping, ...]
 
 
+RECORD_NO_DIGITS_MAX = 18
+"""A number of so many digits fits a database's integer; longer texts are ids or keys."""
+
+
+def find_debit(connection: Connection, text: str) -> str | None:
+    """The id of the debit that a person means: by record number, id (also of one of its parts), or business key."""
+    if text.isascii() and text.isdigit() and len(text) <= RECORD_NO_DIGITS_MAX:
+        n = tables.decision
+        found = connection.execute(select(n.c.debit_id).where(n.c.record_no == int(text))).scalar_one_or_none()
+        if found is not None:
+            return str(found)
+    view = debit_view(connection, debit_id=text.lower()) or debit_view(connection, key=text)
+    return None if view is None else str(view.debit["id"])
+
+
 def debit_view(connection: Connection, *, key: str | None = None, debit_id: str | None = None) -> DebitView | None:
     """The debit with this business key or this id (or, as people type it, the id of one of its parts)."""
     d, a, r, g, n = tables.debit, tables.attempt, tables.refund, tables.passage, tables.decision

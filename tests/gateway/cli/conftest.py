@@ -190,7 +190,7 @@ def ledger(site, ledger_made_once):
     return shutil.copy(ledger_made_once, site.parent / "ledger.db")
 
 
-def bank_request(key, mandate, number):
+def bank_request(key, mandate, number, **more):
     """A hold on a bank mandate of its own card."""
     payer = payer_of(Funding.BANK_ONLINE, mandate=mandate)
-    return card_request(key, payer=payer, card=f"990100000000000000{number:02d}")
+    return card_request(key, payer=payer, card=f"990100000000000000{number:02d}", **more)

@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from gateway.cli import clearing, store
+from gateway.cli import clearing, store, words
 from tests.gateway.clearing.conftest import DAY, Plaza
 from tests.gateway.clearing.test_day import small_day
 
@@ -204,7 +204,7 @@ def test_a_report_with_missing_record_numbers_is_1(run, site, plaza, tmp_path):
     assert "2 to 2" in result.stderr
 
 
-def test_findings_of_attempts_in_doubt_are_named(clear, run, site, plaza):
+def test_attempts_in_doubt_end_as_the_file_says_and_clear(clear, run, site, plaza):
     async def silent(plaza):
         await plaza.pass_bank()
 
@@ -212,9 +212,27 @@ def test_findings_of_attempts_in_doubt_are_named(clear, run, site, plaza):
     (attempt, *keys) = plaza.rows(
         "select id, terminal, batch, stan from attempt where kind = 'sale' and state = 'unknown'"
     )[0]
-    found = clear([*plaza.lines(), ("sale", *keys, 1500)], code=1)
-    assert found["findings"]["bank_says_posted"] == [attempt]
-    assert "attempts in doubt" in run("clearing", "run", DAY, "--config", site, code=1).stderr
+    found = clear([*plaza.lines(), ("sale", *keys, 1500)])
+    assert found["findings"] == {"bank_says_posted": [attempt], "bank_says_not": []}
+    assert found["settled"] == {"settled": 1}
+    assert found["changed"] is True
+    assert found["rows"] == {"cleared": {"count": 5, "amount_fen": 7000}}
+    assert plaza.rows("select state, settlement_day from attempt where id = :a", a=attempt) == [("approved", DAY)]
+    again = clear()
+    assert (again["changed"], again["settled"]) == (False, {})
+    assert plaza.balances() == {}
+
+
+def test_what_the_file_did_to_attempts_in_doubt_is_told(run, site, plaza):
+    async def silent(plaza):
+        await plaza.pass_bank()
+        await plaza.box.drain(1)
+
+    plaza.drive(silent)
+    keys = plaza.rows("select terminal, batch, stan from attempt where kind = 'sale' and state = 'reversing'")[0]
+    file = plaza.file([*plaza.lines(), ("sale", *keys, 1500)])
+    told = run("clearing", "run", DAY, "--config", site, "--bank-file", f"bank-1={file}", code=1).stderr
+    assert "1 attempts in doubt: the bank's money is in suspense, its reversal is open again 1" in told
 
 
 def test_an_import_cut_short_is_shown(ask, run, site, plaza, monkeypatch):
@@ -232,4 +250,4 @@ def test_every_kind_and_state_has_words():
 
     assert {kind.value for kind in DifferenceKind} <= clearing.KINDS.keys()
     assert {state.value for state in RowState} == clearing.ROW_STATES.keys()
-    assert {state.value for state in clearing.ItemState} == clearing.ITEM_STATES.keys()
+    assert {state.value for state in clearing.ItemState} == words.ITEM_STATES.keys()

@@ -58,7 +58,15 @@ def test_the_commands_are_these():
         "clearing run",
         "clearing show",
         "clearing write-off",
-        "debits",
+        "debits adjust",
+        "debits history",
+        "debits pay-refund",
+        "debits refund",
+        "debits resolve",
+        "debits show",
+        "debts pay",
+        "debts retry",
+        "debts write-off",
         "ledger accounts",
         "ledger verify",
         "lists build",
@@ -66,6 +74,7 @@ def test_the_commands_are_these():
         "lists roll-back",
         "lists show",
         "mandates import",
+        "mandates limit",
         "mandates list",
         "mandates show",
         "passages show",
@@ -82,7 +91,7 @@ def test_the_commands_are_these():
 
 def test_every_command_but_run_speaks_json():
     for path, command in ALL:
-        if path in (*LEAVES, ("passages",)) and path != ("run",):
+        if path in (*LEAVES, ("passages",), ("debits",), ("debts",)) and path != ("run",):
             assert "--json" in [name for parameter in command.params for name in parameter.opts], path
 
 

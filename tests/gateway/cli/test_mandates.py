@@ -154,3 +154,63 @@ def test_show_tells_what_the_payer_owes(bring, ask, run, site, ledger):
 def test_show_of_an_unknown_mandate_is_1(bring, run, site):
     bring(MANDATES)
     assert "m99" in run("mandates", "show", "m99", "--config", site, code=1).stderr
+
+
+# --- limits at run time ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limit(bring, ask, run, site):
+    """`mandates limit m1`, or the words of its refusal."""
+    bring(MANDATES)
+
+    def call(*arguments, code=0, mandate="m1"):
+        line = ("mandates", "limit", mandate, *arguments, "--by", "wang", "--config", site)
+        return run(*line, code=code).stderr if code else ask(*line)
+
+    return call
+
+
+def test_a_limit_states_what_is_named_and_keeps_the_rest(limit, ask, run, site):
+    found = limit("--service", "fuel", "--per-debit", "30000")
+    (fuel,) = found["limits"]
+    assert (fuel["service"], fuel["per_debit_fen"]) == ("fuel", 30000)
+    found = limit("--service", "fuel", "--per-debit", "none", "--count", "3")
+    assert (found["limits"][0]["per_debit_fen"], found["limits"][0]["per_day_count"]) == (None, 3)
+    found = limit("--per-day", "50000", "--exposure", "80000")
+    assert [stated["service"] for stated in found["limits"]] == ["*", "fuel"]
+    assert found["limit_fen"] == 80000
+    shown = ask("mandates", "show", "m1", "--config", site)
+    assert (shown["limits"], shown["limit_fen"]) == (found["limits"], 80000)
+    text = run("mandates", "show", "m1", "--config", site).stdout
+    assert "a day 500.00" in text
+    assert "800.00 CNY" in text
+    assert [stated["service"] for stated in limit("--service", "fuel", "--clear")["limits"]] == ["*"]
+    assert limit("--exposure", "none")["limit_fen"] is None
+
+
+def test_who_changed_a_limit_stands_in_the_journal(limit, site):
+    limit("--service", "counter", "--count", "2")
+    limit("--service", "counter", "--clear")
+    connection = sqlite3.connect(site.parent / "ledger.db")
+    rows = connection.execute("select ref, event, actor from journal where kind = 'limit' order by number").fetchall()
+    stated = connection.execute("select count(*) from mandate_limit").fetchall()
+    connection.close()
+    assert rows == [("m1", "changed", "wang"), ("m1", "cleared", "wang")]
+    assert stated == [(0,)]
+
+
+def test_limits_of_services_outlive_an_import_and_the_exposure_does_not(limit, bring, ask, site):
+    limit("--service", "toll", "--per-day", "50000", "--exposure", "1")
+    bring(MANDATES)
+    shown = ask("mandates", "show", "m1", "--config", site)
+    assert shown["limit_fen"] == 100000
+    assert [stated["per_day_fen"] for stated in shown["limits"]] == [50000]
+
+
+def test_a_limit_that_says_nothing_or_too_much(limit):
+    limit(code=2)
+    limit("--clear", "--count", "3", code=2)
+    limit("--count", "many", code=2)
+    limit("--count", "-1", code=2)
+    assert "there is no such mandate" in limit("--count", "3", mandate="m99", code=1)
