@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, update
 
 from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel, SaleOrder
 from gateway.debit import debts, refunds
@@ -44,10 +44,21 @@ REVERSED_KINDS = ("sale", "recovery")
 UNANSWERED = "91"
 """A bank that does not answer a recovery is tried again like one that says it does not operate."""
 
-_BUSY_TERMINALS = select(tables.attempt.c.terminal).where(
+_BUSY_TERMINALS = select(
+    tables.attempt.c.terminal,
+    tables.attempt.c.id,
+    tables.attempt.c.kind,
+    tables.attempt.c.state,
+    tables.attempt.c.sends,
+).where(
     tables.one_of(tables.attempt.c.state, *UNRESOLVED),
     tables.attempt.c.channel == bindparam("channel"),
     tables.attempt.c.kind.in_(REVERSED_KINDS),
+)
+_OFF_QUEUE = (
+    update(tables.outbox)
+    .where(tables.outbox.c.attempt_id == bindparam("attempt"), tables.outbox.c.done_at.is_(None))
+    .values(done_at=bindparam("now"), last_answer=bindparam("why"))
 )
 _SALE_OF_DEBIT = select(tables.attempt).where(
     tables.attempt.c.debit_id == bindparam("debit"), tables.attempt.c.kind == "sale"
@@ -246,7 +257,8 @@ def give_up_message(tx: Transaction, attempt_id: str) -> None:
     if row.state != "stored" or row.kind not in ("advice", "refund"):
         return
     set_attempt(tx, row, "unknown")
-    add_item(tx, f"{row.kind}_unanswered", row.debit_id, "the bank never answered it", ref=row.id, amount=row.amount)
+    kind = f"{row.kind}_unanswered"
+    add_item(tx, kind, row.debit_id, "the bank never answered it", ref=row.id, amount=row.amount, again=True)
 
 
 def fund_by_bank(tx: Transaction, attempt: Row, rules: DebitRules) -> None:
@@ -301,6 +313,11 @@ def queue(tx: Transaction, row: Row, kind: str) -> None:
     )
 
 
+def off_queue(tx: Transaction, attempt_id: str, why: str) -> None:
+    """Take an attempt's messages off the queue: they are no longer wanted."""
+    tx.execute(_OFF_QUEUE, attempt=attempt_id, now=tx.now_us, why=why)
+
+
 def _settle_recovery(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> bool:
     """Always an end of this message: what is in doubt is not repeated but reversed."""
     if row.state != "stored":
@@ -319,6 +336,8 @@ def _store_reversible(
     tx: Transaction, channel: BankChannel, terminals: Terminals, new: NewAttempt, *, debit: Row, kind: str
 ) -> BankRequest | None:
     terminal = _free_terminal(tx, channel.name, terminals.numbers)
+    if terminal is None and kind == "sale":
+        terminal = _given_way(tx, channel.name, terminals.numbers)
     if terminal is None:
         return None
     order = _order(
@@ -347,6 +366,27 @@ def _store_reversible(
 def _free_terminal(tx: Transaction, channel: str, numbers: Iterable[str]) -> str | None:
     taken = {row.terminal for row in tx.rows(_BUSY_TERMINALS, channel=channel)}
     return next((number for number in numbers if number not in taken), None)
+
+
+def _given_way(tx: Transaction, channel: str, numbers: Iterable[str]) -> str | None:
+    """A terminal that only a recovery keeps, one that has not left: it goes back and is due again.
+
+    Debts wait for days, and a vehicle does not wait for them.
+    """
+    busy: dict[str, list[Row]] = {}
+    for row in tx.rows(_BUSY_TERMINALS, channel=channel):
+        busy.setdefault(row.terminal, []).append(row)
+    for number in numbers:
+        first, *more = busy[number]
+        if more or (first.kind, first.state, first.sends) != ("recovery", "stored", 0):
+            continue
+        recovery = attempt_row(tx, first.id)
+        set_attempt(tx, recovery, "not_sent")
+        off_queue(tx, recovery.id, "gave way to a vehicle")
+        retries = debit_row(tx, recovery.debit_id).retries - 1
+        tx.update(tables.debit, {"id": recovery.debit_id}, retries=retries, retry_at=tx.now_us)
+        return number
+    return None
 
 
 def _order(

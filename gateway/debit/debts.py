@@ -115,7 +115,8 @@ def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: De
     if in_doubt(tx, debit_id):
         return "bank_in_doubt"
     proposed = tx.find(tables.item, kind=WRITE_OFF, ref=debit.id)
-    if rules.debt.four_eyes and (proposed is None or proposed.state != "open"):
+    stands = proposed is not None and (proposed.state, proposed.amount) == ("open", debit.amount)
+    if rules.debt.four_eyes and not stands:
         _propose(tx, debit, proposed, actor, reason)
         return "item_needs_second"
     alone = proposed is not None and proposed.state == "open" and _same_person(proposed.actor, actor)
@@ -142,7 +143,7 @@ def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: De
 
 
 def _propose(tx: Transaction, debit: Row, earlier: Row | None, actor: str, reason: str) -> None:
-    """Put a write-off before a second person; one that was closed before is opened again."""
+    """Put a write-off before a second person, anew where it was closed before or was for another amount."""
     if earlier is None:
         add_item(tx, WRITE_OFF, debit.id, reason[:200], amount=debit.amount)
     else:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from enum import Enum
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, select
 
 from gateway.banks.channel import AnswerClass, BankAnswer, Delivery
 from gateway.debit import debts
-from gateway.debit.attempts import REVERSED_KINDS, end_reversal, fund_by_bank, heard, queue, settle_message
+from gateway.debit.attempts import REVERSED_KINDS, end_reversal, fund_by_bank, heard, off_queue, queue, settle_message
 from gateway.debit.states import attempt_row, close_item, debit_row, set_attempt
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
@@ -33,11 +33,6 @@ _ATTEMPTS_BY_STAN = _BY_STAN.limit(2)
 _ATTEMPT_AT_TERMINAL = _BY_STAN.where(_attempt.c.terminal == bindparam("terminal")).limit(1)
 _OPEN_ADVICES = select(_attempt).where(
     _attempt.c.debit_id == bindparam("debit"), _attempt.c.kind == "advice", _attempt.c.state == "stored"
-)
-_DROP_QUEUED = (
-    update(tables.outbox)
-    .where(tables.outbox.c.attempt_id == bindparam("attempt"), tables.outbox.c.done_at.is_(None))
-    .values(done_at=bindparam("now"), last_answer="answered late")
 )
 
 
@@ -198,4 +193,4 @@ def _advice_behind(tx: Transaction, debit_id: str) -> None:
 
 
 def _drop_queued(tx: Transaction, attempt_id: str) -> None:
-    tx.execute(_DROP_QUEUED, attempt=attempt_id, now=tx.now_us)
+    off_queue(tx, attempt_id, "answered late")

@@ -63,11 +63,6 @@ _QUEUED = (
     .where(tables.outbox.c.done_at.is_(None))
     .group_by(tables.outbox.c.kind)
 )
-_DROP_RECOVERIES = (
-    update(tables.outbox)
-    .where(tables.outbox.c.attempt_id == bindparam("attempt"), tables.outbox.c.done_at.is_(None))
-    .values(done_at=bindparam("now"), last_answer="in doubt after a restart: reversed")
-)
 _LAST_PURCHASE = select(_p).where(_p.c.debit_id == bindparam("debit")).order_by(_p.c.attempt_no.desc()).limit(1)
 _HELD_PAGE = (
     select(_d.c.id)
@@ -137,7 +132,7 @@ def classify_attempts(tx: Transaction, after: str) -> tuple[str | None, Findings
     rows = tx.rows(_IN_DOUBT, after=after, page=PAGE)
     for row in rows:
         if row.kind == "recovery":
-            tx.execute(_DROP_RECOVERIES, attempt=row.id, now=tx.now_us)
+            attempts.off_queue(tx, row.id, "in doubt after a restart: reversed")
         set_attempt(tx, row, "unknown")
         attempts.queue(tx, row, "reversal")
     return (rows[-1].id if len(rows) == PAGE else None), Findings(sales_in_doubt=len(rows))

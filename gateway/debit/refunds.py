@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, select
 
 from gateway.debit.debts import keep_list
-from gateway.debit.states import add_item, close_item, debit_row, in_doubt
+from gateway.debit.states import add_item, close_item, debit_row, in_doubt, set_debit
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
@@ -49,7 +49,7 @@ class RefundRequest:
     reason: str
     actor: str
     target: str | None = None
-    """`bank`, `issuer` or `till`; None: where the money came from."""
+    """`till`, or where the money came from (`bank`, `issuer`), which is what None stands for."""
 
     @property
     def content_hash(self) -> str:
@@ -90,7 +90,10 @@ def decide_refund(tx: Transaction, request: RefundRequest, refund_id: str) -> Re
         return RefundRefused("refund_above_collected")
     if in_doubt(tx, debit.id):
         return RefundRefused("bank_in_doubt")
-    target = request.target or _where_it_came_from(tx, debit)
+    source = _where_it_came_from(tx, debit)
+    target = request.target or source
+    if target not in (source, "till"):
+        return RefundRefused("refund_target_wrong")
     tx.books.move(
         "refund_decided",
         debit.id,
@@ -222,6 +225,10 @@ def adjust(
     tx.update(tables.debit, {"id": debit.id}, amount=amount_fen, changed_at=tx.now_us)
     detail = f"{debit.amount} -> {amount_fen} fen: {reason}"[:400]
     tx.note("person", debit.id, "adjusted", debit_id=debit.id, detail=detail, actor=actor)
+    if amount_fen == 0 and debit.state != "released":
+        # Nothing is left to collect: a bank is never asked for nothing. An issuer's claim ends with its clearing.
+        over = "recovered" if debit.state == "debt" else "funded"
+        set_debit(tx, debit.id, over, detail="corrected to nothing", retry_at=None)
     if debit.state == "debt":
         keep_list(tx, debit.obligor_id, rules)
     return None

@@ -53,10 +53,26 @@ def in_doubt(tx: Transaction, debit_id: str) -> bool:
     return tx.first(_UNRESOLVED_OF_DEBIT, debit=debit_id) is not None
 
 
-def add_item(tx: Transaction, kind: str, debit_id: str, note: str, *, ref: str | None = None, amount: int = 0) -> None:
-    """Put a difference on the list people work through; once per kind and `ref` (default: the debit)."""
+def add_item(
+    tx: Transaction,
+    kind: str,
+    debit_id: str,
+    note: str,
+    *,
+    ref: str | None = None,
+    amount: int = 0,
+    again: bool = False,
+) -> None:
+    """Put a difference on the list people work through; once per kind and `ref` (default: the debit).
+
+    `again`: it can happen once more after it was put right, and its item is opened once more then.
+    """
     about = debit_id if ref is None else ref
-    if tx.find(tables.item, kind=kind, ref=about) is not None:
+    known = tx.find(tables.item, kind=kind, ref=about)
+    if known is not None:
+        if again and known.state == "corrected":
+            tx.update(tables.item, {"id": known.id}, state="open", note=note, actor=None, changed_at=tx.now_us)
+            tx.note("item", str(known.id), "open", debit_id=debit_id, detail=kind)
         return
     number = tx.row_id(tables.item)
     tx.insert(

@@ -702,6 +702,13 @@ REFUND_ABOVE_COLLECTED = _attendant(
 REFUND_UNKNOWN = _attendant(
     "refund_unknown", None, "没有该笔退款", "there is no such refund", do=("请核对退款编号", "check the refund's id")
 )
+REFUND_TARGET_WRONG = _attendant(
+    "refund_target_wrong",
+    None,
+    "退款须原路退回或在柜台支付",
+    "money goes back the way it came, or over a till",
+    do=("请按原渠道退款或改为柜台支付", "refund it the way it was paid, or at a till"),
+)
 REFUND_PAID_BEFORE = _attendant("refund_paid_before", None, "该笔退款已支付", "the refund was paid before", do=_NOTHING)
 LATE_PASSAGE = _note(
     "late_passage",

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, exists, func, select
 
 from gateway.debit.engine import Collection, DebitEngine
+from gateway.debit.states import UNRESOLVED
 from gateway.ledger import tables
 from gateway.model.clock import Clock, to_us
 
@@ -24,6 +25,9 @@ FOUND_MAX = 50
 
 LISTS_EVERY_S = 3600.0
 """Between two looks at the age of debts, which rules count in days."""
+
+_IN_DOUBT = exists().where(tables.attempt.c.debit_id == tables.debit.c.id, tables.attempt.c.state.in_(UNRESOLVED))
+"""The bank has not told the end of an attempt: neither asked again nor told anything else until then."""
 
 
 class Collector:
@@ -51,8 +55,10 @@ class Collector:
     async def round(self) -> None:
         """Queue what is due."""
         await self._keep_lists()
-        for debit_id in self._left_by_people():
+        newest, left = self._left_by_people()
+        for debit_id in left:
             await self._engine.adopt(debit_id, self._collection)
+        self._seen = newest
         for debit_id in self._due_debts():
             if self._engine.fresh(self._channel) or not await self._engine.start_recovery(debit_id, self._collection):
                 # Vehicles wait, or its terminals are busy: it stays due, and is looked at again.
@@ -88,7 +94,7 @@ class Collector:
             return (
                 connection.execute(
                     select(d.c.id)
-                    .where(d.c.state == "debt", d.c.payer == self._channel, d.c.retry_at <= now)
+                    .where(d.c.state == "debt", d.c.payer == self._channel, d.c.retry_at <= now, ~_IN_DOUBT)
                     .order_by(d.c.retry_at, d.c.id)
                     .limit(FOUND_MAX)
                 )
@@ -96,8 +102,11 @@ class Collector:
                 .all()
             )
 
-    def _left_by_people(self) -> Sequence[str]:
-        """Debits that people touched since the last look; at the first look all that have something untold."""
+    def _left_by_people(self) -> tuple[int, Sequence[str]]:
+        """Debits that people touched since the last look; at the first look all that have something untold.
+
+        With them the journal's newest number: the next look begins there, once these are dealt with.
+        """
         d, j, r = tables.debit, tables.journal, tables.refund
         with self._reader.connect() as connection:
             newest = connection.execute(select(func.coalesce(func.max(j.c.number), 0))).scalar_one()
@@ -105,10 +114,10 @@ class Collector:
                 refunds = select(r.c.debit_id).where(
                     r.c.state == "decided", r.c.target == "bank", r.c.attempt_id.is_(None)
                 )
-                wanted = select(d.c.id).where(d.c.payer == self._channel, (d.c.state == "owed") | d.c.id.in_(refunds))
+                untold = ((d.c.state == "owed") & ~_IN_DOUBT) | d.c.id.in_(refunds)
+                wanted = select(d.c.id).where(d.c.payer == self._channel, untold)
             else:
                 touched = select(j.c.debit_id).where(j.c.number > self._seen, j.c.actor.is_not(None))
                 wanted = select(d.c.id).where(d.c.payer == self._channel, d.c.id.in_(touched))
             found = connection.execute(wanted.order_by(d.c.id)).scalars().all()
-        self._seen = newest
-        return found
+        return newest, found
