@@ -66,6 +66,8 @@ KINDS: Final[Mapping[str, Words]] = {
     "advice_unanswered": Words("the bank never answered an advice", "银行未应答通知"),
     "refund_unanswered": Words("the bank never answered a refund", "银行未应答退款"),
     "refund_declined": Words("the bank refused a refund", "银行拒绝退款"),
+    "advice_contradicted": Words("the bank refused an advice and approved it later", "银行先拒绝后又批准通知"),
+    "refund_contradicted": Words("the bank refused a refund and approved it later", "银行先拒绝后又批准退款"),
     "write_off_proposed": Words("debt to be written off", "欠费待核销"),
 }
 ROW_STATES: Final[Table] = {

@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, select
 from gateway.banks.channel import AnswerClass, BankAnswer, Delivery
 from gateway.debit import debts
 from gateway.debit.attempts import REVERSED_KINDS, end_reversal, fund_by_bank, heard, off_queue, queue, settle_message
-from gateway.debit.states import attempt_row, close_item, debit_row, set_attempt
+from gateway.debit.states import add_item, attempt_row, close_item, debit_row, set_attempt
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
@@ -29,8 +29,7 @@ _BY_STAN = (
     .where(_attempt.c.channel == bindparam("channel"), _attempt.c.stan == bindparam("stan"))
     .order_by(_attempt.c.created_at.desc(), _attempt.c.batch.desc())
 )
-_ATTEMPTS_BY_STAN = _BY_STAN.limit(2)
-_ATTEMPT_AT_TERMINAL = _BY_STAN.where(_attempt.c.terminal == bindparam("terminal")).limit(1)
+"""One for each terminal, and once more each time a terminal's trace numbers were used up: the newest comes first."""
 _OPEN_ADVICES = select(_attempt).where(
     _attempt.c.debit_id == bindparam("debit"), _attempt.c.kind == "advice", _attempt.c.state == "stored"
 )
@@ -55,16 +54,16 @@ def late_answer(
 ) -> LateEffect:
     """An answer to a sale, recovery, advice or refund that nobody waits for any more.
 
-    Without a terminal the trace number must name one attempt alone, settled ones included: an answer repeated for one
-    of them would else be taken for the answer of its namesake on another terminal.
+    Without a terminal the trace number must be that of one terminal alone, settled attempts included: an answer
+    repeated for one of them would else be taken for the answer of its namesake on another terminal. Of one terminal's
+    attempts the newest is meant: between it and the one before lie all the trace numbers there are.
     """
-    if terminal is not None:
-        rows = tx.rows(_ATTEMPT_AT_TERMINAL, channel=channel, stan=stan, terminal=terminal)
-    else:
-        rows = tx.rows(_ATTEMPTS_BY_STAN, channel=channel, stan=stan)
-    if len(rows) != 1:
-        return LateEffect.NO_SUCH_ATTEMPT if not rows else LateEffect.AMBIGUOUS
+    rows = [row for row in tx.rows(_BY_STAN, channel=channel, stan=stan) if terminal in (None, row.terminal)]
+    if not rows:
+        return LateEffect.NO_SUCH_ATTEMPT
     row = rows[0]
+    if any(other.terminal != row.terminal for other in rows):
+        return LateEffect.AMBIGUOUS
     if answer.verdict is AnswerClass.APPROVED:
         return _approved(tx, row, answer, rules)
     if answer.verdict is AnswerClass.DECLINED:
@@ -127,6 +126,10 @@ def _is_news(row: Row, *, posted: bool) -> bool:
 
 def _approved(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
     if row.kind not in REVERSED_KINDS:
+        if row.state == "declined":
+            # Its debit is a debt by now, or its refund may be paid at a till; and none of them can be reversed.
+            note = "the bank refused it, and approved it later"
+            add_item(tx, f"{row.kind}_contradicted", row.debit_id, note, ref=row.id, amount=row.amount)
         if row.state not in ("stored", "unknown"):
             return LateEffect.IGNORED
         _settle_message(tx, row, answer, rules)

@@ -82,6 +82,9 @@ class ModelBank:
     def advice(self, order):
         return f"advice {order.terminal} {order.batch} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
 
+    def refund(self, order):
+        return f"refund {order.terminal} {order.batch} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
+
     def repeat(self, request):
         return request + b" again"
 
@@ -94,7 +97,8 @@ class ModelBank:
         key, amount = (terminal, stan), int(amount)
         self.heard.append(request.decode())
         await asyncio.sleep(0)
-        how = self.plan[kind].popleft() if self.plan[kind] else {"reversal": "honest"}.get(kind, "approve")
+        plan = self.plan["advice" if kind == "refund" else kind]
+        how = plan.popleft() if plan else {"reversal": "honest"}.get(kind, "approve")
         if how == "not sent":
             return NOT_SENT
         if kind == "sale":
@@ -105,7 +109,8 @@ class ModelBank:
             answer = self._reversal(how, key)
         else:
             assert self.asked.setdefault(key, contract) == contract, "a repeated advice is the same message"
-            answer = self._advice(how, key, amount)
+            # A refund is told as an advice is, and takes from the payer's account what is less than nothing.
+            answer = self._advice(how, key, -amount if kind == "refund" else amount)
         if answer.delivery is Delivery.SILENT:
             self.clock.now += max(0.0, timeout_s)
         return answer

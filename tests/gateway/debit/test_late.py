@@ -1,0 +1,302 @@
+"""Words of a bank that come after their time, in every state an attempt can be in."""
+
+import pytest
+
+from gateway.banks.channel import AnswerClass
+from gateway.debit.attempts import BATCHES, STAN_MAX, _order
+from gateway.debit.late import LateEffect, late_answer
+from gateway.debit.refunds import RefundRequest
+from gateway.ledger import tables
+
+from .conftest import APPROVED, COLLECTION, DECLINED, NOT_FOUND, NOT_SENT, SILENT, claim_request, code, live
+
+HOUR = 3600
+UNSETTLED = code("96", AnswerClass.UNSETTLED)
+
+
+async def sale(box, *answers, drained=0):
+    """A charge and the bank's answers to it and to what follows."""
+    await box.charge(claim_request(), answers[0])
+    box.bank.answers.extend(answers[1:])
+    for _ in range(drained):
+        await box.drain(1)
+        box.clock.now += 120
+    box.bank.answers.clear()
+
+
+async def recovery(box, *answers, drained=1):
+    await box.charge(claim_request(), DECLINED)
+    box.clock.now += HOUR + 1
+    await box.collector.round()
+    box.bank.answers.extend(answers)
+    for _ in range(drained):
+        await box.drain(1)
+        box.clock.now += 120
+    box.bank.answers.clear()
+
+
+async def refund(box, *answers, drained=1):
+    decision = await box.charge(claim_request(), APPROVED)
+    await box.engine.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+    box.bank.answers.extend(answers)
+    for _ in range(drained):
+        await box.drain(1)
+        box.clock.now += 120
+    box.bank.answers.clear()
+
+
+def kept(box, stan):
+    """The attempt with this trace number, its debit, and what is in suspense."""
+    rows = box.rows("select kind, state from attempt where stan = :s", s=stan)
+    return (*rows[0], box.states()[0], box.balance("suspense"))
+
+
+# What led there, its trace number; then what an approval does and leaves, and what a decline does and leaves:
+# effect, state of the attempt, of its debit, fen in suspense.
+S, N, D, R, I = (  # noqa: E741 - a table
+    LateEffect.SETTLED,
+    LateEffect.NOTED,
+    LateEffect.DECLINED,
+    LateEffect.REOPENED,
+    LateEffect.IGNORED,
+)
+TABLE = (
+    # the sale
+    ("sale approved", sale, (APPROVED,), 0, "000001", (I, "approved", "funded", 0), (I, "approved", "funded", 0)),
+    ("sale declined", sale, (DECLINED,), 0, "000001", (R, "reversing", "debt", 1500), (I, "declined", "debt", 0)),
+    ("sale unknown", sale, (SILENT,), 0, "000001", (S, "approved", "funded", 0), (D, "declined", "debt", 0)),
+    ("sale unsettled", sale, (UNSETTLED,), 0, "000001", (S, "approved", "funded", 0), (D, "declined", "debt", 0)),
+    ("sale not sent", sale, (NOT_SENT,), 0, "000001", (R, "reversing", "owed", 1500), (I, "not_sent", "owed", 0)),
+    ("reversing", sale, (SILENT, SILENT), 1, "000001", (R, "reversing", "owed", 1500), (I, "reversing", "owed", 0)),
+    ("reversed", sale, (SILENT, APPROVED), 1, "000001", (R, "reversing", "owed", 1500), (I, "reversed", "owed", 0)),
+    (
+        "reversed and advised",
+        sale,
+        (SILENT, APPROVED, APPROVED),
+        2,
+        "000001",
+        (R, "reversing", "funded", 1500),
+        (I, "reversed", "funded", 0),
+    ),
+    # the advice
+    ("advice stored", sale, (NOT_SENT, SILENT), 1, "000002", (S, "approved", "funded", 0), (D, "declined", "debt", 0)),
+    (
+        "advice approved",
+        sale,
+        (NOT_SENT, APPROVED),
+        1,
+        "000002",
+        (I, "approved", "funded", 0),
+        (I, "approved", "funded", 0),
+    ),
+    (
+        "advice declined",
+        sale,
+        (NOT_SENT, DECLINED),
+        1,
+        "000002",
+        (I, "declined", "debt", 0),
+        (I, "declined", "debt", 0),
+    ),
+    # the recovery
+    (
+        "recovery unknown",
+        recovery,
+        (SILENT,),
+        1,
+        "000002",
+        (S, "approved", "recovered", 0),
+        (D, "declined", "debt", 0),
+    ),
+    (
+        "recovery approved",
+        recovery,
+        (APPROVED,),
+        1,
+        "000002",
+        (I, "approved", "recovered", 0),
+        (I, "approved", "recovered", 0),
+    ),
+    (
+        "recovery declined",
+        recovery,
+        (DECLINED,),
+        1,
+        "000002",
+        (R, "reversing", "debt", 1500),
+        (I, "declined", "debt", 0),
+    ),
+    (
+        "recovery not sent",
+        recovery,
+        (NOT_SENT,),
+        1,
+        "000002",
+        (R, "reversing", "debt", 1500),
+        (I, "not_sent", "debt", 0),
+    ),
+    (
+        "recovery reversing",
+        recovery,
+        (SILENT, SILENT),
+        2,
+        "000002",
+        (R, "reversing", "debt", 1500),
+        (I, "reversing", "debt", 0),
+    ),
+    (
+        "recovery reversed",
+        recovery,
+        (SILENT, APPROVED),
+        2,
+        "000002",
+        (R, "reversing", "debt", 1500),
+        (I, "reversed", "debt", 0),
+    ),
+    # the refund
+    ("refund stored", refund, (SILENT,), 1, "000002", (S, "approved", "funded", 0), (D, "declined", "funded", 0)),
+    ("refund approved", refund, (APPROVED,), 1, "000002", (I, "approved", "funded", 0), (I, "approved", "funded", 0)),
+    ("refund declined", refund, (DECLINED,), 1, "000002", (I, "declined", "funded", 0), (I, "declined", "funded", 0)),
+)
+
+
+@pytest.mark.parametrize(
+    "word", [APPROVED, DECLINED, UNSETTLED, NOT_FOUND], ids=["yes", "no", "unsettled", "not found"]
+)
+@pytest.mark.parametrize("case", TABLE, ids=[case[0] for case in TABLE])
+def test_a_late_word_in_every_state(box, case, word):
+    _, begin, answers, drained, stan, yes, no = case
+
+    async def scenario(box):
+        await begin(box, *answers, drained=drained)
+        before = kept(box, stan)
+        rules = box.engine.rules
+
+        def change(tx):
+            return late_answer(tx, "bank-1", "T0000001", stan, answer=word, rules=rules)
+
+        effect = await box.in_books(change)
+        after = kept(box, stan)
+        if word in (APPROVED, DECLINED):
+            assert (effect, *after[1:]) == (yes if word is APPROVED else no)
+        else:
+            assert (effect, after) == (LateEffect.IGNORED, before)
+        box.check()
+        # Said twice it changes nothing more.
+        assert await box.in_books(change) is LateEffect.IGNORED
+        assert kept(box, stan) == after
+        box.check()
+        # And it all comes to an end.
+        box.clock.now += 600
+        box.bank.answers.extend([APPROVED] * 20)
+        await box.drain(12)
+        assert box.balance("suspense") == 0
+        assert box.outbox.backlog().count == 0
+
+    live(box, scenario)
+    states = box.rows("select distinct state from attempt")
+    assert {row[0] for row in states} <= {"approved", "declined", "not_sent", "reversed"}
+
+
+@pytest.mark.parametrize("kind", ["advice", "refund"])
+def test_a_bank_that_approves_what_it_had_refused_is_put_on_the_list(box, kind):
+    """Nothing can be reversed, and nothing of it may be swallowed: a person asks the bank."""
+
+    async def scenario(box):
+        if kind == "advice":
+            await sale(box, NOT_SENT, DECLINED, drained=1)
+        else:
+            await refund(box, DECLINED, drained=1)
+        for _ in range(2):
+            await box.heard_late(APPROVED, stan="000002")
+
+    live(box, scenario)
+    assert (f"{kind}_contradicted", "open") in box.items()
+
+
+@pytest.mark.parametrize("posted", [True, False])
+@pytest.mark.parametrize("drained", [0, 1, 2])
+def test_the_day_file_ends_what_the_bank_did_not(box, posted, drained):
+    async def scenario(box):
+        await sale(box, SILENT, SILENT, SILENT, drained=drained)
+        attempt = box.rows("select id from attempt")[0][0]
+        await box.engine.resolve_attempt(attempt, posted=posted, source="file 1", actor="clearing")
+        box.check()
+        await box.collector.round()
+        box.bank.answers.extend([APPROVED] * 9)
+        box.clock.now += 120
+        await box.drain(6)
+
+    live(box, scenario)
+    assert box.states() == ["funded"]
+    assert (box.balance("suspense"), box.balance("bank")) == (0, -1500)
+    assert box.outbox.backlog().count == 0
+    assert box.rows("select detail from journal where kind = 'person'") == [("file 1",)]
+
+
+# --- trace numbers that are used up -------------------------------------------------------------------------------
+
+
+async def near_the_end(box, terminal, left):
+    def change(tx):
+        tx.next_number(f"stan:bank-1:{terminal}")
+
+    await box.in_books(change)
+    await box.in_books(
+        lambda tx: tx.update(tables.counter, {"name": f"stan:bank-1:{terminal}"}, value=STAN_MAX - left) and None
+    )
+
+
+def test_the_batch_moves_on_when_the_trace_numbers_are_used_up(box):
+    async def scenario(box):
+        await box.charge(claim_request("k0"), APPROVED)
+        await near_the_end(box, "T0000001", 2)
+        for n in range(1, 5):
+            await box.charge(claim_request(f"k{n}"), APPROVED)
+
+    live(box, scenario)
+    assert box.rows("select batch, stan from attempt order by batch, stan") == [
+        ("000001", "000001"),
+        ("000001", "989998"),
+        ("000001", "989999"),
+        ("000002", "000001"),
+        ("000002", "000002"),
+    ]
+
+
+@pytest.mark.parametrize("terminal", ["T0000001", None])
+def test_a_late_answer_after_that_finds_the_attempt_of_the_new_batch(box, terminal):
+    async def scenario(box):
+        await box.charge(claim_request("k0"), DECLINED)
+        await near_the_end(box, "T0000001", 0)
+        box.clock.now += 60
+        await box.charge(claim_request("k1", mandate="m2"), SILENT)
+        await box.heard_late(APPROVED, stan="000001", terminal=terminal)
+
+    live(box, scenario)
+    assert box.rows("select batch, state from attempt order by batch") == [
+        ("000001", "declined"),
+        ("000002", "approved"),
+    ]
+    assert box.states() == ["debt", "funded"]
+
+
+def test_batches_begin_again_after_the_last_one(box):
+    async def scenario(box):
+        await near_the_end(box, "T0000001", 0)
+
+        def change(tx):
+            return _order(
+                tx,
+                "bank-1",
+                "T0000001",
+                batch=f"{BATCHES - 1:06d}",
+                amount_fen=1,
+                contract_ref="c",
+                at=box.clock.utcnow(),
+            )
+
+        order = await box.in_books(change)
+        assert (order.batch, order.stan) == ("000000", "000001")
+
+    live(box, scenario)
