@@ -571,8 +571,7 @@ def _resolve_purchase(site: SiteFile, debit_id: str, said: Said, *, taken: bool)
     from gateway.rules.loading import load_rules
 
     rules = load_rules(site.rules.file)
-    policies = {lane.name: lane.bank_declines for lane in site.lanes}
-    deciding = people.Deciding(rules, policies, stand_in_limit)
+    deciding = people.Deciding(rules, stand_in_limit)
 
     def change(tx: Transaction) -> Decision | str:
         keep_rules(tx, rules)

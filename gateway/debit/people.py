@@ -6,7 +6,7 @@ bank has not told the end of. What is known stands, whoever says otherwise. Ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.debit import debits, late, purchases
@@ -32,8 +32,6 @@ class Deciding:
     """What a decision depends on that is made away from its charge point."""
 
     rules: DebitRules
-    decline_policies: Mapping[str, DeclinePolicy]
-    """By charge point; one that is no longer configured holds for the attendant."""
     stand_in_limits: Callable[[Transaction, str | None], int]
     """Per mandate."""
 
@@ -69,7 +67,7 @@ def resolve_purchase(tx: Transaction, debit_id: str, *, taken: bool, said: Said,
     conclusion = debits.Conclusion(
         debit_id=debit.id,
         context=DecisionContext(charge_point=point, recovered=True, rules_version=deciding.rules.version),
-        decline_policy=deciding.decline_policies.get(point, DeclinePolicy.HOLD_FOR_ATTENDANT),
+        decline_policy=DeclinePolicy.HOLD_FOR_ATTENDANT,  # of no account: no bank is asked
         stand_in_limit_fen=deciding.stand_in_limits(tx, debit.mandate_id),
         purchase_id=purchase.id,
     )

@@ -251,3 +251,11 @@ def test_every_kind_and_state_has_words():
     assert {kind.value for kind in DifferenceKind} <= clearing.KINDS.keys()
     assert {state.value for state in RowState} == clearing.ROW_STATES.keys()
     assert {state.value for state in clearing.ItemState} == words.ITEM_STATES.keys()
+
+
+def test_the_sites_own_debit_rules_say_what_becomes_of_a_refused_claim(site):
+    from gateway.config import load
+
+    (site.parent / "rules.toml").write_text('version = "own-1"\n[debt]\nmax_tries = 2\n', encoding="utf-8")
+    site.write_text(site.read_text(encoding="utf-8") + '[rules]\nfile = "rules.toml"\n', encoding="utf-8")
+    assert clearing.terms_of(load(site)).debit_rules.debt.max_tries == 2

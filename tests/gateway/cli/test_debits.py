@@ -243,7 +243,7 @@ def test_a_person_ends_a_purchase(act, stuck, stored, result, said):
 
 
 @pytest.mark.usefixtures("stored")
-def test_a_lane_that_lets_debts_go_lets_this_one_go_and_the_mandate_limits_it(act, drive, run, site):
+def test_a_bank_debit_that_was_taken_is_owed_within_the_mandates_own_limit(act, drive, run, site):
     run("mandates", "import", site.parent / "mandates.csv", "--config", site)
 
     async def scenario(box):

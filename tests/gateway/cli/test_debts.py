@@ -40,14 +40,17 @@ def listed(site, stored):
         box = Box(site.parent / "ledger.db")
         box.random, box.clock.now = random.Random(99), box.clock.now + 3600
         async with box:
+            request = bank_request("k9", "m9", 9, amount=MARK)
+            await box.engine.hold(request, timeout_s=5)
+            box.clock.now += 30
             box.bank.answers.append(DECLINED)
-            decision = await charge(box, bank_request("k9", "m9", 9, amount=MARK))
+            decision = await charge(box, request)
             return decision.debit_id
 
     return asyncio.run(inside())
 
 
-def test_debts_with_who_owes_and_since_when(ask, run, site, listed):
+def test_debts_with_who_owes_and_since_when(ask, run, site, stored, listed):
     found = ask("debts", "--config", site)
     assert [(debt["mandate_id"], debt["amount_fen"], debt["tries"]) for debt in found["debts"]] == [
         ("m9", MARK, 0),
@@ -58,6 +61,8 @@ def test_debts_with_who_owes_and_since_when(ask, run, site, listed):
     assert newest["listed_since"]
     assert oldest["listed_since"] is None
     assert newest["since_us"] > oldest["since_us"]
+    ((created,),) = stored(f"select created_at from debit where id = '{listed}'")
+    assert newest["since_us"] == created + 30_000_000, "it was no debt while it was held"
     assert newest["next_try_us"] == newest["since_us"] + 3600 * 1_000_000
     assert newest["plate"] == "测A***01"
     assert ask("debts", "--config", site, "--unmask")["debts"][0]["plate"] == "测A00001"

@@ -12,7 +12,7 @@ from gateway.debit.late import LateEffect
 from gateway.debit.people import Deciding, Said
 from gateway.debit.refunds import Refunded, RefundRequest
 from gateway.ledger import tables
-from gateway.model.passage import DeclinePolicy, Funding, Outcome
+from gateway.model.passage import Funding, Outcome
 from gateway.rules.loading import shipped_rules
 from tests.gateway.debit.conftest import (
     APPROVED,
@@ -30,7 +30,7 @@ from tests.gateway.debit.conftest import (
 
 RULES = shipped_rules()
 SAID = Said("wang", "the camera shows it")
-DECIDING = Deciding(RULES, {"lane-1": DeclinePolicy.RELEASE_AS_DEBT}, lambda _tx, _mandate: 100_000)
+DECIDING = Deciding(RULES, lambda _tx, _mandate: 100_000)
 UNKNOWN = PurchaseResult(PurchaseOutcome.UNKNOWN, error=1)
 DISPUTED = PurchaseResult(PurchaseOutcome.DISPUTED)
 BANK = payer_of(Funding.BANK_ONLINE)
