@@ -208,7 +208,7 @@ class DebitEngine:
             findings += found
             if progress is not None:
                 progress(findings)
-            if len(page) < recovery.PAGE:
+            if len(page) < recovery.CLOSING_PAGE:
                 break
             after = page[-1]
             await self._clock.sleep(0)
@@ -222,7 +222,10 @@ class DebitEngine:
             if found.decided_now:
                 # Same id whenever the change runs: it is made of nothing but the debit's.
                 advice = NewAttempt(digest_of("advice at start-up", debit_id)[:32], at)
-                self._advise(tx, debit_id, behind.collections.get(found.charge_point), advice)
+                own = behind.collections.get(found.charge_point)
+                # What a charge point that is gone has left is told by any other that knows the bank.
+                for collection in behind.collections.values() if own is None else (own,):
+                    self._advise(tx, debit_id, collection, advice)
             findings += found
         return findings
 

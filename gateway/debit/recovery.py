@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from gateway.debit.engine import Collection
 
 PAGE = 500
-"""Rows dealt with in one change: short enough that progress shows and vehicles get their turn in between."""
+"""Attempts classified in one change: short enough that progress shows."""
+
+CLOSING_PAGE = 100
+"""Debits closed in one change: a vehicle that comes in between waits for one of them at most."""
 
 _d, _p, _a = tables.debit, tables.purchase, tables.attempt
 _IN_DOUBT = (
@@ -155,7 +158,7 @@ def classify_rest(tx: Transaction) -> Findings:
 
 def page_of_held(connection: Connection, after: str, newest_hold: int) -> list[str]:
     """Ids of the next debits that were held at start-up."""
-    values = {"after": after, "newest": newest_hold, "page": PAGE}
+    values = {"after": after, "newest": newest_hold, "page": CLOSING_PAGE}
     return list(connection.execute(_HELD_PAGE, values).scalars())
 
 

@@ -427,7 +427,7 @@ def test_an_intent_is_unknown_after_a_power_cut_and_its_hold_still_binds(tmp_pat
 
 
 def test_more_open_debits_than_a_page_are_all_classified(tmp_path, monkeypatch):
-    monkeypatch.setattr("gateway.debit.recovery.PAGE", 3)
+    monkeypatch.setattr("gateway.debit.recovery.CLOSING_PAGE", 3)
     box = Box(tmp_path / "ledger.db")
 
     async def first(box):

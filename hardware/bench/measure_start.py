@@ -1,0 +1,309 @@
+"""Start-up with many open debits: how long it classifies, how long it closes behind, and whether vehicles are barred.
+
+The ledger is filled by the engine's own changes, as a power cut in the midst of a day would leave it: purchases without
+an answer, sales under way, decided nothing, pumps running, advices waiting. Then a new engine starts on it. The
+reference is one plain SQL count over the same tables, cold. While the closing goes on, vehicles come: with the card of
+an open debit, with its tag and another card, and some that nothing is known of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+from drivers.clock import SystemClock
+from gateway.banks.channel import BankAnswer, Delivery, LateAnswer, SaleOrder
+from gateway.debit import attempts, debits, purchases
+from gateway.debit.attempts import NewAttempt, Terminals
+from gateway.debit.claims import (
+    DecisionContext,
+    HoldPlaced,
+    HoldRefused,
+    HoldRequest,
+    Identity,
+    Payer,
+    PurchasePlan,
+    PurchaseResult,
+    Sight,
+)
+from gateway.debit.engine import Collection, DebitEngine
+from gateway.debit.recovery import Findings
+from gateway.debit.states import debit_row
+from gateway.ledger import database, schema, tables
+from gateway.ledger.transaction import Transaction
+from gateway.ledger.writer import Committer, Writer
+from gateway.model.clock import to_us
+from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
+from gateway.rules.loading import shipped_rules
+
+OPEN_DEBITS = 100_000
+PER_COMMIT = 500
+FARE_FEN = 1425
+TERMINALS = tuple(f"T{number:07d}" for number in range(64))
+
+COUNT = """
+    select count(*), sum(t.amount), count(p.id), count(a.id)
+    from debit d join transfer t on t.id = d.hold_id
+         left join purchase p on p.debit_id = d.id left join attempt a on a.debit_id = d.id
+    where d.state in ('held', 'owed')
+"""
+"""What start-up has to look at, as one statement."""
+
+
+class _Bank:
+    """A channel that is never reached: this is about what is stored."""
+
+    name = "bank-1"
+    max_message_age_s = 60.0
+
+    def takes(self, contract_ref: str) -> bool:
+        return bool(contract_ref)
+
+    def sale(self, order: SaleOrder) -> bytes:
+        return f"{order.terminal} {order.batch} {order.stan} {order.amount_fen}".encode()
+
+    reversal = advice = refund = sale
+
+    def repeat(self, request: bytes) -> bytes:
+        return request
+
+    async def exchange(self, request: bytes, *, timeout_s: float) -> BankAnswer:
+        await asyncio.sleep(0)
+        return BankAnswer(Delivery.NOT_SENT, detail=f"{len(request)} bytes, {timeout_s} s: there is no bank")
+
+    def on_late(self, handler: Callable[[LateAnswer], None]) -> None:
+        """Nothing is ever heard."""
+
+
+BANK = _Bank()
+COLLECTION = Collection(DeclinePolicy.RELEASE_AS_DEBT, {BANK.name: Terminals(TERMINALS, "000001")})
+TAKEN = PurchaseResult(PurchaseOutcome.TAKEN, card_serial=7, tac=bytes(4), tac_source="b5")
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """One kind of open debit, and how the last run left it."""
+
+    funding: Funding
+    service: Service
+    card: bool
+    purchase: PurchaseResult | None = None
+    asked: bool = False
+    """Its bank was being asked."""
+    delivered_fen: int | None = None
+    decided: bool = False
+    """Owed on our own word; its advice waits."""
+
+
+KINDS: Mapping[str, Left] = {
+    "purse, card being asked": Left(Funding.PURSE, Service.TOLL, True),
+    "purse, card's answer lost": Left(Funding.PURSE, Service.TOLL, True, PurchaseResult(PurchaseOutcome.UNKNOWN)),
+    "card paid, not decided": Left(Funding.PURSE, Service.TOLL, True, TAKEN),
+    "card paid, bank being asked": Left(Funding.BANK_ONLINE, Service.TOLL, True, TAKEN, asked=True),
+    "plate, bank being asked": Left(Funding.BANK_ONLINE, Service.PARKING, False, asked=True),
+    "toll hold, nothing asked": Left(Funding.BANK_ONLINE, Service.TOLL, False),
+    "pump running": Left(Funding.BANK_ONLINE, Service.FUEL, False),
+    "pump finished, not decided": Left(Funding.BANK_ONLINE, Service.FUEL, False, delivered_fen=900),
+    "owed, advice waiting": Left(Funding.BANK_ONLINE, Service.TOLL, False, decided=True),
+}
+
+
+@dataclass(slots=True)
+class Vehicles:
+    """What became of the vehicles that came while the closing went on."""
+
+    barred_by_card: int = 0
+    barred_by_tag: int = 0
+    let_in: int = 0
+    wrong: list[object] = field(default_factory=list)
+    longest_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start-up, measured."""
+
+    filled: int
+    found: Findings
+    closed: Findings
+    classify_s: float
+    close_s: float
+    count_s: float
+    progress_told: int
+    longest_silence_s: float
+    vehicles: Vehicles
+
+
+def measure(folder: Path, number: int = OPEN_DEBITS) -> list[dict[str, Any]]:
+    """Fill a ledger, start on it, and say how long that took."""
+    start = asyncio.run(start_up(folder / "start.db", number))
+    vehicles = start.vehicles
+    return [
+        {"figure": "open debits", "value": start.filled},
+        {"figure": "plain SQL count, s", "value": start.count_s},
+        {"figure": "classified in, s", "value": start.classify_s},
+        {"figure": "classifying, times the count", "value": start.classify_s / start.count_s},
+        {"figure": "lines of progress", "value": start.progress_told},
+        {"figure": "longest silence, s", "value": start.longest_silence_s},
+        {"figure": "closed behind in, s", "value": start.close_s},
+        {"figure": "closing, times the count", "value": start.close_s / start.count_s},
+        {"figure": "decided by closing", "value": start.closed.decided_now},
+        {"figure": "vehicles barred by card, by tag", "value": f"{vehicles.barred_by_card}, {vehicles.barred_by_tag}"},
+        {"figure": "vehicles let in meanwhile", "value": vehicles.let_in},
+        {"figure": "vehicles treated wrongly", "value": len(vehicles.wrong)},
+        {"figure": "longest wait of a vehicle, ms", "value": vehicles.longest_s * 1000},
+    ]
+
+
+async def start_up(path: Path, number: int) -> Start:
+    """Start on a ledger with so many open debits, and let vehicles come while they are closed."""
+    clock = SystemClock()
+    writing = database.open_writer(path)
+    schema.upgrade(writing)
+    fill(Committer(writing, lambda: to_us(clock.utcnow())), number, clock)
+    writing.dispose()
+    reading = database.open_reader(path)
+    begun = time.perf_counter()
+    with reading.connect() as connection:
+        connection.exec_driver_sql(COUNT).all()
+    count_s = time.perf_counter() - begun
+    writing = database.open_writer(path)
+    writer = Writer(Committer(writing, lambda: to_us(clock.utcnow())))
+    writer.start()
+    try:
+        engine = DebitEngine(writer, reading, {BANK.name: BANK}, clock=clock, random=random.SystemRandom())
+        told = [time.perf_counter()]
+        found = await engine.recover(
+            {"lane-1": COLLECTION}, lambda _tx, _mandate: 100_000, lambda _: told.append(time.perf_counter())
+        )
+        classified = time.perf_counter()
+        vehicles, closing = Vehicles(), asyncio.create_task(engine.close_behind())
+        await _vehicles(engine, vehicles, closing, number, clock)
+        closed = await closing
+        return Start(
+            filled=number,
+            found=found,
+            closed=closed,
+            classify_s=classified - told[0],
+            close_s=time.perf_counter() - classified,
+            count_s=count_s,
+            progress_told=len(told) - 1,
+            longest_silence_s=max(later - earlier for earlier, later in pairwise(told)),
+            vehicles=vehicles,
+        )
+    finally:
+        writer.stop()
+        writing.dispose()
+        reading.dispose()
+
+
+def fill(committer: Committer, number: int, clock: SystemClock) -> None:
+    """So many open debits, of all kinds in turn."""
+    kinds = list(KINDS.values())
+    left = iter(range(number))
+    while group := list(islice(left, PER_COMMIT)):
+        committer.commit([_leave(n, kinds[n % len(kinds)], clock) for n in group])
+
+
+def _leave(n: int, left: Left, clock: SystemClock) -> Callable[[Transaction], None]:
+    """The change that leaves debit number `n` as its kind says."""
+    request = _request(n, left.funding, left.service, card=left.card)
+    ids = debits.NewIds(*(f"{n:031x}{part}" for part in "0123"))
+    context = DecisionContext("lane-1")
+
+    def change(tx: Transaction) -> None:
+        rules = shipped_rules()
+        if not isinstance(debits.place_hold(tx, request, ids, rules), HoldPlaced):
+            raise TypeError(f"debit {n} was not placed")
+        if left.purchase is not None:
+            purchases.store_result(tx, ids.purchase, left.purchase, request.sight.identity.card_number)
+        if left.asked:
+            _sale_under_way(tx, n, ids.debit)
+        if left.delivered_fen is not None:
+            debits.complete(tx, ids.debit, left.delivered_fen, None, context)
+        if left.decided:
+            conclusion = debits.Conclusion(ids.debit, context, DeclinePolicy.RELEASE_AS_DEBT, 100_000)
+            debits.conclude(tx, conclusion, rules)
+            debit, new = debit_row(tx, ids.debit), NewAttempt(f"{n:031x}4", clock.utcnow())
+            attempts.queue_advice(tx, debit, BANK, terminal=TERMINALS[n % len(TERMINALS)], batch="000001", new=new)
+
+    return change
+
+
+def _sale_under_way(tx: Transaction, n: int, debit_id: str) -> None:
+    """As `attempts.store_sale`, at a terminal of its own: at one site so many are never under way."""
+    attempt_id = f"{n:031x}4"
+    tx.insert(
+        tables.attempt,
+        id=attempt_id,
+        debit_id=debit_id,
+        channel=BANK.name,
+        terminal=f"A{n:07d}",
+        batch="000001",
+        stan="000001",
+        kind="sale",
+        state="stored",
+        amount=FARE_FEN,
+        request=bytes(100),
+        reversal=bytes(100),
+        created_at=tx.now_us,
+        changed_at=tx.now_us,
+    )
+    tx.note("attempt", attempt_id, "stored", debit_id=debit_id, detail="sale")
+
+
+def _request(n: int, funding: Funding, service: Service, *, card: bool) -> HoldRequest:
+    identity = Identity(
+        obu_id=n.to_bytes(4) if card else None,
+        card_number=_card(n) if card else None,
+        plate=f"测{n:06d}",
+        plate_colour=0,
+    )
+    sight = Sight(f"{n:031x}5", "lane-1", service, identity, 1_700_000_000_000_000, "trusted", "20231114")
+    mandate = None if funding is Funding.PURSE else f"m{n}"
+    name, contract = ("issuer-9901", None) if funding is Funding.PURSE else (BANK.name, f"c{n}")
+    payer = Payer(funding, name, mandate, contract, None, 100_000)
+    plan = PurchasePlan(FARE_FEN, "20231114100000", 50_000, bytes(43), bytes(43)) if card else None
+    return HoldRequest(f"key-{n}", sight, "road", payer, FARE_FEN, plan)
+
+
+def _card(n: int) -> str:
+    return f"9901{n:016d}"
+
+
+async def _vehicles(
+    engine: DebitEngine, seen: Vehicles, closing: asyncio.Task[Findings], number: int, clock: SystemClock
+) -> None:
+    """Three after another, again and again until the closing is done; at least once."""
+    for n in _of_kind("purse, card being asked", number):
+        by_card, by_tag = _again(n, _card(n), n), _again(n, _card(number * 2 + n), n)
+        fresh = _again(n, _card(number * 3 + n), number * 3 + n)
+        for request, count in ((by_card, "barred_by_card"), (by_tag, "barred_by_tag"), (fresh, "let_in")):
+            begun = clock.monotonic()
+            found = await engine.hold(replace(request, idempotency_key=f"{count}-{n}"), timeout_s=60)
+            seen.longest_s = max(seen.longest_s, clock.monotonic() - begun)
+            barred = isinstance(found, HoldRefused) and found.reason == "purchase_open"
+            if barred is not (count != "let_in"):
+                seen.wrong.append((count, n, found))
+            else:
+                setattr(seen, count, getattr(seen, count) + 1)
+        if closing.done():
+            return
+
+
+def _of_kind(name: str, number: int) -> Iterator[int]:
+    return iter(range(list(KINDS).index(name), number, len(KINDS)))
+
+
+def _again(n: int, card: str, obu: int) -> HoldRequest:
+    """A vehicle with this card and this tag, at another lane."""
+    request = _request(n, Funding.PURSE, Service.TOLL, card=True)
+    identity = replace(request.sight.identity, card_number=card, obu_id=obu.to_bytes(4), plate=f"新{card[-8:]}")
+    passage_id = f"{int(card):031x}"[-31:] + f"{obu % 7}"
+    return replace(request, sight=replace(request.sight, passage_id=passage_id, identity=identity))

@@ -1,0 +1,259 @@
+"""Start-up: everything open is found and classified before a charge point opens, and closed behind, once."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from gateway.debit import recovery
+from gateway.debit.claims import HoldPlaced, HoldRefused
+from gateway.debit.engine import Collection, DebitEngine
+from gateway.ledger import database
+from gateway.ledger.verify import verify
+from gateway.ledger.writer import Committer
+from gateway.model.clock import to_us
+from gateway.model.passage import DeclinePolicy, Funding, Service
+from hardware.bench import measure_start
+
+from .conftest import (
+    APPROVED,
+    COLLECTION,
+    DECLINED,
+    NOT_SENT,
+    SILENT,
+    Box,
+    claim_request,
+    hold_request,
+    live,
+    rules_of,
+)
+
+MANY = 2700
+"""A multiple of the kinds, and more than a page of each that is counted in pages."""
+EACH = MANY // len(measure_start.KINDS)
+
+
+def findings_of(path):
+    reader = database.open_reader(path)
+    try:
+        return [finding for check in verify(reader) for finding in check.findings]
+    finally:
+        reader.dispose()
+
+
+def test_thousands_of_open_debits_of_all_kinds_are_classified_then_closed(tmp_path):
+    path = tmp_path / "start.db"
+    start = asyncio.run(measure_start.start_up(path, MANY))
+    found, closed = start.found.counts, start.closed.counts
+    assert found["open_debits"] == EACH * 8, "those that are owed are decided"
+    assert found["unknown_purchases"] == EACH * 2
+    assert found["sales_in_doubt"] == found["reversals_waiting"] == EACH * 2
+    assert found["advices_waiting"] == EACH
+    assert (found["decided_now"], found["voided"]) == (0, 0), "nothing is closed before charge points open"
+    assert closed["decided_now"] == EACH * 5
+    assert closed["voided"] == EACH
+    assert start.progress_told >= 2
+    vehicles = start.vehicles
+    assert vehicles.wrong == []
+    assert min(vehicles.barred_by_card, vehicles.barred_by_tag, vehicles.let_in) >= 1
+    assert findings_of(path) == []
+
+
+def test_the_measurement_says_what_it_found(tmp_path):
+    figures = {row["figure"]: row["value"] for row in measure_start.measure(tmp_path, 90)}
+    assert figures["open debits"] == 90
+    assert figures["decided by closing"] == 50
+    assert figures["vehicles treated wrongly"] == 0
+    assert figures["classifying, times the count"] > 0
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_a_power_cut_in_the_midst_of_it_changes_nothing(tmp_path, monkeypatch, after):
+    """The next start finds the rest; nothing is decided, reversed or advised twice."""
+    monkeypatch.setattr(recovery, "PAGE", 3)
+    monkeypatch.setattr(recovery, "CLOSING_PAGE", 3)
+    box = Box(tmp_path / "ledger.db")
+    box.bank = measure_start.BANK
+    number = 2 * len(measure_start.KINDS)
+    measure_start.fill(Committer(box.database, lambda: to_us(box.clock.utcnow())), number, box.clock)
+
+    async def cut(box):
+        commits = iter(range(after))
+        submit = box.writer.submit
+
+        def counted(change, *, essential=False):
+            if next(commits, None) is None:
+                raise ConnectionError("power")
+            return submit(change, essential=essential)
+
+        box.writer.submit = counted
+        with pytest.raises(ConnectionError):
+            await start(box)
+
+    async def start(box):
+        await box.engine.recover({"lane-1": measure_start.COLLECTION}, lambda tx, mandate: 100_000)
+        return await box.engine.close_behind()
+
+    live(box, cut, start)
+    assert box.rows("select state, count(*) from debit group by state order by state") == [
+        ("funded", 2),
+        ("held", 6),
+        ("owed", 8),
+        ("voided", 2),
+    ]
+    assert box.rows("select count(*), count(distinct debit_id) from decision where outcome <> 'unknown'") == [(12, 12)]
+    assert box.rows("select kind, count(*) from outbox where done_at is null group by kind order by kind") == [
+        ("advice", 4),
+        ("reversal", 4),
+    ]
+
+
+def test_started_twice_the_second_finds_the_same_open_and_closes_nothing(tmp_path):
+    box = Box(tmp_path / "ledger.db")
+    number = 3 * len(measure_start.KINDS)
+    measure_start.fill(Committer(box.database, lambda: to_us(box.clock.utcnow())), number, box.clock)
+    seen = []
+
+    async def start(box):
+        found, closed = await box.start_up()
+        seen.append((found.counts, closed.counts))
+
+    live(box, start, start)
+    (first, closed), (second, nothing) = seen
+    assert first["open_debits"] == 24
+    assert second["open_debits"] == 9
+    assert closed["decided_now"] == 15
+    assert (nothing["decided_now"], nothing["voided"], second["sales_in_doubt"]) == (0, 0, 0)
+    assert second["reversals_waiting"] == first["reversals_waiting"] == 6
+
+
+def test_charge_points_may_open_while_it_closes(box, monkeypatch):
+    """A vehicle of this run is never taken for one of the last, however long the closing takes."""
+    monkeypatch.setattr(recovery, "CLOSING_PAGE", 2)
+
+    async def first(box):
+        for n in range(6):
+            await box.engine.hold(claim_request(f"k{n}"), timeout_s=5)
+
+    async def second(box):
+        await box.engine.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        closing = asyncio.create_task(box.engine.close_behind())
+        mine = [await box.engine.hold(claim_request(f"new{n}"), timeout_s=5) for n in range(4)]
+        closed = await closing
+        assert closed.voided == 6
+        assert [box.engine.query(debit_id=placed.debit_id).debit["state"] for placed in mine] == ["held"] * 4
+
+    live(box, first, second)
+
+
+def test_it_binds_until_it_is_closed(box):
+    """A hold of the last run counts towards its payer's limit from the first moment."""
+
+    async def first(box):
+        await box.engine.hold(claim_request("k1", amount=4000, limit=5000), timeout_s=5)
+        await box.engine.hold(claim_request("k2", amount=1000, limit=5000, service=Service.FUEL), timeout_s=5)
+
+    async def second(box):
+        await box.engine.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        refused = await box.engine.hold(claim_request("k3", amount=1, limit=5000), timeout_s=5)
+        assert refused == HoldRefused("limit_exceeded")
+        await box.engine.close_behind()
+        assert isinstance(await box.engine.hold(claim_request("k4", amount=4000, limit=5000), timeout_s=5), HoldPlaced)
+
+    live(box, first, second)
+
+
+def test_a_debit_of_a_charge_point_that_is_gone_is_told_to_its_bank_all_the_same(box):
+    async def first(box):
+        debit_id = (await box.engine.hold(claim_request(service=Service.FUEL), timeout_s=5)).debit_id
+        from gateway.debit import debits
+
+        from .conftest import CONTEXT
+
+        await box.in_books(lambda tx: debits.complete(tx, debit_id, 500, None, CONTEXT))
+
+    async def second(box):
+        await box.engine.recover({"lane-9": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.collector.round()
+        await box.engine.close_behind()
+        await box.collector.round()
+        box.bank.answers.append(APPROVED)
+        await box.drain(2)
+
+    live(box, first, second)
+    assert box.kinds() == ["advice"]
+    assert box.states() == ["funded"]
+
+
+def test_other_rules_under_a_version_that_decided_here_stop_the_start(box):
+    async def first(box):
+        await box.start_up()
+
+    async def second(box):
+        changed = replace(rules_of("[debt]\nmax_tries = 1"), version=box.engine.rules.version)
+        box.engine = DebitEngine(
+            box.writer, box.reader, {"bank-1": box.bank}, clock=box.clock, random=box.random, rules=changed
+        )
+        with pytest.raises(recovery.RulesConflict):
+            await box.start_up()
+
+    live(box, first, second)
+
+
+@pytest.mark.parametrize("answer", [APPROVED, DECLINED, SILENT, NOT_SENT])
+def test_what_was_decided_is_left_alone(box, answer):
+    async def first(box):
+        await box.charge(claim_request(), answer)
+
+    async def second(box):
+        before = box.rows("select * from debit"), box.rows("select * from attempt"), box.rows("select * from outbox")
+        found, closed = await box.start_up()
+        assert (found.open_debits, found.sales_in_doubt, closed.decided_now) == (0, 0, 0)
+        after = box.rows("select * from debit"), box.rows("select * from attempt"), box.rows("select * from outbox")
+        assert after == before
+
+    live(box, first, second)
+
+
+def test_a_card_and_a_tag_stay_barred_as_long_as_their_purchase_is_open(box):
+    async def first(box):
+        await box.engine.hold(hold_request("k1"), timeout_s=5)
+
+    async def second(box):
+        await box.start_up()
+        assert box.states() == ["held"]
+        same_card = hold_request("k2")
+        identity = replace(same_card.sight.identity, card_number="99010000000000000077")
+        same_tag = replace(same_card, sight=replace(same_card.sight, identity=identity), idempotency_key="k3")
+        return [await box.engine.hold(request, timeout_s=5) for request in (same_card, same_tag)]
+
+    assert live(box, first, second) == [HoldRefused("purchase_open")] * 2
+
+
+def test_a_lane_that_keeps_who_is_declined_is_remembered(box):
+    """The bank had said no when the power went: the policy of its charge point decides the barrier."""
+    strict = Collection(DeclinePolicy.HOLD_FOR_ATTENDANT, COLLECTION.terminals)
+
+    async def first(box):
+        placed = await box.engine.hold(hold_request(funding=Funding.BANK_ONLINE), timeout_s=5)
+        from gateway.debit import attempts, purchases
+        from gateway.debit.attempts import NewAttempt
+        from gateway.debit.states import debit_row
+
+        from .conftest import TAKEN
+
+        def change(tx):
+            purchases.store_result(tx, placed.purchase_id, TAKEN, None)
+            new = NewAttempt("0" * 32, box.clock.utcnow())
+            terminals = COLLECTION.terminals["bank-1"]
+            attempts.store_sale(tx, box.bank, terminals, new, debit=debit_row(tx, placed.debit_id))
+            attempts.settle_answer(tx, new.id, DECLINED)
+
+        await box.in_books(change)
+
+    async def second(box):
+        await box.engine.recover({"lane-1": strict}, lambda tx, mandate: 100_000)
+        await box.engine.close_behind()
+
+    live(box, first, second)
+    assert box.rows("select barrier, outcome, recovered from decision") == [("attendant", "debt", 1)]
