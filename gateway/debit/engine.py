@@ -323,6 +323,7 @@ class DebitEngine:
             context=ruled,
             collection=collection,
             deadline=deadline,
+            essential=True,
         )
         return await self._see_through(work)
 
@@ -376,13 +377,17 @@ class DebitEngine:
         context: DecisionContext,
         collection: Collection,
         deadline: float,
+        essential: bool = False,
     ) -> BroughtIn | HoldRefused:
-        """One commit for the claim with the bank's request, then the bank, then one commit for the decision."""
+        """One commit for the claim with the bank's request, then the bank, then one commit for the decision.
+
+        `essential`: what is claimed has happened already and must be stored even on a disk that is full.
+        """
         async with self._locks.setdefault(key, asyncio.Lock()):
             with self._asking_fresh(payer):
                 asking = self._asking(payer, collection, deadline)
                 started = self._clock.monotonic()
-                begun = await self._writer.submit(lambda tx: begin(tx, asking), essential=False)
+                begun = await self._writer.submit(lambda tx: begin(tx, asking), essential=essential)
                 if not isinstance(begun, debits.Begun):
                     return self._brought(begun, started)
                 async with (

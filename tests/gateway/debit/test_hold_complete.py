@@ -371,3 +371,32 @@ def test_unknown_stays_barred_from_release(box):
 
     live(box, scenario)
     assert box.states() == ["held"]
+
+
+def test_what_was_delivered_is_stored_even_where_no_new_sale_would_be(box):
+    """A full disk takes results of what has happened, from its reserve; a new claim is none of them."""
+    marks = []
+
+    class Marking:
+        """The writer, noting which changes are results that must be stored."""
+
+        def __init__(self, writer):
+            self._writer = writer
+            self.selling_allowed = True
+
+        def submit(self, change, *, essential=False):
+            marks.append(essential)
+            return self._writer.submit(change, essential=essential)
+
+    async def scenario(box):
+        debit_id = await held(box)
+        box.engine._writer = Marking(box.writer)
+        await box.complete(debit_id, 500, pump().payer, APPROVED)
+        assert marks == [True, True]
+        marks.clear()
+        box.bank.answers.append(APPROVED)
+        deadline = box.clock.monotonic() + 2
+        await box.engine.charge(pump("k2"), CONTEXT, COLLECTION, deadline=deadline)
+        assert marks == [False, True]
+
+    live(box, scenario)
