@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Engine, bindparam, func, select
 
@@ -29,11 +31,9 @@ from gateway.rules.judge import alarming, given_up, pause_s
 from gateway.rules.loading import DebitRules, shipped_rules
 from gateway.rules.schema import Retry
 
-DESTINATIONS_MAX = 64
-"""Terminals looked at in one round: more than a plaza has lanes."""
-
-TOGETHER_MAX = 8
-"""Messages on the wire at once: a bank that is silent must not hold up the terminals it answers."""
+TOGETHER_MAX = 64
+"""Messages on the wire at once, one a terminal: more than a plaza has lanes, so that a bank that is silent to some
+terminals holds up none that it answers."""
 
 POLL_S = 0.25
 """Between two looks at the queue."""
@@ -79,24 +79,42 @@ class OutboxWorker:
         self._fresh = fresh
         self._on_backlog = on_backlog
         self._next_of_kind: dict[str, float] = {}
+        self._sending: set[str] = set()
+        """Destinations with a message on the wire."""
         self._log = logging.getLogger(f"{__name__}.{channel.name}")
 
     async def run(self) -> None:
-        """Forever; ends only by cancellation."""
-        while True:
-            await self.round()
-            if self._on_backlog is not None:
-                self._on_backlog(self.backlog())
-            await self._clock.sleep(POLL_S)
+        """Forever; ends only by cancellation, or with what went wrong in sending."""
+        async with _messages() as messages:
+            while True:
+                self._begin_round(messages)
+                if self._on_backlog is not None:
+                    self._on_backlog(self.backlog())
+                await self._clock.sleep(POLL_S)
 
     async def round(self) -> int:
-        """Send what is due and may go now, one message a terminal; how many went."""
-        due = self._due()
+        """Send what is due and may go now, one message a terminal, and wait for the answers; how many went."""
+        async with _messages() as messages:
+            return self._begin_round(messages)
+
+    def _begin_round(self, messages: asyncio.TaskGroup) -> int:
+        """Put on the wire what is due and may go now; a terminal that waits for an answer waits alone."""
+        due = [row for row in self._due() if row.destination not in self._sending]
         urgent = self._terminals_held() if due else frozenset()
-        ready = [row for row in due if row.destination in urgent or not self._steps_aside(row)]
-        for start in range(0, len(ready), TOGETHER_MAX):
-            await asyncio.gather(*(self._send(row) for row in ready[start : start + TOGETHER_MAX]))
-        return len(ready)
+        begun = 0
+        for row in due:
+            if len(self._sending) >= TOGETHER_MAX:
+                break
+            if row.destination not in urgent and self._steps_aside(row):
+                continue
+            self._sending.add(row.destination)
+            task = messages.create_task(self._send(row))
+            task.add_done_callback(partial(self._sent, row.destination))
+            begun += 1
+        return begun
+
+    def _sent(self, destination: str, _: object) -> None:
+        self._sending.discard(destination)
 
     def backlog(self) -> Backlog:
         """How many messages wait, since when, and of which kinds that is too many or too long."""
@@ -123,11 +141,11 @@ class OutboxWorker:
             select(func.min(o.c.id))
             .where(o.c.done_at.is_(None), o.c.destination.startswith(f"{self._channel.name}/", autoescape=True))
             .group_by(o.c.destination)
-            .limit(DESTINATIONS_MAX)
         )
         now = to_us(self._clock.utcnow())
         with self._reader.connect() as connection:
-            return connection.execute(select(o).where(o.c.id.in_(heads), o.c.next_at <= now).order_by(o.c.id)).all()
+            due = select(o).where(o.c.id.in_(heads), o.c.next_at <= now).order_by(o.c.id)
+            return connection.execute(due.limit(2 * TOGETHER_MAX)).all()
 
     def _terminals_held(self) -> frozenset[str]:
         """Destinations where a reversal waits: no sale begins there before it has gone, and so must what is in its
@@ -233,6 +251,16 @@ class OutboxWorker:
     def _retry(self, kind: str) -> Retry:
         found: Retry = getattr(self._rules.retry, kind)
         return found
+
+
+@asynccontextmanager
+async def _messages() -> AsyncIterator[asyncio.TaskGroup]:
+    """Messages on the wire: the first that fails ends the others, and is what is told."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
 
 
 def _still_waits(tx: Transaction, row: Row) -> bool:

@@ -10,7 +10,7 @@ from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim
 from gateway.model.passage import DeclinePolicy, Funding
-from gateway.outbox.worker import OutboxWorker
+from gateway.outbox.worker import POLL_S, OutboxWorker
 from gateway.rules.loading import shipped_rules
 from tests.gateway.debit.conftest import (
     APPROVED,
@@ -25,6 +25,7 @@ from tests.gateway.debit.conftest import (
     charge,
     hold_request,
     payer_of,
+    rules_of,
 )
 
 UNSETTLED = BankAnswer(Delivery.ANSWERED, AnswerClass.UNSETTLED, "96")
@@ -354,3 +355,262 @@ def test_an_advice_steps_aside_for_vehicles_but_never_in_front_of_a_reversal(box
         ("sale", "not_sent"),
         ("sale", "reversed"),
     ]
+
+
+# --- what is given up, and who is told ----------------------------------------------------------------------------
+
+
+def ruled(tmp_path, text):
+    box = Box(tmp_path / "ruled.db", rules=rules_of(text))
+    box.bank = MarkingBank(box.clock)
+    return box
+
+
+@pytest.mark.parametrize("rule", ["max_tries = 3", "expire_after_s = 100"])
+@pytest.mark.parametrize("answer", [APPROVED, DECLINED])
+def test_an_advice_given_up_is_a_persons_and_may_still_be_answered(tmp_path, rule, answer):
+    box = ruled(tmp_path, f"[retry.advice]\n{rule}")
+
+    async def scenario(box):
+        await owed(box, 1, NOT_SENT)
+        for _ in range(240):
+            await one_round(box)
+            box.clock.now += 1.0
+        assert box.outbox.backlog().count == 0
+        assert box.items() == [("advice_unanswered", "open")]
+        assert box.rows("select state from attempt where kind = 'advice'") == [("unknown",)]
+        assert box.states() == ["owed"]
+        box.check()
+        heard = len(box.bank.heard)
+        await box.heard_late(answer, stan="000002")
+        assert box.items() == [("advice_unanswered", "corrected")]
+        await one_round(box)
+        assert len(box.bank.heard) == heard
+
+    run(box, scenario)
+    assert box.states() == ["funded" if answer is APPROVED else "debt"]
+
+
+def test_an_advice_told_again_may_be_given_up_again(tmp_path):
+    box = ruled(tmp_path, "[retry.advice]\nmax_tries = 1")
+
+    async def scenario(box):
+        await owed(box, 1, NOT_SENT)
+        attempt = box.rows("select id from attempt where kind = 'advice'")[0][0]
+        for _ in range(2):
+            for _ in range(2):
+                await one_round(box)
+                box.clock.now += 60
+            assert box.items() == [("advice_unanswered", "open")]
+            box.check()
+            await box.engine.resolve_attempt(attempt, posted=False, source="call", actor="ann")
+            assert box.items() == [("advice_unanswered", "corrected")]
+        box.bank.answers.append(APPROVED)
+        await one_round(box)
+
+    run(box, scenario)
+    assert box.states() == ["funded"]
+    told = "select event from journal where kind = 'item' order by number"
+    assert [row[0] for row in box.rows(told)] == ["open", "corrected"] * 2
+
+
+def test_a_reversal_is_never_given_up(tmp_path):
+    box = ruled(tmp_path, "[retry.reversal]\nmax_tries = 2\nexpire_after_s = 60")
+
+    async def scenario(box):
+        await owed(box)
+        for _ in range(300):
+            await one_round(box)
+            box.clock.now += 1.0
+        assert box.outbox.backlog().count == 1
+
+    run(box, scenario)
+    assert box.rows("select tries from outbox")[0][0] > 2
+
+
+def test_alarms_by_number_and_by_age(tmp_path):
+    box = ruled(tmp_path, "[retry.advice]\nalarm_count = 2\n[retry.reversal]\nalarm_age_s = 100")
+
+    async def scenario(box):
+        await owed(box, 1)
+        await owed(box, 2, NOT_SENT)
+        assert box.outbox.backlog().alarms == ()
+        await owed(box, 3, NOT_SENT)
+        assert box.outbox.backlog().alarms == ("advice",)
+        box.clock.now += 100
+        assert set(box.outbox.backlog().alarms) == {"advice", "reversal"}
+
+    run(box, scenario)
+
+
+# --- pace, and vehicles first -------------------------------------------------------------------------------------
+
+
+def test_advices_step_aside_for_vehicles_reversals_do_not(box):
+    async def scenario(box):
+        await owed(box, 1)
+        await owed(box, 2, NOT_SENT)
+        # Of another lane, so that no reversal waits behind it.
+        move = "update outbox set destination = 'bank-1/T0000009' where kind = 'advice'"
+        await box.in_books(lambda tx: tx.connection.exec_driver_sql(move) and None)
+        box.engine._fresh["bank-1"] = 1
+        box.bank.answers.extend([APPROVED] * 3)
+        await box.outbox.round()
+        assert [m.split()[0] for m in box.bank.heard] == ["reversal"]
+        box.engine._fresh["bank-1"] = 0
+        for _ in range(3):
+            await box.outbox.round()
+            box.clock.now += 1
+
+    run(box, scenario)
+    assert [m.split()[0] for m in box.bank.heard] == ["reversal", "advice", "advice"]
+
+
+def test_an_advice_that_waited_too_long_steps_aside_no_more(tmp_path):
+    box = ruled(tmp_path, "[retry.advice]\nalarm_age_s = 600")
+
+    async def scenario(box):
+        await owed(box, 1, NOT_SENT)
+        box.engine._fresh["bank-1"] = 1
+        assert await box.outbox.round() == 0
+        box.clock.now += 600
+        box.bank.answers.append(APPROVED)
+        assert await box.outbox.round() == 1
+
+    run(box, scenario)
+
+
+@pytest.mark.parametrize(("pace", "sent"), [("0.5", 5), ("2.0", 20), ("3.0", 30)])
+def test_a_backlog_keeps_its_pace(tmp_path, pace, sent):
+    """Ten seconds of rounds over more terminals than may go at once."""
+    box = ruled(tmp_path, f"[retry.advice]\nmessages_per_s = {pace}")
+
+    async def scenario(box):
+        for n in range(40):
+            await owed(box, n, NOT_SENT)
+        spread = "update outbox set destination = 'bank-1/S' || id"
+        await box.in_books(lambda tx: tx.connection.exec_driver_sql(spread) and None)
+        box.bank.answers.extend([APPROVED] * 40)
+        began = box.clock.now
+        while box.clock.now < began + 10:
+            await box.outbox.round()
+            box.clock.now += POLL_S
+        return len(box.bank.heard)
+
+    assert abs(run(box, scenario) - sent) <= 1
+
+
+# --- many terminals -----------------------------------------------------------------------------------------------
+
+
+class HangingBank(MarkingBank):
+    """Says nothing to some terminals, for as long as it is let."""
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.mute = set()
+        self.speaks = asyncio.Event()
+
+    async def exchange(self, request, *, timeout_s):
+        self.heard.append(request.decode())
+        if request.decode().removeprefix("again ").split()[1] in self.mute:
+            await self.speaks.wait()
+            return SILENT
+        await asyncio.sleep(0)
+        return APPROVED
+
+
+async def spread(box, number, terminals):
+    """Advices of so many debits at these terminals in turn."""
+    for n in range(number):
+        await owed(box, n, NOT_SENT)
+    rows = box.rows("select o.id, a.id from outbox o join attempt a on a.id = o.attempt_id order by o.id")
+
+    def change(tx):
+        for place, (message, attempt) in enumerate(rows):
+            terminal = terminals[place % len(terminals)]
+            run = tx.connection.exec_driver_sql
+            run("update outbox set destination = ? where id = ?", (f"bank-1/{terminal}", message))
+            run(
+                "update attempt set terminal = ?, request = ? where id = ?",
+                (terminal, b"advice " + terminal.encode() + b" x", attempt),
+            )
+
+    await box.in_books(change)
+
+
+def test_a_silent_terminal_holds_up_no_other(box):
+    async def scenario(box):
+        await spread(box, 12, ("A", "B", "C"))
+        box.bank = HangingBank(box.clock)
+        box.bank.mute = {"B"}
+        worker = OutboxWorker(box.bank, box.writer, box.reader, clock=box.clock, random=box.random)
+        task = asyncio.create_task(worker.run())
+        for _ in range(4000):
+            await asyncio.sleep(0.001)
+            if worker.backlog().count == 4:
+                break
+        assert sorted(m.split()[1] for m in box.bank.heard) == ["A"] * 4 + ["B"] + ["C"] * 4
+        assert worker.backlog().count == 4
+        box.bank.mute = set()
+        box.bank.speaks.set()
+        while worker.backlog().count:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(box, scenario)
+    assert set(box.states()) == {"funded"}
+
+
+def test_each_terminal_hears_its_messages_in_order(box):
+    async def scenario(box):
+        await spread(box, 12, ("A", "B", "C"))
+        order = box.rows("select attempt_id, destination from outbox order by id")
+        box.bank = HangingBank(box.clock)
+        worker = OutboxWorker(box.bank, box.writer, box.reader, clock=box.clock, random=box.random)
+        while worker.backlog().count:
+            await worker.round()
+            box.clock.now += 1
+        ended = box.rows("select ref from journal where kind = 'attempt' and event = 'approved' order by number")
+        for terminal in ("bank-1/A", "bank-1/B", "bank-1/C"):
+            wanted = [attempt for attempt, destination in order if destination == terminal]
+            assert [ref for (ref,) in ended if ref in wanted] == wanted
+
+    run(box, scenario)
+
+
+def test_terminals_that_pause_do_not_keep_others_from_their_turn(tmp_path, monkeypatch):
+    """More terminals than may go at once, and the first of them wait out a pause."""
+    monkeypatch.setattr("gateway.outbox.worker.TOGETHER_MAX", 2)
+    box = ruled(tmp_path, '[retry.advice]\nmessages_per_s = "unlimited"')
+
+    async def scenario(box):
+        await spread(box, 6, ("A", "B", "C", "D", "E", "F"))
+        later = "update outbox set next_at = 4000000000000000 where id <= 4"
+        await box.in_books(lambda tx: tx.connection.exec_driver_sql(later) and None)
+        box.bank.answers.extend([APPROVED] * 2)
+        assert await box.outbox.round() == 2
+
+    run(box, scenario)
+    assert [m.split()[1] for m in box.bank.heard] == ["E", "F"]
+
+
+def test_a_failure_in_sending_ends_the_worker_and_the_next_one_goes_on(box):
+    async def scenario(box):
+        await spread(box, 2, ("A", "B"))
+        exchange = box.bank.exchange
+
+        async def breaks(request, *, timeout_s):
+            raise OSError("no such host")
+
+        box.bank.exchange = breaks
+        with pytest.raises(OSError, match="no such host"):
+            await box.outbox.run()
+        box.bank.exchange = exchange
+        box.bank.answers.extend([APPROVED] * 2)
+        assert await box.outbox.round() == 2
+
+    run(box, scenario)
+    assert box.states() == ["funded", "funded"]

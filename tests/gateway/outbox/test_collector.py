@@ -1,0 +1,211 @@
+"""The collector: what is due is queued once, what people decided is told, and nothing is forgotten."""
+
+import asyncio
+
+import pytest
+
+from gateway.debit.engine import Collection
+from gateway.debit.refunds import RefundRequest
+from gateway.ledger.database import StorageTrouble
+from gateway.ledger.writer import StorageUnavailable
+from gateway.model.passage import DeclinePolicy
+from gateway.outbox import collector as module
+from gateway.outbox.collector import Collector
+from tests.gateway.debit.conftest import APPROVED, COLLECTION, DECLINED, NOT_SENT, Box, claim_request, live
+
+HOUR = 3600
+
+
+@pytest.fixture
+def box(tmp_path):
+    return Box(tmp_path / "ledger.db")
+
+
+async def debts(box, number):
+    for n in range(number):
+        await box.charge(claim_request(f"k{n}", mandate=f"m{n}"), DECLINED)
+        box.clock.now += 1
+
+
+async def paid(box, key="k1"):
+    return (await box.charge(claim_request(key), APPROVED)).debit_id
+
+
+async def refund(box, debit_id, amount, key="r1"):
+    """Decided by somebody's own program, which knows no bank."""
+    await box.engine.refund(RefundRequest(key, debit_id, amount, "x", "ann"), None)
+
+
+def queued(box):
+    return box.rows("select kind from outbox where done_at is null order by id")
+
+
+def test_the_oldest_debts_come_first_one_a_terminal(box):
+    async def scenario(box):
+        await debts(box, 3)
+        box.clock.now += HOUR
+        await box.collector.round()
+        await box.collector.round()
+        assert queued(box) == [("recovery",), ("recovery",)]
+        asked = "select d.idempotency_key from attempt a join debit d on d.id = a.debit_id where a.kind = 'recovery'"
+        assert {row[0] for row in box.rows(asked)} == {"k0", "k1"}
+        box.bank.answers.extend([APPROVED] * 3)
+        await box.drain(1)
+        await box.collector.round()
+        await box.drain(1)
+
+    live(box, scenario)
+    assert box.states() == ["recovered"] * 3
+
+
+def test_nothing_is_due_before_its_time_and_nothing_twice(box):
+    async def scenario(box):
+        await debts(box, 1)
+        box.clock.now += HOUR - 10
+        await box.collector.round()
+        assert queued(box) == []
+        box.clock.now += 10
+        for _ in range(3):
+            await box.collector.round()
+        assert queued(box) == [("recovery",)]
+
+    live(box, scenario)
+
+
+def test_debts_of_another_bank_are_not_its_own(box):
+    async def scenario(box):
+        await debts(box, 1)
+        box.clock.now += HOUR
+        other = Collector("bank-2", box.engine, box.reader, COLLECTION, clock=box.clock)
+        await other.round()
+        assert queued(box) == []
+
+    live(box, scenario)
+
+
+def test_without_a_terminal_it_waits_and_harms_nothing(box):
+    async def scenario(box):
+        await debts(box, 1)
+        await refund(box, await paid(box, "p"), 500)
+        box.clock.now += HOUR
+        nowhere = Collection(DeclinePolicy.RELEASE_AS_DEBT, {})
+        bare = Collector("bank-1", box.engine, box.reader, nowhere, clock=box.clock)
+        await bare.round()
+        assert queued(box) == []
+        await box.collector.round()
+        assert sorted(queued(box)) == [("recovery",), ("refund",)]
+
+    live(box, scenario)
+
+
+def test_more_debts_than_one_look_takes_are_all_found(box, monkeypatch):
+    monkeypatch.setattr(module, "FOUND_MAX", 2)
+
+    async def scenario(box):
+        await debts(box, 5)
+        box.clock.now += HOUR
+        for _ in range(5):
+            box.bank.answers.extend([APPROVED] * 2)
+            await box.collector.round()
+            await box.drain(1)
+
+    live(box, scenario)
+    assert box.states() == ["recovered"] * 5
+
+
+def test_what_people_decided_is_told_once_also_across_a_restart(box):
+    async def first(box):
+        await box.collector.round()
+        box.debit_id = await paid(box)
+        await refund(box, box.debit_id, 500)
+
+    async def second(box):
+        await box.start_up()
+        for _ in range(3):
+            await box.collector.round()
+        assert queued(box) == [("refund",)]
+        box.bank.answers.append(APPROVED)
+        await box.drain(1)
+        await refund(box, box.debit_id, 1000, "r2")
+        for _ in range(3):
+            await box.collector.round()
+        assert queued(box) == [("refund",)]
+
+    live(box, first, second)
+    assert box.balance("bank") == -1000
+
+
+def test_what_the_storage_refused_is_tried_again(box):
+    """The supervisor starts the same collector again: it must not have forgotten where it was."""
+
+    async def scenario(box):
+        await box.collector.round()
+        await refund(box, await paid(box), 500)
+        adopt = box.engine.adopt
+
+        async def refused(debit_id, collection):
+            raise StorageUnavailable(StorageTrouble.FULL)
+
+        box.engine.adopt = refused
+        with pytest.raises(StorageUnavailable):
+            await box.collector.round()
+        box.engine.adopt = adopt
+        await box.collector.round()
+        assert queued(box) == [("refund",)]
+
+    live(box, scenario)
+
+
+def test_at_the_first_look_only_what_its_bank_does_not_know_is_touched(box):
+    """After an outage thousands are owed whose advices wait: none of them is looked at one by one."""
+
+    async def scenario(box):
+        for n in range(5):
+            await box.charge(claim_request(f"k{n}", mandate=f"m{n}"), NOT_SENT)
+        adopted = []
+        adopt = box.engine.adopt
+
+        async def seen(debit_id, collection):
+            adopted.append(debit_id)
+            await adopt(debit_id, collection)
+
+        box.engine.adopt = seen
+        await box.collector.round()
+        assert adopted == []
+        box.check()
+
+    live(box, scenario)
+
+
+def test_a_debit_owed_that_its_bank_was_never_told_is_told(box):
+    async def first(box):
+        nowhere = Collection(DeclinePolicy.RELEASE_AS_DEBT, {})
+        deadline = box.clock.monotonic() + 2
+        from tests.gateway.debit.conftest import CONTEXT
+
+        await box.engine.charge(claim_request(), CONTEXT, nowhere, deadline=deadline)
+        assert (box.states(), queued(box)) == (["owed"], [])
+
+    async def second(box):
+        await box.start_up()
+        await box.collector.round()
+        box.bank.answers.append(APPROVED)
+        await box.drain(1)
+
+    live(box, first, second)
+    assert box.states() == ["funded"]
+
+
+def test_it_runs_until_it_is_stopped(box):
+    async def scenario(box):
+        await debts(box, 1)
+        task = asyncio.create_task(box.collector.run())
+        box.clock.now += HOUR
+        while not queued(box):
+            await asyncio.sleep(0.001)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    live(box, scenario)
