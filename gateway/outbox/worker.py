@@ -35,6 +35,11 @@ TOGETHER_MAX = 64
 """Messages on the wire at once, one a terminal: more than a plaza has lanes, so that a bank that is silent to some
 terminals holds up none that it answers."""
 
+NEVER_US = 1 << 62
+"""Longer than any message is under way."""
+
+KINDS = ("reversal", "advice", "refund", "recovery")
+
 POLL_S = 0.25
 """Between two looks at the queue."""
 
@@ -76,11 +81,16 @@ class OutboxWorker:
         self._random = random
         self._rules = shipped_rules() if rules is None else rules
         self._batch = batch
+        pauses = (self._retry(kind).max_pause_s for kind in KINDS)
+        self._longest_pause_us = int(max(self._rules.reversal.not_found_pause_s, *pauses) * 1e6)
         self._fresh = fresh
         self._on_backlog = on_backlog
         self._next_of_kind: dict[str, float] = {}
         self._sending: set[str] = set()
         """Destinations with a message on the wire."""
+        self._known_since: dict[str, float] = {}
+        """Monotonic second since which this process knows a reversal, by attempt."""
+        self._begun, self._looked = clock.monotonic(), False
         self._log = logging.getLogger(f"{__name__}.{channel.name}")
 
     async def run(self) -> None:
@@ -144,8 +154,15 @@ class OutboxWorker:
         )
         now = to_us(self._clock.utcnow())
         with self._reader.connect() as connection:
-            due = select(o).where(o.c.id.in_(heads), o.c.next_at <= now).order_by(o.c.id)
-            return connection.execute(due.limit(2 * TOGETHER_MAX)).all()
+            # What waits longer than any pause was queued before the clock was set back.
+            due = (o.c.next_at <= now) | (o.c.next_at > now + self._longest_pause_us)
+            waiting = select(o).where(o.c.id.in_(heads), due).order_by(o.c.id)
+            found = connection.execute(waiting.limit(2 * TOGETHER_MAX)).all()
+        if not self._looked:
+            # Left by an earlier process: its sales are older than this one.
+            self._looked = True
+            self._known_since = {row.attempt_id: self._begun for row in found if row.kind == "reversal"}
+        return found
 
     def _terminals_held(self) -> frozenset[str]:
         """Destinations where a reversal waits: no sale begins there before it has gone, and so must what is in its
@@ -173,7 +190,9 @@ class OutboxWorker:
     async def _send(self, row: Row) -> None:
         request = await self._writer.submit(lambda tx: self._begin(tx, row), essential=True)
         if request is None:
+            self._known_since.pop(row.attempt_id, None)
             return
+        since = self._known_since.setdefault(row.attempt_id, self._clock.monotonic()) if row.kind == "reversal" else 0.0
         if row.kind == "recovery" and request.sent_before:
             # A sale is never sent twice: what a crash left in doubt is reversed.
             answer = BankAnswer(Delivery.SILENT, detail="it may have left before")
@@ -187,7 +206,7 @@ class OutboxWorker:
                 # Something was heard meanwhile, and the message stands in the queue anew or is no longer wanted: an
                 # answer to what left before that proves nothing.
                 return False
-            done = self._settle(tx, row, answer)
+            done = self._settle(tx, row, answer, since)
             if done:
                 sent = attempt_row(tx, row.attempt_id)
                 attempts.queue_advice(
@@ -202,6 +221,8 @@ class OutboxWorker:
             return done
 
         done = await self._writer.submit(change, essential=True)
+        if done:
+            self._known_since.pop(row.attempt_id, None)
         self._log.info(
             "%s to %s try %d: %s%s",
             row.kind,
@@ -226,13 +247,16 @@ class OutboxWorker:
             self._mark(tx, row, BankAnswer(Delivery.NOT_SENT, detail="no longer wanted"), done=True)
         return request
 
-    def _settle(self, tx: Transaction, row: Row, answer: BankAnswer) -> bool:
+    def _settle(self, tx: Transaction, row: Row, answer: BankAnswer, since: float) -> bool:
+        """`since`: monotonic second at which this process first knew of a reversal."""
         if row.kind == "recovery":
             return attempts.settle_message(tx, row.attempt_id, answer, self._rules)
         if answer.delivery is not Delivery.ANSWERED:
             return False
         if row.kind == "reversal":
             age_us = int(self._channel.max_message_age_s * 1e6)
+            if self._clock.monotonic() - since < self._channel.max_message_age_s:
+                age_us = NEVER_US  # whatever the wall clock says: it may have been set
             return attempts.close_reversal(tx, row.attempt_id, answer, max_message_age_us=age_us, rules=self._rules)
         return attempts.settle_message(tx, row.attempt_id, answer, self._rules)
 

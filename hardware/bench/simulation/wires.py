@@ -23,6 +23,8 @@ DUPLICATE_AFTER_S = (0.001, 0.3)
 REORDER_S = (0.02, 0.5)
 REFUSE_TIMEOUT_S = 3.0
 """A connection that nobody answers is given up after so long, as by `drivers.link`."""
+APART_S = 2e-6
+"""Between two messages that arrive one right after the other; more than the loop's clock can tell."""
 SPARED = 0.03
 
 MESSAGE_FAULTS = ("drop", "delay", "duplicate", "reorder", "cut", "half_frame", "corrupt")
@@ -141,14 +143,19 @@ class Wire:
         elif fault == "half_frame":
             data = data[: chance.randrange(1, len(data))] if len(data) > 1 else b""
         due = pipe.behind(due)
+        if fault == "half_frame":
+            network.loop.call_at(due, self._end_with, pipe, data)
+            return
         self._arrive(pipe, data, due)
         if fault == "duplicate":
             self._arrive(pipe, data, pipe.behind(due + chance.uniform(*DUPLICATE_AFTER_S)))
-        elif fault == "half_frame":
-            network.loop.call_at(due, self.cut, "half a message came")
         elif fault == "cut":
             # Before or after the message has arrived.
             network.loop.call_at(due + chance.choice((-0.0004, 0.0004)), self.cut, "the line broke")
+
+    def _end_with(self, pipe: _Pipe, data: bytes) -> None:
+        pipe.deliver(data)
+        self.cut("half a message came")
 
     def _arrive(self, pipe: _Pipe, data: bytes, due: float) -> None:
         self.network.loop.call_at(due, pipe.deliver, data)
@@ -191,8 +198,8 @@ class _Pipe:
         """Broken, not closed: nothing arrives any more."""
 
     def behind(self, due: float) -> float:
-        """A moment not before what was sent earlier arrives."""
-        self._last_due = max(self._last_due, due)
+        """A moment after what was sent earlier arrives: timers of one moment have no order among them."""
+        self._last_due = max(self._last_due + APART_S, due)
         return self._last_due
 
     def deliver(self, data: bytes) -> None:

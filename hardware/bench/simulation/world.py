@@ -71,8 +71,9 @@ TROUBLES: tuple[tuple[StorageTrouble, tuple[float, float]], ...] = (
 BANK_RESTART_EVERY_S = (20.0, 200.0)
 BANK_DOWN_S = (0.2, 15.0)
 CLOCK_STEP_EVERY_S = (30.0, 300.0)
-CLOCK_STEP_S = (-40.0, 40.0)
-"""Of one setting of the box's clock. Below the longest age of a message at the bank."""
+CLOCK_STEP_S = (-100.0, 300.0)
+"""Of one setting of the box's clock: back by less than a vehicle keeps its right to pass, forward beyond all
+that is reckoned in minutes."""
 BOOKED_WITHIN_S = 20.0
 """From hearing something to having it durable: longer than any trouble of the storage."""
 CUT_OVER_EVERY_S = (60.0, 400.0)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -588,7 +589,7 @@ def test_terminals_that_pause_do_not_keep_others_from_their_turn(tmp_path, monke
 
     async def scenario(box):
         await spread(box, 6, ("A", "B", "C", "D", "E", "F"))
-        later = "update outbox set next_at = 4000000000000000 where id <= 4"
+        later = "update outbox set next_at = next_at + 30000000 where id <= 4"
         await box.in_books(lambda tx: tx.connection.exec_driver_sql(later) and None)
         box.bank.answers.extend([APPROVED] * 2)
         assert await box.outbox.round() == 2
@@ -614,3 +615,44 @@ def test_a_failure_in_sending_ends_the_worker_and_the_next_one_goes_on(box):
 
     run(box, scenario)
     assert box.states() == ["funded", "funded"]
+
+
+def set_clock(box, seconds):
+    """Somebody sets the wall clock; the time that only grows does not care."""
+    before = box.clock.utcnow
+    box.clock.utcnow = lambda: before() + timedelta(seconds=seconds)
+
+
+def test_a_clock_set_forward_does_not_make_a_sale_old(box):
+    """Not found closes a reversal when the sale can no longer arrive: that is a matter of time, not of the clock."""
+    states = []
+
+    async def scenario(box):
+        assert await box.outbox.round() == 0
+        await owed(box, 1, SILENT)
+        for step in (0.0, 3600.0, 0.0):
+            set_clock(box, step)
+            box.clock.now += 29.0
+            box.bank.answers.append(NOT_FOUND)
+            await box.outbox.round()
+            states.append(box.rows("select state from attempt where kind = 'sale'")[0][0])
+        box.clock.now += 29.0
+        box.bank.answers.append(NOT_FOUND)
+        await box.outbox.round()
+
+    run(box, scenario)
+    assert states == ["reversing"] * 3
+    assert box.rows("select state from attempt where kind = 'sale'") == [("reversed",)]
+
+
+def test_a_clock_set_back_does_not_stop_the_queue(box):
+    async def scenario(box):
+        await owed(box, 1, SILENT)
+        box.bank.answers.append(SILENT)
+        assert await box.outbox.round() == 1
+        set_clock(box, -86_400.0)
+        box.bank.answers.append(APPROVED)
+        assert await box.outbox.round() == 1
+
+    run(box, scenario)
+    assert box.rows("select state from attempt where kind = 'sale'") == [("reversed",)]
