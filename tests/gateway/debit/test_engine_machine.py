@@ -24,13 +24,15 @@ from sqlalchemy.exc import OperationalError
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import HoldPlaced, HoldRefused, PurchasePlan, PurchaseResult
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, StorageLate, Superseded
+from gateway.debit.refunds import RefundRefused, RefundRequest
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer
 from gateway.model.clock import to_us
-from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, PurchaseOutcome
+from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
+from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 
-from .conftest import CONTEXT, TAKEN, Box, hold_request, payer_of
+from .conftest import CONTEXT, TAKEN, Box, claim_request, hold_request, payer_of
 from .model_bank import ADVICE, AGE_S, REVERSAL, SALE, ModelBank
 
 TERMINALS = ("T0000001", "T0000002")
@@ -39,6 +41,9 @@ LIMIT = 6_000
 STAND_IN = 4_000
 ROUNDS_MAX = 400
 """Outbox rounds until everything has come to rest; far more than any history needs."""
+
+PAID = {"funded", "debt", "released", "recovered"}
+"""Where a claim that stands may have come to rest."""
 
 NOT_TAKEN = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
 UNKNOWN = PurchaseResult(PurchaseOutcome.UNKNOWN)
@@ -76,10 +81,19 @@ class Claim:
         self.debit_id = None
         self.card = None
         """How the card's part ended, by the first end the ledger was told; None while it was told none."""
+        self.amount = request.amount_fen
+        """What it claims: of a pump what was delivered."""
+        self.ended = None
+        """Without a card: `claimed`, `freed`, None while its hold is open."""
 
     @property
     def payer(self):
         return self.request.payer
+
+    @property
+    def plain(self):
+        """Without a card."""
+        return self.request.plan is None
 
 
 class Engine(RuleBasedStateMachine):
@@ -126,6 +140,7 @@ class Engine(RuleBasedStateMachine):
         parts = {"clock": box.clock, "random": box.random}
         self.engine = DebitEngine(box.writer, box.reader, {"bank-1": self.bank}, **parts)
         self.outbox = OutboxWorker(self.bank, box.writer, box.reader, **parts)
+        self.collector = Collector("bank-1", self.engine, box.reader, self.collection, clock=box.clock)
         self.findings = await self.engine.recover({"lane-1": self.collection}, lambda tx, mandate: STAND_IN)
         await self.engine.close_behind()
 
@@ -147,6 +162,10 @@ class Engine(RuleBasedStateMachine):
             await asyncio.sleep(0.0005)
 
     async def _drain(self, rounds):
+        self.bank.plan["sale"].clear()
+        await self._send(rounds)
+
+    async def _send(self, rounds):
         for _ in range(rounds):
             for row in self.outbox._due():
                 await self.outbox._send(row)
@@ -221,20 +240,34 @@ class Engine(RuleBasedStateMachine):
             if claim.debit_id is None:
                 continue
             state = self._state(claim)
-            taken_by_bank = [a for key, a in self.bank.book.items() if self.bank.asked[key] == claim.payer.contract_ref]
-            if claim.card is None or claim.card in (PurchaseOutcome.UNKNOWN, PurchaseOutcome.DISPUTED):
+            by_bank = [a for key, a in self.bank.book.items() if self.bank.asked[key] == claim.payer.contract_ref]
+            taken_by_bank = [fen for fen in by_bank if fen > 0]
+            given_back = -sum(fen for fen in by_bank if fen < 0)
+            paid_back = "select coalesce(sum(amount), 0) from refund where debit_id = :d and state = 'paid'"
+            if claim.payer.funding is Funding.BANK_ONLINE:
+                assert self.box.rows(paid_back, d=claim.debit_id) == [(given_back,)]
+            if claim.plain:
+                ends = {None: {"held"}, "freed": {"voided"}, "claimed": PAID}
+                assert state in ends[claim.ended]
+            elif claim.card is None or claim.card in (PurchaseOutcome.UNKNOWN, PurchaseOutcome.DISPUTED):
                 assert state == "held"
             elif claim.card is PurchaseOutcome.NOT_TAKEN:
                 assert state == "voided"
             else:
-                assert state in ("funded", "debt", "released")
-            if state == "funded" and claim.payer.funding is Funding.BANK_ONLINE:
-                assert taken_by_bank == [claim.request.amount_fen], "taken once"
+                assert state in PAID
+            if state in ("funded", "recovered") and claim.payer.funding is Funding.BANK_ONLINE:
+                assert taken_by_bank == [claim.amount] * bool(claim.amount), "taken once"
             elif claim.payer.funding is Funding.BANK_ONLINE:
                 assert taken_by_bank == []
-        paid = {c.key for c in self.claims.values() if c.debit_id and self._state(c) in ("funded", "debt", "released")}
-        earned = sum(self.claims[key].request.amount_fen for key in paid)
-        assert self.box.balance("merchant") == earned
+        earned = sum(c.amount for c in self.claims.values() if c.debit_id and self._state(c) in PAID)
+        refunded = self.box.rows("select coalesce(sum(amount), 0) from refund")[0][0]
+        assert self.box.balance("merchant") == earned - refunded
+        # An issuer's are paid by the day's end; of the others only what the bank refused is still due.
+        due = (
+            "select coalesce(sum(r.amount), 0) from refund r left join attempt a on a.id = r.attempt_id"
+            " where r.state = 'decided' and (r.target = 'issuer' or a.state = 'declined')"
+        )
+        assert self.box.rows(due) == [(self.box.balance("due_back"),)]
 
     @invariant()
     def the_ledger_verifies(self):
@@ -348,6 +381,147 @@ class Engine(RuleBasedStateMachine):
         else:
             assert decision.barrier is not Barrier.OPEN
         self.decisions[claim.key] = decision
+
+    # --- without a card -------------------------------------------------------------------------------------------
+
+    def charge(self, mandate, amount, bank, timeout, callers):
+        claim = self._plain(mandate, amount, Service.TOLL)
+        refused = self._exposure(mandate) + amount > LIMIT
+
+        async def one():
+            deadline = self.box.clock.monotonic() + timeout
+            return await self.engine.charge(claim.request, CONTEXT, self.collection, deadline=deadline)
+
+        if not refused:
+            self.claims[claim.key] = claim
+            claim.ended = "claimed"
+        decisions = self._collect(one, bank, callers)
+        if refused:
+            assert {d.reason for d in decisions} == {"limit_exceeded"}
+        elif decisions is not None:
+            claim.debit_id = decisions[0].debit_id
+            assert decisions[0].outcome in (Outcome.PAID, Outcome.OWED, Outcome.DEBT)
+
+    def pump(self, mandate, amount):
+        """A maximum is reserved."""
+        claim = self._plain(mandate, amount, Service.FUEL)
+        refused = self._exposure(mandate) + amount > LIMIT
+        listed = self.box.rows("select listed_at from obligor where mandate_id = :m", m=mandate) not in ([], [(None,)])
+        placed = self._run(self.engine.hold(claim.request, timeout_s=20))
+        if refused or listed:
+            assert placed == HoldRefused("debts_listed" if listed else "limit_exceeded")
+            return
+        claim.debit_id = placed.debit_id
+        self.claims[claim.key] = claim
+
+    def complete(self, index, delivered, bank, timeout, callers):
+        """Also once more, with the same amount or another, after it was decided."""
+        claim = self._pumps()[-1 - index % len(self._pumps())]
+        before = claim.ended
+
+        async def one():
+            deadline = self.box.clock.monotonic() + timeout
+            parts = (claim.debit_id, delivered, claim.payer, CONTEXT, self.collection)
+            return await self.engine.complete(*parts, deadline=deadline)
+
+        if before is None:
+            claim.ended, claim.amount = ("claimed", delivered) if delivered else ("freed", claim.amount)
+        decisions = self._collect(one, bank, callers)
+        known = self.box.rows("select final_amount from debit where id = :d", d=claim.debit_id)[0][0]
+        if decisions is None:
+            return
+        if before is not None and known != delivered:
+            reason = "debit_settled" if known is None else "idempotency_conflict"
+            assert set(decisions) == {HoldRefused(reason)}
+        else:
+            assert {d.amount_fen for d in decisions} == {delivered}
+
+    def free(self, index, how):
+        claim = self._pumps()[-1 - index % len(self._pumps())]
+        found = self._run(getattr(self.engine, how)(claim.debit_id, CONTEXT))
+        if claim.ended is None:
+            assert found.outcome is Outcome.REFUSED
+            claim.ended = "freed"
+        elif claim.ended == "claimed":
+            assert found == (HoldRefused("debit_settled") if how == "release" else None)
+
+    def _plain(self, mandate, amount, service):
+        key = f"k{len(self.claims)}-{self.box.rows('select count(*) from passage')[0][0]}"
+        request = claim_request(key, amount=amount, mandate=mandate, limit=LIMIT, stand_in=STAND_IN, service=service)
+        return Claim(key, replace(request, payer=replace(request.payer, contract_ref=f"contract-{key}")))
+
+    def _pumps(self):
+        return [c for c in self.claims.values() if c.plain and c.request.sight.service is Service.FUEL]
+
+    def _collect(self, one, bank, callers):
+        """The decisions of so many callers; None when the power was cut while the bank thought."""
+        self.bank.plan["sale"].clear()
+        self.bank.plan["sale"].append(bank)
+
+        async def go():
+            self.bank.power_cut.clear()
+            tasks = [asyncio.create_task(one()) for _ in range(callers)]
+            cut = asyncio.create_task(self.bank.power_cut.wait())
+            await asyncio.wait({*tasks, cut}, return_when=asyncio.FIRST_COMPLETED)
+            if not cut.done():
+                cut.cancel()
+                return [getattr(found, "decision", found) for found in await asyncio.gather(*tasks)]
+            under_way = [*tasks, *self.engine._follow_ups]
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+            return None
+
+        asked = len([m for m in self.bank.heard if m.startswith("sale")])
+        decisions = self._run(go())
+        assert len([m for m in self.bank.heard if m.startswith("sale")]) - asked <= 1, "a debit asks its bank once"
+        if decisions is None:
+            self._power_cut(lose=False)
+        else:
+            assert len(set(decisions)) == 1
+        return decisions
+
+    # --- given back, put right, tried again ------------------------------------------------------------------------
+
+    def refund(self, index, amount, told):
+        funded = self.box.rows(
+            "select id, collected - refunded from debit where state in ('funded', 'recovered') order by hold_id desc"
+        )
+        debit_id, left = funded[index % len(funded)]
+        doubt = "select 1 from attempt where debit_id = :d and state in ('stored', 'unknown', 'reversing')"
+        in_doubt = bool(self.box.rows(doubt, d=debit_id))
+        number = self.box.rows("select count(*) from refund")[0][0]
+        request = RefundRequest(f"r{number}", debit_id, amount, "x", "ann")
+        found = self._run(self.engine.refund(request, self.collection if told else None))
+        if amount > left:
+            assert found == RefundRefused("refund_above_collected")
+        elif in_doubt:
+            assert found == RefundRefused("bank_in_doubt")
+        else:
+            assert (found.amount_fen, found.replayed) == (amount, False)
+            again = self._run(self.engine.refund(request, self.collection))
+            assert (again.refund_id, again.replayed) == (found.refund_id, True)
+            self._run(self.collector.round())
+
+    def adjust(self, index, amount):
+        debts = self.box.rows("select idempotency_key, id from debit where state = 'debt' order by hold_id desc")
+        key, debit_id = debts[index % len(debts)]
+        if self._run(self.engine.adjust(debit_id, amount, "wrong class", "ann")) is None:
+            self.claims[key].amount = amount
+
+    def debts_are_tried(self, seconds, recoveries, reversals):
+        self.box.clock.now += seconds
+        self.bank.plan["reversal"].extend(reversals)
+
+        async def go():
+            await self.collector.round()
+            self.bank.plan["sale"].clear()
+            self.bank.plan["sale"].extend(recoveries)
+            await self._send(2)
+
+        self._run(go())
+        self.bank.plan["sale"].clear()
+        self.bank.plan["reversal"].clear()
 
     def bank_car(self, amount, mandate, bank, timeout, callers):
         """A card of its own, a bank that is asked."""
@@ -484,6 +658,7 @@ MANDATE = ("m1", "m2", "m3", "m4")
 BANK = {"bank": (*SALE, "delayed", "answer late"), "timeout": (2.0, 2.0, 2.0, 0.1), "callers": (1, 1, 1, 2)}
 THREE_REVERSALS = tuple(itertools.product(REVERSAL, repeat=3))
 THREE_ADVICES = tuple(itertools.product(ADVICE, repeat=3))
+RECOVERIES = tuple(itertools.product([how for how in SALE if not how.startswith("power cut")], repeat=2))
 NO_OR_YES = (False, True)
 
 
@@ -493,6 +668,11 @@ def _open(machine):
 
 def _wandering(machine):
     return bool(machine.bank.late_answers or machine.bank.network)
+
+
+def _any(*states):
+    wanted = ", ".join(f"'{state}'" for state in states)
+    return lambda machine: bool(machine.box.rows(f"select 1 from debit where state in ({wanted}) limit 1"))
 
 
 def _queued(machine):
@@ -541,6 +721,20 @@ WEIGHTED = (
             "a_late_answer_is_heard",
             {"index": INDEX, "twice": NO_OR_YES, "without_terminal": (False, False, True)},
             lambda m: bool(m.bank.late_answers),
+        ),
+    ),
+    (3, Action("charge", {"mandate": MANDATE, "amount": AMOUNT, **BANK})),
+    (2, Action("pump", {"mandate": MANDATE, "amount": AMOUNT})),
+    (2, Action("complete", {"index": INDEX, "delivered": (1, 1500, 2500, 0), **BANK}, lambda m: bool(m._pumps()))),
+    (1, Action("free", {"index": INDEX, "how": ("release", "expire")}, lambda m: bool(m._pumps()))),
+    (2, Action("refund", {"index": INDEX, "amount": (1, 700, 1500), "told": NO_OR_YES}, _any("funded", "recovered"))),
+    (1, Action("adjust", {"index": INDEX, "amount": (0, 500, 1700)}, _any("debt"))),
+    (
+        2,
+        Action(
+            "debts_are_tried",
+            {"seconds": (3700.0, 90_000.0), "recoveries": RECOVERIES, "reversals": THREE_REVERSALS},
+            _any("debt"),
         ),
     ),
     (1, Action("time_passes", {"seconds": (1.0, 20.0, AGE_S)})),
