@@ -416,7 +416,7 @@ class Engine(RuleBasedStateMachine):
 
     def complete(self, index, delivered, bank, timeout, callers):
         """Also once more, with the same amount or another, after it was decided."""
-        claim = self._pumps()[-1 - index % len(self._pumps())]
+        claim = self._pumps()[index % len(self._pumps())]
         before = claim.ended
 
         async def one():
@@ -437,7 +437,7 @@ class Engine(RuleBasedStateMachine):
             assert {d.amount_fen for d in decisions} == {delivered}
 
     def free(self, index, how):
-        claim = self._pumps()[-1 - index % len(self._pumps())]
+        claim = self._pumps()[index % len(self._pumps())]
         found = self._run(getattr(self.engine, how)(claim.debit_id, CONTEXT))
         if claim.ended is None:
             assert found.outcome is Outcome.REFUSED
@@ -451,7 +451,9 @@ class Engine(RuleBasedStateMachine):
         return Claim(key, replace(request, payer=replace(request.payer, contract_ref=f"contract-{key}")))
 
     def _pumps(self):
-        return [c for c in self.claims.values() if c.plain and c.request.sight.service is Service.FUEL]
+        """Those that run come first, the newest before the others."""
+        found = [c for c in self.claims.values() if c.plain and c.request.sight.service is Service.FUEL]
+        return sorted(reversed(found), key=lambda claim: claim.ended is not None)
 
     def _collect(self, one, bank, callers):
         """The decisions of so many callers; None when the power was cut while the bank thought."""
@@ -724,8 +726,8 @@ WEIGHTED = (
         ),
     ),
     (3, Action("charge", {"mandate": MANDATE, "amount": AMOUNT, **BANK})),
-    (2, Action("pump", {"mandate": MANDATE, "amount": AMOUNT})),
-    (2, Action("complete", {"index": INDEX, "delivered": (1, 1500, 2500, 0), **BANK}, lambda m: bool(m._pumps()))),
+    (3, Action("pump", {"mandate": MANDATE, "amount": AMOUNT})),
+    (3, Action("complete", {"index": INDEX, "delivered": (1, 700, 1500, 2500, 0), **BANK}, lambda m: bool(m._pumps()))),
     (1, Action("free", {"index": INDEX, "how": ("release", "expire")}, lambda m: bool(m._pumps()))),
     (2, Action("refund", {"index": INDEX, "amount": (1, 700, 1500), "told": NO_OR_YES}, _any("funded", "recovered"))),
     (1, Action("adjust", {"index": INDEX, "amount": (0, 500, 1700)}, _any("debt"))),
