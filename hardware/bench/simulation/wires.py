@@ -41,6 +41,9 @@ class Harm:
     """Makes of a message one that the receiver can tell is damaged."""
     spares: Callable[[bytes], bool] = lambda _: False
     """Messages that are harmed `SPARED` times as often: else hardly a connection would come up."""
+    orders_in_order: bool = False
+    """Whether what the gateway says keeps its order, as on the byte stream it is. An antenna takes an order that comes
+    after a later one for the answer to its newest report: no line does that, and no gateway could know of it."""
 
     def draw(self, chance: random.Random, faults: tuple[str, ...]) -> str | None:
         """At most one fault."""
@@ -126,14 +129,15 @@ class Wire:
         fault = None if network.calm else self.harm.draw(chance, MESSAGE_FAULTS)
         if fault is not None and self.harm.spares(data) and chance.random() >= SPARED:
             fault = None
+        if fault == "reorder" and self.harm.orders_in_order and pipe is self._to_far:
+            fault = None
         due = network.loop.time() + chance.uniform(*LATENCY_S)
         if fault is not None:
             network.note(self.address, fault)
         if fault == "drop":
             return
         if fault == "reorder" and pipe.behind(due) == due:
-            # Behind whatever is sent meanwhile, and never before what was sent earlier: an order for the antenna that
-            # overtakes a second's silence could only come of a line that is no byte stream.
+            # Behind whatever is sent meanwhile, and never before what was sent earlier.
             self._arrive(pipe, data, due + chance.uniform(*REORDER_S))
             return
         if fault == "delay":
