@@ -245,13 +245,8 @@ class World:
         dialect = dialect_named(site.DIALECTS[index])
         config = RsuConfig(seed=self.seed * 1000 + index, radio_ms=200, dialect=dialect)
         antenna = self.crew.call(lambda: Antenna(config, utcnow=self.clock.utcnow, on_event=self._at_antenna))
-        self.network.listen(
-            f"antenna/{name}",
-            antenna.attach,
-            self.crew,
         harm = Harm(ANTENNA_HARM, (0.05, 1.5), damage_frame, orders_in_order=True)
         self.network.listen(f"antenna/{name}", antenna.attach, self.crew, harm)
-        )
         antenna.failure.add_done_callback(self._antenna_failed)
         return antenna
 
