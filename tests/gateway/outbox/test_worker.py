@@ -24,6 +24,7 @@ from tests.gateway.debit.conftest import (
     Box,
     ToldBank,
     charge,
+    claim_request,
     hold_request,
     payer_of,
     rules_of,
@@ -656,3 +657,31 @@ def test_a_clock_set_back_does_not_stop_the_queue(box):
 
     run(box, scenario)
     assert box.rows("select state from attempt where kind = 'sale'") == [("reversed",)]
+
+
+def test_a_recovery_whose_worker_broke_off_is_reversed_and_never_sent_again(box):
+    """The supervisor starts the worker again in the same run: nothing was classified in between."""
+
+    async def scenario(box):
+        await box.charge(claim_request(), DECLINED)
+        box.clock.now += 3700
+        await box.collector.round()
+        exchange = box.bank.exchange
+
+        async def breaks(request, *, timeout_s):
+            box.bank.heard.append(request.decode())
+            raise OSError("the link broke in a way nobody foresaw")
+
+        box.bank.exchange = breaks
+        with pytest.raises(OSError, match="nobody foresaw"):
+            await box.outbox.round()
+        box.bank.exchange = exchange
+        box.bank.answers.append(APPROVED)
+        for _ in range(3):
+            await one_round(box)
+            box.clock.now += 1
+
+    run(box, scenario)
+    assert [m.split()[0] for m in box.bank.heard] == ["sale", "sale", "reversal"]
+    assert box.rows("select state from attempt order by stan") == [("declined",), ("reversed",)]
+    assert box.states() == ["debt"]
