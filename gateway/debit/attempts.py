@@ -290,10 +290,13 @@ def sale_of(tx: Transaction, debit_id: str) -> Row | None:
 
 def heard(tx: Transaction, row: Row, state: str, answer: BankAnswer) -> None:
     """Move an attempt to the state an answer leads to, and keep what the answer said."""
+    # From here on it is counted how often the reversal left: its first one is no repetition.
+    over = row.kind == "recovery" and row.state == "stored"
     set_attempt(
         tx,
         row,
         state,
+        sends=0 if over else row.sends,
         response_code=answer.code,
         retrieval_reference=answer.retrieval_reference,
         settlement_day=answer.settlement_day,

@@ -136,7 +136,7 @@ def classify_attempts(tx: Transaction, after: str) -> tuple[str | None, Findings
     for row in rows:
         if row.kind == "recovery":
             attempts.off_queue(tx, row.id, "in doubt after a restart: reversed")
-        set_attempt(tx, row, "unknown")
+        set_attempt(tx, row, "unknown", sends=0)
         attempts.queue(tx, row, "reversal")
     return (rows[-1].id if len(rows) == PAGE else None), Findings(sales_in_doubt=len(rows))
 
