@@ -136,6 +136,8 @@ class Debit:
     amount: int
     hold_id: int
     passage: str
+    reserved: int
+    """Fen of its hold: what counts towards a limit while it is held, whatever was delivered under it."""
     attempts: list[Attempt] = field(default_factory=list)
     purchases: list[Purchase] = field(default_factory=list)
     service: str = "toll"
@@ -157,6 +159,13 @@ class BankKey:
 
     net: int = 0
     posted: int = 0
+
+
+def _counted(debit: Debit) -> int:
+    """Fen of a debit that count towards its payer's limit: the hold, then what is claimed and not paid."""
+    if debit.state == "held":
+        return debit.reserved
+    return debit.amount if debit.state in OWING else 0
 
 
 class Watch:
@@ -237,7 +246,7 @@ class Watch:
 
     def _new_debit(self, row: Any) -> None:  # noqa: ANN401 - a row of the watcher's table
         _, _, key, state, obligor, mandate, funding, payer, amount, hold_id, passage, collected, refunded, service = row
-        debit = Debit(key, state, obligor, mandate, funding, payer, amount, hold_id or 0, passage)
+        debit = Debit(key, state, obligor, mandate, funding, payer, amount, hold_id or 0, passage, amount)
         debit.collected, debit.refunded, debit.service = collected, refunded, service
         self.debits[key] = debit
         self._changed("debit", key, None, state)
@@ -252,20 +261,21 @@ class Watch:
         debit = self.debits[key]
         debit.hold_id, debit.collected, debit.refunded = hold_id, collected, refunded
         self._touched[key] = None
+        before = _counted(debit)
         if amount != debit.amount:
-            self.owing[debit.obligor] += (amount - debit.amount) * (debit.state in OWING)
             if debit.state == "owed":
                 self._let_go(debit, amount - debit.amount)
             self._restated[debit.obligor] = None
             debit.amount = amount
             debit.completed = True
         if state == debit.state:
+            self.owing[debit.obligor] += _counted(debit) - before
             return
         self._changed("debit", key, debit.state, state)
-        self.owing[debit.obligor] += debit.amount * ((state in OWING) - (debit.state in OWING))
         if "owed" in (state, debit.state):
             self._let_go(debit, debit.amount if state == "owed" else -debit.amount)
         debit.state = state
+        self.owing[debit.obligor] += _counted(debit) - before
 
     def _let_go(self, debit: Debit, amount: int) -> None:
         """More, or less, is owed on our own decision. What grows is looked at when the commit's decisions are known."""
