@@ -17,6 +17,7 @@ from gateway.ledger import database, schema
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
+from gateway.model.ids import digest_of
 from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
@@ -200,7 +201,7 @@ def _obu_of(card):
 
 def hold_request(key="k1", *, funding=Funding.PURSE, amount=1500, card="99010000000000000001", payer=None, at=0):
     sight = Sight(
-        passage_id=f"{hash(key) & (1 << 128) - 1:032x}",
+        passage_id=digest_of("passage", key)[:32],
         charge_point="lane-1",
         service=Service.TOLL,
         identity=Identity(_obu_of(card), "c" * 32, card, "测A00001", 0, 1, 1),
@@ -226,7 +227,7 @@ def claim_request(
 ):
     """What is charged without a purchase on a card: a plate, a code, a contract."""
     sight = Sight(
-        passage_id=f"{hash(key) & (1 << 128) - 1:032x}",
+        passage_id=digest_of("passage", key)[:32],
         charge_point="lane-1",
         service=service,
         identity=Identity(plate=plate, plate_colour=0),
