@@ -96,7 +96,7 @@ class Bank:
         roll = self._chance.random()
         for fault, share in CHANCES.get(request.mti[:3], {}).items():
             if roll < share:
-                self._network.note("bank", fault if request.mti.startswith("02") else f"{fault}_{request.mti[:2]}")
+                self._network.note("bank", fault if request.mti[:3] == "020" else f"{fault}_{request.mti[:2]}")
                 return _behaviour(fault, self._chance)
             roll -= share
         return None
