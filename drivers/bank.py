@@ -6,8 +6,9 @@ not come back in the same second. While it is up, one task reads and one watches
 it asks with an echo, and after a number of unanswered echoes the link is down, however healthy TCP looks.
 
 `exchange` may be called by many at once. Answers find their request by response type, STAN and terminal; a host that
-leaves the terminal out is understood as long as only one request fits. What no request waits for, an answer after
-its deadline, a second copy, goes to `on_late`: it may carry an approval, and the engine must hear of it.
+leaves the terminal out is understood as long as only one request fits, of those that wait and of those that are over:
+the answer may come late, or for the second time. What no request waits for, an answer after its deadline, a second
+copy, goes to `on_late`: it may carry an approval, and the engine must hear of it.
 
 A request that cannot go out at once is refused at once with `not_sent`: nothing is ever queued for a dead link,
 because whoever asked has a deadline and other plans. Once bytes were handed to the system every failure is `unknown`.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -88,12 +90,45 @@ class BankLinkConfig:
 
 @dataclass(eq=False, slots=True)
 class _Pending:
-    """A request waiting for its answer."""
+    """A request waiting for its answer, or over and remembered."""
 
     accepted: frozenset[str]
     stan: str
     terminal: str | None
+    amount: str | None
     answer: asyncio.Future[Message]
+    over_at: float = 0.0
+
+    def fits(self, answer: Message, stan: str | None) -> bool:
+        """Whether `answer`, which names no terminal, may be this one's."""
+        amount = answer.text(4)
+        return self.stan == stan and answer.mti in self.accepted and amount in (None, self.amount)
+
+
+class _Over:
+    """Requests that are over but whose answer may still come."""
+
+    def __init__(self, keep_s: float) -> None:
+        self._keep_s = keep_s
+        self._in_order: deque[_Pending] = deque()
+        self._by_stan: dict[str, list[_Pending]] = {}
+
+    def add(self, request: _Pending, now: float) -> None:
+        """Remember it, and forget those that are too old."""
+        while self._in_order and now - self._in_order[0].over_at > self._keep_s:
+            old = self._in_order.popleft()
+            namesakes = self._by_stan[old.stan]
+            namesakes.remove(old)
+            if not namesakes:
+                del self._by_stan[old.stan]
+        request.over_at = now
+        self._in_order.append(request)
+        self._by_stan.setdefault(request.stan, []).append(request)
+
+    def may_mean(self, answer: Message, stan: str | None, now: float) -> bool:
+        """Whether `answer`, which names no terminal, may belong to one of them."""
+        namesakes = self._by_stan.get(stan or "", ())
+        return any(old.fits(answer, stan) and now - old.over_at <= self._keep_s for old in namesakes)
 
 
 @dataclass(slots=True)
@@ -130,6 +165,8 @@ class BankLink:
         self._state = BankLinkState(BankState.DOWN, "not started")
         self._network_stan = NETWORK_STAN_FIRST - 1
         self._batches: dict[str, str] = {}
+        # A request and then its answer may each be under way as long as a message can be.
+        self._over = _Over(2.0 * config.profile.max_message_age_s)
 
     @property
     def state(self) -> BankLinkState:
@@ -241,20 +278,18 @@ class BankLink:
             log.warning("%s: answer nobody waits for: %r", self._config.device, message)
             self._on_late(message)
 
-    @staticmethod
-    def _match(session: _Session, message: Message) -> _Pending | None:
+    def _match(self, session: _Session, message: Message) -> _Pending | None:
         stan = message.text(11)
         terminal = (message.text(41) or "").strip()  # blanks are what some hosts send for nothing
-        fitting = [
-            pending
-            for pending in session.pending
-            if message.mti in pending.accepted
-            and pending.stan == stan
-            and (not terminal or pending.terminal == terminal)
-            and not pending.answer.done()
-        ]
-        # Without a terminal two requests may fit: taking either could give one car the other's approval.
-        return fitting[0] if len(fitting) == 1 else None
+        waiting = [pending for pending in session.pending if not pending.answer.done()]
+        if terminal:
+            named = (p for p in waiting if p.stan == stan and p.terminal == terminal and message.mti in p.accepted)
+            return next(named, None)
+        # Two requests may fit: taking either could give one car the other's approval.
+        fitting = [pending for pending in waiting if pending.fits(message, stan)]
+        if len(fitting) != 1 or self._over.may_mean(message, stan, self._clock.monotonic()):
+            return None
+        return fitting[0]
 
     async def _keep(self, session: _Session) -> str:
         """Sign in, then watch the line. Returns why the connection must end."""
@@ -327,7 +362,8 @@ class BankLink:
         data = frame(encode(message, config.profile.dialect))
         if timeout_s <= 0:
             raise DeviceTimeout("deadline passed before sending", device=config.device, outcome=Outcome.NOT_SENT)
-        pending = _Pending(answer_mtis(message.mti), stan, message.text(41), asyncio.get_running_loop().create_future())
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        pending = _Pending(answer_mtis(message.mti), stan, message.text(41), message.text(4), future)
         self._admit(session, pending)
         try:
             async with asyncio.timeout(timeout_s):
@@ -346,6 +382,7 @@ class BankLink:
                 self._on_late(answer.result())
             raise
         finally:
+            self._over.add(pending, self._clock.monotonic())
             if pending in session.pending:
                 session.pending.remove(pending)
 

@@ -272,6 +272,69 @@ def test_answer_without_terminal_matches_when_only_one_fits(terminal):
     bank_test(check)
 
 
+def nameless(request, **fields):
+    mirrored = {11: request.text(11)} | {int(name[1:]): value for name, value in fields.items()}
+    return frame(encode(response_to(request, "00", mirrored)))
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_answer_without_terminal_may_belong_to_a_request_that_is_over(answered):
+    """Terminal 1 gave up, or is answered twice; terminal 2 asks with the same trace number meanwhile."""
+
+    async def check(bank):
+        bank.silent.add("0200")
+        first = asyncio.create_task(bank.link.exchange(debit(104), timeout_s=5 if answered else 0.05))
+        await bank.until(lambda: bank.seen("0200"))
+        if answered:
+            await bank.links[-1].write(nameless(bank.seen("0200")[0]))
+            assert (await first).text(39) == "00"
+        else:
+            with pytest.raises(DeviceTimeout):
+                await first
+        second = asyncio.create_task(bank.link.exchange(debit(104, "B2E20002"), timeout_s=5))
+        await bank.until(lambda: len(bank.seen("0200")) == 2)
+        await bank.links[-1].write(nameless(bank.seen("0200")[0]))
+        await bank.until(lambda: bank.late)
+        assert not second.done()
+        await bank.links[-1].write(nameless(bank.seen("0200")[0], f4="000000001251"))  # nobody's amount
+        await bank.until(lambda: len(bank.late) == 2)
+        await bank.links[-1].write(bank.answer(bank.seen("0200")[1]))
+        assert (await second).text(41) == "B2E20002"
+
+    bank_test(check)
+
+
+def test_answer_without_terminal_is_told_apart_by_its_amount():
+    async def check(bank):
+        bank.silent.add("0200")
+        other = sale(PROFILE.at_terminal("B2E20002"), stan=105, batch="000001", amount_fen=1300, contract="1", at=AT)
+        asked = [asyncio.create_task(bank.link.exchange(what, timeout_s=5)) for what in (debit(105), other)]
+        await bank.until(lambda: len(bank.seen("0200")) == 2)
+        for request in reversed(bank.seen("0200")):
+            await bank.links[-1].write(nameless(request, f4=request.text(4), f38=request.text(4)[-6:]))
+        assert [(await answer).text(38) for answer in asked] == ["001250", "001300"]
+
+    bank_test(check)
+
+
+def test_requests_that_are_over_are_forgotten_in_time():
+    async def check(bank):
+        bank.silent.add("0200")
+        with pytest.raises(DeviceTimeout):
+            await bank.link.exchange(debit(106), timeout_s=1)
+        first = now()
+        await asyncio.sleep(2 * PROFILE.max_message_age_s - 1)
+        for terminal, timely in (("B2E20002", False), ("B2E20003", False), ("B2E20004", True)):
+            asked = asyncio.create_task(bank.link.exchange(debit(106, terminal), timeout_s=5))
+            await bank.until(lambda: bank.seen("0200")[-1].text(41) == terminal)  # noqa: B023 - awaited in the turn
+            await bank.links[-1].write(nameless(bank.seen("0200")[-1]))
+            answer = (await asyncio.gather(asked, return_exceptions=True))[0]
+            assert isinstance(answer, Message) == timely, (terminal, now() - first)
+            await asyncio.sleep(2 * PROFILE.max_message_age_s + 1 if terminal == "B2E20003" else 0)
+
+    bank_test(check)
+
+
 def test_same_stan_on_two_terminals_with_terminal_in_the_answer():
     async def check(bank):
         got = await asyncio.gather(
