@@ -20,7 +20,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -44,6 +44,9 @@ must not tear down the exchanges of others, but a peer that only sends such is n
 
 NETWORK_STAN_FIRST, NETWORK_STAN_LAST = 990_000, 999_999
 """STANs of sign-ins and echoes. The ranges of charge points stay below, so the two never meet."""
+
+SIGN_INS_AT_ONCE = 16
+"""Side by side, so that a plaza with many terminals sells again soon after its link is back."""
 
 UNKNOWN_BATCH = "000001"
 """Batch in a first sign-in; the host's answer tells the real one."""
@@ -295,9 +298,10 @@ class BankLink:
         """Sign in, then watch the line. Returns why the connection must end."""
         config = self._config
         self._enter(BankState.SIGNING_IN, "connected")
+        terminals = config.terminals or (config.profile.terminal,)
         try:
-            for terminal in config.terminals or (config.profile.terminal,):
-                await self._sign_in(session, terminal)
+            for first in range(0, len(terminals), SIGN_INS_AT_ONCE):
+                await self._sign_in_all(session, terminals[first : first + SIGN_INS_AT_ONCE])
         except DeviceError as error:
             return error.problem
         except RemoteProtocolError as error:
@@ -317,6 +321,13 @@ class BankLink:
         # rest too small to sleep, and this loop spinning.
         await self._clock.sleep(max(0.0, heard_at + self._config.echo_idle_s - self._clock.monotonic()))
         return session.heard_at == heard_at
+
+    async def _sign_in_all(self, session: _Session, terminals: Sequence[str]) -> None:
+        """Sign terminals in side by side. Raises what the first that failed raises, when all have ended."""
+        ends = await asyncio.gather(*(self._sign_in(session, name) for name in terminals), return_exceptions=True)
+        for end in ends:
+            if end is not None:
+                raise end
 
     async def _sign_in(self, session: _Session, terminal: str) -> None:
         profile = self._config.profile.at_terminal(terminal)

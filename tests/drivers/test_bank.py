@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from drivers.bank import NETWORK_STAN_FIRST, NETWORK_STAN_LAST, BankLink, BankLinkConfig, BankState
+from drivers.bank import NETWORK_STAN_FIRST, NETWORK_STAN_LAST, SIGN_INS_AT_ONCE, BankLink, BankLinkConfig, BankState
 from drivers.errors import DeviceTimeout, DeviceUnavailable, LinkLost, Outcome
 from drivers.link import MemoryLink, memory_pair
 from protocols.bank.codec import Message, decode, encode
@@ -399,6 +399,35 @@ def test_line_cut_inside_a_message_says_so():
         assert "in the middle of a message (3 bytes)" in bank.states[-1][2]
 
     bank_test(check)
+
+
+def test_many_terminals_sign_in_side_by_side():
+    names = tuple(f"B2E2{number:04d}" for number in range(2 * SIGN_INS_AT_ONCE + 1))
+
+    async def check(bank):
+        bank.silent.add("0800")
+        task = asyncio.create_task(bank.start())
+        await bank.until(lambda: len(bank.seen("0800")) == SIGN_INS_AT_ONCE)
+        for request in reversed(bank.seen("0800")):
+            await bank.links[-1].write(bank.answer(request))
+        bank.silent.clear()
+        await task
+        assert [request.text(41) for request in bank.seen("0800")] == list(names)
+
+    bank_test(check, terminals=names, started=False)
+
+
+def test_one_refused_of_many_sign_ins_is_told():
+    async def check(bank):
+        refused = "B2E20003"
+        once = bank.answer
+        bank.answer = lambda request: once(request, "03" if request.text(41) == refused else "00")
+        bank.running = asyncio.create_task(bank.link.run())
+        bank.tasks.append(bank.running)
+        await bank.until(lambda: bank.states and bank.states[-1][1] is BankState.DOWN and bank.attempts)
+        assert f"sign-in of {refused} refused" in bank.states[-1][2]
+
+    bank_test(check, terminals=("B2E20001", "B2E20002", "B2E20003", "B2E20004"), started=False)
 
 
 def test_refused_sign_in_waits_longer_and_longer():
