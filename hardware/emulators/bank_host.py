@@ -2,14 +2,15 @@
 
 It keeps accounts by contract reference in an SQLite file of its own, so that a run can be proved against a book the
 gateway never sees, and it survives being killed. What it should do wrong is told over the control socket: stay
-silent, answer late, cut the line, answer twice. Nothing in its bytes says that it is not a bank.
+silent, post or answer late, cut the line, answer twice. Nothing in its bytes says that it is not a bank.
 
 Rules of the book. A message is known by type, terminal, merchant, batch and STAN; the same message again gets the
 first answer again, other content under the same keys gets 94. A reversal takes an original back once and is answered
 00 from then on; without an original it is answered 25, and may find one later. An advice posts what already happened,
 whether or not the account covers it.
 
-Money posts when the request arrives; `latency_ms` later the answer leaves. Only `late` moves the posting as well.
+Money posts when the request arrives; `latency_ms` later the answer leaves. `slow` makes that longer, and only `late`
+moves the posting as well.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Mode(Enum):
     SILENT_NOT_POSTED = "silent_not_posted"
     LATE = "late"
     """Post and answer after `ms`, or at the command `deliver`: a reversal in between finds nothing."""
+    SLOW = "slow"
+    """Post at once and answer after `ms`, or at the command `deliver`: a reversal in between finds its original."""
     CUT = "cut"
     """Close the connection, nothing posted."""
     CUT_BEFORE_ANSWER = "cut_before_answer"
@@ -72,6 +75,7 @@ class Mode(Enum):
     """Do as the book says and answer `code` all the same, as a switch does that has lost the issuer's answer."""
     DUPLICATE_ANSWER = "duplicate_answer"
     NO_F41 = "no_f41"
+    """Answer without the terminal; after `ms`, where that is given."""
 
 
 @dataclass(slots=True)
@@ -83,7 +87,7 @@ class Behaviour:
     contract: str | None = None
     code: str = "05"
     delay_ms: int | None = None
-    """Of a late answer; None waits for the command `deliver`, so that a scenario need not race a clock."""
+    """Of an answer that is late, slow or nameless; None waits for the command `deliver`, so that a scenario need not race a clock."""
     remaining: int | None = None
 
     def fits(self, mti: str, contract: str | None) -> bool:
@@ -437,7 +441,10 @@ class BankHost:
         if behaviour is not None and mode is Mode.POSTED_BUT_CODE:
             code = behaviour.code
         data = frame(encode(response_to(request, code, dict(fields)), self._config.dialect))
-        if mode is not Mode.LATE:
+        timed = behaviour is not None and behaviour.delay_ms is not None
+        if behaviour is not None and (mode is Mode.SLOW or (mode is Mode.NO_F41 and timed)):
+            await self._delay(behaviour.delay_ms)
+        elif mode is not Mode.LATE:
             await asyncio.sleep(self._config.latency_ms / 1000)
         await self._flowing.wait()
         await self._send(connection, data)

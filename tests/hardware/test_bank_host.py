@@ -286,6 +286,22 @@ def test_late_posts_after_a_reversal_that_found_nothing(tmp_path):
     host_test(check, tmp_path)
 
 
+def test_slow_posts_before_a_reversal_that_finds_it(tmp_path):
+    async def check(host, control, terminal):
+        await control.request("behave", mode="slow", next=1)
+        await terminal.send(debit())
+        await control.request("wait", mti="0200")
+        assert await balance(control) == 8750
+        assert await terminal.code(undo(debit())) == "00"
+        assert await balance(control) == 10_000
+        await control.request("deliver")
+        slow = await terminal.receive()
+        assert (slow.mti, slow.text(39)) == ("0210", "00")
+        assert await balance(control) == 10_000
+
+    host_test(check, tmp_path)
+
+
 def test_late_by_the_clock_posts_even_when_the_gateway_has_gone(tmp_path):
     async def check(host, control, terminal):
         await control.request("behave", mode="late", ms=1, next=1)
