@@ -14,17 +14,21 @@ from protocols.bank.codec import Message
 LATENCY_MS = 15
 LATE_MS = (1_500, 15_000)
 """With all other delays this stays below the longest age of a message that the bank promises."""
+SLOW_MS = (1_000, 4_000)
+"""About as long as anybody waits for an answer."""
 
 CHANCES: Mapping[str, Mapping[str, float]] = {
     "020": {
         "silent_but_posted": 0.012,
         "silent_not_posted": 0.008,
-        "late": 0.05,
-        "cut": 0.001,
+        "late": 0.04,
+        "slow": 0.05,
+        "cut_not_posted": 0.001,
         "cut_before_answer": 0.002,
         "duplicate_answer": 0.02,
         "no_f41": 0.01,
-        "declined_51": 0.015,
+        "no_f41_slow": 0.03,
+        "declined_51": 0.03,
         "declined_05": 0.01,
         "cut_over_90": 0.004,
         "code_91": 0.004,
@@ -40,6 +44,7 @@ CHANCES: Mapping[str, Mapping[str, float]] = {
         "silent_but_posted": 0.04,
         "silent_not_posted": 0.04,
         "late": 0.04,
+        "slow": 0.03,
         "duplicate_answer": 0.04,
         "code_96": 0.03,
         "cut_before_answer": 0.01,
@@ -48,6 +53,7 @@ CHANCES: Mapping[str, Mapping[str, float]] = {
         "silent_but_posted": 0.04,
         "silent_not_posted": 0.04,
         "late": 0.05,
+        "slow": 0.03,
         "duplicate_answer": 0.04,
         "declined_51": 0.12,
         "code_96": 0.03,
@@ -64,8 +70,10 @@ def _behaviour(fault: str, chance: random.Random) -> Behaviour:
         return Behaviour(Mode.DECLINE, None, code=code)
     if name == "posted":
         return Behaviour(Mode.POSTED_BUT_CODE, None, code=code)
-    delay_ms = chance.randint(*LATE_MS) if fault == "late" else None
-    return Behaviour(Mode(fault), None, delay_ms=delay_ms)
+    if fault == "cut_not_posted":
+        return Behaviour(Mode.CUT, None)
+    delays = {"late": LATE_MS, "slow": SLOW_MS, "no_f41_slow": SLOW_MS}.get(fault)
+    return Behaviour(Mode(fault.removesuffix("_slow")), None, delay_ms=None if delays is None else chance.randint(*delays))
 
 
 class Bank:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any
 
+from drivers import bank
 from gateway.banks import iso8583
 from gateway.debit import attempts, debits, late, limits, recovery, refunds
 from gateway.ledger import batches, books, transaction
@@ -308,6 +309,13 @@ BUGS: Mapping[str, Bug] = {
     "half_paid": Bug(
         "one fen less is booked than the bank has paid",
         _edit((attempts, "fund_by_bank", "amount=attempt.amount", "amount=attempt.amount - 1")),
+    ),
+    "namesakes_forgotten": Bug(
+        "an answer that names no terminal is given to whoever waits with its trace number",
+        _edit(
+            (bank._Over, "may_mean", "return any(", "return False and any("),
+            (bank._Pending, "fits", "amount in (None, self.amount)", "True"),
+        ),
     ),
     "key_not_looked_up": Bug(
         "every call of one claim makes a debit",

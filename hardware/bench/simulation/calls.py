@@ -1,4 +1,4 @@
-"""Calls of the engine as a client makes them: again after a crash, twice at once, with other content under one key."""
+"""What clients and people ask for: again after a crash, twice at once, with other content under one key."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from gateway.debit import debts, people
 from gateway.debit.claims import Decision, DecisionContext, HoldPlaced, HoldRefused, HoldRequest
 from gateway.debit.engine import BroughtIn, DebitEngine, StorageLate
 from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest
 from gateway.ledger.batches import StorageUnavailable
+from gateway.ledger.transaction import Transaction
+from gateway.payers.mandates import stand_in_limit
 from hardware.bench.simulation import site
 from hardware.bench.simulation.life import Life
 from hardware.bench.simulation.world import World
@@ -29,7 +32,11 @@ REFUNDED, REFUNDED_TWICE, TOO_MUCH = 0.05, 0.2, 0.2
 ADJUSTED, QUERIED = 0.05, 0.05
 DELIVERED = ((0.15, 0.0), (0.5, 1.0), (1.0, 1.3))
 """Of a pump's hold: up to this share of visits, up to this part of the hold. 0 = nothing, above 1 = an overrun."""
-FORGOTTEN = 0.02
+FORGOTTEN, EXPIRED = 0.02, 0.5
+"""Of a pump's holds nobody comes back to, and of these the ones whose time runs out at once."""
+ALONE = 0.2
+"""Of debts that one person would write off, and nobody seconds."""
+TILL = "till-1"
 
 
 class Gone(Exception):
@@ -47,10 +54,23 @@ async def in_life(life: Life, work: Coroutine[Any, Any, T]) -> T:
 
 async def ask(world: World, what: str, make: Callable[[DebitEngine], Coroutine[Any, Any, T]]) -> T | None:
     """Call the engine until it answers; None when it could not store for too long."""
+    return await _until_answered(world, what, lambda life: make(life.engine))
+
+
+async def order(world: World, what: str, change: Callable[[Transaction], T]) -> T | None:
+    """A person's act, which is one change of the ledger."""
+
+    async def stored(life: Life) -> T:
+        return await life.writer.submit(change, essential=True)
+
+    return await _until_answered(world, what, stored)
+
+
+async def _until_answered(world: World, what: str, make: Callable[[Life], Coroutine[Any, Any, T]]) -> T | None:
     for _ in range(TRIES_MAX):
         life = await world.served()
         try:
-            return await in_life(life, make(life.engine))
+            return await in_life(life, make(life))
         except (Gone, StorageLate, StorageUnavailable):
             await asyncio.sleep(AGAIN_S)
         except Exception as error:  # noqa: BLE001 - whatever else a caller gets is a bug
@@ -95,7 +115,7 @@ async def pump(
     """What was reserved is delivered, in part, in whole or beyond; or nothing is."""
     await asyncio.sleep(chance.uniform(0.0, 3.0))
     if chance.random() < FORGOTTEN:
-        return None
+        return await _expire(world, placed.debit_id, index) if chance.random() < EXPIRED else None
     roll, most = chance.random(), next(part for share, part in DELIVERED if chance.random() < share or share == 1.0)
     delivered = int(request.amount_fen * most * roll) if most else 0
     context, collection = DecisionContext(site.caller_name(index)), site.collection(index, caller=True)
@@ -130,6 +150,51 @@ async def release(world: World, debit_id: str, context: DecisionContext) -> Deci
     if isinstance(answer, Decision):
         world.watch.told_decided(answer.record_no, answer.passage_id)
     return answer
+
+
+async def _expire(world: World, debit_id: str, index: int) -> Decision | None:
+    """The hold's time is over."""
+    context = DecisionContext(site.caller_name(index))
+    answer = await ask(world, "expire", lambda engine: engine.expire(debit_id, context))
+    if answer is not None:
+        world.watch.told_decided(answer.record_no, answer.passage_id)
+    return answer
+
+
+async def take_up_debt(world: World, chance: random.Random) -> None:
+    """Somebody sees to one of the debts: it is paid at a till, tried again at once, or written off by two."""
+    waiting = [debit.id for debit in world.watch.debits.values() if debit.state == "debt"]
+    if not waiting:
+        return
+    debit_id, rules = chance.choice(waiting), world.template.rules
+    act = chance.choice(("pay", "retry", "write_off"))
+    if act == "pay":
+        code = await order(world, act, lambda tx: debts.pay_at_till(tx, debit_id, TILL, "p1", rules))
+    elif act == "retry":
+        code = await order(world, act, lambda tx: debts.retry_now(tx, debit_id, "p1"))
+    else:
+        for _ in range(2):
+            # That one person alone does not do is for the ledger's own verification: others are at it meanwhile.
+            await ask(world, act, lambda engine: engine.write_off(debit_id, "p1", "gone"))
+        if chance.random() < ALONE:
+            return
+        code = await ask(world, act, lambda engine: engine.write_off(debit_id, "p2", "gone"))
+    world.watch.outcomes[f"debt_{act}.{code or 'done'}"] += 1
+
+
+async def settle_dispute(world: World, debit_id: str) -> None:
+    """A person has looked at the card, and says what is so."""
+    purchase = world.watch.debits[debit_id].purchases[-1]
+    taken = (purchase.card, purchase.time) in world.watch.card_paid
+    said = people.Said("p1", "the card was read")
+    deciding = people.Deciding(world.template.rules, stand_in_limit)
+    answer = await order(
+        world,
+        "resolve",
+        lambda tx: people.resolve_purchase(tx, debit_id, taken=taken, said=said, deciding=deciding),
+    )
+    if isinstance(answer, Decision):
+        world.watch.told_decided(answer.record_no, answer.passage_id)
 
 
 async def afterwards(world: World, chance: random.Random, index: int, debit_id: str) -> None:

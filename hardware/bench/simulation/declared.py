@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hardware.bench.simulation.bank import CHANCES
 from hardware.bench.simulation.traffic import AIR_FAULTS
 from hardware.bench.simulation.wires import CONNECT_FAULTS, MESSAGE_FAULTS
@@ -29,6 +31,7 @@ FAULTS = (
 
 TRANSITIONS = (
     "debit:new->held",
+    "debit:new->released",
     "debit:held->released",
     "debit:held->funded",
     "debit:held->owed",
@@ -37,24 +40,28 @@ TRANSITIONS = (
     "debit:owed->funded",
     "debit:owed->debt",
     "debit:debt->recovered",
-    "attempt.sale:new->stored",
-    "attempt.sale:stored->approved",
-    "attempt.sale:stored->declined",
-    "attempt.sale:stored->not_sent",
-    "attempt.sale:stored->unknown",
-    "attempt.sale:unknown->approved",
-    "attempt.sale:unknown->declined",
-    "attempt.sale:unknown->reversing",
-    "attempt.sale:reversing->reversed",
-    "attempt.recovery:new->stored",
-    "attempt.recovery:stored->approved",
-    "attempt.recovery:stored->declined",
-    "attempt.recovery:stored->unknown",
-    "attempt.recovery:unknown->reversing",
-    "attempt.recovery:reversing->reversed",
-    "attempt.advice:new->stored",
-    "attempt.advice:stored->approved",
-    "attempt.advice:stored->declined",
+    "debit:debt->written_off",
+    *(
+        f"attempt.{kind}:{change}"
+        for kind in ("sale", "recovery")
+        for change in (
+            "new->stored",
+            "stored->approved",
+            "stored->declined",
+            "stored->not_sent",
+            "stored->unknown",
+            "unknown->approved",
+            "unknown->declined",
+            "unknown->reversing",
+            "reversing->reversed",
+            "reversed->reversing",
+        )
+    ),
+    *(
+        f"attempt.{kind}:{change}"
+        for kind in ("advice", "refund")
+        for change in ("new->stored", "stored->approved", "stored->declined")
+    ),
     "purchase:new->intent",
     "purchase:intent->taken",
     "purchase:intent->not_taken",
@@ -62,12 +69,39 @@ TRANSITIONS = (
     "purchase:unknown->taken",
     "purchase:unknown->not_taken",
     "purchase:unknown->disputed",
-    "outbox:reversal:queued",
-    "outbox:reversal:done",
-    "outbox:advice:queued",
-    "outbox:advice:done",
-    "transfer:late_approval",
-    "transfer:late_approval_reversed",
+    "purchase:disputed->taken",
+    "purchase:disputed->not_taken",
+    *(f"outbox:{kind}:{end}" for kind in ("reversal", "advice", "recovery", "refund") for end in ("queued", "done")),
+    *(
+        f"transfer:{event}"
+        for event in (
+            "bank_approved",
+            "correction",
+            "debt_paid_at_till",
+            "declined",
+            "expired",
+            "hold",
+            "late_approval",
+            "late_approval_reversed",
+            "overrun",
+            "purse_paid",
+            "refund_decided",
+            "refund_paid",
+            "refused",
+            "released",
+            "released_unused",
+            "written_off",
+        )
+    ),
     "item:charged_without_tac",
     "item:disputed_purchase",
+    "item:refund_declined",
+    "item:write_off_proposed",
 )
+
+NOT_MADE: Mapping[str, str] = {
+    "attempt:not_sent->reversing": "no bank here approves what never reached it; its day file would say so",
+    "attempt:declined->reversing": "no bank here approves what it has refused; its day file would say so",
+    "purchase:intent->disputed": "the readers here check MAC2 and hold what they checked",
+}
+"""What the watcher allows and no run of the simulation can bring about, and why."""

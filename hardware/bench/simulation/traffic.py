@@ -6,7 +6,7 @@ import asyncio
 import random
 from datetime import timedelta
 
-from hardware.bench.simulation import site
+from hardware.bench.simulation import calls, site
 from hardware.bench.simulation.world import World
 from hardware.emulators.road import (
     NEVER_WRITTEN,
@@ -43,8 +43,10 @@ GAP_S = (0.1, 2.0)
 SHOWN_MAX = 12
 """Times a vehicle whose purchase is open is shown again at the end."""
 SHOWN_S = 14.0
-FOREIGN, FOREIGN_OPEN = 0.01, 0.3
+FOREIGN, FOREIGN_OPEN = 0.01, 0.5
 """Chances that a card was written by somebody else's lane since it was here; the second while its purchase is open."""
+DISPUTE_TAKEN_UP = 0.05
+"""Chance, before each vehicle, that somebody settles the disputed purchases there are."""
 FOREIGN_TERMINAL = bytes.fromhex("029900000001")
 FOLLOWERS = 1
 """Lanes that have two streams of vehicles side by side."""
@@ -79,6 +81,8 @@ class LaneWorkload:
         while self._begun < self._wanted:
             self._begun += 1
             await asyncio.sleep(chance.uniform(*GAP_S))
+            if chance.random() < DISPUTE_TAKEN_UP:
+                await self._settle_disputes(world)
             name = self._choose(world, chance, lane)
             vehicle = self._vehicles[name]
             self._arm(world, vehicle, chance)
@@ -147,7 +151,7 @@ class LaneWorkload:
         world.watch.promise(vehicle.phase is Phase.AWAY, f"{vehicle.spec.id} does not leave")
 
     async def _show_again(self, world: World) -> None:
-        """Every vehicle whose purchase is open comes back until it is proved or disproved."""
+        """Every vehicle whose purchase is open comes back until it is proved or disproved; people settle the rest."""
         chance = site.series(world.seed, "shown again")
         by_card = {owner.card_number: owner.name for owner in world.owners.values()}
         for vehicle in self._vehicles.values():
@@ -162,9 +166,15 @@ class LaneWorkload:
             names = dict.fromkeys(by_card[card] for card in open_cards)
             names.update(dict.fromkeys(self._tags_held(world)))
             if not names:
-                return
+                break
             for name in names:
                 await self._visit(world, chance, turn % (world.lanes - 1), self._vehicles[name], SHOWN_S)
+        await self._settle_disputes(world)
+
+    async def _settle_disputes(self, world: World) -> None:
+        for debit in list(world.watch.debits.values()):
+            if debit.state == "held" and debit.purchases and debit.purchases[-1].state == "disputed":
+                await calls.settle_dispute(world, debit.id)
 
     def _tags_held(self, world: World) -> list[str]:
         """Vehicles without a card whose claim was never decided."""

@@ -32,10 +32,14 @@ from hardware.bench.simulation.world import World
 CHARGES, PUMPS = 0.35, 0.15
 """Shares of debits claimed at once without a card, and reserved for a pump; the rest is as in a lane."""
 CARD_SHARE, PURSE_SHARE, ISSUER_SHARE = 0.8, 0.6, 0.1
+DEBT_TAKEN_UP = 0.02
+"""Chance, after each debit, that somebody sees to a debt."""
 DEADLINE_S = 2.0
 AMOUNTS = (1, 4_000)
 THINK_S = (0.0, 0.2)
 """Between two debits of one caller."""
+BUSY_S, QUIET_S = 20.0, 30.0
+"""Traffic comes and goes: debts are tried again only while no vehicle waits for the bank."""
 
 
 @dataclass(slots=True)
@@ -71,6 +75,9 @@ class EngineWorkload:
         while self._begun < self._wanted:
             self._begun += 1
             await asyncio.sleep(chance.uniform(*THINK_S))
+            now_s = world.loop.time() % (BUSY_S + QUIET_S)
+            if now_s > BUSY_S:
+                await asyncio.sleep(BUSY_S + QUIET_S - now_s)
             await self._debit(world, chance, index, chance.choice(cards))
 
     async def _debit(self, world: World, chance: random.Random, index: int, card: Card) -> None:
@@ -89,6 +96,8 @@ class EngineWorkload:
             debit_id = await self._passage(world, chance, index, card)
         if debit_id is not None:
             await calls.afterwards(world, chance, index, debit_id)
+        if chance.random() < DEBT_TAKEN_UP:
+            await calls.take_up_debt(world, chance)
 
     async def _passage(self, world: World, chance: random.Random, index: int, card: Card) -> str | None:
         """As a lane does it: hold, ask the card, bring in."""

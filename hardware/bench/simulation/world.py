@@ -37,12 +37,12 @@ FULL_CHECK_EVERY = 1000
 
 BANK_HARM = {
     "drop": 0.004,
-    "delay": 0.01,
+    "delay": 0.003,
     "duplicate": 0.006,
     "reorder": 0.01,
     "cut": 0.0006,
     "half_frame": 0.0004,
-    "corrupt": 0.003,
+    "corrupt": 0.001,
     "connect_refused": 0.06,
     "connect_timeout": 0.03,
 }
@@ -70,13 +70,13 @@ TROUBLES: tuple[tuple[StorageTrouble, tuple[float, float]], ...] = (
 )
 BANK_RESTART_EVERY_S = (20.0, 200.0)
 BANK_DOWN_S = (0.2, 15.0)
-CLOCK_STEP_EVERY_S = (30.0, 300.0)
-CLOCK_STEP_S = (-100.0, 300.0)
+CLOCK_STEP_EVERY_S = (20.0, 150.0)
+CLOCK_BACK_S, CLOCK_FORWARD_S = (-100.0, 0.0), (0.0, 300.0)
 """Of one setting of the box's clock: back by less than a vehicle keeps its right to pass, forward beyond all
 that is reckoned in minutes."""
 BOOKED_WITHIN_S = 20.0
 """From hearing something to having it durable: longer than any trouble of the storage."""
-CUT_OVER_EVERY_S = (60.0, 400.0)
+CUT_OVER_EVERY_S = (30.0, 200.0)
 ANTENNA_RESTART_EVERY_S = (30.0, 200.0)
 
 
@@ -291,8 +291,9 @@ class World:
     async def _clock_steps(self) -> None:
         chance = site.series(self.seed, "clock")
         while await self._pause(chance, CLOCK_STEP_EVERY_S):
-            step_s = chance.uniform(*CLOCK_STEP_S)
-            self.network.note("clock", "step_forward" if step_s > 0 else "step_back")
+            back = chance.random() < 0.5
+            step_s = chance.uniform(*(CLOCK_BACK_S if back else CLOCK_FORWARD_S))
+            self.network.note("clock", "step_back" if back else "step_forward")
             self.clock.offset += timedelta(seconds=step_s)
 
     async def _cut_overs(self) -> None:
@@ -320,12 +321,11 @@ class World:
         self.storage.crash_at = None
 
     async def drained(self, longest_s: float) -> None:
-        """Return when no message to the bank waits any more. Fails the run when that takes too long."""
+        """Return when nothing waits for the bank any more. Fails the run when that takes too long."""
         begun = self.loop.time()
-        while self.watch.open_outbox:
+        while waiting := self.watch.waits_for_bank():
             if self.loop.time() - begun > longest_s:
-                waiting = list(self.watch.open_outbox.values())[:3]
-                self.fail(f"after {longest_s} s of calm {len(self.watch.open_outbox)} messages wait: {waiting}")
+                self.fail(f"after {longest_s} s of calm there still wait: {', '.join(waiting[:3])}")
                 return
             await asyncio.sleep(1.0)
 

@@ -7,7 +7,7 @@ from hardware.bench.simulation.runner import Run, run
 
 SIZES = {"engine": 1500, "lanes": 400}
 """Debits or passages of one seed."""
-SEEDS = range(1, 8)
+SEEDS = range(1, 14)
 
 
 @pytest.mark.parametrize("name", BUGS)
