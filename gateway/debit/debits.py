@@ -112,6 +112,9 @@ def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds, rules: DebitR
     known = _known(tx, request.idempotency_key)
     if known is not None:
         return _replay(tx, known, request)
+    earlier = tx.find(tables.refusal, idempotency_key=request.idempotency_key)
+    if earlier is not None:
+        return _replay_refused(tx, earlier, request)
     identity = request.sight.identity
     if request.plan is not None and purchases.has_open_purchase(tx, identity.card_number, identity.obu_id):
         return HoldRefused("purchase_open")
@@ -573,6 +576,16 @@ def _replay(tx: Transaction, known: Row, request: HoldRequest) -> HoldPlaced | H
         return HoldRefused("hold_expired")
     purchase = tx.first(_LAST_PURCHASE, debit=known.id)
     return HoldPlaced(known.id, None if purchase is None else purchase.id, replayed=True)
+
+
+def _replay_refused(tx: Transaction, earlier: Row, request: HoldRequest) -> HoldRefused:
+    """A key that a charge was turned away with reserves nothing either: its passage is recorded and decided."""
+    again = _refused_again(tx, earlier, request)
+    if isinstance(again, HoldRefused):
+        return again
+    if again.reason is None:
+        raise ValueError(f"record {again.record_no} refuses and does not say why")
+    return HoldRefused(again.reason)
 
 
 @dataclass(frozen=True, slots=True)
