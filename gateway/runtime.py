@@ -246,7 +246,7 @@ class Gateway:
         except (StorageUnavailable, SQLAlchemyError):
             log.exception("open debits of the last run are not all closed; the next start goes on")
             return
-        self._findings |= {"decided_now": closed.decided_now, "voided": closed.voided}
+        self._findings |= {"decided_now": closed.decided_now, "voided": closed.voided, "not_closed": closed.not_closed}
 
     def _collector(self, channel: str, engine: DebitEngine, reader: Engine) -> Collector:
         batch = next(bank.batch for bank in self._site.banks if bank.name == channel)

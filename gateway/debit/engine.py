@@ -45,7 +45,7 @@ from gateway.debit.claims import (
 from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest
 from gateway.debit.states import debit_row
 from gateway.ledger import tables
-from gateway.ledger.batches import LedgerWriter
+from gateway.ledger.batches import LedgerWriter, StorageUnavailable
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, digest_of, new_id, new_ids
@@ -197,21 +197,39 @@ class DebitEngine:
     async def close_behind(self, progress: Callable[[recovery.Findings], None] | None = None) -> recovery.Findings:
         """Close what start-up found and needs no vehicle for; charge points may be open meanwhile.
 
-        A debit that somebody is bringing in at this moment is left to that one.
+        A debit that somebody is bringing in at this moment is left to that one. One that cannot be closed stays held
+        and is told in the log; it keeps no other open.
         """
         behind, findings, after = self._behind, recovery.Findings(), ""
         while behind is not None:
             with self._reader.connect() as connection:
                 page = recovery.page_of_held(connection, after, behind.newest_hold)
             free = [debit_id for debit_id in page if debit_id not in self._locks]
-            found = await self._writer.submit(partial(self._close_page, free, behind), essential=True)
-            findings += found
+            findings += await self._close(free, behind)
             if progress is not None:
                 progress(findings)
             if len(page) < recovery.CLOSING_PAGE:
                 break
             after = page[-1]
             await self._clock.sleep(0)
+        return findings
+
+    async def _close(self, debit_ids: list[str], behind: recovery.Behind) -> recovery.Findings:
+        """Close these in one change; where that fails, each in a change of its own."""
+        closing = self._writer.submit(partial(self._close_page, debit_ids, behind), essential=True)
+        try:
+            return await closing
+        except StorageUnavailable:
+            raise
+        except Exception:
+            if len(debit_ids) == 1:
+                log.exception("debit %s cannot be closed: it stays held until somebody has looked at it", *debit_ids)
+                return recovery.Findings(open_debits=1, not_closed=1)
+        findings = recovery.Findings()
+        for debit_id in debit_ids:
+            # Somebody may have taken it up meanwhile.
+            if debit_id not in self._locks:
+                findings += await self._close([debit_id], behind)
         return findings
 
     def _close_page(self, debit_ids: list[str], behind: recovery.Behind, tx: Transaction) -> recovery.Findings:
