@@ -26,7 +26,7 @@ from sqlalchemy import Engine
 
 from gateway.banks.channel import BankAnswer, BankChannel, Delivery, LateAnswer
 from gateway.debit import attempts, debits, debts, late, purchases, recovery, refunds, views
-from gateway.debit.attempts import NewAttempt, Terminals
+from gateway.debit.attempts import NewAttempt, Recovery, Terminals
 from gateway.debit.claims import (
     BankRequest,
     Decision,
@@ -481,16 +481,16 @@ class DebitEngine:
         """Whether a vehicle waits for this bank at this moment: a backlog steps aside for it."""
         return self._fresh[channel] > 0
 
-    async def start_recovery(self, debit_id: str, collection: Collection) -> bool:
-        """Queue one more try to collect a debt; False when none can be made now."""
+    async def start_recovery(self, debit_id: str, collection: Collection) -> Recovery:
+        """Queue one more try to collect a debt, where one can be made now."""
         new = NewAttempt(self.new_id(), self._clock.utcnow())
 
-        def change(tx: Transaction) -> bool:
+        def change(tx: Transaction) -> Recovery:
             debit = debit_row(tx, debit_id)
             channel, terminals = self._channels.get(debit.payer), collection.terminals.get(debit.payer)
             if channel is None or terminals is None:
-                return False
-            return attempts.store_recovery(tx, channel, terminals, new, debit=debit) is not None
+                return Recovery.LATER
+            return attempts.store_recovery(tx, channel, terminals, new, debit=debit)
 
         return await asyncio.shield(self._writer.submit(change))
 
