@@ -20,6 +20,7 @@ from gateway.debit.claims import (
     HoldPlaced,
     HoldRefused,
     HoldRequest,
+    Payer,
     PurchaseResult,
     Sight,
 )
@@ -171,16 +172,19 @@ def begin_charge(
 
 
 def complete(
-    tx: Transaction, debit_id: str, amount_fen: int, asking: Asking | None, context: DecisionContext
+    tx: Transaction, debit_id: str, amount_fen: int, payer: Payer, *, asking: Asking | None, context: DecisionContext
 ) -> Begun | Decision | HoldRefused:
     """What was delivered under a hold is known: it is what is claimed now, whatever was reserved.
 
     Where nothing was delivered the hold is freed: no bank is asked for nothing. An issuer that collects from its
     customers owes the claim at once; a bank is asked next. What a card proves is brought in with its answer instead.
+    Another payer than the hold's is refused: what one account reserves no other pays.
     """
     debit = tx.find(tables.debit, id=debit_id)
     if debit is None:
         return HoldRefused("debit_unknown")
+    if (debit.funding, debit.payer, debit.mandate_id) != (payer.funding, payer.name, payer.mandate_id):
+        return HoldRefused("payer_mismatch")
     if debit.funding == Funding.PURSE:
         return HoldRefused("purse_needs_card")
     if purchases.newest_of_debit(tx, debit_id) is not None:

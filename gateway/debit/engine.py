@@ -324,7 +324,8 @@ class DebitEngine:
     ) -> BroughtIn | HoldRefused:
         """What was delivered under a hold is known: collect that, or free the hold where it is nothing.
 
-        More than was held is marked as an overrun. `payer` is the hold's. A caller that is cancelled does not stop it.
+        More than was held is marked as an overrun. `payer` must be the hold's, with the limits that bind it now. A
+        caller that is cancelled does not stop it.
         """
         if amount_fen < 0:
             raise ValueError(f"{amount_fen} fen were delivered: amounts are never negative")
@@ -332,7 +333,7 @@ class DebitEngine:
         ruled = self._ruled(context)
 
         def begin(tx: Transaction, asking: debits.Asking | None) -> debits.Begun | Decision | HoldRefused:
-            return debits.complete(tx, debit_id, amount_fen, asking, ruled)
+            return debits.complete(tx, debit_id, amount_fen, payer, asking=asking, context=ruled)
 
         work = self._collect(
             debit_id,

@@ -226,7 +226,7 @@ def _leave(n: int, left: Left, clock: SystemClock) -> Callable[[Transaction], No
         if left.asked:
             _sale_under_way(tx, n, ids.debit)
         if left.delivered_fen is not None:
-            debits.complete(tx, ids.debit, left.delivered_fen, None, context)
+            debits.complete(tx, ids.debit, left.delivered_fen, request.payer, asking=None, context=context)
         if left.decided:
             conclusion = debits.Conclusion(ids.debit, context, DeclinePolicy.RELEASE_AS_DEBT, 100_000)
             debits.conclude(tx, conclusion, rules)

@@ -150,7 +150,8 @@ def test_a_debit_that_cannot_be_closed_stops_no_other_and_is_told(tmp_path, monk
         for n in range(6):
             request = claim_request(f"k{n}", mandate=f"m{n}", service=Service.FUEL)
             ids.append((await box.engine.hold(request, timeout_s=5)).debit_id)
-            await box.in_books(partial(debits.complete, debit_id=ids[n], amount_fen=500, asking=None, context=CONTEXT))
+            parts = {"debit_id": ids[n], "amount_fen": 500, "payer": request.payer, "asking": None, "context": CONTEXT}
+            await box.in_books(partial(debits.complete, **parts))
 
     async def second(box):
         _, closed = await box.start_up()
@@ -228,12 +229,9 @@ def test_it_binds_until_it_is_closed(box):
 
 def test_a_debit_of_a_charge_point_that_is_gone_is_told_to_its_bank_all_the_same(box):
     async def first(box):
-        debit_id = (await box.engine.hold(claim_request(service=Service.FUEL), timeout_s=5)).debit_id
-        from gateway.debit import debits
-
-        from .conftest import CONTEXT
-
-        await box.in_books(lambda tx: debits.complete(tx, debit_id, 500, None, CONTEXT))
+        request = claim_request(service=Service.FUEL)
+        debit_id = (await box.engine.hold(request, timeout_s=5)).debit_id
+        await box.in_books(lambda tx: debits.complete(tx, debit_id, 500, request.payer, asking=None, context=CONTEXT))
 
     async def second(box):
         await box.engine.recover({"lane-9": COLLECTION}, lambda tx, mandate: 100_000)
