@@ -91,6 +91,11 @@ class BankTransport:
     def __init__(self, link: BankLink) -> None:
         self._link = link
 
+    @property
+    def up(self) -> bool:
+        """Whether the bank has signed every terminal in, and the line lives."""
+        return self._link.state.state is BankState.UP
+
     async def exchange(self, message: Message, *, timeout_s: float) -> Message:
         """Exchange one message; driver errors become transport errors with what is known of the request."""
         try:

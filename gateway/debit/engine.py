@@ -482,6 +482,11 @@ class DebitEngine:
         """Whether a vehicle waits for this bank at this moment: a backlog steps aside for it."""
         return self._fresh[channel] > 0
 
+    def reachable(self, channel: str) -> bool:
+        """Whether this bank can be asked at this moment."""
+        found = self._channels.get(channel)
+        return found is not None and found.up
+
     async def start_recovery(self, debit_id: str, collection: Collection) -> Recovery:
         """Queue one more try to collect a debt, where one can be made now."""
         new = NewAttempt(self.new_id(), self._clock.utcnow())

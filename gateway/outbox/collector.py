@@ -1,7 +1,7 @@
 """Finds what should be told to a bank and is not queued yet: debts whose next try is due, and what people decided.
 
 People act through a program of their own (`etcgw debits`), which knows the ledger but no bank: it decides, and the
-messages that follow are made here. Work found is left alone while a vehicle waits for the bank.
+messages that follow are made here. Debts are left alone while a vehicle waits for the bank, or its link is down.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Collector:
             await self._engine.adopt(debit_id, self._collection)
         self._seen = newest
         for debit_id in self._due_debts():
-            if self._engine.fresh(self._channel):
-                # A vehicle waits: what is due stays due, and is looked at again.
+            if self._engine.fresh(self._channel) or not self._engine.reachable(self._channel):
+                # Vehicles wait, or the bank is away, for days perhaps: what is due stays due, and no try is wasted.
                 return
             found = await self._engine.start_recovery(debit_id, self._collection)
             if found is Recovery.LATER:

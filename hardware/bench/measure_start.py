@@ -61,6 +61,7 @@ class _Bank:
 
     name = "bank-1"
     max_message_age_s = 60.0
+    up = False
 
     def takes(self, contract_ref: str) -> bool:
         return bool(contract_ref)

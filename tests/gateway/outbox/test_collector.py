@@ -280,6 +280,31 @@ def test_a_debit_owed_that_its_bank_was_never_told_is_told(box):
     assert box.states() == ["funded"]
 
 
+def test_a_bank_that_is_away_for_days_is_not_asked_for_debts(box):
+    """No try is made in vain and none counts; once its link is up they are made as they would have been."""
+
+    async def scenario(box):
+        await debts(box, 3)
+        tries = box.rows("select retry_at from debit order by hold_id")
+        box.bank.up = False
+        for _ in range(3 * 24):
+            box.clock.now += HOUR
+            await box.collector.round()
+            await box.drain(1)
+        assert queued(box) == []
+        assert box.rows("select count(*) from attempt where kind = 'recovery'") == [(0,)]
+        assert box.rows("select retry_at, retries from debit order by hold_id") == [(*row, 0) for row in tries]
+        box.bank.up = True
+        for _ in range(2):
+            box.bank.answers.extend([APPROVED] * 2)
+            await box.collector.round()
+            await box.drain(1)
+
+    live(box, scenario)
+    assert box.states() == ["recovered"] * 3
+    assert box.kinds() == ["sale"] * 6
+
+
 def test_it_runs_until_it_is_stopped(box):
     async def scenario(box):
         await debts(box, 1)
