@@ -91,6 +91,11 @@ class BankTransport:
     def __init__(self, link: BankLink) -> None:
         self._link = link
 
+    @property
+    def up(self) -> bool:
+        """Whether the bank has signed every terminal in, and the line lives."""
+        return self._link.state.state is BankState.UP
+
     async def exchange(self, message: Message, *, timeout_s: float) -> Message:
         """Exchange one message; driver errors become transport errors with what is known of the request."""
         try:
@@ -246,7 +251,7 @@ class Gateway:
         except (StorageUnavailable, SQLAlchemyError):
             log.exception("open debits of the last run are not all closed; the next start goes on")
             return
-        self._findings |= {"decided_now": closed.decided_now, "voided": closed.voided}
+        self._findings |= {"decided_now": closed.decided_now, "voided": closed.voided, "not_closed": closed.not_closed}
 
     def _collector(self, channel: str, engine: DebitEngine, reader: Engine) -> Collector:
         batch = next(bank.batch for bank in self._site.banks if bank.name == channel)

@@ -78,6 +78,11 @@ class BankChannel(Protocol):
         """Longest time a message may wander in the bank's network before it is dropped."""
         ...
 
+    @property
+    def up(self) -> bool:
+        """Whether a message would leave at this moment, as far as its link knows."""
+        ...
+
     def takes(self, contract_ref: str) -> bool:
         """Whether this bank's messages can carry the contract."""
         ...

@@ -56,6 +56,11 @@ class TransportError(Exception):
 class Transport(Protocol):
     """The link under a channel."""
 
+    @property
+    def up(self) -> bool:
+        """Whether it would carry a message at this moment."""
+        ...
+
     async def exchange(self, message: Message, *, timeout_s: float) -> Message:
         """Send and return the matching answer; raises `TransportError`."""
         ...
@@ -84,6 +89,11 @@ class Iso8583Channel:
     @property
     def max_message_age_s(self) -> float:
         return float(self._settings.profile.max_message_age_s)
+
+    @property
+    def up(self) -> bool:
+        """Its link's word."""
+        return self._transport.up
 
     def on_late(self, handler: Callable[[LateAnswer], None]) -> None:
         """Who hears answers that nobody waits for."""

@@ -68,6 +68,7 @@ KINDS: Final[Mapping[str, Words]] = {
     "refund_declined": Words("the bank refused a refund", "银行拒绝退款"),
     "advice_contradicted": Words("the bank refused an advice and approved it later", "银行先拒绝后又批准通知"),
     "refund_contradicted": Words("the bank refused a refund and approved it later", "银行先拒绝后又批准退款"),
+    "debt_without_bank": Words("no bank can be asked for a debt", "欠费无可扣款银行"),
     "write_off_proposed": Words("debt to be written off", "欠费待核销"),
 }
 ROW_STATES: Final[Table] = {

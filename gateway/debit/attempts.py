@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 
 from sqlalchemy import bindparam, select, update
 
@@ -74,6 +75,15 @@ class Outgoing:
     """It left, or may have left, once before."""
 
 
+class Recovery(Enum):
+    """What became of a try to collect a debt that was due."""
+
+    QUEUED = "one more try"
+    LATER = "nothing can be asked of its bank now"
+    NOT_DUE = "no longer due"
+    WITHOUT_BANK = "no bank can be asked for it, a person must see to it"
+
+
 @dataclass(frozen=True, slots=True)
 class Terminals:
     """The terminal numbers a charge point may use at a channel, and the batch they work in."""
@@ -107,15 +117,18 @@ def store_sale(
 
 def store_recovery(
     tx: Transaction, channel: BankChannel, terminals: Terminals, new: NewAttempt, *, debit: Row
-) -> BankRequest | None:
-    """A new try to collect a debt, ready to be sent; None when it cannot be made now."""
-    if debit.state != "debt" or debit.contract_ref is None or in_doubt(tx, debit.id):
-        return None
-    request = _store_reversible(tx, channel, terminals, new, debit=debit, kind="recovery")
-    if request is not None:
-        tx.update(tables.debit, {"id": debit.id}, retry_at=None, retries=debit.retries + 1)
-        queue(tx, attempt_row(tx, new.id), "recovery")
-    return request
+) -> Recovery:
+    """Make a new try to collect a debt, ready to be sent, where one can be made."""
+    if debit.state != "debt" or in_doubt(tx, debit.id):
+        return Recovery.NOT_DUE
+    if debit.contract_ref is None or not channel.takes(debit.contract_ref):
+        debts.without_bank(tx, debit)
+        return Recovery.WITHOUT_BANK
+    if _store_reversible(tx, channel, terminals, new, debit=debit, kind="recovery") is None:
+        return Recovery.LATER
+    tx.update(tables.debit, {"id": debit.id}, retry_at=None, retries=debit.retries + 1)
+    queue(tx, attempt_row(tx, new.id), "recovery")
+    return Recovery.QUEUED
 
 
 def queue_advice(

@@ -20,6 +20,7 @@ from gateway.debit.claims import (
     HoldPlaced,
     HoldRefused,
     HoldRequest,
+    Payer,
     PurchaseResult,
     Sight,
 )
@@ -112,6 +113,9 @@ def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds, rules: DebitR
     known = _known(tx, request.idempotency_key)
     if known is not None:
         return _replay(tx, known, request)
+    earlier = tx.find(tables.refusal, idempotency_key=request.idempotency_key)
+    if earlier is not None:
+        return _replay_refused(tx, earlier, request)
     identity = request.sight.identity
     if request.plan is not None and purchases.has_open_purchase(tx, identity.card_number, identity.obu_id):
         return HoldRefused("purchase_open")
@@ -168,16 +172,19 @@ def begin_charge(
 
 
 def complete(
-    tx: Transaction, debit_id: str, amount_fen: int, asking: Asking | None, context: DecisionContext
+    tx: Transaction, debit_id: str, amount_fen: int, payer: Payer, *, asking: Asking | None, context: DecisionContext
 ) -> Begun | Decision | HoldRefused:
     """What was delivered under a hold is known: it is what is claimed now, whatever was reserved.
 
     Where nothing was delivered the hold is freed: no bank is asked for nothing. An issuer that collects from its
     customers owes the claim at once; a bank is asked next. What a card proves is brought in with its answer instead.
+    Another payer than the hold's is refused: what one account reserves no other pays.
     """
     debit = tx.find(tables.debit, id=debit_id)
     if debit is None:
         return HoldRefused("debit_unknown")
+    if (debit.funding, debit.payer, debit.mandate_id) != (payer.funding, payer.name, payer.mandate_id):
+        return HoldRefused("payer_mismatch")
     if debit.funding == Funding.PURSE:
         return HoldRefused("purse_needs_card")
     if purchases.newest_of_debit(tx, debit_id) is not None:
@@ -573,6 +580,16 @@ def _replay(tx: Transaction, known: Row, request: HoldRequest) -> HoldPlaced | H
         return HoldRefused("hold_expired")
     purchase = tx.first(_LAST_PURCHASE, debit=known.id)
     return HoldPlaced(known.id, None if purchase is None else purchase.id, replayed=True)
+
+
+def _replay_refused(tx: Transaction, earlier: Row, request: HoldRequest) -> HoldRefused:
+    """A key that a charge was turned away with reserves nothing either: its passage is recorded and decided."""
+    again = _refused_again(tx, earlier, request)
+    if isinstance(again, HoldRefused):
+        return again
+    if again.reason is None:
+        raise ValueError(f"record {again.record_no} refuses and does not say why")
+    return HoldRefused(again.reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ from gateway.rules.loading import DebitRules
 WRITE_OFF = "write_off_proposed"
 """Kind of the item that waits for a second person."""
 
+WITHOUT_BANK = "debt_without_bank"
+"""Kind of the item of a debt that is due and for which no bank can be asked."""
+
 _DEBTS = select(
     func.coalesce(func.sum(tables.debit.c.amount), 0).label("fen"),
     func.count().label("count"),
@@ -57,6 +60,12 @@ def not_tried(tx: Transaction, debit_id: str, rules: DebitRules) -> None:
     tx.update(tables.debit, {"id": debit.id}, retries=debit.retries - 1, retry_at=tx.now_us + pause_us)
 
 
+def without_bank(tx: Transaction, debit: Row) -> None:
+    """Its contract is gone, or no message of its bank can carry it: no try is due until a person asks for one."""
+    tx.update(tables.debit, {"id": debit.id}, retry_at=None)
+    add_item(tx, WITHOUT_BANK, debit.id, "no bank can be asked for this debt", amount=debit.amount)
+
+
 def recovered(
     tx: Transaction,
     debit: Row,
@@ -77,7 +86,8 @@ def recovered(
         attempt_id=attempt_id,
     )
     set_debit(tx, debit.id, "recovered", collected=debit.amount, retry_at=None)
-    close_item(tx, WRITE_OFF, debit.id, "corrected", note="the debt was paid")
+    for kind in (WRITE_OFF, WITHOUT_BANK):
+        close_item(tx, kind, debit.id, "corrected", note="the debt was paid")
     keep_list(tx, debit.obligor_id, rules)
 
 
@@ -137,6 +147,7 @@ def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: De
         # An item says "written off" of two people only; where the rules let one do it, its proposal is merely over.
         state = "corrected" if alone else "written_off"
         close_item(tx, WRITE_OFF, debit.id, state, note=reason, actor=proposed.actor)
+    close_item(tx, WITHOUT_BANK, debit.id, "corrected", note="the debt was written off", actor=actor)
     tx.note("person", debit.id, "written_off", debit_id=debit.id, detail=reason[:400], actor=actor)
     keep_list(tx, debit.obligor_id, rules)
     return None

@@ -26,7 +26,7 @@ from sqlalchemy import Engine
 
 from gateway.banks.channel import BankAnswer, BankChannel, Delivery, LateAnswer
 from gateway.debit import attempts, debits, debts, late, purchases, recovery, refunds, views
-from gateway.debit.attempts import NewAttempt, Terminals
+from gateway.debit.attempts import NewAttempt, Recovery, Terminals
 from gateway.debit.claims import (
     BankRequest,
     Decision,
@@ -45,7 +45,7 @@ from gateway.debit.claims import (
 from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest
 from gateway.debit.states import debit_row
 from gateway.ledger import tables
-from gateway.ledger.batches import LedgerWriter
+from gateway.ledger.batches import LedgerWriter, StorageUnavailable
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, digest_of, new_id, new_ids
@@ -197,21 +197,39 @@ class DebitEngine:
     async def close_behind(self, progress: Callable[[recovery.Findings], None] | None = None) -> recovery.Findings:
         """Close what start-up found and needs no vehicle for; charge points may be open meanwhile.
 
-        A debit that somebody is bringing in at this moment is left to that one.
+        A debit that somebody is bringing in at this moment is left to that one. One that cannot be closed stays held
+        and is told in the log; it keeps no other open.
         """
         behind, findings, after = self._behind, recovery.Findings(), ""
         while behind is not None:
             with self._reader.connect() as connection:
                 page = recovery.page_of_held(connection, after, behind.newest_hold)
             free = [debit_id for debit_id in page if debit_id not in self._locks]
-            found = await self._writer.submit(partial(self._close_page, free, behind), essential=True)
-            findings += found
+            findings += await self._close(free, behind)
             if progress is not None:
                 progress(findings)
             if len(page) < recovery.CLOSING_PAGE:
                 break
             after = page[-1]
             await self._clock.sleep(0)
+        return findings
+
+    async def _close(self, debit_ids: list[str], behind: recovery.Behind) -> recovery.Findings:
+        """Close these in one change; where that fails, each in a change of its own."""
+        closing = self._writer.submit(partial(self._close_page, debit_ids, behind), essential=True)
+        try:
+            return await closing
+        except StorageUnavailable:
+            raise
+        except Exception:
+            if len(debit_ids) == 1:
+                log.exception("debit %s cannot be closed: it stays held until somebody has looked at it", *debit_ids)
+                return recovery.Findings(open_debits=1, not_closed=1)
+        findings = recovery.Findings()
+        for debit_id in debit_ids:
+            # Somebody may have taken it up meanwhile.
+            if debit_id not in self._locks:
+                findings += await self._close([debit_id], behind)
         return findings
 
     def _close_page(self, debit_ids: list[str], behind: recovery.Behind, tx: Transaction) -> recovery.Findings:
@@ -306,7 +324,8 @@ class DebitEngine:
     ) -> BroughtIn | HoldRefused:
         """What was delivered under a hold is known: collect that, or free the hold where it is nothing.
 
-        More than was held is marked as an overrun. `payer` is the hold's. A caller that is cancelled does not stop it.
+        More than was held is marked as an overrun. `payer` must be the hold's, with the limits that bind it now. A
+        caller that is cancelled does not stop it.
         """
         if amount_fen < 0:
             raise ValueError(f"{amount_fen} fen were delivered: amounts are never negative")
@@ -314,7 +333,7 @@ class DebitEngine:
         ruled = self._ruled(context)
 
         def begin(tx: Transaction, asking: debits.Asking | None) -> debits.Begun | Decision | HoldRefused:
-            return debits.complete(tx, debit_id, amount_fen, asking, ruled)
+            return debits.complete(tx, debit_id, amount_fen, payer, asking=asking, context=ruled)
 
         work = self._collect(
             debit_id,
@@ -463,16 +482,21 @@ class DebitEngine:
         """Whether a vehicle waits for this bank at this moment: a backlog steps aside for it."""
         return self._fresh[channel] > 0
 
-    async def start_recovery(self, debit_id: str, collection: Collection) -> bool:
-        """Queue one more try to collect a debt; False when none can be made now."""
+    def reachable(self, channel: str) -> bool:
+        """Whether this bank can be asked at this moment."""
+        found = self._channels.get(channel)
+        return found is not None and found.up
+
+    async def start_recovery(self, debit_id: str, collection: Collection) -> Recovery:
+        """Queue one more try to collect a debt, where one can be made now."""
         new = NewAttempt(self.new_id(), self._clock.utcnow())
 
-        def change(tx: Transaction) -> bool:
+        def change(tx: Transaction) -> Recovery:
             debit = debit_row(tx, debit_id)
             channel, terminals = self._channels.get(debit.payer), collection.terminals.get(debit.payer)
             if channel is None or terminals is None:
-                return False
-            return attempts.store_recovery(tx, channel, terminals, new, debit=debit) is not None
+                return Recovery.LATER
+            return attempts.store_recovery(tx, channel, terminals, new, debit=debit)
 
         return await asyncio.shield(self._writer.submit(change))
 

@@ -11,6 +11,7 @@ What a crash can leave behind, and what becomes of it:
 | hold of a pump or a car park | counted | stays: only evidence ends it |
 | completed hold | counted | decided |
 | reversal, advice, refund waiting | stays in the outbox | the outbox goes on with it |
+| a debit whose closing fails | counted | told in the log; stays, and is tried again at the next start |
 | decision committed, barrier not lifted | nothing to do: the vehicle is seen again and let through as a repeat | |
 """
 
@@ -88,6 +89,7 @@ class Findings:
     sales_in_doubt: int = 0
     decided_now: int = 0
     voided: int = 0
+    not_closed: int = 0
     reversals_waiting: int = 0
     advices_waiting: int = 0
     refunds_waiting: int = 0

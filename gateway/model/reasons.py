@@ -609,6 +609,13 @@ IDEMPOTENCY_CONFLICT = _attendant(
     "the same claim came again with other content",
     do=("请人工核对该车交易", "compare both claims by hand"),
 )
+PAYER_MISMATCH = _attendant(
+    "payer_mismatch",
+    None,
+    "付款方与预授权不一致",
+    "payer is not the one the hold was placed on",
+    do=("请以预授权时的付款方完成扣款", "complete it with the payer of the hold"),
+)
 HOLD_EXPIRED = _note("hold_expired", None, "预授权已到期释放", "hold ran out and was freed", do=_NOTHING)
 NOTHING_DELIVERED = _note(
     "nothing_delivered", None, "未提供服务,预授权已释放", "nothing was delivered, the hold was freed", do=_NOTHING

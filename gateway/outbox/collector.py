@@ -1,7 +1,7 @@
 """Finds what should be told to a bank and is not queued yet: debts whose next try is due, and what people decided.
 
 People act through a program of their own (`etcgw debits`), which knows the ledger but no bank: it decides, and the
-messages that follow are made here. Work found is left alone while a vehicle waits for the bank.
+messages that follow are made here. Debts are left alone while a vehicle waits for the bank, or its link is down.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Engine, exists, func, select
 
+from gateway.debit.attempts import Recovery
 from gateway.debit.engine import Collection, DebitEngine
 from gateway.debit.states import UNRESOLVED
 from gateway.ledger import tables
@@ -60,10 +61,14 @@ class Collector:
             await self._engine.adopt(debit_id, self._collection)
         self._seen = newest
         for debit_id in self._due_debts():
-            if self._engine.fresh(self._channel) or not await self._engine.start_recovery(debit_id, self._collection):
-                # Vehicles wait, or its terminals are busy: it stays due, and is looked at again.
+            if self._engine.fresh(self._channel) or not self._engine.reachable(self._channel):
+                # Vehicles wait, or the bank is away, for days perhaps: what is due stays due, and no try is wasted.
                 return
-            self._log.info("debt of debit %s: one more try", debit_id)
+            found = await self._engine.start_recovery(debit_id, self._collection)
+            if found is Recovery.LATER:
+                return
+            level = logging.ERROR if found is Recovery.WITHOUT_BANK else logging.INFO
+            self._log.log(level, "debt of debit %s: %s", debit_id, found.value)
 
     async def _keep_lists(self) -> None:
         """Put payers on the box's own list for debts that have become old, not only for new ones."""

@@ -61,6 +61,7 @@ class _Bank:
 
     name = "bank-1"
     max_message_age_s = 60.0
+    up = False
 
     def takes(self, contract_ref: str) -> bool:
         return bool(contract_ref)
@@ -226,7 +227,7 @@ def _leave(n: int, left: Left, clock: SystemClock) -> Callable[[Transaction], No
         if left.asked:
             _sale_under_way(tx, n, ids.debit)
         if left.delivered_fen is not None:
-            debits.complete(tx, ids.debit, left.delivered_fen, None, context)
+            debits.complete(tx, ids.debit, left.delivered_fen, request.payer, asking=None, context=context)
         if left.decided:
             conclusion = debits.Conclusion(ids.debit, context, DeclinePolicy.RELEASE_AS_DEBT, 100_000)
             debits.conclude(tx, conclusion, rules)

@@ -23,6 +23,7 @@ class Wire:
 
     def __init__(self, outcome):
         self.outcome = outcome
+        self.up = not isinstance(outcome, Exception)
         self.sent = []
         self.timeout_s = None
 
@@ -53,6 +54,13 @@ def ask(kind, outcome):
 def test_a_channel_has_a_name_and_an_age():
     bank, _ = channel()
     assert (bank.name, bank.max_message_age_s) == ("bank-1", 42.0)
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_it_is_up_as_long_as_its_link_is(up):
+    bank, wire = channel()
+    wire.up = up
+    assert bank.up is up
 
 
 @pytest.mark.parametrize(("kind", "mti"), [("sale", "0200"), ("reversal", "0400"), ("advice", "0220")])

@@ -38,9 +38,11 @@ async def through_the_host(plaza, folder, drive):
     )
     running = asyncio.create_task(link.run())
     box.bank = Iso8583Channel(Iso8583Settings("bank-1", profile), BankTransport(link))
+    assert not box.bank.up, "connecting"
     try:
         async with asyncio.timeout(PATIENCE_S), await ControlClient.connect(*host.control_address) as control, box:
             await up.wait()
+            assert box.bank.up
             for number in range(1, CARS + 1):
                 await control.request("account", contract=f"62179901{number:08d}", balance_fen=100_000)
             await drive(plaza, control)

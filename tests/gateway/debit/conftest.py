@@ -52,6 +52,7 @@ class ToldBank:
 
     name = "bank-1"
     max_message_age_s = 60.0
+    up = True
 
     def __init__(self, clock):
         self.clock = clock

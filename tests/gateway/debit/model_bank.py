@@ -54,6 +54,7 @@ class ModelBank:
 
     name = "bank-1"
     max_message_age_s = AGE_S
+    up = True
 
     def __init__(self, clock):
         self.clock = clock

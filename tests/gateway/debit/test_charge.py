@@ -180,6 +180,36 @@ def test_twenty_callers_with_claims_of_their_own_get_numbers_without_a_gap(box):
     assert sum(d.reason == "limit_exceeded" for d in decisions) == 4
 
 
+@pytest.mark.parametrize("funding", [Funding.BANK_ONLINE, ISSUER])
+def test_a_claim_that_was_refused_is_refused_as_a_hold_too_also_after_a_restart(box, funding):
+    """Whoever was turned away and reserves with the same key gets the answer it had, also when the limit has grown."""
+    again = claim_request(funding=funding)
+    answers = []
+
+    async def hold(box):
+        others = (claim_request(funding=funding, amount=999), hold_request(again.idempotency_key, funding=funding))
+        answers.extend([await box.engine.hold(call, timeout_s=5) for call in (again, again, *others)])
+
+    async def charged_and_held(box):
+        assert (await box.charge(claim_request(funding=funding, limit=1000))).reason == "limit_exceeded"
+        await hold(box)
+
+    live(box, charged_and_held, hold)
+    limit, conflict = HoldRefused("limit_exceeded"), HoldRefused("idempotency_conflict")
+    assert answers == [limit, limit, conflict, conflict] * 2
+    assert box.rows("select count(*) from passage") == box.rows("select count(*) from decision") == [(1,)]
+    assert box.states() == []
+
+
+def test_a_claim_refused_and_reserved_in_one_commit_is_refused_twice(box):
+    async def scenario(box):
+        refused, again = claim_request(funding=ISSUER, limit=1000), claim_request(funding=ISSUER)
+        return await asyncio.gather(box.charge(refused), box.engine.hold(again, timeout_s=5))
+
+    charged, placed = live(box, scenario)
+    assert (charged.reason, placed) == ("limit_exceeded", HoldRefused("limit_exceeded"))
+
+
 def test_the_same_key_for_another_claim_is_refused(box):
     async def scenario(box):
         first = await box.charge(claim_request(), APPROVED)

@@ -167,6 +167,36 @@ def test_what_a_card_has_to_prove_is_not_completed_without_it(box, funding):
     assert box.rows("select state, final_amount from debit") == [("held", None)]
 
 
+@pytest.mark.parametrize("completed", [False, True])
+@pytest.mark.parametrize("funding", [Funding.BANK_ONLINE, ISSUER])
+def test_only_the_payer_of_the_hold_completes_it(box, funding, completed):
+    """Else another account is charged than the one that holds. What binds a payer may have changed meanwhile."""
+
+    async def scenario(box):
+        payer = pump(funding=funding).payer
+        debit_id = await held(box, pump(funding=funding))
+        first = await box.complete(debit_id, 500, payer, APPROVED) if completed else None
+        others = (
+            replace(payer, mandate_id="m2"),
+            replace(payer, mandate_id=None),
+            replace(payer, name="bank-9"),
+            *(replace(payer, funding=other) for other in Funding if other is not funding),
+        )
+        for other in others:
+            assert await box.complete(debit_id, 500, other) == HoldRefused("payer_mismatch")
+            assert await box.complete("0" * 32, 500, other) == HoldRefused("debit_unknown")
+        if not completed:
+            assert box.bank.heard == []
+            assert box.rows("select state, amount, final_amount from debit") == [("held", MAXIMUM, None)]
+        newer = replace(payer, limit_fen=1, stand_in_limit_fen=0)
+        again = await box.complete(debit_id, 500, newer, *([] if completed else [APPROVED]))
+        assert first in (None, again)
+        return again
+
+    assert live(box, scenario).outcome is Outcome.PAID
+    assert len(box.bank.heard) == (funding is Funding.BANK_ONLINE)
+
+
 def test_negative_amounts_are_a_fault_of_the_caller(box):
     async def scenario(box):
         debit_id = await held(box)
@@ -236,7 +266,9 @@ def test_a_hold_stored_too_late_is_not_voided_once_it_was_completed(box):
         placed = await box.engine.hold(pump(), timeout_s=5)
         from gateway.debit import debits
 
-        await box.in_books(lambda tx: debits.complete(tx, placed.debit_id, 500, None, CONTEXT))
+        await box.in_books(
+            lambda tx: debits.complete(tx, placed.debit_id, 500, pump().payer, asking=None, context=CONTEXT)
+        )
         box.engine._give_up(placed, pump())
         while box.engine._follow_ups:
             await asyncio.sleep(0.001)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.debit import debts, late, limits, people, refunds
+from gateway.debit.attempts import Recovery
 from gateway.debit.claims import HoldRefused
 from gateway.debit.engine import ProvenClaim
 from gateway.debit.late import LateEffect
@@ -216,7 +217,7 @@ def test_a_debt_is_tried_again_at_once_when_somebody_asks(box):
         assert await box.writer.submit(lambda tx: debts.retry_now(tx, debit_id, "wang")) is None
         assert box.rows("select retry_at from debit") == [(int(box.clock.now * 1e6),)]
         assert box.rows("select actor from journal where event = 'retry_asked'") == [("wang",)]
-        assert await box.engine.start_recovery(debit_id, COLLECTION)
+        assert await box.engine.start_recovery(debit_id, COLLECTION) is Recovery.QUEUED
         assert await box.writer.submit(lambda tx: debts.retry_now(tx, debit_id, "wang")) == "bank_in_doubt"
         box.bank.answers.append(APPROVED)
         await box.drain(1)

@@ -2,15 +2,17 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from gateway.debit import recovery
+from gateway.debit import debits, recovery
 from gateway.debit.claims import HoldPlaced, HoldRefused
 from gateway.debit.engine import Collection, DebitEngine
 from gateway.ledger import database
+from gateway.ledger.database import StorageTrouble
 from gateway.ledger.verify import verify
-from gateway.ledger.writer import Committer
+from gateway.ledger.writer import Committer, StorageUnavailable
 from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy, Funding, Service
 from hardware.bench import measure_start
@@ -18,10 +20,12 @@ from hardware.bench import measure_start
 from .conftest import (
     APPROVED,
     COLLECTION,
+    CONTEXT,
     DECLINED,
     NOT_SENT,
     SILENT,
     Box,
+    ToldBank,
     claim_request,
     hold_request,
     live,
@@ -127,6 +131,66 @@ def test_started_twice_the_second_finds_the_same_open_and_closes_nothing(tmp_pat
     assert second["reversals_waiting"] == first["reversals_waiting"] == 6
 
 
+class PickyBank(ToldBank):
+    """Its messages cannot carry one contract any more: the debit's advice cannot be built."""
+
+    def advice(self, order):
+        if order.contract_ref == "contract-m3":
+            raise ValueError("no such contract")
+        return super().advice(order)
+
+
+@pytest.mark.parametrize("page", [2, 100])
+def test_a_debit_that_cannot_be_closed_stops_no_other_and_is_told(tmp_path, monkeypatch, caplog, page):
+    monkeypatch.setattr(recovery, "CLOSING_PAGE", page)
+    box = Box(tmp_path / "ledger.db", bank=PickyBank)
+    ids = []
+
+    async def first(box):
+        for n in range(6):
+            request = claim_request(f"k{n}", mandate=f"m{n}", service=Service.FUEL)
+            ids.append((await box.engine.hold(request, timeout_s=5)).debit_id)
+            parts = {"debit_id": ids[n], "amount_fen": 500, "payer": request.payer, "asking": None, "context": CONTEXT}
+            await box.in_books(partial(debits.complete, **parts))
+
+    async def second(box):
+        _, closed = await box.start_up()
+        return closed
+
+    closed = live(box, first, second)
+    assert (closed.decided_now, closed.not_closed) == (5, 1)
+    assert box.states() == ["owed"] * 3 + ["held"] + ["owed"] * 2
+    assert box.rows("select count(*) from attempt where kind = 'advice'") == [(5,)]
+    assert box.rows("select count(*) from decision") == [(5,)]
+    assert [record.getMessage() for record in caplog.records if ids[3] in record.getMessage()]
+
+
+def test_a_storage_in_trouble_is_no_bad_debit(box):
+    """Whoever closes hears of it and is started again; nothing is called a bad debit for it."""
+
+    async def first(box):
+        await box.engine.hold(claim_request(), timeout_s=5)
+
+    async def second(box):
+        await box.engine.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        submitted = []
+
+        def refused(change, *, essential=False):
+            submitted.append(change)
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(StorageUnavailable(StorageTrouble.STOPPED))
+            return future
+
+        submit, box.writer.submit = box.writer.submit, refused
+        with pytest.raises(StorageUnavailable):
+            await box.engine.close_behind()
+        box.writer.submit = submit
+        assert len(submitted) == 1
+        assert (await box.engine.close_behind()).voided == 1
+
+    live(box, first, second)
+
+
 def test_charge_points_may_open_while_it_closes(box, monkeypatch):
     """A vehicle of this run is never taken for one of the last, however long the closing takes."""
     monkeypatch.setattr(recovery, "CLOSING_PAGE", 2)
@@ -165,12 +229,9 @@ def test_it_binds_until_it_is_closed(box):
 
 def test_a_debit_of_a_charge_point_that_is_gone_is_told_to_its_bank_all_the_same(box):
     async def first(box):
-        debit_id = (await box.engine.hold(claim_request(service=Service.FUEL), timeout_s=5)).debit_id
-        from gateway.debit import debits
-
-        from .conftest import CONTEXT
-
-        await box.in_books(lambda tx: debits.complete(tx, debit_id, 500, None, CONTEXT))
+        request = claim_request(service=Service.FUEL)
+        debit_id = (await box.engine.hold(request, timeout_s=5)).debit_id
+        await box.in_books(lambda tx: debits.complete(tx, debit_id, 500, request.payer, asking=None, context=CONTEXT))
 
     async def second(box):
         await box.engine.recover({"lane-9": COLLECTION}, lambda tx, mandate: 100_000)

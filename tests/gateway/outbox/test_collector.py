@@ -4,14 +4,16 @@ import asyncio
 
 import pytest
 
+from gateway.debit.debts import pay_at_till, retry_now
 from gateway.debit.engine import Collection
 from gateway.debit.refunds import RefundRequest
+from gateway.ledger import tables
 from gateway.ledger.database import StorageTrouble
 from gateway.ledger.writer import StorageUnavailable
 from gateway.model.passage import DeclinePolicy
 from gateway.outbox import collector as module
 from gateway.outbox.collector import Collector
-from tests.gateway.debit.conftest import APPROVED, COLLECTION, DECLINED, NOT_SENT, Box, claim_request, live
+from tests.gateway.debit.conftest import APPROVED, COLLECTION, DECLINED, NOT_SENT, Box, ToldBank, claim_request, live
 
 HOUR = 3600
 
@@ -113,6 +115,88 @@ def test_more_debts_than_one_look_takes_are_all_found(box, monkeypatch):
     assert box.states() == ["recovered"] * 5
 
 
+class PickyBank(ToldBank):
+    """Its messages cannot carry one contract any more."""
+
+    picky = False
+
+    def takes(self, contract_ref):
+        return contract_ref != "contract-m0" or not self.picky
+
+    def sale(self, order):
+        if not self.takes(order.contract_ref):
+            raise ValueError("no such contract")
+        return super().sale(order)
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["no contract", "a contract no message carries"])
+def test_a_debt_no_bank_can_be_asked_for_goes_to_a_person_and_the_others_get_their_turn(tmp_path, gone):
+    box = Box(tmp_path / "ledger.db", bank=PickyBank)
+
+    async def scenario(box):
+        await debts(box, 3)
+        oldest = box.rows("select id from debit order by hold_id")[0][0]
+        if gone:
+            await box.in_books(lambda tx: tx.update(tables.debit, {"id": oldest}, contract_ref=None))
+        box.bank.picky = True
+        box.clock.now += HOUR
+        await box.collector.round()
+        assert queued(box) == [("recovery",), ("recovery",)]
+        box.bank.answers.extend([APPROVED] * 2)
+        await box.drain(1)
+        for _ in range(3):
+            await box.collector.round()
+        assert queued(box) == []
+        assert box.states() == ["debt", "recovered", "recovered"]
+        assert box.rows("select retry_at, retries from debit where state = 'debt'") == [(None, 0)]
+        assert box.rows("select kind, ref, state, amount from item") == [("debt_without_bank", oldest, "open", 1500)]
+        return oldest
+
+    async def asked_again(box):
+        oldest = box.rows("select id from debit order by hold_id")[0][0]
+        known = await box.in_books(lambda tx: retry_now(tx, oldest, "ann"))
+        assert known == ("debt_without_bank" if gone else None)
+        for _ in range(2):
+            await box.collector.round()
+        assert (queued(box), len(box.items())) == ([], 1)
+        await box.in_books(lambda tx: pay_at_till(tx, oldest, "till-1", "ann", box.engine.rules))
+
+    live(box, scenario, asked_again)
+    assert box.items() == [("debt_without_bank", "corrected")]
+
+
+def test_the_item_of_a_debt_without_a_bank_is_over_when_it_is_written_off(tmp_path):
+    box = Box(tmp_path / "ledger.db", bank=PickyBank)
+
+    async def scenario(box):
+        await debts(box, 1)
+        box.bank.picky = True
+        box.clock.now += HOUR
+        await box.collector.round()
+        debit_id = box.rows("select id from debit")[0][0]
+        for person in ("ann", "bob"):
+            await box.engine.write_off(debit_id, person, "no bank")
+
+    live(box, scenario)
+    assert box.states() == ["written_off"]
+    assert box.items() == [("debt_without_bank", "corrected"), ("write_off_proposed", "written_off")]
+
+
+def test_a_debt_that_somebody_has_settled_meanwhile_keeps_no_other_waiting(box):
+    """Found due, and paid at a till before its turn came."""
+
+    async def scenario(box):
+        await debts(box, 2)
+        box.clock.now += HOUR
+        due = box.collector._due_debts()
+        await box.in_books(lambda tx: pay_at_till(tx, due[0], "till-1", "ann", box.engine.rules))
+        box.collector._due_debts = lambda: due
+        await box.collector.round()
+        assert queued(box) == [("recovery",)]
+
+    live(box, scenario)
+
+
 def test_what_people_decided_is_told_once_also_across_a_restart(box):
     async def first(box):
         await box.collector.round()
@@ -194,6 +278,31 @@ def test_a_debit_owed_that_its_bank_was_never_told_is_told(box):
 
     live(box, first, second)
     assert box.states() == ["funded"]
+
+
+def test_a_bank_that_is_away_for_days_is_not_asked_for_debts(box):
+    """No try is made in vain and none counts; once its link is up they are made as they would have been."""
+
+    async def scenario(box):
+        await debts(box, 3)
+        tries = box.rows("select retry_at from debit order by hold_id")
+        box.bank.up = False
+        for _ in range(3 * 24):
+            box.clock.now += HOUR
+            await box.collector.round()
+            await box.drain(1)
+        assert queued(box) == []
+        assert box.rows("select count(*) from attempt where kind = 'recovery'") == [(0,)]
+        assert box.rows("select retry_at, retries from debit order by hold_id") == [(*row, 0) for row in tries]
+        box.bank.up = True
+        for _ in range(2):
+            box.bank.answers.extend([APPROVED] * 2)
+            await box.collector.round()
+            await box.drain(1)
+
+    live(box, scenario)
+    assert box.states() == ["recovered"] * 3
+    assert box.kinds() == ["sale"] * 6
 
 
 def test_it_runs_until_it_is_stopped(box):

@@ -421,6 +421,7 @@ class Bank:
 
     name = "bank-1"
     max_message_age_s = 60.0
+    up = True
 
     def __init__(self):
         self.answers = deque()
