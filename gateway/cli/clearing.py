@@ -13,6 +13,7 @@ import typer
 from gateway.cli import words
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import (
+    HELP_NAMES,
     ByOption,
     ConfigOption,
     JsonOption,
@@ -42,10 +43,8 @@ app = typer.Typer(
     name="clearing",
     help="Day end: match the banks' files, settle, see to differences, report.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
-
-Table = words.Table
 
 KINDS: Final[Mapping[str, Words]] = {
     "missing_at_bank": Words("posted here, not in the bank's file", "本方已入账,银行文件缺失"),
@@ -70,7 +69,7 @@ KINDS: Final[Mapping[str, Words]] = {
     "refund_contradicted": Words("the bank refused a refund and approved it later", "银行先拒绝后又批准退款"),
     "write_off_proposed": Words("debt to be written off", "欠费待核销"),
 }
-ROW_STATES: Final[Table] = {
+ROW_STATES: Final[words.Table] = {
     "cleared": (Words("cleared", "已清算"), GOOD),
     "disputed": (Words("disputed", "有差错"), BAD),
     "rejected": (Words("rejected", "已拒绝"), QUIET),
@@ -551,7 +550,7 @@ def _show_changed(screen: Screen, done: ItemChanged, *, as_json: bool) -> None:
         pairs += [(say("Loss", "损失"), words.yuan_with_currency(done.lost_fen))]
     screen.pairs(pairs)
     if done.state == "open":
-        screen.note(say("proposed; another person must give the same command", "已提出核销,须由另一人以同一命令确认"))
+        screen.note(screen.word(words.PROPOSED))
     else:
         screen.note(say("run the clearing of its day again", "请重新执行该日清算"))
 

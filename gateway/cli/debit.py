@@ -21,12 +21,10 @@ from gateway.cli.passage import (
     transfers_of,
 )
 from gateway.cli.screen import Cell, Column, Screen, Words
+from gateway.model.passage import Outcome
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-REPEAT: Final = "repeat"
-"""Outcome of a decision about a vehicle that stands there still; it charges nothing."""
 
 
 def debit_id_of(connection: Connection, which: str) -> str:
@@ -209,7 +207,7 @@ def show(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> None:
         (say("Passage", "通行编号"), facts["passage_id"]),
     ]
     screen.pairs((label, value) for label, value in pairs if value)
-    decisions = [decision for decision in facts["decisions"] if decision["outcome"] != REPEAT]
+    decisions = [decision for decision in facts["decisions"] if decision["outcome"] != Outcome.REPEAT.value]
     if decisions:
         heading(screen, say("Decisions", "判定"))
         _show_decisions(screen, decisions, zone)

@@ -15,8 +15,10 @@ import typer
 from gateway.cli import debit, words
 from gateway.cli.exits import refusal
 from gateway.cli.options import (
+    HELP_NAMES,
     ByOption,
     ConfigOption,
+    DebitArgument,
     JsonOption,
     LastOption,
     ReasonOption,
@@ -33,9 +35,9 @@ from gateway.cli.options import (
     zone_of,
 )
 from gateway.cli.passage import response_facts
-from gateway.cli.passages import REPEAT
 from gateway.cli.screen import Cell, Column, Screen
 from gateway.cli.store import change_ledger, ledger_of
+from gateway.model.passage import Outcome
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
@@ -50,13 +52,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="debits",
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
-DebitArgument = Annotated[
-    str,
-    typer.Argument(metavar="DEBIT", help="A debit's id or key, or the record number or id of its passage."),
-]
 AmountOption = Annotated[
     int, typer.Option("--amount", metavar="FEN", min=1, help="Amount in whole fen.", show_default=False)
 ]
@@ -122,7 +120,11 @@ def _debits(connection: Connection, states: Sequence[str], last: int, zone: time
 
     d, p, e = tables.debit, tables.passage, tables.decision
     # The decision that stands, as `passages` shows it: repeats change nothing.
-    record_no = select(func.max(e.c.record_no)).where(e.c.debit_id == d.c.id, e.c.outcome != REPEAT).scalar_subquery()
+    record_no = (
+        select(func.max(e.c.record_no))
+        .where(e.c.debit_id == d.c.id, e.c.outcome != Outcome.REPEAT.value)
+        .scalar_subquery()
+    )
     rows = connection.execute(
         select(d, p.c.charge_point, record_no.label("record_no"))
         .join_from(d, p, p.c.id == d.c.passage_id)

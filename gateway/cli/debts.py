@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli import debit, words
-from gateway.cli.debits import DebitArgument, tell_state
+from gateway.cli.debits import tell_state
 from gateway.cli.exits import refusal
 from gateway.cli.options import (
+    HELP_NAMES,
     ByOption,
     ConfigOption,
+    DebitArgument,
     JsonOption,
     LastOption,
     ReasonOption,
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="debts",
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
 
@@ -279,9 +281,7 @@ def write_off(
     debit_id = _do(site, which, change)
     tell_state(screen, site, debit_id, as_json=as_json)
     if first and not as_json:
-        screen.note(
-            screen.say("proposed; another person must give the same command", "已提出核销,须由另一人以同一命令确认")
-        )
+        screen.note(screen.word(words.PROPOSED))
 
 
 def _do(site: SiteFile, which: str, change: Callable[[Transaction, str], str | None]) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from gateway.cli import words
 from gateway.cli.exits import ExitCode
-from gateway.cli.options import ConfigOption, JsonOption, screen_of, site_of
+from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, screen_of, site_of
 from gateway.cli.screen import BAD, GOOD, Cell, Column, Screen, Words
 from gateway.cli.store import ledger_of, reader_of
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     name="ledger",
     help="The books: verify them, show accounts.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
 OF_OBLIGORS: Final = ("open", "debt", "due_back")

@@ -13,6 +13,7 @@ import typer
 
 from gateway.cli import words
 from gateway.cli.options import (
+    HELP_NAMES,
     ConfigOption,
     JsonOption,
     UnmaskOption,
@@ -34,7 +35,7 @@ app = typer.Typer(
     name="lists",
     help="Status lists: build, show, look up, roll back.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
 

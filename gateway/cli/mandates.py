@@ -15,6 +15,7 @@ import typer
 from gateway.cli import words
 from gateway.cli.exits import CliFault, ExitCode, refusal
 from gateway.cli.options import (
+    HELP_NAMES,
     ByOption,
     ConfigOption,
     JsonOption,
@@ -41,8 +42,10 @@ app = typer.Typer(
     name="mandates",
     help="Who may be charged, and how far: import, list, show, limit.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
+
+MandateArgument = Annotated[str, typer.Argument(help="The mandate's own id.")]
 
 DEBITS_SHOWN: Final = 10
 """Newest debits shown with a mandate: enough to see whether it works."""
@@ -304,7 +307,7 @@ def list_(
 def show(
     context: typer.Context,
     *,
-    mandate_id: Annotated[str, typer.Argument(help="The mandate's own id.")],
+    mandate_id: MandateArgument,
     config: ConfigOption = None,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
@@ -548,7 +551,7 @@ NO_LIMIT: Final = "none"
 def limit(
     context: typer.Context,
     *,
-    mandate_id: Annotated[str, typer.Argument(help="The mandate's own id.")],
+    mandate_id: MandateArgument,
     by: ByOption,
     service: Annotated[
         LimitedService, typer.Option("--service", help="What the limit is for; * counts all services together.")

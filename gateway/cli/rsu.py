@@ -12,7 +12,7 @@ import typer
 
 from gateway.cli import words
 from gateway.cli.exits import ExitCode
-from gateway.cli.options import JsonOption, UnmaskOption, screen_of
+from gateway.cli.options import HELP_NAMES, JsonOption, UnmaskOption, screen_of
 from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Column, Screen
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ app = typer.Typer(
     name="rsu",
     help="Roadside antennas: decode frames, list dialects.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
 FRAMES_MAX: Final = 10_000

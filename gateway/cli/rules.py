@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli.check import problem_facts, show_problems
 from gateway.cli.exits import ExitCode
-from gateway.cli.options import ConfigOption, JsonOption, screen_of, site_of
+from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, screen_of, site_of
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Screen
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ app = typer.Typer(
     name="rules",
     help="Debit rules: stand-in, retries, debts, listing, limits.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
 
