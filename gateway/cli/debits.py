@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli import debit, words
+from gateway.cli import debit, labels, words
 from gateway.cli.exits import refusal
 from gateway.cli.options import (
     HELP_NAMES,
@@ -220,14 +220,14 @@ def _outbox(connection: Connection, zone: timezone) -> dict[str, Any]:
 def _show(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> None:
     say = screen.say
     columns = [
-        Column(say("Time", "时间")),
+        Column(say(*labels.TIME)),
         Column(say("Record", "记录号"), right=True),
-        Column(say("Lane", "车道"), rank=3),
-        Column(say("State", "状态")),
-        Column(say("Amount", "金额"), right=True),
-        Column(say("Funding", "资金"), rank=1),
-        Column(say("Payer", "付款方")),
-        Column(say("Mandate", "签约"), rank=4),
+        Column(say(*labels.LANE), rank=3),
+        Column(say(*labels.STATE)),
+        Column(say(*labels.AMOUNT), right=True),
+        Column(say(*labels.FUNDING), rank=1),
+        Column(say(*labels.PAYER)),
+        Column(say(*labels.MANDATE), rank=4),
         Column(say("Attempts", "银行请求"), wrap_at=24),
     ]
     if facts["debits"]:
@@ -243,7 +243,7 @@ def _show(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> None:
         heads = [
             Column(say("In all", "合计")),
             Column(say("Count", "笔数"), right=True),
-            Column(say("Amount", "金额"), right=True),
+            Column(say(*labels.AMOUNT), right=True),
         ]
         screen.table(heads, totals)
     outbox = facts["outbox"]
@@ -427,10 +427,10 @@ def _show_refund(screen: Screen, facts: Mapping[str, Any]) -> None:
     screen.pairs(
         [
             (say("Refund", "退款编号"), facts["refund_id"]),
-            (say("Debit", "应收编号"), facts["debit_id"]),
-            (say("Amount", "金额"), words.yuan_with_currency(facts["amount_fen"])),
+            (say(*labels.DEBIT), facts["debit_id"]),
+            (say(*labels.AMOUNT), words.yuan_with_currency(facts["amount_fen"])),
             (say("To", "退至"), screen.word(words.REFUND_TARGETS[facts["target"]])),
-            (say("State", "状态"), words.named(screen, words.REFUND_STATES, facts["state"])),
+            (say(*labels.STATE), words.named(screen, words.REFUND_STATES, facts["state"])),
             (say("Key", "业务键"), facts["key"]),
         ]
     )
@@ -477,7 +477,7 @@ def pay_refund(
         screen.pairs(
             [
                 (screen.say("Refund", "退款编号"), which),
-                (screen.say("State", "状态"), words.named(screen, words.REFUND_STATES, "paid")),
+                (screen.say(*labels.STATE), words.named(screen, words.REFUND_STATES, "paid")),
                 (screen.say("Till", "收银台"), at_till),
             ]
         )
@@ -634,11 +634,11 @@ def tell_state(
         return
     say = screen.say
     pairs: list[tuple[str, str | Cell]] = [
-        (say("Debit", "应收编号"), row.id),
-        (say("State", "状态"), words.named(screen, words.DEBIT_STATES, row.state)),
-        (say("Amount", "金额"), words.yuan_with_currency(row.amount)),
+        (say(*labels.DEBIT), row.id),
+        (say(*labels.STATE), words.named(screen, words.DEBIT_STATES, row.state)),
+        (say(*labels.AMOUNT), words.yuan_with_currency(row.amount)),
         (say("Collected", "已收"), words.yuan_with_currency(row.collected)),
-        (say("Next try", "下次追缴"), facts["retry_at"] or ""),
+        (say(*labels.NEXT_TRY), facts["retry_at"] or ""),
         (say("Record", "记录号"), "" if record_no is None else str(record_no)),
         (say("Effect", "结果"), "" if effect is None else screen.word(words.LATE_EFFECTS[effect])),
     ]

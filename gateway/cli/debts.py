@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import debit, words
+from gateway.cli import debit, labels, words
 from gateway.cli.debits import tell_state
 from gateway.cli.exits import refusal
 from gateway.cli.options import (
@@ -161,12 +161,12 @@ def _show(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> None:
         return
     now = now_utc().timestamp()
     columns = [
-        Column(say("Debit", "应收编号")),
+        Column(say(*labels.DEBIT)),
         Column(say("Owed by", "欠费人")),
-        Column(say("Plate", "车牌"), rank=1),
-        Column(say("Amount", "金额"), right=True),
+        Column(say(*labels.PLATE), rank=1),
+        Column(say(*labels.AMOUNT), right=True),
         Column(say("Age", "欠费时长"), right=True),
-        Column(say("Next try", "下次追缴")),
+        Column(say(*labels.NEXT_TRY)),
         Column(say("Tries", "已试"), right=True),
         Column(say("Listed since", "列入名单")),
         Column(say("Write-off", "核销提出人"), rank=2),

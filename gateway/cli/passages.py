@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import words
+from gateway.cli import labels, words
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import (
     HELP_NAMES,
@@ -152,17 +152,17 @@ def _show_list(screen: Screen, facts: Sequence[Mapping[str, Any]], zone: timezon
     say = screen.say
     columns = [
         Column(say("No", "记录号"), right=True),
-        Column(say("Time", "时间")),
-        Column(say("Lane", "车道")),
-        Column(say("Plate", "车牌")),
+        Column(say(*labels.TIME)),
+        Column(say(*labels.LANE)),
+        Column(say(*labels.PLATE)),
         Column(say("Colour", "颜色"), rank=8),
         Column(say("Class", "车型"), rank=3, right=True),
         Column(say("Fare", "金额"), right=True),
-        Column(say("Outcome", "结果")),
-        Column(say("Barrier", "栏杆"), rank=1),
-        Column(say("Reason", "原因"), wrap_at=16),
+        Column(say(*labels.OUTCOME)),
+        Column(say(*labels.BARRIER), rank=1),
+        Column(say(*labels.REASON), wrap_at=16),
         Column(say("Event", "特情"), rank=5, right=True),
-        Column(say("Funding", "资金"), rank=2),
+        Column(say(*labels.FUNDING), rank=2),
         Column(say("Note", "备注"), rank=7),
         Column(say("ms", "毫秒"), rank=2, right=True),
         Column(say("ours/radio/bank", "本机/微波/银行"), rank=4, right=True),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli import labels
 from gateway.cli.check import problem_facts, show_problems
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, screen_of, site_of
@@ -75,16 +76,16 @@ def _show(screen: Screen, rules: DebitRules, file: Path | None, facts: list[dict
         [
             (say("Version", "版本"), rules.version),
             (say("Digest", "摘要"), rules.digest),
-            (say("File", "文件"), say("none: as shipped", "无,采用随附规则") if file is None else str(file)),
+            (say(*labels.FILE), say("none: as shipped", "无,采用随附规则") if file is None else str(file)),
             (say("Changed", "改动"), say(f"{changed} of {len(facts)} keys", f"{len(facts)} 项中 {changed} 项")),
         ]
     )
     screen.line()
     columns = [
-        Column(say("Key", "键")),
-        Column(say("Value", "值"), wrap_at=12),
+        Column(say(*labels.KEY)),
+        Column(say(*labels.VALUE), wrap_at=12),
         Column(say("Shipped", "随附值"), rank=1, wrap_at=12),
-        Column(say("Meaning", "含义"), rank=2, wrap_at=24),
+        Column(say(*labels.MEANING), rank=2, wrap_at=24),
     ]
     screen.table(
         columns,
@@ -120,7 +121,7 @@ def check(
             count = len(error.problems)
             screen.pairs(
                 [
-                    (say("File", "文件"), str(file)),
+                    (say(*labels.FILE), str(file)),
                     (say("Verdict", "结论"), Cell(say(f"{count} wrong", f"{count} 处有误"), BAD)),
                 ]
             )
@@ -131,7 +132,7 @@ def check(
         return
     screen.pairs(
         [
-            (say("File", "文件"), str(file)),
+            (say(*labels.FILE), str(file)),
             (say("Version", "版本"), rules.version),
             (say("Digest", "摘要"), rules.digest),
             (say("Verdict", "结论"), Cell(say("in order", "正常"), GOOD)),
@@ -166,7 +167,7 @@ def differences(
         screen.note(say("no difference", "无差异"))
         return
     columns = [
-        Column(say("Key", "键")),
+        Column(say(*labels.KEY)),
         Column("A", wrap_at=12),
         Column(say("B (in force)", "B (现行)") if second is None else "B", wrap_at=12),
     ]
