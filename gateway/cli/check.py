@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli import labels
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, path_of, screen_of, zone_of
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Screen
@@ -314,9 +315,9 @@ def show_problems(screen: Screen, problems: Sequence[Problem]) -> None:
     say = screen.say
     for problem in problems:
         screen.line()
-        shown: list[tuple[str, str | Cell]] = [(say("Key", "键"), Cell(problem.key, BAD))]
+        shown: list[tuple[str, str | Cell]] = [(say(*labels.KEY), Cell(problem.key, BAD))]
         if problem.value:
-            shown.append((say("Value", "值"), problem.value))
+            shown.append((say(*labels.VALUE), problem.value))
         shown += [(say("Problem", "问题"), problem.problem), (say("Cure", "处理"), problem.cure)]
         screen.pairs(shown)
 
@@ -358,8 +359,8 @@ def _show_parameters(screen: Screen, *, as_json: bool) -> None:
         return
     say = screen.say
     columns = [
-        Column(say("Key", "键"), wrap_at=22),
+        Column(say(*labels.KEY), wrap_at=22),
         Column(say("Default", "默认值"), wrap_at=10),
-        Column(say("Meaning", "含义"), wrap_at=24),
+        Column(say(*labels.MEANING), wrap_at=24),
     ]
     screen.table(columns, [[key, default, text] for key, default, text in rows])

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli import words
+from gateway.cli import labels, words
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import (
+    HELP_NAMES,
     ByOption,
     ConfigOption,
     JsonOption,
@@ -42,10 +43,8 @@ app = typer.Typer(
     name="clearing",
     help="Day end: match the banks' files, settle, see to differences, report.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
-
-Table = words.Table
 
 KINDS: Final[Mapping[str, Words]] = {
     "missing_at_bank": Words("posted here, not in the bank's file", "本方已入账,银行文件缺失"),
@@ -71,7 +70,7 @@ KINDS: Final[Mapping[str, Words]] = {
     "debt_without_bank": Words("no bank can be asked for a debt", "欠费无可扣款银行"),
     "write_off_proposed": Words("debt to be written off", "欠费待核销"),
 }
-ROW_STATES: Final[Table] = {
+ROW_STATES: Final[words.Table] = {
     "cleared": (Words("cleared", "已清算"), GOOD),
     "disputed": (Words("disputed", "有差错"), BAD),
     "rejected": (Words("rejected", "已拒绝"), QUIET),
@@ -346,7 +345,7 @@ def _show_day(screen: Screen, view: DayView, zone: timezone) -> None:
         _show_lines(screen, view)
     if view.groups:
         screen.line()
-        heads = [say("Payer", "付款方"), say("Service", "业务"), say("State", "状态"), say("Count", "笔数")]
+        heads = [say(*labels.PAYER), say("Service", "业务"), say(*labels.STATE), say("Count", "笔数")]
         columns = [*(Column(head) for head in heads[:3]), Column(heads[3], right=True)]
         columns += [Column(say("Ours", "本方"), right=True), Column(say("Granted", "对方"), right=True)]
         screen.table(
@@ -366,7 +365,7 @@ def _show_day(screen: Screen, view: DayView, zone: timezone) -> None:
     screen.table(
         [
             Column(say("Difference", "差错"), wrap_at=20),
-            Column(say("State", "状态")),
+            Column(say(*labels.STATE)),
             Column(say("Count", "笔数"), right=True),
             Column(say("At stake", "差额"), right=True),
         ],
@@ -382,7 +381,7 @@ def _show_lines(screen: Screen, view: DayView) -> None:
     columns = [
         Column(say("Line", "行"), right=True),
         Column(say("Collector", "收款方"), rank=1),
-        Column(say("Payer", "付款方")),
+        Column(say(*labels.PAYER)),
         Column(say("Service", "业务"), rank=2),
         Column(say("Count", "笔数"), right=True),
         Column(say("Ours", "本方"), rank=1, right=True),
@@ -445,7 +444,7 @@ def items(
         Column(say("Day", "清算日")),
         Column(say("Difference", "差错"), wrap_at=20),
         Column(say("At stake", "差额"), right=True),
-        Column(say("State", "状态")),
+        Column(say(*labels.STATE)),
         Column(say("By", "经办"), rank=2),
         Column(say("About", "对象"), rank=3),
         Column(say("Note", "说明"), rank=1, wrap_at=20),
@@ -544,7 +543,7 @@ def _show_changed(screen: Screen, done: ItemChanged, *, as_json: bool) -> None:
         return
     pairs: list[tuple[str, str | Cell]] = [
         (say("Item", "编号"), str(done.item_id)),
-        (say("State", "状态"), words.named(screen, words.ITEM_STATES, done.state)),
+        (say(*labels.STATE), words.named(screen, words.ITEM_STATES, done.state)),
         (say("By", "经办"), done.actor),
     ]
     if done.second_actor is not None:
@@ -552,7 +551,7 @@ def _show_changed(screen: Screen, done: ItemChanged, *, as_json: bool) -> None:
         pairs += [(say("Loss", "损失"), words.yuan_with_currency(done.lost_fen))]
     screen.pairs(pairs)
     if done.state == "open":
-        screen.note(say("proposed; another person must give the same command", "已提出核销,须由另一人以同一命令确认"))
+        screen.note(screen.word(words.PROPOSED))
     else:
         screen.note(say("run the clearing of its day again", "请重新执行该日清算"))
 
@@ -633,5 +632,5 @@ def _show_report(screen: Screen, facts: Mapping[str, Any]) -> None:
     for name, label in (("lane_fen", say("Lanes", "车道")), ("ledger_fen", say("Ledger", "账本"))):
         pairs.append((label, words.yuan_with_currency(facts[name])))
     pairs.append((say("Cleared", "已清算"), words.yuan_with_currency(facts["cleared_fen"])))
-    pairs += [(say("File", "文件"), path) for path in facts["files"]]
+    pairs += [(say(*labels.FILE), path) for path in facts["files"]]
     screen.pairs(pairs)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.cli import words
+from gateway.cli import labels, words
 from gateway.cli.exits import refusal
 from gateway.cli.options import iso, short
 from gateway.cli.passage import (
@@ -21,12 +21,10 @@ from gateway.cli.passage import (
     transfers_of,
 )
 from gateway.cli.screen import Cell, Column, Screen, Words
+from gateway.model.passage import Outcome
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-REPEAT: Final = "repeat"
-"""Outcome of a decision about a vehicle that stands there still; it charges nothing."""
 
 
 def debit_id_of(connection: Connection, which: str) -> str:
@@ -191,25 +189,25 @@ def show(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> None:
     mandate = f"{facts['mandate_id']} ({facts['contract_ref'] or '-'})" if facts["mandate_id"] else ""
     completed = facts["completed_fen"] is not None or facts["held_fen"] != facts["amount_fen"]
     pairs: list[tuple[str, str | Cell]] = [
-        (say("Debit", "应收编号"), facts["debit_id"]),
+        (say(*labels.DEBIT), facts["debit_id"]),
         (say("Key", "业务键"), facts["idempotency_key"]),
-        (say("State", "状态"), Cell(f"{state.text}{stood_in}", state.style)),
-        (say("Amount", "金额"), words.yuan_with_currency(facts["amount_fen"])),
-        (say("Held", "冻结"), words.yuan_with_currency(facts["held_fen"]) if completed else ""),
+        (say(*labels.STATE), Cell(f"{state.text}{stood_in}", state.style)),
+        (say(*labels.AMOUNT), words.yuan_with_currency(facts["amount_fen"])),
+        (say(*labels.HELD), words.yuan_with_currency(facts["held_fen"]) if completed else ""),
         (say("Collected", "已收"), words.yuan_with_currency(facts["collected_fen"])),
         (say("Refunded", "已退"), words.yuan_with_currency(facts["refunded_fen"]) if facts["refunded_fen"] else ""),
-        (say("Payer", "付款方"), f"{facts['payer']} ({words.named(screen, words.FUNDINGS, facts['funding']).text})"),
-        (say("Mandate", "签约"), mandate),
+        (say(*labels.PAYER), f"{facts['payer']} ({words.named(screen, words.FUNDINGS, facts['funding']).text})"),
+        (say(*labels.MANDATE), mandate),
         (say("Collector", "收款方"), f"{facts['merchant']}, {facts['service']}, {facts['day']}".rstrip(", ")),
-        (say("Next try", "下次追缴"), f"{facts['retry_at']} ({tries})" if facts["retry_at"] else ""),
+        (say(*labels.NEXT_TRY), f"{facts['retry_at']} ({tries})" if facts["retry_at"] else ""),
         (say("Listed", "列入欠费名单"), facts["listed_since"] or ""),
-        (say("Lane", "车道"), f"{facts['lane']}, {facts['opened_at']}"),
-        (say("Plate", "车牌"), plate),
+        (say(*labels.LANE), f"{facts['lane']}, {facts['opened_at']}"),
+        (say(*labels.PLATE), plate),
         (say("Card", "卡号"), facts["card_number"] or ""),
-        (say("Passage", "通行编号"), facts["passage_id"]),
+        (say(*labels.PASSAGE), facts["passage_id"]),
     ]
     screen.pairs((label, value) for label, value in pairs if value)
-    decisions = [decision for decision in facts["decisions"] if decision["outcome"] != REPEAT]
+    decisions = [decision for decision in facts["decisions"] if decision["outcome"] != Outcome.REPEAT.value]
     if decisions:
         heading(screen, say("Decisions", "判定"))
         _show_decisions(screen, decisions, zone)
@@ -231,10 +229,10 @@ def _show_decisions(screen: Screen, decisions: list[Mapping[str, Any]], zone: ti
     say = screen.say
     columns = [
         Column(say("Record", "记录号"), right=True),
-        Column(say("Time", "时间")),
-        Column(say("Outcome", "结果")),
-        Column(say("Barrier", "栏杆")),
-        Column(say("Reason", "原因"), wrap_at=16),
+        Column(say(*labels.TIME)),
+        Column(say(*labels.OUTCOME)),
+        Column(say(*labels.BARRIER)),
+        Column(say(*labels.REASON), wrap_at=16),
         Column(say("Tariff", "费率版本"), rank=2),
         Column(say("Lists", "名单版本"), rank=2),
         Column(say("Rules", "规则版本"), rank=1),
@@ -260,8 +258,8 @@ def _show_attempts(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> 
     columns = [
         Column(say("Attempt", "请求编号")),
         Column(say("Kind", "种类")),
-        Column(say("State", "状态")),
-        Column(say("Amount", "金额"), rank=1, right=True),
+        Column(say(*labels.STATE)),
+        Column(say(*labels.AMOUNT), rank=1, right=True),
         Column(say("Answer", "应答"), wrap_at=14),
         Column(say("To be sent", "待发"), wrap_at=10),
         Column(say("Terminal", "终端"), rank=2),
@@ -293,8 +291,8 @@ def _show_purchases(screen: Screen, facts: Mapping[str, Any]) -> None:
     say = screen.say
     columns = [
         Column(say("No", "次"), right=True),
-        Column(say("State", "状态")),
-        Column(say("Amount", "金额"), right=True),
+        Column(say(*labels.STATE)),
+        Column(say(*labels.AMOUNT), right=True),
         Column(say("Card time", "卡内时间")),
         Column(say("Before", "扣前"), rank=1, right=True),
         Column(say("After", "扣后"), rank=1, right=True),
@@ -321,10 +319,10 @@ def _show_refunds(screen: Screen, facts: Mapping[str, Any]) -> None:
     say = screen.say
     columns = [
         Column(say("Refund", "退款编号")),
-        Column(say("Amount", "金额"), right=True),
+        Column(say(*labels.AMOUNT), right=True),
         Column(say("To", "退至")),
-        Column(say("State", "状态")),
-        Column(say("Reason", "原因"), wrap_at=12),
+        Column(say(*labels.STATE)),
+        Column(say(*labels.REASON), wrap_at=12),
         Column(say("Key", "业务键"), rank=1),
     ]
     screen.table(
@@ -348,7 +346,7 @@ def _show_items(screen: Screen, facts: Mapping[str, Any]) -> None:
     columns = [
         Column(say("Item", "编号"), right=True),
         Column(say("Kind", "种类")),
-        Column(say("State", "状态")),
+        Column(say(*labels.STATE)),
         Column(say("By", "经办"), rank=1),
         Column(say("Note", "说明"), wrap_at=20),
     ]
@@ -376,7 +374,7 @@ def show_history(screen: Screen, history: list[dict[str, Any]], zone: timezone) 
         Column(say("What", "对象")),
         Column(say("No", "号"), rank=1, right=True),
         Column(say("Event", "事件")),
-        Column(say("Amount", "金额"), right=True),
+        Column(say(*labels.AMOUNT), right=True),
         Column(say("Detail", "明细"), wrap_at=20),
         Column(say("By", "经办")),
     ]

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli import debit, words
+from gateway.cli import debit, labels, words
 from gateway.cli.exits import refusal
 from gateway.cli.options import (
+    HELP_NAMES,
     ByOption,
     ConfigOption,
+    DebitArgument,
     JsonOption,
     LastOption,
     ReasonOption,
@@ -33,9 +35,9 @@ from gateway.cli.options import (
     zone_of,
 )
 from gateway.cli.passage import response_facts
-from gateway.cli.passages import REPEAT
 from gateway.cli.screen import Cell, Column, Screen
 from gateway.cli.store import change_ledger, ledger_of
+from gateway.model.passage import Outcome
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
@@ -50,13 +52,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="debits",
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
-DebitArgument = Annotated[
-    str,
-    typer.Argument(metavar="DEBIT", help="A debit's id or key, or the record number or id of its passage."),
-]
 AmountOption = Annotated[
     int, typer.Option("--amount", metavar="FEN", min=1, help="Amount in whole fen.", show_default=False)
 ]
@@ -122,7 +120,11 @@ def _debits(connection: Connection, states: Sequence[str], last: int, zone: time
 
     d, p, e = tables.debit, tables.passage, tables.decision
     # The decision that stands, as `passages` shows it: repeats change nothing.
-    record_no = select(func.max(e.c.record_no)).where(e.c.debit_id == d.c.id, e.c.outcome != REPEAT).scalar_subquery()
+    record_no = (
+        select(func.max(e.c.record_no))
+        .where(e.c.debit_id == d.c.id, e.c.outcome != Outcome.REPEAT.value)
+        .scalar_subquery()
+    )
     rows = connection.execute(
         select(d, p.c.charge_point, record_no.label("record_no"))
         .join_from(d, p, p.c.id == d.c.passage_id)
@@ -218,14 +220,14 @@ def _outbox(connection: Connection, zone: timezone) -> dict[str, Any]:
 def _show(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> None:
     say = screen.say
     columns = [
-        Column(say("Time", "时间")),
+        Column(say(*labels.TIME)),
         Column(say("Record", "记录号"), right=True),
-        Column(say("Lane", "车道"), rank=3),
-        Column(say("State", "状态")),
-        Column(say("Amount", "金额"), right=True),
-        Column(say("Funding", "资金"), rank=1),
-        Column(say("Payer", "付款方")),
-        Column(say("Mandate", "签约"), rank=4),
+        Column(say(*labels.LANE), rank=3),
+        Column(say(*labels.STATE)),
+        Column(say(*labels.AMOUNT), right=True),
+        Column(say(*labels.FUNDING), rank=1),
+        Column(say(*labels.PAYER)),
+        Column(say(*labels.MANDATE), rank=4),
         Column(say("Attempts", "银行请求"), wrap_at=24),
     ]
     if facts["debits"]:
@@ -241,7 +243,7 @@ def _show(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> None:
         heads = [
             Column(say("In all", "合计")),
             Column(say("Count", "笔数"), right=True),
-            Column(say("Amount", "金额"), right=True),
+            Column(say(*labels.AMOUNT), right=True),
         ]
         screen.table(heads, totals)
     outbox = facts["outbox"]
@@ -425,10 +427,10 @@ def _show_refund(screen: Screen, facts: Mapping[str, Any]) -> None:
     screen.pairs(
         [
             (say("Refund", "退款编号"), facts["refund_id"]),
-            (say("Debit", "应收编号"), facts["debit_id"]),
-            (say("Amount", "金额"), words.yuan_with_currency(facts["amount_fen"])),
+            (say(*labels.DEBIT), facts["debit_id"]),
+            (say(*labels.AMOUNT), words.yuan_with_currency(facts["amount_fen"])),
             (say("To", "退至"), screen.word(words.REFUND_TARGETS[facts["target"]])),
-            (say("State", "状态"), words.named(screen, words.REFUND_STATES, facts["state"])),
+            (say(*labels.STATE), words.named(screen, words.REFUND_STATES, facts["state"])),
             (say("Key", "业务键"), facts["key"]),
         ]
     )
@@ -475,7 +477,7 @@ def pay_refund(
         screen.pairs(
             [
                 (screen.say("Refund", "退款编号"), which),
-                (screen.say("State", "状态"), words.named(screen, words.REFUND_STATES, "paid")),
+                (screen.say(*labels.STATE), words.named(screen, words.REFUND_STATES, "paid")),
                 (screen.say("Till", "收银台"), at_till),
             ]
         )
@@ -632,11 +634,11 @@ def tell_state(
         return
     say = screen.say
     pairs: list[tuple[str, str | Cell]] = [
-        (say("Debit", "应收编号"), row.id),
-        (say("State", "状态"), words.named(screen, words.DEBIT_STATES, row.state)),
-        (say("Amount", "金额"), words.yuan_with_currency(row.amount)),
+        (say(*labels.DEBIT), row.id),
+        (say(*labels.STATE), words.named(screen, words.DEBIT_STATES, row.state)),
+        (say(*labels.AMOUNT), words.yuan_with_currency(row.amount)),
         (say("Collected", "已收"), words.yuan_with_currency(row.collected)),
-        (say("Next try", "下次追缴"), facts["retry_at"] or ""),
+        (say(*labels.NEXT_TRY), facts["retry_at"] or ""),
         (say("Record", "记录号"), "" if record_no is None else str(record_no)),
         (say("Effect", "结果"), "" if effect is None else screen.word(words.LATE_EFFECTS[effect])),
     ]

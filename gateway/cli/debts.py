@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import debit, words
-from gateway.cli.debits import DebitArgument, tell_state
+from gateway.cli import debit, labels, words
+from gateway.cli.debits import tell_state
 from gateway.cli.exits import refusal
 from gateway.cli.options import (
+    HELP_NAMES,
     ByOption,
     ConfigOption,
+    DebitArgument,
     JsonOption,
     LastOption,
     ReasonOption,
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="debts",
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
 
@@ -159,12 +161,12 @@ def _show(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> None:
         return
     now = now_utc().timestamp()
     columns = [
-        Column(say("Debit", "应收编号")),
+        Column(say(*labels.DEBIT)),
         Column(say("Owed by", "欠费人")),
-        Column(say("Plate", "车牌"), rank=1),
-        Column(say("Amount", "金额"), right=True),
+        Column(say(*labels.PLATE), rank=1),
+        Column(say(*labels.AMOUNT), right=True),
         Column(say("Age", "欠费时长"), right=True),
-        Column(say("Next try", "下次追缴")),
+        Column(say(*labels.NEXT_TRY)),
         Column(say("Tries", "已试"), right=True),
         Column(say("Listed since", "列入名单")),
         Column(say("Write-off", "核销提出人"), rank=2),
@@ -279,9 +281,7 @@ def write_off(
     debit_id = _do(site, which, change)
     tell_state(screen, site, debit_id, as_json=as_json)
     if first and not as_json:
-        screen.note(
-            screen.say("proposed; another person must give the same command", "已提出核销,须由另一人以同一命令确认")
-        )
+        screen.note(screen.word(words.PROPOSED))
 
 
 def _do(site: SiteFile, which: str, change: Callable[[Transaction, str], str | None]) -> str:

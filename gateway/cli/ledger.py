@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli import words
+from gateway.cli import labels, words
 from gateway.cli.exits import ExitCode
-from gateway.cli.options import ConfigOption, JsonOption, screen_of, site_of
+from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, screen_of, site_of
 from gateway.cli.screen import BAD, GOOD, Cell, Column, Screen, Words
 from gateway.cli.store import ledger_of, reader_of
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     name="ledger",
     help="The books: verify them, show accounts.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
 OF_OBLIGORS: Final = ("open", "debt", "due_back")
@@ -193,7 +193,7 @@ def _show_accounts(screen: Screen, facts: Sequence[Mapping[str, Any]], total: in
         Column(say("Kind", "科目")),
         Column(say("Owner", "所有者")),
         Column(say("Balance", "余额"), right=True),
-        Column(say("Held", "冻结"), right=True),
+        Column(say(*labels.HELD), right=True),
         Column(say("What it is", "说明"), rank=1, wrap_at=16),
     ]
     rows: list[list[str | Cell]] = [

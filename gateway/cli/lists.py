@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import words
+from gateway.cli import labels, words
 from gateway.cli.options import (
+    HELP_NAMES,
     ConfigOption,
     JsonOption,
     UnmaskOption,
@@ -34,7 +35,7 @@ app = typer.Typer(
     name="lists",
     help="Status lists: build, show, look up, roll back.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
 
@@ -128,7 +129,7 @@ def build(
             (say("Replaced", "重复被替换"), str(result.replaced)),
             (say("Created", "生成时间"), _text(created_at, zone)),
             (say("Effective", "生效时间"), _text(effective_at, zone)),
-            (say("File", "文件"), str(result.path)),
+            (say(*labels.FILE), str(result.path)),
         ]
     )
 
@@ -253,7 +254,7 @@ def _show(screen: Screen, facts: Mapping[str, Any]) -> None:
         Column(say("Entries", "条目"), right=True),
         Column(say("Effective", "生效时间")),
         Column(say("Created", "生成时间"), rank=1),
-        Column(say("State", "状态"), wrap_at=12),
+        Column(say(*labels.STATE), wrap_at=12),
     ]
     kinds = {"full": say("full", "全量"), "increment": say("increment", "增量"), None: ""}
     rows: list[list[str | Cell]] = [
@@ -331,7 +332,7 @@ def lookup(
         return
     say = screen.say
     pairs: list[tuple[str, str | Cell]] = [
-        (say("Key", "键"), f"{kind.value} {facts['key']}"),
+        (say(*labels.KEY), f"{kind.value} {facts['key']}"),
         (
             say("Listed", "在名单中"),
             Cell(say("no", "否"), GOOD) if hit is None else Cell(say("YES", "是"), BAD),
@@ -340,8 +341,8 @@ def lookup(
     if hit is not None:
         pairs += [
             (say("Type", "名单类型"), str(hit.list_type)),
-            (say("Reason", "原因"), f"{words.reason_text(screen, hit.reason.code)} [{hit.reason.code}]"),
-            (say("Next step", "下一步"), words.next_step(screen, hit.reason.code)),
+            (say(*labels.REASON), f"{words.reason_text(screen, hit.reason.code)} [{hit.reason.code}]"),
+            (say(*labels.NEXT_STEP), words.next_step(screen, hit.reason.code)),
             (say("Entered by", "加入版本"), hit.list_version),
         ]
     pairs.append((say("List", "名单版本"), lists.version))

@@ -27,6 +27,7 @@ from gateway.cli import (
     status,
 )
 from gateway.cli.exits import Fault, explain
+from gateway.cli.options import HELP_NAMES
 from gateway.cli.screen import Language, Screen
 
 PROGRAM = "etcgw"
@@ -62,7 +63,7 @@ app = typer.Typer(
     cls=Program,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
     epilog="Exit codes: 0 done; 1 tag, card, file or ledger said no; 2 usage or site file; 3 device, gateway or ledger "
     "not available; 4 no answer, outcome unknown; 5 protocol error; 70 a mistake of ours.",
 )

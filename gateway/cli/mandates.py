@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli import words
+from gateway.cli import labels, words
 from gateway.cli.exits import CliFault, ExitCode, refusal
 from gateway.cli.options import (
+    HELP_NAMES,
     ByOption,
     ConfigOption,
     JsonOption,
@@ -41,8 +42,10 @@ app = typer.Typer(
     name="mandates",
     help="Who may be charged, and how far: import, list, show, limit.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
+
+MandateArgument = Annotated[str, typer.Argument(help="The mandate's own id.")]
 
 DEBITS_SHOWN: Final = 10
 """Newest debits shown with a mandate: enough to see whether it works."""
@@ -304,7 +307,7 @@ def list_(
 def show(
     context: typer.Context,
     *,
-    mandate_id: Annotated[str, typer.Argument(help="The mandate's own id.")],
+    mandate_id: MandateArgument,
     config: ConfigOption = None,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
@@ -440,9 +443,9 @@ def _debits(connection: Connection, mandate_id: str, zone: timezone) -> list[dic
 def _show_list(screen: Screen, facts: Sequence[Mapping[str, Any]]) -> None:
     say = screen.say
     columns = [
-        Column(say("Mandate", "签约")),
-        Column(say("State", "状态")),
-        Column(say("Funding", "资金")),
+        Column(say(*labels.MANDATE)),
+        Column(say(*labels.STATE)),
+        Column(say(*labels.FUNDING)),
         Column(say("Bank", "银行")),
         Column(say("Contract", "协议号"), rank=2),
         Column(say("Limit", "限额"), rank=1, right=True),
@@ -471,9 +474,9 @@ def _show_mandate(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> N
     say = screen.say
     limit = words.yuan_with_currency(facts["limit_fen"]) or say("none of ours", "不限")
     pairs: list[tuple[str, str | Cell]] = [
-        (say("Mandate", "签约"), facts["mandate_id"]),
-        (say("State", "状态"), words.named(screen, words.MANDATE_STATES, facts["status"])),
-        (say("Funding", "资金"), words.named(screen, words.FUNDINGS, facts["funding"])),
+        (say(*labels.MANDATE), facts["mandate_id"]),
+        (say(*labels.STATE), words.named(screen, words.MANDATE_STATES, facts["status"])),
+        (say(*labels.FUNDING), words.named(screen, words.FUNDINGS, facts["funding"])),
         (say("Bank", "银行"), facts["bank"] or "-"),
         (say("Contract", "协议号"), facts["contract_ref"] or "-"),
         (say("Limit", "限额"), limit),
@@ -482,7 +485,7 @@ def _show_mandate(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> N
             (say(f"Limits {limit['service']}", f"限额 {limit['service']}"), _limit_text(screen, limit))
             for limit in facts["limits"]
         ),
-        (say("Held", "冻结"), words.yuan_with_currency(facts["held_fen"])),
+        (say(*labels.HELD), words.yuan_with_currency(facts["held_fen"])),
         (say("Owes", "应付"), words.yuan_with_currency(facts["open_fen"])),
         (say("Debt", "欠费"), words.yuan_with_currency(facts["debt_fen"])),
         (say("Imported", "导入"), facts["imported_at"]),
@@ -497,10 +500,10 @@ def _show_mandate(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> N
         return
     screen.line()
     columns = [
-        Column(say("Time", "时间")),
-        Column(say("State", "状态")),
-        Column(say("Amount", "金额"), right=True),
-        Column(say("Passage", "通行编号")),
+        Column(say(*labels.TIME)),
+        Column(say(*labels.STATE)),
+        Column(say(*labels.AMOUNT), right=True),
+        Column(say(*labels.PASSAGE)),
     ]
     screen.table(
         columns,
@@ -548,7 +551,7 @@ NO_LIMIT: Final = "none"
 def limit(
     context: typer.Context,
     *,
-    mandate_id: Annotated[str, typer.Argument(help="The mandate's own id.")],
+    mandate_id: MandateArgument,
     by: ByOption,
     service: Annotated[
         LimitedService, typer.Option("--service", help="What the limit is for; * counts all services together.")
@@ -618,7 +621,7 @@ def limit(
         return
     exposed = words.yuan_with_currency(facts["limit_fen"]) or screen.say("none of ours", "不限")
     pairs: list[tuple[str, str | Cell]] = [
-        (screen.say("Mandate", "签约"), mandate_id),
+        (screen.say(*labels.MANDATE), mandate_id),
         (screen.say("Limit", "限额"), exposed),
     ]
     pairs += [(stated["service"], _limit_text(screen, stated)) for stated in facts["limits"]]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 CONFIG_VARIABLE: Final = "ETCGW_CONFIG"
 
+HELP_NAMES: Final = {"help_option_names": ["-h", "--help"]}
+"""Settings of every group of commands, and of the program."""
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="SITE", envvar=CONFIG_VARIABLE, help="Site file (TOML).", show_default=False),
@@ -33,6 +36,11 @@ ByOption = Annotated[
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with it.", show_default=False)]
 TillOption = Annotated[str, typer.Option("--till", metavar="NAME", help="The till that pays.", show_default=False)]
+
+DebitArgument = Annotated[
+    str,
+    typer.Argument(metavar="DEBIT", help="A debit's id or key, or the record number or id of its passage."),
+]
 
 NAME_CHARS_MAX: Final = 64
 """Width of a person's or a till's name in the ledger."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.cli import words
+from gateway.cli import labels, words
 from gateway.cli.options import iso, short
 from gateway.cli.screen import QUIET, Cell, Column, Screen
 
@@ -323,10 +323,10 @@ def show_passage(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> No
     screen.pairs(
         (label, value)
         for label, value in (
-            (say("Passage", "通行编号"), facts["passage_id"]),
-            (say("Lane", "车道"), facts["lane"]),
+            (say(*labels.PASSAGE), facts["passage_id"]),
+            (say(*labels.LANE), facts["lane"]),
             (say("Opened", "开始时间"), f"{facts['opened_at']} ({say('clock', '时钟')} {facts['clock_quality']})"),
-            (say("Plate", "车牌"), f"{plate} {colour}".strip()),
+            (say(*labels.PLATE), f"{plate} {colour}".strip()),
             (say("Class", "车型"), words.class_text(screen, facts["vehicle_class"])),
             (say("Tag", "OBU"), facts["obu_id"] or ""),
             (say("Contract", "合同号"), facts["contract"] or ""),
@@ -364,18 +364,18 @@ def show_decision(screen: Screen, decision: Mapping[str, Any]) -> None:
     reason, event, timing = decision["reason"], decision["special_event"], decision["timing_ms"]
     code = None if reason is None else reason["code"]
     pairs: list[tuple[str, str | Cell]] = [
-        (say("Time", "时间"), decision["decided_at"]),
-        (say("Outcome", "结果"), words.named(screen, words.OUTCOMES, decision["outcome"])),
-        (say("Barrier", "栏杆"), words.named(screen, words.BARRIERS, decision["barrier"])),
+        (say(*labels.TIME), decision["decided_at"]),
+        (say(*labels.OUTCOME), words.named(screen, words.OUTCOMES, decision["outcome"])),
+        (say(*labels.BARRIER), words.named(screen, words.BARRIERS, decision["barrier"])),
         (say("Fare", "金额"), words.yuan_with_currency(decision["fare_fen"])),
     ]
     if code is not None:
-        pairs.append((say("Reason", "原因"), f"{words.reason_text(screen, code)} [{code}]"))
-        pairs.append((say("Next step", "下一步"), words.next_step(screen, code)))
+        pairs.append((say(*labels.REASON), f"{words.reason_text(screen, code)} [{code}]"))
+        pairs.append((say(*labels.NEXT_STEP), words.next_step(screen, code)))
     if event is not None:
         pairs.append((say("Event", "特情"), f"{event['number']} {say(event['en'] or '', event['zh'] or '')}"))
     if decision["funding"] is not None:
-        pairs.append((say("Funding", "资金"), words.named(screen, words.FUNDINGS, decision["funding"])))
+        pairs.append((say(*labels.FUNDING), words.named(screen, words.FUNDINGS, decision["funding"])))
     if decision["recovered"]:
         pairs.append(
             (say("Recovered", "补记"), say("decided at a start, not at the lane", "启动时补判,非车道实时判定"))
@@ -402,13 +402,13 @@ def _show_debit(screen: Screen, debit: Mapping[str, Any]) -> None:
     state = words.named(screen, words.DEBIT_STATES, debit["state"])
     pairs: list[tuple[str, str | Cell]] = [
         (say("Debit", "编号"), debit["debit_id"]),
-        (say("State", "状态"), Cell(f"{state.text}{stood_in}", state.style)),
-        (say("Amount", "金额"), words.yuan_with_currency(debit["amount_fen"])),
-        (say("Payer", "付款方"), f"{debit['payer']} ({words.named(screen, words.FUNDINGS, debit['funding']).text})"),
+        (say(*labels.STATE), Cell(f"{state.text}{stood_in}", state.style)),
+        (say(*labels.AMOUNT), words.yuan_with_currency(debit["amount_fen"])),
+        (say(*labels.PAYER), f"{debit['payer']} ({words.named(screen, words.FUNDINGS, debit['funding']).text})"),
         (say("Merchant", "收款方"), debit["merchant"]),
     ]
     if debit["mandate_id"]:
-        pairs.append((say("Mandate", "签约"), f"{debit['mandate_id']} ({debit['contract_ref'] or '-'})"))
+        pairs.append((say(*labels.MANDATE), f"{debit['mandate_id']} ({debit['contract_ref'] or '-'})"))
     screen.pairs(pairs)
 
 
@@ -419,7 +419,7 @@ def show_transfers(screen: Screen, transfers: Sequence[Mapping[str, Any]], zone:
         Column(say("Id", "号"), right=True),
         Column(say("Phase", "阶段")),
         Column(say("Event", "事件")),
-        Column(say("Amount", "金额"), right=True),
+        Column(say(*labels.AMOUNT), right=True),
         Column(say("From", "转出"), wrap_at=12),
         Column(say("To", "转入"), wrap_at=12),
         Column(say("Booked", "入账"), rank=1),
@@ -451,11 +451,11 @@ def _show_attempts(screen: Screen, attempts: Sequence[Mapping[str, Any]], zone: 
     say = screen.say
     columns = [
         Column(say("Kind", "种类")),
-        Column(say("State", "状态")),
+        Column(say(*labels.STATE)),
         Column(say("Channel", "渠道")),
         Column(say("Terminal", "终端")),
         Column("STAN"),
-        Column(say("Amount", "金额"), rank=2, right=True),
+        Column(say(*labels.AMOUNT), rank=2, right=True),
         Column(say("Answer", "应答"), wrap_at=14),
         Column(say("To be sent", "待发"), rank=1, wrap_at=12),
         Column(say("Changed", "更新"), rank=3),
@@ -498,8 +498,8 @@ def show_purchase(screen: Screen, purchase: Mapping[str, Any]) -> None:
     tac = say("none", "无") if purchase["tac"] is None else f"{purchase['tac']} ({purchase['tac_source']})"
     balances = (words.yuan(purchase["balance_before_fen"]) or "?", words.yuan(purchase["balance_after_fen"]) or "?")
     pairs: list[tuple[str, str | Cell]] = [
-        (say("State", "状态"), words.named(screen, words.PURCHASE_STATES, purchase["state"])),
-        (say("Amount", "金额"), words.yuan_with_currency(purchase["written_fen"])),
+        (say(*labels.STATE), words.named(screen, words.PURCHASE_STATES, purchase["state"])),
+        (say(*labels.AMOUNT), words.yuan_with_currency(purchase["written_fen"])),
         (say("Card time", "卡内时间"), purchase["purchase_time"]),
         (say("Balance", "余额"), f"{balances[0]} -> {balances[1]}"),
         ("TAC", tac),

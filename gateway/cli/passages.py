@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timezone
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import words
+from gateway.cli import labels, words
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import (
+    HELP_NAMES,
     ConfigOption,
     JsonOption,
     LastOption,
@@ -26,6 +26,7 @@ from gateway.cli.options import (
 from gateway.cli.passage import decision_facts, passage_facts, show_passage
 from gateway.cli.screen import DOUBTFUL, Cell, Column, Screen, Words
 from gateway.cli.store import ledger_of
+from gateway.model.passage import Outcome
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row, Select
@@ -33,23 +34,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="passages",
     invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
-
-REPEAT: Final = "repeat"
-"""Outcome of a decision about a vehicle that stands there still; it charges nothing."""
-
-
-class OutcomeChoice(StrEnum):
-    """Outcomes to choose from; the values are those of the ledger."""
-
-    PAID = "paid"
-    OWED = "owed"
-    DEBT = "debt"
-    ENTERED = "entered"
-    REFUSED = "refused"
-    UNKNOWN = "unknown"
-    REPEAT = "repeat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +45,7 @@ class _Wanted:
     last: int
     lane: str | None
     since_us: int | None
-    outcome: OutcomeChoice | None
+    outcome: Outcome | None
 
 
 @app.callback()
@@ -73,7 +59,7 @@ def passages(
         str | None,
         typer.Option("--since", metavar="TIME", help="Only from then on: ISO 8601 site time, or 30m, 2h, 1d."),
     ] = None,
-    outcome: Annotated[OutcomeChoice | None, typer.Option("--outcome", help="Only these.")] = None,
+    outcome: Annotated[Outcome | None, typer.Option("--outcome", help="Only these.")] = None,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
 ) -> None:
@@ -113,16 +99,16 @@ def _list_query(wanted: _Wanted) -> Select[Any]:
     same = other.c.passage_id == d.c.passage_id
     # The decision that stands is the newest that is no repeat: repeats charge nothing and change nothing.
     stands = d.c.record_no == (
-        select(func.max(other.c.record_no)).where(same, other.c.outcome != REPEAT).scalar_subquery()
+        select(func.max(other.c.record_no)).where(same, other.c.outcome != Outcome.REPEAT.value).scalar_subquery()
     )
     count = select(func.count()).where(same).scalar_subquery()
-    repeats = select(func.count()).where(same, other.c.outcome == REPEAT).scalar_subquery()
+    repeats = select(func.count()).where(same, other.c.outcome == Outcome.REPEAT.value).scalar_subquery()
     conditions: list[ColumnElement[bool]] = [stands]
     if wanted.lane is not None:
         conditions.append(d.c.charge_point == wanted.lane)
     if wanted.since_us is not None:
         conditions.append(d.c.decided_at >= wanted.since_us)
-    if wanted.outcome is OutcomeChoice.REPEAT:
+    if wanted.outcome is Outcome.REPEAT:
         conditions.append(repeats > 0)
     elif wanted.outcome is not None:
         conditions.append(d.c.outcome == wanted.outcome.value)
@@ -166,17 +152,17 @@ def _show_list(screen: Screen, facts: Sequence[Mapping[str, Any]], zone: timezon
     say = screen.say
     columns = [
         Column(say("No", "记录号"), right=True),
-        Column(say("Time", "时间")),
-        Column(say("Lane", "车道")),
-        Column(say("Plate", "车牌")),
+        Column(say(*labels.TIME)),
+        Column(say(*labels.LANE)),
+        Column(say(*labels.PLATE)),
         Column(say("Colour", "颜色"), rank=8),
         Column(say("Class", "车型"), rank=3, right=True),
         Column(say("Fare", "金额"), right=True),
-        Column(say("Outcome", "结果")),
-        Column(say("Barrier", "栏杆"), rank=1),
-        Column(say("Reason", "原因"), wrap_at=16),
+        Column(say(*labels.OUTCOME)),
+        Column(say(*labels.BARRIER), rank=1),
+        Column(say(*labels.REASON), wrap_at=16),
         Column(say("Event", "特情"), rank=5, right=True),
-        Column(say("Funding", "资金"), rank=2),
+        Column(say(*labels.FUNDING), rank=2),
         Column(say("Note", "备注"), rank=7),
         Column(say("ms", "毫秒"), rank=2, right=True),
         Column(say("ours/radio/bank", "本机/微波/银行"), rank=4, right=True),

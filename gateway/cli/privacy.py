@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from gateway.cli.exits import CliFault, ExitCode
-from gateway.cli.options import ConfigOption, JsonOption, now_utc, screen_of, site_of
+from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, now_utc, screen_of, site_of
 from gateway.cli.screen import DOUBTFUL, Cell, Screen, Words
 from gateway.cli.store import ledger_of, patiently
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     name="privacy",
     help="Personal data: erase it by age, passage, plate or card.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
 DAY_US: Final = 86_400 * 1_000_000

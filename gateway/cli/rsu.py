@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli import words
+from gateway.cli import labels, words
 from gateway.cli.exits import ExitCode
-from gateway.cli.options import JsonOption, UnmaskOption, screen_of
+from gateway.cli.options import HELP_NAMES, JsonOption, UnmaskOption, screen_of
 from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Column, Screen
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ app = typer.Typer(
     name="rsu",
     help="Roadside antennas: decode frames, list dialects.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
 FRAMES_MAX: Final = 10_000
@@ -246,8 +246,8 @@ def _show(screen: Screen, frame: FrameDescription, *, unmask: bool) -> None:
         Column(say("At", "偏移"), right=True),
         Column(say("Field", "字段")),
         Column(say("Bytes", "字节"), wrap_at=12),
-        Column(say("Value", "值"), wrap_at=12),
-        Column(say("Meaning", "含义"), wrap_at=18),
+        Column(say(*labels.VALUE), wrap_at=12),
+        Column(say(*labels.MEANING), wrap_at=18),
     ]
     screen.table(columns, [row for field in frame.fields for row in _rows(screen, field, "", unmask=unmask)])
     if frame.ok:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli import labels
 from gateway.cli.check import problem_facts, show_problems
 from gateway.cli.exits import ExitCode
-from gateway.cli.options import ConfigOption, JsonOption, screen_of, site_of
+from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, screen_of, site_of
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Screen
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ app = typer.Typer(
     name="rules",
     help="Debit rules: stand-in, retries, debts, listing, limits.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_NAMES,
 )
 
 
@@ -75,16 +76,16 @@ def _show(screen: Screen, rules: DebitRules, file: Path | None, facts: list[dict
         [
             (say("Version", "版本"), rules.version),
             (say("Digest", "摘要"), rules.digest),
-            (say("File", "文件"), say("none: as shipped", "无,采用随附规则") if file is None else str(file)),
+            (say(*labels.FILE), say("none: as shipped", "无,采用随附规则") if file is None else str(file)),
             (say("Changed", "改动"), say(f"{changed} of {len(facts)} keys", f"{len(facts)} 项中 {changed} 项")),
         ]
     )
     screen.line()
     columns = [
-        Column(say("Key", "键")),
-        Column(say("Value", "值"), wrap_at=12),
+        Column(say(*labels.KEY)),
+        Column(say(*labels.VALUE), wrap_at=12),
         Column(say("Shipped", "随附值"), rank=1, wrap_at=12),
-        Column(say("Meaning", "含义"), rank=2, wrap_at=24),
+        Column(say(*labels.MEANING), rank=2, wrap_at=24),
     ]
     screen.table(
         columns,
@@ -120,7 +121,7 @@ def check(
             count = len(error.problems)
             screen.pairs(
                 [
-                    (say("File", "文件"), str(file)),
+                    (say(*labels.FILE), str(file)),
                     (say("Verdict", "结论"), Cell(say(f"{count} wrong", f"{count} 处有误"), BAD)),
                 ]
             )
@@ -131,7 +132,7 @@ def check(
         return
     screen.pairs(
         [
-            (say("File", "文件"), str(file)),
+            (say(*labels.FILE), str(file)),
             (say("Version", "版本"), rules.version),
             (say("Digest", "摘要"), rules.digest),
             (say("Verdict", "结论"), Cell(say("in order", "正常"), GOOD)),
@@ -166,7 +167,7 @@ def differences(
         screen.note(say("no difference", "无差异"))
         return
     columns = [
-        Column(say("Key", "键")),
+        Column(say(*labels.KEY)),
         Column("A", wrap_at=12),
         Column(say("B (in force)", "B (现行)") if second is None else "B", wrap_at=12),
     ]

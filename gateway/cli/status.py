@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import typer
 
+from gateway.cli import labels
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, screen_of, short, site_of, zone_of
 from gateway.cli.screen import BAD, GOOD, Cell, Column, Language, Screen, Words
@@ -123,10 +124,10 @@ def _show_parts(screen: Screen, parts: Mapping[str, Mapping[str, Any]], zone: ti
     say = screen.say
     columns = [
         Column(say("Part", "部件")),
-        Column(say("State", "状态")),
+        Column(say(*labels.STATE)),
         Column(say("Since", "自"), rank=1),
         Column(say("What is known", "情况"), wrap_at=20),
-        Column(say("Next step", "下一步"), wrap_at=14),
+        Column(say(*labels.NEXT_STEP), wrap_at=14),
     ]
     rows: list[list[str | Cell]] = []
     for name, part in sorted(parts.items(), key=lambda item: (item[1]["works"], item[0])):

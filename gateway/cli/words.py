@@ -118,6 +118,9 @@ REFUND_TARGETS: Final[Mapping[str, Words]] = MappingProxyType(
         "till": Words("till", "现金"),
     }
 )
+PROPOSED: Final = Words("proposed; another person must give the same command", "已提出核销,须由另一人以同一命令确认")
+"""A write-off that waits for its second person."""
+
 MASKED: Final = "***"
 
 

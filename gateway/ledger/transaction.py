@@ -176,7 +176,7 @@ class Transaction:
 
     # --- numbers --------------------------------------------------------------------------------------------------
 
-    def next_number(self, name: str, *, wrap_after: int | None = None) -> int:
+    def next_number(self, name: str) -> int:
         """The next number of a gap-free series; rolled back together with the change that took it."""
         last = self._numbers.get(name)
         if last is None:
@@ -184,9 +184,8 @@ class Transaction:
             if row is None:
                 self.insert(tables.counter, name=name, value=0)
             last = 0 if row is None else int(row.value)
-        number = 1 if wrap_after is not None and last >= wrap_after else last + 1
-        self._numbers[name] = number
-        return number
+        self._numbers[name] = last + 1
+        return last + 1
 
     def row_id(self, table: Table) -> int:
         """The next integer key of a table."""

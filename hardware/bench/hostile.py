@@ -18,7 +18,6 @@ import contextlib
 import json
 import os
 import random
-import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -33,6 +32,7 @@ from drivers.serial_link import BAUD_MAX, BAUD_MIN
 from hardware.bench.hostile_cut import CUTTERS, Cutter, Part
 from hardware.bench.hostile_faults import Direction, Fault, Nature, Place, treat
 from hardware.emulators.control import Command, ControlServer, parse_address
+from hardware.emulators.program import argument, run, say_ready
 from hardware.emulators.pty_port import (
     BAUD_DEFAULT,
     PREFIX,
@@ -349,22 +349,11 @@ async def serve(config: HostileConfig) -> None:
     line = HostileLink(config)
     try:
         await line.start()
-        control = line.control_address
-        sys.stdout.write(f"seed {config.nature.seed}\nready {line.listens_at} control {control[0]}:{control[1]}\n")
-        sys.stdout.flush()
+        sys.stdout.write(f"seed {config.nature.seed}\n")
+        say_ready(line.listens_at, line.control_address)
         await line.failure
     finally:
         await line.close()
-
-
-async def _until_signal(config: HostileConfig) -> None:
-    task = asyncio.current_task()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if task is not None:
-            loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await serve(config)
 
 
 def parse_connect(text: str) -> LinkAddress:
@@ -395,18 +384,6 @@ def parse_rate(text: str) -> float:
     return rate
 
 
-def _argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """`parse` for argparse, with its words kept."""
-
-    def read(text: str) -> Any:  # noqa: ANN401 - whatever `parse` gives
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return read
-
-
 def _whole(lowest: int, highest: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit()) or not lowest <= int(text) <= highest:
@@ -420,23 +397,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line: see --help."""
     parser = argparse.ArgumentParser(prog="hostile", description="A bad line between the gateway and an emulator.")
     add = parser.add_argument
-    add("--listen", type=_argument(parse_listen), default=("127.0.0.1", 0), metavar="ADDRESS", help="for the gateway")
-    add("--connect", type=_argument(parse_connect), required=True, metavar="ADDRESS", help="of the emulator")
-    add("--control", type=_argument(parse_address), default=("127.0.0.1", 0), metavar="HOST:PORT")
+    add("--listen", type=argument(parse_listen), default=("127.0.0.1", 0), metavar="ADDRESS", help="for the gateway")
+    add("--connect", type=argument(parse_connect), required=True, metavar="ADDRESS", help="of the emulator")
+    add("--control", type=argument(parse_address), default=("127.0.0.1", 0), metavar="HOST:PORT")
     add("--framing", choices=sorted(CUTTERS), default="pcrsu-v3", help="how frames are told apart")
     add("--seed", type=int, help="drawn and printed when not given")
-    add("--rate", type=_argument(parse_rate), default=0.0, help="of every kind of fault, for a frame, 0 to 1")
+    add("--rate", type=argument(parse_rate), default=0.0, help="of every kind of fault, for a frame, 0 to 1")
     add(
         "--fault",
-        type=_argument(parse_fault),
+        type=argument(parse_fault),
         action="append",
         default=[],
         metavar="KIND=RATE",
         help="rate of one kind, again for others: " + ", ".join(kind.value for kind in Fault),
     )
-    add("--delay-ms-max", type=_argument(_whole(1, MS_MAX)), default=200, help="longest delay of a frame")
-    add("--gap-ms-max", type=_argument(_whole(1, MS_MAX)), default=20, help="longest pause inside a chopped frame")
-    add("--baud", type=_argument(_whole(BAUD_MIN, BAUD_MAX)), default=BAUD_DEFAULT, help="with --listen pty:PATH")
+    add("--delay-ms-max", type=argument(_whole(1, MS_MAX)), default=200, help="longest delay of a frame")
+    add("--gap-ms-max", type=argument(_whole(1, MS_MAX)), default=20, help="longest pause inside a chopped frame")
+    add("--baud", type=argument(_whole(BAUD_MIN, BAUD_MAX)), default=BAUD_DEFAULT, help="with --listen pty:PATH")
     add("--log", type=Path, metavar="PATH", help="append what happened as JSON lines")
     given = parser.parse_args(argv)
     config = HostileConfig(
@@ -453,12 +430,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         baud=given.baud,
         log=given.log,
     )
-    try:
-        asyncio.run(_until_signal(config))
-    except OSError as error:  # a port or a file that cannot be used
-        sys.stderr.write(f"hostile: {error}\n")
-        return 3
-    return 0
+    return run("hostile", serve(config))
 
 
 if __name__ == "__main__":

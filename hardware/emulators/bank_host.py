@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import hashlib
-import signal
 import sqlite3
 import sys
 from collections import Counter, deque
@@ -33,6 +31,7 @@ from typing import Any, Literal
 from hardware.emulators.bank_day_file import MIDNIGHT, settlement_day, write_day_file
 from hardware.emulators.control import Capture, Command, ControlServer, Handler, parse_address, utcnow_of_machine
 from hardware.emulators.line import Line, TcpLine
+from hardware.emulators.program import run, say_ready
 from protocols.bank.codec import Message, Value, decode, encode
 from protocols.bank.dialects import CUPS_POS_BCD, DIALECTS, Dialect
 from protocols.bank.framing import KEEP_ALIVE, Framer, frame
@@ -722,22 +721,10 @@ async def serve(config: BankHostConfig) -> None:
     host = BankHost(config)
     try:
         await host.start()
-        address, control = host.address, host.control_address
-        sys.stdout.write(f"ready {address[0]}:{address[1]} control {control[0]}:{control[1]}\n")
-        sys.stdout.flush()
+        say_ready("{}:{}".format(*host.address), host.control_address)
         await asyncio.get_running_loop().create_future()
     finally:
         await host.close()
-
-
-async def _until_signal(config: BankHostConfig) -> None:
-    task = asyncio.current_task()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if task is not None:
-            loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await serve(config)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -760,12 +747,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dialect=DIALECTS[arguments.dialect],
         cut_over=arguments.cut_over,
     )
-    try:
-        asyncio.run(_until_signal(config))
-    except (OSError, ValueError, sqlite3.Error, LocalProtocolError) as error:
-        _say(str(error))
-        return 3
-    return 0
+    return run("bank-host", serve(config), (OSError, ValueError, sqlite3.Error, LocalProtocolError))
 
 
 if __name__ == "__main__":

@@ -40,11 +40,11 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
@@ -53,8 +53,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from hardware.bench.committed import CommittedRule, Ruling, Signal
 from hardware.emulators.control import Capture, Command, ControlServer, parse_address
-
-T = TypeVar("T")
+from hardware.emulators.program import argument, say_ready
 
 COIL_COUNT = 128
 """Coils and inputs of the board: 32 lanes of three outputs fit. Real boards have 4 to 32; larger plazas chain them."""
@@ -584,33 +583,20 @@ async def serve(config: Config) -> int:
     server = BoardServer(config)
     try:
         port, control_port = await server.start()
-        sys.stdout.write(f"ready {config.listen[0]}:{port} control {config.control[0]}:{control_port}\n")
-        sys.stdout.flush()
+        say_ready(f"{config.listen[0]}:{port}", (config.control[0], control_port))
         await stop.wait()
     finally:
         await server.close()
     return 1 if server.board.violation_count else 0
 
 
-def _argument(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """`parse` for argparse, which shows the text of no other exception."""
-
-    def checked(text: str) -> T:
-        try:
-            return parse(text)
-        except (ValueError, TypeError) as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return checked
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of the board."""
     parser = argparse.ArgumentParser(prog="relay_board", description="Emulated Modbus TCP relay board of a plaza.")
-    parser.add_argument("--listen", type=_argument(parse_address), required=True, metavar="HOST:PORT")
-    parser.add_argument("--control", type=_argument(parse_address), required=True, metavar="HOST:PORT")
+    parser.add_argument("--listen", type=argument(parse_address), required=True, metavar="HOST:PORT")
+    parser.add_argument("--control", type=argument(parse_address), required=True, metavar="HOST:PORT")
     parser.add_argument("--watch-database", type=Path, required=True, help="SQLite file with the table decision")
-    parser.add_argument("--lanes", type=_argument(parse_lanes), required=True, help="wiring as JSON")
+    parser.add_argument("--lanes", type=argument(parse_lanes), required=True, help="wiring as JSON")
     parser.add_argument("--unit", type=int, default=1, help="Modbus unit id")
     parser.add_argument("--opening-ms", type=int, default=OPENING_MS)
     parser.add_argument("--closing-ms", type=int, default=CLOSING_MS)

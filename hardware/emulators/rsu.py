@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from drivers.serial_link import BAUD_MAX, BAUD_MIN
 from hardware.emulators.control import ControlServer, parse_address
+from hardware.emulators.program import argument, run, say_ready
 from hardware.emulators.psam import TERMINAL_DEFAULT
-from hardware.emulators.pty_port import BAUD_DEFAULT, ListenAddress, parse_listen
+from hardware.emulators.pty_port import BAUD_DEFAULT, parse_listen
 from hardware.emulators.rsu_antenna import STATION_DEFAULT, Antenna, RsuConfig
 from hardware.emulators.rsu_control import Commands
 from protocols.rsu.registry import DIALECTS, dialect_named
@@ -74,36 +73,10 @@ async def serve(config: RsuConfig) -> None:
     emulator = RsuEmulator(config)
     try:
         await emulator.start()
-        control = emulator.control_address
-        sys.stdout.write(f"ready {emulator.listens_at} control {control[0]}:{control[1]}\n")
-        sys.stdout.flush()
+        say_ready(emulator.listens_at, emulator.control_address)
         await emulator.failure
     finally:
         await emulator.close()
-
-
-async def _until_signal(config: RsuConfig) -> None:
-    task = asyncio.current_task()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if task is not None:
-            loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await serve(config)
-
-
-def _address(text: str) -> tuple[str, int]:
-    try:
-        return parse_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _listen(text: str) -> ListenAddress:
-    try:
-        return parse_listen(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _baud(text: str) -> int:
@@ -147,10 +120,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line: see --help."""
     parser = argparse.ArgumentParser(prog="rsu", description="An emulated roadside antenna with vehicles before it.")
     parser.add_argument(
-        "--listen", type=_listen, default=("127.0.0.1", 0), metavar="ADDRESS", help="HOST:PORT, or pty:PATH"
+        "--listen",
+        type=argument(parse_listen),
+        default=("127.0.0.1", 0),
+        metavar="ADDRESS",
+        help="HOST:PORT, or pty:PATH",
     )
     parser.add_argument("--baud", type=_baud, default=BAUD_DEFAULT, help="speed of the line with pty:PATH, 8N1")
-    parser.add_argument("--control", type=_address, default=("127.0.0.1", 0), metavar="HOST:PORT")
+    parser.add_argument("--control", type=argument(parse_address), default=("127.0.0.1", 0), metavar="HOST:PORT")
     parser.add_argument("--dialect", choices=sorted(DIALECTS), default="pcrsu-v3")
     parser.add_argument("--radio-ms", type=_at_least_zero, default=280, help="air time of one sale")
     parser.add_argument("--terminal", type=_terminal, default=TERMINAL_DEFAULT, help="PSAM terminal number, 12 digits")
@@ -163,12 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--capture", type=Path, metavar="PATH", help="append raw bytes as JSON lines")
     given = vars(parser.parse_args(argv))
     config = RsuConfig(**{**given, "dialect": dialect_named(given["dialect"])})
-    try:
-        asyncio.run(_until_signal(config))
-    except OSError as error:  # a port or a file that cannot be used
-        sys.stderr.write(f"rsu: {error}\n")
-        return 3
-    return 0
+    return run("rsu", serve(config))
 
 
 if __name__ == "__main__":

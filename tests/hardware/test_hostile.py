@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -20,42 +19,18 @@ from hardware.bench import hostile as module
 from hardware.bench.hostile import HostileConfig, HostileLink, main, parse_connect, parse_fault
 from hardware.bench.hostile_cut import CUTTERS, Part
 from hardware.bench.hostile_faults import CHANGED_BYTES_MAX, PIECES_MAX, Direction, Fault, Nature, Place, treat
-from hardware.emulators.control import ControlClient, SyncControlClient
+from hardware.emulators.control import SyncControlClient
 from hardware.emulators.pty_port import PtyAddress
 from hardware.emulators.rsu import RsuEmulator
 from hardware.emulators.rsu_antenna import RsuConfig
 from protocols.bank.framing import frame as bank_frame
-from protocols.card import station_new
 from protocols.rsu.dialect import Side
-from protocols.rsu.messages import Continue, Debit, DebitResult, Initialise, UserReport
-from protocols.rsu.registry import DIALECTS, dialect_named
+from protocols.rsu.messages import Continue, Debit, DebitResult, UserReport
+from protocols.rsu.registry import DIALECTS
+from tests.hardware.samples import C0, EXIT, FACTOR, QUICK, TIME, V3, car, started
 
-V3 = dialect_named("pcrsu-v3")
 PATIENCE_S = 60.0
 """A test that should see something waits this long before it fails; no passing test waits for it."""
-FACTOR = bytes.fromhex("B2E2CAD4B2E2CAD4")
-TIME = "20250712093000"
-EXIT = station_new(
-    network="9901",
-    station="0102",
-    lane=9,
-    unix_seconds=1752283800,
-    vehicle_class=1,
-    status=4,
-    plate="测A00001",
-    plate_colour=0,
-)
-C0 = Initialise(
-    unix_seconds=1752283800,
-    datetime_bcd=TIME,
-    lane_mode=4,
-    bst_interval_ms=10,
-    tx_power=20,
-    pll_channel=1,
-    trans_mode=1,
-    flag_id=bytes.fromhex("371102"),
-    reserved=bytes(2),
-)
 ALL = dict.fromkeys(Fault, 0.3)
 FRAME = bytes.fromhex("ffff0010") + bytes(range(60))
 
@@ -216,19 +191,9 @@ def test_a_peer_that_speaks_another_protocol_passes():
 # --- the line ---------------------------------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def hostile(connect, rates, listen=("127.0.0.1", 0), **changes):
+def hostile(connect, rates, listen=("127.0.0.1", 0), **changes):
     nature = Nature(changes.pop("seed", 7), rates, delay_ms_max=30, gap_ms_max=5)
-    line = HostileLink(HostileConfig(listen=listen, connect=connect, nature=nature, **changes))
-    await line.start()
-    try:
-        async with await ControlClient.connect(*line.control_address) as control:
-            yield line, control
-    finally:
-        failure = line.failure
-        await line.close()
-        if not failure.cancelled() and failure.done():
-            failure.result()
+    return started(HostileLink(HostileConfig(listen=listen, connect=connect, nature=nature, **changes)))
 
 
 async def swallow(reader, writer):
@@ -354,16 +319,6 @@ def test_a_device_that_is_not_there_ends_the_connection():
 # --- the product's driver through it ----------------------------------------------------------------------------------
 
 
-def car(number):
-    return {
-        "id": f"car-{number}",
-        "plate": f"测A{number:05d}",
-        "obu": {"id": f"9900{number:04x}", "serial": f"9901230100{number:06d}"},
-        "card": {"type": 22, "inner_number": f"23012201{number:08d}", "balance_fen": 50_000},
-        "station": {"station": "0101", "lane": 2, "unix_seconds": 1752280200},
-    }
-
-
 async def trade(address, control, hostile_control, cars):
     """Sell to each car through the driver, as a lane does that believes only the card."""
     driver = RsuDriver(
@@ -411,18 +366,8 @@ def hurting(stats):
     return {kind for way in Direction for kind, count in stats[way.value]["faults"].items() if count}
 
 
-@asynccontextmanager
-async def antenna(**changes):
-    emulator = RsuEmulator(RsuConfig(**{"radio_ms": 10, "search_ms": 0, "search_pause_s": 0.02, **changes}))
-    await emulator.start()
-    try:
-        async with await ControlClient.connect(*emulator.control_address) as control:
-            yield emulator, control
-    finally:
-        failure = emulator.failure
-        await emulator.close()
-        if not failure.cancelled() and failure.done():
-            failure.result()
+def antenna(**changes):
+    return started(RsuEmulator(RsuConfig(**QUICK | changes)))
 
 
 def test_trades_through_five_percent_over_tcp():

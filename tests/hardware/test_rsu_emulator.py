@@ -9,7 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -25,10 +25,7 @@ from hardware.emulators.road import Phase, Script, SpecError, VehicleSpec, build
 from hardware.emulators.rsu import RsuEmulator, main
 from hardware.emulators.rsu_antenna import RsuConfig
 from hardware.emulators.rsu_turns import ANSWERS, SAID
-from hardware.emulators.test_keys import ROOTS
-from protocols.card import decode_card_file, decode_station, station_new
-from protocols.card.psam import KeyKind
-from protocols.crypto import Algorithm, Trade, diversify, tac
+from protocols.card import decode_card_file, decode_station
 from protocols.obu import decode_obu_status, decode_vehicle_file
 from protocols.rsu.messages import (
     Continue,
@@ -37,7 +34,6 @@ from protocols.rsu.messages import (
     DeviceStatus,
     FetchTac,
     Heartbeat,
-    Initialise,
     ObuReport,
     Stop,
     StopType,
@@ -45,68 +41,31 @@ from protocols.rsu.messages import (
     TacResult,
     UserReport,
 )
-from protocols.rsu.registry import dialect_named
 from protocols.rsu.session import Duplicate, Received, Session, Side, Timing
-
-V3 = dialect_named("pcrsu-v3")
-PATIENCE_S = 20.0
-"""A test that should see something waits this long before it fails; no passing test waits for it."""
-LOOK_S = 0.005
-QUIET_S = 0.3
-"""How long a test looks for something that must not come. Seeing nothing proves nothing on a slow machine; a broken
-antenna on a usual one fails."""
-UNHURRIED = Timing(retry_ms=10_000, duplicate_window_ms=60_000)
-"""No repetitions, however slow the machine; tests of repetition take the real times."""
-TERMINAL = bytes.fromhex("019900000001")
-FACTOR = bytes.fromhex("B2E2CAD4B2E2CAD4")
-TIME = "20250712093000"
-ENTRY = {"station": "0101", "lane": 2, "unix_seconds": 1752280200}
-
-C0 = Initialise(
-    unix_seconds=1752283800,
-    datetime_bcd="20250712093000",
-    lane_mode=4,
-    bst_interval_ms=10,
-    tx_power=20,
-    pll_channel=1,
-    trans_mode=1,
-    flag_id=bytes.fromhex("371102"),
-    reserved=bytes(2),
+from tests.hardware.samples import (
+    C0,
+    ENTRY,
+    EXIT,
+    FACTOR,
+    PATIENCE_S,
+    QUICK,
+    QUIET_S,
+    TERMINAL,
+    TIME,
+    UNIX,
+    V3,
+    car,
+    card,
+    record,
+    started,
+    state,
+    true_tac,
+    wait,
 )
 
-
-def car(number=1, **changes):
-    """A vehicle in JSON: stored-value card with 500.00, in from station 0101."""
-    spec = {
-        "id": f"car-{number}",
-        "plate": f"测A{number:05d}",
-        "obu": {"id": f"9900{number:04x}", "serial": f"9901230100{number:06d}"},
-        "card": {"type": 22, "inner_number": f"23012201{number:08d}", "balance_fen": 50_000},
-        "station": ENTRY,
-    }
-    for key, value in changes.items():
-        spec[key] = {**spec[key], **value} if isinstance(value, dict) and isinstance(spec.get(key), dict) else value
-    return spec
-
-
-def exit_record(lane=9, unix_seconds=1752283800):
-    return station_new(
-        network="9901",
-        station="0102",
-        lane=lane,
-        unix_seconds=unix_seconds,
-        vehicle_class=1,
-        status=4,
-        plate="测A00001",
-        plate_colour=0,
-    )
-
-
-def true_tac(result, amount_fen, inner_number="2301220100000001"):
-    """The TAC of a composite purchase, from the published root and what the report says."""
-    leaf = diversify(ROOTS[KeyKind.TAC, Algorithm.DES3], (FACTOR, bytes.fromhex(inner_number)), Algorithm.DES3)
-    trade = Trade(amount_fen, 9, result.terminal)
-    return tac(leaf, trade, result.psam_serial, bytes.fromhex(result.trans_time_bcd), Algorithm.DES3)
+LOOK_S = 0.005
+UNHURRIED = Timing(retry_ms=10_000, duplicate_window_ms=60_000)
+"""No repetitions, however slow the machine; tests of repetition take the real times."""
 
 
 class Lane:
@@ -178,9 +137,9 @@ class Lane:
         return found, await self.hear(UserReport)
 
     def order(self, obu_id, amount_fen=1425, station=None, time=TIME, factor=FACTOR):
-        record = exit_record() if station is None else station
+        station = EXIT if station is None else station
         self.answer(
-            Debit(obu_id=obu_id, div_factor=factor, amount_fen=amount_fen, purchase_time_bcd=time, station=record)
+            Debit(obu_id=obu_id, div_factor=factor, amount_fen=amount_fen, purchase_time_bcd=time, station=station)
         )
 
     async def sell(self, amount_fen=1425, station=None):
@@ -190,7 +149,7 @@ class Lane:
         return found, user, await self.hear(DebitResult)
 
     def stop(self, obu_id, kind=StopType.SEARCH_AGAIN):
-        self.answer(Stop(obu_id, kind, 1752283800))
+        self.answer(Stop(obu_id, kind, UNIX))
 
     async def close(self):
         self.writer.close()
@@ -199,23 +158,8 @@ class Lane:
             await self.writer.wait_closed()
 
 
-@asynccontextmanager
-async def antenna(**changes):
-    emulator = RsuEmulator(
-        RsuConfig(
-            **{"radio_ms": 10, "search_ms": 0, "search_pause_s": 0.02, "terminal": TERMINAL, "timing": UNHURRIED}
-            | changes
-        )
-    )
-    await emulator.start()
-    try:
-        async with await ControlClient.connect(*emulator.control_address) as control:
-            yield emulator, control
-    finally:
-        failure = emulator.failure
-        await emulator.close()
-        if not failure.cancelled() and failure.done():
-            failure.result()
+def antenna(**changes):
+    return started(RsuEmulator(RsuConfig(**QUICK | {"terminal": TERMINAL, "timing": UNHURRIED} | changes)))
 
 
 def bench(check, **changes):
@@ -230,24 +174,12 @@ def bench(check, **changes):
     asyncio.run(run())
 
 
-async def card(control, name="car-1"):
-    return next(item for item in (await control.request("cards"))["cards"] if item["id"] == name)
-
-
-async def state(control, name="car-1"):
-    return next(item for item in (await control.request("vehicles"))["vehicles"] if item["id"] == name)
-
-
 async def stat_becomes(control, name, value):
     for _ in range(int(PATIENCE_S / LOOK_S)):
         if (await control.request("stats"))[name] == value:
             return
         await asyncio.sleep(LOOK_S)
     pytest.fail(f"{name} did not become {value}")
-
-
-async def wait(control, event, count=1, name="car-1"):
-    return await control.request("wait", id=name, event=event, count=count, timeout_ms=int(PATIENCE_S * 1000))
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
@@ -312,7 +244,7 @@ def test_a_sale_from_b2_to_c1():
         assert account["transactions"] == [
             {"sequence": 2, "amount_fen": 1425, "trade_type": 9, "terminal": TERMINAL.hex(), "at": TIME}
         ]
-        assert account["file_0019"] == exit_record().hex()
+        assert account["file_0019"] == EXIT.hex()
         seen = await state(control)
         assert (seen["phase"], seen["messages"]) == (
             "guarded",
@@ -393,7 +325,7 @@ def test_a_repeated_c6_debits_once():
         lane.order(found.obu_id)
         await wait(control, "paused")
         lane.writer.write(lane.sent[-1])  # the same frame once more
-        again = Debit(found.obu_id, FACTOR, 1425, TIME, exit_record())
+        again = Debit(found.obu_id, FACTOR, 1425, TIME, EXIT)
         lane.say(again)  # and the same order in a frame of its own
         await control.request("continue", id="car-1")
         result = await lane.hear(DebitResult)
@@ -459,7 +391,7 @@ def test_ef04_is_said_not_to_be_written(trade_type, error, debited):
     async def check(lane, control):
         await control.request("arrive", vehicle=car())
         found, _ = await lane.met()
-        order = Debit(found.obu_id, FACTOR, 1425, TIME, exit_record(), trade_type=trade_type, ef04=bytes(91))
+        order = Debit(found.obu_id, FACTOR, 1425, TIME, EXIT, trade_type=trade_type, ef04=bytes(91))
         lane.answer(order)
         assert (await lane.hear(DebitResult)).error == error
         assert (await card(control))["decrements"] == debited
@@ -567,14 +499,14 @@ def test_a_finished_vehicle_is_left_alone_until_the_guard_is_forgotten_or_it_ret
 
         assert await control.request("forget_guard", id="car-1") == {"id": "car-1", "was_guarded": True}
         found, user = await lane.met()
-        assert user.station == exit_record()
+        assert user.station == EXIT
         lane.answer(Continue(found.obu_id, FACTOR))  # no purchase wanted
         await control.request("leave", id="car-1")
         await wait(control, "gone")
         assert (await state(control))["phase"] == "away"
 
         await control.request("return", id="car-1")
-        _, user, result = await lane.sell(100, exit_record(lane=3))
+        _, user, result = await lane.sell(100, record(lane=3))
         assert (user.balance_raw, result.error) == (48_575, 0)
         assert (await card(control))["decrements"] == [1425, 100]
 
@@ -670,7 +602,7 @@ def test_a_lost_answer_is_proved_by_c8(kept):
         lane.answer(Continue(found.obu_id, FACTOR))
 
         found, again = await lane.met()  # not finished, so it is looked for again, guard or not
-        assert again.station == exit_record() != user.station
+        assert again.station == EXIT != user.station
         assert again.balance_raw == user.balance_raw - 1425
         lane.answer(FetchTac(found.obu_id, 3))
         wrong = await lane.hear(TacResult)  # the card says 9406
@@ -722,7 +654,7 @@ def test_a_dropped_result():
         found, _ = await lane.met()
         lane.order(found.obu_id)
         _, again = await lane.met()  # no B5 in between
-        assert again.station == exit_record()
+        assert again.station == EXIT
         seen = await state(control)
         assert (seen["events"]["taken"], seen["events"]["result_sent"]) == (1, 0)
 
@@ -840,7 +772,7 @@ def test_a_cut_line_ends_the_pass_and_the_card_keeps_what_happened(point, debite
 
             lane = await Lane.connect(emulator)
             _, user = await lane.met()
-            assert (user.station == exit_record()) == bool(debited)
+            assert (user.station == EXIT) == bool(debited)
             await lane.close()
 
     asyncio.run(run())
@@ -1153,7 +1085,7 @@ def test_the_lanes_driver_takes_it_for_an_antenna():
                     async for report in driver.reports():
                         message = report.message
                         if isinstance(message, UserReport):
-                            report.answer(Debit(message.obu_id, FACTOR, 1425, TIME, exit_record()))
+                            report.answer(Debit(message.obu_id, FACTOR, 1425, TIME, EXIT))
                         else:
                             report.answer(Continue(message.obu_id, FACTOR))
                         if isinstance(message, DebitResult):
@@ -1200,7 +1132,7 @@ def test_the_capture_holds_what_the_lane_saw(tmp_path):
     assert {frame.card_number for frame in b4} == {"99012301220100000001"}
     (order,) = orders(frames)
     assert (order.obu_id, order.amount_fen, order.time) == (found.obu_id, 1425, TIME)
-    assert order.station == exit_record() == b4[1].station
+    assert order.station == EXIT == b4[1].station
     assert (b5.error, b5.tac, b5.card_serial, b5.psam_serial) == (1, lost.tac, lost.card_serial, lost.psam_serial)
     assert (b5.terminal, b5.time, b5.balance_raw) == (TERMINAL, TIME, lost.balance_raw)
     assert by_code[0xC8][0].card_serial == lost.card_serial

@@ -1,23 +1,20 @@
 """The emulated antenna in the serial dialects, driven by a plain lane end of the protocol session."""
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import fields, replace
 
 import pytest
 
 from drivers.link import open_link
 from hardware.bench.wire_rsu import orders, read_capture
-from hardware.emulators.control import ControlClient, ControlError
+from hardware.emulators.control import ControlError
 from hardware.emulators.pty_port import PtyAddress
 from hardware.emulators.road import Phase
 from hardware.emulators.rsu import RsuEmulator, main
 from hardware.emulators.rsu_antenna import RsuConfig
 from hardware.emulators.rsu_turns import ANSWERS_STEPWISE, NETWORK, SAID_STEPWISE, STEPWISE, manner_of
-from hardware.emulators.test_keys import ROOTS
-from protocols.card import decode_card_file, decode_station, station_new
-from protocols.card.psam import KeyKind
-from protocols.crypto import Algorithm, Trade, diversify, tac
+from protocols.card import decode_card_file, decode_station
 from protocols.obu import decode_vehicle_file
 from protocols.rsu.messages import (
     Acknowledge,
@@ -39,58 +36,35 @@ from protocols.rsu.messages import (
 )
 from protocols.rsu.registry import DIALECTS, dialect_named
 from protocols.rsu.session import PeerRestarted, Received, Session, Side, Timing
+from tests.hardware.samples import (
+    EXIT,
+    FACTOR,
+    PATIENCE_S,
+    QUICK,
+    QUIET_S,
+    TERMINAL,
+    TIME,
+    UNIX,
+    car,
+    card,
+    record,
+    started,
+    state,
+    true_tac,
+    wait,
+)
 
 BJ = dialect_named("legacy-serial-bj")
 SERIAL = ("legacy-serial-bj", "legacy-single-ff")
-PATIENCE_S = 20.0
-"""A test that should see something waits this long before it fails; no passing test waits for it."""
-QUIET_S = 0.3
-"""How long a test looks for something that must not come."""
 UNHURRIED = Timing(retry_ms=10_000, retries_max=0, silence_ms=600_000, duplicate_window_ms=1)
 """The antenna does not take a slow machine for silence. Nobody repeats here, and with passes that take milliseconds a
 number may come round within the second in which a frame like an old one usually is its copy."""
-TERMINAL = bytes.fromhex("019900000001")
-FACTOR = bytes.fromhex("B2E2CAD4B2E2CAD4")
 STATION = bytes.fromhex("99010103")
-TIME = "20250712093000"
-UNIX = 1752283800
-ENTRY = {"station": "0101", "lane": 2, "unix_seconds": 1752280200}
 NO_OBU = bytes(4)
 TAIL = slice(7, 43)
 """What C3 and C7 carry of file 0019."""
 
 C0 = Initialise(unix_seconds=UNIX, datetime_bcd=TIME, lane_mode=4, tx_power=20, pll_channel=0, trans_mode=1)
-
-
-def car(number=1, **changes):
-    """A vehicle in JSON: stored-value card with 500.00, in from station 0101."""
-    return {
-        "id": f"car-{number}",
-        "plate": f"测A{number:05d}",
-        "obu": {"id": f"9900{number:04x}", "serial": f"9901230100{number:06d}"},
-        "card": {"type": 22, "inner_number": f"23012201{number:08d}", "balance_fen": 50_000},
-        "station": ENTRY,
-    } | changes
-
-
-def record(station="0102", status=4, lane=9):
-    return station_new(
-        network="9901",
-        station=station,
-        lane=lane,
-        unix_seconds=UNIX,
-        vehicle_class=1,
-        status=status,
-        plate="测A00001",
-        plate_colour=0,
-    )
-
-
-def true_tac(result, amount_fen, inner_number="2301220100000001"):
-    """The TAC of a composite purchase, from the published root and what the report says."""
-    leaf = diversify(ROOTS[KeyKind.TAC, Algorithm.DES3], (FACTOR, bytes.fromhex(inner_number)), Algorithm.DES3)
-    trade = Trade(amount_fen, 9, result.terminal)
-    return tac(leaf, trade, result.psam_serial, bytes.fromhex(result.trans_time_bcd), Algorithm.DES3)
 
 
 class Lane:
@@ -174,14 +148,14 @@ class Lane:
 
     def order(self, obu_id, amount_fen=1425, time=TIME):
         self.answer(
-            Debit(obu_id=obu_id, div_factor=FACTOR, amount_fen=amount_fen, purchase_time_bcd=time, station=record())
+            Debit(obu_id=obu_id, div_factor=FACTOR, amount_fen=amount_fen, purchase_time_bcd=time, station=EXIT)
         )
 
     def enter(self, obu_id, station):
         self.answer(WriteEntry(obu_id, FACTOR, TIME, station[TAIL]))
 
     def recover(self, obu_id, time=TIME):
-        self.answer(RecoverTac(obu_id, FACTOR, time, record()[TAIL]))
+        self.answer(RecoverTac(obu_id, FACTOR, time, EXIT[TAIL]))
 
     async def sell(self, amount_fen=1425):
         """A whole sale but for the last word."""
@@ -196,31 +170,9 @@ class Lane:
             await self.writer.wait_closed()
 
 
-@asynccontextmanager
-async def antenna(name=BJ.name, **changes):
-    emulator = RsuEmulator(
-        RsuConfig(
-            **{
-                "dialect": dialect_named(name),
-                "radio_ms": 10,
-                "search_ms": 0,
-                "search_pause_s": 0.02,
-                "terminal": TERMINAL,
-                "timing": UNHURRIED,
-                "station": STATION,
-            }
-            | changes
-        )
-    )
-    await emulator.start()
-    try:
-        async with await ControlClient.connect(*emulator.control_address) as control:
-            yield emulator, control
-    finally:
-        failure = emulator.failure
-        await emulator.close()
-        if not failure.cancelled() and failure.done():
-            failure.result()
+def antenna(name=BJ.name, **changes):
+    usual = {"dialect": dialect_named(name), "terminal": TERMINAL, "timing": UNHURRIED, "station": STATION}
+    return started(RsuEmulator(RsuConfig(**QUICK | usual | changes)))
 
 
 def bench(check, name=BJ.name, *, start=True, **changes):
@@ -236,18 +188,6 @@ def bench(check, name=BJ.name, *, start=True, **changes):
                 await lane.close()
 
     asyncio.run(run())
-
-
-async def card(control, name="car-1"):
-    return next(item for item in (await control.request("cards"))["cards"] if item["id"] == name)
-
-
-async def state(control, name="car-1"):
-    return next(item for item in (await control.request("vehicles"))["vehicles"] if item["id"] == name)
-
-
-async def wait(control, event, count=1, name="car-1"):
-    return await control.request("wait", id=name, event=event, count=count, timeout_ms=int(PATIENCE_S * 1000))
 
 
 # --- the tables -----------------------------------------------------------------------------------------------------
@@ -449,7 +389,7 @@ def test_a_sale_from_b2_to_c1(name):
         lane.answer(Continue(found.obu_id, FACTOR))
         await wait(control, "finished")
         account = await card(control)
-        assert (account["balance"], account["decrements"], account["file_0019"]) == (48_575, [1425], record().hex())
+        assert (account["balance"], account["decrements"], account["file_0019"]) == (48_575, [1425], EXIT.hex())
         seen = await state(control)
         assert (seen["phase"], seen["messages"]) == (
             "guarded",
@@ -491,7 +431,7 @@ def test_orders_out_of_turn_are_not_followed():
         found = await lane.hear(ObuReport)
         lane.order(found.obu_id)
         lane.recover(found.obu_id)
-        lane.enter(found.obu_id, record())
+        lane.enter(found.obu_id, EXIT)
         lane.answer(Continue(bytes.fromhex("0a0b0c01"), FACTOR))
         lane.answer(Continue(found.obu_id, FACTOR))
         await lane.hear(VehicleReport)
@@ -556,7 +496,7 @@ def test_an_entry_whose_answer_is_lost_stands_on_the_card():
         await control.request("fault", id="car-1", what="lose_answer")
         await control.request("arrive", vehicle=car(station=None))
         found, _, _ = await lane.met()
-        lane.enter(found.obu_id, record())
+        lane.enter(found.obu_id, EXIT)
         assert (await lane.hear(WriteResult)).error == 1
         lane.answer(Continue(found.obu_id, FACTOR))
         _, _, user = await lane.met()  # not finished: it searches again
@@ -569,7 +509,7 @@ def test_a_debit_with_a_short_station_is_completed_too():
     async def check(lane, control):
         await control.request("arrive", vehicle=car())
         found, _, _ = await lane.met()
-        lane.answer(Debit(found.obu_id, FACTOR, 100, TIME, record()[TAIL]))
+        lane.answer(Debit(found.obu_id, FACTOR, 100, TIME, EXIT[TAIL]))
         assert (await lane.hear(DebitResult)).error == 0
         assert (await card(control))["file_0019"] == record("0103").hex()
 
@@ -591,7 +531,7 @@ def test_a_lost_result_is_fetched_with_c7(fault):
             assert (lost.error, lost.card_serial, lost.tac, lost.balance_raw) == (1, 0, bytes(4), 0xFFFFFFFF)
             lane.answer(Continue(found.obu_id, FACTOR))
         found, _, user = await lane.met()
-        assert (user.balance_raw, user.station) == (48_575, record())
+        assert (user.balance_raw, user.station) == (48_575, EXIT)
         lane.recover(found.obu_id, time="20250712093500")
         proof = await lane.hear(DebitResult)
         assert (proof.error, proof.card_serial, proof.balance_raw) == (0, 2, 48_575)
@@ -755,7 +695,7 @@ def test_the_wire_tells_what_the_sessions_said(tmp_path, name):
         await wait(control, "finished")
         await control.request("forget_guard", id="car-1")
         found, _, _ = await lane.met()
-        lane.enter(found.obu_id, record())
+        lane.enter(found.obu_id, EXIT)
         await lane.hear(WriteResult)
         said.extend(message for message in lane.seen if not isinstance(message, DeviceStatus))
 
@@ -763,10 +703,10 @@ def test_the_wire_tells_what_the_sessions_said(tmp_path, name):
     frames = read_capture(path, name)
     (order,) = orders(frames)
     assert (order.obu_id.hex(), order.amount_fen, order.time) == ("fefffe00", 1425, TIME)
-    assert order.station == record()
+    assert order.station == EXIT
     (entry,) = [frame for frame in frames if frame.code == 0xC3]
     (lost,) = [frame for frame in frames if frame.code == 0xC7]
-    assert entry.station == lost.station == record()[TAIL]
+    assert entry.station == lost.station == EXIT[TAIL]
     reports = [frame for frame in frames if frame.direction == "out" and frame.code not in (0xB0, 0)]
     assert len(reports) == len(said) == 12
     shared = {field.name for field in fields(reports[0])}

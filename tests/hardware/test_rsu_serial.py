@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -16,50 +15,12 @@ from drivers.link import open_link
 from drivers.rsu import RsuConfig as DriverConfig
 from drivers.rsu import RsuDriver, RsuState
 from hardware.bench.wire_rsu import read_capture
-from hardware.emulators.control import ControlClient, ControlError, SyncControlClient
+from hardware.emulators.control import ControlError, SyncControlClient
 from hardware.emulators.pty_port import BITS_PER_BYTE, CHUNK_BYTES, Pacer, PtyAddress, PtyPort, parse_listen
 from hardware.emulators.rsu import RsuEmulator, main
 from hardware.emulators.rsu_antenna import RsuConfig
-from protocols.card import station_new
-from protocols.rsu.messages import Continue, Debit, DebitResult, Initialise, UserReport
-from protocols.rsu.registry import dialect_named
-
-V3 = dialect_named("pcrsu-v3")
-PATIENCE_S = 20.0
-"""A test that should see something waits this long before it fails; no passing test waits for it."""
-FACTOR = bytes.fromhex("B2E2CAD4B2E2CAD4")
-TIME = "20250712093000"
-EXIT = station_new(
-    network="9901",
-    station="0102",
-    lane=9,
-    unix_seconds=1752283800,
-    vehicle_class=1,
-    status=4,
-    plate="测A00001",
-    plate_colour=0,
-)
-C0 = Initialise(
-    unix_seconds=1752283800,
-    datetime_bcd=TIME,
-    lane_mode=4,
-    bst_interval_ms=10,
-    tx_power=20,
-    pll_channel=1,
-    trans_mode=1,
-    flag_id=bytes.fromhex("371102"),
-    reserved=bytes(2),
-)
-
-
-def car(number=1):
-    return {
-        "id": f"car-{number}",
-        "plate": f"测A{number:05d}",
-        "obu": {"id": f"9900{number:04x}", "serial": f"9901230100{number:06d}"},
-        "card": {"type": 22, "inner_number": f"23012201{number:08d}", "balance_fen": 50_000},
-        "station": {"station": "0101", "lane": 2, "unix_seconds": 1752280200},
-    }
+from protocols.rsu.messages import Continue, Debit, DebitResult, UserReport
+from tests.hardware.samples import C0, EXIT, FACTOR, PATIENCE_S, QUICK, TIME, V3, car, card, started, wait
 
 
 class Lane:
@@ -99,19 +60,8 @@ class Lane:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-@asynccontextmanager
-async def antenna(path, **changes):
-    config = {"radio_ms": 10, "search_ms": 0, "search_pause_s": 0.02, "listen": PtyAddress(path)} | changes
-    emulator = RsuEmulator(RsuConfig(**config))
-    await emulator.start()
-    try:
-        async with await ControlClient.connect(*emulator.control_address) as control:
-            yield emulator, control
-    finally:
-        failure = emulator.failure
-        await emulator.close()
-        if not failure.cancelled() and failure.done():
-            failure.result()
+def antenna(path, **changes):
+    return started(RsuEmulator(RsuConfig(**QUICK | {"listen": PtyAddress(path)} | changes)))
 
 
 def bench(path, check, **changes):
@@ -124,14 +74,6 @@ def bench(path, check, **changes):
                 await lane.close()
 
     asyncio.run(run())
-
-
-async def decrements(control, name="car-1"):
-    return next(card["decrements"] for card in (await control.request("cards"))["cards"] if card["id"] == name)
-
-
-async def wait(control, event, name="car-1"):
-    await control.request("wait", id=name, event=event, timeout_ms=int(PATIENCE_S * 1000))
 
 
 # --- the port ---------------------------------------------------------------------------------------------------------
@@ -237,7 +179,7 @@ def test_a_sale_over_the_line(tmp_path):
         await lane.becomes(RsuState.UP)
         await control.request("arrive", vehicle=car())
         await wait(control, "finished")
-        assert await decrements(control) == [1425]
+        assert (await card(control))["decrements"] == [1425]
         assert [result.error for result in lane.results] == [0]
         assert lane.driver.bad_bytes == 0
         stats = await control.request("stats")
@@ -277,7 +219,7 @@ def test_pulled_out_in_the_middle_of_a_sale(tmp_path, point):
         async with asyncio.timeout(PATIENCE_S):
             while (await control.request("vehicles"))["vehicles"][0]["phase"] != "guarded":
                 await asyncio.sleep(0.005)
-        assert await decrements(control) == [1425]
+        assert (await card(control))["decrements"] == [1425]
         assert (await control.request("stats"))["connections"] == 2
 
     bench(path, check)

@@ -2,16 +2,22 @@
 
 import asyncio
 import json
+import random
 import shutil
+import sqlite3
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from typer.testing import CliRunner
 
+from gateway.cli import store
 from gateway.cli.main import app
 from gateway.debit.claims import PurchaseResult
 from gateway.debit.engine import Timing
+from gateway.ledger import database
+from gateway.ledger.verify import verify
 from gateway.model.passage import Barrier, Funding, PurchaseOutcome
 from gateway.payers import status_list_build
 from protocols.card import station_new
@@ -188,6 +194,57 @@ def ledger_made_once(tmp_path_factory):
 def ledger(site, ledger_made_once):
     """The same ledger at the test's own site."""
     return shutil.copy(ledger_made_once, site.parent / "ledger.db")
+
+
+@pytest.fixture
+def sql(site):
+    """Read or change the ledger behind the command's back."""
+
+    def call(statement, *values):
+        with closing(sqlite3.connect(site.parent / "ledger.db")) as connection, connection:
+            return connection.execute(statement, values).fetchall()
+
+    return call
+
+
+@pytest.fixture
+def stored(sql, site, ledger):
+    """Read the ledger behind the command's back; it must hold together at the end."""
+    yield sql
+    reader = database.open_reader(site.parent / "ledger.db")
+    assert [finding for check in verify(reader) for finding in check.findings] == []
+    reader.dispose()
+
+
+@pytest.fixture
+def ledger_in_use(site, monkeypatch):
+    """Another process writes to the ledger, and commands do not wait long for it."""
+    monkeypatch.setattr(store, "BUSY_TRIES_MAX", 2)
+
+    @contextmanager
+    def held():
+        with closing(sqlite3.connect(site.parent / "ledger.db", isolation_level=None)) as other:
+            other.execute("begin immediate")
+            yield
+            other.execute("rollback")
+
+    return held
+
+
+@pytest.fixture
+def drive(site, ledger):
+    """Let the engine work on the same ledger."""
+
+    def call(scenario):
+        async def inside():
+            box = Box(site.parent / "ledger.db")
+            box.random, box.clock.now = random.Random(99), box.clock.now + 3600
+            async with box:
+                return await scenario(box)
+
+        return asyncio.run(inside())
+
+    return call
 
 
 def bank_request(key, mandate, number, **more):

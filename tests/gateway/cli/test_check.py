@@ -1,7 +1,5 @@
 """`etcgw check-config`: every problem, in one go."""
 
-import sqlite3
-
 import pytest
 
 from tests.gateway.cli.conftest import MANDATES, TARIFF
@@ -79,11 +77,8 @@ def test_a_lane_that_could_price_nothing(problems, kind):
     assert "9920250101001" in found["lanes[0].station"]["problem"]
 
 
-def test_a_ledger_of_a_later_version(problems, site, ledger):
-    connection = sqlite3.connect(site.parent / "ledger.db")
-    connection.execute("update alembic_version set version_num = '9999'")
-    connection.commit()
-    connection.close()
+def test_a_ledger_of_a_later_version(problems, sql, ledger):
+    sql("update alembic_version set version_num = '9999'")
     assert "9999" in problems()["storage.ledger"]["problem"]
 
 

@@ -1,11 +1,10 @@
 """`etcgw clearing`: a day from the bank's file to the report, and what people do about its differences."""
 
 import csv
-import sqlite3
 
 import pytest
 
-from gateway.cli import clearing, store, words
+from gateway.cli import clearing, words
 from tests.gateway.clearing.conftest import DAY, Plaza
 from tests.gateway.clearing.test_day import small_day
 
@@ -159,13 +158,9 @@ def test_without_a_ledger_nothing_is_made(run, site):
     assert not (site.parent / "ledger.db").exists()
 
 
-def test_a_ledger_in_use_is_waited_for_then_given_up(run, site, plaza, monkeypatch):
-    monkeypatch.setattr(store, "BUSY_TRIES_MAX", 2)
-    other = sqlite3.connect(site.parent / "ledger.db", isolation_level=None)
-    other.execute("begin immediate")
-    assert "another process" in run("clearing", "run", DAY, "--config", site, code=3).stderr
-    other.execute("rollback")
-    other.close()
+def test_a_ledger_in_use_is_waited_for_then_given_up(run, site, plaza, ledger_in_use):
+    with ledger_in_use():
+        assert "another process" in run("clearing", "run", DAY, "--config", site, code=3).stderr
 
 
 def test_fees_come_from_the_sites_rules(clear, site, plaza):
@@ -196,10 +191,8 @@ def test_the_report_writes_csv_with_and_without_a_mark(clear, ask, run, site, pl
     assert (out / f"day-{DAY}.csv").read_bytes().startswith(b"\xef\xbb\xbf")
 
 
-def test_a_report_with_missing_record_numbers_is_1(run, site, plaza, tmp_path):
-    with sqlite3.connect(site.parent / "ledger.db") as connection:
-        connection.execute("delete from decision where record_no = 2")
-    connection.close()
+def test_a_report_with_missing_record_numbers_is_1(run, site, plaza, sql, tmp_path):
+    sql("delete from decision where record_no = 2")
     result = run("clearing", "report", DAY, "--out", tmp_path / "r", "--config", site, code=1)
     assert "2 to 2" in result.stderr
 

@@ -1,57 +1,19 @@
 """`etcgw debits` about one debit: everything at a glance, how it came there, and what people do about it."""
 
-import asyncio
 import json
-import random
-import sqlite3
 
 import pytest
 
 from gateway.cli import debit, words
 from gateway.debit.late import LateEffect
-from gateway.ledger import database
-from gateway.ledger.verify import verify
 from gateway.model.passage import PurchaseOutcome
 from tests.gateway.cli.conftest import CARD, PLATE, bank_request, card_request
-from tests.gateway.debit.conftest import APPROVED, Box, PurchaseResult, charge
+from tests.gateway.debit.conftest import APPROVED, PurchaseResult, charge
 
 UNKNOWN = PurchaseResult(PurchaseOutcome.UNKNOWN, error=1)
 DISPUTED = PurchaseResult(PurchaseOutcome.DISPUTED)
 BY = ("--by", "wang")
 WHY = ("--reason", "seen on the camera")
-
-
-@pytest.fixture
-def stored(site, ledger):
-    """Read the ledger behind the command's back; it must hold together at the end."""
-    path = site.parent / "ledger.db"
-
-    def read(sql, *values):
-        with sqlite3.connect(path) as connection:
-            rows = connection.execute(sql, values).fetchall()
-        connection.close()
-        return rows
-
-    yield read
-    reader = database.open_reader(path)
-    assert [finding for check in verify(reader) for finding in check.findings] == []
-    reader.dispose()
-
-
-@pytest.fixture
-def drive(site, ledger):
-    """Let the engine work on the same ledger."""
-
-    def call(scenario):
-        async def inside():
-            box = Box(site.parent / "ledger.db")
-            box.random, box.clock.now = random.Random(99), box.clock.now + 3600
-            async with box:
-                return await scenario(box)
-
-        return asyncio.run(inside())
-
-    return call
 
 
 @pytest.fixture
@@ -280,13 +242,9 @@ def test_a_word_on_two_things_or_half_a_word_is_wrong_usage(run, site, stored):
         run("debits", "resolve", "4", *words_said, *WHY, *BY, "--config", site, code=2)
 
 
-def test_what_a_person_says_waits_for_a_ledger_in_use_and_never_makes_one(run, act, site, ledger, monkeypatch):
-    monkeypatch.setattr("gateway.cli.store.BUSY_TRIES_MAX", 2)
-    other = sqlite3.connect(site.parent / "ledger.db", isolation_level=None)
-    other.execute("begin immediate")
-    assert "another process" in act("refund", 2, "--amount", 5, *BY, code=3)
-    other.execute("rollback")
-    other.close()
+def test_what_a_person_says_waits_for_a_ledger_in_use_and_never_makes_one(run, act, site, ledger, ledger_in_use):
+    with ledger_in_use():
+        assert "another process" in act("refund", 2, "--amount", 5, *BY, code=3)
     (site.parent / "ledger.db").unlink()
     act("pay-refund", "0" * 32, "--till", "t", *BY, code=3)
     assert not (site.parent / "ledger.db").exists()

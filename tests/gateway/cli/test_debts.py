@@ -1,53 +1,27 @@
 """`etcgw debts`: who owes since a bank refused, and what people do about it."""
 
-import asyncio
-import random
-import sqlite3
-
 import pytest
 
-from gateway.ledger import database
-from gateway.ledger.verify import verify
 from gateway.rules.loading import shipped_rules
 from tests.gateway.cli.conftest import bank_request
-from tests.gateway.debit.conftest import DECLINED, Box, charge
+from tests.gateway.debit.conftest import DECLINED, charge
 
 MARK = shipped_rules().listing.debts_fen
 
 
 @pytest.fixture
-def stored(site, ledger):
-    """Read the ledger behind the command's back; it must hold together at the end."""
-    path = site.parent / "ledger.db"
-
-    def read(sql):
-        with sqlite3.connect(path) as connection:
-            rows = connection.execute(sql).fetchall()
-        connection.close()
-        return rows
-
-    yield read
-    reader = database.open_reader(path)
-    assert [finding for check in verify(reader) for finding in check.findings] == []
-    reader.dispose()
-
-
-@pytest.fixture
-def listed(site, stored):
+def listed(drive, stored):
     """One more debt, of a payer whom it puts on the list; gives the debit's id."""
 
-    async def inside():
-        box = Box(site.parent / "ledger.db")
-        box.random, box.clock.now = random.Random(99), box.clock.now + 3600
-        async with box:
-            request = bank_request("k9", "m9", 9, amount=MARK)
-            await box.engine.hold(request, timeout_s=5)
-            box.clock.now += 30
-            box.bank.answers.append(DECLINED)
-            decision = await charge(box, request)
-            return decision.debit_id
+    async def scenario(box):
+        request = bank_request("k9", "m9", 9, amount=MARK)
+        await box.engine.hold(request, timeout_s=5)
+        box.clock.now += 30
+        box.bank.answers.append(DECLINED)
+        decision = await charge(box, request)
+        return decision.debit_id
 
-    return asyncio.run(inside())
+    return drive(scenario)
 
 
 def test_debts_with_who_owes_and_since_when(ask, run, site, stored, listed):

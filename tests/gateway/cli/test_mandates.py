@@ -1,10 +1,7 @@
 """`etcgw mandates`: all of a file or nothing, counted against what is there."""
 
-import sqlite3
-
 import pytest
 
-from gateway.cli import store
 from tests.gateway.cli.conftest import MANDATES
 
 
@@ -46,20 +43,14 @@ def test_changes_are_counted_against_what_is_there(bring, ask, site):
     assert [m["mandate_id"] for m in ask("mandates", "list", "--config", site)["mandates"]] == ["m1", "m9"]
 
 
-def test_an_equal_file_writes_nothing(bring, site):
+def test_an_equal_file_writes_nothing(bring, sql):
+    imported = "select id, imported_at from mandate order by id"
     bring(MANDATES)
-    before = imported(site)
+    before = sql(imported)
     bring(MANDATES)
-    assert imported(site) == before
+    assert sql(imported) == before
     bring(HEAD + M1)
-    assert imported(site) != before
-
-
-def imported(site):
-    connection = sqlite3.connect(site.parent / "ledger.db")
-    rows = connection.execute("select id, imported_at from mandate order by id").fetchall()
-    connection.close()
-    return rows
+    assert sql(imported) != before
 
 
 def test_dry_run_changes_nothing(bring, ask, run, site):
@@ -119,15 +110,11 @@ def test_banks_that_are_not_in_the_site_file_are_told(run, site):
     assert "bank-9" in run("mandates", "import", file, "--config", site).stderr
 
 
-def test_a_ledger_in_use_is_waited_for_then_given_up(bring, run, site, monkeypatch):
+def test_a_ledger_in_use_is_waited_for_then_given_up(bring, run, site, ledger_in_use):
     bring(MANDATES)
-    monkeypatch.setattr(store, "BUSY_TRIES_MAX", 2)
-    other = sqlite3.connect(site.parent / "ledger.db", isolation_level=None)
-    other.execute("begin immediate")
-    result = run("mandates", "import", site.parent / "mandates.csv", "--config", site, code=3)
+    with ledger_in_use():
+        result = run("mandates", "import", site.parent / "mandates.csv", "--config", site, code=3)
     assert "another process" in result.stderr
-    other.execute("rollback")
-    other.close()
     run("mandates", "import", site.parent / "mandates.csv", "--config", site)
 
 
@@ -189,13 +176,11 @@ def test_a_limit_states_what_is_named_and_keeps_the_rest(limit, ask, run, site):
     assert limit("--exposure", "none")["limit_fen"] is None
 
 
-def test_who_changed_a_limit_stands_in_the_journal(limit, site):
+def test_who_changed_a_limit_stands_in_the_journal(limit, sql):
     limit("--service", "counter", "--count", "2")
     limit("--service", "counter", "--clear")
-    connection = sqlite3.connect(site.parent / "ledger.db")
-    rows = connection.execute("select ref, event, actor from journal where kind = 'limit' order by number").fetchall()
-    stated = connection.execute("select count(*) from mandate_limit").fetchall()
-    connection.close()
+    rows = sql("select ref, event, actor from journal where kind = 'limit' order by number")
+    stated = sql("select count(*) from mandate_limit")
     assert rows == [("m1", "changed", "wang"), ("m1", "cleared", "wang")]
     assert stated == [(0,)]
 

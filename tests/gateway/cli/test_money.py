@@ -1,21 +1,17 @@
 """`etcgw debits` and `etcgw ledger` on a ledger that the debit engine wrote."""
 
-import sqlite3
-
 import pytest
 
 from gateway.ledger.verify import FINDINGS_MAX
 
 
 @pytest.fixture
-def damage(site, ledger):
+def damage(sql, ledger):
     """Change rows behind the ledger's back."""
 
     def do(*statements):
-        with sqlite3.connect(site.parent / "ledger.db") as connection:
-            for statement in statements:
-                connection.execute(statement)
-        connection.close()
+        for statement in statements:
+            sql(statement)
 
     return do
 

@@ -98,13 +98,9 @@ def test_wrong_usage(run, site, ledger, arguments):
     run("privacy", "erase", "--config", site, *arguments, code=2)
 
 
-def test_the_actor_stands_in_the_journal(erase, ledger):
-    import sqlite3
-
+def test_the_actor_stands_in_the_journal(erase, sql):
     erase("--card", CARD)
-    with sqlite3.connect(ledger) as connection:
-        assert connection.execute("select actor from journal where event = 'erased'").fetchall() == [("wang",)]
-    connection.close()
+    assert sql("select actor from journal where event = 'erased'") == [("wang",)]
 
 
 def test_without_a_ledger(run, site):

@@ -26,6 +26,7 @@ from tests.gateway.debit.conftest import (
     charge,
     claim_request,
     hold_request,
+    live,
     payer_of,
     rules_of,
 )
@@ -45,16 +46,6 @@ def box(tmp_path):
     box = Box(tmp_path / "ledger.db")
     box.bank = MarkingBank(box.clock)
     return box
-
-
-def run(box, scenario):
-    async def inside():
-        async with box:
-            result = await scenario(box)
-            box.check()
-            return result
-
-    return asyncio.run(inside())
 
 
 async def owed(box, number=1, answer=SILENT):
@@ -88,7 +79,7 @@ def test_what_is_not_answered_is_repeated_for_ever_with_growing_pauses(box, answ
         assert 60 <= pauses[-1] <= 60 + 1 + shipped_rules().retry.reversal.answer_timeout_s
         assert box.outbox.backlog().count == 1
 
-    run(box, scenario)
+    live(box, scenario)
     assert box.rows("select state from attempt") == [("reversing",)]
     assert box.rows("select tries from outbox")[0][0] > 5
 
@@ -105,7 +96,7 @@ def test_not_found_is_asked_again_without_growing_pauses(box):
             box.clock.now += 1.0
         assert asked == 40
 
-    run(box, scenario)
+    live(box, scenario)
 
 
 def test_a_repetition_is_marked_also_after_a_restart(box):
@@ -121,9 +112,9 @@ def test_a_repetition_is_marked_also_after_a_restart(box):
             await one_round(box)
             box.clock.now += 60
 
-    run(box, first)
+    live(box, first)
     box.open()
-    run(box, second)
+    live(box, second)
     words = [" ".join(m.split()[:2]) if m.startswith("again") else m.split()[0] for m in box.bank.heard]
     assert words == ["reversal", "again reversal", "again reversal", "advice", "again advice"]
 
@@ -145,10 +136,10 @@ def test_a_message_that_may_have_left_before_a_power_cut_goes_out_as_a_repetitio
         box.bank.answers.append(APPROVED)
         await one_round(box)
 
-    run(box, first)
+    live(box, first)
     assert box.rows("select state from attempt") == [("reversing",)], "durable before the first byte"
     box.open()
-    run(box, second)
+    live(box, second)
     assert [m.split()[0] for m in box.bank.heard] == ["reversal", "again"]
     assert box.rows("select state from attempt where kind = 'sale'") == [("reversed",)]
 
@@ -171,7 +162,7 @@ def test_nothing_overtakes_on_a_terminal(box):
         await one_round(box)
         await one_round(box)
 
-    run(box, scenario)
+    live(box, scenario)
     assert box.rows("select state from debit order by hold_id") == [("funded",), ("debt",)]
 
 
@@ -182,7 +173,7 @@ def test_terminals_do_not_wait_for_each_other(box):
         box.bank.answers.extend([SILENT, APPROVED])
         assert await one_round(box) == ["reversal", "reversal"]
 
-    run(box, scenario)
+    live(box, scenario)
     assert sorted(box.rows("select state from attempt where kind = 'sale'")) == [("reversed",), ("reversing",)]
 
 
@@ -199,7 +190,7 @@ def test_banks_whose_names_begin_alike_keep_to_their_own(box):
             assert worker.backlog().count == 0
         assert box.outbox.backlog().count == 1
 
-    run(box, scenario)
+    live(box, scenario)
 
 
 def test_the_backlog_tells_how_much_and_since_when(box):
@@ -213,7 +204,7 @@ def test_the_backlog_tells_how_much_and_since_when(box):
         assert backlog.count == 2
         assert begun * 1e6 <= backlog.oldest_at < (begun + 10) * 1e6
 
-    run(box, scenario)
+    live(box, scenario)
 
 
 def test_what_was_answered_late_is_taken_off_and_not_sent(box):
@@ -227,7 +218,7 @@ def test_what_was_answered_late_is_taken_off_and_not_sent(box):
             await box.outbox._send(row)
         assert box.outbox.backlog().count == 0
 
-    run(box, scenario)
+    live(box, scenario)
     assert box.bank.heard == []
     assert box.rows("select state from debit") == [("funded",)]
 
@@ -252,7 +243,7 @@ def test_a_message_that_was_queued_anew_is_not_sent_in_its_old_place(box):
         await one_round(box)
         await one_round(box)
 
-    run(box, scenario)
+    live(box, scenario)
     assert box.balance("suspense") == 0
     assert box.rows("select state from debit") == [("funded",)]
 
@@ -278,7 +269,7 @@ def test_run_drains_reports_its_backlog_and_goes_on(box):
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    run(box, scenario)
+    live(box, scenario)
     assert box.rows("select state from debit") == [("funded",)]
 
 
@@ -288,7 +279,7 @@ def test_an_answer_is_kept_short_in_the_books(box):
         box.bank.answers.append(BankAnswer(Delivery.SILENT, detail="x" * 500))
         await one_round(box)
 
-    run(box, scenario)
+    live(box, scenario)
     assert len(box.rows("select last_answer from outbox")[0][0]) == 80
 
 
@@ -311,7 +302,7 @@ def test_an_advice_for_a_claim_paid_in_the_meantime_is_not_sent(box):
             )
         )
 
-    run(box, scenario)
+    live(box, scenario)
 
 
 def test_two_channels_each_hear_their_own(box):
@@ -333,7 +324,7 @@ def test_two_channels_each_hear_their_own(box):
         worker = OutboxWorker(second, box.writer, box.reader, clock=box.clock, random=box.random)
         assert [row.destination for row in worker._due()] == ["bank-2/T9000001"]
 
-    run(box, scenario)
+    live(box, scenario)
     assert box.balance("bank") == 0
 
 
@@ -350,7 +341,7 @@ def test_an_advice_steps_aside_for_vehicles_but_never_in_front_of_a_reversal(box
         box.bank.answers.extend([APPROVED, APPROVED])
         assert [await box.outbox.round() for _ in range(2)] == [1, 1]
 
-    run(box, scenario)
+    live(box, scenario)
     assert box.rows("select kind, state from attempt where amount > 0 order by kind, state") == [
         ("advice", "approved"),
         ("advice", "stored"),
@@ -389,7 +380,7 @@ def test_an_advice_given_up_is_a_persons_and_may_still_be_answered(tmp_path, rul
         await one_round(box)
         assert len(box.bank.heard) == heard
 
-    run(box, scenario)
+    live(box, scenario)
     assert box.states() == ["funded" if answer is APPROVED else "debt"]
 
 
@@ -410,7 +401,7 @@ def test_an_advice_told_again_may_be_given_up_again(tmp_path):
         box.bank.answers.append(APPROVED)
         await one_round(box)
 
-    run(box, scenario)
+    live(box, scenario)
     assert box.states() == ["funded"]
     told = "select event from journal where kind = 'item' order by number"
     assert [row[0] for row in box.rows(told)] == ["open", "corrected"] * 2
@@ -426,7 +417,7 @@ def test_a_reversal_is_never_given_up(tmp_path):
             box.clock.now += 1.0
         assert box.outbox.backlog().count == 1
 
-    run(box, scenario)
+    live(box, scenario)
     assert box.rows("select tries from outbox")[0][0] > 2
 
 
@@ -442,7 +433,7 @@ def test_alarms_by_number_and_by_age(tmp_path):
         box.clock.now += 100
         assert set(box.outbox.backlog().alarms) == {"advice", "reversal"}
 
-    run(box, scenario)
+    live(box, scenario)
 
 
 # --- pace, and vehicles first -------------------------------------------------------------------------------------
@@ -464,7 +455,7 @@ def test_advices_step_aside_for_vehicles_reversals_do_not(box):
             await box.outbox.round()
             box.clock.now += 1
 
-    run(box, scenario)
+    live(box, scenario)
     assert [m.split()[0] for m in box.bank.heard] == ["reversal", "advice", "advice"]
 
 
@@ -479,7 +470,7 @@ def test_an_advice_that_waited_too_long_steps_aside_no_more(tmp_path):
         box.bank.answers.append(APPROVED)
         assert await box.outbox.round() == 1
 
-    run(box, scenario)
+    live(box, scenario)
 
 
 @pytest.mark.parametrize(("pace", "sent"), [("0.5", 5), ("2.0", 20), ("3.0", 30)])
@@ -499,7 +490,7 @@ def test_a_backlog_keeps_its_pace(tmp_path, pace, sent):
             box.clock.now += POLL_S
         return len(box.bank.heard)
 
-    assert abs(run(box, scenario) - sent) <= 1
+    assert abs(live(box, scenario) - sent) <= 1
 
 
 # --- many terminals -----------------------------------------------------------------------------------------------
@@ -562,7 +553,7 @@ def test_a_silent_terminal_holds_up_no_other(box):
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    run(box, scenario)
+    live(box, scenario)
     assert set(box.states()) == {"funded"}
 
 
@@ -580,7 +571,7 @@ def test_each_terminal_hears_its_messages_in_order(box):
             wanted = [attempt for attempt, destination in order if destination == terminal]
             assert [ref for (ref,) in ended if ref in wanted] == wanted
 
-    run(box, scenario)
+    live(box, scenario)
 
 
 def test_terminals_that_pause_do_not_keep_others_from_their_turn(tmp_path, monkeypatch):
@@ -595,7 +586,7 @@ def test_terminals_that_pause_do_not_keep_others_from_their_turn(tmp_path, monke
         box.bank.answers.extend([APPROVED] * 2)
         assert await box.outbox.round() == 2
 
-    run(box, scenario)
+    live(box, scenario)
     assert [m.split()[1] for m in box.bank.heard] == ["E", "F"]
 
 
@@ -614,7 +605,7 @@ def test_a_failure_in_sending_ends_the_worker_and_the_next_one_goes_on(box):
         box.bank.answers.extend([APPROVED] * 2)
         assert await box.outbox.round() == 2
 
-    run(box, scenario)
+    live(box, scenario)
     assert box.states() == ["funded", "funded"]
 
 
@@ -641,7 +632,7 @@ def test_a_clock_set_forward_does_not_make_a_sale_old(box):
         box.bank.answers.append(NOT_FOUND)
         await box.outbox.round()
 
-    run(box, scenario)
+    live(box, scenario)
     assert states == ["reversing"] * 3
     assert box.rows("select state from attempt where kind = 'sale'") == [("reversed",)]
 
@@ -655,7 +646,7 @@ def test_a_clock_set_back_does_not_stop_the_queue(box):
         box.bank.answers.append(APPROVED)
         assert await box.outbox.round() == 1
 
-    run(box, scenario)
+    live(box, scenario)
     assert box.rows("select state from attempt where kind = 'sale'") == [("reversed",)]
 
 
@@ -681,7 +672,7 @@ def test_a_recovery_whose_worker_broke_off_is_reversed_and_never_sent_again(box)
             await one_round(box)
             box.clock.now += 1
 
-    run(box, scenario)
+    live(box, scenario)
     assert [m.split()[0] for m in box.bank.heard] == ["sale", "sale", "reversal"]
     assert box.rows("select state from attempt order by stan") == [("declined",), ("reversed",)]
     assert box.states() == ["debt"]
