@@ -94,11 +94,12 @@ def crc(data: bytes) -> int:
 def read_frames(data: bytes, dialect: str = DEFAULT) -> Iterator[RsuWire]:
     """Every good frame of one direction of a connection; bytes between them are passed over.
 
-    Raises ValueError for a frame whose check is right and whose length fits no layout of its type.
+    Raises ValueError for a frame whose CRC is right and whose length fits no layout of its type. Where the check is an
+    XOR such a frame is passed over as well: a line that loses bytes of value 0 leaves an XOR right.
     """
     form = _form(dialect)
     recent: deque[bytes] = deque(maxlen=form.sequences - 1)
-    for _, raw in form.cut(data):
+    for _, raw in form.cut_whole(data):
         frame = _read(form, raw)
         if raw in recent:
             frame = replace(frame, repeat=True)
@@ -119,7 +120,7 @@ def read_capture(path: Path | str, dialect: str = DEFAULT) -> list[RsuWire]:
         replace(frame, at=stream.time_at(end), direction=direction)
         for (_, direction), stream in streams.items()
         for frame, (end, _) in zip(
-            read_frames(bytes(stream.data), dialect), _form(dialect).cut(bytes(stream.data)), strict=True
+            read_frames(bytes(stream.data), dialect), _form(dialect).cut_whole(bytes(stream.data)), strict=True
         )
     ]
     return sorted(frames, key=lambda frame: frame.at or "")
@@ -144,7 +145,7 @@ def _read(form: _Form, raw: bytes) -> RsuWire:
     bare = RsuWire(code=data[0] if data else 0, sequence=sequence, obu_id=b"", raw=raw)
     if not data or data[0] not in form.readers:
         return bare
-    if len(data) not in form.lengths[data[0]]:
+    if not form.fits(data):
         raise ValueError(f"{data[0]:02X} of {len(data)} bytes, known are {sorted(form.lengths[data[0]])}")
     return form.readers[data[0]](replace(bare, obu_id=data[1:5]), data)
 
@@ -379,10 +380,20 @@ class _Form:
     lengths: Mapping[int, set[int]]
     sequences: int
     """Sequence numbers of an antenna, and so of the answers to it, before they start again."""
+    xor: bool = False
+    """The check is an XOR of all bytes."""
+
+    def fits(self, data: bytes) -> bool:
+        """Whether DATA is of no known type, or as long as one of its type's layouts."""
+        return not data or data[0] not in self.lengths or len(data) in self.lengths[data[0]]
+
+    def cut_whole(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """As `cut`, without frames that only an XOR takes for good."""
+        return (found for found in self.cut(data) if not self.xor or self.fits(self.open(found[1])[1]))
 
 
 def _serial(mark: bytes) -> _Form:
-    return _Form(partial(_cut_serial, mark), partial(_open_serial, mark), _SERIAL_READERS, _SERIAL_LENGTHS, 8)
+    return _Form(partial(_cut_serial, mark), partial(_open_serial, mark), _SERIAL_READERS, _SERIAL_LENGTHS, 8, xor=True)
 
 
 _FORMS: Mapping[str, _Form] = {

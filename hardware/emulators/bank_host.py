@@ -86,7 +86,8 @@ class Behaviour:
     contract: str | None = None
     code: str = "05"
     delay_ms: int | None = None
-    """Of an answer that is late, slow or nameless; None waits for the command `deliver`, so that a scenario need not race a clock."""
+    """Of an answer that is late, slow or nameless; None waits for the command `deliver`, so that a scenario need not
+    race a clock."""
     remaining: int | None = None
 
     def fits(self, mti: str, contract: str | None) -> bool:

@@ -73,7 +73,8 @@ def _behaviour(fault: str, chance: random.Random) -> Behaviour:
     if fault == "cut_not_posted":
         return Behaviour(Mode.CUT, None)
     delays = {"late": LATE_MS, "slow": SLOW_MS, "no_f41_slow": SLOW_MS}.get(fault)
-    return Behaviour(Mode(fault.removesuffix("_slow")), None, delay_ms=None if delays is None else chance.randint(*delays))
+    delay_ms = None if delays is None else chance.randint(*delays)
+    return Behaviour(Mode(fault.removesuffix("_slow")), None, delay_ms=delay_ms)
 
 
 class Bank:
