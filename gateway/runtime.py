@@ -48,6 +48,7 @@ from gateway.outbox.worker import Backlog, OutboxWorker
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
 from gateway.payers.status_lists import StatusListError, StatusLists
+from gateway.points.decision_ages import DecisionAges
 from gateway.points.devices import OutputFault
 from gateway.points.inspection import Issuers
 from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
@@ -328,6 +329,7 @@ class Gateway:
 
     def _start_lanes(self, engine: DebitEngine, reader: Engine, lists: StatusLists, tariffs: TariffSet) -> list[str]:
         boards = {section.name: self._make_board(section) for section in self._site.relay_boards}
+        ages = DecisionAges(self._clock, engine.newest_record())
         started = []
         for lane in self._site.lanes:
             outputs = self._make_outputs(lane, boards[lane.outputs.board])
@@ -340,6 +342,7 @@ class Gateway:
                 tariffs=lambda: tariffs,
                 issuers=self._issuers(),
                 errors=PROFILES[lane.antenna.errors or PROFILE_OF_DIALECT[lane.antenna.dialect]],
+                ages=ages,
                 clock=self._clock,
                 clock_trusted=self._clock_trusted,
                 find_mandate=partial(_find_mandate, reader),

@@ -154,6 +154,7 @@ class Decision:
     """A committed decision."""
 
     record_no: int
+    decided_at: int
     passage_id: str
     debit_id: str | None
     barrier: Barrier
@@ -190,6 +191,7 @@ class PreviousPurchase:
     barrier: Barrier | None
     """Of the passage's newest decision; None while there is none."""
     decided_at: int | None
+    record_no: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,7 @@ class PreviousPassage:
     barrier: Barrier | None
     """Of its newest decision; None while there is none."""
     decided_at: int | None
+    record_no: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +222,7 @@ class PreviousEntry:
     passage_id: str
     charge_point: str
     decided_at: int
+    record_no: int
 
 
 @dataclass(frozen=True, slots=True)

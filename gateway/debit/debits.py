@@ -349,6 +349,7 @@ def write_decision(
     )
     return Decision(
         record_no=record_no,
+        decided_at=tx.now_us,
         passage_id=passage_id,
         debit_id=debit_id,
         barrier=verdict.barrier,
@@ -493,6 +494,7 @@ def newest_decision(tx: Transaction, passage_id: str) -> Decision:
 def _decision(row: Row) -> Decision:
     return Decision(
         record_no=row.record_no,
+        decided_at=row.decided_at,
         passage_id=row.passage_id,
         debit_id=row.debit_id,
         barrier=Barrier(row.barrier),

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 
 from gateway.banks.channel import BankAnswer, BankChannel, Delivery, LateAnswer
 from gateway.debit import attempts, debits, debts, late, purchases, recovery, refunds, views
@@ -147,6 +147,11 @@ class DebitEngine:
         """The newest claim on a tag contract."""
         with self._reader.connect() as connection:
             return purchases.newest_of_contract(connection, contract)
+
+    def newest_record(self) -> int:
+        """Number of the newest decision, 0 before the first."""
+        with self._reader.connect() as connection:
+            return connection.execute(select(func.max(tables.decision.c.record_no))).scalar() or 0
 
     def card_of_open_purchase(self, obu_id: bytes) -> str | None:
         """The card behind an unresolved purchase of this OBU."""

@@ -48,6 +48,7 @@ _OPEN = (
 )
 _NEWEST_ENTRY = (
     select(tables.decision.c.passage_id, tables.decision.c.charge_point, tables.decision.c.decided_at)
+    .add_columns(tables.decision.c.record_no)
     .join_from(_s, _g, _g.c.subject_id == _s.c.id)
     .join(tables.decision, tables.decision.c.passage_id == _g.c.id)
     .where(
@@ -191,13 +192,14 @@ def newest_of_contract(connection: Connection, contract: str) -> PreviousPassage
         contract_ref=row.contract_ref,
         barrier=None if newest is None else Barrier(newest.barrier),
         decided_at=None if newest is None else newest.decided_at,
+        record_no=None if newest is None else newest.record_no,
     )
 
 
 def newest_entry(connection: Connection, card_number: str, charge_point: str) -> PreviousEntry | None:
     """The newest entry of a card recorded at a lane."""
     row = connection.execute(_NEWEST_ENTRY, {"card": card_number, "charge_point": charge_point}).one_or_none()
-    return None if row is None else PreviousEntry(row.passage_id, row.charge_point, row.decided_at)
+    return None if row is None else PreviousEntry(row.passage_id, row.charge_point, row.decided_at, row.record_no)
 
 
 def _decided(connection: Connection, passage_id: str) -> Row | None:
@@ -232,6 +234,7 @@ def _previous(connection: Connection, row: Row, card_number: str) -> PreviousPur
         debit_state=row.debit_state,
         barrier=None if newest is None else Barrier(newest.barrier),
         decided_at=None if newest is None else newest.decided_at,
+        record_no=None if newest is None else newest.record_no,
     )
 
 

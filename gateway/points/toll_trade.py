@@ -34,6 +34,7 @@ from gateway.debit.claims import (
     HoldRequest,
     Identity,
     Payer,
+    PreviousEntry,
     PreviousPassage,
     PreviousPurchase,
     PurchasePlan,
@@ -50,6 +51,7 @@ from gateway.model.reasons import REASONS, Severity
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, Mandate
 from gateway.payers.status_lists import ListKind, StatusLists, obu_key, plate_key
+from gateway.points.decision_ages import DecisionAges
 from gateway.points.devices import LaneOutputs, Report
 from gateway.points.inspection import Issuers, card_problem, plate_of, tag_problem, vehicle_problem
 from gateway.points.rsu_errors import MoneyMeaning, RsuErrorProfile
@@ -121,6 +123,7 @@ class LaneServices:
         mandate_by_id: Callable[[str], Mandate | None],
         issuers: Issuers,
         errors: RsuErrorProfile,
+        ages: DecisionAges,
         clock: Clock,
         clock_trusted: Callable[[], bool],
         note_timing: Callable[[Timing], None],
@@ -135,6 +138,8 @@ class LaneServices:
         self.mandate_by_id = mandate_by_id
         self.issuers = issuers
         self.errors = errors
+        self.ages = ages
+        """One for all lanes: a vehicle takes its right with it from lane to lane."""
         self.clock = clock
         self.clock_trusted = clock_trusted
         self.note_timing = note_timing
@@ -285,7 +290,7 @@ class Trade:
         if earlier is not None and earlier.debit_state == "held":
             return await self._finish_one_piece(earlier)
         settled = earlier is not None and earlier.debit_state != "voided"
-        if earlier is not None and settled and self._within_window(earlier.charge_point, earlier.decided_at):
+        if earlier is not None and settled and self._within_window(earlier):
             return await self._repeat(earlier.passage_id, earlier.debit_id, earlier.barrier)
         plate = plate_of(vehicle.plate, vehicle.plate_colour)
         listed = self._listed_plate(plate)
@@ -325,15 +330,15 @@ class Trade:
         """The vehicle has paid and file 0019 is as we wrote it: it has been nowhere else since."""
         if previous.state != "taken" or user.station != previous.file_after:
             return False
-        return self._within_window(previous.charge_point, previous.decided_at)
+        return self._within_window(previous)
 
-    def _within_window(self, charge_point: str, decided_at: int | None) -> bool:
+    def _within_window(self, previous: PreviousPurchase | PreviousPassage | PreviousEntry) -> bool:
         """Decided at this station, and so lately that the vehicle still has its right to pass."""
-        here = charge_point == self._settings.name or charge_point in self._settings.same_station
-        if not here or decided_at is None:
+        here = previous.charge_point == self._settings.name or previous.charge_point in self._settings.same_station
+        if not here or previous.record_no is None or previous.decided_at is None:
             return False
-        # A decision of the future means that the clock was set back; how far must not lengthen anybody's right.
-        age_s = abs(to_us(self._services.clock.utcnow()) - decided_at) / 1e6
+        # Not by the time of day alone: setting the clock must neither lengthen anybody's right nor end it.
+        age_s = self._services.ages.age_s(previous.record_no, previous.decided_at)
         return age_s < self._settings.repeat_window_s
 
     async def _repeat(self, passage_id: str, debit_id: str, barrier: Barrier | None) -> Decision:
@@ -380,7 +385,7 @@ class Trade:
 
     async def _disputed_before(self, previous: PreviousPurchase, seen: Identity, read: _Read) -> Decision | None:
         """A disputed purchase is the attendant's while the vehicle stands here; no second one is tried on it."""
-        if self._within_window(previous.charge_point, previous.decided_at):
+        if self._within_window(previous):
             return await self._refuse(seen, "purchase_disputed")
         return await self._sell(seen, read, previous)
 
@@ -462,7 +467,7 @@ class Trade:
         earlier = None
         if seen.card_number is not None:
             earlier = self._services.engine.newest_entry(seen.card_number, self._settings.name)
-        if earlier is not None and self._within_window(earlier.charge_point, earlier.decided_at):
+        if earlier is not None and self._within_window(earlier):
             decision = await self._services.engine.repeat_entry(earlier, self._context())
             self._note(0, 0)
             return decision

@@ -21,6 +21,7 @@ from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
+from gateway.points.decision_ages import DecisionAges
 from gateway.points.devices import OutputFault
 from gateway.points.inspection import Issuers
 from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
@@ -143,8 +144,9 @@ class Life:
         self.supervisor.start("bank", link.run)
         self.supervisor.start("outbox", worker.run)
         self.supervisor.start("collector", collector.run)
+        ages = DecisionAges(world.clock, self.engine.newest_record())
         for index in range(world.lanes):
-            self._start_lane(index)
+            self._start_lane(index, ages)
         world.trace.add("gateway", "serves")
         world.serving.set()
 
@@ -200,7 +202,7 @@ class Life:
         channels.append(channel)
         return channel, link
 
-    def _start_lane(self, index: int) -> None:
+    def _start_lane(self, index: int, ages: DecisionAges) -> None:
         world = self.world
         settings = site.lane_settings(index)
         address, dialect = f"antenna/{settings.name}", site.DIALECTS[index]
@@ -216,6 +218,7 @@ class Life:
             mandate_by_id=self._mandate_by_id,
             issuers=Issuers({site.REGION: IssuerPolicy(site.ISSUER)}),
             errors=PROFILES[PROFILE_OF_DIALECT[dialect]],
+            ages=ages,
             clock=world.clock,
             clock_trusted=self._clock_trusted,
             note_timing=lambda _: None,

@@ -28,6 +28,7 @@ from gateway.model.passage import DeclinePolicy
 from gateway.payers import mandates, status_list_build
 from gateway.payers.mandates import IssuerPolicy
 from gateway.payers.status_lists import StatusLists
+from gateway.points.decision_ages import DecisionAges
 from gateway.points.devices import OutputFault
 from gateway.points.inspection import Issuers
 from gateway.points.rsu_errors import PROFILES
@@ -475,6 +476,7 @@ class Lane:
             mandate_by_id=plaza.mandate_by_id,
             issuers=Issuers({REGION: IssuerPolicy("issuer-9901", plaza.charge_cards)}),
             errors=PROFILES["pcrsu-v3"],
+            ages=plaza.ages,
             clock=plaza.clock,
             clock_trusted=lambda: plaza.clock_trusted,
             note_timing=self.timings.append,
@@ -517,6 +519,7 @@ class Plaza:
         self.writer = CountedWriter(self.committer, self.selector)
         self.writer.start()
         self.engine = DebitEngine(self.writer, self.reader, {"bank-1": self.bank}, clock=self.clock, random=self.random)
+        self.ages = DecisionAges(self.clock, self.engine.newest_record())
 
     async def __aexit__(self, error, *_):
         try:

@@ -191,7 +191,7 @@ def test_of_two_purchases_the_later_one_counts_though_the_clock_was_set_back_bet
         lane = plaza.lane()
         car = Car(1)
         lane.road.meet(car)
-        await plaza.settle()
+        await plaza.settle(301)
         plaza.clock.shift = timedelta(hours=-2)
         lane.road.meet(car)
         await plaza.settle()

@@ -636,6 +636,121 @@ def test_the_right_to_pass_ends_with_the_window_whatever_the_clock_says(play, sh
     play(story)
 
 
+STEPS = [timedelta(seconds=-320), timedelta(seconds=320), timedelta(days=-3), timedelta(days=3)]
+"""Of the wall clock, beyond the window."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("card", [True, False], ids=["card", "one-piece tag"])
+@pytest.mark.parametrize("other", ["lane-1", "lane-2"])
+def test_a_car_that_stands_still_keeps_its_right_however_the_clock_is_set(play, step, card, other):
+    async def story(plaza):
+        plaza.lane("lane-1", same_station=frozenset({"lane-2"}), **CONTRACT)
+        plaza.lane("lane-2", lane_no=2, same_station=frozenset({"lane-1"}), **CONTRACT)
+        plaza.bank.answers.append(bench.APPROVED)
+        car = Car(bench.GOOD) if card else Car(bench.GOOD, device_type=2)
+        plaza.lanes["lane-1"].road.meet(car)
+        await plaza.settle()
+        plaza.clock.shift += step
+        plaza.lanes[other].road.meet(car)
+        await plaza.settle(100)
+        plaza.clock.shift += step
+        plaza.lanes[other].road.meet(car)
+        await plaza.settle(299)
+        plaza.lanes[other].road.meet(car)
+        await plaza.settle()
+        assert plaza.outcomes() == [PAID, REPEAT, REPEAT, REPEAT]
+        assert plaza.rows("select count(*) from debit") == [(1,)]
+
+    play(story)
+
+
+@pytest.mark.parametrize("step", [timedelta(seconds=-400), timedelta(seconds=-301), timedelta(seconds=-100)])
+def test_the_right_to_pass_is_not_longer_than_the_window_when_the_clock_is_set_back(play, step):
+    async def story(plaza):
+        lane = plaza.lane()
+        car = Car(1)
+        lane.road.meet(car)
+        await plaza.settle(5)
+        plaza.clock.shift = step
+        await plaza.settle(296)
+        lane.road.meet(car)
+        await plaza.settle()
+        assert plaza.outcomes() == [PAID, PAID]
+
+    play(story)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_disputed_card_waits_for_the_attendant_however_the_clock_is_set(play, step):
+    async def story(plaza):
+        lane = plaza.lane()
+        car = Car(1, script=bench.deque([LOST]))
+        lane.road.meet(car)
+        await plaza.settle()
+        car.station = entry_record(station="0303")
+        lane.road.meet(car)
+        await plaza.settle(11)
+        plaza.clock.shift = step
+        lane.road.meet(car)
+        await plaza.settle()
+        assert plaza.outcomes() == [UNKNOWN, DISPUTED, ("refused", "attendant", "purchase_disputed")]
+        assert len(lane.road.of(Debit)) == 1
+
+    play(story)
+
+
+@pytest.mark.parametrize("step", [timedelta(seconds=-400), timedelta(days=-3)])
+def test_after_a_restart_a_payment_of_the_future_was_made_just_before_it(play, step):
+    async def story(plaza):
+        plaza.lane()
+        car = Car(1)
+        plaza.lanes["lane-1"].road.meet(car)
+        await plaza.settle()
+        plaza.clock.shift = step
+        await plaza.crash()
+        plaza.lanes["lane-1"].road.meet(car)
+        await plaza.settle(301)
+        plaza.lanes["lane-1"].road.meet(car)
+        await plaza.settle()
+        assert plaza.outcomes() == [PAID, REPEAT, PAID]
+
+    play(story)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_payment_before_a_restart_ages_by_no_clock_that_is_set_after_it(play, step):
+    async def story(plaza):
+        plaza.lane()
+        early, late = Car(1), Car(2)
+        plaza.lanes["lane-1"].road.meet(early)
+        plaza.lanes["lane-1"].road.meet(late)
+        await plaza.settle(100)
+        await plaza.crash()
+        plaza.clock.shift = step
+        plaza.lanes["lane-1"].road.meet(early)
+        await plaza.settle(202)
+        plaza.lanes["lane-1"].road.meet(late)
+        await plaza.settle()
+        assert plaza.outcomes() == [PAID, PAID, REPEAT, PAID]
+
+    play(story)
+
+
+def test_after_a_restart_the_time_of_day_tells_how_long_ago_a_car_paid(play):
+    async def story(plaza):
+        plaza.lane()
+        car = Car(1)
+        plaza.lanes["lane-1"].road.meet(car)
+        await plaza.settle(301)
+        await plaza.crash()
+        plaza.lanes["lane-1"].road.meet(car)
+        await plaza.settle()
+        assert plaza.outcomes() == [PAID, PAID]
+
+    play(story)
+
+
 def test_a_car_that_has_been_elsewhere_pays_again(play):
     async def story(plaza):
         lane = plaza.lane()
