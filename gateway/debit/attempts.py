@@ -208,16 +208,14 @@ def begin_message(tx: Transaction, attempt_id: str) -> Outgoing | None:
     return Outgoing(bytes(row.request), sent_before=row.sends > 0)
 
 
-def close_reversal(
-    tx: Transaction, attempt_id: str, answer: BankAnswer, *, max_message_age_us: int, rules: DebitRules
-) -> bool:
-    """True when the answer ends the reversal; "original not found" only once the sale can no longer arrive."""
+def close_reversal(tx: Transaction, attempt_id: str, answer: BankAnswer, *, aged: bool, rules: DebitRules) -> bool:
+    """True when the answer ends the reversal; "original not found" only when `aged`: the sale can no longer arrive."""
     row = attempt_row(tx, attempt_id)
     if row.state != "reversing":
         return True
     found = answer.verdict is AnswerClass.APPROVED
-    aged = tx.now_us - row.created_at >= max_message_age_us and not row.late_approval
-    if not found and not (answer.verdict is AnswerClass.NOT_FOUND and aged):
+    over = aged and not row.late_approval
+    if not found and not (answer.verdict is AnswerClass.NOT_FOUND and over):
         return False
     end_reversal(tx, row, answer, rules)
     return True

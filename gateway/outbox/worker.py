@@ -35,9 +35,6 @@ TOGETHER_MAX = 64
 """Messages on the wire at once, one a terminal: more than a plaza has lanes, so that a bank that is silent to some
 terminals holds up none that it answers."""
 
-NEVER_US = 1 << 62
-"""Longer than any message is under way."""
-
 KINDS = ("reversal", "advice", "refund", "recovery")
 
 POLL_S = 0.25
@@ -254,10 +251,9 @@ class OutboxWorker:
         if answer.delivery is not Delivery.ANSWERED:
             return False
         if row.kind == "reversal":
-            age_us = int(self._channel.max_message_age_s * 1e6)
-            if self._clock.monotonic() - since < self._channel.max_message_age_s:
-                age_us = NEVER_US  # whatever the wall clock says: it may have been set
-            return attempts.close_reversal(tx, row.attempt_id, answer, max_message_age_us=age_us, rules=self._rules)
+            # Its sale left before. The wall clock is not asked: it may have been set meanwhile.
+            aged = self._clock.monotonic() - since >= self._channel.max_message_age_s
+            return attempts.close_reversal(tx, row.attempt_id, answer, aged=aged, rules=self._rules)
         return attempts.settle_message(tx, row.attempt_id, answer, self._rules)
 
     def _mark(self, tx: Transaction, row: Row, answer: BankAnswer, done: bool) -> None:

@@ -109,7 +109,7 @@ def test_every_good_frame_is_found_between_garbage(sample):
 
 def test_a_wrong_check_is_no_frame():
     assert list(read_frames(vector("v3-c0-badcrc").raw)) == []
-    with pytest.raises(ValueError, match="C1 of 11 bytes"):
+    with pytest.raises(ValueError, match="not one frame"):
         read_wire(vector("v3-c0-badcrc").raw)
 
 
@@ -176,7 +176,7 @@ def test_serial_frames_between_garbage_and_with_a_shared_mark():
     frames = list(read_frames(stream, BJ))
     assert [frame.raw for frame in frames] == [order, order, result]
     assert [frame.repeat for frame in frames] == [False, True, False]
-    with pytest.raises(ValueError, match="C1 of 11 bytes"):
+    with pytest.raises(ValueError, match="not one frame"):
         read_wire(bytes(bad), BJ)
 
 

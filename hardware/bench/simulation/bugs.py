@@ -146,7 +146,7 @@ BUGS: Mapping[str, Bug] = {
     "outbox_outside_transaction": Bug("the outbox row is written by another change", _outbox_outside),
     "reversal_closed_early": Bug(
         'a reversal is closed by an early "not found"',
-        _edit((attempts, "close_reversal", "aged = tx.now_us", "aged = True or tx.now_us")),
+        _edit((attempts, "close_reversal", "over = aged and", "over =")),
     ),
     "account_row_outside_batch": Bug(
         "a merchant's account is not written with the batch that moves it",
