@@ -373,7 +373,8 @@ class DebitEngine:
         def change(tx: Transaction) -> debits.Begun | Decision | HoldRefused:
             return debits.begin_charge(tx, request, ids, context=context, asking=None, rules=self.rules)
 
-        return self._brought(await asyncio.shield(self._writer.submit(change)), begun)
+        # Nobody else waits for this future: where its caller is cancelled so may it be, and the change happens.
+        return self._brought(await self._writer.submit(change), begun)
 
     async def _charge(
         self, request: HoldRequest, context: DecisionContext, collection: Collection, deadline: float

@@ -36,9 +36,11 @@ def new_ids(count: int, now_us: int, random: RandomBits) -> list[str]:
 
 def digest_of(*parts: str | bytes | int | None) -> str:
     """SHA-256 over length-prefixed parts: equal only for equal parts, wherever their borders lie."""
-    whole = hashlib.sha256()
+    pieces = []
     for part in parts:
-        data = part if isinstance(part, bytes) else b"" if part is None else str(part).encode()
-        whole.update(b"-" if part is None else str(len(data)).encode() + b":")
-        whole.update(data)
-    return whole.hexdigest()
+        if part is None:
+            pieces.append(b"-")
+        else:
+            data = part if isinstance(part, bytes) else str(part).encode()
+            pieces.append(b"%d:%b" % (len(data), data))
+    return hashlib.sha256(b"".join(pieces)).hexdigest()

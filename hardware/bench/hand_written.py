@@ -94,6 +94,8 @@ class HandWritten:
         content = _digest("lane-1", "toll", "road", "purse", "issuer-9901", None, self._fare, before)
         if self._run("select * from debit where idempotency_key = ?", (key,)).fetchone() is not None:
             raise ValueError(key)
+        if self._run("select * from refusal where idempotency_key = ?", (key,)).fetchone() is not None:
+            raise ValueError(key)
         waiting = self._run(
             "select purchase.id from subject join passage on passage.subject_id = subject.id"
             " join purchase on purchase.passage_id = passage.id"
