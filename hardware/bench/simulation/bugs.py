@@ -317,6 +317,11 @@ BUGS: Mapping[str, Bug] = {
             (bank._Pending, "fits", "amount in (None, self.amount)", "True"),
         ),
     ),
+    "log_names_plate": Bug(
+        "a line of the log names a plate",
+        _edit((toll_trade.Trade, "_fare", "quoted.detail)", "vehicle.plate)")),
+        "lanes",
+    ),
     "key_not_looked_up": Bug(
         "every call of one claim makes a debit",
         _edit((debits, "place_hold", "if known is not None:", "if False:")),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from hardware.bench.simulation.bugs import plant
+from hardware.bench.simulation.log_reader import LogReader, reading
 from hardware.bench.simulation.loop import VirtualLoop
 from hardware.bench.simulation.site import CALLERS, LANES
 from hardware.bench.simulation.storage import folder
@@ -47,15 +47,12 @@ def run(what: Run, into: TextIO | None = None) -> Outcome:
     """Play one seed. `into` gets the whole trace."""
 
     async def whole() -> Outcome:
-        if what.workload == "engine":
-            world = World(what.seed, path, callers=CALLERS, into=into)
-            return await play(world, EngineWorkload(what.size), what.workload)
-        world = World(what.seed, path, lanes=LANES, into=into)
-        return await play(world, LaneWorkload(what.size), what.workload)
+        engine = what.workload == "engine"
+        world = World(what.seed, path, lanes=0 if engine else LANES, callers=CALLERS if engine else 0, into=into)
+        workload = EngineWorkload(what.size) if engine else LaneWorkload(what.size)
+        with reading(LogReader(world.fail)):
+            return await play(world, workload, what.workload)
 
-    # The gateway's log is for people at a site; here it would only cost time.
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
     gc.disable()  # when it runs depends on the process's past
     try:
         planted = contextlib.nullcontext() if what.bug is None else plant(what.bug)
@@ -64,7 +61,6 @@ def run(what: Run, into: TextIO | None = None) -> Outcome:
     finally:
         gc.enable()
         gc.collect()
-        logging.disable(before)
 
 
 def run_all(runs: Sequence[Run], workers: int) -> Iterator[tuple[Run, Outcome]]:

@@ -1,6 +1,7 @@
 """The loop whose clock jumps, the links that do harm, the watcher of the ledger, the summary."""
 
 import asyncio
+import logging
 import random
 import re
 
@@ -8,6 +9,7 @@ import pytest
 
 from drivers.errors import DeviceUnavailable, LinkLost, Outcome
 from hardware.bench.simulation import site
+from hardware.bench.simulation.log_reader import LogReader, reading
 from hardware.bench.simulation.loop import Crew, Deadlock, SimClock, VirtualLoop
 from hardware.bench.simulation.storage import Storage, folder
 from hardware.bench.simulation.summary import Summary
@@ -216,3 +218,26 @@ def test_a_broken_promise_is_no_good():
     summary.add(outcome(problem="a fen is missing"))
     assert not summary.good
     assert summary.as_dict()["broken"] == [{"seed": 1, "workload": "engine", "problem": "a fen is missing"}]
+
+
+def test_a_line_of_the_log_that_names_somebody_is_told():
+    told = []
+    log = logging.getLogger("gateway.points.anything")
+    level = logging.getLogger("gateway").level
+    reader = LogReader(told.append)
+    with reading(reader):
+        log.info("record %d of lane %s, plate %s", 7, site.lane_name(0), "测A0****")
+        log.debug("card %s", "9901" + "0" * 16)
+        assert (reader.lines, told) == (1, [])
+        log.info("card %s", site.fleet()[0].card_number)
+        log.error("it failed", exc_info=ValueError(f"no account {site.fleet()[0].contract_ref}"))
+        log.info("tag %s", site.fleet()[0].tag_contract.lower())
+        log.info("plate %s", site.fleet()[0].plate)
+    log.warning("after it: %s", site.fleet()[0].plate)
+    assert [text.split()[2] for text in told] == [
+        site.fleet()[0].card_number,
+        site.fleet()[0].contract_ref,
+        site.fleet()[0].tag_contract.lower(),
+        site.fleet()[0].plate,
+    ]
+    assert logging.getLogger("gateway").level == level
