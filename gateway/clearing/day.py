@@ -32,7 +32,7 @@ from sqlalchemy import Connection, Engine, func, select
 from gateway.clearing import witnesses
 from gateway.clearing.terms import Terms
 from gateway.clearing.witnesses import OurSide
-from gateway.debit.debits import issuer_paid
+from gateway.debit.conclusions import issuer_paid
 from gateway.debit.refunds import pay_refund
 from gateway.debit.states import debit_row
 from gateway.ledger import tables

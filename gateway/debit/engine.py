@@ -25,7 +25,7 @@ from weakref import WeakValueDictionary
 from sqlalchemy import Engine, func, select
 
 from gateway.banks.channel import BankAnswer, BankChannel, Delivery, LateAnswer
-from gateway.debit import attempts, debits, debts, late, purchases, recovery, refunds, views
+from gateway.debit import attempts, conclusions, debts, decisions, holds, late, purchases, recovery, refunds, views
 from gateway.debit.attempts import NewAttempt, Recovery, Terminals
 from gateway.debit.claims import (
     BankRequest,
@@ -263,7 +263,7 @@ class DebitEngine:
         if request.payer.funding is Funding.BANK_ONLINE and not self._can_ask(request.payer):
             return HoldRefused("bank_unavailable")
         ids = self._new_ids()
-        future = self._writer.submit(lambda tx: debits.place_hold(tx, request, ids, self.rules))
+        future = self._writer.submit(lambda tx: holds.place_hold(tx, request, ids, self.rules))
         try:
             return await _within(future, timeout_s)
         except TimeoutError as error:
@@ -337,8 +337,8 @@ class DebitEngine:
 
         ruled = self._ruled(context)
 
-        def begin(tx: Transaction, asking: debits.Asking | None) -> debits.Begun | Decision | HoldRefused:
-            return debits.complete(tx, debit_id, amount_fen, payer, asking=asking, context=ruled)
+        def begin(tx: Transaction, asking: holds.Asking | None) -> holds.Begun | Decision | HoldRefused:
+            return holds.complete(tx, debit_id, amount_fen, payer, asking=asking, context=ruled)
 
         work = self._collect(
             debit_id,
@@ -357,21 +357,21 @@ class DebitEngine:
         """Nothing was delivered under a hold: free it. A hold that was completed or asked for stays."""
         ruled = self._ruled(context)
         return await asyncio.shield(
-            self._writer.submit(lambda tx: debits.release(tx, debit_id, reason, ruled), essential=True)
+            self._writer.submit(lambda tx: holds.release(tx, debit_id, reason, ruled), essential=True)
         )
 
     async def expire(self, debit_id: str, context: DecisionContext) -> Decision | None:
         """Free a hold whose time is over; None when something was begun behind it: then only evidence frees it."""
         ruled = self._ruled(context)
-        return await asyncio.shield(self._writer.submit(lambda tx: debits.expire_hold(tx, debit_id, ruled)))
+        return await asyncio.shield(self._writer.submit(lambda tx: holds.expire_hold(tx, debit_id, ruled)))
 
     async def _charge_issuer(self, request: HoldRequest, context: DecisionContext) -> BroughtIn | HoldRefused:
         """One commit for claim and decision; it happens whether anybody waits for it or not."""
         ids = self._new_ids()
         begun = self._clock.monotonic()
 
-        def change(tx: Transaction) -> debits.Begun | Decision | HoldRefused:
-            return debits.begin_charge(tx, request, ids, context=context, asking=None, rules=self.rules)
+        def change(tx: Transaction) -> holds.Begun | Decision | HoldRefused:
+            return holds.begin_charge(tx, request, ids, context=context, asking=None, rules=self.rules)
 
         # Nobody else waits for this future: where its caller is cancelled so may it be, and the change happens.
         return self._brought(await self._writer.submit(change), begun)
@@ -381,8 +381,8 @@ class DebitEngine:
     ) -> BroughtIn | HoldRefused:
         ids = self._new_ids()
 
-        def begin(tx: Transaction, asking: debits.Asking | None) -> debits.Begun | Decision | HoldRefused:
-            return debits.begin_charge(tx, request, ids, context=context, asking=asking, rules=self.rules)
+        def begin(tx: Transaction, asking: holds.Asking | None) -> holds.Begun | Decision | HoldRefused:
+            return holds.begin_charge(tx, request, ids, context=context, asking=asking, rules=self.rules)
 
         return await self._collect(
             request.idempotency_key,
@@ -396,7 +396,7 @@ class DebitEngine:
     async def _collect(
         self,
         key: str,
-        begin: Callable[[Transaction, debits.Asking | None], debits.Begun | Decision | HoldRefused],
+        begin: Callable[[Transaction, holds.Asking | None], holds.Begun | Decision | HoldRefused],
         *,
         payer: Payer,
         context: DecisionContext,
@@ -413,7 +413,7 @@ class DebitEngine:
                 asking = self._asking(payer, collection, deadline)
                 started = self._clock.monotonic()
                 begun = await self._writer.submit(lambda tx: begin(tx, asking), essential=essential)
-                if not isinstance(begun, debits.Begun):
+                if not isinstance(begun, holds.Begun):
                     return self._brought(begun, started)
                 async with (
                     self._locks.setdefault(begun.debit_id, asyncio.Lock()) if begun.debit_id != key else nullcontext()
@@ -431,8 +431,8 @@ class DebitEngine:
         decision = await self._conclude(claim, answer)
         return BroughtIn(decision, bank_us, int((self._clock.monotonic() - begun) * 1e6))
 
-    def _brought(self, found: debits.Begun | Decision | HoldRefused, begun: float) -> BroughtIn | HoldRefused:
-        if isinstance(found, debits.Begun):
+    def _brought(self, found: holds.Begun | Decision | HoldRefused, begun: float) -> BroughtIn | HoldRefused:
+        if isinstance(found, holds.Begun):
             raise TypeError("a charge of an issuer ends in one change")
         if isinstance(found, HoldRefused):
             return found
@@ -560,7 +560,7 @@ class DebitEngine:
         """Record a passage that is turned away, with its reason."""
         subject_id, ruled = self.new_id(), self._ruled(context)
         future = self._writer.submit(
-            lambda tx: debits.refuse(tx, sight, subject_id, reason=reason, barrier=barrier, context=ruled)
+            lambda tx: decisions.refuse(tx, sight, subject_id, reason=reason, barrier=barrier, context=ruled)
         )
         try:
             return await _within(future, timeout_s)
@@ -571,7 +571,7 @@ class DebitEngine:
         """A vehicle that was dealt with is still there: same barrier as before, nothing charged."""
         ruled = self._ruled(context)
         return await asyncio.shield(
-            self._writer.submit(lambda tx: debits.repeat(tx, passage_id, debit_id, barrier, ruled))
+            self._writer.submit(lambda tx: decisions.repeat(tx, passage_id, debit_id, barrier, ruled))
         )
 
     def newest_entry(self, card_number: str, charge_point: str) -> PreviousEntry | None:
@@ -582,7 +582,7 @@ class DebitEngine:
     async def admit(self, sight: Sight, context: DecisionContext, *, timeout_s: float) -> Decision:
         """Record the entry of a trip. Raises `StorageLate` as `hold` does."""
         subject_id, ruled = self.new_id(), self._ruled(context)
-        future = self._writer.submit(lambda tx: debits.admit(tx, sight, subject_id, ruled))
+        future = self._writer.submit(lambda tx: decisions.admit(tx, sight, subject_id, ruled))
         try:
             return await _within(future, timeout_s)
         except TimeoutError as error:
@@ -591,7 +591,9 @@ class DebitEngine:
     async def repeat_entry(self, earlier: PreviousEntry, context: DecisionContext) -> Decision:
         """A vehicle whose entry is recorded is still there: let it through once more."""
         ruled = self._ruled(context)
-        return await asyncio.shield(self._writer.submit(lambda tx: debits.repeat_entry(tx, earlier.passage_id, ruled)))
+        return await asyncio.shield(
+            self._writer.submit(lambda tx: decisions.repeat_entry(tx, earlier.passage_id, ruled))
+        )
 
     async def note_timings(self, timings: list[Timing]) -> None:
         """Store where the time of finished passages went; losing some at a power cut costs no money."""
@@ -618,8 +620,8 @@ class DebitEngine:
         """A fresh time-ordered identifier."""
         return new_id(to_us(self._clock.utcnow()), self._random)
 
-    def _new_ids(self) -> debits.NewIds:
-        return debits.NewIds(*new_ids(4, to_us(self._clock.utcnow()), self._random))
+    def _new_ids(self) -> holds.NewIds:
+        return holds.NewIds(*new_ids(4, to_us(self._clock.utcnow()), self._random))
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -644,7 +646,7 @@ class DebitEngine:
         advice = NewAttempt(self.new_id(), self._clock.utcnow())
 
         def change(tx: Transaction) -> Decision:
-            decision = debits.conclude(tx, conclusion, self.rules)
+            decision = conclusions.conclude(tx, conclusion, self.rules)
             if claim.payer.funding is Funding.BANK_ONLINE:
                 self._advise(tx, claim.debit_id, claim.collection, advice)
             return decision
@@ -667,13 +669,13 @@ class DebitEngine:
         if refund.target == "bank" and channel is not None and terminals is not None:
             attempts.queue_refund(tx, refund, debit, channel, terminals=terminals, new=new)
 
-    def _asking(self, payer: Payer, collection: Collection, deadline: float) -> debits.Asking | None:
+    def _asking(self, payer: Payer, collection: Collection, deadline: float) -> holds.Asking | None:
         """How the bank is asked, None when that would be in vain: no link of ours, or no time."""
         channel, terminals = self._channels.get(payer.name), collection.terminals.get(payer.name)
         worth_asking = self._bank_time(deadline) > self.rules.deadline.bank_worth_asking_ms / 1000
         if payer.funding is not Funding.BANK_ONLINE or channel is None or terminals is None or not worth_asking:
             return None
-        return debits.Asking(channel, terminals, NewAttempt(self.new_id(), self._clock.utcnow()))
+        return holds.Asking(channel, terminals, NewAttempt(self.new_id(), self._clock.utcnow()))
 
     @contextmanager
     def _asking_fresh(self, payer: Payer) -> Iterator[None]:
@@ -727,7 +729,9 @@ class DebitEngine:
             result=PurchaseResult(PurchaseOutcome.NOT_TAKEN),
         )
         conclusion = _conclusion(claim, None, self._ruled(claim.context))
-        self._follow(self._writer.submit(lambda tx: debits.give_up(tx, conclusion, self.rules), essential=True), None)
+        self._follow(
+            self._writer.submit(lambda tx: conclusions.give_up(tx, conclusion, self.rules), essential=True), None
+        )
 
     def _hear_late(self, channel: BankChannel, heard: LateAnswer) -> None:
         future = self._writer.submit(
@@ -765,8 +769,8 @@ class DebitEngine:
         future.add_done_callback(done)
 
 
-def _conclusion(claim: ProvenClaim, answer: BankAnswer | None, context: DecisionContext) -> debits.Conclusion:
-    return debits.Conclusion(
+def _conclusion(claim: ProvenClaim, answer: BankAnswer | None, context: DecisionContext) -> conclusions.Conclusion:
+    return conclusions.Conclusion(
         debit_id=claim.debit_id,
         context=context,
         decline_policy=claim.collection.decline_policy,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.debit import debits, late, purchases
+from gateway.debit import conclusions, late, purchases
 from gateway.debit.claims import Decision, DecisionContext, PurchaseResult
 from gateway.debit.late import LateEffect
 from gateway.debit.states import close_item
@@ -64,14 +64,14 @@ def resolve_purchase(tx: Transaction, debit_id: str, *, taken: bool, said: Said,
     close_item(tx, "disputed_purchase", debit.id, "corrected", note=said.reason, actor=said.actor)
     passage = tx.find(tables.passage, id=debit.passage_id)
     point = "" if passage is None else passage.charge_point
-    conclusion = debits.Conclusion(
+    conclusion = conclusions.Conclusion(
         debit_id=debit.id,
         context=DecisionContext(charge_point=point, recovered=True, rules_version=deciding.rules.version),
         decline_policy=DeclinePolicy.HOLD_FOR_ATTENDANT,  # of no account: no bank is asked
         stand_in_limit_fen=deciding.stand_in_limits(tx, debit.mandate_id),
         purchase_id=purchase.id,
     )
-    return debits.conclude(tx, conclusion, deciding.rules)
+    return conclusions.conclude(tx, conclusion, deciding.rules)
 
 
 def resolve_attempt(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from gateway.debit import attempts, debits
+from gateway.debit import attempts, conclusions
 from gateway.debit.claims import DecisionContext, PurchaseResult
 from gateway.debit.states import UNRESOLVED, debit_row, set_attempt
 from gateway.ledger import tables
@@ -175,7 +175,7 @@ def close(tx: Transaction, debit_id: str, behind: Behind) -> Findings:
     if purchase is not None:
         if purchase.state in ("intent", "unknown", "disputed"):
             return Findings(open_debits=1, unknown_purchases=1)
-        debits.conclude(tx, _conclusion(tx, debit, point, behind, purchase_id=purchase.id), behind.rules)
+        conclusions.conclude(tx, _conclusion(tx, debit, point, behind, purchase_id=purchase.id), behind.rules)
         voided = int(purchase.state == "not_taken")
         return Findings(open_debits=1, decided_now=1, voided=voided, charge_point=point)
     sale = attempts.sale_of(tx, debit.id)
@@ -186,9 +186,9 @@ def close(tx: Transaction, debit_id: str, behind: Behind) -> Findings:
         if debit.service != Service.TOLL:
             return Findings(open_debits=1)
         nothing_asked = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
-        debits.conclude(tx, _conclusion(tx, debit, point, behind, result=nothing_asked), behind.rules)
+        conclusions.conclude(tx, _conclusion(tx, debit, point, behind, result=nothing_asked), behind.rules)
         return Findings(open_debits=1, decided_now=1, voided=1, charge_point=point)
-    debits.conclude(tx, _conclusion(tx, debit, point, behind), behind.rules)
+    conclusions.conclude(tx, _conclusion(tx, debit, point, behind), behind.rules)
     return Findings(open_debits=1, decided_now=1, charge_point=point)
 
 
@@ -200,8 +200,8 @@ def _conclusion(
     *,
     purchase_id: str | None = None,
     result: PurchaseResult | None = None,
-) -> debits.Conclusion:
-    return debits.Conclusion(
+) -> conclusions.Conclusion:
+    return conclusions.Conclusion(
         debit_id=debit.id,
         context=DecisionContext(charge_point=point, recovered=True, rules_version=behind.rules.version),
         decline_policy=behind.decline_policies.get(point, DeclinePolicy.HOLD_FOR_ATTENDANT),

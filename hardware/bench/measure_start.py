@@ -19,7 +19,7 @@ from typing import Any
 
 from drivers.clock import SystemClock
 from gateway.banks.channel import BankAnswer, Delivery, LateAnswer, SaleOrder
-from gateway.debit import attempts, debits, purchases
+from gateway.debit import attempts, conclusions, holds, purchases
 from gateway.debit.attempts import NewAttempt, Terminals
 from gateway.debit.claims import (
     DecisionContext,
@@ -215,22 +215,22 @@ def fill(committer: Committer, number: int, clock: SystemClock) -> None:
 def _leave(n: int, left: Left, clock: SystemClock) -> Callable[[Transaction], None]:
     """The change that leaves debit number `n` as its kind says."""
     request = _request(n, left.funding, left.service, card=left.card)
-    ids = debits.NewIds(*(f"{n:031x}{part}" for part in "0123"))
+    ids = holds.NewIds(*(f"{n:031x}{part}" for part in "0123"))
     context = DecisionContext("lane-1")
 
     def change(tx: Transaction) -> None:
         rules = shipped_rules()
-        if not isinstance(debits.place_hold(tx, request, ids, rules), HoldPlaced):
+        if not isinstance(holds.place_hold(tx, request, ids, rules), HoldPlaced):
             raise TypeError(f"debit {n} was not placed")
         if left.purchase is not None:
             purchases.store_result(tx, ids.purchase, left.purchase, request.sight.identity.card_number)
         if left.asked:
             _sale_under_way(tx, n, ids.debit)
         if left.delivered_fen is not None:
-            debits.complete(tx, ids.debit, left.delivered_fen, request.payer, asking=None, context=context)
+            holds.complete(tx, ids.debit, left.delivered_fen, request.payer, asking=None, context=context)
         if left.decided:
-            conclusion = debits.Conclusion(ids.debit, context, DeclinePolicy.RELEASE_AS_DEBT, 100_000)
-            debits.conclude(tx, conclusion, rules)
+            conclusion = conclusions.Conclusion(ids.debit, context, DeclinePolicy.RELEASE_AS_DEBT, 100_000)
+            conclusions.conclude(tx, conclusion, rules)
             debit, new = debit_row(tx, ids.debit), NewAttempt(f"{n:031x}4", clock.utcnow())
             attempts.queue_advice(tx, debit, BANK, terminal=TERMINALS[n % len(TERMINALS)], batch="000001", new=new)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from drivers import bank
 from gateway.banks import iso8583
-from gateway.debit import attempts, debits, late, limits, recovery, refunds
+from gateway.debit import attempts, conclusions, holds, late, limits, recovery, refunds
 from gateway.ledger import batches, books, transaction
 from gateway.outbox import worker
 from gateway.points import toll_trade
@@ -171,7 +171,7 @@ BUGS: Mapping[str, Bug] = {
         "the card is asked without a stored intent",
         _edit(
             (
-                debits,
+                holds,
                 "place_hold",
                 "    if request.plan is not None:\n        purchases.store_intent(",
                 "    if False:\n        purchases.store_intent(",
@@ -207,7 +207,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "replay_not_compared": Bug(
         "the same key with other content is taken for the same claim",
-        _edit((debits, "_replay", "known.content_hash != request.content_hash", "False")),
+        _edit((holds, "_replay", "known.content_hash != request.content_hash", "False")),
     ),
     "stan_reused": Bug(
         "trace numbers begin again after a while",
@@ -217,7 +217,7 @@ BUGS: Mapping[str, Bug] = {
         "vehicles are let go on our own word without a limit",
         _edit(
             (
-                debits,
+                conclusions,
                 "conclude",
                 "stand_in_allowed=refusal is None",
                 "stand_in_allowed=True",
@@ -300,11 +300,11 @@ BUGS: Mapping[str, Bug] = {
     ),
     "overrun_not_claimed": Bug(
         "what is delivered above the hold is not claimed",
-        _edit((debits, "_post", "if debit.amount > reserved:", "if False:")),
+        _edit((holds, "post_hold", "if debit.amount > reserved:", "if False:")),
     ),
     "completed_as_held": Bug(
         "the hold is collected, not what was delivered",
-        _edit((debits, "_post", "amount=min(debit.amount, reserved)", "amount=reserved")),
+        _edit((holds, "post_hold", "amount=min(debit.amount, reserved)", "amount=reserved")),
     ),
     "half_paid": Bug(
         "one fen less is booked than the bank has paid",
@@ -324,7 +324,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "key_not_looked_up": Bug(
         "every call of one claim makes a debit",
-        _edit((debits, "place_hold", "if known is not None:", "if False:")),
+        _edit((holds, "place_hold", "if known is not None:", "if False:")),
     ),
 }
 

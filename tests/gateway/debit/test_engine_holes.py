@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.banks.channel import LateAnswer
-from gateway.debit import debits
+from gateway.debit import conclusions
 from gateway.debit import late as late_words
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldPlaced, HoldRefused, PurchasePlan, PurchaseResult
@@ -765,8 +765,8 @@ def test_concluding_twice_gives_the_newest_decision(box):
         first = await charge(box, hold_request())
         repeat = await box.engine.repeat(first.passage_id, first.debit_id, Barrier.OPEN, CONTEXT)
         assert (repeat.amount_fen, repeat.outcome, repeat.record_no) == (0, Outcome.REPEAT, 2)
-        conclusion = debits.Conclusion(first.debit_id, CONTEXT, DeclinePolicy.RELEASE_AS_DEBT, 0)
-        assert await box.writer.submit(lambda tx: debits.conclude(tx, conclusion, box.engine.rules)) == repeat
+        conclusion = conclusions.Conclusion(first.debit_id, CONTEXT, DeclinePolicy.RELEASE_AS_DEBT, 0)
+        assert await box.writer.submit(lambda tx: conclusions.conclude(tx, conclusion, box.engine.rules)) == repeat
 
     run(box, scenario)
     assert box.balance("merchant") == 1500

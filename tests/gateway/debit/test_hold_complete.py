@@ -264,10 +264,10 @@ def test_a_hold_stored_too_late_is_not_voided_once_it_was_completed(box):
 
     async def scenario(box):
         placed = await box.engine.hold(pump(), timeout_s=5)
-        from gateway.debit import debits
+        from gateway.debit import holds
 
         await box.in_books(
-            lambda tx: debits.complete(tx, placed.debit_id, 500, pump().payer, asking=None, context=CONTEXT)
+            lambda tx: holds.complete(tx, placed.debit_id, 500, pump().payer, asking=None, context=CONTEXT)
         )
         box.engine._give_up(placed, pump())
         while box.engine._follow_ups:

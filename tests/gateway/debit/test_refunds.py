@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.banks.channel import AnswerClass
-from gateway.debit.debits import issuer_paid
+from gateway.debit.conclusions import issuer_paid
 from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest, pay_at_till, pay_refund
 from gateway.model.passage import Funding, Service
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from gateway.debit import debits, recovery
+from gateway.debit import holds, recovery
 from gateway.debit.claims import HoldPlaced, HoldRefused
 from gateway.debit.engine import Collection, DebitEngine
 from gateway.ledger import database
@@ -151,7 +151,7 @@ def test_a_debit_that_cannot_be_closed_stops_no_other_and_is_told(tmp_path, monk
             request = claim_request(f"k{n}", mandate=f"m{n}", service=Service.FUEL)
             ids.append((await box.engine.hold(request, timeout_s=5)).debit_id)
             parts = {"debit_id": ids[n], "amount_fen": 500, "payer": request.payer, "asking": None, "context": CONTEXT}
-            await box.in_books(partial(debits.complete, **parts))
+            await box.in_books(partial(holds.complete, **parts))
 
     async def second(box):
         _, closed = await box.start_up()
@@ -231,7 +231,7 @@ def test_a_debit_of_a_charge_point_that_is_gone_is_told_to_its_bank_all_the_same
     async def first(box):
         request = claim_request(service=Service.FUEL)
         debit_id = (await box.engine.hold(request, timeout_s=5)).debit_id
-        await box.in_books(lambda tx: debits.complete(tx, debit_id, 500, request.payer, asking=None, context=CONTEXT))
+        await box.in_books(lambda tx: holds.complete(tx, debit_id, 500, request.payer, asking=None, context=CONTEXT))
 
     async def second(box):
         await box.engine.recover({"lane-9": COLLECTION}, lambda tx, mandate: 100_000)

@@ -1,0 +1,209 @@
+"""The end of a claim: what card and bank have told goes through the decision table, and the money moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy import bindparam, func, select
+
+from gateway.banks.channel import BankAnswer, Delivery
+from gateway.debit import attempts, debts, holds, purchases
+from gateway.debit.claims import Decision, DecisionContext, PurchaseResult
+from gateway.debit.decisions import newest_decision, write_decision
+from gateway.debit.states import add_item, debit_row, set_debit
+from gateway.ledger import tables
+from gateway.ledger.books import AccountKind
+from gateway.ledger.statements import Row
+from gateway.ledger.transaction import Transaction
+from gateway.model.passage import BankOutcome, Barrier, DeclinePolicy, Funding, Money, PurchaseOutcome, Verdict, decide
+from gateway.rules.judge import NOT_SENT, SILENT, BankWord, WordKind, may_stand_in
+from gateway.rules.loading import DebitRules
+
+_OWED = select(func.coalesce(func.sum(tables.debit.c.amount), 0).label("fen")).where(
+    tables.debit.c.obligor_id == bindparam("obligor"), tables.debit.c.state == "owed"
+)
+_STOOD_IN_TODAY = select(func.count().label("count")).where(
+    tables.debit.c.obligor_id == bindparam("obligor"),
+    tables.debit.c.day == bindparam("day"),
+    tables.debit.c.service == bindparam("service"),
+    tables.debit.c.stood_in == 1,
+)
+NOBODY_LISTENED = BankAnswer(Delivery.SILENT, detail="not answered before whoever asked was gone")
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """Everything the decision table needs for one passage."""
+
+    debit_id: str
+    context: DecisionContext
+    decline_policy: DeclinePolicy
+    stand_in_limit_fen: int
+    purchase_id: str | None = None
+    result: PurchaseResult | None = None
+    card_number: str | None = None
+    bank: BankAnswer | None = None
+    """The answer to the debit's sale, or its absence; None when this caller did not ask."""
+
+
+def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decision:
+    """Store what is known, apply the decision table, move the money, write the decision. Safe to repeat."""
+    debit = debit_row(tx, conclusion.debit_id)
+    outcome, proved = _purchase_outcome(tx, conclusion)
+    if debit.state != "held":
+        # The answer counts that was brought now, too: of a purchase that had ended otherwise nothing was stored.
+        told = PurchaseOutcome.NONE if conclusion.result is None else conclusion.result.outcome
+        if debit.state == "voided" and PurchaseOutcome.TAKEN in (outcome, told):
+            add_item(tx, "taken_after_void", debit.id, "the card paid a claim that was let go", amount=debit.amount)
+        return newest_decision(tx, debit.passage_id)
+    sale = attempts.sale_of(tx, debit.id) if _bank_counts(debit, outcome) else None
+    if _bank_counts(debit, outcome) and sale is not None:
+        sale = attempts.settle_answer(tx, sale.id, conclusion.bank or NOBODY_LISTENED)
+    bank = _bank_outcome(sale) if _bank_counts(debit, outcome) else None
+    refusal = None
+    if bank is not None and bank is not BankOutcome.APPROVED:
+        refusal = _stand_in_refusal(tx, debit, sale, conclusion.stand_in_limit_fen, rules)
+    if bank is BankOutcome.DECLINED:
+        # Some refusals pass (an issuer that does not operate): the rules may stand in for them as for silence.
+        bank, refusal = (BankOutcome.SILENT if refusal is None else bank), None
+    verdict = decide(
+        outcome,
+        Funding(debit.funding),
+        bank,
+        decline_policy=conclusion.decline_policy,
+        stand_in_allowed=refusal is None,
+    )
+    if refusal is not None:
+        verdict = replace(verdict, reason=refusal)
+    if outcome is not PurchaseOutcome.TAKEN and conclusion.result is not None and conclusion.result.reason is not None:
+        verdict = replace(verdict, reason=conclusion.result.reason)
+    _apply(tx, debit, verdict, sale, rules)
+    if outcome is PurchaseOutcome.TAKEN and not proved:
+        add_item(tx, "charged_without_tac", debit.id, "the card paid, its proof could not be fetched")
+    if outcome is PurchaseOutcome.DISPUTED:
+        add_item(tx, "disputed_purchase", debit.id, "file 0019 is neither as read nor as written")
+    return write_decision(tx, verdict, conclusion.context, debit.passage_id, debit)
+
+
+def give_up(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decision | None:
+    """Void a hold nobody waits for, unless somebody has begun to work with it; None then.
+
+    Between the hold and this change its vehicle may have been seen again: a later purchase or a sale of this debit is
+    under way, and it ends the hold.
+    """
+    debit = debit_row(tx, conclusion.debit_id)
+    newest = purchases.newest_of_debit(tx, debit.id)
+    asked = newest is not None and (newest.id != conclusion.purchase_id or newest.state != "intent")
+    if debit.state != "held" or debit.final_amount is not None or asked or attempts.sale_of(tx, debit.id) is not None:
+        return None
+    return conclude(tx, conclusion, rules)
+
+
+def _purchase_outcome(tx: Transaction, conclusion: Conclusion) -> tuple[PurchaseOutcome, bool]:
+    """What the ledger holds for true after this answer, and whether its proof (the TAC) is stored.
+
+    The first end of a purchase stands. The debit's newest purchase counts, whichever the answer was about: what is
+    known of an earlier one says nothing about the one that is under way.
+    """
+    result = conclusion.result
+    if conclusion.purchase_id is None:
+        outcome = PurchaseOutcome.NONE if result is None else result.outcome
+        known = purchases.newest_of_debit(tx, conclusion.debit_id) if outcome is PurchaseOutcome.TAKEN else None
+        return outcome, known is not None and known.tac is not None
+    newest = purchases.newest_of_debit(tx, conclusion.debit_id)
+    if newest is None:
+        raise ValueError(f"purchase {conclusion.purchase_id} is none of debit {conclusion.debit_id}")
+    if result is not None and newest.id != conclusion.purchase_id:
+        purchases.store_result(tx, conclusion.purchase_id, result, conclusion.card_number)
+        newest = purchases.newest_of_debit(tx, conclusion.debit_id) or newest
+    elif result is not None and purchases.end_purchase(tx, newest, result, conclusion.card_number):
+        return result.outcome, result.tac is not None
+    return (
+        PurchaseOutcome.UNKNOWN if newest.state == "intent" else PurchaseOutcome(newest.state),
+        newest.tac is not None,
+    )
+
+
+def _bank_counts(debit: Row, purchase: PurchaseOutcome) -> bool:
+    return debit.funding == Funding.BANK_ONLINE and purchase in (PurchaseOutcome.TAKEN, PurchaseOutcome.NONE)
+
+
+def _bank_outcome(sale: Row | None) -> BankOutcome:
+    """How far the bank was heard. A sale whose asker did not live to tell is one without an answer."""
+    if sale is None:
+        return BankOutcome.NOT_SENT
+    known = {
+        "approved": BankOutcome.APPROVED,
+        "declined": BankOutcome.DECLINED,
+        "not_sent": BankOutcome.NOT_SENT,
+    }
+    return known.get(sale.state, BankOutcome.SILENT)
+
+
+def _stand_in_refusal(
+    tx: Transaction, debit: Row, sale: Row | None, mandate_limit_fen: int, rules: DebitRules
+) -> str | None:
+    """None when we may decide in the bank's place, else the code of why not."""
+    word = NOT_SENT if sale is None or sale.state == "not_sent" else SILENT
+    if sale is not None and sale.response_code is not None:
+        word = BankWord(WordKind.ANSWERED, sale.response_code)
+    counted = tx.rows(_STOOD_IN_TODAY, obligor=debit.obligor_id, day=debit.day, service=debit.service)
+    return may_stand_in(
+        rules,
+        debit.service,
+        amount_fen=debit.amount,
+        owed_fen=int(tx.rows(_OWED, obligor=debit.obligor_id)[0].fen),
+        stood_in_today=counted[0].count,
+        in_debt=tx.books.balance(AccountKind.DEBT, debit.obligor_id) != 0,
+        mandate_limit_fen=mandate_limit_fen,
+        why=word,
+    )
+
+
+def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None, rules: DebitRules) -> None:
+    """Move the money as the verdict says. A hold that stays moves nothing."""
+    if verdict.money is Money.HOLD_STAYS:
+        return
+    if verdict.money is Money.VOID:
+        tx.books.void(debit.hold_id, "refused", event_us=tx.now_us)
+        set_debit(tx, debit.id, "voided")
+        return
+    holds.post_hold(tx, debit)
+    if verdict.money is Money.ISSUER_PAYS:
+        tx.books.move(
+            "purse_paid",
+            debit.id,
+            source=(AccountKind.ISSUER, debit.payer),
+            target=(AccountKind.OPEN, debit.obligor_id),
+            amount=debit.amount,
+            event_us=tx.now_us,
+        )
+        set_debit(tx, debit.id, "funded", collected=debit.amount)
+    elif verdict.money is Money.KEEP_OPEN:
+        set_debit(tx, debit.id, "released")
+    elif verdict.money is Money.OWED:
+        set_debit(tx, debit.id, "owed", stood_in=int(verdict.barrier is Barrier.OPEN))
+    elif verdict.money is Money.DEBT:
+        debts.to_debt(tx, debit.id, rules, None if sale is None else sale.response_code)
+    elif verdict.money is Money.BANK_PAYS:
+        if sale is None:
+            raise RuntimeError("the bank paid without an attempt")
+        attempts.fund_by_bank(tx, sale, rules)
+
+
+def issuer_paid(tx: Transaction, debit_id: str, *, reference: str | None = None) -> bool:
+    """issuer -> open at the day's end: the issuer took the claim into its clearing. False when it had before."""
+    debit = debit_row(tx, debit_id)
+    if debit.state != "released":
+        return False
+    tx.books.move(
+        "issuer_paid",
+        debit.id,
+        source=(AccountKind.ISSUER, debit.payer),
+        target=(AccountKind.OPEN, debit.obligor_id),
+        amount=debit.amount,
+        event_us=tx.now_us,
+        reference=reference,
+    )
+    set_debit(tx, debit.id, "funded", collected=debit.amount)
+    return True
