@@ -174,8 +174,6 @@ class PreviousPurchase:
     charge_point: str
     attempt_no: int
     state: str
-    asked_at: int
-    """When its intent was stored."""
     file_before: bytes
     file_after: bytes
     written_fen: int
@@ -202,8 +200,6 @@ class PreviousPassage:
     debit_id: str
     debit_state: str
     charge_point: str
-    asked_at: int
-    """When it was reserved."""
     amount_fen: int
     funding: Funding
     payer: str

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, func, select
 from gateway.banks.channel import BankAnswer, Delivery
 from gateway.debit import attempts, debts, holds, purchases
 from gateway.debit.claims import Decision, DecisionContext, PurchaseResult
-from gateway.debit.decisions import newest_decision, write_decision
+from gateway.debit.decisions import decision_of, repeat, write_decision
 from gateway.debit.states import add_item, debit_row, set_debit
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
@@ -55,7 +55,7 @@ def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Deci
         told = PurchaseOutcome.NONE if conclusion.result is None else conclusion.result.outcome
         if debit.state == "voided" and PurchaseOutcome.TAKEN in (outcome, told):
             add_item(tx, "taken_after_void", debit.id, "the card paid a claim that was let go", amount=debit.amount)
-        return newest_decision(tx, debit.passage_id)
+        return _again(tx, debit, conclusion.context)
     sale = attempts.sale_of(tx, debit.id) if _bank_counts(debit, outcome) else None
     if _bank_counts(debit, outcome) and sale is not None:
         sale = attempts.settle_answer(tx, sale.id, conclusion.bank or NOBODY_LISTENED)
@@ -83,6 +83,15 @@ def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Deci
     if outcome is PurchaseOutcome.DISPUTED:
         add_item(tx, "disputed_purchase", debit.id, "file 0019 is neither as read nor as written")
     return write_decision(tx, verdict, conclusion.context, debit.passage_id, debit)
+
+
+def _again(tx: Transaction, debit: Row, context: DecisionContext) -> Decision:
+    """What was decided before. Where that let a vehicle go at another charge point it is a repeat here: no barrier
+    lifts on another one's record."""
+    newest = tx.rows(purchases.NEWEST_DECISION, passage=debit.passage_id)[0]
+    if newest.charge_point == context.charge_point or newest.barrier != Barrier.OPEN:
+        return decision_of(newest)
+    return repeat(tx, debit.passage_id, debit.id, Barrier.OPEN, context)
 
 
 def give_up(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decision | None:

@@ -52,6 +52,9 @@ from gateway.model.ids import RandomBits, digest_of, new_id, new_ids
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, PurchaseOutcome
 from gateway.rules.loading import DebitRules, shipped_rules
 
+ASKED_KEPT_S = 60.0
+"""How long it is remembered when a debit's card was asked: longer than anybody means by lately."""
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -133,6 +136,9 @@ class DebitEngine:
         self._follow_ups: set[asyncio.Future[Any]] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """One a debit that is being brought in; gone with its last user."""
+        self._begun = clock.monotonic()
+        self._asked: dict[str, float] = {}
+        """Monotonic second at which something was last asked for a debit, the oldest first."""
         for channel in channels.values():
             channel.on_late(partial(self._hear_late, channel))
 
@@ -157,6 +163,11 @@ class DebitEngine:
         """The card behind an unresolved purchase of this OBU."""
         with self._reader.connect() as connection:
             return purchases.open_purchase_of_obu(connection, obu_id)
+
+    def asked_s_ago(self, debit_id: str) -> float:
+        """Seconds since a card or a bank was to be asked for this debit; for debits of an earlier process since this
+        one began, for what was asked then may still be under way."""
+        return self._clock.monotonic() - self._asked.get(debit_id, self._begun)
 
     @property
     def selling_allowed(self) -> bool:
@@ -263,6 +274,7 @@ class DebitEngine:
         if request.payer.funding is Funding.BANK_ONLINE and not self._can_ask(request.payer):
             return HoldRefused("bank_unavailable")
         ids = self._new_ids()
+        self._note_asked(ids.debit)
         future = self._writer.submit(lambda tx: holds.place_hold(tx, request, ids, self.rules))
         try:
             return await _within(future, timeout_s)
@@ -290,6 +302,7 @@ class DebitEngine:
             )
             return purchase_id
 
+        self._note_asked(previous.debit_id)
         future = self._writer.submit(change)
         try:
             stored = await _within(future, timeout_s)
@@ -298,6 +311,13 @@ class DebitEngine:
         if stored is None:
             raise Superseded(f"purchase {previous.purchase_id} ended while its card was being read")
         return stored
+
+    def _note_asked(self, debit_id: str) -> None:
+        now = self._clock.monotonic()
+        self._asked.pop(debit_id, None)
+        self._asked[debit_id] = now
+        while now - self._asked[oldest := next(iter(self._asked))] > ASKED_KEPT_S:
+            del self._asked[oldest]
 
     # --- without a card -------------------------------------------------------------------------------------------
 

@@ -379,8 +379,8 @@ class Trade:
 
     def _leave_if_elsewhere(self, previous: PreviousPurchase | PreviousPassage) -> None:
         """What is read from the card here may be older than what another charge point has just asked of it."""
-        asked_s = abs(to_us(self._services.clock.utcnow()) - previous.asked_at) / 1e6
-        if previous.charge_point != self._settings.name and asked_s < ELSEWHERE_S:
+        lately = self._services.engine.asked_s_ago(previous.debit_id) < ELSEWHERE_S
+        if previous.charge_point != self._settings.name and lately:
             raise Elsewhere(f"{previous.charge_point} deals with it")
 
     async def _disputed_before(self, previous: PreviousPurchase, seen: Identity, read: _Read) -> Decision | None:

@@ -772,6 +772,39 @@ def test_concluding_twice_gives_the_newest_decision(box):
     assert box.balance("merchant") == 1500
 
 
+def test_what_another_charge_point_let_go_is_a_repeat_here(box):
+    """Its barrier would else lift on the other one's record."""
+    there = replace(CONTEXT, charge_point="lane-9")
+
+    async def scenario(box):
+        first = await charge(box, hold_request())
+        conclusion = conclusions.Conclusion(first.debit_id, there, DeclinePolicy.RELEASE_AS_DEBT, 0)
+        for _ in range(2):
+            again = await box.writer.submit(lambda tx: conclusions.conclude(tx, conclusion, box.engine.rules))
+            assert (again.record_no, again.outcome, again.barrier) == (2, Outcome.REPEAT, Barrier.OPEN)
+
+    run(box, scenario)
+    assert box.rows("select record_no, charge_point, outcome, amount from decision") == [
+        (1, CONTEXT.charge_point, "paid", 1500),
+        (2, "lane-9", "repeat", 0),
+    ]
+    assert box.balance("merchant") == 1500
+
+
+def test_what_another_charge_point_kept_closed_stays_its_record(box):
+    there = replace(CONTEXT, charge_point="lane-9")
+
+    async def scenario(box):
+        request = hold_request()
+        placed = await box.engine.hold(request, timeout_s=5)
+        claim = replace(claim_of(request, placed), result=PurchaseResult(PurchaseOutcome.NOT_TAKEN))
+        refused = await bring_in(box, claim)
+        conclusion = conclusions.Conclusion(placed.debit_id, there, DeclinePolicy.RELEASE_AS_DEBT, 0)
+        assert await box.writer.submit(lambda tx: conclusions.conclude(tx, conclusion, box.engine.rules)) == refused
+
+    run(box, scenario)
+
+
 def test_terminals_of_another_channel_do_not_count(box):
     collection = Collection(DeclinePolicy.RELEASE_AS_DEBT, {"bank-2": Terminals(("T9000001",), "000001")})
 

@@ -531,13 +531,15 @@ def test_a_crash_between_the_banks_answer_and_the_decision_asks_the_bank_once(pl
 # --- two antennas ---------------------------------------------------------------------------------------------------
 
 
-def test_a_purchase_under_way_at_another_lane_is_left_to_it(play):
+@pytest.mark.parametrize("seconds", [0, 60, -60])
+def test_a_purchase_under_way_at_another_lane_is_left_to_it_however_the_clock_is_set(play, seconds):
     async def story(plaza):
         one, two = plaza.lane("lane-1"), plaza.lane("lane-2")
         car = Car(1, script=bench.deque([LOST]))
         one.road.meet(car)
         await plaza.settle(0.2)
         assert one.road.of(Debit)
+        plaza.clock.shift = timedelta(seconds=seconds)
         two.road.meet(car)
         await plaza.settle(1)
         assert two.road.of(Debit) == []
