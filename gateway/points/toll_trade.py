@@ -25,7 +25,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, timezone
-from typing import TypeVar
 
 from gateway.debit.claims import (
     Decision,
@@ -51,6 +50,7 @@ from gateway.model.reasons import REASONS, Severity
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, Mandate
 from gateway.payers.status_lists import ListKind, StatusLists, obu_key, plate_key
+from gateway.points.antenna_dialogue import Dialogue, Gone
 from gateway.points.decision_ages import DecisionAges
 from gateway.points.devices import LaneOutputs, Report
 from gateway.points.inspection import Issuers, card_problem, plate_of, tag_problem, vehicle_problem
@@ -70,16 +70,12 @@ from protocols.card.files import CardFile, decode_card_file
 from protocols.card.station import Station, decode_station, station_new
 from protocols.obu.vehicle_file import VehicleFile, decode_vehicle_file
 from protocols.rsu.messages import (
-    Continue,
     Debit,
     DebitResult,
     DeviceType,
     FetchTac,
-    LaneMessage,
     ObuReport,
     RecoverTac,
-    RsuMessage,
-    Stop,
     StopType,
     TacResult,
     UserReport,
@@ -102,9 +98,6 @@ STATION_TAIL = slice(7, 43)
 """The 36 bytes of file 0019 that C3 and C7 carry: from the lane on. Which ones they are is not documented (inferred:
 the last 36, so that header, network and station, which the antenna knows or adds, are left out)."""
 
-VEHICLE_REPORTS = (ObuReport, VehicleReport, UserReport, DebitResult, WriteResult, TacResult)
-
-R = TypeVar("R", bound=RsuMessage)
 log = logging.getLogger(__name__)
 
 
@@ -147,10 +140,6 @@ class LaneServices:
         """Name of a part of this lane and what is wrong with it; None when it works again."""
 
 
-class Gone(Exception):
-    """The vehicle stopped answering before anything was asked of its card: there is nothing to decide."""
-
-
 class Elsewhere(Exception):
     """Somebody else deals with this vehicle at this moment: it is left alone and looked at again."""
 
@@ -170,15 +159,9 @@ class Trade:
     def __init__(self, services: LaneServices, first: Report, inbox: asyncio.Queue[Report]) -> None:
         self._services = services
         self._settings = services.settings
-        self._inbox = inbox
-        self._report = first
-        self._answered = False
-        self._started = first.at
-        self._deadline = first.at + services.settings.deadline_s
-        self._factor = bytes(8)
-        """Of the tag's issuer; zero until it is known, as after a restart of the antenna."""
-        self._asked_at: float | None = None
-        self._radio_s = 0.0
+        self._antenna = Dialogue(
+            self._settings.name, first, inbox, deadline_s=services.settings.deadline_s, clock=services.clock
+        )
         self._lists = services.lists.snapshot
         self._recovered = False
         self._tariff_version: str | None = None
@@ -194,13 +177,13 @@ class Trade:
             return None
         except (Elsewhere, Superseded) as reason:
             log.info("%s: a vehicle is left alone for now: %s", self._settings.name, reason)
-            self._let_go()
+            self._antenna.let_go()
             return None
         except (StorageLate, StorageUnavailable) as trouble:
             # Without the ledger not even this can be recorded.
             log.warning("%s: cannot sell, the ledger does not store: %s", self._settings.name, trouble)
             self._services.report_fault("ledger", str(trouble) or "the ledger is too slow")
-            self._let_go()
+            self._antenna.let_go()
             return None
         self._services.report_fault("ledger", None)
         return decision
@@ -213,7 +196,7 @@ class Trade:
             log.warning(
                 "%s: a purchase result (error %02X) that no purchase waits for", self._settings.name, message.error
             )
-            self._answer(Continue(message.obu_id, self._factor))
+            self._antenna.acknowledge()
             return None
         self._recovered = True
         claim = self._claim(
@@ -224,7 +207,7 @@ class Trade:
     # --- who is there ---------------------------------------------------------------------------------------------
 
     async def _identify(self, first: ObuReport) -> Decision | None:
-        self._factor = factor_of(first.issuer)
+        self._antenna.factor = factor_of(first.issuer)
         contract = obu_key(first.issuer, first.serial)
         seen = Identity(obu_id=first.obu_id, contract=contract, device_type=first.device_type)
         if first.device_type == DeviceType.CPC_CARD:
@@ -246,14 +229,12 @@ class Trade:
 
     async def _read_user(self) -> UserReport:
         """What stands on tag and card, in one report or, where the dialect has a step for the vehicle, in two."""
-        step: VehicleReport | UserReport = await self._ask(
-            Continue(self._obu_id, self._factor), VehicleReport, UserReport
-        )
+        step: VehicleReport | UserReport = await self._antenna.ask(self._antenna.onward(), VehicleReport, UserReport)
         if isinstance(step, UserReport):
             return step
         if step.error:
             return UserReport(step.obu_id, step.error, trans_type=0, station=b"")
-        user = await self._ask(Continue(self._obu_id, self._factor), UserReport)
+        user = await self._antenna.ask(self._antenna.onward(), UserReport)
         return replace(user, vehicle_file=step.vehicle_file)
 
     async def _two_piece(self, seen: Identity, user: UserReport) -> Decision | None:
@@ -307,20 +288,20 @@ class Trade:
         placed = await self._hold(seen, payer, fare, None, entry_data)
         if isinstance(placed, str):
             return await self._refuse(seen, placed)
-        self._stop(StopType.FREEZE)
+        self._antenna.stop(StopType.FREEZE)
         return await self._bring_in(self._claim(placed.debit_id, fare, payer, None, None), None)
 
     async def _finish_one_piece(self, earlier: PreviousPassage) -> Decision:
         """The tag's last claim was never decided: it is brought in, and the bank is asked once."""
         self._leave_if_elsewhere(earlier)
         self._recovered = True
-        self._stop(StopType.FREEZE)
+        self._antenna.stop(StopType.FREEZE)
         claim = self._claim(earlier.debit_id, earlier.amount_fen, self._payer_again(earlier), None, None)
         return await self._bring_in(claim, None)
 
     async def _record_cpc(self, seen: Identity) -> Decision:
         """A composite pass card has no account: recorded, and the attendant takes over."""
-        user = await self._ask(Continue(self._obu_id, self._factor), UserReport)
+        user = await self._antenna.ask(self._antenna.onward(), UserReport)
         log.info("%s: CPC card, %d bytes of entry data", self._settings.name, len(user.station))
         return await self._refuse(seen, "cpc_to_attendant", Barrier.ATTENDANT)
 
@@ -346,7 +327,7 @@ class Trade:
         decision = await self._services.engine.repeat(
             passage_id, debit_id, barrier or Barrier.ATTENDANT, self._context()
         )
-        self._stop(StopType.SEARCH_AGAIN)
+        self._antenna.stop(StopType.SEARCH_AGAIN)
         self._note(0, 0)
         return decision
 
@@ -368,13 +349,13 @@ class Trade:
         not_taken = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
         if previous.charge_point != self._settings.name:
             # Not taken there, and the vehicle is here now: that passage is void, this one begins.
-            await self._services.engine.bring_in(replace(claim, result=not_taken), deadline=self._deadline)
+            await self._services.engine.bring_in(replace(claim, result=not_taken), deadline=self._antenna.deadline)
             return await self._two_piece(seen, read.user)
         plan = self._plan(read, payer, previous.amount_fen, previous)
         if isinstance(plan, str):
-            self._stop(StopType.SEARCH_AGAIN)
+            self._antenna.stop(StopType.SEARCH_AGAIN)
             return await self._bring_in(claim, replace(not_taken, reason=plan))
-        purchase_id = await self._services.engine.next_purchase(previous, plan, timeout_s=self._time_left())
+        purchase_id = await self._services.engine.next_purchase(previous, plan, timeout_s=self._antenna.time_left())
         return await self._purchase(replace(claim, purchase_id=purchase_id), plan, read.card)
 
     def _leave_if_elsewhere(self, previous: PreviousPurchase | PreviousPassage) -> None:
@@ -404,7 +385,7 @@ class Trade:
         if serial is None:
             return taken
         try:
-            answer = await self._ask(FetchTac(self._obu_id, serial), TacResult)
+            answer = await self._antenna.ask(FetchTac(self._antenna.obu_id, serial), TacResult)
         except Gone:
             return taken
         if answer.error:
@@ -415,10 +396,10 @@ class Trade:
     async def _recover_tac(self, previous: PreviousPurchase, card: CardFile) -> PurchaseResult:
         """The same in dialects that are asked by the purchase's content: its result comes once more, whole."""
         order = RecoverTac(
-            self._obu_id, factor_of(card.issuer), previous.purchase_time, previous.file_after[STATION_TAIL]
+            self._antenna.obu_id, factor_of(card.issuer), previous.purchase_time, previous.file_after[STATION_TAIL]
         )
         try:
-            result = self._result_of(await self._ask(order, DebitResult), previous.purchase_time)
+            result = self._result_of(await self._antenna.ask(order, DebitResult), previous.purchase_time)
         except Gone:
             return PurchaseResult(PurchaseOutcome.TAKEN)
         if result.outcome is not PurchaseOutcome.TAKEN:
@@ -454,16 +435,16 @@ class Trade:
         """The error byte of the antenna's answer; its report is acknowledged when the entry is recorded."""
         factor = factor_of(card.issuer)
         if self._settings.entry_write is EntryWrite.COMMAND:
-            command = WriteEntry(self._obu_id, factor, self._local(seconds), station[STATION_TAIL])
-            written: WriteResult | DebitResult = await self._ask(command, WriteResult, DebitResult)
+            command = WriteEntry(self._antenna.obu_id, factor, self._local(seconds), station[STATION_TAIL])
+            written: WriteResult | DebitResult = await self._antenna.ask(command, WriteResult, DebitResult)
             return written.error
-        order = Debit(self._obu_id, factor, 0, self._local(seconds), station)
-        return (await self._ask(order, DebitResult)).error
+        order = Debit(self._antenna.obu_id, factor, 0, self._local(seconds), station)
+        return (await self._antenna.ask(order, DebitResult)).error
 
     async def _entered_before(self, seen: Identity) -> Decision | None:
         """The entry stands on the card already: recorded before and still here, or its answer was lost."""
         self._recovered = True
-        self._stop(StopType.SEARCH_AGAIN)
+        self._antenna.stop(StopType.SEARCH_AGAIN)
         earlier = None
         if seen.card_number is not None:
             earlier = self._services.engine.newest_entry(seen.card_number, self._settings.name)
@@ -476,8 +457,7 @@ class Trade:
     async def _admit(self, seen: Identity) -> Decision:
         """Record the entry; the antenna is let go after it."""
         decision = await self._services.engine.admit(self._sight(seen), self._context(), timeout_s=REFUSAL_COMMIT_S)
-        if not self._answered:
-            self._answer(Continue(self._obu_id, self._factor))
+        self._antenna.acknowledge()
         self._note(0, 0)
         return decision
 
@@ -538,14 +518,14 @@ class Trade:
     async def _purchase(self, claim: ProvenClaim, plan: PurchasePlan, card: CardFile) -> Decision:
         """C6, and what comes of it. From here on the card may have paid."""
         order = Debit(
-            obu_id=self._obu_id,
+            obu_id=self._antenna.obu_id,
             div_factor=factor_of(card.issuer),
             amount_fen=plan.written_fen,
             purchase_time_bcd=plan.purchase_time,
             station=plan.file_after,
         )
         try:
-            answer = await self._ask(order, DebitResult)
+            answer = await self._antenna.ask(order, DebitResult)
         except Gone:
             return await self._bring_in(claim, PurchaseResult(PurchaseOutcome.UNKNOWN))
         return await self._bring_in(claim, self._result_of(answer, plan.purchase_time))
@@ -582,16 +562,8 @@ class Trade:
     async def _bring_in(self, claim: ProvenClaim, result: PurchaseResult | None) -> Decision:
         """Decide. The antenna is let go once what it reported is durable: it waits a second, a bank may take longer."""
         claim = replace(claim, result=result, context=self._context())
-
-        def release() -> None:
-            if self._answered:
-                return
-            if isinstance(self._report.message, DebitResult | WriteResult | TacResult):
-                self._answer(Continue(self._obu_id, self._factor))
-            else:
-                self._stop(StopType.SEARCH_AGAIN)
-
-        brought = await self._services.engine.bring_in(claim, deadline=self._deadline, on_stored=release)
+        deadline, durable = self._antenna.deadline, self._antenna.close
+        brought = await self._services.engine.bring_in(claim, deadline=deadline, on_stored=durable)
         self._note(brought.bank_us, brought.commit_us)
         return brought.decision
 
@@ -713,7 +685,7 @@ class Trade:
             amount_fen=fare,
             plan=plan,
         )
-        placed = await self._services.engine.hold(request, timeout_s=self._time_left())
+        placed = await self._services.engine.hold(request, timeout_s=self._antenna.time_left())
         return placed if isinstance(placed, HoldPlaced) else placed.reason
 
     def _claim(
@@ -731,7 +703,7 @@ class Trade:
 
     async def _refuse(self, seen: Identity, reason: str, barrier: Barrier | None = None) -> Decision:
         """Turn the vehicle away with a reason, recorded; nothing was asked of its card."""
-        self._stop(StopType.SEARCH_AGAIN)
+        self._antenna.stop(StopType.SEARCH_AGAIN)
         if barrier is None:
             attendant = REASONS[reason].severity in (Severity.ATTENDANT, Severity.STOP)
             barrier = Barrier.ATTENDANT if attendant else Barrier.CLOSED
@@ -741,61 +713,8 @@ class Trade:
         self._note(0, 0)
         return decision
 
-    # --- talking to the antenna, and the time it takes --------------------------------------------------------------
-
-    @property
-    def _obu_id(self) -> bytes:
-        message = self._report.message
-        if not isinstance(message, VEHICLE_REPORTS):
-            raise TypeError("a trade's reports are about one OBU")
-        return message.obu_id
-
-    async def _ask(self, order: LaneMessage, *wanted: type[R]) -> R:
-        """Answer the report in hand and wait for the next one of this vehicle.
-
-        Raises `Gone` when the deadline passes, or when the antenna starts over with this OBU; that new report is then
-        left for the lane.
-        """
-        self._answer(order)
-        while True:
-            left = self._deadline - self._services.clock.monotonic()
-            if left <= 0:
-                raise Gone
-            try:
-                report = await asyncio.wait_for(self._inbox.get(), left)
-            except TimeoutError as error:
-                raise Gone from error
-            message = report.message
-            if isinstance(message, wanted):
-                if self._asked_at is not None:
-                    self._radio_s += max(0.0, report.at - self._asked_at)
-                self._report, self._answered = report, False
-                return message
-            if isinstance(message, ObuReport):
-                self._inbox.put_nowait(report)
-                raise Gone
-            log.info("%s: %s out of turn, skipped", self._settings.name, type(message).__name__)
-
-    def _answer(self, order: LaneMessage) -> None:
-        self._report.answer(order)
-        self._answered = True
-        self._asked_at = self._services.clock.monotonic()
-
-    def _stop(self, kind: StopType) -> None:
-        now = int(self._services.clock.utcnow().timestamp())
-        self._answer(Stop(self._obu_id, kind, now))
-
-    def _let_go(self) -> None:
-        """End with the vehicle undecided. A result of its card stays unanswered: it is not stored, and comes again."""
-        if not self._answered and not isinstance(self._report.message, DebitResult | TacResult):
-            self._stop(StopType.SEARCH_AGAIN)
-
     def _note(self, bank_us: int, commit_us: int) -> None:
-        total_us = int((self._services.clock.monotonic() - self._started) * 1e6)
-        self.timing = Timing(0, total_us, int(self._radio_s * 1e6), bank_us, commit_us, None)
-
-    def _time_left(self) -> float:
-        return max(0.0, self._deadline - self._services.clock.monotonic())
+        self.timing = Timing(0, *self._antenna.spent_us(), bank_us, commit_us, None)
 
     # --- facts for the record -------------------------------------------------------------------------------------
 

@@ -159,10 +159,10 @@ BUGS: Mapping[str, Bug] = {
             (
                 toll_trade.Trade,
                 "_bring_in",
-                "def release() -> None:",
+                "brought = await",
                 "if result is not None and result.outcome is PurchaseOutcome.TAKEN:\n"
                 "        await self._services.outputs.open_barrier(timeout_s=1.0)\n\n"
-                "    def release() -> None:",
+                "    brought = await",
             )
         ),
         "lanes",
