@@ -31,7 +31,7 @@ from drivers.lane_io import LaneOutputs
 from drivers.link import Link, TcpLink, open_link
 from drivers.modbus import BoardState, RelayBoard
 from drivers.rsu import RsuCondition, RsuConfig, RsuDriver, RsuState
-from gateway import collector
+from gateway import garbage
 from gateway.banks.channel import BankChannel
 from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError, TransportOutcome
 from gateway.condition import ConditionBoard
@@ -184,7 +184,7 @@ class Gateway:
                 self._supervisor.start(f"outbox/{name}", bank.worker.run)
                 self._supervisor.start(f"debts/{name}", self._collector(name, engine, reader).run)
             lanes = self._start_lanes(engine, reader, lists, tariffs)
-            collector.look_rarely()
+            garbage.look_rarely()
             closing = asyncio.get_running_loop().create_task(self._close_behind(engine))
             self._background.add(closing)
             closing.add_done_callback(self._background.discard)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from drivers.clock import SystemClock
-from gateway import collector
+from gateway import garbage
 from gateway.debit.claims import (
     DecisionContext,
     HoldPlaced,
@@ -129,7 +129,7 @@ class Ours:
 
 def measure(folder: Path, *, share: float = 1.0) -> list[Row]:
     """One row for each kind of debit and number of waiting callers; `share` of the usual debits."""
-    collector.look_rarely()  # as the gateway does; the loop gains from it, too
+    garbage.look_rarely()  # as the gateway does; the loop gains from it, too
     return [
         asyncio.run(_compare(folder, kind, callers, max(ROUNDS * callers, int(DEBITS[callers] * share))))
         for kind in KINDS
@@ -256,7 +256,7 @@ def measure_memory(folder: Path, debits: int = MEMORY_AFTER[-1]) -> list[Row]:
 
 
 async def _charge_many(path: Path, debits: int) -> list[Row]:
-    collector.look_rarely()
+    garbage.look_rarely()
     marks = [mark for mark in MEMORY_AFTER if mark < debits] + [debits]
     ours = Ours(path)
     ours.start()
