@@ -15,6 +15,7 @@ from gateway.debit.attempts import Recovery
 from gateway.debit.engine import Collection, DebitEngine
 from gateway.debit.states import UNRESOLVED
 from gateway.ledger import tables
+from gateway.ledger.batches import StorageUnavailable
 from gateway.model.clock import Clock, to_us
 
 POLL_S = 1.0
@@ -58,7 +59,7 @@ class Collector:
         await self._keep_lists()
         newest, left = self._left_by_people()
         for debit_id in left:
-            await self._engine.adopt(debit_id, self._collection)
+            await self._adopt(debit_id)
         self._seen = newest
         for debit_id in self._due_debts():
             if self._engine.fresh(self._channel) or not self._engine.reachable(self._channel):
@@ -69,6 +70,15 @@ class Collector:
                 return
             level = logging.ERROR if found is Recovery.WITHOUT_BANK else logging.INFO
             self._log.log(level, "debt of debit %s: %s", debit_id, found.value)
+
+    async def _adopt(self, debit_id: str) -> None:
+        """One that no message can tell of must not stand before the others; the next start tries it again."""
+        try:
+            await self._engine.adopt(debit_id, self._collection)
+        except StorageUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - whatever is wrong with one of them is wrong with that one
+            self._log.exception("the bank cannot be told what was decided about debit %s", debit_id)
 
     async def _keep_lists(self) -> None:
         """Put payers on the box's own list for debts that have become old, not only for new ones."""

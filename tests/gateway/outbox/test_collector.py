@@ -124,9 +124,32 @@ class PickyBank(ToldBank):
         return contract_ref != "contract-m0" or not self.picky
 
     def sale(self, order):
+        self._check(order)
+        return super().sale(order)
+
+    def refund(self, order):
+        self._check(order)
+        return super().refund(order)
+
+    def _check(self, order):
         if not self.takes(order.contract_ref):
             raise ValueError("no such contract")
-        return super().sale(order)
+
+
+def test_a_decision_no_message_can_tell_keeps_no_other_from_the_bank(tmp_path, caplog):
+    box = Box(tmp_path / "ledger.db", bank=PickyBank)
+
+    async def scenario(box):
+        ids = [(await box.charge(claim_request(f"k{n}", mandate=f"m{n}"), APPROVED)).debit_id for n in range(3)]
+        for n, debit_id in enumerate(ids):
+            await refund(box, debit_id, 500, f"r{n}")
+        box.bank.picky = True
+        for _ in range(2):
+            await box.collector.round()
+        assert queued(box) == [("refund",), ("refund",)]
+        assert [record.args for record in caplog.records if record.exc_info] == [(ids[0],)]
+
+    live(box, scenario)
 
 
 @pytest.mark.parametrize("gone", [True, False], ids=["no contract", "a contract no message carries"])
