@@ -6,6 +6,6 @@ event loop's clock jumps to the next timer, links are in memory and do harm on p
 driven by timers instead of its thread. Relay boards are simulated at the interface of the charge point.
 
 `world` sets up one such site, `workloads` drive vehicles or debits through it, `invariants` watches every commit, every
-posting of the bank, every purchase of a card and every lift of a barrier, and `trace` writes down each of them. What a
-seed does, it does again, byte for byte.
+posting of the bank, every purchase of a card and every lift of a barrier, `log_reader` every line of the log, and
+`trace` writes down what happens. What a seed does, it does again, byte for byte.
 """
