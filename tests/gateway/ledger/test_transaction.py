@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.sql.dml import Delete, Update
 
-from gateway.debit import attempts, debits, purchases, recovery  # noqa: F401 - their statements are looked at
+from gateway.debit import attempts, conclusions, holds, purchases, recovery  # noqa: F401 - their statements are looked at
 from gateway.ledger import database, schema, tables
 from gateway.ledger.statements import Runner, Shape, Shapes
 from gateway.ledger.transaction import Transaction

@@ -227,8 +227,9 @@ def test_a_line_of_the_log_that_names_somebody_is_told():
     reader = LogReader(told.append)
     with reading(reader):
         log.info("record %d of lane %s, plate %s", 7, site.lane_name(0), "测A0****")
+        log.info("debit %s", "01a206217041791780fe6b2a4dd9c6ab")
         log.debug("card %s", "9901" + "0" * 16)
-        assert (reader.lines, told) == (1, [])
+        assert (reader.lines, told) == (2, [])
         log.info("card %s", site.fleet()[0].card_number)
         log.error("it failed", exc_info=ValueError(f"no account {site.fleet()[0].contract_ref}"))
         log.info("tag %s", site.fleet()[0].tag_contract.lower())
