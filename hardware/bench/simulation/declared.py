@@ -99,9 +99,10 @@ TRANSITIONS = (
     "item:write_off_proposed",
 )
 
-NOT_MADE: Mapping[str, str] = {
+NOT_DECLARED: Mapping[str, str] = {
     "attempt:not_sent->reversing": "no bank here approves what never reached it; its day file would say so",
     "attempt:declined->reversing": "no bank here approves what it has refused; its day file would say so",
-    "purchase:intent->disputed": "the readers here check MAC2 and hold what they checked",
+    "purchase:intent->disputed": "an answer is lost, its loss cannot be stored either, and somebody else writes"
+    " the card before it is seen again: once in a hundred thousand passages",
 }
-"""What the watcher allows and no run of the simulation can bring about, and why."""
+"""What the watcher allows and runs bring about too seldom to be counted on, or never, and why."""
