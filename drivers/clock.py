@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
 from typing import Protocol
+from uuid import uuid4
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_THIS_PROCESS = uuid4().hex
 
 
 class Clock(Protocol):
@@ -26,6 +32,14 @@ class Clock(Protocol):
 
 class SystemClock:
     """The real clocks of this machine."""
+
+    @cached_property
+    def boot(self) -> str:
+        """The kernel's name for this start of the machine; where it has none, one for this process alone."""
+        try:
+            return _BOOT_ID.read_text(encoding="ascii").strip().replace("-", "") or _THIS_PROCESS
+        except OSError:
+            return _THIS_PROCESS
 
     def monotonic(self) -> float:
         """Seconds since some point in the past. Under asyncio this is the clock of the event loop too."""

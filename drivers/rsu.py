@@ -21,6 +21,7 @@ from enum import Enum
 from drivers.clock import Clock
 from drivers.errors import DeviceError, DeviceTimeout, DeviceUnavailable, LinkLost
 from drivers.link import Link
+from drivers.rsu_orders import OrdersUnderWay
 from protocols.errors import ProtocolError
 from protocols.rsu.dialect import Dialect, Side
 from protocols.rsu.messages import (
@@ -28,6 +29,8 @@ from protocols.rsu.messages import (
     Heartbeat,
     Initialise,
     LaneMessage,
+    Message,
+    ObuReport,
     RsuMessage,
     SwitchAntenna,
     Unmodelled,
@@ -102,6 +105,8 @@ class RsuReport:
 
     message: RsuMessage
     at: float
+    up_to_date: bool
+    """It was made after the last purchase order for its tag had arrived (`drivers.rsu_orders`)."""
     _send: Callable[[LaneMessage], None]
 
     def answer(self, message: LaneMessage) -> None:
@@ -201,6 +206,7 @@ class _Connection:
         self._config = config
         self._clock = clock
         self._session = Session(config.dialect, Side.LANE, config.timing)
+        self._orders = OrdersUnderWay()
         self._to_write = bytearray()
         self._wake = asyncio.Event()
         self._failure: DeviceError | None = None
@@ -300,6 +306,8 @@ class _Connection:
             )
         elif isinstance(event, Duplicate | PeerBack | Unanswered):
             log.debug("%s: %s", self._config.device, event)
+            if isinstance(event, Duplicate) and event.said is not None:
+                self._ordered(event.said)
 
     def _restarted(self, event: PeerRestarted) -> None:
         """The antenna lost its power: it is told everything again, and its status after that counts."""
@@ -316,7 +324,20 @@ class _Connection:
         elif isinstance(message, Heartbeat | Unmodelled):
             log.debug("%s: %s", self._config.device, type(message).__name__)
         elif isinstance(message, RsuMessage) and self._failure is None:
-            self._driver.deliver(RsuReport(message, event.at, lambda answer: self._answer(event, answer)))
+            self._driver.deliver(
+                RsuReport(message, event.at, self._up_to_date(event), lambda answer: self._answer(event, answer))
+            )
+
+    def _up_to_date(self, event: Received) -> bool:
+        obu_id = self._config.dialect.obu_of(event.message)
+        if isinstance(event.message, ObuReport) or not obu_id:
+            return True
+        return self._orders.reported(obu_id, event.at)
+
+    def _ordered(self, message: Message) -> None:
+        obu_id = self._config.dialect.obu_of(message)
+        if obu_id:
+            self._orders.written(obu_id, message, self._clock.monotonic())
 
     def _device_status(self, status: DeviceStatus) -> None:
         """B0: fit for work, or in words why not."""
@@ -344,3 +365,5 @@ class _Connection:
             self._apply(self._session.send(message, self._clock.monotonic(), answering=event))
         except ProtocolError:
             log.exception("%s: an answer could not be encoded", self._config.device)
+            return
+        self._ordered(message)

@@ -41,14 +41,13 @@ from gateway.debit.engine import Collection, DebitEngine, Timing
 from gateway.debit.recovery import Findings
 from gateway.ledger import database, schema, tables
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer, WriterState
-from gateway.model.clock import from_us, to_us
+from gateway.model.clock import from_us
 from gateway.model.passage import DeclinePolicy, Funding
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import Backlog, OutboxWorker
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
 from gateway.payers.status_lists import StatusListError, StatusLists
-from gateway.points.decision_ages import DecisionAges
 from gateway.points.devices import OutputFault
 from gateway.points.inspection import Issuers
 from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
@@ -223,7 +222,7 @@ class Gateway:
         reader = database.open_reader(path)
         with reader.connect() as connection:
             self._newest_record_us = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
-        committer = Committer(engine, lambda: to_us(self._clock.utcnow()), Path(f"{path}.reserve"))
+        committer = Committer(engine, self._clock, Path(f"{path}.reserve"))
         writer = Writer(committer, on_state=self._storage_state)
         writer.start()
         self._storage_state(writer.state)
@@ -329,7 +328,6 @@ class Gateway:
 
     def _start_lanes(self, engine: DebitEngine, reader: Engine, lists: StatusLists, tariffs: TariffSet) -> list[str]:
         boards = {section.name: self._make_board(section) for section in self._site.relay_boards}
-        ages = DecisionAges(self._clock, engine.newest_record())
         started = []
         for lane in self._site.lanes:
             outputs = self._make_outputs(lane, boards[lane.outputs.board])
@@ -342,7 +340,6 @@ class Gateway:
                 tariffs=lambda: tariffs,
                 issuers=self._issuers(),
                 errors=PROFILES[lane.antenna.errors or PROFILE_OF_DIALECT[lane.antenna.dialect]],
-                ages=ages,
                 clock=self._clock,
                 clock_trusted=self._clock_trusted,
                 find_mandate=partial(_find_mandate, reader),

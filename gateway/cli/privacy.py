@@ -145,12 +145,13 @@ def _passage_id(connection: Any, text: str) -> str:  # noqa: ANN401 - a connecti
 
 def _erase(site: SiteFile, selection: Selection, actor: str, screen: Screen) -> tuple[Erased, bool]:
     """Page by page, each in a database transaction of its own; and whether the database's log was emptied after it."""
+    from drivers.clock import SystemClock
     from gateway.ledger import database, schema
     from gateway.ledger.batches import Committer
     from gateway.ledger.privacy import erase_all
 
     engine = database.open_eraser(site.storage.ledger)
-    committer = Committer(engine, _now_us)
+    committer = Committer(engine, SystemClock())
 
     def commit(change: Change[Page]) -> Page:
         found: Page = patiently(lambda: committer.commit([change])[0], BUSY_TRIES_MAX)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.cli.exits import CliFault, ExitCode
-from gateway.cli.options import now_utc
 from gateway.cli.screen import Words
 
 if TYPE_CHECKING:
@@ -57,12 +56,12 @@ def changes_of(site: SiteFile) -> Iterator[Callable[[Change[Any]], Any]]:
 
     A ledger that is not there yet is made.
     """
+    from drivers.clock import SystemClock
     from gateway.ledger import database, schema
     from gateway.ledger.writer import Committer
-    from gateway.model.clock import to_us
 
     engine = database.open_writer(site.storage.ledger)
-    committer = Committer(engine, lambda: to_us(now_utc()))
+    committer = Committer(engine, SystemClock())
 
     def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
         begun = time.monotonic()

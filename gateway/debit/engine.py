@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine
 
 from gateway.banks.channel import BankAnswer, BankChannel, Delivery, LateAnswer
 from gateway.debit import attempts, conclusions, debts, decisions, holds, late, purchases, recovery, refunds, views
@@ -44,7 +44,7 @@ from gateway.debit.claims import (
 )
 from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest
 from gateway.debit.states import debit_row
-from gateway.ledger import tables
+from gateway.ledger import clock_readings, tables
 from gateway.ledger.batches import LedgerWriter, StorageUnavailable
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
@@ -154,10 +154,10 @@ class DebitEngine:
         with self._reader.connect() as connection:
             return purchases.newest_of_contract(connection, contract)
 
-    def newest_record(self) -> int:
-        """Number of the newest decision, 0 before the first."""
+    def decided_s_ago(self, record_no: int, decided_at: int) -> float:
+        """Seconds since a decision was made, by whatever lane, process or person."""
         with self._reader.connect() as connection:
-            return connection.execute(select(func.max(tables.decision.c.record_no))).scalar() or 0
+            return clock_readings.age_s(connection, self._clock, record_no, decided_at)
 
     def card_of_open_purchase(self, obu_id: bytes) -> str | None:
         """The card behind an unresolved purchase of this OBU."""

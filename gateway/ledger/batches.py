@@ -35,8 +35,11 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from gateway.ledger import clock_readings
+from gateway.ledger.clock_readings import Covered
 from gateway.ledger.database import StorageTrouble, trouble_of
 from gateway.ledger.transaction import Change, Transaction
+from gateway.model.clock import Clock
 
 BATCH_MAX = 500
 """Changes in one commit: the gain of larger groups has flattened here, and the first caller is still waiting."""
@@ -138,17 +141,21 @@ class Committer:
     A crash after the answers is the driver's: it has the `StepResult` in its hand.
     """
 
-    def __init__(self, engine: Engine, now_us: Callable[[], int], reserve: Path | None = None) -> None:
+    def __init__(self, engine: Engine, clock: Clock, reserve: Path | None = None) -> None:
         self._engine = engine
-        self._now_us = now_us
+        self._clock = clock
         self._reserve = reserve
+        self._covered: Covered | None = None
 
     def commit(self, changes: list[Change[Any]]) -> list[Any]:
         """One transaction for all: the results in order, durable; or an error and nothing of it stored."""
+        now = clock_readings.read(self._clock)
         with self._engine.begin() as connection:
-            transaction = Transaction(connection, self._now_us())
+            transaction = Transaction(connection, now.wall_us)
             results = [change(transaction) for change in changes]
+            covered = clock_readings.cover(transaction, now, self._covered)
             transaction.finish()
+        self._covered = covered
         return results
 
     def keep_reserve(self) -> bool:

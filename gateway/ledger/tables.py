@@ -326,6 +326,19 @@ decision = Table(
 )
 """Immutable, chained. The committed row *is* the decision: barrier and display follow it."""
 
+clock_reading = Table(
+    "clock_reading",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("boot", String(64), nullable=False),
+    Column("wall_at", BigInteger, nullable=False),
+    Column("monotonic_us", BigInteger, nullable=False),
+    Column("after_record", Integer, nullable=False),
+    Index("ix_clock_reading_record", "after_record"),
+)
+"""Both clocks of the box at one moment, good for the decisions after `after_record` (`gateway.ledger.clock_readings`).
+`boot` names the start of the machine that `monotonic_us` counts from."""
+
 timing = Table(
     "timing",
     metadata,

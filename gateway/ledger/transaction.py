@@ -34,7 +34,8 @@ _MOVE_HEAD = (
     .values(number=bindparam("new_number"), digest=bindparam("new_digest"))
 )
 _HIGHEST = {
-    table: select(func.max(table.c.id).label("highest")) for table in (tables.account, tables.outbox, tables.item)
+    table: select(func.max(table.c.id).label("highest"))
+    for table in (tables.account, tables.outbox, tables.item, tables.clock_reading)
 }
 
 
@@ -195,6 +196,15 @@ class Transaction:
             last = int(found.highest or 0) if found is not None else 0
         self._ids[table] = last + 1
         return last + 1
+
+    def chain_span(self, table: Table) -> tuple[int, int]:
+        """Numbers of a chain's newest row before this transaction, and now."""
+        head = self._heads.get(table)
+        if head is not None:
+            return head.found, head.number
+        row = self.find(tables.chain, name=table.name)
+        number = 0 if row is None else int(row.number)
+        return number, number
 
     # --- writing what was gathered ----------------------------------------------------------------------------------
 

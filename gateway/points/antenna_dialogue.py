@@ -60,6 +60,11 @@ class Dialogue:
             raise TypeError("a trade's reports are about one OBU")
         return message.obu_id
 
+    @property
+    def up_to_date(self) -> bool:
+        """What the report in hand says of the card was read after the last purchase order had arrived."""
+        return self._report.up_to_date
+
     async def ask(self, order: LaneMessage, *wanted: type[R]) -> R:
         """Answer the report in hand and wait for the next one of this vehicle.
 

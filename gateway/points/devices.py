@@ -18,6 +18,12 @@ class Report(Protocol):
         """Monotonic second of its arrival."""
         ...
 
+    @property
+    def up_to_date(self) -> bool:
+        """It was made after the antenna had the last purchase order for this tag; else it proves nothing about that
+        purchase."""
+        ...
+
     def answer(self, message: LaneMessage) -> None:
         """Send `message` as the answer. Never blocks; a link that is down loses it, as the air would."""
         ...

@@ -155,7 +155,6 @@ class TollLane:
 
     async def _follow(self, obu_id: bytes, decision: Decision, trade: Trade, tries: int) -> None:
         """Barrier and lights after a committed decision, and what the lane remembers of the vehicle."""
-        self._services.ages.note(decision.record_no, decision.decided_at)
         barrier_us = await self._act(decision)
         if trade.timing is not None:
             self._services.note_timing(replace(trade.timing, record_no=decision.record_no, barrier_us=barrier_us))

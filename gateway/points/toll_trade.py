@@ -16,6 +16,7 @@ anything new is sold the ledger is asked what it knows of this card:
 
 So a crash, a lost answer and an impatient antenna all end in the same few questions, and none charges twice. A purchase
 that another charge point asked for a moment ago is left to that one: what is read here may be older than its answer.
+So may a reading here that crossed the purchase order on the line: it proves no purchase undone.
 """
 
 from __future__ import annotations
@@ -51,7 +52,6 @@ from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, Mandate
 from gateway.payers.status_lists import ListKind, StatusLists, obu_key, plate_key
 from gateway.points.antenna_dialogue import Dialogue, Gone
-from gateway.points.decision_ages import DecisionAges
 from gateway.points.devices import LaneOutputs, Report
 from gateway.points.inspection import Issuers, card_problem, plate_of, tag_problem, vehicle_problem
 from gateway.points.rsu_errors import MoneyMeaning, RsuErrorProfile
@@ -116,7 +116,6 @@ class LaneServices:
         mandate_by_id: Callable[[str], Mandate | None],
         issuers: Issuers,
         errors: RsuErrorProfile,
-        ages: DecisionAges,
         clock: Clock,
         clock_trusted: Callable[[], bool],
         note_timing: Callable[[Timing], None],
@@ -131,8 +130,6 @@ class LaneServices:
         self.mandate_by_id = mandate_by_id
         self.issuers = issuers
         self.errors = errors
-        self.ages = ages
-        """One for all lanes: a vehicle takes its right with it from lane to lane."""
         self.clock = clock
         self.clock_trusted = clock_trusted
         self.note_timing = note_timing
@@ -141,7 +138,7 @@ class LaneServices:
 
 
 class Elsewhere(Exception):
-    """Somebody else deals with this vehicle at this moment: it is left alone and looked at again."""
+    """What was read of this vehicle may not be true any more: it is left alone and looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +316,7 @@ class Trade:
         if not here or previous.record_no is None or previous.decided_at is None:
             return False
         # Not by the time of day alone: setting the clock must neither lengthen anybody's right nor end it.
-        age_s = self._services.ages.age_s(previous.record_no, previous.decided_at)
+        age_s = self._services.engine.decided_s_ago(previous.record_no, previous.decided_at)
         return age_s < self._settings.repeat_window_s
 
     async def _repeat(self, passage_id: str, debit_id: str, barrier: Barrier | None) -> Decision:
@@ -344,6 +341,8 @@ class Trade:
             return await self._bring_in(claim, None)
         if read.user.station == previous.file_after:
             return await self._bring_in(claim, await self._proof_of(previous, read))
+        if not self._antenna.up_to_date:
+            raise Elsewhere("its card was read before the purchase order had arrived")
         if read.user.station != previous.file_before:
             return await self._bring_in(claim, PurchaseResult(PurchaseOutcome.DISPUTED))
         not_taken = PurchaseResult(PurchaseOutcome.NOT_TAKEN)

@@ -99,7 +99,7 @@ class Ours:
         self._writing = database.open_writer(path)
         schema.upgrade(self._writing)
         self._reading = database.open_reader(path)
-        self._writer = Writer(Committer(self._writing, lambda: to_us(self._clock.utcnow())))
+        self._writer = Writer(Committer(self._writing, self._clock))
         self._engine = DebitEngine(self._writer, self._reading, {}, clock=self._clock, random=random.SystemRandom())
         self.waits: list[float] = []
         """Seconds each debit took."""

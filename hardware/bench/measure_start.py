@@ -38,7 +38,6 @@ from gateway.debit.states import debit_row
 from gateway.ledger import database, schema, tables
 from gateway.ledger.transaction import Transaction
 from gateway.ledger.writer import Committer, Writer
-from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
 from gateway.rules.loading import shipped_rules
 
@@ -167,7 +166,7 @@ async def start_up(path: Path, number: int) -> Start:
     clock = SystemClock()
     writing = database.open_writer(path)
     schema.upgrade(writing)
-    fill(Committer(writing, lambda: to_us(clock.utcnow())), number, clock)
+    fill(Committer(writing, clock), number, clock)
     writing.dispose()
     reading = database.open_reader(path)
     begun = time.perf_counter()
@@ -175,7 +174,7 @@ async def start_up(path: Path, number: int) -> Start:
         connection.exec_driver_sql(COUNT).all()
     count_s = time.perf_counter() - begun
     writing = database.open_writer(path)
-    writer = Writer(Committer(writing, lambda: to_us(clock.utcnow())))
+    writer = Writer(Committer(writing, clock))
     writer.start()
     try:
         engine = DebitEngine(writer, reading, {BANK.name: BANK}, clock=clock, random=random.SystemRandom())

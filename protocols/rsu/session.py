@@ -76,12 +76,13 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A frame seen before. `resent` is the cached answer; it stands in `Output.to_write` already."""
+    """A frame seen before. `resent` is the cached answer, in `Output.to_write` already; `said` is its message."""
 
     message: Message
     seq: int
     raw: bytes
     resent: bytes | None
+    said: Message | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +260,7 @@ class _Report:
     expires: float
     index: int
     answer: bytes | None = None
+    said: Message | None = None
     state: ReportState = ReportState.OPEN
 
 
@@ -343,7 +345,7 @@ class Session:
         if answering is not None:
             # The peer will say the same again because of a power-up number: that is news, and gets the next number.
             again = self._rules.asks_again(message) or seq == self._rules.power_up_number
-            self._remember_answer(answering, raw, again=again)
+            self._remember_answer(answering, raw, message, again=again)
         if request is not None:
             self._outstanding.pop(obu, None)
             due = now + self._retry_s(request.pace)
@@ -419,7 +421,7 @@ class Session:
         known = self._known_report(key, frame.raw, now)
         if known is not None:
             known.state = REPORT_TABLE[known.state, ReportInput.COPY]
-            events.append(Duplicate(message, frame.seq, frame.raw, known.answer))
+            events.append(Duplicate(message, frame.seq, frame.raw, known.answer, known.said))
             return known.answer or b""
         self._remember_report(key, frame.raw, now)
         if frame.seq == self._peer_rules.power_up_number:
@@ -436,7 +438,7 @@ class Session:
         if waiting is None:
             return b""
         waiting.due = now + self._retry_s(waiting.request.pace)
-        self._remember_answer(received, waiting.raw, again=False)
+        self._remember_answer(received, waiting.raw, waiting.message, again=False)
         return waiting.raw
 
     def _bad(self, frame: Frame, reason: str, field: str | None, offset: int, hint: str | None) -> BadBytes:
@@ -479,7 +481,7 @@ class Session:
         self._reports[key] = _Report(raw, expires, self._news)
         self._news += 1
 
-    def _remember_answer(self, answered: Received, raw: bytes, *, again: bool) -> None:
+    def _remember_answer(self, answered: Received, raw: bytes, said: Message, *, again: bool) -> None:
         """Keep our answer for copies of the frame, or forget the frame when its next copy is to be news (`again`)."""
         code = self.dialect.code_of(answered.message)
         if code is None:
@@ -489,7 +491,7 @@ class Session:
         if report is None or report.raw != answered.raw:
             return  # forgotten meanwhile: its copies are news again
         report.state = REPORT_TABLE[report.state, ReportInput.ASK_AGAIN if again else ReportInput.ANSWER]
-        report.answer = raw
+        report.answer, report.said = raw, said
         if report.state is ReportState.FORGOTTEN:
             del self._reports[key]
 

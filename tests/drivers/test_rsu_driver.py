@@ -26,6 +26,7 @@ from protocols.rsu.messages import (
     Stop,
     StopType,
     SwitchAntenna,
+    TacResult,
 )
 from protocols.rsu.registry import dialect_named
 from protocols.rsu.session import Duplicate, Received, Session, Timing
@@ -119,6 +120,7 @@ class Peer:
 
     async def say(self, message, *, answering=None):
         output = self.session.send(message, time.monotonic(), answering=answering)
+        self.last = output.to_write
         with contextlib.suppress(Exception):
             await self.link.write(output.to_write)
 
@@ -424,6 +426,31 @@ def test_an_answer_that_cannot_be_said_is_logged_and_the_connection_lives(caplog
 
     run(scenario)
     assert "could not be encoded" in caplog.text
+
+
+def test_a_reading_is_up_to_date_when_no_earlier_order_can_have_caused_it():
+    """The antenna repeats its B2, has it answered twice, and takes the second answer for one to a later B2."""
+
+    async def scenario(bench):
+        await bench.state(RsuState.UP)
+        peer, obu_id = bench.peer, b2().obu_id
+        on, seen = Continue(obu_id, bytes(8)), TacResult(obu_id, 0, b"TAC1", bytes(4), 5)
+        await peer.say(b2())
+        first = await bench.report()
+        first.answer(on)
+        await peer.until(Continue)
+        await peer.link.write(peer.last)
+        await peer.until(str)
+        found = []
+        for serial in (1, 2, 3):
+            await peer.say(replace(seen, balance_raw=serial))
+            found.append(await bench.report())
+            if serial == 1:
+                found[0].answer(Debit(obu_id, bytes(8), 100, "20261123100144", bytes(43)))
+                await peer.until(Debit)
+        return [report.up_to_date for report in (first, *found)]
+
+    assert run(scenario) == [True, True, False, True]
 
 
 # --- trouble on the line ------------------------------------------------------------------------------------------

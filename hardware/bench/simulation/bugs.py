@@ -20,6 +20,7 @@ from drivers import bank
 from gateway.banks import iso8583
 from gateway.debit import attempts, conclusions, holds, late, limits, recovery, refunds
 from gateway.ledger import batches, books, transaction
+from gateway.model.clock import to_us
 from gateway.outbox import worker
 from gateway.points import toll_trade
 
@@ -89,7 +90,7 @@ def _answers_before_commit() -> Iterator[None]:
             earlier, kept[:] = list(kept), []
             return real(self, [*earlier, *changes])[len(earlier) :]
         with self._engine.connect() as connection:
-            tx = transaction.Transaction(connection, self._now_us())
+            tx = transaction.Transaction(connection, to_us(self._clock.utcnow()))
             results = [change(tx) for change in changes]
             connection.rollback()
         kept.extend(changes)

@@ -15,13 +15,12 @@ from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine
 from gateway.ledger import tables
 from gateway.ledger.batches import Batches
-from gateway.model.clock import from_us, to_us
+from gateway.model.clock import from_us
 from gateway.model.passage import DeclinePolicy
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
-from gateway.points.decision_ages import DecisionAges
 from gateway.points.devices import OutputFault
 from gateway.points.inspection import Issuers
 from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
@@ -111,7 +110,7 @@ class Life:
         with self.reader.connect() as connection:
             newest = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
         self._newest_us = int(newest)
-        committer = SimCommitter(self.database, lambda: to_us(world.clock.utcnow()), world.storage)
+        committer = SimCommitter(self.database, world.clock, world.storage)
         self.writer = SimWriter(Batches(committer), world.storage, world.crash)
         channel, link = self._make_bank()
         self.engine = DebitEngine(
@@ -144,9 +143,8 @@ class Life:
         self.supervisor.start("bank", link.run)
         self.supervisor.start("outbox", worker.run)
         self.supervisor.start("collector", collector.run)
-        ages = DecisionAges(world.clock, self.engine.newest_record())
         for index in range(world.lanes):
-            self._start_lane(index, ages)
+            self._start_lane(index)
         world.trace.add("gateway", "serves")
         world.serving.set()
 
@@ -202,7 +200,7 @@ class Life:
         channels.append(channel)
         return channel, link
 
-    def _start_lane(self, index: int, ages: DecisionAges) -> None:
+    def _start_lane(self, index: int) -> None:
         world = self.world
         settings = site.lane_settings(index)
         address, dialect = f"antenna/{settings.name}", site.DIALECTS[index]
@@ -218,7 +216,6 @@ class Life:
             mandate_by_id=self._mandate_by_id,
             issuers=Issuers({site.REGION: IssuerPolicy(site.ISSUER)}),
             errors=PROFILES[PROFILE_OF_DIALECT[dialect]],
-            ages=ages,
             clock=world.clock,
             clock_trusted=self._clock_trusted,
             note_timing=lambda _: None,

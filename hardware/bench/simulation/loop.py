@@ -89,6 +89,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
 class SimClock:
     """The loop's time, and a wall clock somebody may set. `offset` is by how much it has been set so far."""
 
+    boot = "the only start"
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.offset = timedelta()

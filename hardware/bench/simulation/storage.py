@@ -27,6 +27,7 @@ from gateway.ledger import database
 from gateway.ledger.batches import Answer, Batches, Committer, Job, WriterState
 from gateway.ledger.database import StorageTrouble
 from gateway.ledger.transaction import Change, Transaction
+from gateway.model.clock import Clock, to_us
 from hardware.bench.simulation.trace import Trace
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's own file system in memory
@@ -179,8 +180,8 @@ def _refused(trouble: StorageTrouble) -> DBAPIError:
 class SimCommitter(Committer):
     """Commits for real, unless the storage or the process is to fail at this one."""
 
-    def __init__(self, engine: Engine, now_us: Callable[[], int], storage: Storage) -> None:
-        super().__init__(engine, now_us)
+    def __init__(self, engine: Engine, clock: Clock, storage: Storage) -> None:
+        super().__init__(engine, clock)
         self._storage = storage
 
     def commit(self, changes: list[Change[Any]]) -> list[Any]:
@@ -205,7 +206,7 @@ class SimCommitter(Committer):
         """Run the changes and fail at the commit: whatever they did is rolled back."""
         trouble = self._storage.trouble
         with self._engine.begin() as connection:
-            transaction = Transaction(connection, self._now_us())
+            transaction = Transaction(connection, to_us(self._clock.utcnow()))
             for change in changes:
                 change(transaction)
             transaction.finish()

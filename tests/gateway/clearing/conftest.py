@@ -117,7 +117,7 @@ class Plaza:
     def commit(self, change):
         engine = database.open_writer(self.box.path)
         try:
-            return Committer(engine, lambda: to_us(self.box.clock.utcnow())).commit([change])[0]
+            return Committer(engine, self.box.clock).commit([change])[0]
         finally:
             engine.dispose()
 

@@ -16,7 +16,6 @@ from gateway.debit.engine import Collection, DebitEngine, ProvenClaim
 from gateway.ledger import database, schema
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
-from gateway.model.clock import to_us
 from gateway.model.ids import digest_of
 from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
 from gateway.outbox.collector import Collector
@@ -32,6 +31,8 @@ NOT_SENT = BankAnswer(Delivery.NOT_SENT)
 
 class FakeClock:
     """Time that moves when somebody sleeps or pushes it."""
+
+    boot = "first boot"
 
     def __init__(self):
         self.now = 1_700_000_000.0
@@ -105,7 +106,7 @@ class Box:
     def open(self):
         self.database = database.open_writer(self.path)
         self.reader = database.open_reader(self.path)
-        self.writer = Writer(Committer(self.database, lambda: to_us(self.clock.utcnow())))
+        self.writer = Writer(Committer(self.database, self.clock))
 
     async def __aenter__(self):
         self.writer.start()

@@ -11,7 +11,6 @@ from gateway.banks.channel import AnswerClass
 from gateway.debit.claims import HoldPlaced, HoldRefused
 from gateway.debit.engine import Collection
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer
-from gateway.model.clock import to_us
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, Service
 
 from .conftest import (
@@ -301,7 +300,7 @@ class Fuse(Committer):
 async def until_the_fuse_burns(box, work, holds, stored):
     """Do this with a writer that fails at its commit number `holds`; True when it was done before."""
     box.writer.stop()
-    fuse = Fuse(box.database, lambda: to_us(box.clock.utcnow()), holds=holds, stored=stored)
+    fuse = Fuse(box.database, box.clock, holds=holds, stored=stored)
     box.writer = box.engine._writer = box.outbox._writer = Writer(fuse)
     box.writer.start()
     task, burnt = asyncio.create_task(work), asyncio.create_task(fuse.burnt.wait())

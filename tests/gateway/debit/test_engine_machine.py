@@ -27,7 +27,6 @@ from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, StorageLa
 from gateway.debit.refunds import RefundRefused, RefundRequest
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer
-from gateway.model.clock import to_us
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
@@ -130,7 +129,7 @@ class Engine(RuleBasedStateMachine):
         return self.runner.run(work)
 
     def _start(self):
-        self.committer = PowerCommitter(self.box.database, lambda: to_us(self.box.clock.utcnow()))
+        self.committer = PowerCommitter(self.box.database, self.box.clock)
         self.box.writer = Writer(self.committer)
         self.box.writer.start()
         self._run(self._wire())

@@ -13,7 +13,6 @@ from gateway.ledger import database
 from gateway.ledger.database import StorageTrouble
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, StorageUnavailable
-from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy, Funding, Service
 from hardware.bench import measure_start
 
@@ -79,7 +78,7 @@ def test_a_power_cut_in_the_midst_of_it_changes_nothing(tmp_path, monkeypatch, a
     box = Box(tmp_path / "ledger.db")
     box.bank = measure_start.BANK
     number = 2 * len(measure_start.KINDS)
-    measure_start.fill(Committer(box.database, lambda: to_us(box.clock.utcnow())), number, box.clock)
+    measure_start.fill(Committer(box.database, box.clock), number, box.clock)
 
     async def cut(box):
         commits = iter(range(after))
@@ -115,7 +114,7 @@ def test_a_power_cut_in_the_midst_of_it_changes_nothing(tmp_path, monkeypatch, a
 def test_started_twice_the_second_finds_the_same_open_and_closes_nothing(tmp_path):
     box = Box(tmp_path / "ledger.db")
     number = 3 * len(measure_start.KINDS)
-    measure_start.fill(Committer(box.database, lambda: to_us(box.clock.utcnow())), number, box.clock)
+    measure_start.fill(Committer(box.database, box.clock), number, box.clock)
     seen = []
 
     async def start(box):

@@ -12,6 +12,7 @@ from sqlalchemy import event, text
 
 from gateway.ledger import database, schema
 from gateway.ledger.writer import Committer, Writer
+from hardware.bench.clocks import StillClock
 
 WAIT_S_MAX = 20.0
 """Longest wait for something another thread does; only a hanging writer reaches it."""
@@ -21,7 +22,7 @@ class WatchedCommitter(Committer):
     """Counts its batches. `gate` holds up every commit while it is cleared."""
 
     def __init__(self, engine, reserve=None):
-        super().__init__(engine, lambda: 1_700_000_000_000_000, reserve)
+        super().__init__(engine, StillClock(1_700_000_000_000_000), reserve)
         self.batches = []
         self.gate = threading.Event()
         self.gate.set()

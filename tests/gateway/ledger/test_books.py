@@ -14,6 +14,7 @@ from gateway.ledger import database, schema
 from gateway.ledger.books import AccountKind, BooksError
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer
+from hardware.bench.clocks import StillClock
 
 ACCOUNTS = [
     (AccountKind.OPEN, "payer-1"),
@@ -63,7 +64,7 @@ class BooksMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="books-"))
         self.engine = ledger(self.folder)
-        self.committer = Committer(self.engine, lambda: 1)
+        self.committer = Committer(self.engine, StillClock(1))
         self.balance = dict.fromkeys(ACCOUNTS, 0)
         self.held = dict.fromkeys(ACCOUNTS, 0)
         self.waiting = []
@@ -177,7 +178,7 @@ TestBooks = BooksMachine.TestCase
 @pytest.fixture
 def committer(tmp_path):
     engine = ledger(tmp_path)
-    yield Committer(engine, lambda: 1)
+    yield Committer(engine, StillClock(1))
     engine.dispose()
 
 

@@ -13,6 +13,7 @@ from gateway.ledger.privacy import AGE_MIN_US, PAGE, SETTLED, WHY_KEPT, Erased, 
 from gateway.ledger.verify import verify
 from gateway.model.clock import to_us
 from gateway.model.passage import Barrier, Funding, PurchaseOutcome
+from hardware.bench.clocks import StillClock
 from tests.gateway.debit.conftest import APPROVED, CONTEXT, DECLINED, SILENT, Box, charge, hold_request, payer_of
 
 RULE = "of an erased passage nothing personal is left, and the journal tells of it"
@@ -46,7 +47,7 @@ class Desk:
             await box.engine.refuse(sight, "card_listed_in_debt", Barrier.CLOSED, CONTEXT, timeout_s=5)
 
     def commit(self, change):
-        return Committer(self.engine, lambda: self.now_us).commit([change])[0]
+        return Committer(self.engine, StillClock(self.now_us)).commit([change])[0]
 
     def erase(self, **which):
         told = []

@@ -458,11 +458,12 @@ CHILD = textwrap.dedent("""
     from sqlalchemy import insert
     from gateway.ledger import database, schema, tables
     from gateway.ledger.writer import Committer, Writer
+    from hardware.bench.clocks import StillClock
 
     async def main():
         engine = database.open_writer(Path(sys.argv[1]))
         schema.upgrade(engine)
-        writer = Writer(Committer(engine, lambda: 1))
+        writer = Writer(Committer(engine, StillClock(1)))
         writer.start()
 
         def change(tx):

@@ -28,7 +28,6 @@ from gateway.model.passage import DeclinePolicy
 from gateway.payers import mandates, status_list_build
 from gateway.payers.mandates import IssuerPolicy
 from gateway.payers.status_lists import StatusLists
-from gateway.points.decision_ages import DecisionAges
 from gateway.points.devices import OutputFault
 from gateway.points.inspection import Issuers
 from gateway.points.rsu_errors import PROFILES
@@ -36,6 +35,7 @@ from gateway.points.toll_lane import TollLane
 from gateway.points.toll_settings import LaneKind, LaneSettings
 from gateway.points.toll_trade import LaneServices
 from gateway.tariffs.loading import load_tariffs
+from hardware.bench.clocks import StillClock
 from protocols.card import card_file_new, station_new
 from protocols.obu import obu_status_new, vehicle_file_new
 from protocols.rsu.messages import Continue, Debit, DebitResult, FetchTac, ObuReport, TacResult, UserReport
@@ -133,6 +133,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 class VirtualClock:
     """The loop's time, also for the writer's thread; `shift` is what somebody did to the wall clock."""
+
+    boot = "first boot"
 
     def __init__(self, selector):
         self._selector = selector
@@ -316,6 +318,7 @@ class Heard:
 
     def __init__(self, road, message, at):
         self.road, self.message, self.at = road, message, at
+        self.up_to_date = True
         self.orders = []
 
     def answer(self, message):
@@ -332,6 +335,8 @@ class Road:
         self.heard = []
         self.orders = []
         self.cars = {}
+        self.crossed = 0
+        """So many of the next readings were made before the last purchase order had arrived."""
 
     async def reports(self):
         while True:
@@ -339,6 +344,9 @@ class Road:
 
     def say(self, message):
         report = Heard(self, message, self.plaza.clock.monotonic())
+        if self.crossed and isinstance(message, UserReport):
+            self.crossed -= 1
+            report.up_to_date = False
         self.heard.append(report)
         self.queue.put_nowait(report)
         return report
@@ -476,7 +484,6 @@ class Lane:
             mandate_by_id=plaza.mandate_by_id,
             issuers=Issuers({REGION: IssuerPolicy("issuer-9901", plaza.charge_cards)}),
             errors=PROFILES["pcrsu-v3"],
-            ages=plaza.ages,
             clock=plaza.clock,
             clock_trusted=lambda: plaza.clock_trusted,
             note_timing=self.timings.append,
@@ -515,11 +522,10 @@ class Plaza:
     def open(self):
         self.database = database.open_writer(self.path)
         self.reader = database.open_reader(self.path)
-        self.committer = FullDisk(self.database, lambda: to_us(self.clock.utcnow()))
+        self.committer = FullDisk(self.database, self.clock)
         self.writer = CountedWriter(self.committer, self.selector)
         self.writer.start()
         self.engine = DebitEngine(self.writer, self.reader, {"bank-1": self.bank}, clock=self.clock, random=self.random)
-        self.ages = DecisionAges(self.clock, self.engine.newest_record())
 
     async def __aexit__(self, error, *_):
         try:
@@ -677,7 +683,7 @@ def plaza_made_once(tmp_path_factory):
     engine = database.open_writer(folder / "ledger.db")
     schema.upgrade(engine)
     found, credentials = mandates.read_csv(MANDATES)
-    Committer(engine, lambda: to_us(AT)).commit([lambda tx: mandates.replace_all(tx, found, credentials)])
+    Committer(engine, StillClock(to_us(AT))).commit([lambda tx: mandates.replace_all(tx, found, credentials)])
     engine.dispose()
     return folder
 

@@ -356,14 +356,14 @@ def test_repeated_user_report_is_answered_by_the_same_purchase_and_the_caller_is
     received = only_received(session.receive(raw, 0.0))
     purchase = session.send(debit(), 0.05, answering=received).to_write
     for now in (0.12, 0.24, 0.36):
-        assert session.receive(raw, now) == Output((Duplicate(user(), 5, raw, purchase),), purchase)
+        assert session.receive(raw, now) == Output((Duplicate(user(), 5, raw, purchase, debit()),), purchase)
 
 
 def test_copy_before_the_answer_is_silent_and_after_it_repeats_it() -> None:
     session = lane()
     raw = v3(5, V3.encode(user()))
     received = only_received(session.receive(raw, 0.0))
-    assert session.receive(raw, 0.12) == Output((Duplicate(user(), 5, raw, None),))
+    assert session.receive(raw, 0.12) == Output((Duplicate(user(), 5, raw, None, None),))
     purchase = session.send(debit(), 0.2, answering=received).to_write
     assert session.receive(raw, 0.24).to_write == purchase
 
@@ -456,7 +456,7 @@ def test_repeated_purchase_command_is_not_a_second_purchase() -> None:
     assert received.answers == user()
     assert kinds(session.receive(raw, 0.06)) == [Duplicate]  # while the purchase is on the air: nothing to say yet
     answer = session.send(result(), 0.3, answering=received).to_write
-    assert session.receive(raw, 0.31) == Output((Duplicate(debit(), 0x10, raw, answer),), answer)
+    assert session.receive(raw, 0.31) == Output((Duplicate(debit(), 0x10, raw, answer, result()),), answer)
 
 
 # --- heartbeats and silence ---------------------------------------------------------------------------------------
@@ -468,7 +468,9 @@ def test_lane_answers_a_heartbeat_at_once_and_a_copy_alike() -> None:
     output = session.receive(raw, 0.0)
     assert kinds(output) == [Received]
     assert output.to_write == v3(0x30, b"\xcf\x00")
-    assert session.receive(raw, 0.1) == Output((Duplicate(beat(), 3, raw, output.to_write),), output.to_write)
+    assert session.receive(raw, 0.1) == Output(
+        (Duplicate(beat(), 3, raw, output.to_write, HeartbeatAck()),), output.to_write
+    )
 
 
 def test_antenna_sends_heartbeats_by_the_clock() -> None:
@@ -919,7 +921,7 @@ def test_power_up_wants_initialise_again_and_only_the_next_status_answers_it() -
     assert event.received.seq == 0x98
     assert output.to_write == opened  # RSCTL 89 is 98 with its nibbles swapped
     assert a_lane.outstanding == (BJ_KIT.initialise,)
-    assert a_lane.receive(first, 0.025) == Output((Duplicate(status, 0x98, first, opened),), opened)
+    assert a_lane.receive(first, 0.025) == Output((Duplicate(status, 0x98, first, opened, BJ_KIT.initialise),), opened)
     # Said again it is news to the antenna, which goes on with an ordinary number.
     again = only_received(antenna.receive(output.to_write, 0.03))
     second = antenna.send(BJ_KIT.status, 0.03, answering=again).to_write

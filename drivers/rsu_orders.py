@@ -1,0 +1,70 @@
+"""Orders on their way to an antenna: which of them a report can be the answer to.
+
+Theory of operation. An antenna that had to wait for an answer starts over with the tag, and takes the late answer for
+one to its newest report: answers carry the number of their report, but antennas do not look at it. So orders and
+reports cross, and what is read from a card may have been asked for before the last purchase was ordered, though it
+arrives after it. The line keeps its order and an antenna answers an order at most once. Hence a report was made after
+the purchase order had arrived when every order written before that one has had its report already, or is too old to
+have one. All else may be older than the purchase and proves nothing about it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from protocols.rsu.messages import Debit, Message, Stop, StopType
+
+ORDER_LIFE_S = 5.0
+"""An order that has had no report for so long has none any more: antennas search again after 1 s, and a line that
+stands still for longer is opened anew (inferred)."""
+
+TAGS_MAX = 64
+"""Tags remembered: a zone full of vehicles several times over."""
+
+
+class _Tag:
+    """Seconds at which orders about one tag were written."""
+
+    __slots__ = ("before", "since")
+
+    def __init__(self) -> None:
+        self.before: deque[float] = deque()
+        """Before the last purchase order, and without a report so far."""
+        self.since: deque[float] = deque()
+
+
+class OrdersUnderWay:
+    """The orders of one connection."""
+
+    def __init__(self) -> None:
+        self._tags: OrderedDict[bytes, _Tag] = OrderedDict()
+
+    def written(self, obu_id: bytes, order: Message, now: float) -> None:
+        """An order about a tag was written, be it for the second time. `now`: monotonic seconds."""
+        if isinstance(order, Stop) and order.stop_type != StopType.RESEND:
+            return
+        tag = self._tags.get(obu_id)
+        if tag is None:
+            tag = self._tags[obu_id] = _Tag()
+            if len(self._tags) > TAGS_MAX:
+                self._tags.popitem(last=False)
+        self._tags.move_to_end(obu_id)
+        if isinstance(order, Debit):
+            tag.before += tag.since
+            tag.since.clear()
+        tag.since.append(now)
+
+    def reported(self, obu_id: bytes, now: float) -> bool:
+        """A report came that answers some order: whether it was surely made after the last purchase order arrived."""
+        tag = self._tags.get(obu_id)
+        if tag is None:
+            return True
+        for orders in (tag.before, tag.since):
+            while orders and now - orders[0] >= ORDER_LIFE_S:
+                orders.popleft()
+        if tag.before:
+            tag.before.popleft()
+            return False
+        if tag.since:
+            tag.since.popleft()
+        return True
