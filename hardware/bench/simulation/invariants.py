@@ -211,8 +211,8 @@ class Watch:
         # Of one commit, whose rows come in the order in which they were written, not in that of its changes:
         self._claimed: dict[str, str | None] = {}
         """Obligors of new debits, with their mandates."""
-        self._restated: dict[str, None] = {}
-        """Obligors one of whose claims has changed its amount."""
+        self._grown: Counter[str] = Counter()
+        """Fen by which the older claims of an obligor have come to count more."""
         self._growing: list[tuple[Debit, int]] = []
         self._opened: dict[str, int] = {}
         """Records that let go on our own decision, by debit."""
@@ -227,7 +227,7 @@ class Watch:
         self._touched.clear()
         self._moved.clear()
         self._claimed.clear()
-        self._restated.clear()
+        self._grown.clear()
         self._growing.clear()
         self._opened.clear()
         self._reopened.clear()
@@ -268,17 +268,16 @@ class Watch:
         if amount != debit.amount:
             if debit.state == "owed":
                 self._let_go(debit, amount - debit.amount)
-            self._restated[debit.obligor] = None
             debit.amount = amount
             debit.completed = True
-        if state == debit.state:
-            self.owing[debit.obligor] += _counted(debit) - before
-            return
-        self._changed("debit", key, debit.state, state)
-        if "owed" in (state, debit.state):
-            self._let_go(debit, debit.amount if state == "owed" else -debit.amount)
-        debit.state = state
-        self.owing[debit.obligor] += _counted(debit) - before
+        if state != debit.state:
+            self._changed("debit", key, debit.state, state)
+            if "owed" in (state, debit.state):
+                self._let_go(debit, debit.amount if state == "owed" else -debit.amount)
+            debit.state = state
+        more = _counted(debit) - before
+        self.owing[debit.obligor] += more
+        self._grown[debit.obligor] += max(0, more)
 
     def _let_go(self, debit: Debit, amount: int) -> None:
         """More, or less, is owed on our own decision. What grows is looked at when the commit's decisions are known."""
@@ -367,15 +366,15 @@ class Watch:
             self._touched[debit_id] = None
 
     def _look_at_limits(self) -> None:
-        """What a payer owes after this commit. Whatever became less in it counts as if it had come first."""
+        """What a payer owes after this commit. Whatever became less in it counts as if it had come first, and what an
+        older claim has grown by (a pump has delivered more than was held) as if it had come last."""
         for obligor, mandate in self._claimed.items():
             limits = None if mandate is None else self._limits.get(mandate)
-            if limits is None or limits.limit is None or obligor in self._restated:
+            if limits is None or limits.limit is None:
                 continue
-            if self.owing[obligor] > limits.limit:
-                self._broken(
-                    f"obligor {obligor} has one more debit, owes {self.owing[obligor]} fen, limit {limits.limit}"
-                )
+            owes = self.owing[obligor] - self._grown[obligor]
+            if owes > limits.limit:
+                self._broken(f"obligor {obligor} has one more debit, owes {owes} fen, limit {limits.limit}")
         for debit, amount in sorted(self._growing, key=lambda grown: self._opened.get(grown[0].id, 0)):
             self.standing_in[debit.obligor] += amount
             number = self._opened.get(debit.id)
