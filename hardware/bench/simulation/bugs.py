@@ -19,7 +19,7 @@ from typing import Any
 from drivers import bank
 from gateway.banks import iso8583
 from gateway.debit import attempts, conclusions, holds, late, limits, recovery, refunds
-from gateway.ledger import batches, books, transaction
+from gateway.ledger import batches, books, clock_readings, transaction
 from gateway.model.clock import to_us
 from gateway.outbox import worker
 from gateway.points import toll_trade
@@ -317,6 +317,19 @@ BUGS: Mapping[str, Bug] = {
             (bank._Over, "may_mean", "return any(", "return False and any("),
             (bank._Pending, "fits", "amount in (None, self.amount)", "True"),
         ),
+    ),
+    "age_by_time_of_day": Bug(
+        "how long ago a vehicle paid is told by the time of day alone",
+        _edit(
+            (clock_readings, "age_s", "before[0].boot == now.boot", "False"),
+            (clock_readings, "age_s", "if after", "if False"),
+        ),
+        "lanes",
+    ),
+    "clock_read_once": Bug(
+        "a clock that was set is not read again",
+        _edit((clock_readings, "cover", "or not now.agrees_with(newest)", "")),
+        "lanes",
     ),
     "log_names_plate": Bug(
         "a line of the log names a plate",

@@ -70,7 +70,7 @@ TROUBLES: tuple[tuple[StorageTrouble, tuple[float, float]], ...] = (
 )
 BANK_RESTART_EVERY_S = (20.0, 200.0)
 BANK_DOWN_S = (0.2, 15.0)
-CLOCK_STEP_EVERY_S = (20.0, 150.0)
+CLOCK_STEP_EVERY_S = (2.0, 30.0)
 CLOCK_BACK_S, CLOCK_FORWARD_S = (-1500.0, 0.0), (0.0, 1500.0)
 """Of one setting of the box's clock: beyond all that is reckoned in minutes."""
 BOOKED_WITHIN_S = 20.0
