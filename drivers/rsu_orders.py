@@ -32,6 +32,12 @@ class _Tag:
         """Before the last purchase order, and without a report so far."""
         self.since: deque[float] = deque()
 
+    def forget(self, now: float) -> None:
+        """Drop those that will have no report any more."""
+        for orders in (self.before, self.since):
+            while orders and now - orders[0] >= ORDER_LIFE_S:
+                orders.popleft()
+
 
 class OrdersUnderWay:
     """The orders of one connection."""
@@ -49,6 +55,7 @@ class OrdersUnderWay:
             if len(self._tags) > TAGS_MAX:
                 self._tags.popitem(last=False)
         self._tags.move_to_end(obu_id)
+        tag.forget(now)
         if isinstance(order, Debit):
             tag.before += tag.since
             tag.since.clear()
@@ -59,9 +66,7 @@ class OrdersUnderWay:
         tag = self._tags.get(obu_id)
         if tag is None:
             return True
-        for orders in (tag.before, tag.since):
-            while orders and now - orders[0] >= ORDER_LIFE_S:
-                orders.popleft()
+        tag.forget(now)
         if tag.before:
             tag.before.popleft()
             return False

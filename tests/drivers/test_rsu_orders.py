@@ -93,3 +93,14 @@ def test_the_tag_that_was_quiet_longest_is_forgotten_first():
     line.write(ON, BUY, tag=OTHER)
     assert not line.hear(TAG)
     assert line.hear((10).to_bytes(4, "big"))
+
+
+def test_a_tag_that_is_asked_for_ever_and_never_tells_fills_no_memory():
+    line = Line()
+    for _ in range(2000):
+        line.write(ON)
+    assert len(line.orders._tags[TAG].since) <= ORDER_LIFE_S * 100 + 1
+    line.write(BUY)
+    for _ in range(2000):
+        line.write(ON)
+    assert len(line.orders._tags[TAG].before) == 0
