@@ -68,6 +68,8 @@ KINDS: Final[Mapping[str, Words]] = {
     "advice_contradicted": Words("the bank refused an advice and approved it later", "银行先拒绝后又批准通知"),
     "refund_contradicted": Words("the bank refused a refund and approved it later", "银行先拒绝后又批准退款"),
     "debt_without_bank": Words("no bank can be asked for a debt", "欠费无可扣款银行"),
+    "debit_not_closed": Words("could not be closed after a start", "启动后未能了结"),
+    "decision_not_told": Words("the bank cannot be told a decision", "无法把决定通知银行"),
     "write_off_proposed": Words("debt to be written off", "欠费待核销"),
 }
 ROW_STATES: Final[words.Table] = {

@@ -43,7 +43,7 @@ from gateway.debit.claims import (
     Sight,
 )
 from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest
-from gateway.debit.states import debit_row
+from gateway.debit.states import add_item, close_item, debit_row
 from gateway.ledger import clock_readings, tables
 from gateway.ledger.batches import LedgerWriter, StorageUnavailable
 from gateway.ledger.transaction import Transaction
@@ -54,6 +54,9 @@ from gateway.rules.loading import DebitRules, shipped_rules
 
 ASKED_KEPT_S = 60.0
 """How long it is remembered when a debit's card was asked: longer than anybody means by lately."""
+
+NOT_TOLD = "decision_not_told"
+"""Kind of the item of a debit whose bank cannot be told what a person decided; corrected when it is told."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -213,8 +216,8 @@ class DebitEngine:
     async def close_behind(self, progress: Callable[[recovery.Findings], None] | None = None) -> recovery.Findings:
         """Close what start-up found and needs no vehicle for; charge points may be open meanwhile.
 
-        A debit that somebody is bringing in at this moment is left to that one. One that cannot be closed stays held
-        and is told in the log; it keeps no other open.
+        A debit that somebody is bringing in at this moment is left to that one. One that cannot be closed stays held,
+        is told in the log and put on people's list; it keeps no other open.
         """
         behind, findings, after = self._behind, recovery.Findings(), ""
         while behind is not None:
@@ -228,6 +231,10 @@ class DebitEngine:
                 break
             after = page[-1]
             await self._clock.sleep(0)
+        with self._reader.connect() as connection:
+            ended = recovery.ended_after_all(connection)
+        if ended:
+            await self._writer.submit(partial(recovery.take_off_list, debit_ids=ended), essential=True)
         return findings
 
     async def _close(self, debit_ids: list[str], behind: recovery.Behind) -> recovery.Findings:
@@ -237,9 +244,10 @@ class DebitEngine:
             return await closing
         except StorageUnavailable:
             raise
-        except Exception:
+        except Exception as error:
             if len(debit_ids) == 1:
                 log.exception("debit %s cannot be closed: it stays held until somebody has looked at it", *debit_ids)
+                await self.leave_to_people(recovery.NOT_CLOSED, debit_ids[0], error)
                 return recovery.Findings(open_debits=1, not_closed=1)
         findings = recovery.Findings()
         for debit_id in debit_ids:
@@ -543,8 +551,14 @@ class DebitEngine:
             self._advise(tx, debit_id, collection, NewAttempt(advice, at))
             for refund in refunds.untold(tx, debit_id):
                 self._tell_refund(tx, refund.id, collection, NewAttempt(digest_of("refund", refund.id)[:32], at))
+            close_item(tx, NOT_TOLD, debit_id, "corrected", note="it is told")
 
         await asyncio.shield(self._writer.submit(change, essential=True))
+
+    async def leave_to_people(self, kind: str, debit_id: str, error: Exception) -> None:
+        """Put a debit on the list that people work through: something about it cannot be done, by an error of ours."""
+        note = f"{type(error).__name__}: the log of this moment says more"
+        await self._writer.submit(lambda tx: add_item(tx, kind, debit_id, note, again=True), essential=True)
 
     # --- after the card answered ----------------------------------------------------------------------------------
 

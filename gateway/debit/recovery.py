@@ -25,7 +25,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from gateway.debit import attempts, conclusions
 from gateway.debit.claims import DecisionContext, PurchaseResult
-from gateway.debit.states import UNRESOLVED, debit_row, set_attempt
+from gateway.debit.states import UNRESOLVED, close_item, debit_row, set_attempt
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
@@ -41,7 +41,10 @@ PAGE = 500
 CLOSING_PAGE = 100
 """Debits closed in one change: a vehicle that comes in between waits for one of them at most."""
 
-_d, _p, _a = tables.debit, tables.purchase, tables.attempt
+NOT_CLOSED = "debit_not_closed"
+"""Kind of the item of a debit that cannot be closed; corrected when a later start finds it ended."""
+
+_d, _p, _a, _i = tables.debit, tables.purchase, tables.attempt, tables.item
 _IN_DOUBT = (
     select(_a)
     .where(
@@ -73,6 +76,13 @@ _HELD_PAGE = (
     .where(_d.c.state == "held", _d.c.id > bindparam("after"), _d.c.hold_id <= bindparam("newest"))
     .order_by(_d.c.id)
     .limit(bindparam("page"))
+)
+
+
+_ENDED_AFTER_ALL = (
+    select(_i.c.ref)
+    .join(_d, _d.c.id == _i.c.ref)
+    .where(_i.c.kind == NOT_CLOSED, _i.c.state == "open", _d.c.state != "held")
 )
 
 
@@ -162,6 +172,17 @@ def page_of_held(connection: Connection, after: str, newest_hold: int) -> list[s
     """Ids of the next debits that were held at start-up."""
     values = {"after": after, "newest": newest_hold, "page": CLOSING_PAGE}
     return list(connection.execute(_HELD_PAGE, values).scalars())
+
+
+def ended_after_all(connection: Connection) -> list[str]:
+    """Debits on people's list because they could not be closed, and that have ended since."""
+    return list(connection.execute(_ENDED_AFTER_ALL).scalars())
+
+
+def take_off_list(tx: Transaction, debit_ids: list[str]) -> None:
+    """People need not look at these any more."""
+    for debit_id in debit_ids:
+        close_item(tx, NOT_CLOSED, debit_id, "corrected", note="it has ended")
 
 
 def close(tx: Transaction, debit_id: str, behind: Behind) -> Findings:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sqlalchemy import Engine, exists, func, select
 
 from gateway.debit.attempts import Recovery
-from gateway.debit.engine import Collection, DebitEngine
+from gateway.debit.engine import NOT_TOLD, Collection, DebitEngine
 from gateway.debit.states import UNRESOLVED
 from gateway.ledger import tables
 from gateway.ledger.batches import StorageUnavailable
@@ -72,13 +72,15 @@ class Collector:
             self._log.log(level, "debt of debit %s: %s", debit_id, found.value)
 
     async def _adopt(self, debit_id: str) -> None:
-        """One that no message can tell of must not stand before the others; the next start tries it again."""
+        """One that no message can tell of must not stand before the others: it goes on people's list, and the next
+        start tries it again."""
         try:
             await self._engine.adopt(debit_id, self._collection)
         except StorageUnavailable:
             raise
-        except Exception:  # noqa: BLE001 - whatever is wrong with one of them is wrong with that one
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one of them is wrong with that one
             self._log.exception("the bank cannot be told what was decided about debit %s", debit_id)
+            await self._engine.leave_to_people(NOT_TOLD, debit_id, error)
 
     async def _keep_lists(self) -> None:
         """Put payers on the box's own list for debts that have become old, not only for new ones."""

@@ -162,6 +162,31 @@ def test_a_debit_that_cannot_be_closed_stops_no_other_and_is_told(tmp_path, monk
     assert box.rows("select count(*) from attempt where kind = 'advice'") == [(5,)]
     assert box.rows("select count(*) from decision") == [(5,)]
     assert [record.getMessage() for record in caplog.records if ids[3] in record.getMessage()]
+    assert box.rows("select kind, ref, debit_id, state from item") == [("debit_not_closed", ids[3], ids[3], "open")]
+    assert "contract-m3" not in box.rows("select note from item")[0][0], "whatever an error says of a payer"
+
+
+def test_a_debit_that_could_not_be_closed_leaves_peoples_list_when_it_has_ended(tmp_path):
+    box = Box(tmp_path / "ledger.db", bank=PickyBank)
+
+    async def first(box):
+        request = claim_request("k3", mandate="m3", service=Service.FUEL)
+        held = (await box.engine.hold(request, timeout_s=5)).debit_id
+        parts = {"debit_id": held, "amount_fen": 500, "payer": request.payer, "asking": None, "context": CONTEXT}
+        await box.in_books(partial(holds.complete, **parts))
+
+    async def start(box):
+        await box.start_up()
+        return box.items()
+
+    async def start_with_another(box):
+        box.bank = box.engine._channels["bank-1"] = ToldBank(box.clock)
+        return await start(box)
+
+    assert live(box, first, start, start) == [("debit_not_closed", "open")]
+    box.open()
+    assert live(box, start_with_another) == [("debit_not_closed", "corrected")]
+    assert box.states() == ["owed"]
 
 
 def test_a_storage_in_trouble_is_no_bad_debit(box):

@@ -148,8 +148,16 @@ def test_a_decision_no_message_can_tell_keeps_no_other_from_the_bank(tmp_path, c
             await box.collector.round()
         assert queued(box) == [("refund",), ("refund",)]
         assert [record.args for record in caplog.records if record.exc_info] == [(ids[0],)]
+        assert box.rows("select kind, ref, state from item") == [("decision_not_told", ids[0], "open")]
 
-    live(box, scenario)
+    async def after_a_start(box):
+        box.bank.picky = False
+        await box.start_up()
+        await box.collector.round()
+        assert queued(box) == [("refund",)] * 3
+        assert box.items() == [("decision_not_told", "corrected")]
+
+    live(box, scenario, after_a_start)
 
 
 @pytest.mark.parametrize("gone", [True, False], ids=["no contract", "a contract no message carries"])
