@@ -52,8 +52,8 @@ from gateway.points.devices import OutputFault
 from gateway.points.inspection import Issuers
 from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
 from gateway.points.toll_lane import TollLane
+from gateway.points.toll_services import LaneServices
 from gateway.points.toll_settings import EntryWrite, LaneSettings, TacCommand
-from gateway.points.toll_trade import LaneServices
 from gateway.rules.loading import load_rules
 from gateway.supervision import Supervisor
 from gateway.tariffs.loading import load_tariffs

@@ -18,7 +18,8 @@ from gateway.debit.claims import Decision
 from gateway.model.passage import Barrier, Outcome
 from gateway.points.antenna_dialogue import VEHICLE_REPORTS
 from gateway.points.devices import Antenna, OutputFault, Report
-from gateway.points.toll_trade import LaneServices, Trade
+from gateway.points.toll_services import LaneServices
+from gateway.points.toll_trade import Trade
 from protocols.rsu.messages import DebitResult, ObuReport, Stop, StopType
 
 TRADES_MAX = 8

@@ -23,9 +23,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 from gateway.debit.claims import (
     Decision,
@@ -41,33 +40,34 @@ from gateway.debit.claims import (
     PurchaseResult,
     Sight,
 )
-from gateway.debit.engine import DebitEngine, ProvenClaim, StorageLate, Superseded, Timing
+from gateway.debit.engine import ProvenClaim, StorageLate, Superseded, Timing
 from gateway.ledger.writer import StorageUnavailable
-from gateway.model.clock import Clock, ClockQuality, to_us
+from gateway.model.clock import ClockQuality, to_us
 from gateway.model.ids import digest_of
 from gateway.model.passage import Barrier, Funding, PurchaseOutcome, Service
 from gateway.model.plate import Plate
 from gateway.model.reasons import REASONS, Severity
 from gateway.payers import mandates
-from gateway.payers.mandates import CredentialKind, Mandate
-from gateway.payers.status_lists import ListKind, StatusLists, obu_key, plate_key
+from gateway.payers.mandates import CredentialKind
+from gateway.payers.status_lists import ListKind, obu_key, plate_key
 from gateway.points.antenna_dialogue import Dialogue, Gone
-from gateway.points.devices import LaneOutputs, Report
-from gateway.points.inspection import Issuers, card_problem, plate_of, tag_problem, vehicle_problem
-from gateway.points.rsu_errors import MoneyMeaning, RsuErrorProfile
+from gateway.points.devices import Report
+from gateway.points.inspection import card_problem, plate_of, tag_problem, vehicle_problem
+from gateway.points.rsu_errors import MoneyMeaning
 from gateway.points.rsu_errors import Report as ReportKind
+from gateway.points.station_record import STATION_TAIL, entered_here, entry_of, entry_record, purchase_record
+from gateway.points.toll_services import LaneServices
 from gateway.points.toll_settings import (
     ChargeCardPurchase,
     EntryWrite,
     LaneKind,
-    LaneSettings,
     OnePiecePolicy,
     TacCommand,
 )
-from gateway.tariffs.quote import EntryFact, Refusal, TariffSet, quote
-from protocols.card.codes import VALID_ENTRY_STATUSES, CardType, PassStatus
+from gateway.tariffs.quote import EntryFact, Refusal, quote
+from protocols.card.codes import CardType
 from protocols.card.files import CardFile, decode_card_file
-from protocols.card.station import Station, decode_station, station_new
+from protocols.card.station import Station, decode_station
 from protocols.obu.vehicle_file import VehicleFile, decode_vehicle_file
 from protocols.rsu.messages import (
     Debit,
@@ -94,47 +94,7 @@ ELSEWHERE_S = 5.0
 REFUSAL_COMMIT_S = 5.0
 """A refusal opens no barrier, so its record may take longer than a sale's."""
 
-STATION_TAIL = slice(7, 43)
-"""The 36 bytes of file 0019 that C3 and C7 carry: from the lane on. Which ones they are is not documented (inferred:
-the last 36, so that header, network and station, which the antenna knows or adds, are left out)."""
-
 log = logging.getLogger(__name__)
-
-
-class LaneServices:
-    """What every trade of a lane uses."""
-
-    def __init__(
-        self,
-        settings: LaneSettings,
-        engine: DebitEngine,
-        *,
-        outputs: LaneOutputs,
-        lists: StatusLists,
-        tariffs: Callable[[], TariffSet],
-        find_mandate: Callable[[CredentialKind, str], Mandate | None],
-        mandate_by_id: Callable[[str], Mandate | None],
-        issuers: Issuers,
-        errors: RsuErrorProfile,
-        clock: Clock,
-        clock_trusted: Callable[[], bool],
-        note_timing: Callable[[Timing], None],
-        report_fault: Callable[[str, str | None], None],
-    ) -> None:
-        self.settings = settings
-        self.engine = engine
-        self.outputs = outputs
-        self.lists = lists
-        self.tariffs = tariffs
-        self.find_mandate = find_mandate
-        self.mandate_by_id = mandate_by_id
-        self.issuers = issuers
-        self.errors = errors
-        self.clock = clock
-        self.clock_trusted = clock_trusted
-        self.note_timing = note_timing
-        self.report_fault = report_fault
-        """Name of a part of this lane and what is wrong with it; None when it works again."""
 
 
 class Elsewhere(Exception):
@@ -416,10 +376,10 @@ class Trade:
         problem = problem or self._listed(read.card, plate_of(read.vehicle.plate, read.vehicle.plate_colour))
         if problem is not None:
             return await self._refuse(seen, problem)
-        if self._entered_here(decode_station(read.user.station)):
+        if entered_here(self._settings, decode_station(read.user.station), self._services.clock.utcnow()):
             return await self._entered_before(seen)
         seconds = int(self._services.clock.utcnow().timestamp())
-        station = self._entry_record(read.vehicle, seconds)
+        station = entry_record(self._settings, read.vehicle, seconds)
         try:
             error = await self._write_entry(read.card, station, seconds)
         except Gone:
@@ -459,28 +419,6 @@ class Trade:
         self._antenna.acknowledge()
         self._note(0, 0)
         return decision
-
-    def _entered_here(self, station: Station) -> bool:
-        """File 0019 says that the trip began in this lane, just now."""
-        if station.network is None or station.station is None or station.unix_seconds is None:
-            return False
-        here = (station.network + station.station, station.lane) == (self._settings.station, self._settings.lane_no)
-        age_s = abs(self._services.clock.utcnow().timestamp() - station.unix_seconds)
-        return here and station.status == PassStatus.ETC_ENTRY and age_s < self._settings.repeat_window_s
-
-    def _entry_record(self, vehicle: VehicleFile, seconds: int) -> bytes:
-        return station_new(
-            network=self._settings.station[:4],
-            station=self._settings.station[4:],
-            lane=self._settings.lane_no,
-            unix_seconds=seconds,
-            vehicle_class=vehicle.vehicle_class,
-            status=PassStatus.ETC_ENTRY,
-            plate=vehicle.plate,
-            plate_colour=vehicle.plate_colour,
-            last_gantry=self._settings.gantry,
-            gantry_unix_seconds=seconds,
-        )
 
     # --- a new passage --------------------------------------------------------------------------------------------
 
@@ -607,7 +545,7 @@ class Trade:
         """The fare by the tariff version in force, frozen from here on, or the code of why there is none."""
         entry: EntryFact | None = None
         if self._settings.kind is LaneKind.EXIT:
-            found = _entry_of(station)
+            found = entry_of(station)
             if isinstance(found, str):
                 return found
             entry = found
@@ -642,27 +580,7 @@ class Trade:
             purchase_time=self._local(seconds),
             balance_before=balance,
             file_before=user.station,
-            file_after=self._record(decode_station(user.station), read.vehicle, seconds, fare),
-        )
-
-    def _record(self, read: Station, vehicle: VehicleFile, seconds: int, fare: int) -> bytes:
-        """File 0019 as it will stand on the card. An exit keeps the entry and closes it; an open lane is both."""
-        exit_lane = self._settings.kind is LaneKind.EXIT
-        kept = exit_lane and read.network is not None and read.station is not None
-        return station_new(
-            network=read.network if kept and read.network is not None else self._settings.station[:4],
-            station=read.station if kept and read.station is not None else self._settings.station[4:],
-            lane=read.lane if kept and read.lane is not None else self._settings.lane_no,
-            unix_seconds=read.unix_seconds if kept and read.unix_seconds is not None else seconds,
-            vehicle_class=vehicle.vehicle_class,
-            status=PassStatus.ETC_EXIT if exit_lane else PassStatus.ETC_OPEN,
-            plate=vehicle.plate,
-            plate_colour=vehicle.plate_colour,
-            last_gantry=self._settings.gantry,
-            gantry_unix_seconds=seconds,
-            axles=(read.axles or 0) if kept else 0,
-            weight_kg=(read.weight_kg or 0) if kept else 0,
-            fee_fen=fare,
+            file_after=purchase_record(self._settings, decode_station(user.station), read.vehicle, seconds, fare),
         )
 
     def _purchase_second(self, previous: PreviousPurchase | None) -> int:
@@ -750,15 +668,6 @@ class Trade:
             list_age_s=int(age.total_seconds()),
             recovered=self._recovered,
         )
-
-
-def _entry_of(station: Station | None) -> EntryFact | str:
-    """Where the trip began, from file 0019; without a valid entry the code of the reason."""
-    if station is None or station.network is None or station.station is None or station.unix_seconds is None:
-        return "no_entry"
-    if station.status not in VALID_ENTRY_STATUSES:
-        return "no_entry"
-    return EntryFact(station.network + station.station, datetime.fromtimestamp(station.unix_seconds, UTC))
 
 
 def factor_of(issuer: bytes) -> bytes:

@@ -25,7 +25,7 @@ from gateway.points.devices import OutputFault
 from gateway.points.inspection import Issuers
 from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
 from gateway.points.toll_lane import TollLane
-from gateway.points.toll_trade import LaneServices
+from gateway.points.toll_services import LaneServices
 from gateway.runtime import CLOCK_BEHIND_MAX, CLOCK_EARLIEST, TRANS_MODE_COMPOSITE, BankTransport
 from gateway.supervision import Supervisor
 from hardware.bench.simulation import site

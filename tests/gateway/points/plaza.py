@@ -32,8 +32,8 @@ from gateway.points.devices import OutputFault
 from gateway.points.inspection import Issuers
 from gateway.points.rsu_errors import PROFILES
 from gateway.points.toll_lane import TollLane
+from gateway.points.toll_services import LaneServices
 from gateway.points.toll_settings import LaneKind, LaneSettings
-from gateway.points.toll_trade import LaneServices
 from gateway.tariffs.loading import load_tariffs
 from hardware.bench.clocks import StillClock
 from protocols.card import card_file_new, station_new

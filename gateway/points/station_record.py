@@ -1,0 +1,74 @@
+"""File 0019 as toll lanes write it on a card: where a trip began, where it went last, what it cost."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from gateway.points.toll_settings import LaneKind, LaneSettings
+from gateway.tariffs.quote import EntryFact
+from protocols.card.codes import VALID_ENTRY_STATUSES, PassStatus
+from protocols.card.station import Station, station_new
+from protocols.obu.vehicle_file import VehicleFile
+
+STATION_TAIL: Final = slice(7, 43)
+"""The 36 bytes of file 0019 that C3 and C7 carry: from the lane on. Which ones they are is not documented (inferred:
+the last 36, so that header, network and station, which the antenna knows or adds, are left out)."""
+
+
+def entry_record(settings: LaneSettings, vehicle: VehicleFile, seconds: int) -> bytes:
+    """A trip begins at this lane. `seconds`: UNIX time."""
+    return station_new(
+        network=settings.station[:4],
+        station=settings.station[4:],
+        lane=settings.lane_no,
+        unix_seconds=seconds,
+        vehicle_class=vehicle.vehicle_class,
+        status=PassStatus.ETC_ENTRY,
+        plate=vehicle.plate,
+        plate_colour=vehicle.plate_colour,
+        last_gantry=settings.gantry,
+        gantry_unix_seconds=seconds,
+    )
+
+
+def purchase_record(settings: LaneSettings, read: Station, vehicle: VehicleFile, seconds: int, fare: int) -> bytes:
+    """As it will stand on the card after a purchase. An exit keeps the entry and closes it; an open lane is both.
+
+    `read`: what stands there now. `seconds`: UNIX time of the purchase. `fare`: fen.
+    """
+    exit_lane = settings.kind is LaneKind.EXIT
+    kept = exit_lane and read.network is not None and read.station is not None
+    return station_new(
+        network=read.network if kept and read.network is not None else settings.station[:4],
+        station=read.station if kept and read.station is not None else settings.station[4:],
+        lane=read.lane if kept and read.lane is not None else settings.lane_no,
+        unix_seconds=read.unix_seconds if kept and read.unix_seconds is not None else seconds,
+        vehicle_class=vehicle.vehicle_class,
+        status=PassStatus.ETC_EXIT if exit_lane else PassStatus.ETC_OPEN,
+        plate=vehicle.plate,
+        plate_colour=vehicle.plate_colour,
+        last_gantry=settings.gantry,
+        gantry_unix_seconds=seconds,
+        axles=(read.axles or 0) if kept else 0,
+        weight_kg=(read.weight_kg or 0) if kept else 0,
+        fee_fen=fare,
+    )
+
+
+def entered_here(settings: LaneSettings, station: Station, now: datetime) -> bool:
+    """The trip on the card began in this lane, just now: within the time a vehicle keeps its right to pass."""
+    if station.network is None or station.station is None or station.unix_seconds is None:
+        return False
+    here = (station.network + station.station, station.lane) == (settings.station, settings.lane_no)
+    age_s = abs(now.timestamp() - station.unix_seconds)
+    return here and station.status == PassStatus.ETC_ENTRY and age_s < settings.repeat_window_s
+
+
+def entry_of(station: Station | None) -> EntryFact | str:
+    """Where the trip began; without a valid entry the code of the reason."""
+    if station is None or station.network is None or station.station is None or station.unix_seconds is None:
+        return "no_entry"
+    if station.status not in VALID_ENTRY_STATUSES:
+        return "no_entry"
+    return EntryFact(station.network + station.station, datetime.fromtimestamp(station.unix_seconds, UTC))
