@@ -42,6 +42,8 @@ class HandWritten:
         ):
             self._run(f"PRAGMA {pragma}")
         self._run("insert into account values (1, 'merchant', 'road', 0, 0, 0)")
+        clocks = (time.time_ns() // 1000, time.monotonic_ns() // 1000)
+        self._run("insert into clock_reading values (1, 'this start', ?, ?, 0)", clocks)
         for name in CHAINS:
             self._run("insert into chain values (?, 0, ?)", (name, bytes(32)))
         self._heads: dict[str, tuple[int, bytes]] = {}
