@@ -1,11 +1,12 @@
 """Orders on their way to an antenna: which of them a report can be the answer to.
 
 Theory of operation. An antenna that had to wait for an answer starts over with the tag, and takes the late answer for
-one to its newest report: answers carry the number of their report, but antennas do not look at it. So orders and
-reports cross, and what is read from a card may have been asked for before the last purchase was ordered, though it
-arrives after it. The line keeps its order and an antenna answers an order at most once. Hence a report was made after
-the purchase order had arrived when every order written before that one has had its report already, or is too old to
-have one. All else may be older than the purchase and proves nothing about it.
+one to its newest report: answers carry the number of their report, but antennas do not look at it (inferred: of two
+lane programs one repeats that number and one counts by itself, and antennas take both). So orders and reports cross,
+and what is read from a card may have been asked for before the last purchase was ordered, though it arrives after it.
+The line keeps its order and an antenna answers an order at most once. Hence a report was made after the purchase order
+had arrived when every order written before that one has had its report already, or is too old to have one. All else may
+be older than the purchase and proves nothing about it.
 """
 
 from __future__ import annotations
