@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+import threading
 from collections import deque
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from sqlalchemy import text
 from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldRequest, Identity, Payer, PurchasePlan, PurchaseResult, Sight
-from gateway.debit.engine import Collection, DebitEngine, ProvenClaim
+from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, StorageLate
 from gateway.ledger import database, schema
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
@@ -91,6 +93,28 @@ class ToldBank:
         self.late = handler
 
 
+class GatedCommitter(Committer):
+    """Commits only while its gate is open: a test says what becomes durable too late, not the speed of two threads."""
+
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        self._open = threading.Event()
+        self._open.set()
+
+    def commit(self, changes):
+        self._open.wait()
+        return super().commit(changes)
+
+    @contextmanager
+    def shut(self):
+        """Nothing that is handed in meanwhile becomes durable before this ends."""
+        self._open.clear()
+        try:
+            yield
+        finally:
+            self._open.set()
+
+
 class Box:
     """What a test drives: engine, ledger, bank, clock."""
 
@@ -106,7 +130,8 @@ class Box:
     def open(self):
         self.database = database.open_writer(self.path)
         self.reader = database.open_reader(self.path)
-        self.writer = Writer(Committer(self.database, self.clock))
+        self.committer = GatedCommitter(self.database, self.clock)
+        self.writer = Writer(self.committer)
 
     async def __aenter__(self):
         self.writer.start()
@@ -159,6 +184,17 @@ class Box:
         """One change of the ledger, durable."""
         return await self.writer.submit(change, essential=True)
 
+    async def hold_too_late(self, request):
+        """A hold that its caller gave up before it was durable, as on a slow disk; the engine follows it up."""
+        with self.committer.shut(), pytest.raises(StorageLate):
+            await self.engine.hold(request, timeout_s=0)
+        await self.followed_up()
+
+    async def followed_up(self):
+        """Everything is stored that nobody waits for any more."""
+        while self.engine._follow_ups:
+            await asyncio.sleep(0.001)
+
     async def start_up(self):
         """Classify, then close what can be closed; what was found and what was closed."""
         found = await self.engine.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
@@ -167,8 +203,7 @@ class Box:
     async def heard_late(self, answer, stan="000001", terminal="T0000001"):
         """An answer nobody waits for any more."""
         self.bank.late(LateAnswer(terminal, stan, answer))
-        while self.engine._follow_ups:
-            await asyncio.sleep(0.001)
+        await self.followed_up()
 
     def states(self, table="debit"):
         order = {"debit": "hold_id", "attempt": "created_at, stan", "refund": "created_at, id"}[table]

@@ -10,7 +10,7 @@ from gateway.debit import conclusions
 from gateway.debit import late as late_words
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldPlaced, HoldRefused, PurchasePlan, PurchaseResult
-from gateway.debit.engine import Collection, ProvenClaim, StorageLate, Superseded
+from gateway.debit.engine import Collection, ProvenClaim, Superseded
 from gateway.ledger.writer import StorageUnavailable
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, PurchaseOutcome
 
@@ -164,9 +164,7 @@ def test_an_answer_noted_before_the_decision_decides_it(box):
 
 def test_a_hold_that_is_durable_too_late_is_voided(box):
     async def scenario(box):
-        with pytest.raises(StorageLate):
-            await box.engine.hold(hold_request(), timeout_s=0)
-        await settle(box)
+        await box.hold_too_late(hold_request())
         assert box.rows("select state from debit") == [("voided",)]
         assert box.rows("select state from purchase") == [("not_taken",)]
         assert box.balance("merchant") == 0
@@ -240,9 +238,7 @@ def test_a_late_hold_without_a_card_is_not_voided_while_its_bank_is_asked(box):
 def test_a_hold_that_was_given_up_asks_no_bank(box):
     async def scenario(box):
         request = replace(hold_request(funding=ONLINE), plan=None)
-        with pytest.raises(StorageLate):
-            await box.engine.hold(request, timeout_s=0)
-        await settle(box)
+        await box.hold_too_late(request)
         placed = HoldPlaced(box.rows("select id from debit")[0][0], None, replayed=True)
         return await bring_in(box, claim_of(request, placed, result=None))
 

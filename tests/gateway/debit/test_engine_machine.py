@@ -26,12 +26,12 @@ from gateway.debit.claims import HoldPlaced, HoldRefused, PurchasePlan, Purchase
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, StorageLate, Superseded
 from gateway.debit.refunds import RefundRefused, RefundRequest
 from gateway.ledger.verify import verify
-from gateway.ledger.writer import Committer, StorageUnavailable, Writer
+from gateway.ledger.writer import StorageUnavailable, Writer
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 
-from .conftest import CONTEXT, TAKEN, Box, claim_request, hold_request, payer_of
+from .conftest import CONTEXT, TAKEN, Box, GatedCommitter, claim_request, hold_request, payer_of
 from .model_bank import ADVICE, AGE_S, REVERSAL, SALE, ModelBank
 
 TERMINALS = ("T0000001", "T0000002")
@@ -51,7 +51,7 @@ NO_TAC = PurchaseResult(PurchaseOutcome.TAKEN)
 RESULTS = (TAKEN, TAKEN, TAKEN, TAKEN, NO_TAC, NOT_TAKEN, UNKNOWN, DISPUTED)
 
 
-class PowerCommitter(Committer):
+class PowerCommitter(GatedCommitter):
     """Once the power is off, nothing more is committed."""
 
     power = True
@@ -302,7 +302,7 @@ class Engine(RuleBasedStateMachine):
 
         async def go():
             if late:
-                with pytest.raises(StorageLate):
+                with self.committer.shut(), pytest.raises(StorageLate):
                     await self.engine.hold(request, timeout_s=0)
                 await self._settle()
                 return None

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from gateway.debit.claims import HoldPlaced, HoldRefused, PurchaseResult
-from gateway.debit.engine import StorageLate
 from gateway.model.passage import Barrier, Funding, Outcome, PurchaseOutcome, Service
 
 from .conftest import (
@@ -270,8 +269,7 @@ def test_a_hold_stored_too_late_is_not_voided_once_it_was_completed(box):
             lambda tx: holds.complete(tx, placed.debit_id, 500, pump().payer, asking=None, context=CONTEXT)
         )
         box.engine._give_up(placed, pump())
-        while box.engine._follow_ups:
-            await asyncio.sleep(0.001)
+        await box.followed_up()
         assert box.states() == ["held"]
         return await box.complete(placed.debit_id, 500, pump().payer, APPROVED)
 
@@ -280,10 +278,7 @@ def test_a_hold_stored_too_late_is_not_voided_once_it_was_completed(box):
 
 def test_a_hold_stored_too_late_without_a_card_is_freed(box):
     async def scenario(box):
-        with pytest.raises(StorageLate):
-            await box.engine.hold(pump(), timeout_s=0)
-        while box.engine._follow_ups:
-            await asyncio.sleep(0.001)
+        await box.hold_too_late(pump())
 
     live(box, scenario)
     assert box.states() == ["voided"]
