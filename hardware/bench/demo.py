@@ -20,15 +20,7 @@ from hardware.bench.ledger_view import DecisionRow, LedgerView
 from hardware.bench.processes import EmulatedSite, ProgramFailed
 from hardware.bench.reckoning import Line, Result, accounts, judge, late_approvals, on_the_cards
 from hardware.bench.scenario import LATE, VEHICLES, Vehicle, list_lines, mandate_lines
-from hardware.bench.waiting import LOOK_S, wait_until
-
-VEHICLE_TIMEOUT_S = 60.0
-"""A vehicle without its last decision after this long has got stuck; the run goes on and fails."""
-
-SETTLE_TIMEOUT_S = 90.0
-"""For reversals and advices to find their end after the last vehicle."""
-
-TIMINGS_TIMEOUT_S = 10.0
+from hardware.bench.waiting import LOOK_S, STUCK_S, wait_until
 
 BETWEEN_S = 0.15
 """Gap between two vehicles of a lane."""
@@ -118,8 +110,8 @@ class Demo:
         await self._all_works()
         await asyncio.gather(*(self._drive_lane(lane) for lane in self._site.lanes))
         self.run.phase = "waiting for the bank's last word"
-        await self._until(lambda: self._view.waiting() == 0, SETTLE_TIMEOUT_S, "the outbox is not empty")
-        await self._until(self._timings_complete, TIMINGS_TIMEOUT_S, "timings are missing")
+        await self._until(lambda: self._view.waiting() == 0, "the outbox is not empty")
+        await self._until(self._timings_complete, "timings are missing")
         self.run.seconds = time.monotonic() - begun
 
     async def prove(self) -> None:
@@ -192,7 +184,7 @@ class Demo:
         wanted = len(vehicle.expected.decisions)
         if vehicle.seen_again:
             await self._decided(vehicle, 1)
-            await road.request("wait", id=vehicle.id, event="finished", count=1, timeout_ms=10_000)
+            await road.request("wait", id=vehicle.id, event="finished", count=1)
             await road.request("forget_guard", id=vehicle.id)
         await self._decided(vehicle, wanted)
         if vehicle.trouble == "noise":
@@ -216,7 +208,7 @@ class Demo:
         self.run.on_the_road[lane] = vehicle
         await road.request("arrive", vehicle=spec)
         await self._decided(vehicle, 1)
-        await road.request("wait", id=vehicle.id, event="finished", count=1, timeout_ms=10_000)
+        await road.request("wait", id=vehicle.id, event="finished", count=1)
         await self._site.controls["board"].request("pass", lane=lane)
         await road.request("leave", id=vehicle.id)
         del self.run.on_the_road[lane]
@@ -232,17 +224,15 @@ class Demo:
     async def _pull_the_plug(self, vehicle: Vehicle) -> None:
         """The serial port goes while the card has paid and its answer has not left, and comes back."""
         road = self._site.controls[vehicle.lane]
-        await road.request("wait", id=vehicle.id, event="taken", count=1, timeout_ms=30_000, answer_timeout_s=35)
+        await road.request("wait", id=vehicle.id, event="taken", count=1)
         await road.request("unplug")
         await road.request("continue", id=vehicle.id)
-        await self._until(
-            lambda: not self._site.part_works(f"{vehicle.lane}/antenna"), VEHICLE_TIMEOUT_S, "the port did not vanish"
-        )
+        await self._until(lambda: not self._site.part_works(f"{vehicle.lane}/antenna"), "the port did not vanish")
         await road.request("plug")
 
     async def _deliver_after_reversal(self, vehicle: Vehicle) -> None:
         """Let the bank approve once it has heard the reversal of this sale, and not before."""
-        end = time.monotonic() + VEHICLE_TIMEOUT_S
+        end = time.monotonic() + STUCK_S
         while time.monotonic() < end:
             log = (await self._bank("requests"))["requests"]
             sale = next((r for r in log if r["mti"] == "0200" and r["contract"] == vehicle.contract_ref), None)
@@ -260,7 +250,7 @@ class Demo:
                 found = [d for d in found if d.outcome != "unknown"]
             return len(found) >= count
 
-        await self._until(decided, VEHICLE_TIMEOUT_S, f"{vehicle.id} got no decision number {count}")
+        await self._until(decided, f"{vehicle.id} got no decision number {count}")
 
     def _of(self, vehicle: Vehicle) -> list[DecisionRow]:
         return [d for d in self._view.decisions() if d.obu_id == vehicle.obu_id]
@@ -270,14 +260,14 @@ class Demo:
     async def _all_works(self) -> None:
         """Wait until antennas, board and bank are up, as the gateway itself says."""
         since_us = time.time_ns() // 1000
-        await self._until(lambda: self._site.works(since_us), VEHICLE_TIMEOUT_S, "not every part of the site came up")
+        await self._until(lambda: self._site.works(since_us), "not every part of the site came up")
 
     def _timings_complete(self) -> bool:
         return all(d.total_us is not None for d in self._view.decisions())
 
-    async def _until(self, holds: Callable[[], bool], timeout_s: float, problem: str) -> None:
-        if not await wait_until(holds, timeout_s):
-            self.run.faults.append(f"{problem} (waited {timeout_s:.0f} s)")
+    async def _until(self, holds: Callable[[], bool], problem: str) -> None:
+        if not await wait_until(holds):
+            self.run.faults.append(f"{problem} (waited {STUCK_S:.0f} s)")
 
     async def _bank(self, command: str, **arguments: Any) -> Mapping[str, Any]:  # noqa: ANN401 - JSON values
         return await self._site.controls["bank"].request(command, **arguments)

@@ -7,23 +7,19 @@ What they say on standard error goes to a file each. Everything is stopped throu
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from hardware.bench.waiting import STUCK_S
 from hardware.emulators.control import ControlClient, parse_address
-
-READY_TIMEOUT_S = 60.0
-"""Start of a program on a slow machine; only a broken one takes longer."""
-
-STOP_TIMEOUT_S = 15.0
 
 SERIAL_DIALECT = "legacy-serial-bj"
 
@@ -57,6 +53,9 @@ class LanePlan:
         return f"{self.name}-line"
 
 
+PATIENT_MS = 10_000
+"""Deadline of a lane where decisions and money are proved and not time: nothing runs out because a machine is slow."""
+
 DEMO_LANES = (
     LanePlan("lane-1", 0),
     LanePlan("lane-2", 8),
@@ -87,6 +86,7 @@ class Program:
 
     async def start(self) -> str:
         """Start and wait for its `ready` line, which is returned."""
+        self._output = None
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._arguments,
@@ -100,14 +100,14 @@ class Program:
         if stdout is None:
             raise ProgramFailed(f"{self.name} has no output")
         try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
+            async with asyncio.timeout(STUCK_S):
                 while line := (await stdout.readline()).decode():
                     if line.startswith("ready"):
                         self._output = asyncio.create_task(self._drain(stdout))
                         return line.strip()
         except TimeoutError as error:
-            raise ProgramFailed(f"{self.name} was not ready in {READY_TIMEOUT_S} s; see {self.log}") from error
-        await self._process.wait()
+            raise ProgramFailed(f"{self.name} was not ready in {STUCK_S} s; see {self.log}") from error
+        await self._gone()
         raise ProgramFailed(f"{self.name} ended with {self._process.returncode}; see {self.log}\n{self._tail()}")
 
     async def stop(self) -> int:
@@ -117,29 +117,26 @@ class Program:
         if self.running:
             self._process.send_signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
+            async with asyncio.timeout(STUCK_S):
                 await self._process.wait()
         except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-            raise ProgramFailed(f"{self.name} did not stop in {STOP_TIMEOUT_S} s; see {self.log}") from None
+            raise ProgramFailed(f"{self.name} did not stop in {STUCK_S} s; see {self.log}") from None
         finally:
-            await self._reap()
+            await self.kill()
         return self._process.returncode or 0
 
     async def kill(self) -> None:
         """kill -9: no farewell."""
-        if self._process is not None and self.running:
-            self._process.kill()
-            await self._process.wait()
-        await self._reap()
+        if self._process is not None:
+            if self.running:
+                self._process.kill()
+            await self._gone()
 
-    async def _reap(self) -> None:
-        if self._output is not None:
-            self._output.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._output
-            self._output = None
+    async def _gone(self) -> None:
+        """Wait until it has ended and its output too: only then nothing of it is left open in this process."""
+        if self._process is not None and self._process.stdout is not None:
+            await (self._output or self._drain(self._process.stdout))
+            await self._process.wait()
 
     @staticmethod
     async def _drain(stdout: asyncio.StreamReader) -> None:
@@ -193,11 +190,11 @@ class EmulatedSite:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for control in self.controls.values():
-            await control.close()
-        await self.gateway.kill()
-        for program in self.programs.values():
-            await program.kill()
+        async with AsyncExitStack() as left:  # each is ended, whatever happens to the others
+            for program in (*self.programs.values(), self.gateway):
+                left.push_async_callback(program.kill)
+            for control in self.controls.values():
+                left.push_async_callback(control.close)
 
     async def _start_emulators(self) -> None:
         await self._start(
@@ -317,7 +314,12 @@ class EmulatedSite:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await process.communicate()
+        try:
+            out, err = await process.communicate()
+        finally:
+            if process.returncode is None:  # nobody waits for it any more
+                process.kill()
+                await process.communicate()
         if process.returncode:
             raise ProgramFailed(f"etcgw {' '.join(arguments)} ended with {process.returncode}: {err.decode().strip()}")
         return out.decode()

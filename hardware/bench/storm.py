@@ -10,10 +10,11 @@ must get through, paid once.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -22,16 +23,13 @@ from typing import Any
 
 from hardware.bench.demo import Demo
 from hardware.bench.ledger_view import LedgerView
-from hardware.bench.processes import EmulatedSite
+from hardware.bench.processes import PATIENT_MS, EmulatedSite
 from hardware.bench.reckoning import Line, accounts, on_the_cards
 from hardware.bench.scenario import PAID, Expected, Vehicle
-from hardware.bench.waiting import wait_until
+from hardware.bench.waiting import STUCK_S, wait_until
 
 ROUNDS_EXTRA_MAX = 5
 """Rounds a place may need beyond the wanted number, because a kill landed elsewhere."""
-
-STEP_TIMEOUT_S = 60.0
-SETTLE_TIMEOUT_S = 90.0
 
 
 class Place(Enum):
@@ -76,7 +74,7 @@ class Storm:
         self._lane = lane
         self._entry = entry
         self._view = LedgerView(site.ledger)
-        self._numbers = iter(range(100, 10_000))
+        self._numbers = itertools.count(100)
         self._last = False
         self._locked: sqlite3.Connection | None = None
         self._sales_heard = 0
@@ -85,11 +83,9 @@ class Storm:
     async def run(self) -> StormResult:
         """All places, `wanted` kills each, with a second lane trading all the time."""
         vehicles = [self._vehicle(place) for place in Place for _ in range(self._wanted + ROUNDS_EXTRA_MAX)]
-        passers = [self._passer() for _ in range(400)]
-        demo = Demo(self._site, [*vehicles, *passers])
-        await demo.prepare()
+        await Demo(self._site, vehicles).prepare()
         await self._until(self._site.works, "not every part of the site came up")
-        traffic = asyncio.create_task(self._traffic(iter(passers)))
+        traffic = asyncio.create_task(self._traffic())
         waiting = iter(vehicles)
         for place in Place:
             for _ in range(self._wanted + ROUNDS_EXTRA_MAX):
@@ -125,7 +121,7 @@ class Storm:
         await self._until(self._site.works, "not every part of the site came up")
         if place is Place.ASKED_TO_ANSWER:
             # A terminal that still has something to tell the bank sells nothing: the next sale needs a free one.
-            await self._until(lambda: not self._view.waiting(), "the outbox is not empty", SETTLE_TIMEOUT_S)
+            await self._until(lambda: not self._view.waiting(), "the outbox is not empty")
         async with self._held(place, vehicle):
             await self._arrive(vehicle)
             await self._reach(place, vehicle)
@@ -172,10 +168,7 @@ class Storm:
         road, bank = self._site.controls[self._lane], self._site.controls["bank"]
 
         async def event(name: str) -> None:
-            timeout_ms = int(STEP_TIMEOUT_S * 1000)
-            await road.request(
-                "wait", id=vehicle.id, event=name, count=1, timeout_ms=timeout_ms, answer_timeout_s=STEP_TIMEOUT_S + 5
-            )
+            await road.request("wait", id=vehicle.id, event=name, count=1)
 
         if place is Place.BEFORE_C6:
             await event("read")
@@ -187,9 +180,7 @@ class Storm:
             await road.request("continue", id=vehicle.id)
             await event("result_sent")
         elif place is Place.ASKED_TO_ANSWER:
-            await bank.request(
-                "wait", mti="0200", count=self._sales_heard + 1, timeout_ms=50_000, answer_timeout_s=STEP_TIMEOUT_S
-            )
+            await bank.request("wait", mti="0200", count=self._sales_heard + 1)
         else:
             await self._until(lambda: self._barrier(vehicle) == "open", "no decision")
 
@@ -237,7 +228,7 @@ class Storm:
 
     def _lock(self) -> None:
         """Hold the database's write lock, as a backup program gone wrong would."""
-        self._locked = sqlite3.connect(self._site.ledger, isolation_level=None, timeout=STEP_TIMEOUT_S)
+        self._locked = sqlite3.connect(self._site.ledger, isolation_level=None, timeout=STUCK_S)
         self._locked.execute("BEGIN IMMEDIATE")
 
     def _unlock(self) -> None:
@@ -257,23 +248,23 @@ class Storm:
         await self._site.controls["board"].request("pass", lane=vehicle.lane)
         await self._site.controls[vehicle.lane].request("leave", id=vehicle.id)
 
-    async def _traffic(self, passers: Iterator[Vehicle]) -> None:
+    async def _traffic(self) -> None:
         """One ordinary vehicle after the other on the second lane, through every kill."""
         while not self._last:
-            vehicle = next(passers)
+            vehicle = self._passer()
             self.result.vehicles.append(vehicle)
             await self._arrive(vehicle)
             await self._through(vehicle)
 
-    async def _until(self, holds: Callable[[], bool], problem: str, timeout_s: float = STEP_TIMEOUT_S) -> None:
-        if not await wait_until(holds, timeout_s):
-            self.result.problems.append(f"{problem} (waited {timeout_s:.0f} s)")
+    async def _until(self, holds: Callable[[], bool], problem: str) -> None:
+        if not await wait_until(holds):
+            self.result.problems.append(f"{problem} (waited {STUCK_S:.0f} s)")
 
     # --- the end --------------------------------------------------------------------------------------------------
 
     async def _prove(self) -> None:
         """Every vehicle charged once, every account as the outside has it, the ledger in agreement with itself."""
-        await self._until(lambda: not self._view.waiting(), "the outbox is not empty", SETTLE_TIMEOUT_S)
+        await self._until(lambda: not self._view.waiting(), "the outbox is not empty")
         vehicles = self.result.vehicles
         cards = []
         for lane in self._site.lanes:
@@ -295,5 +286,5 @@ class Storm:
 
 async def run_storm(folder: Path, *, wanted: int = 5, lane: str = "lane-1", entry: str | None = None) -> StormResult:
     """The whole storm in `folder`, on the vehicles of one lane; an exit lane needs the entry they come from."""
-    async with EmulatedSite(folder) as site:
+    async with EmulatedSite(folder, deadline_ms=PATIENT_MS) as site:
         return await Storm(site, wanted=wanted, lane=lane, entry=entry).run()

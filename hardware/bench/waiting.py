@@ -9,8 +9,11 @@ from collections.abc import Callable
 LOOK_S = 0.03
 """Pause between two looks."""
 
+STUCK_S = 300.0
+"""What has not come after this long has got stuck, also on a machine that is slow and busy: no run waits for it."""
 
-async def wait_until(holds: Callable[[], bool], limit_s: float) -> bool:
+
+async def wait_until(holds: Callable[[], bool], limit_s: float = STUCK_S) -> bool:
     """Look until it holds; False when `limit_s` seconds have gone by. The limit is for what has got stuck."""
     end = time.monotonic() + limit_s
     while not holds():

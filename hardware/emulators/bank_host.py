@@ -29,7 +29,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hardware.emulators.bank_day_file import MIDNIGHT, settlement_day, write_day_file
-from hardware.emulators.control import Capture, Command, ControlServer, Handler, parse_address, utcnow_of_machine
+from hardware.emulators.control import (
+    WAIT_MS_DEFAULT,
+    Capture,
+    Command,
+    ControlServer,
+    Handler,
+    parse_address,
+    utcnow_of_machine,
+)
 from hardware.emulators.line import Line, TcpLine
 from hardware.emulators.program import run, say_ready
 from protocols.bank.codec import Message, Value, decode, encode
@@ -46,7 +54,6 @@ ANSWERS_IN_WORK_MAX = 1024
 READ_BYTES_MAX = 64 * 1024
 REQUEST_LOG_MAX = 100_000
 """Requests remembered for the `requests` command; the oldest leave first."""
-WAIT_MS_DEFAULT = 10_000
 DUPLICATE_GAP_S = 0.02
 """Between an answer and its second copy: separate segments, same moment."""
 FIRST_BATCH = "000001"

@@ -27,10 +27,13 @@ ANSWER_BYTES_MAX = 32 * 1024 * 1024
 CONNECTIONS_MAX = 64
 """Open control connections. A scenario holds a few; more means that somebody leaks them."""
 
-CONNECT_TIMEOUT_S = 5.0
+WAIT_MS_DEFAULT = 300_000
+"""Default `timeout_ms` of a command that waits for an event: it has got stuck, also on a machine slow and busy."""
+
+CONNECT_TIMEOUT_S = 60.0
 """A loopback connect succeeds at once or nobody listens."""
 
-ANSWER_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 360.0
 """Default wait of a client for an answer, above any sensible `timeout_ms` of a `wait` command."""
 
 Command = dict[str, Any]

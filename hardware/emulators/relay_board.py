@@ -52,7 +52,7 @@ from pymodbus.server.requesthandler import ServerRequestHandler
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from hardware.bench.committed import CommittedRule, Ruling, Signal
-from hardware.emulators.control import Capture, Command, ControlServer, parse_address
+from hardware.emulators.control import WAIT_MS_DEFAULT, Capture, Command, ControlServer, parse_address
 from hardware.emulators.program import argument, say_ready
 
 COIL_COUNT = 128
@@ -66,9 +66,6 @@ EVENTS_MAX = 20_000
 
 VIOLATIONS_MAX = 1_000
 """Violations kept in full for `verdict`; the count goes on beyond it."""
-
-WAIT_MS_MAX = 55_000
-"""Longest `wait_open`, below the time after which a control client gives up by itself."""
 
 JOURNAL_BYTES_MAX = 64 * 1024 * 1024
 """Largest journal read at start: hundreds of thousands of edges. A larger file is not ours."""
@@ -510,7 +507,7 @@ class BoardServer:
     async def _wait_open(self, command: Command) -> Command:
         lane = self._lane(command)
         count = _integer(command, "count", 1, None, default=1)
-        timeout_ms = _integer(command, "timeout_ms", 0, WAIT_MS_MAX, default=WAIT_MS_MAX)
+        timeout_ms = _integer(command, "timeout_ms", 0, WAIT_MS_DEFAULT, default=WAIT_MS_DEFAULT)
         board = self.board
         try:
             async with asyncio.timeout(timeout_ms / 1000), self._opened:

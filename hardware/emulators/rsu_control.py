@@ -9,11 +9,10 @@ import asyncio
 from enum import Enum
 from typing import TypeVar
 
-from hardware.emulators.control import Command, Handler
+from hardware.emulators.control import WAIT_MS_DEFAULT, Command, Handler
 from hardware.emulators.road import Event, Fault, FaultKind, PausePoint, Phase, Script, Vehicle, VehicleSpec
 from hardware.emulators.rsu_antenna import Antenna
 
-WAIT_MS_DEFAULT = 10_000
 WAIT_MS_MAX = 600_000
 """Ten minutes: no scenario waits longer for one event."""
 EXTRA_MS_MAX = 600_000
@@ -101,7 +100,7 @@ class Commands:
         return {"cards": [account for account in accounts if account is not None]}
 
     async def _command_wait(self, command: Command) -> Command:
-        """`{"id", "event", "count": 1, "timeout_ms": 10000}`: answer when the event has happened so often."""
+        """`{"id", "event", "count": 1, "timeout_ms": 300000}`: answer when the event has happened so often."""
         _only(command, "id", "event", "count", "timeout_ms")
         vehicle = self._vehicle(command)
         event = _one_of("event", command.get("event"), Event)

@@ -16,7 +16,7 @@ from drivers.errors import DeviceUnavailable, LinkLost, Outcome
 from drivers.link import SerialAddress, TcpAddress, TcpLink, open_link, parse_link_address
 from drivers.serial_link import Parity, SerialLink, SerialSettings
 
-PATIENCE_S = 20.0
+PATIENCE_S = 300.0
 """A test that should see something waits this long before it fails; no passing test waits for it."""
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.condition import SAMPLES_MAX, ConditionBoard
 
-PATIENCE_S = 20.0
+PATIENCE_S = 300.0
 
 
 class Clock:

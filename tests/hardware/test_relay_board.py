@@ -7,8 +7,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -19,10 +17,10 @@ from drivers.modbus import BoardState, RelayBoard
 from hardware.bench.committed import CommittedRule, Signal, newest_opening
 from hardware.emulators.control import ControlClient, ControlError, SyncControlClient
 from hardware.emulators.relay_board import COIL_COUNT, Barrier, BoardServer, Config, main, parse_lanes
+from tests.programs import program
 
-ROOT = Path(__file__).parents[2]
 LANES = '{"lane-1": {"barrier": 0, "green": 1, "red": 2}, "lane-2": {"barrier": 3, "green": 4, "red": 5}}'
-SOON_S = 20.0
+SOON_S = 300.0
 LONG_S = 10.0
 
 
@@ -292,7 +290,7 @@ def test_the_lane_driver_obeys_the_rule_with_one_row_per_vehicle(tmp_path, decis
                 decisions.insert(record_no, lane="lane-2")
                 await lane.open_barrier(timeout_s=LONG_S)
                 await lane.show_go(timeout_s=LONG_S)
-                opened = await control.request("wait_open", lane="lane-2", count=record_no, timeout_ms=20_000)
+                opened = await control.request("wait_open", lane="lane-2", count=record_no)
                 assert opened["last"]["record_no"] == record_no
                 assert (await control.request("pass", lane="lane-2"))["open"] is True
                 await lane.show_stop(timeout_s=LONG_S)
@@ -461,7 +459,7 @@ def test_waiting_for_an_opening(tmp_path, decisions):
         async with site(tmp_path) as (board, control):
             with pytest.raises(ControlError, match="0 of 1 openings within 10 ms"):
                 await control.request("wait_open", lane="lane-1", count=1, timeout_ms=10)
-            waiting = asyncio.create_task(control.request("wait_open", lane="lane-1", count=1, timeout_ms=20_000))
+            waiting = asyncio.create_task(control.request("wait_open", lane="lane-1", count=1))
             decisions.insert(1)
             await switch(board, 3)  # the other lane does not wake it
             await switch(board, 0)
@@ -538,23 +536,19 @@ def test_wrong_wiring_is_a_usage_error(lanes, tmp_path, capsys):
 # --- as a process -------------------------------------------------------------------------------------------------
 
 
-class Process:
+def as_program(database, *extra, port=0):
     """The board as the bench runs it."""
+    places = ("--listen", f"127.0.0.1:{port}", "--control", "127.0.0.1:0", "--watch-database", str(database))
+    return program("hardware.emulators.relay_board", *places, "--lanes", LANES, *extra, stderr=subprocess.PIPE)
 
-    def __init__(self, tmp_path, *extra, port=0):
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "hardware.emulators.relay_board"),
-                *("--listen", f"127.0.0.1:{port}", "--control", "127.0.0.1:0"),
-                *("--watch-database", str(tmp_path / "site.db"), "--lanes", LANES, *extra),
-            ],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        words = self.process.stdout.readline().split()
-        assert words[0::2] == ["ready", "control"], self.process.communicate()
+
+class Process:
+    """A board that is ready."""
+
+    def __init__(self, process):
+        self.process = process
+        words = process.stdout.readline().split()
+        assert words[0::2] == ["ready", "control"], process.communicate()
         self.port, self.control_port = (int(address.rpartition(":")[2]) for address in words[1::2])
 
     def verdict(self):
@@ -564,24 +558,18 @@ class Process:
     def end(self, number):
         """Send a signal; return exit status and what was on stderr."""
         self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=60)
+        _, errors = self.process.communicate(timeout=SOON_S)
         return self.process.returncode, errors
 
 
 @pytest.fixture
 def start(tmp_path):
-    started = []
+    with contextlib.ExitStack() as started:
 
-    def start_one(*extra, port=0):
-        started.append(Process(tmp_path, *extra, port=port))
-        return started[-1]
+        def start_one(*extra, port=0):
+            return Process(started.enter_context(as_program(tmp_path / "site.db", *extra, port=port)))
 
-    yield start_one
-    for each in started:
-        each.process.kill()
-        each.process.wait(timeout=60)
-        each.process.stdout.close()
-        each.process.stderr.close()
+        yield start_one
 
 
 @pytest.mark.parametrize(("row", "status"), [(True, 0), (False, 1)])
@@ -650,19 +638,8 @@ def test_a_journal_remembers_over_a_kill(start, decisions, tmp_path):
 
 
 def test_a_taken_port_is_said(start, decisions):
-    first = start()
-    process = subprocess.run(
-        [
-            *(sys.executable, "-m", "hardware.emulators.relay_board"),
-            *("--listen", f"127.0.0.1:{first.port}", "--control", "127.0.0.1:0"),
-            *("--watch-database", "x.db", "--lanes", LANES),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert process.returncode == 3
-    assert "is the port taken?" in process.stderr
-    assert "Traceback" not in process.stderr
+    with as_program("x.db", port=start().port) as second:
+        _, errors = second.communicate(timeout=SOON_S)
+    assert second.returncode == 3
+    assert "is the port taken?" in errors
+    assert "Traceback" not in errors

@@ -62,6 +62,7 @@ from tests.hardware.samples import (
     true_tac,
     wait,
 )
+from tests.programs import program
 
 LOOK_S = 0.005
 UNHURRIED = Timing(retry_ms=10_000, duplicate_window_ms=60_000)
@@ -1142,23 +1143,18 @@ def test_the_capture_holds_what_the_lane_saw(tmp_path):
 
 
 def test_the_program(tmp_path):
-    arguments = ["-m", "hardware.emulators.rsu", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]
+    arguments = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]
     arguments += ["--dialect", "pcrsu-v3", "--radio-ms", "20", "--terminal", "019900000002", "--seed", "5"]
-    program = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True)
-    try:
-        ready, address, word, control = program.stdout.readline().split()
+    with program("hardware.emulators.rsu", *arguments) as process:
+        ready, address, word, control = process.stdout.readline().split()
         assert (ready, word) == ("ready", "control")
         assert int(address.rpartition(":")[2]) > 0
         host, port = control.rsplit(":", 1)
         with SyncControlClient(host, int(port)) as client:
             client.request("arrive", vehicle=car())
             assert client.request("vehicles")["vehicles"][0]["phase"] == "searching"
-        program.send_signal(signal.SIGTERM)
-        assert program.wait(PATIENCE_S) == 0
-    finally:
-        program.kill()
-        program.wait()
-        program.stdout.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize(

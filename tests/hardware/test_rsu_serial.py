@@ -4,9 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -21,6 +18,7 @@ from hardware.emulators.rsu import RsuEmulator, main
 from hardware.emulators.rsu_antenna import RsuConfig
 from protocols.rsu.messages import Continue, Debit, DebitResult, UserReport
 from tests.hardware.samples import C0, EXIT, FACTOR, PATIENCE_S, QUICK, TIME, V3, car, card, started, wait
+from tests.programs import program
 
 
 class Lane:
@@ -258,13 +256,7 @@ def test_commands_of_the_other_kind_of_line_are_refused(tmp_path):
 
 def test_as_a_program(tmp_path):
     path = tmp_path / "rsu"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hardware.emulators.rsu", "--listen", f"pty:{path}", "--baud", "38400"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    try:
+    with program("hardware.emulators.rsu", "--listen", f"pty:{path}", "--baud", "38400") as process:
         word, listen, _, control = process.stdout.readline().split()
         assert (word, listen) == ("ready", f"pty:{path}")
         assert path.is_char_device()
@@ -274,8 +266,6 @@ def test_as_a_program(tmp_path):
             assert not path.exists()
             client.request("plug")
         assert path.is_char_device()
-    finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
-        process.stdout.close()
     assert not path.is_symlink()

@@ -10,7 +10,6 @@ KILLS = 5
 
 
 @pytest.mark.bench
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("lane", "entry"), [("lane-1", None), ("lane-4", "99010103")], ids=["network", "serial"])
 def test_no_kill_charges_twice_or_loses_a_passage(tmp_path, capsys, lane, entry):
     result = asyncio.run(run_storm(tmp_path, wanted=KILLS, lane=lane, entry=entry))

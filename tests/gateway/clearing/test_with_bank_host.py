@@ -17,7 +17,7 @@ from hardware.emulators.control import ControlClient
 from protocols.bank.transactions import Profile
 from tests.gateway.clearing.conftest import DAY
 
-PATIENCE_S = 20.0
+PATIENCE_S = 300.0
 CARS = 6
 
 

@@ -48,7 +48,7 @@ RADIO_S = 0.1
 """From an order to the antenna to its next report."""
 BOARD_S = 0.02
 """Until the board confirms a coil."""
-STORAGE_WAIT_S = 60.0
+STORAGE_WAIT_S = 300.0
 """Longest real wait for the writer's thread before a test counts as stuck."""
 
 FARE, CLASS_WITHOUT_FARE, ABSURD_CLASS = 1500, 12, 4

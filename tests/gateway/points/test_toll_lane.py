@@ -21,7 +21,7 @@ PAID = ("paid", "open", None)
 REPEAT = ("repeat", "open", "already_charged")
 UNKNOWN = ("unknown", "closed", "purchase_unknown")
 LOST, LOST_NOT_TAKEN = Purchase(takes=True, error=None), Purchase(takes=False, error=None)
-LONG_ENOUGH_S = 60.0
+LONG_ENOUGH_S = 300.0
 """Real seconds after which something that must come is taken for lost."""
 
 
