@@ -1,5 +1,32 @@
-"""Property tests draw the same examples on every machine: what fails for one fails for all, and can be looked at."""
+"""Property tests draw the same examples on every machine; what a failed test leaves open fails no other one."""
 
+import gc
+import sys
+import warnings
+
+import pytest
 from hypothesis import settings
 
+# What fails for one fails for all, and can be looked at.
 settings.load_profile("ci")
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """A traceback keeps processes, sockets and loops; let go of them now, or the collector blames a later test."""
+    ran = yield
+    if item.stash.get(FAILED, False):
+        for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+            sys.__dict__.pop(name, None)
+        with warnings.catch_warnings(action="ignore"):
+            gc.collect()
+    return ran

@@ -17,7 +17,7 @@ from typing import Any
 
 from hardware.bench import wire
 from hardware.bench.ledger_view import DecisionRow, LedgerView
-from hardware.bench.processes import EmulatedSite, ProgramFailed
+from hardware.bench.processes import DEADLINE_MS, EmulatedSite, ProgramFailed
 from hardware.bench.reckoning import Line, Result, accounts, judge, late_approvals, on_the_cards
 from hardware.bench.scenario import LATE, VEHICLES, Vehicle, list_lines, mandate_lines
 from hardware.bench.waiting import LOOK_S, STUCK_S, wait_until
@@ -38,6 +38,9 @@ class Run:
     condition: dict[str, Any] = field(default_factory=dict)
     phase: str = "starting"
     seconds: float = 0.0
+    slower: float = 1.0
+    """How many times its own processor time work took on this machine."""
+    deadline_ms: int = DEADLINE_MS
 
     @property
     def good(self) -> bool:
@@ -77,13 +80,13 @@ class _BankLine:
 class Demo:
     """One run over a started site."""
 
-    def __init__(self, site: EmulatedSite, vehicles: Sequence[Vehicle] = VEHICLES) -> None:
+    def __init__(self, site: EmulatedSite, vehicles: Sequence[Vehicle] = VEHICLES, *, slower: float = 1.0) -> None:
         self._site = site
         self._vehicles = vehicles
         self._view = LedgerView(site.ledger)
         self._bank_line = _BankLine()
         self._lane_free = {lane: asyncio.Lock() for lane in site.lanes}
-        self.run = Run()
+        self.run = Run(slower=slower, deadline_ms=site.deadline_ms)
 
     async def prepare(self) -> None:
         """Site file, mandates, lists, bank accounts; then the gateway."""

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-BUSY_MS = 2000
+BUSY_MS = 60_000
+"""Only a start after a crash or an end keeps readers out, and not for long."""
 
 
 @dataclass(frozen=True, slots=True)

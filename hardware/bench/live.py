@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 
 from hardware.bench import show
+from hardware.bench.busy import lane_deadline_ms, slowdown
 from hardware.bench.demo import Demo, Run
 from hardware.bench.processes import EmulatedSite
 from hardware.bench.scenario import VEHICLES, Vehicle
@@ -28,8 +29,9 @@ async def watch(folder: Path, *, quiet: bool = False) -> Run:
     console = show.console()
     if not quiet:
         console.print(f"emulated site in {folder}", style="dim")
-    async with EmulatedSite(folder) as site:
-        demo = Demo(site)
+    slower = slowdown()
+    async with EmulatedSite(folder, deadline_ms=lane_deadline_ms(slower)) as site:
+        demo = Demo(site, slower=slower)
         driving = asyncio.create_task(_all_of(demo))
         if quiet:
             await driving
@@ -49,7 +51,7 @@ async def watch(folder: Path, *, quiet: bool = False) -> Run:
 async def serve(folder: Path) -> None:
     """The site of the demo with one ordinary vehicle after another, until cancelled."""
     console = show.console()
-    async with EmulatedSite(folder) as site:
+    async with EmulatedSite(folder, deadline_ms=lane_deadline_ms(slowdown())) as site:
         demo = Demo(site)
         await demo.prepare()
         console.print(f"site file   {site.site_file}")

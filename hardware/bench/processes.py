@@ -53,6 +53,9 @@ class LanePlan:
         return f"{self.name}-line"
 
 
+DEADLINE_MS = 2000
+"""A lane's time for a vehicle: what the product promises."""
+
 PATIENT_MS = 10_000
 """Deadline of a lane where decisions and money are proved and not time: nothing runs out because a machine is slow."""
 
@@ -160,7 +163,7 @@ class EmulatedSite:
         site_text: str | None = None,
         radio_ms: int = 280,
         bank_ms: int = 180,
-        deadline_ms: int = 2000,
+        deadline_ms: int = DEADLINE_MS,
         noise: float = 0.1,
         seed: int = 1,
     ) -> None:
@@ -172,7 +175,7 @@ class EmulatedSite:
         self.ledger = folder / "ledger.db"
         self._radio_ms = radio_ms
         self._bank_ms = bank_ms
-        self._deadline_ms = deadline_ms
+        self.deadline_ms = deadline_ms
         self._seed = seed
         self._noise = noise
         self._listen: dict[str, str] = {}
@@ -276,7 +279,7 @@ class EmulatedSite:
     def write_site_file(self) -> None:
         """The site file with the addresses the emulators got, and the tariffs beside it."""
         text = self._site_text
-        for name, value in {**self.addresses, "deadline_ms": str(self._deadline_ms)}.items():
+        for name, value in {**self.addresses, "deadline_ms": str(self.deadline_ms)}.items():
             text = text.replace("${" + name + "}", value)
         missing = [line for line in text.splitlines() if "${" in line and not line.startswith("#")]
         if missing:

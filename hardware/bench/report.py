@@ -13,6 +13,8 @@ def as_dict(run: Run) -> dict[str, Any]:
     return {
         "good": run.good,
         "seconds": round(run.seconds, 1),
+        "slower": round(run.slower, 1),
+        "deadline_ms": run.deadline_ms,
         "faults": run.faults,
         "vehicles": [
             {

@@ -1,18 +1,17 @@
-"""The antenna driver over memory links, against a peer that speaks the protocol from the other side."""
+"""The antenna driver over memory links in virtual time, against a peer that speaks the protocol from the other side."""
 
 import asyncio
 import contextlib
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from drivers import rsu
-from drivers.clock import SystemClock
 from drivers.errors import DeviceUnavailable
 from drivers.link import memory_pair
 from drivers.rsu import RsuConfig, RsuDriver, RsuState
+from hardware.bench.simulation.loop import SimClock, VirtualLoop
 from protocols.rsu.dialect import Side
 from protocols.rsu.messages import (
     Continue,
@@ -33,7 +32,7 @@ from protocols.rsu.session import Duplicate, Received, Session, Timing
 
 V3 = dialect_named("pcrsu-v3")
 PATIENCE_S = 20.0
-"""Longest wait for something that must happen; only a hanging driver reaches it."""
+"""Virtual seconds: only a hanging driver reaches them."""
 
 TIMING = Timing(
     retry_ms=30, command_retry_ms=40, command_retries_max=3, duplicate_window_ms=1000, silence_ms=300, gap_ms=20
@@ -54,6 +53,10 @@ OK_STATUS = DeviceStatus(
     flag_id=bytes.fromhex("990101"),
     reserved=bytes(4),
 )
+
+
+def now():
+    return asyncio.get_running_loop().time()
 
 
 def initialise():
@@ -105,7 +108,7 @@ class Peer:
             if not data:
                 self.closed.set()
                 return
-            output = self.session.receive(data, time.monotonic())
+            output = self.session.receive(data, now())
             await self.link.write(output.to_write)
             for event in output.events:
                 if isinstance(event, Received):
@@ -119,7 +122,7 @@ class Peer:
                 self.got.set()
 
     async def say(self, message, *, answering=None):
-        output = self.session.send(message, time.monotonic(), answering=answering)
+        output = self.session.send(message, now(), answering=answering)
         self.last = output.to_write
         with contextlib.suppress(Exception):
             await self.link.write(output.to_write)
@@ -149,7 +152,7 @@ class Bench:
         self.driver = RsuDriver(
             replace(config, **changes),
             connect=self._connect,
-            clock=SystemClock(),
+            clock=SimClock(asyncio.get_running_loop()),
             on_condition=self._condition,
             on_trace=lambda direction, data: self.traced.append((direction, data)),
         )
@@ -213,7 +216,12 @@ def run(scenario, **changes):
                 await peer.link.close()
             await asyncio.gather(*(p.task for p in bench.peers), return_exceptions=True)
 
-    return asyncio.run(inside())
+    return in_virtual_time(inside())
+
+
+def in_virtual_time(work):
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(work)
 
 
 # --- start --------------------------------------------------------------------------------------------------------
@@ -329,25 +337,23 @@ def test_pauses_between_attempts_grow_to_their_maximum_and_start_anew_after_succ
     monkeypatch.setattr(rsu, "PAUSE_MAX_S", 10.0)
     slept = []
 
-    class Clock(SystemClock):
+    class Clock(SimClock):
         async def sleep(self, seconds):
             slept.append(seconds)
-            if len(slept) > 8:
-                await asyncio.Event().wait()
-            await asyncio.sleep(0)
+            await super().sleep(seconds)
 
     async def refuse():
         raise DeviceUnavailable("no route", device="a")
 
     async def scenario():
-        driver = RsuDriver(RsuConfig("a", V3, initialise), connect=refuse, clock=Clock())
+        driver = RsuDriver(RsuConfig("a", V3, initialise), connect=refuse, clock=Clock(asyncio.get_running_loop()))
         task = asyncio.create_task(driver.run())
         while len(slept) <= 8:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.1)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    asyncio.run(scenario())
+    in_virtual_time(scenario())
     assert slept == sorted(slept)
     assert slept[-1] == 10.0
     assert slept[0] <= 2.0
@@ -359,11 +365,11 @@ def test_pauses_between_attempts_grow_to_their_maximum_and_start_anew_after_succ
 def test_a_report_is_answered_with_the_number_of_its_frame():
     async def scenario(bench):
         await bench.state(RsuState.UP)
-        before = time.monotonic()
+        before = now()
         await bench.peer.say(b2())
         report = await bench.report()
         assert report.message == b2()
-        assert before <= report.at <= time.monotonic()
+        assert before <= report.at <= now()
         report.answer(Continue(b2().obu_id, bytes(8)))
         assert await bench.peer.until(Continue) == [Continue(b2().obu_id, bytes(8))]
 
@@ -374,7 +380,7 @@ def test_a_repeated_report_is_answered_by_the_same_bytes_and_told_once():
     async def scenario(bench):
         await bench.state(RsuState.UP)
         peer = bench.peer
-        raw = peer.session.send(b2(), time.monotonic()).to_write
+        raw = peer.session.send(b2(), now()).to_write
         await peer.link.write(raw)
         report = await bench.report()
         order = Debit(b2().obu_id, bytes(8), 1500, "20261123080000", bytes(43))

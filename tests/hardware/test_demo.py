@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from hardware.bench.busy import lane_deadline_ms, slowdown
 from hardware.bench.demo import Demo
 from hardware.bench.processes import PATIENT_MS, EmulatedSite
 from hardware.bench.report import as_dict
@@ -28,6 +29,15 @@ def test_the_whole_scenario_ends_as_written(tmp_path):
     assert [line for line in run.lines if not line.agrees] == []
     assert run.good
     assert as_dict(run)["good"] is True
+
+
+@pytest.mark.parametrize(("slower", "deadline_ms"), [(1.0, 2000), (1.4, 2000), (2.0, 4000), (50.0, 10_000)])
+def test_only_a_busy_machine_gives_its_lanes_more_time(slower, deadline_ms):
+    assert lane_deadline_ms(slower) == deadline_ms
+
+
+def test_work_never_takes_less_than_its_own_time():
+    assert slowdown() > 0.99
 
 
 @pytest.mark.bench

@@ -18,6 +18,7 @@ from protocols.bank.transactions import Profile
 from tests.gateway.clearing.conftest import DAY
 
 PATIENCE_S = 300.0
+"""Longest wait for an answer that must come; no passing test waits for it."""
 CARS = 6
 
 
@@ -63,9 +64,9 @@ async def mixed_day(plaza, control):
 
     What was let go on our own word ends in an advice.
     """
-    await plaza.pass_bank()
+    await plaza.pass_bank(timeout=PATIENCE_S)
     await control.request("behave", mode="decline", next=1)
-    await plaza.pass_bank(amount=900)
+    await plaza.pass_bank(amount=900, timeout=PATIENCE_S)
     await control.request("behave", mode="silent-but-posted", next=1)
     await plaza.pass_bank(amount=2500, timeout=0.5)
     await control.request("behave", mode="silent-not-posted", next=1)
