@@ -290,7 +290,7 @@ def test_the_lane_driver_obeys_the_rule_with_one_row_per_vehicle(tmp_path, decis
             await lane.safe_state(timeout_s=LONG_S)
             for record_no in range(1, 6):
                 decisions.insert(record_no, lane="lane-2")
-                await lane.open_barrier(timeout_s=LONG_S)
+                await lane.open_barrier(record_no, timeout_s=LONG_S)
                 await lane.show_go(timeout_s=LONG_S)
                 opened = await control.request("wait_open", lane="lane-2", count=record_no, timeout_ms=20_000)
                 assert opened["last"]["record_no"] == record_no
@@ -612,12 +612,12 @@ def test_the_driver_survives_a_killed_board(start, decisions):
             await until(lambda: board.state is BoardState.DOWN)
             decisions.insert(1)
             with pytest.raises(DeviceError) as caught:
-                await lane.open_barrier(timeout_s=0.2)
+                await lane.open_barrier(1, timeout_s=0.2)
             assert caught.value.outcome is Outcome.NOT_SENT
             second = await asyncio.to_thread(start, port=first.port)
             await until(lambda: board.state is BoardState.UP)
             await lane.safe_state(timeout_s=LONG_S)
-            await lane.open_barrier(timeout_s=LONG_S)
+            await lane.open_barrier(1, timeout_s=LONG_S)
             await lane.close(timeout_s=LONG_S)
             return second
 
