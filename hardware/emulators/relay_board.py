@@ -27,7 +27,7 @@ Control commands (JSON lines, see `hardware.emulators.control`):
     verdict                             ok, edges checked, violations
     lifts                               records behind the barrier openings of each lane, in order; null for none
     wait_open {lane, count, timeout_ms} answers once the lane had `count` barrier openings since start
-    freeze                              receive, and execute nothing
+    freeze {lane}                       receive, and execute nothing; with a lane, from the next write that opens it on
     thaw {"lose": false, "closed": true}  execute what has arrived, or with "lose" forget it; with "closed" false
                                         forget what closed connections brought
     wait_held {count, timeout_ms}       answers once a frozen board holds `count` writes that open a barrier
@@ -435,6 +435,7 @@ class BoardServer:
         self._changed = asyncio.Event()
         self._arrival = asyncio.Event()
         self._frozen = False
+        self._freezes_at: str | None = None
         self._behind: Mapping[int, Ruling] = {}
         """Of the request that is worked on."""
         self._to_lose: dict[str, int] = {}
@@ -515,7 +516,10 @@ class BoardServer:
     def arrived(self, connection: _Connection, frame: bytes) -> None:
         """A whole request has come in. What it may open is settled here and now, whenever it is executed."""
         coils = _switched_on(frame)
-        self._requests.append(_Request(connection, frame, self.board.lane_opened_by(coils), self.board.behind(coils)))
+        opens = self.board.lane_opened_by(coils)
+        self._requests.append(_Request(connection, frame, opens, self.board.behind(coils)))
+        if opens is not None and opens == self._freezes_at:
+            self._frozen, self._freezes_at = True, None
         self._changed.set()
         self._arrival.set()
 
@@ -619,9 +623,10 @@ class BoardServer:
     async def _lifts(self, _command: Command) -> Command:
         return {"lifts": {lane: list(records) for lane, records in self.board.lifts.items()}}
 
-    async def _freeze(self, _command: Command) -> Command:
-        self._frozen = True
-        return {"frozen": True}
+    async def _freeze(self, command: Command) -> Command:
+        self._freezes_at = self._lane(command) if "lane" in command else None
+        self._frozen = self._freezes_at is None
+        return {"frozen": self._frozen}
 
     async def _thaw(self, command: Command) -> Command:
         lose, closed = _flag(command, "lose", default=False), _flag(command, "closed", default=True)
