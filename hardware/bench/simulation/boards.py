@@ -42,9 +42,9 @@ COIL_BACK_S = 0.1
 """Until a board that does it by itself has switched a barrier's coil off again."""
 LATENCY_S = (0.005, 0.02)
 
-ORDER_HARM = {"freeze": 0.04, "lost_write": 0.03, "lost_answer": 0.03, "refused": 0.015, "cut": 0.015}
+ORDER_HARM = {"freeze": 0.04, "lost_write": 0.06, "lost_answer": 0.03, "refused": 0.015, "cut": 0.015}
 OTHER_HARM = {"freeze": 0.003, "lost_write": 0.002, "lost_answer": 0.002, "refused": 0.001, "cut": 0.001}
-READING_HARM = {"freeze": 0.15, "lost_write": 0.02, "cut": 0.02}
+READING_HARM = {"freeze": 0.12, "lost_write": 0.02, "cut": 0.02}
 """Chances of one order to open, one other write, one question for the closed limit."""
 HARMS = tuple(ORDER_HARM)
 FREEZES_S = ((0.2, 1.5), (1.0, 6.0))
