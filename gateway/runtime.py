@@ -111,10 +111,15 @@ class Outputs:
     def __init__(self, outputs: LaneOutputs) -> None:
         self._outputs = outputs
 
-    async def open_barrier(self, *, timeout_s: float) -> None:
-        """Lift the barrier."""
+    async def open_barrier(self, record_no: int, *, timeout_s: float) -> None:
+        """Lift the barrier for the decision of this record."""
         with _as_output_fault():
-            await self._outputs.open_barrier(timeout_s=timeout_s)
+            await self._outputs.open_barrier(record_no, timeout_s=timeout_s)
+
+    async def confirm_opening(self, record_no: int) -> None:
+        """What became of an opening whose fault was not certain."""
+        with _as_output_fault():
+            await self._outputs.confirm_opening(record_no)
 
     async def show_go(self, *, timeout_s: float) -> None:
         """Green."""
@@ -132,7 +137,7 @@ def _as_output_fault() -> Iterator[None]:
     try:
         yield
     except DeviceError as error:
-        raise OutputFault(str(error)) from error
+        raise OutputFault(str(error), certain=error.outcome is not Outcome.UNKNOWN) from error
 
 
 @dataclass(slots=True)
@@ -398,6 +403,8 @@ class Gateway:
             green_coil=lane.outputs.green,
             red_coil=lane.outputs.red,
             pulse_ms=lane.outputs.pulse_ms,
+            closed_limit=lane.outputs.closed_limit,
+            travel_ms=lane.outputs.travel_ms,
         )
         self._outputs_of.setdefault(lane.outputs.board, []).append(outputs)
         return outputs

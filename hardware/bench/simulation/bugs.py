@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any
 
-from drivers import bank
+from drivers import bank, barrier_arm, lane_io
 from gateway.banks import iso8583
 from gateway.debit import attempts, conclusions, holds, late, limits, recovery, refunds
 from gateway.ledger import batches, books, clock_readings, transaction
 from gateway.model.clock import to_us
 from gateway.outbox import worker
-from gateway.points import toll_trade
+from gateway.points import toll_lane, toll_trade
 
 Owner = ModuleType | type
 
@@ -162,7 +162,7 @@ BUGS: Mapping[str, Bug] = {
                 "_bring_in",
                 "brought = await",
                 "if result is not None and result.outcome is PurchaseOutcome.TAKEN:\n"
-                "        await self._services.outputs.open_barrier(timeout_s=1.0)\n\n"
+                "        await self._services.outputs.open_barrier(0, timeout_s=1.0)\n\n"
                 "    brought = await",
             )
         ),
@@ -329,6 +329,26 @@ BUGS: Mapping[str, Bug] = {
     "clock_read_once": Bug(
         "a clock that was set is not read again",
         _edit((clock_readings, "cover", "or not now.agrees_with(newest)", "")),
+        "lanes",
+    ),
+    "opening_repeated": Bug(
+        "an opening that may have been carried out is ordered again",
+        _edit((lane_io.LaneOutputs, "_persist", "once and error.outcome is not Outcome.NOT_SENT", "False")),
+        "lanes",
+    ),
+    "lifted_again_without_proof": Bug(
+        "a barrier that does not confirm is lifted again, whatever became of the first time",
+        _edit((toll_lane.TollLane, "_keep_lifting", "certain = fault.certain", "certain = True")),
+        "lanes",
+    ),
+    "arm_not_given_its_time": Bug(
+        "one look at the closed limit counts as proof that the arm has not moved",
+        _edit((barrier_arm.ArmWatch, "closed", "return asked_at >=", "return True or asked_at >=")),
+        "lanes",
+    ),
+    "arm_not_watched": Bug(
+        "the arm may have gone up and come down again before anybody looked",
+        _edit((barrier_arm.ArmWatch, "closed", "self.unbroken = False", "pass")),
         "lanes",
     ),
     "log_names_plate": Bug(

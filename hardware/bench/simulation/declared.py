@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hardware.bench.simulation.bank import CHANCES
+from hardware.bench.simulation.boards import HARMS, LIFT_ENDS
 from hardware.bench.simulation.traffic import AIR_FAULTS
 from hardware.bench.simulation.wires import CONNECT_FAULTS, MESSAGE_FAULTS
 from hardware.bench.simulation.world import CRASH_PLACES, TROUBLES
@@ -22,7 +23,7 @@ FAULTS = (
     "antenna.restart",
     "bank.cut_over",
     "bank.restart",
-    "board.not_confirmed",
+    *(f"board.{harm}" for harm in (*HARMS, "executed_late", "queue_lost")),
     "clock.step_back",
     "clock.step_forward",
     "road.leaves_early",
@@ -93,6 +94,7 @@ TRANSITIONS = (
             "written_off",
         )
     ),
+    *LIFT_ENDS,
     "item:charged_without_tac",
     "item:disputed_purchase",
     "item:refund_declined",

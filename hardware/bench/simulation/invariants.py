@@ -191,6 +191,9 @@ class Watch:
         """Barrier of the newest decision by passage."""
         self.opened: Counter[str] = Counter()
         self.lifted: Counter[str] = Counter()
+        self.openings: dict[int, str] = {}
+        """Lane by record that opens it."""
+        self.lifted_for: set[int] = set()
         self.owing: Counter[str] = Counter()
         self.standing_in: Counter[str] = Counter()
         """Fen released on our own decision, by obligor."""
@@ -358,6 +361,7 @@ class Watch:
         self._trace.add(lane, f"record {number} {outcome} {barrier} {reason or ''}")
         if barrier == "open":
             self.opened[lane] += 1
+            self.openings[number] = lane
             if debit_id is None and outcome not in ("entered", "repeat"):
                 self._broken(f"record {number} opens the barrier without a claim")
             if outcome == "owed" and debit_id is not None:
@@ -599,10 +603,15 @@ class Watch:
         if fare is not None and amount != fare:
             self._broken(f"card {card} paid {amount} fen, the fare is {fare}")
 
-    def lift(self, lane: str) -> None:
-        """A barrier is asked to open."""
+    def lift(self, lane: str, record_no: int) -> None:
+        """A barrier has been lifted for this record: durable, of this lane, opening it, and not lifted for before."""
         self.lifted[lane] += 1
-        self._trace.add(lane, "lift")
+        self._trace.add(lane, f"lift for record {record_no}")
+        if self.openings.get(record_no) != lane:
+            self._broken(f"{lane} lifts its barrier for record {record_no}, which does not say so")
+        if record_no in self.lifted_for:
+            self._broken(f"{lane} lifts its barrier twice for record {record_no}")
+        self.lifted_for.add(record_no)
         if self.lifted[lane] > self.opened[lane]:
             self._broken(f"{lane} lifts its barrier {self.lifted[lane]} times for {self.opened[lane]} decisions")
 

@@ -145,6 +145,7 @@ class LaneWorkload:
         world.trace.add(name, f"{vehicle.spec.id} drives off")
         gone = vehicle.events[Event.GONE] + 1
         vehicle.drive_off()
+        world.boards[lane].passed()
         await antenna.happened(vehicle, Event.GONE, gone, 60.0)
         paid = vehicle.events[Event.TAKEN] - paid_before
         world.watch.promise(paid <= 1, f"the card of {vehicle.spec.id} paid {paid} times in one visit")

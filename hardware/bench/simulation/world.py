@@ -21,6 +21,7 @@ from gateway.ledger.database import StorageTrouble
 from gateway.ledger.verify import verify
 from hardware.bench.simulation import site
 from hardware.bench.simulation.bank import Bank
+from hardware.bench.simulation.boards import Board
 from hardware.bench.simulation.invariants import Watch
 from hardware.bench.simulation.life import Life
 from hardware.bench.simulation.loop import START, Crew, SimClock, VirtualLoop
@@ -136,6 +137,7 @@ class World:
         self._listen_bank()
         self.owners = {owner.name: owner for owner in site.fleet()}
         self.antennas = [self._make_antenna(index) for index in range(lanes)]
+        self.boards = [self._make_board(index) for index in range(lanes)]
         self.serving = asyncio.Event()
         self.lives = 0
         self.life: Life | None = None
@@ -248,6 +250,12 @@ class World:
         self.network.listen(f"antenna/{name}", antenna.attach, self.crew, harm)
         antenna.failure.add_done_callback(self._antenna_failed)
         return antenna
+
+    def _make_board(self, index: int) -> Board:
+        """With and without a limit input, with and without coils that come back by themselves."""
+        name = site.lane_name(index)
+        chance = site.series(self.seed, f"board {index}")
+        return Board(self, name, chance, limit=index % 3 == 0, coil_comes_back=index % 2 == 1)
 
     def _at_antenna(self, vehicle: Vehicle, event: Event) -> None:
         if event is not Event.TAKEN or vehicle.purse is None:

@@ -48,6 +48,8 @@ RADIO_S = 0.1
 """From an order to the antenna to its next report."""
 BOARD_S = 0.02
 """Until the board confirms a coil."""
+CONFIRM_S = 2.0
+"""Until it is known what became of an unanswered opening."""
 STORAGE_WAIT_S = 300.0
 """Longest real wait for the writer's thread before a test counts as stuck."""
 
@@ -395,17 +397,35 @@ class Board:
         self.done = []
         self.tried = 0
         self.broken_lifts = 0
+        self.unknown_lifts = deque()
+        """What becomes of the next openings that are not answered: lifted, lost (and proved), or None for no word."""
         self.broken_lamps = 0
+        self.records = []
+        """Record of every opening ordered."""
+        self._unanswered = {}
 
-    async def open_barrier(self, *, timeout_s):
+    async def open_barrier(self, record_no, *, timeout_s):
         self.tried += 1
+        self.records.append(record_no)
         self.plaza.look_at_lift(self)
         if self.broken_lifts:
             self.broken_lifts -= 1
             await asyncio.sleep(timeout_s)
-            raise OutputFault("the board does not answer")
+            raise OutputFault("the board is down", certain=True)
+        if self.unknown_lifts:
+            self._unanswered[record_no] = self.unknown_lifts.popleft()
+            await asyncio.sleep(timeout_s)
+            raise OutputFault("the board does not answer", certain=False)
         await asyncio.sleep(BOARD_S)
         self.done.append("lift")
+
+    async def confirm_opening(self, record_no):
+        await asyncio.sleep(CONFIRM_S)
+        became = self._unanswered.pop(record_no)
+        if became == "lifted":
+            self.done.append("lift")
+        else:
+            raise OutputFault("no word" if became is None else "the arm has not moved", certain=became == "lost")
 
     async def show_go(self, *, timeout_s):
         await self._lamp("go")
@@ -416,7 +436,7 @@ class Board:
     async def _lamp(self, what):
         if self.broken_lamps:
             self.broken_lamps -= 1
-            raise OutputFault("the lamp does not answer")
+            raise OutputFault("the lamp does not answer", certain=False)
         await asyncio.sleep(BOARD_S)
         self.done.append(what)
 
