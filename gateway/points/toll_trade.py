@@ -355,14 +355,15 @@ class Trade:
         serial = previous.card_serial
         if serial is None:
             return shown
+        taken = replace(shown, card_serial=serial)
         try:
             answer = await self._antenna.ask(FetchTac(self._antenna.obu_id, serial), TacResult)
         except Gone:
-            return shown
+            return taken
         if answer.error:
+            # The serial was a guess, and wrong: it proves nothing and is not remembered.
             return replace(shown, error=answer.error)
-        # The serial, until now a guess or a failed report's, is the purchase's: the card gave its TAC under it.
-        return replace(shown, card_serial=serial, tac=answer.tac, tac_source="b8", balance_after=answer.balance_raw)
+        return replace(taken, tac=answer.tac, tac_source="b8", balance_after=answer.balance_raw)
 
     async def _recover_tac(self, previous: PreviousPurchase, shown: PurchaseResult, card: CardFile) -> PurchaseResult:
         """The same in dialects that are asked by the purchase's content: its result comes once more, whole."""

@@ -189,6 +189,8 @@ class Purchase:
     error: int | None = 0
     then: object = None
     """Called with the antenna afterwards."""
+    forged: object = None
+    """Makes of the result and the car what the antenna says instead."""
 
 
 @dataclass
@@ -274,18 +276,19 @@ class Car:
             card_file=card if self.files and two_piece else None,
         )
 
-    def result(self, order, error):
+    def result(self, order, error, psam=("019900000001", 1)):
+        """`psam`: terminal and serial of this purchase."""
         return DebitResult(
             obu_id=self.obu_id,
             error=error,
-            terminal=bytes.fromhex("019900000001"),
+            terminal=bytes.fromhex(psam[0]),
             trans_time_bcd=order.purchase_time_bcd,
             trans_type=9,
             algorithm=0,
             key_version=1,
             tac=self.tac(),
             card_serial=self.serial,
-            psam_serial=7,
+            psam_serial=psam[1],
             balance_raw=self.balance,
         )
 
@@ -335,6 +338,7 @@ class Road:
         self.heard = []
         self.orders = []
         self.cars = {}
+        self.terminal, self.psam_serial = f"01990000{name[-1]:0>4}", 0
         self.crossed = 0
         """So many of the next readings were made before the last purchase order had arrived."""
 
@@ -379,7 +383,9 @@ class Road:
         if step.takes:
             car.pay(order)
         if step.error is not None:
-            self.later(lambda: car.result(order, step.error))
+            self.psam_serial += 1
+            result = car.result(order, step.error, (self.terminal, self.psam_serial))
+            self.later(lambda: step.forged(result, car) if step.forged else result)
         if step.then is not None:
             step.then(self)
 
