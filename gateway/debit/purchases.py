@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import Connection, bindparam, or_, select
+from sqlalchemy import Connection, bindparam, literal_column, or_, select
 
 from gateway.debit import purchase_proof
 from gateway.debit.claims import PreviousEntry, PreviousPassage, PreviousPurchase, PurchasePlan, PurchaseResult
@@ -71,7 +71,7 @@ _PSAM_SERIAL_USED = (
     .where(
         _p.c.terminal == bindparam("terminal"),
         _p.c.psam_serial == bindparam("psam_serial"),
-        tables.one_of(_p.c.state, "taken"),
+        _p.c.state == literal_column("'taken'"),  # in the statement itself, for its partial index
     )
     .limit(1)
 )

@@ -10,50 +10,50 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 
-from hardware.bench.simulation.invariants import Purchase, Watch
+from hardware.bench.simulation.invariants import Purchase, Told
 from hardware.emulators.road import Forgery
 
 SERIAL_BACK_MAX = 5
 SERIALS = 1 << 16
 
 
-def _unchanged_balance(_watch: Watch, _card: str, _chance: random.Random) -> Forgery:
+def _unchanged_balance(_told: Told, _card: str, _chance: random.Random) -> Forgery:
     """Success, and the purse as it was."""
     return Forgery(balance_unchanged=True)
 
 
-def _other_amount(_watch: Watch, _card: str, chance: random.Random) -> Forgery:
+def _other_amount(_told: Told, _card: str, chance: random.Random) -> Forgery:
     """Success, and another amount is gone."""
     return Forgery(balance_off_fen=chance.choice((-1, 1)) * chance.randint(1, 1_000))
 
 
-def _balance_after_debit(_watch: Watch, _card: str, chance: random.Random) -> Forgery:
+def _balance_after_debit(_told: Told, _card: str, chance: random.Random) -> Forgery:
     """The card has paid, and its balance is told wrong."""
     return Forgery(debits=True, balance_off_fen=chance.choice((-1, 1)) * chance.randint(1, 1_000))
 
 
-def _card_serial(watch: Watch, card: str, chance: random.Random) -> Forgery | None:
+def _card_serial(told: Told, card: str, chance: random.Random) -> Forgery | None:
     """A serial that the card has used before."""
-    last = watch.last_serials.get(card)
+    last = told.last_serials.get(card)
     if last is None:
         return None
     return Forgery(card_serial=(last - chance.randint(0, SERIAL_BACK_MAX)) % SERIALS)
 
 
-def _psam_serial(watch: Watch, _card: str, chance: random.Random) -> Forgery | None:
+def _psam_serial(told: Told, _card: str, chance: random.Random) -> Forgery | None:
     """A terminal and PSAM serial that belong to an earlier purchase of whoever."""
-    earlier = _pick(watch.numbered, chance)
+    earlier = _pick(told.numbered, chance)
     return None if earlier is None else Forgery(terminal=_terminal(earlier), psam_serial=earlier.psam_serial)
 
 
-def _other_card(watch: Watch, card: str, chance: random.Random) -> Forgery | None:
+def _other_card(told: Told, card: str, chance: random.Random) -> Forgery | None:
     """Another card's TAC and serials."""
-    return _whole(_pick([purchase for purchase in watch.numbered if purchase.card != card], chance))
+    return _whole(_pick([purchase for purchase in told.numbered if purchase.card != card], chance))
 
 
-def _replay(watch: Watch, card: str, chance: random.Random) -> Forgery | None:
+def _replay(told: Told, card: str, chance: random.Random) -> Forgery | None:
     """What the antenna has told of an earlier purchase of this card."""
-    return _whole(_pick([purchase for purchase in watch.numbered if purchase.card == card], chance))
+    return _whole(_pick([purchase for purchase in told.numbered if purchase.card == card], chance))
 
 
 def _pick(earlier: list[Purchase], chance: random.Random) -> Purchase | None:
@@ -75,7 +75,7 @@ def _terminal(earlier: Purchase) -> bytes:
     return bytes.fromhex(earlier.terminal or "")
 
 
-FORGERIES: Mapping[str, Callable[[Watch, str, random.Random], Forgery | None]] = {
+FORGERIES: Mapping[str, Callable[[Told, str, random.Random], Forgery | None]] = {
     "unchanged_balance": _unchanged_balance,
     "other_amount": _other_amount,
     "balance_after_debit": _balance_after_debit,
@@ -84,11 +84,11 @@ FORGERIES: Mapping[str, Callable[[Watch, str, random.Random], Forgery | None]] =
     "other_card": _other_card,
     "replay": _replay,
 }
-"""By name. Each gives what an antenna tells in the place of the truth about a card, None where it has nothing for it."""
+"""By name. Each gives what an antenna tells of a card in the place of the truth; None where it has nothing for it."""
 
 
-def draw(watch: Watch, card: str, chance: random.Random) -> tuple[str, Forgery] | None:
+def draw(told: Told, card: str, chance: random.Random) -> tuple[str, Forgery] | None:
     """One forgery of any kind."""
     name = chance.choice(list(FORGERIES))
-    forgery = FORGERIES[name](watch, card, chance)
+    forgery = FORGERIES[name](told, card, chance)
     return None if forgery is None else (name, forgery)

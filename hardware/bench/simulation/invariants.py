@@ -130,6 +130,16 @@ class Purchase:
 
 
 @dataclass(slots=True)
+class Told:
+    """What purchases that were taken have told, as far as the ledger knows it."""
+
+    numbered: list[Purchase] = field(default_factory=list)
+    """Those with terminal and serials, in order."""
+    last_serials: dict[str, int] = field(default_factory=dict)
+    """Serial of the last one by card."""
+
+
+@dataclass(slots=True)
 class Debit:
     id: str
     state: str
@@ -186,10 +196,7 @@ class Watch:
         self.purchases: dict[str, Purchase] = {}
         self.by_card: dict[tuple[str, str], Purchase] = {}
         self.newest_of_card: dict[str, Purchase] = {}
-        self.numbered: list[Purchase] = []
-        """Purchases taken whose terminal and serials the ledger knows, in order."""
-        self.last_serials: dict[str, int] = {}
-        """Serial of the last purchase taken of a card, as far as the ledger knows one."""
+        self.told = Told()
         self.open_outbox: dict[int, tuple[str, str]] = {}
         self.waiting: Counter[str] = Counter()
         """Open messages by attempt."""
@@ -358,9 +365,9 @@ class Watch:
         purchase.state = state
         self._look_at_card(purchase)
         if state == "taken" and card_serial is not None:
-            self.last_serials[purchase.card] = card_serial
+            self.told.last_serials[purchase.card] = card_serial
         if state == "taken" and None not in (terminal, psam_serial, card_serial):
-            self.numbered.append(purchase)
+            self.told.numbered.append(purchase)
 
     def _look_at_card(self, purchase: Purchase) -> None:
         """What is claimed of a card must be so: whatever an antenna has told, the card has paid, or it has not."""

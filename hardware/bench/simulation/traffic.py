@@ -125,7 +125,7 @@ class LaneWorkload:
         """Have the antenna lie about this vehicle, at most in one way."""
         name, roll = vehicle.spec.id, chance.random()
         if roll < FORGED_RESULT:
-            drawn = forgeries.draw(world.watch, world.owners[name].card_number, chance)
+            drawn = forgeries.draw(world.watch.told, world.owners[name].card_number, chance)
             if drawn is not None:
                 world.forging[name], forgery = drawn
                 vehicle.script.arm(Fault(FaultKind.FORGE_RESULT, 1, forgery=forgery))

@@ -233,9 +233,13 @@ class EngineWorkload:
         roll = chance.random()
         if roll < 0.03:
             return PurchaseResult(PurchaseOutcome.NOT_TAKEN, error=11)
-        drawn = forgeries.draw(world.watch, card.number, chance) if chance.random() < FORGED else None
+        drawn = forgeries.draw(world.watch.told, card.number, chance) if chance.random() < FORGED else None
         if drawn is not None:
-            return self._forged(world, index, plan, card, *drawn)
+            name, forgery = drawn
+            world.network.note("forged", name)
+            if forgery.debits:
+                world.watch.card_pays(card.number, plan.purchase_time, plan.written_fen, None)
+            return self._forged(index, plan, card, forgery)
         world.watch.card_pays(card.number, plan.purchase_time, plan.written_fen, None)
         if roll < 0.06:
             return PurchaseResult(PurchaseOutcome.UNKNOWN)
@@ -255,13 +259,8 @@ class EngineWorkload:
             balance_after=BALANCE - plan.written_fen,
         )
 
-    def _forged(
-        self, world: World, index: int, plan: PurchasePlan, card: Card, name: str, forgery: Forgery
-    ) -> PurchaseResult:
+    def _forged(self, index: int, plan: PurchasePlan, card: Card, forgery: Forgery) -> PurchaseResult:
         """The same with what an antenna tells otherwise, whether or not the card has paid."""
-        world.network.note("forged", name)
-        if forgery.debits:
-            world.watch.card_pays(card.number, plan.purchase_time, plan.written_fen, None)
         told = self._paid(index, plan, card)
         if not forgery.debits:
             card.serial -= 1

@@ -102,9 +102,9 @@ class Box:
         self.clock = FakeClock()
         self.bank = bank(self.clock)
         self.random = random.Random(7)
-        self.purchases = itertools.count()
         self.open()
         schema.upgrade(self.database)
+        self.purchases = itertools.count(self.rows("select count(*) from purchase")[0][0])
 
     def open(self):
         self.database = database.open_writer(self.path)

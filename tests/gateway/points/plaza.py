@@ -10,7 +10,7 @@ import random
 import selectors
 import shutil
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -338,7 +338,9 @@ class Road:
         self.heard = []
         self.orders = []
         self.cars = {}
-        self.terminal, self.psam_serial = f"01990000{name[-1]:0>4}", 0
+        self.terminal = f"01990000{name[-1]:0>4}"
+        self.proof_off_fen = 0
+        """So much the balance in B8 is wrong."""
         self.crossed = 0
         """So many of the next readings were made before the last purchase order had arrived."""
 
@@ -374,7 +376,8 @@ class Road:
         elif isinstance(order, FetchTac) and car.tac_error is not None:
             right = order.card_serial == car.serial and car.paid
             error = car.tac_error if right else 3
-            self.later(lambda: TacResult(car.obu_id, error, car.tac(), bytes(4), car.balance))
+            balance = car.balance + self.proof_off_fen
+            self.later(lambda: TacResult(car.obu_id, error, car.tac(), bytes(4), balance))
         elif isinstance(order, Continue) and isinstance(report.message, ObuReport) and car.answers_user:
             self.later(car.user_report)
 
@@ -383,8 +386,8 @@ class Road:
         if step.takes:
             car.pay(order)
         if step.error is not None:
-            self.psam_serial += 1
-            result = car.result(order, step.error, (self.terminal, self.psam_serial))
+            self.plaza.psam_serials[self.name] += 1
+            result = car.result(order, step.error, (self.terminal, self.plaza.psam_serials[self.name]))
             self.later(lambda: step.forged(result, car) if step.forged else result)
         if step.then is not None:
             step.then(self)
@@ -510,6 +513,8 @@ class Plaza:
         self.folder = folder
         self.path = folder / "ledger.db"
         self.lanes = {}
+        self.psam_serials = Counter()
+        """Last one of the PSAM in each antenna: no crash of ours takes it back."""
         self.broken = []
         self.expect_trade_fault = False
         self.bank = Bank()
