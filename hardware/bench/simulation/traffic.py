@@ -33,7 +33,7 @@ AIR_FAULTS = {
     FaultKind.SLOW: 0.03,
 }
 """Chances of one visit."""
-FORGED_RESULT, FORGED_READING, FORGED_PROOF = 0.08, 0.015, 0.05
+FORGED_RESULT, FORGED_READING, FORGED_PROOF = 0.08, 0.015, 0.03
 """Chances of one visit that its antenna lies: of a result, of what stands on the card, of a fetched proof."""
 SLOW_MS = (200, 2500)
 LEAVES_EARLY = 0.05
