@@ -163,7 +163,7 @@ class Antenna(Section):
     dialect: str = "pcrsu-v3"
     """dialect of the antenna; `etcgw rsu dialects` lists the known ones"""
     errors: str | None = None
-    """table of error codes by maker and version, for example "pcrsu-v3.5"; left out: the one of the dialect"""
+    """error codes and other ways of a maker and version, for example "pcrsu-v3.5"; left out: those of the dialect"""
     lane_mode: int = Field(0x12, ge=0, le=0xFF)
     """LaneMode of C0: 17 section gantry, 18 and 19 province border or parking entry and exit, 4 lane exit"""
     tx_power: int = Field(0x0A, ge=0, le=0x1F)

@@ -60,19 +60,8 @@ MEMORY_SECONDS_MAX: Final = 3_600
 FARE_FEN: Final = 1425
 DAY: Final = "20261123"
 MERCHANT, ISSUER, LANE = "road", "issuer-9901", "lane-1"
-TAKEN: Final = PurchaseResult(
-    PurchaseOutcome.TAKEN,
-    error=0,
-    terminal="019900000001",
-    card_serial=7,
-    psam_serial=9,
-    tac=bytes(4),
-    tac_source="b5",
-    algorithm=0,
-    key_version=1,
-    balance_after=1,
-)
-PLAN: Final = PurchasePlan(FARE_FEN, "20261123100000", 50_000, bytes(43), bytes(43))
+BALANCE_FEN: Final = 50_000
+PLAN: Final = PurchasePlan(FARE_FEN, "20261123100000", BALANCE_FEN, bytes(43), bytes(43))
 COLLECTION: Final = Collection(DeclinePolicy.RELEASE_AS_DEBT, {})
 CONTEXT: Final = DecisionContext(LANE)
 PURSE: Final = Payer(Funding.PURSE, ISSUER)
@@ -225,10 +214,26 @@ async def _passage(engine: DebitEngine, number: int, clock: SystemClock) -> None
         CONTEXT,
         COLLECTION,
         placed.purchase_id,
-        TAKEN,
+        _paid(number),
         sight.identity.card_number,
     )
     await engine.bring_in(claim, deadline=clock.monotonic() + 60)
+
+
+def _paid(number: int) -> PurchaseResult:
+    """What card and PSAM tell of the purchase of this number, each one further than the time before."""
+    return PurchaseResult(
+        PurchaseOutcome.TAKEN,
+        error=0,
+        terminal="019900000001",
+        card_serial=number // VEHICLES,
+        psam_serial=number,
+        tac=bytes(4),
+        tac_source="b5",
+        algorithm=0,
+        key_version=1,
+        balance_after=BALANCE_FEN - FARE_FEN,
+    )
 
 
 KINDS: Final = (

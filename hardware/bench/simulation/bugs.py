@@ -18,7 +18,7 @@ from typing import Any
 
 from drivers import bank, barrier_arm, lane_io
 from gateway.banks import iso8583
-from gateway.debit import attempts, conclusions, holds, late, limits, recovery, refunds
+from gateway.debit import attempts, conclusions, holds, late, limits, purchase_proof, recovery, refunds
 from gateway.ledger import batches, books, clock_readings, transaction
 from gateway.model.clock import to_us
 from gateway.outbox import worker
@@ -355,6 +355,26 @@ BUGS: Mapping[str, Bug] = {
         "a line of the log names a plate",
         _edit((toll_trade.Trade, "_fare", "quoted.detail)", "vehicle.plate)")),
         "lanes",
+    ),
+    "balance_not_compared": Bug(
+        "a success is believed whatever balance it tells",
+        _edit((purchase_proof, "balance_agrees", "(before - written_fen - after) % BALANCES == 0", "True")),
+    ),
+    "balance_shown_not_compared": Bug(
+        "file 0019 proves a purchase whatever balance stands beside it",
+        _edit(
+            (toll_trade.Trade, "_proof_of", "TAKEN, balance_after=read.user.balance_raw", "TAKEN"),
+            (toll_trade.Trade, "_proof_of", "if not balance_agrees(", "if False and not balance_agrees("),
+        ),
+        "lanes",
+    ),
+    "card_serial_not_compared": Bug(
+        "a success is believed whatever serial of the card it tells",
+        _edit((purchase_proof, "serial_is_above", "0 < (serial - last) % SERIALS <= BETWEEN_MAX", "True")),
+    ),
+    "replay_accepted": Bug(
+        "a terminal and PSAM serial may come again",
+        _edit((purchase_proof, "failed_checks", "not known.psam_serial_used", "True")),
     ),
     "key_not_looked_up": Bug(
         "every call of one claim makes a debit",

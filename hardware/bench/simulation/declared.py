@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from hardware.bench.simulation.bank import CHANCES
 from hardware.bench.simulation.boards import HARMS, LIFT_ENDS
+from hardware.bench.simulation.forgeries import FORGERIES
 from hardware.bench.simulation.traffic import AIR_FAULTS
 from hardware.bench.simulation.wires import CONNECT_FAULTS, MESSAGE_FAULTS
 from hardware.bench.simulation.world import CRASH_PLACES, TROUBLES
@@ -20,6 +21,7 @@ FAULTS = (
     *(f"crash.{place.replace(' ', '_')}" for place in CRASH_PLACES),
     *(f"storage.{trouble.name.lower()}" for trouble, _ in TROUBLES),
     *(f"air.{kind.value}" for kind in AIR_FAULTS),
+    *(f"forged.{kind}" for kind in (*FORGERIES, "reading", "proof")),
     "antenna.restart",
     "bank.cut_over",
     "bank.restart",
@@ -67,6 +69,7 @@ TRANSITIONS = (
     "purchase:intent->taken",
     "purchase:intent->not_taken",
     "purchase:intent->unknown",
+    "purchase:intent->disputed",
     "purchase:unknown->taken",
     "purchase:unknown->not_taken",
     "purchase:unknown->disputed",
@@ -104,7 +107,5 @@ TRANSITIONS = (
 NOT_DECLARED: Mapping[str, str] = {
     "attempt:not_sent->reversing": "no bank here approves what never reached it; its day file would say so",
     "attempt:declined->reversing": "no bank here approves what it has refused; its day file would say so",
-    "purchase:intent->disputed": "an answer is lost, its loss cannot be stored either, and somebody else writes"
-    " the card before it is seen again: once in a hundred thousand passages",
 }
 """What the watcher allows and runs bring about too seldom to be counted on, or never, and why."""

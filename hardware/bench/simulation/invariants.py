@@ -123,6 +123,20 @@ class Purchase:
     written: int
     time: str
     card: str
+    terminal: str | None = None
+    psam_serial: int | None = None
+    card_serial: int | None = None
+    tac: str | None = None
+
+
+@dataclass(slots=True)
+class Told:
+    """What purchases that were taken have told, as far as the ledger knows it."""
+
+    numbered: list[Purchase] = field(default_factory=list)
+    """Those with terminal and serials, in order."""
+    last_serials: dict[str, int] = field(default_factory=dict)
+    """Serial of the last one by card."""
 
 
 @dataclass(slots=True)
@@ -182,6 +196,7 @@ class Watch:
         self.purchases: dict[str, Purchase] = {}
         self.by_card: dict[tuple[str, str], Purchase] = {}
         self.newest_of_card: dict[str, Purchase] = {}
+        self.told = Told()
         self.open_outbox: dict[int, tuple[str, str]] = {}
         self.waiting: Counter[str] = Counter()
         """Open messages by attempt."""
@@ -219,6 +234,8 @@ class Watch:
         self._growing: list[tuple[Debit, int]] = []
         self._opened: dict[str, int] = {}
         """Records that let go on our own decision, by debit."""
+        self._let_through: dict[str, int] = {}
+        """Records that open the barrier, by debit."""
         self._reopened: set[str] = set()
         """Attempts whose reversal was closed until this commit."""
 
@@ -233,6 +250,7 @@ class Watch:
         self._grown.clear()
         self._growing.clear()
         self._opened.clear()
+        self._let_through.clear()
         self._reopened.clear()
         for row in rows:
             what = row[1]
@@ -335,19 +353,35 @@ class Watch:
         self.by_card[purchase.card, time] = self.newest_of_card[purchase.card] = purchase
         self.debits[debit_id].purchases.append(purchase)
         self._changed("purchase", key, None, state)
+        self._look_at_card(purchase)
         self._touched[debit_id] = None
 
     def _purchase_changed(self, row: Any) -> None:  # noqa: ANN401
-        _, _, key, state, *_ = row
+        _, _, key, state, terminal, psam_serial, card_serial, tac, *_ = row
         purchase = self.purchases[key]
+        purchase.terminal, purchase.psam_serial, purchase.card_serial = terminal, psam_serial, card_serial
+        purchase.tac = tac
+        self._touched[purchase.debit_id] = None
+        if state == purchase.state:
+            return
         self._changed("purchase", key, purchase.state, state)
         purchase.state = state
-        paid = (purchase.card, purchase.time) in self.card_paid
-        if state == "taken" and not paid:
-            self._broken(f"purchase {key} is taken, and card {purchase.card} has paid nothing at {purchase.time}")
-        if state == "not_taken" and paid:
-            self._broken(f"purchase {key} is not taken, and card {purchase.card} has paid at {purchase.time}")
-        self._touched[purchase.debit_id] = None
+        self._look_at_card(purchase)
+        if state == "taken" and card_serial is not None:
+            self.told.last_serials[purchase.card] = card_serial
+        if state == "taken" and None not in (terminal, psam_serial, card_serial):
+            self.told.numbered.append(purchase)
+
+    def _look_at_card(self, purchase: Purchase) -> None:
+        """What is claimed of a card must be so: whatever an antenna has told, the card has paid, or it has not."""
+        key, card, time = purchase.id, purchase.card, purchase.time
+        paid = self.card_paid.get((card, time))
+        if purchase.state == "taken" and paid is None:
+            self._broken(f"purchase {key} is taken, and card {card} has paid nothing at {time}")
+        if purchase.state == "taken" and paid not in (None, purchase.written):
+            self._broken(f"purchase {key} of {purchase.written} fen is taken, card {card} has paid {paid} fen")
+        if purchase.state == "not_taken" and paid is not None:
+            self._broken(f"purchase {key} is not taken, and card {card} has paid at {time}")
 
     def _new_decision(self, row: Any) -> None:  # noqa: ANN401
         _, _, number, lane, barrier, outcome, debit_id, passage, reason, _, *_ = row
@@ -366,6 +400,8 @@ class Watch:
                 self._broken(f"record {number} opens the barrier without a claim")
             if outcome == "owed" and debit_id is not None:
                 self._opened[debit_id] = number
+            if debit_id is not None:
+                self._let_through[debit_id] = number
         if debit_id is not None:
             self._touched[debit_id] = None
 
@@ -500,6 +536,11 @@ class Watch:
         if not debit.purchases:
             return
         taken = sum(p.state == "taken" for p in debit.purchases)
+        if debit.id in self._let_through and taken == 0:
+            states = [p.state for p in debit.purchases]
+            self._broken(f"record {self._let_through[debit.id]} opens the barrier, its purchases are {states}")
+        if debit.state == "held" and debit.purchases[-1].state == "disputed" and not self._disputes_told(debit.id):
+            self._broken(f"debit {debit.id}: its purchase is disputed, and nobody is told")
         if taken > 1:
             self._broken(f"debit {debit.id}: its card was charged {taken} times")
         if debit.state == "voided" and any(p.state != "not_taken" for p in debit.purchases):
@@ -508,6 +549,9 @@ class Watch:
                 self._broken(f"debit {debit.id} is void, its purchases are {[p.state for p in debit.purchases]}")
         if debit.state not in ("held", "voided") and taken != 1:
             self._broken(f"debit {debit.id} is {debit.state} with {taken} purchases taken")
+
+    def _disputes_told(self, debit_id: str) -> bool:
+        return any(kind == "disputed_purchase" and owner == debit_id for kind, owner, _ in self.items.values())
 
     def _look_at_attempt(self, debit: Debit, attempt: Attempt) -> None:
         state = attempt.state

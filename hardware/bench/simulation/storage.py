@@ -60,7 +60,7 @@ _WATCHED = {
         "id",
         "state, debit_id, attempt_no, written_fen, purchase_time,"
         " (select s.card_number from passage g join subject s on s.id = g.subject_id where g.id = new.passage_id)",
-        ("state",),
+        ("state", "terminal", "psam_serial", "card_serial", "tac"),
     ),
     "decision": ("record_no", "charge_point, barrier, outcome, debit_id, passage_id, reason, amount", ()),
     "transfer": ("id", "phase, event, debit_id, attempt_id, from_account, to_account, amount, pending_id", ()),

@@ -142,6 +142,8 @@ class World:
         self.lives = 0
         self.life: Life | None = None
         self.crashing = False
+        self.forging: dict[str, str] = {}
+        """What is being forged of each vehicle."""
         self._lift_waiters: dict[str, list[Callable[[], None]]] = {}
         self._checked = 0
 
@@ -244,7 +246,9 @@ class World:
     def _make_antenna(self, index: int) -> Antenna:
         name = site.lane_name(index)
         dialect = dialect_named(site.DIALECTS[index])
-        config = RsuConfig(seed=self.seed * 1000 + index, radio_ms=200, dialect=dialect)
+        config = RsuConfig(
+            seed=self.seed * 1000 + index, radio_ms=200, dialect=dialect, terminal=site.psam_terminal(index)
+        )
         antenna = self.crew.call(lambda: Antenna(config, utcnow=self.clock.utcnow, on_event=self._at_antenna))
         harm = Harm(ANTENNA_HARM, (0.05, 1.5), damage_frame, orders_in_order=True)
         self.network.listen(f"antenna/{name}", antenna.attach, self.crew, harm)
@@ -258,6 +262,8 @@ class World:
         return Board(self, name, chance, limit=index % 3 == 0, coil_comes_back=index % 2 == 1)
 
     def _at_antenna(self, vehicle: Vehicle, event: Event) -> None:
+        if event is Event.FORGED:
+            self.network.note("forged", self.forging[vehicle.spec.id])
         if event is not Event.TAKEN or vehicle.purse is None:
             return
         owner = self.owners[vehicle.spec.id]
