@@ -1,0 +1,69 @@
+"""What a day file or a person says of an attempt, in every state that the bank itself may have left it in."""
+
+import pytest
+
+from gateway.debit.late import LateEffect
+
+from .conftest import APPROVED, NOT_SENT, SILENT, live
+from .test_late import kept, recovery, refund, sale
+
+SETTLED, REOPENED, CLOSED, IGNORED = (
+    LateEffect.SETTLED,
+    LateEffect.REOPENED,
+    LateEffect.CLOSED,
+    LateEffect.IGNORED,
+)
+
+# What led there; what "its money moved" does and leaves, and what "it did not" does and leaves: effect, state of the
+# attempt, of its debit, fen in suspense. None: it is no news, and nothing changes.
+TABLE = {
+    "sale unknown": (sale, (SILENT,), 0, (SETTLED, "approved", "funded", 0), (CLOSED, "reversed", "owed", 0)),
+    "sale not sent": (sale, (NOT_SENT,), 0, (REOPENED, "reversing", "owed", 1500), None),
+    "reversing": (sale, (SILENT, SILENT), 1, (REOPENED, "reversing", "owed", 1500), (CLOSED, "reversed", "owed", 0)),
+    "reversed": (sale, (SILENT, APPROVED), 1, (REOPENED, "reversing", "owed", 1500), None),
+    "sale approved": (sale, (APPROVED,), 0, None, None),
+    "advice stored": (sale, (NOT_SENT, SILENT), 1, (SETTLED, "approved", "funded", 0), None),
+    "advice approved": (sale, (NOT_SENT, APPROVED), 1, None, None),
+    "recovery unknown": (
+        recovery,
+        (SILENT,),
+        1,
+        (SETTLED, "approved", "recovered", 0),
+        (CLOSED, "reversed", "debt", 0),
+    ),
+    "recovery reversed": (recovery, (SILENT, APPROVED), 2, (REOPENED, "reversing", "debt", 1500), None),
+    "recovery approved": (recovery, (APPROVED,), 1, None, None),
+    "refund stored": (refund, (SILENT,), 1, (SETTLED, "approved", "funded", 0), None),
+    "refund approved": (refund, (APPROVED,), 1, None, None),
+}
+FIRST = ("sale unknown", "sale not sent", "reversing", "reversed", "sale approved")
+
+
+@pytest.mark.parametrize("posted", [True, False], ids=["posted", "not posted"])
+@pytest.mark.parametrize("case", TABLE)
+def test_a_word_about_an_attempt_in_every_state(box, case, posted):
+    begin, answers, drained, *words = TABLE[case]
+    expected = words[0 if posted else 1]
+    stan = "000001" if case in FIRST else "000002"
+
+    async def scenario(box):
+        await begin(box, *answers, drained=drained)
+        before = kept(box, stan)
+        attempt_id, debit_id = box.rows("select id, debit_id from attempt where stan = :s", s=stan)[0]
+        effect = await box.engine.resolve_attempt(attempt_id, posted=posted, source="file 1", actor="ann")
+        box.check()
+        said = box.rows("select ref, event, debit_id, detail, actor from journal where kind = 'person'")
+        if expected is None:
+            assert (effect, kept(box, stan)) == (IGNORED, before)
+            assert said == []
+        else:
+            assert (effect, *kept(box, stan)[1:]) == expected
+            word = "said_posted" if posted else "said_not_posted"
+            assert said == [(attempt_id, word, debit_id, "file 1", "ann")]
+        waiting = box.rows("select count(*) from outbox where done_at is null and attempt_id = :a", a=attempt_id)
+        if effect in (SETTLED, CLOSED):
+            assert waiting == [(0,)], "the bank need not be told any more"
+        elif effect is REOPENED:
+            assert waiting == [(1,)]
+
+    live(box, scenario)
