@@ -114,15 +114,10 @@ def store_result(
 
 
 def end_purchase(
-    tx: Transaction,
-    purchase: Row,
-    result: PurchaseResult,
-    card_number: str | None,
-    *,
-    ends: tuple[str, ...] = OPEN_STATES,
+    tx: Transaction, purchase: Row, result: PurchaseResult, card_number: str | None
 ) -> PurchaseResult | None:
-    """As `store_result`, of a purchase that was just read; `ends` are the states that this word may end."""
-    if purchase.state not in ends:
+    """As `store_result`, of a purchase that was just read."""
+    if purchase.state not in OPEN_STATES:
         return None
     if result.outcome is PurchaseOutcome.TAKEN:
         result = _proved(tx, purchase, result, card_number)
@@ -143,6 +138,16 @@ def end_purchase(
         changed_at=tx.now_us,
     )
     return result
+
+
+def end_by_person(tx: Transaction, purchase: Row, *, taken: bool) -> None:
+    """A person who knows what the card did ends a stuck purchase.
+
+    What was told of it stays, and where it was taken its PSAM serial is used. But no TAC that came with a doubt proves
+    anything, and no serial that did is the last one of its card.
+    """
+    state = (PurchaseOutcome.TAKEN if taken else PurchaseOutcome.NOT_TAKEN).value
+    tx.update(tables.purchase, {"id": purchase.id}, state=state, tac=None, tac_source=None, changed_at=tx.now_us)
 
 
 def _proved(tx: Transaction, purchase: Row, result: PurchaseResult, card_number: str | None) -> PurchaseResult:

@@ -360,7 +360,7 @@ class Trade:
             answer = await self._antenna.ask(FetchTac(self._antenna.obu_id, serial), TacResult)
         except Gone:
             return taken
-        if answer.error:
+        if answer.error or not any(answer.tac):
             # The serial was a guess, and wrong: it proves nothing and is not remembered.
             return replace(shown, error=answer.error)
         return replace(taken, tac=answer.tac, tac_source="b8", balance_after=answer.balance_raw)

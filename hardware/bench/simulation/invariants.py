@@ -367,10 +367,12 @@ class Watch:
         self._changed("purchase", key, purchase.state, state)
         purchase.state = state
         self._look_at_card(purchase)
-        if state == "taken" and card_serial is not None:
-            self.told.last_serials[purchase.card] = card_serial
         if state == "taken" and None not in (terminal, psam_serial, card_serial):
             self.told.numbered.append(purchase)
+
+    def _serial_of_card(self, row: Any) -> None:  # noqa: ANN401
+        _, _, card, serial, *_ = row
+        self.told.last_serials[card] = serial
 
     def _look_at_card(self, purchase: Purchase) -> None:
         """What is claimed of a card must be so: whatever an antenna has told, the card has paid, or it has not."""
@@ -746,6 +748,8 @@ _HANDLERS: Mapping[str, Callable[[Watch, Any], None]] = {
     "~attempt": Watch._attempt_changed,
     "+purchase": Watch._new_purchase,
     "~purchase": Watch._purchase_changed,
+    "+card_serial": Watch._serial_of_card,
+    "~card_serial": Watch._serial_of_card,
     "+decision": Watch._new_decision,
     "+transfer": Watch._new_transfer,
     "+outbox": Watch._new_outbox,

@@ -128,7 +128,8 @@ class Box:
         self.random = random.Random(7)
         self.open()
         schema.upgrade(self.database)
-        self.purchases = itertools.count(self.rows("select count(*) from purchase")[0][0])
+        with self.database.begin() as connection:
+            self.purchases = itertools.count(connection.execute(text("select count(*) from purchase")).scalar_one())
 
     def open(self):
         self.database = database.open_writer(self.path)

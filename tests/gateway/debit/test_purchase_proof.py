@@ -261,6 +261,10 @@ def test_a_person_ends_it_and_what_was_told_stays_in_the_journal(box, taken):
         kinds = {("disputed_purchase", "corrected")} | ({("charged_without_tac", "open")} if taken else set())
         assert set(box.items()) == kinds, "a TAC that was told by a disputed result proves nothing"
         assert "TAC aabbccdd" in box.rows("select detail from journal where event = 'disputed'")[0][0]
+        assert box.rows("select * from card_serial") == []
+        # The next one has the same PSAM serial: it is used where the disputed purchase was one.
+        after = await charge(box, hold_request("k2"), result=told(hold_request("k2"), card_serial=8))
+        assert after.reason == (PSAM if taken else None)
 
     live(box, scenario)
 

@@ -231,6 +231,26 @@ def test_a_proof_that_tells_another_balance(play):
     play(story)
 
 
+def test_a_proof_of_zeros_is_none(play):
+    """The card has paid, its file and balance say so; what B8 brings would be worth nothing at clearing."""
+    car = Car(1, script=bench.deque([Purchase(), Purchase(error=0x01)]))
+
+    async def story(plaza):
+        lane = plaza.lane()
+        lane.road.meet(car)
+        await plaza.settle(LATER_S)
+        second_visit(plaza, lane, car)
+        await plaza.settle(1)
+        car.tac = lambda: bytes(4)
+        lane.road.meet(car)
+        await plaza.settle()
+        assert plaza.outcomes()[-1] == PAID
+        assert plaza.rows("select tac from purchase order by created_at desc limit 1") == [(None,)]
+        assert plaza.rows("select kind from item") == [("charged_without_tac",)]
+
+    play(story)
+
+
 def test_a_charge_card_asked_for_nothing_must_not_have_paid_anything(play):
     car = Car(bench.CLEARING, card_type=CHARGE)
 
