@@ -15,10 +15,10 @@ from gateway.cli.exits import HANDLERS, CliFault, ExitCode, explain
 from gateway.cli.main import app
 from gateway.cli.screen import Language
 from gateway.ledger.database import StorageTrouble
+from gateway.ledger.file import AlreadyRunning
 from gateway.ledger.schema import SchemaTooNew
 from gateway.ledger.writer import StorageUnavailable
 from gateway.payers.mandates import MandateImportError
-from gateway.runtime import AlreadyRunning
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
 
