@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,7 @@ from gateway.debit.claims import (
 )
 from gateway.debit.engine import BroughtIn, Collection, DebitEngine, ProvenClaim
 from gateway.ledger import database, schema
+from gateway.ledger import file as ledger_file
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
@@ -85,10 +87,14 @@ class Ours:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._clock = SystemClock()
+        self._held = ExitStack()
+        ledger_file.make(path)
+        self._file = self._held.enter_context(ledger_file.held(path))
         self._writing = database.open_writer(path)
         schema.upgrade(self._writing)
         self._reading = database.open_reader(path)
-        self._writer = Writer(Committer(self._writing, self._clock))
+        self._file.watch(self._writing, self._reading)
+        self._writer = Writer(Committer(self._writing, self._clock, file=self._file))
         self._engine = DebitEngine(self._writer, self._reading, {}, clock=self._clock, random=random.SystemRandom())
         self.waits: list[float] = []
         """Seconds each debit took."""
@@ -100,8 +106,8 @@ class Ours:
     def stop(self) -> None:
         """Let go of the ledger."""
         self._writer.stop()
-        self._writing.dispose()
-        self._reading.dispose()
+        self._file.let_go(self._writing, self._reading)
+        self._held.close()
 
     async def round(self, kind: Kind, numbers: range, callers: int) -> None:
         """Ask for these debits with so many callers waiting at a time."""
