@@ -83,8 +83,8 @@ VIOLATIONS_MAX = 1_000
 FRAME_HEAD = 6
 """Bytes of a request up to and with its length."""
 
-FRAME_BYTES_MAX = 260
-"""Longest request on the wire (Modbus messaging on TCP/IP, section 4.1)."""
+FRAME_BYTES_MIN, FRAME_BYTES_MAX = 8, 260
+"""Shortest and longest request on the wire (Modbus messaging on TCP/IP, section 4.1)."""
 
 REQUESTS_MAX = 1_000
 """Requests a frozen board holds. A real one has room for a few kilobytes; one that brings more is cut."""
@@ -382,7 +382,7 @@ class _Connection(ServerRequestHandler):
         self._received += data
         while len(self._received) >= FRAME_HEAD:
             size = FRAME_HEAD + int.from_bytes(self._received[4:FRAME_HEAD], "big")
-            if size > FRAME_BYTES_MAX or not self._board.has_room:
+            if not FRAME_BYTES_MIN <= size <= FRAME_BYTES_MAX or not self._board.has_room:
                 self.close()
                 return
             if len(self._received) < size:
@@ -474,6 +474,8 @@ class BoardServer:
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.wait({self._worker})
+            if not self._worker.cancelled():
+                self._worker.result()  # a board that has stopped working says why
         self._hang_up()
         await self._control.close()
         self.capture.close()

@@ -431,8 +431,20 @@ def test_requests_that_come_in_one_piece_are_all_answered(tmp_path, decisions):
         writer.write(red_on + red_off)
         assert await reader.readexactly(24) == red_on + red_off
         assert [e["on"] for e in server.board.events] == [True, False]
-        writer.write(bytes.fromhex("0003 0000 ffff 01 05"))
-        assert await reader.read() == b""  # no request is so long
+        writer.close()
+        await server.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("frame", ["0003 0000 ffff 01 05", "0003 0000 0001 01", "0003 0000 0000"])
+def test_a_request_of_a_length_that_cannot_be_ends_the_connection(tmp_path, decisions, frame):
+    async def scenario():
+        server = BoardServer(config(tmp_path))
+        port, _ = await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(bytes.fromhex(frame))
+        assert await reader.read() == b""
         writer.close()
         await server.close()
 
