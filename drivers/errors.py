@@ -50,6 +50,19 @@ class DeviceTimeout(DeviceError):
     default_outcome = Outcome.UNKNOWN
 
 
+class Unanswered(DeviceTimeout):
+    """No answer in time, on a connection that was kept so that the device can be asked what became of the request.
+
+    What is asked next on `connection` is answered only after the device has dealt with this request, or has lost it.
+    `sent_at` is the monotonic second at which it left.
+    """
+
+    def __init__(self, problem: str, *, device: str, connection: int, sent_at: float, hint: str | None = None) -> None:
+        super().__init__(problem, device=device, hint=hint)
+        self.connection = connection
+        self.sent_at = sent_at
+
+
 class DeviceRefused(DeviceError):
     """The device answered and said no."""
 

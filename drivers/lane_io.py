@@ -5,6 +5,14 @@ background. A coil that stayed on would swallow the next vehicle's opening, ther
 the *on* was attempted until the board has confirmed it, and a new opening settles it first.
 
 Nothing here decides whether to open. The caller has a committed decision in hand, or does not call.
+
+An opening is ordered once. What certainly did not leave this process is tried again; an order that is not answered is
+not, because a frozen board executes it when it thaws, and the second one would lift the barrier for the vehicle behind.
+One order makes at most one rising edge, whatever offs stand before or behind it in a frozen board and in whatever order
+two connections are worked off, so openings never outnumber the calls. What became of an unanswered order is learnt in
+two ways: the board answers late, or the barrier's *closed* limit input, asked on the same connection, proves that the
+arm did not move (`drivers.barrier_arm`). Without that input, or when the connection is lost, nobody can know. Until it
+is known or given up, the lane is given no further opening.
 """
 
 from __future__ import annotations
@@ -13,10 +21,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
+from drivers.barrier_arm import ArmWatch
 from drivers.clock import Clock
-from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, Outcome
+from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, Outcome, Unanswered
 
 TIMEOUT_S = 1.0
 """Default time of one operation with all its tries. The passage keeps 250 ms for the barrier; the rest is for the
@@ -30,6 +40,16 @@ TRIES_MAX = 60
 
 RETRY_PAUSE_S = 0.05
 """Pause between two tries, half the driver's shortest pause before it connects again."""
+
+ANSWER_S_MAX = 3.0
+"""Time a board has to answer an opening, or the question what became of it, before its connection is given up. Boards
+freeze for a second or two when they are busy with themselves; what hangs for longer is for a person."""
+
+TRAVEL_MS = 1000
+"""Time an arm takes to rise, where the site file does not say it."""
+
+LOOKS_A_TRAVEL = 4
+"""Readings of the closed limit within an arm's travel time, after the first one."""
 
 OFF_RETRY_S_MAX = 2.0
 """Longest pause between tries to end a pulse: the driver's own longest pause."""
@@ -61,13 +81,34 @@ class CoilWriter(Protocol):
         """Switch neighbouring coils in one request or raise DeviceError."""
         ...
 
+    async def order_coil(self, address: int, *, turn_s: float, answer_s: float) -> None:
+        """Switch one coil on. Raises DeviceError: `Unanswered` where the board can still be asked about it."""
+        ...
+
+    async def read_inputs(
+        self, address: int, count: int, *, timeout_s: float, connection: int | None
+    ) -> tuple[bool, ...]:
+        """State of discrete inputs, asked on this connection and no other one, or raise DeviceError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """One opening under way, until it is known what became of it."""
+
+    number: int
+    end: asyncio.Task[None]
+    """Returns when the barrier has been lifted; raises DeviceError with what is known otherwise."""
+
 
 class LaneOutputs:
     """Barrier and lamps of one lane.
 
-    Every operation tries again inside its own time, and a repeated try is harmless: a coil that is on already makes
-    no second edge. When it gives up, the error's outcome is *unknown* if any try was, because that one may have
+    Every operation but an opening tries again inside its own time, and a repeated try is harmless: lamps and an off say
+    the same twice. When it gives up, the error's outcome is *unknown* if any try was, because that one may have
     switched. A refusal by the board is final.
+
+    `closed_limit` is the discrete input that is on while the arm lies, `travel_ms` the time the arm takes to rise.
 
     Call `safe_state` at start and each time the board comes up again: a board that lost power has all coils off, so
     its red lamp is dark.
@@ -81,40 +122,71 @@ class LaneOutputs:
         green_coil: int,
         red_coil: int,
         pulse_ms: int,
+        closed_limit: int | None = None,
+        travel_ms: int = TRAVEL_MS,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         if len({barrier_coil, green_coil, red_coil}) != 3:
             raise ValueError(f"barrier, green and red share a coil: {barrier_coil}, {green_coil}, {red_coil}")
         if pulse_ms <= 0:
             raise ValueError(f"pulse_ms {pulse_ms} is not positive")
+        if travel_ms <= 0:
+            raise ValueError(f"travel_ms {travel_ms} is not positive")
         self._board = board
         self._clock = board.clock
         self._barrier_coil = barrier_coil
         self._green_coil = green_coil
         self._red_coil = red_coil
         self._pulse_ms = pulse_ms
+        self._closed_limit = closed_limit
+        self._travel_s = travel_ms / 1000
         self._timeout_s = timeout_s
         self._busy = asyncio.Lock()
+        self._opening: _Opening | None = None
         self._off_owed = False
+        self._stray_on = False
+        """An order nobody answered may reach the coil behind its own off, and leave it on."""
         self._pulse: asyncio.Task[None] | None = None
         self._pulse_writing = False
 
-    async def open_barrier(self, *, timeout_s: float | None = None) -> None:
-        """Lift the barrier. Returns when the board has confirmed the rising edge; the pulse ends in the background."""
+    async def open_barrier(self, number: int, *, timeout_s: float | None = None) -> None:
+        """Lift the barrier for the decision of this number, with one order. Returns when the board has confirmed it.
+
+        The pulse ends in the background. Raises DeviceError: with outcome *unknown* the barrier may have been lifted or
+        may yet be, and only `confirm_opening` tells; else it certainly was not.
+        """
         async with self._turn(timeout_s) as deadline:
+            await self._wait_for_last_opening(deadline)
             await self._stop_pulse()
-            if self._off_owed:  # the coil may still be on: without an off there is no edge
+            if self._off_owed or self._stray_on:  # the coil may still be on: without an off there is no edge
                 try:
                     await self._barrier_off(deadline)
                 except DeviceError as error:
                     raise DeviceUnavailable(
                         f"barrier not opened, the last pulse has not ended: {error.problem}", device=self._board.name
                     ) from error
+                self._stray_on = False
             self._off_owed = True
-            try:
-                await self._persist("barrier on", self._coil(self._barrier_coil, on=True), deadline)
-            finally:
-                self._pulse = asyncio.create_task(self._end_pulse(self._pulse_ms / 1000))
+            end = asyncio.create_task(self._open(deadline))
+            end.add_done_callback(_look_at_end)
+            self._opening = _Opening(number, end)
+            await asyncio.wait({end}, timeout=max(0.0, deadline - self._clock.monotonic()))
+            if not end.done():
+                raise DeviceTimeout("barrier ordered to open, no answer yet", device=self._board.name)
+            end.result()
+
+    async def confirm_opening(self, number: int) -> None:
+        """Return when the barrier is known to have been lifted by the opening of this number.
+
+        Raises DeviceError: with outcome *unknown* nobody can tell any more; else the barrier certainly was not lifted.
+        """
+        opening = self._opening
+        if opening is None or opening.number != number:
+            raise DeviceTimeout(f"opening {number} was followed by another one", device=self._board.name)
+        await asyncio.wait({opening.end})
+        if opening.end.cancelled():
+            raise DeviceTimeout(f"opening {number} was given up", device=self._board.name)
+        opening.end.result()
 
     async def show_go(self, *, timeout_s: float | None = None) -> None:
         """Red off, green on."""
@@ -138,6 +210,9 @@ class LaneOutputs:
         """End a running pulse now; afterwards nothing runs in the background. Raises DeviceError when the coil may
         still be on."""
         async with self._turn(timeout_s) as deadline:
+            if self._opening is not None and not self._opening.end.done():
+                self._opening.end.cancel()
+                await asyncio.wait({self._opening.end})
             await self._stop_pulse()
             if self._off_owed:
                 try:
@@ -163,6 +238,68 @@ class LaneOutputs:
             yield deadline
         finally:
             self._busy.release()
+
+    async def _wait_for_last_opening(self, deadline: float) -> None:
+        """While nobody knows what became of it, it may still be carried out: two together could lift once for both."""
+        if self._opening is None:
+            return
+        await asyncio.wait({self._opening.end}, timeout=max(0.0, deadline - self._clock.monotonic()))
+        if not self._opening.end.done():
+            raise DeviceUnavailable(
+                "barrier not opened, the last opening is not known to have ended", device=self._board.name
+            )
+
+    async def _open(self, deadline: float) -> None:
+        """Order the opening and find out what became of it. Raises DeviceError."""
+        answer_s = ANSWER_S_MAX if self._closed_limit is None else min(self._travel_s, ANSWER_S_MAX)
+        unanswered: Unanswered | None = None
+        try:
+            await self._persist(
+                "barrier on",
+                lambda seconds: self._board.order_coil(self._barrier_coil, turn_s=seconds, answer_s=answer_s),
+                deadline,
+                once=True,
+            )
+        except DeviceError as error:
+            self._stray_on = error.outcome is Outcome.UNKNOWN
+            if not isinstance(error, Unanswered):
+                raise
+            unanswered = error
+        finally:
+            self._pulse_ends_later()
+        if unanswered is not None:
+            await self._look_at_arm(unanswered)
+
+    async def _look_at_arm(self, unanswered: Unanswered) -> None:
+        """Return when the arm is seen off its closed limit: it stands open or is on its way, the vehicle can go.
+
+        Raises DeviceRefused when it provably has not moved, and `unanswered` when nothing is proved.
+        """
+        watch = ArmWatch(unanswered.sent_at, self._travel_s)
+        for _ in range(LOOKS_A_TRAVEL + 2):
+            asked_at = self._clock.monotonic()
+            try:
+                closed = await self._lies(unanswered.connection)
+            except DeviceError as error:
+                raise unanswered from error
+            if not closed:
+                return
+            if watch.closed(asked_at, self._clock.monotonic()):
+                break
+            await self._clock.sleep(self._travel_s / LOOKS_A_TRAVEL)
+        if not watch.unbroken:
+            raise unanswered
+        raise DeviceRefused("the order to open was lost: the arm has not moved", device=self._board.name)
+
+    async def _lies(self, connection: int) -> bool:
+        if self._closed_limit is None:
+            raise DeviceUnavailable("the barrier has no closed limit input", device=self._board.name)
+        (closed,) = await self._board.read_inputs(self._closed_limit, 1, timeout_s=ANSWER_S_MAX, connection=connection)
+        return closed
+
+    def _pulse_ends_later(self) -> None:
+        if self._pulse is None or self._pulse.done():  # else an off is being tried already, behind this on
+            self._pulse = asyncio.create_task(self._end_pulse(self._pulse_ms / 1000))
 
     def _coil(self, address: int, *, on: bool) -> Callable[[float], Awaitable[None]]:
         return lambda seconds: self._board.write_coil(address, on, timeout_s=seconds)
@@ -191,8 +328,11 @@ class LaneOutputs:
         await self._persist(what, red, deadline)
         await self._persist(what, green, deadline)
 
-    async def _persist(self, what: str, write: Callable[[float], Awaitable[None]], deadline: float) -> None:
-        """Try `write` until it succeeds, is refused, or the time is over."""
+    async def _persist(
+        self, what: str, write: Callable[[float], Awaitable[None]], deadline: float, *, once: bool = False
+    ) -> None:
+        """Try `write` until it succeeds, is refused, or the time is over; with `once` only as long as it certainly was
+        not sent."""
         maybe_done: DeviceError | None = None
         last: DeviceError | None = None
         for _ in range(TRIES_MAX):
@@ -205,7 +345,7 @@ class LaneOutputs:
                 last = error
                 if error.outcome is Outcome.UNKNOWN:
                     maybe_done = error
-                if isinstance(error, DeviceRefused):
+                if isinstance(error, DeviceRefused) or (once and error.outcome is not Outcome.NOT_SENT):
                     break
             else:
                 return
@@ -246,3 +386,9 @@ class LaneOutputs:
         self._pulse.cancel()
         await asyncio.wait({self._pulse})
         self._pulse = None
+
+
+def _look_at_end(end: asyncio.Task[None]) -> None:
+    """What became of an opening is told to whoever asks; asyncio must not complain that nobody did."""
+    if not end.cancelled():
+        end.exception()

@@ -10,6 +10,11 @@ one at a time and small ones lose a second request that arrives early. A request
 connection: whatever still arrives on it belongs to nobody. `run()` then starts again, with growing pauses. An idle
 board is asked for that coil every few seconds, so that a dead one is known before a vehicle needs it.
 
+An order that must not be given twice (`order_coil`) keeps the connection when it is not answered: a board works through
+one connection in order, so an answer to a later question on it proves that the order was executed before, or lost. On
+another connection an answer proves nothing, because a board that was frozen still executes what the abandoned one has
+brought it.
+
 Function codes and exception codes: Modbus application protocol V1.1b3, sections 6 and 7.
 """
 
@@ -26,7 +31,7 @@ from pymodbus.exceptions import ConnectionException, ModbusException
 from pymodbus.pdu import ModbusPDU
 
 from drivers.clock import Clock
-from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome
+from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome, Unanswered
 from protocols.errors import LocalProtocolError
 
 BACKOFF_FIRST_S = 0.1
@@ -131,6 +136,7 @@ class RelayBoard:
         self._probe_timeout_s = probe_timeout_s
         self._idle_probe_s = idle_probe_s
         self._link: _Link | None = None
+        self._links_made = 0
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._state = BoardState.DOWN
@@ -172,6 +178,24 @@ class RelayBoard:
         if (answer.address, list(answer.bits)) != (address, [on]):
             raise self._wrong_answer(f"coil {address} {'on' if on else 'off'}", answer)
 
+    async def order_coil(self, address: int, *, turn_s: float, answer_s: float) -> None:
+        """Switch one coil on: an order that must not be given twice.
+
+        Not sent when its turn does not come within `turn_s`. Then the board has `answer_s` for its echo, and nobody
+        else has a turn; without one this raises `Unanswered`, and the connection is kept.
+        """
+        _check("address", address, 0, ADDRESS_MAX)
+        what = f"coil {address} on"
+        answer = await self._exchange(
+            lambda client: client.write_coil(address, True, device_id=self._unit),
+            function=WRITE_COIL,
+            what=what,
+            timeout_s=turn_s,
+            answer_s=answer_s,
+        )
+        if (answer.address, list(answer.bits)) != (address, [True]):
+            raise self._wrong_answer(what, answer)
+
     async def write_coils(self, address: int, values: Sequence[bool], *, timeout_s: float) -> None:
         """Switch coils `address`, `address + 1`, ... in one request (function 15)."""
         _check("count", len(values), 1, COILS_MAX)
@@ -186,15 +210,19 @@ class RelayBoard:
         if (answer.address, answer.count) != (address, len(values)):
             raise self._wrong_answer(what, answer)
 
-    async def read_inputs(self, address: int, count: int, *, timeout_s: float = PROBE_TIMEOUT_S) -> tuple[bool, ...]:
-        """State of `count` discrete inputs from `address` on (function 2)."""
-        return await self._read(READ_INPUTS, address, count, timeout_s=timeout_s)
+    async def read_inputs(
+        self, address: int, count: int, *, timeout_s: float = PROBE_TIMEOUT_S, connection: int | None = None
+    ) -> tuple[bool, ...]:
+        """State of `count` discrete inputs from `address` on (function 2); with `connection` asked on no other one."""
+        return await self._read(READ_INPUTS, address, count, timeout_s=timeout_s, connection=connection)
 
     async def read_coils(self, address: int, count: int, *, timeout_s: float = PROBE_TIMEOUT_S) -> tuple[bool, ...]:
         """State of `count` coils from `address` on, as the board sees them (function 1)."""
         return await self._read(READ_COILS, address, count, timeout_s=timeout_s)
 
-    async def _read(self, function: int, address: int, count: int, *, timeout_s: float) -> tuple[bool, ...]:
+    async def _read(
+        self, function: int, address: int, count: int, *, timeout_s: float, connection: int | None = None
+    ) -> tuple[bool, ...]:
         _check("count", count, 1, INPUTS_MAX)
         _check("address", address, 0, ADDRESS_MAX - count + 1)
         what = f"read {count} {'inputs' if function == READ_INPUTS else 'coils'} from {address}"
@@ -203,7 +231,7 @@ class RelayBoard:
             read = client.read_discrete_inputs if function == READ_INPUTS else client.read_coils
             return read(address, count=count, device_id=self._unit)
 
-        answer = await self._exchange(ask, function=function, what=what, timeout_s=timeout_s)
+        answer = await self._exchange(ask, function=function, what=what, timeout_s=timeout_s, connection=connection)
         # The answer fills its last byte with zeros.
         if len(answer.bits) != (count + 7) // 8 * 8:
             raise self._wrong_answer(what, answer)
@@ -218,7 +246,11 @@ class RelayBoard:
         function: int,
         what: str,
         timeout_s: float,
+        connection: int | None = None,
+        answer_s: float | None = None,
     ) -> ModbusPDU:
+        """One request and its answer. With `answer_s` the time for the answer counts from the turn, and silence keeps
+        the connection."""
         deadline = self.clock.monotonic() + min(timeout_s, REQUEST_S_MAX)
         if self._waiting >= WAITING_MAX:
             raise DeviceUnavailable(f"{what}: {WAITING_MAX} requests are waiting already", device=self.name)
@@ -230,7 +262,11 @@ class RelayBoard:
                     raise DeviceUnavailable(
                         f"{what}: {self._cause}", device=self.name, hint="check power and network of the relay board"
                     )
-                answer = await self._link.request(ask, what, deadline - self.clock.monotonic())
+                if connection not in (None, self._link.number):
+                    raise DeviceUnavailable(f"{what}: connection {connection} has ended", device=self.name)
+                kept = answer_s is not None
+                seconds = deadline - self.clock.monotonic() if answer_s is None else min(answer_s, REQUEST_S_MAX)
+                answer = await self._link.request(ask, what, seconds, keep=kept)
             finally:
                 self._turn.release()
         finally:
@@ -260,7 +296,8 @@ class RelayBoard:
 
     async def _serve_connection(self) -> tuple[bool, str]:
         """Connect, prove, and stay until the connection ends. Returns whether the board was up, and why it ended."""
-        link = _Link(self.name, self._host, self._port, self.clock)
+        self._links_made += 1
+        link = _Link(self.name, self._host, self._port, self.clock, self._links_made)
         try:
             if not await link.connect():
                 return False, f"no connection to {self._host}:{self._port}"
@@ -308,7 +345,8 @@ class RelayBoard:
 class _Link:
     """One TCP connection to the board, from its attempt to its end. Never reused."""
 
-    def __init__(self, device: str, host: str, port: int, clock: Clock) -> None:
+    def __init__(self, device: str, host: str, port: int, clock: Clock, number: int) -> None:
+        self.number = number
         self._device = device
         self._clock = clock
         self._answered_at = clock.monotonic()
@@ -355,13 +393,23 @@ class _Link:
             await _abandon(attempt)
 
     async def request(
-        self, ask: Callable[[AsyncModbusTcpClient], Awaitable[ModbusPDU]], what: str, seconds: float
+        self,
+        ask: Callable[[AsyncModbusTcpClient], Awaitable[ModbusPDU]],
+        what: str,
+        seconds: float,
+        *,
+        keep: bool = False,
     ) -> ModbusPDU:
-        """Send one request and return the answer, an exception answer too. Without an answer the link is dropped."""
+        """Send one request and return the answer, an exception answer too.
+
+        Without an answer the link is dropped, or kept where `keep` says so: the library tells a late answer by its
+        number and passes it over.
+        """
         if seconds <= 0:
             raise DeviceTimeout(f"{what}: no time left", device=self._device, outcome=Outcome.NOT_SENT)
         # A task, so that the loss of the connection ends the wait: the library waits on, for an answer that nobody
         # can send any more.
+        sent_at = self._clock.monotonic()
         task = asyncio.create_task(self._ask(ask))
         cause = f"{what}: abandoned"
         try:
@@ -374,8 +422,12 @@ class _Link:
                 return answer
             if self._lost.done():
                 raise LinkLost(f"{what}: {self._lost.result()}", device=self._device)
-            cause = f"{what}: no answer within {round(seconds * 1000)} ms"
-            raise DeviceTimeout(cause, device=self._device, hint="is the board hung? switch it off and on")
+            silence = f"{what}: no answer within {round(seconds * 1000)} ms"
+            cause = "" if keep else silence
+            hint = "is the board hung? switch it off and on"
+            if keep:
+                raise Unanswered(silence, device=self._device, connection=self.number, sent_at=sent_at, hint=hint)
+            raise DeviceTimeout(silence, device=self._device, hint=hint)
         except ConnectionException as error:
             raise DeviceUnavailable(f"{what}: connection gone", device=self._device) from error
         except ModbusException as error:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from drivers.lane_io import TRAVEL_MS
 from drivers.link import parse_link_address
 from gateway.documents import DocumentError, Problem, Section, problem_of
 from gateway.documents import parameters as parameters_of
@@ -162,7 +163,7 @@ class Antenna(Section):
     dialect: str = "pcrsu-v3"
     """dialect of the antenna; `etcgw rsu dialects` lists the known ones"""
     errors: str | None = None
-    """table of error codes by maker and version, for example "pcrsu-v3.5"; left out: the one of the dialect"""
+    """error codes and other ways of a maker and version, for example "pcrsu-v3.5"; left out: those of the dialect"""
     lane_mode: int = Field(0x12, ge=0, le=0xFF)
     """LaneMode of C0: 17 section gantry, 18 and 19 province border or parking entry and exit, 4 lane exit"""
     tx_power: int = Field(0x0A, ge=0, le=0x1F)
@@ -188,6 +189,10 @@ class Outputs(Section):
     """coil of the red lamp"""
     pulse_ms: int = Field(500, ge=50, le=10_000)
     """length of the barrier pulse"""
+    closed_limit: int | None = Field(None, ge=0, le=65_535)
+    """input that is on while the barrier is down; left out: an opening the board does not answer is the attendant's"""
+    travel_ms: int = Field(TRAVEL_MS, ge=100, le=20_000)
+    """time the arm takes to rise, as its maker says; with closed_limit it tells a lost opening from a late one"""
 
 
 class Lane(Section):
@@ -322,6 +327,7 @@ def _check_lanes(site: SiteFile) -> Iterator[Problem]:
     boards = {b.name for b in site.relay_boards}
     terminals: dict[tuple[str, str], str] = {}
     coils: dict[tuple[str, int], str] = {}
+    limits: dict[tuple[str, int], str] = {}
     antennas: dict[str, str] = {}
     for i, lane in enumerate(site.lanes):
         if lane.outputs.board not in boards:
@@ -337,6 +343,11 @@ def _check_lanes(site: SiteFile) -> Iterator[Problem]:
                 yield Problem(
                     f"lanes[{i}].outputs.{use}", str(coil), f"coil belongs to {other}", "Give each output its coil"
                 )
+        limit = lane.outputs.closed_limit
+        other = lane.name if limit is None else limits.setdefault((lane.outputs.board, limit), lane.name)
+        if other != lane.name:
+            cure = "Give each barrier its own limit input"
+            yield Problem(f"lanes[{i}].outputs.closed_limit", str(limit), f"input belongs to {other}", cure)
         yield from _check_antenna(f"lanes[{i}].antenna", lane)
         other = antennas.setdefault(lane.antenna.address, lane.name)
         if other != lane.name:

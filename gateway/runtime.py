@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import random
 import signal
 from collections import deque
@@ -40,6 +38,8 @@ from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine, Timing
 from gateway.debit.recovery import Findings
 from gateway.ledger import database, schema, tables
+from gateway.ledger import file as ledger_file
+from gateway.ledger.file import LedgerFile
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer, WriterState
 from gateway.model.clock import from_us
 from gateway.model.passage import DeclinePolicy, Funding
@@ -81,10 +81,6 @@ TRANS_MODE_COMPOSITE = 1
 log = logging.getLogger(__name__)
 
 
-class AlreadyRunning(Exception):
-    """Another gateway process works on this ledger."""
-
-
 class BankTransport:
     """A bank link in the shape a channel wants."""
 
@@ -111,10 +107,15 @@ class Outputs:
     def __init__(self, outputs: LaneOutputs) -> None:
         self._outputs = outputs
 
-    async def open_barrier(self, *, timeout_s: float) -> None:
-        """Lift the barrier."""
+    async def open_barrier(self, record_no: int, *, timeout_s: float) -> None:
+        """Lift the barrier for the decision of this record."""
         with _as_output_fault():
-            await self._outputs.open_barrier(timeout_s=timeout_s)
+            await self._outputs.open_barrier(record_no, timeout_s=timeout_s)
+
+    async def confirm_opening(self, record_no: int) -> None:
+        """What became of an opening whose fault was not certain."""
+        with _as_output_fault():
+            await self._outputs.confirm_opening(record_no)
 
     async def show_go(self, *, timeout_s: float) -> None:
         """Green."""
@@ -132,7 +133,7 @@ def _as_output_fault() -> Iterator[None]:
     try:
         yield
     except DeviceError as error:
-        raise OutputFault(str(error)) from error
+        raise OutputFault(str(error), certain=error.outcome is not Outcome.UNKNOWN) from error
 
 
 @dataclass(slots=True)
@@ -169,7 +170,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        with self._only_one(), self._storage() as (writer, reader):
+        with self._storage() as (writer, reader):
             tariffs = load_tariffs(self._site.tariffs.directory)
             lists = StatusLists.open(self._site.lists.directory, self._clock.utcnow())
             banks = {bank.name: self._make_bank(bank, writer, reader) for bank in self._site.banks}
@@ -200,42 +201,32 @@ class Gateway:
     # --- storage --------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _only_one(self) -> Iterator[None]:
-        """Hold the ledger's lock file: two gateways on one ledger would each believe they are the one writer."""
-        path = Path(f"{self._site.storage.ledger}.lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise AlreadyRunning(f"another gateway holds {path}; stop it first") from error
-            yield
-        finally:
-            os.close(handle)
-
-    @contextlib.contextmanager
     def _storage(self) -> Iterator[tuple[Writer, Engine]]:
-        path = self._site.storage.ledger
-        engine = database.open_writer(path)
-        schema.upgrade(engine)
-        reader = database.open_reader(path)
-        with reader.connect() as connection:
-            self._newest_record_us = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
-        committer = Committer(engine, self._clock, Path(f"{path}.reserve"))
-        writer = Writer(committer, on_state=self._storage_state)
-        writer.start()
-        self._storage_state(writer.state)
-        try:
-            yield writer, reader
-        finally:
-            writer.stop()
-            engine.dispose()
-            reader.dispose()
+        """The ledger for this process alone: two gateways on one would each believe they are the one writer."""
+        ledger_file.make(self._site.storage.ledger)
+        with ledger_file.held(self._site.storage.ledger) as file:
+            engine = database.open_writer(file.real)
+            schema.upgrade(engine)
+            reader = database.open_reader(file.real)
+            file.watch(engine, reader)
+            with reader.connect() as connection:
+                self._newest_record_us = (
+                    connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
+                )
+            committer = Committer(engine, self._clock, Path(f"{file.real}.reserve"), file)
+            writer = Writer(committer, on_state=partial(self._storage_state, file))
+            writer.start()
+            self._storage_state(file, writer.state)
+            try:
+                yield writer, reader
+            finally:
+                writer.stop()
+                file.let_go(engine, reader)
 
-    def _storage_state(self, state: WriterState) -> None:
-        works = state is WriterState.WRITING
-        self._board.report("ledger", works, f"storage is {state.value}", None if works else "storage_unavailable")
+    def _storage_state(self, file: LedgerFile, state: WriterState) -> None:
+        works, lost = state is WriterState.WRITING, state is WriterState.LOST
+        cause = f"storage is {state.value}" + (f": {file.account}" if lost and file.account else "")
+        self._board.report("ledger", works, cause, None if works else "ledger_lost" if lost else "storage_unavailable")
 
     async def _recover(self, engine: DebitEngine) -> None:
         """Classify what the last run left behind, before any lane opens."""
@@ -398,6 +389,8 @@ class Gateway:
             green_coil=lane.outputs.green,
             red_coil=lane.outputs.red,
             pulse_ms=lane.outputs.pulse_ms,
+            closed_limit=lane.outputs.closed_limit,
+            travel_ms=lane.outputs.travel_ms,
         )
         self._outputs_of.setdefault(lane.outputs.board, []).append(outputs)
         return outputs

@@ -267,6 +267,16 @@ def _check_mandates(site: SiteFile, engine: Engine, findings: _Findings) -> None
             )
 
 
+def _check_barriers(site: SiteFile, findings: _Findings) -> None:
+    """Without its closed limit nothing can prove that an opening was lost."""
+    without = [lane.name for lane in site.lanes if lane.outputs.closed_limit is None]
+    if without:
+        findings.note(
+            "lanes.outputs.closed_limit",
+            f"{', '.join(without)}: none, so an opening the board does not answer is left to the attendant",
+        )
+
+
 CHECKS: Sequence[Callable[[SiteFile, _Findings], None]] = (
     _check_places,
     _check_lists,
@@ -274,6 +284,7 @@ CHECKS: Sequence[Callable[[SiteFile, _Findings], None]] = (
     _check_rules,
     _check_clearing,
     _check_ledger,
+    _check_barriers,
 )
 
 

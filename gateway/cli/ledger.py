@@ -1,9 +1,11 @@
-"""`etcgw ledger`: does it agree with itself, and what stands on its accounts."""
+"""`etcgw ledger`: does it agree with itself, what stands on its accounts, and a right copy of it."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -11,15 +13,16 @@ import typer
 from gateway.cli import labels, words
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, screen_of, site_of
-from gateway.cli.screen import BAD, GOOD, Cell, Column, Screen, Words
-from gateway.cli.store import ledger_of, reader_of
+from gateway.cli.screen import BAD, GOOD, Cell, Column, Screen, Teller, Words
+from gateway.cli.store import MAKE_ROOM, ledger_of, reader_of
 
 if TYPE_CHECKING:
+    from gateway.ledger.backup import Progress
     from gateway.ledger.verify import Check
 
 app = typer.Typer(
     name="ledger",
-    help="The books: verify them, show accounts.",
+    help="The books: verify them, show accounts, copy them.",
     no_args_is_help=True,
     context_settings=HELP_NAMES,
 )
@@ -170,6 +173,62 @@ def accounts(
         screen.json({"accounts": facts, "sum_fen": total})
         return
     _show_accounts(screen, facts, total)
+
+
+@app.command()
+def backup(
+    context: typer.Context,
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="File to write; it must not be there yet.")],
+    *,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the ledger into one whole file, also while the gateway works; the copy is checked before it gets its name.
+
+    Note the journal number and digest it prints: they say which moment the copy is of.
+    """
+    from gateway.ledger import backup as copying
+    from gateway.ledger import file as ledger_file
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    with (
+        reader_of(site),
+        ledger_file.beside(site.storage.ledger) as file,
+        screen.progress(screen.say("copying", "正在复制")) as tell,
+    ):
+        copied = copying.copy(file.real, target, _resting(tell, screen))
+    if as_json:
+        screen.json(
+            {
+                "path": str(copied.path),
+                "bytes": copied.size_bytes,
+                "journal_number": copied.journal_number,
+                "journal_head": copied.journal_head,
+            }
+        )
+        return
+    screen.pairs(
+        [
+            (screen.say("Copy", "副本"), str(copied.path)),
+            (screen.say("Bytes", "字节数"), str(copied.size_bytes)),
+            (screen.say("Journal", "日志"), str(copied.journal_number)),
+            (screen.say("Head", "最新摘要"), copied.journal_head or ""),
+        ]
+    )
+
+
+def _resting(tell: Teller, screen: Screen) -> Progress:
+    """Tells how far a copy is, and leaves the disk to the gateway for as long as each step took."""
+    begun = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal begun
+        tell(screen.say(f"{done} of {total} pages", f"{done}/{total} 页"))
+        time.sleep((time.monotonic() - begun) * MAKE_ROOM)
+        begun = time.monotonic()
+
+    return progress
 
 
 def _gathered(rows: Sequence[tuple[str, str, int, int]], *, apart: bool) -> list[dict[str, Any]]:

@@ -221,6 +221,7 @@ def purchases_of(connection: Connection, passage_id: str, zone: timezone, *, unm
             "written_fen": row.written_fen,
             "purchase_time": row.purchase_time,
             "error": row.error,
+            "reason": words.reason_facts(row.reason),
             "balance_before_fen": row.balance_before,
             "balance_after_fen": row.balance_after,
             "terminal": row.terminal,
@@ -506,6 +507,9 @@ def show_purchase(screen: Screen, purchase: Mapping[str, Any]) -> None:
     ]
     if proof:
         pairs.append((say("Proof", "凭证"), proof))
+    if purchase["reason"] is not None:
+        code = purchase["reason"]["code"]
+        pairs.append((say(*labels.REASON), f"{words.reason_text(screen, code)} [{code}]"))
     if purchase["error"]:
         pairs.append((say("Error byte", "错误码"), f"{purchase['error']:02X}"))
     screen.pairs(pairs)

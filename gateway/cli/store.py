@@ -11,9 +11,12 @@ from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.screen import Words
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import Connection, Engine
 
     from gateway.config import SiteFile
+    from gateway.ledger.file import LedgerFile
     from gateway.ledger.transaction import Change
 
 BUSY_TRIES_MAX: Final = 50
@@ -54,26 +57,46 @@ def ledger_of(site: SiteFile) -> Iterator[Connection]:
 def changes_of(site: SiteFile) -> Iterator[Callable[[Change[Any]], Any]]:
     """Changes one by one, each durable when it returns, beside a gateway that may be running.
 
-    A ledger that is not there yet is made.
+    A ledger that is not there yet is made. Raises LedgerLost when it is replaced meanwhile, or was under the gateway.
     """
     from drivers.clock import SystemClock
-    from gateway.ledger import database, schema
+    from gateway.ledger import file as ledger_file
+    from gateway.ledger.file import LedgerLost
     from gateway.ledger.writer import Committer
 
-    engine = database.open_writer(site.storage.ledger)
-    committer = Committer(engine, SystemClock())
+    ledger_file.make(site.storage.ledger)
+    with writer_of(site) as (engine, file):
+        committer = Committer(engine, SystemClock(), file=file)
 
-    def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
-        begun = time.monotonic()
-        result = patiently(lambda: committer.commit([change])[0])
-        time.sleep((time.monotonic() - begun) * MAKE_ROOM)
-        return result
+        def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
+            begun = time.monotonic()
+            result = patiently(lambda: committer.commit([change])[0])
+            if not committer.stands():
+                raise LedgerLost(f"{file.path} was replaced while it was being changed")
+            time.sleep((time.monotonic() - begun) * MAKE_ROOM)
+            return result
 
-    try:
-        patiently(lambda: schema.upgrade(engine))
         yield commit
-    finally:
-        engine.dispose()
+
+
+@contextmanager
+def writer_of(
+    site: SiteFile, open_engine: Callable[[Path], Engine] | None = None
+) -> Iterator[tuple[Engine, LedgerFile]]:
+    """An engine that writes beside a gateway that may be running, of this version's shape; all that it stored stands
+    in the ledger's own file afterwards."""
+    from gateway.ledger import database, schema
+    from gateway.ledger import file as ledger_file
+
+    with ledger_file.beside(site.storage.ledger) as file:
+        engine = (open_engine or database.open_writer)(file.real)
+        try:
+            patiently(lambda: schema.upgrade(engine))
+            file.watch(engine)
+            yield engine, file
+        finally:
+            database.take_over_log(engine)
+            engine.dispose()
 
 
 def change_ledger(site: SiteFile, change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns

@@ -185,6 +185,10 @@ class PreviousPurchase:
     purchase_time: str
     card_serial: int | None
     """Serial of this purchase, from its own result, else one more than the last one seen of the card."""
+    balance_before: int | None
+    """As read before the order; None where the antenna told none."""
+    reason: str | None
+    """Why it was not taken, is unknown or disputed."""
     debit_state: str
     barrier: Barrier | None
     """Of the passage's newest decision; None while there is none."""

@@ -16,6 +16,7 @@ from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.passage import BankOutcome, Barrier, DeclinePolicy, Funding, Money, PurchaseOutcome, Verdict, decide
+from gateway.model.reasons import REASONS
 from gateway.rules.judge import NOT_SENT, SILENT, BankWord, WordKind, may_stand_in
 from gateway.rules.loading import DebitRules
 
@@ -49,7 +50,7 @@ class Conclusion:
 def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decision:
     """Store what is known, apply the decision table, move the money, write the decision. Safe to repeat."""
     debit = debit_row(tx, conclusion.debit_id)
-    outcome, proved = _purchase_outcome(tx, conclusion)
+    outcome, proved, reason = _purchase_outcome(tx, conclusion)
     if debit.state != "held":
         # The answer counts that was brought now, too: of a purchase that had ended otherwise nothing was stored.
         told = PurchaseOutcome.NONE if conclusion.result is None else conclusion.result.outcome
@@ -75,13 +76,13 @@ def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Deci
     )
     if refusal is not None:
         verdict = replace(verdict, reason=refusal)
-    if outcome is not PurchaseOutcome.TAKEN and conclusion.result is not None and conclusion.result.reason is not None:
-        verdict = replace(verdict, reason=conclusion.result.reason)
+    if outcome is not PurchaseOutcome.TAKEN and reason is not None:
+        verdict = replace(verdict, reason=reason)
     _apply(tx, debit, verdict, sale, rules)
     if outcome is PurchaseOutcome.TAKEN and not proved:
         add_item(tx, "charged_without_tac", debit.id, "the card paid, its proof could not be fetched")
     if outcome is PurchaseOutcome.DISPUTED:
-        add_item(tx, "disputed_purchase", debit.id, "file 0019 is neither as read nor as written")
+        add_item(tx, "disputed_purchase", debit.id, _why_disputed(reason))
     return write_decision(tx, verdict, conclusion.context, debit.passage_id, debit)
 
 
@@ -108,8 +109,12 @@ def give_up(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decis
     return conclude(tx, conclusion, rules)
 
 
-def _purchase_outcome(tx: Transaction, conclusion: Conclusion) -> tuple[PurchaseOutcome, bool]:
-    """What the ledger holds for true after this answer, and whether its proof (the TAC) is stored.
+def _why_disputed(reason: str | None) -> str:
+    return "file 0019 is neither as read nor as written" if reason is None else f"{reason}: {REASONS[reason].en}"
+
+
+def _purchase_outcome(tx: Transaction, conclusion: Conclusion) -> tuple[PurchaseOutcome, bool, str | None]:
+    """What the ledger holds for true after this answer, whether its proof (the TAC) is stored, and the code of why not.
 
     The first end of a purchase stands. The debit's newest purchase counts, whichever the answer was about: what is
     known of an earlier one says nothing about the one that is under way.
@@ -118,18 +123,22 @@ def _purchase_outcome(tx: Transaction, conclusion: Conclusion) -> tuple[Purchase
     if conclusion.purchase_id is None:
         outcome = PurchaseOutcome.NONE if result is None else result.outcome
         known = purchases.newest_of_debit(tx, conclusion.debit_id) if outcome is PurchaseOutcome.TAKEN else None
-        return outcome, known is not None and known.tac is not None
+        reason = None if result is None else result.reason
+        return outcome, known is not None and known.tac is not None, reason
     newest = purchases.newest_of_debit(tx, conclusion.debit_id)
     if newest is None:
         raise ValueError(f"purchase {conclusion.purchase_id} is none of debit {conclusion.debit_id}")
     if result is not None and newest.id != conclusion.purchase_id:
         purchases.store_result(tx, conclusion.purchase_id, result, conclusion.card_number)
         newest = purchases.newest_of_debit(tx, conclusion.debit_id) or newest
-    elif result is not None and purchases.end_purchase(tx, newest, result, conclusion.card_number):
-        return result.outcome, result.tac is not None
+    elif result is not None:
+        stored = purchases.end_purchase(tx, newest, result, conclusion.card_number)
+        if stored is not None:
+            return stored.outcome, stored.tac is not None, stored.reason
     return (
         PurchaseOutcome.UNKNOWN if newest.state == "intent" else PurchaseOutcome(newest.state),
         newest.tac is not None,
+        newest.reason,
     )
 
 

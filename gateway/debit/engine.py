@@ -584,9 +584,12 @@ class DebitEngine:
             on_stored()
             return brought
         with self._asking_fresh(claim.payer):
-            request = await self._store_sale(claim, deadline)
+            begun = self._clock.monotonic()
+            stored = await self._store_sale(claim, deadline)
             on_stored()
-            return await self._finish(claim, request, deadline)
+            if isinstance(stored, Decision):
+                return BroughtIn(stored, 0, int((self._clock.monotonic() - begun) * 1e6))
+            return await self._finish(claim, stored, deadline)
 
     async def refuse(
         self, sight: Sight, reason: str, barrier: Barrier, context: DecisionContext, *, timeout_s: float
@@ -659,15 +662,21 @@ class DebitEngine:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    async def _store_sale(self, claim: ProvenClaim, deadline: float) -> BankRequest | None:
-        """One commit for the card's answer and the bank's request; None when the bank cannot be asked in time."""
-        asking = self._asking(claim.payer, claim.collection, deadline)
+    async def _store_sale(self, claim: ProvenClaim, deadline: float) -> BankRequest | Decision | None:
+        """One commit for the card's answer and the bank's request; None when the bank cannot be asked in time.
 
-        def change(tx: Transaction) -> BankRequest | None:
+        Where the answer does not prove the purchase the bank is not asked, and the decision is in the same commit.
+        """
+        asking = self._asking(claim.payer, claim.collection, deadline)
+        decide = self._deciding(claim, None)
+
+        def change(tx: Transaction) -> BankRequest | Decision | None:
             if claim.purchase_id is not None and claim.result is not None:
                 purchases.store_result(tx, claim.purchase_id, claim.result, claim.card_number)
             newest = purchases.newest_of_debit(tx, claim.debit_id)
-            if (newest is not None and newest.state != "taken") or asking is None:
+            if newest is not None and newest.state != "taken":
+                return decide(tx)
+            if asking is None:
                 return None
             debit = debit_row(tx, claim.debit_id)
             return attempts.store_sale(tx, asking.channel, asking.terminals, asking.new, debit=debit)
@@ -675,7 +684,11 @@ class DebitEngine:
         return await asyncio.shield(self._writer.submit(change, essential=True))
 
     async def _conclude(self, claim: ProvenClaim, answer: BankAnswer | None) -> Decision:
-        """Commit the decision; what is owed on our own word gets its advice in the same commit."""
+        """Commit the decision."""
+        return await asyncio.shield(self._writer.submit(self._deciding(claim, answer), essential=True))
+
+    def _deciding(self, claim: ProvenClaim, answer: BankAnswer | None) -> Callable[[Transaction], Decision]:
+        """The change that decides; what is owed on our own word gets its advice in it."""
         conclusion = _conclusion(claim, answer, self._ruled(claim.context))
         advice = NewAttempt(self.new_id(), self._clock.utcnow())
 
@@ -685,7 +698,7 @@ class DebitEngine:
                 self._advise(tx, claim.debit_id, claim.collection, advice)
             return decision
 
-        return await asyncio.shield(self._writer.submit(change, essential=True))
+        return change
 
     def _advise(self, tx: Transaction, debit_id: str, collection: Collection | None, new: NewAttempt) -> None:
         """Queue the advice of a debit that is owed and about which nothing is in doubt at the bank."""

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.debit import conclusions, late, purchases
-from gateway.debit.claims import Decision, DecisionContext, PurchaseResult
+from gateway.debit.claims import Decision, DecisionContext
 from gateway.debit.late import LateEffect
 from gateway.debit.states import close_item
 from gateway.ledger import tables
 from gateway.ledger.transaction import Transaction
-from gateway.model.passage import DeclinePolicy, PurchaseOutcome
+from gateway.model.passage import DeclinePolicy
 from gateway.rules.loading import DebitRules
 
 
@@ -51,8 +51,7 @@ def resolve_purchase(tx: Transaction, debit_id: str, *, taken: bool, said: Said,
         return "purchase_under_way"
     if purchase is None or purchase.state not in purchases.STUCK_STATES:
         return "purchase_settled"
-    outcome = PurchaseOutcome.TAKEN if taken else PurchaseOutcome.NOT_TAKEN
-    purchases.end_purchase(tx, purchase, PurchaseResult(outcome), None, ends=purchases.STUCK_STATES)
+    purchases.end_by_person(tx, purchase, taken=taken)
     tx.note(
         "person",
         purchase.id,

@@ -2,17 +2,23 @@
 
 States: `intent -> taken | not_taken | unknown | disputed`, `unknown -> taken | not_taken | disputed`; and by a person's
 word alone `disputed -> taken | not_taken`.
+
+A result that says `taken` is checked against what is known (`gateway.debit.purchase_proof`) in the change that stores
+it: of two that claim the same serial one passes, whether they come apart or in one group.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, or_, select
+from dataclasses import replace
 
+from sqlalchemy import Connection, bindparam, literal_column, or_, select
+
+from gateway.debit import purchase_proof
 from gateway.debit.claims import PreviousEntry, PreviousPassage, PreviousPurchase, PurchasePlan, PurchaseResult
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
-from gateway.model.passage import Barrier, Funding, Outcome
+from gateway.model.passage import Barrier, Funding, Outcome, PurchaseOutcome
 
 OPEN_STATES = ("intent", "unknown")
 
@@ -60,6 +66,15 @@ _NEWEST_ENTRY = (
     .limit(1)
 )
 _SERIAL_OF_CARD = select(tables.card_serial.c.serial).where(tables.card_serial.c.card_number == bindparam("card"))
+_PSAM_SERIAL_USED = (
+    select(_p.c.id)
+    .where(
+        _p.c.terminal == bindparam("terminal"),
+        _p.c.psam_serial == bindparam("psam_serial"),
+        _p.c.state == literal_column("'taken'"),  # in the statement itself, for its partial index
+    )
+    .limit(1)
+)
 NEWEST_DECISION = (
     select(tables.decision)
     .where(tables.decision.c.passage_id == bindparam("passage"))
@@ -90,28 +105,28 @@ def store_intent(
         tx.flush()  # nobody asked `has_open_purchase` before
 
 
-def store_result(tx: Transaction, purchase_id: str, result: PurchaseResult, card_number: str | None) -> bool:
-    """The card's answer. False when the purchase had ended before: its first end stands."""
+def store_result(
+    tx: Transaction, purchase_id: str, result: PurchaseResult, card_number: str | None
+) -> PurchaseResult | None:
+    """The card's answer, as it was stored. None when the purchase had ended before: its first end stands."""
     purchase = tx.find(tables.purchase, id=purchase_id)
-    return purchase is not None and end_purchase(tx, purchase, result, card_number)
+    return None if purchase is None else end_purchase(tx, purchase, result, card_number)
 
 
 def end_purchase(
-    tx: Transaction,
-    purchase: Row,
-    result: PurchaseResult,
-    card_number: str | None,
-    *,
-    ends: tuple[str, ...] = OPEN_STATES,
-) -> bool:
-    """As `store_result`, of a purchase that was just read; `ends` are the states that this word may end."""
-    if purchase.state not in ends:
-        return False
+    tx: Transaction, purchase: Row, result: PurchaseResult, card_number: str | None
+) -> PurchaseResult | None:
+    """As `store_result`, of a purchase that was just read."""
+    if purchase.state not in OPEN_STATES:
+        return None
+    if result.outcome is PurchaseOutcome.TAKEN:
+        result = _proved(tx, purchase, result, card_number)
     tx.update(
         tables.purchase,
         {"id": purchase.id},
         state=result.outcome.value,
         error=result.error,
+        reason=result.reason,
         terminal=result.terminal,
         card_serial=result.card_serial,
         psam_serial=result.psam_serial,
@@ -122,9 +137,40 @@ def end_purchase(
         balance_after=result.balance_after,
         changed_at=tx.now_us,
     )
-    if result.card_serial is not None and card_number is not None:
-        _remember_serial(tx, card_number, result.card_serial)
-    return True
+    return result
+
+
+def end_by_person(tx: Transaction, purchase: Row, *, taken: bool) -> None:
+    """A person who knows what the card did ends a stuck purchase.
+
+    What was told of it stays, and where it was taken its PSAM serial is used. But no TAC that came with a doubt proves
+    anything, and no serial that did is the last one of its card.
+    """
+    state = (PurchaseOutcome.TAKEN if taken else PurchaseOutcome.NOT_TAKEN).value
+    tx.update(tables.purchase, {"id": purchase.id}, state=state, tac=None, tac_source=None, changed_at=tx.now_us)
+
+
+def _proved(tx: Transaction, purchase: Row, result: PurchaseResult, card_number: str | None) -> PurchaseResult:
+    """The result where nothing contradicts it; the card's serial is remembered then. Else the same, disputed."""
+    last = None
+    if card_number is not None and result.card_serial is not None:
+        last = tx.find(tables.card_serial, card_number=card_number)
+    used = result.terminal is not None and result.psam_serial is not None
+    used = used and bool(tx.rows(_PSAM_SERIAL_USED, terminal=result.terminal, psam_serial=result.psam_serial))
+    known = purchase_proof.Known(
+        written_fen=purchase.written_fen,
+        balance_before=purchase.balance_before,
+        last_serial=None if last is None else last.serial,
+        psam_serial_used=used,
+    )
+    failed = purchase_proof.failed_checks(result, known)
+    if failed:
+        evidence = purchase_proof.evidence(failed, result, known)
+        tx.note("purchase", purchase.id, "disputed", debit_id=purchase.debit_id, detail=evidence)
+        return replace(result, outcome=PurchaseOutcome.DISPUTED, reason=failed[0])
+    if card_number is not None and result.card_serial is not None:
+        _remember_serial(tx, card_number, result.card_serial, new=last is None)
+    return result
 
 
 def newest_purchase(connection: Connection, card_number: str) -> PreviousPurchase | None:
@@ -229,6 +275,8 @@ def _previous(connection: Connection, row: Row, card_number: str) -> PreviousPur
         contract_ref=row.contract_ref,
         purchase_time=row.purchase_time,
         card_serial=serial,
+        balance_before=row.balance_before,
+        reason=row.reason,
         debit_state=row.debit_state,
         barrier=None if newest is None else Barrier(newest.barrier),
         decided_at=None if newest is None else newest.decided_at,
@@ -236,7 +284,8 @@ def _previous(connection: Connection, row: Row, card_number: str) -> PreviousPur
     )
 
 
-def _remember_serial(tx: Transaction, card_number: str, serial: int) -> None:
-    table = tables.card_serial
-    if not tx.update(table, {"card_number": card_number}, serial=serial):
-        tx.insert(table, card_number=card_number, serial=serial)
+def _remember_serial(tx: Transaction, card_number: str, serial: int, *, new: bool) -> None:
+    if new:
+        tx.insert(tables.card_serial, card_number=card_number, serial=serial)
+    else:
+        tx.update(tables.card_serial, {"card_number": card_number}, serial=serial)

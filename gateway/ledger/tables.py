@@ -266,6 +266,7 @@ purchase = Table(
     Column("purchase_time", String(14), nullable=False),
     Column("balance_before", BigInteger),
     Column("error", Integer),
+    Column("reason", String(40)),
     Column("terminal", String(12)),
     Column("card_serial", Integer),
     Column("psam_serial", BigInteger),
@@ -280,8 +281,10 @@ purchase = Table(
     CheckConstraint("state in ('intent', 'unknown', 'taken', 'not_taken', 'disputed')", name="state_known"),
     Index("ix_purchase_debit", "debit_id"),
     Index("ix_purchase_open", "state", sqlite_where=text("state in ('intent', 'unknown')")),
+    Index("ix_purchase_psam", "terminal", "psam_serial", sqlite_where=text("state = 'taken'")),
 )
-"""What we asked the card to do, stored before it was asked, and how it ended. `purchase_time` is BCD text as in C6."""
+"""What we asked the card to do, stored before it was asked, and how it ended. `purchase_time` is BCD text as in C6.
+`reason`: why it was not taken, is unknown or disputed."""
 
 purchase_file = Table(
     "purchase_file",
@@ -298,7 +301,7 @@ card_serial = Table(
     Column("card_number", String(20), primary_key=True),
     Column("serial", Integer, nullable=False),
 )
-"""Last purchase serial seen of a card; the next purchase has this plus one."""
+"""Serial of the last purchase taken of a card; the next purchase has a higher one (`gateway.debit.purchase_proof`)."""
 
 decision = Table(
     "decision",

@@ -442,6 +442,37 @@ PURCHASE_DISPUTED = _attendant(
     do=("不得再次扣款,转中心核对", "do not debit again; the centre settles it"),
     also=(78, 87),
 )
+PURCHASE_BALANCE_WRONG = _attendant(
+    "purchase_balance_wrong",
+    122,
+    "扣款前余额、金额与扣款后余额不符",
+    "balance before, amount and balance after do not agree",
+    do=("不得放行为已付,读卡核对余额后处理", "do not take it as paid; read the card's balance and settle it"),
+)
+CARD_SERIAL_NOT_ABOVE = _attendant(
+    "card_serial_not_above",
+    122,
+    "卡片交易序号未高于上次序号",
+    "the card's serial is not above the last one known of it",
+    do=("不得放行为已付,读卡核对交易记录后处理", "do not take it as paid; read the card's own records and settle it"),
+)
+PSAM_SERIAL_REPEATED = _attendant(
+    "psam_serial_repeated",
+    122,
+    "终端机编号与PSAM交易序号已被使用",
+    "terminal and PSAM serial belong to an earlier purchase",
+    do=("不得放行为已付,检查天线与PSAM", "do not take it as paid; have antenna and PSAM checked"),
+)
+PURCHASE_PROOF_INCOMPLETE = _attendant(
+    "purchase_proof_incomplete",
+    122,
+    "报告扣款成功但缺少余额、序号或TAC",
+    "reported as paid without balance, serials or TAC",
+    do=(
+        "不得放行为已付;如设备确无此项,在站点文件中选用相应的天线配置",
+        "do not take it as paid; if the device honestly tells none, name its profile in the site file",
+    ),
+)
 PURCHASE_OPEN = _attendant(
     "purchase_open", 122, "该卡有未核实的扣款", "an earlier purchase of this card is still open", do=_KEEP_OPEN
 )
@@ -579,6 +610,16 @@ STORAGE_UNAVAILABLE = _stop(
     "存储不可用",
     "records cannot be stored",
     do=("检查磁盘与数据库,恢复前停止交易", "check disk and database; do not sell before they work"),
+)
+LEDGER_LOST = _stop(
+    "ledger_lost",
+    None,
+    "账本文件丢失或被替换",
+    "the ledger's file is gone, or another stands in its place",
+    do=(
+        "停止网关,按 etcgw status 所示放回账本或抢救副本,再启动",
+        "stop the gateway, put back the ledger or its rescued copy as etcgw status says, start it again",
+    ),
 )
 SYSTEM_FAULT = _stop(
     "system_fault",

@@ -38,10 +38,25 @@ class Antenna(Protocol):
 class LaneOutputs(Protocol):
     """Barrier and lights. Each call returns when the board has confirmed it, and raises `OutputFault` when not."""
 
-    async def open_barrier(self, *, timeout_s: float) -> None: ...
+    async def open_barrier(self, record_no: int, *, timeout_s: float) -> None:
+        """Lift the barrier for the decision of this record."""
+        ...
+
+    async def confirm_opening(self, record_no: int) -> None:
+        """Return when the barrier is known to have been lifted by an opening whose fault was not certain."""
+        ...
+
     async def show_go(self, *, timeout_s: float) -> None: ...
     async def show_stop(self, *, timeout_s: float) -> None: ...
 
 
 class OutputFault(Exception):
-    """The barrier or the lights did not confirm."""
+    """The barrier or the lights did not confirm.
+
+    `certain`: nothing was switched, nor will it be, so the same may be ordered again. Otherwise it may have been, or
+    may yet be when a frozen board thaws.
+    """
+
+    def __init__(self, problem: str, *, certain: bool) -> None:
+        super().__init__(problem)
+        self.certain = certain

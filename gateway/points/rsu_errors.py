@@ -1,4 +1,4 @@
-"""What the error byte of an antenna's report means, for people (a reason) and for money.
+"""What the error byte of an antenna's report means, for people (a reason) and for money, and what its B5 leaves out.
 
 A table per profile, because the same byte means different things to different makers. The one question that matters is
 whether the card was debited: TAKEN and NOT_TAKEN are stated only where the source says so or where the step that
@@ -13,10 +13,10 @@ does not spell out are our inference, marked so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from gateway.model import reasons
 from gateway.model.reasons import Reason
@@ -181,12 +181,43 @@ _EF04_RESULT_ENTRY: Codes = {
 }
 
 
+class BalanceTold(Enum):
+    """Which balance a B5 carries."""
+
+    AFTER = "after"
+    BEFORE = "before"
+    """As it was before the purchase."""
+
+
+class CardSerialTold(Enum):
+    """Which number of the card a B5 carries."""
+
+    OF_PURCHASE = "of_purchase"
+    """Under which the card gives the TAC again."""
+    BEFORE = "before"
+    """As the card told it when the purchase began: one less."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFields:
+    """How the B5 of a purchase that was made tells what proves it. The defaults are the rule; what differs from them is
+    a maker's honest way, and weakens what can be compared."""
+
+    balance: BalanceTold = BalanceTold.AFTER
+    card_serial: CardSerialTold = CardSerialTold.OF_PURCHASE
+    balance_unread: int | None = None
+    """This in the place of a balance says that it could not be read: it is not compared then."""
+    no_psam_serial_of_charge_cards: bool = False
+    """Zero in the place of the PSAM's serial says that there is none, of charge cards: it is not compared then."""
+
+
 @dataclass(frozen=True, slots=True)
 class RsuErrorProfile:
-    """Error tables of one maker and interface version."""
+    """Error tables of one maker and interface version, and how it tells of purchases."""
 
     name: str
     reports: Mapping[Report, Codes]
+    result: ResultFields = ResultFields()
 
     def meaning(self, report: Report, code: int) -> Meaning:
         """What `code` in the error byte of `report` says. Never raises for a code.
@@ -203,6 +234,10 @@ class RsuErrorProfile:
 
 def _profile(name: str, reports: Mapping[Report, Codes]) -> RsuErrorProfile:
     return RsuErrorProfile(name, MappingProxyType({report: MappingProxyType(dict(c)) for report, c in reports.items()}))
+
+
+def _telling(profile: RsuErrorProfile, name: str, **fields: Any) -> RsuErrorProfile:  # noqa: ANN401 - of `ResultFields`
+    return replace(profile, name=f"{profile.name}-{name}", result=ResultFields(**fields))
 
 
 PCRSU_V3: Final = _profile("pcrsu-v3", {Report.USER: _V3_USER, Report.RESULT: _V3_RESULT, Report.TAC: _V3_TAC})
@@ -227,9 +262,27 @@ L_BJ: Final = _profile(
 )
 """Serial dialect of the Beijing style: only 00 is documented, so every other B5 is UNKNOWN."""
 
-PROFILES: Final[Mapping[str, RsuErrorProfile]] = MappingProxyType(
-    {profile.name: profile for profile in (PCRSU_V3, PCRSU_V3_5, L_EF04_EXIT, L_EF04_ENTRY, L_BJ)}
+PCRSU_V3_BALANCE_BEFORE: Final = _telling(PCRSU_V3, "balance-before", balance=BalanceTold.BEFORE)
+"""For antennas found to send the balance they read with B4. None is known to."""
+
+PCRSU_V3_SERIAL_BEFORE: Final = _telling(PCRSU_V3, "serial-before", card_serial=CardSerialTold.BEFORE)
+"""For antennas found to send the serial of the card's first answer. The interface does not say which one it means."""
+
+L_BJ_SPARSE: Final = _telling(L_BJ, "sparse", balance_unread=0xFFFFFFFF, no_psam_serial_of_charge_cards=True)
+"""Firmwares of that style that send FFFFFFFF for a balance they could not read, and no PSAM serial of charge cards."""
+
+_KNOWN: Final = (
+    PCRSU_V3,
+    PCRSU_V3_5,
+    PCRSU_V3_BALANCE_BEFORE,
+    PCRSU_V3_SERIAL_BEFORE,
+    L_EF04_EXIT,
+    L_EF04_ENTRY,
+    L_BJ,
+    L_BJ_SPARSE,
 )
+
+PROFILES: Final[Mapping[str, RsuErrorProfile]] = MappingProxyType({profile.name: profile for profile in _KNOWN})
 """Every profile by the name a site file gives."""
 
 PROFILE_OF_DIALECT: Final[Mapping[str, str]] = MappingProxyType(

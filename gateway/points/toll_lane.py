@@ -30,7 +30,7 @@ REMEMBERED_MAX = 64
 
 LIFT_TRY_S = 1.0
 LIFT_TRIES_MAX = 30
-"""A barrier that does not confirm is tried for half a minute; by then the vehicle has been seen again or waved on."""
+"""A barrier that cannot be reached is tried for half a minute; by then the vehicle has been seen again or waved on."""
 
 OUTPUT_TIMEOUT_S = 1.0
 
@@ -64,6 +64,10 @@ class TollLane:
         self._trades: dict[bytes, asyncio.Queue[Report]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._lifting: dict[int, bytes] = {}
+        """OBUs whose opening is not confirmed yet, by record."""
+        self._unconfirmed: int | None = None
+        """Newest record whose opening the board did not confirm."""
         self._closing = False
         self._log = logging.getLogger(f"{__name__}.{services.settings.name}")
 
@@ -156,49 +160,70 @@ class TollLane:
 
     async def _follow(self, obu_id: bytes, decision: Decision, trade: Trade, tries: int) -> None:
         """Barrier and lights after a committed decision, and what the lane remembers of the vehicle."""
-        barrier_us = await self._act(decision)
+        barrier_us = await self._act(obu_id, decision)
         if trade.timing is not None:
             self._services.note_timing(replace(trade.timing, record_no=decision.record_no, barrier_us=barrier_us))
         self._remember(obu_id, decision, tries)
 
-    async def _act(self, decision: Decision) -> int | None:
+    async def _act(self, obu_id: bytes, decision: Decision) -> int | None:
         """Follow the committed row; microseconds until the board confirmed, None when it did not."""
         begun = self._services.clock.monotonic()
         outputs = self._services.outputs
         lifted_us: int | None = None
         try:
-            if decision.barrier is Barrier.OPEN:
-                await outputs.open_barrier(timeout_s=OUTPUT_TIMEOUT_S)
-                lifted_us = int((self._services.clock.monotonic() - begun) * 1e6)
-                await outputs.show_go(timeout_s=OUTPUT_TIMEOUT_S)
-            else:
+            if decision.barrier is not Barrier.OPEN:
                 await outputs.show_stop(timeout_s=OUTPUT_TIMEOUT_S)
-            self._services.report_fault("barrier", None)
+                if self._unconfirmed is None:
+                    self._services.report_fault("barrier", None)
+                return None
+            if decision.outcome is Outcome.REPEAT and obu_id in self._lifting.values():
+                self._log.info("record %d: its vehicle's opening is under way", decision.record_no)
+                return None
+            await outputs.open_barrier(decision.record_no, timeout_s=OUTPUT_TIMEOUT_S)
+            lifted_us = int((self._services.clock.monotonic() - begun) * 1e6)
+            self._confirmed()
+            await outputs.show_go(timeout_s=OUTPUT_TIMEOUT_S)
         except OutputFault as fault:
             self._log.error("record %d: %s", decision.record_no, fault)
             self._services.report_fault("barrier", str(fault))
             # Lifted once is enough: a lamp that fails must not lift it again for the vehicle behind.
             if decision.barrier is Barrier.OPEN and lifted_us is None:
-                self._lift_later(decision)
+                self._lift_later(obu_id, decision, fault)
         return lifted_us
 
-    def _lift_later(self, decision: Decision) -> None:
-        """The board does not confirm: go on trying while the vehicle waits, without holding up the next one."""
-        task = asyncio.get_running_loop().create_task(self._keep_lifting(decision))
+    def _confirmed(self) -> None:
+        self._unconfirmed = None
+        self._services.report_fault("barrier", None)
+
+    def _lift_later(self, obu_id: bytes, decision: Decision, fault: OutputFault) -> None:
+        """The board does not confirm: see to it while the vehicle waits, without holding up the next one."""
+        record_no = self._unconfirmed = decision.record_no
+        self._lifting[record_no] = obu_id
+        task = asyncio.get_running_loop().create_task(self._keep_lifting(record_no, fault))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._lifting.pop(record_no))
 
-    async def _keep_lifting(self, decision: Decision) -> None:
+    async def _keep_lifting(self, record_no: int, fault: OutputFault) -> None:
+        """Order again what certainly did nothing; where it may have lifted, wait to hear what became of it."""
         for _ in range(LIFT_TRIES_MAX):
-            await self._services.clock.sleep(LIFT_TRY_S)
+            certain = fault.certain
             try:
-                await self._services.outputs.open_barrier(timeout_s=OUTPUT_TIMEOUT_S)
-            except OutputFault:
-                continue
-            self._services.report_fault("barrier", None)
-            self._log.info("record %d: barrier lifted late", decision.record_no)
-            return
-        self._log.error("record %d: barrier never confirmed; attendant", decision.record_no)
+                if certain:
+                    await self._services.clock.sleep(LIFT_TRY_S)
+                    await self._services.outputs.open_barrier(record_no, timeout_s=OUTPUT_TIMEOUT_S)
+                else:
+                    await self._services.outputs.confirm_opening(record_no)
+            except OutputFault as next_fault:
+                fault = next_fault
+                if not (certain or fault.certain):
+                    break
+            else:
+                self._confirmed()
+                self._log.info("record %d: barrier lifted late", record_no)
+                return
+        self._log.error("record %d: barrier not confirmed, for the attendant: %s", record_no, fault)
+        self._services.report_fault("barrier", f"record {record_no}: {fault}")
 
     def _remember(self, obu_id: bytes, decision: Decision, tries: int) -> None:
         """How long the vehicle is left alone. One whose money is not settled is looked at again at once."""

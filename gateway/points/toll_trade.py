@@ -7,6 +7,7 @@ anything new is sold the ledger is asked what it knows of this card:
     newest purchase of the card          file 0019 read now            then
     ----------------------------------   ---------------------------   ------------------------------------------------
     not ended (intent, unknown)          as we meant to write it       it was taken: fetch the TAC, bring it in
+                                         that, and another balance     disputed: attendant
                                          as it was before              it never happened: next attempt on the same hold
                                          anything else                 disputed: attendant
     taken, not decided                   whatever                      bring it in
@@ -17,6 +18,9 @@ anything new is sold the ledger is asked what it knows of this card:
 So a crash, a lost answer and an impatient antenna all end in the same few questions, and none charges twice. A purchase
 that another charge point asked for a moment ago is left to that one: what is read here may be older than its answer.
 So may a reading here that crossed the purchase order on the line: it proves no purchase undone.
+
+That a purchase was taken is the antenna's word, fresh, late or fetched: the change that stores it compares it with what
+is known (`gateway.debit.purchase_proof`), and where that contradicts it the purchase is disputed instead.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ from gateway.debit.claims import (
     Sight,
 )
 from gateway.debit.engine import ProvenClaim, StorageLate, Superseded, Timing
+from gateway.debit.purchase_proof import balance_agrees
 from gateway.ledger.writer import StorageUnavailable
 from gateway.model.clock import ClockQuality, to_us
 from gateway.model.ids import digest_of
@@ -53,6 +58,7 @@ from gateway.payers.status_lists import ListKind, obu_key, plate_key
 from gateway.points.antenna_dialogue import Dialogue, Gone
 from gateway.points.devices import Report
 from gateway.points.inspection import card_problem, plate_of, tag_problem, vehicle_problem
+from gateway.points.purchase_result import Ordered, result_of
 from gateway.points.rsu_errors import MoneyMeaning
 from gateway.points.rsu_errors import Report as ReportKind
 from gateway.points.station_record import STATION_TAIL, entered_here, entry_of, entry_record, purchase_record
@@ -159,7 +165,7 @@ class Trade:
         claim = self._claim(
             previous.debit_id, previous.amount_fen, self._payer_again(previous), card_number, previous.purchase_id
         )
-        return await self._bring_in(claim, self._result_of(message, previous.purchase_time))
+        return await self._bring_in(claim, self._result_of(message, _ordered_before(previous)))
 
     # --- who is there ---------------------------------------------------------------------------------------------
 
@@ -326,44 +332,52 @@ class Trade:
     async def _disputed_before(self, previous: PreviousPurchase, seen: Identity, read: _Read) -> Decision | None:
         """A disputed purchase is the attendant's while the vehicle stands here; no second one is tried on it."""
         if self._within_window(previous):
-            return await self._refuse(seen, "purchase_disputed")
+            return await self._refuse(seen, previous.reason or "purchase_disputed")
         return await self._sell(seen, read, previous)
 
     async def _proof_of(self, previous: PreviousPurchase, read: _Read) -> PurchaseResult:
-        """The result of a purchase that file 0019 proves, with its TAC where the dialect can fetch it."""
-        if self._settings.tac_command is TacCommand.BY_SERIAL:
-            return await self._fetch_tac(previous, read.user)
-        if self._settings.tac_command is TacCommand.BY_CONTENT:
-            return await self._recover_tac(previous, read.card)
-        return PurchaseResult(PurchaseOutcome.TAKEN, balance_after=read.user.balance_raw)
+        """The result of a purchase that file 0019 proves, with its TAC where the dialect can fetch it.
 
-    async def _fetch_tac(self, previous: PreviousPurchase, user: UserReport) -> PurchaseResult:
+        The file is what this antenna says of the card. Where the balance it read beside it does not agree nothing more
+        is asked for: the purchase is disputed as it is stored.
+        """
+        shown = PurchaseResult(PurchaseOutcome.TAKEN, balance_after=read.user.balance_raw)
+        if not balance_agrees(previous.balance_before, previous.written_fen, read.user.balance_raw):
+            return shown
+        if self._settings.tac_command is TacCommand.BY_SERIAL:
+            return await self._fetch_tac(previous, shown)
+        if self._settings.tac_command is TacCommand.BY_CONTENT:
+            return await self._recover_tac(previous, shown, read.card)
+        return shown
+
+    async def _fetch_tac(self, previous: PreviousPurchase, shown: PurchaseResult) -> PurchaseResult:
         """The proof of a purchase whose answer was lost; without it the passage is charged and listed."""
         serial = previous.card_serial
-        taken = PurchaseResult(PurchaseOutcome.TAKEN, card_serial=serial, balance_after=user.balance_raw)
         if serial is None:
-            return taken
+            return shown
+        taken = replace(shown, card_serial=serial)
         try:
             answer = await self._antenna.ask(FetchTac(self._antenna.obu_id, serial), TacResult)
         except Gone:
             return taken
-        if answer.error:
+        if answer.error or not any(answer.tac):
             # The serial was a guess, and wrong: it proves nothing and is not remembered.
-            return replace(taken, card_serial=None, error=answer.error)
+            return replace(shown, error=answer.error)
         return replace(taken, tac=answer.tac, tac_source="b8", balance_after=answer.balance_raw)
 
-    async def _recover_tac(self, previous: PreviousPurchase, card: CardFile) -> PurchaseResult:
+    async def _recover_tac(self, previous: PreviousPurchase, shown: PurchaseResult, card: CardFile) -> PurchaseResult:
         """The same in dialects that are asked by the purchase's content: its result comes once more, whole."""
         order = RecoverTac(
             self._antenna.obu_id, factor_of(card.issuer), previous.purchase_time, previous.file_after[STATION_TAIL]
         )
         try:
-            result = self._result_of(await self._antenna.ask(order, DebitResult), previous.purchase_time)
+            answer = await self._antenna.ask(order, DebitResult)
         except Gone:
-            return PurchaseResult(PurchaseOutcome.TAKEN)
+            return shown
+        result = self._result_of(answer, _ordered_before(previous), fetched=True)
         if result.outcome is not PurchaseOutcome.TAKEN:
             # The file proves the purchase; only its proof for clearing could not be had.
-            return PurchaseResult(PurchaseOutcome.TAKEN, error=result.error)
+            return replace(shown, error=result.error)
         return replace(result, tac_source="c7")
 
     # --- an entry lane ----------------------------------------------------------------------------------------------
@@ -465,36 +479,15 @@ class Trade:
             answer = await self._antenna.ask(order, DebitResult)
         except Gone:
             return await self._bring_in(claim, PurchaseResult(PurchaseOutcome.UNKNOWN))
-        return await self._bring_in(claim, self._result_of(answer, plan.purchase_time))
+        ordered = Ordered(plan.purchase_time, plan.written_fen, claim.payer.funding is Funding.PURSE)
+        return await self._bring_in(claim, self._result_of(answer, ordered))
 
-    def _result_of(self, answer: DebitResult, purchase_time: str) -> PurchaseResult:
-        """What a B5 says of the purchase of this time. One of another time speaks of an earlier try: it proves nothing.
-
-        The antenna makes MAC1 and TAC with the time of C6, so a true result carries it (the TAC of a real B5 agrees).
-        """
-        if answer.trans_time_bcd != purchase_time:
+    def _result_of(self, answer: DebitResult, ordered: Ordered, *, fetched: bool = False) -> PurchaseResult:
+        """What a B5 says of this purchase. One of another time speaks of an earlier try: it proves nothing."""
+        if answer.trans_time_bcd != ordered.purchase_time:
             log.warning("%s: a result of another purchase, error %02X", self._settings.name, answer.error)
             return PurchaseResult(PurchaseOutcome.UNKNOWN, error=answer.error)
-        meaning = self._services.errors.meaning(ReportKind.RESULT, answer.error)
-        outcome = {
-            MoneyMeaning.TAKEN: PurchaseOutcome.DISPUTED if meaning.disputed else PurchaseOutcome.TAKEN,
-            MoneyMeaning.NOT_TAKEN: PurchaseOutcome.NOT_TAKEN,
-            MoneyMeaning.UNKNOWN: PurchaseOutcome.UNKNOWN,
-        }[meaning.money]
-        return PurchaseResult(
-            outcome,
-            reason=None if meaning.reason is None else meaning.reason.code,
-            error=answer.error,
-            terminal=answer.terminal.hex(),
-            # Zero stands for "no purchase was numbered" in reports that carry an error.
-            card_serial=answer.card_serial or None,
-            psam_serial=answer.psam_serial,
-            tac=answer.tac if outcome is PurchaseOutcome.TAKEN else None,
-            tac_source="b5" if outcome is PurchaseOutcome.TAKEN else None,
-            algorithm=answer.algorithm,
-            key_version=answer.key_version,
-            balance_after=answer.balance_raw,
-        )
+        return result_of(answer, ordered, self._services.errors, fetched=fetched)
 
     async def _bring_in(self, claim: ProvenClaim, result: PurchaseResult | None) -> Decision:
         """Decide. The antenna is let go once what it reported is durable: it waits a second, a bank may take longer."""
@@ -578,7 +571,7 @@ class Trade:
         return PurchasePlan(
             written_fen=0 if zero else fare,
             purchase_time=self._local(seconds),
-            balance_before=balance,
+            balance_before=user.balance_raw,
             file_before=user.station,
             file_after=purchase_record(self._settings, decode_station(user.station), read.vehicle, seconds, fare),
         )
@@ -668,6 +661,10 @@ class Trade:
             list_age_s=int(age.total_seconds()),
             recovered=self._recovered,
         )
+
+
+def _ordered_before(previous: PreviousPurchase) -> Ordered:
+    return Ordered(previous.purchase_time, previous.written_fen, previous.funding is Funding.PURSE)
 
 
 def factor_of(issuer: bytes) -> bytes:

@@ -8,7 +8,9 @@ The rule, per lane: a rising edge of the barrier coil, or of the green coil, nee
 with `charge_point` = lane and `barrier` = 'open' whose `record_no` is greater than the one the previous edge of the
 same coil used. Barrier and green are counted apart, so both use the row of one passage, in either order, once each.
 An edge uses up the newest row and with it every older one: an opening that was decided and never carried out
-licenses nothing later. Everything that closes (coil off, red on) is always allowed: closing needs no permission.
+licenses nothing later. What counts is the newest row at the moment the write *arrived*: a frozen board executes it
+later, and what has been decided meanwhile is not what it was sent for. No row is ever used twice. Everything that
+closes (coil off, red on) is always allowed: closing needs no permission.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def newest_opening(database: Path, charge_point: str) -> Opening | None:
 
 
 class CommittedRule:
-    """Judges rising edges and remembers, per lane and output, which row the last allowed one used.
+    """Judges rising edges and remembers, per lane and output, which rows they used.
 
     An edge that cannot be checked (no file, no table, locked too long) is not allowed: a check that was not made
     has not passed.
@@ -78,22 +80,37 @@ class CommittedRule:
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._used: dict[tuple[str, Signal], int] = {}
+        self._used: dict[tuple[str, Signal], set[int]] = {}
+        self._newest_used: dict[tuple[str, Signal], int] = {}
 
     def judge(self, lane: str, signal: Signal) -> Ruling:
-        """Decide on one rising edge of `signal` in `lane`, and use up the row that allows it."""
+        """Decide on one rising edge of `signal` in `lane` now, and use up the row that allows it."""
+        return self.use(self.behind(lane, signal))
+
+    def behind(self, lane: str, signal: Signal) -> Ruling:
+        """What stands behind a write that arrives now, should it make an edge."""
         try:
             opening = newest_opening(self._database, lane)
         except (sqlite3.Error, TypeError, ValueError) as error:  # the latter two: a row that is not as agreed
             return Ruling(lane, signal, None, f"decisions cannot be read: {type(error).__name__}: {error}")
         if opening is None:
             return Ruling(lane, signal, None, "no committed decision to open this lane")
-        used = self._used.get((lane, signal))
+        used = self._newest_used.get((lane, signal))
         if used is not None and opening.record_no <= used:
             return Ruling(lane, signal, None, f"the newest committed opening, record {used}, was used before")
-        self.resume(lane, signal, opening.record_no)
         return Ruling(lane, signal, opening, None)
+
+    def use(self, ruling: Ruling) -> Ruling:
+        """The edge is made: use up the row of `ruling`, unless another edge has done so since."""
+        lane, signal, opening = ruling.lane, ruling.signal, ruling.opening
+        if opening is None:
+            return ruling
+        if opening.record_no in self._used.get((lane, signal), ()):
+            return Ruling(lane, signal, None, f"record {opening.record_no} was used by another edge before")
+        self.resume(lane, signal, opening.record_no)
+        return ruling
 
     def resume(self, lane: str, signal: Signal, record_no: int) -> None:
         """Take `record_no` as used: what an earlier process of the same board had already matched."""
-        self._used[lane, signal] = max(record_no, self._used.get((lane, signal), record_no))
+        self._used.setdefault((lane, signal), set()).add(record_no)
+        self._newest_used[lane, signal] = max(record_no, self._newest_used.get((lane, signal), record_no))

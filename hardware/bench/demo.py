@@ -18,7 +18,7 @@ from typing import Any
 from hardware.bench import wire
 from hardware.bench.ledger_view import DecisionRow, LedgerView
 from hardware.bench.processes import DEADLINE_MS, EmulatedSite, ProgramFailed
-from hardware.bench.reckoning import Line, Result, accounts, judge, late_approvals, on_the_cards
+from hardware.bench.reckoning import Line, Result, accounts, judge, late_approvals, lifts, on_the_cards
 from hardware.bench.scenario import LATE, VEHICLES, Vehicle, list_lines, mandate_lines
 from hardware.bench.waiting import LOOK_S, STUCK_S, wait_until
 
@@ -134,7 +134,9 @@ class Demo:
             late_approvals(self._view, self._vehicles),
             *wire.compare(self._vehicles, self._site.folder, self._site.plan),
         ]
-        verdict = await self._site.controls["board"].request("verdict")
+        board = self._site.controls["board"]
+        self.run.lines += lifts(self._view, (await board.request("lifts"))["lifts"])
+        verdict = await board.request("verdict")
         if not verdict["ok"]:
             self.run.faults.append(f"barrier moved without a committed decision: {verdict['violations']}")
         self.run.condition = json.loads((self._site.folder / "state.json").read_text())

@@ -18,7 +18,7 @@ from hardware.bench.demo import Demo
 from hardware.bench.hostile_faults import Fault
 from hardware.bench.ledger_view import LedgerView
 from hardware.bench.processes import SITES, EmulatedSite, LanePlan, ProgramFailed
-from hardware.bench.reckoning import Line, accounts, on_the_cards
+from hardware.bench.reckoning import Line, accounts, lifts, on_the_cards
 from hardware.bench.scenario import FROM, PAID, Expected, Vehicle
 from hardware.bench.waiting import wait_until
 
@@ -155,7 +155,9 @@ async def _prove(site: EmulatedSite, view: LedgerView, vehicles: list[Vehicle], 
     twice = [obu for obu, count in paid.items() if count != 1]
     if twice:
         result.problems.append(f"charged more than once: {twice}")
-    verdict = await site.controls["board"].request("verdict")
+    board = site.controls["board"]
+    result.lines += lifts(view, (await board.request("lifts"))["lifts"])
+    verdict = await board.request("verdict")
     if not verdict["ok"]:
         result.problems.append(f"barrier moved without a committed decision: {verdict['violations']}")
     if await site.gateway.stop():

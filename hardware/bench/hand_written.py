@@ -83,8 +83,8 @@ class HandWritten:
         self._commit()
         self._begin()
         issuer = self._account("issuer", "issuer-9901")
-        for passage in held:
-            self._bring_in(*passage, issuer)
+        for number, passage in zip(numbers, held, strict=True):
+            self._bring_in(number, *passage, issuer)
         moved = self._fare * len(numbers)
         self._run("update account set balance = balance + ?, version = version + 1 where id = 1", (moved,))
         self._run("update account set balance = balance - ?, version = version + 1 where id = ?", (moved, issuer))
@@ -119,18 +119,13 @@ class HandWritten:
         self._run("insert into purchase_file values (?, ?, ?)", (purchase, before, bytes(43)))
         return debit, purchase, card, passage
 
-    def _bring_in(self, debit: str, purchase: str, card: str, passage: str, issuer: int) -> None:
+    def _bring_in(  # noqa: PLR0917 - all that was held
+        self, number: int, debit: str, purchase: str, card: str, passage: str, issuer: int
+    ) -> None:
         row = self._run("select obligor_id, state, amount, hold_id from debit where id = ?", (debit,)).fetchone()
         if row[1] != "held":
             raise ValueError(debit)
-        self._run(
-            "update purchase set state = 'taken', error = 0, terminal = '019900000001', card_serial = 7,"
-            " psam_serial = 9, tac = '00000000', tac_source = 'b5', algorithm = 0, key_version = 1, balance_after = 1,"
-            " changed_at = ? where id = ? and state in ('intent', 'unknown')",
-            (self._now, purchase),
-        )
-        if not self._run("update card_serial set serial = 7 where card_number = ?", (card,)).rowcount:
-            self._run("insert into card_serial values (?, 7)", (card,))
+        self._end_purchase(number, purchase, card)
         if self._run("select 1 from purchase where debit_id = ? and tac is not null", (debit,)).fetchone() is None:
             raise ValueError(debit)
         account = self._account("open", row[0])
@@ -143,6 +138,30 @@ class HandWritten:
         )
         self._note("debit", debit, "funded")
         self._decide(passage, debit, "purse")
+
+    def _end_purchase(self, number: int, purchase: str, card: str) -> None:
+        """Store what card and PSAM have told, if it fits what is known."""
+        serial, psam_serial, balance = number // self._vehicles, number, 50_000 - self._fare
+        row = self._run("select state, written_fen, balance_before from purchase where id = ?", (purchase,)).fetchone()
+        if row != ("intent", self._fare, balance + self._fare):
+            raise ValueError(purchase)
+        last = self._run("select serial from card_serial where card_number = ?", (card,)).fetchone()
+        used = self._run(
+            "select id from purchase where terminal = '019900000001' and psam_serial = ? and state = 'taken' limit 1",
+            (psam_serial,),
+        ).fetchone()
+        if used is not None or (last is not None and not 0 < (serial - last[0]) % 65536 < 32768):
+            raise ValueError(purchase)
+        self._run(
+            "update purchase set state = 'taken', error = 0, terminal = '019900000001', card_serial = ?,"
+            " psam_serial = ?, tac = '00000000', tac_source = 'b5', algorithm = 0, key_version = 1, balance_after = ?,"
+            " changed_at = ? where id = ?",
+            (serial, psam_serial, balance, self._now, purchase),
+        )
+        if last is None:
+            self._run("insert into card_serial values (?, ?)", (card, serial))
+        else:
+            self._run("update card_serial set serial = ? where card_number = ?", (serial, card))
 
     # --- rows -----------------------------------------------------------------------------------------------------
 

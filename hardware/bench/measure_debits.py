@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,7 @@ from gateway.debit.claims import (
 )
 from gateway.debit.engine import BroughtIn, Collection, DebitEngine, ProvenClaim
 from gateway.ledger import database, schema
+from gateway.ledger import file as ledger_file
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
@@ -60,19 +62,8 @@ MEMORY_SECONDS_MAX: Final = 3_600
 FARE_FEN: Final = 1425
 DAY: Final = "20261123"
 MERCHANT, ISSUER, LANE = "road", "issuer-9901", "lane-1"
-TAKEN: Final = PurchaseResult(
-    PurchaseOutcome.TAKEN,
-    error=0,
-    terminal="019900000001",
-    card_serial=7,
-    psam_serial=9,
-    tac=bytes(4),
-    tac_source="b5",
-    algorithm=0,
-    key_version=1,
-    balance_after=1,
-)
-PLAN: Final = PurchasePlan(FARE_FEN, "20261123100000", 50_000, bytes(43), bytes(43))
+BALANCE_FEN: Final = 50_000
+PLAN: Final = PurchasePlan(FARE_FEN, "20261123100000", BALANCE_FEN, bytes(43), bytes(43))
 COLLECTION: Final = Collection(DeclinePolicy.RELEASE_AS_DEBT, {})
 CONTEXT: Final = DecisionContext(LANE)
 PURSE: Final = Payer(Funding.PURSE, ISSUER)
@@ -96,10 +87,14 @@ class Ours:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._clock = SystemClock()
+        self._held = ExitStack()
+        ledger_file.make(path)
+        self._file = self._held.enter_context(ledger_file.held(path))
         self._writing = database.open_writer(path)
         schema.upgrade(self._writing)
         self._reading = database.open_reader(path)
-        self._writer = Writer(Committer(self._writing, self._clock))
+        self._file.watch(self._writing, self._reading)
+        self._writer = Writer(Committer(self._writing, self._clock, file=self._file))
         self._engine = DebitEngine(self._writer, self._reading, {}, clock=self._clock, random=random.SystemRandom())
         self.waits: list[float] = []
         """Seconds each debit took."""
@@ -111,8 +106,8 @@ class Ours:
     def stop(self) -> None:
         """Let go of the ledger."""
         self._writer.stop()
-        self._writing.dispose()
-        self._reading.dispose()
+        self._file.let_go(self._writing, self._reading)
+        self._held.close()
 
     async def round(self, kind: Kind, numbers: range, callers: int) -> None:
         """Ask for these debits with so many callers waiting at a time."""
@@ -225,10 +220,26 @@ async def _passage(engine: DebitEngine, number: int, clock: SystemClock) -> None
         CONTEXT,
         COLLECTION,
         placed.purchase_id,
-        TAKEN,
+        _paid(number),
         sight.identity.card_number,
     )
     await engine.bring_in(claim, deadline=clock.monotonic() + 60)
+
+
+def _paid(number: int) -> PurchaseResult:
+    """What card and PSAM tell of the purchase of this number, each one further than the time before."""
+    return PurchaseResult(
+        PurchaseOutcome.TAKEN,
+        error=0,
+        terminal="019900000001",
+        card_serial=number // VEHICLES,
+        psam_serial=number,
+        tac=bytes(4),
+        tac_source="b5",
+        algorithm=0,
+        key_version=1,
+        balance_after=BALANCE_FEN - FARE_FEN,
+    )
 
 
 KINDS: Final = (

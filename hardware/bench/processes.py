@@ -211,8 +211,7 @@ class EmulatedSite:
             str(self.ledger),
             "--lanes",
             json.dumps(lanes),
-            "--opening-ms",
-            "100",
+            *("--opening-ms", "100", "--leaving-ms", "50"),
         )
         for number, lane in enumerate(self.plan, start=1):
             await self._start_antenna(number, lane)

@@ -107,6 +107,18 @@ def on_the_cards(vehicles: Sequence[Vehicle], cards: Sequence[Mapping[str, Any]]
     return [Line("cards debited wrongly (count)", wrong, 0, "transaction logs of the emulated cards")]
 
 
+def lifts(view: LedgerView, lifted: Mapping[str, Sequence[int | None]]) -> list[Line]:
+    """Each lift of a barrier has a decision of its own to open that lane, and no decision has two."""
+    decided = {d.record_no: d.charge_point for d in view.decisions() if d.barrier == "open"}
+    alone = sum(record is None or decided.get(record) != lane for lane, records in lifted.items() for record in records)
+    records = [record for records in lifted.values() for record in records if record is not None]
+    source = "edges at the emulated relay board"
+    return [
+        Line("lifts without a decision (count)", alone, 0, source),
+        Line("decisions that lifted twice (count)", len(records) - len(set(records)), 0, source),
+    ]
+
+
 def late_approvals(view: LedgerView, vehicles: Sequence[Vehicle]) -> Line:
     """Every approval that came after its reversal went to suspense and back, and nothing else did."""
     moved = view.value("select count(*) from transfer where event = 'late_approval_reversed'")

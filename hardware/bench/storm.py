@@ -24,7 +24,7 @@ from typing import Any
 from hardware.bench.demo import Demo
 from hardware.bench.ledger_view import LedgerView
 from hardware.bench.processes import PATIENT_MS, EmulatedSite
-from hardware.bench.reckoning import Line, accounts, on_the_cards
+from hardware.bench.reckoning import Line, accounts, lifts, on_the_cards
 from hardware.bench.scenario import PAID, Expected, Vehicle
 from hardware.bench.waiting import STUCK_S, wait_until
 
@@ -152,7 +152,8 @@ class Storm:
             self._sales_heard = sum(r["mti"] == "0200" for r in log["requests"])
             await bank.request("hold")
         elif place is Place.DECISION_TO_COIL:
-            await board.request("down")
+            # Alternately out of reach and frozen: a frozen board opens late, for a gateway that is dead by then.
+            await board.request("down" if vehicle.number % 2 else "freeze")
         try:
             yield
         finally:
@@ -161,7 +162,7 @@ class Storm:
                 await road.request("continue", id=vehicle.id)
             await bank.request("release")
             if place is Place.DECISION_TO_COIL:
-                await board.request("up")
+                await board.request("up" if vehicle.number % 2 else "thaw")
 
     async def _reach(self, place: Place, vehicle: Vehicle) -> None:
         """Wait until the passage stands at the place."""
@@ -271,7 +272,12 @@ class Storm:
             answer = await self._site.controls[lane].request("cards")
             cards += answer["cards"]
         book = await self._site.controls["bank"].request("book")
-        self.result.lines = [*accounts(self._view, vehicles, book, cards), *on_the_cards(vehicles, cards)]
+        lifted = (await self._site.controls["board"].request("lifts"))["lifts"]
+        self.result.lines = [
+            *accounts(self._view, vehicles, book, cards),
+            *on_the_cards(vehicles, cards),
+            *lifts(self._view, lifted),
+        ]
         debits = Counter(d.obu_id for d in self._view.debits() if d.state == "funded")
         for vehicle in vehicles:
             if debits[vehicle.obu_id] != 1:

@@ -13,14 +13,26 @@ the coil still switches, as on a real board, which does not know what a decision
 
 Coils follow the writes. Barrier: a rising edge of its coil makes the arm rise for `opening_ms`, then it stands open
 until the vehicle has passed (`pass` command) or `hold_ms` are over, then it falls for `closing_ms`. Discrete inputs:
-`opened_input` and `closed_input` of a lane are its limit switches; both read 0 while the arm moves.
+`opened_input` and `closed_input` of a lane are its limit switches; both read 0 while the arm moves, the latter from
+`leaving_ms` after the arm began to.
+
+Requests are executed one after the other, in the order in which they arrived on whatever connection. A frozen board
+goes on receiving and executes nothing; what arrived meanwhile it executes when it thaws, for connections that are
+closed by then, too.
 
 Control commands (JSON lines, see `hardware.emulators.control`):
 
     state                               coils, lanes with barrier position and openings, listening, connections
     events {"since": N}                 coil edges and vehicles passing from number N on (default 0)
     verdict                             ok, edges checked, violations
+    lifts                               records behind the barrier openings of each lane, in order; null for none
     wait_open {lane, count, timeout_ms} answers once the lane had `count` barrier openings since start
+    freeze {lane}                       receive, and execute nothing; with a lane, from the next write that opens it on
+    thaw {"lose": false, "closed": true}  execute what has arrived, or with "lose" forget it; with "closed" false
+                                        forget what closed connections brought
+    wait_held {count, timeout_ms}       answers once a frozen board holds `count` writes that open a barrier
+    lose {lane, count, executed}        do not answer the next `count` writes that open the lane; with "executed" they
+                                        open it all the same
     mute {"apply": false} / unmute      accept requests and never answer; with "apply" true writes still take effect
     refuse {"code": 6} / accept         answer writes with a Modbus exception; nothing switches
     down / up                           stop listening and cut every connection / listen again on the same port
@@ -40,7 +52,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +64,7 @@ from pymodbus.server.requesthandler import ServerRequestHandler
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from hardware.bench.committed import CommittedRule, Ruling, Signal
+from hardware.emulators.barrier import Barrier
 from hardware.emulators.control import WAIT_MS_DEFAULT, Capture, Command, ControlServer, parse_address
 from hardware.emulators.program import argument, say_ready
 
@@ -67,12 +80,22 @@ EVENTS_MAX = 20_000
 VIOLATIONS_MAX = 1_000
 """Violations kept in full for `verdict`; the count goes on beyond it."""
 
+FRAME_HEAD = 6
+"""Bytes of a request up to and with its length."""
+
+FRAME_BYTES_MAX = 260
+"""Longest request on the wire (Modbus messaging on TCP/IP, section 4.1)."""
+
+REQUESTS_MAX = 1_000
+"""Requests a frozen board holds. A real one has room for a few kilobytes; one that brings more is cut."""
+
 JOURNAL_BYTES_MAX = 64 * 1024 * 1024
 """Largest journal read at start: hundreds of thousands of edges. A larger file is not ours."""
 
 OPENING_MS = 600
 CLOSING_MS = 900
 HOLD_MS = 20_000
+LEAVING_MS = 0
 """Default arm times in milliseconds: a fast toll barrier, and a vehicle that was admitted but does not move."""
 
 READ_COILS, READ_INPUTS, WRITE_COIL, WRITE_COILS = 1, 2, 5, 15
@@ -106,6 +129,7 @@ class Config:
     opening_ms: int = OPENING_MS
     closing_ms: int = CLOSING_MS
     hold_ms: int = HOLD_MS
+    leaving_ms: int = LEAVING_MS
     capture: Path | None = None
     journal: Path | None = None
 
@@ -135,42 +159,6 @@ def parse_lanes(text: str) -> dict[str, LaneWiring]:
             taken[address] = f"{key} of {lane}"
         lanes[lane] = LaneWiring(**addresses)
     return lanes
-
-
-class Barrier:
-    """One arm. Its position follows from the times of its last command and fall; no timer runs.
-
-    closed -> opening (rising edge) -> open -> closing (passed, or held too long) -> closed. A rising edge while it
-    closes lifts it again; while it rises or stands open it only prolongs the stand.
-    """
-
-    def __init__(self, *, opening_s: float, closing_s: float, hold_s: float) -> None:
-        self._opening_s = opening_s
-        self._closing_s = closing_s
-        self._hold_s = hold_s
-        self._rise_at: float | None = None
-        self._fall_at = 0.0
-
-    def position(self, now: float) -> str:
-        """`closed`, `opening`, `open` or `closing` at `now`, seconds of one monotonic clock."""
-        if self._rise_at is None or now >= self._fall_at + self._closing_s:
-            return "closed"
-        if now >= self._fall_at:
-            return "closing"
-        return "opening" if now < self._rise_at + self._opening_s else "open"
-
-    def command(self, now: float) -> None:
-        """A rising edge of the coil."""
-        if self._rise_at is None or self.position(now) in {"closed", "closing"}:
-            self._rise_at = now
-        self._fall_at = max(now, self._rise_at + self._opening_s) + self._hold_s
-
-    def passed(self, now: float) -> bool:
-        """The vehicle is through; the arm falls as soon as it has fully risen. False when it was not open."""
-        if self._rise_at is None or self.position(now) in {"closed", "closing"}:
-            return False
-        self._fall_at = max(now, self._rise_at + self._opening_s)
-        return True
 
 
 class Journal:
@@ -217,12 +205,16 @@ class RelayBoard:
         self.lanes = dict(config.lanes)
         self.barriers = {
             lane: Barrier(
-                opening_s=config.opening_ms / 1000, closing_s=config.closing_ms / 1000, hold_s=config.hold_ms / 1000
+                opening_s=config.opening_ms / 1000,
+                closing_s=config.closing_ms / 1000,
+                hold_s=config.hold_ms / 1000,
+                leaving_s=config.leaving_ms / 1000,
             )
             for lane in config.lanes
         }
         self.openings = dict.fromkeys(config.lanes, 0)
         self.last_opening: dict[str, Command] = {}
+        self.lifts: dict[str, deque[int | None]] = {lane: deque(maxlen=EVENTS_MAX) for lane in config.lanes}
         self.events: deque[Command] = deque(maxlen=EVENTS_MAX)
         self.event_count = 0
         self.edges_checked = 0
@@ -240,6 +232,8 @@ class RelayBoard:
     def _resume(self) -> None:
         for entry in self._journal.load():
             self.edges_checked += 1
+            if entry["signal"] == Signal.BARRIER.value:
+                self.lifts[entry["lane"]].append(entry["record_no"])
             if entry["record_no"] is None:
                 self._record_violation({key: entry[key] for key in ("at", "lane", "signal", "reason")})
             else:
@@ -250,14 +244,31 @@ class RelayBoard:
         if len(self.violations) < VIOLATIONS_MAX:
             self.violations.append(violation)
 
-    def write(self, address: int, values: Sequence[bool], now: float, wall: datetime) -> list[Ruling]:
+    def behind(self, coils: Iterable[int]) -> dict[int, Ruling]:
+        """What stands now behind a write that switches these coils on, for those that let somebody pass."""
+        meant = {coil: self._meaning.get(coil, ("", "")) for coil in coils}
+        return {
+            coil: self._rule.behind(lane, Signal(output))
+            for coil, (lane, output) in meant.items()
+            if output in {Signal.BARRIER.value, Signal.GREEN.value}  # red, or a coil no lane uses: lets nobody pass
+        }
+
+    def lane_opened_by(self, coils: Iterable[int]) -> str | None:
+        """The lane whose barrier one of these coils opens."""
+        meant = (self._meaning.get(coil, ("", "")) for coil in coils)
+        return next((lane for lane, output in meant if output == Signal.BARRIER.value), None)
+
+    def write(
+        self, address: int, values: Sequence[bool], behind: Mapping[int, Ruling], now: float, wall: datetime
+    ) -> list[Ruling]:
         """Switch coils `address`, `address + 1`, ...; return the rulings that found a violation.
 
-        Every rising edge of a barrier or green coil is judged before any coil of the same write switches.
+        `behind` is what stood behind the write when it arrived. Every rising edge of a barrier or green coil is judged
+        before any coil of the same write switches.
         """
         at = wall.isoformat(timespec="microseconds")
         edges = [(address + i, bool(value)) for i, value in enumerate(values) if self.coils[address + i] != bool(value)]
-        rulings = {coil: self._judge(coil, at) for coil, on in edges if on}
+        rulings = {coil: self._judge(behind.get(coil), at) for coil, on in edges if on}
         for coil, on in edges:
             self.coils[coil] = on
             self._record_edge(coil, on, rulings.get(coil), at)
@@ -265,19 +276,20 @@ class RelayBoard:
             if on and lane is not None and output == "barrier":
                 self.barriers[lane].command(now)
                 self.openings[lane] += 1
+                opening = None if (ruling := rulings.get(coil)) is None else ruling.opening
+                self.lifts[lane].append(None if opening is None else opening.record_no)
                 self.last_opening[lane] = self.events[-1]
         return [ruling for ruling in rulings.values() if ruling is not None and not ruling.allowed]
 
-    def _judge(self, coil: int, at: str) -> Ruling | None:
-        lane, output = self._meaning.get(coil, (None, None))
-        if lane is None or output not in {Signal.BARRIER.value, Signal.GREEN.value}:
-            return None  # red, or a coil no lane uses: lets nobody pass
-        ruling = self._rule.judge(lane, Signal(output))
+    def _judge(self, behind: Ruling | None, at: str) -> Ruling | None:
+        if behind is None:
+            return None
+        ruling = self._rule.use(behind)
         self._journal.write(ruling, at)
         self.edges_checked += 1
         if not ruling.allowed:
             self._record_violation(
-                {"at": at, "lane": lane, "signal": ruling.signal.value, "reason": ruling.reason},
+                {"at": at, "lane": ruling.lane, "signal": ruling.signal.value, "reason": ruling.reason},
             )
         return ruling
 
@@ -313,19 +325,50 @@ class RelayBoard:
         """State of all discrete inputs."""
         bits = [False] * COIL_COUNT
         for lane, wiring in self.lanes.items():
-            position = self.barriers[lane].position(now)
-            bits[wiring.opened_input] = position == "open"
-            bits[wiring.closed_input] = position == "closed"
+            barrier = self.barriers[lane]
+            bits[wiring.opened_input] = barrier.position(now) == "open"
+            bits[wiring.closed_input] = barrier.at_closed_limit(now)
         return bits
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One request as it arrived."""
+
+    connection: _Connection
+    frame: bytes
+    opens: str | None
+    """Lane whose barrier coil it switches on."""
+    behind: Mapping[int, Ruling]
+    """What stood behind its coils then."""
+
+
+def _switched_on(frame: bytes) -> list[int]:
+    """Coils a request switches on (sections 6.5 and 6.11 of the application protocol)."""
+    function, address = frame[7], int.from_bytes(frame[8:10], "big")
+    if function == WRITE_COIL:
+        return [address] if frame[10:11] == b"\xff" else []
+    if function == WRITE_COILS:
+        count = int.from_bytes(frame[10:12], "big")
+        bits = int.from_bytes(frame[13:], "little")
+        return [address + i for i in range(count) if bits >> i & 1]
+    return []
+
+
 class _Connection(ServerRequestHandler):
-    """One Modbus connection: the library's handler with a tap on the raw bytes and a switch that mutes it."""
+    """One Modbus connection: the library's handler with a tap on the raw bytes and a switch that mutes it.
+
+    The library works on what arrives at once, and loses a second request that comes with the first; here each waits
+    until the board takes it up.
+    """
 
     def __init__(self, owner: _Listener, board: BoardServer) -> None:
         super().__init__(owner, None, None, None)  # type: ignore[no-untyped-call]
         self._board = board
         self._peer = "?"
+        self._received = b""
+        self.silent = False
+        """Do not answer the request that is worked on."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         host, port = transport.get_extra_info("peername")[:2]
@@ -336,10 +379,28 @@ class _Connection(ServerRequestHandler):
 
     def data_received(self, data: bytes) -> None:
         self._board.capture.write("in", self._peer, data)
-        super().data_received(data)
+        self._received += data
+        while len(self._received) >= FRAME_HEAD:
+            size = FRAME_HEAD + int.from_bytes(self._received[4:FRAME_HEAD], "big")
+            if size > FRAME_BYTES_MAX or not self._board.has_room:
+                self.close()
+                return
+            if len(self._received) < size:
+                return
+            frame, self._received = self._received[:size], self._received[size:]
+            self._board.arrived(self, frame)
+
+    async def work(self, frame: bytes) -> None:
+        """Execute one request and answer it, unless nobody is there to hear it."""
+        super().data_received(frame)
+        if self.last_pdu is not None:
+            await self.handle_request()  # type: ignore[no-untyped-call]
+
+    def handle_later(self) -> None:
+        """The library would begin at once; `work` does it."""
 
     def send(self, data: bytes, addr: tuple[Any, ...] | None = None) -> None:
-        if self._board.muted:
+        if self._board.muted or self.silent:
             return
         if self.transport is not None:  # cut while the request was worked on
             self._board.capture.write("out", self._peer, data)
@@ -367,6 +428,16 @@ class BoardServer:
         self.capture = Capture(config.capture)
         self.muted = False
         self._apply_when_muted = False
+        self._requests: deque[_Request] = deque()
+        self._changed = asyncio.Event()
+        self._arrival = asyncio.Event()
+        self._frozen = False
+        self._freezes_at: str | None = None
+        self._behind: Mapping[int, Ruling] = {}
+        """Of the request that is worked on."""
+        self._to_lose: dict[str, int] = {}
+        self._lost_are_executed = False
+        self._worker: asyncio.Task[None] | None = None
         self._refusal: ExcCodes | None = None
         self._listener: _Listener | None = None
         self._opened = asyncio.Condition()
@@ -375,7 +446,12 @@ class BoardServer:
                 "state": self._state,
                 "events": self._events,
                 "verdict": self._verdict,
+                "lifts": self._lifts,
                 "wait_open": self._wait_open,
+                "freeze": self._freeze,
+                "thaw": self._thaw,
+                "wait_held": self._wait_held,
+                "lose": self._lose,
                 "mute": self._mute,
                 "unmute": self._unmute,
                 "refuse": self._refuse,
@@ -388,12 +464,16 @@ class BoardServer:
 
     async def start(self) -> tuple[int, int]:
         """Listen on both sockets; return the real Modbus and control ports."""
+        self._worker = asyncio.create_task(self._work())
         await self._listen()
         control_port = await self._control.start(*self._config.control)
         return self._address[1], control_port
 
     async def close(self) -> None:
         """Cut everything and release both ports."""
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.wait({self._worker})
         self._hang_up()
         await self._control.close()
         self.capture.close()
@@ -422,6 +502,38 @@ class BoardServer:
         # The library wants four blocks; the board has no registers, one unused stands for each kind.
         register = SimData(0, values=0, datatype=DataType.REGISTERS)
         return SimDevice(self._config.unit, ([bits], [bits], [register], [register]), action=self._request)
+
+    # --- one request after the other ------------------------------------------------------------------------------
+
+    @property
+    def has_room(self) -> bool:
+        """For one more request."""
+        return len(self._requests) < REQUESTS_MAX
+
+    def arrived(self, connection: _Connection, frame: bytes) -> None:
+        """A whole request has come in. What it may open is settled here and now, whenever it is executed."""
+        coils = _switched_on(frame)
+        opens = self.board.lane_opened_by(coils)
+        self._requests.append(_Request(connection, frame, opens, self.board.behind(coils)))
+        if opens is not None and opens == self._freezes_at:
+            self._frozen, self._freezes_at = True, None
+        self._changed.set()
+        self._arrival.set()
+
+    async def _work(self) -> None:
+        while True:
+            while not self._requests or self._frozen:
+                self._changed.clear()
+                await self._changed.wait()
+            request = self._requests.popleft()
+            lost = request.opens is not None and self._to_lose.get(request.opens, 0) > 0
+            if lost and request.opens is not None:
+                self._to_lose[request.opens] -= 1
+                if not self._lost_are_executed:
+                    continue
+            self._behind = request.behind
+            request.connection.silent = lost
+            await request.connection.work(request.frame)
 
     async def _request(
         self,
@@ -457,7 +569,7 @@ class BoardServer:
         if self._refusal is not None:
             return self._refusal
         # Blocks the loop for one short query on purpose: between the check and the switching nothing may happen.
-        for ruling in self.board.write(address, values, now, datetime.now(UTC)):
+        for ruling in self.board.write(address, values, self._behind, now, datetime.now(UTC)):
             sys.stderr.write(f"violation: {ruling.lane} {ruling.signal.value} on: {ruling.reason}\n")
             sys.stderr.flush()
         async with self._opened:
@@ -484,6 +596,7 @@ class BoardServer:
             "listening": self._listener is not None,
             "connections": self.connection_count,
             "muted": self.muted,
+            "frozen": self._frozen,
             "refusing": None if self._refusal is None else self._refusal.value,
         }
 
@@ -504,6 +617,39 @@ class BoardServer:
             "violations": self.board.violations,
         }
 
+    async def _lifts(self, _command: Command) -> Command:
+        return {"lifts": {lane: list(records) for lane, records in self.board.lifts.items()}}
+
+    async def _freeze(self, command: Command) -> Command:
+        self._freezes_at = self._lane(command) if "lane" in command else None
+        self._frozen = self._freezes_at is None
+        return {"frozen": self._frozen}
+
+    async def _thaw(self, command: Command) -> Command:
+        lose, closed = _flag(command, "lose", default=False), _flag(command, "closed", default=True)
+        kept = [r for r in self._requests if not lose and (closed or r.connection.is_active())]
+        forgotten = len(self._requests) - len(kept)
+        self._requests = deque(kept)
+        self._frozen = False
+        self._changed.set()
+        return {"frozen": False, "executing": len(kept), "forgotten": forgotten}
+
+    async def _wait_held(self, command: Command) -> Command:
+        count = _integer(command, "count", 1, REQUESTS_MAX, default=1)
+        timeout_ms = _integer(command, "timeout_ms", 0, WAIT_MS_DEFAULT, default=WAIT_MS_DEFAULT)
+        held = 0
+        async with asyncio.timeout(timeout_ms / 1000):
+            while (held := sum(r.opens is not None for r in self._requests)) < count:
+                self._arrival.clear()
+                await self._arrival.wait()
+        return {"held": held}
+
+    async def _lose(self, command: Command) -> Command:
+        lane = self._lane(command)
+        self._to_lose[lane] = _integer(command, "count", 0, REQUESTS_MAX, default=1)
+        self._lost_are_executed = _flag(command, "executed", default=False)
+        return {"lane": lane, "count": self._to_lose[lane], "executed": self._lost_are_executed}
+
     async def _wait_open(self, command: Command) -> Command:
         lane = self._lane(command)
         count = _integer(command, "count", 1, None, default=1)
@@ -518,9 +664,7 @@ class BoardServer:
         return {"lane": lane, "openings": board.openings[lane], "last": board.last_opening[lane]}
 
     async def _mute(self, command: Command) -> Command:
-        apply = command.get("apply", False)
-        if not isinstance(apply, bool):
-            raise TypeError("apply is true or false")
+        apply = _flag(command, "apply", default=False)
         self.muted = True
         self._apply_when_muted = apply
         return {"muted": True, "apply": apply}
@@ -564,6 +708,13 @@ def _pack(bits: list[bool], registers: list[int]) -> None:
         registers[index] = sum(1 << i for i, bit in enumerate(bits[16 * index : 16 * index + 16]) if bit)
 
 
+def _flag(command: Command, key: str, *, default: bool) -> bool:
+    value = command.get(key, default)
+    if not isinstance(value, bool):
+        raise TypeError(f"{key} is true or false")
+    return value
+
+
 def _integer(command: Command, key: str, lowest: int, highest: int | None, *, default: int) -> int:
     value = command.get(key, default)
     if type(value) is not int or value < lowest or (highest is not None and value > highest):
@@ -598,6 +749,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--opening-ms", type=int, default=OPENING_MS)
     parser.add_argument("--closing-ms", type=int, default=CLOSING_MS)
     parser.add_argument("--hold-ms", type=int, default=HOLD_MS, help="an open barrier nobody passes falls after this")
+    parser.add_argument("--leaving-ms", type=int, default=LEAVING_MS, help="until a rising arm has left its limit")
     parser.add_argument("--capture", type=Path, help="append raw bytes as JSON lines")
     parser.add_argument("--journal", type=Path, help="remember used decisions and violations over a restart")
     given = parser.parse_args(argv)

@@ -42,6 +42,9 @@ PLATE_BYTES_MAX: Final = 12
 
 ID_LENGTH_MAX: Final = 64
 
+FEN_MAX: Final = 0xFFFFFFFF
+"""Of an amount, a balance or a PSAM's serial: four bytes."""
+
 NEVER_WRITTEN: Final = STATION_HEADER + b"\xff" * (STATION_BYTES - len(STATION_HEADER))
 """File 0019 of a vehicle without entry data."""
 
@@ -83,6 +86,21 @@ class _Reader:
         if type(value) is not int or not lowest <= value <= highest:
             raise SpecError(f"{self.path(key)}: a whole number from {lowest} to {highest} is wanted, not {value!r}")
         return value
+
+    def maybe_integer(self, key: str, lowest: int, highest: int) -> int | None:
+        value = self.take(key)
+        if value is not None and (type(value) is not int or not lowest <= value <= highest):
+            raise SpecError(f"{self.path(key)}: a whole number from {lowest} to {highest} is wanted, not {value!r}")
+        return value
+
+    def maybe_bytes(self, key: str, length: int) -> bytes | None:
+        value = self.take(key)
+        if value is None:
+            return None
+        digits = str(value)
+        if len(digits) != 2 * length or not set(digits.lower()) <= set("0123456789abcdef"):
+            raise SpecError(f"{self.path(key)}: {2 * length} hexadecimal digits are wanted, not {value!r}")
+        return bytes.fromhex(digits)
 
     def flag(self, key: str) -> bool:
         value = self.take(key)
@@ -356,6 +374,8 @@ class Event(Enum):
     """C2 received that ends the pass."""
     PAUSED = "paused"
     """It has reached its pause point and is held there."""
+    FORGED = "forged"
+    """A report was made that does not say what is so."""
     GONE = "gone"
     """It has left, and the antenna has nothing more to do with it."""
 
@@ -377,6 +397,12 @@ class FaultKind(Enum):
     """No answer while reading: B4 error 01."""
     SLOW = "slow"
     """The pass takes `extra_ms` more radio time."""
+    FORGE_RESULT = "forge_result"
+    """B5 tells of success, and otherwise what its `Forgery` says."""
+    FORGE_READING = "forge_reading"
+    """B4 shows file 0019 as the last C6 was to write it, whether or not the card has it so."""
+    FORGE_PROOF = "forge_proof"
+    """B8, or the B5 that answers C7, is right but for what its `Forgery` says."""
 
 
 PURCHASE_FAULTS: Final = frozenset(
@@ -386,6 +412,7 @@ PURCHASE_FAULTS: Final = frozenset(
         FaultKind.DROP_RESULT,
         FaultKind.REFUSE_MAC1,
         FaultKind.PURCHASE_REFUSED,
+        FaultKind.FORGE_RESULT,
     }
 )
 """At most one of them strikes in one purchase: the oldest that waits."""
@@ -402,6 +429,37 @@ class PausePoint(Enum):
     """After the card has debited or been written, before B5."""
 
 
+@dataclass(frozen=True, slots=True)
+class Forgery:
+    """What a forged report tells. What is None is told as it would be after an honest purchase."""
+
+    debits: bool = False
+    """The card is asked all the same, and pays; a forged result else tells of a purchase that nobody made."""
+    balance_unchanged: bool = False
+    balance_off_fen: int = 0
+    """Added to the balance told."""
+    card_serial: int | None = None
+    terminal: bytes | None = None
+    psam_serial: int | None = None
+    tac: bytes | None = None
+
+    @classmethod
+    def from_json(cls, value: object, path: str = "forgery") -> Self:
+        """Keys as the fields here, `terminal` and `tac` in hex. Raises SpecError."""
+        reader = _Reader(value, path)
+        forgery = cls(
+            debits=reader.flag("debits"),
+            balance_unchanged=reader.flag("balance_unchanged"),
+            balance_off_fen=reader.integer("balance_off_fen", -FEN_MAX, FEN_MAX, 0),
+            card_serial=reader.maybe_integer("card_serial", 0, SEQUENCE_MAX),
+            terminal=reader.maybe_bytes("terminal", 6),
+            psam_serial=reader.maybe_integer("psam_serial", 0, FEN_MAX),
+            tac=reader.maybe_bytes("tac", 4),
+        )
+        reader.done()
+        return forgery
+
+
 @dataclass(slots=True)
 class Fault:
     """One armed fault."""
@@ -409,6 +467,7 @@ class Fault:
     what: FaultKind
     remaining: int
     extra_ms: int = 0
+    forgery: Forgery = Forgery()
 
 
 @dataclass(slots=True)

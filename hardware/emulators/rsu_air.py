@@ -19,12 +19,14 @@ import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from hardware.emulators.road import (
     PURCHASE_FAULTS,
     AntennaPsam,
     Event,
     FaultKind,
+    Forgery,
     Mac1Fault,
     PausePoint,
     Phase,
@@ -98,6 +100,11 @@ CARD_FILE_STEPWISE_BYTES = 43
 """File 0015 in a B4 of the serial dialects: as old cards have it."""
 PURCHASES_MAX = 4096
 """Purchases remembered, one an OBU: as many as vehicles of one run."""
+
+FORGED_TAC = bytes.fromhex("F0F0F0F0")
+"""In a result that no card has made."""
+
+T = TypeVar("T")
 
 MAC1_FAULTS = {FaultKind.REFUSE_MAC1: Mac1Fault.REFUSE, FaultKind.PURCHASE_REFUSED: Mac1Fault.DAMAGE}
 
@@ -175,10 +182,13 @@ class Air:
         self._clock = clock
         self._radio = asyncio.Lock()
         self._ordered: dict[bytes, _Ordered] = {}
+        self._asked: dict[bytes, bytes] = {}
+        """File 0019 as the last C6 to an OBU was to write it."""
 
     def power_off(self) -> None:
         """Power off and on: what was remembered of purchases is gone."""
         self._ordered.clear()
+        self._asked.clear()
         self._psam.reset()
 
     def begin(self, vehicle: Vehicle, spell: Spell, *, radio_ms: int, search_ms: int) -> Pass:
@@ -251,6 +261,7 @@ class Air:
                 user = UserData(ReadError.NO_ANSWER)
             else:
                 user = this.transaction.read_card() if self._stepwise else this.transaction.read_user()
+                user = self._shown(vehicle, user)
         if user.error is ReadError.NO_CARD and vehicle.card is not None:
             user = replace(user, error=ReadError.CARD_FAILED)
         if vehicle.obu.device_type is DeviceType.CPC_CARD:
@@ -272,6 +283,14 @@ class Air:
             card_file=user.card_file[:CARD_FILE_STEPWISE_BYTES] if self._stepwise else user.card_file,
         )
 
+    def _shown(self, vehicle: Vehicle, user: UserData) -> UserData:
+        """What B4 says of the card: what stands there, unless it is forged."""
+        asked = self._asked.get(vehicle.obu_id)
+        if asked is None or user.error or vehicle.script.strike(FaultKind.FORGE_READING) is None:
+            return user
+        self._note(vehicle, Event.FORGED)
+        return replace(user, station=asked)
+
     async def _buy(self, this: Pass, order: Debit) -> DebitResult | None:
         await self._hold(this, PausePoint.DEBIT)
         fault = None
@@ -282,13 +301,42 @@ class Air:
             else:
                 armed = this.vehicle.script.strike(*PURCHASE_FAULTS)
                 fault = None if armed is None else armed.what
-                result = self._debit(this, order, fault)
-                self._remember(order.obu_id, result)
-                report = _debit_result(order, result, keep_serial=fault is FaultKind.LOSE_ANSWER_KEEP_SERIAL)
+                self._keep(self._asked, order.obu_id, self._whole(order.station))
+                if armed is not None and fault is FaultKind.FORGE_RESULT:
+                    report = self._forge(this, order, armed.forgery)
+                else:
+                    result = self._debit(this, order, fault)
+                    self._remember(order.obu_id, result)
+                    report = _debit_result(order, result, keep_serial=fault is FaultKind.LOSE_ANSWER_KEEP_SERIAL)
                 report = replace(report, unix_seconds=self._clock() if self._stepwise else None)
             await this.take_air(PURCHASE_SHARE * (1 - CARD_SHARE))
         await self._hold(this, PausePoint.RESULT)
         return None if fault is FaultKind.DROP_RESULT else report
+
+    def _forge(self, this: Pass, order: Debit, forgery: Forgery) -> DebitResult:
+        """A success that is none, or whose values are wrong."""
+        vehicle = this.vehicle
+        if vehicle.card is None or vehicle.purse is None:
+            return _debit_result(order, self._not_made(order), keep_serial=False)
+        before = vehicle.purse.balance_fen()
+        if forgery.debits:
+            result = self._transact(this, order, order.amount_fen, None, Event.TAKEN)
+        else:
+            result = PurchaseResult(
+                DebitError.OK,
+                self._psam.terminal,
+                order.purchase_time_bcd,
+                TradeType.COMPOSITE,
+                tac=FORGED_TAC,
+                card_serial=(vehicle.card.offline_sequence + 1) % (1 << 16),
+                psam_serial=self._psam.terminal_serial + 1,
+                balance_raw=(before - order.amount_fen) % (1 << 32),
+                key_version=1,
+            )
+        if forgery.balance_unchanged:
+            result = replace(result, balance_raw=before % (1 << 32))
+        self._note(vehicle, Event.FORGED)
+        return _forged(_debit_result(order, result, keep_serial=False), forgery)
 
     async def _write_entry(self, this: Pass, order: WriteEntry) -> WriteResult | None:
         """The short B5."""
@@ -307,11 +355,16 @@ class Air:
         """What a C7 will be about. Only a purchase that the PSAM has begun has numbers of its own."""
         if result.card_serial is None or result.psam_serial is None:
             return
-        self._ordered.pop(obu_id, None)
-        if len(self._ordered) >= PURCHASES_MAX:
-            del self._ordered[next(iter(self._ordered))]
         purchase = LoggedPurchase(result.card_serial, result.terminal, result.time)
-        self._ordered[obu_id] = _Ordered(purchase, result.psam_serial, self._clock())
+        self._keep(self._ordered, obu_id, _Ordered(purchase, result.psam_serial, self._clock()))
+
+    @staticmethod
+    def _keep(memory: dict[bytes, T], obu_id: bytes, value: T) -> None:
+        """Remember one thing of an OBU, and as many as there is room for."""
+        memory.pop(obu_id, None)
+        if len(memory) >= PURCHASES_MAX:
+            del memory[next(iter(memory))]
+        memory[obu_id] = value
 
     def _debit(self, this: Pass, order: Debit, fault: FaultKind | None) -> PurchaseResult:
         if order.ef04 is not None and order.trade_type == TRADE_EF04_ONLY:
@@ -374,7 +427,20 @@ class Air:
         error = int(answer.error)
         if wants_ef04 and answer.error is TacError.OK:
             error = EF04_FAILED_TAC_GIVEN  # the bench's tags have no such file
-        return TacResult(this.vehicle.obu_id, error, answer.tac, answer.mac, answer.balance_raw)
+        report = TacResult(this.vehicle.obu_id, error, answer.tac, answer.mac, answer.balance_raw)
+        forgery = self._forged_proof(this.vehicle, error)
+        if forgery is None:
+            return report
+        balance = (report.balance_raw + forgery.balance_off_fen) % (1 << 32)
+        return replace(report, tac=forgery.tac or report.tac, balance_raw=balance)
+
+    def _forged_proof(self, vehicle: Vehicle, error: int) -> Forgery | None:
+        """How the proof of a purchase that was found is forged, if it is."""
+        fault = None if error else vehicle.script.strike(FaultKind.FORGE_PROOF)
+        if fault is None:
+            return None
+        self._note(vehicle, Event.FORGED)
+        return fault.forgery
 
     async def _recover(self, this: Pass) -> DebitResult:
         """B5 of a purchase made before: its terminal, time and counters are those of then, the balance is today's."""
@@ -389,7 +455,7 @@ class Air:
         if found is None or answer.error is not TacError.OK:
             found, ordered = LoggedPurchase(0, self._psam.terminal, NO_TIME), None
             answer = replace(answer, balance_raw=BALANCE_UNREAD)
-        return DebitResult(
+        report = DebitResult(
             obu_id=this.vehicle.obu_id,
             error=answer.error,
             terminal=found.terminal,
@@ -402,6 +468,8 @@ class Air:
             # When the file was written, the antenna cannot know of a purchase it has not ordered itself.
             unix_seconds=self._clock() if ordered is None else ordered.unix_seconds,
         )
+        forgery = self._forged_proof(this.vehicle, answer.error)
+        return report if forgery is None else _forged(report, forgery)
 
     async def _hold(self, this: Pass, point: PausePoint) -> None:
         """Stop here when told so, until `continue`, or until the vehicle leaves or the spell ends."""
@@ -416,6 +484,18 @@ class Air:
             await _first_of(script.proceed, vehicle.left, this.spell.over)
         finally:
             vehicle.paused_before = None
+
+
+def _forged(report: DebitResult, forgery: Forgery) -> DebitResult:
+    """A result with what the forgery tells otherwise."""
+    return replace(
+        report,
+        terminal=forgery.terminal or report.terminal,
+        card_serial=report.card_serial if forgery.card_serial is None else forgery.card_serial,
+        psam_serial=report.psam_serial if forgery.psam_serial is None else forgery.psam_serial,
+        tac=forgery.tac or report.tac,
+        balance_raw=((report.balance_raw or 0) + forgery.balance_off_fen) % (1 << 32),
+    )
 
 
 def _debit_result(order: Debit, result: PurchaseResult, *, keep_serial: bool) -> DebitResult:

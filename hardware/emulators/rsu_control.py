@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TypeVar
 
 from hardware.emulators.control import WAIT_MS_DEFAULT, Command, Handler
-from hardware.emulators.road import Event, Fault, FaultKind, PausePoint, Phase, Script, Vehicle, VehicleSpec
+from hardware.emulators.road import Event, Fault, FaultKind, Forgery, PausePoint, Phase, Script, Vehicle, VehicleSpec
 from hardware.emulators.rsu_antenna import Antenna
 
 WAIT_MS_MAX = 600_000
@@ -117,14 +117,16 @@ class Commands:
         return {"id": vehicle.spec.id, "event": event.value, "count": vehicle.events[event]}
 
     async def _command_fault(self, command: Command) -> Command:
-        """`{"id", "what", "times": 1}`, for slow also `extra_ms`. The vehicle need not have arrived."""
+        """`{"id", "what", "times": 1}`, for slow also `extra_ms`, for forge_result and forge_proof also `forgery`.
+        The vehicle need not have arrived."""
         what = _one_of("what", command.get("what"), FaultKind)
-        slow = what is FaultKind.SLOW
-        _only(command, "id", "what", "times", *(("extra_ms",) if slow else ()))
+        slow, forged = what is FaultKind.SLOW, what in (FaultKind.FORGE_RESULT, FaultKind.FORGE_PROOF)
+        _only(command, "id", "what", "times", *(("extra_ms",) if slow else ("forgery",) if forged else ()))
+        forgery = Forgery.from_json(command.get("forgery")) if forged else Forgery()
         extra_ms = _integer(command, "extra_ms", 1, EXTRA_MS_MAX, None) if slow else 0
         times = _integer(command, "times", 1, COUNT_MAX, 1)
         script = self._script(command)
-        script.arm(Fault(what, times, extra_ms))
+        script.arm(Fault(what, times, extra_ms, forgery))
         return {"id": command["id"], "faults": len(script.faults), "arrived": self._has_arrived(command)}
 
     async def _command_pause(self, command: Command) -> Command:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drivers.clock import SystemClock
-from drivers.errors import DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome
+from drivers.errors import DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome, Unanswered
 from drivers.modbus import (
     BACKOFF_FIRST_S,
     BACKOFF_S_MAX,
@@ -49,6 +49,7 @@ class ScriptedBoard:
         self.requests: list[tuple[int, bytes]] = []
         self.connections = 0
         self.most_at_once = 0
+        self.before_answer = None
         self._writers = set()
         self._server = None
         self.port = 0
@@ -75,6 +76,8 @@ class ScriptedBoard:
                 answer = self.reply(pdu) if pdu != PROBE else self.probe_reply()
                 if answer == "cut":
                     break
+                if self.before_answer is not None:
+                    await self.before_answer(reader)
                 if answer is not None:
                     await asyncio.sleep(0)
                     self.most_at_once = max(self.most_at_once, 1 + (len(reader._buffer) > 0))
@@ -233,6 +236,56 @@ def test_silence_is_unknown_and_the_next_connection_works():
             await board.write_coil(0, True, timeout_s=LONG_S)
             assert scripted.connections == 2
             assert len(scripted.asked) == 2  # the silent one was not repeated by itself
+
+    asyncio.run(scenario())
+
+
+def test_an_order_without_an_answer_keeps_its_connection_for_the_question_what_became_of_it():
+    async def scenario():
+        answers = {5: None, 2: bytes.fromhex("020101"), 1: ALIVE}
+        async with connected(lambda pdu: answers[pdu[0]]) as (scripted, board, _):
+            with pytest.raises(Unanswered) as caught:
+                await board.order_coil(0, turn_s=LONG_S, answer_s=0.1)
+            assert caught.value.outcome is Outcome.UNKNOWN
+            kept = caught.value.connection
+            assert await board.read_inputs(0, 1, connection=kept) == (True,)
+            assert (scripted.connections, board.state) == (1, BoardState.UP)
+            with pytest.raises(DeviceUnavailable, match="has ended") as caught:
+                await board.read_inputs(0, 1, connection=kept + 1)
+            assert caught.value.outcome is Outcome.NOT_SENT
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_that_of_the_next_request():
+    async def scenario():
+        async def until_the_next_one_is_here(reader):
+            scripted.before_answer = None
+            await until(lambda: reader._buffer)
+
+        inputs = bytes.fromhex("020101")
+        async with connected(lambda pdu: pdu if pdu[0] == 5 else inputs) as (scripted, board, _):
+            scripted.before_answer = until_the_next_one_is_here
+            with pytest.raises(Unanswered) as caught:
+                await board.order_coil(0, turn_s=LONG_S, answer_s=0.05)
+            asking = asyncio.create_task(board.read_inputs(0, 1, timeout_s=LONG_S, connection=caught.value.connection))
+            assert await asking == (True,)
+            assert scripted.connections == 1
+
+    asyncio.run(scenario())
+
+
+def test_an_order_whose_turn_does_not_come_is_not_sent_and_one_that_is_sent_keeps_the_others_waiting():
+    async def scenario():
+        async with connected(lambda pdu: None if pdu[2] == 0 else echo(pdu)) as (scripted, board, _):
+            first = asyncio.create_task(board.order_coil(0, turn_s=LONG_S, answer_s=LONG_S))
+            await until(lambda: scripted.asked)
+            with pytest.raises(DeviceTimeout) as caught:
+                await board.order_coil(1, turn_s=0.05, answer_s=LONG_S)
+            assert caught.value.outcome is Outcome.NOT_SENT
+            assert len(scripted.asked) == 1
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
 
     asyncio.run(scenario())
 

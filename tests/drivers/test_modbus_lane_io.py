@@ -1,52 +1,16 @@
 """A lane's barrier and lamps on a stand-in of the board, under a clock that only this file turns."""
 
 import asyncio
-import heapq
 import itertools
-from datetime import UTC, datetime
 
 import pytest
 
 from drivers.errors import DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome
 from drivers.lane_io import OFF_TRIES_MAX, TRIES_MAX, LaneOutputs
+from tests.drivers.hand_clock import HandClock, finish, settle
 
 BARRIER, GREEN, RED = 0, 1, 2
 PULSE_MS = 500
-
-
-class HandClock:
-    """Time stands still until `advance` moves it."""
-
-    def __init__(self):
-        self.now = 1000.0
-        self._sleepers = []
-        self._order = itertools.count()
-
-    def monotonic(self):
-        return self.now
-
-    def utcnow(self):
-        return datetime.fromtimestamp(self.now, UTC)
-
-    async def sleep(self, seconds):
-        wake = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self.now + max(0.0, seconds), next(self._order), wake))
-        await wake
-
-    async def advance(self, seconds):
-        end = self.now + seconds
-        await settle()
-        while self._sleepers and self._sleepers[0][0] <= end:
-            self.now, _, wake = heapq.heappop(self._sleepers)
-            if not wake.done():
-                wake.set_result(None)
-            await settle()
-        self.now = end
-
-
-async def settle():
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 class Board:
@@ -88,6 +52,9 @@ class Board:
     async def write_coil(self, address, on, *, timeout_s):
         await self.write_coils(address, [on], timeout_s=timeout_s)
 
+    async def order_coil(self, address, *, turn_s, answer_s):
+        await self.write_coils(address, [True], timeout_s=turn_s)
+
 
 def not_sent():
     return DeviceUnavailable("gone", device="board-1")
@@ -106,22 +73,11 @@ def lane_on(board, **changed):
     return LaneOutputs(board, **wiring)
 
 
-async def finish(board, operation, step_s=0.05, steps=400):
-    """Turn the clock until the operation ends; give its result or error."""
-    task = asyncio.create_task(operation)
-    for _ in range(steps):
-        await settle()
-        if task.done():
-            return await task
-        await board.clock.advance(step_s)
-    raise AssertionError("the operation does not end")
-
-
 def test_opening_is_one_pulse():
     async def scenario():
         board = Board()
         lane = lane_on(board)
-        await lane.open_barrier()
+        await lane.open_barrier(1)
         assert board.coils[BARRIER] is True
         await board.clock.advance(PULSE_MS / 1000 - 0.001)
         assert board.coils[BARRIER] is True
@@ -133,12 +89,50 @@ def test_opening_is_one_pulse():
     asyncio.run(scenario())
 
 
-def test_a_lost_answer_is_tried_again_and_makes_one_edge():
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("error", [DeviceTimeout, LinkLost])
+def test_an_opening_that_may_have_been_done_is_never_ordered_again(error, applied):
     async def scenario():
         board = Board()
-        board.faults = [(silent(), True), (not_sent(), False)]
+        board.faults = [(error("no word", device="board-1"), applied)]
+        lane = lane_on(board, closed_limit=7)
+        with pytest.raises(error) as caught:
+            await finish(board.clock, lane.open_barrier(1))
+        assert caught.value.outcome is Outcome.UNKNOWN
+        with pytest.raises(error):
+            await finish(board.clock, lane.confirm_opening(1))
+        await board.clock.advance(10.0)
+        assert [coil for coil, on in board.writes if on] == [BARRIER] * applied
+        await lane.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_opening_that_was_not_sent_is_tried_again():
+    async def scenario():
+        board = Board()
+        board.faults = [(not_sent(), False), (not_sent(), False)]
         lane = lane_on(board)
-        await finish(board, lane.open_barrier())
+        await finish(board.clock, lane.open_barrier(1))
+        await lane.confirm_opening(1)
+        assert board.rising == [BARRIER]
+        await lane.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_on_nobody_answered_may_come_behind_its_off_and_does_not_swallow_the_next_opening():
+    async def scenario():
+        board = Board()
+        board.faults = [(LinkLost("cut", device="board-1"), False)]
+        lane = lane_on(board)
+        with pytest.raises(LinkLost):
+            await finish(board.clock, lane.open_barrier(1))
+        await board.clock.advance(1.0)
+        assert board.writes == [(BARRIER, False)]
+        board.coils[BARRIER] = True  # a frozen board has thawed and works off the lost connection last
+        await lane.open_barrier(2)
+        assert board.writes[1:] == [(BARRIER, False), (BARRIER, True)]
         assert board.rising == [BARRIER]
         await lane.close()
 
@@ -161,7 +155,7 @@ def test_giving_up_tells_the_worst_that_may_have_happened(faults, outcome, write
         board.faults = list(faults)
         lane = lane_on(board)
         with pytest.raises((DeviceUnavailable, DeviceTimeout, DeviceRefused)) as caught:
-            await finish(board, lane.open_barrier(timeout_s=0.5))
+            await finish(board.clock, lane.open_barrier(1, timeout_s=0.5))
         assert caught.value.outcome is outcome
         assert board.writes == [(BARRIER, True)] * writes
         board.faults = []
@@ -178,10 +172,10 @@ def test_the_time_bounds_the_tries():
         lane = lane_on(board)
         start = board.clock.now
         with pytest.raises(DeviceUnavailable):
-            await finish(board, lane.show_go(timeout_s=0.3), step_s=0.01)
+            await finish(board.clock, lane.show_go(timeout_s=0.3), step_s=0.01)
         assert board.clock.now - start == pytest.approx(0.3, abs=0.02)
         with pytest.raises(DeviceUnavailable):
-            await finish(board, lane.show_go(timeout_s=3600.0))
+            await finish(board.clock, lane.show_go(timeout_s=3600.0))
         assert board.clock.now - start < 0.32 + (TRIES_MAX + 1) * 0.06
 
     asyncio.run(scenario())
@@ -202,9 +196,9 @@ def test_the_next_opening_ends_the_running_pulse_first():
     async def scenario():
         board = Board()
         lane = lane_on(board)
-        await lane.open_barrier()
+        await lane.open_barrier(1)
         await board.clock.advance(0.1)
-        await lane.open_barrier()
+        await lane.open_barrier(1)
         assert board.writes == [(BARRIER, True), (BARRIER, False), (BARRIER, True)]
         await board.clock.advance(PULSE_MS / 1000 - 0.05)
         assert board.coils[BARRIER] is True  # the first pulse's end does not shorten the second
@@ -218,10 +212,10 @@ def test_an_off_under_way_is_not_abandoned_by_the_next_opening():
     async def scenario():
         board = Board()
         lane = lane_on(board)
-        await lane.open_barrier()
+        await lane.open_barrier(1)
         board.answers.clear()
         await board.clock.advance(PULSE_MS / 1000)  # the off is with the board
-        opening = asyncio.create_task(lane.open_barrier())
+        opening = asyncio.create_task(lane.open_barrier(1))
         await settle()
         board.answers.set()
         await opening
@@ -236,10 +230,10 @@ def test_an_opening_behind_an_unfinished_pulse_is_not_sent():
     async def scenario():
         board = Board()
         lane = lane_on(board)
-        await lane.open_barrier()
+        await lane.open_barrier(1)
         board.faults = [(LinkLost("cut", device="board-1"), False)] * 99
         with pytest.raises(DeviceUnavailable, match="last pulse has not ended") as caught:
-            await finish(board, lane.open_barrier(timeout_s=0.3))
+            await finish(board.clock, lane.open_barrier(1, timeout_s=0.3))
         assert caught.value.outcome is Outcome.NOT_SENT
         board.faults = []
         await board.clock.advance(3.0)
@@ -253,14 +247,14 @@ def test_a_pulse_ends_when_the_board_comes_back():
     async def scenario():
         board = Board()
         lane = lane_on(board)
-        await lane.open_barrier()
+        await lane.open_barrier(1)
         board.down = True
         await board.clock.advance(60.0)
         assert board.coils[BARRIER] is True
         board.down = False
         await board.clock.advance(2.0)
         assert board.coils[BARRIER] is False
-        await lane.open_barrier()
+        await lane.open_barrier(1)
         assert board.rising == [BARRIER, BARRIER]
         await lane.close()
 
@@ -272,7 +266,7 @@ def test_tries_to_end_a_pulse_are_bounded():
         board = Board()
         tries = itertools.count()
         lane = lane_on(board)
-        await lane.open_barrier()
+        await lane.open_barrier(1)
         write = board.write_coil
 
         async def failing(*_args, **_kwargs):
@@ -283,7 +277,7 @@ def test_tries_to_end_a_pulse_are_bounded():
         await board.clock.advance(3 * OFF_TRIES_MAX)
         assert next(tries) == OFF_TRIES_MAX
         board.write_coil = write
-        await lane.open_barrier()  # still owed: off, then on
+        await lane.open_barrier(1)  # still owed: off, then on
         assert board.writes[-2:] == [(BARRIER, False), (BARRIER, True)]
         await lane.close()
 
@@ -324,7 +318,7 @@ def test_safe_state_closes_and_shows_red():
         lane = lane_on(board)
         await lane.safe_state()
         assert board.coils == {BARRIER: False, GREEN: False, RED: True}
-        await lane.open_barrier()
+        await lane.open_barrier(1)
         await lane.safe_state()
         assert board.coils == {BARRIER: False, GREEN: False, RED: True}
         written = len(board.writes)
@@ -341,7 +335,7 @@ def test_safe_state_without_a_board_raises_and_switches_the_barrier_off_later():
         board.down = True
         lane = lane_on(board)
         with pytest.raises(DeviceUnavailable):
-            await finish(board, lane.safe_state(timeout_s=0.2))
+            await finish(board.clock, lane.safe_state(timeout_s=0.2))
         board.down = False
         await board.clock.advance(3.0)
         assert board.coils[BARRIER] is False
@@ -356,9 +350,9 @@ def test_a_coil_left_on_by_an_earlier_process_does_not_swallow_the_first_opening
         board.down = True
         lane = lane_on(board)
         with pytest.raises(DeviceUnavailable):
-            await finish(board, lane.safe_state(timeout_s=0.2))
+            await finish(board.clock, lane.safe_state(timeout_s=0.2))
         board.down = False
-        await lane.open_barrier()
+        await lane.open_barrier(1)
         assert board.rising == [BARRIER]
         await lane.close()
 
@@ -373,7 +367,7 @@ def test_one_operation_of_a_lane_at_a_time():
         first = asyncio.create_task(lane.show_go(timeout_s=0.5))
         await settle()
         with pytest.raises(DeviceTimeout) as caught:
-            await lane.open_barrier(timeout_s=0.01)
+            await lane.open_barrier(1, timeout_s=0.01)
         assert caught.value.outcome is Outcome.NOT_SENT
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)

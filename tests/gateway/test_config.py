@@ -218,6 +218,8 @@ WRONG = [
     ('gantry = "990101"', 'gantry = "9901"', "lanes[0].gantry", "'9901'"),
     ("barrier = 0", "barrier = -1", "lanes[0].outputs.barrier", "-1"),
     ("red = 2 }", "red = 2, pulse_ms = 49 }", "lanes[0].outputs.pulse_ms", "49"),
+    ("red = 2 }", "red = 2, closed_limit = -1 }", "lanes[0].outputs.closed_limit", "-1"),
+    ("red = 2 }", "red = 2, travel_ms = 99 }", "lanes[0].outputs.travel_ms", "99"),
     ('"T0000002"', '"T000002"', "lanes[0].terminals.bank-1[1]", "'T000002'"),
     ("lane_no = 1", "lane_no = 1\ndeadline_ms = 499", "lanes[0].deadline_ms", "499"),
     ("lane_no = 1", 'lane_no = 1\none_piece_tags = "free"', "lanes[0].one_piece_tags", "'free'"),
@@ -329,6 +331,15 @@ def test_what_one_key_alone_cannot_tell(write, old, new, keys, words):
     assert {problem.key for problem in found} == keys
     assert all(words in problem.problem for problem in found)
     assert all(problem.value for problem in found)
+
+
+def test_each_barrier_has_a_limit_input_of_its_own(write):
+    first = ("red = 2 }", "red = 2, closed_limit = 1 }")
+    (problem,) = problems(write(first, ("red = 5 }", "red = 5, closed_limit = 1 }")))
+    assert (problem.key, problem.value) == ("lanes[1].outputs.closed_limit", "1")
+    assert "belongs to lane-1" in problem.problem
+    good = load(write(first, ("red = 5 }", "red = 5, closed_limit = 2, travel_ms = 700 }")))
+    assert [(lane.outputs.closed_limit, lane.outputs.travel_ms) for lane in good.lanes] == [(1, 1000), (2, 700)]
 
 
 def test_one_coil_number_on_two_boards_is_two_coils(write):

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from drivers.clock import SystemClock
-from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, Outcome
+from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, Outcome, Unanswered
 from drivers.lane_io import LaneOutputs
 from drivers.modbus import BoardState, RelayBoard
 from hardware.bench.committed import CommittedRule, Signal, newest_opening
@@ -288,7 +288,7 @@ def test_the_lane_driver_obeys_the_rule_with_one_row_per_vehicle(tmp_path, decis
             await lane.safe_state(timeout_s=LONG_S)
             for record_no in range(1, 6):
                 decisions.insert(record_no, lane="lane-2")
-                await lane.open_barrier(timeout_s=LONG_S)
+                await lane.open_barrier(record_no, timeout_s=LONG_S)
                 await lane.show_go(timeout_s=LONG_S)
                 opened = await control.request("wait_open", lane="lane-2", count=record_no)
                 assert opened["last"]["record_no"] == record_no
@@ -320,6 +320,121 @@ def test_mute_is_a_timeout_of_unknown_outcome(tmp_path, decisions, apply):
             await switch(board, 0)  # the same edge again, or still the same: never a second one
             assert await violations(control) == []
             assert (await control.request("state"))["lanes"]["lane-1"]["openings"] == 1
+
+    asyncio.run(scenario())
+
+
+async def held(control):
+    await control.request("wait_held", count=1, timeout_ms=20_000)
+
+
+async def order(board, answer_s=0.05):
+    with pytest.raises(Unanswered):
+        await board.order_coil(0, turn_s=LONG_S, answer_s=answer_s)
+
+
+async def all_lifts(control):
+    return (await control.request("lifts"))["lifts"]["lane-1"]
+
+
+def test_a_frozen_board_executes_when_it_thaws_for_what_was_decided_when_the_write_came(tmp_path, decisions):
+    async def scenario():
+        async with site(tmp_path) as (board, control):
+            await control.request("freeze")
+            decisions.insert(1)
+            await order(board)
+            await held(control)
+            decisions.insert(2)  # decided meanwhile: the first write was not sent for it
+            assert (await control.request("state"))["coils"] == []
+            assert (await control.request("thaw"))["executing"] == 1
+            assert await board.read_inputs(0, 1) == (True,)  # in order, on the same connection
+            assert await all_lifts(control) == [1]
+            for on in (False, True):
+                await switch(board, 0, on)
+            assert await all_lifts(control) == [1, 2]
+            assert await violations(control) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_second_write_behind_a_frozen_one_lifts_without_a_decision(tmp_path, decisions):
+    async def scenario():
+        async with site(tmp_path) as (board, control):
+            await control.request("freeze", lane="lane-1")
+            decisions.insert(1)
+            await order(board)
+            with pytest.raises(DeviceTimeout):
+                await board.write_coil(0, False, timeout_s=0.05)  # costs the connection
+            second = await asyncio.open_connection("127.0.0.1", board._port)
+            second[1].write(bytes.fromhex("0001 0000 0006 01 05 0000 ff00"))
+            await control.request("wait_held", count=2, timeout_ms=20_000)
+            await control.request("thaw")
+            await control.request("wait_open", lane="lane-1", count=2, timeout_ms=20_000)
+            assert await all_lifts(control) == [1, None]
+            assert [reason for _, _, reason in await violations(control)] == [
+                "record 1 was used by another edge before"
+            ]
+            second[1].close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("thaw", "coils"), [({}, [0]), ({"lose": True}, []), ({"closed": False}, [])], ids=["executes", "loses", "hung up"]
+)
+def test_what_becomes_of_the_writes_of_a_closed_connection(tmp_path, decisions, thaw, coils):
+    async def scenario():
+        async with site(tmp_path) as (board, control):
+            await control.request("freeze")
+            decisions.insert(1)
+            with pytest.raises(DeviceTimeout):
+                await board.write_coil(0, True, timeout_s=0.05)
+            await held(control)
+            await until(lambda: board.state is BoardState.DOWN)
+            async with asyncio.timeout(SOON_S):
+                while (await control.request("state"))["connections"]:
+                    await asyncio.sleep(0.005)
+            answer = await control.request("thaw", **thaw)
+            assert answer["executing"] == len(coils)
+            await until(lambda: board.state is BoardState.UP)
+            assert (await control.request("state"))["coils"] == coils
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("executed", [False, True])
+def test_an_opening_is_lost_or_its_answer_is_and_the_rest_works(tmp_path, decisions, executed):
+    async def scenario():
+        async with site(tmp_path) as (board, control):
+            await control.request("lose", lane="lane-1", executed=executed)
+            decisions.insert(1)
+            await switch(board, 2)
+            await order(board, answer_s=0.3)
+            assert await board.read_coils(0, 3) == (executed, False, True)
+            assert await all_lifts(control) == [1] * executed
+            await switch(board, 0)
+            assert await all_lifts(control) == [1]
+            assert await violations(control) == []
+
+    asyncio.run(scenario())
+
+
+def test_requests_that_come_in_one_piece_are_all_answered(tmp_path, decisions):
+    async def scenario():
+        server = BoardServer(config(tmp_path))
+        port, _ = await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        red_on, red_off = (
+            bytes.fromhex("0001 0000 0006 01 05 0002 ff00"),
+            bytes.fromhex("0002 0000 0006 01 05 0002 0000"),
+        )
+        writer.write(red_on + red_off)
+        assert await reader.readexactly(24) == red_on + red_off
+        assert [e["on"] for e in server.board.events] == [True, False]
+        writer.write(bytes.fromhex("0003 0000 ffff 01 05"))
+        assert await reader.read() == b""  # no request is so long
+        writer.close()
+        await server.close()
 
     asyncio.run(scenario())
 
@@ -450,6 +565,9 @@ def test_limit_inputs_follow_the_arm(tmp_path, decisions):
         async with site(tmp_path, opening_ms=10**9) as (board, _):
             await switch(board, 0)
             assert await board.read_inputs(0, 2) == (False, False)  # on its way
+        async with site(tmp_path, opening_ms=10**9, leaving_ms=10**9) as (board, _):
+            await switch(board, 0)
+            assert await board.read_inputs(0, 2) == (False, True)  # on its way, and still on its limit
 
     asyncio.run(scenario())
 
@@ -493,6 +611,11 @@ def test_events_are_numbered(tmp_path, decisions):
         ("wait_open", {"lane": "lane-1", "count": 0}),
         ("wait_open", {"lane": "lane-1", "timeout_ms": 10**9}),
         ("mute", {"apply": 1}),
+        ("freeze", {"lane": "lane-9"}),
+        ("thaw", {"lose": 1}),
+        ("lose", {"lane": "lane-9"}),
+        ("lose", {"lane": "lane-1", "count": -1}),
+        ("wait_held", {"timeout_ms": 1}),
         ("refuse", {"code": 77}),
         ("events", {"since": -1}),
         ("events", {"since": True}),
@@ -600,12 +723,12 @@ def test_the_driver_survives_a_killed_board(start, decisions):
             await until(lambda: board.state is BoardState.DOWN)
             decisions.insert(1)
             with pytest.raises(DeviceError) as caught:
-                await lane.open_barrier(timeout_s=0.2)
+                await lane.open_barrier(1, timeout_s=0.2)
             assert caught.value.outcome is Outcome.NOT_SENT
             second = await asyncio.to_thread(start, port=first.port)
             await until(lambda: board.state is BoardState.UP)
             await lane.safe_state(timeout_s=LONG_S)
-            await lane.open_barrier(timeout_s=LONG_S)
+            await lane.open_barrier(1, timeout_s=LONG_S)
             await lane.close(timeout_s=LONG_S)
             return second
 

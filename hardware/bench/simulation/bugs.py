@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any
 
-from drivers import bank
+from drivers import bank, barrier_arm, lane_io
 from gateway.banks import iso8583
-from gateway.debit import attempts, conclusions, holds, late, limits, recovery, refunds
+from gateway.debit import attempts, conclusions, holds, late, limits, purchase_proof, recovery, refunds
 from gateway.ledger import batches, books, clock_readings, transaction
 from gateway.model.clock import to_us
 from gateway.outbox import worker
-from gateway.points import toll_trade
+from gateway.points import toll_lane, toll_trade
 
 Owner = ModuleType | type
 
@@ -154,6 +154,14 @@ BUGS: Mapping[str, Bug] = {
         _edit((books.Books, "flush", "if a.changed)", "if a.changed and a.kind is not AccountKind.MERCHANT)")),
     ),
     "answer_before_commit": Bug("callers are answered before the commit", _answers_before_commit),
+    "file_not_looked_at": Bug(
+        "nobody looks whether the ledger's file is still there",
+        _edit((batches.Committer, "stands", "self._file.stands()", "True")),
+    ),
+    "file_not_looked_at_again": Bug(
+        "what was committed is answered without a look whether the ledger's file is still there",
+        _edit((batches.Batches, "_stored", "if not self._committer.stands():", "if False:")),
+    ),
     "lift_before_decision": Bug(
         "the barrier lifts when the card has paid, before the decision is durable",
         _edit(
@@ -162,7 +170,7 @@ BUGS: Mapping[str, Bug] = {
                 "_bring_in",
                 "brought = await",
                 "if result is not None and result.outcome is PurchaseOutcome.TAKEN:\n"
-                "        await self._services.outputs.open_barrier(timeout_s=1.0)\n\n"
+                "        await self._services.outputs.open_barrier(0, timeout_s=1.0)\n\n"
                 "    brought = await",
             )
         ),
@@ -331,10 +339,50 @@ BUGS: Mapping[str, Bug] = {
         _edit((clock_readings, "cover", "or not now.agrees_with(newest)", "")),
         "lanes",
     ),
+    "opening_repeated": Bug(
+        "an opening that may have been carried out is ordered again",
+        _edit((lane_io.LaneOutputs, "_persist", "once and error.outcome is not Outcome.NOT_SENT", "False")),
+        "lanes",
+    ),
+    "lifted_again_without_proof": Bug(
+        "a barrier that does not confirm is lifted again, whatever became of the first time",
+        _edit((toll_lane.TollLane, "_keep_lifting", "certain = fault.certain", "certain = True")),
+        "lanes",
+    ),
+    "arm_not_given_its_time": Bug(
+        "one look at the closed limit counts as proof that the arm has not moved",
+        _edit((barrier_arm.ArmWatch, "closed", "return asked_at >=", "return True or asked_at >=")),
+        "lanes",
+    ),
+    "arm_not_watched": Bug(
+        "the arm may have gone up and come down again before anybody looked",
+        _edit((barrier_arm.ArmWatch, "closed", "self.unbroken = False", "pass")),
+        "lanes",
+    ),
     "log_names_plate": Bug(
         "a line of the log names a plate",
         _edit((toll_trade.Trade, "_fare", "quoted.detail)", "vehicle.plate)")),
         "lanes",
+    ),
+    "balance_not_compared": Bug(
+        "a success is believed whatever balance it tells",
+        _edit((purchase_proof, "balance_agrees", "(before - written_fen - after) % BALANCES == 0", "True")),
+    ),
+    "balance_shown_not_compared": Bug(
+        "file 0019 proves a purchase whatever balance stands beside it",
+        _edit(
+            (toll_trade.Trade, "_proof_of", "TAKEN, balance_after=read.user.balance_raw", "TAKEN"),
+            (toll_trade.Trade, "_proof_of", "if not balance_agrees(", "if False and not balance_agrees("),
+        ),
+        "lanes",
+    ),
+    "card_serial_not_compared": Bug(
+        "a success is believed whatever serial of the card it tells",
+        _edit((purchase_proof, "serial_is_above", "0 < (serial - last) % SERIALS <= BETWEEN_MAX", "True")),
+    ),
+    "replay_accepted": Bug(
+        "a terminal and PSAM serial may come again",
+        _edit((purchase_proof, "failed_checks", "not known.psam_serial_used", "True")),
     ),
     "key_not_looked_up": Bug(
         "every call of one claim makes a debit",

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hardware.bench.simulation.bank import CHANCES
+from hardware.bench.simulation.boards import HARMS, LIFT_ENDS
+from hardware.bench.simulation.forgeries import FORGERIES
+from hardware.bench.simulation.storage import Loss
 from hardware.bench.simulation.traffic import AIR_FAULTS
 from hardware.bench.simulation.wires import CONNECT_FAULTS, MESSAGE_FAULTS
-from hardware.bench.simulation.world import CRASH_PLACES, TROUBLES
+from hardware.bench.simulation.world import CRASH_PLACES, CRASH_WHILE_LOST, TROUBLES
 
 LEAST = 100
 """Hits of each in a run of full size."""
@@ -16,13 +19,15 @@ FULL_PASSAGES, FULL_DEBITS = 100_000, 1_000_000
 FAULTS = (
     *(f"{line}.{fault}" for line in ("bank", "antenna") for fault in (*MESSAGE_FAULTS, *CONNECT_FAULTS)),
     *(f"bank.{fault}" if mti == "020" else f"bank.{fault}_{mti[:2]}" for mti, c in CHANCES.items() for fault in c),
-    *(f"crash.{place.replace(' ', '_')}" for place in CRASH_PLACES),
+    *(f"crash.{place.replace(' ', '_')}" for place in (*CRASH_PLACES, CRASH_WHILE_LOST)),
     *(f"storage.{trouble.name.lower()}" for trouble, _ in TROUBLES),
+    *(f"storage.{loss.name.lower()}" for loss in Loss),
     *(f"air.{kind.value}" for kind in AIR_FAULTS),
+    *(f"forged.{kind}" for kind in (*FORGERIES, "reading", "proof")),
     "antenna.restart",
     "bank.cut_over",
     "bank.restart",
-    "board.not_confirmed",
+    *(f"board.{harm}" for harm in (*HARMS, "executed_late", "queue_lost")),
     "clock.step_back",
     "clock.step_forward",
     "road.leaves_early",
@@ -66,6 +71,7 @@ TRANSITIONS = (
     "purchase:intent->taken",
     "purchase:intent->not_taken",
     "purchase:intent->unknown",
+    "purchase:intent->disputed",
     "purchase:unknown->taken",
     "purchase:unknown->not_taken",
     "purchase:unknown->disputed",
@@ -93,6 +99,11 @@ TRANSITIONS = (
             "written_off",
         )
     ),
+    *LIFT_ENDS,
+    "ledger:lost->put_back",
+    "ledger:lost->put_back_after_crash",
+    "ledger:lost->rescued",
+    "ledger:stored->in_nothing",
     "item:charged_without_tac",
     "item:disputed_purchase",
     "item:refund_declined",
@@ -102,7 +113,5 @@ TRANSITIONS = (
 NOT_DECLARED: Mapping[str, str] = {
     "attempt:not_sent->reversing": "no bank here approves what never reached it; its day file would say so",
     "attempt:declined->reversing": "no bank here approves what it has refused; its day file would say so",
-    "purchase:intent->disputed": "an answer is lost, its loss cannot be stored either, and somebody else writes"
-    " the card before it is seen again: once in a hundred thousand passages",
 }
 """What the watcher allows and runs bring about too seldom to be counted on, or never, and why."""

@@ -123,6 +123,20 @@ class Purchase:
     written: int
     time: str
     card: str
+    terminal: str | None = None
+    psam_serial: int | None = None
+    card_serial: int | None = None
+    tac: str | None = None
+
+
+@dataclass(slots=True)
+class Told:
+    """What purchases that were taken have told, as far as the ledger knows it."""
+
+    numbered: list[Purchase] = field(default_factory=list)
+    """Those with terminal and serials, in order."""
+    last_serials: dict[str, int] = field(default_factory=dict)
+    """Serial of the last one by card."""
 
 
 @dataclass(slots=True)
@@ -182,6 +196,7 @@ class Watch:
         self.purchases: dict[str, Purchase] = {}
         self.by_card: dict[tuple[str, str], Purchase] = {}
         self.newest_of_card: dict[str, Purchase] = {}
+        self.told = Told()
         self.open_outbox: dict[int, tuple[str, str]] = {}
         self.waiting: Counter[str] = Counter()
         """Open messages by attempt."""
@@ -191,6 +206,9 @@ class Watch:
         """Barrier of the newest decision by passage."""
         self.opened: Counter[str] = Counter()
         self.lifted: Counter[str] = Counter()
+        self.openings: dict[int, str] = {}
+        """Lane by record that opens it."""
+        self.lifted_for: set[int] = set()
         self.owing: Counter[str] = Counter()
         self.standing_in: Counter[str] = Counter()
         """Fen released on our own decision, by obligor."""
@@ -216,8 +234,14 @@ class Watch:
         self._growing: list[tuple[Debit, int]] = []
         self._opened: dict[str, int] = {}
         """Records that let go on our own decision, by debit."""
+        self._let_through: dict[str, int] = {}
+        """Records that open the barrier, by debit."""
         self._reopened: set[str] = set()
         """Attempts whose reversal was closed until this commit."""
+        self._at_loss: tuple[int, Counter[str]] | None = None
+        """Records, and openings by lane, that stood in the ledger's file when it was lost."""
+        self._in_nothing: set[str] = set()
+        """Debits, attempts, purchases and reversals stored since then."""
 
     # --- the ledger -----------------------------------------------------------------------------------------------
 
@@ -230,6 +254,7 @@ class Watch:
         self._grown.clear()
         self._growing.clear()
         self._opened.clear()
+        self._let_through.clear()
         self._reopened.clear()
         for row in rows:
             what = row[1]
@@ -247,11 +272,36 @@ class Watch:
         for debit_id in self._touched:
             self._look_at_debit(self.debits[debit_id])
 
+    def file_lost(self) -> None:
+        """What is stored from here on is in no file: nothing may follow from it."""
+        self._at_loss = self.records, self.opened.copy()
+
+    def file_found(self) -> None:
+        """It has come back, or what was rescued of it has."""
+        self._at_loss = None
+        self._in_nothing.clear()
+
+    def rows(self) -> dict[str, int]:
+        """What must stand in the ledger, by table."""
+        return {
+            "decision": self.records,
+            "debit": len(self.debits),
+            "attempt": len(self.attempts),
+            "purchase": len(self.purchases),
+            "item": len(self.items),
+        }
+
+    def _since_loss(self, key: str) -> None:
+        if self._at_loss is not None:
+            self._in_nothing.add(key)
+            self.transitions["ledger:stored->in_nothing"] += 1
+
     def _new_debit(self, row: Any) -> None:  # noqa: ANN401 - a row of the watcher's table
         _, _, key, state, obligor, mandate, funding, payer, amount, hold_id, passage, collected, refunded, service = row
         debit = Debit(key, state, obligor, mandate, funding, payer, amount, hold_id or 0, passage, amount)
         debit.collected, debit.refunded, debit.service = collected, refunded, service
         self.debits[key] = debit
+        self._since_loss(key)
         self._changed("debit", key, None, state)
         self.owing[obligor] += amount * (state in OWING)
         self._touched[key] = None
@@ -297,6 +347,7 @@ class Watch:
             self._look_at_terminal(attempt)
         self.attempts[key] = self.by_key[attempt.key] = attempt
         self.debits[debit_id].attempts.append(attempt)
+        self._since_loss(key)
         self._changed(f"attempt.{kind}", key, None, state)
         self._touched[debit_id] = None
 
@@ -321,6 +372,8 @@ class Watch:
         self._changed(f"attempt.{attempt.kind}", key, attempt.state, state)
         if attempt.state == "reversed":
             self._reopened.add(key)
+        elif state == "reversing":
+            self._since_loss(f"reversal of {key}")
         attempt.state = state
 
     def _new_purchase(self, row: Any) -> None:  # noqa: ANN401
@@ -331,20 +384,39 @@ class Watch:
             self._broken(f"purchase {key}: card {purchase.card} was asked at {time} before")
         self.by_card[purchase.card, time] = self.newest_of_card[purchase.card] = purchase
         self.debits[debit_id].purchases.append(purchase)
+        self._since_loss(key)
         self._changed("purchase", key, None, state)
+        self._look_at_card(purchase)
         self._touched[debit_id] = None
 
     def _purchase_changed(self, row: Any) -> None:  # noqa: ANN401
-        _, _, key, state, *_ = row
+        _, _, key, state, terminal, psam_serial, card_serial, tac, *_ = row
         purchase = self.purchases[key]
+        purchase.terminal, purchase.psam_serial, purchase.card_serial = terminal, psam_serial, card_serial
+        purchase.tac = tac
+        self._touched[purchase.debit_id] = None
+        if state == purchase.state:
+            return
         self._changed("purchase", key, purchase.state, state)
         purchase.state = state
-        paid = (purchase.card, purchase.time) in self.card_paid
-        if state == "taken" and not paid:
-            self._broken(f"purchase {key} is taken, and card {purchase.card} has paid nothing at {purchase.time}")
-        if state == "not_taken" and paid:
-            self._broken(f"purchase {key} is not taken, and card {purchase.card} has paid at {purchase.time}")
-        self._touched[purchase.debit_id] = None
+        self._look_at_card(purchase)
+        if state == "taken" and None not in (terminal, psam_serial, card_serial):
+            self.told.numbered.append(purchase)
+
+    def _serial_of_card(self, row: Any) -> None:  # noqa: ANN401
+        _, _, card, serial, *_ = row
+        self.told.last_serials[card] = serial
+
+    def _look_at_card(self, purchase: Purchase) -> None:
+        """What is claimed of a card must be so: whatever an antenna has told, the card has paid, or it has not."""
+        key, card, time = purchase.id, purchase.card, purchase.time
+        paid = self.card_paid.get((card, time))
+        if purchase.state == "taken" and paid is None:
+            self._broken(f"purchase {key} is taken, and card {card} has paid nothing at {time}")
+        if purchase.state == "taken" and paid not in (None, purchase.written):
+            self._broken(f"purchase {key} of {purchase.written} fen is taken, card {card} has paid {paid} fen")
+        if purchase.state == "not_taken" and paid is not None:
+            self._broken(f"purchase {key} is not taken, and card {card} has paid at {time}")
 
     def _new_decision(self, row: Any) -> None:  # noqa: ANN401
         _, _, number, lane, barrier, outcome, debit_id, passage, reason, _, *_ = row
@@ -358,10 +430,13 @@ class Watch:
         self._trace.add(lane, f"record {number} {outcome} {barrier} {reason or ''}")
         if barrier == "open":
             self.opened[lane] += 1
+            self.openings[number] = lane
             if debit_id is None and outcome not in ("entered", "repeat"):
                 self._broken(f"record {number} opens the barrier without a claim")
             if outcome == "owed" and debit_id is not None:
                 self._opened[debit_id] = number
+            if debit_id is not None:
+                self._let_through[debit_id] = number
         if debit_id is not None:
             self._touched[debit_id] = None
 
@@ -496,6 +571,11 @@ class Watch:
         if not debit.purchases:
             return
         taken = sum(p.state == "taken" for p in debit.purchases)
+        if debit.id in self._let_through and taken == 0:
+            states = [p.state for p in debit.purchases]
+            self._broken(f"record {self._let_through[debit.id]} opens the barrier, its purchases are {states}")
+        if debit.state == "held" and debit.purchases[-1].state == "disputed" and not self._disputes_told(debit.id):
+            self._broken(f"debit {debit.id}: its purchase is disputed, and nobody is told")
         if taken > 1:
             self._broken(f"debit {debit.id}: its card was charged {taken} times")
         if debit.state == "voided" and any(p.state != "not_taken" for p in debit.purchases):
@@ -504,6 +584,9 @@ class Watch:
                 self._broken(f"debit {debit.id} is void, its purchases are {[p.state for p in debit.purchases]}")
         if debit.state not in ("held", "voided") and taken != 1:
             self._broken(f"debit {debit.id} is {debit.state} with {taken} purchases taken")
+
+    def _disputes_told(self, debit_id: str) -> bool:
+        return any(kind == "disputed_purchase" and owner == debit_id for kind, owner, _ in self.items.values())
 
     def _look_at_attempt(self, debit: Debit, attempt: Attempt) -> None:
         state = attempt.state
@@ -552,6 +635,9 @@ class Watch:
             self._broken(f"{message.mti} of {terminal} STAN {stan} asks {message.text(4)}, stored is {attempt.amount}")
         if attempt.kind not in KINDS_OF[kind]:
             self._broken(f"{message.mti} of {terminal} STAN {stan} reached the bank for a {attempt.kind}")
+        stored = f"reversal of {attempt.id}" if kind == "040" else attempt.id
+        if stored in self._in_nothing:
+            self._broken(f"{message.mti} of {terminal} STAN {stan} reached the bank, stored in a file that is gone")
         if kind == "040" and attempt.state not in ("reversing", "reversed"):
             self._broken(f"a reversal of {terminal} STAN {stan} reached the bank while its sale is {attempt.state}")
         if attempt.kind == "advice":
@@ -592,6 +678,8 @@ class Watch:
         if purchase is None:
             self._broken(f"card {card} paid {amount} fen at {time}, and nothing is stored of it")
             return
+        if purchase.id in self._in_nothing:
+            self._broken(f"card {card} paid at {time}, and its intent is stored in a file that is gone")
         if purchase.state not in ("intent", "unknown"):
             self._broken(f"card {card} paid at {time}, and its purchase is {purchase.state}")
         if amount != purchase.written:
@@ -599,23 +687,30 @@ class Watch:
         if fare is not None and amount != fare:
             self._broken(f"card {card} paid {amount} fen, the fare is {fare}")
 
-    def lift(self, lane: str) -> None:
-        """A barrier is asked to open."""
+    def lift(self, lane: str, record_no: int) -> None:
+        """A barrier has been lifted for this record: durable, of this lane, opening it, and not lifted for before."""
         self.lifted[lane] += 1
-        self._trace.add(lane, "lift")
-        if self.lifted[lane] > self.opened[lane]:
-            self._broken(f"{lane} lifts its barrier {self.lifted[lane]} times for {self.opened[lane]} decisions")
+        self._trace.add(lane, f"lift for record {record_no}")
+        if self.openings.get(record_no) != lane:
+            self._broken(f"{lane} lifts its barrier for record {record_no}, which does not say so")
+        if record_no in self.lifted_for:
+            self._broken(f"{lane} lifts its barrier twice for record {record_no}")
+        self.lifted_for.add(record_no)
+        opened = (self.opened if self._at_loss is None else self._at_loss[1])[lane]
+        if self.lifted[lane] > opened:
+            self._broken(f"{lane} lifts its barrier {self.lifted[lane]} times for {opened} decisions")
 
     def told_held(self, debit_id: str, amount: int) -> None:
         """A caller was told that a hold stands."""
         debit = self.debits.get(debit_id)
-        if debit is None or debit.amount != amount:
+        if debit is None or debit.amount != amount or debit_id in self._in_nothing:
             self._broken(f"a caller was told of hold {debit_id} over {amount} fen, durable is {debit}")
 
     def told_decided(self, record_no: int, passage_id: str) -> None:
         """A caller was told a decision."""
-        if record_no > self.records or passage_id not in self.decided:
-            self._broken(f"a caller was told record {record_no}, durable are {self.records}")
+        records = self.records if self._at_loss is None else self._at_loss[0]
+        if record_no > records or passage_id not in self.decided:
+            self._broken(f"a caller was told record {record_no}, durable are {records}")
 
     def started(self) -> None:
         """A gateway has finished its start-up: nothing its last life left behind is unclassified."""
@@ -693,6 +788,8 @@ _HANDLERS: Mapping[str, Callable[[Watch, Any], None]] = {
     "~attempt": Watch._attempt_changed,
     "+purchase": Watch._new_purchase,
     "~purchase": Watch._purchase_changed,
+    "+card_serial": Watch._serial_of_card,
+    "~card_serial": Watch._serial_of_card,
     "+decision": Watch._new_decision,
     "+transfer": Watch._new_transfer,
     "+outbox": Watch._new_outbox,

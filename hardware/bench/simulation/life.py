@@ -21,7 +21,6 @@ from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
-from gateway.points.devices import OutputFault
 from gateway.points.inspection import Issuers
 from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
 from gateway.points.toll_lane import TollLane
@@ -29,6 +28,7 @@ from gateway.points.toll_services import LaneServices
 from gateway.runtime import CLOCK_BEHIND_MAX, CLOCK_EARLIEST, TRANS_MODE_COMPOSITE, BankTransport
 from gateway.supervision import Supervisor
 from hardware.bench.simulation import site
+from hardware.bench.simulation.boards import LaneBoard
 from hardware.bench.simulation.loop import Crew
 from hardware.bench.simulation.storage import SimCommitter, SimWriter
 from hardware.bench.simulation.wires import LinkEnd
@@ -40,52 +40,8 @@ from protocols.rsu.registry import dialect_named
 if TYPE_CHECKING:
     from hardware.bench.simulation.world import World
 
-BOARD_S = 0.02
-"""Until the board confirms a coil."""
 CLOSED_S = 15.0
 """After closing behind, until whoever was in the middle of it has ended too."""
-BOARD_FAILS = 0.01
-"""Of orders to a board: not confirmed in time."""
-
-
-class Board:
-    """Barrier and lamps of one lane, at the interface a lane has. The barrier lifts even when nobody confirms it."""
-
-    def __init__(self, life: Life, lane: str) -> None:
-        self._life = life
-        self._lane = lane
-
-    async def open_barrier(self, *, timeout_s: float) -> None:
-        """Lift the barrier. Raises OutputFault."""
-        if self._life.dead:
-            return
-        world = self._life.world
-        if await self._fails(timeout_s):
-            raise OutputFault("the board does not answer")
-        world.watch.lift(self._lane)
-        world.lifted(self._lane)
-        await world.clock.sleep(BOARD_S)
-
-    async def show_go(self, *, timeout_s: float) -> None:
-        """Green. Raises OutputFault."""
-        await self._lamp(timeout_s)
-
-    async def show_stop(self, *, timeout_s: float) -> None:
-        """Red. Raises OutputFault."""
-        await self._lamp(timeout_s)
-
-    async def _lamp(self, timeout_s: float) -> None:
-        if await self._fails(timeout_s):
-            raise OutputFault("the lamp does not answer")
-        await self._life.world.clock.sleep(BOARD_S)
-
-    async def _fails(self, timeout_s: float) -> bool:
-        world = self._life.world
-        if world.network.calm or world.chance.random() >= BOARD_FAILS:
-            return False
-        world.network.note(f"board/{self._lane}", "not_confirmed")
-        await world.clock.sleep(timeout_s)
-        return True
 
 
 class Life:
@@ -111,7 +67,7 @@ class Life:
             newest = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
         self._newest_us = int(newest)
         committer = SimCommitter(self.database, world.clock, world.storage)
-        self.writer = SimWriter(Batches(committer), world.storage, world.crash)
+        self.writer = SimWriter(Batches(committer), world.storage, world.crash, world.answered)
         channel, link = self._make_bank()
         self.engine = DebitEngine(
             self.writer,
@@ -161,11 +117,12 @@ class Life:
         for link in self._links:
             link.wire.abandon()
 
-    async def bury(self) -> None:
+    async def bury(self, *, orderly: bool = False) -> None:
         """Drop its tasks and close its files."""
+        if orderly:
+            self.writer.end()
         await self.crew.drop()
-        self.database.dispose()
-        self.reader.dispose()
+        self.world.storage.close(self.database, self.reader, orderly=orderly)
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
@@ -206,10 +163,12 @@ class Life:
         address, dialect = f"antenna/{settings.name}", site.DIALECTS[index]
         config = RsuConfig(device=address, dialect=dialect_named(dialect), initialise=self._initialise)
         driver = RsuDriver(config, connect=partial(self._connect, address), clock=world.clock)
+        outputs = LaneBoard(world, settings.name, world.boards[index])
+        outputs.coils.on_up = lambda: self.crew.start(outputs.make_safe())
         services = LaneServices(
             settings,
             self.engine,
-            outputs=Board(self, settings.name),
+            outputs=outputs,
             lists=world.template.lists,
             tariffs=lambda: world.template.tariffs,
             find_mandate=self._find_mandate,

@@ -315,6 +315,11 @@ def terminals(index: int, count: int, *, caller: bool) -> tuple[str, ...]:
     return tuple(f"{'E' if caller else 'T'}{index:03d}{number:04d}" for number in range(count))
 
 
+def psam_terminal(index: int, *, caller: bool = False) -> bytes:
+    """Number of the PSAM at one charge point: every purchase there is made under it."""
+    return bytes.fromhex(f"0199{9 if caller else 0}{index:07d}")
+
+
 def collection(index: int, *, caller: bool = False) -> Collection:
     """How a charge point collects; every third one holds a declined vehicle for the attendant."""
     policy = DeclinePolicy.HOLD_FOR_ATTENDANT if index % 3 == 2 else DeclinePolicy.RELEASE_AS_DEBT

@@ -67,7 +67,7 @@ class Summary:
         lines = [
             f"{self.runs} runs: {self.passages} passages, {self.debits} debits, {self.commits} commits, "
             f"{self.virtual_s / 3600:.1f} h of virtual time",
-            "simulated at the interface of the charge point: relay boards",
+            "simulated at their coils and inputs: relay boards",
         ]
         for title, counts, declared in (
             ("outcomes", self.outcomes, ()),

@@ -6,7 +6,7 @@ import asyncio
 import random
 from datetime import timedelta
 
-from hardware.bench.simulation import calls, site
+from hardware.bench.simulation import calls, forgeries, site
 from hardware.bench.simulation.world import World
 from hardware.emulators.road import (
     NEVER_WRITTEN,
@@ -14,6 +14,7 @@ from hardware.emulators.road import (
     Event,
     Fault,
     FaultKind,
+    Forgery,
     Phase,
     Script,
     Vehicle,
@@ -32,6 +33,8 @@ AIR_FAULTS = {
     FaultKind.SLOW: 0.03,
 }
 """Chances of one visit."""
+FORGED_RESULT, FORGED_READING, FORGED_PROOF = 0.08, 0.015, 0.03
+"""Chances of one visit that its antenna lies: of a result, of what stands on the card, of a fetched proof."""
 SLOW_MS = (200, 2500)
 LEAVES_EARLY = 0.05
 EARLY_S = (0.02, 1.0)
@@ -115,6 +118,27 @@ class LaneWorkload:
                 world.network.note("air", kind.value)
                 extra_ms = chance.randint(*SLOW_MS) if kind is FaultKind.SLOW else 0
                 vehicle.script.arm(Fault(kind, 1, extra_ms))
+        if vehicle.card is not None:
+            self._forge(world, vehicle, chance)
+
+    def _forge(self, world: World, vehicle: Vehicle, chance: random.Random) -> None:
+        """Have the antenna lie about this vehicle, at most in one way."""
+        name, roll = vehicle.spec.id, chance.random()
+        if roll < FORGED_RESULT:
+            drawn = forgeries.draw(world.watch.told, world.owners[name].card_number, chance)
+            if drawn is not None:
+                world.forging[name], forgery = drawn
+                vehicle.script.arm(Fault(FaultKind.FORGE_RESULT, 1, forgery=forgery))
+        elif roll < FORGED_RESULT + FORGED_READING:
+            # The card refuses, which B5 does not tell from a lost answer; then B4 shows the file as if it had paid.
+            world.forging[name] = "reading"
+            vehicle.script.arm(Fault(FaultKind.PURCHASE_REFUSED, 1))
+            vehicle.script.arm(Fault(FaultKind.FORGE_READING, 1))
+        elif roll < FORGED_RESULT + FORGED_READING + FORGED_PROOF:
+            world.forging[name] = "proof"
+            vehicle.script.arm(Fault(FaultKind.LOSE_ANSWER_KEEP_SERIAL, 1))
+            forgery = Forgery(balance_off_fen=chance.randint(1, 1_000))
+            vehicle.script.arm(Fault(FaultKind.FORGE_PROOF, 1, forgery=forgery))
 
     def _write_elsewhere(self, world: World, vehicle: Vehicle) -> None:
         """Another operator's lane has written file 0019, with a purchase of zero."""
@@ -145,6 +169,7 @@ class LaneWorkload:
         world.trace.add(name, f"{vehicle.spec.id} drives off")
         gone = vehicle.events[Event.GONE] + 1
         vehicle.drive_off()
+        world.boards[lane].passed()
         await antenna.happened(vehicle, Event.GONE, gone, 60.0)
         paid = vehicle.events[Event.TAKEN] - paid_before
         world.watch.promise(paid <= 1, f"the card of {vehicle.spec.id} paid {paid} times in one visit")

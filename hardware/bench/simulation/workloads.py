@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -24,14 +25,21 @@ from gateway.ledger.batches import StorageUnavailable
 from gateway.model.clock import to_us
 from gateway.model.ids import digest_of
 from gateway.model.passage import Funding, PurchaseOutcome, Service
-from hardware.bench.simulation import calls, site
+from hardware.bench.simulation import calls, forgeries, site
 from hardware.bench.simulation.calls import Gone, in_life
 from hardware.bench.simulation.invariants import Debit
 from hardware.bench.simulation.world import World
+from hardware.emulators.road import Forgery
 
 CHARGES, PUMPS = 0.35, 0.15
 """Shares of debits claimed at once without a card, and reserved for a pump; the rest is as in a lane."""
 CARD_SHARE, PURSE_SHARE, ISSUER_SHARE = 0.8, 0.6, 0.1
+FORGED = 0.05
+"""Chance that a purchase is reported otherwise than it was."""
+DISPUTE_TAKEN_UP = 0.7
+"""Chance that somebody settles a disputed purchase at once; the others wait for the end of the run."""
+BALANCE = 1_000_000
+"""On every card here, fen: nothing is taken from it."""
 DEBT_TAKEN_UP = 0.02
 """Chance, after each debit, that somebody sees to a debt."""
 DEADLINE_S = 2.0
@@ -48,6 +56,7 @@ class Card:
 
     number: str
     second: int = 0
+    serial: int = 0
 
 
 class EngineWorkload:
@@ -57,6 +66,8 @@ class EngineWorkload:
         self._wanted = debits
         self._begun = 0
         self._accounts = site.accounts()
+        self._psam_serials: Counter[int] = Counter()
+        """Last one of each caller's PSAM."""
         self._keys: dict[str, str] = {}
         """Debit by idempotency key."""
 
@@ -105,7 +116,7 @@ class EngineWorkload:
         placed = await self._reserve(world, chance, request)
         if placed is None:
             return None
-        result = await self._ask_card(world, chance, request, card)
+        result = await self._ask_card(world, chance, index, request, card)
         if chance.random() < 0.01:
             return None  # the caller forgets about it: start-up or the calm at the end must find it
         claim = ProvenClaim(
@@ -119,6 +130,9 @@ class EngineWorkload:
             card_number=request.sight.identity.card_number,
         )
         await self._bring_in(world, chance, claim)
+        disputed = world.watch.debits[placed.debit_id].purchases[-1:]
+        if disputed and disputed[0].state == "disputed" and chance.random() < DISPUTE_TAKEN_UP:
+            await calls.settle_dispute(world, placed.debit_id)
         return placed.debit_id
 
     async def _reserve(self, world: World, chance: random.Random, request: HoldRequest) -> HoldPlaced | None:
@@ -167,7 +181,7 @@ class EngineWorkload:
     def _plan(self, world: World, card: Card, amount: int) -> PurchasePlan:
         card.second = max(card.second + 1, int(world.clock.utcnow().timestamp()))
         time = _local(card.second)
-        return PurchasePlan(amount, time, 1_000_000, b"before", time.encode())
+        return PurchasePlan(amount, time, BALANCE, b"before", time.encode())
 
     async def _hold(self, world: World, chance: random.Random, request: HoldRequest) -> HoldPlaced | HoldRefused | None:
         """None when it must be tried again."""
@@ -205,7 +219,7 @@ class EngineWorkload:
             return None
 
     async def _ask_card(
-        self, world: World, chance: random.Random, request: HoldRequest, card: Card
+        self, world: World, chance: random.Random, index: int, request: HoldRequest, card: Card
     ) -> PurchaseResult | None:
         plan = request.plan
         if plan is None:
@@ -219,10 +233,46 @@ class EngineWorkload:
         roll = chance.random()
         if roll < 0.03:
             return PurchaseResult(PurchaseOutcome.NOT_TAKEN, error=11)
+        drawn = forgeries.draw(world.watch.told, card.number, chance) if chance.random() < FORGED else None
+        if drawn is not None:
+            name, forgery = drawn
+            world.network.note("forged", name)
+            if forgery.debits:
+                world.watch.card_pays(card.number, plan.purchase_time, plan.written_fen, None)
+            return self._forged(index, plan, card, forgery)
         world.watch.card_pays(card.number, plan.purchase_time, plan.written_fen, None)
         if roll < 0.06:
             return PurchaseResult(PurchaseOutcome.UNKNOWN)
-        return PurchaseResult(PurchaseOutcome.TAKEN, card_serial=chance.randrange(60_000), tac=b"TAC1", tac_source="b5")
+        return self._paid(index, plan, card)
+
+    def _paid(self, index: int, plan: PurchasePlan, card: Card) -> PurchaseResult:
+        """What a card and a PSAM tell that have done as they were asked."""
+        card.serial += 1
+        self._psam_serials[index] += 1
+        return PurchaseResult(
+            PurchaseOutcome.TAKEN,
+            terminal=site.psam_terminal(index, caller=True).hex(),
+            card_serial=card.serial,
+            psam_serial=self._psam_serials[index],
+            tac=b"TAC1",
+            tac_source="b5",
+            balance_after=BALANCE - plan.written_fen,
+        )
+
+    def _forged(self, index: int, plan: PurchasePlan, card: Card, forgery: Forgery) -> PurchaseResult:
+        """The same with what an antenna tells otherwise, whether or not the card has paid."""
+        told = self._paid(index, plan, card)
+        if not forgery.debits:
+            card.serial -= 1
+        balance = BALANCE if forgery.balance_unchanged else BALANCE - plan.written_fen
+        return replace(
+            told,
+            terminal=told.terminal if forgery.terminal is None else forgery.terminal.hex(),
+            card_serial=told.card_serial if forgery.card_serial is None else forgery.card_serial,
+            psam_serial=told.psam_serial if forgery.psam_serial is None else forgery.psam_serial,
+            tac=forgery.tac or told.tac,
+            balance_after=balance + forgery.balance_off_fen,
+        )
 
     async def _bring_in(self, world: World, chance: random.Random, claim: ProvenClaim) -> None:
         twice = chance.random() < 0.03
@@ -261,6 +311,9 @@ class EngineWorkload:
             return
         newest = debit.purchases[-1] if debit.purchases else None
         result = None
+        if newest is not None and newest.state == "disputed":
+            await calls.settle_dispute(world, debit.id)
+            return
         if newest is not None and newest.state in ("intent", "unknown"):
             paid = (newest.card, newest.time) in world.watch.card_paid
             result = PurchaseResult(PurchaseOutcome.TAKEN if paid else PurchaseOutcome.NOT_TAKEN)

@@ -111,7 +111,7 @@ def test_notes_are_no_problems(ask, site):
     delivery = site.parent / "delivery.csv"
     ask("lists", "build", delivery, "--version", "L2", "--created", "2026-01-01", "--config", site)
     found = ask("check-config", "--config", site)
-    assert {note["key"] for note in found["notes"]} == {"lists", "lanes.terminals"}
+    assert {note["key"] for note in found["notes"]} == {"lists", "lanes.terminals", "lanes.outputs.closed_limit"}
 
 
 def test_parameters_need_no_site_file(ask, run):

@@ -1,6 +1,7 @@
 """Histories that once could have cost money: each is the shortest one that shows its hole."""
 
 import asyncio
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -26,11 +27,13 @@ from .conftest import (
     Box,
     charge,
     hold_request,
+    honest,
     payer_of,
 )
 from .test_engine import late, run, settle
 
 ONLINE = Funding.BANK_ONLINE
+PURCHASES = itertools.count(100)
 NOT_TAKEN = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
 STAND_IN = 100_000
 
@@ -42,7 +45,14 @@ def kinds(box):
 def claim_of(request, placed, result=TAKEN, collection=COLLECTION):
     card = request.sight.identity.card_number
     return ProvenClaim(
-        placed.debit_id, request.amount_fen, request.payer, CONTEXT, collection, placed.purchase_id, result, card
+        placed.debit_id,
+        request.amount_fen,
+        request.payer,
+        CONTEXT,
+        collection,
+        placed.purchase_id,
+        honest(result, request, next(PURCHASES)),
+        card,
     )
 
 

@@ -31,7 +31,7 @@ from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, Purc
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 
-from .conftest import CONTEXT, TAKEN, Box, GatedCommitter, claim_request, hold_request, payer_of
+from .conftest import CONTEXT, TAKEN, Box, GatedCommitter, claim_request, hold_request, honest, payer_of
 from .model_bank import ADVICE, AGE_S, REVERSAL, SALE, ModelBank
 
 TERMINALS = ("T0000001", "T0000002")
@@ -221,7 +221,7 @@ class Engine(RuleBasedStateMachine):
             CONTEXT,
             self.collection,
             purchase_id,
-            result,
+            honest(result, claim.request, list(self.claims).index(claim.key)),
             card,
         )
 

@@ -10,7 +10,7 @@ import random
 import selectors
 import shutil
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -48,6 +48,8 @@ RADIO_S = 0.1
 """From an order to the antenna to its next report."""
 BOARD_S = 0.02
 """Until the board confirms a coil."""
+CONFIRM_S = 2.0
+"""Until it is known what became of an unanswered opening."""
 STORAGE_WAIT_S = 300.0
 """Longest real wait for the writer's thread before a test counts as stuck."""
 
@@ -189,6 +191,8 @@ class Purchase:
     error: int | None = 0
     then: object = None
     """Called with the antenna afterwards."""
+    forged: object = None
+    """Makes of the result and the car what the antenna says instead."""
 
 
 @dataclass
@@ -274,18 +278,19 @@ class Car:
             card_file=card if self.files and two_piece else None,
         )
 
-    def result(self, order, error):
+    def result(self, order, error, psam=("019900000001", 1)):
+        """`psam`: terminal and serial of this purchase."""
         return DebitResult(
             obu_id=self.obu_id,
             error=error,
-            terminal=bytes.fromhex("019900000001"),
+            terminal=bytes.fromhex(psam[0]),
             trans_time_bcd=order.purchase_time_bcd,
             trans_type=9,
             algorithm=0,
             key_version=1,
             tac=self.tac(),
             card_serial=self.serial,
-            psam_serial=7,
+            psam_serial=psam[1],
             balance_raw=self.balance,
         )
 
@@ -335,6 +340,9 @@ class Road:
         self.heard = []
         self.orders = []
         self.cars = {}
+        self.terminal = f"01990000{name[-1]:0>4}"
+        self.proof_off_fen = 0
+        """So much the balance in B8 is wrong."""
         self.crossed = 0
         """So many of the next readings were made before the last purchase order had arrived."""
 
@@ -370,7 +378,8 @@ class Road:
         elif isinstance(order, FetchTac) and car.tac_error is not None:
             right = order.card_serial == car.serial and car.paid
             error = car.tac_error if right else 3
-            self.later(lambda: TacResult(car.obu_id, error, car.tac(), bytes(4), car.balance))
+            balance = car.balance + self.proof_off_fen
+            self.later(lambda: TacResult(car.obu_id, error, car.tac(), bytes(4), balance))
         elif isinstance(order, Continue) and isinstance(report.message, ObuReport) and car.answers_user:
             self.later(car.user_report)
 
@@ -379,7 +388,9 @@ class Road:
         if step.takes:
             car.pay(order)
         if step.error is not None:
-            self.later(lambda: car.result(order, step.error))
+            self.plaza.psam_serials[self.name] += 1
+            result = car.result(order, step.error, (self.terminal, self.plaza.psam_serials[self.name]))
+            self.later(lambda: step.forged(result, car) if step.forged else result)
         if step.then is not None:
             step.then(self)
 
@@ -395,17 +406,35 @@ class Board:
         self.done = []
         self.tried = 0
         self.broken_lifts = 0
+        self.unknown_lifts = deque()
+        """What becomes of the next openings that are not answered: lifted, lost (and proved), or None for no word."""
         self.broken_lamps = 0
+        self.records = []
+        """Record of every opening ordered."""
+        self._unanswered = {}
 
-    async def open_barrier(self, *, timeout_s):
+    async def open_barrier(self, record_no, *, timeout_s):
         self.tried += 1
+        self.records.append(record_no)
         self.plaza.look_at_lift(self)
         if self.broken_lifts:
             self.broken_lifts -= 1
             await asyncio.sleep(timeout_s)
-            raise OutputFault("the board does not answer")
+            raise OutputFault("the board is down", certain=True)
+        if self.unknown_lifts:
+            self._unanswered[record_no] = self.unknown_lifts.popleft()
+            await asyncio.sleep(timeout_s)
+            raise OutputFault("the board does not answer", certain=False)
         await asyncio.sleep(BOARD_S)
         self.done.append("lift")
+
+    async def confirm_opening(self, record_no):
+        await asyncio.sleep(CONFIRM_S)
+        became = self._unanswered.pop(record_no)
+        if became == "lifted":
+            self.done.append("lift")
+        else:
+            raise OutputFault("no word" if became is None else "the arm has not moved", certain=became == "lost")
 
     async def show_go(self, *, timeout_s):
         await self._lamp("go")
@@ -416,7 +445,7 @@ class Board:
     async def _lamp(self, what):
         if self.broken_lamps:
             self.broken_lamps -= 1
-            raise OutputFault("the lamp does not answer")
+            raise OutputFault("the lamp does not answer", certain=False)
         await asyncio.sleep(BOARD_S)
         self.done.append(what)
 
@@ -504,6 +533,8 @@ class Plaza:
         self.folder = folder
         self.path = folder / "ledger.db"
         self.lanes = {}
+        self.psam_serials = Counter()
+        """Last one of the PSAM in each antenna: no crash of ours takes it back."""
         self.broken = []
         self.expect_trade_fault = False
         self.bank = Bank()

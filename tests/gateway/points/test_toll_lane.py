@@ -410,6 +410,75 @@ def test_a_barrier_that_never_confirms_is_given_up(play):
     play(story)
 
 
+def test_an_opening_that_nobody_answered_is_not_ordered_again(play):
+    """The frozen board thaws and lifts it late: a second order would have let the next vehicle pass free."""
+
+    async def story(plaza):
+        lane = plaza.lane()
+        lane.board.unknown_lifts.append("lifted")
+        lane.road.meet(Car(1))
+        await plaza.settle(1.5)
+        assert plaza.outcomes() == [PAID]
+        assert lane.board.lifts == 0
+        assert lane.fault("barrier") is not None
+        await plaza.settle(100)
+        assert (lane.board.records, lane.board.lifts) == ([1], 1)
+        assert lane.fault("barrier") is None
+
+    play(story)
+
+
+def test_an_opening_nobody_can_know_of_is_the_attendants(play):
+    async def story(plaza):
+        lane = plaza.lane()
+        lane.board.unknown_lifts.append(None)
+        lane.road.meet(Car(1))
+        await plaza.settle(100)
+        assert lane.board.records == [1]
+        assert lane.fault("barrier") == "record 1: no word"
+        lane.road.meet(Car(2, balance=0))
+        await plaza.settle(10)
+        assert lane.fault("barrier") == "record 1: no word"  # refusing the next one has opened nothing
+        lane.road.meet(Car(3))
+        await plaza.settle(10)
+        assert lane.fault("barrier") is None
+
+    play(story)
+
+
+def test_an_opening_proved_lost_is_ordered_once_more(play):
+    async def story(plaza):
+        lane = plaza.lane()
+        lane.board.unknown_lifts.append("lost")
+        lane.road.meet(Car(1))
+        await plaza.settle(100)
+        assert (lane.board.records, lane.board.lifts) == ([1, 1], 1)
+        assert lane.fault("barrier") is None
+
+    play(story)
+
+
+def test_a_vehicle_seen_again_while_its_opening_is_under_way_gets_no_second_one(play):
+    async def story(plaza):
+        lane = plaza.lane()
+        lane.board.unknown_lifts.append("lifted")
+        car = Car(1)
+        lane.road.meet(car)
+        await plaza.settle(1.3)
+        lane.road.meet(car)
+        await plaza.settle(0.5)
+        assert plaza.outcomes() == [PAID, REPEAT]
+        await plaza.settle(20)
+        assert (lane.board.records, lane.board.lifts) == ([1], 1)
+        assert lane.lane._lifting == {}
+        await plaza.settle(REPEAT_QUIET_S)
+        lane.road.meet(car)
+        await plaza.settle(5)
+        assert lane.board.records == [1, 3]  # it stands there still: its own decision, its own opening
+
+    play(story)
+
+
 def test_a_lamp_that_fails_does_not_lift_the_barrier_for_the_next_car(play):
     async def story(plaza):
         lane = plaza.lane()
