@@ -11,12 +11,14 @@ from tests.gateway.debit.conftest import FakeClock
 
 
 @pytest.fixture
-def state(site):
-    """Write a state file as a gateway does, so many seconds ago."""
+def state(site, monkeypatch):
+    """Write a state file as a gateway does, so many seconds before the commands look at it."""
+    now = now_utc()
+    monkeypatch.setattr("gateway.cli.status.now_utc", lambda: now)
 
     def write(*, age_s=0.0, running=True, **reports):
         clock = FakeClock()
-        clock.now = now_utc().timestamp() - age_s
+        clock.now = now.timestamp() - age_s
         facts = {
             "site": "测试收费站",
             "mode": "bench",

@@ -62,7 +62,7 @@ class Desk:
         async def inside():
             self.writer.start()
             try:
-                async with asyncio.timeout(3 * WAIT_S_MAX):
+                async with asyncio.timeout(WAIT_S_MAX):
                     return await scenario(self)
             finally:
                 await asyncio.to_thread(self.close)

@@ -16,7 +16,7 @@ from gateway.ledger import database, tables
 from gateway.ledger.database import StorageTrouble
 from gateway.ledger.writer import BATCH_MAX, PROBE, StorageUnavailable, WriterState
 
-from .conftest import until
+from .conftest import WAIT_S_MAX, until
 
 ROOT = Path(__file__).parents[3]
 
@@ -171,7 +171,7 @@ def test_no_answer_while_the_commit_is_under_way(tmp_path):
         def commit(self, changes):
             def last(tx):
                 self.entered.set()
-                assert self.gate.wait(10)
+                assert self.gate.wait(WAIT_S_MAX)
 
             return super(WatchedCommitter, self).commit([*changes, last])[:-1]
 
@@ -443,7 +443,7 @@ def test_stop_does_not_wait_for_a_storage_that_refuses(desk):
 def test_after_the_end_a_change_is_refused_and_never_left_hanging(desk):
     async def scenario(desk):
         await asyncio.to_thread(desk.writer.stop)
-        return await asyncio.wait_for(outcome(desk.writer.submit(add(), essential=True)), 5)
+        return await asyncio.wait_for(outcome(desk.writer.submit(add(), essential=True)), WAIT_S_MAX)
 
     refused = desk.run(scenario)
     assert isinstance(refused, StorageUnavailable)
