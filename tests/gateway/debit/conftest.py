@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
+from gateway.banks.turns import Turns
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldRequest, Identity, Payer, PurchasePlan, PurchaseResult, Sight
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim
@@ -60,6 +61,7 @@ class ToldBank:
         self.answers = deque()
         self.heard = []
         self.late = None
+        self.turns = Turns()
 
     def takes(self, contract_ref):
         return True

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.banks.channel import AnswerClass
+from gateway.banks.channel import AnswerClass, LateAnswer
 from gateway.debit.attempts import BATCHES, STAN_MAX, _order
 from gateway.debit.late import LateEffect, late_answer
 from gateway.debit.refunds import RefundRequest
@@ -173,7 +173,7 @@ def test_a_late_word_in_every_state(box, case, word):
         rules = box.engine.rules
 
         def change(tx):
-            return late_answer(tx, "bank-1", "T0000001", stan, answer=word, rules=rules)
+            return late_answer(tx, "bank-1", LateAnswer("T0000001", stan, word), rules)
 
         effect = await box.in_books(change)
         after = kept(box, stan)
