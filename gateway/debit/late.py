@@ -103,9 +103,8 @@ def late_answer(tx: Transaction, channel: str, told: LateAnswer, rules: DebitRul
     answer = told.about(bytes(row.request))
     note_difference(tx, row, answer)
     if row.state == "disputed":
-        # Whose message it is about is what is in dispute.
-        tx.note("attempt", row.id, "heard_late", debit_id=row.debit_id, detail=answer.code)
-        return LateEffect.CONTRADICTED
+        # Whose message such a word is about is what is in dispute.
+        return LateEffect.IGNORED
     if answer.verdict is AnswerClass.DUPLICATE:
         return _keys_known(tx, row, answer)
     if answer.verdict is AnswerClass.APPROVED:
@@ -245,18 +244,17 @@ def _into_suspense(tx: Transaction, row: Row) -> LateEffect:
 def _approved_after_all(tx: Transaction, row: Row) -> LateEffect:
     """An advice or refund that the bank refused before. None of them can be reversed: where its money is still due it
     must not be asked for another way until it is known what the bank did."""
-    _contradicted(tx, row, f"the bank refused it with {row.response_code}, and approved it later")
+    effect = _contradicted(tx, row, f"the bank refused it with {row.response_code}, and approved it later")
     refund = refunds.of_attempt(tx, row) if row.kind == "refund" else None
     still_due = debit_row(tx, row.debit_id).state == "debt" if refund is None else refund.state == "decided"
     if still_due:
         dispute(tx, row, "refused, then approved: it cannot be reversed")
-    return LateEffect.CONTRADICTED
+    return effect
 
 
 def _declined(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
     if row.state == "approved":
-        _contradicted(tx, row, f"the bank approved it, and refused it later with {answer.code}")
-        return LateEffect.CONTRADICTED
+        return _contradicted(tx, row, f"the bank approved it, and refused it later with {answer.code}")
     if row.kind not in REVERSED_KINDS:
         if row.state not in ("stored", "unknown"):
             return LateEffect.IGNORED
@@ -273,8 +271,11 @@ def _declined(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
     return LateEffect.NOTED if row.state == "stored" else LateEffect.DECLINED
 
 
-def _contradicted(tx: Transaction, row: Row, note: str) -> None:
+def _contradicted(tx: Transaction, row: Row, note: str) -> LateEffect:
+    if has_open_item(tx, CONTRADICTED, row.id):
+        return LateEffect.IGNORED
     add_item(tx, CONTRADICTED, row.debit_id, note, ref=row.id, amount=row.amount, again=True)
+    return LateEffect.CONTRADICTED
 
 
 def _booked(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:

@@ -26,6 +26,7 @@ from gateway.rules.loading import parse_rules
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
 DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
 NOT_FOUND = BankAnswer(Delivery.ANSWERED, AnswerClass.NOT_FOUND, "25")
+DUPLICATE = BankAnswer(Delivery.ANSWERED, AnswerClass.DUPLICATE, "94")
 SILENT = BankAnswer(Delivery.SILENT)
 NOT_SENT = BankAnswer(Delivery.NOT_SENT)
 
