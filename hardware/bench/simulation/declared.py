@@ -41,6 +41,7 @@ TRANSITIONS = (
     "debit:owed->debt",
     "debit:debt->recovered",
     "debit:debt->written_off",
+    "debit:funded->debt",
     *(
         f"attempt.{kind}:{change}"
         for kind in ("sale", "recovery")
@@ -55,12 +56,28 @@ TRANSITIONS = (
             "unknown->reversing",
             "reversing->reversed",
             "reversed->reversing",
+            "declined->reversing",
+            "stored->disputed",
+            "reversing->disputed",
+            "disputed->approved",
+            "disputed->declined",
         )
     ),
+    "attempt.sale:unknown->disputed",
+    "attempt.sale:approved->declined",
     *(
         f"attempt.{kind}:{change}"
         for kind in ("advice", "refund")
-        for change in ("new->stored", "stored->approved", "stored->declined")
+        for change in (
+            "new->stored",
+            "stored->approved",
+            "stored->declined",
+            "stored->disputed",
+            "declined->disputed",
+            "disputed->approved",
+            "disputed->declined",
+            "approved->declined",
+        )
     ),
     "purchase:new->intent",
     "purchase:intent->taken",
@@ -75,6 +92,7 @@ TRANSITIONS = (
     *(
         f"transfer:{event}"
         for event in (
+            "approval_withdrawn",
             "bank_approved",
             "correction",
             "debt_paid_at_till",
@@ -93,6 +111,9 @@ TRANSITIONS = (
             "written_off",
         )
     ),
+    "item:answer_contradicted",
+    "item:answer_differs",
+    "item:attempt_disputed",
     "item:charged_without_tac",
     "item:disputed_purchase",
     "item:refund_declined",
@@ -101,7 +122,9 @@ TRANSITIONS = (
 
 NOT_DECLARED: Mapping[str, str] = {
     "attempt:not_sent->reversing": "no bank here approves what never reached it; its day file would say so",
-    "attempt:declined->reversing": "no bank here approves what it has refused; its day file would say so",
+    "attempt:disputed->reversing": "a debit with a disputed attempt is paid by nothing else, unless its ledger is"
+    " restored from an older one",
+    "debit:recovered->debt": "of the few recoveries that are approved and then refused, fewer have not been booked",
     "purchase:intent->disputed": "an answer is lost, its loss cannot be stored either, and somebody else writes"
     " the card before it is seen again: once in a hundred thousand passages",
 }
