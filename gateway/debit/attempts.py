@@ -9,9 +9,19 @@ bank what we decided. A *recovery* is a sale for a debt. A *refund* gives back w
                      reversing -> reversed;  not_sent | declined | reversed -> reversing (an approval came late)
     advice, refund   stored -> approved | declined | unknown (given up by the rules; an item asks a person)
                      unknown -> approved | declined
+    all              stored | unknown | reversing -> disputed;  disputed -> approved | declined | reversing
+                     declined -> disputed (advice, refund);  approved -> declined (a person's or the day file's word)
 
 Sales and recoveries that nobody answers are reversed; advices and refunds are repeated, never reversed. At most one
 attempt of a debit is unresolved at a time. What comes after its time is in `gateway.debit.late`.
+
+`disputed`: nobody here can tell whether the bank booked it, and it is not ours to undo or to ask again. The bank has
+answered that it knows the keys (94) to a message that left once: they may be those of an earlier, paid sale, of a
+ledger that was lost. The debit waits, with an item, for people or the bank's day file; its terminal does not wait, and
+goes on in a new batch.
+
+An answer that says something else than was asked (another amount, currency, merchant) settles nothing: it is treated as
+one without a final word, and an item names the field.
 """
 
 from __future__ import annotations
@@ -26,7 +36,19 @@ from sqlalchemy import bindparam, select, update
 from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel, SaleOrder
 from gateway.debit import debts, refunds
 from gateway.debit.claims import BankRequest
-from gateway.debit.states import UNRESOLVED, add_item, attempt_row, debit_row, in_doubt, set_attempt, set_debit
+from gateway.debit.states import (
+    AWAITED,
+    CONTRADICTED,
+    DIFFERS,
+    DISPUTED,
+    add_item,
+    attempt_row,
+    close_item,
+    debit_row,
+    in_doubt,
+    set_attempt,
+    set_debit,
+)
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
@@ -52,7 +74,7 @@ _BUSY_TERMINALS = select(
     tables.attempt.c.state,
     tables.attempt.c.sends,
 ).where(
-    tables.one_of(tables.attempt.c.state, *UNRESOLVED),
+    tables.one_of(tables.attempt.c.state, *AWAITED),
     tables.attempt.c.channel == bindparam("channel"),
     tables.attempt.c.kind.in_(REVERSED_KINDS),
 )
@@ -71,6 +93,8 @@ class Outgoing:
     """A message about to leave."""
 
     message: bytes
+    terminal: str
+    stan: str
     sent_before: bool
     """It left, or may have left, once before."""
 
@@ -176,9 +200,12 @@ def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer) -> Row:
     What is already known stands: an answer that came in by another way while this one was decided is not undone.
     """
     row = attempt_row(tx, attempt_id)
+    note_difference(tx, row, answer)
     if row.state != "stored":
         return row
-    if answer.verdict is AnswerClass.APPROVED:
+    if answer.verdict is AnswerClass.DUPLICATE:
+        keys_known(tx, row, answer)
+    elif answer.verdict is AnswerClass.APPROVED:
         heard(tx, row, "approved", answer)
     elif answer.verdict is AnswerClass.DECLINED:
         heard(tx, row, "declined", answer)
@@ -196,7 +223,7 @@ def begin_reversal(tx: Transaction, attempt_id: str) -> Outgoing | None:
     if row.state not in ("unknown", "reversing") or row.kind not in REVERSED_KINDS:
         return None
     set_attempt(tx, row, "reversing", sends=row.sends + 1)
-    return Outgoing(bytes(row.reversal), sent_before=row.sends > 0)
+    return Outgoing(bytes(row.reversal), row.terminal, row.stan, sent_before=row.sends > 0)
 
 
 def begin_message(tx: Transaction, attempt_id: str) -> Outgoing | None:
@@ -205,12 +232,13 @@ def begin_message(tx: Transaction, attempt_id: str) -> Outgoing | None:
     if row.state != "stored":
         return None
     set_attempt(tx, row, "stored", sends=row.sends + 1)
-    return Outgoing(bytes(row.request), sent_before=row.sends > 0)
+    return Outgoing(bytes(row.request), row.terminal, row.stan, sent_before=row.sends > 0)
 
 
 def close_reversal(tx: Transaction, attempt_id: str, answer: BankAnswer, *, aged: bool, rules: DebitRules) -> bool:
     """True when the answer ends the reversal; "original not found" only when `aged`: the sale can no longer arrive."""
     row = attempt_row(tx, attempt_id)
+    note_difference(tx, row, answer)
     if row.state != "reversing":
         return True
     found = answer.verdict is AnswerClass.APPROVED
@@ -238,6 +266,7 @@ def end_reversal(tx: Transaction, row: Row, answer: BankAnswer | None, rules: De
             attempt_id=row.id,
         )
         tx.update(tables.attempt, {"id": row.id}, late_approval=0)
+    close_item(tx, CONTRADICTED, row.id, "corrected", note="it is reversed")
     if row.kind == "recovery":
         debts.refused_again(tx, row.debit_id, rules, UNANSWERED)
 
@@ -249,6 +278,10 @@ def settle_message(tx: Transaction, attempt_id: str, answer: BankAnswer, rules: 
         return True
     if row.kind == "recovery":
         return _settle_recovery(tx, row, answer, rules)
+    note_difference(tx, row, answer)
+    if answer.verdict is AnswerClass.DUPLICATE and row.sends == 1:
+        keys_known(tx, row, answer)
+        return True
     if answer.verdict not in (AnswerClass.APPROVED, AnswerClass.DECLINED):
         return False
     approved = answer.verdict is AnswerClass.APPROVED
@@ -270,6 +303,35 @@ def give_up_message(tx: Transaction, attempt_id: str) -> None:
     set_attempt(tx, row, "unknown")
     kind = f"{row.kind}_unanswered"
     add_item(tx, kind, row.debit_id, "the bank never answered it", ref=row.id, amount=row.amount, again=True)
+
+
+def keys_known(tx: Transaction, row: Row, answer: BankAnswer) -> None:
+    """The bank says that it knows the keys of a message that left once."""
+    heard(tx, row, "disputed", answer)
+    dispute(tx, attempt_row(tx, row.id), "the bank knows these keys already, and they were sent once")
+    next_batch(tx, row.channel, row.terminal)
+
+
+def dispute(tx: Transaction, row: Row, why: str) -> None:
+    """Leave an attempt to people and the bank's day file: nothing is undone, repeated or asked anew before their word.
+
+    What waits in the queue for it is dropped, an item is opened. `why` is for people, 200 characters at most.
+    """
+    set_attempt(tx, row, "disputed")
+    off_queue(tx, row.id, "disputed")
+    add_item(tx, DISPUTED, row.debit_id, why, ref=row.id, amount=row.amount, again=True)
+
+
+def next_batch(tx: Transaction, channel: str, terminal: str) -> None:
+    """Have a terminal go on in its next batch. Its trace numbers go on where they are: one that came back at once could
+    be taken for its namesake of the batch before by a host that leaves the batch out of its answers."""
+    tx.skip_numbers(_series(channel, terminal), STAN_MAX)
+
+
+def note_difference(tx: Transaction, row: Row, answer: BankAnswer) -> None:
+    """Put it on people's list where an answer says something else than was asked."""
+    if answer.difference is not None:
+        add_item(tx, DIFFERS, row.debit_id, answer.difference[:200], ref=row.id, amount=row.amount)
 
 
 def fund_by_bank(tx: Transaction, attempt: Row, rules: DebitRules) -> None:
@@ -407,7 +469,7 @@ def _order(
     tx: Transaction, channel: str, terminal: str, *, batch: str, amount_fen: int, contract_ref: str, at: datetime
 ) -> SaleOrder:
     """The next message of a terminal. When its trace numbers are used up the batch moves on: the pair never repeats."""
-    number = tx.next_number(f"stan:{channel}:{terminal}") - 1
+    number = tx.next_number(_series(channel, terminal)) - 1
     moved = (int(batch) + number // STAN_MAX) % BATCHES
     return SaleOrder(
         terminal=terminal,
@@ -417,6 +479,11 @@ def _order(
         contract_ref=contract_ref,
         at=at,
     )
+
+
+def _series(channel: str, terminal: str) -> str:
+    """Name of the counter of a terminal's messages."""
+    return f"stan:{channel}:{terminal}"
 
 
 def _insert(

@@ -15,12 +15,25 @@ from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 
-UNRESOLVED = ("stored", "unknown", "reversing")
-"""States of an attempt whose end the bank has not told. An approval that came late keeps one open, too."""
+AWAITED = ("stored", "unknown", "reversing")
+"""States of an attempt about which a bank is asked, or will be. An approval that came late keeps one open, too."""
+
+UNRESOLVED = (*AWAITED, "disputed")
+"""States of an attempt whose end is not known. A disputed one is not asked about: people and the day file end it."""
+
+DIFFERS, CONTRADICTED, DISPUTED = "answer_differs", "answer_contradicted", "attempt_disputed"
+"""Kinds of items about an attempt (`ref`): an answer says something else than was asked; a second final answer says the
+opposite of the first; the attempt is disputed."""
 
 _UNRESOLVED_OF_DEBIT = (
     select(tables.attempt.c.id)
     .where(tables.attempt.c.debit_id == bindparam("debit"), tables.attempt.c.state.in_(UNRESOLVED))
+    .limit(1)
+)
+_CONTRADICTED_OF_DEBIT = (
+    select(tables.item.c.id)
+    .where(tables.item.c.debit_id == bindparam("debit"), tables.item.c.kind == CONTRADICTED)
+    .where(tables.item.c.state == "open")
     .limit(1)
 )
 
@@ -51,6 +64,17 @@ def set_attempt(tx: Transaction, row: Row, state: str, **values: Any) -> None:  
 def in_doubt(tx: Transaction, debit_id: str) -> bool:
     """Whether a bank has yet to say what became of an attempt of this debit."""
     return tx.first(_UNRESOLVED_OF_DEBIT, debit=debit_id) is not None
+
+
+def contradicted(tx: Transaction, debit_id: str) -> bool:
+    """Whether a bank has said two opposite things about an attempt of this debit, and nobody has found out since."""
+    return tx.first(_CONTRADICTED_OF_DEBIT, debit=debit_id) is not None
+
+
+def has_open_item(tx: Transaction, kind: str, ref: str) -> bool:
+    """Whether people still have to see to this."""
+    item = tx.find(tables.item, kind=kind, ref=ref)
+    return item is not None and item.state == "open"
 
 
 def add_item(

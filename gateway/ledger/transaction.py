@@ -188,6 +188,10 @@ class Transaction:
         self._numbers[name] = last + 1
         return last + 1
 
+    def skip_numbers(self, name: str, count: int) -> None:
+        """Leave out the next `count` numbers of a series."""
+        self._numbers[name] = self.next_number(name) - 1 + count
+
     def row_id(self, table: Table) -> int:
         """The next integer key of a table."""
         last = self._ids.get(table)

@@ -165,7 +165,7 @@ RULES: Final = (
     ),
     # A limit may be lowered below what is owed already. So only an obligor with a claim younger than its limit is
     # looked at (by a minute: a request under way keeps to the limit it saw), and what was claimed beyond a hold (an
-    # overrun, a correction) does not count: no limit could have refused it.
+    # overrun, a correction) or is owed again (a withdrawn approval) does not count: no limit could have refused it.
     Rule(
         "an obligor's holds and dues keep to its limit",
         "select count(*) from mandate where limit_fen is not null",
@@ -176,7 +176,8 @@ RULES: Final = (
         ), beyond as (
             select d.obligor_id, sum(t.amount) as fen from transfer t join debit d on d.id = t.debit_id
             join account f on f.id = t.from_account join account g on g.id = t.to_account
-            where t.phase = 'direct' and f.kind in ('open', 'debt') and g.kind = 'merchant'
+            where t.phase = 'direct' and f.kind in ('open', 'debt')
+              and (g.kind = 'merchant' or t.event = 'approval_withdrawn')
               and d.state in ('held', 'released', 'owed', 'debt') group by d.obligor_id
         ), exposed as (
             select owner, sum(held - balance) as fen from account where kind in ('open', 'debt') group by owner
@@ -199,8 +200,8 @@ RULES: Final = (
         select 'debit ' || debit_id, 'open attempts ' || open || ', approved ' || approved
         from (
             select debit_id,
-                   sum(case when state in ('stored', 'unknown', 'reversing') and late_approval = 0 then 1 else 0 end)
-                       as open,
+                   sum(case when state in ('stored', 'unknown', 'reversing', 'disputed') and late_approval = 0
+                       then 1 else 0 end) as open,
                    sum(case when state = 'approved' then 1 else 0 end) as approved
             from attempt where kind <> 'refund' group by debit_id
         ) counted
@@ -217,7 +218,10 @@ RULES: Final = (
         from transfer t join account f on f.id = t.from_account join account g on g.id = t.to_account
              left join attempt a on a.id = t.attempt_id
         where (f.kind = 'bank' and g.kind in ('open', 'debt') or f.kind = 'due_back' and g.kind = 'bank')
-          and (coalesce(a.state, '') <> 'approved' or a.amount <> t.amount or a.debit_id <> t.debit_id
+          and (coalesce(a.state, '') <> case when exists (
+                   select 1 from transfer w where w.attempt_id = t.attempt_id and w.event = 'approval_withdrawn'
+                   and w.amount = t.amount) then 'declined' else 'approved' end
+               or a.amount <> t.amount or a.debit_id <> t.debit_id
                or (a.kind = 'refund') <> (f.kind = 'due_back'))
         """,
     ),
@@ -230,6 +234,25 @@ RULES: Final = (
         where (a.state in ('unknown', 'reversing') or a.state = 'stored' and (a.kind <> 'sale' or d.state <> 'held'))
           and not exists (select 1 from outbox o where o.attempt_id = a.id and o.done_at is null)
           and not exists (select 1 from item i where i.debit_id = d.id and i.state in ('open', 'explained'))
+        """,
+    ),
+    Rule(
+        "whatever is disputed at a bank is on people's list, and no message waits for it",
+        "select count(*) from attempt where state = 'disputed'",
+        """
+        select 'attempt ' || a.id, a.kind || ' is disputed, '
+               || case when o.id is null then 'and on nobody''s list' else 'and message ' || o.id || ' waits' end
+        from attempt a left join outbox o on o.attempt_id = a.id and o.done_at is null
+        where a.state = 'disputed' and (o.id is not null or not exists (
+            select 1 from item i where i.ref = a.id and i.state in ('open', 'explained')))
+        """,
+    ),
+    Rule(
+        "an approval is withdrawn at most once",
+        "select count(*) from transfer where event = 'approval_withdrawn'",
+        """
+        select 'attempt ' || attempt_id, 'its approval is withdrawn ' || count(*) || ' times'
+        from transfer where event = 'approval_withdrawn' group by attempt_id having count(*) > 1
         """,
     ),
     Rule(
@@ -273,7 +296,7 @@ RULES: Final = (
             where (kind = 'debit' and event in ('held', 'released', 'owed', 'funded', 'debt', 'recovered',
                                                 'written_off', 'voided'))
                or (kind = 'attempt' and event in ('stored', 'not_sent', 'approved', 'declined', 'unknown', 'reversing',
-                                                  'reversed'))
+                                                  'reversed', 'disputed'))
                or (kind = 'refund' and event in ('decided', 'paid'))
                or (kind = 'item' and event in ('open', 'explained', 'corrected', 'written_off'))
             group by kind, ref

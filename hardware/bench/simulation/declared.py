@@ -46,6 +46,7 @@ TRANSITIONS = (
     "debit:owed->debt",
     "debit:debt->recovered",
     "debit:debt->written_off",
+    "debit:funded->debt",
     *(
         f"attempt.{kind}:{change}"
         for kind in ("sale", "recovery")
@@ -60,12 +61,28 @@ TRANSITIONS = (
             "unknown->reversing",
             "reversing->reversed",
             "reversed->reversing",
+            "declined->reversing",
+            "stored->disputed",
+            "reversing->disputed",
+            "disputed->approved",
+            "disputed->declined",
         )
     ),
+    "attempt.sale:unknown->disputed",
+    "attempt.sale:approved->declined",
     *(
         f"attempt.{kind}:{change}"
         for kind in ("advice", "refund")
-        for change in ("new->stored", "stored->approved", "stored->declined")
+        for change in (
+            "new->stored",
+            "stored->approved",
+            "stored->declined",
+            "stored->disputed",
+            "declined->disputed",
+            "disputed->approved",
+            "disputed->declined",
+            "approved->declined",
+        )
     ),
     "purchase:new->intent",
     "purchase:intent->taken",
@@ -81,6 +98,7 @@ TRANSITIONS = (
     *(
         f"transfer:{event}"
         for event in (
+            "approval_withdrawn",
             "bank_approved",
             "correction",
             "debt_paid_at_till",
@@ -104,6 +122,9 @@ TRANSITIONS = (
     "ledger:lost->put_back_after_crash",
     "ledger:lost->rescued",
     "ledger:stored->in_nothing",
+    "item:answer_contradicted",
+    "item:answer_differs",
+    "item:attempt_disputed",
     "item:charged_without_tac",
     "item:disputed_purchase",
     "item:refund_declined",
@@ -112,6 +133,8 @@ TRANSITIONS = (
 
 NOT_DECLARED: Mapping[str, str] = {
     "attempt:not_sent->reversing": "no bank here approves what never reached it; its day file would say so",
-    "attempt:declined->reversing": "no bank here approves what it has refused; its day file would say so",
+    "attempt:disputed->reversing": "a debit with a disputed attempt is paid by nothing else, unless its ledger is"
+    " restored from an older one",
+    "debit:recovered->debt": "of the few recoveries that are approved and then refused, fewer have not been booked",
 }
 """What the watcher allows and runs bring about too seldom to be counted on, or never, and why."""

@@ -72,6 +72,7 @@ class LaneWorkload:
             spec = VehicleSpec.from_json(owner.spec())
             self._vehicles[owner.name] = build(spec, Script(), world.seed)
             self._away.append(owner.name)
+        world.crew.start(calls.ask_the_bank(world))
         streams = [index % world.lanes for index in range(world.lanes + FOLLOWERS)]
         await asyncio.gather(*(world.crew.start(self._stream(world, n, lane)) for n, lane in enumerate(streams)))
         world.calm_down()

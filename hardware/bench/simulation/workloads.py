@@ -73,6 +73,7 @@ class EngineWorkload:
 
     async def __call__(self, world: World) -> int:
         """Runs until all debits are begun, then until all is settled; returns how many there were."""
+        world.crew.start(calls.ask_the_bank(world))
         callers = [world.crew.start(self._caller(world, index)) for index in range(world.callers)]
         await asyncio.gather(*callers)
         world.calm_down()

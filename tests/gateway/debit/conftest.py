@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
+from gateway.banks.turns import Turns
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldRequest, Identity, Payer, PurchasePlan, PurchaseResult, Sight
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, StorageLate
@@ -29,6 +30,7 @@ from gateway.rules.loading import parse_rules
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
 DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
 NOT_FOUND = BankAnswer(Delivery.ANSWERED, AnswerClass.NOT_FOUND, "25")
+DUPLICATE = BankAnswer(Delivery.ANSWERED, AnswerClass.DUPLICATE, "94")
 SILENT = BankAnswer(Delivery.SILENT)
 NOT_SENT = BankAnswer(Delivery.NOT_SENT)
 
@@ -64,6 +66,7 @@ class ToldBank:
         self.answers = deque()
         self.heard = []
         self.late = None
+        self.turns = Turns()
 
     def takes(self, contract_ref):
         return True
