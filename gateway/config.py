@@ -70,9 +70,16 @@ class Storage(Section):
     """[storage]"""
 
     ledger: Path = Path("ledger.db")
-    """SQLite file of the ledger; its folder also holds the reserve file"""
+    """SQLite file of the ledger, made by `etcgw ledger create`; its folder also holds the reserve file"""
+    mark: Path | None = None
+    """file that remembers how far the ledger has come, best on another disk; left out: beside it, name and .mark"""
     state: Path = Path("state.json")
     """file the running gateway keeps its condition in, for `etcgw status`"""
+
+    @property
+    def mark_file(self) -> Path:
+        """Where the ledger's mark stands."""
+        return Path(f"{self.ledger}.mark") if self.mark is None else self.mark
 
 
 class Lists(Section):
@@ -133,8 +140,6 @@ class Bank(Section):
     """transport header, 5 bytes in hex: 60 and two addresses"""
     header: str = Field("603100310100", pattern=r"^[0-9A-Fa-f]{12}$")
     """message header, 6 bytes in hex"""
-    batch: str = Field("000001", pattern=r"^[0-9]{6}$")
-    """batch number of field 60.2"""
     mac: Literal["none"] = "none"
     """message authentication of field 64; only "none" is supported by this version"""
     max_message_age_s: int = Field(180, ge=1, le=86_400)
@@ -366,8 +371,9 @@ def _check_antenna(key: str, lane: Lane) -> Iterator[Problem]:
 
 
 def _absolute(site: SiteFile, folder: Path) -> SiteFile:
+    mark = None if site.storage.mark is None else folder / site.storage.mark
     storage = site.storage.model_copy(
-        update={"ledger": folder / site.storage.ledger, "state": folder / site.storage.state}
+        update={"ledger": folder / site.storage.ledger, "mark": mark, "state": folder / site.storage.state}
     )
     return site.model_copy(
         update={

@@ -39,7 +39,9 @@ from gateway.config import Bank, Lane, RelayBoardSection, SiteFile, host_port
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine, Timing
 from gateway.debit.recovery import Findings
-from gateway.ledger import database, schema, tables
+from gateway.ledger import database, incarnation, schema, tables
+from gateway.ledger.incarnation import LedgerRefused, Place
+from gateway.ledger.marks import FOLLOW_EVERY_S, MarkFile, MarkUnwritable
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer, WriterState
 from gateway.model.clock import from_us
 from gateway.model.passage import DeclinePolicy, Funding
@@ -169,7 +171,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        with self._only_one(), self._storage() as (writer, reader):
+        with self._only_one(), self._storage() as (committer, writer, reader):
             tariffs = load_tariffs(self._site.tariffs.directory)
             lists = StatusLists.open(self._site.lists.directory, self._clock.utcnow())
             banks = {bank.name: self._make_bank(bank, writer, reader) for bank in self._site.banks}
@@ -177,7 +179,7 @@ class Gateway:
             engine = DebitEngine(writer, reader, channels, clock=self._clock, random=self._random, rules=self._rules)
             self._engine = engine
             await self._recover(engine)
-            self._start_common(engine, lists)
+            self._start_common(engine, committer, lists)
             for name, bank in banks.items():
                 self._supervisor.start(f"bank/{name}", bank.link.run)
                 self._supervisor.start(f"outbox/{name}", bank.worker.run)
@@ -215,23 +217,48 @@ class Gateway:
             os.close(handle)
 
     @contextlib.contextmanager
-    def _storage(self) -> Iterator[tuple[Writer, Engine]]:
+    def _storage(self) -> Iterator[tuple[Committer, Writer, Engine]]:
         path = self._site.storage.ledger
+        mark = self._stand()
         engine = database.open_writer(path)
         schema.upgrade(engine)
         reader = database.open_reader(path)
         with reader.connect() as connection:
             self._newest_record_us = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
-        committer = Committer(engine, self._clock, Path(f"{path}.reserve"))
+        committer = Committer(engine, self._clock, Path(f"{path}.reserve"), mark=mark)
         writer = Writer(committer, on_state=self._storage_state)
         writer.start()
         self._storage_state(writer.state)
         try:
-            yield writer, reader
+            yield committer, writer, reader
         finally:
             writer.stop()
+            self._follow(committer)
             engine.dispose()
             reader.dispose()
+
+    def _stand(self) -> MarkFile:
+        """The ledger's mark, before anything else is done with the ledger. Raises `LedgerRefused`, and says so."""
+        try:
+            return incarnation.stand(Place(self._site.storage.ledger, self._site.storage.mark_file))
+        except LedgerRefused as refused:
+            self._board.report("ledger", False, str(refused), refused.reason)
+            self._board.write(running=False)
+            raise
+
+    async def _keep_mark(self, committer: Committer) -> None:
+        """Let the mark follow the commits, beside the loop and the writer's thread."""
+        while True:
+            await asyncio.to_thread(self._follow, committer)
+            await self._clock.sleep(FOLLOW_EVERY_S)
+
+    def _follow(self, committer: Committer) -> None:
+        try:
+            committer.follow()
+        except MarkUnwritable as error:
+            self._board.report("mark", False, str(error), "mark_late")
+        else:
+            self._board.report("mark", True, "follows the ledger")
 
     def _storage_state(self, state: WriterState) -> None:
         works = state is WriterState.WRITING
@@ -254,11 +281,10 @@ class Gateway:
         self._findings |= {"decided_now": closed.decided_now, "voided": closed.voided, "not_closed": closed.not_closed}
 
     def _collector(self, channel: str, engine: DebitEngine, reader: Engine) -> Collector:
-        batch = next(bank.batch for bank in self._site.banks if bank.name == channel)
         numbers = [number for lane in self._site.lanes for number in lane.terminals.get(channel, ())]
         # The last lane's first: the first lane is the busiest at most sites.
         collection = Collection(
-            DeclinePolicy.RELEASE_AS_DEBT, {channel: Terminals(tuple(reversed(numbers)), batch)} if numbers else {}
+            DeclinePolicy.RELEASE_AS_DEBT, {channel: Terminals(tuple(reversed(numbers)))} if numbers else {}
         )
         return Collector(channel, engine, reader, collection, clock=self._clock)
 
@@ -274,9 +300,10 @@ class Gateway:
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
-    def _start_common(self, engine: DebitEngine, lists: StatusLists) -> None:
+    def _start_common(self, engine: DebitEngine, committer: Committer, lists: StatusLists) -> None:
         self._supervisor.start("condition", self._board.run)
         self._supervisor.start("timings", partial(self._keep_timings, engine))
+        self._supervisor.start("mark", partial(self._keep_mark, committer))
         self._supervisor.start("lists", partial(self._keep_lists, lists))
         for section in self._site.relay_boards:
             self._board.report(f"board/{section.name}", False, "not connected yet", "barrier_fault")
@@ -315,7 +342,6 @@ class Gateway:
             clock=self._clock,
             random=self._random,
             rules=self._rules,
-            batch=bank.batch,
             fresh=lambda: self._engine is not None and self._engine.fresh(bank.name),
             on_backlog=partial(self._backlog, bank.name),
         )
@@ -437,10 +463,9 @@ class Gateway:
         )
 
     def _collection(self, lane: Lane) -> Collection:
-        batches = {bank.name: bank.batch for bank in self._site.banks}
         return Collection(
             lane.bank_declines,
-            {bank: Terminals(tuple(numbers), batches[bank]) for bank, numbers in lane.terminals.items() if numbers},
+            {bank: Terminals(tuple(numbers)) for bank, numbers in lane.terminals.items() if numbers},
         )
 
     def _settings(self, lane: Lane) -> LaneSettings:

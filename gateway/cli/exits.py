@@ -7,7 +7,7 @@ with 2. A ledger that cannot be opened is a device that is not available (3).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.clearing.day import ClearingRefused
     from gateway.config import ConfigError
     from gateway.ledger.batches import StorageUnavailable
+    from gateway.ledger.incarnation import LedgerRefused
 
 
 class ExitCode(IntEnum):
@@ -225,6 +226,19 @@ def _already_running(error: Exception) -> Fault:
     )
 
 
+def _ledger_refused(error: LedgerRefused) -> Fault:
+    return replace(refusal(error.reason, str(error)).fault, code=ExitCode.UNAVAILABLE)
+
+
+def _mark(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.UNAVAILABLE,
+        f"the ledger's mark: {error}",
+        Words("what was done stands in the ledger; its mark does not know it yet", "已写入账本,但标记尚未跟上"),
+        _DISK,
+    )
+
+
 def _schema_too_new(error: Exception) -> Fault:
     return Fault(
         ExitCode.UNAVAILABLE,
@@ -281,6 +295,8 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.payers.status_lists.StatusListError": _unusable_list,
         "gateway.tariffs.loading.TariffError": _refused_tariff,
         "gateway.runtime.AlreadyRunning": _already_running,
+        "gateway.ledger.incarnation.LedgerRefused": _ledger_refused,
+        "gateway.ledger.marks.MarkTrouble": _mark,
         "gateway.ledger.schema.SchemaTooNew": _schema_too_new,
         "gateway.ledger.batches.StorageUnavailable": _storage,
         "sqlalchemy.exc.OperationalError": _database,

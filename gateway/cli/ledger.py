@@ -12,14 +12,14 @@ from gateway.cli import labels, words
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, screen_of, site_of
 from gateway.cli.screen import BAD, GOOD, Cell, Column, Screen, Words
-from gateway.cli.store import ledger_of, reader_of
+from gateway.cli.store import ledger_of, place_of, reader_of
 
 if TYPE_CHECKING:
     from gateway.ledger.verify import Check
 
 app = typer.Typer(
     name="ledger",
-    help="The books: verify them, show accounts.",
+    help="The books: make them, verify them, show accounts.",
     no_args_is_help=True,
     context_settings=HELP_NAMES,
 )
@@ -47,6 +47,8 @@ CHAINS: Final[words.Table] = {
     "decision": (Words("decisions", "判定"), ""),
     "journal": (Words("journal", "日志"), ""),
 }
+REASON_CHARS_MAX: Final = 200
+NAME_CHARS_MAX: Final = 64
 _DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
@@ -99,6 +101,40 @@ def verify(
             )
         )
         raise typer.Exit(ExitCode.REFUSED)
+
+
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, in a sentence; it stays in the ledger.")]
+ByOption = Annotated[str, typer.Option("--by", help="Who says so.")]
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    reason: ReasonOption = "new site",
+    by: ByOption = "etcgw",
+) -> None:
+    """Make the ledger of a new site, and the mark that remembers it. Refused where there is either."""
+    import random
+
+    from drivers.clock import SystemClock
+    from gateway.ledger import incarnation
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    clock = SystemClock()
+    birth = incarnation.born(clock, random.SystemRandom(), **_said(reason, by))
+    made = incarnation.create(place_of(site), clock, birth)
+    screen.pairs([(screen.say("Ledger", "账本"), str(site.storage.ledger)), (screen.say("Life", "世代"), made.id)])
+
+
+def _said(reason: str, by: str) -> dict[str, str]:
+    """Reason and name as the ledger keeps them: both are said, and fit."""
+    for option, text, longest in (("--reason", reason, REASON_CHARS_MAX), ("--by", by, NAME_CHARS_MAX)):
+        if not 0 < len(text.strip()) <= longest:
+            raise typer.BadParameter(f"give 1 to {longest} characters", param_hint=f"'{option}'")
+    return {"reason": reason.strip(), "actor": by.strip()}
 
 
 def _check_facts(check: Check) -> dict[str, Any]:

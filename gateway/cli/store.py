@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from gateway.config import SiteFile
+    from gateway.ledger.incarnation import Place
     from gateway.ledger.transaction import Change
 
 BUSY_TRIES_MAX: Final = 50
@@ -33,8 +34,8 @@ def reader_of(site: SiteFile) -> Iterator[Engine]:
         raise CliFault(
             ExitCode.UNAVAILABLE,
             f"there is no ledger at {path}",
-            Words("neither the gateway nor an import has run at this site yet", "该站点尚未运行过网关,也未导入过签约"),
-            Words("etcgw run --config SITE makes one", "用 etcgw run --config SITE 创建"),
+            Words("this is a new site, or the disk of its ledger is not mounted", "新站点, 或账本所在磁盘未挂载"),
+            Words("at a new site: etcgw ledger create --config SITE", "新站点: etcgw ledger create --config SITE"),
         )
     engine = database.open_reader(path)
     try:
@@ -54,32 +55,60 @@ def ledger_of(site: SiteFile) -> Iterator[Connection]:
 def changes_of(site: SiteFile) -> Iterator[Callable[[Change[Any]], Any]]:
     """Changes one by one, each durable when it returns, beside a gateway that may be running.
 
-    A ledger that is not there yet is made.
+    Raises `LedgerRefused` for a ledger that a gateway would refuse to work on.
+    """
+    with committing(site) as (commit, _):
+
+        def politely(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
+            begun = time.monotonic()
+            result = commit(change)
+            time.sleep((time.monotonic() - begun) * MAKE_ROOM)
+            return result
+
+        yield politely
+
+
+@contextmanager
+def committing(site: SiteFile, *, erasing: bool = False) -> Iterator[tuple[Callable[[Change[Any]], Any], Engine]]:
+    """Changes of the ledger of a site, one a commit, with its mark following; and the engine they go through.
+
+    `erasing`: what is deleted is gone from the file. Raises `LedgerRefused` for a ledger that a gateway would refuse.
     """
     from drivers.clock import SystemClock
-    from gateway.ledger import database, schema
-    from gateway.ledger.writer import Committer
+    from gateway.ledger import database, incarnation, schema
+    from gateway.ledger.batches import Committer
+    from gateway.ledger.marks import FOLLOW_EVERY_S
 
-    engine = database.open_writer(site.storage.ledger)
-    committer = Committer(engine, SystemClock())
+    mark = patiently(lambda: incarnation.stand(place_of(site)))
+    engine = (database.open_eraser if erasing else database.open_writer)(site.storage.ledger)
+    committer = Committer(engine, SystemClock(), mark=mark)
+    followed_at = time.monotonic()
 
     def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
-        begun = time.monotonic()
+        nonlocal followed_at
         result = patiently(lambda: committer.commit([change])[0])
-        time.sleep((time.monotonic() - begun) * MAKE_ROOM)
+        if time.monotonic() - followed_at >= FOLLOW_EVERY_S:
+            committer.follow()
+            followed_at = time.monotonic()
         return result
 
     try:
         patiently(lambda: schema.upgrade(engine))
-        yield commit
+        yield commit, engine
     finally:
+        committer.follow()
         engine.dispose()
 
 
+def place_of(site: SiteFile) -> Place:
+    """Where the ledger and its mark stand."""
+    from gateway.ledger.incarnation import Place
+
+    return Place(site.storage.ledger, site.storage.mark_file)
+
+
 def change_ledger(site: SiteFile, change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
-    """One such change of a ledger that must be there: an empty one would only hide that the path is wrong."""
-    with reader_of(site):
-        pass
+    """One such change."""
     with changes_of(site) as commit:
         return commit(change)
 

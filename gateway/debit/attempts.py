@@ -29,15 +29,11 @@ from gateway.debit.claims import BankRequest
 from gateway.debit.states import UNRESOLVED, add_item, attempt_row, debit_row, in_doubt, set_attempt, set_debit
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
+from gateway.ledger.marks import MarkUnwritable
+from gateway.ledger.positions import pair
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.rules.loading import DebitRules
-
-STAN_MAX = 989_999
-"""The numbers above belong to sign-ins and echoes of the link."""
-
-BATCHES = 1_000_000
-"""Batch numbers have six digits."""
 
 REVERSED_KINDS = ("sale", "recovery")
 """Attempts that are undone when nobody answers."""
@@ -86,10 +82,9 @@ class Recovery(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Terminals:
-    """The terminal numbers a charge point may use at a channel, and the batch they work in."""
+    """The terminal numbers a charge point may use at a channel."""
 
     numbers: tuple[str, ...]
-    batch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +126,7 @@ def store_recovery(
     return Recovery.QUEUED
 
 
-def queue_advice(
-    tx: Transaction, debit: Row, channel: BankChannel, *, terminal: str, batch: str, new: NewAttempt
-) -> None:
+def queue_advice(tx: Transaction, debit: Row, channel: BankChannel, *, terminal: str, new: NewAttempt) -> None:
     """Tell the bank what was decided in its place. Only for an owed debit with no earlier attempt open."""
     if debit.state != "owed" or debit.contract_ref is None or in_doubt(tx, debit.id):
         return
@@ -141,7 +134,6 @@ def queue_advice(
         tx,
         channel.name,
         terminal,
-        batch=batch,
         amount_fen=debit.amount,
         contract_ref=debit.contract_ref,
         at=new.at,
@@ -160,7 +152,6 @@ def queue_refund(
         tx,
         channel.name,
         terminals.numbers[0],
-        batch=terminals.batch,
         amount_fen=refund.amount,
         contract_ref=debit.contract_ref,
         at=new.at,
@@ -354,15 +345,11 @@ def _store_reversible(
         terminal = _given_way(tx, channel.name, terminals.numbers)
     if terminal is None:
         return None
-    order = _order(
-        tx,
-        channel.name,
-        terminal,
-        batch=terminals.batch,
-        amount_fen=debit.amount,
-        contract_ref=debit.contract_ref,
-        at=new.at,
-    )
+    try:
+        order = _order(tx, channel.name, terminal, amount_fen=debit.amount, contract_ref=debit.contract_ref, at=new.at)
+    except MarkUnwritable:
+        # Its keys could come again: nothing is asked of the bank, and the claim goes on without it.
+        return None
     request = channel.sale(order)
     _insert(
         tx,
@@ -403,16 +390,20 @@ def _given_way(tx: Transaction, channel: str, numbers: Iterable[str]) -> str | N
     return None
 
 
+def next_batch(tx: Transaction, channel: str, terminal: str) -> None:
+    """Let a terminal go on in a new batch: the numbers of this one may be in use elsewhere."""
+    tx.next_batch(f"{channel}/{terminal}")
+
+
 def _order(
-    tx: Transaction, channel: str, terminal: str, *, batch: str, amount_fen: int, contract_ref: str, at: datetime
+    tx: Transaction, channel: str, terminal: str, *, amount_fen: int, contract_ref: str, at: datetime
 ) -> SaleOrder:
     """The next message of a terminal. When its trace numbers are used up the batch moves on: the pair never repeats."""
-    number = tx.next_number(f"stan:{channel}:{terminal}") - 1
-    moved = (int(batch) + number // STAN_MAX) % BATCHES
+    batch, stan = pair(tx.next_position(f"{channel}/{terminal}"))
     return SaleOrder(
         terminal=terminal,
-        batch=f"{moved:06d}",
-        stan=f"{number % STAN_MAX + 1:06d}",
+        batch=batch,
+        stan=stan,
         amount_fen=amount_fen,
         contract_ref=contract_ref,
         at=at,

@@ -16,6 +16,7 @@ Trouble with the storage:
   is belongs to the changes marked `essential` (results of purchases that already happened). Those release the reserve
   file, whose blocks they then live on, and are tried until they succeed.
 - anything else that is not the change's own fault: as busy, until it passes or the process is stopped.
+- a mark that cannot be written (`gateway.ledger.marks`): as the same trouble of the database.
 `state` says which; no new sale should start unless it is `WRITING`.
 """
 
@@ -32,12 +33,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from gateway.ledger import clock_readings
+from gateway.ledger import clock_readings, life
 from gateway.ledger.clock_readings import Covered
 from gateway.ledger.database import StorageTrouble, trouble_of
+from gateway.ledger.life import Head, Life
+from gateway.ledger.marks import Mark, MarkUnwritable, MemoryMark
 from gateway.ledger.transaction import Change, Transaction
 from gateway.model.clock import Clock
 
@@ -141,22 +144,45 @@ class Committer:
     A crash after the answers is the driver's: it has the `StepResult` in its hand.
     """
 
-    def __init__(self, engine: Engine, clock: Clock, reserve: Path | None = None) -> None:
+    def __init__(self, engine: Engine, clock: Clock, reserve: Path | None = None, *, mark: Mark | None = None) -> None:
+        """`mark`: the ledger's memory outside the database; without one, a memory of this process alone."""
         self._engine = engine
         self._clock = clock
         self._reserve = reserve
         self._covered: Covered | None = None
+        self._mark = MemoryMark() if mark is None else mark
+        self._life: Life | None = None
+        self._followed: Head | None = None
+        self.head: Head | None = None
+        """Where the journal stands durably, as far as this process wrote it."""
 
     def commit(self, changes: list[Change[Any]]) -> list[Any]:
         """One transaction for all: the results in order, durable; or an error and nothing of it stored."""
         now = clock_readings.read(self._clock)
         with self._engine.begin() as connection:
-            transaction = Transaction(connection, now.wall_us)
+            transaction = self.transaction(connection, now.wall_us)
             results = [change(transaction) for change in changes]
             covered = clock_readings.cover(transaction, now, self._covered)
             transaction.finish()
         self._covered = covered
+        self.head = transaction.head() or self.head
         return results
+
+    def transaction(self, connection: Connection, now_us: int) -> Transaction:
+        """One that counts positions in the life of this ledger."""
+        if self._life is None:
+            self._life = life.begin(connection, self._mark)
+        return Transaction(connection, now_us, self._life)
+
+    def follow(self) -> None:
+        """Write into the mark how far the journal has durably come, if it has; from any thread.
+
+        Raises `MarkUnwritable`.
+        """
+        head = self.head
+        if head is not None and head is not self._followed:
+            self._mark.follow(head.number, head.digest)
+            self._followed = head
 
     def keep_reserve(self) -> bool:
         """Make or remake the reserve file. False while the disk has no room for it and some to spare."""
@@ -246,6 +272,9 @@ class Batches:
             if trouble is not StorageTrouble.OTHER:
                 return self._after_trouble(group, trouble, answers, last=last)
             self._somebodys_fault(group, error, answers)
+        except MarkUnwritable as error:
+            trouble = StorageTrouble.FULL if error.full else StorageTrouble.UNREADABLE
+            return self._after_trouble(group, trouble, answers, last=last)
         except Exception as error:  # noqa: BLE001 - a change's own fault is its caller's answer, not ours
             self._somebodys_fault(group, error, answers)
         else:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -40,10 +41,27 @@ class StorageTrouble(Enum):
     OTHER = "the database refused the statement"
 
 
-def open_writer(path: Path) -> Engine:
-    """The engine of the one writer. Creates the file and its folder."""
+def open_new(path: Path) -> Engine:
+    """The engine of the one writer of a ledger that is being made: creates the file and its folder.
+
+    For `gateway.ledger.incarnation` alone: whatever else opens a ledger finds one, or says that there is none.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(f"sqlite:///{path}", pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
+    return _writing(path, "rwc")
+
+
+def open_writer(path: Path) -> Engine:
+    """The engine of the one writer. Never makes a file: an empty ledger at a wrong path would sell into nothing."""
+    return _writing(path, "rw")
+
+
+def _writing(path: Path, mode: str) -> Engine:
+    engine = create_engine(
+        f"sqlite:///file:{quote(str(path))}?mode={mode}&uri=true",
+        pool_size=1,
+        max_overflow=0,
+        connect_args={"check_same_thread": False},
+    )
     event.listen(engine, "connect", _prepare_writer)
     event.listen(engine, "begin", _begin_immediate)
     return engine
@@ -72,7 +90,7 @@ def forget_log(engine: Engine) -> bool:
 def open_reader(path: Path) -> Engine:
     """An engine that can only read; readers never wait for the writer."""
     engine = create_engine(
-        f"sqlite:///file:{path}?mode=ro&uri=true",
+        f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true",
         pool_size=2,
         max_overflow=0,
         connect_args={"check_same_thread": False},

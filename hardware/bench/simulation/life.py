@@ -132,11 +132,10 @@ class Life:
             clock=world.clock,
             random=world.gateway_chance,
             rules=world.template.rules,
-            batch=site.BATCH,
             fresh=lambda: self.engine.fresh(site.BANK),
         )
         numbers = tuple(n for c in reversed(world.collections.values()) for n in c.terminals[site.BANK].numbers)
-        collection = Collection(DeclinePolicy.RELEASE_AS_DEBT, {site.BANK: Terminals(numbers, site.BATCH)})
+        collection = Collection(DeclinePolicy.RELEASE_AS_DEBT, {site.BANK: Terminals(numbers)})
         collector = Collector(site.BANK, self.engine, self.reader, collection, clock=world.clock)
         held = [debit.id for debit in world.watch.debits.values() if debit.state == "held"]
         self.crew.start(self._close_behind(held))

@@ -26,7 +26,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from gateway.ledger import database
 from gateway.ledger.batches import Answer, Batches, Committer, Job, WriterState
 from gateway.ledger.database import StorageTrouble
-from gateway.ledger.transaction import Change, Transaction
+from gateway.ledger.marks import MarkState, MemoryMark
+from gateway.ledger.transaction import Change
 from gateway.model.clock import Clock, to_us
 from hardware.bench.simulation.trace import Trace
 
@@ -139,9 +140,17 @@ class Storage:
     """One ledger file over all lives of its gateway. `watch` gets the rows of every commit."""
 
     def __init__(
-        self, template: Path, path: Path, chance: random.Random, trace: Trace, watch: Callable[[list[Any]], None]
+        self,
+        template: Path,
+        mark: MarkState,
+        path: Path,
+        chance: random.Random,
+        trace: Trace,
+        watch: Callable[[list[Any]], None],
     ) -> None:
         self.path = path
+        self.mark = MemoryMark(mark)
+        """Stands on another disk: it survives whatever becomes of the file."""
         self.chance = chance
         self.trace = trace
         self.commits = 0
@@ -181,7 +190,7 @@ class SimCommitter(Committer):
     """Commits for real, unless the storage or the process is to fail at this one."""
 
     def __init__(self, engine: Engine, clock: Clock, storage: Storage) -> None:
-        super().__init__(engine, clock)
+        super().__init__(engine, clock, mark=storage.mark)
         self._storage = storage
 
     def commit(self, changes: list[Change[Any]]) -> list[Any]:
@@ -206,7 +215,7 @@ class SimCommitter(Committer):
         """Run the changes and fail at the commit: whatever they did is rolled back."""
         trouble = self._storage.trouble
         with self._engine.begin() as connection:
-            transaction = Transaction(connection, to_us(self._clock.utcnow()))
+            transaction = self.transaction(connection, to_us(self._clock.utcnow()))
             for change in changes:
                 change(transaction)
             transaction.finish()

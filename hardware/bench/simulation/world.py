@@ -119,7 +119,12 @@ class World:
         self.failed: asyncio.Future[str] = loop.create_future()
         self.watch = Watch(self.trace, self.template.limits, self.fail)
         self.storage = Storage(
-            self.template.ledger, folder / "ledger.db", site.series(seed, "storage"), self.trace, self._committed
+            self.template.ledger,
+            self.template.mark,
+            folder / "ledger.db",
+            site.series(seed, "storage"),
+            self.trace,
+            self._committed,
         )
         self.network = Network(loop, site.series(seed, "network"), self.trace)
         self.collections: dict[str, Collection] = {
