@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, select
 from gateway.clearing.day import Commit, DayResult, run_day
 from gateway.clearing.terms import Terms
 from gateway.debit.late import LateEffect, resolve_attempt
+from gateway.debit.states import UNRESOLVED
 from gateway.ledger import tables
 from gateway.ledger.transaction import Change
 from gateway.model.clearing import BankWord, Finding
@@ -104,7 +105,7 @@ def _sources(connection: Connection, day: str, attempt_ids: set[str]) -> dict[st
     ):
         digests.setdefault(channel, []).append(digest[:DIGEST_CHARS])
     found = {}
-    in_doubt = select(a.c.id, a.c.channel).where(a.c.state.in_(("stored", "unknown", "reversing")))
+    in_doubt = select(a.c.id, a.c.channel).where(a.c.state.in_(UNRESOLVED))
     for attempt_id, channel in connection.execute(in_doubt):
         if attempt_id in attempt_ids:
             found[attempt_id] = f"{channel} {day} {' '.join(digests.get(channel, []))}".rstrip()

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select, tuple_
 
 from gateway.clearing.terms import Terms
+from gateway.debit.states import UNRESOLVED
 from gateway.ledger import tables
 from gateway.model.clearing import (
     BankEntry,
@@ -103,7 +104,7 @@ def bank_day(connection: Connection, channel: str, day: str, terms: Terms) -> Ba
     by_day = _attempts().where(tables.attempt.c.channel == channel, _of_day(day, terms))
     in_doubt = _attempts().where(
         tables.attempt.c.channel == channel,
-        tables.attempt.c.state.in_(("stored", "unknown", "reversing")),
+        tables.attempt.c.state.in_(UNRESOLVED),
         tables.attempt.c.created_at < terms.day_bounds(day)[1],
     )
     for statement in (by_day, in_doubt):
@@ -214,7 +215,7 @@ def _stored_columns() -> list[ColumnElement[Any]]:
 
 def _of_attempt(connection: Connection, row: Row[Any], terms: Terms) -> OurSide:
     standing = _STANDINGS.get(row.state, Standing.IN_DOUBT)
-    if standing is Standing.IN_DOUBT and row.late_approval:
+    if standing is Standing.IN_DOUBT and row.late_approval and row.state != "disputed":
         standing = Standing.SUSPENSE
     day = None
     if row.settlement_day is not None:

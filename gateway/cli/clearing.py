@@ -70,6 +70,8 @@ KINDS: Final[Mapping[str, Words]] = {
     "debt_without_bank": Words("no bank can be asked for a debt", "欠费无可扣款银行"),
     "debit_not_closed": Words("could not be closed after a start", "启动后未能了结"),
     "decision_not_told": Words("the bank cannot be told a decision", "无法把决定通知银行"),
+    "attempt_disputed": Words("nobody knows whether the bank booked it", "银行是否入账不明"),
+    "outcome_lost": Words("may have ended in a lost part of the ledger", "结果可能在账本丢失部分"),
     "write_off_proposed": Words("debt to be written off", "欠费待核销"),
 }
 ROW_STATES: Final[words.Table] = {

@@ -64,6 +64,7 @@ ATTEMPT_STATES: Final[Table] = MappingProxyType(
         "unknown": (Words("unknown", "未定"), DOUBTFUL),
         "reversing": (Words("reversing", "冲正中"), DOUBTFUL),
         "reversed": (Words("reversed", "已冲正"), QUIET),
+        "disputed": (Words("disputed", "有争议"), BAD),
     }
 )
 PURCHASE_STATES: Final[Table] = MappingProxyType(

@@ -9,9 +9,14 @@ bank what we decided. A *recovery* is a sale for a debt. A *refund* gives back w
                      reversing -> reversed;  not_sent | declined | reversed -> reversing (an approval came late)
     advice, refund   stored -> approved | declined | unknown (given up by the rules; an item asks a person)
                      unknown -> approved | declined
+    all              stored | unknown | reversing -> disputed;  disputed -> approved | declined | reversing
 
 Sales and recoveries that nobody answers are reversed; advices and refunds are repeated, never reversed. At most one
 attempt of a debit is unresolved at a time. What comes after its time is in `gateway.debit.late`.
+
+`disputed`: nobody here can tell whether the bank booked it, and it is not ours to undo or to ask again. Its end may
+stand in a part of the ledger that was lost. The debit waits, with an item, for people or the bank's day file; its
+terminal does not wait.
 """
 
 from __future__ import annotations
@@ -26,7 +31,17 @@ from sqlalchemy import bindparam, select, update
 from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel, SaleOrder
 from gateway.debit import debts, refunds
 from gateway.debit.claims import BankRequest
-from gateway.debit.states import UNRESOLVED, add_item, attempt_row, debit_row, in_doubt, set_attempt, set_debit
+from gateway.debit.states import (
+    AWAITED,
+    DISPUTED,
+    add_item,
+    attempt_row,
+    debit_row,
+    in_doubt,
+    outcome_lost,
+    set_attempt,
+    set_debit,
+)
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.marks import MarkUnwritable
@@ -48,7 +63,7 @@ _BUSY_TERMINALS = select(
     tables.attempt.c.state,
     tables.attempt.c.sends,
 ).where(
-    tables.one_of(tables.attempt.c.state, *UNRESOLVED),
+    tables.one_of(tables.attempt.c.state, *AWAITED),
     tables.attempt.c.channel == bindparam("channel"),
     tables.attempt.c.kind.in_(REVERSED_KINDS),
 )
@@ -107,6 +122,8 @@ def store_sale(
     """
     if debit.state != "held" or debit.contract_ref is None or sale_of(tx, debit.id) is not None:
         return None
+    if outcome_lost(tx, debit.id):
+        return None
     return _store_reversible(tx, channel, terminals, new, debit=debit, kind="sale")
 
 
@@ -145,7 +162,9 @@ def queue_advice(tx: Transaction, debit: Row, channel: BankChannel, *, terminal:
 def queue_refund(
     tx: Transaction, refund: Row, debit: Row, channel: BankChannel, *, terminals: Terminals, new: NewAttempt
 ) -> None:
-    """Ask the bank to pay back what was decided; repeated until it answers."""
+    """Ask the bank to pay back what was decided; repeated until it answers. Not while it may have been asked before."""
+    if outcome_lost(tx, refund.id):
+        return
     if debit.contract_ref is None:
         raise ValueError(f"debit {debit.id} has no contract a refund could name")
     order = _order(
@@ -261,6 +280,16 @@ def give_up_message(tx: Transaction, attempt_id: str) -> None:
     set_attempt(tx, row, "unknown")
     kind = f"{row.kind}_unanswered"
     add_item(tx, kind, row.debit_id, "the bank never answered it", ref=row.id, amount=row.amount, again=True)
+
+
+def dispute(tx: Transaction, row: Row, why: str) -> None:
+    """Leave an attempt to people and the bank's day file: nothing is undone, repeated or asked anew before their word.
+
+    What waits in the queue for it is dropped, an item is opened. `why` is for people, 200 characters at most.
+    """
+    set_attempt(tx, row, "disputed")
+    off_queue(tx, row.id, "disputed")
+    add_item(tx, DISPUTED, row.debit_id, why, ref=row.id, amount=row.amount, again=True)
 
 
 def fund_by_bank(tx: Transaction, attempt: Row, rules: DebitRules) -> None:

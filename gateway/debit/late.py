@@ -14,9 +14,18 @@ from enum import Enum
 from sqlalchemy import bindparam, select
 
 from gateway.banks.channel import AnswerClass, BankAnswer, Delivery
-from gateway.debit import debts
-from gateway.debit.attempts import REVERSED_KINDS, end_reversal, fund_by_bank, heard, off_queue, queue, settle_message
-from gateway.debit.states import add_item, attempt_row, close_item, debit_row, set_attempt
+from gateway.debit import debts, refunds
+from gateway.debit.attempts import (
+    REVERSED_KINDS,
+    UNANSWERED,
+    end_reversal,
+    fund_by_bank,
+    heard,
+    off_queue,
+    queue,
+    settle_message,
+)
+from gateway.debit.states import DISPUTED, add_item, attempt_row, close_item, debit_row, set_attempt
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
@@ -64,6 +73,10 @@ def late_answer(
     row = rows[0]
     if any(other.terminal != row.terminal for other in rows):
         return LateEffect.AMBIGUOUS
+    if row.state == "disputed":
+        # Whose message it is about is what is in dispute.
+        tx.note("attempt", row.id, "heard_late", debit_id=row.debit_id, detail=answer.code)
+        return LateEffect.IGNORED
     if answer.verdict is AnswerClass.APPROVED:
         return _approved(tx, row, answer, rules)
     if answer.verdict is AnswerClass.DECLINED:
@@ -97,10 +110,15 @@ def resolve_attempt(
         detail=source[:400],
         actor=actor,
     )
-    close_item(tx, f"{row.kind}_unanswered", row.id, "corrected", note=source, actor=actor)
+    for kind in (f"{row.kind}_unanswered", DISPUTED):
+        close_item(tx, kind, row.id, "corrected", note=source, actor=actor)
     word = AnswerClass.APPROVED if posted else AnswerClass.DECLINED
     day = settlement_day or row.settlement_day
     answer = BankAnswer(Delivery.ANSWERED, word, row.response_code, row.retrieval_reference, day)
+    if row.state == "disputed" and row.late_approval:
+        return _suspense_told(tx, row, rules, posted=posted)
+    if row.state == "disputed":
+        return _booked(tx, row, answer, rules) if posted else _not_booked(tx, row, answer, rules)
     if posted:
         return _approved(tx, row, answer, rules)
     if row.kind in REVERSED_KINDS:
@@ -117,6 +135,8 @@ def resolve_attempt(
 
 def _is_news(row: Row, *, posted: bool) -> bool:
     """Whether such a word changes anything. What the bank answered itself, a "not posted" does not undo."""
+    if row.state == "disputed":
+        return True
     if row.kind not in REVERSED_KINDS:
         return row.state in (("stored", "unknown") if posted else ("unknown",))
     if posted:
@@ -148,7 +168,12 @@ def _approved(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
         return LateEffect.SETTLED
     if row.state == "approved" or row.late_approval:
         return LateEffect.IGNORED
-    # Reversing, reversed, or answered otherwise before: the bank's money is in none of our claims.
+    # Reversing, reversed, or answered otherwise before.
+    return _into_suspense(tx, row)
+
+
+def _into_suspense(tx: Transaction, row: Row) -> LateEffect:
+    """The bank's money is in none of our claims, and goes back."""
     tx.books.move(
         "late_approval",
         row.debit_id,
@@ -180,6 +205,42 @@ def _declined(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
     elif debit_row(tx, row.debit_id).state == "owed":
         debts.to_debt(tx, row.debit_id, rules, answer.code)
     return LateEffect.NOTED if row.state == "stored" else LateEffect.DECLINED
+
+
+def _suspense_told(tx: Transaction, row: Row, rules: DebitRules, *, posted: bool) -> LateEffect:
+    """What became of a late approval whose reversal may have ended in a part of the ledger that was lost."""
+    if not posted:
+        end_reversal(tx, row, None, rules)
+        return LateEffect.CLOSED
+    set_attempt(tx, row, "reversing", sends=0)
+    queue(tx, row, "reversal")
+    return LateEffect.REOPENED
+
+
+def _booked(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
+    """A disputed attempt was booked, and as ours."""
+    if row.kind == "refund":
+        heard(tx, row, "approved", answer)
+        refunds.answered(tx, row, approved=True, code=answer.code)
+        return LateEffect.SETTLED
+    state = debit_row(tx, row.debit_id).state
+    if row.kind in REVERSED_KINDS and state not in ("held", "owed", "debt"):
+        # It was paid another way: this money is in none of our claims.
+        return _into_suspense(tx, row)
+    heard(tx, row, "approved", answer)
+    if state != "held":
+        fund_by_bank(tx, row, rules)
+    return LateEffect.SETTLED
+
+
+def _not_booked(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
+    """A disputed attempt moved nothing: what is still due may be asked for again, under keys of its own."""
+    heard(tx, row, "declined", answer)
+    if row.kind == "recovery":
+        debts.refused_again(tx, row.debit_id, rules, UNANSWERED)
+    elif row.kind == "refund":
+        refunds.tell_anew(tx, row)
+    return LateEffect.CLOSED
 
 
 def _settle_message(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> None:

@@ -166,9 +166,19 @@ def pay_refund(tx: Transaction, refund_id: str, *, payer: str | None = None, att
     return True
 
 
+def of_attempt(tx: Transaction, attempt: Row) -> Row:
+    """The refund that an attempt tells the bank of."""
+    return tx.rows(_OF_ATTEMPT, debit=attempt.debit_id, attempt=attempt.id)[0]
+
+
+def tell_anew(tx: Transaction, attempt: Row) -> None:
+    """The bank never had it: it is told under other keys."""
+    tx.update(tables.refund, {"id": of_attempt(tx, attempt).id}, attempt_id=None, changed_at=tx.now_us)
+
+
 def answered(tx: Transaction, attempt: Row, *, approved: bool, code: str | None) -> None:
     """The bank's word on a refund. One it refuses stays due, and a person finds another way to pay it."""
-    refund = tx.rows(_OF_ATTEMPT, debit=attempt.debit_id, attempt=attempt.id)[0]
+    refund = of_attempt(tx, attempt)
     if approved:
         pay_refund(tx, refund.id, attempt_id=attempt.id)
     else:

@@ -15,8 +15,15 @@ from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 
-UNRESOLVED = ("stored", "unknown", "reversing")
-"""States of an attempt whose end the bank has not told. An approval that came late keeps one open, too."""
+AWAITED = ("stored", "unknown", "reversing")
+"""States of an attempt about which a bank is being asked, or will be. An approval that came late keeps one open, too."""
+
+UNRESOLVED = (*AWAITED, "disputed")
+"""States of an attempt whose end is not known. Nobody asks the bank about a disputed one: people and its day file do."""
+
+DISPUTED, LOST = "attempt_disputed", "outcome_lost"
+"""Kinds of items: an attempt (`ref`) that is disputed; a claim or refund (`ref`) that was open in a ledger that had lost
+its newest part, and may have ended there."""
 
 _UNRESOLVED_OF_DEBIT = (
     select(tables.attempt.c.id)
@@ -49,8 +56,16 @@ def set_attempt(tx: Transaction, row: Row, state: str, **values: Any) -> None:  
 
 
 def in_doubt(tx: Transaction, debit_id: str) -> bool:
-    """Whether a bank has yet to say what became of an attempt of this debit."""
-    return tx.first(_UNRESOLVED_OF_DEBIT, debit=debit_id) is not None
+    """Whether a bank has yet to say what became of an attempt of this debit, or had said it in a part that was lost."""
+    return tx.first(_UNRESOLVED_OF_DEBIT, debit=debit_id) is not None or outcome_lost(tx, debit_id)
+
+
+def outcome_lost(tx: Transaction, ref: str) -> bool:
+    """Whether a claim or refund may have ended in a part of the ledger that was lost, and nobody has found out yet."""
+    if tx.life is None or not tx.life.adopted_at:
+        return False
+    item = tx.find(tables.item, kind=LOST, ref=ref)
+    return item is not None and item.state == "open"
 
 
 def add_item(

@@ -1,8 +1,8 @@
 """A ledger's lives: how one is made, and the one place that decides whether a file is the ledger this box knows.
 
 Theory of operation. `create` is the only way to a ledger where there was none. A start compares file and mark before
-anything else (`stand`); a file that is not the newest one this box has seen, or a mark that cannot say, is refused until
-a person adopts it (`gateway.debit.adoption`), which begins a new life.
+anything else (`stand`); a file that is not the newest one this box has seen, or a mark that cannot say, is refused
+until a person adopts it (`gateway.debit.adoption`), which begins a new life.
 
 | found | refused as |
 |---|---|
@@ -98,10 +98,13 @@ def make(path: Path, clock: Clock, birth: Birth) -> MarkState:
         engine.dispose()
 
 
-def begin_life(tx: Transaction, birth: Birth) -> tuple[Incarnation, int]:
-    """The row of a new life, and the position at which terminals begin in it that nobody knows."""
+def begin_life(tx: Transaction, birth: Birth, *, known: int = 0) -> tuple[Incarnation, int]:
+    """The row of a new life, and the position at which terminals begin in it that nobody knows.
+
+    `known`: number of a life that is known of, and that this file may have lost.
+    """
     before = life.newest(tx.connection)
-    number = FIRST_LIFE if before is None else before.number + 1
+    number = max(FIRST_LIFE, known + 1, 0 if before is None else before.number + 1)
     _, journal = tx.chain_span(tables.journal)
     tx.insert(
         tables.incarnation,
@@ -112,7 +115,7 @@ def begin_life(tx: Transaction, birth: Birth) -> tuple[Incarnation, int]:
         reason=birth.reason,
         actor=birth.actor,
     )
-    event = "created" if before is None else "adopted"
+    event = "created" if number == FIRST_LIFE else "adopted"
     tx.note("ledger", birth.id, event, detail=birth.reason, actor=birth.actor)
     return Incarnation(number, birth.id, tx.now_us), by_clock(tx.now_us)
 

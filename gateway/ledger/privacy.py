@@ -154,7 +154,7 @@ _WHY = case(
     (_g.c.opened_at > bindparam("now") - AGE_MIN_US, "too_young"),
     (exists(select(_d.c.id).where(_d.c.passage_id == _g.c.id, _d.c.state.not_in(SETTLED))), "debit_open"),
     (
-        _of_passage(_a, (_a.c.state.in_(("stored", "unknown", "reversing"))) | (_a.c.late_approval == 1)),
+        _of_passage(_a, (_a.c.state.in_(("stored", "unknown", "reversing", "disputed"))) | (_a.c.late_approval == 1)),
         "bank_in_doubt",
     ),
     (_of_passage(_r, _r.c.state != "paid"), "refund_open"),

@@ -206,7 +206,7 @@ attempt = Table(
     UniqueConstraint("channel", "terminal", "batch", "stan", name="uq_attempt_wire_key"),
     CheckConstraint("kind in ('sale', 'advice', 'recovery', 'refund')", name="kind_known"),
     CheckConstraint(
-        "state in ('stored', 'not_sent', 'approved', 'declined', 'unknown', 'reversing', 'reversed')",
+        "state in ('stored', 'not_sent', 'approved', 'declined', 'unknown', 'reversing', 'reversed', 'disputed')",
         name="state_known",
     ),
     Index("ix_attempt_debit", "debit_id"),

@@ -201,6 +201,12 @@ class Transaction:
         name = f"stan:{terminal}"
         self._numbers[name] = self._life().positions.next_batch(terminal, self._counted(name), self.now_us)
 
+    def set_position(self, terminal: str, position: int) -> None:
+        """Let a terminal go on at a position: for an adoption, which knows all that was used."""
+        name = f"stan:{terminal}"
+        self._counted(name)
+        self._numbers[name] = position
+
     def _counted(self, name: str) -> int | None:
         """Where a counter stands; one that is not there yet is made, and has counted nothing."""
         last = self._numbers.get(name)

@@ -199,8 +199,8 @@ RULES: Final = (
         select 'debit ' || debit_id, 'open attempts ' || open || ', approved ' || approved
         from (
             select debit_id,
-                   sum(case when state in ('stored', 'unknown', 'reversing') and late_approval = 0 then 1 else 0 end)
-                       as open,
+                   sum(case when state in ('stored', 'unknown', 'reversing', 'disputed') and late_approval = 0
+                       then 1 else 0 end) as open,
                    sum(case when state = 'approved' then 1 else 0 end) as approved
             from attempt where kind <> 'refund' group by debit_id
         ) counted
@@ -230,6 +230,17 @@ RULES: Final = (
         where (a.state in ('unknown', 'reversing') or a.state = 'stored' and (a.kind <> 'sale' or d.state <> 'held'))
           and not exists (select 1 from outbox o where o.attempt_id = a.id and o.done_at is null)
           and not exists (select 1 from item i where i.debit_id = d.id and i.state in ('open', 'explained'))
+        """,
+    ),
+    Rule(
+        "whatever is disputed at a bank is on people's list, and no message waits for it",
+        "select count(*) from attempt where state = 'disputed'",
+        """
+        select 'attempt ' || a.id, a.kind || ' is disputed, '
+               || case when o.id is null then 'and on nobody''s list' else 'and message ' || o.id || ' waits' end
+        from attempt a left join outbox o on o.attempt_id = a.id and o.done_at is null
+        where a.state = 'disputed' and (o.id is not null or not exists (
+            select 1 from item i where i.ref = a.id and i.state in ('open', 'explained')))
         """,
     ),
     Rule(
@@ -273,7 +284,7 @@ RULES: Final = (
             where (kind = 'debit' and event in ('held', 'released', 'owed', 'funded', 'debt', 'recovered',
                                                 'written_off', 'voided'))
                or (kind = 'attempt' and event in ('stored', 'not_sent', 'approved', 'declined', 'unknown', 'reversing',
-                                                  'reversed'))
+                                                  'reversed', 'disputed'))
                or (kind = 'refund' and event in ('decided', 'paid'))
                or (kind = 'item' and event in ('open', 'explained', 'corrected', 'written_off'))
             group by kind, ref

@@ -9,7 +9,13 @@ branch_labels = None
 depends_on = None
 
 
+NOW = "state in ('stored', 'not_sent', 'approved', 'declined', 'unknown', 'reversing', 'reversed', 'disputed')"
+
+
 def upgrade() -> None:
+    with op.batch_alter_table('attempt') as batch_op:
+        batch_op.drop_constraint(op.f('ck_attempt_state_known'), type_='check')
+        batch_op.create_check_constraint(op.f('ck_attempt_state_known'), NOW)
     op.create_table('incarnation',
     sa.Column('number', sa.Integer(), autoincrement=False, nullable=False),
     sa.Column('id', sa.String(length=32), nullable=False),
