@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import random
 import signal
 from collections import deque
@@ -40,8 +38,10 @@ from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine, Timing
 from gateway.debit.recovery import Findings
 from gateway.ledger import database, incarnation, schema, tables
+from gateway.ledger import file as ledger_file
+from gateway.ledger.file import LedgerFile
 from gateway.ledger.incarnation import LedgerRefused, Place
-from gateway.ledger.marks import FOLLOW_EVERY_S, MarkFile, MarkUnwritable
+from gateway.ledger.marks import FOLLOW_EVERY_S, MarkUnwritable
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer, WriterState
 from gateway.model.clock import from_us
 from gateway.model.passage import DeclinePolicy, Funding
@@ -81,10 +81,6 @@ CLOCK_EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
 TRANS_MODE_COMPOSITE = 1
 
 log = logging.getLogger(__name__)
-
-
-class AlreadyRunning(Exception):
-    """Another gateway process works on this ledger."""
 
 
 class BankTransport:
@@ -171,7 +167,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        with self._only_one(), self._storage() as (committer, writer, reader):
+        with self._storage() as (committer, writer, reader):
             tariffs = load_tariffs(self._site.tariffs.directory)
             lists = StatusLists.open(self._site.lists.directory, self._clock.utcnow())
             banks = {bank.name: self._make_bank(bank, writer, reader) for bank in self._site.banks}
@@ -202,45 +198,45 @@ class Gateway:
     # --- storage --------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _only_one(self) -> Iterator[None]:
-        """Hold the ledger's lock file: two gateways on one ledger would each believe they are the one writer."""
-        path = Path(f"{self._site.storage.ledger}.lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+    def _storage(self) -> Iterator[tuple[Committer, Writer, Engine]]:
+        """The ledger for this process alone: two gateways on one would each believe they are the one writer."""
+        place = Place(self._site.storage.ledger, self._site.storage.mark_file)
+        with self._refusing(), self._held(place) as (file, engine):
+            mark = incarnation.stand(place, engine)
+            schema.upgrade(engine)
+            reader = database.open_reader(file.real)
+            file.watch(engine, reader)
+            with reader.connect() as connection:
+                self._newest_record_us = (
+                    connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
+                )
+            committer = Committer(engine, self._clock, Path(f"{file.real}.reserve"), file, mark=mark)
+            writer = Writer(committer, on_state=partial(self._storage_state, file))
+            writer.start()
+            self._storage_state(file, writer.state)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise AlreadyRunning(f"another gateway holds {path}; stop it first") from error
-            yield
-        finally:
-            os.close(handle)
+                yield committer, writer, reader
+            finally:
+                writer.stop()
+                self._follow(committer)
+                file.let_go(engine, reader)
 
     @contextlib.contextmanager
-    def _storage(self) -> Iterator[tuple[Committer, Writer, Engine]]:
-        path = self._site.storage.ledger
-        mark = self._stand()
-        engine = database.open_writer(path)
-        schema.upgrade(engine)
-        reader = database.open_reader(path)
-        with reader.connect() as connection:
-            self._newest_record_us = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
-        committer = Committer(engine, self._clock, Path(f"{path}.reserve"), mark=mark)
-        writer = Writer(committer, on_state=self._storage_state)
-        writer.start()
-        self._storage_state(writer.state)
-        try:
-            yield committer, writer, reader
-        finally:
-            writer.stop()
-            self._follow(committer)
-            engine.dispose()
-            reader.dispose()
+    def _held(self, place: Place) -> Iterator[tuple[LedgerFile, Engine]]:
+        """The ledger's file, locked, and the writer's engine on it. Raises `LedgerRefused` where there is none."""
+        incarnation.marked(place)
+        with ledger_file.held(place.ledger) as file:
+            engine = database.open_writer(file.real)
+            try:
+                yield file, engine
+            finally:
+                engine.dispose()
 
-    def _stand(self) -> MarkFile:
-        """The ledger's mark, before anything else is done with the ledger. Raises `LedgerRefused`, and says so."""
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """What a start refuses the ledger for stands in the state file, too."""
         try:
-            return incarnation.stand(Place(self._site.storage.ledger, self._site.storage.mark_file))
+            yield
         except LedgerRefused as refused:
             self._board.report("ledger", False, str(refused), refused.reason)
             self._board.write(running=False)
@@ -260,9 +256,10 @@ class Gateway:
         else:
             self._board.report("mark", True, "follows the ledger")
 
-    def _storage_state(self, state: WriterState) -> None:
-        works = state is WriterState.WRITING
-        self._board.report("ledger", works, f"storage is {state.value}", None if works else "storage_unavailable")
+    def _storage_state(self, file: LedgerFile, state: WriterState) -> None:
+        works, lost = state is WriterState.WRITING, state is WriterState.LOST
+        cause = f"storage is {state.value}" + (f": {file.account}" if lost and file.account else "")
+        self._board.report("ledger", works, cause, None if works else "ledger_lost" if lost else "storage_unavailable")
 
     async def _recover(self, engine: DebitEngine) -> None:
         """Classify what the last run left behind, before any lane opens."""

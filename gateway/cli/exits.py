@@ -239,6 +239,35 @@ def _mark(error: Exception) -> Fault:
     )
 
 
+def _ledger_lost(error: Exception) -> Fault:
+    from gateway.model.reasons import LEDGER_LOST as REASON
+
+    return Fault(
+        ExitCode.UNAVAILABLE,
+        str(error),
+        Words(REASON.en, REASON.zh),
+        Words(REASON.next_step_en, REASON.next_step_zh),
+    )
+
+
+def _not_a_ledger(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.REFUSED,
+        f"nothing was restored: {error}",
+        Words("the file is damaged, or another one was meant", "文件已损坏, 或指定了其他文件"),
+        Words("give a file that etcgw ledger backup made", "请指定 etcgw ledger backup 生成的文件"),
+    )
+
+
+def _copy_damaged(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.REFUSED,
+        f"the copy is not whole: {error}",
+        Words("the ledger itself is damaged, or the disk of the copy is", "账本本身或副本所在磁盘已损坏"),
+        Words("etcgw ledger verify --config SITE checks the ledger", "用 etcgw ledger verify --config SITE 检查账本"),
+    )
+
+
 def _schema_too_new(error: Exception) -> Fault:
     return Fault(
         ExitCode.UNAVAILABLE,
@@ -294,7 +323,10 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.payers.status_list_build.StatusListBuildError": _refused_delivery,
         "gateway.payers.status_lists.StatusListError": _unusable_list,
         "gateway.tariffs.loading.TariffError": _refused_tariff,
-        "gateway.runtime.AlreadyRunning": _already_running,
+        "gateway.ledger.file.AlreadyRunning": _already_running,
+        "gateway.ledger.file.LedgerLost": _ledger_lost,
+        "gateway.ledger.backup.CopyDamaged": _copy_damaged,
+        "gateway.ledger.restoring.NotALedger": _not_a_ledger,
         "gateway.ledger.incarnation.LedgerRefused": _ledger_refused,
         "gateway.ledger.marks.MarkTrouble": _mark,
         "gateway.ledger.schema.SchemaTooNew": _schema_too_new,

@@ -11,10 +11,14 @@ from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.screen import Words
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import Connection, Engine
 
     from gateway.config import SiteFile
+    from gateway.ledger.file import LedgerFile
     from gateway.ledger.incarnation import Place
+    from gateway.ledger.marks import MarkFile
     from gateway.ledger.transaction import Change
 
 BUSY_TRIES_MAX: Final = 50
@@ -55,7 +59,8 @@ def ledger_of(site: SiteFile) -> Iterator[Connection]:
 def changes_of(site: SiteFile) -> Iterator[Callable[[Change[Any]], Any]]:
     """Changes one by one, each durable when it returns, beside a gateway that may be running.
 
-    Raises `LedgerRefused` for a ledger that a gateway would refuse to work on.
+    Raises `LedgerRefused` for a ledger that a gateway would refuse to work on, LedgerLost when it is replaced
+    meanwhile, or was under the gateway.
     """
     with committing(site) as (commit, _):
 
@@ -72,32 +77,51 @@ def changes_of(site: SiteFile) -> Iterator[Callable[[Change[Any]], Any]]:
 def committing(site: SiteFile, *, erasing: bool = False) -> Iterator[tuple[Callable[[Change[Any]], Any], Engine]]:
     """Changes of the ledger of a site, one a commit, with its mark following; and the engine they go through.
 
-    `erasing`: what is deleted is gone from the file. Raises `LedgerRefused` for a ledger that a gateway would refuse.
+    `erasing`: what is deleted is gone from the file. Raises as `changes_of`.
     """
     from drivers.clock import SystemClock
-    from gateway.ledger import database, incarnation, schema
-    from gateway.ledger.batches import Committer
+    from gateway.ledger import database
+    from gateway.ledger.file import LedgerLost
     from gateway.ledger.marks import FOLLOW_EVERY_S
+    from gateway.ledger.writer import Committer
 
-    mark = patiently(lambda: incarnation.stand(place_of(site)))
-    engine = (database.open_eraser if erasing else database.open_writer)(site.storage.ledger)
-    committer = Committer(engine, SystemClock(), mark=mark)
-    followed_at = time.monotonic()
+    with writer_of(site, database.open_eraser if erasing else database.open_writer) as (engine, file, mark):
+        committer = Committer(engine, SystemClock(), file=file, mark=mark)
+        followed_at = time.monotonic()
 
-    def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
-        nonlocal followed_at
-        result = patiently(lambda: committer.commit([change])[0])
-        if time.monotonic() - followed_at >= FOLLOW_EVERY_S:
-            committer.follow()
-            followed_at = time.monotonic()
-        return result
+        def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
+            nonlocal followed_at
+            result = patiently(lambda: committer.commit([change])[0])
+            if not committer.stands():
+                raise LedgerLost(f"{file.path} was replaced while it was being changed")
+            if time.monotonic() - followed_at >= FOLLOW_EVERY_S:
+                committer.follow()
+                followed_at = time.monotonic()
+            return result
 
-    try:
-        patiently(lambda: schema.upgrade(engine))
         yield commit, engine
-    finally:
         committer.follow()
-        engine.dispose()
+
+
+@contextmanager
+def writer_of(site: SiteFile, open_engine: Callable[[Path], Engine]) -> Iterator[tuple[Engine, LedgerFile, MarkFile]]:
+    """An engine that writes beside a gateway that may be running, of this version's shape, with file and mark; all that
+    it stored stands in the ledger's own file afterwards. Raises `LedgerRefused`, LedgerLost."""
+    from gateway.ledger import database, incarnation, schema
+    from gateway.ledger import file as ledger_file
+
+    place = place_of(site)
+    incarnation.marked(place)
+    with ledger_file.beside(site.storage.ledger) as file:
+        engine = open_engine(file.real)
+        try:
+            mark = patiently(lambda: incarnation.stand(place, engine))
+            patiently(lambda: schema.upgrade(engine))
+            file.watch(engine)
+            yield engine, file, mark
+        finally:
+            database.take_over_log(engine)
+            engine.dispose()
 
 
 def place_of(site: SiteFile) -> Place:

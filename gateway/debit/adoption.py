@@ -17,8 +17,8 @@ do not know is "in the bank's file and not in ours". `gateway.clearing.lost` clo
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ from sqlalchemy import Connection, Integer, cast, func, select
 
 from gateway.debit import attempts
 from gateway.debit.states import AWAITED, LOST, add_item
-from gateway.ledger import database, incarnation, marks, schema, tables
+from gateway.ledger import database, file, incarnation, marks, schema, tables
 from gateway.ledger.batches import Committer
 from gateway.ledger.incarnation import Birth, LedgerRefused, Place
 from gateway.ledger.life import FIRST_LIFE, Head, Incarnation
@@ -75,15 +75,22 @@ class Adopted:
 
 
 def adopt(place: Place, clock: Clock, birth: Birth) -> Adopted:
-    """Begin a new life of a ledger that a start refuses; for a stopped gateway.
+    """Begin a new life of a ledger that a start refuses; for a stopped gateway: raises AlreadyRunning.
 
-    Raises `LedgerRefused` for one that it does not refuse, and where there is nothing to go on with.
+    Raises `LedgerRefused` for one that a start does not refuse, and where there is nothing to go on with.
     """
+    with ExitStack() as stack:
+        if place.ledger.exists():
+            stack.enter_context(file.held(place.ledger))
+        return _adopt_alone(place, clock, birth)
+
+
+def _adopt_alone(place: Place, clock: Clock, birth: Birth) -> Adopted:
     refused = _why_refused(place)
     if refused.reason == "ledger_missing":
         raise refused
     mark: MarkState | None = None
-    with contextlib.suppress(MarkTrouble):
+    with suppress(MarkTrouble):
         mark = marks.read(place.mark)
     place.mark.parent.mkdir(parents=True, exist_ok=True)
     found, state = adopt_file(place.ledger, mark, clock, birth)

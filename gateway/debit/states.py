@@ -16,14 +16,14 @@ from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 
 AWAITED = ("stored", "unknown", "reversing")
-"""States of an attempt about which a bank is being asked, or will be. An approval that came late keeps one open, too."""
+"""States of an attempt about which a bank is being asked, or will be. A late approval keeps one open, too."""
 
 UNRESOLVED = (*AWAITED, "disputed")
-"""States of an attempt whose end is not known. Nobody asks the bank about a disputed one: people and its day file do."""
+"""States of an attempt whose end is not known. Nobody asks the bank about a disputed one; people and its file tell."""
 
 DISPUTED, LOST = "attempt_disputed", "outcome_lost"
-"""Kinds of items: an attempt (`ref`) that is disputed; a claim or refund (`ref`) that was open in a ledger that had lost
-its newest part, and may have ended there."""
+"""Kinds of items: an attempt (`ref`) that is disputed; a claim or refund (`ref`) that was open in a ledger that had
+lost its newest part, and may have ended there."""
 
 _UNRESOLVED_OF_DEBIT = (
     select(tables.attempt.c.id)

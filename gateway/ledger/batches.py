@@ -15,6 +15,10 @@ Trouble with the storage:
 - full: ordinary changes fail at once with `StorageUnavailable`, until the reserve stands again: what little room there
   is belongs to the changes marked `essential` (results of purchases that already happened). Those release the reserve
   file, whose blocks they then live on, and are tried until they succeed.
+- lost (the file that is open is no longer the one at its path, see `gateway.ledger.file`): ordinary changes fail at
+  once. Essential ones are stored through what is open, and so is what was being committed when the file went; but
+  nobody is told: what cannot be found at its path is not durable. When nothing else is to be done, all of it is brought
+  into a whole file (`rescue`). Should the very same file come back, the answers that were withheld are given.
 - anything else that is not the change's own fault: as busy, until it passes or the process is stopped.
 - a mark that cannot be written (`gateway.ledger.marks`): as the same trouble of the database.
 `state` says which; no new sale should start unless it is `WRITING`.
@@ -36,9 +40,10 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from gateway.ledger import clock_readings, life
+from gateway.ledger import clock_readings, database, life
 from gateway.ledger.clock_readings import Covered
 from gateway.ledger.database import StorageTrouble, trouble_of
+from gateway.ledger.file import LedgerFile
 from gateway.ledger.life import Head, Life
 from gateway.ledger.marks import Mark, MarkUnwritable, MemoryMark
 from gateway.ledger.transaction import Change, Transaction
@@ -64,7 +69,10 @@ log = logging.getLogger(__name__)
 
 
 class StorageUnavailable(Exception):
-    """The change was not stored and never will be; nothing about it is durable."""
+    """The change was not stored and never will be; nothing about it is durable.
+
+    With `StorageTrouble.LOST` it may stand in the copy that was rescued of a ledger whose file has gone.
+    """
 
     def __init__(self, trouble: StorageTrouble) -> None:
         self.trouble = trouble
@@ -78,6 +86,7 @@ class WriterState(Enum):
     BUSY = "busy"
     FULL = "full"
     UNREADABLE = "unreadable"
+    LOST = "lost"
     STOPPED = "stopped"
 
 
@@ -86,7 +95,11 @@ _STATE_OF = {
     StorageTrouble.FULL: WriterState.FULL,
     StorageTrouble.UNREADABLE: WriterState.UNREADABLE,
     StorageTrouble.OTHER: WriterState.UNREADABLE,
+    StorageTrouble.LOST: WriterState.LOST,
 }
+
+_ONLY_ESSENTIAL = {WriterState.FULL: StorageTrouble.FULL, WriterState.LOST: StorageTrouble.LOST}
+"""States in which ordinary changes are refused at once, with what their callers are told."""
 
 
 class LedgerWriter(Protocol):
@@ -144,11 +157,21 @@ class Committer:
     A crash after the answers is the driver's: it has the `StepResult` in its hand.
     """
 
-    def __init__(self, engine: Engine, clock: Clock, reserve: Path | None = None, *, mark: Mark | None = None) -> None:
-        """`mark`: the ledger's memory outside the database; without one, a memory of this process alone."""
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        reserve: Path | None = None,
+        file: LedgerFile | None = None,
+        *,
+        mark: Mark | None = None,
+    ) -> None:
+        """`file` is the one `engine` has opened, when it is to be watched. `mark`: the ledger's memory outside the
+        database; without one, a memory of this process alone."""
         self._engine = engine
         self._clock = clock
         self._reserve = reserve
+        self._file = file
         self._covered: Covered | None = None
         self._mark = MemoryMark() if mark is None else mark
         self._life: Life | None = None
@@ -183,6 +206,29 @@ class Committer:
         if head is not None and head is not self._followed:
             self._mark.follow(head.number, head.digest)
             self._followed = head
+
+    def stands(self) -> bool:
+        """Whether what is committed now can be found at the ledger's path."""
+        return self._file is None or self._file.stands()
+
+    def safe_to_write(self) -> bool:
+        """After the file was lost: whether storing something through what is open harms nobody."""
+        return self._file is None or self._file.safe_to_write()
+
+    def rescue(self) -> bool:
+        """Make a whole file of what is open. False when that must be tried again."""
+        if self._file is None:
+            return True
+        connection = self._engine.raw_connection()
+        try:
+            return self._file.rescue(database.driver_of(connection), self._clock.utcnow())
+        finally:
+            connection.close()
+
+    def found_again(self) -> None:
+        """The file that was lost is back."""
+        if self._file is not None:
+            self._file.found_again()
 
     def keep_reserve(self) -> bool:
         """Make or remake the reserve file. False while the disk has no room for it and some to spare."""
@@ -221,6 +267,10 @@ class Batches:
         self._alone: deque[Job] = deque()
         """What is left of a group in which one change was at fault: one a step, before all others."""
         self._waiting: deque[Job] = deque()
+        self._withheld: list[Answer] = []
+        """To changes that are stored in a file which is no longer at its path."""
+        self._rescued = True
+        """Whether all that is stored stands in a file at some path."""
         self.state = WriterState.STOPPED
 
     def start(self) -> None:
@@ -239,22 +289,54 @@ class Batches:
         stopped, so what the storage refuses now is not kept but answered with `StorageUnavailable`.
         """
         self._waiting.extend(jobs)
-        answers = self._refuse_ordinary() if self.state is WriterState.FULL else []
+        answers = self._look_at_file()
+        if self.state in _ONLY_ESSENTIAL:
+            answers += self._refuse_ordinary(_ONLY_ESSENTIAL[self.state])
         group = self._group()
         pause_s = 0.0
         if group:
             pause_s = self._try(group, answers, last=last)
+        elif self.state is WriterState.LOST:
+            self._rescue(now=not answers)
         elif self.state is not WriterState.WRITING:
             self._look_again()
         return StepResult(answers, self.kept, pause_s)
 
     def stop(self) -> list[Answer]:
-        """The end: what is still kept is answered as not stored."""
+        """The end: what is still kept is answered as not stored, and what was withheld as lost."""
+        self._rescue(now=True)
+        lost = [answer.job for answer in self._withheld]
         left = [*self._alone, *self._waiting]
+        if lost or (left and self.state is WriterState.LOST):
+            log.critical(
+                "%d changes were stored after the ledger's file was lost, %d could not be stored", len(lost), len(left)
+            )
+        self._withheld.clear()
         self._alone.clear()
         self._waiting.clear()
         self.state = WriterState.STOPPED
-        return _refused(left, StorageTrouble.STOPPED)
+        return [*_refused(lost, StorageTrouble.LOST), *_refused(left, StorageTrouble.STOPPED)]
+
+    def _look_at_file(self) -> list[Answer]:
+        """Before anything is stored. When the file has come back: what was withheld."""
+        if not self._committer.stands():
+            self._set_state(WriterState.LOST)
+            return []
+        if self.state is not WriterState.LOST:
+            return []
+        self._committer.found_again()
+        self._rescued = True
+        self._look_again()
+        told, self._withheld = self._withheld, []
+        return told
+
+    def _rescue(self, *, now: bool) -> None:
+        """After a loss; not `now` while somebody waits for the answers of this step."""
+        if self._rescued or not now:
+            return
+        self._rescued = self._committer.rescue()
+        if self._on_state is not None:
+            self._on_state(self.state)
 
     def _group(self) -> list[Job]:
         if self._alone:
@@ -263,6 +345,8 @@ class Batches:
 
     def _try(self, group: list[Job], answers: list[Answer], *, last: bool) -> float:
         """Commit a group; adds to the answers and returns the pause."""
+        if self.state is WriterState.LOST and not self._committer.safe_to_write():
+            return self._after_trouble(group, StorageTrouble.LOST, answers, last=last)
         try:
             results = self._committer.commit([job.change for job in group])
         except IntegrityError as error:
@@ -278,10 +362,19 @@ class Batches:
         except Exception as error:  # noqa: BLE001 - a change's own fault is its caller's answer, not ours
             self._somebodys_fault(group, error, answers)
         else:
-            if self.state is not WriterState.WRITING:
-                self._look_again()
-            answers += map(Answer, group, results)
+            self._stored(list(map(Answer, group, results)), answers)
         return 0.0
+
+    def _stored(self, stored: list[Answer], answers: list[Answer]) -> None:
+        """Committed; durable only if the file is still where it was."""
+        if not self._committer.stands():
+            self._set_state(WriterState.LOST)
+            self._rescued = False
+            self._withheld += stored
+            return
+        if self.state is not WriterState.WRITING:
+            self._look_again()
+        answers += stored
 
     def _somebodys_fault(self, group: list[Job], error: Exception, answers: list[Answer]) -> None:
         if len(group) == 1:
@@ -291,7 +384,8 @@ class Batches:
 
     def _after_trouble(self, group: list[Job], trouble: StorageTrouble, answers: list[Answer], *, last: bool) -> float:
         """Keep of the group what is worth another try."""
-        self._set_state(_STATE_OF[trouble])
+        if self.state is not WriterState.LOST:
+            self._set_state(_STATE_OF[trouble])
         if trouble is StorageTrouble.FULL:
             self._committer.release_reserve()
         if last:
@@ -301,16 +395,16 @@ class Batches:
         (self._alone if self._alone else self._waiting).extendleft(reversed(group))
         if trouble is StorageTrouble.FULL:
             # Also those behind: nobody shall wait for a disk while a result before them is being tried.
-            answers += self._refuse_ordinary()
+            answers += self._refuse_ordinary(trouble)
         return RETRY_S if self.kept else 0.0
 
-    def _refuse_ordinary(self) -> list[Answer]:
+    def _refuse_ordinary(self, trouble: StorageTrouble) -> list[Answer]:
         """Tell the ordinary ones at once that they are not stored; keeps those that must be, whatever it takes."""
         refused = [job for kept in (self._alone, self._waiting) for job in kept if not job.essential]
         if refused:
             self._alone = deque(job for job in self._alone if job.essential)
             self._waiting = deque(job for job in self._waiting if job.essential)
-        return _refused(refused, StorageTrouble.FULL)
+        return _refused(refused, trouble)
 
     def _look_again(self) -> None:
         """After trouble: back to writing once the storage takes a transaction and the reserve stands again."""
@@ -326,6 +420,8 @@ class Batches:
             return
         log.log(logging.INFO if state is WriterState.WRITING else logging.ERROR, "ledger storage is %s", state.value)
         self.state = state
+        if state is WriterState.LOST:
+            self._rescued = False
         if self._on_state is not None:
             self._on_state(state)
 

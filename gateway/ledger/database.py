@@ -7,16 +7,17 @@ sent by us, so that a write lock is taken when a batch starts and never half way
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
 BUSY_TIMEOUT_MS = 200
 """How long one BEGIN waits for another writer: below the 250 ms a lane keeps back for its commit."""
@@ -31,33 +32,35 @@ _NO_ROOM = (
 """Results that mean a full disk without being SQLITE_FULL."""
 
 
+log = logging.getLogger(__name__)
+
+
 class StorageTrouble(Enum):
     """What a failed database call means for the caller."""
 
     BUSY = "another process holds the database"
     FULL = "the disk is full"
     UNREADABLE = "the database file cannot be read or written"
+    LOST = "the database file is gone from its path, or another stands there"
     STOPPED = "the gateway is stopping"
     OTHER = "the database refused the statement"
 
 
 def open_new(path: Path) -> Engine:
-    """The engine of the one writer of a ledger that is being made: creates the file and its folder.
+    """The engine of the one writer of a ledger that is being made: creates its folder and the file, which its owner
+    alone may read.
 
-    For `gateway.ledger.incarnation` alone: whatever else opens a ledger finds one, or says that there is none.
+    For `gateway.ledger.incarnation` and adoptions: whatever else opens a ledger finds one, or says that there is none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return _writing(path, "rwc")
+    path.touch(0o600)
+    return open_writer(path)
 
 
 def open_writer(path: Path) -> Engine:
     """The engine of the one writer. Never makes a file: an empty ledger at a wrong path would sell into nothing."""
-    return _writing(path, "rw")
-
-
-def _writing(path: Path, mode: str) -> Engine:
     engine = create_engine(
-        f"sqlite:///file:{quote(str(path))}?mode={mode}&uri=true",
+        f"sqlite:///file:{quote(str(path))}?mode=rw&uri=true",
         pool_size=1,
         max_overflow=0,
         connect_args={"check_same_thread": False},
@@ -80,11 +83,48 @@ def open_eraser(path: Path) -> Engine:
 def forget_log(engine: Engine) -> bool:
     """Take over the whole write-ahead log and empty it; False while a reader still needs it, which passes by itself."""
     with engine.connect() as connection:
-        driver = connection.connection.driver_connection
-        if driver is None:
-            raise RuntimeError("the connection has no driver connection")
-        busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        busy, _, _ = driver_of(connection.connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
+
+
+def take_over_log(engine: Engine, *, wait_ms: int | None = None) -> None:
+    """Bring the rows that stand in the write-ahead log alone into the file, as far as nobody's reading needs the log.
+
+    With `wait_ms` it waits for readers so long, keeps writers out meanwhile, and empties the log; without, it waits for
+    nobody and nobody for it. What stays is as durable as before, and is told in the log.
+    """
+    with engine.connect() as connection:
+        driver = driver_of(connection.connection)
+        try:
+            if wait_ms is not None:
+                driver.execute(f"PRAGMA busy_timeout={wait_ms}")
+            mode = "PASSIVE" if wait_ms is None else "TRUNCATE"
+            _, pages, taken_over = driver.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        except sqlite3.Error as error:
+            log.warning("the log of %s was not taken over: %s", engine.url.database, error)
+            return
+    if pages != taken_over:
+        level = logging.INFO if wait_ms is None else logging.WARNING
+        log.log(level, "%s is being read: its newest rows stand in its log alone", engine.url.database)
+
+
+def open_all(engine: Engine) -> None:
+    """Open every connection the engine may have, with the write-ahead log and its index."""
+    pool = engine.pool
+    if not isinstance(pool, QueuePool):
+        raise TypeError("an engine of `open_writer` or `open_reader` has a pool of connections")
+    with ExitStack() as stack:
+        for _ in range(pool.size()):
+            connection = stack.enter_context(engine.connect())
+            driver_of(connection.connection).execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+def driver_of(connection: PoolProxiedConnection) -> sqlite3.Connection:
+    """The driver's own connection."""
+    driver = connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        raise TypeError("the connection has no driver connection")
+    return driver
 
 
 def open_reader(path: Path) -> Engine:

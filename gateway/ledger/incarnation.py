@@ -125,7 +125,7 @@ def stand(place: Place, engine: Engine | None = None) -> MarkFile:
 
     `engine`: one that has the file open already.
     """
-    state = _mark_of(place)
+    state = marked(place)
     own = engine is None
     reading = database.open_reader(place.ledger) if engine is None else engine
     try:
@@ -137,8 +137,8 @@ def stand(place: Place, engine: Engine | None = None) -> MarkFile:
     return MarkFile(place.mark, state.incarnation)
 
 
-def _mark_of(place: Place) -> MarkState:
-    """What the mark says, where ledger and mark are both there."""
+def marked(place: Place) -> MarkState:
+    """What the mark says, where ledger and mark are both there. Raises `LedgerRefused` where one is not."""
     try:
         state = marks.read(place.mark)
     except MarkMissing as error:

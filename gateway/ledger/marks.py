@@ -198,7 +198,7 @@ def write(path: Path, state: MarkState) -> None:
         finally:
             os.close(handle)
         temporary.rename(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         raise MarkUnwritable(f"{path}: {error.strerror or error}", full=is_full(error)) from error
 
@@ -255,7 +255,8 @@ def _write_all(handle: int, data: bytes) -> None:
         data = data[os.write(handle, data) :]
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Make what was renamed in a folder durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

@@ -580,6 +580,16 @@ STORAGE_UNAVAILABLE = _stop(
     "records cannot be stored",
     do=("检查磁盘与数据库,恢复前停止交易", "check disk and database; do not sell before they work"),
 )
+LEDGER_LOST = _stop(
+    "ledger_lost",
+    None,
+    "账本文件丢失或被替换",
+    "the ledger's file is gone, or another stands in its place",
+    do=(
+        "停止网关,按 etcgw status 所示放回账本或抢救副本,再启动",
+        "stop the gateway, put back the ledger or its rescued copy as etcgw status says, start it again",
+    ),
+)
 _ADOPT = (
     "查明原因; 如确认使用该账本: etcgw ledger adopt --reason ... --by ...",
     "find out why; if this is the ledger to go on with: etcgw ledger adopt --reason ... --by ...",

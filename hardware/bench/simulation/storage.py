@@ -26,9 +26,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from gateway.ledger import database
 from gateway.ledger.batches import Answer, Batches, Committer, Job, WriterState
 from gateway.ledger.database import StorageTrouble
-from gateway.ledger.marks import MarkState, MemoryMark
+from gateway.ledger.marks import MemoryMark
 from gateway.ledger.transaction import Change
 from gateway.model.clock import Clock, to_us
+from hardware.bench.simulation.site import Template
 from hardware.bench.simulation.trace import Trace
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's own file system in memory
@@ -141,15 +142,14 @@ class Storage:
 
     def __init__(
         self,
-        template: Path,
-        mark: MarkState,
+        template: Template,
         path: Path,
         chance: random.Random,
         trace: Trace,
         watch: Callable[[list[Any]], None],
     ) -> None:
         self.path = path
-        self.mark = MemoryMark(mark)
+        self.mark = MemoryMark(template.mark)
         """Stands on another disk: it survives whatever becomes of the file."""
         self.chance = chance
         self.trace = trace
@@ -159,7 +159,7 @@ class Storage:
         self.crash_at: tuple[int, str] | None = None
         """Number of a commit and the place at which the process ends."""
         self._watch = watch
-        shutil.copyfile(template, path)
+        shutil.copyfile(template.ledger, path)
 
     def open(self) -> tuple[Engine, Engine]:
         """Writer and reader of one life."""

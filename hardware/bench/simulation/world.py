@@ -119,8 +119,7 @@ class World:
         self.failed: asyncio.Future[str] = loop.create_future()
         self.watch = Watch(self.trace, self.template.limits, self.fail)
         self.storage = Storage(
-            self.template.ledger,
-            self.template.mark,
+            self.template,
             folder / "ledger.db",
             site.series(seed, "storage"),
             self.trace,

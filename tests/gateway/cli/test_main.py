@@ -15,10 +15,10 @@ from gateway.cli.exits import HANDLERS, CliFault, ExitCode, explain
 from gateway.cli.main import app
 from gateway.cli.screen import Language
 from gateway.ledger.database import StorageTrouble
+from gateway.ledger.file import AlreadyRunning
 from gateway.ledger.schema import SchemaTooNew
 from gateway.ledger.writer import StorageUnavailable
 from gateway.payers.mandates import MandateImportError
-from gateway.runtime import AlreadyRunning
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
 
@@ -68,6 +68,10 @@ def test_the_commands_are_these():
         "debts retry",
         "debts write-off",
         "ledger accounts",
+        "ledger adopt",
+        "ledger backup",
+        "ledger create",
+        "ledger restore",
         "ledger verify",
         "lists build",
         "lists lookup",
