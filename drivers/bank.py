@@ -8,7 +8,8 @@ it asks with an echo, and after a number of unanswered echoes the link is down, 
 `exchange` may be called by many at once. Answers find their request by response type, STAN and terminal; a host that
 leaves the terminal out is understood as long as only one request fits, of those that wait and of those that are over:
 the answer may come late, or for the second time. What no request waits for, an answer after its deadline, a second
-copy, goes to `on_late`: it may carry an approval, and the engine must hear of it.
+copy, goes to `on_late`: it may carry an approval, and the engine must hear of it. Whatever an answer says, it is told
+behind those to the same request that came before it.
 
 A request that cannot go out at once is refused at once with `not_sent`: nothing is ever queued for a dead link,
 because whoever asked has a deadline and other plans. Once bytes were handed to the system every failure is `unknown`.
@@ -101,11 +102,18 @@ class _Pending:
     amount: str | None
     answer: asyncio.Future[Message]
     over_at: float = 0.0
+    behind: list[Message] = field(default_factory=list)
+    """Answers that came after the first one, which nobody has fetched yet."""
 
     def fits(self, answer: Message, stan: str | None) -> bool:
         """Whether `answer`, which names no terminal, may be this one's."""
         amount = answer.text(4)
         return self.stan == stan and answer.mti in self.accepted and amount in (None, self.amount)
+
+    def answered_by(self, answer: Message) -> bool:
+        """Whether `answer` may be to this one, whatever it says of the money."""
+        terminal = (answer.text(41) or "").strip()
+        return self.stan == answer.text(11) and answer.mti in self.accepted and terminal in ("", self.terminal)
 
 
 class _Over:
@@ -143,6 +151,8 @@ class _Session:
     unreadable: int = 0
     keep_alives: int = 0
     pending: list[_Pending] = field(default_factory=list)
+    unfetched: list[_Pending] = field(default_factory=list)
+    """Answered, and the one who asked has not been woken yet."""
 
 
 class BankLink:
@@ -274,12 +284,17 @@ class BankLink:
         pending = self._match(session, message)
         if pending is not None:
             session.pending.remove(pending)
+            session.unfetched.append(pending)
             pending.answer.set_result(message)
         elif is_request(message.mti):
             log.warning("%s: the bank sent a request, ignored: %r", self._config.device, message)
         else:
             log.warning("%s: answer nobody waits for: %r", self._config.device, message)
-            self._on_late(message)
+            first = next((answered for answered in session.unfetched if answered.answered_by(message)), None)
+            if first is None:
+                self._on_late(message)
+            else:
+                first.behind.append(message)
 
     def _match(self, session: _Session, message: Message) -> _Pending | None:
         stan = message.text(11)
@@ -334,7 +349,8 @@ class BankLink:
         batch = self._batches.get(terminal, UNKNOWN_BATCH)
         request = sign_in(profile, stan=self._next_network_stan(), batch=batch)
         try:
-            answer = parse_answer(await self._exchange(session, request, self._config.sign_in_timeout_s))
+            message = await self._exchange(session, request, self._config.sign_in_timeout_s)
+            answer = parse_answer(message, profile.dialect.responses)
         except DeviceTimeout as error:
             raise DeviceUnavailable(f"sign-in of {terminal} not answered", device=self._config.device) from error
         if answer.response.response_class is not ResponseClass.APPROVED:
@@ -394,8 +410,11 @@ class BankLink:
             raise
         finally:
             self._over.add(pending, self._clock.monotonic())
-            if pending in session.pending:
-                session.pending.remove(pending)
+            for waiting in (session.pending, session.unfetched):
+                if pending in waiting:
+                    waiting.remove(pending)
+            for message in pending.behind:
+                self._on_late(message)
 
     def _admit(self, session: _Session, pending: _Pending) -> None:
         if len(session.pending) >= self._config.outstanding_max:

@@ -140,6 +140,10 @@ class Bank(Section):
     """transport header, 5 bytes in hex: 60 and two addresses"""
     header: str = Field("603100310100", pattern=r"^[0-9A-Fa-f]{12}$")
     """message header, 6 bytes in hex"""
+    response_codes: Literal["cups-pos", "iso-8583-1987"] = "cups-pos"
+    """table of its answer codes (field 39); a code that is not in it leaves the outcome unknown"""
+    not_echoed: tuple[Literal[3, 25, 42, 60], ...] = ()
+    """fields that its answers fill otherwise than they were asked, and honestly so; all others are compared"""
     mac: Literal["none"] = "none"
     """message authentication of field 64; only "none" is supported by this version"""
     max_message_age_s: int = Field(180, ge=1, le=86_400)

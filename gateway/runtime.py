@@ -13,7 +13,7 @@ import random
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,9 @@ from gateway.supervision import Supervisor
 from gateway.tariffs.loading import load_tariffs
 from gateway.tariffs.quote import TariffSet
 from protocols.bank.codec import Message
-from protocols.bank.transactions import Profile
+from protocols.bank.dialects import CUPS_POS_BCD
+from protocols.bank.responses import RESPONSE_TABLES
+from protocols.bank.transactions import ECHOED, Profile
 from protocols.rsu.messages import FetchTac, Initialise, RecoverTac, WriteEntry
 from protocols.rsu.registry import dialect_named
 
@@ -294,6 +296,12 @@ class Gateway:
             f"too many or too old: {late}" if late else f"{backlog.count} waiting",
             "bank_backlog" if late else None,
         )
+        self._board.report(
+            f"disputes/{channel}",
+            not backlog.disputed,
+            f"{backlog.disputed} message(s) disputed" if backlog.disputed else "none",
+            "bank_disputed" if backlog.disputed else None,
+        )
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
@@ -313,6 +321,8 @@ class Gateway:
             tpdu=bytes.fromhex(bank.tpdu),
             header=bytes.fromhex(bank.header),
             utc_offset_min=self._site.site.utc_offset_min,
+            dialect=replace(CUPS_POS_BCD, responses=RESPONSE_TABLES[bank.response_codes]),
+            echoed=ECHOED - frozenset(bank.not_echoed),
             max_message_age_s=bank.max_message_age_s,
         )
         host, port = host_port(bank.address)

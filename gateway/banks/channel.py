@@ -12,6 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from gateway.banks.turns import Turns
+
 
 class Delivery(StrEnum):
     """How an exchange ended."""
@@ -29,6 +31,8 @@ class AnswerClass(StrEnum):
     DECLINED = "declined"
     NOT_FOUND = "not_found"
     """The original of a reversal is not known (yet)."""
+    DUPLICATE = "duplicate"
+    """The bank knows the keys already; whether as ours depends on how often we have sent them."""
     UNSETTLED = "unsettled"
     """No final word: repeat, or treat as silence."""
 
@@ -44,6 +48,8 @@ class BankAnswer:
     settlement_day: str | None = None
     detail: str | None = None
     """What went wrong on the way, for people."""
+    difference: str | None = None
+    """Where it says something else than was asked: field, asked, answered. Such an answer settles nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,13 @@ class LateAnswer:
     """None where the host leaves field 41 out."""
     stan: str
     answer: BankAnswer
+    """What it says by itself."""
+    compare: Callable[[bytes], BankAnswer] | None = None
+    """What it says about the message it is taken for, of which these are the stored bytes."""
+
+    def about(self, request: bytes) -> BankAnswer:
+        """The answer, compared with what was asked."""
+        return self.answer if self.compare is None else self.compare(request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,9 @@ class SaleOrder:
 
 class BankChannel(Protocol):
     """One bank, over whatever protocol it speaks."""
+
+    turns: Turns
+    """Keeps the answers to its messages in order."""
 
     @property
     def name(self) -> str: ...

@@ -8,9 +8,11 @@ from enum import Enum
 from typing import Protocol
 
 from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer, SaleOrder
+from gateway.banks.turns import Turns
 from gateway.model.clock import EPOCH
 from protocols.bank.codec import Message, decode, encode
-from protocols.bank.responses import ResponseClass, ResponseCode
+from protocols.bank.echoes import differences
+from protocols.bank.responses import DUPLICATE_CODE, PARTIAL_CODE, ResponseClass, ResponseCode
 from protocols.bank.transactions import (
     Answer,
     Profile,
@@ -25,9 +27,6 @@ from protocols.bank.transactions import (
 )
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
-PARTIAL_APPROVAL = "10"
-"""Approved for less than was asked. Nobody who has let a vehicle go can use that: it is reversed like silence."""
-
 _VERDICTS: Mapping[ResponseClass, AnswerClass] = {
     ResponseClass.APPROVED: AnswerClass.APPROVED,
     ResponseClass.DECLINED: AnswerClass.DECLINED,
@@ -35,6 +34,17 @@ _VERDICTS: Mapping[ResponseClass, AnswerClass] = {
     ResponseClass.MANUAL: AnswerClass.DECLINED,
     ResponseClass.UNKNOWN: AnswerClass.UNSETTLED,
     ResponseClass.KEYS: AnswerClass.UNSETTLED,
+}
+
+_NO_FINAL_WORD: Mapping[str, AnswerClass] = {
+    # Part of a fare: nobody who has let a vehicle go can use that. A sale is reversed as after silence.
+    PARTIAL_CODE: AnswerClass.UNSETTLED,
+    DUPLICATE_CODE: AnswerClass.DUPLICATE,
+}
+_REVERSAL_VERDICTS: Mapping[ReversalVerdict, AnswerClass] = {
+    ReversalVerdict.CLOSED: AnswerClass.APPROVED,
+    ReversalVerdict.NOT_FOUND: AnswerClass.NOT_FOUND,
+    ReversalVerdict.REPEAT: AnswerClass.UNSETTLED,
 }
 
 
@@ -81,6 +91,7 @@ class Iso8583Channel:
         self._settings = settings
         self._transport = transport
         self._late: Callable[[LateAnswer], None] | None = None
+        self.turns = Turns()
 
     @property
     def name(self) -> str:
@@ -142,11 +153,9 @@ class Iso8583Channel:
 
     async def exchange(self, request: bytes, *, timeout_s: float) -> BankAnswer:
         """Send stored bytes and read the verdict."""
+        asked = decode(request, self._settings.profile.dialect)
         try:
-            message = await self._transport.exchange(
-                decode(request, self._settings.profile.dialect), timeout_s=timeout_s
-            )
-            return self._verdict(message)
+            return self._compared(asked, await self._transport.exchange(asked, timeout_s=timeout_s))
         except TransportError as error:
             delivery = Delivery.NOT_SENT if error.outcome is TransportOutcome.NOT_SENT else Delivery.SILENT
             return BankAnswer(delivery, detail=str(error))
@@ -157,12 +166,17 @@ class Iso8583Channel:
     def heard_late(self, message: Message) -> None:
         """An answer that no exchange waits for, from the link."""
         try:
-            answer, verdict = parse_answer(message), self._verdict(message)
+            answer = self._parsed(message)
         except RemoteProtocolError:
             return
         if self._late is None or message.mti not in ("0210", "0230", "0231"):
             return
-        self._late(LateAnswer(answer.terminal, f"{answer.stan:06d}", verdict))
+        terminal = (answer.terminal or "").strip() or None
+
+        def compare(request: bytes) -> BankAnswer:
+            return self._compared(decode(request, self._settings.profile.dialect), message)
+
+        self._late(LateAnswer(terminal, f"{answer.stan:06d}", self._verdict(message), compare))
 
     def takes(self, contract_ref: str) -> bool:
         """Whether the contract can be written in this dialect's field."""
@@ -189,10 +203,24 @@ class Iso8583Channel:
     def _profile(self, order: SaleOrder) -> Profile:
         return replace(self._settings.profile, terminal=order.terminal)
 
+    def _compared(self, request: Message, message: Message) -> BankAnswer:
+        """What an answer says about the message it is taken for. One that differs settles nothing; that the bank knows
+        the keys is said all the same, for then nothing may be undone under them."""
+        told = self._verdict(message)
+        different = differences(self._settings.profile, request, message)
+        if not different:
+            return told
+        verdict = told.verdict if told.verdict is AnswerClass.DUPLICATE else AnswerClass.UNSETTLED
+        return replace(told, verdict=verdict, difference="; ".join(map(str, different)))
+
+    def _parsed(self, message: Message) -> Answer:
+        return parse_answer(message, self._settings.profile.dialect.responses)
+
     def _verdict(self, message: Message) -> BankAnswer:
-        answer = parse_answer(message)
+        """What an answer says by itself."""
+        answer = self._parsed(message)
         if message.mti.startswith("04"):
-            verdict = self._of_reversal(answer)
+            verdict = _REVERSAL_VERDICTS[reversal_verdict(answer)]
         elif message.mti.startswith("023"):
             verdict = _of_advice(answer.response)
         else:
@@ -206,19 +234,10 @@ class Iso8583Channel:
             detail=answer.text,
         )
 
-    def _of_reversal(self, answer: Answer) -> AnswerClass:
-        return {
-            ReversalVerdict.CLOSED: AnswerClass.APPROVED,
-            ReversalVerdict.NOT_FOUND: AnswerClass.NOT_FOUND,
-            ReversalVerdict.REPEAT: AnswerClass.UNSETTLED,
-        }[reversal_verdict(self._settings.profile, answer)]
-
 
 def _of_sale(response: ResponseCode) -> AnswerClass:
-    if response.code == PARTIAL_APPROVAL:
-        return AnswerClass.UNSETTLED
-    return _VERDICTS[response.response_class]
+    return _NO_FINAL_WORD.get(response.code) or _VERDICTS[response.response_class]
 
 
 def _of_advice(response: ResponseCode) -> AnswerClass:
-    return _VERDICTS[response.in_doubt]
+    return _NO_FINAL_WORD.get(response.code) or _VERDICTS[response.in_doubt]

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Engine, select
 
 from gateway.clearing.day import Commit, DayResult, run_day
 from gateway.clearing.terms import Terms
+from gateway.clearing.witnesses import IDS_PER_QUERY, pages
 from gateway.debit.late import LateEffect, resolve_attempt
-from gateway.debit.states import UNRESOLVED
 from gateway.ledger import tables
 from gateway.ledger.transaction import Change
 from gateway.model.clearing import BankWord, Finding
@@ -104,9 +104,8 @@ def _sources(connection: Connection, day: str, attempt_ids: set[str]) -> dict[st
         select(f.c.channel, f.c.digest).where(f.c.day == day, f.c.state == "read").order_by(f.c.id)
     ):
         digests.setdefault(channel, []).append(digest[:DIGEST_CHARS])
-    found = {}
-    in_doubt = select(a.c.id, a.c.channel).where(a.c.state.in_(UNRESOLVED))
-    for attempt_id, channel in connection.execute(in_doubt):
-        if attempt_id in attempt_ids:
+    found = dict.fromkeys(attempt_ids, day)
+    for page in pages(sorted(attempt_ids), IDS_PER_QUERY):
+        for attempt_id, channel in connection.execute(select(a.c.id, a.c.channel).where(a.c.id.in_(page))):
             found[attempt_id] = f"{channel} {day} {' '.join(digests.get(channel, []))}".rstrip()
-    return {attempt_id: found.get(attempt_id, day) for attempt_id in attempt_ids}
+    return found

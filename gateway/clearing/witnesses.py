@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, func, or_, select, tuple_
 
 from gateway.clearing.terms import Terms
-from gateway.debit.states import UNRESOLVED
+from gateway.debit.states import CONTRADICTED, UNRESOLVED
 from gateway.ledger import tables
+from gateway.ledger.life import FIRST_LIFE
 from gateway.model.clearing import (
+    OPEN_STANDINGS,
     BankEntry,
     BankLine,
     BankLineKind,
@@ -26,6 +28,7 @@ from gateway.model.clearing import (
     gather,
 )
 from gateway.model.passage import Funding, Outcome
+from protocols.bank.responses import DUPLICATE_CODE
 
 IDS_PER_QUERY: Final = 400
 """Bound values of one statement: some engines take a thousand."""
@@ -44,6 +47,7 @@ _STANDINGS: Final[Mapping[str, Standing]] = {
     "reversed": Standing.REVERSED,
     "declined": Standing.NOT_POSTED,
     "not_sent": Standing.NOT_POSTED,
+    "disputed": Standing.DISPUTED,
 }
 """Every other state of an attempt is one in doubt."""
 
@@ -104,7 +108,7 @@ def bank_day(connection: Connection, channel: str, day: str, terms: Terms) -> Ba
     by_day = _attempts().where(tables.attempt.c.channel == channel, _of_day(day, terms))
     in_doubt = _attempts().where(
         tables.attempt.c.channel == channel,
-        tables.attempt.c.state.in_(UNRESOLVED),
+        tables.attempt.c.state.in_(UNRESOLVED) | _contradicted(),
         tables.attempt.c.created_at < terms.day_bounds(day)[1],
     )
     for statement in (by_day, in_doubt):
@@ -113,7 +117,7 @@ def bank_day(connection: Connection, channel: str, day: str, terms: Terms) -> Ba
             if side.row.standing is not Standing.POSTED or side.row.day == day:
                 ours[side.row.ref] = side
     seen = {side.row.keys for side in ours.values()}
-    for page in _pages((keys for keys in entries if keys not in seen), IDS_PER_QUERY // 3):
+    for page in pages((keys for keys in entries if keys not in seen), IDS_PER_QUERY // 3):
         for row in connection.execute(_attempts().where(tables.attempt.c.channel == channel, _named(page))):
             ours[row.id] = _of_attempt(connection, row, terms)
     return BankDay(channel, file_ids, entries, list(ours.values()))
@@ -149,7 +153,7 @@ def _add_other_days(
         if entry is not None:
             entry.elsewhere -= 1
     alone = [keys for keys, entry in entries.items() if entry.stands < 0]
-    for page in _pages(alone, IDS_PER_QUERY // 3):
+    for page in pages(alone, IDS_PER_QUERY // 3):
         booked = elsewhere.where(b.c.kind != BankLineKind.REVERSAL.value, _named(page, b))
         for row in connection.execute(booked):
             entries[WireKeys(row.terminal, row.batch, row.stan)].elsewhere += 1
@@ -190,6 +194,8 @@ def _attempts() -> Select[Any]:
             a.c.late_approval,
             a.c.created_at,
             a.c.changed_at,
+            _contradicted().label("contradicted"),
+            _end_lost().label("end_lost"),
             d.c.merchant,
             d.c.service,
             d.c.state.label("debit_state"),
@@ -200,6 +206,21 @@ def _attempts() -> Select[Any]:
         .join(p, p.c.id == d.c.passage_id)
         .outerjoin(r, r.c.ref == a.c.id)
     )
+
+
+def _end_lost() -> ColumnElement[bool]:
+    """Disputed because its end may stand in a part of the ledger that was lost. Its keys are its own, for no part that
+    was lost can have used them, and a line that has them is about it. Not so where the bank said it knew them (94)."""
+    a, life = tables.attempt, tables.incarnation
+    lost = exists().where(life.c.number > FIRST_LIFE, life.c.born_at > a.c.created_at)
+    return and_(func.coalesce(a.c.response_code, "") != DUPLICATE_CODE, lost)
+
+
+def _contradicted() -> ColumnElement[bool]:
+    """Approved, then refused by the same bank, and nobody has found out since which was true."""
+    a, i = tables.attempt, tables.item
+    found = exists().where(i.c.kind == CONTRADICTED, i.c.ref == a.c.id, i.c.state == "open")
+    return and_(a.c.state == "approved", found)
 
 
 def _stored_columns() -> list[ColumnElement[Any]]:
@@ -215,12 +236,16 @@ def _stored_columns() -> list[ColumnElement[Any]]:
 
 def _of_attempt(connection: Connection, row: Row[Any], terms: Terms) -> OurSide:
     standing = _STANDINGS.get(row.state, Standing.IN_DOUBT)
-    if standing is Standing.IN_DOUBT and row.late_approval and row.state != "disputed":
+    if standing is Standing.DISPUTED and row.end_lost:
+        standing = Standing.IN_DOUBT
+    elif standing is Standing.IN_DOUBT and row.late_approval:
         standing = Standing.SUSPENSE
+    if row.contradicted:
+        standing = Standing.CONTRADICTED
     day = None
     if row.settlement_day is not None:
         day = full_day(row.settlement_day, terms.local_date(row.created_at))
-    elif standing is Standing.POSTED:
+    elif standing in (Standing.POSTED, Standing.CONTRADICTED):
         day = terms.bank_day(row.channel, row.changed_at)
     ours = OurRow(
         ref=row.id,
@@ -232,7 +257,7 @@ def _of_attempt(connection: Connection, row: Row[Any], terms: Terms) -> OurSide:
         needs_lane=row.kind != "refund",
         cleared_on=_cleared_on(row),
     )
-    if standing in (Standing.IN_DOUBT, Standing.SUSPENSE):
+    if standing in OPEN_STANDINGS:
         ours = replace(ours, last_day=_last_day(connection, row, terms))
     return OurSide(
         ours,
@@ -365,7 +390,7 @@ def _stored(row: Row[Any]) -> Row[Any] | None:
 def lane_records(connection: Connection, debit_ids: Iterable[str]) -> dict[str, LaneRecord]:
     """What lanes wrote down about these debits: the newest decision that let each go."""
     found: dict[str, LaneRecord] = {}
-    for page in _pages(debit_ids, IDS_PER_QUERY):
+    for page in pages(debit_ids, IDS_PER_QUERY):
         found |= _lanes_of(connection, tables.debit.c.id.in_(page))
     return found
 
@@ -399,7 +424,8 @@ def _lanes_of(connection: Connection, chosen: ColumnElement[bool]) -> dict[str, 
     return found
 
 
-def _pages(values: Iterable[T], size: int) -> Iterator[list[T]]:
+def pages(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The values, at most `size` at a time."""
     left = iter(values)
     while page := list(islice(left, size)):
         yield page

@@ -67,10 +67,12 @@ KINDS: Final[Mapping[str, Words]] = {
     "refund_declined": Words("the bank refused a refund", "银行拒绝退款"),
     "advice_contradicted": Words("the bank refused an advice and approved it later", "银行先拒绝后又批准通知"),
     "refund_contradicted": Words("the bank refused a refund and approved it later", "银行先拒绝后又批准退款"),
+    "answer_differs": Words("a bank's answer is not what was asked", "银行应答与请求不符"),
+    "answer_contradicted": Words("the bank said yes and no to one message", "银行对同一报文先后应答相反"),
+    "attempt_disputed": Words("nobody knows whether the bank booked it", "银行是否入账不明"),
     "debt_without_bank": Words("no bank can be asked for a debt", "欠费无可扣款银行"),
     "debit_not_closed": Words("could not be closed after a start", "启动后未能了结"),
     "decision_not_told": Words("the bank cannot be told a decision", "无法把决定通知银行"),
-    "attempt_disputed": Words("nobody knows whether the bank booked it", "银行是否入账不明"),
     "outcome_lost": Words("may have ended in a lost part of the ledger", "结果可能在账本丢失部分"),
     "write_off_proposed": Words("debt to be written off", "欠费待核销"),
 }

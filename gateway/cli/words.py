@@ -93,6 +93,10 @@ LATE_EFFECTS: Final[Mapping[str, Words]] = MappingProxyType(
         "reopened": Words("the bank's money is in suspense, its reversal is open again", "银行款转入挂账,重新冲正"),
         "closed": Words("reversal closed, the bank has nothing to undo", "冲正结束,银行未入账"),
         "told_again": Words("the bank is told again", "重新通知银行"),
+        "contradicted": Words("the opposite of what was said before", "与此前应答相反"),
+        "disputed": Words("disputed: the bank knows keys that were sent once", "有争议:银行称首次发送的报文重复"),
+        "differs": Words("something else than was asked, it settles nothing", "与请求不符,不作结论"),
+        "withdrawn": Words("approval withdrawn, the bank has booked nothing", "撤回批准,银行未入账"),
         "ignored": Words("known already", "已知,未变"),
     }
 )

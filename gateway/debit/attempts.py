@@ -10,13 +10,18 @@ bank what we decided. A *recovery* is a sale for a debt. A *refund* gives back w
     advice, refund   stored -> approved | declined | unknown (given up by the rules; an item asks a person)
                      unknown -> approved | declined
     all              stored | unknown | reversing -> disputed;  disputed -> approved | declined | reversing
+                     declined -> disputed (advice, refund);  approved -> declined (a person's or the day file's word)
 
 Sales and recoveries that nobody answers are reversed; advices and refunds are repeated, never reversed. At most one
 attempt of a debit is unresolved at a time. What comes after its time is in `gateway.debit.late`.
 
-`disputed`: nobody here can tell whether the bank booked it, and it is not ours to undo or to ask again. Its end may
-stand in a part of the ledger that was lost. The debit waits, with an item, for people or the bank's day file; its
-terminal does not wait.
+`disputed`: nobody here can tell whether the bank booked it, and it is not ours to undo or to ask again. The bank has
+answered that it knows the keys (94) to a message that left once: they may be those of an earlier, paid sale, of a
+ledger that was lost. Or its end may stand in a part of the ledger that was lost (`gateway.debit.adoption`). The debit
+waits, with an item, for people or the bank's day file; its terminal does not wait, and goes on in a new batch.
+
+An answer that says something else than was asked (another amount, currency, merchant) settles nothing: it is treated as
+one without a final word, and an item names the field.
 """
 
 from __future__ import annotations
@@ -33,9 +38,12 @@ from gateway.debit import debts, refunds
 from gateway.debit.claims import BankRequest
 from gateway.debit.states import (
     AWAITED,
+    CONTRADICTED,
+    DIFFERS,
     DISPUTED,
     add_item,
     attempt_row,
+    close_item,
     debit_row,
     in_doubt,
     outcome_lost,
@@ -82,6 +90,8 @@ class Outgoing:
     """A message about to leave."""
 
     message: bytes
+    terminal: str
+    stan: str
     sent_before: bool
     """It left, or may have left, once before."""
 
@@ -186,9 +196,12 @@ def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer) -> Row:
     What is already known stands: an answer that came in by another way while this one was decided is not undone.
     """
     row = attempt_row(tx, attempt_id)
+    note_difference(tx, row, answer)
     if row.state != "stored":
         return row
-    if answer.verdict is AnswerClass.APPROVED:
+    if answer.verdict is AnswerClass.DUPLICATE:
+        keys_known(tx, row, answer)
+    elif answer.verdict is AnswerClass.APPROVED:
         heard(tx, row, "approved", answer)
     elif answer.verdict is AnswerClass.DECLINED:
         heard(tx, row, "declined", answer)
@@ -206,7 +219,7 @@ def begin_reversal(tx: Transaction, attempt_id: str) -> Outgoing | None:
     if row.state not in ("unknown", "reversing") or row.kind not in REVERSED_KINDS:
         return None
     set_attempt(tx, row, "reversing", sends=row.sends + 1)
-    return Outgoing(bytes(row.reversal), sent_before=row.sends > 0)
+    return Outgoing(bytes(row.reversal), row.terminal, row.stan, sent_before=row.sends > 0)
 
 
 def begin_message(tx: Transaction, attempt_id: str) -> Outgoing | None:
@@ -215,12 +228,13 @@ def begin_message(tx: Transaction, attempt_id: str) -> Outgoing | None:
     if row.state != "stored":
         return None
     set_attempt(tx, row, "stored", sends=row.sends + 1)
-    return Outgoing(bytes(row.request), sent_before=row.sends > 0)
+    return Outgoing(bytes(row.request), row.terminal, row.stan, sent_before=row.sends > 0)
 
 
 def close_reversal(tx: Transaction, attempt_id: str, answer: BankAnswer, *, aged: bool, rules: DebitRules) -> bool:
     """True when the answer ends the reversal; "original not found" only when `aged`: the sale can no longer arrive."""
     row = attempt_row(tx, attempt_id)
+    note_difference(tx, row, answer)
     if row.state != "reversing":
         return True
     found = answer.verdict is AnswerClass.APPROVED
@@ -248,6 +262,7 @@ def end_reversal(tx: Transaction, row: Row, answer: BankAnswer | None, rules: De
             attempt_id=row.id,
         )
         tx.update(tables.attempt, {"id": row.id}, late_approval=0)
+    close_item(tx, CONTRADICTED, row.id, "corrected", note="it is reversed")
     if row.kind == "recovery":
         debts.refused_again(tx, row.debit_id, rules, UNANSWERED)
 
@@ -259,6 +274,10 @@ def settle_message(tx: Transaction, attempt_id: str, answer: BankAnswer, rules: 
         return True
     if row.kind == "recovery":
         return _settle_recovery(tx, row, answer, rules)
+    note_difference(tx, row, answer)
+    if answer.verdict is AnswerClass.DUPLICATE and row.sends == 1:
+        keys_known(tx, row, answer)
+        return True
     if answer.verdict not in (AnswerClass.APPROVED, AnswerClass.DECLINED):
         return False
     approved = answer.verdict is AnswerClass.APPROVED
@@ -282,6 +301,13 @@ def give_up_message(tx: Transaction, attempt_id: str) -> None:
     add_item(tx, kind, row.debit_id, "the bank never answered it", ref=row.id, amount=row.amount, again=True)
 
 
+def keys_known(tx: Transaction, row: Row, answer: BankAnswer) -> None:
+    """The bank says that it knows the keys of a message that left once."""
+    heard(tx, row, "disputed", answer)
+    dispute(tx, attempt_row(tx, row.id), "the bank knows these keys already, and they were sent once")
+    next_batch(tx, row.channel, row.terminal)
+
+
 def dispute(tx: Transaction, row: Row, why: str) -> None:
     """Leave an attempt to people and the bank's day file: nothing is undone, repeated or asked anew before their word.
 
@@ -290,6 +316,12 @@ def dispute(tx: Transaction, row: Row, why: str) -> None:
     set_attempt(tx, row, "disputed")
     off_queue(tx, row.id, "disputed")
     add_item(tx, DISPUTED, row.debit_id, why, ref=row.id, amount=row.amount, again=True)
+
+
+def note_difference(tx: Transaction, row: Row, answer: BankAnswer) -> None:
+    """Put it on people's list where an answer says something else than was asked."""
+    if answer.difference is not None:
+        add_item(tx, DIFFERS, row.debit_id, answer.difference[:200], ref=row.id, amount=row.amount)
 
 
 def fund_by_bank(tx: Transaction, attempt: Row, rules: DebitRules) -> None:

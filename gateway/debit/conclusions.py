@@ -155,7 +155,8 @@ def _stand_in_refusal(
     """None when we may decide in the bank's place, else the code of why not."""
     word = NOT_SENT if sale is None or sale.state == "not_sent" else SILENT
     if sale is not None and sale.response_code is not None:
-        word = BankWord(WordKind.ANSWERED, sale.response_code)
+        kind = WordKind.ANSWERED if sale.state == "declined" else WordKind.UNSETTLED
+        word = BankWord(kind, sale.response_code)
     counted = tx.rows(_STOOD_IN_TODAY, obligor=debit.obligor_id, day=debit.day, service=debit.service)
     return may_stand_in(
         rules,

@@ -44,6 +44,24 @@ def to_debt(tx: Transaction, debit_id: str, rules: DebitRules, code: str | None)
     keep_list(tx, debit.obligor_id, rules)
 
 
+def approval_withdrawn(tx: Transaction, attempt: Row, rules: DebitRules, code: str) -> None:
+    """debt -> bank: the bank has taken nothing behind its approval; the claim is a debt, due as after `code`."""
+    debit = debit_row(tx, attempt.debit_id)
+    tx.books.move(
+        "approval_withdrawn",
+        debit.id,
+        source=(AccountKind.DEBT, debit.obligor_id),
+        target=(AccountKind.BANK, attempt.channel),
+        amount=attempt.amount,
+        event_us=tx.now_us,
+        attempt_id=attempt.id,
+    )
+    set_debit(
+        tx, debit.id, "debt", detail="approval withdrawn", collected=0, retry_at=_next_try(tx, debit, rules, code)
+    )
+    keep_list(tx, debit.obligor_id, rules)
+
+
 def refused_again(tx: Transaction, debit_id: str, rules: DebitRules, code: str | None) -> None:
     """A recovery was refused or undone: the next one by the schedule, if there is one."""
     debit = debit_row(tx, debit_id)

@@ -450,11 +450,17 @@ class DebitEngine:
                     return await self._finish(claim, begun.request, deadline)
 
     async def _finish(self, claim: ProvenClaim, request: BankRequest | None, deadline: float) -> BroughtIn:
-        answer, bank_us = None, 0
-        if request is not None:
-            begun = self._clock.monotonic()
+        if request is None:
+            return await self._decided(claim, None, 0)
+        begun = self._clock.monotonic()
+        with self._channels[request.channel].turns.asking(request.terminal, request.stan) as nothing_heard:
             answer = await self._ask(request, deadline)
+            if answer.delivery is not Delivery.ANSWERED:
+                nothing_heard()
             bank_us = int((self._clock.monotonic() - begun) * 1e6)
+            return await self._decided(claim, answer, bank_us)
+
+    async def _decided(self, claim: ProvenClaim, answer: BankAnswer | None, bank_us: int) -> BroughtIn:
         begun = self._clock.monotonic()
         decision = await self._conclude(claim, answer)
         return BroughtIn(decision, bank_us, int((self._clock.monotonic() - begun) * 1e6))
@@ -768,12 +774,10 @@ class DebitEngine:
         )
 
     def _hear_late(self, channel: BankChannel, heard: LateAnswer) -> None:
-        future = self._writer.submit(
-            lambda tx: late.late_answer(
-                tx, channel.name, heard.terminal, heard.stan, answer=heard.answer, rules=self.rules
-            ),
-            essential=True,
-        )
+        channel.turns.in_turn(heard.terminal, heard.stan, partial(self._book_late, channel, heard))
+
+    def _book_late(self, channel: BankChannel, heard: LateAnswer) -> None:
+        future = self._writer.submit(lambda tx: late.late_answer(tx, channel.name, heard, self.rules), essential=True)
         self._follow(
             future,
             lambda effect: log.warning(

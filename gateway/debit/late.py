@@ -5,6 +5,17 @@ the approval goes bank -> suspense, never to the debit, the reversal is opened a
 moves the money back. Only the answer to a reversal that left after the approval was heard is such a close, and an
 advice that has not been answered waits behind it. "Original not found" closes a reversal only when a message can no
 longer be under way, and never one whose original the bank has approved.
+
+Two opposite final answers to one message are a contradiction: money was possibly taken. What came first stays as it
+came, an item tells people, and the debit is not asked anew before it is known which was true:
+
+| first, then | sale, recovery | advice, refund |
+|---|---|---|
+| approved, declined | stays approved; the day file or a person ends it | the same |
+| declined, approved | money in suspense, reversed as any late approval | disputed: it cannot be reversed |
+
+Where the day file or a person then says that nothing was booked behind an approval, it is withdrawn: the money goes
+back to the bank's account and the claim is a debt. Nothing of it may have been given back or cleared before.
 """
 
 from __future__ import annotations
@@ -13,19 +24,32 @@ from enum import Enum
 
 from sqlalchemy import bindparam, select
 
-from gateway.banks.channel import AnswerClass, BankAnswer, Delivery
+from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
 from gateway.debit import debts, refunds
 from gateway.debit.attempts import (
     REVERSED_KINDS,
     UNANSWERED,
+    dispute,
     end_reversal,
     fund_by_bank,
     heard,
+    keys_known,
+    note_difference,
     off_queue,
     queue,
     settle_message,
 )
-from gateway.debit.states import DISPUTED, add_item, attempt_row, close_item, debit_row, set_attempt
+from gateway.debit.states import (
+    AWAITED,
+    CONTRADICTED,
+    DISPUTED,
+    add_item,
+    attempt_row,
+    close_item,
+    debit_row,
+    has_open_item,
+    set_attempt,
+)
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
@@ -53,35 +77,41 @@ class LateEffect(Enum):
     SETTLED = "settled the debit"
     DECLINED = "declined before the reversal left"
     REOPENED = "approval after the reversal: reversal opened again"
-    CLOSED = "reversal closed: the bank has nothing to undo"
+    CLOSED = "closed: the bank has nothing to undo"
     TOLD_AGAIN = "the bank is told again"
+    CONTRADICTED = "the opposite of what was said before"
+    DISPUTED = "disputed: the bank knows keys that we have sent once"
+    DIFFERS = "something else than was asked: it settles nothing"
+    WITHDRAWN = "approval withdrawn: the bank has booked nothing"
     IGNORED = "already known"
 
 
-def late_answer(
-    tx: Transaction, channel: str, terminal: str | None, stan: str, *, answer: BankAnswer, rules: DebitRules
-) -> LateEffect:
+def late_answer(tx: Transaction, channel: str, told: LateAnswer, rules: DebitRules) -> LateEffect:
     """An answer to a sale, recovery, advice or refund that nobody waits for any more.
 
     Without a terminal the trace number must be that of one terminal alone, settled attempts included: an answer
     repeated for one of them would else be taken for the answer of its namesake on another terminal. Of one terminal's
     attempts the newest is meant: between it and the one before lie all the trace numbers there are.
     """
-    rows = [row for row in tx.rows(_BY_STAN, channel=channel, stan=stan) if terminal in (None, row.terminal)]
+    namesakes = tx.rows(_BY_STAN, channel=channel, stan=told.stan)
+    rows = [row for row in namesakes if told.terminal in (None, row.terminal)]
     if not rows:
-        return LateEffect.NO_SUCH_ATTEMPT
+        return _of_another_terminal(tx, namesakes, told)
     row = rows[0]
     if any(other.terminal != row.terminal for other in rows):
         return LateEffect.AMBIGUOUS
+    answer = told.about(bytes(row.request))
+    note_difference(tx, row, answer)
     if row.state == "disputed":
-        # Whose message it is about is what is in dispute.
-        tx.note("attempt", row.id, "heard_late", debit_id=row.debit_id, detail=answer.code)
+        # Whose message such a word is about is what is in dispute.
         return LateEffect.IGNORED
+    if answer.verdict is AnswerClass.DUPLICATE:
+        return _keys_known(tx, row, answer)
     if answer.verdict is AnswerClass.APPROVED:
         return _approved(tx, row, answer, rules)
     if answer.verdict is AnswerClass.DECLINED:
         return _declined(tx, row, answer, rules)
-    return LateEffect.IGNORED
+    return LateEffect.IGNORED if answer.difference is None else LateEffect.DIFFERS
 
 
 def resolve_attempt(
@@ -100,7 +130,7 @@ def resolve_attempt(
     is known. A word that changes nothing is not written down.
     """
     row = attempt_row(tx, attempt_id)
-    if not _is_news(row, posted=posted):
+    if not _is_news(tx, row, posted=posted):
         return LateEffect.IGNORED
     tx.note(
         "person",
@@ -110,13 +140,15 @@ def resolve_attempt(
         detail=source[:400],
         actor=actor,
     )
-    for kind in (f"{row.kind}_unanswered", DISPUTED):
+    for kind in (f"{row.kind}_unanswered", CONTRADICTED, DISPUTED):
         close_item(tx, kind, row.id, "corrected", note=source, actor=actor)
     word = AnswerClass.APPROVED if posted else AnswerClass.DECLINED
     day = settlement_day or row.settlement_day
     answer = BankAnswer(Delivery.ANSWERED, word, row.response_code, row.retrieval_reference, day)
     if row.state == "disputed" and row.late_approval:
         return _suspense_told(tx, row, rules, posted=posted)
+    if row.state == "approved":
+        return LateEffect.SETTLED if posted else _withdraw(tx, row, answer, rules)
     if row.state == "disputed":
         return _booked(tx, row, answer, rules) if posted else _not_booked(tx, row, answer, rules)
     if posted:
@@ -133,23 +165,42 @@ def resolve_attempt(
     return LateEffect.TOLD_AGAIN
 
 
-def _is_news(row: Row, *, posted: bool) -> bool:
-    """Whether such a word changes anything. What the bank answered itself, a "not posted" does not undo."""
+def _is_news(tx: Transaction, row: Row, *, posted: bool) -> bool:
+    """Whether such a word changes anything. What the bank answered itself, a "not posted" does not undo, unless the
+    bank has contradicted itself."""
     if row.state == "disputed":
         return True
+    if row.state == "approved":
+        return has_open_item(tx, CONTRADICTED, row.id) and (posted or _can_be_withdrawn(tx, row))
     if row.kind not in REVERSED_KINDS:
         return row.state in (("stored", "unknown") if posted else ("unknown",))
     if posted:
-        return bool(row.state != "approved" and not row.late_approval)
+        return not row.late_approval
     return row.state in ("unknown", "reversing")
+
+
+def _of_another_terminal(tx: Transaction, namesakes: list[Row], told: LateAnswer) -> LateEffect:
+    """An answer that names a terminal which has asked nothing of the kind. Where one attempt alone waits for an answer
+    with this trace number, it may be that one's, altered: people look at it; it stays as it is after silence."""
+    waiting = [row for row in namesakes if row.state in AWAITED]
+    if len(waiting) == 1:
+        note_difference(tx, waiting[0], told.about(bytes(waiting[0].request)))
+    return LateEffect.NO_SUCH_ATTEMPT
+
+
+def _keys_known(tx: Transaction, row: Row, answer: BankAnswer) -> LateEffect:
+    """94 that comes late. To a message that we have sent again it says nothing; nor can what has ended be disputed."""
+    sent_once = row.kind in REVERSED_KINDS or row.sends == 1
+    if not sent_once or row.state not in AWAITED or row.late_approval:
+        return LateEffect.IGNORED
+    keys_known(tx, row, answer)
+    return LateEffect.DISPUTED
 
 
 def _approved(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
     if row.kind not in REVERSED_KINDS:
         if row.state == "declined":
-            # Its debit is a debt by now, or its refund may be paid at a till; and none of them can be reversed.
-            note = "the bank refused it, and approved it later"
-            add_item(tx, f"{row.kind}_contradicted", row.debit_id, note, ref=row.id, amount=row.amount)
+            return _approved_after_all(tx, row)
         if row.state not in ("stored", "unknown"):
             return LateEffect.IGNORED
         _settle_message(tx, row, answer, rules)
@@ -169,6 +220,8 @@ def _approved(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
     if row.state == "approved" or row.late_approval:
         return LateEffect.IGNORED
     # Reversing, reversed, or answered otherwise before.
+    if row.state == "declined":
+        _contradicted(tx, row, f"the bank refused it with {row.response_code}, and approved it later")
     return _into_suspense(tx, row)
 
 
@@ -190,7 +243,20 @@ def _into_suspense(tx: Transaction, row: Row) -> LateEffect:
     return LateEffect.REOPENED
 
 
+def _approved_after_all(tx: Transaction, row: Row) -> LateEffect:
+    """An advice or refund that the bank refused before. None of them can be reversed: where its money is still due it
+    must not be asked for another way until it is known what the bank did."""
+    effect = _contradicted(tx, row, f"the bank refused it with {row.response_code}, and approved it later")
+    refund = refunds.of_attempt(tx, row) if row.kind == "refund" else None
+    still_due = debit_row(tx, row.debit_id).state == "debt" if refund is None else refund.state == "decided"
+    if still_due:
+        dispute(tx, row, "refused, then approved: it cannot be reversed")
+    return effect
+
+
 def _declined(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
+    if row.state == "approved":
+        return _contradicted(tx, row, f"the bank approved it, and refused it later with {answer.code}")
     if row.kind not in REVERSED_KINDS:
         if row.state not in ("stored", "unknown"):
             return LateEffect.IGNORED
@@ -217,6 +283,13 @@ def _suspense_told(tx: Transaction, row: Row, rules: DebitRules, *, posted: bool
     return LateEffect.REOPENED
 
 
+def _contradicted(tx: Transaction, row: Row, note: str) -> LateEffect:
+    if has_open_item(tx, CONTRADICTED, row.id):
+        return LateEffect.IGNORED
+    add_item(tx, CONTRADICTED, row.debit_id, note, ref=row.id, amount=row.amount, again=True)
+    return LateEffect.CONTRADICTED
+
+
 def _booked(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
     """A disputed attempt was booked, and as ours."""
     if row.kind == "refund":
@@ -241,6 +314,22 @@ def _not_booked(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules
     elif row.kind == "refund":
         refunds.tell_anew(tx, row)
     return LateEffect.CLOSED
+
+
+def _can_be_withdrawn(tx: Transaction, row: Row) -> bool:
+    cleared = tx.find(tables.clearing_row, ref=row.id)
+    settled = cleared is not None and cleared.line_id is not None
+    return not settled and (row.kind == "refund" or debit_row(tx, row.debit_id).refunded == 0)
+
+
+def _withdraw(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
+    """The bank has booked nothing behind its approval."""
+    heard(tx, row, "declined", answer)
+    if row.kind == "refund":
+        refunds.withdrawn(tx, row)
+    else:
+        debts.approval_withdrawn(tx, row, rules, UNANSWERED)
+    return LateEffect.WITHDRAWN
 
 
 def _settle_message(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, select
 
 from gateway.debit.debts import keep_list
-from gateway.debit.states import add_item, close_item, debit_row, in_doubt, set_debit
+from gateway.debit.states import add_item, close_item, contradicted, debit_row, has_open_item, in_doubt, set_debit
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
@@ -21,6 +21,9 @@ from gateway.model.passage import Funding
 from gateway.rules.loading import DebitRules
 
 TARGETS = {"bank": AccountKind.BANK, "issuer": AccountKind.ISSUER, "till": AccountKind.TILL}
+
+DECLINED = "refund_declined"
+"""Kind of the item of a refund that its bank will not pay."""
 
 _RELEASED = select(tables.transfer.c.id).where(
     tables.transfer.c.debit_id == bindparam("debit"), tables.transfer.c.event == "released"
@@ -88,7 +91,7 @@ def decide_refund(tx: Transaction, request: RefundRequest, refund_id: str) -> Re
         return RefundRefused("debit_unknown")
     if request.amount_fen <= 0 or request.amount_fen > debit.collected - debit.refunded:
         return RefundRefused("refund_above_collected")
-    if in_doubt(tx, debit.id):
+    if in_doubt(tx, debit.id) or contradicted(tx, debit.id):
         return RefundRefused("bank_in_doubt")
     source = _where_it_came_from(tx, debit)
     target = request.target or source
@@ -162,7 +165,7 @@ def pay_refund(tx: Transaction, refund_id: str, *, payer: str | None = None, att
     )
     tx.update(tables.refund, {"id": refund.id}, state="paid", changed_at=tx.now_us)
     tx.note("refund", refund.id, "paid", debit_id=debit.id, detail=refund.target)
-    close_item(tx, "refund_declined", refund.id, "corrected", note="the refund was paid")
+    close_item(tx, DECLINED, refund.id, "corrected", note="the refund was paid")
     return True
 
 
@@ -172,8 +175,30 @@ def of_attempt(tx: Transaction, attempt: Row) -> Row:
 
 
 def tell_anew(tx: Transaction, attempt: Row) -> None:
-    """The bank never had it: it is told under other keys."""
-    tx.update(tables.refund, {"id": of_attempt(tx, attempt).id}, attempt_id=None, changed_at=tx.now_us)
+    """The bank never had it: it is told under other keys, unless the bank had refused it and people see to it."""
+    refund = of_attempt(tx, attempt)
+    if not has_open_item(tx, DECLINED, refund.id):
+        tx.update(tables.refund, {"id": refund.id}, attempt_id=None, changed_at=tx.now_us)
+
+
+def withdrawn(tx: Transaction, attempt: Row) -> None:
+    """bank -> due_back: the bank has paid out nothing after all, and a person finds another way."""
+    refund = of_attempt(tx, attempt)
+    debit = debit_row(tx, refund.debit_id)
+    tx.books.move(
+        "approval_withdrawn",
+        debit.id,
+        source=(AccountKind.BANK, attempt.channel),
+        target=(AccountKind.DUE_BACK, debit.obligor_id),
+        amount=refund.amount,
+        event_us=tx.now_us,
+        attempt_id=attempt.id,
+        reference=refund.id,
+    )
+    tx.update(tables.refund, {"id": refund.id}, state="decided", changed_at=tx.now_us)
+    tx.note("refund", refund.id, "decided", debit_id=debit.id, detail="the bank has not paid it")
+    note = "the bank approved it and has not paid it"
+    add_item(tx, DECLINED, debit.id, note, ref=refund.id, amount=refund.amount, again=True)
 
 
 def answered(tx: Transaction, attempt: Row, *, approved: bool, code: str | None) -> None:
@@ -182,9 +207,7 @@ def answered(tx: Transaction, attempt: Row, *, approved: bool, code: str | None)
     if approved:
         pay_refund(tx, refund.id, attempt_id=attempt.id)
     else:
-        add_item(
-            tx, "refund_declined", refund.debit_id, f"the bank refused it: {code}", ref=refund.id, amount=refund.amount
-        )
+        add_item(tx, DECLINED, refund.debit_id, f"the bank refused it: {code}", ref=refund.id, amount=refund.amount)
 
 
 def pay_at_till(tx: Transaction, refund_id: str, till: str, actor: str) -> str | None:

@@ -21,13 +21,23 @@ AWAITED = ("stored", "unknown", "reversing")
 UNRESOLVED = (*AWAITED, "disputed")
 """States of an attempt whose end is not known. Nobody asks the bank about a disputed one; people and its file tell."""
 
-DISPUTED, LOST = "attempt_disputed", "outcome_lost"
-"""Kinds of items: an attempt (`ref`) that is disputed; a claim or refund (`ref`) that was open in a ledger that had
-lost its newest part, and may have ended there."""
+DIFFERS, CONTRADICTED, DISPUTED = "answer_differs", "answer_contradicted", "attempt_disputed"
+"""Kinds of items about an attempt (`ref`): an answer says something else than was asked; a second final answer says the
+opposite of the first; the attempt is disputed."""
+
+LOST = "outcome_lost"
+"""Kind of the item of a claim or refund (`ref`) that was open in a ledger that had lost its newest part, and may have
+ended there."""
 
 _UNRESOLVED_OF_DEBIT = (
     select(tables.attempt.c.id)
     .where(tables.attempt.c.debit_id == bindparam("debit"), tables.attempt.c.state.in_(UNRESOLVED))
+    .limit(1)
+)
+_CONTRADICTED_OF_DEBIT = (
+    select(tables.item.c.id)
+    .where(tables.item.c.debit_id == bindparam("debit"), tables.item.c.kind == CONTRADICTED)
+    .where(tables.item.c.state == "open")
     .limit(1)
 )
 
@@ -65,6 +75,17 @@ def outcome_lost(tx: Transaction, ref: str) -> bool:
     if tx.life is None or not tx.life.adopted_at:
         return False
     item = tx.find(tables.item, kind=LOST, ref=ref)
+    return item is not None and item.state == "open"
+
+
+def contradicted(tx: Transaction, debit_id: str) -> bool:
+    """Whether a bank has said two opposite things about an attempt of this debit, and nobody has found out since."""
+    return tx.first(_CONTRADICTED_OF_DEBIT, debit=debit_id) is not None
+
+
+def has_open_item(tx: Transaction, kind: str, ref: str) -> bool:
+    """Whether people still have to see to this."""
+    item = tx.find(tables.item, kind=kind, ref=ref)
     return item is not None and item.state == "open"
 
 

@@ -217,7 +217,10 @@ RULES: Final = (
         from transfer t join account f on f.id = t.from_account join account g on g.id = t.to_account
              left join attempt a on a.id = t.attempt_id
         where (f.kind = 'bank' and g.kind in ('open', 'debt') or f.kind = 'due_back' and g.kind = 'bank')
-          and (coalesce(a.state, '') <> 'approved' or a.amount <> t.amount or a.debit_id <> t.debit_id
+          and (coalesce(a.state, '') <> case when exists (
+                   select 1 from transfer w where w.attempt_id = t.attempt_id and w.event = 'approval_withdrawn'
+                   and w.amount = t.amount) then 'declined' else 'approved' end
+               or a.amount <> t.amount or a.debit_id <> t.debit_id
                or (a.kind = 'refund') <> (f.kind = 'due_back'))
         """,
     ),
@@ -241,6 +244,14 @@ RULES: Final = (
         from attempt a left join outbox o on o.attempt_id = a.id and o.done_at is null
         where a.state = 'disputed' and (o.id is not null or not exists (
             select 1 from item i where i.ref = a.id and i.state in ('open', 'explained')))
+        """,
+    ),
+    Rule(
+        "an approval is withdrawn at most once",
+        "select count(*) from transfer where event = 'approval_withdrawn'",
+        """
+        select 'attempt ' || attempt_id, 'its approval is withdrawn ' || count(*) || ' times'
+        from transfer where event = 'approval_withdrawn' group by attempt_id having count(*) > 1
         """,
     ),
     Rule(

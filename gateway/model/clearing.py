@@ -9,6 +9,11 @@ compares them and puts every row of ours in exactly one state: `cleared` (the wi
 `disputed` (they do not, or not yet), `rejected` (two people gave it up). Every disagreement is a `Difference` with a
 kind; nothing that one witness alone tells is passed over. A row whose outcome we do not know ourselves is never cleared
 by the file: the file's word is a finding for the debit engine, which settles the row by its own rules.
+
+Of a *disputed* row (the bank knew its keys when they were sent for the first time) the file can prove one thing alone:
+that nothing is booked under its keys. A line with them may be the earlier sale of a ledger that was lost, for fares
+repeat and the file has no contract; and in a ledger that never lost anything it is ours only where the bank booked our
+message and answered wrongly. So whatever its amount, such a line is a difference for people, never a finding.
 """
 
 from __future__ import annotations
@@ -125,8 +130,19 @@ class Standing(StrEnum):
     REVERSED = "reversed"
     IN_DOUBT = "in_doubt"
     """Stored, unknown or being reversed: nobody here knows whether the bank booked it."""
+    CONTRADICTED = "contradicted"
+    """Approved, and then refused by the same bank: posted here, and the file says whether rightly."""
+    DISPUTED = "disputed"
+    """The bank knew its keys before: only that it booked nothing under them can be proved by its file."""
     NOT_POSTED = "not_posted"
     """Declined, or never sent."""
+
+
+OPEN_STANDINGS = frozenset({Standing.IN_DOUBT, Standing.SUSPENSE, Standing.CONTRADICTED, Standing.DISPUTED})
+"""Of which the file may say that the bank booked nothing."""
+
+PROVABLE_STANDINGS = frozenset({Standing.IN_DOUBT, Standing.CONTRADICTED})
+"""Of which a line with their keys says that the bank booked them."""
 
 
 class BankLineKind(StrEnum):
@@ -478,15 +494,17 @@ class _Judge:
         """A row that our books do not count as paid."""
         row, entry = self.row, self.entry
         booked = entry is not None and entry.stands > 0 and entry.stands_in_all > 0
-        in_doubt = row.standing in (Standing.IN_DOUBT, Standing.SUSPENSE)
+        in_doubt = row.standing in OPEN_STANDINGS
         if entry is not None and booked:
             self.paid_fen = entry.amount_fen
-            at_stake = -entry.amount_fen * entry.stands
+            at_stake = self._ours_fen() - entry.amount_fen * entry.stands
             kind = DifferenceKind.NOT_POSTED_HERE
-            if row.standing is Standing.IN_DOUBT:
+            if row.standing in PROVABLE_STANDINGS:
                 kind = DifferenceKind.IN_DOUBT
                 self.found.findings.append(Finding(BankWord.POSTED, row.ref, entry.amount_fen))
-            self._differ(kind, at_stake, bank_fen=-at_stake, note=row.standing.value)
+            elif row.standing is Standing.DISPUTED:
+                kind = DifferenceKind.IN_DOUBT
+            self._differ(kind, at_stake, bank_fen=entry.amount_fen * entry.stands, note=row.standing.value)
             self._add(self._state())
         elif in_doubt and (entry is not None or (row.last_day is not None and row.last_day <= self.day)):
             self.found.findings.append(Finding(BankWord.NOT_POSTED, row.ref, row.amount_fen))
@@ -517,8 +535,13 @@ class _Judge:
 
     def _note(self, kind: DifferenceKind, at_stake: int, note: str = "", bank_fen: int | None = None) -> None:
         row = self.row
-        ours = row.amount_fen if row.standing is Standing.POSTED else 0
+        ours = self._ours_fen()
         self.found.differences.append(Difference(kind, row.ref, at_stake, row.debit_id, ours, bank_fen, note))
+
+    def _ours_fen(self) -> int:
+        """What our books hold of it, signed."""
+        posted = self.row.standing in (Standing.POSTED, Standing.CONTRADICTED)
+        return self.row.amount_fen if posted else 0
 
     def _state(self) -> RowState:
         if self.open_kinds:
@@ -527,7 +550,7 @@ class _Judge:
 
     def _add(self, state: RowState) -> None:
         row = self.row
-        ours = row.amount_fen if row.standing is Standing.POSTED else 0
+        ours = self._ours_fen()
         paid = 0 if state is RowState.REJECTED else self.paid_fen
         other_day = row.day != self.day and not self.issuer
         self.found.rows.append(JudgedRow(row.ref, row.debit_id, state, ours, paid, other_day))

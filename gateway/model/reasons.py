@@ -667,6 +667,16 @@ BANK_BACKLOG = _note(
     "messages to the bank have piled up",
     do=("检查银行链路,核对积压的冲正与通知", "check the bank's link; etcgw debits shows what waits"),
 )
+BANK_DISPUTED = _note(
+    "bank_disputed",
+    None,
+    "银行称报文重复,首次发送的交易有争议",
+    "the bank knows keys that were sent to it once",
+    do=(
+        "向银行查询或等待日终文件,再用 etcgw debits resolve 登记",
+        "ask the bank or wait for its day file, then etcgw debits resolve",
+    ),
+)
 RECOVERING = _stop(
     "recovering",
     None,

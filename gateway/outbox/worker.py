@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,7 +24,7 @@ from gateway.debit.states import attempt_row, debit_row
 from gateway.ledger import tables
 from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.statements import Row
-from gateway.ledger.transaction import Transaction
+from gateway.ledger.transaction import Change, Transaction
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, new_id
 from gateway.rules.judge import alarming, given_up, pause_s
@@ -42,6 +42,10 @@ POLL_S = 0.25
 
 _WAITING = select(tables.outbox.c.id).where(tables.outbox.c.id == bindparam("id"), tables.outbox.c.done_at.is_(None))
 
+_DISPUTED = select(func.count()).where(
+    tables.attempt.c.state == "disputed", tables.attempt.c.channel == bindparam("channel")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
@@ -52,6 +56,8 @@ class Backlog:
     """UTC microseconds."""
     alarms: tuple[str, ...] = ()
     """Kinds of message of which too many wait, or one for too long."""
+    disputed: int = 0
+    """Attempts that wait for people or the bank's day file, and not in the queue."""
 
 
 class OutboxWorker:
@@ -130,6 +136,7 @@ class OutboxWorker:
                 .where(o.c.done_at.is_(None), o.c.destination.startswith(f"{self._channel.name}/", autoescape=True))
                 .group_by(o.c.kind)
             ).all()
+            disputed = connection.execute(_DISPUTED, {"channel": self._channel.name}).scalar_one()
         now = to_us(self._clock.utcnow())
         alarms = tuple(
             row.kind
@@ -137,7 +144,7 @@ class OutboxWorker:
             if alarming(self._retry(row.kind), count=row.waiting, oldest_age_s=(now - row.oldest) / 1e6)
         )
         oldest = min((row.oldest for row in rows), default=None)
-        return Backlog(sum(row.waiting for row in rows), oldest, alarms)
+        return Backlog(sum(row.waiting for row in rows), oldest, alarms, disputed)
 
     def _due(self) -> Sequence[Row]:
         """The head of every destination whose time has come."""
@@ -188,12 +195,39 @@ class OutboxWorker:
             self._known_since.pop(row.attempt_id, None)
             return
         since = self._known_since.setdefault(row.attempt_id, self._clock.monotonic()) if row.kind == "reversal" else 0.0
+        with self._turn(row, request) as nothing_heard:
+            answer = await self._asked(row, request)
+            if answer.delivery is not Delivery.ANSWERED:
+                nothing_heard()
+            settled = self._writer.submit(self._settling(row, answer, since), essential=True)
+        done = await settled
+        if done:
+            self._known_since.pop(row.attempt_id, None)
+        self._log.info(
+            "%s to %s try %d: %s%s",
+            row.kind,
+            row.destination,
+            row.tries + 1,
+            answer.code or answer.delivery.value,
+            "" if done else ", will repeat",
+        )
+
+    def _turn(self, row: Row, request: Outgoing) -> AbstractContextManager[Callable[[], None]]:
+        """Until its answer is handed in, later ones to the same message wait. A late answer to a reversed sale does
+        not: it is no answer to the reversal, and must be known before that closes."""
+        if row.kind == "reversal":
+            return nullcontext(lambda: None)
+        return self._channel.turns.asking(request.terminal, request.stan)
+
+    async def _asked(self, row: Row, request: Outgoing) -> BankAnswer:
         if row.kind == "recovery" and request.sent_before:
             # A sale is never sent twice: what a crash left in doubt is reversed.
-            answer = BankAnswer(Delivery.SILENT, detail="it may have left before")
-        else:
-            message = self._channel.repeat(request.message) if request.sent_before else request.message
-            answer = await self._channel.exchange(message, timeout_s=self._retry(row.kind).answer_timeout_s)
+            return BankAnswer(Delivery.SILENT, detail="it may have left before")
+        message = self._channel.repeat(request.message) if request.sent_before else request.message
+        return await self._channel.exchange(message, timeout_s=self._retry(row.kind).answer_timeout_s)
+
+    def _settling(self, row: Row, answer: BankAnswer, since: float) -> Change[bool]:
+        """What an answer, or its absence, changes."""
         advice = NewAttempt(new_id(to_us(self._clock.utcnow()), self._random), self._clock.utcnow())
 
         def change(tx: Transaction) -> bool:
@@ -214,17 +248,7 @@ class OutboxWorker:
             self._mark(tx, row, answer, done)
             return done
 
-        done = await self._writer.submit(change, essential=True)
-        if done:
-            self._known_since.pop(row.attempt_id, None)
-        self._log.info(
-            "%s to %s try %d: %s%s",
-            row.kind,
-            row.destination,
-            row.tries + 1,
-            answer.code or answer.delivery.value,
-            "" if done else ", will repeat",
-        )
+        return change
 
     def _begin(self, tx: Transaction, row: Row) -> Outgoing | None:
         """The message to send, or None when it is no longer wanted or given up (then it is taken off the queue)."""

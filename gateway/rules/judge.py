@@ -30,6 +30,8 @@ class WordKind(StrEnum):
     NOT_SENT = "not_sent"
     """The bank never saw the request."""
     ANSWERED = "answered"
+    UNSETTLED = "unsettled"
+    """Answered, and it does not say what happened to the money, whatever its code says elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class BankWord:
     @property
     def cause(self) -> str:
         """In the words of `[stand_in.<service>] after`; "declined" and whatever else is final is none of them."""
+        if self.kind is WordKind.UNSETTLED:
+            return "unsettled"
         if self.code is None:
             return WordKind.NOT_SENT.value if self.kind is WordKind.NOT_SENT else WordKind.SILENT.value
         match response_code(self.code).response_class:

@@ -19,6 +19,7 @@ from typing import Any
 
 from drivers.clock import SystemClock
 from gateway.banks.channel import BankAnswer, Delivery, LateAnswer, SaleOrder
+from gateway.banks.turns import Turns
 from gateway.debit import attempts, conclusions, holds, purchases
 from gateway.debit.attempts import NewAttempt, Terminals
 from gateway.debit.claims import (
@@ -62,6 +63,7 @@ class _Bank:
     name = "bank-1"
     max_message_age_s = 60.0
     up = False
+    turns = Turns()
 
     def takes(self, contract_ref: str) -> bool:
         return bool(contract_ref)

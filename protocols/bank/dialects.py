@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 
+from protocols.bank.responses import CUPS_POS, ResponseTable
+
 
 class Kind(Enum):
     """What the characters of a field are. Lengths count characters of the kind, never packed bytes."""
@@ -81,14 +83,15 @@ class FieldSpec:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One way of packing messages: name and the field table."""
+    """One way of packing messages: name, the field table, and what its answer codes mean."""
 
     name: str
     fields: Mapping[int, FieldSpec]
+    responses: ResponseTable = CUPS_POS
 
     def changed(self, name: str, *specs: FieldSpec) -> Dialect:
         """This dialect with some fields replaced: how a partner's deviations are written down."""
-        return Dialect(name, MappingProxyType({**self.fields, **{spec.number: spec for spec in specs}}))
+        return Dialect(name, MappingProxyType({**self.fields, **{spec.number: spec for spec in specs}}), self.responses)
 
 
 _N, _Z, _AN, _ANS, _B = Kind.DIGITS, Kind.TRACK, Kind.PRINTABLE, Kind.TEXT, Kind.BINARY

@@ -10,7 +10,7 @@ from gateway.banks.channel import AnswerClass, Delivery, LateAnswer, SaleOrder
 from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError, TransportOutcome
 from protocols.bank.codec import decode, encode
 from protocols.bank.dialects import CUPS_POS_BCD_TEXT48
-from protocols.bank.responses import RESPONSE_CODES, ResponseClass
+from protocols.bank.responses import CUPS_POS, ISO_1987, ResponseClass
 from protocols.bank.transactions import Profile, response_to
 
 PROFILE = Profile(terminal="99010001", merchant="990100000000001", max_message_age_s=42)
@@ -101,23 +101,36 @@ EXPECTED_OF_SALE = {
 }
 
 
-@pytest.mark.parametrize("code", [*RESPONSE_CODES, "ZZ"])
+STRANGE = ("ZZ", "Z9", "08", "16", "32", "77", "  ")
+"""Codes that the POS set does not have."""
+
+
+@pytest.mark.parametrize("code", [*CUPS_POS.codes, *STRANGE])
 def test_the_verdict_on_a_sale(code):
     found = ask("sale", code)
     assert (found.delivery, found.code) == (Delivery.ANSWERED, code)
     assert found.retrieval_reference == "000000004711"
     if code == "10":
         assert found.verdict is AnswerClass.UNSETTLED, "part of the fare is no approval of it"
-    elif code == "ZZ":
-        assert found.verdict is AnswerClass.DECLINED
+    elif code == "94":
+        assert found.verdict is AnswerClass.DUPLICATE, "whose it is depends on how often it was sent"
+    elif code in STRANGE:
+        assert found.verdict is AnswerClass.UNSETTLED, "never a decline"
     else:
-        assert found.verdict is EXPECTED_OF_SALE[RESPONSE_CODES[code].response_class]
+        assert found.verdict is EXPECTED_OF_SALE[CUPS_POS.codes[code].response_class]
 
 
-@pytest.mark.parametrize("code", [*RESPONSE_CODES, "ZZ"])
+@pytest.mark.parametrize(("code", "verdict"), [("08", AnswerClass.APPROVED), ("16", AnswerClass.APPROVED)])
+def test_what_a_code_means_is_the_dialects_affair(code, verdict):
+    profile = replace(PROFILE, dialect=replace(PROFILE.dialect, responses=ISO_1987))
+    bank = Iso8583Channel(Iso8583Settings("bank-1", profile), Wire(code))
+    assert asyncio.run(bank.exchange(bank.sale(ORDER), timeout_s=1.0)).verdict is verdict
+
+
+@pytest.mark.parametrize("code", [*CUPS_POS.codes, *STRANGE])
 def test_the_verdict_on_a_reversal(code):
-    """00 and 12 close it, 25 closes it by age, anything else is repeated: it is never declined."""
-    expected = {"00": AnswerClass.APPROVED, "12": AnswerClass.APPROVED, "25": AnswerClass.NOT_FOUND}
+    """00 alone closes it, 25 closes it by age, anything else, 12 included, is repeated: it is never declined."""
+    expected = {"00": AnswerClass.APPROVED, "25": AnswerClass.NOT_FOUND}
     assert ask("reversal", code).verdict is expected.get(code, AnswerClass.UNSETTLED)
 
 
@@ -130,6 +143,10 @@ def test_the_verdict_on_a_reversal(code):
         ("A0", AnswerClass.UNSETTLED),
         ("96", AnswerClass.UNSETTLED),
         ("ZZ", AnswerClass.UNSETTLED),
+        ("08", AnswerClass.UNSETTLED),
+        ("  ", AnswerClass.UNSETTLED),
+        ("10", AnswerClass.UNSETTLED),
+        ("94", AnswerClass.DUPLICATE),
     ],
 )
 def test_the_verdict_on_an_advice(code, verdict):

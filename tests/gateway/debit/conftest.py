@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
+from gateway.banks.turns import Turns
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldRequest, Identity, Payer, PurchasePlan, PurchaseResult, Sight
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim
@@ -28,6 +29,7 @@ from hardware.bench.ledgers import ID, new_ledger
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
 DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
 NOT_FOUND = BankAnswer(Delivery.ANSWERED, AnswerClass.NOT_FOUND, "25")
+DUPLICATE = BankAnswer(Delivery.ANSWERED, AnswerClass.DUPLICATE, "94")
 SILENT = BankAnswer(Delivery.SILENT)
 NOT_SENT = BankAnswer(Delivery.NOT_SENT)
 
@@ -66,6 +68,7 @@ class ToldBank:
         self.answers = deque()
         self.heard = []
         self.late = None
+        self.turns = Turns()
 
     def takes(self, contract_ref):
         return True

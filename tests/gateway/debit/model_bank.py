@@ -9,11 +9,11 @@ from collections import deque
 from dataclasses import dataclass
 
 from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
+from gateway.banks.turns import Turns
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
 DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
 NOT_FOUND = BankAnswer(Delivery.ANSWERED, AnswerClass.NOT_FOUND, "25")
-CLOSED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "12")
 UNSETTLED = BankAnswer(Delivery.ANSWERED, AnswerClass.UNSETTLED, "96")
 SILENT = BankAnswer(Delivery.SILENT)
 NOT_SENT = BankAnswer(Delivery.NOT_SENT)
@@ -67,6 +67,7 @@ class ModelBank:
         self.late_answers = []
         self.heard = []
         self.late = None
+        self.turns = Turns()
         self.power_cut = asyncio.Event()
 
     # --- BankChannel ----------------------------------------------------------------------------------------------
@@ -141,11 +142,12 @@ class ModelBank:
         if key in self.book:
             del self.book[key]
             self.reversed.add(key)
+        if how == "blocks":
+            # It closes what it never had, and refuses that when it comes.
+            self.declined.add(key)
+            answer = APPROVED
         if key in self.reversed:
             answer = APPROVED
-        elif key in self.declined or how == "blocks":
-            self.declined.add(key)
-            answer = CLOSED
         return SILENT if how == "answer lost" else answer
 
     def _advice(self, how, key, amount):

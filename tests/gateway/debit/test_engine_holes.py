@@ -601,7 +601,7 @@ def test_an_answer_that_fits_nothing_changes_nothing(box):
     async def scenario(box):
         effect = await box.writer.submit(
             lambda tx: late_words.late_answer(
-                tx, "bank-1", "T0000001", "000777", answer=APPROVED, rules=box.engine.rules
+                tx, "bank-1", LateAnswer("T0000001", "000777", APPROVED), box.engine.rules
             ),
             essential=True,
         )

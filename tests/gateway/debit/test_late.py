@@ -2,14 +2,14 @@
 
 import pytest
 
-from gateway.banks.channel import AnswerClass
+from gateway.banks.channel import AnswerClass, LateAnswer
 from gateway.debit.attempts import _order
 from gateway.debit.late import LateEffect, late_answer
 from gateway.debit.refunds import RefundRequest
 from gateway.ledger import tables
 from gateway.ledger.positions import BATCHES, STAN_MAX
 
-from .conftest import APPROVED, COLLECTION, DECLINED, NOT_FOUND, NOT_SENT, SILENT, claim_request, code, live
+from .conftest import APPROVED, COLLECTION, DECLINED, DUPLICATE, NOT_FOUND, NOT_SENT, SILENT, claim_request, code, live
 
 HOUR = 3600
 UNSETTLED = code("96", AnswerClass.UNSETTLED)
@@ -54,16 +54,17 @@ def kept(box, stan):
 
 # What led there, its trace number; then what an approval does and leaves, and what a decline does and leaves:
 # effect, state of the attempt, of its debit, fen in suspense.
-S, N, D, R, I = (  # noqa: E741 - a table
+S, N, D, R, I, C = (  # noqa: E741 - a table
     LateEffect.SETTLED,
     LateEffect.NOTED,
     LateEffect.DECLINED,
     LateEffect.REOPENED,
     LateEffect.IGNORED,
+    LateEffect.CONTRADICTED,
 )
 TABLE = (
     # the sale
-    ("sale approved", sale, (APPROVED,), 0, "000001", (I, "approved", "funded", 0), (I, "approved", "funded", 0)),
+    ("sale approved", sale, (APPROVED,), 0, "000001", (I, "approved", "funded", 0), (C, "approved", "funded", 0)),
     ("sale declined", sale, (DECLINED,), 0, "000001", (R, "reversing", "debt", 1500), (I, "declined", "debt", 0)),
     ("sale unknown", sale, (SILENT,), 0, "000001", (S, "approved", "funded", 0), (D, "declined", "debt", 0)),
     ("sale unsettled", sale, (UNSETTLED,), 0, "000001", (S, "approved", "funded", 0), (D, "declined", "debt", 0)),
@@ -88,7 +89,7 @@ TABLE = (
         1,
         "000002",
         (I, "approved", "funded", 0),
-        (I, "approved", "funded", 0),
+        (C, "approved", "funded", 0),
     ),
     (
         "advice declined",
@@ -96,7 +97,7 @@ TABLE = (
         (NOT_SENT, DECLINED),
         1,
         "000002",
-        (I, "declined", "debt", 0),
+        (C, "disputed", "debt", 0),
         (I, "declined", "debt", 0),
     ),
     # the recovery
@@ -116,7 +117,7 @@ TABLE = (
         1,
         "000002",
         (I, "approved", "recovered", 0),
-        (I, "approved", "recovered", 0),
+        (C, "approved", "recovered", 0),
     ),
     (
         "recovery declined",
@@ -156,8 +157,37 @@ TABLE = (
     ),
     # the refund
     ("refund stored", refund, (SILENT,), 1, "000002", (S, "approved", "funded", 0), (D, "declined", "funded", 0)),
-    ("refund approved", refund, (APPROVED,), 1, "000002", (I, "approved", "funded", 0), (I, "approved", "funded", 0)),
-    ("refund declined", refund, (DECLINED,), 1, "000002", (I, "declined", "funded", 0), (I, "declined", "funded", 0)),
+    ("refund approved", refund, (APPROVED,), 1, "000002", (I, "approved", "funded", 0), (C, "approved", "funded", 0)),
+    ("refund declined", refund, (DECLINED,), 1, "000002", (C, "disputed", "funded", 0), (I, "declined", "funded", 0)),
+    # disputed: whose message a later word is about is what is in dispute
+    ("sale disputed", sale, (DUPLICATE,), 0, "000001", (I, "disputed", "owed", 0), (I, "disputed", "owed", 0)),
+    (
+        "advice disputed",
+        sale,
+        (NOT_SENT, DUPLICATE),
+        1,
+        "000002",
+        (I, "disputed", "owed", 0),
+        (I, "disputed", "owed", 0),
+    ),
+    (
+        "recovery disputed",
+        recovery,
+        (DUPLICATE,),
+        1,
+        "000002",
+        (I, "disputed", "debt", 0),
+        (I, "disputed", "debt", 0),
+    ),
+    (
+        "refund disputed",
+        refund,
+        (DUPLICATE,),
+        1,
+        "000002",
+        (I, "disputed", "funded", 0),
+        (I, "disputed", "funded", 0),
+    ),
 )
 
 
@@ -174,7 +204,7 @@ def test_a_late_word_in_every_state(box, case, word):
         rules = box.engine.rules
 
         def change(tx):
-            return late_answer(tx, "bank-1", "T0000001", stan, answer=word, rules=rules)
+            return late_answer(tx, "bank-1", LateAnswer("T0000001", stan, word), rules)
 
         effect = await box.in_books(change)
         after = kept(box, stan)
@@ -188,6 +218,9 @@ def test_a_late_word_in_every_state(box, case, word):
         assert kept(box, stan) == after
         box.check()
         # And it all comes to an end.
+        for (attempt,) in box.rows("select id from attempt where state = 'disputed'"):
+            await box.engine.resolve_attempt(attempt, posted=False, source="called", actor="ann")
+        await box.collector.round()
         box.clock.now += 600
         box.bank.answers.extend([APPROVED] * 20)
         await box.drain(12)
@@ -212,7 +245,8 @@ def test_a_bank_that_approves_what_it_had_refused_is_put_on_the_list(box, kind):
             await box.heard_late(APPROVED, stan="000002")
 
     live(box, scenario)
-    assert (f"{kind}_contradicted", "open") in box.items()
+    assert ("answer_contradicted", "open") in box.items()
+    assert box.rows("select state from attempt where stan = '000002'") == [("disputed",)]
 
 
 @pytest.mark.parametrize("posted", [True, False])

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.banks.channel import LateAnswer
 from gateway.debit import debts, late, limits, people, refunds
 from gateway.debit.attempts import Recovery
 from gateway.debit.claims import HoldRefused
@@ -189,7 +190,7 @@ def test_an_answer_that_comes_after_all_closes_the_item_of_its_advice(box):
 
         await box.writer.submit(give_up)
         await box.writer.submit(
-            lambda tx: late.late_answer(tx, "bank-1", "T0000001", stan, answer=APPROVED, rules=RULES)
+            lambda tx: late.late_answer(tx, "bank-1", LateAnswer("T0000001", stan, APPROVED), RULES)
         )
         assert box.rows("select kind, state from item where kind like 'advice%'") == [
             ("advice_unanswered", "corrected")

@@ -291,6 +291,22 @@ CORRUPTIONS = [
         "money from the bank has an approved attempt behind it",
         "update transfer set attempt_id = null where event = 'bank_approved'",
     ),
+    (
+        "whatever is disputed at a bank is on people's list, and no message waits for it",
+        "update attempt set state = 'disputed' where state = 'declined'",
+    ),
+    (
+        "whatever is disputed at a bank is on people's list, and no message waits for it",
+        "update attempt set state = 'disputed' where state = 'unknown'",
+    ),
+    (
+        "an approval is withdrawn at most once",
+        tuple(
+            "update transfer set event = 'approval_withdrawn', attempt_id = 'x'"
+            f" where id = (select {end}(id) from transfer where phase = 'direct')"
+            for end in ("min", "max")
+        ),
+    ),
     ("whatever is in doubt at a bank is being asked about", "delete from outbox"),
     ("whatever is in doubt at a bank is being asked about", "update outbox set done_at = 1"),
     (
@@ -344,6 +360,8 @@ def test_a_ledger_with_every_kind_of_debit_is_clean(box):
     unlooked = {name for name, rows in looked_at.items() if rows == 0}
     assert unlooked == {
         "suspense holds exactly the late approvals whose reversal is open",
+        "whatever is disputed at a bank is on people's list, and no message waits for it",
+        "an approval is withdrawn at most once",
         "the rules on file are what their digests say",
         "refunds are of money that came in",
         "an obligor's holds and dues keep to its limit",

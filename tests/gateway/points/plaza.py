@@ -18,6 +18,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from gateway.banks.channel import AnswerClass, BankAnswer, Delivery
+from gateway.banks.turns import Turns
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine
 from gateway.ledger import database
@@ -437,6 +438,7 @@ class Bank:
         self.answers = deque()
         self.heard = []
         self.delay_s = 0.05
+        self.turns = Turns()
 
     def takes(self, contract_ref):
         return True

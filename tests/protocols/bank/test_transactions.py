@@ -8,7 +8,7 @@ import pytest
 
 from protocols.bank.codec import Message, decode, encode
 from protocols.bank.dialects import CUPS_POS_BCD_TEXT48
-from protocols.bank.responses import RESPONSE_CODES, ResponseClass, response_code
+from protocols.bank.responses import CUPS_POS, ISO_1987, RESPONSE_TABLES, ResponseClass, response_code
 from protocols.bank.transactions import (
     Mac,
     Profile,
@@ -119,12 +119,11 @@ def test_wrong_profiles_are_refused(change, field):
 
 def test_profile_defaults():
     assert PROFILE.mac is Mac.NONE
-    assert PROFILE.reversal_closing_codes == {"00", "12"}
     assert PROFILE.currency == "156"
 
 
 def test_answers_read():
-    approved = parse_answer(decode(VECTORS["hand-0210-approved"]))
+    approved = parse_answer(decode(VECTORS["hand-0210-approved"]), CUPS_POS)
     assert approved.mti == "0210"
     assert approved.stan == 101
     assert approved.terminal == "B2E20001"
@@ -135,15 +134,15 @@ def test_answers_read():
     assert approved.batch == "000007"
     assert approved.response.response_class is ResponseClass.APPROVED
 
-    bare = parse_answer(decode(VECTORS["hand-0210-no-terminal"]))
+    bare = parse_answer(decode(VECTORS["hand-0210-no-terminal"]), CUPS_POS)
     assert bare.terminal is None
     assert bare.batch is None
     assert bare.response.response_class is ResponseClass.DECLINED_FOR_NOW
 
-    texted = parse_answer(decode(VECTORS["hand-0210-text"]))
+    texted = parse_answer(decode(VECTORS["hand-0210-text"]), CUPS_POS)
     assert texted.text == "成功"
     assert texted.amount_fen is None
-    assert parse_answer(Message("0210", {11: "000001", 39: "00", 60: "22", 63: " "})).text is None
+    assert parse_answer(Message("0210", {11: "000001", 39: "00", 60: "22", 63: " "}), CUPS_POS).text is None
 
 
 @pytest.mark.parametrize(
@@ -156,7 +155,7 @@ def test_answers_read():
 )
 def test_unusable_answers(message, field):
     with pytest.raises(RemoteProtocolError) as caught:
-        parse_answer(message)
+        parse_answer(message, CUPS_POS)
     assert caught.value.field == field
 
 
@@ -191,31 +190,69 @@ def test_the_hosts_side_swaps_addresses():
     ("code", "verdict"),
     [
         ("00", ReversalVerdict.CLOSED),
-        ("12", ReversalVerdict.CLOSED),
         ("25", ReversalVerdict.NOT_FOUND),
+        ("12", ReversalVerdict.REPEAT),
+        ("94", ReversalVerdict.REPEAT),
         ("96", ReversalVerdict.REPEAT),
         ("05", ReversalVerdict.REPEAT),
         ("ZZ", ReversalVerdict.REPEAT),
+        ("  ", ReversalVerdict.REPEAT),
     ],
 )
-def test_reversals_close_or_repeat(code, verdict):
-    answer = parse_answer(Message("0410", {11: "000101", 39: code}))
-    assert reversal_verdict(PROFILE, answer) is verdict
+@pytest.mark.parametrize("table", RESPONSE_TABLES.values(), ids=str)
+def test_only_00_closes_a_reversal(table, code, verdict):
+    answer = parse_answer(Message("0410", {11: "000101", 39: code}), table)
+    assert reversal_verdict(answer) is verdict
 
 
-def test_every_code_has_texts_and_no_unknown_code_approves():
-    assert len(RESPONSE_CODES) == 56
-    for code, meaning in RESPONSE_CODES.items():
+@pytest.mark.parametrize(
+    ("table", "count", "approving"),
+    [
+        (CUPS_POS, 56, {"00", "10", "11", "A2", "A4", "A5", "A6"}),
+        (ISO_1987, 71, {"00", "08", "10", "11", "16"}),
+    ],
+    ids=["cups-pos", "iso-8583-1987"],
+)
+def test_every_code_has_texts_and_few_approve(table, count, approving):
+    assert len(table.codes) == count
+    for code, meaning in table.codes.items():
         assert meaning.code == code
         assert meaning.english
         assert meaning.chinese
         assert meaning.listed
-    stranger = response_code("ZZ")
+    found = {code for code, meaning in table.codes.items() if meaning.response_class is ResponseClass.APPROVED}
+    assert found == approving
+
+
+RESERVED = [*range(45, 51), *range(69, 75), *range(76, 90), *range(97, 100)]
+
+
+def test_the_table_of_1987_has_every_code_that_is_not_reserved():
+    assert {f"{n:02d}" for n in range(100)} - set(ISO_1987.codes) == {f"{n:02d}" for n in RESERVED}
+
+
+@pytest.mark.parametrize("code", ["ZZ", "Z9", "77", "  ", ""])
+@pytest.mark.parametrize("table", RESPONSE_TABLES.values(), ids=str)
+def test_a_code_the_table_does_not_know_is_unknown_never_a_decline(table, code):
+    stranger = table.meaning(code)
     assert not stranger.listed
-    assert stranger.response_class is ResponseClass.DECLINED
-    assert stranger.in_doubt is ResponseClass.UNKNOWN
-    approving = {code for code, meaning in RESPONSE_CODES.items() if meaning.response_class is ResponseClass.APPROVED}
-    assert approving == {"00", "10", "11", "A2", "A4", "A5", "A6"}
+    assert (stranger.response_class, stranger.in_doubt) == (ResponseClass.UNKNOWN, ResponseClass.UNKNOWN)
+    assert response_code(code) == stranger
+
+
+@pytest.mark.parametrize("code", ["08", "16", "32"])
+def test_a_code_of_one_table_is_none_of_another(code):
+    assert CUPS_POS.meaning(code).response_class is ResponseClass.UNKNOWN
+    assert ISO_1987.meaning(code).listed
+
+
+def test_where_two_tables_call_a_code_a_refusal_they_call_it_the_same():
+    """So rules about refusals need not know whose code it is."""
+    refusals = {ResponseClass.DECLINED, ResponseClass.DECLINED_FOR_NOW, ResponseClass.MANUAL}
+    for code in CUPS_POS.codes.keys() & ISO_1987.codes.keys():
+        classes = {table.meaning(code).response_class for table in RESPONSE_TABLES.values()}
+        assert len(classes & refusals) <= 1, code
+        assert (ResponseClass.APPROVED in classes) <= (len(classes) == 1), code
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""Answers about one message are booked in the order in which they came in.
+
+Whoever asks a bank books the answer a moment later, in a change of its own. A second answer to the same message that
+comes in between must not be booked before the first: which of two final words counts would else hang on the speed of a
+disk. So it waits until the asker has handed in what it heard; changes are made in the order in which they are handed
+in. Where the asker heard nothing, there is nothing to wait behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Key = tuple[str, str]
+"""Terminal and trace number."""
+
+
+class Turns:
+    """Of one channel."""
+
+    def __init__(self) -> None:
+        self._behind: dict[Key, list[Callable[[], None]]] = {}
+
+    @contextmanager
+    def asking(self, terminal: str, stan: str) -> Iterator[Callable[[], None]]:
+        """From before the message is sent until what became of it is handed in for booking.
+
+        Gives what to call where nothing was heard: whatever came in by another way is then the first word.
+        """
+        key = (terminal, stan)
+        self._behind[key] = []
+        try:
+            yield lambda: self._end(key)
+        finally:
+            self._end(key)
+
+    def in_turn(self, terminal: str | None, stan: str, book: Callable[[], None]) -> None:
+        """Book an answer that nobody waited for: now, or behind whoever is asking about this message. Without a
+        terminal it waits for any of those with its trace number."""
+        asked = (behind for key, behind in self._behind.items() if key[1] == stan and terminal in (None, key[0]))
+        behind = next(asked, None)
+        if behind is None:
+            book()
+        else:
+            behind.append(book)
+
+    def _end(self, key: Key) -> None:
+        for book in self._behind.pop(key, ()):
+            book()
