@@ -105,11 +105,15 @@ def adopt_file(path: Path, mark: MarkState | None, clock: Clock, birth: Birth) -
     engine = (database.open_writer if path.exists() else database.open_new)(path)
     try:
         schema.upgrade(engine)
-        committer = Committer(engine, clock, mark=MemoryMark())
-        found, first = committer.commit([lambda tx: _adopt(tx, mark, birth)])[0]
-        head: Head | None = committer.head
+        return begin_anew(Committer(engine, clock, mark=MemoryMark()), mark, birth)
     finally:
         engine.dispose()
+
+
+def begin_anew(committer: Committer, mark: MarkState | None, birth: Birth) -> tuple[Adopted, MarkState]:
+    """The one commit of an adoption."""
+    found, first = committer.commit([lambda tx: _adopt(tx, mark, birth)])[0]
+    head: Head | None = committer.head
     if head is None:
         raise RuntimeError("an adoption writes into the journal")
     begun = found.incarnation
@@ -133,11 +137,30 @@ def _adopt(tx: Transaction, mark: MarkState | None, birth: Birth) -> tuple[Adopt
         attempts.dispute(tx, row, WHY_DISPUTED)
     claims, refunds = tx.rows(_OPEN_CLAIMS), tx.rows(_OPEN_REFUNDS)
     for row in claims:
-        add_item(tx, LOST, row.id, WHY_LOST, amount=row.amount, again=True)
+        _list_lost(tx, row.id, row.id, row.amount)
     for row in refunds:
-        add_item(tx, LOST, row.debit_id, WHY_LOST, ref=row.id, amount=row.amount, again=True)
+        _list_lost(tx, row.debit_id, row.id, row.amount)
     adopted = Adopted(begun, "", terminals, len(open_attempts), len(claims), len(refunds))
     return adopted, max(first, 0 if mark is None else mark.first)
+
+
+def _list_lost(tx: Transaction, debit_id: str, ref: str, amount: int) -> None:
+    """Once more, where an earlier adoption had listed it and somebody had found out: it was open again since."""
+    known = tx.find(tables.item, kind=LOST, ref=ref)
+    if known is None:
+        add_item(tx, LOST, debit_id, WHY_LOST, ref=ref, amount=amount)
+    elif known.state != "open":
+        tx.update(
+            tables.item,
+            {"id": known.id},
+            state="open",
+            note=WHY_LOST,
+            amount=amount,
+            actor=None,
+            second_actor=None,
+            changed_at=tx.now_us,
+        )
+        tx.note("item", str(known.id), "open", debit_id=debit_id, detail=LOST)
 
 
 def _terminals(tx: Transaction, mark: MarkState | None) -> dict[str, int]:

@@ -130,7 +130,7 @@ def stand(place: Place, engine: Engine | None = None) -> MarkFile:
     reading = database.open_reader(place.ledger) if engine is None else engine
     try:
         with reading.connect() as connection:
-            _compare(connection, place, state)
+            compare(connection, place, state)
     finally:
         if own:
             reading.dispose()
@@ -153,7 +153,8 @@ def marked(place: Place) -> MarkState:
     return state
 
 
-def _compare(connection: Connection, place: Place, state: MarkState) -> None:
+def compare(connection: Connection, place: Place, state: MarkState) -> None:
+    """Hold a ledger against what its mark says. Raises `LedgerRefused`."""
     found = life.newest(connection) if inspect(connection).has_table(tables.incarnation.name) else None
     if found is None or found.id != state.incarnation:
         whose = "is of no life we know" if found is None else f"is of life {found.number}"

@@ -18,8 +18,8 @@ from typing import Any
 
 from drivers import bank
 from gateway.banks import iso8583
-from gateway.debit import attempts, conclusions, holds, late, limits, recovery, refunds
-from gateway.ledger import batches, books, clock_readings, transaction
+from gateway.debit import adoption, attempts, conclusions, holds, late, limits, recovery, refunds, states
+from gateway.ledger import batches, books, clock_readings, incarnation, positions, transaction
 from gateway.model.clock import to_us
 from gateway.outbox import worker
 from gateway.points import toll_trade
@@ -212,7 +212,34 @@ BUGS: Mapping[str, Bug] = {
     ),
     "stan_reused": Bug(
         "trace numbers begin again after a while",
-        _edit((attempts, "_order", "number % STAN_MAX + 1", "number % 12 + 1")),
+        _edit((positions, "pair", "position % STAN_MAX + 1", "position % 12 + 1")),
+    ),
+    "positions_from_ledger_alone": Bug(
+        "trace numbers go on where the ledger stands, whatever the mark has given out",
+        _edit(
+            (positions.Positions, "_next", "self._mark.reserved(terminal) or 0", "0"),
+            (
+                adoption,
+                "_terminals",
+                "max(next_batch_after(position), by_clock(tx.now_us))",
+                "_counted(tx.connection).get(terminal, position)",
+            ),
+        ),
+    ),
+    "start_takes_older_ledger": Bug(
+        "a start does not compare the ledger with its mark",
+        _edit(
+            (incarnation, "compare", "head.number < state.journal", "False"),
+            (incarnation, "compare", "if state.journal and", "if False and"),
+        ),
+    ),
+    "adoption_keeps_queue": Bug(
+        "an adopted ledger goes on undoing and telling what it had open",
+        _edit((adoption, "_adopt", "for row in open_attempts:", "for row in open_attempts[:0]:")),
+    ),
+    "adopted_claims_asked_again": Bug(
+        "a claim that may have been paid in a lost part is asked for again",
+        _edit((states, "outcome_lost", 'item.state == "open"', "False")),
     ),
     "stand_in_without_limit": Bug(
         "vehicles are let go on our own word without a limit",

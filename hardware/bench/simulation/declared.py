@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hardware.bench.simulation.bank import CHANCES
+from hardware.bench.simulation.disk import GONE, OLDER
 from hardware.bench.simulation.traffic import AIR_FAULTS
 from hardware.bench.simulation.wires import CONNECT_FAULTS, MESSAGE_FAULTS
 from hardware.bench.simulation.world import CRASH_PLACES, TROUBLES
@@ -25,6 +26,7 @@ FAULTS = (
     "board.not_confirmed",
     "clock.step_back",
     "clock.step_forward",
+    *(f"disk.{what}" for what in (OLDER, GONE)),
     "road.leaves_early",
     "road.written_elsewhere",
 )

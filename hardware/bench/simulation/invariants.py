@@ -10,6 +10,7 @@ A broken promise ends the run; `Broken` names it.
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,31 @@ from protocols.bank.codec import Message
 OWING = ("held", "released", "owed", "debt")
 """States of a debit whose amount the obligor owes or has reserved."""
 UNRESOLVED = ("stored", "unknown", "reversing")
+IN_DOUBT = (*UNRESOLVED, "disputed")
+LOST = "outcome_lost"
+"""Kind of the item of a claim that may have ended in a part of the ledger that was lost."""
+LEDGER = (
+    "debits",
+    "attempts",
+    "by_key",
+    "purchases",
+    "by_card",
+    "newest_of_card",
+    "open_outbox",
+    "waiting",
+    "items",
+    "records",
+    "decided",
+    "opened",
+    "owing",
+    "standing_in",
+    "stated",
+    "accounts",
+    "account_names",
+    "pending",
+    "sale_at",
+)
+"""What the watcher knows of the ledger alone, and what is no longer so when an older ledger comes back."""
 COLLECTING = ("sale", "advice", "recovery")
 PAYING = ("bank_approved", "purse_paid", "issuer_paid", "debt_paid_at_till")
 """Events that bring money for a debit."""
@@ -58,6 +84,13 @@ TRANSITIONS: Mapping[str, frozenset[tuple[str | None, str]]] = {
             ("reversed", "reversing"),
             ("not_sent", "reversing"),
             ("declined", "reversing"),
+            ("stored", "disputed"),
+            ("unknown", "disputed"),
+            ("reversing", "disputed"),
+            ("disputed", "approved"),
+            ("disputed", "declined"),
+            ("disputed", "reversing"),
+            ("disputed", "reversed"),
         }
     ),
     "purchase": frozenset(
@@ -203,6 +236,11 @@ class Watch:
         self.sale_at: dict[str, str] = {}
         """Newest sale of a terminal."""
         self.book: dict[tuple[str, str, str], BankKey] = {}
+        self.lost: dict[tuple[str, str, str], Attempt] = {}
+        """Attempts of parts of the ledger that were lost, by their keys."""
+        self._lost_purchases: set[tuple[str, str]] = set()
+        self._in_flight_until = 0.0
+        """Until then a message of a lost part may still arrive."""
         self.card_paid: dict[tuple[str, str], int] = {}
         self.outcomes: Counter[str] = Counter()
         self.transitions: Counter[str] = Counter()
@@ -291,6 +329,8 @@ class Watch:
         attempt = Attempt(key, state, debit_id, kind, (terminal, batch, stan), amount, late, created)
         if attempt.key in self.by_key:
             self._broken(f"attempt {key}: wire keys {attempt.key} were used before")
+        if attempt.key in self.lost:
+            self._broken(f"attempt {key}: {attempt.key} was used in a part of the ledger that was lost")
         if attempt.key in self.book:
             self._broken(f"attempt {key}: the bank knows {attempt.key} already")
         if kind in ("sale", "recovery"):
@@ -472,7 +512,7 @@ class Watch:
             self._broken(f"debit {debit.id} is {state}, its hold is {debit.hold}")
         self._look_at_purchases(debit)
         collecting = [a for a in debit.attempts if a.kind in COLLECTING]
-        unresolved = [a for a in collecting if a.state in UNRESOLVED and not a.late]
+        unresolved = [a for a in collecting if a.state in IN_DOUBT and not a.late]
         if len(unresolved) > 1:
             self._broken(f"debit {debit.id} has {len(unresolved)} unresolved attempts")
         approved = [a for a in collecting if a.state == "approved"]
@@ -545,6 +585,8 @@ class Watch:
             batch, stan = named[:6], named[6:12]
         self._trace.add("bank", f"{message.mti} {terminal} {stan}")
         attempt = self.by_key.get((terminal, batch, stan))
+        if self._in_flight(attempt, (terminal, batch, stan)):
+            return
         if attempt is None:
             self._broken(f"{message.mti} of {terminal} STAN {stan} reached the bank and is not stored")
             return
@@ -565,19 +607,23 @@ class Watch:
         self._trace.add("bank", f"posts {keys.kind} {keys.terminal} {keys.stan} {posting.amount_fen} fen")
         attempt = self.by_key.get((keys.terminal, keys.batch, keys.stan))
         if keys.kind == "reversal":
+            attempt = attempt or self.lost.get((keys.terminal, keys.batch, keys.stan))
             # Its own STAN may be the sale's; the sale it takes back is known by the same keys here.
             if attempt is not None:
                 self.book.setdefault(attempt.key, BankKey()).net += posting.amount_fen
             return
+        attempt = attempt or self.lost.get((keys.terminal, keys.batch, keys.stan))
         if attempt is None:
             return
         found = self.book.setdefault(attempt.key, BankKey())
         found.net += posting.amount_fen
         found.posted += 1
-        if attempt.state not in UNRESOLVED:
+        if attempt.key in self.lost:
+            return
+        if attempt.state not in UNRESOLVED and not self._in_flight(attempt, attempt.key):
             self._broken(f"the bank posts {attempt.key} {posting.amount_fen} fen, its attempt is {attempt.state}")
         debit = self.debits[attempt.debit_id]
-        net = sum(self._net(a) for a in debit.attempts if a.kind in COLLECTING)
+        net = sum(self._net(a) for a in (*debit.attempts, *self._lost_of(debit.id)) if a.kind in COLLECTING)
         if net > debit.amount:
             self._broken(f"debit {debit.id} of {debit.amount} fen was charged {net} fen at the bank")
 
@@ -653,12 +699,61 @@ class Watch:
         if not kept:
             self._broken(text)
 
+    # --- an older ledger ------------------------------------------------------------------------------------------
+
+    def picture(self) -> bytes:
+        """All that is known of the ledger now."""
+        return pickle.dumps({name: getattr(self, name) for name in LEDGER})
+
+    def roll_back(self, picture: bytes) -> None:
+        """The ledger is again what it was at that moment; what the outside did since has happened all the same."""
+        attempts, by_card = self.attempts, self.by_card
+        for name, value in pickle.loads(picture).items():  # noqa: S301 - our own, made a moment ago
+            setattr(self, name, value)
+        self.lost.update({a.key: a for a in attempts.values() if a.id not in self.attempts})
+        self._lost_purchases |= {key for key in by_card if key not in self.by_card}
+
+    def adopted(self, in_flight_until: float) -> None:
+        """People have taken the older ledger over: nothing of it may be under way at a bank any more."""
+        self._in_flight_until = in_flight_until
+        for attempt in self.attempts.values():
+            if attempt.state in UNRESOLVED:
+                self._broken(f"attempt {attempt.id} of an older ledger is {attempt.state} after its adoption")
+            if attempt.state == "disputed" and self.waiting[attempt.id]:
+                self._broken(f"attempt {attempt.id} is disputed, and a message of it still waits")
+        listed = {debit_id for _, debit_id in self.lost_claims()}
+        for debit in self.debits.values():
+            if debit.state in ("held", "owed", "debt") and debit.funding == "bank_online" and debit.id not in listed:
+                self._broken(f"debit {debit.id} is {debit.state} in an older ledger, and on nobody's list")
+
+    def lost_claims(self) -> list[tuple[int, str]]:
+        """Open items of claims that may have ended in a lost part, with their debits."""
+        return [(number, item[1]) for number, item in self.items.items() if item[0] == LOST and item[2] == "open"]
+
+    def posted(self, attempt: Attempt) -> bool:
+        """Whether the bank's book holds anything under its keys."""
+        return self._net(attempt) != 0
+
+    def posted_in_lost_part(self, debit_id: str) -> bool:
+        """Whether the bank's book holds anything for a claim under keys that we lost."""
+        return any(self._net(a) for a in self._lost_of(debit_id))
+
+    def _lost_of(self, debit_id: str) -> list[Attempt]:
+        return [attempt for attempt in self.lost.values() if attempt.debit_id == debit_id]
+
+    def _in_flight(self, attempt: Attempt | None, key: tuple[str, str, str]) -> bool:
+        """What was sent before the older ledger came back, and arrives now."""
+        of_before = key in self.lost if attempt is None else attempt.state == "disputed"
+        return of_before and self._trace.now() < self._in_flight_until
+
     # --- the end --------------------------------------------------------------------------------------------------
 
     def waits_for_bank(self) -> list[str]:
         """Messages that are queued, and claims that the bank must still be told of."""
         messages = [f"{kind} of attempt {attempt}" for kind, attempt in self.open_outbox.values()]
-        return messages or [f"owed debit {debit.id}" for debit in self.debits.values() if debit.state == "owed"]
+        listed = {debit_id for _, debit_id in self.lost_claims()}
+        owed = [debit.id for debit in self.debits.values() if debit.state == "owed" and debit.id not in listed]
+        return messages or [f"owed debit {debit_id}" for debit_id in owed]
 
     def at_the_end(self) -> None:
         """Everybody has gone home, and all lines work: nothing may be open any more."""
@@ -668,19 +763,34 @@ class Watch:
             if debit.state == "held":
                 self._broken(f"debit {debit.id} is still held, purchases {[p.state for p in debit.purchases]}")
             for attempt in debit.attempts:
-                if attempt.state in UNRESOLVED or attempt.late:
+                if attempt.state in IN_DOUBT or attempt.late:
                     self._broken(f"attempt {attempt.id} is still {attempt.state}")
             net = sum(self._net(a) for a in debit.attempts)
             paid = sum(self._expected(a) for a in debit.attempts if a.state == "approved")
             if net != paid:
                 self._broken(f"debit {debit.id} is {debit.state}, the bank took {net} fen, ours says {paid}")
-        for (card, time), amount in self.card_paid.items():
-            purchase = self.by_card[card, time]
-            if purchase.state != "taken":
-                self._broken(f"card {card} paid {amount} fen at {time}, its purchase is {purchase.state}")
+        self._lost_at_the_end()
+        self._cards_at_the_end()
         for number, (kind, owner) in self.account_names.items():
             if kind == "suspense" and self.accounts.get(number, [0, 0])[0] != 0:
                 self._broken(f"suspense:{owner} is not empty")
+
+    def _lost_at_the_end(self) -> None:
+        """The bank's book and ours differ by exactly what was lost, and people know of it."""
+        for key, found in self.book.items():
+            if key not in self.by_key and key not in self.lost and found.net:
+                self._broken(f"the bank's book says {found.net} fen for {key}, which nobody ever asked")
+        for _, debit_id in self.lost_claims():
+            if not self.posted_in_lost_part(debit_id):
+                self._broken(f"debit {debit_id} is still on the list of lost claims, and the bank has nothing of it")
+
+    def _cards_at_the_end(self) -> None:
+        for (card, time), amount in self.card_paid.items():
+            if (card, time) in self._lost_purchases:
+                continue
+            purchase = self.by_card[card, time]
+            if purchase.state != "taken":
+                self._broken(f"card {card} paid {amount} fen at {time}, its purchase is {purchase.state}")
 
     def _broken(self, text: str) -> None:
         self._fail(text)

@@ -15,6 +15,7 @@ from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine
 from gateway.ledger import tables
 from gateway.ledger.batches import Batches
+from gateway.ledger.marks import FOLLOW_EVERY_S
 from gateway.model.clock import from_us
 from gateway.model.passage import DeclinePolicy
 from gateway.outbox.collector import Collector
@@ -139,6 +140,7 @@ class Life:
         collector = Collector(site.BANK, self.engine, self.reader, collection, clock=world.clock)
         held = [debit.id for debit in world.watch.debits.values() if debit.state == "held"]
         self.crew.start(self._close_behind(held))
+        self.crew.start(self._keep_mark(committer))
         self.supervisor.start("bank", link.run)
         self.supervisor.start("outbox", worker.run)
         self.supervisor.start("collector", collector.run)
@@ -146,6 +148,11 @@ class Life:
             self._start_lane(index)
         world.trace.add("gateway", "serves")
         world.serving.set()
+
+    async def _keep_mark(self, committer: SimCommitter) -> None:
+        while True:
+            committer.follow()
+            await self.world.clock.sleep(FOLLOW_EVERY_S)
 
     async def _close_behind(self, held: list[str]) -> None:
         world = self.world

@@ -6,9 +6,9 @@ import pytest
 
 from gateway.banks.channel import BankAnswer, Delivery, LateAnswer
 from gateway.clearing.items import explain
-from gateway.debit.attempts import STAN_MAX
 from gateway.debit.late import LateEffect
 from gateway.debit.refunds import RefundRefused, RefundRequest
+from gateway.ledger.positions import STAN_MAX
 
 from .conftest import (
     APPROVED,
