@@ -144,6 +144,8 @@ class Bank(Section):
     """table of its answer codes (field 39); a code that is not in it leaves the outcome unknown"""
     not_echoed: tuple[Literal[3, 25, 42, 60], ...] = ()
     """fields that its answers fill otherwise than they were asked, and honestly so; all others are compared"""
+    anchor_field: Literal[0, 62] = 62
+    """private field in which sign-ins, echoes, advices and refunds tell where the ledger stands; 0 = none"""
     mac: Literal["none"] = "none"
     """message authentication of field 64; only "none" is supported by this version"""
     max_message_age_s: int = Field(180, ge=1, le=86_400)

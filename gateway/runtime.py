@@ -172,7 +172,7 @@ class Gateway:
         with self._storage() as (committer, writer, reader):
             tariffs = load_tariffs(self._site.tariffs.directory)
             lists = StatusLists.open(self._site.lists.directory, self._clock.utcnow())
-            banks = {bank.name: self._make_bank(bank, writer, reader) for bank in self._site.banks}
+            banks = {bank.name: self._make_bank(bank, committer, writer, reader) for bank in self._site.banks}
             channels: dict[str, BankChannel] = {name: bank.channel for name, bank in banks.items()}
             engine = DebitEngine(writer, reader, channels, clock=self._clock, random=self._random, rules=self._rules)
             self._engine = engine
@@ -313,7 +313,7 @@ class Gateway:
         for section in self._site.relay_boards:
             self._board.report(f"board/{section.name}", False, "not connected yet", "barrier_fault")
 
-    def _make_bank(self, bank: Bank, writer: Writer, reader: Engine) -> _Bank:
+    def _make_bank(self, bank: Bank, committer: Committer, writer: Writer, reader: Engine) -> _Bank:
         terminals = tuple(number for lane in self._site.lanes for number in lane.terminals.get(bank.name, ()))
         profile = Profile(
             terminal=terminals[0] if terminals else "",
@@ -324,6 +324,7 @@ class Gateway:
             dialect=replace(CUPS_POS_BCD, responses=RESPONSE_TABLES[bank.response_codes]),
             echoed=ECHOED - frozenset(bank.not_echoed),
             max_message_age_s=bank.max_message_age_s,
+            anchor_field=bank.anchor_field or None,
         )
         host, port = host_port(bank.address)
         device = f"bank/{bank.name}"
@@ -339,6 +340,7 @@ class Gateway:
             chance=random.Random(self._random.getrandbits(64)),  # noqa: S311 - spreads reconnects, hides nothing
             on_state=partial(self._bank_state, device),
             on_late=heard_late,
+            anchor=committer.anchor,
         )
         channel = Iso8583Channel(Iso8583Settings(bank.name, profile), BankTransport(link))
         channels.append(channel)

@@ -57,6 +57,7 @@ from gateway.ledger.positions import pair
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.rules.loading import DebitRules
+from protocols.bank.anchors import Anchor
 
 REVERSED_KINDS = ("sale", "recovery")
 """Attempts that are undone when nobody answers."""
@@ -164,6 +165,7 @@ def queue_advice(tx: Transaction, debit: Row, channel: BankChannel, *, terminal:
         amount_fen=debit.amount,
         contract_ref=debit.contract_ref,
         at=new.at,
+        anchor=tx.anchor(),
     )
     _insert(tx, channel.name, order, attempt_id=new.id, debit_id=debit.id, kind="advice", request=channel.advice(order))
     queue(tx, attempt_row(tx, new.id), "advice")
@@ -184,6 +186,7 @@ def queue_refund(
         amount_fen=refund.amount,
         contract_ref=debit.contract_ref,
         at=new.at,
+        anchor=tx.anchor(),
     )
     _insert(tx, channel.name, order, attempt_id=new.id, debit_id=debit.id, kind="refund", request=channel.refund(order))
     tx.update(tables.refund, {"id": refund.id}, attempt_id=new.id, changed_at=tx.now_us)
@@ -457,7 +460,14 @@ def next_batch(tx: Transaction, channel: str, terminal: str) -> None:
 
 
 def _order(
-    tx: Transaction, channel: str, terminal: str, *, amount_fen: int, contract_ref: str, at: datetime
+    tx: Transaction,
+    channel: str,
+    terminal: str,
+    *,
+    amount_fen: int,
+    contract_ref: str,
+    at: datetime,
+    anchor: Anchor | None = None,
 ) -> SaleOrder:
     """The next message of a terminal. When its trace numbers are used up the batch moves on: the pair never repeats."""
     batch, stan = pair(tx.next_position(f"{channel}/{terminal}"))
@@ -468,6 +478,7 @@ def _order(
         amount_fen=amount_fen,
         contract_ref=contract_ref,
         at=at,
+        anchor=anchor,
     )
 
 

@@ -48,6 +48,7 @@ from gateway.ledger.life import Head, Life
 from gateway.ledger.marks import Mark, MarkUnwritable, MemoryMark
 from gateway.ledger.transaction import Change, Transaction
 from gateway.model.clock import Clock
+from protocols.bank.anchors import Anchor
 
 BATCH_MAX = 500
 """Changes in one commit: the gain of larger groups has flattened here, and the first caller is still waiting."""
@@ -196,6 +197,12 @@ class Committer:
         if self._life is None:
             self._life = life.begin(connection, self._mark)
         return Transaction(connection, now_us, self._life)
+
+    def anchor(self) -> Anchor | None:
+        """Where the ledger durably stands, for whoever keeps it elsewhere; None before this process commits anything."""
+        life = None if self._life is None else self._life.incarnation
+        head = self.head
+        return None if life is None or head is None else Anchor(life.number, head.number, head.digest)
 
     def follow(self) -> None:
         """Write into the mark how far the journal has durably come, if it has; from any thread.

@@ -19,6 +19,7 @@ from gateway.ledger.books import Books
 from gateway.ledger.gathered import FACTS, Gathered, RowValues, unknown_column
 from gateway.ledger.life import Head, Life
 from gateway.ledger.statements import Row, Runner
+from protocols.bank.anchors import Anchor
 
 T = TypeVar("T")
 
@@ -43,11 +44,11 @@ _HIGHEST = {
 class _Head:
     """Where a chain stands in this transaction."""
 
-    __slots__ = ("digest", "found", "new", "number")
+    __slots__ = ("digest", "found", "found_digest", "new", "number")
 
     def __init__(self, number: int, digest: bytes) -> None:
         self.number = self.found = number
-        self.digest = digest
+        self.digest = self.found_digest = digest
         self.new = False
 
 
@@ -245,6 +246,14 @@ class Transaction:
         """Where the journal will stand after this transaction; None where it wrote nothing into it."""
         head = self._heads.get(tables.journal)
         return None if head is None or head.number == head.found else Head(head.number, head.digest)
+
+    def anchor(self) -> Anchor | None:
+        """Where the ledger durably stood when this transaction began, for whoever keeps it elsewhere."""
+        life = None if self.life is None else self.life.incarnation
+        if life is None:
+            return None
+        head = self._heads.get(tables.journal) or self._load_head(tables.journal)
+        return Anchor(life.number, head.found, head.found_digest)
 
     # --- writing what was gathered ----------------------------------------------------------------------------------
 

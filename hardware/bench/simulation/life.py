@@ -113,7 +113,7 @@ class Life:
         self._newest_us = int(newest)
         committer = SimCommitter(self.database, world.clock, world.storage)
         self.writer = SimWriter(Batches(committer), world.storage, world.crash)
-        channel, link = self._make_bank()
+        channel, link = self._make_bank(committer)
         self.engine = DebitEngine(
             self.writer,
             self.reader,
@@ -181,7 +181,7 @@ class Life:
         self._links.append(link)
         return link
 
-    def _make_bank(self) -> tuple[Iso8583Channel, BankLink]:
+    def _make_bank(self, committer: SimCommitter) -> tuple[Iso8583Channel, BankLink]:
         world = self.world
         terminals = tuple(number for c in world.collections.values() for number in c.terminals[site.BANK].numbers)
         profile = Profile(
@@ -201,6 +201,7 @@ class Life:
             clock=world.clock,
             chance=world.gateway_chance,
             on_late=heard_late,
+            anchor=committer.anchor,
         )
         channel = Iso8583Channel(Iso8583Settings(site.BANK, profile), BankTransport(link))
         channels.append(channel)
