@@ -199,7 +199,7 @@ class Committer:
         return Transaction(connection, now_us, self._life)
 
     def anchor(self) -> Anchor | None:
-        """Where the ledger durably stands, for whoever keeps it elsewhere; None before this process commits anything."""
+        """Where the ledger durably stands, for whoever keeps it elsewhere; None before this process has committed."""
         life = None if self._life is None else self._life.incarnation
         head = self.head
         return None if life is None or head is None else Anchor(life.number, head.number, head.digest)
