@@ -179,7 +179,7 @@ def test_the_restore_drill(tmp_path, capsys):
             await stop(r)
             await r.site.command("ledger", "restore", str(backup))
             await refused(r, "ledger_behind")
-            with pytest.raises(ProgramFailed, match="the mark"):
+            with pytest.raises(ProgramFailed, match="ended with 1"):
                 await r.site.command("ledger", "verify")
             adopted = await adopt(r)
             assert adopted["why"] == "ledger_behind"

@@ -64,6 +64,9 @@ TRANSITIONS = (
         for kind in ("advice", "refund")
         for change in ("new->stored", "stored->approved", "stored->declined")
     ),
+    *(f"attempt.sale:{state}->disputed" for state in ("stored", "unknown", "reversing")),
+    *(f"attempt.{kind}:stored->disputed" for kind in ("advice", "refund")),
+    *(f"attempt.{kind}:disputed->{end}" for kind in ("sale", "advice") for end in ("approved", "declined")),
     "purchase:new->intent",
     "purchase:intent->taken",
     "purchase:intent->not_taken",
@@ -95,13 +98,18 @@ TRANSITIONS = (
             "written_off",
         )
     ),
+    "item:attempt_disputed",
     "item:charged_without_tac",
     "item:disputed_purchase",
+    "item:outcome_lost",
     "item:refund_declined",
     "item:write_off_proposed",
 )
 
 NOT_DECLARED: Mapping[str, str] = {
+    "attempt:disputed->reversing": "a ledger comes back from the seconds in which a late approval stood in suspense, and"
+    " the bank says that it still has the money: once in some ten thousand debits",
+    "attempt:disputed->reversed": "the same, and the lost part had taken the money back: not much more often",
     "attempt:not_sent->reversing": "no bank here approves what never reached it; its day file would say so",
     "attempt:declined->reversing": "no bank here approves what it has refused; its day file would say so",
     "purchase:intent->disputed": "an answer is lost, its loss cannot be stored either, and somebody else writes"
