@@ -28,6 +28,7 @@ from enum import Enum
 from drivers.clock import Clock
 from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome
 from drivers.link import Link
+from protocols.bank.anchors import Anchor
 from protocols.bank.codec import Message, decode, encode
 from protocols.bank.framing import KEEP_ALIVE, Framer, frame
 from protocols.bank.responses import ResponseClass
@@ -167,13 +168,16 @@ class BankLink:
         chance: random.Random,
         on_state: Callable[[BankLinkState], None] = lambda _: None,
         on_late: Callable[[Message], None] = lambda _: None,
+        anchor: Callable[[], Anchor | None] = lambda: None,
     ) -> None:
+        """`anchor` says where our ledger stands, for sign-ins and echoes."""
         self._config = config
         self._connect = connect
         self._clock = clock
         self._chance = chance
         self._on_state = on_state
         self._on_late = on_late
+        self._anchor = anchor
         self._session: _Session | None = None
         self._state = BankLinkState(BankState.DOWN, "not started")
         self._network_stan = NETWORK_STAN_FIRST - 1
@@ -347,7 +351,7 @@ class BankLink:
     async def _sign_in(self, session: _Session, terminal: str) -> None:
         profile = self._config.profile.at_terminal(terminal)
         batch = self._batches.get(terminal, UNKNOWN_BATCH)
-        request = sign_in(profile, stan=self._next_network_stan(), batch=batch)
+        request = sign_in(profile, stan=self._next_network_stan(), batch=batch, anchor=self._anchor())
         try:
             message = await self._exchange(session, request, self._config.sign_in_timeout_s)
             answer = parse_answer(message, profile.dialect.responses)
@@ -369,6 +373,7 @@ class BankLink:
             profile,
             stan=self._next_network_stan(),
             batch=self._batches.get(profile.terminal, UNKNOWN_BATCH),
+            anchor=self._anchor(),
         )
         try:
             await self._exchange(session, request, self._config.echo_timeout_s)

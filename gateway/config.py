@@ -71,9 +71,16 @@ class Storage(Section):
     """[storage]"""
 
     ledger: Path = Path("ledger.db")
-    """SQLite file of the ledger; its folder also holds the reserve file"""
+    """SQLite file of the ledger, made by `etcgw ledger create`; its folder also holds the reserve file"""
+    mark: Path | None = None
+    """file that remembers how far the ledger has come, best on another disk; left out: beside it, name and .mark"""
     state: Path = Path("state.json")
     """file the running gateway keeps its condition in, for `etcgw status`"""
+
+    @property
+    def mark_file(self) -> Path:
+        """Where the ledger's mark stands."""
+        return Path(f"{self.ledger}.mark") if self.mark is None else self.mark
 
 
 class Lists(Section):
@@ -138,8 +145,8 @@ class Bank(Section):
     """table of its answer codes (field 39); a code that is not in it leaves the outcome unknown"""
     not_echoed: tuple[Literal[3, 25, 42, 60], ...] = ()
     """fields that its answers fill otherwise than they were asked, and honestly so; all others are compared"""
-    batch: str = Field("000001", pattern=r"^[0-9]{6}$")
-    """batch number of field 60.2"""
+    anchor_field: Literal[0, 62] = 62
+    """private field in which sign-ins, echoes, advices and refunds tell where the ledger stands; 0 = none"""
     mac: Literal["none"] = "none"
     """message authentication of field 64; only "none" is supported by this version"""
     max_message_age_s: int = Field(180, ge=1, le=86_400)
@@ -381,8 +388,9 @@ def _check_antenna(key: str, lane: Lane) -> Iterator[Problem]:
 
 
 def _absolute(site: SiteFile, folder: Path) -> SiteFile:
+    mark = None if site.storage.mark is None else folder / site.storage.mark
     storage = site.storage.model_copy(
-        update={"ledger": folder / site.storage.ledger, "state": folder / site.storage.state}
+        update={"ledger": folder / site.storage.ledger, "mark": mark, "state": folder / site.storage.state}
     )
     return site.model_copy(
         update={

@@ -37,9 +37,11 @@ from gateway.config import Bank, Lane, RelayBoardSection, SiteFile, host_port
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine, Timing
 from gateway.debit.recovery import Findings
-from gateway.ledger import database, schema, tables
+from gateway.ledger import database, incarnation, schema, tables
 from gateway.ledger import file as ledger_file
 from gateway.ledger.file import LedgerFile
+from gateway.ledger.incarnation import LedgerRefused, Place
+from gateway.ledger.marks import FOLLOW_EVERY_S, MarkUnwritable
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer, WriterState
 from gateway.model.clock import from_us
 from gateway.model.passage import DeclinePolicy, Funding
@@ -172,15 +174,15 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        with self._storage() as (writer, reader):
+        with self._storage() as (committer, writer, reader):
             tariffs = load_tariffs(self._site.tariffs.directory)
             lists = StatusLists.open(self._site.lists.directory, self._clock.utcnow())
-            banks = {bank.name: self._make_bank(bank, writer, reader) for bank in self._site.banks}
+            banks = {bank.name: self._make_bank(bank, committer, writer, reader) for bank in self._site.banks}
             channels: dict[str, BankChannel] = {name: bank.channel for name, bank in banks.items()}
             engine = DebitEngine(writer, reader, channels, clock=self._clock, random=self._random, rules=self._rules)
             self._engine = engine
             await self._recover(engine)
-            self._start_common(engine, lists)
+            self._start_common(engine, committer, lists)
             for name, bank in banks.items():
                 self._supervisor.start(f"bank/{name}", bank.link.run)
                 self._supervisor.start(f"outbox/{name}", bank.worker.run)
@@ -203,11 +205,11 @@ class Gateway:
     # --- storage --------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _storage(self) -> Iterator[tuple[Writer, Engine]]:
+    def _storage(self) -> Iterator[tuple[Committer, Writer, Engine]]:
         """The ledger for this process alone: two gateways on one would each believe they are the one writer."""
-        ledger_file.make(self._site.storage.ledger)
-        with ledger_file.held(self._site.storage.ledger) as file:
-            engine = database.open_writer(file.real)
+        place = Place(self._site.storage.ledger, self._site.storage.mark_file)
+        with self._refusing(), self._held(place) as (file, engine):
+            mark = incarnation.stand(place, engine)
             schema.upgrade(engine)
             reader = database.open_reader(file.real)
             file.watch(engine, reader)
@@ -215,15 +217,51 @@ class Gateway:
                 self._newest_record_us = (
                     connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
                 )
-            committer = Committer(engine, self._clock, Path(f"{file.real}.reserve"), file)
+            committer = Committer(engine, self._clock, Path(f"{file.real}.reserve"), file, mark=mark)
             writer = Writer(committer, on_state=partial(self._storage_state, file))
             writer.start()
             self._storage_state(file, writer.state)
             try:
-                yield writer, reader
+                yield committer, writer, reader
             finally:
                 writer.stop()
+                self._follow(committer)
                 file.let_go(engine, reader)
+
+    @contextlib.contextmanager
+    def _held(self, place: Place) -> Iterator[tuple[LedgerFile, Engine]]:
+        """The ledger's file, locked, and the writer's engine on it. Raises `LedgerRefused` where there is none."""
+        incarnation.marked(place)
+        with ledger_file.held(place.ledger) as file:
+            engine = database.open_writer(file.real)
+            try:
+                yield file, engine
+            finally:
+                engine.dispose()
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """What a start refuses the ledger for stands in the state file, too."""
+        try:
+            yield
+        except LedgerRefused as refused:
+            self._board.report("ledger", False, str(refused), refused.reason)
+            self._board.write(running=False)
+            raise
+
+    async def _keep_mark(self, committer: Committer) -> None:
+        """Let the mark follow the commits, beside the loop and the writer's thread."""
+        while True:
+            await asyncio.to_thread(self._follow, committer)
+            await self._clock.sleep(FOLLOW_EVERY_S)
+
+    def _follow(self, committer: Committer) -> None:
+        try:
+            committer.follow()
+        except MarkUnwritable as error:
+            self._board.report("mark", False, str(error), "mark_late")
+        else:
+            self._board.report("mark", True, "follows the ledger")
 
     def _storage_state(self, file: LedgerFile, state: WriterState) -> None:
         works, lost = state is WriterState.WRITING, state is WriterState.LOST
@@ -247,11 +285,10 @@ class Gateway:
         self._findings |= {"decided_now": closed.decided_now, "voided": closed.voided, "not_closed": closed.not_closed}
 
     def _collector(self, channel: str, engine: DebitEngine, reader: Engine) -> Collector:
-        batch = next(bank.batch for bank in self._site.banks if bank.name == channel)
         numbers = [number for lane in self._site.lanes for number in lane.terminals.get(channel, ())]
         # The last lane's first: the first lane is the busiest at most sites.
         collection = Collection(
-            DeclinePolicy.RELEASE_AS_DEBT, {channel: Terminals(tuple(reversed(numbers)), batch)} if numbers else {}
+            DeclinePolicy.RELEASE_AS_DEBT, {channel: Terminals(tuple(reversed(numbers)))} if numbers else {}
         )
         return Collector(channel, engine, reader, collection, clock=self._clock)
 
@@ -273,14 +310,15 @@ class Gateway:
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
-    def _start_common(self, engine: DebitEngine, lists: StatusLists) -> None:
+    def _start_common(self, engine: DebitEngine, committer: Committer, lists: StatusLists) -> None:
         self._supervisor.start("condition", self._board.run)
         self._supervisor.start("timings", partial(self._keep_timings, engine))
+        self._supervisor.start("mark", partial(self._keep_mark, committer))
         self._supervisor.start("lists", partial(self._keep_lists, lists))
         for section in self._site.relay_boards:
             self._board.report(f"board/{section.name}", False, "not connected yet", "barrier_fault")
 
-    def _make_bank(self, bank: Bank, writer: Writer, reader: Engine) -> _Bank:
+    def _make_bank(self, bank: Bank, committer: Committer, writer: Writer, reader: Engine) -> _Bank:
         terminals = tuple(number for lane in self._site.lanes for number in lane.terminals.get(bank.name, ()))
         profile = Profile(
             terminal=terminals[0] if terminals else "",
@@ -291,6 +329,7 @@ class Gateway:
             dialect=replace(CUPS_POS_BCD, responses=RESPONSE_TABLES[bank.response_codes]),
             echoed=ECHOED - frozenset(bank.not_echoed),
             max_message_age_s=bank.max_message_age_s,
+            anchor_field=bank.anchor_field or None,
         )
         host, port = host_port(bank.address)
         device = f"bank/{bank.name}"
@@ -306,6 +345,7 @@ class Gateway:
             chance=random.Random(self._random.getrandbits(64)),  # noqa: S311 - spreads reconnects, hides nothing
             on_state=partial(self._bank_state, device),
             on_late=heard_late,
+            anchor=committer.anchor,
         )
         channel = Iso8583Channel(Iso8583Settings(bank.name, profile), BankTransport(link))
         channels.append(channel)
@@ -316,7 +356,6 @@ class Gateway:
             clock=self._clock,
             random=self._random,
             rules=self._rules,
-            batch=bank.batch,
             fresh=lambda: self._engine is not None and self._engine.fresh(bank.name),
             on_backlog=partial(self._backlog, bank.name),
         )
@@ -440,10 +479,9 @@ class Gateway:
         )
 
     def _collection(self, lane: Lane) -> Collection:
-        batches = {bank.name: bank.batch for bank in self._site.banks}
         return Collection(
             lane.bank_declines,
-            {bank: Terminals(tuple(numbers), batches[bank]) for bank, numbers in lane.terminals.items() if numbers},
+            {bank: Terminals(tuple(numbers)) for bank, numbers in lane.terminals.items() if numbers},
         )
 
     def _settings(self, lane: Lane) -> LaneSettings:

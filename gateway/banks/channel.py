@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from gateway.banks.turns import Turns
+from protocols.bank.anchors import Anchor
 
 
 class Delivery(StrEnum):
@@ -79,6 +80,8 @@ class SaleOrder:
     amount_fen: int
     contract_ref: str
     at: datetime
+    anchor: Anchor | None = None
+    """Where our ledger stands, for messages that tell it."""
 
 
 class BankChannel(Protocol):

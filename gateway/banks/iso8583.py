@@ -128,6 +128,7 @@ class Iso8583Channel:
                 amount_fen=order.amount_fen,
                 contract=order.contract_ref,
                 at=order.at,
+                anchor=order.anchor,
             )
         )
 
@@ -141,6 +142,7 @@ class Iso8583Channel:
                 amount_fen=order.amount_fen,
                 contract=order.contract_ref,
                 at=order.at,
+                anchor=order.anchor,
             )
         )
 

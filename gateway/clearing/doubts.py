@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection, Engine, select
 
+from gateway.clearing import lost
 from gateway.clearing.day import Commit, DayResult, run_day
 from gateway.clearing.terms import Terms
 from gateway.clearing.witnesses import IDS_PER_QUERY, pages
@@ -40,11 +42,13 @@ class DayEnd:
     told: list[Finding] = field(default_factory=list)
     """What the files said of attempts in doubt, in the order in which it was put on them."""
     effects: Counter[LateEffect] = field(default_factory=Counter)
+    proved_open: list[str] = field(default_factory=list)
+    """Claims and refunds that had ended in no lost part of the ledger: the bank is asked for them again."""
 
     @property
     def changed(self) -> bool:
         """Whether anything was written besides that the day was run."""
-        return self.result.changed or self.settled > 0
+        return self.result.changed or self.settled > 0 or bool(self.proved_open)
 
     @property
     def settled(self) -> int:
@@ -63,6 +67,26 @@ def run_and_settle(
 ) -> DayEnd:
     """Clear one day as `run_day` does, with the banks' word on what was in doubt."""
     first = run_day(day, reader, commit, terms, today=today, tell=tell)
+    end = _tell_findings(first, reader, commit, terms, today=today, tell=tell)
+    with reader.connect() as connection:
+        end.proved_open = lost.proved_open(connection, terms)
+    for start in range(0, len(end.proved_open), WORDS_PER_CHANGE):
+        page = end.proved_open[start : start + WORDS_PER_CHANGE]
+        commit(partial(lost.take_off, refs=page, actor=ACTOR))
+    return end
+
+
+def _tell_findings(
+    first: DayResult,
+    reader: Engine,
+    commit: Commit,
+    terms: Terms,
+    *,
+    today: date,
+    tell: Callable[[str], None],
+) -> DayEnd:
+    """Put the banks' word on what was in doubt, and clear what has become clear."""
+    day = first.day
     if not first.findings:
         return DayEnd(first)
     with reader.connect() as connection:

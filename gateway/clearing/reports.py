@@ -22,6 +22,7 @@ from sqlalchemy import Connection, func, select
 from gateway.clearing import witnesses
 from gateway.clearing.terms import Terms
 from gateway.ledger import tables
+from gateway.ledger.life import newest
 from gateway.model.clearing import NumberRange, RowState, VehicleKind, number_range, parse_day, vehicle_kind
 from gateway.model.clock import to_us
 from gateway.model.passage import Funding, Outcome
@@ -274,11 +275,14 @@ _ITEM_HEADS: Final = (
     "复核 second actor",
 )
 
+_CHAIN_HEADS: Final = ("世代 life", "链 chain", "行数 rows", "最新摘要 head")
+
 
 def write_clearing(folder: Path, connection: Connection, day: str, *, bom: bool) -> list[Path]:
-    """Lines, owners' shares and items of a day; returns the files written."""
+    """Lines, owners' shares and items of a day, and the heads of the ledger's chains as they stand now: whoever keeps
+    the report can prove later that nothing up to here was rewritten. Returns the files written."""
     line, payout, item = tables.clearing_line, tables.clearing_payout, tables.item
-    paths = [folder / f"{name}-{day}.csv" for name in ("clearing", "owners", "items")]
+    paths = [folder / f"{name}-{day}.csv" for name in ("clearing", "owners", "items", "heads")]
     lines = connection.execute(select(line).where(line.c.day == day).order_by(line.c.id)).all()
     _write(
         paths[0],
@@ -308,6 +312,10 @@ def write_clearing(folder: Path, connection: Connection, day: str, *, bom: bool)
         .order_by(item.c.id)
     )
     _write(paths[2], _ITEM_HEADS, (list(row) for row in items), bom=bom)
+    life, chain = newest(connection), tables.chain
+    heads = connection.execute(select(chain.c.name, chain.c.number, chain.c.digest).order_by(chain.c.name))
+    of_life = None if life is None else life.number
+    _write(paths[3], _CHAIN_HEADS, ([of_life, row.name, row.number, row.digest.hex()] for row in heads), bom=bom)
     return paths
 
 

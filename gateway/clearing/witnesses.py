@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exist
 from gateway.clearing.terms import Terms
 from gateway.debit.states import CONTRADICTED, UNRESOLVED
 from gateway.ledger import tables
+from gateway.ledger.life import FIRST_LIFE
 from gateway.model.clearing import (
     OPEN_STANDINGS,
     BankEntry,
@@ -27,6 +28,7 @@ from gateway.model.clearing import (
     gather,
 )
 from gateway.model.passage import Funding, Outcome
+from protocols.bank.responses import DUPLICATE_CODE
 
 IDS_PER_QUERY: Final = 400
 """Bound values of one statement: some engines take a thousand."""
@@ -193,6 +195,7 @@ def _attempts() -> Select[Any]:
             a.c.created_at,
             a.c.changed_at,
             _contradicted().label("contradicted"),
+            _end_lost().label("end_lost"),
             d.c.merchant,
             d.c.service,
             d.c.state.label("debit_state"),
@@ -203,6 +206,14 @@ def _attempts() -> Select[Any]:
         .join(p, p.c.id == d.c.passage_id)
         .outerjoin(r, r.c.ref == a.c.id)
     )
+
+
+def _end_lost() -> ColumnElement[bool]:
+    """Disputed because its end may stand in a part of the ledger that was lost. Its keys are its own, for no part that
+    was lost can have used them, and a line that has them is about it. Not so where the bank said it knew them (94)."""
+    a, life = tables.attempt, tables.incarnation
+    lost = exists().where(life.c.number > FIRST_LIFE, life.c.born_at > a.c.created_at)
+    return and_(func.coalesce(a.c.response_code, "") != DUPLICATE_CODE, lost)
 
 
 def _contradicted() -> ColumnElement[bool]:
@@ -225,7 +236,9 @@ def _stored_columns() -> list[ColumnElement[Any]]:
 
 def _of_attempt(connection: Connection, row: Row[Any], terms: Terms) -> OurSide:
     standing = _STANDINGS.get(row.state, Standing.IN_DOUBT)
-    if standing is Standing.IN_DOUBT and row.late_approval:
+    if standing is Standing.DISPUTED and row.end_lost:
+        standing = Standing.IN_DOUBT
+    elif standing is Standing.IN_DOUBT and row.late_approval:
         standing = Standing.SUSPENSE
     if row.contradicted:
         standing = Standing.CONTRADICTED

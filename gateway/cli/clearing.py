@@ -69,10 +69,11 @@ KINDS: Final[Mapping[str, Words]] = {
     "refund_contradicted": Words("the bank refused a refund and approved it later", "银行先拒绝后又批准退款"),
     "answer_differs": Words("a bank's answer is not what was asked", "银行应答与请求不符"),
     "answer_contradicted": Words("the bank said yes and no to one message", "银行对同一报文先后应答相反"),
-    "attempt_disputed": Words("the bank knows keys that were sent once", "首次发送的报文被银行称为重复"),
+    "attempt_disputed": Words("nobody knows whether the bank booked it", "银行是否入账不明"),
     "debt_without_bank": Words("no bank can be asked for a debt", "欠费无可扣款银行"),
     "debit_not_closed": Words("could not be closed after a start", "启动后未能了结"),
     "decision_not_told": Words("the bank cannot be told a decision", "无法把决定通知银行"),
+    "outcome_lost": Words("may have ended in a lost part of the ledger", "结果可能在账本丢失部分"),
     "write_off_proposed": Words("debt to be written off", "欠费待核销"),
 }
 ROW_STATES: Final[words.Table] = {

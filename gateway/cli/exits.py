@@ -7,7 +7,7 @@ with 2. A ledger that cannot be opened is a device that is not available (3).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.clearing.day import ClearingRefused
     from gateway.config import ConfigError
     from gateway.ledger.batches import StorageUnavailable
+    from gateway.ledger.incarnation import LedgerRefused
 
 
 class ExitCode(IntEnum):
@@ -225,6 +226,19 @@ def _already_running(error: Exception) -> Fault:
     )
 
 
+def _ledger_refused(error: LedgerRefused) -> Fault:
+    return replace(refusal(error.reason, str(error)).fault, code=ExitCode.UNAVAILABLE)
+
+
+def _mark(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.UNAVAILABLE,
+        f"the ledger's mark: {error}",
+        Words("what was done stands in the ledger; its mark does not know it yet", "已写入账本,但标记尚未跟上"),
+        _DISK,
+    )
+
+
 def _ledger_lost(error: Exception) -> Fault:
     from gateway.model.reasons import LEDGER_LOST as REASON
 
@@ -233,6 +247,15 @@ def _ledger_lost(error: Exception) -> Fault:
         str(error),
         Words(REASON.en, REASON.zh),
         Words(REASON.next_step_en, REASON.next_step_zh),
+    )
+
+
+def _not_a_ledger(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.REFUSED,
+        f"nothing was restored: {error}",
+        Words("the file is damaged, or another one was meant", "文件已损坏, 或指定了其他文件"),
+        Words("give a file that etcgw ledger backup made", "请指定 etcgw ledger backup 生成的文件"),
     )
 
 
@@ -303,6 +326,9 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.ledger.file.AlreadyRunning": _already_running,
         "gateway.ledger.file.LedgerLost": _ledger_lost,
         "gateway.ledger.backup.CopyDamaged": _copy_damaged,
+        "gateway.ledger.restoring.NotALedger": _not_a_ledger,
+        "gateway.ledger.incarnation.LedgerRefused": _ledger_refused,
+        "gateway.ledger.marks.MarkTrouble": _mark,
         "gateway.ledger.schema.SchemaTooNew": _schema_too_new,
         "gateway.ledger.batches.StorageUnavailable": _storage,
         "sqlalchemy.exc.OperationalError": _database,

@@ -12,9 +12,9 @@ import typer
 
 from gateway.cli import labels, words
 from gateway.cli.exits import ExitCode
-from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, screen_of, site_of
+from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, now_utc, screen_of, site_of
 from gateway.cli.screen import BAD, GOOD, Cell, Column, Screen, Teller, Words
-from gateway.cli.store import MAKE_ROOM, ledger_of, reader_of
+from gateway.cli.store import MAKE_ROOM, ledger_of, place_of, reader_of
 
 if TYPE_CHECKING:
     from gateway.ledger.backup import Progress
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="ledger",
-    help="The books: verify them, show accounts, copy them.",
+    help="The books: make them, verify them, show accounts, copy them, bring them back.",
     no_args_is_help=True,
     context_settings=HELP_NAMES,
 )
@@ -50,6 +50,8 @@ CHAINS: Final[words.Table] = {
     "decision": (Words("decisions", "判定"), ""),
     "journal": (Words("journal", "日志"), ""),
 }
+REASON_CHARS_MAX: Final = 200
+NAME_CHARS_MAX: Final = 64
 _DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
@@ -70,8 +72,9 @@ def verify(
 ) -> None:
     """Check that the ledger agrees with itself; changes nothing. Exit 1 when it does not.
 
-    Shows the heads of the chains of transfers, decisions and the journal. Keep them somewhere else: given back later
-    with --head they prove that no row up to them was changed, not even together with all digests behind it.
+    What the mark of the ledger knows must stand in the journal. Shows the heads of the chains of transfers, decisions,
+    journal. Keep them somewhere else: given back later with --head they prove that no row up to them was changed, not
+    even together with all digests behind it.
     """
     from gateway.ledger import verify as checks
 
@@ -80,8 +83,10 @@ def verify(
             raise typer.BadParameter(f"{digest!r} is no digest of 64 hex digits", param_hint="'--head'")
     screen = screen_of(context)
     site = site_of(context, config)
+    # The mark trails the ledger: what it knows now stands in a snapshot that is taken later.
+    known = [*(noted or ()), *_marked(screen, site.storage.mark_file)]
     with reader_of(site) as engine, screen.progress(screen.say("checking", "正在检查")) as tell:
-        found = checks.verify(engine, tell, noted=noted or ())
+        found = checks.verify(engine, tell, noted=known)
     good = all(check.ok for check in found)
     if as_json:
         heads = [check.head for check in found if check.head is not None]
@@ -102,6 +107,136 @@ def verify(
             )
         )
         raise typer.Exit(ExitCode.REFUSED)
+
+
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, in a sentence; it stays in the ledger.")]
+ByOption = Annotated[str, typer.Option("--by", help="Who says so.")]
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    reason: ReasonOption = "new site",
+    by: ByOption = "etcgw",
+    as_json: JsonOption = False,
+) -> None:
+    """Make the ledger of a new site, and the mark that remembers it. Refused where there is either."""
+    import random
+
+    from drivers.clock import SystemClock
+    from gateway.ledger import incarnation
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    clock = SystemClock()
+    birth = incarnation.born(clock, random.SystemRandom(), **_said(reason, by))
+    made = incarnation.create(place_of(site), clock, birth)
+    if as_json:
+        screen.json({"ledger": str(site.storage.ledger), "life": made.number, "id": made.id})
+        return
+    screen.pairs([(screen.say("Ledger", "账本"), str(site.storage.ledger)), (screen.say("Life", "世代"), made.id)])
+
+
+@app.command()
+def adopt(
+    context: typer.Context,
+    *,
+    reason: ReasonOption,
+    by: ByOption,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with a ledger that a start refuses: older, restored or lost. For a stopped gateway.
+
+    Every terminal goes on in a new batch. What was open is disputed: nothing of it is undone, told or asked again
+    before the bank's day file or a person says what became of it.
+    """
+    import random
+
+    from drivers.clock import SystemClock
+    from gateway.debit import adoption
+    from gateway.ledger import incarnation
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    clock = SystemClock()
+    birth = incarnation.born(clock, random.SystemRandom(), **_said(reason, by))
+    found = adoption.adopt(place_of(site), clock, birth)
+    if as_json:
+        screen.json(
+            {
+                "ledger": str(site.storage.ledger),
+                "why": found.why,
+                "life": found.incarnation.number,
+                "id": found.incarnation.id,
+                "terminals": len(found.terminals),
+                "disputed": found.disputed,
+                "claims": found.claims,
+                "refunds": found.refunds,
+            }
+        )
+        return
+    say = screen.say
+    screen.pairs(
+        [
+            (say("Ledger", "账本"), str(site.storage.ledger)),
+            (say("Was refused", "原拒绝原因"), words.reason_text(screen, found.why)),
+            (say("Life", "世代"), f"{found.incarnation.number} {found.incarnation.id}"),
+            (say("Terminals in a new batch", "换批终端"), str(len(found.terminals))),
+            (say("Attempts disputed", "有争议请求"), str(found.disputed)),
+            (say("Claims to find out about", "待查应收"), str(found.claims)),
+            (say("Refunds to find out about", "待查退款"), str(found.refunds)),
+        ]
+    )
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    backup: Annotated[
+        Path, typer.Argument(metavar="BACKUP", exists=True, dir_okay=False, help="A file that ledger backup made.")
+    ],
+    *,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a backup in the place of the ledger; a start refuses it until it is adopted. For a stopped gateway."""
+    from gateway.ledger import restoring
+
+    screen = screen_of(context)
+    site = site_of(context, config)
+    aside = restoring.restore(backup, place_of(site), now_utc())
+    if as_json:
+        screen.json({"ledger": str(site.storage.ledger), "replaced": None if aside is None else str(aside)})
+        return
+    pairs = [(screen.say("Ledger", "账本"), str(site.storage.ledger))]
+    if aside is not None:
+        pairs.append((screen.say("Replaced one", "原账本"), str(aside)))
+    screen.pairs(pairs)
+    screen.note(
+        screen.say("next: etcgw ledger adopt --reason ... --by ...", "下一步: etcgw ledger adopt --reason ... --by ...")
+    )
+
+
+def _marked(screen: Screen, path: Path) -> list[str]:
+    """The head that the mark knows; nothing where it cannot say, which is told."""
+    from gateway.ledger import marks
+
+    try:
+        return [marks.read(path).head.hex()]
+    except marks.MarkTrouble as error:
+        screen.note(screen.say(f"without the mark: {error}", f"未对照标记: {error}"))
+        return []
+
+
+def _said(reason: str, by: str) -> dict[str, str]:
+    """Reason and name as the ledger keeps them: both are said, and fit."""
+    for option, text, longest in (("--reason", reason, REASON_CHARS_MAX), ("--by", by, NAME_CHARS_MAX)):
+        if not 0 < len(text.strip()) <= longest:
+            raise typer.BadParameter(f"give 1 to {longest} characters", param_hint=f"'{option}'")
+    return {"reason": reason.strip(), "actor": by.strip()}
 
 
 def _check_facts(check: Check) -> dict[str, Any]:

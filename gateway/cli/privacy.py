@@ -10,12 +10,11 @@ import typer
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, now_utc, screen_of, site_of
 from gateway.cli.screen import DOUBTFUL, Cell, Screen, Words
-from gateway.cli.store import ledger_of, patiently, writer_of
+from gateway.cli.store import committing, ledger_of
 
 if TYPE_CHECKING:
     from gateway.config import SiteFile
-    from gateway.ledger.privacy import Erased, Page, Selection
-    from gateway.ledger.transaction import Change
+    from gateway.ledger.privacy import Erased, Selection
 
 app = typer.Typer(
     name="privacy",
@@ -145,18 +144,10 @@ def _passage_id(connection: Any, text: str) -> str:  # noqa: ANN401 - a connecti
 
 def _erase(site: SiteFile, selection: Selection, actor: str, screen: Screen) -> tuple[Erased, bool]:
     """Page by page, each in a database transaction of its own; and whether the database's log was emptied after it."""
-    from drivers.clock import SystemClock
     from gateway.ledger import database
-    from gateway.ledger.batches import Committer
     from gateway.ledger.privacy import erase_all
 
-    with writer_of(site, database.open_eraser) as (engine, _):
-        committer = Committer(engine, SystemClock())
-
-        def commit(change: Change[Page]) -> Page:
-            found: Page = patiently(lambda: committer.commit([change])[0], BUSY_TRIES_MAX)
-            return found
-
+    with committing(site, erasing=True) as (commit, engine):
         with screen.progress(screen.say("erasing", "正在删除")) as tell:
             found = erase_all(commit, selection, actor.strip(), lambda done: tell(_progress(screen, done)))
         return found, database.forget_log(engine)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from gateway.config import SiteFile
     from gateway.ledger.file import LedgerFile
+    from gateway.ledger.incarnation import Place
+    from gateway.ledger.marks import MarkFile
     from gateway.ledger.transaction import Change
 
 BUSY_TRIES_MAX: Final = 50
@@ -36,8 +38,8 @@ def reader_of(site: SiteFile) -> Iterator[Engine]:
         raise CliFault(
             ExitCode.UNAVAILABLE,
             f"there is no ledger at {path}",
-            Words("neither the gateway nor an import has run at this site yet", "该站点尚未运行过网关,也未导入过签约"),
-            Words("etcgw run --config SITE makes one", "用 etcgw run --config SITE 创建"),
+            Words("this is a new site, or the disk of its ledger is not mounted", "新站点, 或账本所在磁盘未挂载"),
+            Words("at a new site: etcgw ledger create --config SITE", "新站点: etcgw ledger create --config SITE"),
         )
     engine = database.open_reader(path)
     try:
@@ -57,52 +59,80 @@ def ledger_of(site: SiteFile) -> Iterator[Connection]:
 def changes_of(site: SiteFile) -> Iterator[Callable[[Change[Any]], Any]]:
     """Changes one by one, each durable when it returns, beside a gateway that may be running.
 
-    A ledger that is not there yet is made. Raises LedgerLost when it is replaced meanwhile, or was under the gateway.
+    Raises `LedgerRefused` for a ledger that a gateway would refuse to work on, LedgerLost when it is replaced
+    meanwhile, or was under the gateway.
     """
-    from drivers.clock import SystemClock
-    from gateway.ledger import file as ledger_file
-    from gateway.ledger.file import LedgerLost
-    from gateway.ledger.writer import Committer
+    with committing(site) as (commit, _):
 
-    ledger_file.make(site.storage.ledger)
-    with writer_of(site) as (engine, file):
-        committer = Committer(engine, SystemClock(), file=file)
-
-        def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
+        def politely(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
             begun = time.monotonic()
-            result = patiently(lambda: committer.commit([change])[0])
-            if not committer.stands():
-                raise LedgerLost(f"{file.path} was replaced while it was being changed")
+            result = commit(change)
             time.sleep((time.monotonic() - begun) * MAKE_ROOM)
             return result
 
-        yield commit
+        yield politely
 
 
 @contextmanager
-def writer_of(
-    site: SiteFile, open_engine: Callable[[Path], Engine] | None = None
-) -> Iterator[tuple[Engine, LedgerFile]]:
-    """An engine that writes beside a gateway that may be running, of this version's shape; all that it stored stands
-    in the ledger's own file afterwards."""
-    from gateway.ledger import database, schema
+def committing(site: SiteFile, *, erasing: bool = False) -> Iterator[tuple[Callable[[Change[Any]], Any], Engine]]:
+    """Changes of the ledger of a site, one a commit, with its mark following; and the engine they go through.
+
+    `erasing`: what is deleted is gone from the file. Raises as `changes_of`.
+    """
+    from drivers.clock import SystemClock
+    from gateway.ledger import database
+    from gateway.ledger.file import LedgerLost
+    from gateway.ledger.marks import FOLLOW_EVERY_S
+    from gateway.ledger.writer import Committer
+
+    with writer_of(site, database.open_eraser if erasing else database.open_writer) as (engine, file, mark):
+        committer = Committer(engine, SystemClock(), file=file, mark=mark)
+        followed_at = time.monotonic()
+
+        def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
+            nonlocal followed_at
+            result = patiently(lambda: committer.commit([change])[0])
+            if not committer.stands():
+                raise LedgerLost(f"{file.path} was replaced while it was being changed")
+            if time.monotonic() - followed_at >= FOLLOW_EVERY_S:
+                committer.follow()
+                followed_at = time.monotonic()
+            return result
+
+        yield commit, engine
+        committer.follow()
+
+
+@contextmanager
+def writer_of(site: SiteFile, open_engine: Callable[[Path], Engine]) -> Iterator[tuple[Engine, LedgerFile, MarkFile]]:
+    """An engine that writes beside a gateway that may be running, of this version's shape, with file and mark; all that
+    it stored stands in the ledger's own file afterwards. Raises `LedgerRefused`, LedgerLost."""
+    from gateway.ledger import database, incarnation, schema
     from gateway.ledger import file as ledger_file
 
+    place = place_of(site)
+    incarnation.marked(place)
     with ledger_file.beside(site.storage.ledger) as file:
-        engine = (open_engine or database.open_writer)(file.real)
+        engine = open_engine(file.real)
         try:
+            mark = patiently(lambda: incarnation.stand(place, engine))
             patiently(lambda: schema.upgrade(engine))
             file.watch(engine)
-            yield engine, file
+            yield engine, file, mark
         finally:
             database.take_over_log(engine)
             engine.dispose()
 
 
+def place_of(site: SiteFile) -> Place:
+    """Where the ledger and its mark stand."""
+    from gateway.ledger.incarnation import Place
+
+    return Place(site.storage.ledger, site.storage.mark_file)
+
+
 def change_ledger(site: SiteFile, change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
-    """One such change of a ledger that must be there: an empty one would only hide that the path is wrong."""
-    with reader_of(site):
-        pass
+    """One such change."""
     with changes_of(site) as commit:
         return commit(change)
 

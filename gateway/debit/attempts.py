@@ -17,8 +17,8 @@ attempt of a debit is unresolved at a time. What comes after its time is in `gat
 
 `disputed`: nobody here can tell whether the bank booked it, and it is not ours to undo or to ask again. The bank has
 answered that it knows the keys (94) to a message that left once: they may be those of an earlier, paid sale, of a
-ledger that was lost. The debit waits, with an item, for people or the bank's day file; its terminal does not wait, and
-goes on in a new batch.
+ledger that was lost. Or its end may stand in a part of the ledger that was lost (`gateway.debit.adoption`). The debit
+waits, with an item, for people or the bank's day file; its terminal does not wait, and goes on in a new batch.
 
 An answer that says something else than was asked (another amount, currency, merchant) settles nothing: it is treated as
 one without a final word, and an item names the field.
@@ -46,20 +46,18 @@ from gateway.debit.states import (
     close_item,
     debit_row,
     in_doubt,
+    outcome_lost,
     set_attempt,
     set_debit,
 )
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
+from gateway.ledger.marks import MarkUnwritable
+from gateway.ledger.positions import pair
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.rules.loading import DebitRules
-
-STAN_MAX = 989_999
-"""The numbers above belong to sign-ins and echoes of the link."""
-
-BATCHES = 1_000_000
-"""Batch numbers have six digits."""
+from protocols.bank.anchors import Anchor
 
 REVERSED_KINDS = ("sale", "recovery")
 """Attempts that are undone when nobody answers."""
@@ -110,10 +108,9 @@ class Recovery(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Terminals:
-    """The terminal numbers a charge point may use at a channel, and the batch they work in."""
+    """The terminal numbers a charge point may use at a channel."""
 
     numbers: tuple[str, ...]
-    batch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +133,8 @@ def store_sale(
     """
     if debit.state != "held" or debit.contract_ref is None or sale_of(tx, debit.id) is not None:
         return None
+    if outcome_lost(tx, debit.id):
+        return None
     return _store_reversible(tx, channel, terminals, new, debit=debit, kind="sale")
 
 
@@ -155,9 +154,7 @@ def store_recovery(
     return Recovery.QUEUED
 
 
-def queue_advice(
-    tx: Transaction, debit: Row, channel: BankChannel, *, terminal: str, batch: str, new: NewAttempt
-) -> None:
+def queue_advice(tx: Transaction, debit: Row, channel: BankChannel, *, terminal: str, new: NewAttempt) -> None:
     """Tell the bank what was decided in its place. Only for an owed debit with no earlier attempt open."""
     if debit.state != "owed" or debit.contract_ref is None or in_doubt(tx, debit.id):
         return
@@ -165,10 +162,10 @@ def queue_advice(
         tx,
         channel.name,
         terminal,
-        batch=batch,
         amount_fen=debit.amount,
         contract_ref=debit.contract_ref,
         at=new.at,
+        anchor=tx.anchor(),
     )
     _insert(tx, channel.name, order, attempt_id=new.id, debit_id=debit.id, kind="advice", request=channel.advice(order))
     queue(tx, attempt_row(tx, new.id), "advice")
@@ -177,17 +174,19 @@ def queue_advice(
 def queue_refund(
     tx: Transaction, refund: Row, debit: Row, channel: BankChannel, *, terminals: Terminals, new: NewAttempt
 ) -> None:
-    """Ask the bank to pay back what was decided; repeated until it answers."""
+    """Ask the bank to pay back what was decided; repeated until it answers. Not while it may have been asked before."""
+    if outcome_lost(tx, refund.id):
+        return
     if debit.contract_ref is None:
         raise ValueError(f"debit {debit.id} has no contract a refund could name")
     order = _order(
         tx,
         channel.name,
         terminals.numbers[0],
-        batch=terminals.batch,
         amount_fen=refund.amount,
         contract_ref=debit.contract_ref,
         at=new.at,
+        anchor=tx.anchor(),
     )
     _insert(tx, channel.name, order, attempt_id=new.id, debit_id=debit.id, kind="refund", request=channel.refund(order))
     tx.update(tables.refund, {"id": refund.id}, attempt_id=new.id, changed_at=tx.now_us)
@@ -322,12 +321,6 @@ def dispute(tx: Transaction, row: Row, why: str) -> None:
     add_item(tx, DISPUTED, row.debit_id, why, ref=row.id, amount=row.amount, again=True)
 
 
-def next_batch(tx: Transaction, channel: str, terminal: str) -> None:
-    """Have a terminal go on in its next batch. Its trace numbers go on where they are: one that came back at once could
-    be taken for its namesake of the batch before by a host that leaves the batch out of its answers."""
-    tx.skip_numbers(_series(channel, terminal), STAN_MAX)
-
-
 def note_difference(tx: Transaction, row: Row, answer: BankAnswer) -> None:
     """Put it on people's list where an answer says something else than was asked."""
     if answer.difference is not None:
@@ -416,15 +409,11 @@ def _store_reversible(
         terminal = _given_way(tx, channel.name, terminals.numbers)
     if terminal is None:
         return None
-    order = _order(
-        tx,
-        channel.name,
-        terminal,
-        batch=terminals.batch,
-        amount_fen=debit.amount,
-        contract_ref=debit.contract_ref,
-        at=new.at,
-    )
+    try:
+        order = _order(tx, channel.name, terminal, amount_fen=debit.amount, contract_ref=debit.contract_ref, at=new.at)
+    except MarkUnwritable:
+        # Its keys could come again: nothing is asked of the bank, and the claim goes on without it.
+        return None
     request = channel.sale(order)
     _insert(
         tx,
@@ -465,25 +454,32 @@ def _given_way(tx: Transaction, channel: str, numbers: Iterable[str]) -> str | N
     return None
 
 
+def next_batch(tx: Transaction, channel: str, terminal: str) -> None:
+    """Let a terminal go on in a new batch: the numbers of this one may be in use elsewhere."""
+    tx.next_batch(f"{channel}/{terminal}")
+
+
 def _order(
-    tx: Transaction, channel: str, terminal: str, *, batch: str, amount_fen: int, contract_ref: str, at: datetime
+    tx: Transaction,
+    channel: str,
+    terminal: str,
+    *,
+    amount_fen: int,
+    contract_ref: str,
+    at: datetime,
+    anchor: Anchor | None = None,
 ) -> SaleOrder:
     """The next message of a terminal. When its trace numbers are used up the batch moves on: the pair never repeats."""
-    number = tx.next_number(_series(channel, terminal)) - 1
-    moved = (int(batch) + number // STAN_MAX) % BATCHES
+    batch, stan = pair(tx.next_position(f"{channel}/{terminal}"))
     return SaleOrder(
         terminal=terminal,
-        batch=f"{moved:06d}",
-        stan=f"{number % STAN_MAX + 1:06d}",
+        batch=batch,
+        stan=stan,
         amount_fen=amount_fen,
         contract_ref=contract_ref,
         at=at,
+        anchor=anchor,
     )
-
-
-def _series(channel: str, terminal: str) -> str:
-    """Name of the counter of a terminal's messages."""
-    return f"stan:{channel}:{terminal}"
 
 
 def _insert(

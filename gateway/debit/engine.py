@@ -712,7 +712,7 @@ class DebitEngine:
         channel = self._channels.get(debit.payer)
         terminals = None if collection is None else collection.terminals.get(debit.payer)
         if channel is not None and terminals is not None:
-            attempts.queue_advice(tx, debit, channel, terminal=terminals.numbers[0], batch=terminals.batch, new=new)
+            attempts.queue_advice(tx, debit, channel, terminal=terminals.numbers[0], new=new)
 
     def _tell_refund(self, tx: Transaction, refund_id: str, collection: Collection | None, new: NewAttempt) -> None:
         refund = refunds.refund_row(tx, refund_id)

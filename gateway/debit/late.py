@@ -146,6 +146,8 @@ def resolve_attempt(
     word = AnswerClass.APPROVED if posted else AnswerClass.DECLINED
     day = settlement_day or row.settlement_day
     answer = BankAnswer(Delivery.ANSWERED, word, row.response_code, row.retrieval_reference, day)
+    if row.state == "disputed" and row.late_approval:
+        return _suspense_told(tx, row, rules, posted=posted)
     if row.state == "approved":
         return LateEffect.SETTLED if posted else _withdraw(tx, row, answer, rules)
     if row.state == "declined" and row.kind not in REVERSED_KINDS:
@@ -281,6 +283,16 @@ def _declined(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
     elif debit_row(tx, row.debit_id).state == "owed":
         debts.to_debt(tx, row.debit_id, rules, answer.code)
     return LateEffect.NOTED if row.state == "stored" else LateEffect.DECLINED
+
+
+def _suspense_told(tx: Transaction, row: Row, rules: DebitRules, *, posted: bool) -> LateEffect:
+    """What became of a late approval whose reversal may have ended in a part of the ledger that was lost."""
+    if not posted:
+        end_reversal(tx, row, None, rules)
+        return LateEffect.CLOSED
+    set_attempt(tx, row, "reversing", sends=0)
+    queue(tx, row, "reversal")
+    return LateEffect.REOPENED
 
 
 def _contradicted(tx: Transaction, row: Row, note: str) -> LateEffect:

@@ -25,6 +25,10 @@ DIFFERS, CONTRADICTED, DISPUTED = "answer_differs", "answer_contradicted", "atte
 """Kinds of items about an attempt (`ref`): an answer says something else than was asked; a second final answer says the
 opposite of the first; the attempt is disputed."""
 
+LOST = "outcome_lost"
+"""Kind of the item of a claim or refund (`ref`) that was open in a ledger that had lost its newest part, and may have
+ended there."""
+
 _UNRESOLVED_OF_DEBIT = (
     select(tables.attempt.c.id)
     .where(tables.attempt.c.debit_id == bindparam("debit"), tables.attempt.c.state.in_(UNRESOLVED))
@@ -62,8 +66,16 @@ def set_attempt(tx: Transaction, row: Row, state: str, **values: Any) -> None:  
 
 
 def in_doubt(tx: Transaction, debit_id: str) -> bool:
-    """Whether a bank has yet to say what became of an attempt of this debit."""
-    return tx.first(_UNRESOLVED_OF_DEBIT, debit=debit_id) is not None
+    """Whether a bank has yet to say what became of an attempt of this debit, or had said it in a part that was lost."""
+    return tx.first(_UNRESOLVED_OF_DEBIT, debit=debit_id) is not None or outcome_lost(tx, debit_id)
+
+
+def outcome_lost(tx: Transaction, ref: str) -> bool:
+    """Whether a claim or refund may have ended in a part of the ledger that was lost, and nobody has found out yet."""
+    if tx.life is None or not tx.life.adopted_at:
+        return False
+    item = tx.find(tables.item, kind=LOST, ref=ref)
+    return item is not None and item.state == "open"
 
 
 def contradicted(tx: Transaction, debit_id: str) -> bool:

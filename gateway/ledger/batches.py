@@ -20,6 +20,7 @@ Trouble with the storage:
   nobody is told: what cannot be found at its path is not durable. When nothing else is to be done, all of it is brought
   into a whole file (`rescue`). Should the very same file come back, the answers that were withheld are given.
 - anything else that is not the change's own fault: as busy, until it passes or the process is stopped.
+- a mark that cannot be written (`gateway.ledger.marks`): as the same trouble of the database.
 `state` says which; no new sale should start unless it is `WRITING`.
 """
 
@@ -36,15 +37,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from gateway.ledger import clock_readings, database
+from gateway.ledger import clock_readings, database, life
 from gateway.ledger.clock_readings import Covered
 from gateway.ledger.database import StorageTrouble, trouble_of
 from gateway.ledger.file import LedgerFile
+from gateway.ledger.life import Head, Life
+from gateway.ledger.marks import Mark, MarkUnwritable, MemoryMark
 from gateway.ledger.transaction import Change, Transaction
 from gateway.model.clock import Clock
+from protocols.bank.anchors import Anchor
 
 BATCH_MAX = 500
 """Changes in one commit: the gain of larger groups has flattened here, and the first caller is still waiting."""
@@ -155,25 +159,60 @@ class Committer:
     """
 
     def __init__(
-        self, engine: Engine, clock: Clock, reserve: Path | None = None, file: LedgerFile | None = None
+        self,
+        engine: Engine,
+        clock: Clock,
+        reserve: Path | None = None,
+        file: LedgerFile | None = None,
+        *,
+        mark: Mark | None = None,
     ) -> None:
-        """`file` is the one `engine` has opened, when it is to be watched."""
+        """`file` is the one `engine` has opened, when it is to be watched. `mark`: the ledger's memory outside the
+        database; without one, a memory of this process alone."""
         self._engine = engine
         self._clock = clock
         self._reserve = reserve
         self._file = file
         self._covered: Covered | None = None
+        self._mark = MemoryMark() if mark is None else mark
+        self._life: Life | None = None
+        self._followed: Head | None = None
+        self.head: Head | None = None
+        """Where the journal stands durably, as far as this process wrote it."""
 
     def commit(self, changes: list[Change[Any]]) -> list[Any]:
         """One transaction for all: the results in order, durable; or an error and nothing of it stored."""
         now = clock_readings.read(self._clock)
         with self._engine.begin() as connection:
-            transaction = Transaction(connection, now.wall_us)
+            transaction = self.transaction(connection, now.wall_us)
             results = [change(transaction) for change in changes]
             covered = clock_readings.cover(transaction, now, self._covered)
             transaction.finish()
         self._covered = covered
+        self.head = transaction.head() or self.head
         return results
+
+    def transaction(self, connection: Connection, now_us: int) -> Transaction:
+        """One that counts positions in the life of this ledger."""
+        if self._life is None:
+            self._life = life.begin(connection, self._mark)
+        return Transaction(connection, now_us, self._life)
+
+    def anchor(self) -> Anchor | None:
+        """Where the ledger durably stands, for whoever keeps it elsewhere; None before this process has committed."""
+        life = None if self._life is None else self._life.incarnation
+        head = self.head
+        return None if life is None or head is None else Anchor(life.number, head.number, head.digest)
+
+    def follow(self) -> None:
+        """Write into the mark how far the journal has durably come, if it has; from any thread.
+
+        Raises `MarkUnwritable`.
+        """
+        head = self.head
+        if head is not None and head is not self._followed:
+            self._mark.follow(head.number, head.digest)
+            self._followed = head
 
     def stands(self) -> bool:
         """Whether what is committed now can be found at the ledger's path."""
@@ -324,6 +363,9 @@ class Batches:
             if trouble is not StorageTrouble.OTHER:
                 return self._after_trouble(group, trouble, answers, last=last)
             self._somebodys_fault(group, error, answers)
+        except MarkUnwritable as error:
+            trouble = StorageTrouble.FULL if error.full else StorageTrouble.UNREADABLE
+            return self._after_trouble(group, trouble, answers, last=last)
         except Exception as error:  # noqa: BLE001 - a change's own fault is its caller's answer, not ours
             self._somebodys_fault(group, error, answers)
         else:

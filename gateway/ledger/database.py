@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -45,10 +46,25 @@ class StorageTrouble(Enum):
     OTHER = "the database refused the statement"
 
 
-def open_writer(path: Path) -> Engine:
-    """The engine of the one writer. Creates the file and its folder."""
+def open_new(path: Path) -> Engine:
+    """The engine of the one writer of a ledger that is being made: creates its folder and the file, which its owner
+    alone may read.
+
+    For `gateway.ledger.incarnation` and adoptions: whatever else opens a ledger finds one, or says that there is none.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(f"sqlite:///{path}", pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
+    path.touch(0o600)
+    return open_writer(path)
+
+
+def open_writer(path: Path) -> Engine:
+    """The engine of the one writer. Never makes a file: an empty ledger at a wrong path would sell into nothing."""
+    engine = create_engine(
+        f"sqlite:///file:{quote(str(path))}?mode=rw&uri=true",
+        pool_size=1,
+        max_overflow=0,
+        connect_args={"check_same_thread": False},
+    )
     event.listen(engine, "connect", _prepare_writer)
     event.listen(engine, "begin", _begin_immediate)
     return engine
@@ -114,7 +130,7 @@ def driver_of(connection: PoolProxiedConnection) -> sqlite3.Connection:
 def open_reader(path: Path) -> Engine:
     """An engine that can only read; readers never wait for the writer."""
     engine = create_engine(
-        f"sqlite:///file:{path}?mode=ro&uri=true",
+        f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true",
         pool_size=2,
         max_overflow=0,
         connect_args={"check_same_thread": False},

@@ -219,12 +219,6 @@ class LedgerFile:
             reader.dispose()
 
 
-def make(path: Path) -> None:
-    """An empty file, and its folder, where there is no ledger yet. Its owner alone may read it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(0o600)
-
-
 @contextmanager
 def held(path: Path) -> Iterator[LedgerFile]:
     """The ledger for this process alone, among gateways and commands that may not run beside one.

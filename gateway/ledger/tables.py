@@ -51,7 +51,7 @@ counter = Table(
     Column("name", String(80), primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
-"""Last number given out: gap-free record numbers, STANs of a terminal."""
+"""Last number of a gap-free series, or the next position of a terminal (`gateway.ledger.positions`)."""
 
 chain = Table(
     "chain",
@@ -61,6 +61,20 @@ chain = Table(
     Column("digest", LargeBinary, nullable=False),
 )
 """Head of each chain: the number and `chain` of its newest row. Also what tells that rows were cut off at the end."""
+
+incarnation = Table(
+    "incarnation",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("id", Id, nullable=False, unique=True),
+    Column("born_at", BigInteger, nullable=False),
+    Column("journal_number", BigInteger, nullable=False),
+    Column("reason", String(200), nullable=False),
+    Column("actor", String(64), nullable=False),
+)
+"""Lives of this ledger: one row at its making, one at each adoption of a file that was not the newest (number from 1).
+`journal_number`: where the journal stood then. The mark outside the database names the newest (`gateway.ledger.marks`).
+"""
 
 rules = Table(
     "rules",

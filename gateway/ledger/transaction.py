@@ -17,7 +17,9 @@ from sqlalchemy.sql.base import Executable
 from gateway.ledger import chain, tables
 from gateway.ledger.books import Books
 from gateway.ledger.gathered import FACTS, Gathered, RowValues, unknown_column
+from gateway.ledger.life import Head, Life
 from gateway.ledger.statements import Row, Runner
+from protocols.bank.anchors import Anchor
 
 T = TypeVar("T")
 
@@ -42,21 +44,23 @@ _HIGHEST = {
 class _Head:
     """Where a chain stands in this transaction."""
 
-    __slots__ = ("digest", "found", "new", "number")
+    __slots__ = ("digest", "found", "found_digest", "new", "number")
 
     def __init__(self, number: int, digest: bytes) -> None:
         self.number = self.found = number
-        self.digest = digest
+        self.digest = self.found_digest = digest
         self.new = False
 
 
 class Transaction:
     """One transaction, shared by all changes of a batch; `now_us` is the booking time of all of them."""
 
-    def __init__(self, connection: Connection, now_us: int) -> None:
+    def __init__(self, connection: Connection, now_us: int, life: Life | None = None) -> None:
+        """`life`: what the process knows of the ledger's life; without it no position can be taken."""
         self.connection = connection
         """For statements of its own; `flush` first."""
         self.now_us = now_us
+        self.life = life
         self._runner = Runner(connection)
         self._waiting: dict[Table, Gathered] = {}
         self._numbers: dict[str, int] = {}
@@ -179,18 +183,46 @@ class Transaction:
 
     def next_number(self, name: str) -> int:
         """The next number of a gap-free series; rolled back together with the change that took it."""
+        last = self._counted(name) or 0
+        self._numbers[name] = last + 1
+        return last + 1
+
+    def next_position(self, terminal: str) -> int:
+        """The next position (batch and STAN) of a bank terminal, never to be used again.
+
+        Raises `MarkUnwritable` where that cannot be promised.
+        """
+        name = f"stan:{terminal}"
+        position = self._life().positions.take(terminal, self._counted(name), self.now_us)
+        self._numbers[name] = position + 1
+        return position
+
+    def next_batch(self, terminal: str) -> None:
+        """Let a terminal go on in a new batch. Raises `MarkUnwritable`."""
+        name = f"stan:{terminal}"
+        self._numbers[name] = self._life().positions.next_batch(terminal, self._counted(name), self.now_us)
+
+    def set_position(self, terminal: str, position: int) -> None:
+        """Let a terminal go on at a position: for an adoption, which knows all that was used."""
+        name = f"stan:{terminal}"
+        self._counted(name)
+        self._numbers[name] = position
+
+    def _counted(self, name: str) -> int | None:
+        """Where a counter stands; one that is not there yet is made, and has counted nothing."""
         last = self._numbers.get(name)
         if last is None:
             row = self.find(tables.counter, name=name)
             if row is None:
                 self.insert(tables.counter, name=name, value=0)
-            last = 0 if row is None else int(row.value)
-        self._numbers[name] = last + 1
-        return last + 1
+                return None
+            last = int(row.value)
+        return last
 
-    def skip_numbers(self, name: str, count: int) -> None:
-        """Leave out the next `count` numbers of a series."""
-        self._numbers[name] = self.next_number(name) - 1 + count
+    def _life(self) -> Life:
+        if self.life is None:
+            raise RuntimeError("this transaction has no life of a ledger to count positions in")
+        return self.life
 
     def row_id(self, table: Table) -> int:
         """The next integer key of a table."""
@@ -209,6 +241,19 @@ class Transaction:
         row = self.find(tables.chain, name=table.name)
         number = 0 if row is None else int(row.number)
         return number, number
+
+    def head(self) -> Head | None:
+        """Where the journal will stand after this transaction; None where it wrote nothing into it."""
+        head = self._heads.get(tables.journal)
+        return None if head is None or head.number == head.found else Head(head.number, head.digest)
+
+    def anchor(self) -> Anchor | None:
+        """Where the ledger durably stood when this transaction began, for whoever keeps it elsewhere."""
+        life = None if self.life is None else self.life.incarnation
+        if life is None:
+            return None
+        head = self._heads.get(tables.journal) or self._load_head(tables.journal)
+        return Anchor(life.number, head.found, head.found_digest)
 
     # --- writing what was gathered ----------------------------------------------------------------------------------
 

@@ -621,6 +621,69 @@ LEDGER_LOST = _stop(
         "stop the gateway, put back the ledger or its rescued copy as etcgw status says, start it again",
     ),
 )
+_ADOPT = (
+    "查明原因; 如确认使用该账本: etcgw ledger adopt --reason ... --by ...",
+    "find out why; if this is the ledger to go on with: etcgw ledger adopt --reason ... --by ...",
+)
+LEDGER_MISSING = _stop(
+    "ledger_missing",
+    None,
+    "没有账本文件",
+    "there is no ledger",
+    do=(
+        "检查路径与数据盘是否已挂载; 新站点: etcgw ledger create",
+        "check the path, and that its disk is mounted; at a new site: etcgw ledger create",
+    ),
+)
+LEDGER_GONE = _stop(
+    "ledger_gone",
+    None,
+    "账本文件已丢失",
+    "the ledger is gone",
+    do=(
+        "检查数据盘; 找回文件, 或 etcgw ledger restore 备份文件, 再 etcgw ledger adopt",
+        "check its disk; bring it back, or etcgw ledger restore BACKUP, then etcgw ledger adopt",
+    ),
+)
+LEDGER_EXISTS = _refusal(
+    "ledger_exists",
+    None,
+    "已有账本或其标记,不得新建",
+    "there is a ledger, or the mark of one; no new one is made",
+    do=(
+        "账本丢失或陈旧时用 etcgw ledger restore 或 etcgw ledger adopt",
+        "for a lost or older ledger: etcgw ledger restore, or etcgw ledger adopt",
+    ),
+)
+LEDGER_BEHIND = _stop("ledger_behind", None, "账本比标记陈旧", "the ledger is older than its mark", do=_ADOPT)
+LEDGER_OTHER = _stop(
+    "ledger_other", None, "账本与标记不属于同一世代", "the ledger is not the one of its mark", do=_ADOPT
+)
+LEDGER_REWRITTEN = _stop(
+    "ledger_rewritten", None, "账本内容与标记不符", "the ledger's journal is not the one its mark knows", do=_ADOPT
+)
+LEDGER_RESTORED = _stop(
+    "ledger_restored", None, "账本由备份恢复,尚未认可", "the ledger is a restored backup, not adopted yet", do=_ADOPT
+)
+LEDGER_KNOWN = _refusal(
+    "ledger_known",
+    None,
+    "账本无需认可",
+    "the ledger is the one its mark knows; there is nothing to adopt",
+    do=("直接启动网关", "start the gateway"),
+)
+MARK_MISSING = _stop("mark_missing", None, "账本标记文件丢失", "the ledger's mark is missing", do=_ADOPT)
+MARK_UNREADABLE = _stop("mark_unreadable", None, "账本标记文件无法读取", "the ledger's mark cannot be read", do=_ADOPT)
+MARK_LATE = _note(
+    "mark_late",
+    None,
+    "账本标记未能跟上",
+    "the ledger's mark cannot be written",
+    do=(
+        "检查标记所在磁盘; 号段用尽后停止联机扣款",
+        "check the mark's disk; no bank is asked once the reserved numbers are used up",
+    ),
+)
 SYSTEM_FAULT = _stop(
     "system_fault",
     None,

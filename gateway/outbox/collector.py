@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from sqlalchemy import Engine, exists, func, select
+from sqlalchemy import Engine, exists, func, or_, select
 
 from gateway.debit.attempts import Recovery
 from gateway.debit.engine import NOT_TOLD, Collection, DebitEngine
-from gateway.debit.states import UNRESOLVED
+from gateway.debit.states import LOST, UNRESOLVED
 from gateway.ledger import tables
 from gateway.ledger.batches import StorageUnavailable
 from gateway.model.clock import Clock, to_us
@@ -28,8 +28,11 @@ FOUND_MAX = 50
 LISTS_EVERY_S = 3600.0
 """Between two looks at the age of debts, which rules count in days."""
 
-_IN_DOUBT = exists().where(tables.attempt.c.debit_id == tables.debit.c.id, tables.attempt.c.state.in_(UNRESOLVED))
-"""The bank has not told the end of an attempt: neither asked again nor told anything else until then."""
+_IN_DOUBT = or_(
+    exists().where(tables.attempt.c.debit_id == tables.debit.c.id, tables.attempt.c.state.in_(UNRESOLVED)),
+    exists().where(tables.item.c.kind == LOST, tables.item.c.ref == tables.debit.c.id, tables.item.c.state == "open"),
+)
+"""The end of an attempt is not known, or of the claim itself: neither asked again nor told anything else until then."""
 
 
 class Collector:

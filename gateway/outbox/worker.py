@@ -72,18 +72,16 @@ class OutboxWorker:
         clock: Clock,
         random: RandomBits,
         rules: DebitRules | None = None,
-        batch: str = "000001",
         fresh: Callable[[], bool] = lambda: False,
         on_backlog: Callable[[Backlog], None] | None = None,
     ) -> None:
-        """`batch` is the channel's, for advices queued here; `fresh` tells whether a vehicle waits for this bank."""
+        """`fresh` tells whether a vehicle waits for this bank."""
         self._channel = channel
         self._writer = writer
         self._reader = reader
         self._clock = clock
         self._random = random
         self._rules = shipped_rules() if rules is None else rules
-        self._batch = batch
         pauses = (self._retry(kind).max_pause_s for kind in KINDS)
         self._longest_pause_us = int(max(self._rules.reversal.not_found_pause_s, *pauses) * 1e6)
         self._fresh = fresh
@@ -245,7 +243,6 @@ class OutboxWorker:
                     debit_row(tx, sent.debit_id),
                     self._channel,
                     terminal=sent.terminal,
-                    batch=self._batch,
                     new=advice,
                 )
             self._mark(tx, row, answer, done)

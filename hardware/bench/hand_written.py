@@ -28,7 +28,7 @@ class HandWritten:
     def __init__(self, path: Path, *, fare_fen: int, vehicles: int, day: str) -> None:
         self.path = path
         self._fare, self._vehicles, self._day = fare_fen, vehicles, day
-        engine = database.open_writer(path)
+        engine = database.open_new(path)
         schema.upgrade(engine)
         engine.dispose()
         self._connection = sqlite3.connect(path, isolation_level=None)

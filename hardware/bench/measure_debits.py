@@ -39,12 +39,14 @@ from gateway.debit.claims import (
     Sight,
 )
 from gateway.debit.engine import BroughtIn, Collection, DebitEngine, ProvenClaim
-from gateway.ledger import database, schema
+from gateway.ledger import database, marks, schema
 from gateway.ledger import file as ledger_file
+from gateway.ledger.marks import MarkFile, MarkState
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
 from hardware.bench.hand_written import HandWritten
+from hardware.bench.ledgers import ID
 
 CALLERS: Final = (1, 10, 50, 200)
 DEBITS: Final = {1: 1_500, 10: 6_000, 50: 12_000, 200: 16_000}
@@ -88,13 +90,15 @@ class Ours:
         self.path = path
         self._clock = SystemClock()
         self._held = ExitStack()
-        ledger_file.make(path)
-        self._file = self._held.enter_context(ledger_file.held(path))
-        self._writing = database.open_writer(path)
+        self._writing = database.open_new(path)
         schema.upgrade(self._writing)
+        self._file = self._held.enter_context(ledger_file.held(path))
+        mark = Path(f"{path}.mark")
+        marks.write(mark, MarkState(ID, 1))
+        self._committer = Committer(self._writing, self._clock, file=self._file, mark=MarkFile(mark, ID))
         self._reading = database.open_reader(path)
         self._file.watch(self._writing, self._reading)
-        self._writer = Writer(Committer(self._writing, self._clock, file=self._file))
+        self._writer = Writer(self._committer)
         self._engine = DebitEngine(self._writer, self._reading, {}, clock=self._clock, random=random.SystemRandom())
         self.waits: list[float] = []
         """Seconds each debit took."""
@@ -119,7 +123,15 @@ class Ours:
                 await kind.ask(self._engine, number, self._clock)
                 self.waits.append(time.perf_counter() - begun)
 
+        following_mark = asyncio.create_task(self._follow())
         await asyncio.gather(*(caller() for _ in range(callers)))
+        following_mark.cancel()
+
+    async def _follow(self) -> None:
+        """As the gateway does beside its lanes."""
+        while True:
+            await self._clock.sleep(marks.FOLLOW_EVERY_S)
+            await asyncio.to_thread(self._committer.follow)
 
 
 def measure(folder: Path, *, share: float = 1.0) -> list[Row]:

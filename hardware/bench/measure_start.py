@@ -36,11 +36,12 @@ from gateway.debit.claims import (
 from gateway.debit.engine import Collection, DebitEngine
 from gateway.debit.recovery import Findings
 from gateway.debit.states import debit_row
-from gateway.ledger import database, schema, tables
+from gateway.ledger import database, tables
 from gateway.ledger.transaction import Transaction
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
 from gateway.rules.loading import shipped_rules
+from hardware.bench.ledgers import new_ledger
 
 OPEN_DEBITS = 100_000
 PER_COMMIT = 500
@@ -84,7 +85,7 @@ class _Bank:
 
 
 BANK = _Bank()
-COLLECTION = Collection(DeclinePolicy.RELEASE_AS_DEBT, {BANK.name: Terminals(TERMINALS, "000001")})
+COLLECTION = Collection(DeclinePolicy.RELEASE_AS_DEBT, {BANK.name: Terminals(TERMINALS)})
 TAKEN = PurchaseResult(PurchaseOutcome.TAKEN, card_serial=7, tac=bytes(4), tac_source="b5")
 
 
@@ -166,8 +167,8 @@ def measure(folder: Path, number: int = OPEN_DEBITS) -> list[dict[str, Any]]:
 async def start_up(path: Path, number: int) -> Start:
     """Start on a ledger with so many open debits, and let vehicles come while they are closed."""
     clock = SystemClock()
+    new_ledger(path, clock)
     writing = database.open_writer(path)
-    schema.upgrade(writing)
     fill(Committer(writing, clock), number, clock)
     writing.dispose()
     reading = database.open_reader(path)
@@ -233,7 +234,7 @@ def _leave(n: int, left: Left, clock: SystemClock) -> Callable[[Transaction], No
             conclusion = conclusions.Conclusion(ids.debit, context, DeclinePolicy.RELEASE_AS_DEBT, 100_000)
             conclusions.conclude(tx, conclusion, rules)
             debit, new = debit_row(tx, ids.debit), NewAttempt(f"{n:031x}4", clock.utcnow())
-            attempts.queue_advice(tx, debit, BANK, terminal=TERMINALS[n % len(TERMINALS)], batch="000001", new=new)
+            attempts.queue_advice(tx, debit, BANK, terminal=TERMINALS[n % len(TERMINALS)], new=new)
 
     return change
 

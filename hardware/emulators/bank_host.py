@@ -41,6 +41,7 @@ from hardware.emulators.control import (
 )
 from hardware.emulators.line import Line, TcpLine
 from hardware.emulators.program import run, say_ready
+from protocols.bank.anchors import Anchor, read_anchor, write_anchor
 from protocols.bank.codec import Message, Value, decode, encode
 from protocols.bank.dialects import CUPS_POS_BCD, DIALECTS, Dialect
 from protocols.bank.framing import KEEP_ALIVE, Framer, frame
@@ -58,6 +59,8 @@ REQUEST_LOG_MAX = 100_000
 DUPLICATE_GAP_S = 0.02
 """Between an answer and its second copy: separate segments, same moment."""
 FIRST_BATCH = "000001"
+ANCHOR_FIELD = 62
+"""Where the other side may say how far its ledger has come."""
 CONTRACT_FIELD = 48
 """Where this host's agreements put the contract reference."""
 
@@ -205,6 +208,15 @@ class Book:
             accounts[row["contract"]]["postings"].append({key: row[key] for key in row.keys() if key != "contract"})  # noqa: SIM118 - a Row iterates values
         return accounts
 
+    def keep_anchor(self, anchor: Anchor) -> None:
+        """Remember where the other side's ledger stood."""
+        self._database.execute("INSERT INTO anchor (content) VALUES (?)", (write_anchor(anchor),))
+
+    def anchor(self) -> Anchor | None:
+        """The newest such word, None when there was none."""
+        row = self._database.execute("SELECT content FROM anchor ORDER BY id DESC LIMIT 1").fetchone()
+        return None if row is None else read_anchor(row["content"])
+
     def _post(self, keys: Keys, posting: Posting, reference: str) -> None:
         self._database.execute(
             "INSERT INTO posting (kind, terminal, merchant, batch, stan, contract, amount_fen, at, reference)"
@@ -234,6 +246,7 @@ CREATE TABLE IF NOT EXISTS posting (
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, terminal TEXT NOT NULL, merchant TEXT NOT NULL, batch TEXT NOT NULL,
     stan TEXT NOT NULL, contract TEXT NOT NULL REFERENCES account (contract), amount_fen INTEGER NOT NULL,
     at TEXT NOT NULL, reference TEXT NOT NULL, UNIQUE (kind, terminal, merchant, batch, stan)) STRICT;
+CREATE TABLE IF NOT EXISTS anchor (id INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS counter (value INTEGER NOT NULL) STRICT;
 INSERT INTO counter (value) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM counter);
 """
@@ -416,14 +429,23 @@ class BankHost:
                 "mti": request.mti,
                 "stan": request.text(11),
                 "terminal": request.text(41),
+                "batch": (request.text(60) or "")[2:8],
                 "amount_fen": None if amount is None else int(amount),
                 "contract": request.text(CONTRACT_FIELD),
                 "at": _text(self._utcnow()),
             }
         )
+        self._keep_anchor(request)
         self._seen[request.mti] += 1
         async with self._arrival:
             self._arrival.notify_all()
+
+    def _keep_anchor(self, request: Message) -> None:
+        """What the other side says of its ledger; the newest stays, also over a restart of this host."""
+        content = request.fields.get(ANCHOR_FIELD)
+        anchor = read_anchor(content) if isinstance(content, bytes) else None
+        if anchor is not None:
+            self._book.keep_anchor(anchor)
 
     async def _handle(self, connection: _Connection, request: Message) -> None:
         try:
@@ -615,6 +637,7 @@ class BankHost:
             "account": self._command_account,
             "behave": self._command_behave,
             "book": self._command_book,
+            "anchor": self._command_anchor,
             "day_file": self._command_day_file,
             "requests": self._command_requests,
             "wait": self._command_wait,
@@ -678,6 +701,13 @@ class BankHost:
             "accounts": accounts,
             "totals": {**totals, "net_fen": sum(totals.values()), "postings": len(postings)},
         }
+
+    async def _command_anchor(self, _: Command) -> Command:
+        """Where the other side's ledger stood when it last said so."""
+        anchor = self._book.anchor()
+        if anchor is None:
+            return {"anchor": None}
+        return {"anchor": {"life": anchor.life, "journal": anchor.journal, "head": anchor.head.hex()}}
 
     async def _command_day_file(self, command: Command) -> Command:
         """Write the day file of `day` (YYYYMMDD) to `path`."""

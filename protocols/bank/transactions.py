@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 
+from protocols.bank.anchors import Anchor, write_anchor
 from protocols.bank.codec import HEADER_BYTES, TPDU_BYTES, TPDU_ID, Message, Value
 from protocols.bank.dialects import CUPS_POS_BCD, Dialect
 from protocols.bank.responses import APPROVED_CODE, NOT_FOUND_CODE, ResponseCode, ResponseTable
@@ -65,6 +66,8 @@ class Profile:
     """F22: stored data (01), no PIN (2)."""
     condition: str = "00"
     contract_field: int = 48
+    anchor_field: int | None = 62
+    """Carries where our ledger stands (`protocols.bank.anchors`); None: this partner has no room for it (inferred)."""
     sale_processing: str = "000000"
     sign_in_type: str = "00"
     sale_type: str = "22"
@@ -89,6 +92,7 @@ class Profile:
         _check("merchant", len(self.merchant) == 15, "has fifteen characters (F42)")
         _check("tpdu", len(self.tpdu) == TPDU_BYTES and self.tpdu[0] == TPDU_ID, "is 60 and two addresses, 5 bytes")
         _check("header", len(self.header) in {0, HEADER_BYTES}, "has 6 bytes, or none where the host drops it")
+        _check("anchor_field", self.anchor_field in {None, 62}, "is F62 or none")
         _check("contract_field", self.contract_field in {48, 57, 59, 63}, "is one of the private text fields")
 
     def at_terminal(self, terminal: str) -> Profile:
@@ -147,7 +151,7 @@ class ReversalVerdict(Enum):
 # --- building ---------------------------------------------------------------------------------------------------
 
 
-def sign_in(profile: Profile, *, stan: int, batch: str) -> Message:
+def sign_in(profile: Profile, *, stan: int, batch: str, anchor: Anchor | None = None) -> Message:
     """0800 that opens a terminal's day and, at most hosts, tells its batch."""
     fields: dict[int, Value] = {
         11: _stan(stan),
@@ -156,10 +160,10 @@ def sign_in(profile: Profile, *, stan: int, batch: str) -> Message:
         60: profile.sign_in_type + _batch(batch) + profile.sign_in_code,
         63: profile.operator,
     }
-    return _message(profile, SIGN_IN, fields)
+    return _message(profile, SIGN_IN, fields | _anchored(profile, anchor))
 
 
-def echo(profile: Profile, *, stan: int, batch: str) -> Message:
+def echo(profile: Profile, *, stan: int, batch: str, anchor: Anchor | None = None) -> Message:
     """0820 that asks whether the host is there. F11 is our addition for matching (inferred: samples have none)."""
     fields: dict[int, Value] = {
         11: _stan(stan),
@@ -167,7 +171,7 @@ def echo(profile: Profile, *, stan: int, batch: str) -> Message:
         42: profile.merchant,
         60: profile.sign_in_type + _batch(batch) + profile.echo_code,
     }
-    return _message(profile, ECHO, fields)
+    return _message(profile, ECHO, fields | _anchored(profile, anchor))
 
 
 def sale(profile: Profile, *, stan: int, batch: str, amount_fen: int, contract: str, at: datetime) -> Message:
@@ -179,21 +183,39 @@ def sale(profile: Profile, *, stan: int, batch: str, amount_fen: int, contract: 
 
 
 def advice(
-    profile: Profile, *, stan: int, batch: str, amount_fen: int, contract: str, at: datetime, repeat: bool = False
+    profile: Profile,
+    *,
+    stan: int,
+    batch: str,
+    amount_fen: int,
+    contract: str,
+    at: datetime,
+    repeat: bool = False,
+    anchor: Anchor | None = None,
 ) -> Message:
     """0220 that tells the bank of a debit decided without it. Repeat until answered, never reverse."""
     fields = _debit_fields(
         profile, profile.advice_type, stan=stan, batch=batch, amount_fen=amount_fen, contract=contract, at=at
     )
-    return _message(profile, profile.advice_repeat_mti if repeat else ADVICE, fields)
+    mti = profile.advice_repeat_mti if repeat else ADVICE
+    return _message(profile, mti, fields | _anchored(profile, anchor))
 
 
-def refund(profile: Profile, *, stan: int, batch: str, amount_fen: int, contract: str, at: datetime) -> Message:
+def refund(
+    profile: Profile,
+    *,
+    stan: int,
+    batch: str,
+    amount_fen: int,
+    contract: str,
+    at: datetime,
+    anchor: Anchor | None = None,
+) -> Message:
     """0220 that pays back some of what a contract was debited (any day, in part). Repeat until answered."""
     fields = _debit_fields(
         profile, profile.refund_type, stan=stan, batch=batch, amount_fen=amount_fen, contract=contract, at=at
     )
-    return _message(profile, ADVICE, {**fields, 3: profile.refund_processing})
+    return _message(profile, ADVICE, fields | {3: profile.refund_processing} | _anchored(profile, anchor))
 
 
 def sale_keys(message: Message) -> SaleKeys:
@@ -330,6 +352,10 @@ def _debit_fields(
         49: profile.currency,
         60: transaction_type + _batch(batch),
     }
+
+
+def _anchored(profile: Profile, anchor: Anchor | None) -> dict[int, Value]:
+    return {} if anchor is None or profile.anchor_field is None else {profile.anchor_field: write_anchor(anchor)}
 
 
 def _message(profile: Profile, mti: str, fields: Mapping[int, Value]) -> Message:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from protocols.bank.codec import Message
@@ -43,6 +43,12 @@ class BankWords:
         """An attempt has changed, or what is known of it."""
         if attempt.state == "disputed" or attempt.contradicted or attempt.key in self.opposite:
             self._in_question[attempt.id] = attempt
+
+    def begin_anew(self, attempts: Iterable[Attempt]) -> None:
+        """An older ledger came back: these are all that it knows."""
+        self._in_question.clear()
+        for attempt in attempts:
+            self.look_at(attempt)
 
     def left_to_people(self) -> list[Attempt]:
         """Attempts that no message will end, or that ended by the wrong one of two words."""

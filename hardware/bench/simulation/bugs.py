@@ -20,8 +20,19 @@ from sqlalchemy import bindparam, select
 
 from drivers import bank, barrier_arm, lane_io
 from gateway.banks import iso8583, turns
-from gateway.debit import attempts, conclusions, holds, late, limits, purchase_proof, recovery, refunds, states
-from gateway.ledger import batches, books, clock_readings, tables, transaction
+from gateway.debit import (
+    adoption,
+    attempts,
+    conclusions,
+    holds,
+    late,
+    limits,
+    purchase_proof,
+    recovery,
+    refunds,
+    states,
+)
+from gateway.ledger import batches, books, clock_readings, incarnation, positions, tables, transaction
 from gateway.model.clock import to_us
 from gateway.outbox import worker
 from gateway.points import toll_lane, toll_trade
@@ -93,7 +104,7 @@ def _answers_before_commit() -> Iterator[None]:
             earlier, kept[:] = list(kept), []
             return real(self, [*earlier, *changes])[len(earlier) :]
         with self._engine.connect() as connection:
-            tx = transaction.Transaction(connection, to_us(self._clock.utcnow()))
+            tx = self.transaction(connection, to_us(self._clock.utcnow()))
             results = [change(tx) for change in changes]
             connection.rollback()
         kept.extend(changes)
@@ -232,7 +243,34 @@ BUGS: Mapping[str, Bug] = {
     ),
     "stan_reused": Bug(
         "trace numbers begin again after a while",
-        _edit((attempts, "_order", "number % STAN_MAX + 1", "number % 12 + 1")),
+        _edit((positions, "pair", "position % STAN_MAX + 1", "position % 12 + 1")),
+    ),
+    "positions_from_ledger_alone": Bug(
+        "trace numbers go on where the ledger stands, whatever the mark has given out",
+        _edit(
+            (positions.Positions, "_next", "self._mark.reserved(terminal) or 0", "0"),
+            (
+                adoption,
+                "_terminals",
+                "max(next_batch_after(position), by_clock(tx.now_us))",
+                "_counted(tx.connection).get(terminal, position)",
+            ),
+        ),
+    ),
+    "start_takes_older_ledger": Bug(
+        "a start does not compare the ledger with its mark",
+        _edit(
+            (incarnation, "compare", "head.number < state.journal", "False"),
+            (incarnation, "compare", "if state.journal and", "if False and"),
+        ),
+    ),
+    "adoption_keeps_queue": Bug(
+        "an adopted ledger goes on undoing and telling what it had open",
+        _edit((adoption, "_adopt", "for row in open_attempts:", "for row in open_attempts[:0]:")),
+    ),
+    "adopted_claims_asked_again": Bug(
+        "a claim that may have been paid in a lost part is asked for again",
+        _edit((states, "outcome_lost", 'item.state == "open"', "False")),
     ),
     "stand_in_without_limit": Bug(
         "vehicles are let go on our own word without a limit",

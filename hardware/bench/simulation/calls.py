@@ -16,6 +16,7 @@ from gateway.ledger.batches import StorageUnavailable
 from gateway.ledger.transaction import Transaction
 from gateway.payers.mandates import stand_in_limit
 from hardware.bench.simulation import site
+from hardware.bench.simulation.invariants import Attempt
 from hardware.bench.simulation.life import Life
 from hardware.bench.simulation.world import World
 
@@ -54,23 +55,29 @@ async def in_life(life: Life, work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def ask(world: World, what: str, make: Callable[[DebitEngine], Coroutine[Any, Any, T]]) -> T | None:
-    """Call the engine until it answers; None when it could not store for too long."""
-    return await _until_answered(world, what, lambda life: make(life.engine))
+async def ask(
+    world: World, what: str, make: Callable[[DebitEngine], Coroutine[Any, Any, T]], about: str | None = None
+) -> T | None:
+    """Call the engine until it answers; None when it could not store for too long, or has lost the debit `about`."""
+    return await _until_answered(world, what, lambda life: make(life.engine), about)
 
 
-async def order(world: World, what: str, change: Callable[[Transaction], T]) -> T | None:
-    """A person's act, which is one change of the ledger."""
+async def order(world: World, what: str, change: Callable[[Transaction], T], about: str | None = None) -> T | None:
+    """A person's act, which is one change of the ledger; None where the debit `about` was lost."""
 
     async def stored(life: Life) -> T:
         return await life.writer.submit(change, essential=True)
 
-    return await _until_answered(world, what, stored)
+    return await _until_answered(world, what, stored, about)
 
 
-async def _until_answered(world: World, what: str, make: Callable[[Life], Coroutine[Any, Any, T]]) -> T | None:
+async def _until_answered(
+    world: World, what: str, make: Callable[[Life], Coroutine[Any, Any, T]], about: str | None
+) -> T | None:
     for _ in range(TRIES_MAX):
         life = await world.served()
+        if about is not None and about not in world.watch.debits:
+            return None
         try:
             return await in_life(life, make(life))
         except (Gone, StorageLate, StorageUnavailable):
@@ -97,7 +104,10 @@ async def charge(world: World, chance: random.Random, index: int, request: HoldR
             lambda engine: engine.charge(call, context, collection, deadline=world.loop.time() + DEADLINE_S),
         )
 
+    lives = world.rolled_back
     answers = await asyncio.gather(*(one(call) for call in calls))
+    if lives != world.rolled_back:
+        return None  # what was told before an older ledger came back is so no longer
     told = [(c, a.decision) for c, a in zip(calls, answers, strict=True) if isinstance(a, BroughtIn)]
     for call, decision in told:
         world.watch.told_decided(decision.record_no, decision.passage_id)
@@ -136,10 +146,14 @@ async def pump(
                 collection,
                 deadline=world.loop.time() + DEADLINE_S,
             ),
+            placed.debit_id,
         )
 
+    lives = world.rolled_back
     amounts = [delivered, *([delivered] if chance.random() < TWICE else [])]
     answers = await asyncio.gather(*(one(amount) for amount in amounts))
+    if lives != world.rolled_back:
+        return None
     for answer in answers:
         if isinstance(answer, BroughtIn):
             world.watch.told_decided(answer.decision.record_no, answer.decision.passage_id)
@@ -148,7 +162,7 @@ async def pump(
 
 async def release(world: World, debit_id: str, context: DecisionContext) -> Decision | HoldRefused | None:
     """Nothing was delivered."""
-    answer = await ask(world, "release", lambda engine: engine.release(debit_id, context))
+    answer = await ask(world, "release", lambda engine: engine.release(debit_id, context), debit_id)
     if isinstance(answer, Decision):
         world.watch.told_decided(answer.record_no, answer.passage_id)
     return answer
@@ -157,7 +171,7 @@ async def release(world: World, debit_id: str, context: DecisionContext) -> Deci
 async def _expire(world: World, debit_id: str, index: int) -> Decision | None:
     """The hold's time is over."""
     context = DecisionContext(site.caller_name(index))
-    answer = await ask(world, "expire", lambda engine: engine.expire(debit_id, context))
+    answer = await ask(world, "expire", lambda engine: engine.expire(debit_id, context), debit_id)
     if answer is not None:
         world.watch.told_decided(answer.record_no, answer.passage_id)
     return answer
@@ -171,16 +185,16 @@ async def take_up_debt(world: World, chance: random.Random) -> None:
     debit_id, rules = chance.choice(waiting), world.template.rules
     act = chance.choice(("pay", "retry", "write_off"))
     if act == "pay":
-        code = await order(world, act, lambda tx: debts.pay_at_till(tx, debit_id, TILL, "p1", rules))
+        code = await order(world, act, lambda tx: debts.pay_at_till(tx, debit_id, TILL, "p1", rules), debit_id)
     elif act == "retry":
-        code = await order(world, act, lambda tx: debts.retry_now(tx, debit_id, "p1"))
+        code = await order(world, act, lambda tx: debts.retry_now(tx, debit_id, "p1"), debit_id)
     else:
         for _ in range(2):
             # That one person alone does not do is for the ledger's own verification: others are at it meanwhile.
-            await ask(world, act, lambda engine: engine.write_off(debit_id, "p1", "gone"))
+            await ask(world, act, lambda engine: engine.write_off(debit_id, "p1", "gone"), debit_id)
         if chance.random() < ALONE:
             return
-        code = await ask(world, act, lambda engine: engine.write_off(debit_id, "p2", "gone"))
+        code = await ask(world, act, lambda engine: engine.write_off(debit_id, "p2", "gone"), debit_id)
     world.watch.outcomes[f"debt_{act}.{code or 'done'}"] += 1
 
 
@@ -193,14 +207,15 @@ async def ask_the_bank(world: World) -> None:
             # Before that a message may still be under way to the bank, and nobody there can tell.
             if world.loop.time() - since.setdefault(attempt.id, world.loop.time()) > site.MAX_MESSAGE_AGE_S:
                 since.pop(attempt.id)
-                await _resolve(world, attempt.id, posted=world.watch.booked(attempt))
+                await _resolve(world, attempt, posted=world.watch.booked(attempt))
 
 
-async def _resolve(world: World, attempt_id: str, *, posted: bool) -> None:
+async def _resolve(world: World, attempt: Attempt, *, posted: bool) -> None:
     effect = await ask(
         world,
         "resolve",
-        lambda engine: engine.resolve_attempt(attempt_id, posted=posted, source="asked the bank", actor="p1"),
+        lambda engine: engine.resolve_attempt(attempt.id, posted=posted, source="asked the bank", actor="p1"),
+        attempt.debit_id,
     )
     if effect is not None:
         world.watch.outcomes[f"bank_asked.{effect.name.lower()}"] += 1
@@ -233,10 +248,13 @@ async def afterwards(world: World, chance: random.Random, index: int, debit_id: 
         await _refund(world, chance, index, RefundRequest(f"{chance.getrandbits(64):016x}", debit_id, amount, "", "p1"))
     elif not collected and debit.state in ("owed", "debt", "released") and chance.random() < ADJUSTED:
         amount = chance.randint(0, debit.amount)
-        code = await ask(world, "adjust", lambda engine: engine.adjust(debit_id, amount, "misread", "p1"))
+        code = await ask(world, "adjust", lambda engine: engine.adjust(debit_id, amount, "misread", "p1"), debit_id)
         world.watch.outcomes[f"adjusted.{code or 'done'}"] += 1
     if chance.random() < QUERIED:
         view = (await world.served()).engine.query(debit_id=debit_id)
+        debit = world.watch.debits.get(debit_id)
+        if debit is None:
+            return
         said = None if view is None else view.debit["state"]
         world.watch.promise(said == debit.state, f"query says debit {debit_id} is {said}, it is {debit.state}")
 
@@ -246,9 +264,12 @@ async def _refund(world: World, chance: random.Random, index: int, request: Refu
 
     async def one() -> Refunded | RefundRefused | None:
         collection = site.collection(index, caller=True)
-        return await ask(world, "refund", lambda engine: engine.refund(request, collection))
+        return await ask(world, "refund", lambda engine: engine.refund(request, collection), request.debit_id)
 
+    lives = world.rolled_back
     answers = await asyncio.gather(*(one() for _ in range(2 if chance.random() < REFUNDED_TWICE else 1)))
+    if lives != world.rolled_back:
+        return
     ids = {answer.refund_id for answer in answers if isinstance(answer, Refunded)}
     world.watch.promise(len(ids) <= 1, f"one key gave two refunds of debit {debit.id}")
     for answer in answers:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from hardware.bench.simulation.bank import CHANCES
 from hardware.bench.simulation.boards import HARMS, LIFT_ENDS
+from hardware.bench.simulation.disk import GONE, OLDER
 from hardware.bench.simulation.forgeries import FORGERIES
 from hardware.bench.simulation.storage import Loss
 from hardware.bench.simulation.traffic import AIR_FAULTS
@@ -30,6 +31,7 @@ FAULTS = (
     *(f"board.{harm}" for harm in (*HARMS, "executed_late", "queue_lost")),
     "clock.step_back",
     "clock.step_forward",
+    *(f"disk.{what}" for what in (OLDER, GONE)),
     "road.leaves_early",
     "road.written_elsewhere",
 )
@@ -127,14 +129,16 @@ TRANSITIONS = (
     "item:attempt_disputed",
     "item:charged_without_tac",
     "item:disputed_purchase",
+    "item:outcome_lost",
     "item:refund_declined",
     "item:write_off_proposed",
 )
 
 NOT_DECLARED: Mapping[str, str] = {
+    "attempt:disputed->reversing": "a ledger comes back from the seconds in which a late approval stood in suspense,"
+    " and the bank says that it still has the money: once in some ten thousand debits",
+    "attempt:disputed->reversed": "the same, and the lost part had taken the money back: not much more often",
     "attempt:not_sent->reversing": "no bank here approves what never reached it; its day file would say so",
-    "attempt:disputed->reversing": "a debit with a disputed attempt is paid by nothing else, unless its ledger is"
-    " restored from an older one",
     "debit:recovered->debt": "of the few recoveries that are approved and then refused, fewer have not been booked",
 }
 """What the watcher allows and runs bring about too seldom to be counted on, or never, and why."""

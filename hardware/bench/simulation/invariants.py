@@ -10,6 +10,7 @@ A broken promise ends the run; `Broken` names it.
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,32 @@ UNRESOLVED = ("stored", "unknown", "reversing", "disputed")
 BLOCKING = ("stored", "unknown", "reversing")
 """Of these a sale keeps its terminal."""
 DUPLICATE = "94"
+LOST = "outcome_lost"
+"""Kind of the item of a claim that may have ended in a part of the ledger that was lost."""
+LEDGER = (
+    "debits",
+    "attempts",
+    "by_key",
+    "purchases",
+    "by_card",
+    "newest_of_card",
+    "open_outbox",
+    "waiting",
+    "items",
+    "contradictions",
+    "records",
+    "decided",
+    "opened",
+    "openings",
+    "owing",
+    "standing_in",
+    "stated",
+    "accounts",
+    "account_names",
+    "pending",
+    "sale_at",
+)
+"""What the watcher knows of the ledger alone, and what is no longer so when an older ledger comes back."""
 COLLECTING = ("sale", "advice", "recovery")
 PAYING = ("bank_approved", "purse_paid", "issuer_paid", "debt_paid_at_till")
 """Events that bring money for a debit."""
@@ -71,6 +98,7 @@ TRANSITIONS: Mapping[str, frozenset[tuple[str | None, str]]] = {
             ("disputed", "approved"),
             ("disputed", "declined"),
             ("disputed", "reversing"),
+            ("disputed", "reversed"),
             ("approved", "declined"),
         }
     ),
@@ -248,6 +276,11 @@ class Watch:
         self.sale_at: dict[str, str] = {}
         """Newest sale of a terminal."""
         self.book: dict[tuple[str, str, str], BankKey] = {}
+        self.lost: dict[tuple[str, str, str], Attempt] = {}
+        """Attempts of parts of the ledger that were lost, by their keys."""
+        self._lost_purchases: set[tuple[str, str]] = set()
+        self._in_flight_until = 0.0
+        """Until then a message of a lost part may still arrive."""
         self.card_paid: dict[tuple[str, str], int] = {}
         self.outcomes: Counter[str] = Counter()
         self.transitions: Counter[str] = Counter()
@@ -368,10 +401,14 @@ class Watch:
         attempt = Attempt(key, state, debit_id, kind, (terminal, batch, stan), amount, late, created)
         if attempt.key in self.by_key:
             self._broken(f"attempt {key}: wire keys {attempt.key} were used before")
+        if attempt.key in self.lost:
+            self._broken(f"attempt {key}: {attempt.key} was used in a part of the ledger that was lost")
         if attempt.key in self.book:
             self._broken(f"attempt {key}: the bank knows {attempt.key} already")
         if kind in ("sale", "recovery"):
             self._look_at_terminal(attempt)
+        if kind in COLLECTING:
+            self._look_at_open_questions(attempt)
         self.attempts[key] = self.by_key[attempt.key] = attempt
         self.debits[debit_id].attempts.append(attempt)
         self._since_loss(key)
@@ -379,6 +416,15 @@ class Watch:
         self._touched[debit_id] = None
         attempt.code = code
         self.words.look_at(attempt)
+
+    def _look_at_open_questions(self, new: Attempt) -> None:
+        """Nothing is asked anew for a debit while people must find out about an earlier attempt of it."""
+        for other in self.debits[new.debit_id].attempts:
+            waits = other.state == "disputed" or (other.state == "approved" and other.contradicted)
+            if waits and other.kind in COLLECTING and other.kind != "advice":
+                self._broken(
+                    f"debit {new.debit_id} is asked for anew beside attempt {other.id}, which is {other.state}"
+                )
 
     def _look_at_terminal(self, new: Attempt) -> None:
         """A sale begins only where no other one is in doubt: a reversal goes out before the terminal's next sale."""
@@ -612,12 +658,6 @@ class Watch:
             self._broken(f"debit {debit.id} is paid by {debit.funding}, and a bank was asked too")
         for attempt in debit.attempts:
             self._look_at_attempt(debit, attempt)
-        for before, attempt in enumerate(collecting):
-            waits = attempt.state == "disputed" or (attempt.state == "approved" and attempt.contradicted)
-            if waits and before + 1 < len(collecting) and attempt.kind != "advice":
-                self._broken(
-                    f"debit {debit.id} is asked for anew beside attempt {attempt.id}, which is {attempt.state}"
-                )
 
     def _look_at_purchases(self, debit: Debit) -> None:
         if not debit.purchases:
@@ -686,6 +726,8 @@ class Watch:
             batch, stan = named[:6], named[6:12]
         self._trace.add("bank", f"{message.mti} {terminal} {stan}")
         attempt = self.by_key.get((terminal, batch, stan))
+        if self._in_flight(attempt, (terminal, batch, stan)):
+            return
         if attempt is None:
             self._broken(f"{message.mti} of {terminal} STAN {stan} reached the bank and is not stored")
             return
@@ -711,19 +753,24 @@ class Watch:
         self._trace.add("bank", f"posts {keys.kind} {keys.terminal} {keys.stan} {posting.amount_fen} fen")
         attempt = self.by_key.get((keys.terminal, keys.batch, keys.stan))
         if keys.kind == "reversal":
+            attempt = attempt or self.lost.get((keys.terminal, keys.batch, keys.stan))
             # Its own STAN may be the sale's; the sale it takes back is known by the same keys here.
             if attempt is not None:
                 self.book.setdefault(attempt.key, BankKey()).net += posting.amount_fen
             return
+        attempt = attempt or self.lost.get((keys.terminal, keys.batch, keys.stan))
         if attempt is None:
             return
         found = self.book.setdefault(attempt.key, BankKey())
         found.net += posting.amount_fen
         found.posted += 1
-        if attempt.state not in UNRESOLVED:
+        if attempt.key in self.lost:
+            return
+        if attempt.state not in UNRESOLVED and not self._in_flight(attempt, attempt.key):
             self._broken(f"the bank posts {attempt.key} {posting.amount_fen} fen, its attempt is {attempt.state}")
         debit = self.debits[attempt.debit_id]
-        net = sum(self._net(a) for a in debit.attempts if a.kind in COLLECTING and not self.words.hidden(a))
+        asked = [a for a in (*debit.attempts, *self._lost_of(debit.id)) if a.kind in COLLECTING]
+        net = sum(self._net(a) for a in asked if not self.words.hidden(a))
         if net > debit.amount:
             self._broken(f"debit {debit.id} of {debit.amount} fen was charged {net} fen at the bank")
 
@@ -828,13 +875,59 @@ class Watch:
         if not kept:
             self._broken(text)
 
+    # --- an older ledger ------------------------------------------------------------------------------------------
+
+    def picture(self) -> bytes:
+        """All that is known of the ledger now."""
+        return pickle.dumps({name: getattr(self, name) for name in LEDGER})
+
+    def roll_back(self, picture: bytes) -> None:
+        """The ledger is again what it was at that moment; what the outside did since has happened all the same."""
+        attempts, by_card = self.attempts, self.by_card
+        for name, value in pickle.loads(picture).items():  # noqa: S301 - our own, made a moment ago
+            setattr(self, name, value)
+        self.lost.update({a.key: a for a in attempts.values() if a.id not in self.attempts})
+        self._lost_purchases |= {key for key in by_card if key not in self.by_card}
+        self.words.begin_anew(self.attempts.values())
+
+    def adopted(self, in_flight_until: float) -> None:
+        """People have taken the older ledger over: nothing of it may be under way at a bank any more."""
+        self._in_flight_until = in_flight_until
+        for attempt in self.attempts.values():
+            if attempt.state in BLOCKING:
+                self._broken(f"attempt {attempt.id} of an older ledger is {attempt.state} after its adoption")
+            if attempt.state == "disputed" and self.waiting[attempt.id]:
+                self._broken(f"attempt {attempt.id} is disputed, and a message of it still waits")
+        listed = {debit_id for _, debit_id in self.lost_claims()}
+        for debit in self.debits.values():
+            if debit.state in ("held", "owed", "debt") and debit.funding == "bank_online" and debit.id not in listed:
+                self._broken(f"debit {debit.id} is {debit.state} in an older ledger, and on nobody's list")
+
+    def lost_claims(self) -> list[tuple[int, str]]:
+        """Open items of claims that may have ended in a lost part, with their debits."""
+        return [(number, item[1]) for number, item in self.items.items() if item[0] == LOST and item[2] == "open"]
+
+    def posted_in_lost_part(self, debit_id: str) -> bool:
+        """Whether the bank's book holds anything for a claim under keys that we lost."""
+        return any(self._net(a) for a in self._lost_of(debit_id))
+
+    def _lost_of(self, debit_id: str) -> list[Attempt]:
+        return [attempt for attempt in self.lost.values() if attempt.debit_id == debit_id]
+
+    def _in_flight(self, attempt: Attempt | None, key: tuple[str, str, str]) -> bool:
+        """What was sent before the older ledger came back, and arrives now."""
+        of_before = key in self.lost if attempt is None else attempt.state == "disputed"
+        return of_before and self._trace.now() < self._in_flight_until
+
     # --- the end --------------------------------------------------------------------------------------------------
 
     def waits_for_bank(self) -> list[str]:
         """Messages that are queued, and claims that the bank must still be told of."""
         messages = [f"{kind} of attempt {attempt}" for kind, attempt in self.open_outbox.values()]
         messages += [f"attempt {attempt.id}, left to people," for attempt in self.words.left_to_people()]
-        return messages or [f"owed debit {debit.id}" for debit in self.debits.values() if debit.state == "owed"]
+        listed = {debit_id for _, debit_id in self.lost_claims()}
+        owed = [debit.id for debit in self.debits.values() if debit.state == "owed" and debit.id not in listed]
+        return messages or [f"owed debit {debit_id}" for debit_id in owed]
 
     def at_the_end(self) -> None:
         """Everybody has gone home, and all lines work: nothing may be open any more."""
@@ -852,13 +945,28 @@ class Watch:
             paid = sum(self._expected(a) for a in told if a.state == "approved")
             if net != paid:
                 self._broken(f"debit {debit.id} is {debit.state}, the bank took {net} fen, ours says {paid}")
-        for (card, time), amount in self.card_paid.items():
-            purchase = self.by_card[card, time]
-            if purchase.state != "taken":
-                self._broken(f"card {card} paid {amount} fen at {time}, its purchase is {purchase.state}")
+        self._lost_at_the_end()
+        self._cards_at_the_end()
         for number, (kind, owner) in self.account_names.items():
             if kind == "suspense" and self.accounts.get(number, [0, 0])[0] != 0:
                 self._broken(f"suspense:{owner} is not empty")
+
+    def _lost_at_the_end(self) -> None:
+        """The bank's book and ours differ by exactly what was lost, and people know of it."""
+        for key, found in self.book.items():
+            if key not in self.by_key and key not in self.lost and found.net:
+                self._broken(f"the bank's book says {found.net} fen for {key}, which nobody ever asked")
+        for _, debit_id in self.lost_claims():
+            if not self.posted_in_lost_part(debit_id):
+                self._broken(f"debit {debit_id} is still on the list of lost claims, and the bank has nothing of it")
+
+    def _cards_at_the_end(self) -> None:
+        for (card, time), amount in self.card_paid.items():
+            if (card, time) in self._lost_purchases:
+                continue
+            purchase = self.by_card[card, time]
+            if purchase.state != "taken":
+                self._broken(f"card {card} paid {amount} fen at {time}, its purchase is {purchase.state}")
 
     def _broken(self, text: str) -> None:
         self._fail(text)

@@ -15,6 +15,7 @@ from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine
 from gateway.ledger import tables
 from gateway.ledger.batches import Batches
+from gateway.ledger.marks import FOLLOW_EVERY_S
 from gateway.model.clock import from_us
 from gateway.model.passage import DeclinePolicy
 from gateway.outbox.collector import Collector
@@ -68,7 +69,7 @@ class Life:
         self._newest_us = int(newest)
         committer = SimCommitter(self.database, world.clock, world.storage)
         self.writer = SimWriter(Batches(committer), world.storage, world.crash, world.answered)
-        channel, link = self._make_bank()
+        channel, link = self._make_bank(committer)
         self.engine = DebitEngine(
             self.writer,
             self.reader,
@@ -88,14 +89,14 @@ class Life:
             clock=world.clock,
             random=world.gateway_chance,
             rules=world.template.rules,
-            batch=site.BATCH,
             fresh=lambda: self.engine.fresh(site.BANK),
         )
         numbers = tuple(n for c in reversed(world.collections.values()) for n in c.terminals[site.BANK].numbers)
-        collection = Collection(DeclinePolicy.RELEASE_AS_DEBT, {site.BANK: Terminals(numbers, site.BATCH)})
+        collection = Collection(DeclinePolicy.RELEASE_AS_DEBT, {site.BANK: Terminals(numbers)})
         collector = Collector(site.BANK, self.engine, self.reader, collection, clock=world.clock)
         held = [debit.id for debit in world.watch.debits.values() if debit.state == "held"]
         self.crew.start(self._close_behind(held))
+        self.crew.start(self._keep_mark(committer))
         self.supervisor.start("bank", link.run)
         self.supervisor.start("outbox", worker.run)
         self.supervisor.start("collector", collector.run)
@@ -103,6 +104,11 @@ class Life:
             self._start_lane(index)
         world.trace.add("gateway", "serves")
         world.serving.set()
+
+    async def _keep_mark(self, committer: SimCommitter) -> None:
+        while True:
+            committer.follow()
+            await self.world.clock.sleep(FOLLOW_EVERY_S)
 
     async def _close_behind(self, held: list[str]) -> None:
         world = self.world
@@ -132,7 +138,7 @@ class Life:
         self._links.append(link)
         return link
 
-    def _make_bank(self) -> tuple[Iso8583Channel, BankLink]:
+    def _make_bank(self, committer: SimCommitter) -> tuple[Iso8583Channel, BankLink]:
         world = self.world
         terminals = tuple(number for c in world.collections.values() for number in c.terminals[site.BANK].numbers)
         profile = Profile(
@@ -152,6 +158,7 @@ class Life:
             clock=world.clock,
             chance=world.gateway_chance,
             on_late=heard_late,
+            anchor=committer.anchor,
         )
         channel = Iso8583Channel(Iso8583Settings(site.BANK, profile), BankTransport(link))
         channels.append(channel)

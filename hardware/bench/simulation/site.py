@@ -19,8 +19,9 @@ from typing import Any
 
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection
-from gateway.ledger import database, schema
+from gateway.ledger import database
 from gateway.ledger.batches import Committer
+from gateway.ledger.marks import MarkState, MemoryMark
 from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy
 from gateway.payers import mandates, status_list_build
@@ -30,6 +31,7 @@ from gateway.rules.loading import DebitRules, parse_rules
 from gateway.tariffs.loading import load_tariffs
 from gateway.tariffs.quote import TariffSet
 from hardware.bench.clocks import StillClock
+from hardware.bench.ledgers import new_ledger
 from hardware.bench.simulation.loop import START
 from protocols.rsu.messages import FetchTac
 from protocols.rsu.registry import dialect_named
@@ -40,7 +42,6 @@ MERCHANT = "road-9901"
 ISSUER = "issuer-9901"
 REGION = bytes.fromhex("B2E2CAD4")
 ISSUER_BYTES = REGION + bytes.fromhex("99010001")
-BATCH = "000001"
 STATION = "99010101"
 MAX_MESSAGE_AGE_S = 30
 """Far above every delay the simulation makes, as a bank promises."""
@@ -324,7 +325,7 @@ def collection(index: int, *, caller: bool = False) -> Collection:
     """How a charge point collects; every third one holds a declined vehicle for the attendant."""
     policy = DeclinePolicy.HOLD_FOR_ATTENDANT if index % 3 == 2 else DeclinePolicy.RELEASE_AS_DEBT
     count = TERMINALS_A_CALLER if caller else TERMINALS_A_LANE
-    return Collection(policy, {BANK: Terminals(terminals(index, count, caller=caller), BATCH)})
+    return Collection(policy, {BANK: Terminals(terminals(index, count, caller=caller))})
 
 
 def lane_settings(index: int) -> LaneSettings:
@@ -350,6 +351,8 @@ class Template:
 
     folder: Path
     ledger: Path
+    mark: MarkState
+    """What is remembered of that ledger outside it."""
     lists: StatusLists
     tariffs: TariffSet
     rules: DebitRules
@@ -372,9 +375,12 @@ def template() -> Template:
     status_list_build.build(delivery, folder / "lists", version="L1", created_at=made, effective_at=made)
     found, credentials = mandates.read_csv([",".join(mandates.COLUMNS), *_mandate_lines()])
     ledger = folder / "ledger.db"
+    clock = StillClock(to_us(START))
+    mark = MemoryMark(new_ledger(ledger, clock))
     engine = database.open_writer(ledger)
-    schema.upgrade(engine)
-    Committer(engine, StillClock(to_us(START))).commit([lambda tx: mandates.replace_all(tx, found, credentials)])
+    committer = Committer(engine, clock, mark=mark)
+    committer.commit([lambda tx: mandates.replace_all(tx, found, credentials)])
+    committer.follow()
     with engine.connect() as connection:
         connection.exec_driver_sql("COMMIT")
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -384,7 +390,7 @@ def template() -> Template:
     limits = {owner.mandate_id: LIMITS[owner.kind] for owner in fleet() if owner.kind in LIMITS}
     limits |= {account.mandate_id: account.limits for account in accounts()}
     lists = StatusLists.open(folder / "lists", START)
-    return Template(folder, ledger, lists, load_tariffs(folder / "tariffs"), rules, limits)
+    return Template(folder, ledger, mark.state, lists, load_tariffs(folder / "tariffs"), rules, limits)
 
 
 def _mandate_lines() -> list[str]:

@@ -28,8 +28,10 @@ from gateway.ledger import database
 from gateway.ledger import file as ledger_file
 from gateway.ledger.batches import Answer, Batches, Committer, Job, WriterState
 from gateway.ledger.database import StorageTrouble
-from gateway.ledger.transaction import Change, Transaction
+from gateway.ledger.marks import MemoryMark
+from gateway.ledger.transaction import Change
 from gateway.model.clock import Clock, to_us
+from hardware.bench.simulation.site import Template
 from hardware.bench.simulation.trace import Trace
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's own file system in memory
@@ -154,9 +156,16 @@ class Storage:
     """One ledger file over all lives of its gateway. `watch` gets the rows of every commit."""
 
     def __init__(
-        self, template: Path, path: Path, chance: random.Random, trace: Trace, watch: Callable[[list[Any]], None]
+        self,
+        template: Template,
+        path: Path,
+        chance: random.Random,
+        trace: Trace,
+        watch: Callable[[list[Any]], None],
     ) -> None:
         self.path = path
+        self.mark = MemoryMark(template.mark)
+        """Stands on another disk: it survives whatever becomes of the file."""
         self.chance = chance
         self.trace = trace
         self.commits = 0
@@ -171,8 +180,8 @@ class Storage:
         self.file: ledger_file.LedgerFile
         self._held = ExitStack()
         self._watch = watch
-        self._template = template
-        shutil.copyfile(template, path)
+        self._template = template.ledger
+        shutil.copyfile(template.ledger, path)
 
     def open(self) -> tuple[Engine, Engine]:
         """Writer and reader of one life, which has the ledger for itself."""
@@ -265,7 +274,7 @@ class SimCommitter(Committer):
     """Commits for real, unless the storage or the process is to fail at this one."""
 
     def __init__(self, engine: Engine, clock: Clock, storage: Storage) -> None:
-        super().__init__(engine, clock, file=storage.file)
+        super().__init__(engine, clock, file=storage.file, mark=storage.mark)
         self._storage = storage
 
     def commit(self, changes: list[Change[Any]]) -> list[Any]:
@@ -292,7 +301,7 @@ class SimCommitter(Committer):
         """Run the changes and fail at the commit: whatever they did is rolled back."""
         trouble = self._storage.trouble
         with self._engine.begin() as connection:
-            transaction = Transaction(connection, to_us(self._clock.utcnow()))
+            transaction = self.transaction(connection, to_us(self._clock.utcnow()))
             for change in changes:
                 change(transaction)
             transaction.finish()

@@ -15,7 +15,8 @@ class Trace:
     """Lines of one run. Only the last ones stay in memory; all of them go to `into` where one is given."""
 
     def __init__(self, now: Callable[[], float], into: TextIO | None = None) -> None:
-        self._now = now
+        self.now = now
+        """Seconds of virtual time."""
         self._into = into
         self._digest = hashlib.sha256()
         self.last: deque[str] = deque(maxlen=KEPT)
@@ -27,7 +28,7 @@ class Trace:
         """Write down that `actor` did `what` now."""
         if self.ended:
             return
-        line = f"{self._now():.6f} {actor}: {what}"
+        line = f"{self.now():.6f} {actor}: {what}"
         self.lines += 1
         self.last.append(line)
         self._digest.update(line.encode() + b"\n")

@@ -25,8 +25,9 @@ from gateway.ledger.batches import StorageUnavailable
 from gateway.model.clock import to_us
 from gateway.model.ids import digest_of
 from gateway.model.passage import Funding, PurchaseOutcome, Service
-from hardware.bench.simulation import calls, forgeries, site
+from hardware.bench.simulation import calls, forgeries, people, site
 from hardware.bench.simulation.calls import Gone, in_life
+from hardware.bench.simulation.disk import BANK_ASKED_S
 from hardware.bench.simulation.invariants import Debit
 from hardware.bench.simulation.world import World
 from hardware.emulators.road import Forgery
@@ -74,11 +75,14 @@ class EngineWorkload:
     async def __call__(self, world: World) -> int:
         """Runs until all debits are begun, then until all is settled; returns how many there were."""
         world.crew.start(calls.ask_the_bank(world))
+        world.on_adoption = lambda: world.crew.start(people.after_adoption(world))
         callers = [world.crew.start(self._caller(world, index)) for index in range(world.callers)]
         await asyncio.gather(*callers)
         world.calm_down()
         await world.serving.wait()
         await self._finish_held(world)
+        await asyncio.sleep(BANK_ASKED_S[1])
+        await people.find_out(world)
         return self._begun
 
     async def _caller(self, world: World, index: int) -> None:
@@ -193,7 +197,10 @@ class EngineWorkload:
             calls.append(request)
         if chance.random() < 0.01:
             calls.append(replace(request, amount_fen=request.amount_fen + 1))
+        lives = world.rolled_back
         answers = await asyncio.gather(*(self._hold_once(world, call) for call in calls))
+        if lives != world.rolled_back:
+            return None
         placed = [answer for answer in answers if isinstance(answer, HoldPlaced)]
         for call, answer in zip(calls, answers, strict=True):
             if isinstance(answer, HoldPlaced):
@@ -276,14 +283,16 @@ class EngineWorkload:
         )
 
     async def _bring_in(self, world: World, chance: random.Random, claim: ProvenClaim) -> None:
-        twice = chance.random() < 0.03
+        twice, lives = chance.random() < 0.03, world.rolled_back
         decisions = await asyncio.gather(*(self._bring_in_once(world, claim) for _ in range(2 if twice else 1)))
-        told = [decision for decision in decisions if decision is not None]
+        told = [decision for decision in decisions if decision is not None and lives == world.rolled_back]
         world.watch.promise(len({d.barrier for d in told}) <= 1, f"two decisions about debit {claim.debit_id}: {told}")
 
     async def _bring_in_once(self, world: World, claim: ProvenClaim) -> Decision | None:
         for _ in range(4):
             life = await world.served()
+            if claim.debit_id not in world.watch.debits:
+                return None  # it was in a part of the ledger that was lost
             try:
                 brought = await in_life(life, life.engine.bring_in(claim, deadline=world.loop.time() + DEADLINE_S))
             except (Gone, StorageUnavailable):

@@ -24,6 +24,7 @@ from gateway.ledger.verify import verify
 from hardware.bench.simulation import site
 from hardware.bench.simulation.bank import Bank
 from hardware.bench.simulation.boards import Board
+from hardware.bench.simulation.disk import Disk
 from hardware.bench.simulation.invariants import Watch
 from hardware.bench.simulation.life import Life
 from hardware.bench.simulation.loop import START, Crew, SimClock, VirtualLoop
@@ -129,8 +130,16 @@ class World:
         self.failed: asyncio.Future[str] = loop.create_future()
         self.watch = Watch(self.trace, self.template.limits, self.fail)
         self.storage = Storage(
-            self.template.ledger, folder / "ledger.db", site.series(seed, "storage"), self.trace, self._committed
+            self.template,
+            folder / "ledger.db",
+            site.series(seed, "storage"),
+            self.trace,
+            self._committed,
         )
+        self.disk = Disk(self, self.storage, site.series(seed, "disk"))
+        self.rolled_back = 0
+        """How often the disk has given back an older ledger."""
+        self.on_adoption: Callable[[], object] = lambda: None
         self.network = Network(loop, site.series(seed, "network"), self.trace)
         self.collections: dict[str, Collection] = {
             **{site.lane_name(i): site.collection(i) for i in range(lanes)},
@@ -206,10 +215,22 @@ class World:
         if self.storage.away is not None:
             self._put_right("put_back_after_crash", self.storage.put_back)
         await asyncio.sleep(self.chance.uniform(*DOWN_S))
-        await self.begin()
+        harm = self.disk.harm() if self.callers and not self.network.calm else None
+        if harm is not None:
+            self.trace.add("disk", harm)
+            self.network.counts[f"disk.{harm}"] += 1
+        await self.begin(harmed=harm is not None)
 
-    async def begin(self) -> None:
-        """Start the gateway."""
+    async def begin(self, *, harmed: bool = False) -> None:
+        """Start the gateway; where it refuses its ledger, people adopt it."""
+        refused = self.disk.refused()
+        if (refused is not None) != harmed:
+            self.fail(f"the start {'took an older ledger' if harmed else f'refuses its own ledger: {refused}'}")
+            return
+        if refused is not None:
+            self.rolled_back += 1
+            self.disk.adopt()
+            self.on_adoption()
         self.lives += 1
         self.trace.add("gateway", f"starts, life {self.lives}")
         self.life = life = Life(self, self.lives)
@@ -218,6 +239,7 @@ class World:
                 self.storage.commits + self.chance.randint(*CRASH_EVERY),
                 self.chance.choice(CRASH_PLACES),
             )
+        self.disk.plan()
         life.crew.start(life.run())
 
     async def served(self) -> Life:
@@ -233,6 +255,7 @@ class World:
 
     def _committed(self, rows: list[Any]) -> None:
         self.watch.committed(rows)
+        self.disk.committed()
         if self.storage.away is None and self.storage.commits - self._checked >= FULL_CHECK_EVERY:
             self._checked = self.storage.commits
             self.loop.call_soon(self.check_whole)

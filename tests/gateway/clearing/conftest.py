@@ -49,6 +49,7 @@ class Plaza:
         async def inside():
             async with self.box:
                 result = await scenario(self)
+            self.box.keep_mark()
             self.box.open()
             return result
 

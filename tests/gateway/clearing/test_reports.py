@@ -124,7 +124,9 @@ def test_files_have_headings_in_both_languages(plaza, tmp_path):
     with plaza.box.reader.connect() as connection:
         written = write_clearing(tmp_path, connection, DAY, bom=False)
     texts = [path.read_text(encoding="utf-8") for path in written]
-    assert [path.name for path in written] == [f"{name}-{DAY}.csv" for name in ("clearing", "owners", "items")]
+    assert [path.name for path in written] == [f"{name}-{DAY}.csv" for name in ("clearing", "owners", "items", "heads")]
     assert f"{DAY},road-1,bank-1,bank,toll,1,closed,1,1500,1500,0,1500,none" in texts[0]
     assert f"{DAY},1,bank-1,road-1,1500,0" in texts[1]
+    journal = plaza.rows("select number, lower(hex(digest)) from chain where name = 'journal'")[0]
+    assert f"1,journal,{journal[0]},{journal[1]}" in texts[3]
     assert "missing_here,bank-1/T0000001/000001/000999,,-5,open" in texts[2]

@@ -187,13 +187,22 @@ def ledger_made_once(tmp_path_factory):
             await box.engine.note_timings([Timing(2, 1_000_000, 500_500, 400_000, 2_000, None)])
 
     asyncio.run(write())
+    box.keep_mark()
     return path
 
 
 @pytest.fixture
 def ledger(site, ledger_made_once):
     """The same ledger at the test's own site."""
+    shutil.copy(f"{ledger_made_once}.mark", site.parent / "ledger.db.mark")
     return shutil.copy(ledger_made_once, site.parent / "ledger.db")
+
+
+@pytest.fixture
+def begun(run, site):
+    """The site of a test with a new ledger."""
+    run("ledger", "create", "--config", site)
+    return site
 
 
 @pytest.fixture
@@ -240,7 +249,9 @@ def drive(site, ledger):
             box = Box(site.parent / "ledger.db")
             box.random, box.clock.now = random.Random(99), box.clock.now + 3600
             async with box:
-                return await scenario(box)
+                result = await scenario(box)
+            box.keep_mark()
+            return result
 
         return asyncio.run(inside())
 

@@ -57,7 +57,7 @@ def test_dialects_and_error_tables_must_be_known(problems):
     assert "pcrsu-v3" in str(found["lanes[0].antenna.dialect"])
 
 
-def test_everything_it_names_is_opened_and_nothing_stops_at_the_first(problems, run, site):
+def test_everything_it_names_is_opened_and_nothing_stops_at_the_first(problems, run, begun, site):
     run("mandates", "import", site.parent / "mandates.csv", "--config", site)
     (site.parent / "lists" / "CURRENT").write_text("{}", encoding="utf-8")
     (site.parent / "tariffs" / "a.toml").write_text("version = 1", encoding="utf-8")
@@ -99,7 +99,7 @@ def test_a_damaged_newest_list_with_an_older_one_in_force(problems, site, run):
     assert "newest publication" in problems()["lists.directory"]["problem"]
 
 
-def test_notes_are_no_problems(ask, site):
+def test_notes_are_no_problems(ask, begun, site):
     (site.parent / "mandates.csv").write_text(MANDATES, encoding="utf-8")
     ask("mandates", "import", site.parent / "mandates.csv", "--config", site)
     text = site.read_text(encoding="utf-8")

@@ -182,7 +182,7 @@ def test_the_report_writes_csv_with_and_without_a_mark(clear, ask, run, site, pl
     assert (facts["vehicles"], facts["paid"], facts["records"]) == (4, 4, [1, 4])
     assert facts["lane_fen"] == facts["ledger_fen"] == facts["cleared_fen"] == 5500
     assert sorted(path.name for path in out.iterdir()) == [
-        f"{name}-{DAY}.csv" for name in ("clearing", "day", "items", "owners", "shifts")
+        f"{name}-{DAY}.csv" for name in ("clearing", "day", "heads", "items", "owners", "shifts")
     ]
     with (out / f"shifts-{DAY}.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -69,7 +69,10 @@ def test_the_commands_are_these():
         "debts retry",
         "debts write-off",
         "ledger accounts",
+        "ledger adopt",
         "ledger backup",
+        "ledger create",
+        "ledger restore",
         "ledger verify",
         "lists build",
         "lists lookup",
@@ -242,7 +245,7 @@ def test_the_site_file_may_come_from_the_environment(ask, site, ledger):
 
 def test_ledger_commands_without_a_ledger(run, site):
     for arguments in (["passages"], ["debits"], ["ledger", "verify"], ["ledger", "accounts"], ["mandates", "list"]):
-        assert "etcgw run" in run(*arguments, "--config", site, code=3).stderr
+        assert "etcgw ledger create" in run(*arguments, "--config", site, code=3).stderr
 
 
 def test_a_foreign_file_as_ledger(run, site):

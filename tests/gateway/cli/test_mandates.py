@@ -5,6 +5,11 @@ import pytest
 from tests.gateway.cli.conftest import MANDATES
 
 
+@pytest.fixture(autouse=True)
+def ledger_there(begun):
+    """An import makes no ledger."""
+
+
 @pytest.fixture
 def bring(ask, site):
     """Import these lines."""
@@ -24,7 +29,7 @@ def counts(found):
 HEAD, M1, M2, M3 = MANDATES.splitlines(keepends=True)
 
 
-def test_first_import_makes_the_ledger(bring, ask, site):
+def test_first_import(bring, ask, site):
     found = bring(MANDATES)
     assert counts(found) == (3, 0, 0, 0)
     assert (found["mandates"], found["credentials"]) == (3, 5)
@@ -55,7 +60,7 @@ def test_an_equal_file_writes_nothing(bring, sql):
 
 def test_dry_run_changes_nothing(bring, ask, run, site):
     assert counts(bring(MANDATES, "--dry-run")) == (3, 0, 0, 0)
-    assert not (site.parent / "ledger.db").exists()
+    assert ask("mandates", "list", "--config", site)["mandates"] == []
     bring(MANDATES)
     assert counts(bring(HEAD + M1, "--dry-run")) == (0, 0, 2, 1)
     assert len(ask("mandates", "list", "--config", site)["mandates"]) == 3
@@ -199,3 +204,12 @@ def test_a_limit_that_says_nothing_or_too_much(limit):
     limit("--count", "many", code=2)
     limit("--count", "-1", code=2)
     assert "there is no such mandate" in limit("--count", "3", mandate="m99", code=1)
+
+
+def test_an_import_makes_no_ledger(run, site):
+    (site.parent / "ledger.db").unlink()
+    (site.parent / "ledger.db.mark").unlink()
+    told = run("mandates", "import", site.parent / "mandates.csv", "--config", site, code=3).stderr
+    assert "there is no ledger" in told
+    assert "etcgw ledger create" in told
+    assert not (site.parent / "ledger.db").exists()

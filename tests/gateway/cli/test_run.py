@@ -18,7 +18,7 @@ def start(site):
     )
 
 
-def test_run_serves_until_told_to_stop(site, ask, run):
+def test_run_serves_until_told_to_stop(begun, site, ask, run):
     with start(site) as gateway:
         try:
             assert gateway.stdout.readline() == "ready\n"
@@ -44,7 +44,7 @@ def test_run_serves_until_told_to_stop(site, ask, run):
     assert ask("status", "--config", site, code=3)["running"] is False
 
 
-def test_run_without_a_usable_list_is_1_and_says_so(site):
+def test_run_without_a_usable_list_is_1_and_says_so(begun, site):
     (site.parent / "lists" / "CURRENT").unlink()
     with start(site) as gateway:
         out, log = gateway.communicate()

@@ -18,7 +18,9 @@ from gateway.banks.turns import Turns
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldRequest, Identity, Payer, PurchasePlan, PurchaseResult, Sight
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, StorageLate
-from gateway.ledger import database, schema
+from gateway.ledger import database, marks
+from gateway.ledger.marks import MarkState, MemoryMark
+from gateway.ledger.positions import STAN_MAX
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.ids import digest_of
@@ -26,6 +28,7 @@ from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Servi
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 from gateway.rules.loading import parse_rules
+from hardware.bench.ledgers import ID, new_ledger
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
 DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
@@ -33,6 +36,9 @@ NOT_FOUND = BankAnswer(Delivery.ANSWERED, AnswerClass.NOT_FOUND, "25")
 DUPLICATE = BankAnswer(Delivery.ANSWERED, AnswerClass.DUPLICATE, "94")
 SILENT = BankAnswer(Delivery.SILENT)
 NOT_SENT = BankAnswer(Delivery.NOT_SENT)
+
+BATCH_1 = STAN_MAX
+"""Position of batch 000001, STAN 000001: with a clock of this century the numbers of a test could not be foretold."""
 
 
 class FakeClock:
@@ -101,8 +107,8 @@ class ToldBank:
 class GatedCommitter(Committer):
     """Commits only while its gate is open: a test says what becomes durable too late, not the speed of two threads."""
 
-    def __init__(self, *parts):
-        super().__init__(*parts)
+    def __init__(self, *parts, **more):
+        super().__init__(*parts, **more)
         self._open = threading.Event()
         self._open.set()
 
@@ -129,15 +135,16 @@ class Box:
         self.clock = FakeClock()
         self.bank = bank(self.clock)
         self.random = random.Random(7)
+        state = MarkState(ID, 1) if path.exists() else new_ledger(path, self.clock)
+        self.mark = MemoryMark(state, first=BATCH_1)
         self.open()
-        schema.upgrade(self.database)
         with self.database.begin() as connection:
             self.purchases = itertools.count(connection.execute(text("select count(*) from purchase")).scalar_one())
 
     def open(self):
         self.database = database.open_writer(self.path)
         self.reader = database.open_reader(self.path)
-        self.committer = GatedCommitter(self.database, self.clock)
+        self.committer = GatedCommitter(self.database, self.clock, mark=self.mark)
         self.writer = Writer(self.committer)
 
     async def __aenter__(self):
@@ -154,6 +161,11 @@ class Box:
         self.writer.stop()
         self.database.dispose()
         self.reader.dispose()
+
+    def keep_mark(self):
+        """Put the mark where commands look for it."""
+        self.committer.follow()
+        marks.write(Path(f"{self.path}.mark"), self.mark.state)
 
     async def drain(self, rounds=8):
         """Let the outbox send what is due, a few times over."""
@@ -228,7 +240,7 @@ class Box:
         assert not bad, bad
 
 
-COLLECTION = Collection(DeclinePolicy.RELEASE_AS_DEBT, {"bank-1": Terminals(("T0000001", "T0000002"), "000001")})
+COLLECTION = Collection(DeclinePolicy.RELEASE_AS_DEBT, {"bank-1": Terminals(("T0000001", "T0000002"))})
 CONTEXT = DecisionContext("lane-1", tariff_version="t1", list_version="l1", list_age_s=3)
 
 

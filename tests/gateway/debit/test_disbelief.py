@@ -6,9 +6,9 @@ import pytest
 
 from gateway.banks.channel import BankAnswer, Delivery, LateAnswer
 from gateway.clearing.items import explain
-from gateway.debit.attempts import STAN_MAX
 from gateway.debit.late import LateEffect
 from gateway.debit.refunds import RefundRefused, RefundRequest
+from gateway.ledger.positions import STAN_MAX
 
 from .conftest import (
     APPROVED,
@@ -362,7 +362,7 @@ def test_its_terminal_goes_on_in_a_new_batch_with_the_next_trace_number(box):
         ("T0000001", "000001", "000002", "disputed"),
         ("T0000001", "000002", "000003", "approved"),
     ]
-    assert box.rows("select value from counter where name = 'stan:bank-1:T0000001'") == [(STAN_MAX + 3,)]
+    assert box.rows("select value from counter where name = 'stan:bank-1/T0000001'") == [(2 * STAN_MAX + 3,)]
 
 
 @pytest.mark.parametrize("kind", ["advice", "refund"])

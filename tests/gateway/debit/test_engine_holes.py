@@ -812,7 +812,7 @@ def test_what_another_charge_point_kept_closed_stays_its_record(box):
 
 
 def test_terminals_of_another_channel_do_not_count(box):
-    collection = Collection(DeclinePolicy.RELEASE_AS_DEBT, {"bank-2": Terminals(("T9000001",), "000001")})
+    collection = Collection(DeclinePolicy.RELEASE_AS_DEBT, {"bank-2": Terminals(("T9000001",))})
 
     async def scenario(box):
         request = hold_request(funding=ONLINE)

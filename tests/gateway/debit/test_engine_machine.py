@@ -104,7 +104,7 @@ class Engine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.box = Box(self.folder / "ledger.db")
         self.bank = ModelBank(self.box.clock)
-        self.collection = Collection(self.policy, {"bank-1": Terminals(TERMINALS, "000001")})
+        self.collection = Collection(self.policy, {"bank-1": Terminals(TERMINALS)})
         self.claims = {}
         self.decisions = {}
         self._start()
@@ -129,7 +129,7 @@ class Engine(RuleBasedStateMachine):
         return self.runner.run(work)
 
     def _start(self):
-        self.committer = PowerCommitter(self.box.database, self.box.clock)
+        self.committer = PowerCommitter(self.box.database, self.box.clock, mark=self.box.mark)
         self.box.writer = Writer(self.committer)
         self.box.writer.start()
         self._run(self._wire())

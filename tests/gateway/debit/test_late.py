@@ -3,10 +3,11 @@
 import pytest
 
 from gateway.banks.channel import AnswerClass, LateAnswer
-from gateway.debit.attempts import BATCHES, STAN_MAX, _order
+from gateway.debit.attempts import _order
 from gateway.debit.late import LateEffect, late_answer
 from gateway.debit.refunds import RefundRequest
 from gateway.ledger import tables
+from gateway.ledger.positions import BATCHES, STAN_MAX
 
 from .conftest import APPROVED, COLLECTION, DECLINED, DUPLICATE, NOT_FOUND, NOT_SENT, SILENT, claim_request, code, live
 
@@ -271,14 +272,11 @@ def test_the_day_file_ends_what_the_bank_did_not(box, posted, drained):
 # --- trace numbers that are used up -------------------------------------------------------------------------------
 
 
-async def near_the_end(box, terminal, left):
-    def change(tx):
-        tx.next_number(f"stan:bank-1:{terminal}")
-
-    await box.in_books(change)
-    await box.in_books(
-        lambda tx: tx.update(tables.counter, {"name": f"stan:bank-1:{terminal}"}, value=STAN_MAX - left) and None
-    )
+async def near_the_end(box, terminal, left, batch=1):
+    """Let so many trace numbers be left in a batch."""
+    name, end = f"stan:bank-1/{terminal}", (batch + 1) * STAN_MAX
+    await box.in_books(lambda tx: tx.next_position(f"bank-1/{terminal}") and None)
+    await box.in_books(lambda tx: tx.update(tables.counter, {"name": name}, value=end - left) and None)
 
 
 def test_the_batch_moves_on_when_the_trace_numbers_are_used_up(box):
@@ -317,18 +315,10 @@ def test_a_late_answer_after_that_finds_the_attempt_of_the_new_batch(box, termin
 
 def test_batches_begin_again_after_the_last_one(box):
     async def scenario(box):
-        await near_the_end(box, "T0000001", 0)
+        await near_the_end(box, "T0000001", 0, batch=BATCHES - 1)
 
         def change(tx):
-            return _order(
-                tx,
-                "bank-1",
-                "T0000001",
-                batch=f"{BATCHES - 1:06d}",
-                amount_fen=1,
-                contract_ref="c",
-                at=box.clock.utcnow(),
-            )
+            return _order(tx, "bank-1", "T0000001", amount_fen=1, contract_ref="c", at=box.clock.utcnow())
 
         order = await box.in_books(change)
         assert (order.batch, order.stan) == ("000000", "000001")

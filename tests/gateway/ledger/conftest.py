@@ -41,7 +41,7 @@ class Desk:
 
     def __init__(self, path, reserve=None, committer=WatchedCommitter):
         self.path = path
-        self.engine = database.open_writer(path)
+        self.engine = database.open_new(path)
         schema.upgrade(self.engine)
         self.committer = committer(self.engine, reserve)
         self.states = []

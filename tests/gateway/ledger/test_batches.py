@@ -26,7 +26,7 @@ class Box:
     """A ledger file; `faults` are raised by the next commits, a `Crash` in a tuple after the commit."""
 
     def __init__(self, path):
-        self.engine = database.open_writer(path)
+        self.engine = database.open_new(path)
         schema.upgrade(self.engine)
         self.reserve = True
         self.faults = []

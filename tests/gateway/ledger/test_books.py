@@ -45,7 +45,7 @@ amounts = st.one_of(st.integers(0, 5), st.integers(0, 1 << 40))
 
 
 def ledger(folder):
-    engine = database.open_writer(folder / "ledger.db")
+    engine = database.open_new(folder / "ledger.db")
     schema.upgrade(engine)
     with engine.begin() as connection:
         for statement in DEBIT.split(";")[:-1]:

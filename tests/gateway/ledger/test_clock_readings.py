@@ -33,7 +33,7 @@ class Box:
     def __init__(self, path):
         self.clock = Hands()
         self.path = path
-        self.writing = database.open_writer(path)
+        self.writing = database.open_new(path)
         schema.upgrade(self.writing)
         self.decided = {}
         self.start()

@@ -15,7 +15,7 @@ from gateway.ledger.schema import SchemaTooNew
 
 @pytest.fixture
 def engine(tmp_path):
-    engine = database.open_writer(tmp_path / "folder" / "ledger.db")
+    engine = database.open_new(tmp_path / "folder" / "ledger.db")
     yield engine
     engine.dispose()
 
@@ -96,16 +96,16 @@ def test_the_writer_is_set_for_money(engine, pragma):
         assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() == expected[pragma]
 
 
-def test_a_batch_takes_the_write_lock_when_it_begins(engine):
+def test_a_batch_takes_the_write_lock_when_it_begins(engine, tmp_path):
     schema.upgrade(engine)
-    other = sqlite3.connect(engine.url.database, timeout=0)
+    other = sqlite3.connect(tmp_path / "folder" / "ledger.db", timeout=0)
     with engine.begin(), closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
         other.execute("BEGIN IMMEDIATE")
 
 
-def test_a_reader_cannot_write_and_sees_one_state_throughout(engine):
+def test_a_reader_cannot_write_and_sees_one_state_throughout(engine, tmp_path):
     schema.upgrade(engine)
-    reader = database.open_reader(engine.url.database)
+    reader = database.open_reader(tmp_path / "folder" / "ledger.db")
     with reader.connect() as connection:
         assert connection.execute(text("select count(*) from counter")).scalar_one() == 0
         with engine.begin() as writing:

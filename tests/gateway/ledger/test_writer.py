@@ -461,7 +461,7 @@ CHILD = textwrap.dedent("""
     from hardware.bench.clocks import StillClock
 
     async def main():
-        engine = database.open_writer(Path(sys.argv[1]))
+        engine = database.open_new(Path(sys.argv[1]))
         schema.upgrade(engine)
         writer = Writer(Committer(engine, StillClock(1)))
         writer.start()

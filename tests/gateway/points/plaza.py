@@ -21,7 +21,7 @@ from gateway.banks.channel import AnswerClass, BankAnswer, Delivery
 from gateway.banks.turns import Turns
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine
-from gateway.ledger import database, schema
+from gateway.ledger import database
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
@@ -37,6 +37,7 @@ from gateway.points.toll_services import LaneServices
 from gateway.points.toll_settings import LaneKind, LaneSettings
 from gateway.tariffs.loading import load_tariffs
 from hardware.bench.clocks import StillClock
+from hardware.bench.ledgers import new_ledger
 from protocols.card import card_file_new, station_new
 from protocols.obu import obu_status_new, vehicle_file_new
 from protocols.rsu.messages import Continue, Debit, DebitResult, FetchTac, ObuReport, TacResult, UserReport
@@ -695,7 +696,7 @@ class Plaza:
 
 def collection(name, policy=DeclinePolicy.RELEASE_AS_DEBT):
     """How a lane collects; its terminals end in its own digit."""
-    return Collection(policy, {"bank-1": Terminals((f"T000001{name[-1]}", f"T000002{name[-1]}"), "000001")})
+    return Collection(policy, {"bank-1": Terminals((f"T000001{name[-1]}", f"T000002{name[-1]}"))})
 
 
 @pytest.fixture(scope="session")
@@ -713,8 +714,8 @@ def plaza_made_once(tmp_path_factory):
     )
     made = AT - timedelta(hours=1)
     status_list_build.build(delivery, folder / "lists", version="L1", created_at=made, effective_at=made)
+    new_ledger(folder / "ledger.db", StillClock(to_us(AT)))
     engine = database.open_writer(folder / "ledger.db")
-    schema.upgrade(engine)
     found, credentials = mandates.read_csv(MANDATES)
     Committer(engine, StillClock(to_us(AT))).commit([lambda tx: mandates.replace_all(tx, found, credentials)])
     engine.dispose()

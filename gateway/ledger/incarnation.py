@@ -1,0 +1,188 @@
+"""A ledger's lives: how one is made, and the one place that decides whether a file is the ledger this box knows.
+
+Theory of operation. `create` is the only way to a ledger where there was none. A start compares file and mark before
+anything else (`stand`); a file that is not the newest one this box has seen, or a mark that cannot say, is refused
+until a person adopts it (`gateway.debit.adoption`), which begins a new life.
+
+| found | refused as |
+|---|---|
+| neither file nor mark | `ledger_missing` |
+| no file, but a mark | `ledger_gone` |
+| a file, but no mark; one that cannot be read | `mark_missing`, `mark_unreadable` |
+| a file of another life than the mark's, or without any | `ledger_other` |
+| the journal ends before the row the mark knows | `ledger_behind` |
+| that row has another digest | `ledger_rewritten` |
+| a backup was put in its place | `ledger_restored` |
+
+The mark trails the ledger, so what a crash leaves behind is never taken for any of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, Engine, inspect, select
+
+from gateway.ledger import chain, database, life, marks, schema, tables
+from gateway.ledger.batches import Committer
+from gateway.ledger.life import FIRST_LIFE, Head, Incarnation
+from gateway.ledger.marks import MarkFile, MarkMissing, MarkState, MarkUnreadable, MemoryMark
+from gateway.ledger.positions import by_clock
+from gateway.ledger.transaction import Transaction
+from gateway.model.clock import Clock, to_us
+from gateway.model.ids import RandomBits, new_id
+
+CLOCK_EARLIEST_US: Final = 1_735_689_600_000_000
+"""2025-01-01T00:00Z, before this software was written: with an earlier clock no ledger begins, for its terminals would
+begin with positions that may have been used."""
+
+
+class LedgerRefused(Exception):
+    """This ledger is not worked on. `reason` is a code of `gateway.model.reasons`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        super().__init__(detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a site keeps its ledger and what it remembers of it."""
+
+    ledger: Path
+    mark: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """Why a life begins, and by whom."""
+
+    id: str
+    reason: str
+    actor: str
+
+
+def born(clock: Clock, random: RandomBits, *, reason: str, actor: str) -> Birth:
+    """A new life's name. Raises `LedgerRefused` while the clock cannot tell where its positions begin."""
+    now_us = to_us(clock.utcnow())
+    if now_us < CLOCK_EARLIEST_US:
+        raise LedgerRefused("clock_bad", f"the clock says {clock.utcnow().isoformat()}")
+    return Birth(new_id(now_us, random), reason, actor)
+
+
+def create(place: Place, clock: Clock, birth: Birth) -> Incarnation:
+    """Make the ledger of a site that has none, and its mark. Raises `LedgerRefused` where there is either."""
+    for what, path in (("a ledger", place.ledger), ("a mark", place.mark)):
+        if path.exists():
+            raise LedgerRefused("ledger_exists", f"there is {what} at {path}")
+    place.mark.parent.mkdir(parents=True, exist_ok=True)
+    state = make(place.ledger, clock, birth)
+    with marks.locked(place.mark):
+        marks.write(place.mark, state)
+    return Incarnation(state.incarnation_number, state.incarnation, to_us(clock.utcnow()))
+
+
+def make(path: Path, clock: Clock, birth: Birth) -> MarkState:
+    """Make an empty ledger in its first life; what its mark is to say."""
+    engine = database.open_new(path)
+    try:
+        schema.upgrade(engine)
+        memory = MemoryMark()
+        committer = Committer(engine, clock, mark=memory)
+        begun, first = committer.commit([lambda tx: begin_life(tx, birth)])[0]
+        head = committer.head or Head(0, chain.GENESIS)
+        return MarkState(begun.id, begun.number, first, head.number, head.digest)
+    finally:
+        engine.dispose()
+
+
+def begin_life(tx: Transaction, birth: Birth, *, known: int = 0) -> tuple[Incarnation, int]:
+    """The row of a new life, and the position at which terminals begin in it that nobody knows.
+
+    `known`: number of a life that is known of, and that this file may have lost.
+    """
+    before = life.newest(tx.connection)
+    number = max(FIRST_LIFE, known + 1, 0 if before is None else before.number + 1)
+    _, journal = tx.chain_span(tables.journal)
+    tx.insert(
+        tables.incarnation,
+        number=number,
+        id=birth.id,
+        born_at=tx.now_us,
+        journal_number=journal,
+        reason=birth.reason,
+        actor=birth.actor,
+    )
+    event = "created" if number == FIRST_LIFE else "adopted"
+    tx.note("ledger", birth.id, event, detail=birth.reason, actor=birth.actor)
+    return Incarnation(number, birth.id, tx.now_us), by_clock(tx.now_us)
+
+
+def stand(place: Place, engine: Engine | None = None) -> MarkFile:
+    """The mark of a ledger that may be worked on. Raises `LedgerRefused`; changes nothing.
+
+    `engine`: one that has the file open already.
+    """
+    state = marked(place)
+    own = engine is None
+    reading = database.open_reader(place.ledger) if engine is None else engine
+    try:
+        with reading.connect() as connection:
+            compare(connection, place, state)
+    finally:
+        if own:
+            reading.dispose()
+    return MarkFile(place.mark, state.incarnation)
+
+
+def marked(place: Place) -> MarkState:
+    """What the mark says, where ledger and mark are both there. Raises `LedgerRefused` where one is not."""
+    try:
+        state = marks.read(place.mark)
+    except MarkMissing as error:
+        if not place.ledger.exists():
+            raise LedgerRefused("ledger_missing", f"there is no ledger at {place.ledger}") from error
+        raise LedgerRefused("mark_missing", f"there is a ledger at {place.ledger}, and {error}") from error
+    except MarkUnreadable as error:
+        raise LedgerRefused("mark_unreadable", str(error)) from error
+    if not place.ledger.exists():
+        known = f"{place.mark} knows one with {state.journal} rows of journal"
+        raise LedgerRefused("ledger_gone", f"there is no ledger at {place.ledger}, and {known}")
+    return state
+
+
+def compare(connection: Connection, place: Place, state: MarkState) -> None:
+    """Hold a ledger against what its mark says. Raises `LedgerRefused`."""
+    found = life.newest(connection) if inspect(connection).has_table(tables.incarnation.name) else None
+    if found is None or found.id != state.incarnation:
+        whose = "is of no life we know" if found is None else f"is of life {found.number}"
+        known = f"{place.mark} of life {state.incarnation_number}"
+        raise LedgerRefused("ledger_other", f"{place.ledger} {whose}, {known}")
+    head = journal_head(connection)
+    if head.number < state.journal:
+        raise LedgerRefused(
+            "ledger_behind",
+            f"the journal of {place.ledger} ends at row {head.number}, {place.mark} knows row {state.journal}",
+        )
+    if state.journal and digest_at(connection, state.journal) != state.head:
+        raise LedgerRefused(
+            "ledger_rewritten", f"row {state.journal} of the journal of {place.ledger} is not the one of {place.mark}"
+        )
+    if state.restored_us is not None:
+        raise LedgerRefused("ledger_restored", f"a backup was put in the place of {place.ledger}")
+
+
+def journal_head(connection: Connection) -> Head:
+    """Where the journal's chain stands."""
+    c = tables.chain
+    row = connection.execute(select(c).where(c.c.name == tables.journal.name)).first()
+    return Head(0, chain.GENESIS) if row is None else Head(int(row.number), bytes(row.digest))
+
+
+def digest_at(connection: Connection, number: int) -> bytes | None:
+    """The chain digest of one row of the journal; None where there is none."""
+    j = tables.journal
+    found = connection.execute(select(j.c.chain).where(j.c.number == number)).scalar()
+    return None if found is None else bytes(found)

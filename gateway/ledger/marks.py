@@ -1,0 +1,264 @@
+"""The mark: what this box remembers of its ledger outside the database, so that an older or lost file is recognised.
+
+Theory of operation. A database cannot tell that it is a copy of last week. The mark is a small file of its own, on
+another disk if the site has one, and says which life of which ledger it belongs to, how far its journal had come, and
+up to where each bank terminal's positions are given out (`gateway.ledger.positions`).
+
+- The end of a block of positions stands in the mark before the first message of the block can leave: it may lead what
+  the ledger knows, and a start begins behind it.
+- Journal number and head of the journal's chain follow the commits. They may trail the ledger, by a second or by what
+  a crash left out, and never lead it: a ledger that is behind its mark has lost commits.
+
+The file is replaced whole (write, flush, rename, flush the folder) under a lock, because commands write beside a
+running gateway. It has a digest over itself: one that was damaged is unreadable, and never half believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final, Protocol
+
+from gateway.ledger import chain
+from gateway.ledger.positions import by_clock
+
+FORMAT: Final = 1
+"""Of the file; one of another format is not read."""
+
+BYTES_MAX: Final = 1 << 20
+"""Of the file: ten thousand terminals have half of it."""
+
+FOLLOW_EVERY_S: Final = 0.5
+"""Between two looks whether journal number and head have moved: the mark trails by less than a second."""
+
+
+class MarkTrouble(Exception):
+    """The mark cannot be read or written."""
+
+
+class MarkMissing(MarkTrouble):
+    """There is no such file."""
+
+
+class MarkUnreadable(MarkTrouble):
+    """There is a file, and it is no whole mark of ours."""
+
+
+class MarkUnwritable(MarkTrouble):
+    """What should be durable in the mark is not. `full`: for want of room on its disk."""
+
+    def __init__(self, problem: str, *, full: bool = False) -> None:
+        self.full = full
+        super().__init__(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class MarkState:
+    """What a mark says."""
+
+    incarnation: str
+    """Id of the ledger's newest life."""
+    incarnation_number: int
+    first: int = 0
+    """Position at which terminals begin that nobody knows, at the earliest: the clock may be set back."""
+    journal: int = 0
+    """Number of the newest journal row it has heard of."""
+    head: bytes = chain.GENESIS
+    """Chain digest of that row."""
+    reserved: Mapping[str, int] = field(default_factory=dict)
+    """By terminal (`channel/number`): the first position that is not given out."""
+    restored_us: int | None = None
+    """When a backup was put in the ledger's place (UTC microseconds); None since it was adopted."""
+
+
+class Mark(Protocol):
+    """What the ledger needs of its mark while it works."""
+
+    def begin(self, now_us: int) -> int:
+        """The first position of a terminal that neither ledger nor mark knows. Raises `MarkUnwritable`."""
+
+    def reserved(self, terminal: str) -> int | None:
+        """Up to where a terminal's positions are given out, as the mark says. Raises `MarkUnwritable`."""
+
+    def reserve(self, terminal: str, end: int) -> None:
+        """Give positions out up to `end`; durable on return. Raises `MarkUnwritable`, and nothing is given out."""
+
+    def follow(self, journal: int, head: bytes) -> None:
+        """The journal has durably come this far. Raises `MarkUnwritable`."""
+
+
+class MarkFile:
+    """The mark of a ledger at work: bound to one incarnation, it never writes into the mark of another."""
+
+    def __init__(self, path: Path, incarnation: str) -> None:
+        self.path = path
+        self._incarnation = incarnation
+        self._lock = Lock()
+        """Between the writer's thread and whoever follows."""
+
+    def begin(self, now_us: int) -> int:
+        """By the clock: behind whatever was given out before, be the whole folder new. Raises `MarkUnwritable`."""
+        with self._alone():
+            return max(self._own().first, by_clock(now_us))
+
+    def reserved(self, terminal: str) -> int | None:
+        with self._alone():
+            return self._own().reserved.get(terminal)
+
+    def reserve(self, terminal: str, end: int) -> None:
+        with self._alone():
+            state = self._own()
+            known = state.reserved.get(terminal, 0)
+            if end > known:
+                write(self.path, replace(state, reserved={**state.reserved, terminal: end}))
+
+    def follow(self, journal: int, head: bytes) -> None:
+        with self._alone():
+            state = self._own()
+            if journal > state.journal:
+                write(self.path, replace(state, journal=journal, head=head))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._lock, locked(self.path):
+            yield
+
+    def _own(self) -> MarkState:
+        try:
+            state = read(self.path)
+        except MarkTrouble as error:
+            raise MarkUnwritable(str(error)) from error
+        if state.incarnation != self._incarnation:
+            raise MarkUnwritable(f"{self.path} belongs to another ledger now")
+        return state
+
+
+class MemoryMark:
+    """A mark for simulations and tests: survives the process that it is a memory of."""
+
+    def __init__(self, state: MarkState | None = None, *, first: int | None = None) -> None:
+        """`first`: position at which a terminal nobody knows begins, instead of the one by the clock."""
+        self.state = MarkState("0" * 32, 1) if state is None else state
+        self._first = first
+
+    def begin(self, now_us: int) -> int:
+        return by_clock(now_us) if self._first is None else self._first
+
+    def reserved(self, terminal: str) -> int | None:
+        return self.state.reserved.get(terminal)
+
+    def reserve(self, terminal: str, end: int) -> None:
+        if end > self.state.reserved.get(terminal, 0):
+            self.state = replace(self.state, reserved={**self.state.reserved, terminal: end})
+
+    def follow(self, journal: int, head: bytes) -> None:
+        if journal > self.state.journal:
+            self.state = replace(self.state, journal=journal, head=head)
+
+
+def read(path: Path) -> MarkState:
+    """What the file says. Raises `MarkMissing`, `MarkUnreadable`."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(BYTES_MAX + 1)
+    except FileNotFoundError as error:
+        raise MarkMissing(f"there is no mark at {path}") from error
+    except OSError as error:
+        raise MarkUnreadable(f"{path}: {error.strerror or error}") from error
+    try:
+        found = json.loads(data)
+        state = _state(found)
+        whole = found["format"] == FORMAT and found["digest"] == _digest(_facts(state))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MarkUnreadable(f"{path} is no mark of a ledger: {type(error).__name__}") from error
+    if not whole:
+        raise MarkUnreadable(f"{path} is damaged, or of another version")
+    return state
+
+
+def write(path: Path, state: MarkState) -> None:
+    """Replace the file durably; under `locked`. Raises `MarkUnwritable`, and the old one stands."""
+    facts = _facts(state)
+    text = json.dumps({"format": FORMAT, **facts, "digest": _digest(facts)}, indent=1) + "\n"
+    temporary = Path(f"{path}.new")
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(handle, 0o600)
+            _write_all(handle, text.encode())
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        temporary.rename(path)
+        flush_folder(path.parent)
+    except OSError as error:
+        raise MarkUnwritable(f"{path}: {error.strerror or error}", full=is_full(error)) from error
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Nobody else writes this mark meanwhile. Raises `MarkUnwritable` where not even the lock can be had."""
+    try:
+        handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise MarkUnwritable(f"{path}.lock: {error.strerror or error}", full=is_full(error)) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether there was no room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _facts(state: MarkState) -> dict[str, Any]:
+    return {
+        "incarnation": state.incarnation,
+        "incarnation_number": state.incarnation_number,
+        "first": state.first,
+        "journal": state.journal,
+        "head": state.head.hex(),
+        "reserved": dict(sorted(state.reserved.items())),
+        "restored_us": state.restored_us,
+    }
+
+
+def _state(found: Mapping[str, Any]) -> MarkState:
+    return MarkState(
+        str(found["incarnation"]),
+        int(found["incarnation_number"]),
+        int(found["first"]),
+        int(found["journal"]),
+        bytes.fromhex(found["head"]),
+        {str(name): int(end) for name, end in found["reserved"].items()},
+        None if found["restored_us"] is None else int(found["restored_us"]),
+    )
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(handle, data) :]
+
+
+def flush_folder(folder: Path) -> None:
+    """Make what was renamed in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,96 @@
+"""Batch and trace number (STAN) of a bank terminal as one growing number, so that a pair never comes twice.
+
+Theory of operation. *Position* p of a terminal is the pair (batch p // STAN_MAX, STAN p % STAN_MAX + 1). A terminal
+counts in its ledger, and the ledger may be an old copy tomorrow, or gone. So positions are given out in blocks, and a
+block's end stands in the mark, outside the database, before the first message of the block can leave. The first
+message after a start takes the first position behind everything the mark has given out: what is left of a block is
+never used, whatever the ledger says.
+
+Where nobody knows a terminal any more, ledger and mark included, it begins by the clock: one position for each
+millisecond since 2020. A terminal sells far fewer, so the clock is ahead of whatever was used. Batches have six digits:
+the numbers begin again after 31 years.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from gateway.ledger.marks import Mark
+
+STAN_MAX: Final = 989_999
+"""Trace numbers of one batch; those above belong to sign-ins and echoes of the link."""
+
+BATCHES: Final = 1_000_000
+"""Batch numbers have six digits."""
+
+BLOCK: Final = 1000
+"""Positions given out at once: a busy lane flushes the mark for it once in an hour or two."""
+
+COUNTED_FROM_US: Final = 1_577_836_800_000_000
+"""2020-01-01T00:00Z in UTC microseconds: where the clock begins to count positions."""
+
+
+def by_clock(now_us: int) -> int:
+    """The position of a moment, in milliseconds since 2020."""
+    return max(0, (now_us - COUNTED_FROM_US) // 1000)
+
+
+def pair(position: int) -> tuple[str, str]:
+    """Batch and STAN of a position, six digits each."""
+    return f"{position // STAN_MAX % BATCHES:06d}", f"{position % STAN_MAX + 1:06d}"
+
+
+def position_of(batch: str, stan: str) -> int:
+    """The position that a pair stands for."""
+    return int(batch) * STAN_MAX + int(stan) - 1
+
+
+def next_batch_after(position: int) -> int:
+    """The same place in the next batch. A STAN that came back at once could be taken for its namesake of the batch
+    before, by a host that leaves the batch out of its answers."""
+    return position + STAN_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Positions of one terminal that this process may use."""
+
+    first: int
+    end: int
+
+
+class Positions:
+    """What one process has of its terminals' blocks."""
+
+    def __init__(self, mark: Mark) -> None:
+        self._mark = mark
+        self._blocks: dict[str, _Block] = {}
+
+    def take(self, terminal: str, counted: int | None, now_us: int) -> int:
+        """The next position of a terminal of which the ledger says `counted`: no start will ever use it again.
+
+        Raises `MarkUnwritable`; then nothing is given out.
+        """
+        position = self._next(terminal, counted, now_us)
+        if position >= self._blocks[terminal].end:
+            self._mark.reserve(terminal, position + BLOCK)
+            self._blocks[terminal] = _Block(self._blocks[terminal].first, position + BLOCK)
+        return position
+
+    def next_batch(self, terminal: str, counted: int | None, now_us: int) -> int:
+        """Where a terminal goes on whose numbers may be in use elsewhere: in a batch of its own, not behind the clock.
+
+        Raises `MarkUnwritable`.
+        """
+        return max(next_batch_after(self._next(terminal, counted, now_us)), self._mark.begin(now_us))
+
+    def _next(self, terminal: str, counted: int | None, now_us: int) -> int:
+        block = self._blocks.get(terminal)
+        if block is None:
+            # A counter that stands at nothing was made by a change whose position could not be reserved.
+            begin = counted or self._mark.begin(now_us)
+            begin = max(begin, self._mark.reserved(terminal) or 0)
+            block = self._blocks[terminal] = _Block(begin, begin)
+        return max(counted or 0, block.first)

@@ -1,0 +1,92 @@
+"""Putting a backup in the place of a ledger, so that nobody takes it for the newest one.
+
+The ledger that is replaced is kept aside, with its write-ahead log. The mark stays: it knows how far the box had come
+and which numbers were given out, and notes that a backup stands there now. So a start refuses it until a person adopts
+it, even if nothing was lost.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from gateway.ledger import file, marks
+from gateway.ledger.incarnation import Place
+from gateway.ledger.marks import MarkTrouble
+from gateway.model.clock import to_us
+
+SIDES: Final = ("-wal", "-shm")
+
+
+class NotALedger(Exception):
+    """What should be restored is no whole ledger; names what is wrong with it."""
+
+
+def restore(backup: Path, place: Place, at: datetime) -> Path | None:
+    """Put a copy of `backup` in the ledger's place; where the replaced ledger was put, None where there was none.
+
+    For a stopped gateway: raises AlreadyRunning. Raises NotALedger, OSError and `MarkUnwritable`, and then the ledger
+    is where it was.
+    """
+    place.ledger.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        if place.ledger.exists():
+            stack.enter_context(file.held(place.ledger))
+        copied = Path(f"{place.ledger.resolve()}.restoring")
+        try:
+            _copy(backup, copied)
+            _check(copied)
+            _note(place, at)
+            aside = _put_aside(place.ledger.resolve(), at)
+            copied.rename(place.ledger.resolve())
+        finally:
+            copied.unlink(missing_ok=True)
+        marks.flush_folder(place.ledger.resolve().parent)
+    return aside
+
+
+def _copy(backup: Path, target: Path) -> None:
+    """The file as it is, durable; its owner alone may read it."""
+    target.unlink(missing_ok=True)
+    target.touch(0o600)
+    with backup.open("rb") as source, target.open("wb") as copied:
+        shutil.copyfileobj(source, copied)
+        copied.flush()
+        os.fsync(copied.fileno())
+
+
+def _check(path: Path) -> None:
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as opened:
+            (found,) = opened.execute("PRAGMA integrity_check(1)").fetchone()
+            known = opened.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('journal', 'chain')").fetchone()
+    except sqlite3.Error as error:
+        raise NotALedger(f"it is no database: {error}") from error
+    if found != "ok":
+        raise NotALedger(f"it is damaged: {found}")
+    if known != (2,):
+        raise NotALedger("it is no ledger: it has no journal")
+
+
+def _note(place: Place, at: datetime) -> None:
+    """Into the mark, before the file: a restore that is cut short is refused as well. Without a mark nothing starts."""
+    with suppress(MarkTrouble), marks.locked(place.mark):
+        state = marks.read(place.mark)
+        marks.write(place.mark, replace(state, restored_us=to_us(at)))
+
+
+def _put_aside(ledger: Path, at: datetime) -> Path | None:
+    """The ledger with its log under another name; the log first, for SQLite would apply it to whatever stands there."""
+    if not any(Path(f"{ledger}{side}").exists() for side in ("", *SIDES)):
+        return None
+    aside = Path(f"{ledger}.replaced-{at:%Y%m%dT%H%M%S%fZ}")
+    for side in (*SIDES, ""):
+        with suppress(FileNotFoundError):
+            Path(f"{ledger}{side}").rename(f"{aside}{side}")
+    return aside
