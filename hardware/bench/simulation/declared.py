@@ -107,7 +107,7 @@ TRANSITIONS = (
 )
 
 NOT_DECLARED: Mapping[str, str] = {
-    "attempt:disputed->reversing": "a ledger comes back from the seconds in which a late approval stood in suspense, and"
+    "attempt:disputed->reversing": "a ledger comes back from the seconds in which a late approval was in suspense, and"
     " the bank says that it still has the money: once in some ten thousand debits",
     "attempt:disputed->reversed": "the same, and the lost part had taken the money back: not much more often",
     "attempt:not_sent->reversing": "no bank here approves what never reached it; its day file would say so",
