@@ -328,7 +328,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.ledger.backup.CopyDamaged": _copy_damaged,
         "gateway.ledger.restoring.NotALedger": _not_a_ledger,
         "gateway.ledger.incarnation.LedgerRefused": _ledger_refused,
-        "gateway.ledger.marks.MarkTrouble": _mark,
+        "gateway.ledger.positions.MarkTrouble": _mark,
         "gateway.ledger.schema.SchemaTooNew": _schema_too_new,
         "gateway.ledger.batches.StorageUnavailable": _storage,
         "sqlalchemy.exc.OperationalError": _database,

@@ -167,6 +167,8 @@ def queue_advice(tx: Transaction, debit: Row, channel: BankChannel, *, terminal:
         at=new.at,
         anchor=tx.anchor(),
     )
+    if order is None:
+        return
     _insert(tx, channel.name, order, attempt_id=new.id, debit_id=debit.id, kind="advice", request=channel.advice(order))
     queue(tx, attempt_row(tx, new.id), "advice")
 
@@ -188,6 +190,8 @@ def queue_refund(
         at=new.at,
         anchor=tx.anchor(),
     )
+    if order is None:
+        return
     _insert(tx, channel.name, order, attempt_id=new.id, debit_id=debit.id, kind="refund", request=channel.refund(order))
     tx.update(tables.refund, {"id": refund.id}, attempt_id=new.id, changed_at=tx.now_us)
     queue(tx, attempt_row(tx, new.id), "refund")
@@ -409,10 +413,8 @@ def _store_reversible(
         terminal = _given_way(tx, channel.name, terminals.numbers)
     if terminal is None:
         return None
-    try:
-        order = _order(tx, channel.name, terminal, amount_fen=debit.amount, contract_ref=debit.contract_ref, at=new.at)
-    except MarkUnwritable:
-        # Its keys could come again: nothing is asked of the bank, and the claim goes on without it.
+    order = _order(tx, channel.name, terminal, amount_fen=debit.amount, contract_ref=debit.contract_ref, at=new.at)
+    if order is None:
         return None
     request = channel.sale(order)
     _insert(
@@ -468,9 +470,16 @@ def _order(
     contract_ref: str,
     at: datetime,
     anchor: Anchor | None = None,
-) -> SaleOrder:
-    """The next message of a terminal. When its trace numbers are used up the batch moves on: the pair never repeats."""
-    batch, stan = pair(tx.next_position(f"{channel}/{terminal}"))
+) -> SaleOrder | None:
+    """The next message of a terminal. When its trace numbers are used up the batch moves on: the pair never repeats.
+
+    None while that cannot be promised, because the mark cannot be written: then nothing is said to the bank, claims go
+    on without it, and what is left untold is found by the collector.
+    """
+    try:
+        batch, stan = pair(tx.next_position(f"{channel}/{terminal}"))
+    except MarkUnwritable:
+        return None
     return SaleOrder(
         terminal=terminal,
         batch=batch,

@@ -28,7 +28,24 @@ from threading import Lock
 from typing import Any, Final, Protocol
 
 from gateway.ledger import chain
-from gateway.ledger.positions import by_clock
+from gateway.ledger.positions import MarkTrouble, MarkUnwritable, by_clock
+
+__all__ = [
+    "FOLLOW_EVERY_S",
+    "Mark",
+    "MarkFile",
+    "MarkMissing",
+    "MarkState",
+    "MarkTrouble",
+    "MarkUnreadable",
+    "MarkUnwritable",
+    "MemoryMark",
+    "flush_folder",
+    "is_full",
+    "locked",
+    "read",
+    "write",
+]
 
 FORMAT: Final = 1
 """Of the file; one of another format is not read."""
@@ -40,24 +57,12 @@ FOLLOW_EVERY_S: Final = 0.5
 """Between two looks whether journal number and head have moved: the mark trails by less than a second."""
 
 
-class MarkTrouble(Exception):
-    """The mark cannot be read or written."""
-
-
 class MarkMissing(MarkTrouble):
     """There is no such file."""
 
 
 class MarkUnreadable(MarkTrouble):
     """There is a file, and it is no whole mark of ours."""
-
-
-class MarkUnwritable(MarkTrouble):
-    """What should be durable in the mark is not. `full`: for want of room on its disk."""
-
-    def __init__(self, problem: str, *, full: bool = False) -> None:
-        self.full = full
-        super().__init__(problem)
 
 
 @dataclass(frozen=True, slots=True)

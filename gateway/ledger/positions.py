@@ -13,11 +13,25 @@ the numbers begin again after 31 years.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gateway.ledger.marks import Mark
+
+
+class MarkTrouble(Exception):
+    """The mark cannot be read or written."""
+
+
+class MarkUnwritable(MarkTrouble):
+    """What should be durable in the mark is not. `full`: for want of room on its disk."""
+
+    def __init__(self, problem: str, *, full: bool = False) -> None:
+        self.full = full
+        super().__init__(problem)
+
 
 STAN_MAX: Final = 989_999
 """Trace numbers of one batch; those above belong to sign-ins and echoes of the link."""
@@ -82,9 +96,12 @@ class Positions:
     def next_batch(self, terminal: str, counted: int | None, now_us: int) -> int:
         """Where a terminal goes on whose numbers may be in use elsewhere: in a batch of its own, not behind the clock.
 
-        Raises `MarkUnwritable`.
+        Raises `MarkUnwritable` for a terminal that has taken no position yet.
         """
-        return max(next_batch_after(self._next(terminal, counted, now_us)), self._mark.begin(now_us))
+        behind = next_batch_after(self._next(terminal, counted, now_us))
+        with suppress(MarkUnwritable):
+            behind = max(behind, self._mark.begin(now_us))
+        return behind
 
     def _next(self, terminal: str, counted: int | None, now_us: int) -> int:
         block = self._blocks.get(terminal)

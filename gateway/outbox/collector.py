@@ -25,6 +25,10 @@ FOUND_MAX = 50
 """Debts taken up in one look: the rest is found by the next."""
 
 
+UNTOLD_EVERY_S = 60.0
+"""Between two looks for everything untold, and not only for what people touched: a message whose trace number could not
+be reserved was not queued."""
+
 LISTS_EVERY_S = 3600.0
 """Between two looks at the age of debts, which rules count in days."""
 
@@ -49,6 +53,7 @@ class Collector:
         self._clock = clock
         self._seen: int | None = None
         self._lists_at = 0.0
+        self._untold_at = 0.0
         self._log = logging.getLogger(f"{__name__}.{channel}")
 
     async def run(self) -> None:
@@ -60,6 +65,9 @@ class Collector:
     async def round(self) -> None:
         """Queue what is due."""
         await self._keep_lists()
+        now = self._clock.monotonic()
+        if now >= self._untold_at:
+            self._untold_at, self._seen = now + UNTOLD_EVERY_S, None
         newest, left = self._left_by_people()
         for debit_id in left:
             await self._adopt(debit_id)

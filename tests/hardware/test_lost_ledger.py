@@ -200,8 +200,14 @@ def test_the_restore_drill(tmp_path, capsys):
                 _, bank, ours, listed = found[name]
                 assert (bank, listed) == (ours, 0), name
                 assert bank == sum(car.fare_fen for car in groups[name])
-            (balance,) = rows(r, "select -balance as fen from account where kind = 'bank'")
-            assert balance["fen"] == sum(ours for _, _, ours, _ in found.values())
+            books = rows(
+                r,
+                "select (select sum(amount) from transfer where event = 'bank_approved') as approved,"
+                " (select sum(amount) from transfer where event = 'settlement') as settled,"
+                " (select -balance from account where kind = 'bank') as left_over",
+            )[0]
+            assert books["approved"] == sum(ours for _, _, ours, _ in found.values())
+            assert books["settled"] + books["left_over"] == books["approved"]
             await r.site.command("ledger", "verify")
 
     asyncio.run(run())

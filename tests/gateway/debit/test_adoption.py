@@ -10,9 +10,9 @@ from gateway.debit.adoption import WHY_DISPUTED
 from gateway.debit.late import LateEffect, resolve_attempt
 from gateway.debit.refunds import RefundRequest
 from gateway.debit.states import LOST
-from gateway.ledger.batches import Committer
+from gateway.ledger.batches import Committer, StorageUnavailable
 from gateway.ledger.incarnation import Birth, LedgerRefused, Place
-from gateway.ledger.marks import MarkState
+from gateway.ledger.marks import MarkState, MarkUnwritable, MemoryMark
 from gateway.ledger.positions import BLOCK, STAN_MAX, by_clock, pair
 from gateway.model.clock import to_us
 
@@ -262,3 +262,35 @@ def test_a_ledger_that_nobody_refuses_is_not_adopted(tmp_path, box):
     with pytest.raises(LedgerRefused) as refused:
         adoption.adopt(Place(tmp_path / "no.db", tmp_path / "no.mark"), box.clock, BIRTH)
     assert refused.value.reason == "ledger_missing"
+
+
+# --- a mark that cannot be written ----------------------------------------------------------------------------------
+
+
+class FullMark(MemoryMark):
+    """Its disk is full."""
+
+    def reserve(self, terminal, end):
+        raise MarkUnwritable("no room", full=True)
+
+
+def test_without_room_for_the_mark_no_bank_is_asked_and_vehicles_are_judged_as_after_silence(box):
+    async def scenario(box):
+        box.committer._mark = FullMark(first=0)
+        box.committer._life = None
+        decision = await box.charge(claim_request("k", mandate="m1"))
+        assert decision.outcome == "owed"
+        assert box.bank.heard == []
+        assert box.rows("select count(*) from attempt") == [(0,)]
+        with pytest.raises(StorageUnavailable):
+            await box.writer.submit(lambda tx: tx.next_position("bank-1/T0000001"))
+        box.committer._mark = box.mark
+        box.committer._life = None
+        box.clock.now += 60
+        box.bank.answers.append(APPROVED)
+        await box.collector.round()
+        await box.drain()
+        assert box.kinds() == ["advice"]
+
+    live(box, scenario)
+    assert box.states() == ["funded"]
