@@ -35,11 +35,11 @@ from gateway import garbage
 from gateway.banks.channel import BankChannel
 from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError, TransportOutcome
 from gateway.condition import ConditionBoard
-from gateway.config import Bank, Lane, RelayBoardSection, SiteFile, host_port
+from gateway.config import Bank, Lane, RelayBoardSection, SiteFile, chain_keys_of, host_port
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine, Timing
 from gateway.debit.recovery import Findings
-from gateway.ledger import database, schema, tables
+from gateway.ledger import database, key_change, schema, tables
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer, WriterState
 from gateway.model.clock import from_us
 from gateway.model.passage import DeclinePolicy, Funding
@@ -216,13 +216,14 @@ class Gateway:
 
     @contextlib.contextmanager
     def _storage(self) -> Iterator[tuple[Writer, Engine]]:
-        path = self._site.storage.ledger
+        path, keys = self._site.storage.ledger, chain_keys_of(self._site)
         engine = database.open_writer(path)
-        schema.upgrade(engine)
+        schema.upgrade(engine, keys)
         reader = database.open_reader(path)
         with reader.connect() as connection:
             self._newest_record_us = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
-        committer = Committer(engine, self._clock, Path(f"{path}.reserve"))
+        committer = Committer(engine, self._clock, Path(f"{path}.reserve"), keys=keys)
+        self._change_key(committer)
         writer = Writer(committer, on_state=self._storage_state)
         writer.start()
         self._storage_state(writer.state)
@@ -232,6 +233,13 @@ class Gateway:
             writer.stop()
             engine.dispose()
             reader.dispose()
+
+    @staticmethod
+    def _change_key(committer: Committer) -> None:
+        """A new chain key comes into force here alone, where nobody else writes under the old one."""
+        (changed,) = committer.commit([key_change.take_current])
+        if changed:
+            log.info("ledger: a new chain key is in force")
 
     def _storage_state(self, state: WriterState) -> None:
         works = state is WriterState.WRITING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -70,6 +71,7 @@ def verify(
     Shows the heads of the chains of transfers, decisions and the journal. Keep them somewhere else: given back later
     with --head they prove that no row up to them was changed, not even together with all digests behind it.
     """
+    from gateway.config import chain_keys_of
     from gateway.ledger import verify as checks
 
     for digest in noted or ():
@@ -77,8 +79,9 @@ def verify(
             raise typer.BadParameter(f"{digest!r} is no digest of 64 hex digits", param_hint="'--head'")
     screen = screen_of(context)
     site = site_of(context, config)
+    keys = chain_keys_of(site)
     with reader_of(site) as engine, screen.progress(screen.say("checking", "正在检查")) as tell:
-        found = checks.verify(engine, tell, noted=noted or ())
+        found = checks.verify(engine, keys, tell, noted=noted or ())
     good = all(check.ok for check in found)
     if as_json:
         heads = [check.head for check in found if check.head is not None]
@@ -107,7 +110,9 @@ def _check_facts(check: Check) -> dict[str, Any]:
         "ok": check.ok,
         "rows": check.rows,
         "bad": len(check.findings) + check.more,
-        "findings": [{"row": finding.row, "problem": finding.problem} for finding in check.findings],
+        "findings": [
+            {"row": f.row, "problem": f.problem, "table": f.table, "column": f.column} for f in check.findings
+        ],
     }
 
 
@@ -142,6 +147,28 @@ def _show_checks(screen: Screen, found: Sequence[Check]) -> None:
         screen.pairs((finding.row, finding.problem) for finding in check.findings)
         if check.more:
             screen.line(say(f"and {check.more} more", f"另有 {check.more} 行"))
+
+
+@app.command()
+def key(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="New file; one that is there is never overwritten.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key for the ledger's chains: a random one, in a new file that only its owner can read.
+
+    Name it in the site file as storage.chain_key, and the one before it in storage.retired_chain_keys: it comes into
+    force when the gateway starts. Keep a copy away from the box; without its keys nobody can verify a ledger.
+    """
+    from gateway.ledger import chain_key_files
+
+    made = chain_key_files.make(file)
+    screen = screen_of(context)
+    if as_json:
+        screen.json({"file": str(file), "id": made.id.hex()})
+        return
+    screen.pairs([(screen.say("Key file", "密钥文件"), str(file)), (screen.say("Key id", "密钥标识"), made.id.hex())])
 
 
 @app.command()

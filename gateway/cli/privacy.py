@@ -146,19 +146,21 @@ def _passage_id(connection: Any, text: str) -> str:  # noqa: ANN401 - a connecti
 def _erase(site: SiteFile, selection: Selection, actor: str, screen: Screen) -> tuple[Erased, bool]:
     """Page by page, each in a database transaction of its own; and whether the database's log was emptied after it."""
     from drivers.clock import SystemClock
+    from gateway.config import chain_keys_of
     from gateway.ledger import database, schema
     from gateway.ledger.batches import Committer
     from gateway.ledger.privacy import erase_all
 
+    keys = chain_keys_of(site)
     engine = database.open_eraser(site.storage.ledger)
-    committer = Committer(engine, SystemClock())
+    committer = Committer(engine, SystemClock(), keys=keys)
 
     def commit(change: Change[Page]) -> Page:
         found: Page = patiently(lambda: committer.commit([change])[0], BUSY_TRIES_MAX)
         return found
 
     try:
-        schema.upgrade(engine)
+        schema.upgrade(engine, keys)
         with screen.progress(screen.say("erasing", "正在删除")) as tell:
             found = erase_all(commit, selection, actor.strip(), lambda done: tell(_progress(screen, done)))
         return found, database.forget_log(engine)

@@ -57,11 +57,13 @@ def changes_of(site: SiteFile) -> Iterator[Callable[[Change[Any]], Any]]:
     A ledger that is not there yet is made.
     """
     from drivers.clock import SystemClock
+    from gateway.config import chain_keys_of
     from gateway.ledger import database, schema
     from gateway.ledger.writer import Committer
 
+    keys = chain_keys_of(site)
     engine = database.open_writer(site.storage.ledger)
-    committer = Committer(engine, SystemClock())
+    committer = Committer(engine, SystemClock(), keys=keys)
 
     def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
         begun = time.monotonic()
@@ -70,7 +72,7 @@ def changes_of(site: SiteFile) -> Iterator[Callable[[Change[Any]], Any]]:
         return result
 
     try:
-        patiently(lambda: schema.upgrade(engine))
+        patiently(lambda: schema.upgrade(engine, keys))
         yield commit
     finally:
         engine.dispose()

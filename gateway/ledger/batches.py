@@ -30,14 +30,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gateway.ledger import clock_readings
+from gateway.ledger.chain import ChainKeys
 from gateway.ledger.clock_readings import Covered
 from gateway.ledger.database import StorageTrouble, trouble_of
+from gateway.ledger.seals import RandomBytes
 from gateway.ledger.transaction import Change, Transaction
 from gateway.model.clock import Clock
 
@@ -141,22 +144,37 @@ class Committer:
     A crash after the answers is the driver's: it has the `StepResult` in its hand.
     """
 
-    def __init__(self, engine: Engine, clock: Clock, reserve: Path | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        reserve: Path | None = None,
+        *,
+        keys: ChainKeys,
+        random: RandomBytes | None = None,
+    ) -> None:
+        """`keys` of the chains; `random` gives the salts, the system's source where there is none."""
         self._engine = engine
         self._clock = clock
         self._reserve = reserve
+        self._keys = keys
+        self._random = SystemRandom() if random is None else random
         self._covered: Covered | None = None
 
     def commit(self, changes: list[Change[Any]]) -> list[Any]:
         """One transaction for all: the results in order, durable; or an error and nothing of it stored."""
         now = clock_readings.read(self._clock)
         with self._engine.begin() as connection:
-            transaction = Transaction(connection, now.wall_us)
+            transaction = self.transaction(connection, now.wall_us)
             results = [change(transaction) for change in changes]
             covered = clock_readings.cover(transaction, now, self._covered)
             transaction.finish()
         self._covered = covered
         return results
+
+    def transaction(self, connection: Connection, now_us: int) -> Transaction:
+        """What changes get to work with, on a connection that has begun."""
+        return Transaction(connection, now_us, self._keys, self._random)
 
     def keep_reserve(self) -> bool:
         """Make or remake the reserve file. False while the disk has no room for it and some to spare."""

@@ -42,6 +42,7 @@ from gateway.ledger import database, schema
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
+from hardware.bench.chain_key import KEYS
 from hardware.bench.hand_written import HandWritten
 
 CALLERS: Final = (1, 10, 50, 200)
@@ -99,7 +100,7 @@ class Ours:
         self._writing = database.open_writer(path)
         schema.upgrade(self._writing)
         self._reading = database.open_reader(path)
-        self._writer = Writer(Committer(self._writing, self._clock))
+        self._writer = Writer(Committer(self._writing, self._clock, keys=KEYS))
         self._engine = DebitEngine(self._writer, self._reading, {}, clock=self._clock, random=random.SystemRandom())
         self.waits: list[float] = []
         """Seconds each debit took."""

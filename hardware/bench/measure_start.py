@@ -40,6 +40,7 @@ from gateway.ledger.transaction import Transaction
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
 from gateway.rules.loading import shipped_rules
+from hardware.bench.chain_key import KEYS
 
 OPEN_DEBITS = 100_000
 PER_COMMIT = 500
@@ -166,7 +167,7 @@ async def start_up(path: Path, number: int) -> Start:
     clock = SystemClock()
     writing = database.open_writer(path)
     schema.upgrade(writing)
-    fill(Committer(writing, clock), number, clock)
+    fill(Committer(writing, clock, keys=KEYS), number, clock)
     writing.dispose()
     reading = database.open_reader(path)
     begun = time.perf_counter()
@@ -174,7 +175,7 @@ async def start_up(path: Path, number: int) -> Start:
         connection.exec_driver_sql(COUNT).all()
     count_s = time.perf_counter() - begun
     writing = database.open_writer(path)
-    writer = Writer(Committer(writing, clock))
+    writer = Writer(Committer(writing, clock, keys=KEYS))
     writer.start()
     try:
         engine = DebitEngine(writer, reading, {BANK.name: BANK}, clock=clock, random=random.SystemRandom())

@@ -90,7 +90,7 @@ def _answers_before_commit() -> Iterator[None]:
             earlier, kept[:] = list(kept), []
             return real(self, [*earlier, *changes])[len(earlier) :]
         with self._engine.connect() as connection:
-            tx = transaction.Transaction(connection, to_us(self._clock.utcnow()))
+            tx = self.transaction(connection, to_us(self._clock.utcnow()))
             results = [change(tx) for change in changes]
             connection.rollback()
         kept.extend(changes)

@@ -29,6 +29,7 @@ from gateway.points.toll_settings import LaneKind, LaneSettings, OnePiecePolicy,
 from gateway.rules.loading import DebitRules, parse_rules
 from gateway.tariffs.loading import load_tariffs
 from gateway.tariffs.quote import TariffSet
+from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 from hardware.bench.simulation.loop import START
 from protocols.rsu.messages import FetchTac
@@ -369,7 +370,8 @@ def template() -> Template:
     ledger = folder / "ledger.db"
     engine = database.open_writer(ledger)
     schema.upgrade(engine)
-    Committer(engine, StillClock(to_us(START))).commit([lambda tx: mandates.replace_all(tx, found, credentials)])
+    committer = Committer(engine, StillClock(to_us(START)), keys=KEYS, random=series(0, "salts of the template"))
+    committer.commit([lambda tx: mandates.replace_all(tx, found, credentials)])
     with engine.connect() as connection:
         connection.exec_driver_sql("COMMIT")
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")

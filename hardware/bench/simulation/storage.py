@@ -26,8 +26,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from gateway.ledger import database
 from gateway.ledger.batches import Answer, Batches, Committer, Job, WriterState
 from gateway.ledger.database import StorageTrouble
-from gateway.ledger.transaction import Change, Transaction
+from gateway.ledger.transaction import Change
 from gateway.model.clock import Clock, to_us
+from hardware.bench.chain_key import KEYS
 from hardware.bench.simulation.trace import Trace
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's own file system in memory
@@ -139,10 +140,19 @@ class Storage:
     """One ledger file over all lives of its gateway. `watch` gets the rows of every commit."""
 
     def __init__(
-        self, template: Path, path: Path, chance: random.Random, trace: Trace, watch: Callable[[list[Any]], None]
+        self,
+        template: Path,
+        path: Path,
+        chance: random.Random,
+        trace: Trace,
+        watch: Callable[[list[Any]], None],
+        *,
+        salts: random.Random,
     ) -> None:
         self.path = path
         self.chance = chance
+        self.salts = salts
+        """Where the salts of its rows come from."""
         self.trace = trace
         self.commits = 0
         self.trouble: StorageTrouble | None = None
@@ -181,7 +191,7 @@ class SimCommitter(Committer):
     """Commits for real, unless the storage or the process is to fail at this one."""
 
     def __init__(self, engine: Engine, clock: Clock, storage: Storage) -> None:
-        super().__init__(engine, clock)
+        super().__init__(engine, clock, keys=KEYS, random=storage.salts)
         self._storage = storage
 
     def commit(self, changes: list[Change[Any]]) -> list[Any]:
@@ -206,7 +216,7 @@ class SimCommitter(Committer):
         """Run the changes and fail at the commit: whatever they did is rolled back."""
         trouble = self._storage.trouble
         with self._engine.begin() as connection:
-            transaction = Transaction(connection, to_us(self._clock.utcnow()))
+            transaction = self.transaction(connection, to_us(self._clock.utcnow()))
             for change in changes:
                 change(transaction)
             transaction.finish()

@@ -19,6 +19,7 @@ from gateway.debit.engine import Collection
 from gateway.ledger import database
 from gateway.ledger.database import StorageTrouble
 from gateway.ledger.verify import verify
+from hardware.bench.chain_key import KEYS
 from hardware.bench.simulation import site
 from hardware.bench.simulation.bank import Bank
 from hardware.bench.simulation.invariants import Watch
@@ -119,7 +120,12 @@ class World:
         self.failed: asyncio.Future[str] = loop.create_future()
         self.watch = Watch(self.trace, self.template.limits, self.fail)
         self.storage = Storage(
-            self.template.ledger, folder / "ledger.db", site.series(seed, "storage"), self.trace, self._committed
+            self.template.ledger,
+            folder / "ledger.db",
+            site.series(seed, "storage"),
+            self.trace,
+            self._committed,
+            salts=site.series(seed, "salts"),
         )
         self.network = Network(loop, site.series(seed, "network"), self.trace)
         self.collections: dict[str, Collection] = {
@@ -224,7 +230,7 @@ class World:
         """The ledger's own verification, and the watcher's picture against the rows."""
         reader = database.open_reader(self.storage.path)
         try:
-            for check in verify(reader):
+            for check in verify(reader, KEYS):
                 for finding in check.findings:
                     self.fail(f"ledger verify: {finding}")
         finally:

@@ -21,6 +21,7 @@ from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Servi
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 from gateway.rules.loading import parse_rules
+from hardware.bench.chain_key import KEYS
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
 DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
@@ -106,7 +107,7 @@ class Box:
     def open(self):
         self.database = database.open_writer(self.path)
         self.reader = database.open_reader(self.path)
-        self.writer = Writer(Committer(self.database, self.clock))
+        self.writer = Writer(Committer(self.database, self.clock, keys=KEYS))
 
     async def __aenter__(self):
         self.writer.start()
@@ -182,7 +183,7 @@ class Box:
         return self.rows("select kind, state from item order by id")
 
     def check(self):
-        bad = [f for c in verify(self.reader) for f in c.findings]
+        bad = [f for c in verify(self.reader, KEYS) for f in c.findings]
         assert not bad, bad
 
 

@@ -13,6 +13,7 @@ from gateway.ledger.privacy import AGE_MIN_US, PAGE, SETTLED, WHY_KEPT, Erased, 
 from gateway.ledger.verify import verify
 from gateway.model.clock import to_us
 from gateway.model.passage import Barrier, Funding, PurchaseOutcome
+from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 from tests.gateway.debit.conftest import APPROVED, CONTEXT, DECLINED, SILENT, Box, charge, hold_request, payer_of
 
@@ -47,7 +48,7 @@ class Desk:
             await box.engine.refuse(sight, "card_listed_in_debt", Barrier.CLOSED, CONTEXT, timeout_s=5)
 
     def commit(self, change):
-        return Committer(self.engine, StillClock(self.now_us)).commit([change])[0]
+        return Committer(self.engine, StillClock(self.now_us), keys=KEYS).commit([change])[0]
 
     def erase(self, **which):
         told = []
@@ -72,7 +73,7 @@ class Desk:
 
     def verified(self):
         """Findings and heads."""
-        checks = verify(self.reader)
+        checks = verify(self.reader, KEYS)
         return [f for c in checks for f in c.findings], {c.head.chain: c.head.digest for c in checks if c.head}
 
     def close(self):
@@ -107,7 +108,7 @@ def test_the_ledger_proves_what_it_proved_before(desk):
     findings, after = desk.verified()
     assert findings == []
     assert (heads["transfer"], heads["decision"]) == (after["transfer"], after["decision"])
-    noted = next(c for c in verify(desk.reader, noted=heads.values()) if "noted" in c.name)
+    noted = next(c for c in verify(desk.reader, KEYS, noted=heads.values()) if "noted" in c.name)
     assert noted.ok
 
 
@@ -318,8 +319,8 @@ ERASED = "(select id from subject where erased_at is not null order by id limit 
         (f"update subject set plate_colour = 0 where id = {ERASED}", "some of it is left"),
         (f"update subject set card_number = '1' where id = {ERASED}", "some of it is left"),
         (
-            "insert into purchase_file select p.id, x'00', x'00' from purchase p join passage g on g.id = p.passage_id"
-            " join subject s on s.id = g.subject_id where s.erased_at is not null order by p.id limit 1",
+            "insert into purchase_file select p.id, x'00', x'00', null from purchase p"
+            " join passage g on g.id = p.passage_id join subject s on s.id = g.subject_id where s.erased_at is not null order by p.id limit 1",
             "some of it is left",
         ),
         ("update subject set erased_at = 1 where card_number like '%9'", "does not tell by whom"),
@@ -329,7 +330,7 @@ ERASED = "(select id from subject where erased_at is not null order by id limit 
 def test_the_rule_of_erased_passages_turns_red(desk, statement, words):
     desk.everything()
     change(desk, statement)
-    (check,) = (check for check in verify(desk.reader) if check.name == RULE)
+    (check,) = (check for check in verify(desk.reader, KEYS) if check.name == RULE)
     (finding,) = check.findings
     assert finding.row.startswith("passage ")
     assert words in finding.problem

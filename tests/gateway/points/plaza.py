@@ -35,6 +35,7 @@ from gateway.points.toll_lane import TollLane
 from gateway.points.toll_services import LaneServices
 from gateway.points.toll_settings import LaneKind, LaneSettings
 from gateway.tariffs.loading import load_tariffs
+from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 from protocols.card import card_file_new, station_new
 from protocols.obu import obu_status_new, vehicle_file_new
@@ -522,7 +523,7 @@ class Plaza:
     def open(self):
         self.database = database.open_writer(self.path)
         self.reader = database.open_reader(self.path)
-        self.committer = FullDisk(self.database, self.clock)
+        self.committer = FullDisk(self.database, self.clock, keys=KEYS)
         self.writer = CountedWriter(self.committer, self.selector)
         self.writer.start()
         self.engine = DebitEngine(self.writer, self.reader, {"bank-1": self.bank}, clock=self.clock, random=self.random)
@@ -644,7 +645,7 @@ class Plaza:
         """What holds after whatever happened."""
         reader = database.open_reader(self.path)
         try:
-            self.broken += [finding for check in verify(reader) for finding in check.findings]
+            self.broken += [finding for check in verify(reader, KEYS) for finding in check.findings]
         finally:
             reader.dispose()
         for lane in self.lanes.values():
