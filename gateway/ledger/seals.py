@@ -149,12 +149,10 @@ class Layout:
         return self._key(row)
 
     def commit(self, row: FullRow, count: int | None = None) -> Commitment:
-        """The commitment to a row, or to its first `count` covered columns."""
+        """The commitment to a row as the database has it, or to its first `count` covered columns."""
         values: Iterable[Any] = row if self._covered is None else compress(row, self._covered)
         if count is not None:
             values = list(values)[:count]
-        if not _PLAIN.issuperset(map(type, row)):
-            values = map(_plain, values)
         lines = encode(values)
         checks = list(map(crc32, lines.split(b"\n")))
         number = len(checks)
@@ -215,8 +213,13 @@ def shown(key: bytes) -> str:
     return " ".join(part.strip("'\"") for part in key.decode("ascii", "replace").split("\n"))
 
 
+def as_stored(values: Iterable[Any]) -> FullRow:
+    """A row that a change has put together, with its values as the database gives them back."""
+    row = tuple(values)
+    return row if _PLAIN.issuperset(map(type, row)) else tuple(map(_plain, row))
+
+
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a caller has put into a row
-    """A value as the database gives it back."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):

@@ -23,7 +23,7 @@ from gateway.ledger import chain, key_notes, seals, tables
 from gateway.ledger.books import Books
 from gateway.ledger.chain import ChainKey, ChainKeys, ChainKeyUnknown
 from gateway.ledger.gathered import FACTS, Gathered, RowValues, unknown_column
-from gateway.ledger.seals import LAYOUTS, SALT, SALT_BYTES, Layout, RandomBytes, Seals
+from gateway.ledger.seals import LAYOUTS, SALT, SALT_BYTES, Layout, RandomBytes, Seals, as_stored
 from gateway.ledger.statements import Row, Runner
 
 T = TypeVar("T")
@@ -286,7 +286,7 @@ class Transaction:
             self._runner.insert_many(table, FACTS[table].columns, rows)
             layout = LAYOUTS.get(table)
             if layout is not None:
-                self._seals.put(layout, [tuple(row.values()) for row in rows])
+                self._seals.put(layout, [as_stored(row.values()) for row in rows])
 
     def finish(self) -> None:
         """Write what was gathered in memory; called once, before the commit. The transaction is spent then."""

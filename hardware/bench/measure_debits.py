@@ -187,6 +187,8 @@ def _counts(path: Path) -> dict[str, int]:
     with sqlite3.connect(path) as connection:
         names = [row[0] for row in connection.execute("select name from sqlite_schema where type = 'table'")]
         counts = {name: connection.execute(f"select count(*) from {name}").fetchone()[0] for name in names}  # noqa: S608
+        # How many transactions the engine takes is the clock's affair; each ends with one such row.
+        counts["journal"] -= connection.execute("select count(*) from journal where kind = 'rows'").fetchone()[0]
     connection.close()
     return {name: count for name, count in counts.items() if count}
 

@@ -320,7 +320,8 @@ ERASED = "(select id from subject where erased_at is not null order by id limit 
         (f"update subject set card_number = '1' where id = {ERASED}", "some of it is left"),
         (
             "insert into purchase_file select p.id, x'00', x'00', null from purchase p"
-            " join passage g on g.id = p.passage_id join subject s on s.id = g.subject_id where s.erased_at is not null order by p.id limit 1",
+            " join passage g on g.id = p.passage_id join subject s on s.id = g.subject_id"
+            " where s.erased_at is not null order by p.id limit 1",
             "some of it is left",
         ),
         ("update subject set erased_at = 1 where card_number like '%9'", "does not tell by whom"),
