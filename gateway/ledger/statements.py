@@ -149,6 +149,11 @@ class Runner:
         shape = self._shapes.update(table, tuple(where), tuple(values), returning=True)
         return self.run_returning(shape, _set_and_where(where, values))
 
+    def update_many(self, table: Table, key: str, columns: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Set these columns in many rows, each found by its `key`."""
+        shape = self._shapes.update(table, (key,), columns, returning=False)
+        self.run_many(shape, [_set_and_where({key: row[key]}, {name: row[name] for name in columns}) for row in rows])
+
     def run_returning(self, shape: Shape, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run a statement that gives back the rows it changed or deleted."""
         try:

@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Connection, Table, bindparam, delete, func, select, update
-from sqlalchemy.sql import visitors
+from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import Delete, Insert, Update
 
@@ -176,12 +175,20 @@ class Transaction:
         return len(rows)
 
     def execute_many(self, statement: Executable, values: list[dict[str, Any]]) -> None:
-        """The same for many sets of parameters; of covered tables only for columns that no seal covers."""
+        """The same for many sets of parameters; not for covered tables, whose rows would go unsealed."""
         layout = _layout_of(statement)
-        if layout is not None and not _columns_of(statement) <= _uncovered(layout):
+        if layout is not None:
             raise TypeError(f"many rows of {layout.name} at once would go unsealed")
         self.flush()
         self._runner.run_many(self._runner.shape(statement), values)
+
+    def update_many(self, table: Table, key: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+        """Set columns that no seal covers, in many rows, each found by its `key`."""
+        layout = LAYOUTS.get(table)
+        if layout is not None and not layout.names.isdisjoint(columns):
+            raise TypeError(f"many rows of {layout.name} at once would go unsealed")
+        self.flush()
+        self._runner.update_many(table, key, columns, rows)
 
     def clear(self, table: Table) -> None:
         """Delete every row of a table."""
@@ -399,18 +406,6 @@ def _layout_of(statement: Executable) -> Layout | None:
     if not isinstance(statement, Update | Delete | Insert) or not isinstance(statement.table, Table):
         return None
     return LAYOUTS.get(statement.table)
-
-
-def _columns_of(statement: Executable) -> set[str]:
-    """All columns that an update names, those of its condition included."""
-    found = visitors.iterate(statement) if isinstance(statement, Update) else ()
-    return {element.name for element in found if isinstance(element, Column)}
-
-
-def _uncovered(layout: Layout) -> set[str]:
-    """Columns that an unsealed update may name: its key, and what no seal covers."""
-    every = {column.name for column in layout.table.columns}
-    return (every - layout.names) | {column.name for column in layout.table.primary_key}
 
 
 Change = Callable[[Transaction], T]
