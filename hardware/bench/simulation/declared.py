@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hardware.bench.simulation.bank import CHANCES
+from hardware.bench.simulation.tampering import FAULTS as TAMPERED
 from hardware.bench.simulation.traffic import AIR_FAULTS
 from hardware.bench.simulation.wires import CONNECT_FAULTS, MESSAGE_FAULTS
 from hardware.bench.simulation.world import CRASH_PLACES, TROUBLES
@@ -19,6 +20,7 @@ FAULTS = (
     *(f"crash.{place.replace(' ', '_')}" for place in CRASH_PLACES),
     *(f"storage.{trouble.name.lower()}" for trouble, _ in TROUBLES),
     *(f"air.{kind.value}" for kind in AIR_FAULTS),
+    *(f"storage.{fault}" for fault in TAMPERED),
     "antenna.restart",
     "bank.cut_over",
     "bank.restart",

@@ -26,6 +26,7 @@ from hardware.bench.simulation.invariants import Watch
 from hardware.bench.simulation.life import Life
 from hardware.bench.simulation.loop import START, Crew, SimClock, VirtualLoop
 from hardware.bench.simulation.storage import Storage
+from hardware.bench.simulation.tampering import Tamperer
 from hardware.bench.simulation.trace import Trace
 from hardware.bench.simulation.wires import Harm, Network, damage_bank, damage_frame, is_network_message
 from hardware.emulators.road import Event, Vehicle
@@ -127,6 +128,7 @@ class World:
             self._committed,
             salts=site.series(seed, "salts"),
         )
+        self.tamperer = Tamperer(self.storage.path, site.series(seed, "tampering"))
         self.network = Network(loop, site.series(seed, "network"), self.trace)
         self.collections: dict[str, Collection] = {
             **{site.lane_name(i): site.collection(i) for i in range(lanes)},
@@ -199,8 +201,17 @@ class World:
 
     async def _come_back(self, life: Life) -> None:
         await life.bury()
+        self._tamper()
         await asyncio.sleep(self.chance.uniform(*DOWN_S))
         await self.begin()
+
+    def _tamper(self) -> None:
+        """The file is changed while nobody holds it; verification must name every change. It is put back then."""
+        if self.network.calm or not self.tamperer.comes:
+            return
+        for change, found in self.tamperer.act():
+            self.network.note("storage", change.fault)
+            self.watch.promise(found, f"ledger verify does not name what was done: {change.fault} {change.what}")
 
     async def begin(self) -> None:
         """Start the gateway."""

@@ -308,7 +308,7 @@ def test_the_engine_goes_on_after_an_erasure(desk):
     assert desk.verified()[0] == []
 
 
-# --- what the journal keeps of who was meant -----------------------------------------------------------------------------
+# --- what the journal keeps of who was meant --------------------------------------------------------------------------
 
 
 def sealed(desk, table):
