@@ -18,6 +18,8 @@ from drivers.lane_io import TRAVEL_MS
 from drivers.link import parse_link_address
 from gateway.documents import DocumentError, Problem, Section, problem_of
 from gateway.documents import parameters as parameters_of
+from gateway.ledger import chain_key_files
+from gateway.ledger.chain import ChainKeys
 from gateway.model.passage import DeclinePolicy
 from gateway.points.rsu_errors import PROFILES
 from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
@@ -76,6 +78,10 @@ class Storage(Section):
     """file that remembers how far the ledger has come, best on another disk; left out: beside it, name and .mark"""
     state: Path = Path("state.json")
     """file the running gateway keeps its condition in, for `etcgw status`"""
+    chain_key: Path = Path("chain.key")
+    """file with the key of the ledger's chains, made by `etcgw ledger key`; readable by the gateway's user alone"""
+    retired_chain_keys: list[Path] = Field(default_factory=list)
+    """files of the keys the ledger was chained under before; `etcgw ledger verify` needs each of them"""
 
     @property
     def mark_file(self) -> Path:
@@ -282,6 +288,13 @@ def load(path: Path) -> SiteFile:
     return _absolute(site, path.resolve().parent)
 
 
+def chain_keys_of(site: SiteFile) -> ChainKeys:
+    """The keys of the ledger's chains, from the files the site names. Raises `ChainKeyError`."""
+    storage = site.storage
+    production = site.mode is Mode.PRODUCTION
+    return chain_key_files.load(storage.chain_key, storage.retired_chain_keys, production=production)
+
+
 def host_port(address: str) -> tuple[str, int]:
     """Split an address that the schema has accepted."""
     host, _, port = address.rpartition(":")
@@ -390,7 +403,13 @@ def _check_antenna(key: str, lane: Lane) -> Iterator[Problem]:
 def _absolute(site: SiteFile, folder: Path) -> SiteFile:
     mark = None if site.storage.mark is None else folder / site.storage.mark
     storage = site.storage.model_copy(
-        update={"ledger": folder / site.storage.ledger, "mark": mark, "state": folder / site.storage.state}
+        update={
+            "ledger": folder / site.storage.ledger,
+            "mark": mark,
+            "state": folder / site.storage.state,
+            "chain_key": folder / site.storage.chain_key,
+            "retired_chain_keys": [folder / path for path in site.storage.retired_chain_keys],
+        }
     )
     return site.model_copy(
         update={

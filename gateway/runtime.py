@@ -33,11 +33,11 @@ from gateway import garbage
 from gateway.banks.channel import BankChannel
 from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError, TransportOutcome
 from gateway.condition import ConditionBoard
-from gateway.config import Bank, Lane, RelayBoardSection, SiteFile, host_port
+from gateway.config import Bank, Lane, RelayBoardSection, SiteFile, chain_keys_of, host_port
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine, Timing
 from gateway.debit.recovery import Findings
-from gateway.ledger import database, incarnation, schema, tables
+from gateway.ledger import database, incarnation, key_change, schema, tables
 from gateway.ledger import file as ledger_file
 from gateway.ledger.file import LedgerFile
 from gateway.ledger.incarnation import LedgerRefused, Place
@@ -207,17 +207,18 @@ class Gateway:
     @contextlib.contextmanager
     def _storage(self) -> Iterator[tuple[Committer, Writer, Engine]]:
         """The ledger for this process alone: two gateways on one would each believe they are the one writer."""
-        place = Place(self._site.storage.ledger, self._site.storage.mark_file)
+        place, keys = Place(self._site.storage.ledger, self._site.storage.mark_file), chain_keys_of(self._site)
         with self._refusing(), self._held(place) as (file, engine):
             mark = incarnation.stand(place, engine)
-            schema.upgrade(engine)
+            schema.upgrade(engine, keys)
             reader = database.open_reader(file.real)
             file.watch(engine, reader)
             with reader.connect() as connection:
                 self._newest_record_us = (
                     connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
                 )
-            committer = Committer(engine, self._clock, Path(f"{file.real}.reserve"), file, mark=mark)
+            committer = Committer(engine, self._clock, Path(f"{file.real}.reserve"), file, keys=keys, mark=mark)
+            self._change_key(committer)
             writer = Writer(committer, on_state=partial(self._storage_state, file))
             writer.start()
             self._storage_state(file, writer.state)
@@ -238,6 +239,13 @@ class Gateway:
                 yield file, engine
             finally:
                 engine.dispose()
+
+    @staticmethod
+    def _change_key(committer: Committer) -> None:
+        """A new chain key comes into force here alone, where nobody else writes under the old one."""
+        (changed,) = committer.commit([key_change.take_current])
+        if changed:
+            log.info("ledger: a new chain key is in force")
 
     @contextlib.contextmanager
     def _refusing(self) -> Iterator[None]:

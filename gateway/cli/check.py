@@ -103,6 +103,19 @@ def _check_places(site: SiteFile, findings: _Findings) -> None:
         )
 
 
+def _check_chain_keys(site: SiteFile, findings: _Findings) -> None:
+    from gateway.config import chain_keys_of
+    from gateway.ledger.chain_key_files import ChainKeyError
+
+    try:
+        keys = chain_keys_of(site)
+    except ChainKeyError as error:
+        for problem in error.problems:
+            findings.wrong(problem.key, error.path, problem.problem, problem.cure)
+        return
+    findings.facts["chain_key"] = {"id": keys.current.id.hex(), "retired": [key.id.hex() for key in keys.retired]}
+
+
 def _check_lists(site: SiteFile, findings: _Findings) -> None:
     from gateway.payers.status_lists import StatusListError, StatusLists
 
@@ -279,6 +292,7 @@ def _check_barriers(site: SiteFile, findings: _Findings) -> None:
 
 CHECKS: Sequence[Callable[[SiteFile, _Findings], None]] = (
     _check_places,
+    _check_chain_keys,
     _check_lists,
     _check_tariffs,
     _check_rules,

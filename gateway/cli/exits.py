@@ -277,6 +277,23 @@ def _schema_too_new(error: Exception) -> Fault:
     )
 
 
+_CHAIN_KEYS: Final = Words(
+    "name the files of the current and of every earlier key under [storage]; etcgw ledger key FILE makes a new one",
+    "在 [storage] 中写明当前及全部旧密钥文件; 用 etcgw ledger key FILE 生成新密钥",
+)
+
+
+def _chain_key(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.USAGE,
+        str(error),
+        Words(
+            "without its key nothing is added to the ledger, and nothing verified", "缺少密钥时账本不可写入也无法校验"
+        ),
+        _CHAIN_KEYS,
+    )
+
+
 def _storage(error: StorageUnavailable) -> Fault:
     return Fault(ExitCode.UNAVAILABLE, f"the ledger was not changed: {error}", None, _DISK)
 
@@ -330,6 +347,9 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.ledger.incarnation.LedgerRefused": _ledger_refused,
         "gateway.ledger.positions.MarkTrouble": _mark,
         "gateway.ledger.schema.SchemaTooNew": _schema_too_new,
+        "gateway.ledger.chain_key_files.ChainKeyError": _chain_key,
+        "gateway.ledger.chain.ChainKeyUnknown": _chain_key,
+        "gateway.ledger.key_change.ChainKeyReused": _chain_key,
         "gateway.ledger.batches.StorageUnavailable": _storage,
         "sqlalchemy.exc.OperationalError": _database,
         "sqlalchemy.exc.DatabaseError": _database,

@@ -76,6 +76,7 @@ def verify(
     journal. Keep them somewhere else: given back later with --head they prove that no row up to them was changed, not
     even together with all digests behind it.
     """
+    from gateway.config import chain_keys_of
     from gateway.ledger import verify as checks
 
     for digest in noted or ():
@@ -85,8 +86,9 @@ def verify(
     site = site_of(context, config)
     # The mark trails the ledger: what it knows now stands in a snapshot that is taken later.
     known = [*(noted or ()), *_marked(screen, site.storage.mark_file)]
+    keys = chain_keys_of(site)
     with reader_of(site) as engine, screen.progress(screen.say("checking", "正在检查")) as tell:
-        found = checks.verify(engine, tell, noted=known)
+        found = checks.verify(engine, keys, tell, noted=known)
     good = all(check.ok for check in found)
     if as_json:
         heads = [check.head for check in found if check.head is not None]
@@ -126,13 +128,14 @@ def create(
     import random
 
     from drivers.clock import SystemClock
+    from gateway.config import chain_keys_of
     from gateway.ledger import incarnation
 
     screen = screen_of(context)
     site = site_of(context, config)
     clock = SystemClock()
     birth = incarnation.born(clock, random.SystemRandom(), **_said(reason, by))
-    made = incarnation.create(place_of(site), clock, birth)
+    made = incarnation.create(place_of(site), clock, chain_keys_of(site), birth)
     if as_json:
         screen.json({"ledger": str(site.storage.ledger), "life": made.number, "id": made.id})
         return
@@ -156,6 +159,7 @@ def adopt(
     import random
 
     from drivers.clock import SystemClock
+    from gateway.config import chain_keys_of
     from gateway.debit import adoption
     from gateway.ledger import incarnation
 
@@ -163,7 +167,7 @@ def adopt(
     site = site_of(context, config)
     clock = SystemClock()
     birth = incarnation.born(clock, random.SystemRandom(), **_said(reason, by))
-    found = adoption.adopt(place_of(site), clock, birth)
+    found = adoption.adopt(place_of(site), clock, chain_keys_of(site), birth)
     if as_json:
         screen.json(
             {
@@ -245,7 +249,9 @@ def _check_facts(check: Check) -> dict[str, Any]:
         "ok": check.ok,
         "rows": check.rows,
         "bad": len(check.findings) + check.more,
-        "findings": [{"row": finding.row, "problem": finding.problem} for finding in check.findings],
+        "findings": [
+            {"row": f.row, "problem": f.problem, "table": f.table, "column": f.column} for f in check.findings
+        ],
     }
 
 
@@ -280,6 +286,28 @@ def _show_checks(screen: Screen, found: Sequence[Check]) -> None:
         screen.pairs((finding.row, finding.problem) for finding in check.findings)
         if check.more:
             screen.line(say(f"and {check.more} more", f"另有 {check.more} 行"))
+
+
+@app.command()
+def key(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="New file; one that is there is never overwritten.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key for the ledger's chains: a random one, in a new file that only its owner can read.
+
+    Name it in the site file as storage.chain_key, and the one before it in storage.retired_chain_keys: it comes into
+    force when the gateway starts. Keep a copy away from the box; without its keys nobody can verify a ledger.
+    """
+    from gateway.ledger import chain_key_files
+
+    made = chain_key_files.make(file)
+    screen = screen_of(context)
+    if as_json:
+        screen.json({"file": str(file), "id": made.id.hex()})
+        return
+    screen.pairs([(screen.say("Key file", "密钥文件"), str(file)), (screen.say("Key id", "密钥标识"), made.id.hex())])
 
 
 @app.command()

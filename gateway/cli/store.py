@@ -80,13 +80,14 @@ def committing(site: SiteFile, *, erasing: bool = False) -> Iterator[tuple[Calla
     `erasing`: what is deleted is gone from the file. Raises as `changes_of`.
     """
     from drivers.clock import SystemClock
+    from gateway.config import chain_keys_of
     from gateway.ledger import database
     from gateway.ledger.file import LedgerLost
     from gateway.ledger.marks import FOLLOW_EVERY_S
     from gateway.ledger.writer import Committer
 
     with writer_of(site, database.open_eraser if erasing else database.open_writer) as (engine, file, mark):
-        committer = Committer(engine, SystemClock(), file=file, mark=mark)
+        committer = Committer(engine, SystemClock(), file=file, keys=chain_keys_of(site), mark=mark)
         followed_at = time.monotonic()
 
         def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
@@ -107,16 +108,17 @@ def committing(site: SiteFile, *, erasing: bool = False) -> Iterator[tuple[Calla
 def writer_of(site: SiteFile, open_engine: Callable[[Path], Engine]) -> Iterator[tuple[Engine, LedgerFile, MarkFile]]:
     """An engine that writes beside a gateway that may be running, of this version's shape, with file and mark; all that
     it stored stands in the ledger's own file afterwards. Raises `LedgerRefused`, LedgerLost."""
+    from gateway.config import chain_keys_of
     from gateway.ledger import database, incarnation, schema
     from gateway.ledger import file as ledger_file
 
-    place = place_of(site)
+    place, keys = place_of(site), chain_keys_of(site)
     incarnation.marked(place)
     with ledger_file.beside(site.storage.ledger) as file:
         engine = open_engine(file.real)
         try:
             mark = patiently(lambda: incarnation.stand(place, engine))
-            patiently(lambda: schema.upgrade(engine))
+            patiently(lambda: schema.upgrade(engine, keys))
             file.watch(engine)
             yield engine, file, mark
         finally:

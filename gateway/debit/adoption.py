@@ -29,6 +29,7 @@ from gateway.debit import attempts
 from gateway.debit.states import AWAITED, LOST, add_item
 from gateway.ledger import database, file, incarnation, marks, schema, tables
 from gateway.ledger.batches import Committer
+from gateway.ledger.chain import ChainKeys
 from gateway.ledger.incarnation import Birth, LedgerRefused, Place
 from gateway.ledger.life import FIRST_LIFE, Head, Incarnation
 from gateway.ledger.marks import MarkState, MarkTrouble, MemoryMark
@@ -74,7 +75,7 @@ class Adopted:
     refunds: int
 
 
-def adopt(place: Place, clock: Clock, birth: Birth) -> Adopted:
+def adopt(place: Place, clock: Clock, keys: ChainKeys, birth: Birth) -> Adopted:
     """Begin a new life of a ledger that a start refuses; for a stopped gateway: raises AlreadyRunning.
 
     Raises `LedgerRefused` for one that a start does not refuse, and where there is nothing to go on with.
@@ -82,10 +83,10 @@ def adopt(place: Place, clock: Clock, birth: Birth) -> Adopted:
     with ExitStack() as stack:
         if place.ledger.exists():
             stack.enter_context(file.held(place.ledger))
-        return _adopt_alone(place, clock, birth)
+        return _adopt_alone(place, clock, keys, birth)
 
 
-def _adopt_alone(place: Place, clock: Clock, birth: Birth) -> Adopted:
+def _adopt_alone(place: Place, clock: Clock, keys: ChainKeys, birth: Birth) -> Adopted:
     refused = _why_refused(place)
     if refused.reason == "ledger_missing":
         raise refused
@@ -93,19 +94,21 @@ def _adopt_alone(place: Place, clock: Clock, birth: Birth) -> Adopted:
     with suppress(MarkTrouble):
         mark = marks.read(place.mark)
     place.mark.parent.mkdir(parents=True, exist_ok=True)
-    found, state = adopt_file(place.ledger, mark, clock, birth)
+    found, state = adopt_file(place.ledger, mark, clock, keys, birth)
     with marks.locked(place.mark):
         marks.write(place.mark, state)
     return replace(found, why=refused.reason)
 
 
-def adopt_file(path: Path, mark: MarkState | None, clock: Clock, birth: Birth) -> tuple[Adopted, MarkState]:
+def adopt_file(
+    path: Path, mark: MarkState | None, clock: Clock, keys: ChainKeys, birth: Birth
+) -> tuple[Adopted, MarkState]:
     """The same without a look at why: one commit in the file, which is empty where it is gone; what its mark is to say
     then."""
     engine = (database.open_writer if path.exists() else database.open_new)(path)
     try:
-        schema.upgrade(engine)
-        return begin_anew(Committer(engine, clock, mark=MemoryMark()), mark, birth)
+        schema.upgrade(engine, keys)
+        return begin_anew(Committer(engine, clock, keys=keys, mark=MemoryMark()), mark, birth)
     finally:
         engine.dispose()
 

@@ -35,17 +35,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from gateway.ledger import clock_readings, database, life
+from gateway.ledger.chain import ChainKeys
 from gateway.ledger.clock_readings import Covered
 from gateway.ledger.database import StorageTrouble, trouble_of
 from gateway.ledger.file import LedgerFile
 from gateway.ledger.life import Head, Life
 from gateway.ledger.marks import Mark, MarkUnwritable, MemoryMark
+from gateway.ledger.seals import RandomBytes
 from gateway.ledger.transaction import Change, Transaction
 from gateway.model.clock import Clock
 from protocols.bank.anchors import Anchor
@@ -165,14 +168,19 @@ class Committer:
         reserve: Path | None = None,
         file: LedgerFile | None = None,
         *,
+        keys: ChainKeys,
         mark: Mark | None = None,
+        random: RandomBytes | None = None,
     ) -> None:
-        """`file` is the one `engine` has opened, when it is to be watched. `mark`: the ledger's memory outside the
-        database; without one, a memory of this process alone."""
+        """`file` is the one `engine` has opened, when it is to be watched. `keys` of the chains. `mark`: the ledger's
+        memory outside the database; without one, a memory of this process alone. `random` gives the salts, the system's
+        source where there is none."""
         self._engine = engine
         self._clock = clock
         self._reserve = reserve
         self._file = file
+        self._keys = keys
+        self._random = SystemRandom() if random is None else random
         self._covered: Covered | None = None
         self._mark = MemoryMark() if mark is None else mark
         self._life: Life | None = None
@@ -193,10 +201,10 @@ class Committer:
         return results
 
     def transaction(self, connection: Connection, now_us: int) -> Transaction:
-        """One that counts positions in the life of this ledger."""
+        """What changes get to work with, on a connection that has begun: positions of this ledger's life."""
         if self._life is None:
             self._life = life.begin(connection, self._mark)
-        return Transaction(connection, now_us, self._life)
+        return Transaction(connection, now_us, self._keys, self._random, self._life)
 
     def anchor(self) -> Anchor | None:
         """Where the ledger durably stands, for whoever keeps it elsewhere; None before this process has committed."""

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, update
-
 from gateway.ledger import tables
 
 if TYPE_CHECKING:
@@ -65,11 +63,7 @@ class _Pending:
     taker: int
 
 
-_WRITE = (
-    update(tables.account)
-    .where(tables.account.c.id == bindparam("account_id"))
-    .values(balance=bindparam("new_balance"), held=bindparam("new_held"), version=bindparam("new_version"))
-)
+_WRITTEN = ("balance", "held", "version")
 
 
 class Books:
@@ -182,9 +176,9 @@ class Books:
             if account.opened:
                 self._tx.update(tables.account, {"id": account.id}, **values)
             else:
-                stored.append({"account_id": account.id, **{f"new_{name}": value for name, value in values.items()}})
+                stored.append({"id": account.id, **values})
         if stored:
-            self._tx.execute_many(_WRITE, stored)
+            self._tx.update_many(tables.account, "id", _WRITTEN, stored)
 
     def close(self) -> None:
         """Forget everything: nothing a long run leaves behind may keep its transactions alive."""

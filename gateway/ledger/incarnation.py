@@ -27,6 +27,7 @@ from sqlalchemy import Connection, Engine, inspect, select
 
 from gateway.ledger import chain, database, life, marks, schema, tables
 from gateway.ledger.batches import Committer
+from gateway.ledger.chain import ChainKeys
 from gateway.ledger.life import FIRST_LIFE, Head, Incarnation
 from gateway.ledger.marks import MarkFile, MarkMissing, MarkState, MarkUnreadable, MemoryMark
 from gateway.ledger.positions import by_clock
@@ -72,25 +73,25 @@ def born(clock: Clock, random: RandomBits, *, reason: str, actor: str) -> Birth:
     return Birth(new_id(now_us, random), reason, actor)
 
 
-def create(place: Place, clock: Clock, birth: Birth) -> Incarnation:
+def create(place: Place, clock: Clock, keys: ChainKeys, birth: Birth) -> Incarnation:
     """Make the ledger of a site that has none, and its mark. Raises `LedgerRefused` where there is either."""
     for what, path in (("a ledger", place.ledger), ("a mark", place.mark)):
         if path.exists():
             raise LedgerRefused("ledger_exists", f"there is {what} at {path}")
     place.mark.parent.mkdir(parents=True, exist_ok=True)
-    state = make(place.ledger, clock, birth)
+    state = make(place.ledger, clock, keys, birth)
     with marks.locked(place.mark):
         marks.write(place.mark, state)
     return Incarnation(state.incarnation_number, state.incarnation, to_us(clock.utcnow()))
 
 
-def make(path: Path, clock: Clock, birth: Birth) -> MarkState:
+def make(path: Path, clock: Clock, keys: ChainKeys, birth: Birth) -> MarkState:
     """Make an empty ledger in its first life; what its mark is to say."""
     engine = database.open_new(path)
     try:
-        schema.upgrade(engine)
+        schema.upgrade(engine, keys)
         memory = MemoryMark()
-        committer = Committer(engine, clock, mark=memory)
+        committer = Committer(engine, clock, keys=keys, mark=memory)
         begun, first = committer.commit([lambda tx: begin_life(tx, birth)])[0]
         head = committer.head or Head(0, chain.GENESIS)
         return MarkState(begun.id, begun.number, first, head.number, head.digest)

@@ -3,8 +3,9 @@
 Personal data stands beside the books, never in them: `subject` (plate, card, tag), `purchase_file` (file 0019, which
 holds a plate), `card_serial` (by card number), and the digest of a plate or card by which an obligor without a mandate
 is found again (`obligor.subject_key`: a digest of so few possible plates hides nothing). Chained rows carry random ids
-only, so after an erasure every chain proves what it proved before; that something was erased, when and by whom, is
-itself a row of the journal.
+and commitments with a random salt only, and the salt goes with what it hides: after an erasure every chain proves what
+it proved before, and no list of plates finds one in it. That something was erased, when and by whom, is itself a row of
+the journal.
 
 Only what is settled is erased: a passage whose money is closed, about which nobody still asks, and which happened long
 enough ago that no lane needs the card's number any more to tell a vehicle that stands still from one that comes again.
@@ -130,7 +131,7 @@ def erase_all(
 
 
 def _erase(tx: Transaction, row: Any, actor: str) -> Erased:  # noqa: ANN401 - a row of `_PAGES`
-    nothing = dict.fromkeys(("obu_id", "contract", "card_number", "plate", "plate_colour"))
+    nothing = dict.fromkeys(("obu_id", "contract", "card_number", "plate", "plate_colour", "salt"))
     tx.update(_s, {"id": row.subject_id}, **nothing, erased_at=tx.now_us)
     files = tx.execute(_DROP_FILES, passage=row.id)
     serials = 0 if row.card_number is None else tx.execute(_DROP_SERIAL, card=row.card_number)
@@ -212,7 +213,7 @@ _FORGET_OBLIGOR = (
             .where(_other_debit.c.obligor_id == tables.obligor.c.id, _other_subject.c.erased_at.is_(None))
         ),
     )
-    .values(subject_key=null())
+    .values(subject_key=null(), salt=null())
 )
 """An obligor known by plate or card goes unknown with the last of its passages; the next one opens a new obligor."""
 

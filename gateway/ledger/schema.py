@@ -11,9 +11,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect
 
-from gateway.ledger import database, tables
+from gateway.ledger import database, first_seals, tables
+from gateway.ledger.chain import ChainKeys
 
 FOLDER = Path(__file__).parent / "migrations"
+
+SEALED_SINCE = "0008"
+"""Revision from which on every row is sealed by the transaction that writes it."""
 
 
 class SchemaTooNew(Exception):
@@ -45,8 +49,12 @@ def look(engine: Engine) -> SchemaState:
     return SchemaState(found, script.get_current_head(), known)
 
 
-def upgrade(engine: Engine) -> str:
-    """Run the missing migrations in one transaction; returns the schema version now in force."""
+def upgrade(engine: Engine, keys: ChainKeys | None = None) -> str:
+    """Run the missing migrations in one transaction; returns the schema version now in force.
+
+    A ledger that was never sealed is sealed in the same transaction as it is found, under the current one of `keys`;
+    without keys such a ledger is refused (`first_seals.KeysNeeded`).
+    """
     with database.without_foreign_keys(engine) as connection:
         config = _config(connection)
         script = ScriptDirectory.from_config(config)
@@ -59,10 +67,17 @@ def upgrade(engine: Engine) -> str:
             command.stamp(config, "head")
         else:
             command.upgrade(config, "head")
+            if found is None or not _knows_seals(script, found):
+                first_seals.seal_everything(connection, keys)
         head = script.get_current_head()
     if head is None:
         raise RuntimeError(f"no migrations in {FOLDER}")
     return head
+
+
+def _knows_seals(script: ScriptDirectory, revision: str) -> bool:
+    """Whether ledgers of this revision seal their rows."""
+    return any(step.revision == SEALED_SINCE for step in script.iterate_revisions(revision, "base"))
 
 
 def _config(connection: Connection) -> Config:

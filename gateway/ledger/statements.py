@@ -18,6 +18,7 @@ from sqlalchemy import Column, Connection, Dialect, Select, Table, bindparam, in
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.dml import Update
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ClauseElement
 from sqlalchemy.sql.selectable import SelectBase
 
@@ -83,10 +84,14 @@ class Shapes:
             key, Shape(select(table).where(*(table.c[name] == bindparam(name) for name in columns)), self._dialect)
         )
 
-    def update(self, table: Table, where: tuple[str, ...], columns: tuple[str, ...]) -> Shape:
-        """Set columns by the values of others."""
-        key = ("update", table, where, columns)
-        return self._known.get(key) or self._keep(key, Shape(_update(table, where, columns), self._dialect))
+    def update(self, table: Table, where: tuple[str, ...], columns: tuple[str, ...], *, returning: bool) -> Shape:
+        """Set columns by the values of others; `returning`: give back the whole changed rows."""
+        key = ("update", table, where, columns, returning)
+        found = self._known.get(key)
+        if found is not None:
+            return found
+        statement = _update(table, where, columns)
+        return self._keep(key, Shape(statement.returning(*table.columns) if returning else statement, self._dialect))
 
     def of(self, statement: Executable) -> Shape:
         """A statement of the code (a module's constant)."""
@@ -134,11 +139,29 @@ class Runner:
 
     def update(self, table: Table, where: Mapping[str, Any], values: Mapping[str, Any]) -> int:
         """Set `values` where the columns of `where` have these values; the number of rows changed."""
-        shape = self._shapes.update(table, tuple(where), tuple(values))
-        parameters = {_WHERE + name: value for name, value in where.items()}
-        for name, value in values.items():
-            parameters[_SET + name] = value
-        return self.run(shape, parameters)
+        shape = self._shapes.update(table, tuple(where), tuple(values), returning=False)
+        return self.run(shape, _set_and_where(where, values))
+
+    def update_returning(
+        self, table: Table, where: Mapping[str, Any], values: Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        """As `update`; the changed rows whole, as they are now."""
+        shape = self._shapes.update(table, tuple(where), tuple(values), returning=True)
+        return self.run_returning(shape, _set_and_where(where, values))
+
+    def update_many(self, table: Table, key: str, columns: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Set these columns in many rows, each found by its `key`."""
+        shape = self._shapes.update(table, (key,), columns, returning=False)
+        self.run_many(shape, [_set_and_where({key: row[key]}, {name: row[name] for name in columns}) for row in rows])
+
+    def run_returning(self, shape: Shape, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a statement that gives back the rows it changed or deleted."""
+        try:
+            self._cursor.execute(shape.sql, shape.arguments(values))
+            found: list[tuple[Any, ...]] = self._cursor.fetchall()
+        except self._error as error:
+            raise self._wrapped(shape, error) from error
+        return found
 
     def run(self, shape: Shape, values: Mapping[str, Any]) -> int:
         """Run a statement that returns no rows; the number of rows it changed."""
@@ -219,7 +242,14 @@ def _equals_of(statement: ClauseElement) -> Mapping[str, str]:
     return found
 
 
-def _update(table: Table, where: tuple[str, ...], columns: tuple[str, ...]) -> ClauseElement:
+def _set_and_where(where: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = {_WHERE + name: value for name, value in where.items()}
+    for name, value in values.items():
+        parameters[_SET + name] = value
+    return parameters
+
+
+def _update(table: Table, where: tuple[str, ...], columns: tuple[str, ...]) -> Update:
     return (
         update(table)
         .where(*(table.c[name] == bindparam(_WHERE + name) for name in where))

@@ -2,9 +2,11 @@
 
 Money is integer fen, times are UTC microseconds since 1970, identifiers are text of `gateway.model.ids`. Three kinds of
 rows never change: `transfer`, `decision` and `journal`. Each is a chain: its numbers have no gap, and `chain` is a
-digest over the row and the `chain` of the row before it (`gateway.ledger.chain`). Everything that names a person
-(plate, card, tag, raw files) stands in `subject`, `purchase_file` and `card_serial` alone; the chained rows carry
-random ids, so personal data can be erased by a retention rule while the books stay whole and still prove themselves.
+keyed digest over the row and the `chain` of the row before it (`gateway.ledger.chain`). What rows of the other tables
+stand like is sealed in the journal (`gateway.ledger.seals`). Everything that names a person (plate, card, tag, raw
+files) stands in `subject`, `purchase_file` and `card_serial` alone; the chained rows carry random ids and salted
+commitments, so personal data can be erased by a retention rule while the books stay whole and still prove themselves.
+`salt`: random bytes of a row that names a person, erased with what they hide.
 """
 
 from __future__ import annotations
@@ -38,6 +40,11 @@ metadata = MetaData(
 )
 
 Id = String(32)
+
+
+def salt() -> Column[bytes]:
+    """The salt of a row that names a person; gone with what it hides."""
+    return Column("salt", LargeBinary)
 
 
 def one_of(column: Column[str], *values: str) -> ColumnElement[bool]:
@@ -136,6 +143,7 @@ obligor = Table(
     Column("mandate_id", String(64), unique=True),
     Column("subject_key", String(64), unique=True),
     Column("listed_at", BigInteger),
+    salt(),
 )
 """Who owes: a mandate, else plate + colour (then `subject_key` is their digest). `listed_at`: since when it stands on
 the box's own list for its debts."""
@@ -248,6 +256,7 @@ subject = Table(
     Column("plate", String(16)),
     Column("plate_colour", Integer),
     Column("erased_at", BigInteger),
+    salt(),
     Index("ix_subject_card", "card_number"),
     Index("ix_subject_contract", "contract"),
     Index("ix_subject_obu", "obu_id"),
@@ -306,6 +315,7 @@ purchase_file = Table(
     Column("purchase_id", Id, ForeignKey("purchase.id"), primary_key=True),
     Column("before", LargeBinary, nullable=False),
     Column("after", LargeBinary, nullable=False),
+    salt(),
 )
 """File 0019 as read and as we write it: the proof whether an unanswered purchase happened. Holds a plate: erasable."""
 
@@ -314,6 +324,7 @@ card_serial = Table(
     metadata,
     Column("card_number", String(20), primary_key=True),
     Column("serial", Integer, nullable=False),
+    salt(),
 )
 """Serial of the last purchase taken of a card; the next purchase has a higher one (`gateway.debit.purchase_proof`)."""
 
@@ -380,10 +391,12 @@ journal = Table(
     Column("actor", String(64)),
     Column("at", BigInteger, nullable=False),
     Column("chain", LargeBinary, nullable=False),
+    Column("content", LargeBinary),
     Index("ix_journal_debit", "debit_id"),
 )
 """Immutable, chained: every change of state of a debit, an attempt, a refund, an item or a limit, and every act of a
-person, in the order in which they were committed. `event` is the state entered or the act; `ref` the row's id."""
+person, in the order in which they were committed. `event` is the state entered or the act; `ref` the row's id.
+`content`: of the row with which each transaction ends, what it has sealed (`gateway.ledger.seals`)."""
 
 refusal = Table(
     "refusal",
@@ -450,6 +463,7 @@ mandate = Table(
     Column("limit_fen", BigInteger),
     Column("stand_in_limit_fen", BigInteger, nullable=False),
     Column("imported_at", BigInteger, nullable=False),
+    salt(),
     CheckConstraint("status in ('active', 'paused', 'closed')", name="status_known"),
     CheckConstraint("funding in ('bank_online', 'issuer_clearing')", name="funding_known"),
 )
@@ -475,6 +489,7 @@ credential = Table(
     Column("mandate_id", String(64), ForeignKey("mandate.id"), nullable=False),
     Column("plate", String(16)),
     Column("plate_colour", Integer),
+    salt(),
     CheckConstraint("kind in ('card', 'contract', 'plate')", name="kind_known"),
 )
 """What proves a payer: a card number, a tag's contract, a plate with its colour (key `plate|colour`)."""

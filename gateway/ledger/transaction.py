@@ -3,6 +3,9 @@
 Inserts are gathered and written many at a time, at the latest before the commit. A change never notices: what it
 inserted it can read and change. A row asked for by value is looked for among the gathered ones first; a select that
 could see one of them has them written before it runs.
+
+What a change does to covered rows is sealed at the end, whatever way it does it (`gateway.ledger.seals`): no change has
+to think of it. Every chained row is linked under the key that the journal names as the one in force.
 """
 
 from __future__ import annotations
@@ -11,13 +14,16 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, bindparam, func, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
 from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.dml import Delete, Insert, Update
 
-from gateway.ledger import chain, tables
+from gateway.ledger import chain, key_notes, seals, tables
 from gateway.ledger.books import Books
+from gateway.ledger.chain import ChainKey, ChainKeys, ChainKeyUnknown
 from gateway.ledger.gathered import FACTS, Gathered, RowValues, unknown_column
 from gateway.ledger.life import Head, Life
+from gateway.ledger.seals import LAYOUTS, SALT, SALT_BYTES, Layout, RandomBytes, Seals, as_stored
 from gateway.ledger.statements import Row, Runner
 from protocols.bank.anchors import Anchor
 
@@ -40,6 +46,9 @@ _HIGHEST = {
     for table in (tables.account, tables.outbox, tables.item, tables.clock_reading)
 }
 
+_OTHERS = tuple(tables.metadata.tables[name] for name in key_notes.OTHERS)
+_CLEARING = {table: delete(table) for table in (tables.credential, tables.mandate)}
+
 
 class _Head:
     """Where a chain stands in this transaction."""
@@ -55,12 +64,19 @@ class _Head:
 class Transaction:
     """One transaction, shared by all changes of a batch; `now_us` is the booking time of all of them."""
 
-    def __init__(self, connection: Connection, now_us: int, life: Life | None = None) -> None:
+    def __init__(
+        self, connection: Connection, now_us: int, keys: ChainKeys, random: RandomBytes, life: Life | None = None
+    ) -> None:
         """`life`: what the process knows of the ledger's life; without it no position can be taken."""
         self.connection = connection
-        """For statements of its own; `flush` first."""
+        """For selects of its own; `flush` first. What writes goes through the methods here, which seal it."""
         self.now_us = now_us
         self.life = life
+        self._keys = keys
+        self._key: ChainKey = keys.current
+        """In force; known once the heads are loaded."""
+        self._random = random
+        self._seals = Seals()
         self._runner = Runner(connection)
         self._waiting: dict[Table, Gathered] = {}
         self._numbers: dict[str, int] = {}
@@ -81,6 +97,8 @@ class Transaction:
             raise unknown_column(values, facts)
         if facts.number is not None and row[facts.number] is None:
             raise ValueError(f"a row of {table.name} needs its number")
+        if SALT in row and row[SALT] is None:
+            row[SALT] = self._random.randbytes(SALT_BYTES)
         waiting.add(row)
 
     def insert_chained(self, table: Table, **values: Any) -> int:  # noqa: ANN401 - as above
@@ -93,7 +111,7 @@ class Transaction:
         if len(row) != facts.width:
             raise unknown_column(values, facts)
         number = row[number_column] = head.number = head.number + 1
-        row["chain"] = head.digest = chain.link(head.digest, digested(row))
+        row["chain"] = head.digest = chain.link(self._key, table.name, head.digest, digested(row))
         waiting.add(row)
         return number
 
@@ -145,17 +163,46 @@ class Transaction:
                 self.flush()
         if self._waiting and not values.keys().isdisjoint(facts.parents):
             self._flush_parents(facts.parents, values)
-        return self._runner.update(table, where, values)
+        layout = LAYOUTS.get(table)
+        if layout is None or layout.names.isdisjoint(values):
+            return self._runner.update(table, where, values)
+        changed = self._runner.update_returning(table, where, values)
+        self._seals.put(layout, changed)
+        return len(changed)
 
     def execute(self, statement: Executable, **values: Any) -> int:  # noqa: ANN401 - as above
         """Run any other statement that stands in the code as a constant; the number of rows changed."""
         self.flush()
-        return self._runner.run(self._runner.shape(statement), values)
+        layout = _layout_of(statement)
+        if layout is None:
+            return self._runner.run(self._runner.shape(statement), values)
+        rows = self._runner.run_returning(self._runner.shape(_returning(statement)), values)
+        (self._seals.gone if isinstance(statement, Delete) else self._seals.put)(layout, rows)
+        return len(rows)
 
     def execute_many(self, statement: Executable, values: list[dict[str, Any]]) -> None:
-        """The same for many sets of parameters."""
+        """The same for many sets of parameters; not for covered tables, whose rows would go unsealed."""
+        layout = _layout_of(statement)
+        if layout is not None:
+            raise TypeError(f"many rows of {layout.name} at once would go unsealed")
         self.flush()
         self._runner.run_many(self._runner.shape(statement), values)
+
+    def update_many(self, table: Table, key: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+        """Set columns that no seal covers, in many rows, each found by its `key`."""
+        layout = LAYOUTS.get(table)
+        if layout is not None and not layout.names.isdisjoint(columns):
+            raise TypeError(f"many rows of {layout.name} at once would go unsealed")
+        self.flush()
+        self._runner.update_many(table, key, columns, rows)
+
+    def clear(self, table: Table) -> None:
+        """Delete every row of a table."""
+        self.flush()
+        self._runner.run(self._runner.shape(_CLEARING[table]), {})
+        layout = LAYOUTS.get(table)
+        if layout is not None:
+            self._seals.cleared(layout)
 
     def note(
         self,
@@ -255,6 +302,36 @@ class Transaction:
         head = self._heads.get(tables.journal) or self._load_head(tables.journal)
         return Anchor(life.number, head.found, head.found_digest)
 
+    # --- keys -----------------------------------------------------------------------------------------------------
+
+    @property
+    def keys(self) -> ChainKeys:
+        """Those of the site."""
+        return self._keys
+
+    @property
+    def key_is_due(self) -> bool:
+        """Whether the journal ends under a retired key. Raises `ChainKeyUnknown` where we do not have its key."""
+        self._load_head(tables.journal)
+        return self._key is not self._keys.current
+
+    def take_current_key(self) -> None:
+        """From here on every chained row is under the site's current key; the journal says so."""
+        self._note_key(self._keys.current, self._key)
+
+    def begin_key(self) -> None:
+        """As above, in a ledger whose chains were never under a key."""
+        self._load_heads()
+        if tables.journal not in self._heads:
+            self._new_head(tables.journal)
+        self._note_key(self._keys.current, None)
+
+    def seal_rows(self, layout: Layout, rows: list[tuple[Any, ...]]) -> None:
+        """Seal rows that nobody has changed, and write the seals."""
+        self._seals.put(layout, rows)
+        self._seal()
+        self.flush()
+
     # --- writing what was gathered ----------------------------------------------------------------------------------
 
     def flush(self) -> None:
@@ -263,16 +340,39 @@ class Transaction:
             return
         waiting, self._waiting = self._waiting, {}
         for table in sorted(waiting, key=_place):
-            self._runner.insert_many(table, FACTS[table].columns, waiting[table].rows)
+            rows = waiting[table].rows
+            self._runner.insert_many(table, FACTS[table].columns, rows)
+            layout = LAYOUTS.get(table)
+            if layout is not None:
+                self._seals.put(layout, [as_stored(row.values()) for row in rows])
 
     def finish(self) -> None:
         """Write what was gathered in memory; called once, before the commit. The transaction is spent then."""
         self.books.flush()
         for name, value in self._numbers.items():
             self.update(tables.counter, {"name": name}, value=value)
+        self.flush()
+        self._seal()
         self._store_heads()
         self.flush()
         self.books.close()
+
+    def _seal(self) -> None:
+        """The journal vouches for the covered rows as they are now, and for how far the other chains have come."""
+        contents = self._seals.contents()
+        self._seals = Seals()
+        if not contents and any(head.number != head.found for head in map(self._heads.get, _OTHERS) if head):
+            contents = [b""]
+        if not contents:
+            return
+        if not self._heads:
+            self._load_head(tables.journal)
+        numbers = [0 if head is None else head.number for head in map(self._heads.get, _OTHERS)]
+        ref = "/".join(map(str, numbers))
+        for content in contents:
+            self.insert_chained(
+                tables.journal, kind=seals.KIND, ref=ref, event=seals.EVENT, at=self.now_us, content=content
+            )
 
     def _gather(self, table: Table) -> Gathered:
         waiting = self._waiting[table] = Gathered(FACTS[table])
@@ -285,14 +385,44 @@ class Transaction:
 
     def _load_head(self, table: Table) -> _Head:
         """All at once: who writes one chain writes the others, too."""
-        for row in [] if self._heads else self.rows(_HEADS):
+        if not self._heads:
+            self._load_heads()
+            self._choose_key()
+        return self._heads.get(table) or self._new_head(table)
+
+    def _load_heads(self) -> None:
+        for row in self.rows(_HEADS):
             self._heads[tables.metadata.tables[row.name]] = _Head(int(row.number), bytes(row.digest))
-        head = self._heads.get(table)
-        if head is None:
-            head = self._heads[table] = _Head(0, chain.GENESIS)
-            self.insert(tables.chain, name=table.name, number=0, digest=chain.GENESIS)
-            head.new = True
+
+    def _new_head(self, table: Table) -> _Head:
+        head = self._heads[table] = _Head(0, chain.GENESIS)
+        self.insert(tables.chain, name=table.name, number=0, digest=chain.GENESIS)
+        head.new = True
         return head
+
+    def _choose_key(self) -> None:
+        """The key the journal ends with stays in force until a note says otherwise; a new journal begins with one."""
+        head = self._heads.get(tables.journal)
+        if head is None:
+            self._new_head(tables.journal)
+            self._note_key(self._keys.current, None)
+            return
+        key = self._keys.of(head.digest)
+        if key is None:
+            raise ChainKeyUnknown(head.digest[: chain.KEY_ID_BYTES])
+        self._key = key
+
+    def _note_key(self, key: ChainKey, before: ChainKey | None) -> None:
+        """From here on every chained row is under this key; the journal says so, and where the other chains stand."""
+        heads = {table.name: self._heads.get(table) for table in _OTHERS}
+        others = {
+            name: key_notes.Stand(0, chain.GENESIS) if head is None else key_notes.Stand(head.number, head.digest)
+            for name, head in heads.items()
+        }
+        event = key_notes.BEGUN if before is None else key_notes.ROTATED
+        detail = key_notes.detail_of(None if before is None else before.id, others)
+        self._key = key
+        self.note(key_notes.KIND, key.id.hex(), event, detail=detail)
 
     def _store_heads(self) -> None:
         stored = []
@@ -307,6 +437,26 @@ class Transaction:
 
 def _place(table: Table) -> int:
     return FACTS[table].place
+
+
+_RETURNING: dict[Executable, Executable] = {}
+
+
+def _returning(statement: Executable) -> Executable:
+    """The statement giving back whole rows; one for each that stands in the code."""
+    found = _RETURNING.get(statement)
+    if found is None:
+        if not isinstance(statement, Update | Delete):
+            raise TypeError(f"{statement} writes to a covered table and cannot be sealed: insert rows with `insert`")
+        found = _RETURNING[statement] = statement.returning(*statement.table.columns)
+    return found
+
+
+def _layout_of(statement: Executable) -> Layout | None:
+    """Of the covered table that a statement writes to."""
+    if not isinstance(statement, Update | Delete | Insert) or not isinstance(statement.table, Table):
+        return None
+    return LAYOUTS.get(statement.table)
 
 
 Change = Callable[[Transaction], T]

@@ -1,94 +1,50 @@
 """Does the ledger agree with itself? Read only, over one snapshot of the database.
 
 The sum over all accounts is zero by construction, so it proves little; the checks that bite compare each account with
-its transfers, each debit with its money and with the journal, and each row that never changes with the digest it was
-chained by. Chains alone cannot show that somebody rewrote rows and all digests behind them: for that, whoever noted a
-head elsewhere gives it back, and it must still stand where it stood. What the world outside says (bank's book, purses)
-is compared where that world can be asked: on the bench and at the day's end.
+its transfers, each debit with its money and with the journal, each row that never changes with the link it was chained
+by, and each other row with its newest seal in the journal. Nobody without the key can make a chain anew; against those
+who have it, whoever noted a head elsewhere gives it back, and it must still stand where it stood. What the world
+outside says (bank's book, purses) is compared where that world can be asked: on the bench and at the day's end.
 
-Nothing here reads what names a person: a ledger whose personal data was erased proves as much as before.
+Nothing here shows what names a person, and a ledger whose personal data was erased proves as much as before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, Table, select, text
+from sqlalchemy import Connection, Engine, select, text
 
-from gateway.ledger import chain, tables
+from gateway.ledger import tables, verify_chains, verify_seals
+from gateway.ledger.chain import ChainKeys
+from gateway.ledger.findings import FINDINGS_MAX, Check, Finding, Head, checked
+from gateway.ledger.verify_chains import ChainWalks
 from gateway.ledger.verify_rules import RULES, Rule
+from gateway.ledger.verify_seals import SealedRows
 from gateway.rules.loading import digest_of_body
 
-FINDINGS_MAX = 20
-"""Bad rows named per check; the count goes on."""
+__all__ = ["CHECKS", "FINDINGS_MAX", "NOTED_HEADS", "Check", "Finding", "Head", "verify"]
 
-ROWS_AT_ONCE = 10_000
-"""Rows of a chain held in memory while it is recomputed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One row that breaks a rule."""
-
-    check: str
-    row: str
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Where a chain stands: noted elsewhere, it proves later that nothing up to here was rewritten."""
-
-    chain: str
-    number: int
-    digest: str
-    """SHA-256, hex."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What was checked and what was found."""
-
-    name: str
-    rows: int
-    findings: tuple[Finding, ...]
-    more: int = 0
-    head: Head | None = None
-    """Of a chain: the last row that holds."""
-
-    @property
-    def ok(self) -> bool:
-        return not self.findings
-
-
-_CHAINS = {
-    "transfer": "the chain of transfers holds",
-    "decision": "the chain of decisions holds",
-    "journal": "the chain of the journal holds",
-}
 NOTED_HEADS = "heads noted elsewhere stand in their chains"
 
 RULES_ON_FILE = "the rules on file are what their digests say"
 
-CHECKS = (*_CHAINS.values(), RULES_ON_FILE, *(rule.name for rule in RULES))
-"""Every check by its name, in the order in which they run."""
+CHECKS = (*verify_chains.NAMES.values(), verify_seals.NAME, RULES_ON_FILE, *(rule.name for rule in RULES))
+"""Every check by its name, in the order in which they are told."""
 
 
-def verify(engine: Engine, progress: Callable[[str], None] | None = None, *, noted: Iterable[str] = ()) -> list[Check]:
+def verify(
+    engine: Engine,
+    keys: ChainKeys,
+    progress: Callable[[str], None] | None = None,
+    *,
+    noted: Iterable[str] = (),
+) -> list[Check]:
     """Run every check over one snapshot; `noted` are digests (hex) of heads that were noted elsewhere before."""
     tell = progress or (lambda _: None)
-    wanted = dict.fromkeys(bytes.fromhex(digest) for digest in noted)
-    seen = {chain.GENESIS}
-    checks = []
-    with engine.connect() as connection, connection.begin():
-        for table_name, name in _CHAINS.items():
-            tell(name)
-            checks.append(_walk(connection, name, tables.metadata.tables[table_name], wanted, seen))
-        if wanted:
-            tell(NOTED_HEADS)
-            lost = [Finding(NOTED_HEADS, digest.hex(), "no row has it now") for digest in wanted if digest not in seen]
-            checks.append(Check(NOTED_HEADS, len(wanted), tuple(lost[:FINDINGS_MAX]), max(0, len(lost) - FINDINGS_MAX)))
+    wanted = list(dict.fromkeys(bytes.fromhex(digest) for digest in noted))
+    with engine.connect() as connection, connection.begin(), SealedRows() as sealed:
+        checks = _chains_and_seals(connection, ChainWalks(connection, keys, wanted), sealed, wanted, tell)
         tell(RULES_ON_FILE)
         checks.append(_rules_on_file(connection))
         for rule in RULES:
@@ -97,56 +53,30 @@ def verify(engine: Engine, progress: Callable[[str], None] | None = None, *, not
     return checks
 
 
-def _walk(connection: Connection, name: str, table: Table, wanted: Iterable[bytes], seen: set[bytes]) -> Check:
-    """Recompute a chain row by row, up to the first that does not hold; wanted digests met on the way go to `seen`."""
-    number = table.c[chain.CHAINED[table.name]]
-    columns = [column for column in table.columns if column.name != "chain"]
-    place = columns.index(number)
-    looked_for = frozenset(wanted)
-    rows, digest = 0, chain.GENESIS
-    problem = None
-    found = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(
-        select(*columns, table.c.chain).order_by(number)
-    )
-    for row in found:
-        *values, stored = row
-        if values[place] != rows + 1:
-            problem = Finding(name, f"{table.name} {rows + 1}", f"is missing; the next there is has {values[place]}")
-            break
-        following = chain.link(digest, values)
-        if following != stored:
-            problem = Finding(
-                name, f"{table.name} {rows + 1}", "is not what it was chained as: it was changed, or put in"
-            )
-            break
-        rows, digest = rows + 1, following
-        if digest in looked_for:
-            seen.add(digest)
-    found.close()
-    if problem is None:
-        problem = _wrong_head(connection, name, table, rows, digest)
-    return Check(name, rows, () if problem is None else (problem,), head=Head(table.name, rows, digest.hex()))
-
-
-def _wrong_head(connection: Connection, name: str, table: Table, rows: int, digest: bytes) -> Finding | None:
-    """Rows cut off at the end leave a chain that holds; what tells is the head, written with every row."""
-    head = connection.execute(select(tables.chain).where(tables.chain.c.name == table.name)).one_or_none()
-    number, stored = (0, chain.GENESIS) if head is None else (int(head.number), bytes(head.digest))
-    if (number, stored) == (rows, digest):
-        return None
-    what = f"the head says {number} rows, there are {rows}" if number != rows else "the head has another digest"
-    return Finding(name, f"{table.name} {min(number, rows) + 1}" if number != rows else f"{table.name} {rows}", what)
+def _chains_and_seals(
+    connection: Connection, walks: ChainWalks, sealed: SealedRows, wanted: list[bytes], tell: Callable[[str], None]
+) -> list[Check]:
+    """The journal is walked first, because it knows of keys and seals."""
+    tell(verify_chains.NAMES["journal"])
+    checks = [walks.journal(sealed.read)]
+    for table in (tables.transfer, tables.decision):
+        tell(verify_chains.NAMES[table.name])
+        checks.append(walks.other(table))
+    if wanted:
+        tell(NOTED_HEADS)
+        lost = [d.hex() for d in wanted if d not in walks.seen]
+        checks.append(checked(NOTED_HEADS, len(wanted), (Finding(NOTED_HEADS, d, "no row has it now") for d in lost)))
+    tell(verify_seals.NAME)
+    checks.append(sealed.check(connection))
+    return checks
 
 
 def _rules_on_file(connection: Connection) -> Check:
     """Decisions name the version of the rules they followed: what stands under it must still be that."""
     rows = connection.execute(select(tables.rules.c.version, tables.rules.c.digest, tables.rules.c.body)).all()
-    bad = [
-        Finding(RULES_ON_FILE, f"rules {row.version}", "the text is another than the one its digest was made of")
-        for row in rows
-        if not _has_digest(row.body, row.digest)
-    ]
-    return Check(RULES_ON_FILE, len(rows), tuple(bad[:FINDINGS_MAX]), max(0, len(bad) - FINDINGS_MAX))
+    problem = "the text is another than the one its digest was made of"
+    bad = (row.version for row in rows if not _has_digest(row.body, row.digest))
+    return checked(RULES_ON_FILE, len(rows), (Finding(RULES_ON_FILE, f"rules {v}", problem, "rules") for v in bad))
 
 
 def _has_digest(body: str, digest: str) -> bool:
@@ -158,8 +88,7 @@ def _has_digest(body: str, digest: str) -> bool:
 
 def _run(connection: Connection, rule: Rule) -> Check:
     rows = int(connection.execute(text(rule.count)).scalar_one())
-    bad = list(_bad_rows(connection, rule))
-    return Check(rule.name, rows, tuple(bad[:FINDINGS_MAX]), max(0, len(bad) - FINDINGS_MAX))
+    return checked(rule.name, rows, _bad_rows(connection, rule))
 
 
 def _bad_rows(connection: Connection, rule: Rule) -> Iterator[Finding]:

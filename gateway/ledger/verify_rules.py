@@ -341,6 +341,7 @@ RULES: Final = (
         where (s.erased_at is null) <> (j.number is null)
            or (s.erased_at is not null and (
                coalesce(s.obu_id, s.contract, s.card_number, s.plate) is not null or s.plate_colour is not null
+               or s.salt is not null
                or exists (
                    select 1 from purchase p join purchase_file f on f.purchase_id = p.id where p.passage_id = g.id)))
         """,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, null, select
+from sqlalchemy import Connection, Row, null, select
 
 from gateway.debit.claims import Payer
 from gateway.ledger import tables
@@ -218,22 +218,20 @@ def read_csv(lines: Iterable[str]) -> tuple[dict[str, Mandate], list[Credential]
 
 def replace_all(tx: Transaction, mandates: Mapping[str, Mandate], credentials: Iterable[Credential]) -> None:
     """Put the imported mandates in force, all at once."""
-    tx.connection.execute(delete(tables.credential))
-    tx.connection.execute(delete(tables.mandate))
-    if mandates:
-        tx.connection.execute(insert(tables.mandate), [_row(m, tx.now_us) for m in mandates.values()])
-    rows = [
-        {
-            "kind": c.kind.value,
-            "key": c.key,
-            "mandate_id": c.mandate_id,
-            "plate": None if c.plate is None else c.plate.text,
-            "plate_colour": None if c.plate is None or c.plate.colour is None else int(c.plate.colour),
-        }
-        for c in credentials
-    ]
-    if rows:
-        tx.connection.execute(insert(tables.credential), rows)
+    tx.clear(tables.credential)
+    tx.clear(tables.mandate)
+    for mandate in mandates.values():
+        tx.insert(tables.mandate, **_row(mandate, tx.now_us))
+    for credential in credentials:
+        plate = credential.plate
+        tx.insert(
+            tables.credential,
+            kind=credential.kind.value,
+            key=credential.key,
+            mandate_id=credential.mandate_id,
+            plate=None if plate is None else plate.text,
+            plate_colour=None if plate is None or plate.colour is None else int(plate.colour),
+        )
 
 
 class _Line:

@@ -1,24 +1,37 @@
 """The loop a person would write for the same debits: plain sqlite3, a statement a row, nothing shared with the engine.
 
 It asks what must be asked (is the key known, has the card an open purchase, who owes, what stands on the account), and
-writes every row with its identifiers, digests and chains. It knows one way only: no refusal, no limits, no second
-attempt, no bank, and nobody who waits for an answer.
+writes every row with its identifiers, digests, chains and seals. It knows one way only: no refusal, no limits, no
+second attempt, no bank, and nobody who waits for an answer.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import random
 import sqlite3
 import time
+import zlib
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.ledger import database, schema
+from hardware.bench.chain_key import BENCH_KEY
 
 CHAINS: Final = {"transfer": "id", "decision": "record_no", "journal": "number"}
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+TABLES: Final = {
+    "account": 3,
+    "obligor": 4,
+    "debit": 5,
+    "subject": 8,
+    "passage": 9,
+    "purchase": 10,
+    "purchase_file": 11,
+    "card_serial": 12,
+}
+"""Codes of the sealed tables it writes to."""
+SALTED: Final = ("obligor", "subject", "purchase_file", "card_serial")
 _random = random.SystemRandom()
 
 
@@ -41,13 +54,19 @@ class HandWritten:
             f"cache_size=-{database.CACHE_KIB}",
         ):
             self._run(f"PRAGMA {pragma}")
-        self._run("insert into account values (1, 'merchant', 'road', 0, 0, 0)")
         clocks = (time.time_ns() // 1000, time.monotonic_ns() // 1000)
         self._run("insert into clock_reading values (1, 'this start', ?, ?, 0)", clocks)
         for name in CHAINS:
             self._run("insert into chain values (?, 0, ?)", (name, bytes(32)))
         self._heads: dict[str, tuple[int, bytes]] = {}
+        self._touched: dict[tuple[str, Any], tuple[Any, ...]] = {}
         self._now = 0
+        self._begin()
+        nothing = f"transfer 0 {bytes(32).hex()}, decision 0 {bytes(32).hex()}"
+        self._journal("chain_key", BENCH_KEY.id.hex(), None, "begun", f"after none; {nothing}")
+        self._run("insert into account values (1, 'merchant', 'road', 0, 0, 0)")
+        self._seal("account", (1, "merchant", "road"))
+        self._store()
 
     def close(self) -> None:
         """Let go of the ledger."""
@@ -111,12 +130,13 @@ class HandWritten:
         debit, purchase = self._id(), self._id()
         self._claim(number, debit, content, passage, obligor, account, "purse", "held")
         self._run("update account set held = held + ?, version = version + 1 where id = ?", (self._fare, account))
-        self._run(
+        self._returned(
+            "purchase",
             "insert into purchase (id, passage_id, debit_id, attempt_no, state, written_fen, purchase_time,"
             " balance_before, created_at, changed_at) values (?, ?, ?, 1, 'intent', ?, '20261123100000', 50000, ?, ?)",
             (purchase, passage, debit, self._fare, self._now, self._now),
         )
-        self._run("insert into purchase_file values (?, ?, ?)", (purchase, before, bytes(43)))
+        self._file(purchase, before, bytes(43))
         return debit, purchase, card, passage
 
     def _bring_in(  # noqa: PLR0917 - all that was held
@@ -132,7 +152,8 @@ class HandWritten:
         self._post(debit, account, row[3])
         self._transfer("direct", "purse_paid", debit, issuer, account, None)
         self._run("update account set held = held - ?, version = version + 1 where id = ?", (self._fare, account))
-        self._run(
+        self._returned(
+            "debit",
             "update debit set state = 'funded', collected = ?, changed_at = ? where id = ?",
             (self._fare, self._now, debit),
         )
@@ -152,16 +173,17 @@ class HandWritten:
         ).fetchone()
         if used is not None or (last is not None and not 0 < (serial - last[0]) % 65536 < 32768):
             raise ValueError(purchase)
-        self._run(
+        self._returned(
+            "purchase",
             "update purchase set state = 'taken', error = 0, terminal = '019900000001', card_serial = ?,"
             " psam_serial = ?, tac = '00000000', tac_source = 'b5', algorithm = 0, key_version = 1, balance_after = ?,"
             " changed_at = ? where id = ?",
             (serial, psam_serial, balance, self._now, purchase),
         )
         if last is None:
-            self._run("insert into card_serial values (?, ?)", (card, serial))
+            self._returned("card_serial", "insert into card_serial values (?, ?, ?)", (card, serial, os.urandom(16)))
         else:
-            self._run("update card_serial set serial = ? where card_number = ?", (serial, card))
+            self._returned("card_serial", "update card_serial set serial = ? where card_number = ?", (serial, card))
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
@@ -172,7 +194,9 @@ class HandWritten:
         if row is not None:
             return row[0], self._account("open", row[0])
         obligor = self._id()
-        self._run("insert into obligor (id, subject_key) values (?, ?)", (obligor, subject))
+        row = (obligor, None, subject, None, os.urandom(16))
+        self._run("insert into obligor values (?, ?, ?, ?, ?)", row)
+        self._seal("obligor", row)
         return obligor, self._account("open", obligor)
 
     def _account(self, kind: str, owner: str) -> int:
@@ -182,24 +206,31 @@ class HandWritten:
         made = self._run(
             "insert into account (kind, owner, balance, held, version) values (?, ?, 0, 0, 0)", (kind, owner)
         ).lastrowid
+        self._seal("account", (made, kind, owner))
         return int(made or 0)
 
     def _sight(self, number: int) -> tuple[str, str]:
         vehicle, subject, passage = number % self._vehicles, self._id(), self._id()
-        self._run(
-            "insert into subject (id, obu_id, contract, card_number, plate, plate_colour) values (?, ?, ?, ?, ?, 0)",
-            (subject, vehicle.to_bytes(4).hex(), "0" * 32, f"{vehicle:020d}", f"测A{vehicle:05d}"),
-        )
-        self._run(
-            "insert into passage values (?, 'lane-1', 'toll', ?, 1, 1, ?, 'trusted')", (passage, subject, self._now)
-        )
+        who = (vehicle.to_bytes(4).hex(), "0" * 32, f"{vehicle:020d}", f"测A{vehicle:05d}")
+        person = (subject, *who, 0, None, os.urandom(16))
+        self._run("insert into subject values (?, ?, ?, ?, ?, ?, ?, ?)", person)
+        self._seal("subject", person)
+        row = (passage, "lane-1", "toll", subject, 1, 1, self._now, "trusted")
+        self._run("insert into passage values (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._seal("passage", row)
         return passage, subject
+
+    def _file(self, purchase: str, before: bytes, after: bytes) -> None:
+        row = (purchase, before, after, os.urandom(16))
+        self._run("insert into purchase_file values (?, ?, ?, ?)", row)
+        self._seal("purchase_file", row)
 
     def _claim(  # noqa: PLR0917 - the row as it stands
         self, number: int, debit: str, content: str, passage: str, obligor: str, account: int, funding: str, state: str
     ) -> int:
         hold = self._heads["transfer"][0] + 1
-        self._run(
+        self._returned(
+            "debit",
             "insert into debit (id, idempotency_key, content_hash, passage_id, obligor_id, merchant, service, day,"
             " funding, payer, amount, state, hold_id, created_at, changed_at)"
             " values (?, ?, ?, ?, ?, 'road', 'toll', ?, ?, 'issuer-9901', ?, ?, ?, ?, ?)",
@@ -236,21 +267,61 @@ class HandWritten:
         return number
 
     def _note(self, kind: str, ref: str, event: str) -> None:
-        _, row = self._chained("journal", (kind, ref, ref, event, None, None, self._now))
-        self._run("insert into journal values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._journal(kind, ref, ref, event, None)
+
+    def _journal(  # noqa: PLR0917 - the row as it stands
+        self, kind: str, ref: str, debit: str | None, event: str, detail: str | None, content: bytes | None = None
+    ) -> None:
+        _, row = self._chained("journal", (kind, ref, debit, event, detail, None, self._now), content)
+        self._run("insert into journal values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, content))
 
     def _decide(self, passage: str, debit: str, funding: str) -> None:
         fixed = (passage, debit, "lane-1", "open", "paid", None, None, funding, self._fare, 0, self._now)
         _, row = self._chained("decision", (*fixed, None, None, None, None))
         self._run("insert into decision values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
-    def _chained(self, table: str, values: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
+    def _chained(
+        self, table: str, values: tuple[Any, ...], content: bytes | None = None
+    ) -> tuple[int, tuple[Any, ...]]:
         number, digest = self._heads[table]
         number += 1
         row = (number, *values)
-        digest = hashlib.sha256(digest + _encode(row).encode("ascii")).digest()
+        lines = "\n".join(map(ascii, (*row, content) if table == "journal" else row)).encode("ascii")
+        whole, person = digest + BENCH_KEY.id + lines, table.encode("ascii")
+        made = hashlib.blake2b(whole, digest_size=28, key=BENCH_KEY.secret, person=person)
+        digest = BENCH_KEY.id + made.digest()
         self._heads[table] = number, digest
         return number, (*row, digest)
+
+    # --- seals ----------------------------------------------------------------------------------------------------
+
+    def _returned(self, table: str, statement: str, values: tuple[Any, ...]) -> bool:
+        """Write one row and keep it as it stands now; whether there was one."""
+        row = self._run(f"{statement} returning *", values).fetchone()
+        if row is not None:
+            self._seal(table, row)
+        return row is not None
+
+    def _seal(self, table: str, row: tuple[Any, ...]) -> None:
+        self._touched[table, row[0]] = row
+
+    def _content(self) -> bytes:
+        """What the transaction has written, as the journal vouches for it."""
+        content = b""
+        for (table, key), row in self._touched.items():
+            lines = "\n".join(map(ascii, row)).encode("ascii")
+            checks = [zlib.crc32(line) for line in lines.split(b"\n")]
+            tags = bytes(check & 255 for check in checks) + bytes(check >> 8 & 255 for check in checks)
+            name = str(key).encode() if isinstance(key, int) else bytes.fromhex(key) if len(key) == 32 else b""
+            if table in SALTED:
+                pad = hashlib.blake2b(row[-1], digest_size=len(tags), person=b"etc seal tags").digest()
+                tags = bytes(a ^ b for a, b in zip(tags, pad, strict=True))
+            if table == "card_serial":
+                name = hashlib.blake2b(row[-1], digest_size=16, person=b"etc seal row").digest()
+            content += bytes((TABLES[table], 0, len(name), len(row))) + name
+            content += hashlib.blake2b(lines, digest_size=16).digest() + tags
+        self._touched.clear()
+        return content
 
     # --- transactions ---------------------------------------------------------------------------------------------
 
@@ -262,6 +333,11 @@ class HandWritten:
             self._heads[name] = row[0], row[1]
 
     def _commit(self) -> None:
+        ends = f"{self._heads['transfer'][0]}/{self._heads['decision'][0]}"
+        self._journal("rows", ends, None, "sealed", None, self._content())
+        self._store()
+
+    def _store(self) -> None:
         for name, head in self._heads.items():
             self._run("update chain set number = ?, digest = ? where name = ?", (*head, name))
         self._run("COMMIT")

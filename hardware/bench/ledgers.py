@@ -8,6 +8,7 @@ from gateway.ledger import incarnation
 from gateway.ledger.incarnation import Birth
 from gateway.ledger.marks import MarkState
 from gateway.model.clock import Clock
+from hardware.bench.chain_key import KEYS
 
 ID = f"{1:032x}"
 """Of the first life of every ledger of a bench: none leaves it."""
@@ -15,4 +16,4 @@ ID = f"{1:032x}"
 
 def new_ledger(path: Path, clock: Clock) -> MarkState:
     """Make an empty ledger; what its mark says."""
-    return incarnation.make(path, clock, Birth(ID, "for a bench", "bench"))
+    return incarnation.make(path, clock, KEYS, Birth(ID, "for a bench", "bench"))

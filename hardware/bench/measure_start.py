@@ -41,6 +41,7 @@ from gateway.ledger.transaction import Transaction
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
 from gateway.rules.loading import shipped_rules
+from hardware.bench.chain_key import KEYS
 from hardware.bench.ledgers import new_ledger
 
 OPEN_DEBITS = 100_000
@@ -169,7 +170,7 @@ async def start_up(path: Path, number: int) -> Start:
     clock = SystemClock()
     new_ledger(path, clock)
     writing = database.open_writer(path)
-    fill(Committer(writing, clock), number, clock)
+    fill(Committer(writing, clock, keys=KEYS), number, clock)
     writing.dispose()
     reading = database.open_reader(path)
     begun = time.perf_counter()
@@ -177,7 +178,7 @@ async def start_up(path: Path, number: int) -> Start:
         connection.exec_driver_sql(COUNT).all()
     count_s = time.perf_counter() - begun
     writing = database.open_writer(path)
-    writer = Writer(Committer(writing, clock))
+    writer = Writer(Committer(writing, clock, keys=KEYS))
     writer.start()
     try:
         engine = DebitEngine(writer, reading, {BANK.name: BANK}, clock=clock, random=random.SystemRandom())

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from hardware.bench.chain_key import write_key_file
 from hardware.bench.waiting import STUCK_S
 from hardware.emulators.control import ControlClient, parse_address
 
@@ -286,6 +287,7 @@ class EmulatedSite:
         self.site_file.write_text(text)
         shutil.copytree(SITES / "demo" / "tariffs", self.folder / "tariffs", dirs_exist_ok=True)
         shutil.copy(SITES / "demo" / "rules.toml", self.folder / "rules.toml")
+        write_key_file(self.folder)
 
     def works(self, since_us: int = 0) -> bool:
         """Whether the running gateway says that every part of it works.

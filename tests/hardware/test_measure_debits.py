@@ -3,6 +3,7 @@
 import pytest
 
 from hardware.bench import measure_debits
+from hardware.bench.chain_key import KEYS
 from hardware.bench.hand_written import HandWritten
 
 
@@ -40,7 +41,7 @@ def test_the_loop_keeps_the_ledgers_own_rules(tmp_path):
         hand.passage(range(100 + start, 105 + start))
     hand.close()
     engine = database.open_reader(tmp_path / "hand.db")
-    findings = [finding for check in verify(engine) for finding in check.findings]
+    findings = [finding for check in verify(engine, KEYS) for finding in check.findings]
     engine.dispose()
     assert findings == []
 

@@ -32,10 +32,22 @@ from gateway.debit import (
     refunds,
     states,
 )
-from gateway.ledger import batches, books, clock_readings, incarnation, positions, tables, transaction
+from gateway.ledger import (
+    batches,
+    books,
+    chain,
+    clock_readings,
+    incarnation,
+    positions,
+    seals,
+    tables,
+    transaction,
+    verify_seals,
+)
 from gateway.model.clock import to_us
 from gateway.outbox import worker
 from gateway.points import toll_lane, toll_trade
+from hardware.bench.simulation import site
 from protocols.bank import echoes, responses, transactions
 
 Owner = ModuleType | type
@@ -136,6 +148,23 @@ def _disputes_forgotten() -> Iterator[None]:
     open_ones = select(a.c.id).where(a.c.debit_id == bindparam("debit"), a.c.state.in_(states.AWAITED)).limit(1)
     with _put(states, "_UNRESOLVED_OF_DEBIT", open_ones):
         yield
+
+
+def _from_the_first_row(
+    patch: Callable[[], AbstractContextManager[None]],
+) -> Callable[[], AbstractContextManager[None]]:
+    """A bug in what rows are vouched for with: also those of the file that every run begins with were made with it."""
+
+    @contextmanager
+    def patched() -> Iterator[None]:
+        site.template.cache_clear()
+        try:
+            with patch():
+                yield
+        finally:
+            site.template.cache_clear()
+
+    return patched
 
 
 BUGS: Mapping[str, Bug] = {
@@ -466,6 +495,35 @@ BUGS: Mapping[str, Bug] = {
     "replay_accepted": Bug(
         "a terminal and PSAM serial may come again",
         _edit((purchase_proof, "failed_checks", "not known.psam_serial_used", "True")),
+    ),
+    "seal_leaves_columns_out": Bug(
+        "every second column of a row is not sealed",
+        _from_the_first_row(
+            _edit(
+                (
+                    seals.Layout,
+                    "commit",
+                    "encode(values)",
+                    "encode(None if i % 2 else v for i, v in enumerate(values))",
+                )
+            )
+        ),
+    ),
+    "seals_not_verified": Bug(
+        "rows are not compared with their seals",
+        _edit((verify_seals.SealedRows, "check", "self._findings(connection)", "()")),
+    ),
+    "missing_rows_not_seen": Bug(
+        "a sealed row that is gone is passed over",
+        _edit((verify_seals.SealedRows, "_differences", "yield MISSING, wanted", "pass")),
+    ),
+    "updates_not_sealed": Bug(
+        "only new rows are sealed",
+        _edit((transaction.Transaction, "update", "self._seals.put(layout, changed)", "pass")),
+    ),
+    "chain_not_keyed": Bug(
+        "whoever knows how the chain is made can make it anew",
+        _from_the_first_row(_edit((chain, "link", "key=key.secret", "key=bytes(32)"))),
     ),
     "key_not_looked_up": Bug(
         "every call of one claim makes a debit",

@@ -9,6 +9,7 @@ from hardware.bench.simulation.boards import HARMS, LIFT_ENDS
 from hardware.bench.simulation.disk import GONE, OLDER
 from hardware.bench.simulation.forgeries import FORGERIES
 from hardware.bench.simulation.storage import Loss
+from hardware.bench.simulation.tampering import FAULTS as TAMPERED
 from hardware.bench.simulation.traffic import AIR_FAULTS
 from hardware.bench.simulation.wires import CONNECT_FAULTS, MESSAGE_FAULTS
 from hardware.bench.simulation.world import CRASH_PLACES, CRASH_WHILE_LOST, TROUBLES
@@ -25,6 +26,7 @@ FAULTS = (
     *(f"storage.{loss.name.lower()}" for loss in Loss),
     *(f"air.{kind.value}" for kind in AIR_FAULTS),
     *(f"forged.{kind}" for kind in (*FORGERIES, "reading", "proof")),
+    *(f"storage.{fault}" for fault in TAMPERED),
     "antenna.restart",
     "bank.cut_over",
     "bank.restart",

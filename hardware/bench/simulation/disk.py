@@ -17,6 +17,7 @@ from gateway.debit import adoption
 from gateway.ledger import database, incarnation
 from gateway.ledger.batches import Committer
 from gateway.ledger.incarnation import LedgerRefused, Place
+from hardware.bench.chain_key import KEYS
 from hardware.bench.simulation.storage import Storage
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Disk:
         world.watch.roll_back(self._copy.picture)
         birth = incarnation.Birth(f"{self._chance.getrandbits(128):032x}", "the disk gave back an older file", "p1")
         writing, reading = storage.open()
-        committer = Committer(writing, world.clock, mark=storage.mark)
+        committer = Committer(writing, world.clock, keys=KEYS, mark=storage.mark, random=storage.salts)
         found, storage.mark.state = adoption.begin_anew(committer, storage.mark.state, birth)
         storage.committed(writing)
         writing.dispose()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hardware.bench.simulation.bank_words import CONTRADICTED, BankWords
@@ -30,30 +30,6 @@ BLOCKING = ("stored", "unknown", "reversing")
 DUPLICATE = "94"
 LOST = "outcome_lost"
 """Kind of the item of a claim that may have ended in a part of the ledger that was lost."""
-LEDGER = (
-    "debits",
-    "attempts",
-    "by_key",
-    "purchases",
-    "by_card",
-    "newest_of_card",
-    "open_outbox",
-    "waiting",
-    "items",
-    "contradictions",
-    "records",
-    "decided",
-    "opened",
-    "openings",
-    "owing",
-    "standing_in",
-    "stated",
-    "accounts",
-    "account_names",
-    "pending",
-    "sale_at",
-)
-"""What the watcher knows of the ledger alone, and what is no longer so when an older ledger comes back."""
 COLLECTING = ("sale", "advice", "recovery")
 PAYING = ("bank_approved", "purse_paid", "issuer_paid", "debt_paid_at_till")
 """Events that bring money for a debit."""
@@ -234,47 +210,54 @@ def _counted(debit: Debit) -> int:
     return debit.amount if debit.state in OWING else 0
 
 
-class Watch:
+@dataclass
+class Picture:
+    """What is known of the ledger from its committed rows: no longer so when an older ledger comes back."""
+
+    debits: dict[str, Debit] = field(default_factory=dict)
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    by_key: dict[tuple[str, str, str], Attempt] = field(default_factory=dict)
+    purchases: dict[str, Purchase] = field(default_factory=dict)
+    by_card: dict[tuple[str, str], Purchase] = field(default_factory=dict)
+    newest_of_card: dict[str, Purchase] = field(default_factory=dict)
+    open_outbox: dict[int, tuple[str, str]] = field(default_factory=dict)
+    waiting: Counter[str] = field(default_factory=Counter)
+    """Open messages by attempt."""
+    items: dict[int, tuple[str, str, str]] = field(default_factory=dict)
+    contradictions: dict[int, Attempt] = field(default_factory=dict)
+    """Attempts by their items."""
+    records: int = 0
+    decided: dict[str, str] = field(default_factory=dict)
+    """Barrier of the newest decision by passage."""
+    opened: Counter[str] = field(default_factory=Counter)
+    openings: dict[int, str] = field(default_factory=dict)
+    """Lane by record that opens it."""
+    owing: Counter[str] = field(default_factory=Counter)
+    standing_in: Counter[str] = field(default_factory=Counter)
+    """Fen released on our own decision, by obligor."""
+    stated: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Balance and held by account, as its row says."""
+    accounts: dict[int, list[int]] = field(default_factory=dict)
+    """Balance and held by account, reckoned from transfers."""
+    account_names: dict[int, tuple[str, str]] = field(default_factory=dict)
+    pending: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    sale_at: dict[str, str] = field(default_factory=dict)
+    """Newest sale of a terminal."""
+
+
+class Watch(Picture):
     """See the module. Every method may raise `Broken` through `fail`."""
 
     def __init__(self, trace: Trace, limits: Mapping[str, Limits], fail: Callable[[str], None]) -> None:
+        super().__init__()
         self._trace = trace
         self._limits = limits
         self._fail = fail
         self.steps = 0
-        self.debits: dict[str, Debit] = {}
-        self.attempts: dict[str, Attempt] = {}
-        self.by_key: dict[tuple[str, str, str], Attempt] = {}
-        self.purchases: dict[str, Purchase] = {}
-        self.by_card: dict[tuple[str, str], Purchase] = {}
-        self.newest_of_card: dict[str, Purchase] = {}
         self.told = Told()
-        self.open_outbox: dict[int, tuple[str, str]] = {}
-        self.waiting: Counter[str] = Counter()
-        """Open messages by attempt."""
-        self.items: dict[int, tuple[str, str, str]] = {}
         self.words = BankWords(self.booked, self._still_due)
-        self.contradictions: dict[int, Attempt] = {}
-        """Attempts by their items."""
-        self.records = 0
-        self.decided: dict[str, str] = {}
-        """Barrier of the newest decision by passage."""
-        self.opened: Counter[str] = Counter()
         self.lifted: Counter[str] = Counter()
-        self.openings: dict[int, str] = {}
-        """Lane by record that opens it."""
         self.lifted_for: set[int] = set()
-        self.owing: Counter[str] = Counter()
-        self.standing_in: Counter[str] = Counter()
-        """Fen released on our own decision, by obligor."""
-        self.stated: dict[int, tuple[int, int]] = {}
-        """Balance and held by account, as its row says."""
-        self.accounts: dict[int, list[int]] = {}
-        """Balance and held by account, reckoned from transfers."""
-        self.account_names: dict[int, tuple[str, str]] = {}
-        self.pending: dict[int, tuple[int, int, int]] = {}
-        self.sale_at: dict[str, str] = {}
-        """Newest sale of a terminal."""
         self.book: dict[tuple[str, str, str], BankKey] = {}
         self.lost: dict[tuple[str, str, str], Attempt] = {}
         """Attempts of parts of the ledger that were lost, by their keys."""
@@ -879,7 +862,7 @@ class Watch:
 
     def picture(self) -> bytes:
         """All that is known of the ledger now."""
-        return pickle.dumps({name: getattr(self, name) for name in LEDGER})
+        return pickle.dumps({part.name: getattr(self, part.name) for part in fields(Picture)})
 
     def roll_back(self, picture: bytes) -> None:
         """The ledger is again what it was at that moment; what the outside did since has happened all the same."""

@@ -30,6 +30,7 @@ from gateway.points.toll_settings import LaneKind, LaneSettings, OnePiecePolicy,
 from gateway.rules.loading import DebitRules, parse_rules
 from gateway.tariffs.loading import load_tariffs
 from gateway.tariffs.quote import TariffSet
+from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 from hardware.bench.ledgers import new_ledger
 from hardware.bench.simulation.loop import START
@@ -378,7 +379,7 @@ def template() -> Template:
     clock = StillClock(to_us(START))
     mark = MemoryMark(new_ledger(ledger, clock))
     engine = database.open_writer(ledger)
-    committer = Committer(engine, clock, mark=mark)
+    committer = Committer(engine, clock, keys=KEYS, mark=mark, random=series(0, "salts of the template"))
     committer.commit([lambda tx: mandates.replace_all(tx, found, credentials)])
     committer.follow()
     with engine.connect() as connection:

@@ -31,6 +31,7 @@ from gateway.ledger.database import StorageTrouble
 from gateway.ledger.marks import MemoryMark
 from gateway.ledger.transaction import Change
 from gateway.model.clock import Clock, to_us
+from hardware.bench.chain_key import KEYS
 from hardware.bench.simulation.site import Template
 from hardware.bench.simulation.trace import Trace
 
@@ -162,11 +163,15 @@ class Storage:
         chance: random.Random,
         trace: Trace,
         watch: Callable[[list[Any]], None],
+        *,
+        salts: random.Random,
     ) -> None:
         self.path = path
         self.mark = MemoryMark(template.mark)
         """Stands on another disk: it survives whatever becomes of the file."""
         self.chance = chance
+        self.salts = salts
+        """Where the salts of its rows come from."""
         self.trace = trace
         self.commits = 0
         self.trouble: StorageTrouble | None = None
@@ -274,7 +279,7 @@ class SimCommitter(Committer):
     """Commits for real, unless the storage or the process is to fail at this one."""
 
     def __init__(self, engine: Engine, clock: Clock, storage: Storage) -> None:
-        super().__init__(engine, clock, file=storage.file, mark=storage.mark)
+        super().__init__(engine, clock, file=storage.file, keys=KEYS, mark=storage.mark, random=storage.salts)
         self._storage = storage
 
     def commit(self, changes: list[Change[Any]]) -> list[Any]:

@@ -21,6 +21,7 @@ from gateway.ledger import database
 from gateway.ledger.batches import Answer, WriterState
 from gateway.ledger.database import StorageTrouble
 from gateway.ledger.verify import verify
+from hardware.bench.chain_key import KEYS
 from hardware.bench.simulation import site
 from hardware.bench.simulation.bank import Bank
 from hardware.bench.simulation.boards import Board
@@ -29,6 +30,7 @@ from hardware.bench.simulation.invariants import Watch
 from hardware.bench.simulation.life import Life
 from hardware.bench.simulation.loop import START, Crew, SimClock, VirtualLoop
 from hardware.bench.simulation.storage import LOSS_PLACES, Loss, Storage
+from hardware.bench.simulation.tampering import Tamperer
 from hardware.bench.simulation.trace import Trace
 from hardware.bench.simulation.wires import Harm, Network, damage_bank, damage_frame, is_network_message
 from hardware.emulators.road import Event, Vehicle
@@ -135,7 +137,9 @@ class World:
             site.series(seed, "storage"),
             self.trace,
             self._committed,
+            salts=site.series(seed, "salts"),
         )
+        self.tamperer = Tamperer(self.storage.path, site.series(seed, "tampering"))
         self.disk = Disk(self, self.storage, site.series(seed, "disk"))
         self.rolled_back = 0
         """How often the disk has given back an older ledger."""
@@ -214,12 +218,21 @@ class World:
         await life.bury()
         if self.storage.away is not None:
             self._put_right("put_back_after_crash", self.storage.put_back)
+        self._tamper()
         await asyncio.sleep(self.chance.uniform(*DOWN_S))
         harm = self.disk.harm() if self.callers and not self.network.calm else None
         if harm is not None:
             self.trace.add("disk", harm)
             self.network.counts[f"disk.{harm}"] += 1
         await self.begin(harmed=harm is not None)
+
+    def _tamper(self) -> None:
+        """The file is changed while nobody holds it; verification must name every change. It is put back then."""
+        if self.network.calm or not self.tamperer.comes:
+            return
+        for change, found in self.tamperer.act():
+            self.network.note("storage", change.fault)
+            self.watch.promise(found, f"ledger verify does not name what was done: {change.fault} {change.what}")
 
     async def begin(self, *, harmed: bool = False) -> None:
         """Start the gateway; where it refuses its ledger, people adopt it."""
@@ -264,7 +277,7 @@ class World:
         """The ledger's own verification, and the watcher's picture against the rows."""
         reader = database.open_reader(self.storage.path)
         try:
-            for check in verify(reader):
+            for check in verify(reader, KEYS):
                 for finding in check.findings:
                     self.fail(f"ledger verify: {finding}")
         finally:

@@ -15,6 +15,7 @@ from gateway.ledger import database
 from gateway.ledger.writer import Committer
 from gateway.model.clock import to_us
 from gateway.model.passage import Funding
+from hardware.bench.chain_key import KEYS
 from tests.gateway.debit.conftest import Box, charge, hold_request, payer_of
 
 DAY, DAY_AFTER, DAY_BEFORE = "20231115", "20231116", "20231114"
@@ -118,7 +119,7 @@ class Plaza:
     def commit(self, change):
         engine = database.open_writer(self.box.path)
         try:
-            return Committer(engine, self.box.clock).commit([change])[0]
+            return Committer(engine, self.box.clock, keys=KEYS).commit([change])[0]
         finally:
             engine.dispose()
 

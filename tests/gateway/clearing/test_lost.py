@@ -6,6 +6,7 @@ from gateway.clearing.doubts import run_and_settle
 from gateway.debit import adoption
 from gateway.ledger.batches import Committer
 from gateway.ledger.incarnation import Birth
+from hardware.bench.chain_key import KEYS
 from tests.gateway.clearing.conftest import DAY, DAY_AFTER, TODAY, approved
 from tests.gateway.debit.conftest import DECLINED, SILENT
 
@@ -23,7 +24,7 @@ def adopted(plaza):
 
     plaza.drive(scenario)
     box = plaza.box
-    committer = Committer(box.database, box.clock, mark=box.mark)
+    committer = Committer(box.database, box.clock, keys=KEYS, mark=box.mark)
     _, box.mark.state = adoption.begin_anew(committer, box.mark.state, Birth("f" * 32, "restored", "wang"))
     return plaza
 

@@ -20,6 +20,7 @@ from gateway.ledger import database
 from gateway.ledger.verify import verify
 from gateway.model.passage import Barrier, Funding, PurchaseOutcome
 from gateway.payers import status_list_build
+from hardware.bench.chain_key import KEYS, write_key_file
 from protocols.card import station_new
 from tests.gateway.debit.conftest import (
     APPROVED,
@@ -123,6 +124,7 @@ def site_made_once(tmp_path_factory):
     status_list_build.build(delivery, folder / "lists", version="L1", created_at=made, effective_at=made)
     (folder / "mandates.csv").write_text(MANDATES, encoding="utf-8")
     (folder / "site.toml").write_text(SITE, encoding="utf-8")
+    write_key_file(folder)
     return folder
 
 
@@ -221,7 +223,7 @@ def stored(sql, site, ledger):
     """Read the ledger behind the command's back; it must hold together at the end."""
     yield sql
     reader = database.open_reader(site.parent / "ledger.db")
-    assert [finding for check in verify(reader) for finding in check.findings] == []
+    assert [finding for check in verify(reader, KEYS) for finding in check.findings] == []
     reader.dispose()
 
 

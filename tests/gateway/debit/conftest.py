@@ -28,6 +28,7 @@ from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Servi
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 from gateway.rules.loading import parse_rules
+from hardware.bench.chain_key import KEYS
 from hardware.bench.ledgers import ID, new_ledger
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
@@ -144,7 +145,7 @@ class Box:
     def open(self):
         self.database = database.open_writer(self.path)
         self.reader = database.open_reader(self.path)
-        self.committer = GatedCommitter(self.database, self.clock, mark=self.mark)
+        self.committer = GatedCommitter(self.database, self.clock, keys=KEYS, mark=self.mark)
         self.writer = Writer(self.committer)
 
     async def __aenter__(self):
@@ -236,7 +237,7 @@ class Box:
         return self.rows("select kind, state from item order by id")
 
     def check(self):
-        bad = [f for c in verify(self.reader) for f in c.findings]
+        bad = [f for c in verify(self.reader, KEYS) for f in c.findings]
         assert not bad, bad
 
 

@@ -15,6 +15,7 @@ from gateway.ledger.incarnation import Birth, LedgerRefused, Place
 from gateway.ledger.marks import MarkState, MarkUnwritable, MemoryMark
 from gateway.ledger.positions import BLOCK, STAN_MAX, by_clock, pair
 from gateway.model.clock import to_us
+from hardware.bench.chain_key import KEYS
 
 from .conftest import APPROVED, DECLINED, NOT_FOUND, SILENT, claim_request, live
 
@@ -25,7 +26,7 @@ BIRTH = Birth("f" * 32, "restored", "wang")
 def adopt(box, birth=BIRTH, mark=None):
     """As a person does while the gateway stands."""
     box.open()
-    committer = Committer(box.database, box.clock, mark=box.mark)
+    committer = Committer(box.database, box.clock, keys=KEYS, mark=box.mark)
     found, box.mark.state = adoption.begin_anew(committer, box.mark.state if mark is None else mark, birth)
     box.check()
     box.database.dispose()
@@ -257,10 +258,10 @@ def test_a_ledger_that_nobody_refuses_is_not_adopted(tmp_path, box):
     box.keep_mark()
     place = Place(box.path, Path(f"{box.path}.mark"))
     with pytest.raises(LedgerRefused) as refused:
-        adoption.adopt(place, box.clock, BIRTH)
+        adoption.adopt(place, box.clock, KEYS, BIRTH)
     assert refused.value.reason == "ledger_known"
     with pytest.raises(LedgerRefused) as refused:
-        adoption.adopt(Place(tmp_path / "no.db", tmp_path / "no.mark"), box.clock, BIRTH)
+        adoption.adopt(Place(tmp_path / "no.db", tmp_path / "no.mark"), box.clock, KEYS, BIRTH)
     assert refused.value.reason == "ledger_missing"
 
 

@@ -12,6 +12,7 @@ from gateway.debit.claims import HoldPlaced, HoldRefused
 from gateway.debit.engine import Collection
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, Service
+from hardware.bench.chain_key import KEYS
 
 from .conftest import (
     APPROVED,
@@ -280,7 +281,7 @@ class Fuse(Committer):
     """Burns through at one commit: nothing of it is stored, or all of it and nobody is told."""
 
     def __init__(self, engine, now_us, *, holds, stored):
-        super().__init__(engine, now_us)
+        super().__init__(engine, now_us, keys=KEYS)
         self.holds = holds
         self.stored = stored
         self.burnt = asyncio.Event()

@@ -5,6 +5,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
 
 from gateway.banks.channel import LateAnswer
 from gateway.debit import conclusions
@@ -12,6 +13,7 @@ from gateway.debit import late as late_words
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldPlaced, HoldRefused, PurchasePlan, PurchaseResult
 from gateway.debit.engine import Collection, ProvenClaim, Superseded
+from gateway.ledger import tables
 from gateway.ledger.writer import StorageUnavailable
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, PurchaseOutcome
 
@@ -295,15 +297,11 @@ def test_proof_that_a_voided_claim_was_paid_is_put_on_the_list(box):
         request = hold_request()
         placed = await box.engine.hold(request, timeout_s=5)
         await bring_in(box, claim_of(request, placed, NOT_TAKEN))
-        await box.writer.submit(
-            lambda tx: tx.connection.exec_driver_sql("update purchase set state = 'unknown'") and None
-        )
+        await box.writer.submit(lambda tx: tx.execute(update(tables.purchase).values(state="unknown")) and None)
         decision = await bring_in(box, claim_of(request, placed))
         assert decision.outcome is Outcome.REFUSED
         assert box.rows("select kind from item") == [("taken_after_void",)]
-        await box.writer.submit(
-            lambda tx: tx.connection.exec_driver_sql("update purchase set state = 'not_taken'") and None
-        )
+        await box.writer.submit(lambda tx: tx.execute(update(tables.purchase).values(state="not_taken")) and None)
 
     run(box, scenario)
 

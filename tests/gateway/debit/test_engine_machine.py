@@ -30,6 +30,7 @@ from gateway.ledger.writer import StorageUnavailable, Writer
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
+from hardware.bench.chain_key import KEYS
 
 from .conftest import CONTEXT, TAKEN, Box, GatedCommitter, claim_request, hold_request, honest, payer_of
 from .model_bank import ADVICE, AGE_S, REVERSAL, SALE, ModelBank
@@ -129,7 +130,7 @@ class Engine(RuleBasedStateMachine):
         return self.runner.run(work)
 
     def _start(self):
-        self.committer = PowerCommitter(self.box.database, self.box.clock, mark=self.box.mark)
+        self.committer = PowerCommitter(self.box.database, self.box.clock, keys=KEYS, mark=self.box.mark)
         self.box.writer = Writer(self.committer)
         self.box.writer.start()
         self._run(self._wire())
@@ -270,7 +271,7 @@ class Engine(RuleBasedStateMachine):
 
     @invariant()
     def the_ledger_verifies(self):
-        bad = [f for check in verify(self.box.reader) for f in check.findings]
+        bad = [f for check in verify(self.box.reader, KEYS) for f in check.findings]
         assert bad == []
 
     # --- one step -------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from gateway.ledger.writer import Committer
 from gateway.model.passage import Barrier, Funding, Outcome, PurchaseOutcome
 from gateway.model.reasons import REASONS, Severity
 from gateway.rules.loading import shipped_rules
+from hardware.bench.chain_key import KEYS
 
 from .conftest import COLLECTION, CONTEXT, TAKEN, charge, hold_request, honest, live
 
@@ -174,7 +175,7 @@ def test_of_two_with_one_psam_serial_one_is_believed_however_they_come(box):
             return lambda tx: purchases.store_result(tx, placed[number].purchase_id, result, card)
 
         box.writer.stop()
-        first, second = Committer(box.database, box.clock).commit([store(0), store(1)])
+        first, second = Committer(box.database, box.clock, keys=KEYS).commit([store(0), store(1)])
         assert (first.outcome, second.outcome) == (PurchaseOutcome.TAKEN, PurchaseOutcome.DISPUTED)
         assert second.reason == PSAM
 

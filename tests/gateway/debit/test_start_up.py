@@ -15,6 +15,7 @@ from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, StorageUnavailable
 from gateway.model.passage import DeclinePolicy, Funding, Service
 from hardware.bench import measure_start
+from hardware.bench.chain_key import KEYS
 
 from .conftest import (
     APPROVED,
@@ -39,7 +40,7 @@ EACH = MANY // len(measure_start.KINDS)
 def findings_of(path):
     reader = database.open_reader(path)
     try:
-        return [finding for check in verify(reader) for finding in check.findings]
+        return [finding for check in verify(reader, KEYS) for finding in check.findings]
     finally:
         reader.dispose()
 
@@ -78,7 +79,7 @@ def test_a_power_cut_in_the_midst_of_it_changes_nothing(tmp_path, monkeypatch, a
     box = Box(tmp_path / "ledger.db")
     box.bank = measure_start.BANK
     number = 2 * len(measure_start.KINDS)
-    measure_start.fill(Committer(box.database, box.clock), number, box.clock)
+    measure_start.fill(Committer(box.database, box.clock, keys=KEYS), number, box.clock)
 
     async def cut(box):
         commits = iter(range(after))
@@ -114,7 +115,7 @@ def test_a_power_cut_in_the_midst_of_it_changes_nothing(tmp_path, monkeypatch, a
 def test_started_twice_the_second_finds_the_same_open_and_closes_nothing(tmp_path):
     box = Box(tmp_path / "ledger.db")
     number = 3 * len(measure_start.KINDS)
-    measure_start.fill(Committer(box.database, box.clock), number, box.clock)
+    measure_start.fill(Committer(box.database, box.clock, keys=KEYS), number, box.clock)
     seen = []
 
     async def start(box):

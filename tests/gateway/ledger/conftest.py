@@ -12,6 +12,7 @@ from sqlalchemy import event, text
 
 from gateway.ledger import database, schema
 from gateway.ledger.writer import Committer, Writer
+from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 
 WAIT_S_MAX = 300.0
@@ -22,7 +23,7 @@ class WatchedCommitter(Committer):
     """Counts its batches. `gate` holds up every commit while it is cleared."""
 
     def __init__(self, engine, reserve=None):
-        super().__init__(engine, StillClock(1_700_000_000_000_000), reserve)
+        super().__init__(engine, StillClock(1_700_000_000_000_000), reserve, keys=KEYS)
         self.batches = []
         self.gate = threading.Event()
         self.gate.set()

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.ledger import backup, database, schema
 from gateway.ledger.writer import Committer
+from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 
 
@@ -19,7 +20,7 @@ class Source:
         self.path = path
         self.engine = database.open_writer(path)
         schema.upgrade(self.engine)
-        self.committer = Committer(self.engine, StillClock(1))
+        self.committer = Committer(self.engine, StillClock(1), keys=KEYS)
         for _ in range(20):
             self.add()
 

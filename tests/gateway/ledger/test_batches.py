@@ -9,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 from gateway.ledger import database, schema
 from gateway.ledger.batches import BATCH_MAX, RETRY_S, Batches, Committer, Job, StorageUnavailable, WriterState
 from gateway.ledger.database import StorageTrouble
+from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 
 
@@ -32,7 +33,7 @@ class Box:
         self.faults = []
         self.tries = []
         self.states = []
-        self.committer = Committer(self.engine, StillClock(1))
+        self.committer = Committer(self.engine, StillClock(1), keys=KEYS)
         self.commit, self.committer.commit = self.committer.commit, self._commit
         self.committer.keep_reserve = lambda: self.reserve
         self.batches = Batches(self.committer, self.states.append)

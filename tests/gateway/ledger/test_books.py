@@ -14,6 +14,7 @@ from gateway.ledger import database, schema
 from gateway.ledger.books import AccountKind, BooksError
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer
+from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 
 ACCOUNTS = [
@@ -64,7 +65,7 @@ class BooksMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="books-"))
         self.engine = ledger(self.folder)
-        self.committer = Committer(self.engine, StillClock(1))
+        self.committer = Committer(self.engine, StillClock(1), keys=KEYS)
         self.balance = dict.fromkeys(ACCOUNTS, 0)
         self.held = dict.fromkeys(ACCOUNTS, 0)
         self.waiting = []
@@ -160,7 +161,7 @@ class BooksMachine(RuleBasedStateMachine):
         stored = {(AccountKind(kind), owner): (balance, held) for kind, owner, balance, held in found}
         for account in ACCOUNTS:
             assert stored.get(account, (0, 0)) == (self.balance[account], self.held[account])
-        bad = [f for check in verify(self.engine) if check.name in BOOKS_RULES for f in check.findings]
+        bad = [f for check in verify(self.engine, KEYS) if check.name in BOOKS_RULES for f in check.findings]
         assert bad == []
 
 
@@ -178,7 +179,7 @@ TestBooks = BooksMachine.TestCase
 @pytest.fixture
 def committer(tmp_path):
     engine = ledger(tmp_path)
-    yield Committer(engine, StillClock(1))
+    yield Committer(engine, StillClock(1), keys=KEYS)
     engine.dispose()
 
 

@@ -7,6 +7,7 @@ import pytest
 from gateway.ledger import clock_readings, database, schema, tables
 from gateway.ledger.batches import Committer
 from gateway.model.clock import to_us
+from hardware.bench.chain_key import KEYS
 
 AT = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -40,7 +41,7 @@ class Box:
 
     def start(self):
         """The process starts; what the last one had in memory is gone."""
-        self.committer = Committer(self.writing, self.clock)
+        self.committer = Committer(self.writing, self.clock, keys=KEYS)
 
     def boot(self, name):
         """The machine starts, and its monotonic clock anew; the process with it."""
@@ -159,7 +160,7 @@ def test_a_reading_that_was_not_stored_is_stored_with_the_next_decision(box):
 
 
 def test_another_process_on_the_same_ledger_leaves_its_readings_to_all(box):
-    person = Committer(box.writing, box.clock)
+    person = Committer(box.writing, box.clock, keys=KEYS)
     box.decide()
     box.clock.shift += DAY
     by_person = box.decide(person)

@@ -13,6 +13,7 @@ from gateway.ledger import file as ledger_file
 from gateway.ledger.batches import Batches, Committer, Job, WriterState
 from gateway.ledger.database import StorageTrouble
 from gateway.ledger.file import AlreadyRunning, LedgerLost
+from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 
 SIDES = ("-wal", "-shm")
@@ -31,7 +32,7 @@ class Box:
         self.reader = database.open_reader(self.file.real)
         self.file.watch(self.engine, self.reader)
         self.states = []
-        self.batches = Batches(Committer(self.engine, StillClock(1), file=self.file), self.states.append)
+        self.batches = Batches(Committer(self.engine, StillClock(1), file=self.file, keys=KEYS), self.states.append)
         self.batches.start()
 
     def step(self, *jobs):
@@ -322,6 +323,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from gateway.ledger import database, file, schema
+from hardware.bench.chain_key import KEYS
 path = Path(sys.argv[1])
 file.make(path)
 with file.held(path) as held:

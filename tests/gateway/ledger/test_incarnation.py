@@ -16,6 +16,7 @@ from gateway.ledger.incarnation import Birth, LedgerRefused, Place
 from gateway.ledger.verify import verify
 from gateway.model.clock import to_us
 from gateway.model.ids import new_id
+from hardware.bench.chain_key import KEYS
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -47,14 +48,14 @@ def birth(reason="new site"):
 
 @pytest.fixture
 def made(place):
-    incarnation.create(place, Clock(), birth())
+    incarnation.create(place, Clock(), KEYS, birth())
     return place
 
 
 def write(place, *, follow=True, events=3):
     """Some rows of the journal, as a gateway or a command writes them."""
     engine = database.open_writer(place.ledger)
-    committer = Committer(engine, Clock(), mark=incarnation.stand(place, engine))
+    committer = Committer(engine, Clock(), keys=KEYS, mark=incarnation.stand(place, engine))
     for n in range(events):
         committer.commit([lambda tx, n=n: tx.note("test", str(n), "happened")])
     if follow:
@@ -98,7 +99,7 @@ def test_a_new_ledger_stands_and_holds_together(made):
 def test_no_second_one_is_made_where_anything_is_left(made, left):
     (made.mark if left == "ledger" else made.ledger).unlink()
     with pytest.raises(LedgerRefused) as refused:
-        incarnation.create(made, Clock(), birth())
+        incarnation.create(made, Clock(), KEYS, birth())
     assert refused.value.reason == "ledger_exists"
     assert not (made.mark if left == "ledger" else made.ledger).exists()
 
@@ -158,7 +159,7 @@ def test_a_copy_that_went_on_by_itself(made):
     put(made, copy)
     marks.write(made.mark, state)
     engine = database.open_writer(made.ledger)
-    committer = Committer(engine, Clock(), mark=incarnation.stand(made, engine))
+    committer = Committer(engine, Clock(), keys=KEYS, mark=incarnation.stand(made, engine))
     for n in range(4):
         committer.commit([lambda tx, n=n: tx.note("test", str(n), "happened otherwise")])
     engine.dispose()
@@ -168,7 +169,7 @@ def test_a_copy_that_went_on_by_itself(made):
 
 def test_the_ledger_of_another_site(made, tmp_path):
     other = Place(tmp_path / "other.db", tmp_path / "other.mark")
-    incarnation.create(other, Clock(), Birth(new_id(to_us(AT), random.Random(2)), "other site", "li"))
+    incarnation.create(other, Clock(), KEYS, Birth(new_id(to_us(AT), random.Random(2)), "other site", "li"))
     put(made, other.ledger)
     assert code(made) == "ledger_other"
 

@@ -10,9 +10,11 @@ from gateway.debit.claims import PurchaseResult
 from gateway.ledger import database, privacy, tables
 from gateway.ledger.batches import Committer
 from gateway.ledger.privacy import AGE_MIN_US, PAGE, SETTLED, WHY_KEPT, Erased, Selection, erase_all, look
+from gateway.ledger.seals import CODES, LAYOUTS, entries
 from gateway.ledger.verify import verify
 from gateway.model.clock import to_us
 from gateway.model.passage import Barrier, Funding, PurchaseOutcome
+from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 from tests.gateway.debit.conftest import APPROVED, CONTEXT, DECLINED, SILENT, Box, charge, hold_request, payer_of
 
@@ -47,7 +49,7 @@ class Desk:
             await box.engine.refuse(sight, "card_listed_in_debt", Barrier.CLOSED, CONTEXT, timeout_s=5)
 
     def commit(self, change):
-        return Committer(self.engine, StillClock(self.now_us)).commit([change])[0]
+        return Committer(self.engine, StillClock(self.now_us), keys=KEYS).commit([change])[0]
 
     def erase(self, **which):
         told = []
@@ -72,7 +74,7 @@ class Desk:
 
     def verified(self):
         """Findings and heads."""
-        checks = verify(self.reader)
+        checks = verify(self.reader, KEYS)
         return [f for c in checks for f in c.findings], {c.head.chain: c.head.digest for c in checks if c.head}
 
     def close(self):
@@ -107,7 +109,7 @@ def test_the_ledger_proves_what_it_proved_before(desk):
     findings, after = desk.verified()
     assert findings == []
     assert (heads["transfer"], heads["decision"]) == (after["transfer"], after["decision"])
-    noted = next(c for c in verify(desk.reader, noted=heads.values()) if "noted" in c.name)
+    noted = next(c for c in verify(desk.reader, KEYS, noted=heads.values()) if "noted" in c.name)
     assert noted.ok
 
 
@@ -306,6 +308,65 @@ def test_the_engine_goes_on_after_an_erasure(desk):
     assert desk.verified()[0] == []
 
 
+# --- what the journal keeps of who was meant --------------------------------------------------------------------------
+
+
+def sealed(desk, table):
+    """Every commitment the journal holds to rows of a table, in order: (key, commitment)."""
+    code = CODES[table]
+    contents = desk.rows("select content from journal where event = 'sealed' order by number")
+    return [(key, made) for (content,) in contents for found, key, made in entries(content) if found == code]
+
+
+def test_a_salt_hides_who_is_meant_and_goes_with_it(desk):
+    """Whoever knows every row but the salt finds no commitment that fits; with the salt each would."""
+    before = {row[0]: row for row in desk.rows("select * from subject")}
+    layout = LAYOUTS[tables.subject]
+    made = [layout.commit(row) for row in before.values()]
+    kept = [commitment for _, commitment in sealed(desk, "subject")]
+    assert all(commitment in kept for commitment in made), "what the journal holds is the commitment to the row"
+    desk.everything()
+    erased = [row for row in before.values() if not desk.rows(f"select plate from subject where id = '{row[0]}'")[0][0]]
+    assert len(erased) == 5
+    digests = {commitment.digest for _, commitment in sealed(desk, "subject") if commitment}
+    for row in erased:
+        for salt in (None, b"", bytes(16), row[0].encode()):
+            assert layout.commit((*row[:-1], salt)).digest not in digests
+    assert desk.rows("select count(*) from subject where erased_at is not null and salt is not null") == [(0,)]
+
+
+def test_tags_of_two_columns_do_not_give_each_other_away(desk):
+    """A tag alone is 16 bits: the pads of a row's columns are independent, so no pair of values can be tested."""
+    layout = LAYOUTS[tables.subject]
+    row = desk.rows("select * from subject limit 1")[0]
+    count = len(layout.columns)
+    apart = set()
+    for n in range(200):
+        tags = layout.commit((*row[:-1], n.to_bytes(16))).tags
+        i, j = layout.columns.index("plate"), layout.columns.index("card_number")
+        apart.add((tags[i] ^ tags[j], tags[count + i] ^ tags[count + j]))
+    assert len(apart) > 195
+
+
+@pytest.mark.parametrize("table", ["purchase_file", "card_serial"])
+def test_a_row_that_was_erased_is_sealed_as_gone(desk, table):
+    before = len(desk.rows(f"select * from {table}"))
+    desk.everything()
+    left = desk.rows(f"select * from {table}")
+    gone = [key for key, commitment in sealed(desk, table) if commitment is None]
+    assert len(gone) == before - len(left) > 0
+
+
+def test_nothing_in_the_journal_names_anybody(desk):
+    personal = {value for row in desk.rows("select obu_id, contract, card_number, plate from subject") for value in row}
+    text = [str(row) for row in desk.rows("select kind, ref, event, detail, actor from journal")]
+    blobs = b"".join(content for (content,) in desk.rows("select content from journal where content is not null"))
+    for value in filter(None, personal):
+        assert not any(value in line for line in text)
+        assert value.encode() not in blobs
+        assert ascii(value).strip("'").encode() not in blobs
+
+
 # --- the rule that watches over it ----------------------------------------------------------------------------------
 
 ERASED = "(select id from subject where erased_at is not null order by id limit 1)"
@@ -318,8 +379,9 @@ ERASED = "(select id from subject where erased_at is not null order by id limit 
         (f"update subject set plate_colour = 0 where id = {ERASED}", "some of it is left"),
         (f"update subject set card_number = '1' where id = {ERASED}", "some of it is left"),
         (
-            "insert into purchase_file select p.id, x'00', x'00' from purchase p join passage g on g.id = p.passage_id"
-            " join subject s on s.id = g.subject_id where s.erased_at is not null order by p.id limit 1",
+            "insert into purchase_file select p.id, x'00', x'00', null from purchase p"
+            " join passage g on g.id = p.passage_id join subject s on s.id = g.subject_id"
+            " where s.erased_at is not null order by p.id limit 1",
             "some of it is left",
         ),
         ("update subject set erased_at = 1 where card_number like '%9'", "does not tell by whom"),
@@ -329,7 +391,7 @@ ERASED = "(select id from subject where erased_at is not null order by id limit 
 def test_the_rule_of_erased_passages_turns_red(desk, statement, words):
     desk.everything()
     change(desk, statement)
-    (check,) = (check for check in verify(desk.reader) if check.name == RULE)
+    (check,) = (check for check in verify(desk.reader, KEYS) if check.name == RULE)
     (finding,) = check.findings
     assert finding.row.startswith("passage ")
     assert words in finding.problem

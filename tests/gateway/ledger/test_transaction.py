@@ -1,5 +1,6 @@
 """A change reads what it has inserted, whether that is written yet or not."""
 
+import random
 import sys
 
 import pytest
@@ -9,10 +10,16 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.sql.dml import Delete, Update
 
 from gateway.debit import attempts, conclusions, holds, purchases, recovery  # noqa: F401 - their statements are looked at
-from gateway.ledger import database, schema, tables
+from gateway.ledger import (
+    database,
+    key_change,  # noqa: F401 - its statement is looked at
+    schema,
+    tables,
+)
 from gateway.ledger.statements import Runner, Shape, Shapes
 from gateway.ledger.transaction import Transaction
 from gateway.outbox import worker  # noqa: F401 - as above
+from hardware.bench.chain_key import KEYS
 
 _PLATES = select(tables.subject.c.plate).where(tables.subject.c.card_number == bindparam("card"))
 _ALL = select(func.count().label("n")).select_from(tables.subject)
@@ -33,7 +40,7 @@ def engine(tmp_path):
 @pytest.fixture
 def tx(engine):
     with engine.begin() as connection:
-        yield Transaction(connection, 7)
+        yield Transaction(connection, 7, KEYS, random.Random(7))
 
 
 def written(tx):
@@ -196,7 +203,7 @@ def test_a_refusal_of_the_database_is_known_as_one(tx):
 def test_a_number_that_is_new_and_one_that_is_known_are_both_kept(engine):
     for expected in (1, 3):
         with engine.begin() as connection:
-            tx = Transaction(connection, 7)
+            tx = Transaction(connection, 7, KEYS, random.Random(7))
             assert (tx.next_number("n"), tx.next_number("n")) == (expected, expected + 1)
             tx.note("test", "x", "begun")
             tx.finish()
@@ -205,7 +212,7 @@ def test_a_number_that_is_new_and_one_that_is_known_are_both_kept(engine):
         head = connection.execute(text("select number, digest from chain where name = 'journal'")).one()
         newest = connection.execute(text("select number, chain from journal order by number desc limit 1")).one()
     assert tuple(head) == tuple(newest)
-    assert head.number == 2
+    assert head.number == 5, "the key, and twice a note and what was sealed"
 
 
 def statements_of_the_code():
@@ -219,10 +226,12 @@ def statements_of_the_code():
 
 WHOLE_TABLE = {
     "gateway.debit.recovery._QUEUED",
+    "gateway.ledger.key_change._TIMES_IN_FORCE",
     "gateway.ledger.life._NEWEST",
     "gateway.ledger.transaction._HEADS",
 }
-"""On purpose: all that waits, once at start-up; the newest of a ledger's few lives; the heads of the few chains."""
+"""On purpose: all that waits, once at start-up; the journal, once for a new key; the newest of a ledger's few lives;
+the heads of the few chains."""
 
 
 def test_no_statement_walks_through_a_table(engine):

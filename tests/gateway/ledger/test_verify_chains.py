@@ -6,16 +6,13 @@ import sqlite3
 
 import pytest
 
-from gateway.ledger import chain, database, tables
+from gateway.ledger import chain, database, tables, verify_chains
 from gateway.ledger.verify import NOTED_HEADS, verify
 from gateway.model.passage import Funding
+from hardware.bench.chain_key import BENCH_KEY, KEYS
 from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT, Box, charge, hold_request, payer_of
 
-NAMES = {
-    "transfer": "the chain of transfers holds",
-    "decision": "the chain of decisions holds",
-    "journal": "the chain of the journal holds",
-}
+NAMES = verify_chains.NAMES
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +42,7 @@ def path(made_once, tmp_path):
 def checks_of(path, noted=()):
     reader = database.open_reader(path)
     try:
-        return {check.name: check for check in verify(reader, noted=noted)}
+        return {check.name: check for check in verify(reader, KEYS, noted=noted)}
     finally:
         reader.dispose()
 
@@ -76,16 +73,16 @@ def plant(path, *statements):
     connection.close()
 
 
-def chain_again(path, name):
-    """What somebody does who knows how it works: all digests and the head are made anew."""
+def chain_again(path, name, key=BENCH_KEY):
+    """What somebody does who has a key and knows how it works: all links and the head are made anew."""
     number = chain.CHAINED[name]
     columns = [column.name for column in tables.metadata.tables[name].columns if column.name != "chain"]
     with sqlite3.connect(path) as connection:
         digest, count = chain.GENESIS, 0
         for row in connection.execute(f"select {', '.join(columns)} from {name} order by {number}").fetchall():
-            digest, count = chain.link(digest, row), count + 1
-            key = row[columns.index(number)]
-            connection.execute(f"update {name} set chain = ? where {number} = ?", (digest, key))
+            digest, count = chain.link(key, name, digest, row), count + 1
+            place = row[columns.index(number)]
+            connection.execute(f"update {name} set chain = ? where {number} = ?", (digest, place))
         connection.execute("update chain set number = ?, digest = ? where name = ?", (count, digest, name))
     connection.close()
 
@@ -168,7 +165,7 @@ def test_a_head_taken_out_is_told(path):
 
 def test_a_row_put_in_is_told(path):
     number = heads_of(path)["journal"].number + 1
-    plant(path, f"insert into journal select {number}, kind, ref, debit_id, event, detail, actor, at, chain"
+    plant(path, f"insert into journal select {number}, kind, ref, debit_id, event, detail, actor, at, chain, content"
           " from journal where number = 1")  # fmt: skip
     assert only(path, NAMES["journal"]).row == f"journal {number}"
 

@@ -455,20 +455,20 @@ def test_after_the_end_a_change_is_refused_and_never_left_hanging(desk):
 CHILD = textwrap.dedent("""
     import asyncio, sys
     from pathlib import Path
-    from sqlalchemy import insert
     from gateway.ledger import database, schema, tables
     from gateway.ledger.writer import Committer, Writer
+    from hardware.bench.chain_key import KEYS
     from hardware.bench.clocks import StillClock
 
     async def main():
         engine = database.open_new(Path(sys.argv[1]))
         schema.upgrade(engine)
-        writer = Writer(Committer(engine, StillClock(1)))
+        writer = Writer(Committer(engine, StillClock(1), keys=KEYS))
         writer.start()
 
         def change(tx):
             number = tx.next_number("n")
-            tx.connection.execute(insert(tables.subject).values(id=f"{number:032d}"))
+            tx.insert(tables.subject, id=f"{number:032d}")
             return number
 
         async def caller():

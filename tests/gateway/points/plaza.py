@@ -36,6 +36,7 @@ from gateway.points.toll_lane import TollLane
 from gateway.points.toll_services import LaneServices
 from gateway.points.toll_settings import LaneKind, LaneSettings
 from gateway.tariffs.loading import load_tariffs
+from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 from hardware.bench.ledgers import new_ledger
 from protocols.card import card_file_new, station_new
@@ -556,7 +557,7 @@ class Plaza:
     def open(self):
         self.database = database.open_writer(self.path)
         self.reader = database.open_reader(self.path)
-        self.committer = FullDisk(self.database, self.clock)
+        self.committer = FullDisk(self.database, self.clock, keys=KEYS)
         self.writer = CountedWriter(self.committer, self.selector)
         self.writer.start()
         self.engine = DebitEngine(self.writer, self.reader, {"bank-1": self.bank}, clock=self.clock, random=self.random)
@@ -678,7 +679,7 @@ class Plaza:
         """What holds after whatever happened."""
         reader = database.open_reader(self.path)
         try:
-            self.broken += [finding for check in verify(reader) for finding in check.findings]
+            self.broken += [finding for check in verify(reader, KEYS) for finding in check.findings]
         finally:
             reader.dispose()
         for lane in self.lanes.values():
@@ -717,7 +718,9 @@ def plaza_made_once(tmp_path_factory):
     new_ledger(folder / "ledger.db", StillClock(to_us(AT)))
     engine = database.open_writer(folder / "ledger.db")
     found, credentials = mandates.read_csv(MANDATES)
-    Committer(engine, StillClock(to_us(AT))).commit([lambda tx: mandates.replace_all(tx, found, credentials)])
+    Committer(engine, StillClock(to_us(AT)), keys=KEYS).commit(
+        [lambda tx: mandates.replace_all(tx, found, credentials)]
+    )
     engine.dispose()
     return folder
 

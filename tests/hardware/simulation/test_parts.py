@@ -178,7 +178,14 @@ def test_damage_can_be_told():
 def test_the_watcher_sees_committed_rows_and_no_others():
     seen = []
     with folder() as path:
-        storage = Storage(site.template(), path / "ledger.db", random.Random(1), Trace(lambda: 0.0), seen.append)
+        storage = Storage(
+            site.template(),
+            path / "ledger.db",
+            random.Random(1),
+            Trace(lambda: 0.0),
+            seen.append,
+            salts=random.Random(2),
+        )
         writer, reader = storage.open()
         with writer.begin() as connection:
             connection.exec_driver_sql("insert into account values (1, 'bank', 'b', 0, 0, 0)")

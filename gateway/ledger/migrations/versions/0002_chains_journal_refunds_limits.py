@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from gateway.ledger.chain import GENESIS, link
+from gateway.ledger.chain import GENESIS
+from gateway.ledger.chain import unkeyed_link as link
 
 revision = '0002'
 down_revision = '0001'

@@ -1,0 +1,88 @@
+"""Chain keys by file reference: read, checked, made. The only place that sees a key's text.
+
+A key file holds 64 hex digits and a line's end, and belongs to the gateway's user alone (mode 0600). A key that was
+published, as the one of the bench is, proves nothing: production refuses it by its id.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from gateway.documents import DocumentError, Problem
+from gateway.ledger.chain import SECRET_BYTES, ChainKey, ChainKeys
+
+PUBLISHED: Final = frozenset({"5f23573b"})
+"""Ids of keys that everybody knows: the bench's, which comes with the source."""
+
+FILE_BYTES_MAX: Final = 256
+"""A key file has 65 bytes; what is larger is not one."""
+
+
+class ChainKeyError(DocumentError):
+    """A key file cannot be used; the problem names the key of the site file and the cure."""
+
+
+def load(current: Path, retired: Sequence[Path], *, production: bool) -> ChainKeys:
+    """The keys of a site. Raises `ChainKeyError` with every problem of the first bad file."""
+    keys = ChainKeys(
+        _read("storage.chain_key", current, production=production),
+        tuple(_read("storage.retired_chain_keys", path, production=production) for path in retired),
+    )
+    ids = [key.id for key in keys]
+    if len(set(ids)) < len(ids):
+        problem = Problem("storage.retired_chain_keys", "", "two files hold the same key", "Name each key once")
+        raise ChainKeyError(current, [problem])
+    return keys
+
+
+def make(path: Path) -> ChainKey:
+    """A new random key in a new file. Raises `ChainKeyError` where there is a file already, or none can be made."""
+    secret = secrets.token_bytes(SECRET_BYTES)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(secret.hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError as error:
+        problem = Problem("file", "", "is there already, and a key is never overwritten", "Name a new file")
+        raise ChainKeyError(path, [problem]) from error
+    except OSError as error:
+        problem = Problem("file", "", error.strerror or str(error), "Name a file in a folder we may write to")
+        raise ChainKeyError(path, [problem]) from error
+    return ChainKey(secret)
+
+
+def _read(name: str, path: Path, *, production: bool) -> ChainKey:
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            text = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        cure = "etcgw ledger key FILE makes a key; keep a copy of it away from the box"
+        raise ChainKeyError(path, [Problem(name, "", error.strerror or str(error), cure)]) from error
+    if mode & 0o077:
+        cure = f"chmod 600 {path}"
+        raise ChainKeyError(path, [Problem(name, f"{mode:04o}", "may be read by others than its owner", cure)])
+    key = _parsed(name, path, text)
+    if production and key.id.hex() in PUBLISHED:
+        cure = "etcgw ledger key FILE makes a key of this site's own"
+        raise ChainKeyError(path, [Problem(name, "", "is the published key of the bench, which proves nothing", cure)])
+    return key
+
+
+def _parsed(name: str, path: Path, text: bytes) -> ChainKey:
+    """The value is never shown: it may be a key with a slip in it."""
+    try:
+        secret = bytes.fromhex(text.decode("ascii").strip())
+        if len(secret) == SECRET_BYTES:
+            return ChainKey(secret)
+    except ValueError:
+        secret = b""
+    problem = Problem(name, "", f"is not {2 * SECRET_BYTES} hex digits", "etcgw ledger key FILE makes a right one")
+    raise ChainKeyError(path, [problem])

@@ -1,0 +1,45 @@
+"""The first seals of a ledger of an earlier release: its rows as they are found, and the key its chains go on under.
+
+What stood there before nobody can vouch for. The journal says so: its note of the key holds the heads the chains had,
+and the seals that follow it stand in the same transaction.
+"""
+
+from __future__ import annotations
+
+from random import SystemRandom
+
+from sqlalchemy import Connection, func, select
+
+from gateway.ledger import tables
+from gateway.ledger.chain import ChainKeys
+from gateway.ledger.seals import LAYOUTS
+from gateway.ledger.transaction import Transaction
+
+ROWS_AT_ONCE = 10_000
+"""Rows of a table in memory while they are sealed."""
+
+
+class KeysNeeded(Exception):
+    """The ledger must be sealed, and whoever opened it has named no key."""
+
+    def __init__(self) -> None:
+        super().__init__("a ledger of an earlier release is sealed when it is brought to this version: name the keys")
+
+
+def seal_everything(connection: Connection, keys: ChainKeys | None) -> None:
+    """Seal every covered row; on the connection of the migration. Raises `KeysNeeded` where rows wait and keys do not.
+
+    Its time is that of the newest row of the journal: a migration has no clock.
+    """
+    if not any(connection.execute(select(table).limit(1)).first() for table in LAYOUTS):
+        return
+    if keys is None:
+        raise KeysNeeded
+    newest = connection.execute(select(func.coalesce(func.max(tables.journal.c.at), 0))).scalar_one()
+    tx = Transaction(connection, int(newest), keys, SystemRandom())
+    tx.begin_key()
+    for table, layout in LAYOUTS.items():
+        found = connection.execute(select(table), execution_options={"yield_per": ROWS_AT_ONCE})
+        for page in found.partitions():
+            tx.seal_rows(layout, [tuple(row) for row in page])
+    tx.finish()

@@ -1,0 +1,42 @@
+"""Changing the chain key: the site names a new one, and the journal says from which row on it is in force.
+
+It happens where the gateway starts, because nobody else writes then; commands beside it go on under the key that the
+journal ends with. A key comes into force once: one that was given up may have been given away.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, func, select
+
+from gateway.ledger import key_notes, tables
+from gateway.ledger.transaction import Transaction
+
+_j = tables.journal
+_TIMES_IN_FORCE = (
+    select(func.count().label("n")).select_from(_j).where(_j.c.kind == key_notes.KIND, _j.c.ref == bindparam("key"))
+)
+"""Walks through the journal; asked once for each new key."""
+
+
+class ChainKeyReused(Exception):
+    """The site names as its current key one that the journal has given up before."""
+
+    def __init__(self, key_id: bytes) -> None:
+        self.key_id = key_id
+        super().__init__(
+            f"chain key {key_id.hex()} was in force before and was given up: etcgw ledger key FILE makes a new one"
+        )
+
+
+def take_current(tx: Transaction) -> bool:
+    """A change: put the site's current key in force where the journal still ends under a retired one; True if it did.
+
+    Raises `ChainKeyReused`, and `ChainKeyUnknown` where the journal ends under a key we do not have.
+    """
+    if not tx.key_is_due:
+        return False
+    key_id = tx.keys.current.id
+    if tx.rows(_TIMES_IN_FORCE, key=key_id.hex())[0].n:
+        raise ChainKeyReused(key_id)
+    tx.take_current_key()
+    return True

@@ -1,0 +1,205 @@
+"""Do the chains hold, each row under the key that was in force when it was written?
+
+The journal is walked first: its own rows say which key is in force from where on, in each chain (`key_notes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, select
+
+from gateway.ledger import chain, key_notes, tables
+from gateway.ledger.chain import ChainKeys
+from gateway.ledger.findings import Check, Finding, Head
+from gateway.ledger.key_notes import KeyNote, Stand
+
+ROWS_AT_ONCE: Final = 10_000
+"""Rows of a chain held in memory while it is recomputed."""
+
+NAMES: Final[Mapping[str, str]] = {
+    "journal": "the chain of the journal holds",
+    "transfer": "the chain of transfers holds",
+    "decision": "the chain of decisions holds",
+}
+
+_SINCE_THE_KEYS: Final = frozenset({"content"})
+"""Columns that rows of before the keys did not have."""
+
+
+@dataclass(slots=True)
+class KeyLine:
+    """What the journal has said of keys so far."""
+
+    keys: ChainKeys
+    notes: list[KeyNote] = field(default_factory=list)
+
+    @property
+    def in_force(self) -> bytes | None:
+        """Id of the key that the next row is under; None before the first note."""
+        return self.notes[-1].key_id if self.notes else None
+
+    def take(self, row: Mapping[str, Any]) -> str | None:
+        """A row of the journal that speaks of a key; what is wrong with it, None when nothing is."""
+        note = key_notes.parse(row["ref"], row["detail"])
+        if note is None or row["event"] not in key_notes.EVENTS:
+            return "speaks of a chain key as no release has done"
+        if any(note.key_id == earlier.key_id for earlier in self.notes):
+            return f"puts chain key {note.key_id.hex()} in force again, which was given up before"
+        if note.before != self.in_force or (row["event"] == key_notes.BEGUN) != (not self.notes):
+            return "does not follow the key that was in force"
+        self.notes.append(note)
+        return None
+
+    def spans(self, name: str) -> list[tuple[Stand, bytes]]:
+        """Of a chain beside the journal: after which row each key is in force, in their order."""
+        return [(note.others[name], note.key_id) for note in self.notes]
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Where the walk through one chain stands."""
+
+    name: str
+    rows: int = 0
+    link: bytes = chain.GENESIS
+    problem: str | None = None
+
+
+class ChainWalks:
+    """The chains of one snapshot. `noted` are links noted elsewhere; those met on the way are in `seen`."""
+
+    def __init__(self, connection: Connection, keys: ChainKeys, noted: Sequence[bytes]) -> None:
+        self._connection = connection
+        self._line = KeyLine(keys)
+        self._wanted = frozenset(noted)
+        self.seen = {chain.GENESIS}
+
+    def journal(self, each: Callable[[Mapping[str, Any]], None]) -> Check:
+        """Walk the journal; `each` gets every row of it, those behind a broken one too."""
+        table = tables.journal
+        names = [column.name for column in table.columns]
+        walk = _Walk(table.name)
+        for values in self._rows(table):
+            row = dict(zip(names, values, strict=True))
+            if walk.problem is None:
+                self._step_journal(walk, row)
+            each(row)
+        if walk.problem is None and walk.rows and self._line.in_force != self._line.keys.current.id:
+            return self._check(table, walk, last=self._not_current())
+        return self._check(table, walk)
+
+    def other(self, table: Table) -> Check:
+        """Walk another chain, after the journal."""
+        names = [column.name for column in table.columns]
+        number = chain.CHAINED[table.name]
+        walk = _Walk(table.name)
+        spans = self._line.spans(table.name)
+        key_id: bytes | None = None
+        for values in self._rows(table):
+            while spans and spans[0][0].number <= walk.rows:
+                stand, key_id = spans.pop(0)
+                walk.problem = walk.problem or _not_as_noted(walk, stand)
+            row = dict(zip(names, values, strict=True))
+            if walk.problem is None:
+                self._step(walk, row, row[number], key_id if self._line.notes else self._named_by(row["chain"]))
+            if walk.problem is not None:
+                break
+        for stand, _ in spans:
+            walk.problem = walk.problem or _not_as_noted(walk, stand)
+        return self._check(table, walk)
+
+    def _step_journal(self, walk: _Walk, row: Mapping[str, Any]) -> None:
+        # A note is the first row under the key it names.
+        if row["kind"] == key_notes.KIND:
+            walk.problem = self._line.take(row)
+        if walk.problem is None:
+            self._step(walk, row, row["number"], self._line.in_force)
+
+    def _step(self, walk: _Walk, row: Mapping[str, Any], number: int, key_id: bytes | None) -> None:
+        """Recompute one link; where it does not hold the walk gets a problem instead."""
+        if number != walk.rows + 1:
+            walk.problem = f"is missing; the next there is has {number}"
+            return
+        if key_id is None:
+            values = [v for name, v in row.items() if name != "chain" and name not in _SINCE_THE_KEYS]
+            plain = all(v is None or isinstance(v, int | str) for v in values)
+            link = chain.unkeyed_link(walk.link, values) if plain else b""
+        else:
+            key = self._line.keys.of(key_id)
+            if key is None:
+                walk.problem = f"is under chain key {key_id.hex()}, whose file is not named by the site"
+                return
+            link = chain.link(key, walk.name, walk.link, [v for name, v in row.items() if name != "chain"])
+        if link != row["chain"]:
+            walk.problem = _unlike(row["chain"], key_id, self._line.keys)
+            return
+        walk.rows, walk.link = number, link
+        if link in self._wanted:
+            self.seen.add(link)
+
+    def _named_by(self, stored: object) -> bytes | None:
+        """Where the journal knows no key (it was cut, or is gone) a link can still be held against the key it names."""
+        key = self._line.keys.of(stored) if isinstance(stored, bytes) else None
+        return None if key is None else key.id
+
+    def _rows(self, table: Table) -> Iterator[Sequence[Any]]:
+        number = table.c[chain.CHAINED[table.name]]
+        statement = select(table).order_by(number)
+        found = self._connection.execute(statement, execution_options={"yield_per": ROWS_AT_ONCE})
+        try:
+            for page in found.partitions():
+                yield from page
+        finally:
+            found.close()
+
+    def _not_current(self) -> str:
+        """The journal holds, and ends under another key than the site's."""
+        in_force, current = self._line.in_force, self._line.keys.current.id.hex()
+        if in_force is None:
+            return "was never put under a chain key: the gateway does it when it brings the ledger to this version"
+        return (
+            f"is under chain key {in_force.hex()}, which is retired, and no row says that {current} followed:"
+            " the gateway notes it when it starts; has it started since, an old key was used"
+        )
+
+    def _check(self, table: Table, walk: _Walk, last: str | None = None) -> Check:
+        name = NAMES[table.name]
+        finding: Finding | None
+        if walk.problem is not None:
+            finding = Finding(name, f"{table.name} {walk.rows + 1}", walk.problem, table.name)
+        elif last is not None:
+            finding = Finding(name, f"{table.name} {walk.rows}", last, table.name)
+        else:
+            finding = _wrong_head(self._connection, name, table, walk)
+        head = Head(table.name, walk.rows, walk.link.hex())
+        return Check(name, walk.rows, () if finding is None else (finding,), head=head)
+
+
+def _not_as_noted(walk: _Walk, stand: Stand) -> str | None:
+    if (stand.number, stand.link) == (walk.rows, walk.link):
+        return None
+    return f"the chain has not the head that the journal has noted after row {stand.number}"
+
+
+def _unlike(stored: object, key_id: bytes | None, keys: ChainKeys) -> str:
+    """A file tampered with may hold anything where a link stood."""
+    changed = "is not what it was chained as: it was changed, or put in"
+    other = keys.of(stored) if isinstance(stored, bytes) else None
+    if other is None or key_id is None or other.id == key_id:
+        return changed
+    return f"{changed}; it is under chain key {other.id.hex()}, and {key_id.hex()} was in force"
+
+
+def _wrong_head(connection: Connection, name: str, table: Table, walk: _Walk) -> Finding | None:
+    """Rows cut off at the end leave a chain that holds; what tells is the head, written with every row."""
+    head = connection.execute(select(tables.chain).where(tables.chain.c.name == table.name)).one_or_none()
+    number, stored = (0, chain.GENESIS) if head is None else (int(head.number), bytes(head.digest))
+    if (number, stored) == (walk.rows, walk.link):
+        return None
+    short = number != walk.rows
+    what = f"the head says {number} rows, there are {walk.rows}" if short else "the head has another digest"
+    row = min(number, walk.rows) + 1 if short else walk.rows
+    return Finding(name, f"{table.name} {row}", what, table.name)

@@ -1,0 +1,214 @@
+"""Is every covered row what the journal has sealed? Names table, row and column of each that is not.
+
+Theory of operation. While the journal is walked, the newest seal of every row is kept in a temporary database (SQLite
+spills it to disk, so memory is bounded whatever the ledger holds). Then each covered table is read once; the
+commitments to its rows are sorted beside the seals, and both are merged: a seal without its row, a row without a seal,
+and a row with another commitment are found in one pass. Only the rows found are read again, to name their columns.
+
+Nothing personal is shown: rows whose own key names a person are named by what stands for it in the seals.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final, Self
+
+from sqlalchemy import Connection, select
+
+from gateway.ledger import key_notes, seals, tables
+from gateway.ledger.findings import FINDINGS_MAX, Check, Finding, checked
+from gateway.ledger.seals import BadContent, Commitment, FullRow, Layout
+
+NAME: Final = "every row is what the journal has sealed"
+
+ROWS_AT_ONCE: Final = 10_000
+CACHE_KIB: Final = 32_768
+
+MISSING, PUT_IN, CHANGED = "missing", "put in", "changed"
+
+_PROBLEMS: Final[Mapping[str, str]] = {
+    MISSING: "is missing: it was deleted, or its key was changed",
+    PUT_IN: "was sealed by no transaction: it was put in, or its key was changed",
+    CHANGED: "is not what was sealed: it was changed",
+}
+
+
+class SealedRows:
+    """The newest seal of every row, gathered while the journal is walked."""
+
+    def __init__(self) -> None:
+        self._store = sqlite3.connect("")
+        self._store.isolation_level = None
+        for statement in (
+            "pragma journal_mode=off",
+            "pragma synchronous=off",
+            f"pragma cache_size=-{CACHE_KIB}",
+            "create table newest (code int, key blob, columns int, seal blob, primary key (code, key)) without rowid",
+            "create table present (key blob, columns int, seal blob)",
+            "begin",
+        ):
+            self._store.execute(statement)
+        self._waiting: list[tuple[int, bytes, int, bytes | None]] = []
+        self._problems: list[Finding] = []
+        self._numbers: tuple[int, str] | None = None
+        self.rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+
+    def read(self, row: Mapping[str, Any]) -> None:
+        """One row of the journal, in order."""
+        if row["kind"] != seals.KIND or row["event"] != seals.EVENT:
+            return
+        self._numbers = row["number"], row["ref"]
+        try:
+            for code, key, commitment in seals.entries(row["content"] or b""):
+                if not key:
+                    self._flush()
+                    self._store.execute("delete from newest where code = ?", (code,))
+                elif commitment is None:
+                    self._waiting.append((code, key, 0, None))
+                else:
+                    seal = commitment.digest + commitment.tags
+                    self._waiting.append((code, key, len(commitment.tags) // 2, seal))
+        except BadContent as error:
+            self._problems.append(
+                Finding(NAME, f"journal {row['number']}", f"seals nothing of ours: {error}", "journal")
+            )
+        if len(self._waiting) >= ROWS_AT_ONCE:
+            self._flush()
+
+    def check(self, connection: Connection) -> Check:
+        """Compare every covered table with its seals."""
+        self._flush()
+        return checked(NAME, self._count(), self._findings(connection))
+
+    def _count(self) -> int:
+        return int(self._store.execute("select count(*) from newest where seal is not null").fetchone()[0])
+
+    def _findings(self, connection: Connection) -> Iterator[Finding]:
+        yield from self._problems
+        yield from self._cut_off(connection)
+        for layout in seals.LAYOUTS.values():
+            yield from self._of_table(connection, layout)
+
+    def _cut_off(self, connection: Connection) -> Iterator[Finding]:
+        """Every transaction seals how far the other chains have come: they end where the newest says."""
+        if self._numbers is None:
+            return
+        number, ref = self._numbers
+        stood = dict(zip(key_notes.OTHERS, ref.split("/"), strict=False))
+        found = connection.execute(select(tables.chain.c.name, tables.chain.c.number)).all()
+        heads = {row.name: str(row.number) for row in found}
+        for name in key_notes.OTHERS:
+            if heads.get(name, "0") != stood.get(name):
+                problem = f"the chain ends with {heads.get(name, '0')}, journal {number} says {stood.get(name)}"
+                yield Finding(NAME, f"{name} {heads.get(name, '0')}", problem, name)
+
+    def _of_table(self, connection: Connection, layout: Layout) -> Iterator[Finding]:
+        self._load_present(connection, layout)
+        bad: dict[bytes, str] = {}
+        for kind, key in self._differences(layout):
+            if len(bad) < FINDINGS_MAX:
+                bad[key] = kind
+            else:
+                yield Finding(NAME, layout.name, _PROBLEMS[kind], layout.name)
+        if bad:
+            yield from self._named(connection, layout, bad)
+
+    def _load_present(self, connection: Connection, layout: Layout) -> None:
+        """The commitments to the rows there are; for each number of columns that a seal of this table covers."""
+        store, code, every = self._store, layout.code, len(layout.columns)
+        counts = store.execute("select distinct columns from newest where code = ? and columns > 0", (code,))
+        older = [count for (count,) in counts if count != every]
+        store.execute("delete from present")
+        for page in _pages(connection, layout):
+            rows = [(layout.key_of(row), every, _seal(layout.commit(row))) for row in page]
+            for count in older:
+                rows += [(layout.key_of(row), count, _seal(layout.commit(row, count))) for row in page]
+            store.executemany("insert into present values (?, ?, ?)", rows)
+
+    def _differences(self, layout: Layout) -> Iterator[tuple[str, bytes]]:
+        """Merge seals and rows, both in the order of their keys."""
+        sealed = self._store.execute(
+            "select key, columns, seal from newest where code = ? and seal is not null order by key", (layout.code,)
+        )
+        with closing(self._store.cursor()) as cursor:
+            present = groupby(cursor.execute("select key, columns, seal from present order by key"), itemgetter(0))
+            key, rows = _next(present)
+            for wanted, count, seal in sealed:
+                while key is not None and key < wanted:
+                    yield PUT_IN, key
+                    key, rows = _next(present)
+                if key != wanted:
+                    yield MISSING, wanted
+                    continue
+                found = [row[2] for row in rows if row[1] == count]
+                if found != [seal]:
+                    yield (CHANGED if len(found) == 1 else PUT_IN), wanted
+                key, rows = _next(present)
+            while key is not None:
+                yield PUT_IN, key
+                key, rows = _next(present)
+
+    def _named(self, connection: Connection, layout: Layout, bad: Mapping[bytes, str]) -> Iterator[Finding]:
+        """The rows found, and the columns by which they differ."""
+        unseen = dict(bad)
+        for page in _pages(connection, layout):
+            for row in page:
+                kind = bad.get(layout.key_of(row))
+                if kind is None:
+                    continue
+                unseen.pop(layout.key_of(row), None)
+                yield from self._of_row(layout, row, kind)
+        for key, kind in unseen.items():
+            yield Finding(NAME, f"{layout.name} {seals.shown(key)}", _PROBLEMS[kind], layout.name)
+
+    def _of_row(self, layout: Layout, row: FullRow, kind: str) -> Iterator[Finding]:
+        named, problem = f"{layout.name} {_shown(layout, row)}", _PROBLEMS[kind]
+        if kind != CHANGED:
+            yield Finding(NAME, named, problem, layout.name)
+            return
+        (seal,) = self._store.execute(
+            "select seal from newest where code = ? and key = ?", (layout.code, layout.key_of(row))
+        ).fetchone()
+        sealed = Commitment(seal[: seals.DIGEST_BYTES], seal[seals.DIGEST_BYTES :])
+        for column in layout.different(row, sealed):
+            yield Finding(NAME, named, f"{column} {problem}", layout.name, column)
+
+    def _flush(self) -> None:
+        self._store.executemany("insert or replace into newest values (?, ?, ?, ?)", self._waiting)
+        self._waiting.clear()
+
+
+def _seal(commitment: Commitment) -> bytes:
+    return commitment.digest + commitment.tags
+
+
+def _shown(layout: Layout, row: FullRow) -> str:
+    """What a row is called where people can find it; nothing that names a person."""
+    values = dict(zip((column.name for column in layout.table.columns), row, strict=True))
+    if layout.table is tables.credential:
+        return f"{values['kind']} of mandate {values['mandate_id']}"
+    if layout.table is tables.card_serial:
+        return f"of the card ending in {str(values['card_number'])[-4:]}"
+    return seals.shown(layout.key_of(row))
+
+
+def _pages(connection: Connection, layout: Layout) -> Iterator[list[FullRow]]:
+    """Every row of a table, some at a time."""
+    found = connection.execute(select(layout.table), execution_options={"yield_per": ROWS_AT_ONCE})
+    for page in found.partitions():
+        yield [tuple(row) for row in page]
+
+
+def _next(groups: Iterator[tuple[bytes, Iterator[Any]]]) -> tuple[bytes | None, list[Any]]:
+    key, rows = next(groups, (None, iter(())))
+    return key, list(rows)
