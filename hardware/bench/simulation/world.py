@@ -268,8 +268,10 @@ class World:
 
     def _committed(self, rows: list[Any]) -> None:
         self.watch.committed(rows)
+        if self.storage.away is not None:
+            return
         self.disk.committed()
-        if self.storage.away is None and self.storage.commits - self._checked >= FULL_CHECK_EVERY:
+        if self.storage.commits - self._checked >= FULL_CHECK_EVERY:
             self._checked = self.storage.commits
             self.loop.call_soon(self.check_whole)
 
