@@ -95,7 +95,8 @@ def writer_of(
             file.watch(engine)
             yield engine, file
         finally:
-            database.take_over_log(engine)
+            if file.stands():
+                database.take_over_log(engine)
             engine.dispose()
 
 
