@@ -122,7 +122,8 @@ def writer_of(site: SiteFile, open_engine: Callable[[Path], Engine]) -> Iterator
             file.watch(engine)
             yield engine, file, mark
         finally:
-            database.take_over_log(engine)
+            if file.stands():
+                database.take_over_log(engine)
             engine.dispose()
 
 
