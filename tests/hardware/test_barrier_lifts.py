@@ -14,9 +14,9 @@ import pytest
 from hardware.bench.demo import Demo
 from hardware.bench.processes import SITES, EmulatedSite
 from hardware.bench.reckoning import lifts
-from tests.hardware.test_site_faults import LIMIT_S, Running, purse
+from tests.hardware.test_site_faults import Running, purse
 
-pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.bench
 
 LANE, PART = "lane-1", "lane-1/barrier"
 WITH_LIMIT = "closed_limit = 1, travel_ms = 500"
@@ -31,10 +31,10 @@ class Barrier(Running):
         return (await self.board.request("lifts"))["lifts"][LANE]
 
     async def wait_open(self, count):
-        await self.board.request("wait_open", lane=LANE, count=count, timeout_ms=50_000, answer_timeout_s=LIMIT_S)
+        await self.board.request("wait_open", lane=LANE, count=count)
 
     async def order_held(self):
-        await self.board.request("wait_held", count=1, timeout_ms=50_000, answer_timeout_s=LIMIT_S)
+        await self.board.request("wait_held", count=1)
 
     def record(self, car):
         (first, *_) = [d.record_no for d in self.view.decisions() if d.obu_id == car.obu_id]

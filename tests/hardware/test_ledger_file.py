@@ -18,12 +18,12 @@ import pytest
 
 from gateway.payers import mandates
 from hardware.bench.demo import Demo
-from hardware.bench.processes import EmulatedSite, Program, ProgramFailed
+from hardware.bench.processes import PATIENT_MS, EmulatedSite, Program, ProgramFailed
 from hardware.bench.reckoning import accounts, on_the_cards
 
 from .test_site_faults import Running, online, purse
 
-pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.bench
 
 SIDES = ("-wal", "-shm")
 
@@ -63,7 +63,8 @@ async def site_of(folder, vehicles):
     """A site that works, with its ledger in a folder of its own."""
     text = (Path(__file__).parents[2] / "hardware/sites/demo/site.toml").read_text()
     (folder / "data").mkdir()
-    site = EmulatedSite(folder, site_text=text.replace('"ledger.db"', '"data/ledger.db"'))
+    text = text.replace('"ledger.db"', '"data/ledger.db"')
+    site = EmulatedSite(folder, site_text=text, deadline_ms=PATIENT_MS)
     site.ledger = folder / "data" / "ledger.db"
     async with site:
         r = Running(site, Demo(site, vehicles))

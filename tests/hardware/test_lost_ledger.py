@@ -22,11 +22,11 @@ from gateway.cli.store import committing
 from gateway.config import load
 from gateway.ledger import database
 from hardware.bench.demo import Demo
-from hardware.bench.processes import EmulatedSite, ProgramFailed
+from hardware.bench.processes import PATIENT_MS, EmulatedSite, ProgramFailed
 
 from .test_site_faults import CHARGED, Running, online
 
-pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.bench
 
 BEIJING = timezone(timedelta(hours=8))
 LANES = ("lane-1", "lane-2")
@@ -41,7 +41,7 @@ def cars(first, count):
 
 @asynccontextmanager
 async def site_with(folder, vehicles):
-    async with EmulatedSite(folder, radio_ms=40, bank_ms=20) as site:
+    async with EmulatedSite(folder, radio_ms=40, bank_ms=20, deadline_ms=PATIENT_MS) as site:
         r = Running(site, Demo(site, vehicles))
         await r.demo.prepare()
         await r.until(site.works, "the site comes up")

@@ -325,7 +325,7 @@ def test_mute_is_a_timeout_of_unknown_outcome(tmp_path, decisions, apply):
 
 
 async def held(control):
-    await control.request("wait_held", count=1, timeout_ms=20_000)
+    await control.request("wait_held", count=1)
 
 
 async def order(board, answer_s=0.05):
@@ -367,9 +367,9 @@ def test_a_second_write_behind_a_frozen_one_lifts_without_a_decision(tmp_path, d
                 await board.write_coil(0, False, timeout_s=0.05)  # costs the connection
             second = await asyncio.open_connection("127.0.0.1", board._port)
             second[1].write(bytes.fromhex("0001 0000 0006 01 05 0000 ff00"))
-            await control.request("wait_held", count=2, timeout_ms=20_000)
+            await control.request("wait_held", count=2)
             await control.request("thaw")
-            await control.request("wait_open", lane="lane-1", count=2, timeout_ms=20_000)
+            await control.request("wait_open", lane="lane-1", count=2)
             assert await all_lifts(control) == [1, None]
             assert [reason for _, _, reason in await violations(control)] == [
                 "record 1 was used by another edge before"
