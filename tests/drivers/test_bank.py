@@ -651,6 +651,30 @@ def test_answer_in_the_same_turn_as_the_cancellation_is_late_not_lost():
     bank_test(check)
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_two_answers_in_one_segment_are_told_in_their_order(cancelled):
+    """The first to whoever asked, the second behind it; where nobody is left both come late, in their order."""
+
+    async def check(bank):
+        bank.silent.add("0200")
+        asked = asyncio.create_task(bank.link.exchange(debit(), timeout_s=5))
+        await bank.until(lambda: bank.seen("0200"))
+        request = bank.seen("0200")[0]
+        for code in ("00", "05"):
+            bank.link._received(bank.link._session, decode(bank.answer(request, code)[2:]))
+        assert bank.late == [], "nobody has fetched the first one yet"
+        if cancelled:
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+            assert [message.text(39) for message in bank.late] == ["00", "05"]
+        else:
+            assert (await asked).text(39) == "00"
+            assert [message.text(39) for message in bank.late] == ["05"]
+
+    bank_test(check)
+
+
 def test_answer_in_the_same_turn_as_the_deadline_is_not_lost():
     async def check(bank):
         bank.silent.add("0200")

@@ -344,6 +344,56 @@ def test_duplicate_answer_and_missing_terminal(tmp_path):
     host_test(check, tmp_path)
 
 
+@pytest.mark.parametrize("posted", [True, False])
+@pytest.mark.parametrize(
+    ("mode", "codes"), [("approve_then_decline", ["00", "05"]), ("decline_then_approve", ["05", "00"])]
+)
+def test_two_opposite_answers(tmp_path, mode, codes, posted):
+    async def check(host, control, terminal):
+        await control.request("behave", mode=mode, posted=posted, next=1)
+        first = await terminal.ask(debit())
+        second = await terminal.receive()
+        assert [first.text(39), second.text(39)] == codes
+        assert first.text(11) == second.text(11) == "000101"
+        assert await balance(control) == (8_750 if posted else 10_000)
+        assert await terminal.code(undo(debit())) == ("00" if posted else "25")
+
+    host_test(check, tmp_path)
+
+
+def test_the_second_of_two_opposite_answers_can_be_kept_back(tmp_path):
+    async def check(host, control, terminal):
+        await control.request("behave", mode="approve_then_decline", ms=5, code="51", next=1)
+        assert await terminal.code(debit()) == "00"
+        assert (await terminal.receive()).text(39) == "51"
+
+    host_test(check, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(4, "000000000001"), (49, "840"), (42, "990100000000002"), (41, "B2E20009")]
+)
+def test_altered_answers_and_an_honest_book(tmp_path, field, value):
+    async def check(host, control, terminal):
+        await control.request("behave", mode="altered", field=field, value=value, next=1)
+        assert (await terminal.ask(debit())).text(field) == value
+        assert await balance(control) == 8_750
+
+    host_test(check, tmp_path)
+
+
+@pytest.mark.parametrize(("code", "heard"), [("Z9", "Z9"), ("  ", "  "), ("", None), ("94", "94")])
+def test_any_code_and_none(tmp_path, code, heard):
+    async def check(host, control, terminal):
+        await control.request("behave", mode="posted_but_code", code=code, next=1)
+        assert (await terminal.ask(debit())).text(39) == heard
+        await control.request("behave", mode="posted_but_code", code="94", ms=5, next=1)
+        assert await terminal.code(debit(stan=102)) == "94"
+        assert await balance(control) == 7_500
+
+    host_test(check, tmp_path)
+
+
 def test_hold_and_release(tmp_path):
     async def check(host, control, terminal):
         await control.request("hold")

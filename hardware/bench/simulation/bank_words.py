@@ -69,11 +69,12 @@ class BankWords:
         whether it kept what it heard from people. The second word must be a contradiction to the first, also where that
         had not been booked yet."""
         attempt.late_codes.add(code)
-        second = attempt.state == "stored" and code == self.opposite[attempt.key]
+        attempt.heard_codes.add(code)
+        early = attempt.state == "stored" and code == self.opposite[attempt.key]
 
         def untold() -> bool:
             opposite = {"approved": "05", "declined": "00"}.get(attempt.state)
-            heard_both = second or opposite in attempt.late_codes
+            heard_both = opposite in attempt.late_codes or (early and {"00", "05"} <= attempt.heard_codes)
             return heard_both and not (attempt.was_contradicted or attempt.lates)
 
         return untold

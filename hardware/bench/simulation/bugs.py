@@ -48,7 +48,7 @@ from gateway.model.clock import to_us
 from gateway.outbox import worker
 from gateway.points import toll_lane, toll_trade
 from hardware.bench.simulation import site
-from protocols.bank import echoes, responses, transactions
+from protocols.bank import responses
 
 Owner = ModuleType | type
 
@@ -384,11 +384,11 @@ BUGS: Mapping[str, Bug] = {
     ),
     "amount_not_compared": Bug(
         "the amount of an answer is not compared with what was asked",
-        _edit((echoes, "differences", "sorted(profile.echoed)", "sorted(profile.echoed - {AMOUNT})")),
+        _edit((iso8583, "differences", "sorted(profile.echoed)", "sorted(profile.echoed - {AMOUNT})")),
     ),
     "merchant_not_compared": Bug(
         "the merchant of an answer is not compared with what was asked",
-        _edit((echoes, "differences", "sorted(profile.echoed)", "sorted(profile.echoed - {42})")),
+        _edit((iso8583, "differences", "sorted(profile.echoed)", "sorted(profile.echoed - {42})")),
     ),
     "second_word_first": Bug(
         "a second answer that overtakes the booking of the first one wins: a decline over an earlier approval",
@@ -402,14 +402,10 @@ BUGS: Mapping[str, Bug] = {
         "a message that left once and whose keys the bank knows is reversed",
         _edit((attempts, "settle_answer", "if answer.verdict is AnswerClass.DUPLICATE:", "if False:")),
     ),
-    "late_duplicate_reversed": Bug(
-        "the same, where the bank says so after its time",
-        _edit((late, "_keys_known", "if not sent_once or", "if True or")),
-    ),
     "dispute_forgotten": Bug("a debit is asked for anew while an attempt of it is disputed", _disputes_forgotten),
     "reversal_closed_by_12": Bug(
         "a reversal is closed by another answer than 00",
-        _edit((transactions, "reversal_verdict", "== APPROVED_CODE", 'in (APPROVED_CODE, "12")')),
+        _edit((iso8583, "reversal_verdict", "== APPROVED_CODE", 'in (APPROVED_CODE, "12")')),
     ),
     "void_keeps_hold": Bug(
         "a hold that is freed still counts",

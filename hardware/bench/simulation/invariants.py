@@ -138,8 +138,9 @@ class Attempt:
     """Its reversal has left, and may be under way still when the attempt is disputed."""
     asked: int = 0
     """Times its sale reached the bank: a line may repeat it."""
+    heard_codes: set[str | None] = field(default_factory=set)
     late_codes: set[str | None] = field(default_factory=set)
-    """Of answers to it that nobody waited for, where the bank has given two opposite ones."""
+    """Of those, the ones that nobody waited for, where the bank has given two opposite ones."""
 
 
 @dataclass(slots=True)
@@ -819,6 +820,13 @@ class Watch(Picture):
             debit = self.debits[debit_id]
             if debit.state == "held" and not debit.purchases and debit.service == "toll":
                 self._broken(f"start-up left debit {debit.id} held, and no card was ever asked")
+
+    def heard(self, message: Message) -> None:
+        """The gateway's link has handed an answer to whoever asked."""
+        batch = (message.text(60) or "")[2:8]
+        attempt = self.by_key.get((message.text(41) or "", batch, message.text(11) or ""))
+        if attempt is not None and message.mti in ("0210", "0230"):
+            attempt.heard_codes.add(message.text(39))
 
     def heard_late(self, message: Message) -> Callable[[], None] | None:
         """The gateway's link has handed on an answer that nobody waited for. What to look at a little later."""

@@ -231,3 +231,60 @@ def test_stored_bytes_go_out_as_they_are():
     request = bank.sale(ORDER)
     asyncio.run(bank.exchange(request, timeout_s=1.0))
     assert encode(wire.sent[0], PROFILE.dialect) == request
+
+
+# --- answers to something else ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("field", "value"), [(4, "000000000001"), (49, "840"), (42, "990100000000002")])
+@pytest.mark.parametrize("kind", ["sale", "reversal", "advice", "refund"])
+@pytest.mark.parametrize("code", ["00", "25", "51"])
+def test_an_answer_to_something_else_settles_nothing_and_names_the_field(kind, code, field, value):
+    bank, wire = channel()
+
+    async def altered(message, *, timeout_s):
+        found = answer(message, code)
+        return replace(found, fields={**found.fields, field: value})
+
+    wire.exchange = altered
+    found = asyncio.run(bank.exchange(getattr(bank, kind)(ORDER), timeout_s=1.0))
+    assert (found.delivery, found.verdict, found.code) == (Delivery.ANSWERED, AnswerClass.UNSETTLED, code)
+    assert found.difference.startswith(f"F{field} asked ")
+    assert found.difference.endswith(f"answered {value}")
+
+
+def test_that_the_bank_knows_the_keys_is_heard_whatever_else_it_says():
+    """Nothing may be undone under keys that may be somebody else's."""
+    bank, wire = channel()
+
+    async def altered(message, *, timeout_s):
+        found = answer(message, "94")
+        return replace(found, fields={**found.fields, 4: "000000000001"})
+
+    wire.exchange = altered
+    found = asyncio.run(bank.exchange(bank.sale(ORDER), timeout_s=1.0))
+    assert (found.verdict, found.difference is not None) == (AnswerClass.DUPLICATE, True)
+
+
+def test_a_late_answer_is_compared_with_the_stored_request():
+    bank, _ = channel()
+    heard = []
+    bank.on_late(heard.append)
+    request = bank.sale(ORDER)
+    bank.heard_late(answer(decode(request, PROFILE.dialect), "00"))
+    (late,) = heard
+    assert late.about(request).verdict is AnswerClass.APPROVED
+    other = late.about(bank.sale(replace(ORDER, batch="000008", amount_fen=1)))
+    assert (other.verdict, other.difference) == (AnswerClass.APPROVED, None), "what it leaves out is no difference"
+    wrong = late.about(bank.sale(replace(ORDER, stan="000124")))
+    assert (wrong.verdict, wrong.difference) == (AnswerClass.UNSETTLED, "F11 asked 000124, answered 000123")
+
+
+@pytest.mark.parametrize("terminal", ["", "        "])
+def test_a_late_answer_with_a_blank_terminal_names_none(terminal):
+    bank, _ = channel()
+    heard = []
+    bank.on_late(heard.append)
+    told = answer(decode(bank.sale(ORDER), PROFILE.dialect), "00")
+    bank.heard_late(replace(told, fields={**told.fields, 41: terminal}))
+    assert heard[0].terminal is None
