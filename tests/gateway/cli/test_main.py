@@ -68,6 +68,7 @@ def test_the_commands_are_these():
         "debts retry",
         "debts write-off",
         "ledger accounts",
+        "ledger key",
         "ledger verify",
         "lists build",
         "lists lookup",
