@@ -13,10 +13,8 @@ from sqlalchemy import Connection, func, select
 from gateway.ledger import tables
 from gateway.ledger.chain import ChainKeys
 from gateway.ledger.seals import LAYOUTS
+from gateway.ledger.statements import pages
 from gateway.ledger.transaction import Transaction
-
-ROWS_AT_ONCE = 10_000
-"""Rows of a table in memory while they are sealed."""
 
 
 class KeysNeeded(Exception):
@@ -39,7 +37,6 @@ def seal_everything(connection: Connection, keys: ChainKeys | None) -> None:
     tx = Transaction(connection, int(newest), keys, SystemRandom())
     tx.begin_key()
     for table, layout in LAYOUTS.items():
-        found = connection.execute(select(table), execution_options={"yield_per": ROWS_AT_ONCE})
-        for page in found.partitions():
-            tx.seal_rows(layout, [tuple(row) for row in page])
+        for page in pages(connection, select(table)):
+            tx.seal_rows(layout, page)
     tx.finish()

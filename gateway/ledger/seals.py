@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import compress
 from operator import itemgetter
@@ -113,14 +112,6 @@ class RandomBytes(Protocol):
         """So many random bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commitment:
-    """What is kept of a row: `digest` decides, `tags` name columns (all low bytes, then all high bytes)."""
-
-    digest: bytes
-    tags: bytes
-
-
 class Layout:
     """How rows of one covered table are sealed."""
 
@@ -149,12 +140,9 @@ class Layout:
         """What names a row in its seals."""
         return self._key(row)
 
-    def commit(self, row: FullRow, count: int | None = None) -> Commitment:
-        """The commitment to a row as the database has it, or to its first `count` covered columns."""
-        values: Iterable[Any] = row if self._covered is None else compress(row, self._covered)
-        if count is not None:
-            values = list(values)[:count]
-        lines = encode(values)
+    def seal(self, row: FullRow, count: int | None = None) -> bytes:
+        """The seal of a row as the database has it, or of its first `count` covered columns: digest and tags."""
+        lines = self._lines(row, count)
         checks = list(map(crc32, lines.split(b"\n")))
         number = len(checks)
         packed = (self._pack.get(number) or self._packer(number))(*checks)
@@ -163,16 +151,24 @@ class Layout:
         if salt is not None:
             pad = blake2b(salt, digest_size=2 * number, person=b"etc seal tags").digest()
             tags = (int.from_bytes(tags) ^ int.from_bytes(pad)).to_bytes(2 * number)
-        return Commitment(blake2b(lines, digest_size=DIGEST_BYTES).digest(), tags)
+        return blake2b(lines, digest_size=DIGEST_BYTES).digest() + tags
 
-    def different(self, row: FullRow, sealed: Commitment) -> list[str]:
-        """Names of the columns by which a row differs from what was sealed; empty where that cannot be told."""
-        count = len(sealed.tags) // 2
-        now = self.commit(row, count).tags
+    def digest(self, row: FullRow, count: int | None = None) -> bytes:
+        """What a seal begins with, and all that decides whether a row is the same."""
+        return blake2b(self._lines(row, count), digest_size=DIGEST_BYTES).digest()
+
+    def _lines(self, row: FullRow, count: int | None) -> bytes:
+        values: Iterable[Any] = row if self._covered is None else compress(row, self._covered)
+        return encode(values if count is None else list(values)[:count])
+
+    def different(self, row: FullRow, sealed: bytes) -> list[str]:
+        """Names of the columns by which a row differs from its seal; empty where that cannot be told."""
+        count = (len(sealed) - DIGEST_BYTES) // 2
+        then, now = sealed[DIGEST_BYTES:], self.seal(row, count)[DIGEST_BYTES:]
         found = [
             name
             for i, name in enumerate(self.columns[:count])
-            if (now[i], now[count + i]) != (sealed.tags[i], sealed.tags[count + i])
+            if (now[i], now[count + i]) != (then[i], then[count + i])
         ]
         # Every tag hangs on the salt: another salt makes all of them another.
         return [SALT] if self.salted and len(found) == count else found
@@ -275,35 +271,31 @@ class Seals:
     def _entries(self) -> Iterator[bytes]:
         header = _HEADER.pack
         for layout, rows in self._rows.items():
-            code, count, commit = layout.code, len(layout.columns), layout.commit
+            code, count, seal = layout.code, len(layout.columns), layout.seal
             for key, row in rows.items():
                 if row is None:
                     yield header(code, len(key), 0) + key
                 else:
-                    made = commit(row)
-                    yield header(code, len(key), count) + key + made.digest + made.tags
+                    yield header(code, len(key), count) + key + seal(row)
 
 
 class BadContent(ValueError):
     """Not what a transaction seals."""
 
 
-def entries(content: bytes) -> Iterator[tuple[int, bytes, Commitment | None]]:
-    """What a journal row seals: (code, key, commitment), None for a deleted row; no key: the whole table was emptied.
+def entries(content: bytes) -> Iterator[tuple[int, bytes, int, bytes | None]]:
+    """What a journal row seals: (code, key, columns, seal). No seal: the row was deleted; no key: every row was.
 
     Raises `BadContent`.
     """
-    at, end, start = 0, len(content), _HEADER.size
+    at, end, start, unpack = 0, len(content), _HEADER.size, _HEADER.unpack_from
     while at < end:
-        try:
-            code, key_size, count = _HEADER.unpack_from(content, at)
-        except struct.error as error:
-            raise BadContent(f"{end - at} bytes are left over") from error
+        if end - at < start:
+            raise BadContent(f"{end - at} bytes are left over")
+        code, key_size, count = unpack(content, at)
         begin = at + start
         middle = begin + key_size
         at = middle if not count else middle + DIGEST_BYTES + 2 * count
         if at > end or code not in BY_CODE or count > len(BY_CODE[code].columns):
             raise BadContent(f"an entry of table {code} with {count} columns at byte {begin - start}")
-        key = content[begin:middle]
-        digest_end = middle + DIGEST_BYTES
-        yield code, key, Commitment(content[middle:digest_end], content[digest_end:at]) if count else None
+        yield code, content[begin:middle], count, content[middle:at] or None

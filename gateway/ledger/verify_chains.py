@@ -7,26 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Table, select
 
-from gateway.ledger import chain, key_notes, tables
+from gateway.ledger import chain, key_notes, seals, tables
 from gateway.ledger.chain import ChainKeys
 from gateway.ledger.findings import Check, Finding, Head
 from gateway.ledger.key_notes import KeyNote, Stand
+from gateway.ledger.statements import pages
 
-ROWS_AT_ONCE: Final = 10_000
-"""Rows of a chain held in memory while it is recomputed."""
+Row: TypeAlias = tuple[Any, ...]
 
 NAMES: Final[Mapping[str, str]] = {
     "journal": "the chain of the journal holds",
     "transfer": "the chain of transfers holds",
     "decision": "the chain of decisions holds",
 }
-
-_SINCE_THE_KEYS: Final = frozenset({"content"})
-"""Columns that rows of before the keys did not have."""
 
 
 @dataclass(slots=True)
@@ -41,14 +38,14 @@ class KeyLine:
         """Id of the key that the next row is under; None before the first note."""
         return self.notes[-1].key_id if self.notes else None
 
-    def take(self, row: Mapping[str, Any]) -> str | None:
+    def take(self, ref: str, event: str, detail: str | None) -> str | None:
         """A row of the journal that speaks of a key; what is wrong with it, None when nothing is."""
-        note = key_notes.parse(row["ref"], row["detail"])
-        if note is None or row["event"] not in key_notes.EVENTS:
+        note = key_notes.parse(ref, detail)
+        if note is None or event not in key_notes.EVENTS:
             return "speaks of a chain key as no release has done"
         if any(note.key_id == earlier.key_id for earlier in self.notes):
             return f"puts chain key {note.key_id.hex()} in force again, which was given up before"
-        if note.before != self.in_force or (row["event"] == key_notes.BEGUN) != (not self.notes):
+        if note.before != self.in_force or (event == key_notes.BEGUN) != (not self.notes):
             return "does not follow the key that was in force"
         self.notes.append(note)
         return None
@@ -58,11 +55,29 @@ class KeyLine:
         return [(note.others[name], note.key_id) for note in self.notes]
 
 
+class _Columns:
+    """Where the columns of a chained table stand in its rows."""
+
+    def __init__(self, table: Table) -> None:
+        names = [column.name for column in table.columns]
+        self.number = names.index(chain.CHAINED[table.name])
+        self.chain = names.index("chain")
+
+    def linked(self, row: Row) -> Row:
+        """What a link is made of."""
+        return row[: self.chain] + row[self.chain + 1 :]
+
+    def linked_before_the_keys(self, row: Row) -> Row:
+        """The same for rows of before the keys: what stands behind the link came with them."""
+        return row[: self.chain]
+
+
 @dataclass(slots=True)
 class _Walk:
     """Where the walk through one chain stands."""
 
     name: str
+    columns: _Columns
     rows: int = 0
     link: bytes = chain.GENESIS
     problem: str | None = None
@@ -77,83 +92,74 @@ class ChainWalks:
         self._wanted = frozenset(noted)
         self.seen = {chain.GENESIS}
 
-    def journal(self, each: Callable[[Mapping[str, Any]], None]) -> Check:
-        """Walk the journal; `each` gets every row of it, those behind a broken one too."""
+    def journal(self, sealed: Callable[[int, str, bytes | None], None]) -> Check:
+        """Walk the journal; `sealed` gets number, ref and content of every row that seals, also behind a broken one."""
         table = tables.journal
-        names = [column.name for column in table.columns]
-        walk = _Walk(table.name)
-        for values in self._rows(table):
-            row = dict(zip(names, values, strict=True))
+        walk = _Walk(table.name, _Columns(table))
+        ref, kind, event, detail, content = (
+            table.columns.keys().index(name) for name in ("ref", "kind", "event", "detail", "content")
+        )
+        for row in self._rows(table):
             if walk.problem is None:
-                self._step_journal(walk, row)
-            each(row)
+                # A note is the first row under the key it names.
+                if row[kind] == key_notes.KIND:
+                    walk.problem = self._line.take(row[ref], row[event], row[detail])
+                if walk.problem is None:
+                    self._step(walk, row, self._line.in_force)
+            if row[kind] == seals.KIND and row[event] == seals.EVENT:
+                sealed(row[walk.columns.number], row[ref], row[content])
         if walk.problem is None and walk.rows and self._line.in_force != self._line.keys.current.id:
             return self._check(table, walk, last=self._not_current())
         return self._check(table, walk)
 
     def other(self, table: Table) -> Check:
         """Walk another chain, after the journal."""
-        names = [column.name for column in table.columns]
-        number = chain.CHAINED[table.name]
-        walk = _Walk(table.name)
+        walk = _Walk(table.name, _Columns(table))
         spans = self._line.spans(table.name)
         key_id: bytes | None = None
-        for values in self._rows(table):
+        for row in self._rows(table):
             while spans and spans[0][0].number <= walk.rows:
                 stand, key_id = spans.pop(0)
                 walk.problem = walk.problem or _not_as_noted(walk, stand)
-            row = dict(zip(names, values, strict=True))
             if walk.problem is None:
-                self._step(walk, row, row[number], key_id if self._line.notes else self._named_by(row["chain"]))
+                self._step(walk, row, key_id if self._line.notes else self._named_by(row[walk.columns.chain]))
             if walk.problem is not None:
                 break
         for stand, _ in spans:
             walk.problem = walk.problem or _not_as_noted(walk, stand)
         return self._check(table, walk)
 
-    def _step_journal(self, walk: _Walk, row: Mapping[str, Any]) -> None:
-        # A note is the first row under the key it names.
-        if row["kind"] == key_notes.KIND:
-            walk.problem = self._line.take(row)
-        if walk.problem is None:
-            self._step(walk, row, row["number"], self._line.in_force)
-
-    def _step(self, walk: _Walk, row: Mapping[str, Any], number: int, key_id: bytes | None) -> None:
+    def _step(self, walk: _Walk, row: Row, key_id: bytes | None) -> None:
         """Recompute one link; where it does not hold the walk gets a problem instead."""
+        columns = walk.columns
+        number, stored = row[columns.number], row[columns.chain]
+        link: bytes | None
         if number != walk.rows + 1:
             walk.problem = f"is missing; the next there is has {number}"
             return
         if key_id is None:
-            values = [v for name, v in row.items() if name != "chain" and name not in _SINCE_THE_KEYS]
-            plain = all(v is None or isinstance(v, int | str) for v in values)
-            link = chain.unkeyed_link(walk.link, values) if plain else b""
+            link = _plain_link(walk.link, columns.linked_before_the_keys(row))
         else:
             key = self._line.keys.of(key_id)
             if key is None:
                 walk.problem = f"is under chain key {key_id.hex()}, whose file is not named by the site"
                 return
-            link = chain.link(key, walk.name, walk.link, [v for name, v in row.items() if name != "chain"])
-        if link != row["chain"]:
-            walk.problem = _unlike(row["chain"], key_id, self._line.keys)
+            link = chain.link(key, walk.name, walk.link, columns.linked(row))
+        if link != stored:
+            walk.problem = _unlike(stored, key_id, self._line.keys)
             return
-        walk.rows, walk.link = number, link
-        if link in self._wanted:
-            self.seen.add(link)
+        walk.rows, walk.link = number, stored
+        if stored in self._wanted:
+            self.seen.add(stored)
 
     def _named_by(self, stored: object) -> bytes | None:
         """Where the journal knows no key (it was cut, or is gone) a link can still be held against the key it names."""
         key = self._line.keys.of(stored) if isinstance(stored, bytes) else None
         return None if key is None else key.id
 
-    def _rows(self, table: Table) -> Iterator[Sequence[Any]]:
-        number = table.c[chain.CHAINED[table.name]]
-        statement = select(table).order_by(number)
-        found = self._connection.execute(statement, execution_options={"yield_per": ROWS_AT_ONCE})
-        try:
-            for page in found.partitions():
-                yield from page
-        finally:
-            found.close()
+    def _rows(self, table: Table) -> Iterator[Row]:
+        for page in pages(self._connection, select(table).order_by(table.c[chain.CHAINED[table.name]])):
+            yield from page
 
     def _not_current(self) -> str:
         """The journal holds, and ends under another key than the site's."""
@@ -176,6 +182,12 @@ class ChainWalks:
             finding = _wrong_head(self._connection, name, table, walk)
         head = Head(table.name, walk.rows, walk.link.hex())
         return Check(name, walk.rows, () if finding is None else (finding,), head=head)
+
+
+def _plain_link(previous: bytes, values: Row) -> bytes | None:
+    """None for values that no release has written."""
+    plain = all(value is None or isinstance(value, int | str) for value in values)
+    return chain.unkeyed_link(previous, values) if plain else None
 
 
 def _not_as_noted(walk: _Walk, stand: Stand) -> str | None:

@@ -21,7 +21,8 @@ from sqlalchemy import Connection, select
 
 from gateway.ledger import key_notes, seals, tables
 from gateway.ledger.findings import FINDINGS_MAX, Check, Finding, checked
-from gateway.ledger.seals import BadContent, Commitment, FullRow, Layout
+from gateway.ledger.seals import BadContent, FullRow, Layout
+from gateway.ledger.statements import pages
 
 NAME: Final = "every row is what the journal has sealed"
 
@@ -47,12 +48,13 @@ class SealedRows:
             "pragma journal_mode=off",
             "pragma synchronous=off",
             f"pragma cache_size=-{CACHE_KIB}",
-            "create table newest (code int, key blob, columns int, seal blob, primary key (code, key)) without rowid",
-            "create table present (key blob, columns int, seal blob)",
+            "create table newest (code int, key blob, columns int, digest blob, tags blob, primary key (code, key))"
+            " without rowid",
+            "create table present (key blob, columns int, digest blob)",
             "begin",
         ):
             self._store.execute(statement)
-        self._waiting: list[tuple[int, bytes, int, bytes | None]] = []
+        self._waiting: list[tuple[int, bytes, int, bytes | None, bytes | None]] = []
         self._problems: list[Finding] = []
         self._numbers: tuple[int, str] | None = None
         self.rows = 0
@@ -63,26 +65,22 @@ class SealedRows:
     def __exit__(self, *_: object) -> None:
         self._store.close()
 
-    def read(self, row: Mapping[str, Any]) -> None:
-        """One row of the journal, in order."""
-        if row["kind"] != seals.KIND or row["event"] != seals.EVENT:
-            return
-        self._numbers = row["number"], row["ref"]
+    def read(self, number: int, ref: str, content: bytes | None) -> None:
+        """One row of the journal that seals, in order."""
+        self._numbers = number, ref
+        waiting, size = self._waiting, seals.DIGEST_BYTES
         try:
-            for code, key, commitment in seals.entries(row["content"] or b""):
-                if not key:
+            for code, key, count, seal in seals.entries(content or b""):
+                if seal is not None:
+                    waiting.append((code, key, count, seal[:size], seal[size:]))
+                elif key:
+                    waiting.append((code, key, 0, None, None))
+                else:
                     self._flush()
                     self._store.execute("delete from newest where code = ?", (code,))
-                elif commitment is None:
-                    self._waiting.append((code, key, 0, None))
-                else:
-                    seal = commitment.digest + commitment.tags
-                    self._waiting.append((code, key, len(commitment.tags) // 2, seal))
         except BadContent as error:
-            self._problems.append(
-                Finding(NAME, f"journal {row['number']}", f"seals nothing of ours: {error}", "journal")
-            )
-        if len(self._waiting) >= ROWS_AT_ONCE:
+            self._problems.append(Finding(NAME, f"journal {number}", f"seals nothing of ours: {error}", "journal"))
+        if len(waiting) >= ROWS_AT_ONCE:
             self._flush()
 
     def check(self, connection: Connection) -> Check:
@@ -91,7 +89,7 @@ class SealedRows:
         return checked(NAME, self._count(), self._findings(connection))
 
     def _count(self) -> int:
-        return int(self._store.execute("select count(*) from newest where seal is not null").fetchone()[0])
+        return int(self._store.execute("select count(*) from newest where digest is not null").fetchone()[0])
 
     def _findings(self, connection: Connection) -> Iterator[Finding]:
         yield from self._problems
@@ -114,6 +112,8 @@ class SealedRows:
 
     def _of_table(self, connection: Connection, layout: Layout) -> Iterator[Finding]:
         self._load_present(connection, layout)
+        if self._agrees(layout):
+            return
         bad: dict[bytes, str] = {}
         for kind, key in self._differences(layout):
             if len(bad) < FINDINGS_MAX:
@@ -129,21 +129,33 @@ class SealedRows:
         counts = store.execute("select distinct columns from newest where code = ? and columns > 0", (code,))
         older = [count for (count,) in counts if count != every]
         store.execute("delete from present")
-        for page in _pages(connection, layout):
-            rows = [(layout.key_of(row), every, _seal(layout.commit(row))) for row in page]
+        for page in pages(connection, select(layout.table)):
+            rows = [(layout.key_of(row), every, layout.digest(row)) for row in page]
             for count in older:
-                rows += [(layout.key_of(row), count, _seal(layout.commit(row, count))) for row in page]
+                rows += [(layout.key_of(row), count, layout.digest(row, count)) for row in page]
             store.executemany("insert into present values (?, ?, ?)", rows)
+
+    def _agrees(self, layout: Layout) -> bool:
+        """Whether there are as many rows as seals, and each has its own: the usual case, told by the database alone."""
+        sealed, present, same = self._store.execute(
+            "select (select count(*) from newest where code = :code and digest is not null),"
+            " (select count(*) from present where columns = :every),"
+            " (select count(*) from present p join newest n on n.code = :code and n.key = p.key"
+            "  where n.columns = p.columns and n.digest = p.digest)",
+            {"code": layout.code, "every": len(layout.columns)},
+        ).fetchone()
+        return bool(sealed == present == same)
 
     def _differences(self, layout: Layout) -> Iterator[tuple[str, bytes]]:
         """Merge seals and rows, both in the order of their keys."""
         sealed = self._store.execute(
-            "select key, columns, seal from newest where code = ? and seal is not null order by key", (layout.code,)
+            "select key, columns, digest from newest where code = ? and digest is not null order by key",
+            (layout.code,),
         )
         with closing(self._store.cursor()) as cursor:
-            present = groupby(cursor.execute("select key, columns, seal from present order by key"), itemgetter(0))
+            present = groupby(cursor.execute("select key, columns, digest from present order by key"), itemgetter(0))
             key, rows = _next(present)
-            for wanted, count, seal in sealed:
+            for wanted, count, digest in sealed:
                 while key is not None and key < wanted:
                     yield PUT_IN, key
                     key, rows = _next(present)
@@ -151,7 +163,7 @@ class SealedRows:
                     yield MISSING, wanted
                     continue
                 found = [row[2] for row in rows if row[1] == count]
-                if found != [seal]:
+                if found != [digest]:
                     yield (CHANGED if len(found) == 1 else PUT_IN), wanted
                 key, rows = _next(present)
             while key is not None:
@@ -161,7 +173,7 @@ class SealedRows:
     def _named(self, connection: Connection, layout: Layout, bad: Mapping[bytes, str]) -> Iterator[Finding]:
         """The rows found, and the columns by which they differ."""
         unseen = dict(bad)
-        for page in _pages(connection, layout):
+        for page in pages(connection, select(layout.table)):
             for row in page:
                 kind = bad.get(layout.key_of(row))
                 if kind is None:
@@ -176,20 +188,15 @@ class SealedRows:
         if kind != CHANGED:
             yield Finding(NAME, named, problem, layout.name)
             return
-        (seal,) = self._store.execute(
-            "select seal from newest where code = ? and key = ?", (layout.code, layout.key_of(row))
+        digest, tags = self._store.execute(
+            "select digest, tags from newest where code = ? and key = ?", (layout.code, layout.key_of(row))
         ).fetchone()
-        sealed = Commitment(seal[: seals.DIGEST_BYTES], seal[seals.DIGEST_BYTES :])
-        for column in layout.different(row, sealed):
+        for column in layout.different(row, digest + tags):
             yield Finding(NAME, named, f"{column} {problem}", layout.name, column)
 
     def _flush(self) -> None:
-        self._store.executemany("insert or replace into newest values (?, ?, ?, ?)", self._waiting)
+        self._store.executemany("insert or replace into newest values (?, ?, ?, ?, ?)", self._waiting)
         self._waiting.clear()
-
-
-def _seal(commitment: Commitment) -> bytes:
-    return commitment.digest + commitment.tags
 
 
 def _shown(layout: Layout, row: FullRow) -> str:
@@ -200,13 +207,6 @@ def _shown(layout: Layout, row: FullRow) -> str:
     if layout.table is tables.card_serial:
         return f"of the card ending in {str(values['card_number'])[-4:]}"
     return seals.shown(layout.key_of(row))
-
-
-def _pages(connection: Connection, layout: Layout) -> Iterator[list[FullRow]]:
-    """Every row of a table, some at a time."""
-    found = connection.execute(select(layout.table), execution_options={"yield_per": ROWS_AT_ONCE})
-    for page in found.partitions():
-        yield [tuple(row) for row in page]
 
 
 def _next(groups: Iterator[tuple[bytes, Iterator[Any]]]) -> tuple[bytes | None, list[Any]]:

@@ -498,9 +498,9 @@ BUGS: Mapping[str, Bug] = {
             _edit(
                 (
                     seals.Layout,
-                    "commit",
-                    "encode(values)",
-                    "encode(None if i % 2 else v for i, v in enumerate(values))",
+                    "_lines",
+                    "encode(values if",
+                    "encode([None if i % 2 else v for i, v in enumerate(values)] if",
                 )
             )
         ),

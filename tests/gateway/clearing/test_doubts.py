@@ -1,10 +1,12 @@
 """The bank's day file ends what is in doubt, on the real engine: by the rule of late answers, and the books agree."""
 
 import pytest
+from sqlalchemy import update
 
 from gateway.clearing.doubts import ACTOR, run_and_settle
 from gateway.debit import attempts
 from gateway.debit.late import LateEffect
+from gateway.ledger import tables
 from gateway.model.clearing import BankWord
 from tests.gateway.clearing.conftest import DAY, DAY_AFTER, TODAY
 from tests.gateway.debit.conftest import APPROVED, NOT_FOUND, SILENT
@@ -159,7 +161,7 @@ def untold(silent):
     def give_up(tx):
         attempts.give_up_message(tx, advice)
         tx.flush()
-        tx.connection.exec_driver_sql("update outbox set done_at = 1 where done_at is null")
+        tx.execute(update(tables.outbox).where(tables.outbox.c.done_at.is_(None)).values(done_at=1))
 
     silent.commit(give_up)
     assert attempt(silent, "advice")[1] == "unknown"

@@ -72,6 +72,7 @@ def test_the_commands_are_these():
         "ledger adopt",
         "ledger backup",
         "ledger create",
+        "ledger key",
         "ledger restore",
         "ledger verify",
         "lists build",

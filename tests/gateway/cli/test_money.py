@@ -1,5 +1,6 @@
 """`etcgw debits` and `etcgw ledger` on a ledger that the debit engine wrote."""
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -105,6 +106,55 @@ def test_a_bad_ledger_is_1_and_names_the_rows(ask, run, site, damage):
     assert "merchant:road-1" in result.stdout
     assert "7501" in result.stdout
     assert "keep a copy" in result.stderr
+
+
+def test_a_changed_row_is_named_by_table_row_and_column(ask, run, site, damage):
+    damage("update debit set merchant = 'another' where id = (select min(id) from debit)")
+    found = ask("ledger", "verify", "--config", site, code=1)
+    (finding,) = (finding for check in found["checks"] for finding in check["findings"] if finding["column"])
+    assert (finding["table"], finding["column"]) == ("debit", "merchant")
+    assert finding["row"].startswith("debit ")
+    result = run("ledger", "verify", "--config", site, code=1)
+    assert finding["row"] in result.stdout
+    assert "merchant is not what was sealed" in result.stdout
+
+
+def test_a_key_is_made_once_and_then_used(ask, run, site, ledger):
+    key = site.parent / "own.key"
+    made = ask("ledger", "key", key)
+    assert made["file"] == str(key)
+    assert key.read_text().strip() not in json.dumps(made)
+    refused = run("ledger", "key", key, code=2)
+    assert "never overwritten" in refused.stderr
+    text = site.read_text(encoding="utf-8")
+    site.write_text(text.replace("[lists]", '[storage]\nchain_key = "own.key"\n[lists]', 1), encoding="utf-8")
+    found = ask("ledger", "verify", "--config", site, code=1)
+    assert any("not named by the site" in f["problem"] for check in found["checks"] for f in check["findings"])
+    storage = '[storage]\nchain_key = "own.key"\nretired_chain_keys = ["chain.key"]\n[lists]'
+    site.write_text(text.replace("[lists]", storage, 1), encoding="utf-8")
+    found = ask("ledger", "verify", "--config", site, code=1)
+    assert any("the gateway notes it when it starts" in f["problem"] for c in found["checks"] for f in c["findings"])
+    checked = ask("check-config", "--config", site)
+    assert checked["facts"]["chain_key"]["id"] == made["id"]
+    assert len(checked["facts"]["chain_key"]["retired"]) == 1
+
+
+@pytest.mark.parametrize("command", [("ledger", "verify"), ("mandates", "import", "MANDATES")])
+def test_without_its_key_nothing_is_verified_or_written(run, site, ledger, command):
+    (site.parent / "chain.key").unlink()
+    arguments = [site.parent / "mandates.csv" if part == "MANDATES" else part for part in command]
+    before = ledger.read_bytes()
+    assert "etcgw ledger key FILE" in run(*arguments, "--config", site, code=2).stderr
+    assert ledger.read_bytes() == before
+
+
+def test_production_takes_no_published_key(run, ask, site, ledger):
+    text = site.read_text(encoding="utf-8")
+    site.write_text(text.replace('mode = "bench"', 'mode = "production"'), encoding="utf-8")
+    assert "published" in run("ledger", "verify", "--config", site, code=2).stderr
+    problems = ask("check-config", "--config", site, code=2)["problems"]
+    assert "storage.chain_key" in [problem["key"] for problem in problems]
+    assert "published" in run("run", "--config", site, code=2).stderr
 
 
 def test_heads_of_the_chains_are_shown_and_asked_for_again(ask, run, site, damage):

@@ -10,7 +10,7 @@ from gateway.debit.claims import PurchaseResult
 from gateway.ledger import database, privacy, tables
 from gateway.ledger.batches import Committer
 from gateway.ledger.privacy import AGE_MIN_US, PAGE, SETTLED, WHY_KEPT, Erased, Selection, erase_all, look
-from gateway.ledger.seals import CODES, LAYOUTS, entries
+from gateway.ledger.seals import CODES, DIGEST_BYTES, LAYOUTS, entries
 from gateway.ledger.verify import verify
 from gateway.model.clock import to_us
 from gateway.model.passage import Barrier, Funding, PurchaseOutcome
@@ -312,26 +312,26 @@ def test_the_engine_goes_on_after_an_erasure(desk):
 
 
 def sealed(desk, table):
-    """Every commitment the journal holds to rows of a table, in order: (key, commitment)."""
+    """Every seal the journal holds of rows of a table, in order: (key, seal)."""
     code = CODES[table]
     contents = desk.rows("select content from journal where event = 'sealed' order by number")
-    return [(key, made) for (content,) in contents for found, key, made in entries(content) if found == code]
+    return [(key, seal) for (content,) in contents for found, key, _, seal in entries(content) if found == code]
 
 
 def test_a_salt_hides_who_is_meant_and_goes_with_it(desk):
     """Whoever knows every row but the salt finds no commitment that fits; with the salt each would."""
     before = {row[0]: row for row in desk.rows("select * from subject")}
     layout = LAYOUTS[tables.subject]
-    made = [layout.commit(row) for row in before.values()]
-    kept = [commitment for _, commitment in sealed(desk, "subject")]
-    assert all(commitment in kept for commitment in made), "what the journal holds is the commitment to the row"
+    made = [layout.seal(row) for row in before.values()]
+    kept = [seal for _, seal in sealed(desk, "subject")]
+    assert all(seal in kept for seal in made), "what the journal holds is the seal of the row"
     desk.everything()
     erased = [row for row in before.values() if not desk.rows(f"select plate from subject where id = '{row[0]}'")[0][0]]
     assert len(erased) == 5
-    digests = {commitment.digest for _, commitment in sealed(desk, "subject") if commitment}
+    digests = {seal[:DIGEST_BYTES] for _, seal in sealed(desk, "subject")}
     for row in erased:
         for salt in (None, b"", bytes(16), row[0].encode()):
-            assert layout.commit((*row[:-1], salt)).digest not in digests
+            assert layout.seal((*row[:-1], salt))[:DIGEST_BYTES] not in digests
     assert desk.rows("select count(*) from subject where erased_at is not null and salt is not null") == [(0,)]
 
 
@@ -342,7 +342,7 @@ def test_tags_of_two_columns_do_not_give_each_other_away(desk):
     count = len(layout.columns)
     apart = set()
     for n in range(200):
-        tags = layout.commit((*row[:-1], n.to_bytes(16))).tags
+        tags = layout.seal((*row[:-1], n.to_bytes(16)))[DIGEST_BYTES:]
         i, j = layout.columns.index("plate"), layout.columns.index("card_number")
         apart.add((tags[i] ^ tags[j], tags[count + i] ^ tags[count + j]))
     assert len(apart) > 195
@@ -353,7 +353,7 @@ def test_a_row_that_was_erased_is_sealed_as_gone(desk, table):
     before = len(desk.rows(f"select * from {table}"))
     desk.everything()
     left = desk.rows(f"select * from {table}")
-    gone = [key for key, commitment in sealed(desk, table) if commitment is None]
+    gone = [key for key, seal in sealed(desk, table) if seal is None]
     assert len(gone) == before - len(left) > 0
 
 

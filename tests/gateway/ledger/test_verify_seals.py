@@ -199,10 +199,10 @@ def test_seals_of_before_a_table_got_a_column_still_hold(files, monkeypatch):
     """Columns are added at the end: what was sealed without them is held against the columns there were."""
     layout = LAYOUTS[tables.debit]
     old, new = files.row(tables.debit), files.row(tables.debit)
-    whole = type(layout).commit
+    whole = type(layout)._lines
     fewer = len(layout.columns) - 2
     monkeypatch.setattr(layout, "columns", layout.columns[:fewer])
-    monkeypatch.setattr(type(layout), "commit", lambda self, row, count=None: whole(self, row, count or fewer))
+    monkeypatch.setattr(type(layout), "_lines", lambda self, row, count: whole(self, row, count or fewer))
     files.put(tables.debit, old)
     monkeypatch.undo()
     monkeypatch.setattr(verify_seals, "FINDINGS_MAX", 10_000)

@@ -6,10 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import literal, update
 
 from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim
+from gateway.ledger import tables
 from gateway.model.passage import DeclinePolicy, Funding
 from gateway.outbox.worker import POLL_S, OutboxWorker
 from gateway.rules.loading import shipped_rules
@@ -286,21 +288,12 @@ def test_an_answer_is_kept_short_in_the_books(box):
 def test_an_advice_for_a_claim_paid_in_the_meantime_is_not_sent(box):
     async def scenario(box):
         await owed(box, 1, NOT_SENT)
-        await box.writer.submit(
-            lambda tx: (
-                tx.connection.exec_driver_sql("update attempt set state = 'declined' where kind = 'advice'") and None
-            )
-        )
+        await box.in_books(lambda tx: tx.update(tables.attempt, {"kind": "advice"}, state="declined"))
         await one_round(box)
         assert box.bank.heard == []
         assert box.outbox.backlog().count == 0
-        await box.writer.submit(
-            lambda tx: (
-                tx.connection.exec_driver_sql("update attempt set state = 'stored' where kind = 'advice'")
-                and tx.connection.exec_driver_sql("update outbox set done_at = null")
-                and None
-            )
-        )
+        await box.in_books(lambda tx: tx.update(tables.attempt, {"kind": "advice"}, state="stored"))
+        await box.in_books(lambda tx: tx.update(tables.outbox, {}, done_at=None))
 
     live(box, scenario)
 
@@ -444,8 +437,7 @@ def test_advices_step_aside_for_vehicles_reversals_do_not(box):
         await owed(box, 1)
         await owed(box, 2, NOT_SENT)
         # Of another lane, so that no reversal waits behind it.
-        move = "update outbox set destination = 'bank-1/T0000009' where kind = 'advice'"
-        await box.in_books(lambda tx: tx.connection.exec_driver_sql(move) and None)
+        await box.in_books(lambda tx: tx.update(tables.outbox, {"kind": "advice"}, destination="bank-1/T0000009"))
         box.engine._fresh["bank-1"] = 1
         box.bank.answers.extend([APPROVED] * 3)
         await box.outbox.round()
@@ -481,8 +473,8 @@ def test_a_backlog_keeps_its_pace(tmp_path, pace, sent):
     async def scenario(box):
         for n in range(40):
             await owed(box, n, NOT_SENT)
-        spread = "update outbox set destination = 'bank-1/S' || id"
-        await box.in_books(lambda tx: tx.connection.exec_driver_sql(spread) and None)
+        spread = update(tables.outbox).values(destination=literal("bank-1/S").concat(tables.outbox.c.id))
+        await box.in_books(lambda tx: tx.execute(spread))
         box.bank.answers.extend([APPROVED] * 40)
         began = box.clock.now
         while box.clock.now < began + 10:
@@ -522,12 +514,9 @@ async def spread(box, number, terminals):
     def change(tx):
         for place, (message, attempt) in enumerate(rows):
             terminal = terminals[place % len(terminals)]
-            run = tx.connection.exec_driver_sql
-            run("update outbox set destination = ? where id = ?", (f"bank-1/{terminal}", message))
-            run(
-                "update attempt set terminal = ?, request = ? where id = ?",
-                (terminal, b"advice " + terminal.encode() + b" x", attempt),
-            )
+            request = b"advice " + terminal.encode() + b" x"
+            tx.update(tables.outbox, {"id": message}, destination=f"bank-1/{terminal}")
+            tx.update(tables.attempt, {"id": attempt}, terminal=terminal, request=request)
 
     await box.in_books(change)
 
