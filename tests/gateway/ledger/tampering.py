@@ -25,7 +25,7 @@ class Files:
 
     def __init__(self, path):
         self.path = path
-        self.engine = database.open_writer(path)
+        self.engine = database.open_new(path)
         event.listen(self.engine, "connect", _free)
         schema.upgrade(self.engine)
         self.engine.dispose()  # the next connection is freed of references again

@@ -18,7 +18,7 @@ class Source:
 
     def __init__(self, path):
         self.path = path
-        self.engine = database.open_writer(path)
+        self.engine = database.open_new(path)
         schema.upgrade(self.engine)
         self.committer = Committer(self.engine, StillClock(1), keys=KEYS)
         for _ in range(20):

@@ -87,7 +87,7 @@ def test_a_new_ledger_stands_and_holds_together(made):
     mark = incarnation.stand(made)
     assert mark.path == made.mark
     reader = database.open_reader(made.ledger)
-    assert [f for check in verify(reader) for f in check.findings] == []
+    assert [f for check in verify(reader, KEYS) for f in check.findings] == []
     with reader.connect() as connection:
         row = connection.exec_driver_sql("select number, reason, actor from incarnation").one()
     reader.dispose()
