@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,7 @@ from gateway.debit.claims import (
 )
 from gateway.debit.engine import BroughtIn, Collection, DebitEngine, ProvenClaim
 from gateway.ledger import database, marks, schema
+from gateway.ledger import file as ledger_file
 from gateway.ledger.marks import MarkFile, MarkState
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
@@ -98,12 +100,15 @@ class Ours:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._clock = SystemClock()
+        self._held = ExitStack()
         self._writing = database.open_new(path)
+        self._file = self._held.enter_context(ledger_file.held(path))
         schema.upgrade(self._writing)
         mark = Path(f"{path}.mark")
         marks.write(mark, MarkState(ID, 1))
-        self._committer = Committer(self._writing, self._clock, mark=MarkFile(mark, ID))
+        self._committer = Committer(self._writing, self._clock, file=self._file, mark=MarkFile(mark, ID))
         self._reading = database.open_reader(path)
+        self._file.watch(self._writing, self._reading)
         self._writer = Writer(self._committer)
         self._engine = DebitEngine(self._writer, self._reading, {}, clock=self._clock, random=random.SystemRandom())
         self.waits: list[float] = []
@@ -116,8 +121,8 @@ class Ours:
     def stop(self) -> None:
         """Let go of the ledger."""
         self._writer.stop()
-        self._writing.dispose()
-        self._reading.dispose()
+        self._file.let_go(self._writing, self._reading)
+        self._held.close()
 
     async def round(self, kind: Kind, numbers: range, callers: int) -> None:
         """Ask for these debits with so many callers waiting at a time."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.payers import mandates
 from hardware.bench.demo import Demo
 from hardware.bench.processes import EmulatedSite, Program, ProgramFailed
 from hardware.bench.reckoning import accounts, on_the_cards
@@ -131,7 +132,7 @@ async def prove(r, vehicles):
 )
 def test_no_sale_goes_into_nothing(tmp_path, harm):
     paid, asked, paying = purse(601), online(602), purse(603)
-    turned_away = replace(purse(604), lane="lane-2")
+    turned_away = replace(purse(604), lane="lane-2", entry="99010101")
     cars = [paid, asked, paying, turned_away]
 
     async def run():
@@ -206,6 +207,8 @@ def hard_link(folder):
 
 
 def deleted_lock_file(folder):
+    """With the ledger itself in its place again."""
+    (folder / "data" / "second.db").replace(folder / "data" / "ledger.db")
     (folder / "data" / "ledger.db.lock").unlink()
     return "data/ledger.db"
 
@@ -221,25 +224,26 @@ def another_file_in_its_place(folder):
     return "data/ledger.db"
 
 
-@pytest.mark.parametrize(
-    "way",
-    [symlink, hard_link, deleted_lock_file, link_to_the_folder, another_file_in_its_place],
-    ids=lambda way: way.__name__,
-)
-def test_a_second_gateway_is_refused(tmp_path, way):
+def test_a_second_gateway_is_refused(tmp_path):
+    """One way after the other."""
+
+    async def refused(r, way):
+        text = r.site.site_file.read_text().replace('"data/ledger.db"', f'"{way(tmp_path)}"')
+        second_file = tmp_path / f"{way.__name__}.toml"
+        second_file.write_text(text.replace('"state.json"', '"state-2.json"'))
+        arguments = ["-m", "gateway.cli.main", "run", "--config", str(second_file)]
+        second = Program(way.__name__, arguments, tmp_path)
+        try:
+            with pytest.raises(ProgramFailed, match="ended with 3"):
+                await second.start()
+        finally:
+            await second.kill()
+        assert "another gateway holds" in second.log.read_text()
+
     async def run():
         async with site_of(tmp_path, []) as r:
-            name = way(tmp_path)
-            text = r.site.site_file.read_text().replace('"data/ledger.db"', f'"{name}"')
-            second_file = tmp_path / "second.toml"
-            second_file.write_text(text.replace('"state.json"', '"state-2.json"'))
-            second = Program("second", ["-m", "gateway.cli.main", "run", "--config", str(second_file)], tmp_path)
-            try:
-                with pytest.raises(ProgramFailed, match="ended with 3"):
-                    await second.start()
-            finally:
-                await second.kill()
-            assert "another gateway holds" in second.log.read_text()
+            for way in (symlink, link_to_the_folder, hard_link, another_file_in_its_place, deleted_lock_file):
+                await refused(r, way)
             assert await r.site.gateway.stop() == 0
 
     asyncio.run(run())
@@ -252,16 +256,16 @@ def test_a_command_does_not_write_into_what_stands_in_the_ledgers_place(tmp_path
         async with site_of(tmp_path, []) as r:
             replace_by_copy(r.site.ledger)
             before = r.site.ledger.read_bytes()
-            for command in (("mandates", "import", str(tmp_path / "mandates.csv")), ("ledger", "backup", "copy.db")):
+            for command in (
+                ("mandates", "import", str(tmp_path / "no-mandates.csv"), "--allow-empty"),
+                ("ledger", "backup", "copy.db"),
+            ):
                 with pytest.raises(ProgramFailed, match="not the ledger that the running gateway holds"):
                     await r.site.command(*command)
             assert r.site.ledger.read_bytes() == before
             assert await r.site.gateway.stop() == 0
 
-    (tmp_path / "mandates.csv").write_text(
-        "mandate_id,status,funding,channel,contract_ref,limit_fen,stand_in_limit_fen,card_number,contract,plate,"
-        "plate_colour\n"
-    )
+    (tmp_path / "no-mandates.csv").write_text(",".join(mandates.COLUMNS) + "\n")
     asyncio.run(run())
 
 

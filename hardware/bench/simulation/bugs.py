@@ -154,6 +154,14 @@ BUGS: Mapping[str, Bug] = {
         _edit((books.Books, "flush", "if a.changed)", "if a.changed and a.kind is not AccountKind.MERCHANT)")),
     ),
     "answer_before_commit": Bug("callers are answered before the commit", _answers_before_commit),
+    "file_not_looked_at": Bug(
+        "nobody looks whether the ledger's file is still there",
+        _edit((batches.Committer, "stands", "self._file.stands()", "True")),
+    ),
+    "file_not_looked_at_again": Bug(
+        "what was committed is answered without a look whether the ledger's file is still there",
+        _edit((batches.Batches, "_stored", "if not self._committer.stands():", "if False:")),
+    ),
     "lift_before_decision": Bug(
         "the barrier lifts when the card has paid, before the decision is durable",
         _edit(

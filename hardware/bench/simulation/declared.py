@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from hardware.bench.simulation.bank import CHANCES
 from hardware.bench.simulation.disk import GONE, OLDER
+from hardware.bench.simulation.storage import Loss
 from hardware.bench.simulation.traffic import AIR_FAULTS
 from hardware.bench.simulation.wires import CONNECT_FAULTS, MESSAGE_FAULTS
-from hardware.bench.simulation.world import CRASH_PLACES, TROUBLES
+from hardware.bench.simulation.world import CRASH_PLACES, CRASH_WHILE_LOST, TROUBLES
 
 LEAST = 100
 """Hits of each in a run of full size."""
@@ -17,8 +18,9 @@ FULL_PASSAGES, FULL_DEBITS = 100_000, 1_000_000
 FAULTS = (
     *(f"{line}.{fault}" for line in ("bank", "antenna") for fault in (*MESSAGE_FAULTS, *CONNECT_FAULTS)),
     *(f"bank.{fault}" if mti == "020" else f"bank.{fault}_{mti[:2]}" for mti, c in CHANCES.items() for fault in c),
-    *(f"crash.{place.replace(' ', '_')}" for place in CRASH_PLACES),
+    *(f"crash.{place.replace(' ', '_')}" for place in (*CRASH_PLACES, CRASH_WHILE_LOST)),
     *(f"storage.{trouble.name.lower()}" for trouble, _ in TROUBLES),
+    *(f"storage.{loss.name.lower()}" for loss in Loss),
     *(f"air.{kind.value}" for kind in AIR_FAULTS),
     "antenna.restart",
     "bank.cut_over",
@@ -98,6 +100,10 @@ TRANSITIONS = (
             "written_off",
         )
     ),
+    "ledger:lost->put_back",
+    "ledger:lost->put_back_after_crash",
+    "ledger:lost->rescued",
+    "ledger:stored->in_nothing",
     "item:attempt_disputed",
     "item:charged_without_tac",
     "item:disputed_purchase",

@@ -115,8 +115,7 @@ class Disk:
         committer = Committer(writing, world.clock, mark=storage.mark)
         found, storage.mark.state = adoption.begin_anew(committer, storage.mark.state, birth)
         storage.committed(writing)
-        writing.dispose()
-        reading.dispose()
+        storage.close(writing, reading)
         world.trace.add("people", f"adopt life {found.incarnation.number}, {found.disputed} attempts in dispute")
         world.watch.adopted(world.loop.time() + IN_FLIGHT_S)
         self._copy = None

@@ -204,7 +204,9 @@ def _counted(debit: Debit) -> int:
 class Watch:
     """See the module. Every method may raise `Broken` through `fail`."""
 
-    def __init__(self, trace: Trace, limits: Mapping[str, Limits], fail: Callable[[str], None]) -> None:
+    def __init__(  # noqa: PLR0915 - one statement for each thing it watches
+        self, trace: Trace, limits: Mapping[str, Limits], fail: Callable[[str], None]
+    ) -> None:
         self._trace = trace
         self._limits = limits
         self._fail = fail
@@ -256,6 +258,10 @@ class Watch:
         """Records that let go on our own decision, by debit."""
         self._reopened: set[str] = set()
         """Attempts whose reversal was closed until this commit."""
+        self._at_loss: tuple[int, Counter[str]] | None = None
+        """Records, and openings by lane, that stood in the ledger's file when it was lost."""
+        self._in_nothing: set[str] = set()
+        """Debits, attempts, purchases and reversals stored since then."""
 
     # --- the ledger -----------------------------------------------------------------------------------------------
 
@@ -285,11 +291,36 @@ class Watch:
         for debit_id in self._touched:
             self._look_at_debit(self.debits[debit_id])
 
+    def file_lost(self) -> None:
+        """What is stored from here on is in no file: nothing may follow from it."""
+        self._at_loss = self.records, self.opened.copy()
+
+    def file_found(self) -> None:
+        """It has come back, or what was rescued of it has."""
+        self._at_loss = None
+        self._in_nothing.clear()
+
+    def rows(self) -> dict[str, int]:
+        """What must stand in the ledger, by table."""
+        return {
+            "decision": self.records,
+            "debit": len(self.debits),
+            "attempt": len(self.attempts),
+            "purchase": len(self.purchases),
+            "item": len(self.items),
+        }
+
+    def _since_loss(self, key: str) -> None:
+        if self._at_loss is not None:
+            self._in_nothing.add(key)
+            self.transitions["ledger:stored->in_nothing"] += 1
+
     def _new_debit(self, row: Any) -> None:  # noqa: ANN401 - a row of the watcher's table
         _, _, key, state, obligor, mandate, funding, payer, amount, hold_id, passage, collected, refunded, service = row
         debit = Debit(key, state, obligor, mandate, funding, payer, amount, hold_id or 0, passage, amount)
         debit.collected, debit.refunded, debit.service = collected, refunded, service
         self.debits[key] = debit
+        self._since_loss(key)
         self._changed("debit", key, None, state)
         self.owing[obligor] += amount * (state in OWING)
         self._touched[key] = None
@@ -337,6 +368,7 @@ class Watch:
             self._look_at_terminal(attempt)
         self.attempts[key] = self.by_key[attempt.key] = attempt
         self.debits[debit_id].attempts.append(attempt)
+        self._since_loss(key)
         self._changed(f"attempt.{kind}", key, None, state)
         self._touched[debit_id] = None
 
@@ -361,6 +393,8 @@ class Watch:
         self._changed(f"attempt.{attempt.kind}", key, attempt.state, state)
         if attempt.state == "reversed":
             self._reopened.add(key)
+        elif state == "reversing":
+            self._since_loss(f"reversal of {key}")
         attempt.state = state
 
     def _new_purchase(self, row: Any) -> None:  # noqa: ANN401
@@ -371,6 +405,7 @@ class Watch:
             self._broken(f"purchase {key}: card {purchase.card} was asked at {time} before")
         self.by_card[purchase.card, time] = self.newest_of_card[purchase.card] = purchase
         self.debits[debit_id].purchases.append(purchase)
+        self._since_loss(key)
         self._changed("purchase", key, None, state)
         self._touched[debit_id] = None
 
@@ -594,6 +629,9 @@ class Watch:
             self._broken(f"{message.mti} of {terminal} STAN {stan} asks {message.text(4)}, stored is {attempt.amount}")
         if attempt.kind not in KINDS_OF[kind]:
             self._broken(f"{message.mti} of {terminal} STAN {stan} reached the bank for a {attempt.kind}")
+        stored = f"reversal of {attempt.id}" if kind == "040" else attempt.id
+        if stored in self._in_nothing:
+            self._broken(f"{message.mti} of {terminal} STAN {stan} reached the bank, stored in a file that is gone")
         if kind == "040" and attempt.state not in ("reversing", "reversed"):
             self._broken(f"a reversal of {terminal} STAN {stan} reached the bank while its sale is {attempt.state}")
         if attempt.kind == "advice":
@@ -638,6 +676,8 @@ class Watch:
         if purchase is None:
             self._broken(f"card {card} paid {amount} fen at {time}, and nothing is stored of it")
             return
+        if purchase.id in self._in_nothing:
+            self._broken(f"card {card} paid at {time}, and its intent is stored in a file that is gone")
         if purchase.state not in ("intent", "unknown"):
             self._broken(f"card {card} paid at {time}, and its purchase is {purchase.state}")
         if amount != purchase.written:
@@ -649,19 +689,21 @@ class Watch:
         """A barrier is asked to open."""
         self.lifted[lane] += 1
         self._trace.add(lane, "lift")
-        if self.lifted[lane] > self.opened[lane]:
-            self._broken(f"{lane} lifts its barrier {self.lifted[lane]} times for {self.opened[lane]} decisions")
+        opened = (self.opened if self._at_loss is None else self._at_loss[1])[lane]
+        if self.lifted[lane] > opened:
+            self._broken(f"{lane} lifts its barrier {self.lifted[lane]} times for {opened} decisions")
 
     def told_held(self, debit_id: str, amount: int) -> None:
         """A caller was told that a hold stands."""
         debit = self.debits.get(debit_id)
-        if debit is None or debit.amount != amount:
+        if debit is None or debit.amount != amount or debit_id in self._in_nothing:
             self._broken(f"a caller was told of hold {debit_id} over {amount} fen, durable is {debit}")
 
     def told_decided(self, record_no: int, passage_id: str) -> None:
         """A caller was told a decision."""
-        if record_no > self.records or passage_id not in self.decided:
-            self._broken(f"a caller was told record {record_no}, durable are {self.records}")
+        records = self.records if self._at_loss is None else self._at_loss[0]
+        if record_no > records or passage_id not in self.decided:
+            self._broken(f"a caller was told record {record_no}, durable are {records}")
 
     def started(self) -> None:
         """A gateway has finished its start-up: nothing its last life left behind is unclassified."""

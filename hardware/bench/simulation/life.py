@@ -112,7 +112,7 @@ class Life:
             newest = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
         self._newest_us = int(newest)
         committer = SimCommitter(self.database, world.clock, world.storage)
-        self.writer = SimWriter(Batches(committer), world.storage, world.crash)
+        self.writer = SimWriter(Batches(committer), world.storage, world.crash, world.answered)
         channel, link = self._make_bank(committer)
         self.engine = DebitEngine(
             self.writer,
@@ -167,11 +167,12 @@ class Life:
         for link in self._links:
             link.wire.abandon()
 
-    async def bury(self) -> None:
+    async def bury(self, *, orderly: bool = False) -> None:
         """Drop its tasks and close its files."""
+        if orderly:
+            self.writer.end()
         await self.crew.drop()
-        self.database.dispose()
-        self.reader.dispose()
+        self.world.storage.close(self.database, self.reader, orderly=orderly)
 
     # --- parts ----------------------------------------------------------------------------------------------------
 

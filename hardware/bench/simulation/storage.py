@@ -15,7 +15,8 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from gateway.ledger import database
+from gateway.ledger import file as ledger_file
 from gateway.ledger.batches import Answer, Batches, Committer, Job, WriterState
 from gateway.ledger.database import StorageTrouble
 from gateway.ledger.marks import MemoryMark
@@ -42,7 +44,7 @@ SLOW_SHARE = 0.01
 ANSWER_S = (0.0, 0.001)
 """From the commit to its answers."""
 LOOK_AGAIN_S = 1.0
-"""Pause of an idle writer after trouble."""
+"""Between two looks of an idle writer at its file and, after trouble, at the storage."""
 
 T = TypeVar("T")
 
@@ -125,6 +127,18 @@ def _watched(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> No
         connection.execute(statement)
 
 
+class Loss(Enum):
+    """What the disk, or a person, does to the file under the running gateway; by what is put behind its path."""
+
+    FILE_GONE = ""
+    FILE_REPLACED = " "
+    LOG_GONE = "-wal"
+    INDEX_GONE = "-shm"
+
+
+LOSS_PLACES = ("between two commits", "before the commit", "after the commit")
+
+
 class Crash(BaseException):
     """The gateway's process ends here. No `Exception`: nothing in the gateway may catch it."""
 
@@ -158,14 +172,83 @@ class Storage:
         """What every commit meets now."""
         self.crash_at: tuple[int, str] | None = None
         """Number of a commit and the place at which the process ends."""
+        self.loss_due: tuple[Loss, str, Callable[[], None]] | None = None
+        """What is to happen to the file at the next commit, at which place of it, and who is told."""
+        self.away: Loss | None = None
+        """What has happened to the file, until somebody has put it right."""
+        self.file: ledger_file.LedgerFile
+        self._held = ExitStack()
         self._watch = watch
+        self._template = template.ledger
         shutil.copyfile(template.ledger, path)
 
     def open(self) -> tuple[Engine, Engine]:
-        """Writer and reader of one life."""
-        writer = database.open_writer(self.path)
+        """Writer and reader of one life, which has the ledger for itself."""
+        self.file = self._held.enter_context(ledger_file.held(self.path))
+        writer, reader = database.open_writer(self.path), database.open_reader(self.path)
         event.listen(writer, "connect", _watched)
-        return writer, database.open_reader(self.path)
+        self.file.watch(writer, reader)
+        return writer, reader
+
+    def close(self, writer: Engine, reader: Engine, *, orderly: bool = False) -> None:
+        """The end of a life. Without order all that is in the log stays there."""
+        if orderly:
+            self.file.let_go(writer, reader)
+        writer.dispose()
+        reader.dispose()
+        self._held.close()
+
+    # --- the file under the running gateway -----------------------------------------------------------------------
+
+    def meet_loss(self, place: str) -> None:
+        """The file goes, if it is to go at this place."""
+        if self.loss_due is None or self.loss_due[1] != place:
+            return
+        (self.away, _, told), self.loss_due = self.loss_due, None
+        self._part().rename(self._aside())
+        if self.away is Loss.FILE_REPLACED:
+            shutil.copyfile(self._template, self.path)
+        told()
+
+    def put_back(self) -> None:
+        """The very same files at their places again, and what was rescued of them thrown away."""
+        self._aside().replace(self._part())
+        self.away = None
+        for end in ("-wal", "-shm"):
+            for put_aside in self._beside(f".lost-*{end}"):
+                put_aside.rename(f"{self.path}{end}")
+        for copy in self._beside(".rescued-*"):
+            copy.unlink()
+
+    def put_rescued(self) -> bool:
+        """What was rescued in the place of what was lost; False where the gateway has left nothing to be put back."""
+        self._aside().unlink()
+        self.away = None
+        copies = self._beside(".rescued-*")
+        if copies:
+            for left in (*self._beside(".lost-*"), *(Path(f"{self.path}{end}") for end in ("-wal", "-shm"))):
+                left.unlink(missing_ok=True)
+            copies.pop().replace(self.path)
+        for older in copies:
+            older.unlink()
+        return self.path.exists()
+
+    def rows(self, table: str) -> int:
+        """Of the file as it stands."""
+        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
+        try:
+            return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - our own names
+        finally:
+            connection.close()
+
+    def _part(self) -> Path:
+        return Path(f"{self.path}{'' if self.away is None else self.away.value.strip()}")
+
+    def _aside(self) -> Path:
+        return self.path.with_name("aside")
+
+    def _beside(self, pattern: str) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{self.path.name}{pattern}"))
 
     def committed(self, engine: Engine) -> None:
         """Tell the watcher what the commit that has just ended changed."""
@@ -190,17 +273,19 @@ class SimCommitter(Committer):
     """Commits for real, unless the storage or the process is to fail at this one."""
 
     def __init__(self, engine: Engine, clock: Clock, storage: Storage) -> None:
-        super().__init__(engine, clock, mark=storage.mark)
+        super().__init__(engine, clock, file=storage.file, mark=storage.mark)
         self._storage = storage
 
     def commit(self, changes: list[Change[Any]]) -> list[Any]:
         """As `Committer.commit`. Raises DBAPIError for trouble, Crash where the process is to end."""
         storage = self._storage
         storage.commits += 1
+        storage.meet_loss("before the commit")
         place = storage.crash_at[1] if storage.crash_at is not None and storage.commits >= storage.crash_at[0] else None
         if storage.trouble is not None or place == "before the commit":
             self._undo(changes)
         results = super().commit(changes)
+        storage.meet_loss("after the commit")
         storage.trace.add("ledger", f"commit {storage.commits} of {len(changes)}")
         storage.committed(self._engine)
         if place == "before the answer":
@@ -223,18 +308,22 @@ class SimCommitter(Committer):
 
 
 class SimWriter:
-    """Drives the writer's judgement by timers. `on_crash` is called where the process ends, and nothing after it."""
+    """Drives the writer's judgement by timers. `on_crash` is called where the process ends, and nothing after it;
+    `on_answers` with what callers are about to be told."""
 
     def __init__(
         self,
         batches: Batches,
         storage: Storage,
         on_crash: Callable[[str], None],
+        on_answers: Callable[[list[Answer]], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._batches = batches
         self._storage = storage
         self._on_crash = on_crash
+        self._on_answers = on_answers
+        self._looking = False
         self._waiting: list[Job] = []
         self._busy = False
         self.dead = False
@@ -262,6 +351,11 @@ class SimWriter:
         """The process has ended."""
         self.dead = True
 
+    def end(self) -> None:
+        """It was stopped in order, and nobody listens any more."""
+        self.dead = True
+        self._batches.stop()
+
     def _wake(self, pause_s: float) -> None:
         if self._busy or self.dead:
             return
@@ -280,16 +374,18 @@ class SimWriter:
             self._on_crash(str(crash))
             return
         chance = self._storage.chance
+        self._on_answers(result.answers)
         self._loop.call_later(chance.uniform(*ANSWER_S), self._answer, result.answers)
         self._busy = False
         if result.kept or self._waiting:
             self._wake(result.pause_s)
-        elif self._batches.state is not WriterState.WRITING:
+        elif not self._looking:
+            self._looking = True
             self._loop.call_later(LOOK_AGAIN_S, self._look)
 
     def _look(self) -> None:
-        if self._batches.state is not WriterState.WRITING:
-            self._wake(0.0)
+        self._looking = False
+        self._wake(0.0)
 
     def _answer(self, answers: list[Answer]) -> None:
         if self.dead:

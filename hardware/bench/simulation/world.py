@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from gateway.debit.engine import Collection
 from gateway.ledger import database
+from gateway.ledger.batches import Answer, WriterState
 from gateway.ledger.database import StorageTrouble
 from gateway.ledger.verify import verify
 from hardware.bench.simulation import site
@@ -25,7 +27,7 @@ from hardware.bench.simulation.disk import Disk
 from hardware.bench.simulation.invariants import Watch
 from hardware.bench.simulation.life import Life
 from hardware.bench.simulation.loop import START, Crew, SimClock, VirtualLoop
-from hardware.bench.simulation.storage import Storage
+from hardware.bench.simulation.storage import LOSS_PLACES, Loss, Storage
 from hardware.bench.simulation.trace import Trace
 from hardware.bench.simulation.wires import Harm, Network, damage_bank, damage_frame, is_network_message
 from hardware.emulators.road import Event, Vehicle
@@ -69,6 +71,13 @@ TROUBLES: tuple[tuple[StorageTrouble, tuple[float, float]], ...] = (
     (StorageTrouble.FULL, (0.1, 5.0)),
     (StorageTrouble.UNREADABLE, (0.1, 2.0)),
 )
+LOSS_EVERY_S = (15.0, 50.0)
+LOST_FOR_S = (4.0, 8.0)
+"""Until somebody has seen to a ledger whose file has gone: longer than the slowest commit and the writer's look."""
+SEEN_TO = ("put_back", "rescued", "killed")
+"""The very same file comes back while the gateway runs; or it is stopped and started on what it has rescued; or it is
+killed, and gets the same file back."""
+CRASH_WHILE_LOST = "while its ledger is lost"
 BANK_RESTART_EVERY_S = (20.0, 200.0)
 BANK_DOWN_S = (0.2, 15.0)
 CLOCK_STEP_EVERY_S = (2.0, 30.0)
@@ -202,6 +211,8 @@ class World:
 
     async def _come_back(self, life: Life) -> None:
         await life.bury()
+        if self.storage.away is not None:
+            self._put_right("put_back_after_crash", self.storage.put_back)
         await asyncio.sleep(self.chance.uniform(*DOWN_S))
         harm = self.disk.harm() if self.callers and not self.network.calm else None
         if harm is not None:
@@ -222,7 +233,7 @@ class World:
         self.lives += 1
         self.trace.add("gateway", f"starts, life {self.lives}")
         self.life = life = Life(self, self.lives)
-        if not self.network.calm:
+        if not self.network.calm and self.storage.crash_at is None:
             self.storage.crash_at = (
                 self.storage.commits + self.chance.randint(*CRASH_EVERY),
                 self.chance.choice(CRASH_PLACES),
@@ -236,8 +247,15 @@ class World:
             await self.serving.wait()
         return self.life
 
+    def answered(self, answers: list[Answer]) -> None:
+        """Callers are about to be told this."""
+        told = sum(answer.error is None for answer in answers)
+        self.watch.promise(not told or self.storage.away is None, f"{told} are answered, and the ledger's file is gone")
+
     def _committed(self, rows: list[Any]) -> None:
         self.watch.committed(rows)
+        if self.storage.away is not None:
+            return
         self.disk.committed()
         if self.storage.commits - self._checked >= FULL_CHECK_EVERY:
             self._checked = self.storage.commits
@@ -287,7 +305,13 @@ class World:
 
     def start_disturbers(self) -> None:
         """Trouble that comes by the clock and not by the message."""
-        for work in (self._storage_troubles(), self._bank_restarts(), self._clock_steps(), self._cut_overs()):
+        for work in (
+            self._storage_troubles(),
+            self._losses(),
+            self._bank_restarts(),
+            self._clock_steps(),
+            self._cut_overs(),
+        ):
             self.crew.start(work)
         for index, antenna in enumerate(self.antennas):
             self.crew.start(self._antenna_restarts(antenna, site.series(self.seed, f"antenna {index}")))
@@ -300,6 +324,52 @@ class World:
             self.storage.trouble = trouble
             await asyncio.sleep(chance.uniform(*lasts_s))
             self.storage.trouble = None
+
+    async def _losses(self) -> None:
+        chance = site.series(self.seed, "losses")
+        while await self._pause(chance, LOSS_EVERY_S):
+            await self.served()
+            loss, place = chance.choice(tuple(Loss)), chance.choice(LOSS_PLACES)
+            lost = asyncio.Event()
+            self.storage.loss_due = (loss, place, partial(self._lost, loss, lost))
+            self.storage.meet_loss(LOSS_PLACES[0])
+            await lost.wait()
+            await asyncio.sleep(chance.uniform(*LOST_FOR_S))
+            life = self.life
+            if self.storage.away is None or life is None or life.dead:
+                continue  # it crashed meanwhile
+            self.watch.promise(life.writer.state is WriterState.LOST, f"{loss.name} was not noticed")
+            seen_to = chance.choice(SEEN_TO)
+            if seen_to == "put_back":
+                self._put_right(seen_to, self.storage.put_back)
+            elif seen_to == "rescued":
+                await self._restart_on_rescued(life)
+            else:
+                self.crash(CRASH_WHILE_LOST)
+
+    def _lost(self, loss: Loss, happened: asyncio.Event) -> None:
+        happened.set()
+        self.network.note("storage", loss.name.lower())
+        self.watch.file_lost()
+
+    async def _restart_on_rescued(self, life: Life) -> None:
+        """A person stops the gateway, does what it says, and starts it again."""
+        self.trace.add("gateway", "is stopped")
+        self.serving.clear()
+        life.die()
+        await life.bury(orderly=True)
+        self._put_right("rescued", self.storage.put_rescued)
+        for table, known in self.watch.rows().items():
+            found = self.storage.rows(table)
+            self.watch.promise(found == known, f"after a loss {found} rows of {table} are left of {known}")
+        await asyncio.sleep(self.chance.uniform(*DOWN_S))
+        await self.begin()
+
+    def _put_right(self, how: str, put: Callable[[], object]) -> None:
+        self.trace.add("storage", f"{how.replace('_', ' ')}")
+        self.watch.transitions[f"ledger:lost->{how}"] += 1
+        put()
+        self.watch.file_found()
 
     async def _bank_restarts(self) -> None:
         chance = site.series(self.seed, "bank restarts")
@@ -341,6 +411,7 @@ class World:
         self.network.calm = True
         self.storage.trouble = None
         self.storage.crash_at = None
+        self.storage.loss_due = None
 
     async def drained(self, longest_s: float) -> None:
         """Return when nothing waits for the bank any more. Fails the run when that takes too long."""

@@ -14,8 +14,9 @@ from gateway.cli import status
 from gateway.cli.exits import HANDLERS, CliFault, ExitCode, explain
 from gateway.cli.main import app
 from gateway.cli.screen import Language
+from gateway.ledger.backup import CopyDamaged
 from gateway.ledger.database import StorageTrouble
-from gateway.ledger.file import AlreadyRunning
+from gateway.ledger.file import AlreadyRunning, LedgerLost
 from gateway.ledger.schema import SchemaTooNew
 from gateway.ledger.writer import StorageUnavailable
 from gateway.payers.mandates import MandateImportError
@@ -172,6 +173,8 @@ class Locked(Exception):
         (LocalProtocolError("bad", field="CRC"), 5),
         (MandateImportError(["line 2"]), 1),
         (AlreadyRunning("held"), 3),
+        (LedgerLost("gone"), 3),
+        (CopyDamaged("row 1 missing from index"), 1),
         (SchemaTooNew("9999"), 3),
         (StorageUnavailable(StorageTrouble.FULL), 3),
         (OperationalError("select", {}, Locked("locked")), 3),

@@ -1,7 +1,12 @@
 """`etcgw debits` and `etcgw ledger` on a ledger that the debit engine wrote."""
 
+import shutil
+import sqlite3
+from contextlib import closing
+
 import pytest
 
+from gateway.ledger.batches import Committer
 from gateway.ledger.verify import FINDINGS_MAX
 
 
@@ -141,3 +146,51 @@ def test_accounts_sum_payers_up_and_come_to_zero(ask, run, site, ledger):
     apart = ask("ledger", "accounts", "--config", site, "--obligors")
     assert len([a for a in apart["accounts"] if a["kind"] == "open"]) == 4
     assert "payers: 4" in run("ledger", "accounts", "--config", site).stdout
+
+
+def test_a_backup_is_told_with_the_head_it_ends_at(ask, run, site, ledger, tmp_path):
+    head = ask("ledger", "verify", "--config", site)["heads"]["journal"]
+    copied = ask("ledger", "backup", tmp_path / "copy.db", "--config", site)
+    assert copied == {
+        "path": str(tmp_path / "copy.db"),
+        "bytes": (tmp_path / "copy.db").stat().st_size,
+        "journal_number": head["number"],
+        "journal_head": head["digest"],
+    }
+    shown = run("--lang", "zh", "ledger", "backup", tmp_path / "second.db", "--config", site)
+    assert f"最新摘要:  {head['digest']}" in shown.stdout
+    assert "正在复制: " in shown.stderr
+    refused = run("ledger", "backup", tmp_path / "copy.db", "--config", site, code=3)
+    assert "never overwrites" in refused.stderr
+
+
+def test_without_a_ledger_there_is_nothing_to_back_up(run, site, tmp_path):
+    assert "there is no ledger" in run("ledger", "backup", tmp_path / "copy.db", "--config", site, code=3).stderr
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_what_a_command_stored_stands_in_the_ledgers_own_file(run, site, tmp_path):
+    """Also while another program has the ledger open, so that SQLite itself does not take its log over."""
+    path = site.parent / "ledger.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("pragma journal_mode=wal")
+        other.execute("select count(*) from sqlite_master").fetchone()
+        run("mandates", "import", site.parent / "mandates.csv", "--config", site)
+        alone = shutil.copy(path, tmp_path / "alone.db")
+        with closing(sqlite3.connect(f"file:{alone}?immutable=1", uri=True)) as connection:
+            assert connection.execute("select count(*) from mandate").fetchone() == (3,)
+
+
+def test_a_ledger_replaced_under_a_command_is_said(run, site, ledger, monkeypatch):
+    """Its change went into a file that is gone: nobody is told that it was made."""
+    real = Committer.commit
+
+    def commit(self, changes):
+        results = real(self, changes)
+        shutil.copy(ledger, site.parent / "other")
+        (site.parent / "other").replace(ledger)
+        return results
+
+    monkeypatch.setattr(Committer, "commit", commit)
+    refused = run("mandates", "import", site.parent / "mandates.csv", "--config", site, code=3)
+    assert "was replaced while it was being changed" in refused.stderr

@@ -191,8 +191,7 @@ def test_the_watcher_sees_committed_rows_and_no_others():
         with writer.begin() as connection:
             connection.exec_driver_sql("update account set balance = 5")
         storage.committed(writer)
-        writer.dispose()
-        reader.dispose()
+        storage.close(writer, reader)
     told = [[(row[1], row[2], *row[3:7]) for row in rows] for rows in seen]
     assert told == [[("+account", 1, "bank", "b", 0, 0)], [], [("~account", 1, 5, 0, None, None)]]
 
