@@ -418,8 +418,8 @@ class BankLink:
             for waiting in (session.pending, session.unfetched):
                 if pending in waiting:
                     waiting.remove(pending)
-            for message in pending.behind:
-                self._on_late(message)
+            for later in pending.behind:
+                self._on_late(later)
 
     def _admit(self, session: _Session, pending: _Pending) -> None:
         if len(session.pending) >= self._config.outstanding_max:

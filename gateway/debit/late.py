@@ -48,6 +48,7 @@ from gateway.debit.states import (
     close_item,
     debit_row,
     has_open_item,
+    in_doubt,
     set_attempt,
 )
 from gateway.ledger import tables
@@ -149,6 +150,9 @@ def resolve_attempt(
         return _suspense_told(tx, row, rules, posted=posted)
     if row.state == "approved":
         return LateEffect.SETTLED if posted else _withdraw(tx, row, answer, rules)
+    if row.state == "declined" and row.kind not in REVERSED_KINDS:
+        set_attempt(tx, row, "disputed")
+        return _booked(tx, attempt_row(tx, row.id), answer, rules)
     if row.state == "disputed":
         return _booked(tx, row, answer, rules) if posted else _not_booked(tx, row, answer, rules)
     if posted:
@@ -173,7 +177,8 @@ def _is_news(tx: Transaction, row: Row, *, posted: bool) -> bool:
     if row.state == "approved":
         return has_open_item(tx, CONTRADICTED, row.id) and (posted or _can_be_withdrawn(tx, row))
     if row.kind not in REVERSED_KINDS:
-        return row.state in (("stored", "unknown") if posted else ("unknown",))
+        refused = posted and row.state == "declined" and _can_be_asked_again(tx, row)
+        return refused or row.state in (("stored", "unknown") if posted else ("unknown",))
     if posted:
         return not row.late_approval
     return row.state in ("unknown", "reversing")
@@ -247,11 +252,18 @@ def _approved_after_all(tx: Transaction, row: Row) -> LateEffect:
     """An advice or refund that the bank refused before. None of them can be reversed: where its money is still due it
     must not be asked for another way until it is known what the bank did."""
     effect = _contradicted(tx, row, f"the bank refused it with {row.response_code}, and approved it later")
-    refund = refunds.of_attempt(tx, row) if row.kind == "refund" else None
-    still_due = debit_row(tx, row.debit_id).state == "debt" if refund is None else refund.state == "decided"
-    if still_due:
+    if _can_be_asked_again(tx, row):
         dispute(tx, row, "refused, then approved: it cannot be reversed")
     return effect
+
+
+def _can_be_asked_again(tx: Transaction, row: Row) -> bool:
+    """Whether the money of a refused advice or refund is still due, and nothing else is under way for its debit."""
+    if in_doubt(tx, row.debit_id):
+        return False
+    if row.kind == "refund":
+        return bool(refunds.of_attempt(tx, row).state == "decided")
+    return bool(debit_row(tx, row.debit_id).state == "debt")
 
 
 def _declined(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:

@@ -16,10 +16,10 @@ from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 
 AWAITED = ("stored", "unknown", "reversing")
-"""States of an attempt about which a bank is being asked, or will be. A late approval keeps one open, too."""
+"""States of an attempt about which a bank is asked, or will be. An approval that came late keeps one open, too."""
 
 UNRESOLVED = (*AWAITED, "disputed")
-"""States of an attempt whose end is not known. Nobody asks the bank about a disputed one; people and its file tell."""
+"""States of an attempt whose end is not known. A disputed one is not asked about: people and the day file end it."""
 
 DIFFERS, CONTRADICTED, DISPUTED = "answer_differs", "answer_contradicted", "attempt_disputed"
 """Kinds of items about an attempt (`ref`): an answer says something else than was asked; a second final answer says the

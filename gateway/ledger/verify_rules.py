@@ -165,7 +165,7 @@ RULES: Final = (
     ),
     # A limit may be lowered below what is owed already. So only an obligor with a claim younger than its limit is
     # looked at (by a minute: a request under way keeps to the limit it saw), and what was claimed beyond a hold (an
-    # overrun, a correction) does not count: no limit could have refused it.
+    # overrun, a correction) or is owed again (a withdrawn approval) does not count: no limit could have refused it.
     Rule(
         "an obligor's holds and dues keep to its limit",
         "select count(*) from mandate where limit_fen is not null",
@@ -176,7 +176,8 @@ RULES: Final = (
         ), beyond as (
             select d.obligor_id, sum(t.amount) as fen from transfer t join debit d on d.id = t.debit_id
             join account f on f.id = t.from_account join account g on g.id = t.to_account
-            where t.phase = 'direct' and f.kind in ('open', 'debt') and g.kind = 'merchant'
+            where t.phase = 'direct' and f.kind in ('open', 'debt')
+              and (g.kind = 'merchant' or t.event = 'approval_withdrawn')
               and d.state in ('held', 'released', 'owed', 'debt') group by d.obligor_id
         ), exposed as (
             select owner, sum(held - balance) as fen from account where kind in ('open', 'debt') group by owner

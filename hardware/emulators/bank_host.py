@@ -2,7 +2,8 @@
 
 It keeps accounts by contract reference in an SQLite file of its own, so that a run can be proved against a book the
 gateway never sees, and it survives being killed. What it should do wrong is told over the control socket: stay
-silent, post or answer late, cut the line, answer twice. Nothing in its bytes says that it is not a bank.
+silent, post or answer late, cut the line, answer twice, first yes and then no, with any code, with altered fields.
+Nothing in its bytes says that it is not a bank.
 
 Rules of the book. A message is known by type, terminal, merchant, batch and STAN; the same message again gets the
 first answer again, other content under the same keys gets 94. A reversal takes an original back once and is answered
@@ -22,7 +23,7 @@ import sqlite3
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -74,7 +75,14 @@ class Mode(Enum):
     CUT_BEFORE_ANSWER = "cut_before_answer"
     """Post, then close the connection."""
     POSTED_BUT_CODE = "posted_but_code"
-    """Do as the book says and answer `code` all the same, as a switch does that has lost the issuer's answer."""
+    """Do as the book says and answer `code` all the same, as a switch does that has lost the issuer's answer. An empty
+    code: the answer has none."""
+    APPROVE_THEN_DECLINE = "approve_then_decline"
+    """Answer yes, and in the same moment, or after `ms`, no with `code`. `posted` tells which of them the book says."""
+    DECLINE_THEN_APPROVE = "decline_then_approve"
+    """The same the other way round."""
+    ALTERED = "altered"
+    """Do as the book says, and answer `value` in `field`, whatever was asked."""
     DUPLICATE_ANSWER = "duplicate_answer"
     NO_F41 = "no_f41"
     """Answer without the terminal; after `ms`, where that is given."""
@@ -92,6 +100,10 @@ class Behaviour:
     """Of an answer that is late, slow or nameless; None waits for the command `deliver`, so that a scenario need not
     race a clock."""
     remaining: int | None = None
+    posted: bool = True
+    """Of two opposite answers: whether the one that says yes is true."""
+    field: int = 4
+    value: str = ""
 
     def fits(self, mti: str, contract: str | None) -> bool:
         """Whether it applies to this message."""
@@ -459,20 +471,29 @@ class BankHost:
             return
         if mode is Mode.NO_F41:
             fields.pop(41, None)
-        code = fields.pop(39)
-        if behaviour is not None and mode is Mode.POSTED_BUT_CODE:
-            code = behaviour.code
-        data = frame(encode(response_to(request, code, dict(fields)), self._config.dialect))
-        timed = behaviour is not None and behaviour.delay_ms is not None
-        if behaviour is not None and (mode is Mode.SLOW or (mode is Mode.NO_F41 and timed)):
+        first, second = _spoken(fields, behaviour)
+        data = self._encoded(request, first)
+        timed = behaviour is not None and behaviour.delay_ms is not None and mode in _TIMED
+        if behaviour is not None and (mode is Mode.SLOW or timed):
             await self._delay(behaviour.delay_ms)
         elif mode is not Mode.LATE:
             await asyncio.sleep(self._config.latency_ms / 1000)
         await self._flowing.wait()
+        if second is not None and (behaviour is None or behaviour.delay_ms is None):
+            data, second = data + self._encoded(request, second), None
         await self._send(connection, data)
         if mode is Mode.DUPLICATE_ANSWER:
             await asyncio.sleep(DUPLICATE_GAP_S)
             await self._send(connection, data)
+        if second is not None and behaviour is not None:
+            await self._delay(behaviour.delay_ms)
+            await self._send(connection, self._encoded(request, second))
+
+    def _encoded(self, request: Message, fields: Mapping[int, str]) -> bytes:
+        answer = response_to(request, fields[39], dict(fields))
+        if not fields[39]:
+            answer = replace(answer, fields={n: value for n, value in answer.fields.items() if n != 39})
+        return frame(encode(answer, self._config.dialect))
 
     async def _send(self, connection: _Connection, data: bytes) -> None:
         if connection not in self._connections:
@@ -541,12 +562,14 @@ class BankHost:
             return "14", None
         if behaviour is not None and behaviour.mode is Mode.DECLINE:
             return behaviour.code, None
+        if behaviour is not None and behaviour.mode in _OPPOSITES and not behaviour.posted:
+            return behaviour.code, None
         amount = int(amount_text)
         if amount == 0:
             return "13", None
         if kind == "refund":
             return "00", Posting(contract, -amount)
-        forced = kind == "advice" or (behaviour is not None and behaviour.mode is Mode.APPROVE)
+        forced = kind == "advice" or (behaviour is not None and behaviour.mode in (Mode.APPROVE, *_OPPOSITES))
         if amount > balance and not forced:
             return "51", None
         return "00", Posting(contract, amount)
@@ -624,7 +647,8 @@ class BankHost:
         return {"contract": contract, "balance_fen": balance}
 
     async def _command_behave(self, command: Command) -> Command:
-        """Switch a fault: mode, and any of mti ("0200" unless given, "any" for all), contract, next, code, ms.
+        """Switch a fault: mode, and any of mti ("0200" unless given, "any" for all), contract, next, code, ms, posted,
+        field, value.
 
         Mode `normal` removes the switches of that contract and type. The newest switch that fits wins; those for
         the next N messages before lasting ones.
@@ -649,6 +673,9 @@ class BankHost:
             code=str(command.get("code", "05")),
             delay_ms=None if command.get("ms") is None else int(command["ms"]),
             remaining=None if command.get("next") is None else int(command["next"]),
+            posted=bool(command.get("posted", True)),
+            field=int(command.get("field", 4)),
+            value=str(command.get("value", "")),
         )
         if behaviour.remaining is not None and behaviour.remaining < 1:
             raise ValueError("next must be at least 1")
@@ -726,6 +753,25 @@ def _keys(request: Message, kind: Kind) -> Keys | None:
     if terminal is None or merchant is None or stan is None or len(batch) != 6:
         return None
     return Keys(kind, terminal, merchant, batch, stan)
+
+
+_OPPOSITES = (Mode.APPROVE_THEN_DECLINE, Mode.DECLINE_THEN_APPROVE)
+_TIMED = (Mode.NO_F41, Mode.POSTED_BUT_CODE, Mode.DECLINE)
+"""Modes whose answer comes after `ms`, where that is given."""
+
+
+def _spoken(fields: dict[int, str], behaviour: Behaviour | None) -> tuple[dict[int, str], dict[int, str] | None]:
+    """The answer, and the second one where there is one, instead of what the book says."""
+    if behaviour is None:
+        return fields, None
+    if behaviour.mode is Mode.POSTED_BUT_CODE:
+        return {**fields, 39: behaviour.code}, None
+    if behaviour.mode is Mode.ALTERED:
+        return {**fields, behaviour.field: behaviour.value}, None
+    if behaviour.mode in _OPPOSITES:
+        both = {**fields, 39: "00"}, {**fields, 39: behaviour.code}
+        return both if behaviour.mode is Mode.APPROVE_THEN_DECLINE else both[::-1]
+    return fields, None
 
 
 def _says_nothing(code: str) -> bool:

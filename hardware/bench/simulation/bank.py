@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
+from hardware.bench.simulation.invariants import Watch
 from hardware.bench.simulation.wires import Network
-from hardware.emulators.bank_host import BankHost, BankHostConfig, Behaviour, Keys, Mode, Posting
+from hardware.emulators.bank_host import BankHost, BankHostConfig, Behaviour, Mode
 from protocols.bank.codec import Message
 
 LATENCY_MS = 15
@@ -16,6 +17,12 @@ LATE_MS = (1_500, 15_000)
 """With all other delays this stays below the longest age of a message that the bank promises."""
 SLOW_MS = (1_000, 4_000)
 """About as long as anybody waits for an answer."""
+JUST_LATE_MS = (1_600, 2_400)
+"""About when whoever asked gives up, and the reversal leaves."""
+
+ALTERED_ECHOES = {f"altered_{name}": 0.003 for name in ("amount", "currency", "merchant", "terminal", "batch")}
+OPPOSITES = {f"{words}_{truth}": 0.004 for words in ("yes_no", "no_yes") for truth in ("posted", "not_posted")}
+"""Two final answers to one message, and whether the bank has booked it."""
 
 CHANCES: Mapping[str, Mapping[str, float]] = {
     "020": {
@@ -35,6 +42,15 @@ CHANCES: Mapping[str, Mapping[str, float]] = {
         "code_96": 0.004,
         "code_68": 0.004,
         "code_94": 0.004,
+        "posted_94": 0.004,
+        "code_94_late": 0.012,
+        "code_08": 0.003,
+        "posted_08": 0.003,
+        "posted_Z9": 0.003,
+        "code_blank": 0.003,
+        "posted_none": 0.003,
+        **ALTERED_ECHOES,
+        **OPPOSITES,
         "code_A0": 0.004,
         "posted_96": 0.004,
         "posted_68": 0.004,
@@ -47,6 +63,10 @@ CHANCES: Mapping[str, Mapping[str, float]] = {
         "slow": 0.03,
         "duplicate_answer": 0.04,
         "code_96": 0.03,
+        "posted_12": 0.02,
+        "code_12": 0.02,
+        "altered_amount": 0.02,
+        "altered_merchant": 0.02,
         "cut_before_answer": 0.01,
     },
     "022": {
@@ -58,14 +78,41 @@ CHANCES: Mapping[str, Mapping[str, float]] = {
         "declined_51": 0.12,
         "code_96": 0.03,
         "code_91": 0.02,
+        "code_94": 0.02,
+        "posted_94": 0.02,
+        "posted_Z9": 0.02,
+        "altered_amount": 0.02,
+        "yes_no_posted": 0.02,
+        "yes_no_not_posted": 0.02,
+        "no_yes_posted": 0.02,
+        "no_yes_not_posted": 0.02,
         "cut_before_answer": 0.01,
     },
 }
 """By the first three digits of the message type."""
 
 
+_ALTERED = {
+    "amount": (4, ("000000000001", "000099999999")),
+    "currency": (49, ("840",)),
+    "merchant": (42, ("990100047849999",)),
+    "terminal": (41, ("X9999999",)),
+    "batch": (60, ("22999999",)),
+}
+_CODES = {"blank": "  ", "none": ""}
+
+
 def _behaviour(fault: str, chance: random.Random) -> Behaviour:
-    name, _, code = fault.rpartition("_")
+    name, _, code = fault.removesuffix("_late").rpartition("_")
+    code = _CODES.get(code, code)
+    if name == "altered":
+        number, values = _ALTERED[code]
+        return Behaviour(Mode.ALTERED, None, field=number, value=chance.choice(values))
+    if fault in OPPOSITES:
+        mode = Mode.APPROVE_THEN_DECLINE if fault.startswith("yes_no") else Mode.DECLINE_THEN_APPROVE
+        return Behaviour(mode, None, posted=not fault.endswith("not_posted"))
+    if fault == "code_94_late":
+        return Behaviour(Mode.DECLINE, None, code=code, delay_ms=chance.randint(*JUST_LATE_MS))
     if name in ("declined", "cut_over", "code"):
         return Behaviour(Mode.DECLINE, None, code=code)
     if name == "posted":
@@ -85,17 +132,17 @@ class Bank:
         network: Network,
         chance: random.Random,
         utcnow: Callable[[], datetime],
-        on_request: Callable[[Message], None],
-        on_posting: Callable[[Keys, Posting], None],
+        watch: Watch,
     ) -> None:
         self._network = network
+        self._on_fault = watch.answered_otherwise
         self._chance = chance
         self.host = BankHost(
             BankHostConfig(book=Path(":memory:"), latency_ms=LATENCY_MS),
             utcnow=utcnow,
             choose=self._choose,
-            on_request=on_request,
-            on_posting=on_posting,
+            on_request=watch.request,
+            on_posting=watch.posting,
             say=lambda text: network.trace.add("bank", f"hangs up: {text}"),
         )
 
@@ -106,6 +153,7 @@ class Bank:
         for fault, share in CHANCES.get(request.mti[:3], {}).items():
             if roll < share:
                 self._network.note("bank", fault if request.mti[:3] == "020" else f"{fault}_{request.mti[:2]}")
+                self._on_fault(request, fault)
                 return _behaviour(fault, self._chance)
             roll -= share
         return None

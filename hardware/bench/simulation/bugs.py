@@ -16,13 +16,16 @@ from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any
 
+from sqlalchemy import bindparam, select
+
 from drivers import bank
-from gateway.banks import iso8583
+from gateway.banks import iso8583, turns
 from gateway.debit import adoption, attempts, conclusions, holds, late, limits, recovery, refunds, states
-from gateway.ledger import batches, books, clock_readings, incarnation, positions, transaction
+from gateway.ledger import batches, books, clock_readings, incarnation, positions, tables, transaction
 from gateway.model.clock import to_us
 from gateway.outbox import worker
 from gateway.points import toll_trade
+from protocols.bank import echoes, responses, transactions
 
 Owner = ModuleType | type
 
@@ -112,6 +115,15 @@ def _outbox_outside() -> Iterator[None]:
             real(tx, *one)
 
     with _put(attempts, "queue", queue):
+        yield
+
+
+@contextmanager
+def _disputes_forgotten() -> Iterator[None]:
+    """A disputed attempt keeps its debit from nothing."""
+    a = tables.attempt
+    open_ones = select(a.c.id).where(a.c.debit_id == bindparam("debit"), a.c.state.in_(states.AWAITED)).limit(1)
+    with _put(states, "_UNRESOLVED_OF_DEBIT", open_ones):
         yield
 
 
@@ -325,6 +337,39 @@ BUGS: Mapping[str, Bug] = {
                 " else AnswerClass.DECLINED",
             )
         ),
+    ),
+    "unknown_code_declines": Bug(
+        "a code that no table knows is a decline",
+        _edit((responses, "_unlisted", "ResponseCode(code, _U,", "ResponseCode(code, _D,")),
+    ),
+    "amount_not_compared": Bug(
+        "the amount of an answer is not compared with what was asked",
+        _edit((echoes, "differences", "sorted(profile.echoed)", "sorted(profile.echoed - {AMOUNT})")),
+    ),
+    "merchant_not_compared": Bug(
+        "the merchant of an answer is not compared with what was asked",
+        _edit((echoes, "differences", "sorted(profile.echoed)", "sorted(profile.echoed - {42})")),
+    ),
+    "second_word_first": Bug(
+        "a second answer that overtakes the booking of the first one wins: a decline over an earlier approval",
+        _edit((turns.Turns, "in_turn", "if behind is None:", "if True:")),
+    ),
+    "contradiction_swallowed": Bug(
+        "a decline after an approval is told to nobody",
+        _edit((late, "_declined", 'if row.state == "approved":', "if False:")),
+    ),
+    "duplicate_reversed": Bug(
+        "a message that left once and whose keys the bank knows is reversed",
+        _edit((attempts, "settle_answer", "if answer.verdict is AnswerClass.DUPLICATE:", "if False:")),
+    ),
+    "late_duplicate_reversed": Bug(
+        "the same, where the bank says so after its time",
+        _edit((late, "_keys_known", "if not sent_once or", "if True or")),
+    ),
+    "dispute_forgotten": Bug("a debit is asked for anew while an attempt of it is disputed", _disputes_forgotten),
+    "reversal_closed_by_12": Bug(
+        "a reversal is closed by another answer than 00",
+        _edit((transactions, "reversal_verdict", "== APPROVED_CODE", 'in (APPROVED_CODE, "12")')),
     ),
     "void_keeps_hold": Bug(
         "a hold that is freed still counts",

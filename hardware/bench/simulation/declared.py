@@ -45,6 +45,7 @@ TRANSITIONS = (
     "debit:owed->debt",
     "debit:debt->recovered",
     "debit:debt->written_off",
+    "debit:funded->debt",
     *(
         f"attempt.{kind}:{change}"
         for kind in ("sale", "recovery")
@@ -59,16 +60,29 @@ TRANSITIONS = (
             "unknown->reversing",
             "reversing->reversed",
             "reversed->reversing",
+            "declined->reversing",
+            "stored->disputed",
+            "reversing->disputed",
+            "disputed->approved",
+            "disputed->declined",
         )
     ),
+    "attempt.sale:unknown->disputed",
+    "attempt.sale:approved->declined",
     *(
         f"attempt.{kind}:{change}"
         for kind in ("advice", "refund")
-        for change in ("new->stored", "stored->approved", "stored->declined")
+        for change in (
+            "new->stored",
+            "stored->approved",
+            "stored->declined",
+            "stored->disputed",
+            "declined->disputed",
+            "disputed->approved",
+            "disputed->declined",
+            "approved->declined",
+        )
     ),
-    *(f"attempt.sale:{state}->disputed" for state in ("stored", "unknown", "reversing")),
-    *(f"attempt.{kind}:stored->disputed" for kind in ("advice", "refund")),
-    *(f"attempt.{kind}:disputed->{end}" for kind in ("sale", "advice") for end in ("approved", "declined")),
     "purchase:new->intent",
     "purchase:intent->taken",
     "purchase:intent->not_taken",
@@ -82,6 +96,7 @@ TRANSITIONS = (
     *(
         f"transfer:{event}"
         for event in (
+            "approval_withdrawn",
             "bank_approved",
             "correction",
             "debt_paid_at_till",
@@ -100,6 +115,8 @@ TRANSITIONS = (
             "written_off",
         )
     ),
+    "item:answer_contradicted",
+    "item:answer_differs",
     "ledger:lost->put_back",
     "ledger:lost->put_back_after_crash",
     "ledger:lost->rescued",
@@ -117,7 +134,7 @@ NOT_DECLARED: Mapping[str, str] = {
     " the bank says that it still has the money: once in some ten thousand debits",
     "attempt:disputed->reversed": "the same, and the lost part had taken the money back: not much more often",
     "attempt:not_sent->reversing": "no bank here approves what never reached it; its day file would say so",
-    "attempt:declined->reversing": "no bank here approves what it has refused; its day file would say so",
+    "debit:recovered->debt": "of the few recoveries that are approved and then refused, fewer have not been booked",
     "purchase:intent->disputed": "an answer is lost, its loss cannot be stored either, and somebody else writes"
     " the card before it is seen again: once in a hundred thousand passages",
 }

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hardware.bench.simulation.bank_words import CONTRADICTED, BankWords
 from hardware.bench.simulation.site import Limits
 from hardware.bench.simulation.trace import Trace
 from hardware.emulators.bank_host import Keys, Posting
@@ -23,8 +24,10 @@ from protocols.bank.codec import Message
 
 OWING = ("held", "released", "owed", "debt")
 """States of a debit whose amount the obligor owes or has reserved."""
-UNRESOLVED = ("stored", "unknown", "reversing")
-IN_DOUBT = (*UNRESOLVED, "disputed")
+UNRESOLVED = ("stored", "unknown", "reversing", "disputed")
+BLOCKING = ("stored", "unknown", "reversing")
+"""Of these a sale keeps its terminal."""
+DUPLICATE = "94"
 LOST = "outcome_lost"
 """Kind of the item of a claim that may have ended in a part of the ledger that was lost."""
 LEDGER = (
@@ -37,6 +40,7 @@ LEDGER = (
     "open_outbox",
     "waiting",
     "items",
+    "contradictions",
     "records",
     "decided",
     "opened",
@@ -68,6 +72,8 @@ TRANSITIONS: Mapping[str, frozenset[tuple[str | None, str]]] = {
             ("owed", "debt"),
             ("debt", "recovered"),
             ("debt", "written_off"),
+            ("funded", "debt"),
+            ("recovered", "debt"),
         }
     ),
     "attempt": frozenset(
@@ -87,9 +93,11 @@ TRANSITIONS: Mapping[str, frozenset[tuple[str | None, str]]] = {
             ("stored", "disputed"),
             ("unknown", "disputed"),
             ("reversing", "disputed"),
+            ("declined", "disputed"),
             ("disputed", "approved"),
             ("disputed", "declined"),
             ("disputed", "reversing"),
+            ("approved", "declined"),
             ("disputed", "reversed"),
         }
     ),
@@ -144,7 +152,20 @@ class Attempt:
     lates: int = 0
     """Late approvals the ledger took note of."""
     paid: int = 0
-    """Fen that `bank_approved` transfers of this attempt moved."""
+    """Fen that `bank_approved` transfers of this attempt moved, less what was withdrawn."""
+    code: str | None = None
+    contradicted: bool = False
+    """An item says that the bank said yes and no."""
+    was_contradicted: bool = False
+    undoing: bool = False
+    """Its reversal has left, and may be under way still when the attempt is disputed."""
+    asked: int = 0
+    """Times its sale reached the bank: a line may repeat it."""
+    by_people: bool = False
+    """It was in dispute, and people have said how it ended."""
+    heard_codes: set[str | None] = field(default_factory=set)
+    late_codes: set[str | None] = field(default_factory=set)
+    """Of those, the ones that nobody waited for, where the bank has given two opposite ones."""
 
 
 @dataclass(slots=True)
@@ -221,6 +242,9 @@ class Watch:
         self.waiting: Counter[str] = Counter()
         """Open messages by attempt."""
         self.items: dict[int, tuple[str, str, str]] = {}
+        self.words = BankWords(self.booked, self._still_due)
+        self.contradictions: dict[int, Attempt] = {}
+        """Attempts by their items."""
         self.records = 0
         self.decided: dict[str, str] = {}
         """Barrier of the newest decision by passage."""
@@ -356,7 +380,7 @@ class Watch:
             self.standing_in[debit.obligor] += amount
 
     def _new_attempt(self, row: Any) -> None:  # noqa: ANN401
-        _, _, key, state, debit_id, kind, _, terminal, batch, stan, amount, late, created, *_ = row
+        _, _, key, state, debit_id, kind, _, terminal, batch, stan, amount, late, created, code = row
         attempt = Attempt(key, state, debit_id, kind, (terminal, batch, stan), amount, late, created)
         if attempt.key in self.by_key:
             self._broken(f"attempt {key}: wire keys {attempt.key} were used before")
@@ -371,19 +395,22 @@ class Watch:
         self._since_loss(key)
         self._changed(f"attempt.{kind}", key, None, state)
         self._touched[debit_id] = None
+        attempt.code = code
+        self.words.look_at(attempt)
 
     def _look_at_terminal(self, new: Attempt) -> None:
         """A sale begins only where no other one is in doubt: a reversal goes out before the terminal's next sale."""
         at = self.sale_at.get(new.key[0])
         other = None if at is None else self.attempts[at]
         # A word that came too late may follow the new sale within the commit.
-        if other is not None and other.state in UNRESOLVED and other.id not in self._reopened:
+        if other is not None and other.state in BLOCKING and other.id not in self._reopened:
             self._broken(f"attempt {new.id} begins at terminal {new.key[0]}, whose sale {other.id} is {other.state}")
         self.sale_at[new.key[0]] = new.id
 
     def _attempt_changed(self, row: Any) -> None:  # noqa: ANN401
-        _, _, key, state, late, *_ = row
+        _, _, key, state, late, code, *_ = row
         attempt = self.attempts[key]
+        attempt.code = code
         self._touched[attempt.debit_id] = None
         if late and not attempt.late:
             attempt.lates += 1
@@ -391,11 +418,14 @@ class Watch:
         if state == attempt.state:
             return
         self._changed(f"attempt.{attempt.kind}", key, attempt.state, state)
-        if attempt.state == "reversed":
+        attempt.by_people = attempt.by_people or attempt.state == "disputed"
+        if attempt.state in ("reversed", "declined"):
             self._reopened.add(key)
         elif state == "reversing":
             self._since_loss(f"reversal of {key}")
         attempt.state = state
+        attempt.undoing = attempt.undoing or state == "reversing"
+        self.words.look_at(attempt)
 
     def _new_purchase(self, row: Any) -> None:  # noqa: ANN401
         _, _, key, state, debit_id, number, written, time, card, *_ = row
@@ -498,6 +528,9 @@ class Watch:
             debit.due_back += amount
         if event == "bank_approved" and attempt_id is not None:
             self.attempts[attempt_id].paid += amount
+        if event == "approval_withdrawn" and self.attempts[attempt_id].kind != "refund":
+            self.attempts[attempt_id].paid -= amount
+            debit.paid -= amount
         self._touched[debit_id] = None
 
     def _new_outbox(self, row: Any) -> None:  # noqa: ANN401
@@ -516,13 +549,24 @@ class Watch:
             self._touched[self.attempts[attempt_id].debit_id] = None
 
     def _new_item(self, row: Any) -> None:  # noqa: ANN401
-        _, _, number, kind, debit_id, state, *_ = row
+        _, _, number, kind, debit_id, state, ref, *_ = row
         self.items[number] = (kind, debit_id, state)
         self.transitions[f"item:{kind}"] += 1
+        if kind == CONTRADICTED:
+            self.contradictions[number] = self.attempts[ref]
+            self._contradicted(number, state)
 
     def _item_changed(self, row: Any) -> None:  # noqa: ANN401
         kind, debit_id, _ = self.items[row[2]]
         self.items[row[2]] = (kind, debit_id, row[3])
+        if kind == CONTRADICTED:
+            self._contradicted(row[2], row[3])
+
+    def _contradicted(self, number: int, state: str) -> None:
+        attempt = self.contradictions[number]
+        attempt.contradicted, attempt.was_contradicted = state == "open", True
+        self.words.look_at(attempt)
+        self._touched[attempt.debit_id] = None
 
     def _changed(self, what: str, key: str, old: str | None, new: str) -> None:
         self.transitions[f"{what}:{old or 'new'}->{new}"] += 1
@@ -547,7 +591,7 @@ class Watch:
             self._broken(f"debit {debit.id} is {state}, its hold is {debit.hold}")
         self._look_at_purchases(debit)
         collecting = [a for a in debit.attempts if a.kind in COLLECTING]
-        unresolved = [a for a in collecting if a.state in IN_DOUBT and not a.late]
+        unresolved = [a for a in collecting if a.state in UNRESOLVED and not a.late]
         if len(unresolved) > 1:
             self._broken(f"debit {debit.id} has {len(unresolved)} unresolved attempts")
         approved = [a for a in collecting if a.state == "approved"]
@@ -566,6 +610,14 @@ class Watch:
             self._broken(f"debit {debit.id} is paid by {debit.funding}, and a bank was asked too")
         for attempt in debit.attempts:
             self._look_at_attempt(debit, attempt)
+        for before, attempt in enumerate(collecting):
+            # A late approval in suspense may have had an advice behind it when both came into dispute.
+            disputed = attempt.state == "disputed" and not attempt.late
+            waits = disputed or (attempt.state == "approved" and attempt.contradicted)
+            if waits and before + 1 < len(collecting) and attempt.kind != "advice":
+                self._broken(
+                    f"debit {debit.id} is asked for anew beside attempt {attempt.id}, which is {attempt.state}"
+                )
 
     def _look_at_purchases(self, debit: Debit) -> None:
         if not debit.purchases:
@@ -585,11 +637,18 @@ class Watch:
         if attempt.paid and state != "approved":
             self._broken(f"attempt {attempt.id} is {state}, and its money was posted to debit {debit.id}")
         net = self._net(attempt)
+        reversible = attempt.kind in ("sale", "recovery")
+        if reversible and attempt.code == DUPLICATE and state in ("unknown", "reversing"):
+            self._broken(f"attempt {attempt.id} left once, the bank knew its keys, and it is {state}")
+        misheard = attempt.asked == 1 and attempt.key in self.words.altered and not attempt.by_people
+        if misheard and state in ("approved", "declined"):
+            self._broken(f"attempt {attempt.id} is {state} by an answer to something else than was asked")
+        if attempt.key in self.words.opposite and state in ("approved", "declined"):
+            return  # which of two opposite words was true is for people to find out
         if state == "approved" and net != self._expected(attempt):
             self._broken(f"attempt {attempt.id} is approved, the bank's book says {net} fen for {attempt.key}")
         if (state in ("declined", "not_sent") or (state == "reversed" and not attempt.late)) and net != 0:
             self._broken(f"attempt {attempt.id} is {state}, the bank's book says {net} fen for {attempt.key}")
-        reversible = attempt.kind in ("sale", "recovery")
         asking = (reversible and state in ("unknown", "reversing")) or (attempt.kind != "sale" and state == "stored")
         if asking and not self.waiting[attempt.id]:
             self._broken(f"attempt {attempt.id} ({attempt.kind}) is {state}, and no message waits for it")
@@ -632,7 +691,9 @@ class Watch:
         stored = f"reversal of {attempt.id}" if kind == "040" else attempt.id
         if stored in self._in_nothing:
             self._broken(f"{message.mti} of {terminal} STAN {stan} reached the bank, stored in a file that is gone")
-        if kind == "040" and attempt.state not in ("reversing", "reversed"):
+        attempt.asked += kind == "020"
+        on_its_way = attempt.state == "disputed" and attempt.undoing
+        if kind == "040" and attempt.state not in ("reversing", "reversed") and not on_its_way:
             self._broken(f"a reversal of {terminal} STAN {stan} reached the bank while its sale is {attempt.state}")
         if attempt.kind == "advice":
             debit = self.debits[attempt.debit_id]
@@ -661,7 +722,11 @@ class Watch:
         if attempt.state not in UNRESOLVED and not self._in_flight(attempt, attempt.key):
             self._broken(f"the bank posts {attempt.key} {posting.amount_fen} fen, its attempt is {attempt.state}")
         debit = self.debits[attempt.debit_id]
-        net = sum(self._net(a) for a in (*debit.attempts, *self._lost_of(debit.id)) if a.kind in COLLECTING)
+        net = sum(
+            self._net(a)
+            for a in (*debit.attempts, *self._lost_of(debit.id))
+            if a.kind in COLLECTING and not self.words.hidden(a)
+        )
         if net > debit.amount:
             self._broken(f"debit {debit.id} of {debit.amount} fen was charged {net} fen at the bank")
 
@@ -723,18 +788,45 @@ class Watch:
             if debit.state == "held" and not debit.purchases and debit.service == "toll":
                 self._broken(f"start-up left debit {debit.id} held, and no card was ever asked")
 
-    def heard_late(self, terminal: str | None, stan: str, *, approved: bool) -> Callable[[], None] | None:
+    def heard(self, message: Message) -> None:
+        """The gateway's link has handed an answer to whoever asked."""
+        batch = (message.text(60) or "")[2:8]
+        attempt = self.by_key.get((message.text(41) or "", batch, message.text(11) or ""))
+        if attempt is not None and message.mti in ("0210", "0230"):
+            attempt.heard_codes.add(message.text(39))
+
+    def heard_late(self, message: Message) -> Callable[[], None] | None:
         """The gateway's link has handed on an answer that nobody waited for. What to look at a little later."""
+        terminal, stan = message.text(41), message.text(11) or ""
         found = [a for key, a in self.by_key.items() if (key[0], key[2]) == (terminal, stan)]
-        if not approved or len(found) != 1 or found[0].state not in ("reversing", "reversed") or found[0].lates:
+        if len(found) != 1 or message.mti not in ("0210", "0230"):
             return None
         attempt = found[0]
+        if attempt.key in self.words.opposite:
+            untold = self.words.heard_late(attempt, message.text(39))
+            return lambda: self.promise(not untold(), f"attempt {attempt.id}: the bank said yes and no, nobody is told")
+        approved = message.mti == "0210" and message.text(39) == "00" and attempt.key not in self.words.altered
+        if not approved or attempt.state not in ("reversing", "reversed") or attempt.lates:
+            return None
 
         def look() -> None:
             if not attempt.lates:
                 self._broken(f"an approval of attempt {attempt.id} came after its reversal left, and is nowhere booked")
 
         return look
+
+    def answered_otherwise(self, message: Message, fault: str) -> None:
+        """The bank is about to do this to a message of ours."""
+        attempt = self.by_key.get(self.words.answered_otherwise(message, fault))
+        if attempt is not None:
+            self.words.look_at(attempt)
+
+    def booked(self, attempt: Attempt) -> bool:
+        """Whether the bank's book has its money."""
+        return self._net(attempt) != 0
+
+    def _still_due(self, attempt: Attempt) -> bool:
+        return attempt.kind in ("sale", "recovery") or self.debits[attempt.debit_id].state == "debt"
 
     def promise(self, kept: bool, text: str) -> None:
         """Any other promise a workload looks at."""
@@ -753,13 +845,14 @@ class Watch:
         for name, value in pickle.loads(picture).items():  # noqa: S301 - our own, made a moment ago
             setattr(self, name, value)
         self.lost.update({a.key: a for a in attempts.values() if a.id not in self.attempts})
+        self.words.look_again(self.attempts.values())
         self._lost_purchases |= {key for key in by_card if key not in self.by_card}
 
     def adopted(self, in_flight_until: float) -> None:
         """People have taken the older ledger over: nothing of it may be under way at a bank any more."""
         self._in_flight_until = in_flight_until
         for attempt in self.attempts.values():
-            if attempt.state in UNRESOLVED:
+            if attempt.state in BLOCKING:
                 self._broken(f"attempt {attempt.id} of an older ledger is {attempt.state} after its adoption")
             if attempt.state == "disputed" and self.waiting[attempt.id]:
                 self._broken(f"attempt {attempt.id} is disputed, and a message of it still waits")
@@ -772,9 +865,9 @@ class Watch:
         """Open items of claims that may have ended in a lost part, with their debits."""
         return [(number, item[1]) for number, item in self.items.items() if item[0] == LOST and item[2] == "open"]
 
-    def posted(self, attempt: Attempt) -> bool:
-        """Whether the bank's book holds anything under its keys."""
-        return self._net(attempt) != 0
+    def knows(self, row_id: str) -> bool:
+        """Whether there is such a debit or attempt, now."""
+        return row_id in self.debits or row_id in self.attempts
 
     def posted_in_lost_part(self, debit_id: str) -> bool:
         """Whether the bank's book holds anything for a claim under keys that we lost."""
@@ -793,6 +886,7 @@ class Watch:
     def waits_for_bank(self) -> list[str]:
         """Messages that are queued, and claims that the bank must still be told of."""
         messages = [f"{kind} of attempt {attempt}" for kind, attempt in self.open_outbox.values()]
+        messages += [f"attempt {attempt.id}, left to people," for attempt in self.words.left_to_people()]
         listed = {debit_id for _, debit_id in self.lost_claims()}
         owed = [debit.id for debit in self.debits.values() if debit.state == "owed" and debit.id not in listed]
         return messages or [f"owed debit {debit_id}" for debit_id in owed]
@@ -805,10 +899,12 @@ class Watch:
             if debit.state == "held":
                 self._broken(f"debit {debit.id} is still held, purchases {[p.state for p in debit.purchases]}")
             for attempt in debit.attempts:
-                if attempt.state in IN_DOUBT or attempt.late:
+                if attempt.state in UNRESOLVED or attempt.late:
                     self._broken(f"attempt {attempt.id} is still {attempt.state}")
-            net = sum(self._net(a) for a in debit.attempts)
-            paid = sum(self._expected(a) for a in debit.attempts if a.state == "approved")
+            told = [a for a in debit.attempts if not self.words.beyond_knowing(a)]
+            self.outcomes["bank_lied_unheard"] += len(debit.attempts) - len(told)
+            net = sum(self._net(a) for a in told)
+            paid = sum(self._expected(a) for a in told if a.state == "approved")
             if net != paid:
                 self._broken(f"debit {debit.id} is {debit.state}, the bank took {net} fen, ours says {paid}")
         self._lost_at_the_end()

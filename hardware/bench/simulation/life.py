@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -87,6 +88,20 @@ class Board:
         world.network.note(f"board/{self._lane}", "not_confirmed")
         await world.clock.sleep(timeout_s)
         return True
+
+
+class HeardTransport(BankTransport):
+    """The product's, with a watcher who hears what it hands on."""
+
+    def __init__(self, link: BankLink, heard: Callable[[Message], None]) -> None:
+        super().__init__(link)
+        self._heard = heard
+
+    async def exchange(self, message: Message, *, timeout_s: float) -> Message:
+        """As the product's."""
+        answer = await super().exchange(message, timeout_s=timeout_s)
+        self._heard(answer)
+        return answer
 
 
 class Life:
@@ -204,7 +219,7 @@ class Life:
             on_late=heard_late,
             anchor=committer.anchor,
         )
-        channel = Iso8583Channel(Iso8583Settings(site.BANK, profile), BankTransport(link))
+        channel = Iso8583Channel(Iso8583Settings(site.BANK, profile), HeardTransport(link, world.watch.heard))
         channels.append(channel)
         return channel, link
 

@@ -57,8 +57,8 @@ _WATCHED = {
     ),
     "attempt": (
         "id",
-        "state, debit_id, kind, channel, terminal, batch, stan, amount, late_approval, created_at",
-        ("state", "late_approval"),
+        "state, debit_id, kind, channel, terminal, batch, stan, amount, late_approval, created_at, response_code",
+        ("state", "late_approval", "response_code"),
     ),
     "purchase": (
         "id",
@@ -69,7 +69,7 @@ _WATCHED = {
     "decision": ("record_no", "charge_point, barrier, outcome, debit_id, passage_id, reason, amount", ()),
     "transfer": ("id", "phase, event, debit_id, attempt_id, from_account, to_account, amount, pending_id", ()),
     "outbox": ("id", "kind, attempt_id, destination, done_at", ("done_at",)),
-    "item": ("id", "kind, debit_id, state", ("state",)),
+    "item": ("id", "kind, debit_id, state, ref", ("state",)),
     "account": ("id", "kind, owner, balance, held", ("balance", "held")),
 }
 """What of each table is watched. `new.` is put before plain column names."""

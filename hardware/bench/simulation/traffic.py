@@ -6,7 +6,7 @@ import asyncio
 import random
 from datetime import timedelta
 
-from hardware.bench.simulation import calls, people, site
+from hardware.bench.simulation import calls, site
 from hardware.bench.simulation.world import World
 from hardware.emulators.road import (
     NEVER_WRITTEN,
@@ -69,12 +69,12 @@ class LaneWorkload:
             spec = VehicleSpec.from_json(owner.spec())
             self._vehicles[owner.name] = build(spec, Script(), world.seed)
             self._away.append(owner.name)
+        world.crew.start(calls.ask_the_bank(world))
         streams = [index % world.lanes for index in range(world.lanes + FOLLOWERS)]
         await asyncio.gather(*(world.crew.start(self._stream(world, n, lane)) for n, lane in enumerate(streams)))
         world.calm_down()
         await world.serving.wait()
         await self._show_again(world)
-        await people.find_out(world)
         return self._begun
 
     async def _stream(self, world: World, number: int, lane: int) -> None:

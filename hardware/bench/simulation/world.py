@@ -146,9 +146,7 @@ class World:
         }
         self.crew = Crew("world")
         self.bank_offset = timedelta()
-        self.bank = Bank(
-            self.network, site.series(seed, "bank"), self._bank_time, self.watch.request, self.watch.posting
-        )
+        self.bank = Bank(self.network, site.series(seed, "bank"), self._bank_time, self.watch)
         for contract, balance in site.balances().items():
             self.bank.host.book.set_account(contract, balance)
         self._listen_bank()
@@ -181,8 +179,7 @@ class World:
 
     def heard_late(self, life: Life, message: Message) -> None:
         """An answer that no exchange waits for has come in. If the process lives on it must have been booked soon."""
-        approved = message.mti == "0210" and message.text(39) == "00"
-        look = self.watch.heard_late(message.text(41), message.text(11) or "", approved=approved)
+        look = self.watch.heard_late(message)
         if look is not None:
             self.trace.add("gateway", f"hears late {message.mti} {message.text(41)} {message.text(11)}")
             self.loop.call_later(BOOKED_WITHIN_S, lambda: None if life.dead or self.storage.trouble else look())
