@@ -44,8 +44,8 @@ class BankWords:
         if attempt.state == "disputed" or attempt.contradicted or attempt.key in self.opposite:
             self._in_question[attempt.id] = attempt
 
-    def begin_anew(self, attempts: Iterable[Attempt]) -> None:
-        """An older ledger came back: these are all that it knows."""
+    def look_again(self, attempts: Iterable[Attempt]) -> None:
+        """The ledger is another, older one: these are its attempts."""
         self._in_question.clear()
         for attempt in attempts:
             self.look_at(attempt)

@@ -16,7 +16,6 @@ from gateway.ledger.batches import StorageUnavailable
 from gateway.ledger.transaction import Transaction
 from gateway.payers.mandates import stand_in_limit
 from hardware.bench.simulation import site
-from hardware.bench.simulation.invariants import Attempt
 from hardware.bench.simulation.life import Life
 from hardware.bench.simulation.world import World
 
@@ -58,7 +57,7 @@ async def in_life(life: Life, work: Coroutine[Any, Any, T]) -> T:
 async def ask(
     world: World, what: str, make: Callable[[DebitEngine], Coroutine[Any, Any, T]], about: str | None = None
 ) -> T | None:
-    """Call the engine until it answers; None when it could not store for too long, or has lost the debit `about`."""
+    """Call the engine until it answers; None when it could not store for too long, or has lost what it is `about`."""
     return await _until_answered(world, what, lambda life: make(life.engine), about)
 
 
@@ -76,7 +75,7 @@ async def _until_answered(
 ) -> T | None:
     for _ in range(TRIES_MAX):
         life = await world.served()
-        if about is not None and about not in world.watch.debits:
+        if about is not None and not world.watch.knows(about):
             return None
         try:
             return await in_life(life, make(life))
@@ -200,22 +199,23 @@ async def take_up_debt(world: World, chance: random.Random) -> None:
 
 async def ask_the_bank(world: World) -> None:
     """People who ask the bank, and its day file, about what no message ends: for ever."""
-    since: dict[str, float] = {}
+    since: dict[tuple[int, str], float] = {}
     while True:
         await asyncio.sleep(ASKED_EVERY_S)
         for attempt in world.watch.words.left_to_people():
             # Before that a message may still be under way to the bank, and nobody there can tell.
-            if world.loop.time() - since.setdefault(attempt.id, world.loop.time()) > site.MAX_MESSAGE_AGE_S:
-                since.pop(attempt.id)
-                await _resolve(world, attempt, posted=world.watch.booked(attempt))
+            noticed = (world.rolled_back, attempt.id)
+            if world.loop.time() - since.setdefault(noticed, world.loop.time()) > site.MAX_MESSAGE_AGE_S:
+                since.pop(noticed)
+                await _resolve(world, attempt.id, posted=world.watch.booked(attempt))
 
 
-async def _resolve(world: World, attempt: Attempt, *, posted: bool) -> None:
+async def _resolve(world: World, attempt_id: str, *, posted: bool) -> None:
     effect = await ask(
         world,
         "resolve",
-        lambda engine: engine.resolve_attempt(attempt.id, posted=posted, source="asked the bank", actor="p1"),
-        attempt.debit_id,
+        lambda engine: engine.resolve_attempt(attempt_id, posted=posted, source="asked the bank", actor="p1"),
+        attempt_id,
     )
     if effect is not None:
         world.watch.outcomes[f"bank_asked.{effect.name.lower()}"] += 1

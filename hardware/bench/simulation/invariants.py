@@ -138,6 +138,8 @@ class Attempt:
     """Its reversal has left, and may be under way still when the attempt is disputed."""
     asked: int = 0
     """Times its sale reached the bank: a line may repeat it."""
+    by_people: bool = False
+    """It was in dispute, and people have said how it ended."""
     heard_codes: set[str | None] = field(default_factory=set)
     late_codes: set[str | None] = field(default_factory=set)
     """Of those, the ones that nobody waited for, where the bank has given two opposite ones."""
@@ -404,7 +406,9 @@ class Watch(Picture):
     def _look_at_open_questions(self, new: Attempt) -> None:
         """Nothing is asked anew for a debit while people must find out about an earlier attempt of it."""
         for other in self.debits[new.debit_id].attempts:
-            waits = other.state == "disputed" or (other.state == "approved" and other.contradicted)
+            # A late approval in suspense may have had an advice behind it when both came into dispute.
+            disputed = other.state == "disputed" and not other.late
+            waits = disputed or (other.state == "approved" and other.contradicted)
             if waits and other.kind in COLLECTING and other.kind != "advice":
                 self._broken(
                     f"debit {new.debit_id} is asked for anew beside attempt {other.id}, which is {other.state}"
@@ -430,6 +434,7 @@ class Watch(Picture):
         if state == attempt.state:
             return
         self._changed(f"attempt.{attempt.kind}", key, attempt.state, state)
+        attempt.by_people = attempt.by_people or attempt.state == "disputed"
         if attempt.state in ("reversed", "declined"):
             self._reopened.add(key)
         elif state == "reversing":
@@ -672,7 +677,8 @@ class Watch(Picture):
         reversible = attempt.kind in ("sale", "recovery")
         if reversible and attempt.code == DUPLICATE and state in ("unknown", "reversing"):
             self._broken(f"attempt {attempt.id} left once, the bank knew its keys, and it is {state}")
-        if attempt.asked == 1 and attempt.key in self.words.altered and state in ("approved", "declined"):
+        misheard = attempt.asked == 1 and attempt.key in self.words.altered and not attempt.by_people
+        if misheard and state in ("approved", "declined"):
             self._broken(f"attempt {attempt.id} is {state} by an answer to something else than was asked")
         if attempt.key in self.words.opposite and state in ("approved", "declined"):
             return  # which of two opposite words was true is for people to find out
@@ -878,8 +884,8 @@ class Watch(Picture):
         for name, value in pickle.loads(picture).items():  # noqa: S301 - our own, made a moment ago
             setattr(self, name, value)
         self.lost.update({a.key: a for a in attempts.values() if a.id not in self.attempts})
+        self.words.look_again(self.attempts.values())
         self._lost_purchases |= {key for key in by_card if key not in self.by_card}
-        self.words.begin_anew(self.attempts.values())
 
     def adopted(self, in_flight_until: float) -> None:
         """People have taken the older ledger over: nothing of it may be under way at a bank any more."""
@@ -897,6 +903,10 @@ class Watch(Picture):
     def lost_claims(self) -> list[tuple[int, str]]:
         """Open items of claims that may have ended in a lost part, with their debits."""
         return [(number, item[1]) for number, item in self.items.items() if item[0] == LOST and item[2] == "open"]
+
+    def knows(self, row_id: str) -> bool:
+        """Whether there is such a debit or attempt, now."""
+        return row_id in self.debits or row_id in self.attempts
 
     def posted_in_lost_part(self, debit_id: str) -> bool:
         """Whether the bank's book holds anything for a claim under keys that we lost."""

@@ -6,7 +6,7 @@ import asyncio
 import random
 from datetime import timedelta
 
-from hardware.bench.simulation import calls, forgeries, people, site
+from hardware.bench.simulation import calls, forgeries, site
 from hardware.bench.simulation.world import World
 from hardware.emulators.road import (
     NEVER_WRITTEN,
@@ -78,7 +78,6 @@ class LaneWorkload:
         world.calm_down()
         await world.serving.wait()
         await self._show_again(world)
-        await people.find_out(world)
         return self._begun
 
     async def _stream(self, world: World, number: int, lane: int) -> None:

@@ -74,8 +74,8 @@ class EngineWorkload:
 
     async def __call__(self, world: World) -> int:
         """Runs until all debits are begun, then until all is settled; returns how many there were."""
-        world.crew.start(calls.ask_the_bank(world))
         world.on_adoption = lambda: world.crew.start(people.after_adoption(world))
+        world.crew.start(calls.ask_the_bank(world))
         callers = [world.crew.start(self._caller(world, index)) for index in range(world.callers)]
         await asyncio.gather(*callers)
         world.calm_down()

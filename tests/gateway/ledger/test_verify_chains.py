@@ -219,6 +219,8 @@ def test_an_empty_ledger_is_whole(tmp_path):
     box.open()
     found = checks_of(tmp_path / "ledger.db")
     assert all(found[name].ok for name in NAMES.values())
-    assert {name: found[of].rows for name, of in NAMES.items() if found[of].rows} == {"journal": 3}, "its key, its making, their seal"
+    assert {name: found[of].rows for name, of in NAMES.items() if found[of].rows} == {"journal": 3}, (
+        "its key, its making, their seal"
+    )
     box.database.dispose()
     box.reader.dispose()
