@@ -32,8 +32,9 @@ _UNRESOLVED_OF_DEBIT = (
 )
 _CONTRADICTED_OF_DEBIT = (
     select(tables.item.c.id)
-    .where(tables.item.c.debit_id == bindparam("debit"), tables.item.c.kind == CONTRADICTED)
-    .where(tables.item.c.state == "open")
+    .join(tables.attempt, tables.attempt.c.id == tables.item.c.ref)
+    .where(tables.attempt.c.debit_id == bindparam("debit"))
+    .where(tables.item.c.kind == CONTRADICTED, tables.item.c.state == "open")
     .limit(1)
 )
 
@@ -62,8 +63,8 @@ def set_attempt(tx: Transaction, row: Row, state: str, **values: Any) -> None:  
 
 
 def in_doubt(tx: Transaction, debit_id: str) -> bool:
-    """Whether a bank has yet to say what became of an attempt of this debit."""
-    return tx.first(_UNRESOLVED_OF_DEBIT, debit=debit_id) is not None
+    """Whether it is open what became of an attempt of this debit: its bank has yet to say it, or has said both."""
+    return tx.first(_UNRESOLVED_OF_DEBIT, debit=debit_id) is not None or contradicted(tx, debit_id)
 
 
 def contradicted(tx: Transaction, debit_id: str) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, exists, func, select
 
 from gateway.debit.attempts import Recovery
 from gateway.debit.engine import NOT_TOLD, Collection, DebitEngine
-from gateway.debit.states import UNRESOLVED
+from gateway.debit.states import CONTRADICTED, UNRESOLVED
 from gateway.ledger import tables
 from gateway.ledger.batches import StorageUnavailable
 from gateway.model.clock import Clock, to_us
@@ -28,8 +28,12 @@ FOUND_MAX = 50
 LISTS_EVERY_S = 3600.0
 """Between two looks at the age of debts, which rules count in days."""
 
-_IN_DOUBT = exists().where(tables.attempt.c.debit_id == tables.debit.c.id, tables.attempt.c.state.in_(UNRESOLVED))
-"""The bank has not told the end of an attempt: neither asked again nor told anything else until then."""
+_IN_DOUBT = exists().where(
+    tables.attempt.c.debit_id == tables.debit.c.id, tables.attempt.c.state.in_(UNRESOLVED)
+) | exists().where(
+    tables.item.c.debit_id == tables.debit.c.id, tables.item.c.kind == CONTRADICTED, tables.item.c.state == "open"
+)
+"""The bank has not told the end of an attempt, or has told two: neither asked again nor told anything until then."""
 
 
 class Collector:
