@@ -62,6 +62,9 @@ from protocols.bank.anchors import Anchor
 REVERSED_KINDS = ("sale", "recovery")
 """Attempts that are undone when nobody answers."""
 
+REPEATED_KINDS = ("advice", "refund")
+"""Attempts that are repeated until the bank answers them."""
+
 UNANSWERED = "91"
 """A bank that does not answer a recovery is tried again like one that says it does not operate."""
 
@@ -301,7 +304,7 @@ def settle_message(tx: Transaction, attempt_id: str, answer: BankAnswer, rules: 
 def give_up_message(tx: Transaction, attempt_id: str) -> None:
     """The rules repeat it no longer: the bank may know of it or not, and a person must find out."""
     row = attempt_row(tx, attempt_id)
-    if row.state != "stored" or row.kind not in ("advice", "refund"):
+    if row.state != "stored" or row.kind not in REPEATED_KINDS:
         return
     set_attempt(tx, row, "unknown")
     kind = f"{row.kind}_unanswered"

@@ -43,12 +43,12 @@ from gateway.debit.states import (
     AWAITED,
     CONTRADICTED,
     DISPUTED,
+    UNRESOLVED,
     add_item,
     attempt_row,
     close_item,
     debit_row,
     has_open_item,
-    in_doubt,
     set_attempt,
 )
 from gateway.ledger import tables
@@ -67,6 +67,14 @@ _BY_STAN = (
 _OPEN_ADVICES = select(_attempt).where(
     _attempt.c.debit_id == bindparam("debit"), _attempt.c.kind == "advice", _attempt.c.state == "stored"
 )
+
+
+_ASKED_OF_DEBIT = (
+    select(_attempt.c.id)
+    .where(_attempt.c.debit_id == bindparam("debit"), _attempt.c.state.in_(UNRESOLVED), _attempt.c.late_approval == 0)
+    .limit(1)
+)
+"""An attempt whose money may still come in: of a late approval it only goes back."""
 
 
 class LateEffect(Enum):
@@ -151,6 +159,8 @@ def resolve_attempt(
     if row.state == "approved":
         return LateEffect.SETTLED if posted else _withdraw(tx, row, answer, rules)
     if row.state == "declined" and row.kind not in REVERSED_KINDS:
+        if not posted:
+            return LateEffect.CLOSED
         set_attempt(tx, row, "disputed")
         return _booked(tx, attempt_row(tx, row.id), answer, rules)
     if row.state == "disputed":
@@ -176,9 +186,10 @@ def _is_news(tx: Transaction, row: Row, *, posted: bool) -> bool:
         return True
     if row.state == "approved":
         return has_open_item(tx, CONTRADICTED, row.id) and (posted or _can_be_withdrawn(tx, row))
+    if row.kind not in REVERSED_KINDS and row.state == "declined":
+        return _can_be_asked_again(tx, row) if posted else has_open_item(tx, CONTRADICTED, row.id)
     if row.kind not in REVERSED_KINDS:
-        refused = posted and row.state == "declined" and _can_be_asked_again(tx, row)
-        return refused or row.state in (("stored", "unknown") if posted else ("unknown",))
+        return row.state in (("stored", "unknown") if posted else ("unknown",))
     if posted:
         return not row.late_approval
     return row.state in ("unknown", "reversing")
@@ -259,7 +270,7 @@ def _approved_after_all(tx: Transaction, row: Row) -> LateEffect:
 
 def _can_be_asked_again(tx: Transaction, row: Row) -> bool:
     """Whether the money of a refused advice or refund is still due, and nothing else is under way for its debit."""
-    if in_doubt(tx, row.debit_id):
+    if tx.first(_ASKED_OF_DEBIT, debit=row.debit_id) is not None:
         return False
     if row.kind == "refund":
         return bool(refunds.of_attempt(tx, row).state == "decided")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, select
 
 from gateway.debit.debts import keep_list
-from gateway.debit.states import add_item, close_item, contradicted, debit_row, has_open_item, in_doubt, set_debit
+from gateway.debit.states import add_item, close_item, debit_row, has_open_item, in_doubt, set_debit
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
@@ -91,7 +91,7 @@ def decide_refund(tx: Transaction, request: RefundRequest, refund_id: str) -> Re
         return RefundRefused("debit_unknown")
     if request.amount_fen <= 0 or request.amount_fen > debit.collected - debit.refunded:
         return RefundRefused("refund_above_collected")
-    if in_doubt(tx, debit.id) or contradicted(tx, debit.id):
+    if in_doubt(tx, debit.id):
         return RefundRefused("bank_in_doubt")
     source = _where_it_came_from(tx, debit)
     target = request.target or source

@@ -36,8 +36,9 @@ _UNRESOLVED_OF_DEBIT = (
 )
 _CONTRADICTED_OF_DEBIT = (
     select(tables.item.c.id)
-    .where(tables.item.c.debit_id == bindparam("debit"), tables.item.c.kind == CONTRADICTED)
-    .where(tables.item.c.state == "open")
+    .join(tables.attempt, tables.attempt.c.id == tables.item.c.ref)
+    .where(tables.attempt.c.debit_id == bindparam("debit"))
+    .where(tables.item.c.kind == CONTRADICTED, tables.item.c.state == "open")
     .limit(1)
 )
 
@@ -66,8 +67,10 @@ def set_attempt(tx: Transaction, row: Row, state: str, **values: Any) -> None:  
 
 
 def in_doubt(tx: Transaction, debit_id: str) -> bool:
-    """Whether a bank has yet to say what became of an attempt of this debit, or had said it in a part that was lost."""
-    return tx.first(_UNRESOLVED_OF_DEBIT, debit=debit_id) is not None or outcome_lost(tx, debit_id)
+    """Whether it is open what became of an attempt of this debit: its bank has yet to say it, has said both, or had said
+    it in a part of the ledger that was lost."""
+    unresolved = tx.first(_UNRESOLVED_OF_DEBIT, debit=debit_id) is not None
+    return unresolved or contradicted(tx, debit_id) or outcome_lost(tx, debit_id)
 
 
 def outcome_lost(tx: Transaction, ref: str) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, exists, func, or_, select
 
 from gateway.debit.attempts import Recovery
 from gateway.debit.engine import NOT_TOLD, Collection, DebitEngine
-from gateway.debit.states import LOST, UNRESOLVED
+from gateway.debit.states import CONTRADICTED, LOST, UNRESOLVED
 from gateway.ledger import tables
 from gateway.ledger.batches import StorageUnavailable
 from gateway.model.clock import Clock, to_us
@@ -32,11 +32,13 @@ be reserved was not queued."""
 LISTS_EVERY_S = 3600.0
 """Between two looks at the age of debts, which rules count in days."""
 
+_a, _d, _i = tables.attempt, tables.debit, tables.item
 _IN_DOUBT = or_(
-    exists().where(tables.attempt.c.debit_id == tables.debit.c.id, tables.attempt.c.state.in_(UNRESOLVED)),
-    exists().where(tables.item.c.kind == LOST, tables.item.c.ref == tables.debit.c.id, tables.item.c.state == "open"),
+    exists().where(_a.c.debit_id == _d.c.id, _a.c.state.in_(UNRESOLVED)),
+    exists().where(_i.c.debit_id == _d.c.id, _i.c.kind == CONTRADICTED, _i.c.state == "open"),
+    exists().where(_i.c.kind == LOST, _i.c.ref == _d.c.id, _i.c.state == "open"),
 )
-"""The end of an attempt is not known, or of the claim itself: neither asked again nor told anything else until then."""
+"""The end of an attempt or of the claim itself is not known, or the bank has told two: nothing is asked until then."""
 
 
 class Collector:

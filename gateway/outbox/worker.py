@@ -231,9 +231,10 @@ class OutboxWorker:
         advice = NewAttempt(new_id(to_us(self._clock.utcnow()), self._random), self._clock.utcnow())
 
         def change(tx: Transaction) -> bool:
-            if not _still_waits(tx, row):
+            waits = _still_waits(tx, row)
+            if not waits and not (row.kind in attempts.REPEATED_KINDS and _is_stored(tx, row)):
                 # Something was heard meanwhile, and the message stands in the queue anew or is no longer wanted: an
-                # answer to what left before that proves nothing.
+                # answer to a reversal that left before that proves nothing. A word on an advice is final all the same.
                 return False
             done = self._settle(tx, row, answer, since)
             if done:
@@ -245,7 +246,10 @@ class OutboxWorker:
                     terminal=sent.terminal,
                     new=advice,
                 )
-            self._mark(tx, row, answer, done)
+            if waits:
+                self._mark(tx, row, answer, done)
+            elif done:
+                attempts.off_queue(tx, row.attempt_id, "answered")
             return done
 
         return change
@@ -255,7 +259,7 @@ class OutboxWorker:
         if not _still_waits(tx, row):
             return None
         age_s = (tx.now_us - row.created_at) / 1e6
-        if row.kind in ("advice", "refund") and given_up(self._retry(row.kind), tries=row.tries, age_s=age_s):
+        if row.kind in attempts.REPEATED_KINDS and given_up(self._retry(row.kind), tries=row.tries, age_s=age_s):
             attempts.give_up_message(tx, row.attempt_id)
             self._mark(tx, row, BankAnswer(Delivery.NOT_SENT, detail="given up by the rules"), done=True)
             return None
@@ -302,6 +306,10 @@ async def _messages() -> AsyncIterator[asyncio.TaskGroup]:
             yield group
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from failed
+
+
+def _is_stored(tx: Transaction, row: Row) -> bool:
+    return bool(attempt_row(tx, row.attempt_id).state == "stored")
 
 
 def _still_waits(tx: Transaction, row: Row) -> bool:

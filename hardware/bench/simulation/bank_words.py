@@ -82,8 +82,10 @@ class BankWords:
     def _left(self, attempt: Attempt) -> bool:
         if attempt.state == "disputed" or (attempt.state == "approved" and attempt.contradicted):
             return True
+        booked = self._booked(attempt)
+        if attempt.state == "declined" and attempt.contradicted and not booked:
+            return True
         if attempt.key not in self.opposite:
             return False
-        booked = self._booked(attempt)
         refused = attempt.state == "declined" and booked and self._still_due(attempt)
         return refused or (attempt.state == "reversing" and not booked)

@@ -1,4 +1,4 @@
-"""The day file ends what a bank left open by saying two things, or by knowing keys of ours: as far as it is proof."""
+"""The day file ends what a bank has left open by saying two things, or by knowing keys: as far as it is proof."""
 
 import pytest
 

@@ -480,3 +480,33 @@ def test_nothing_answered_is_no_contradiction(fickle):
 def test_an_answer_is_a_value():
     assert BankAnswer(Delivery.ANSWERED) == BankAnswer(Delivery.ANSWERED)
     assert LateAnswer(None, "000001", APPROVED).about(b"anything") is APPROVED
+
+
+@pytest.mark.parametrize(("word", "state"), [(DECLINED, "disputed"), (APPROVED, "approved")])
+def test_a_word_on_an_advice_counts_though_it_was_put_behind_a_reversal_meanwhile(fickle, word, state):
+    """An approval of its sale that came too late has opened the reversal again while the advice was on the wire."""
+
+    async def scenario(box):
+        await box.charge(claim_request(), SILENT)
+        box.bank.answers.append(APPROVED)
+        await box.drain(1)
+        exchange = box.bank.exchange
+
+        async def reopened_meanwhile(request, *, timeout_s):
+            box.bank.exchange = exchange
+            answer = await exchange(request, timeout_s=timeout_s)
+            await box.heard_late(APPROVED)
+            box.bank.late(LateAnswer("T0000001", "000002", APPROVED))
+            return answer
+
+        box.bank.exchange = reopened_meanwhile
+        box.bank.answers.append(word)
+        await box.drain(1)
+        while box.engine._follow_ups:
+            await box.in_books(lambda tx: None)
+        assert box.rows("select state from attempt where kind = 'advice'") == [(state,)]
+        box.bank.answers.append(APPROVED)
+        await box.drain(2)
+
+    live(fickle, scenario)
+    assert fickle.balance("suspense") == 0

@@ -258,6 +258,11 @@ def test_a_late_approval_that_is_being_reversed_is_still_open(desk):
     assert desk.everything().kept["bank_in_doubt"] == 1
 
 
+def test_a_disputed_attempt_is_still_open(desk):
+    change(desk, f"update attempt set state = 'disputed' where debit_id = {APPROVED_DEBIT}")
+    assert desk.everything().kept["bank_in_doubt"] == 1
+
+
 def test_a_passage_without_a_decision_stays(desk):
     with desk.engine.connect() as connection:
         connection.connection.driver_connection.execute("pragma foreign_keys = off")

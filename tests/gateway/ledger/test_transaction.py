@@ -200,6 +200,22 @@ def test_a_refusal_of_the_database_is_known_as_one(tx):
         tx.find(tables.timing, record_no=1)
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_numbers_can_be_left_out_of_a_series(engine, known):
+    if known:
+        with engine.begin() as connection:
+            tx = Transaction(connection, 7)
+            tx.next_number("n")
+            tx.finish()
+    with engine.begin() as connection:
+        tx = Transaction(connection, 7)
+        tx.skip_numbers("n", 10)
+        assert tx.next_number("n") == 11 + known
+        tx.finish()
+    with engine.connect() as connection:
+        assert connection.execute(text("select value from counter where name = 'n'")).scalar_one() == 11 + known
+
+
 def test_a_number_that_is_new_and_one_that_is_known_are_both_kept(engine):
     for expected in (1, 3):
         with engine.begin() as connection:
