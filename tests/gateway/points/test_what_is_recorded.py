@@ -46,7 +46,7 @@ def test_a_one_piece_tag_is_recorded_with_the_vehicle_in_its_file(play):
 
 def test_a_late_result_is_read_by_the_profile_of_its_antenna(play, monkeypatch):
     """This one tells the balance before the purchase: what was ordered tells the balance after."""
-    monkeypatch.setitem(bench.PROFILES, "pcrsu-v3", PROFILES["pcrsu-v3-balance-before"])
+    monkeypatch.setattr(bench, "PROFILES", {"pcrsu-v3": PROFILES["pcrsu-v3-balance-before"]})
 
     async def story(plaza):
         lane = plaza.lane()
