@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from gateway.points.rsu_errors import PROFILES
 from gateway.points.toll_settings import OnePiecePolicy
-from protocols.rsu.messages import Debit
+from protocols.rsu.messages import Debit, Stop, StopType
 from tests.gateway.points import plaza as bench
 from tests.gateway.points.plaza import FARE, Car, Purchase
 
@@ -58,5 +58,26 @@ def test_a_late_result_is_read_by_the_profile_of_its_antenna(play, monkeypatch):
         await plaza.settle()
         assert plaza.outcomes()[-1] == ("paid", "open", None)
         assert plaza.rows("select balance_after from purchase") == [(before - FARE,)]
+
+    play(story)
+
+
+def test_a_one_piece_claim_finished_at_the_next_reading_is_recorded_as_recovered(play):
+    async def story(plaza):
+        plaza.expect_trade_fault = True
+        lane = plaza.lane(one_piece=OnePiecePolicy.CONTRACT)
+        car = Car(bench.GOOD, device_type=2)
+        exchange = plaza.bank.exchange
+
+        async def breaks(request, *, timeout_s):
+            plaza.bank.exchange = exchange
+            raise RuntimeError("a bug in a link")
+
+        plaza.bank.exchange = breaks
+        for _ in range(2):
+            lane.road.meet(car)
+            await plaza.settle()
+        assert [(outcome, bool(recovered)) for _, outcome, _, _, _, recovered in plaza.decisions()] == [("owed", True)]
+        assert [order.stop_type for order in lane.road.of(Stop)][-2:] == [StopType.FREEZE, StopType.FREEZE]
 
     play(story)
