@@ -34,6 +34,8 @@ from tests.gateway.debit.conftest import (
 )
 
 UNSETTLED = BankAnswer(Delivery.ANSWERED, AnswerClass.UNSETTLED, "96")
+PATIENCE_S = 300.0
+"""Longest wait for something that must happen; no passing test waits for it."""
 
 
 class MarkingBank(ToldBank):
@@ -528,10 +530,9 @@ def test_a_silent_terminal_holds_up_no_other(box):
         box.bank.mute = {"B"}
         worker = OutboxWorker(box.bank, box.writer, box.reader, clock=box.clock, random=box.random)
         task = asyncio.create_task(worker.run())
-        for _ in range(4000):
-            await asyncio.sleep(0.001)
-            if worker.backlog().count == 4:
-                break
+        async with asyncio.timeout(PATIENCE_S):
+            while worker.backlog().count != 4:
+                await asyncio.sleep(0.001)
         assert sorted(m.split()[1] for m in box.bank.heard) == ["A"] * 4 + ["B"] + ["C"] * 4
         assert worker.backlog().count == 4
         box.bank.mute = set()

@@ -1,0 +1,83 @@
+"""What stands in the ledger about a vehicle beside the decision: that it was recovered, and who was there."""
+
+from dataclasses import replace
+
+from gateway.points.rsu_errors import PROFILES
+from gateway.points.toll_settings import OnePiecePolicy
+from protocols.rsu.messages import Debit, Stop, StopType
+from tests.gateway.points import plaza as bench
+from tests.gateway.points.plaza import FARE, Car, Purchase
+
+plaza_made_once, play = bench.plaza_made_once, bench.play
+
+LOST = Purchase(takes=True, error=None)
+
+
+def test_a_late_result_is_recorded_as_recovered_with_its_fare(play):
+    async def story(plaza):
+        lane = plaza.lane()
+        car = Car(1, script=bench.deque([LOST]))
+        lane.road.meet(car)
+        await plaza.settle()
+        lane.road.say(car.result(lane.road.of(Debit)[0], 0))
+        await plaza.settle()
+        assert [(outcome, amount, bool(recovered)) for _, outcome, _, _, amount, recovered in plaza.decisions()] == [
+            ("unknown", FARE, False),
+            ("paid", FARE, True),
+        ]
+
+    play(story)
+
+
+def test_a_one_piece_tag_is_recorded_with_the_vehicle_in_its_file(play):
+    async def story(plaza):
+        lane = plaza.lane(one_piece=OnePiecePolicy.CONTRACT)
+        plaza.bank.answers.append(bench.APPROVED)
+        car = Car(bench.GOOD, device_type=2)
+        lane.road.meet(car)
+        await plaza.settle()
+        (seen,) = plaza.rows(
+            "select plate, plate_colour, vehicle_class from subject s join passage p on p.subject_id = s.id"
+        )
+        assert seen == (car.plate, car.plate_colour, car.vehicle_class)
+
+    play(story)
+
+
+def test_a_late_result_is_read_by_the_profile_of_its_antenna(play, monkeypatch):
+    """This one tells the balance before the purchase: what was ordered tells the balance after."""
+    monkeypatch.setattr(bench, "PROFILES", {"pcrsu-v3": PROFILES["pcrsu-v3-balance-before"]})
+
+    async def story(plaza):
+        lane = plaza.lane()
+        car = Car(1, script=bench.deque([LOST]))
+        before = car.balance
+        lane.road.meet(car)
+        await plaza.settle()
+        lane.road.say(replace(car.result(lane.road.of(Debit)[0], 0), balance_raw=before))
+        await plaza.settle()
+        assert plaza.outcomes()[-1] == ("paid", "open", None)
+        assert plaza.rows("select balance_after from purchase") == [(before - FARE,)]
+
+    play(story)
+
+
+def test_a_one_piece_claim_finished_at_the_next_reading_is_recorded_as_recovered(play):
+    async def story(plaza):
+        plaza.expect_trade_fault = True
+        lane = plaza.lane(one_piece=OnePiecePolicy.CONTRACT)
+        car = Car(bench.GOOD, device_type=2)
+        exchange = plaza.bank.exchange
+
+        async def breaks(request, *, timeout_s):
+            plaza.bank.exchange = exchange
+            raise RuntimeError("a bug in a link")
+
+        plaza.bank.exchange = breaks
+        for _ in range(2):
+            lane.road.meet(car)
+            await plaza.settle()
+        assert [(outcome, bool(recovered)) for _, outcome, _, _, _, recovered in plaza.decisions()] == [("owed", True)]
+        assert [order.stop_type for order in lane.road.of(Stop)][-2:] == [StopType.FREEZE, StopType.FREEZE]
+
+    play(story)
