@@ -222,8 +222,12 @@ class Gateway:
         reader = database.open_reader(path)
         with reader.connect() as connection:
             self._newest_record_us = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
+            key_is_due = key_change.is_due(connection, keys)
         committer = Committer(engine, self._clock, Path(f"{path}.reserve"), keys=keys)
-        self._change_key(committer)
+        if key_is_due:
+            # Here alone, where nobody else writes under the old one.
+            committer.commit([key_change.take_current])
+            log.info("ledger: chain key %s is in force", keys.current.id.hex())
         writer = Writer(committer, on_state=self._storage_state)
         writer.start()
         self._storage_state(writer.state)
@@ -233,13 +237,6 @@ class Gateway:
             writer.stop()
             engine.dispose()
             reader.dispose()
-
-    @staticmethod
-    def _change_key(committer: Committer) -> None:
-        """A new chain key comes into force here alone, where nobody else writes under the old one."""
-        (changed,) = committer.commit([key_change.take_current])
-        if changed:
-            log.info("ledger: a new chain key is in force")
 
     def _storage_state(self, state: WriterState) -> None:
         works = state is WriterState.WRITING

@@ -684,7 +684,8 @@ def plaza_made_once(tmp_path_factory):
     engine = database.open_writer(folder / "ledger.db")
     schema.upgrade(engine)
     found, credentials = mandates.read_csv(MANDATES)
-    Committer(engine, StillClock(to_us(AT))).commit([lambda tx: mandates.replace_all(tx, found, credentials)])
+    committer = Committer(engine, StillClock(to_us(AT)), keys=KEYS)
+    committer.commit([lambda tx: mandates.replace_all(tx, found, credentials)])
     engine.dispose()
     return folder
 
