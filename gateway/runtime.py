@@ -217,8 +217,12 @@ class Gateway:
                 self._newest_record_us = (
                     connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
                 )
+                key_is_due = key_change.is_due(connection, keys)
             committer = Committer(engine, self._clock, Path(f"{file.real}.reserve"), file, keys=keys, mark=mark)
-            self._change_key(committer)
+            if key_is_due:
+                # Here alone, where nobody else writes under the old one.
+                committer.commit([key_change.take_current])
+                log.info("ledger: chain key %s is in force", keys.current.id.hex())
             writer = Writer(committer, on_state=partial(self._storage_state, file))
             writer.start()
             self._storage_state(file, writer.state)
@@ -239,13 +243,6 @@ class Gateway:
                 yield file, engine
             finally:
                 engine.dispose()
-
-    @staticmethod
-    def _change_key(committer: Committer) -> None:
-        """A new chain key comes into force here alone, where nobody else writes under the old one."""
-        (changed,) = committer.commit([key_change.take_current])
-        if changed:
-            log.info("ledger: a new chain key is in force")
 
     @contextlib.contextmanager
     def _refusing(self) -> Iterator[None]:

@@ -67,7 +67,7 @@ def set_attempt(tx: Transaction, row: Row, state: str, **values: Any) -> None:  
 
 
 def in_doubt(tx: Transaction, debit_id: str) -> bool:
-    """Whether it is open what became of an attempt of this debit: its bank has yet to say it, has said both, or had said
+    """Whether it is open what became of an attempt of this debit: its bank has yet to say it, has said both, or said
     it in a part of the ledger that was lost."""
     unresolved = tx.first(_UNRESOLVED_OF_DEBIT, debit=debit_id) is not None
     return unresolved or contradicted(tx, debit_id) or outcome_lost(tx, debit_id)

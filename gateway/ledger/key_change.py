@@ -6,9 +6,10 @@ journal ends with. A key comes into force once: one that was given up may have b
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from gateway.ledger import key_notes, tables
+from gateway.ledger.chain import ChainKeys
 from gateway.ledger.transaction import Transaction
 
 _j = tables.journal
@@ -16,6 +17,9 @@ _TIMES_IN_FORCE = (
     select(func.count().label("n")).select_from(_j).where(_j.c.kind == key_notes.KIND, _j.c.ref == bindparam("key"))
 )
 """Walks through the journal; asked once for each new key."""
+
+
+_NEWEST_LINK = select(tables.chain.c.digest).where(tables.chain.c.name == _j.name)
 
 
 class ChainKeyReused(Exception):
@@ -26,6 +30,12 @@ class ChainKeyReused(Exception):
         super().__init__(
             f"chain key {key_id.hex()} was in force before and was given up: etcgw ledger key FILE makes a new one"
         )
+
+
+def is_due(connection: Connection, keys: ChainKeys) -> bool:
+    """Whether the journal ends under another key than the site's current one."""
+    link = connection.execute(_NEWEST_LINK).scalar_one_or_none()
+    return link is not None and keys.of(link) is not keys.current
 
 
 def take_current(tx: Transaction) -> bool:

@@ -104,7 +104,10 @@ def test_plain_links_as_before_the_keys_do_not_hold(files):
 
 
 def rotate(files, keys=ROTATED):
+    with files.engine.connect() as connection:
+        due = key_change.is_due(connection, keys)
     (changed,) = files.commit(key_change.take_current, keys=keys)
+    assert changed == due
     return changed
 
 

@@ -718,9 +718,8 @@ def plaza_made_once(tmp_path_factory):
     new_ledger(folder / "ledger.db", StillClock(to_us(AT)))
     engine = database.open_writer(folder / "ledger.db")
     found, credentials = mandates.read_csv(MANDATES)
-    Committer(engine, StillClock(to_us(AT)), keys=KEYS).commit(
-        [lambda tx: mandates.replace_all(tx, found, credentials)]
-    )
+    committer = Committer(engine, StillClock(to_us(AT)), keys=KEYS)
+    committer.commit([lambda tx: mandates.replace_all(tx, found, credentials)])
     engine.dispose()
     return folder
 
