@@ -231,6 +231,7 @@ async def settle_dispute(world: World, debit_id: str) -> None:
         world,
         "resolve",
         lambda tx: people.resolve_purchase(tx, debit_id, taken=taken, said=said, deciding=deciding),
+        debit_id,
     )
     if isinstance(answer, Decision):
         world.watch.told_decided(answer.record_no, answer.passage_id)

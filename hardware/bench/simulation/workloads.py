@@ -135,7 +135,8 @@ class EngineWorkload:
             card_number=request.sight.identity.card_number,
         )
         await self._bring_in(world, chance, claim)
-        disputed = world.watch.debits[placed.debit_id].purchases[-1:]
+        debit = world.watch.debits.get(placed.debit_id)  # None: it was lost with what was newest
+        disputed = [] if debit is None else debit.purchases[-1:]
         if disputed and disputed[0].state == "disputed" and chance.random() < DISPUTE_TAKEN_UP:
             await calls.settle_dispute(world, placed.debit_id)
         return placed.debit_id

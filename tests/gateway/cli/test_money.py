@@ -221,9 +221,9 @@ def test_without_a_ledger_there_is_nothing_to_back_up(run, site, tmp_path):
 
 def test_what_a_command_stored_stands_in_the_ledgers_own_file(run, site, tmp_path):
     """Also while another program has the ledger open, so that SQLite itself does not take its log over."""
+    run("ledger", "create", "--config", site)
     path = site.parent / "ledger.db"
     with closing(sqlite3.connect(path)) as other:
-        other.execute("pragma journal_mode=wal")
         other.execute("select count(*) from sqlite_master").fetchone()
         run("mandates", "import", site.parent / "mandates.csv", "--config", site)
         alone = shutil.copy(path, tmp_path / "alone.db")

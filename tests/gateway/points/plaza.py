@@ -22,6 +22,8 @@ from gateway.banks.turns import Turns
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine
 from gateway.ledger import database
+from gateway.ledger.marks import MemoryMark
+from gateway.ledger.positions import STAN_MAX
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
@@ -551,13 +553,14 @@ class Plaza:
         self.clock = VirtualClock(self.selector)
         self.lists = StatusLists.open(self.folder / "lists", self.clock.utcnow())
         self.tariffs = load_tariffs(self.folder / "tariffs")
+        self.mark = MemoryMark(first=STAN_MAX)
         self.open()
         return self
 
     def open(self):
         self.database = database.open_writer(self.path)
         self.reader = database.open_reader(self.path)
-        self.committer = FullDisk(self.database, self.clock, keys=KEYS)
+        self.committer = FullDisk(self.database, self.clock, keys=KEYS, mark=self.mark)
         self.writer = CountedWriter(self.committer, self.selector)
         self.writer.start()
         self.engine = DebitEngine(self.writer, self.reader, {"bank-1": self.bank}, clock=self.clock, random=self.random)
