@@ -246,6 +246,7 @@ class Picture:
     pending: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     sale_at: dict[str, str] = field(default_factory=dict)
     """Newest sale of a terminal."""
+    told: Told = field(default_factory=Told)
 
 
 class Watch(Picture):
@@ -257,7 +258,6 @@ class Watch(Picture):
         self._limits = limits
         self._fail = fail
         self.steps = 0
-        self.told = Told()
         self.words = BankWords(self.booked, self._still_due)
         self.lifted: Counter[str] = Counter()
         self.lifted_for: set[int] = set()

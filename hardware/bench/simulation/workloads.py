@@ -285,15 +285,17 @@ class EngineWorkload:
 
     async def _bring_in(self, world: World, chance: random.Random, claim: ProvenClaim) -> None:
         twice, lives = chance.random() < 0.03, world.rolled_back
-        decisions = await asyncio.gather(*(self._bring_in_once(world, claim) for _ in range(2 if twice else 1)))
+        decisions = await asyncio.gather(*(self._bring_in_once(world, claim, lives) for _ in range(2 if twice else 1)))
         told = [decision for decision in decisions if decision is not None and lives == world.rolled_back]
         world.watch.promise(len({d.barrier for d in told}) <= 1, f"two decisions about debit {claim.debit_id}: {told}")
 
-    async def _bring_in_once(self, world: World, claim: ProvenClaim) -> Decision | None:
+    async def _bring_in_once(self, world: World, claim: ProvenClaim, lives: int) -> Decision | None:
         for _ in range(4):
             life = await world.served()
-            if claim.debit_id not in world.watch.debits:
-                return None  # it was in a part of the ledger that was lost
+            if claim.debit_id not in world.watch.debits or lives != world.rolled_back:
+                # It was in a part of the ledger that was lost, or what its card told can no longer be compared with all
+                # that was told before.
+                return None
             try:
                 brought = await in_life(life, life.engine.bring_in(claim, deadline=world.loop.time() + DEADLINE_S))
             except (Gone, StorageUnavailable):
@@ -340,7 +342,7 @@ class EngineWorkload:
             result=result,
             card_number=None if newest is None else newest.card,
         )
-        await self._bring_in_once(world, claim)
+        await self._bring_in_once(world, claim, world.rolled_back)
 
 
 def _bank_payer(account: site.Account) -> Payer:

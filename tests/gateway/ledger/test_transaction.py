@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.sql.dml import Delete, Update
 
-from gateway.debit import attempts, conclusions, holds, purchases, recovery  # noqa: F401 - their statements are looked at
+from gateway.debit import adoption, attempts, conclusions, holds, purchases, recovery  # noqa: F401 - their statements are looked at  # noqa: F401 - as above
 from gateway.ledger import (
     database,
     key_change,  # noqa: F401 - its statement is looked at
@@ -232,7 +232,8 @@ WHOLE_TABLE = {
     "gateway.ledger.life._NEWEST",
     "gateway.ledger.transaction._HEADS",
 }
-"""On purpose: what an adoption must know of a whole ledger; all that waits, once at start-up; the journal, once for a new key; the newest of a ledger's few lives;
+"""On purpose: what an adoption must know of a whole ledger; all that waits, once at start-up; the journal, once for a
+new key; the newest of a ledger's few lives;
 the heads of the few chains."""
 
 
