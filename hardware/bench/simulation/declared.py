@@ -35,6 +35,7 @@ FAULTS = (
     "clock.step_forward",
     *(f"disk.{what}" for what in (OLDER, GONE)),
     "road.leaves_early",
+    "road.stands_still",
     "road.written_elsewhere",
 )
 

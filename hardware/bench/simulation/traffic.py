@@ -42,6 +42,9 @@ PATIENCE_S = (3.0, 11.0)
 """From driving up to giving up when no barrier lifts."""
 OFF_S = (0.2, 1.5)
 """From the lift to being gone."""
+STANDS_STILL, STILL_S = 0.04, (11.0, 25.0)
+"""Chance that a vehicle whose barrier has lifted does not drive off, and how long: it is seen once more, and whatever
+is done to the clock meanwhile it has paid."""
 GAP_S = (0.1, 2.0)
 SHOWN_MAX = 12
 """Times a vehicle whose purchase is open is shown again at the end."""
@@ -164,7 +167,10 @@ class LaneWorkload:
         try:
             async with asyncio.timeout(patience_s):
                 await lifted.wait()
-            await asyncio.sleep(chance.uniform(*OFF_S))
+            still = not world.network.calm and chance.random() < STANDS_STILL
+            if still:
+                world.network.note("road", "stands_still")
+            await asyncio.sleep(chance.uniform(*(STILL_S if still else OFF_S)))
         except TimeoutError:
             pass
         world.trace.add(name, f"{vehicle.spec.id} drives off")
