@@ -9,6 +9,7 @@ what became of it; and no number is used that may have been used in the lost par
 | terminal | goes on in a batch behind all that ledger, mark and clock know |
 | attempt stored, unknown, reversing, a late approval in suspense | `disputed`, its messages dropped, an item |
 | claim on a bank held, owed or a debt | item `outcome_lost`: no bank is asked for it while that is open |
+| claim paid by a word that the bank has contradicted | the same: a person's word may make it a debt |
 | refund by a bank, not paid | the same |
 
 What the lost part had and this file has not becomes items when the bank's day files are cleared: a line whose keys we
@@ -23,10 +24,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, Integer, cast, func, select
+from sqlalchemy import Connection, Integer, cast, exists, func, or_, select
 
 from gateway.debit import attempts
-from gateway.debit.states import AWAITED, LOST, add_item
+from gateway.debit.states import AWAITED, CONTRADICTED, LOST, add_item
 from gateway.ledger import database, file, incarnation, marks, schema, tables
 from gateway.ledger.batches import Committer
 from gateway.ledger.chain import ChainKeys
@@ -41,11 +42,17 @@ from gateway.model.passage import Funding
 WHY_DISPUTED: Final = "the ledger lost its newest part: what became of it may stand there"
 WHY_LOST: Final = "it was open when the ledger lost its newest part, and may have ended there"
 
-_a, _d, _r = tables.attempt, tables.debit, tables.refund
+_a, _d, _r, _i = tables.attempt, tables.debit, tables.refund, tables.item
 _OPEN_ATTEMPTS = select(_a).where(tables.one_of(_a.c.state, *AWAITED)).order_by(_a.c.id)
 _OPEN_CLAIMS = (
     select(_d)
-    .where(_d.c.state.in_(("held", "owed", "debt")), _d.c.funding == Funding.BANK_ONLINE.value)
+    .where(
+        _d.c.funding == Funding.BANK_ONLINE.value,
+        or_(
+            _d.c.state.in_(("held", "owed", "debt")),
+            exists().where(_i.c.debit_id == _d.c.id, _i.c.kind == CONTRADICTED, _i.c.state == "open"),
+        ),
+    )
     .order_by(_d.c.id)
 )
 _OPEN_REFUNDS = (

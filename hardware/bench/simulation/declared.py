@@ -16,7 +16,7 @@ from hardware.bench.simulation.world import CRASH_PLACES, CRASH_WHILE_LOST, TROU
 
 LEAST = 100
 """Hits of each in a run of full size."""
-FULL_PASSAGES, FULL_DEBITS = 100_000, 1_000_000
+FULL_PASSAGES, FULL_DEBITS = 20_000, 200_000
 
 FAULTS = (
     *(f"{line}.{fault}" for line in ("bank", "antenna") for fault in (*MESSAGE_FAULTS, *CONNECT_FAULTS)),
