@@ -6,6 +6,7 @@ from the folder of the site file.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterator
 from enum import StrEnum
@@ -86,7 +87,7 @@ class Storage(Section):
     @property
     def mark_file(self) -> Path:
         """Where the ledger's mark stands."""
-        return Path(f"{self.ledger}.mark") if self.mark is None else self.mark
+        return Path(f"{os.path.realpath(self.ledger)}.mark") if self.mark is None else self.mark
 
 
 class Lists(Section):

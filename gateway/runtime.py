@@ -236,7 +236,9 @@ class Gateway:
     @contextlib.contextmanager
     def _held(self, place: Place) -> Iterator[tuple[LedgerFile, Engine]]:
         """The ledger's file, locked, and the writer's engine on it. Raises `LedgerRefused` where there is none."""
-        incarnation.marked(place)
+        if not place.ledger.exists():
+            incarnation.marked(place)
+        # Before its mark is looked at: another gateway may hold it under another name, which has no mark.
         with ledger_file.held(place.ledger) as file:
             engine = database.open_writer(file.real)
             try:

@@ -63,7 +63,7 @@ async def site_of(folder, vehicles):
     """A site that works, with its ledger in a folder of its own."""
     text = (Path(__file__).parents[2] / "hardware/sites/demo/site.toml").read_text()
     (folder / "data").mkdir()
-    text = text.replace('"ledger.db"', '"data/ledger.db"')
+    text = text.replace('"ledger.db"', '"data/ledger.db"\nmark = "ledger.mark"')  # the mark stands on another disk
     site = EmulatedSite(folder, site_text=text, deadline_ms=PATIENT_MS)
     site.ledger = folder / "data" / "ledger.db"
     async with site:

@@ -227,6 +227,7 @@ def test_disk_full(tmp_path):
         # The card has paid: its result is stored all the same, on the blocks kept in reserve.
         await r.open(paying)
         await r.leave(paying)
+        await r.part("ledger", False)  # said in a file, which has room only until the next line
         fill(filler.with_suffix(".2"))
         await r.arrive(turned_away)
         said = await r.part("ledger", False)

@@ -272,7 +272,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "stan_reused": Bug(
         "trace numbers begin again after a while",
-        _edit((positions, "pair", "position % STAN_MAX + 1", "position % 12 + 1")),
+        _edit((attempts, "pair", "position % STAN_MAX + 1", "position % 12 + 1")),
     ),
     "positions_from_ledger_alone": Bug(
         "trace numbers go on where the ledger stands, whatever the mark has given out",
