@@ -34,7 +34,7 @@ CHANCES: Mapping[str, Mapping[str, float]] = {
         "cut_before_answer": 0.002,
         "duplicate_answer": 0.02,
         "no_f41": 0.01,
-        "no_f41_slow": 0.03,
+        "no_f41_slow": 0.1,
         "declined_51": 0.03,
         "declined_05": 0.01,
         "cut_over_90": 0.004,

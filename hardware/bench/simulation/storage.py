@@ -167,8 +167,9 @@ class Storage:
         salts: random.Random,
     ) -> None:
         self.path = path
-        self.mark = MemoryMark(template.mark)
-        """Stands on another disk: it survives whatever becomes of the file."""
+        self.mark = MemoryMark(template.mark, first=template.mark.first)
+        """Stands on another disk: it survives whatever becomes of the file. All terminals begin with the same trace
+        number, so that each has namesakes."""
         self.chance = chance
         self.salts = salts
         """Where the salts of its rows come from."""

@@ -86,6 +86,8 @@ BANK_DOWN_S = (0.2, 15.0)
 CLOCK_STEP_EVERY_S = (2.0, 30.0)
 CLOCK_BACK_S, CLOCK_FORWARD_S = (-1500.0, 0.0), (0.0, 1500.0)
 """Of one setting of the box's clock: beyond all that is reckoned in minutes."""
+LONGEST_S = 50_000.0
+"""Virtual time in which a workload of any size has ended, many times over."""
 BOOKED_WITHIN_S = 20.0
 """From hearing something to having it durable: longer than any trouble of the storage."""
 CUT_OVER_EVERY_S = (30.0, 200.0)
@@ -467,7 +469,12 @@ async def play(
         nonlocal done
         await world.begin()
         world.start_disturbers()
-        done = await workload(world)
+        try:
+            async with asyncio.timeout(LONGEST_S):
+                done = await workload(world)
+        except TimeoutError:
+            world.fail(f"after {LONGEST_S:.0f} s somebody still waits for something that never comes")
+            return
         await world.drained(calm_s)
         world.check_whole()
         world.watch.at_the_end()
