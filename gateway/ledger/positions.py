@@ -56,11 +56,6 @@ def pair(position: int) -> tuple[str, str]:
     return f"{position // STAN_MAX % BATCHES:06d}", f"{position % STAN_MAX + 1:06d}"
 
 
-def position_of(batch: str, stan: str) -> int:
-    """The position that a pair stands for."""
-    return int(batch) * STAN_MAX + int(stan) - 1
-
-
 def next_batch_after(position: int) -> int:
     """The same place in the next batch. A STAN that came back at once could be taken for its namesake of the batch
     before, by a host that leaves the batch out of its answers."""
