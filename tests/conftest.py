@@ -1,6 +1,7 @@
 """Property tests draw the same examples on every machine; what a failed test leaves open fails no other one."""
 
 import gc
+import logging
 import sys
 import warnings
 
@@ -11,6 +12,16 @@ from hypothesis import settings
 settings.load_profile("ci")
 
 FAILED = pytest.StashKey[bool]()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was():
+    """A command run inside a test sets up logging on that test's standard error, which is closed afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -28,7 +28,7 @@ class Turns:
         Gives what to call where nothing was heard: whatever came in by another way is then the first word.
         """
         key = (terminal, stan)
-        self._behind[key] = []
+        self._behind.setdefault(key, [])
         try:
             yield lambda: self._end(key)
         finally:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, Integer, cast, exists, func, or_, select
+from sqlalchemy import Connection, Integer, cast, func, or_, select
 
 from gateway.debit import attempts
 from gateway.debit.states import AWAITED, CONTRADICTED, LOST, add_item
@@ -50,7 +50,7 @@ _OPEN_CLAIMS = (
         _d.c.funding == Funding.BANK_ONLINE.value,
         or_(
             _d.c.state.in_(("held", "owed", "debt")),
-            exists().where(_i.c.debit_id == _d.c.id, _i.c.kind == CONTRADICTED, _i.c.state == "open"),
+            _d.c.id.in_(select(_i.c.debit_id).where(_i.c.kind == CONTRADICTED, _i.c.state == "open")),
         ),
     )
     .order_by(_d.c.id)

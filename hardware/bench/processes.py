@@ -325,5 +325,6 @@ class EmulatedSite:
                 process.kill()
                 await process.communicate()
         if process.returncode:
-            raise ProgramFailed(f"etcgw {' '.join(arguments)} ended with {process.returncode}: {err.decode().strip()}")
+            told = "\n".join(part.decode().strip() for part in (err, out) if part.strip())
+            raise ProgramFailed(f"etcgw {' '.join(arguments)} ended with {process.returncode}: {told}")
         return out.decode()

@@ -46,3 +46,12 @@ def test_an_asker_that_fails_keeps_nobody_waiting():
     with pytest.raises(RuntimeError):
         asks_in_vain()
     assert booked == ["second"]
+
+
+def test_what_waits_is_kept_when_the_same_message_is_asked_again():
+    turns, booked = Turns(), []
+    with turns.asking("t1", "000001"):
+        turns.in_turn("t1", "000001", lambda: booked.append("an answer"))
+        with turns.asking("t1", "000001"):
+            assert booked == []
+    assert booked == ["an answer"]
