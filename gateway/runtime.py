@@ -14,7 +14,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ from gateway.outbox.collector import Collector
 from gateway.outbox.worker import Backlog, OutboxWorker
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
-from gateway.payers.status_lists import StatusListError, StatusLists
+from gateway.payers.status_lists import StatusListError, StatusLists, proved_times
 from gateway.points.devices import OutputFault
 from gateway.points.inspection import Issuers
 from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
@@ -60,6 +60,7 @@ from gateway.rules.loading import load_rules
 from gateway.supervision import Supervisor
 from gateway.tariffs.loading import load_tariffs
 from gateway.tariffs.quote import TariffSet
+from gateway.timekeeping import Timekeeper
 from protocols.bank.codec import Message
 from protocols.bank.dialects import CUPS_POS_BCD
 from protocols.bank.responses import RESPONSE_TABLES
@@ -74,11 +75,8 @@ TIMINGS_MAX = 1000
 
 TIMINGS_EVERY_S = 1.0
 
-CLOCK_BEHIND_MAX = timedelta(minutes=2)
-"""A clock further than this behind our own newest record has jumped back."""
-
-CLOCK_EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
-"""Before this software was written: the box's clock battery is dead."""
+CLOCK_EVERY_S = 1.0
+"""Between two looks at what the clock says."""
 
 TRANS_MODE_COMPOSITE = 1
 
@@ -159,7 +157,7 @@ class Gateway:
         self._board = ConditionBoard(site.storage.state, self._clock, self._facts)
         self._supervisor = Supervisor(self._clock, self._board.report)
         self._timings: deque[Timing] = deque(maxlen=TIMINGS_MAX)
-        self._newest_record_us = 0
+        self._time = Timekeeper(self._clock)
         self._rules = load_rules(site.rules.file)
         self._engine: DebitEngine | None = None
         self._backlogs: dict[str, Backlog] = {}
@@ -176,7 +174,7 @@ class Gateway:
             loop.add_signal_handler(number, self._stopping.set)
         with self._storage() as (committer, writer, reader):
             tariffs = load_tariffs(self._site.tariffs.directory)
-            lists = StatusLists.open(self._site.lists.directory, self._clock.utcnow())
+            lists = self._open_lists()
             banks = {bank.name: self._make_bank(bank, committer, writer, reader) for bank in self._site.banks}
             channels: dict[str, BankChannel] = {name: bank.channel for name, bank in banks.items()}
             engine = DebitEngine(writer, reader, channels, clock=self._clock, random=self._random, rules=self._rules)
@@ -202,6 +200,16 @@ class Gateway:
             await self._supervisor.stop()
         self._board.write(running=False)
 
+    def _open_lists(self) -> StatusLists:
+        """The lists in force, or the nearest to it: a clock that is wrong stops no lane."""
+        directory = self._site.lists.directory
+        for moment in proved_times(directory):
+            self._time.passed(moment)
+        lists = StatusLists.open(directory, self._time.now)
+        if lists.refusal is not None:
+            log.warning("status lists %s are used in place of the newest: %s", lists.version, lists.refusal)
+        return lists
+
     # --- storage --------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -214,9 +222,8 @@ class Gateway:
             reader = database.open_reader(file.real)
             file.watch(engine, reader)
             with reader.connect() as connection:
-                self._newest_record_us = (
-                    connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
-                )
+                newest_us = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar()
+                self._time.passed(from_us(newest_us or 0))
                 key_is_due = key_change.is_due(connection, keys)
             committer = Committer(engine, self._clock, Path(f"{file.real}.reserve"), file, keys=keys, mark=mark)
             if key_is_due:
@@ -320,6 +327,7 @@ class Gateway:
     def _start_common(self, engine: DebitEngine, committer: Committer, lists: StatusLists) -> None:
         self._supervisor.start("condition", self._board.run)
         self._supervisor.start("timings", partial(self._keep_timings, engine))
+        self._supervisor.start("clock", self._keep_time)
         self._supervisor.start("mark", partial(self._keep_mark, committer))
         self._supervisor.start("lists", partial(self._keep_lists, lists))
         for section in self._site.relay_boards:
@@ -388,7 +396,7 @@ class Gateway:
                 issuers=self._issuers(),
                 errors=PROFILES[lane.antenna.errors or PROFILE_OF_DIALECT[lane.antenna.dialect]],
                 clock=self._clock,
-                clock_trusted=self._clock_trusted,
+                time=self._time,
                 find_mandate=partial(_find_mandate, reader),
                 mandate_by_id=partial(_mandate_by_id, reader),
                 note_timing=self._timings.append,
@@ -530,17 +538,16 @@ class Gateway:
 
     # --- going on -------------------------------------------------------------------------------------------------
 
-    def _clock_trusted(self) -> bool:
-        now = self._clock.utcnow()
-        newest = from_us(self._newest_record_us)
-        trusted = now >= CLOCK_EARLIEST and now >= newest - CLOCK_BEHIND_MAX
-        self._board.report(
-            "clock",
-            trusted,
-            "plausible" if trusted else f"it says {now.isoformat()}, our newest record {newest.isoformat()}",
-            None if trusted else "clock_bad",
-        )
-        return trusted
+    async def _keep_time(self) -> None:
+        """Say what becomes of the clock."""
+        while True:
+            self._tell_time()
+            await self._clock.sleep(CLOCK_EVERY_S)
+
+    def _tell_time(self) -> None:
+        trusted, says, least = self._time.trusted, self._clock.utcnow(), self._time.at_least
+        cause = "plausible" if trusted else f"it says {_seconds(says)}, and it is {_seconds(least)} at the least"
+        self._board.report("clock", trusted, cause, None if trusted else "clock_bad")
 
     def _lane_fault(self, lane: str, part: str, problem: str | None) -> None:
         codes = {"barrier": "barrier_fault", "ledger": "storage_unavailable"}
@@ -563,23 +570,25 @@ class Gateway:
         limit = timedelta(hours=self._site.lists.age_limit_h)
         while True:
             try:
-                snapshot = await asyncio.to_thread(lists.prepare, self._clock.utcnow())
+                snapshot = await asyncio.to_thread(lists.prepare, self._time.now)
                 if snapshot is not None:
                     lists.switch(snapshot)
+                    self._time.passed(snapshot.created_at)
                     log.info("status lists %s in force", lists.version)
-            except StatusListError as error:
+            except StatusListError:
                 log.exception("status lists not switched")
-                self._board.report("lists", False, str(error), "list_unavailable")
-            else:
-                stale = self._clock_trusted() and lists.stale(self._clock.utcnow(), limit)
-                age_h = lists.age(self._clock.utcnow()).total_seconds() / 3600
-                self._board.report(
-                    "lists",
-                    not stale,
-                    f"version {lists.version}" + (f" is {age_h:.1f} h old" if stale else " in force"),
-                    "list_stale" if stale else None,
-                )
+            self._tell_lists(lists, limit)
             await self._clock.sleep(self._site.lists.look_every_s)
+
+    def _tell_lists(self, lists: StatusLists, limit: timedelta) -> None:
+        if lists.refusal is not None:
+            cause = f"version {lists.version} in force, the newest is refused: {lists.refusal}"
+            self._board.report("lists", False, cause, "list_unavailable")
+        elif self._time.trusted and lists.stale(self._clock.utcnow(), limit):
+            age_h = lists.age(self._clock.utcnow()).total_seconds() / 3600
+            self._board.report("lists", False, f"version {lists.version} is {age_h:.1f} h old", "list_stale")
+        else:
+            self._board.report("lists", True, f"version {lists.version} in force")
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -596,6 +605,10 @@ class Gateway:
 
 def _say_progress(what: str, findings: Findings) -> None:
     log.info("start-up: %d open debits, %d sales in doubt %s", findings.open_debits, findings.sales_in_doubt, what)
+
+
+def _seconds(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
 
 
 async def _tcp(host: str, port: int, device: str) -> Link:

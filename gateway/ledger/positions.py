@@ -66,7 +66,9 @@ def next_batch_after(position: int) -> int:
 class _Block:
     """Positions of one terminal that this process may use."""
 
-    first: int
+    next: int
+    """The first that it has not given out yet, whatever the counter in the ledger says since: a change that took one
+    may have been rolled back, and somebody may have set the counter back."""
     end: int
 
 
@@ -83,9 +85,11 @@ class Positions:
         Raises `MarkUnwritable`; then nothing is given out.
         """
         position = self._next(terminal, counted, now_us)
-        if position >= self._blocks[terminal].end:
-            self._mark.reserve(terminal, position + BLOCK)
-            self._blocks[terminal] = _Block(self._blocks[terminal].first, position + BLOCK)
+        end = self._blocks[terminal].end
+        if position >= end:
+            end = position + BLOCK
+            self._mark.reserve(terminal, end)
+        self._blocks[terminal] = _Block(position + 1, end)
         return position
 
     def next_batch(self, terminal: str, counted: int | None, now_us: int) -> int:
@@ -105,4 +109,4 @@ class Positions:
             begin = counted or self._mark.begin(now_us)
             begin = max(begin, self._mark.reserved(terminal) or 0)
             block = self._blocks[terminal] = _Block(begin, begin)
-        return max(counted or 0, block.first)
+        return max(counted or 0, block.next)

@@ -543,15 +543,19 @@ def _load(
     manifest = read_manifest(directory)
     waiting = [chain[-1].effective_at for chain in manifest.chains if chain[-1].effective_at > now]
     due = [chain for chain in manifest.chains if chain[-1].effective_at <= now]
-    if not due:
-        first = min(waiting)
+    if due:
+        try:
+            return Snapshot(_open_chain(directory, due[0], reuse), signature, min(waiting, default=None)), None
+        except StatusListError as error:
+            refusal = error
+        others = due[1:]
+    else:
         cure = "wait, correct the clock, or publish a list that is effective now"
-        raise StatusListError(directory / MANIFEST_NAME, "effective", f"nothing before {first.isoformat()}", cure)
-    try:
-        return Snapshot(_open_chain(directory, due[0], reuse), signature, min(waiting, default=None)), None
-    except StatusListError as error:
-        refusal = error
-    for chain in due[1:] if older else ():
+        problem = f"nothing before {min(waiting).isoformat()}"
+        refusal = StatusListError(directory / MANIFEST_NAME, "effective", problem, cure)
+        # A list used too early bars whom it will bar soon; without any list a lane stands still.
+        others = sorted(manifest.chains, key=lambda chain: chain[-1].effective_at)
+    for chain in others if older else ():
         try:
             return Snapshot(_open_chain(directory, chain, reuse), signature, min(waiting, default=None)), refusal
         except StatusListError:
@@ -582,6 +586,16 @@ def _next_effective(directory: Path, now: datetime) -> datetime | None:
     return min((chain[-1].effective_at for chain in chains if chain[-1].effective_at > now), default=None)
 
 
+def proved_times(directory: Path) -> list[datetime]:
+    """When each list that `CURRENT` names was made, as far as their headers can be read: moments that are over."""
+    made = []
+    with suppress(StatusListError):
+        for path in (directory / file.name for chain in read_manifest(directory).chains for file in chain):
+            with suppress(OSError, StatusListError), path.open("rb") as stream:
+                made.append(read_header(path, stream.read(HEADER_LENGTH)).created_at)
+    return made
+
+
 def load_current(directory: Path, now: datetime, reuse: Snapshot | None = None) -> Snapshot:
     """Load and verify the newest chain that is effective at `now`. Blocking: hashes every file it has not seen.
 
@@ -604,7 +618,8 @@ class StatusLists:
 
     @classmethod
     def open(cls, directory: Path, now: datetime) -> StatusLists:
-        """Open at start-up. Falls back to the next older chain if the newest is damaged, and says so in `refusal`."""
+        """Open at start-up. Says in `refusal` why the newest chain is not used: it is damaged and the next older one
+        is in force, or none is effective yet and the one that will be first is."""
         snapshot, refusal = _load_again(directory, now, None, older=True)
         return cls(directory, snapshot, refusal)
 

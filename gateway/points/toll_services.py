@@ -13,6 +13,7 @@ from gateway.points.inspection import Issuers
 from gateway.points.rsu_errors import RsuErrorProfile
 from gateway.points.toll_settings import LaneSettings
 from gateway.tariffs.quote import TariffSet
+from gateway.timekeeping import Timekeeper
 
 
 class LaneServices:
@@ -31,7 +32,7 @@ class LaneServices:
         issuers: Issuers,
         errors: RsuErrorProfile,
         clock: Clock,
-        clock_trusted: Callable[[], bool],
+        time: Timekeeper,
         note_timing: Callable[[Timing], None],
         report_fault: Callable[[str, str | None], None],
     ) -> None:
@@ -45,7 +46,7 @@ class LaneServices:
         self.issuers = issuers
         self.errors = errors
         self.clock = clock
-        self.clock_trusted = clock_trusted
+        self.time = time
         self.note_timing = note_timing
         self.report_fault = report_fault
         """Name of a part of this lane and what is wrong with it; None when it works again."""

@@ -47,7 +47,7 @@ from gateway.debit.claims import (
 from gateway.debit.engine import ProvenClaim, StorageLate, Superseded, Timing
 from gateway.debit.purchase_proof import balance_agrees
 from gateway.ledger.writer import StorageUnavailable
-from gateway.model.clock import ClockQuality, to_us
+from gateway.model.clock import to_us
 from gateway.model.ids import digest_of
 from gateway.model.passage import Barrier, Funding, PurchaseOutcome, Service
 from gateway.model.plate import Plate
@@ -544,7 +544,7 @@ class Trade:
             entry = found
         quoted = quote(
             self._services.tariffs(),
-            self._services.clock.utcnow(),
+            self._services.time.now,
             self._settings.station,
             vehicle.vehicle_class,
             entry,
@@ -630,7 +630,7 @@ class Trade:
 
     def _today(self) -> date | None:
         """The local day, None while the clock is not to be trusted."""
-        if not self._services.clock_trusted():
+        if not self._services.time.trusted:
             return None
         return self._services.clock.utcnow().astimezone(self._zone()).date()
 
@@ -641,14 +641,13 @@ class Trade:
         return datetime.fromtimestamp(unix_seconds, self._zone()).strftime("%Y%m%d%H%M%S")
 
     def _sight(self, seen: Identity) -> Sight:
-        quality = ClockQuality.TRUSTED if self._services.clock_trusted() else ClockQuality.SUSPECT
         return Sight(
             passage_id=self._services.engine.new_id(),
             charge_point=self._settings.name,
             service=Service.TOLL,
             identity=seen,
             opened_at=to_us(self._services.clock.utcnow()),
-            clock_quality=quality.value,
+            clock_quality=self._services.time.quality.value,
             day=self._services.clock.utcnow().astimezone(self._zone()).strftime("%Y%m%d"),
         )
 

@@ -27,8 +27,9 @@ from gateway.points.inspection import Issuers
 from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
 from gateway.points.toll_lane import TollLane
 from gateway.points.toll_services import LaneServices
-from gateway.runtime import CLOCK_BEHIND_MAX, CLOCK_EARLIEST, TRANS_MODE_COMPOSITE, BankTransport
+from gateway.runtime import TRANS_MODE_COMPOSITE, BankTransport
 from gateway.supervision import Supervisor
+from gateway.timekeeping import Timekeeper
 from hardware.bench.simulation import site
 from hardware.bench.simulation.boards import LaneBoard
 from hardware.bench.simulation.loop import Crew
@@ -81,7 +82,8 @@ class Life:
         world = self.world
         with self.reader.connect() as connection:
             newest = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar() or 0
-        self._newest_us = int(newest)
+        self._time = Timekeeper(world.clock)
+        self._time.passed(from_us(int(newest)))
         committer = SimCommitter(self.database, world.clock, world.storage)
         self.writer = SimWriter(Batches(committer), world.storage, world.crash, world.answered)
         channel, link = self._make_bank(committer)
@@ -198,7 +200,7 @@ class Life:
             issuers=Issuers({site.REGION: IssuerPolicy(site.ISSUER)}),
             errors=PROFILES[PROFILE_OF_DIALECT[dialect]],
             clock=world.clock,
-            clock_trusted=self._clock_trusted,
+            time=self._time,
             note_timing=lambda _: None,
             report_fault=world.lane_fault,
         )
@@ -220,10 +222,6 @@ class Life:
             flag_id=bytes.fromhex("990101"),
             reserved=bytes(2),
         )
-
-    def _clock_trusted(self) -> bool:
-        now = self.world.clock.utcnow()
-        return now >= CLOCK_EARLIEST and now >= from_us(self._newest_us) - CLOCK_BEHIND_MAX
 
     def _find_mandate(self, kind: CredentialKind, key: str) -> Mandate | None:
         return _read(self.reader, kind, key)

@@ -35,6 +35,7 @@ from gateway.payers.status_lists import (
     load_current,
     obu_key,
     plate_key,
+    proved_times,
     psam_key,
     read_header,
     read_manifest,
@@ -200,11 +201,25 @@ def test_a_list_is_used_from_its_hour_on_and_not_before(directory):
     assert lists.lookup(CARD, card(1)) is None
 
 
-def test_a_directory_with_only_a_future_list_is_refused_with_the_hour(directory):
-    publish(directory, "v1", [], effective=T0 + HOUR)
+def test_a_directory_with_only_future_lists_is_refused_with_the_hour_and_a_start_uses_the_soonest(directory):
+    publish(directory, "v1", [(CARD, card(1), 1, 1)], effective=T0 + HOUR)
+    publish(directory, "v2", [], effective=T0 + 2 * HOUR)
     with pytest.raises(StatusListError, match=r"CURRENT: effective: nothing before 2026-11-01T01:00") as caught:
-        StatusLists.open(directory, T0)
+        load_current(directory, T0)
     assert caught.value.field == "effective"
+    lists = StatusLists.open(directory, T0)
+    assert (lists.version, str(lists.refusal)) == ("v1", str(caught.value))
+    assert lists.lookup(CARD, card(1)) is not None
+    assert lists.maybe_switch(T0 + 2 * HOUR)
+    assert (lists.version, lists.refusal) == ("v2", None)
+
+
+def test_when_lists_were_made_proves_what_time_it_is_at_least(directory):
+    publish(directory, "v1", [], at=T0)
+    publish(directory, "v2", [], base="v1", at=T0 + HOUR)
+    assert max(proved_times(directory)) == T0 + HOUR
+    (directory / "CURRENT").write_text("no manifest")
+    assert proved_times(directory) == []
 
 
 def test_the_list_in_force_stays_named_however_many_wait(directory):

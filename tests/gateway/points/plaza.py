@@ -38,6 +38,7 @@ from gateway.points.toll_lane import TollLane
 from gateway.points.toll_services import LaneServices
 from gateway.points.toll_settings import LaneKind, LaneSettings
 from gateway.tariffs.loading import load_tariffs
+from gateway.timekeeping import Timekeeper
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 from hardware.bench.ledgers import new_ledger
@@ -520,7 +521,7 @@ class Lane:
             issuers=Issuers({REGION: IssuerPolicy("issuer-9901", plaza.charge_cards)}),
             errors=PROFILES["pcrsu-v3"],
             clock=plaza.clock,
-            clock_trusted=lambda: plaza.clock_trusted,
+            time=plaza.time,
             note_timing=self.timings.append,
             report_fault=lambda part, problem: self.faults.append((part, problem)),
         )
@@ -545,12 +546,12 @@ class Plaza:
         self.expect_trade_fault = False
         self.bank = Bank()
         self.random = random.Random(5)
-        self.clock_trusted = True
         self.charge_cards = None
 
     async def __aenter__(self):
         self.selector = asyncio.get_running_loop().virtual
         self.clock = VirtualClock(self.selector)
+        self.time = Timekeeper(self.clock)
         self.lists = StatusLists.open(self.folder / "lists", self.clock.utcnow())
         self.tariffs = load_tariffs(self.folder / "tariffs")
         self.mark = MemoryMark(first=STAN_MAX)

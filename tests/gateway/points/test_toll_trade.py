@@ -221,7 +221,7 @@ def test_no_tariff_in_force_refuses(play):
     ],
 )
 def test_dates_judge_nobody_while_the_clock_is_not_trusted(play, car):
-    plaza, _ = drive(play, replace(car), prepare=lambda plaza: setattr(plaza, "clock_trusted", False))
+    plaza, _ = drive(play, replace(car), prepare=lambda plaza: plaza.time.passed(AT + timedelta(hours=1)))
     assert plaza.outcomes() == [PAID]
     assert plaza.rows("select clock_quality from passage") == [("suspect",)]
 

@@ -1,0 +1,56 @@
+"""How far the box's clock can be believed, and what time it is at least.
+
+A lane goes on while its clock is wrong. What was made before now (our own newest record, a status list in hand) proves
+that its moment has passed; from there the monotonic clock counts on, which nobody can set. A clock that says less has
+jumped back, or its battery is dead: by it no card expires and no list is stale, and tariffs and lists are chosen by
+the time it is at least.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from gateway.model.clock import Clock, ClockQuality
+
+BEHIND_MAX: Final = timedelta(minutes=2)
+"""A clock further than this behind what is proved has jumped back."""
+
+EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
+"""Before this software was written: the box's clock battery is dead."""
+
+
+class Timekeeper:
+    """Judges one clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._passed = EARLIEST
+        self._passed_at = clock.monotonic()
+
+    def passed(self, moment: datetime) -> None:
+        """Take note that an aware moment is over, whatever the clock says."""
+        now = self._clock.monotonic()
+        if moment > self.at_least:
+            self._passed, self._passed_at = moment, now
+
+    @property
+    def at_least(self) -> datetime:
+        """The time that it is proved to be."""
+        return self._passed + timedelta(seconds=self._clock.monotonic() - self._passed_at)
+
+    @property
+    def now(self) -> datetime:
+        """The time to choose lists and tariffs by: the clock's, and never one that is proved to be over."""
+        return max(self._clock.utcnow(), self.at_least)
+
+    @property
+    def quality(self) -> ClockQuality:
+        """Whether dates may be judged by the clock."""
+        trusted = self._clock.utcnow() >= self.at_least - BEHIND_MAX
+        return ClockQuality.TRUSTED if trusted else ClockQuality.SUSPECT
+
+    @property
+    def trusted(self) -> bool:
+        """Whether dates may be judged by the clock."""
+        return self.quality is ClockQuality.TRUSTED
