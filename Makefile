@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Tests side by side: those with real processes wait for them half of the time.
+TESTERS ?= $(shell echo $$((2 * $$(nproc))))
 READY  := $(VENV)/.ready
 
 .PHONY: help run serve test check bench setup lock clean
@@ -33,11 +35,11 @@ serve: setup
 
 ## test    the checks and the whole test suite, real parts included
 test: check-static
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal
 
 ## check   format, lint, types, import walls, quick tests: under a minute
 check: check-static
-	$(BIN)/python -m pytest -q -m "not bench"
+	$(BIN)/python -m pytest -q -n $(TESTERS) --dist worksteal -m "not bench"
 
 .PHONY: check-static
 check-static: setup
