@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -52,3 +52,15 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait on the running event loop."""
         await asyncio.sleep(seconds)
+
+
+class SetClock(SystemClock):
+    """The real clocks, of which somebody has set the one for records: for benches, which try clocks that are wrong."""
+
+    def __init__(self, says: datetime) -> None:
+        self._says = says
+        self._since = self.monotonic()
+
+    def utcnow(self) -> datetime:
+        """What it was set to, and the time since."""
+        return self._says + timedelta(seconds=self.monotonic() - self._since)

@@ -13,10 +13,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
 
 from drivers.lane_io import TRAVEL_MS
 from drivers.link import parse_link_address
+from gateway import private_files
 from gateway.documents import DocumentError, Problem, Section, problem_of
 from gateway.documents import parameters as parameters_of
 from gateway.ledger import chain_key_files
@@ -83,6 +84,13 @@ class Storage(Section):
     """file with the key of the ledger's chains, made by `etcgw ledger key`; readable by the gateway's user alone"""
     retired_chain_keys: list[Path] = Field(default_factory=list)
     """files of the keys the ledger was chained under before; `etcgw ledger verify` needs each of them"""
+
+    @property
+    def files(self) -> list[Path]:
+        """What the gateway writes and nobody but its user may read, whether it is there or not. A key that others
+        could read is no key any more: such a one is refused, not closed."""
+        mark = self.mark_file
+        return [*private_files.of_ledger(self.ledger), mark, Path(f"{mark}.lock"), self.state]
 
     @property
     def mark_file(self) -> Path:
@@ -244,6 +252,13 @@ class Lane(Section):
     """seconds for which a refused vehicle is not dealt with again"""
 
 
+class BenchSwitches(Section):
+    """[bench]: what only a bench may switch; a site file in mode "production" has no such section"""
+
+    clock: AwareDatetime | None = None
+    """what the gateway's clock says at its start, such as 1970-01-01T00:00:00Z; left out: the machine's time"""
+
+
 class SiteFile(Section):
     """The whole file."""
 
@@ -259,6 +274,7 @@ class SiteFile(Section):
     banks: list[Bank] = Field(default_factory=list)
     relay_boards: list[RelayBoardSection] = Field(min_length=1)
     lanes: list[Lane] = Field(min_length=1)
+    bench: BenchSwitches | None = None
 
 
 class ConfigError(DocumentError):
@@ -316,12 +332,15 @@ def _cross_check(site: SiteFile) -> Iterator[Problem]:
     ):
         for name in sorted({n for n in names if names.count(n) > 1}):
             yield Problem(f"{kind}.name", repr(name), "is used twice", "Give each its own name")
+    if site.bench is not None and site.mode is Mode.PRODUCTION:
+        yield Problem("bench", "", 'has no place in mode "production"', "Remove the section")
     regions = [issuer.region.upper() for issuer in site.issuers]
     for region in sorted({r for r in regions if regions.count(r) > 1}):
         yield Problem("issuers.region", repr(region), "is used twice", "A region's cards are one issuer's")
     yield from _check_boards(site)
     yield from _check_banks(site)
     yield from _check_lanes(site)
+    yield from _check_lane_numbers(site)
 
 
 def _check_boards(site: SiteFile) -> Iterator[Problem]:
@@ -392,6 +411,17 @@ def _check_lanes(site: SiteFile) -> Iterator[Problem]:
                         f"belongs to {other}",
                         "Give each lane its own terminals: their trace numbers must not mix",
                     )
+
+
+def _check_lane_numbers(site: SiteFile) -> Iterator[Problem]:
+    """What files 0019 and records call a lane by."""
+    numbers: dict[tuple[str, int], str] = {}
+    for i, lane in enumerate(site.lanes):
+        other = numbers.setdefault((lane.station.upper(), lane.lane_no), lane.name)
+        if other != lane.name:
+            problem = f"is the number of {other} at station {lane.station}"
+            cure = "Give each lane of a station its own: on cards nobody could tell them apart"
+            yield Problem(f"lanes[{i}].lane_no", str(lane.lane_no), problem, cure)
 
 
 def _check_antenna(key: str, lane: Lane) -> Iterator[Problem]:

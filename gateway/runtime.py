@@ -23,13 +23,13 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from drivers.bank import BankLink, BankLinkConfig, BankLinkState, BankState
-from drivers.clock import SystemClock
+from drivers.clock import SetClock, SystemClock
 from drivers.errors import DeviceError, Outcome
 from drivers.lane_io import LaneOutputs
 from drivers.link import Link, TcpLink, open_link
 from drivers.modbus import BoardState, RelayBoard
 from drivers.rsu import RsuCondition, RsuConfig, RsuDriver, RsuState
-from gateway import garbage
+from gateway import garbage, private_files
 from gateway.banks.channel import BankChannel
 from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError, TransportOutcome
 from gateway.condition import ConditionBoard
@@ -152,7 +152,7 @@ class Gateway:
 
     def __init__(self, site: SiteFile) -> None:
         self._site = site
-        self._clock = SystemClock()
+        self._clock = clock_of(site)
         self._random = random.SystemRandom()
         self._board = ConditionBoard(site.storage.state, self._clock, self._facts)
         self._supervisor = Supervisor(self._clock, self._board.report)
@@ -172,6 +172,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        self._close_files()
         with self._storage() as (committer, writer, reader):
             tariffs = load_tariffs(self._site.tariffs.directory)
             lists = self._open_lists()
@@ -211,6 +212,12 @@ class Gateway:
         return lists
 
     # --- storage --------------------------------------------------------------------------------------------------
+
+    def _close_files(self) -> None:
+        """Whatever is ours was made for our own user alone, and may have been opened since."""
+        still = private_files.close(self._site.storage.files)
+        cause = "; ".join(f"{found.path} has mode {found.mode:04o}: {found.cure}" for found in still)
+        self._board.report("files", not still, cause or "our own user's alone", "files_open" if still else None)
 
     @contextlib.contextmanager
     def _storage(self) -> Iterator[tuple[Committer, Writer, Engine]]:
@@ -601,6 +608,11 @@ class Gateway:
             },
             "restarts": self._supervisor.restarts,
         }
+
+
+def clock_of(site: SiteFile) -> SystemClock:
+    """The box's clock; on a bench perhaps one that was set."""
+    return SystemClock() if site.bench is None or site.bench.clock is None else SetClock(site.bench.clock)
 
 
 def _say_progress(what: str, findings: Findings) -> None:

@@ -8,6 +8,11 @@ import warnings
 import pytest
 from hypothesis import settings
 
+from gateway import private_files
+
+# As every program of ours does: folders that tests make for a gateway are its user's alone.
+private_files.make_private()
+
 # What fails for one fails for all, and can be looked at.
 settings.load_profile("ci")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway import private_files
 from gateway.cli import labels
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, path_of, screen_of, zone_of
@@ -101,6 +102,13 @@ def _check_places(site: SiteFile, findings: _Findings) -> None:
         findings.wrong(
             "storage.state", state, "stands in a folder that does not exist", "Make the folder or correct the path"
         )
+
+
+def _check_rights(site: SiteFile, findings: _Findings) -> None:
+    """What is in our files is nobody's business but the gateway's user's."""
+    for found in private_files.open_to_others(site.storage.files):
+        problem = f"has mode {found.mode:04o}: others than its owner may use it"
+        findings.wrong("storage", found.path, problem, found.cure)
 
 
 def _check_chain_keys(site: SiteFile, findings: _Findings) -> None:
@@ -292,6 +300,7 @@ def _check_barriers(site: SiteFile, findings: _Findings) -> None:
 
 CHECKS: Sequence[Callable[[SiteFile, _Findings], None]] = (
     _check_places,
+    _check_rights,
     _check_chain_keys,
     _check_lists,
     _check_tariffs,

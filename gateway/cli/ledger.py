@@ -13,6 +13,7 @@ import typer
 from gateway.cli import labels, words
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, now_utc, screen_of, site_of
+from gateway.cli.rights import need_right
 from gateway.cli.screen import BAD, GOOD, Cell, Column, Screen, Teller, Words
 from gateway.cli.store import MAKE_ROOM, ledger_of, place_of, reader_of
 
@@ -85,6 +86,7 @@ def verify(
     screen = screen_of(context)
     site = site_of(context, config)
     # The mark trails the ledger: what it knows now stands in a snapshot that is taken later.
+    need_right(site.storage.ledger)
     known = [*(noted or ()), *_marked(screen, site.storage.mark_file)]
     keys = chain_keys_of(site)
     with reader_of(site) as engine, screen.progress(screen.say("checking", "正在检查")) as tell:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from gateway import private_files
 from gateway.cli import (
     check,
     clearing,
@@ -121,6 +122,7 @@ app.add_typer(rsu.app)
 
 def main() -> None:
     """Entry point. Exits with an `ExitCode`."""
+    private_files.make_private()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show Chinese gets escapes, and so do we from input that is no text: no crash.

@@ -13,7 +13,8 @@ import typer
 from gateway.cli import labels
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, screen_of, short, site_of, zone_of
-from gateway.cli.screen import BAD, GOOD, Cell, Column, Language, Screen, Words
+from gateway.cli.rights import need_right
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Language, Screen, Words
 
 AGE_MAX_S: Final = 5.0
 """A gateway renews its file every second; five missed renewals mean that it hangs or is gone."""
@@ -29,6 +30,8 @@ def status(context: typer.Context, config: ConfigOption = None, as_json: JsonOpt
     age_s = now_utc().timestamp() - state["written_us"] / 1e6
     # A file from the future is as good as none: the clock was set back, and nobody renewed the file since.
     running = bool(state["running"]) and abs(age_s) <= AGE_MAX_S
+    if not running:
+        state |= {"works": False, "parts": {name: _stopped(part) for name, part in state["parts"].items()}}
     if as_json:
         screen.json({**state, "running": running, "age_s": round(age_s, 3)})
     else:
@@ -47,7 +50,13 @@ def status(context: typer.Context, config: ConfigOption = None, as_json: JsonOpt
         )
 
 
+def _stopped(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of a gateway that does not run: what worked does nothing now, what was at fault may be so still."""
+    return {**part, "works": None} if part["works"] else part
+
+
 def _read(path: Path) -> dict[str, Any]:
+    need_right(path)
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         known = isinstance(state["written_us"], int) and isinstance(state["parts"], dict) and "running" in state
@@ -77,7 +86,7 @@ def _foreign(path: Path) -> CliFault:
 def _show(screen: Screen, state: Mapping[str, Any], zone: timezone, *, running: bool, age_s: float) -> None:
     say = screen.say
     parts: Mapping[str, Mapping[str, Any]] = state["parts"]
-    failing = [name for name, part in parts.items() if not part["works"]]
+    failing = [name for name, part in parts.items() if part["works"] is False]
     pairs: list[tuple[str, str | Cell]] = [
         (say("Site", "站点"), f"{state.get('site', '')} ({state.get('mode', '')})"),
         (
@@ -86,7 +95,7 @@ def _show(screen: Screen, state: Mapping[str, Any], zone: timezone, *, running: 
         ),
         (say("Process", "进程"), str(state.get("pid", ""))),
         (say("Written", "写入时间"), say(f"{age_text(age_s)} ago", f"{age_text(age_s)} 前")),
-        (say("Parts", "部件"), _parts_summary(screen, len(parts), len(failing))),
+        (say("Parts", "部件"), _parts_summary(screen, len(parts), len(failing), running=running)),
     ]
     lag = state.get("loop_lag_ms") or {}
     if lag.get("p99") is not None:
@@ -105,7 +114,10 @@ def _show(screen: Screen, state: Mapping[str, Any], zone: timezone, *, running: 
         _show_parts(screen, parts, zone)
 
 
-def _parts_summary(screen: Screen, total: int, failing: int) -> Cell:
+def _parts_summary(screen: Screen, total: int, failing: int, *, running: bool) -> Cell:
+    if not running:
+        found = screen.say(f", {failing} with a fault", f",其中 {failing} 个有故障") if failing else ""
+        return Cell(screen.say(f"none of {total} works{found}", f"{total} 个均已停止{found}"), BAD)
     if not failing:
         return Cell(screen.say(f"all {total} work", f"{total} 个全部正常"), GOOD)
     return Cell(screen.say(f"{failing} of {total} do not work", f"{total} 个中 {failing} 个不正常"), BAD)
@@ -119,6 +131,12 @@ def _backlog(screen: Screen, backlog: Mapping[str, Any], written_us: int) -> str
     return screen.say(f"{waiting} waiting, the oldest for {age}", f"{waiting} 条待发,最早 {age} 前")
 
 
+def _state(screen: Screen, works: bool | None) -> Cell:
+    if works is None:
+        return Cell(screen.say("stopped", "已停止"), DOUBTFUL)
+    return Cell(screen.say("works", "正常"), GOOD) if works else Cell(screen.say("FAULT", "故障"), BAD)
+
+
 def _show_parts(screen: Screen, parts: Mapping[str, Mapping[str, Any]], zone: timezone) -> None:
     """Failing parts first: that is what somebody came for."""
     say = screen.say
@@ -130,7 +148,7 @@ def _show_parts(screen: Screen, parts: Mapping[str, Mapping[str, Any]], zone: ti
         Column(say(*labels.NEXT_STEP), wrap_at=14),
     ]
     rows: list[list[str | Cell]] = []
-    for name, part in sorted(parts.items(), key=lambda item: (item[1]["works"], item[0])):
+    for name, part in sorted(parts.items(), key=lambda item: (item[1]["works"] is not False, item[0])):
         reason, step = (
             (part.get("zh"), part.get("next_step_zh"))
             if screen.language is Language.ZH
@@ -138,6 +156,7 @@ def _show_parts(screen: Screen, parts: Mapping[str, Mapping[str, Any]], zone: ti
         )
         cause = part.get("cause") or ""
         known = f"{reason}: {cause}" if reason and cause else reason or cause
-        state = Cell(say("works", "正常"), GOOD) if part["works"] else Cell(say("FAULT", "故障"), BAD)
-        rows.append([name, state, short(part.get("since_us"), zone), known, "" if part["works"] else step or ""])
+        state = _state(screen, part["works"])
+        failed = part["works"] is False
+        rows.append([name, state, short(part.get("since_us"), zone), known, step or "" if failed else ""])
     screen.table(columns, rows)

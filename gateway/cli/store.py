@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.rights import need_right
 from gateway.cli.screen import Words
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def reader_of(site: SiteFile) -> Iterator[Engine]:
     from gateway.ledger import database
 
     path = site.storage.ledger
+    need_right(path)
     if not path.exists():
         raise CliFault(
             ExitCode.UNAVAILABLE,
@@ -113,6 +116,7 @@ def writer_of(site: SiteFile, open_engine: Callable[[Path], Engine]) -> Iterator
     from gateway.ledger import file as ledger_file
 
     place, keys = place_of(site), chain_keys_of(site)
+    need_right(place.ledger, os.R_OK | os.W_OK)
     incarnation.marked(place)
     with ledger_file.beside(site.storage.ledger) as file:
         engine = open_engine(file.real)

@@ -604,6 +604,13 @@ LIST_UNAVAILABLE = _stop(
     "no status list is loaded",
     do=("导入状态名单后再开道", "import a status list before opening"),
 )
+FILES_OPEN = _note(
+    "files_open",
+    None,
+    "数据文件可被其他用户访问",
+    "others than the gateway's user may use its files",
+    do=("按提示执行 chmod,并查明何人放开权限", "run the chmod that is named, and find out who opened them"),
+)
 STORAGE_UNAVAILABLE = _stop(
     "storage_unavailable",
     None,

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from gateway import private_files
+
 app = typer.Typer(
     help="Bench of etc-gateway: emulated devices, the demo, measurements.",
     no_args_is_help=True,
@@ -125,6 +127,7 @@ def _folder(given: Path | None) -> Path:
 
 def main() -> None:
     """Entry point."""
+    private_files.make_private()
     app()
 
 

@@ -285,8 +285,10 @@ class EmulatedSite:
         if missing:
             raise ProgramFailed(f"site file has places nobody fills in: {missing}")
         self.site_file.write_text(text)
-        shutil.copytree(SITES / "demo" / "tariffs", self.folder / "tariffs", dirs_exist_ok=True)
-        shutil.copy(SITES / "demo" / "rules.toml", self.folder / "rules.toml")
+        # Copies of ours, not with the rights of what they are copied from.
+        (self.folder / "tariffs").mkdir(exist_ok=True)
+        for name in ("rules.toml", *(f"tariffs/{file.name}" for file in (SITES / "demo" / "tariffs").iterdir())):
+            shutil.copyfile(SITES / "demo" / name, self.folder / name)
         write_key_file(self.folder)
 
     def works(self, since_us: int = 0) -> bool:

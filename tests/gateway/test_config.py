@@ -166,6 +166,7 @@ UNKNOWN_KEYS = [
     ("lane_no = 2", "lane_no = 2\nlimit = 1", "lanes[1].limit"),
     ('{ address = "127.0.0.1:9003" }', '{ address = "127.0.0.1:9003", power = 3 }', "lanes[0].antenna.power"),
     ("red = 2 }", "red = 2, amber = 7 }", "lanes[0].outputs.amber"),
+    ("[lists]", "[bench]\nspeed = 2\n[lists]", "bench.speed"),
 ]
 
 
@@ -290,6 +291,12 @@ CROSS = [
     ("barrier = 3", "barrier = 0", {"lanes[1].outputs.barrier"}, "belongs to barrier of lane-1"),
     ("red = 2", "red = 1", {"lanes[0].outputs.red"}, "belongs to green of lane-1"),
     ("127.0.0.1:9004", "127.0.0.1:9003", {"lanes[1].antenna.address"}, "belongs to lane-1"),
+    (
+        'station = "99010102"\nlane_no = 2',
+        'station = "99010101"\nlane_no = 1',
+        {"lanes[1].lane_no"},
+        "is the number of lane-1",
+    ),
     ('bank-1 = ["T0000003"]', 'bank-2 = ["T0000003"]', {"lanes[1].terminals"}, "is no bank"),
     ('"T0000003"', '"T0000001"', {"lanes[1].terminals.bank-1"}, "belongs to lane-1"),
     ('"T0000002"', '"T0000001"', {"lanes[0].terminals.bank-1"}, "named twice"),
@@ -374,3 +381,16 @@ def test_nothing_read_can_be_changed(write):
     site = load(write())
     with pytest.raises(ValueError, match="frozen"):
         site.mode = Mode.PRODUCTION
+
+
+def test_production_has_no_switches_of_a_bench(write):
+    """With the keys of the bench: the published chain key is refused by `chain_key_files`."""
+    switched = ("[lists]", "[bench]\nclock = 1970-01-01T00:00:00Z\n[lists]")
+    assert load(write(switched)).bench.clock.year == 1970
+    problem = only(write(switched, ('mode = "bench"', 'mode = "production"')))
+    assert (problem.key, problem.cure) == ("bench", "Remove the section")
+    assert load(write(('mode = "bench"', 'mode = "production"'))).bench is None
+
+
+def test_a_bench_clock_without_a_zone_is_refused(write):
+    assert only(write(("[lists]", "[bench]\nclock = 1970-01-01T00:00:00\n[lists]"))).key == "bench.clock"

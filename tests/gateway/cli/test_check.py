@@ -104,7 +104,7 @@ def test_notes_are_no_problems(ask, begun, site):
     ask("mandates", "import", site.parent / "mandates.csv", "--config", site)
     text = site.read_text(encoding="utf-8")
     without = text.split("[[lanes]]")[1].replace('terminals = { bank-1 = ["T0000001", "T0000002"] }', "")
-    without = without.replace('name = "lane-1"', 'name = "lane-9"')
+    without = without.replace('name = "lane-1"', 'name = "lane-9"').replace("lane_no = 1", "lane_no = 9")
     without = without.replace("barrier = 0, green = 1, red = 2", "barrier = 90, green = 91, red = 92")
     without = without.replace('antenna = { address = "127.0.0.1:9" }', 'antenna = { address = "127.0.0.1:10" }')
     site.write_text(f"{text}\n[[lanes]]{without}")

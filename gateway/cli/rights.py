@@ -1,0 +1,44 @@
+"""Files that belong to the gateway's own user: told apart from files that are not there, or that are damaged."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.screen import Words
+
+
+def need_right(path: Path, right: int = os.R_OK) -> None:
+    """Raise `CliFault` where this user may not use a file, which depends on every folder above it.
+
+    Asked before anything else: a database in a folder of another user fails for stranger reasons, and for others while
+    a gateway has it open. A file that is not there is nobody's.
+    """
+    for place in (*reversed(path.parents), path):
+        try:
+            facts = place.stat()
+        except OSError:
+            return
+        if not os.access(place, right if place == path else os.X_OK, effective_ids=True):
+            raise _refused(path, _account(facts.st_uid))
+
+
+def _refused(path: Path, owner: str) -> CliFault:
+    return CliFault(
+        ExitCode.UNAVAILABLE,
+        f"{path} is for {owner} alone",
+        Words(
+            "what the gateway writes says who passed when, so only its own user may use it",
+            "网关数据含通行信息,仅限其运行用户访问",
+        ),
+        Words(f"run the command as that user: sudo -u {owner} etcgw ...", f"以该用户执行: sudo -u {owner} etcgw ..."),
+    )
+
+
+def _account(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"

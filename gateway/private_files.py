@@ -1,0 +1,78 @@
+"""Files that nobody but their owner reads: they say who passed when, and what is in them decides about money.
+
+Every program of ours makes its files for its own user alone. Files that an older version made, or somebody copied,
+are closed at a start; a folder may hold what is not ours, so it is only looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+UMASK: Final = 0o077
+FILE_MODE: Final = 0o600
+FOLDER_MODE: Final = 0o700
+OTHERS: Final = 0o077
+"""Rights of the group and of everybody."""
+
+BESIDE_LEDGER: Final = ("", "-wal", "-shm", ".lock", ".reserve")
+"""What stands with a ledger, by what its names end with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A file or folder that others may use."""
+
+    path: Path
+    mode: int
+    folder: bool
+
+    @property
+    def cure(self) -> str:
+        """The command that closes it."""
+        return f"chmod {FOLDER_MODE if self.folder else FILE_MODE:o} {self.path}"
+
+
+def make_private() -> None:
+    """From now on this process, and those it starts, make files for their own user alone."""
+    os.umask(UMASK)
+
+
+def of_ledger(ledger: Path) -> list[Path]:
+    """A ledger's file and those that stand with it; where it is a link, those of what it points to."""
+    return [Path(f"{os.path.realpath(ledger)}{end}") for end in BESIDE_LEDGER]
+
+
+def open_to_others(files: Iterable[Path]) -> Iterator[Open]:
+    """Those of the files there are that others than their owner may use, and their folders."""
+    folders: dict[Path, None] = {}
+    for path in files:
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError:
+            continue
+        folders.setdefault(path.parent.resolve())
+        if mode & OTHERS:
+            yield Open(path, mode, folder=False)
+    for folder in folders:
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode & OTHERS:
+            yield Open(folder, mode, folder=True)
+
+
+def close(files: Iterable[Path]) -> list[Open]:
+    """Take the rights of others away; what is still open afterwards."""
+    still = []
+    for found in open_to_others(files):
+        if found.folder:
+            still.append(found)
+            continue
+        try:
+            found.path.chmod(found.mode & ~OTHERS)
+        except OSError:
+            still.append(found)
+    return still
