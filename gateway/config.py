@@ -18,6 +18,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
 from drivers.lane_io import TRAVEL_MS
 from drivers.link import parse_link_address
 from gateway import private_files
+from gateway.acts.actor import Role
 from gateway.documents import DocumentError, Problem, Section, problem_of
 from gateway.documents import parameters as parameters_of
 from gateway.ledger import chain_key_files
@@ -96,6 +97,28 @@ class Storage(Section):
     def mark_file(self) -> Path:
         """Where the ledger's mark stands."""
         return Path(f"{os.path.realpath(self.ledger)}.mark") if self.mark is None else self.mark
+
+
+class PeopleRoles(Section):
+    """[people.roles]: the machine's groups whose accounts may do things; the gateway's user and root may do all"""
+
+    cashier: list[str] = Field(default_factory=list)
+    """groups that take and give money at tills"""
+    clerk: list[str] = Field(default_factory=list)
+    """groups that put right what is stuck or different: refunds, adjustments, limits, items"""
+
+
+class People(Section):
+    """[people]"""
+
+    socket: Path = Path("people.sock")
+    """where the running gateway takes what people do; for other accounts, in a folder that they may enter"""
+    roles: PeopleRoles = PeopleRoles()
+
+    @property
+    def groups(self) -> dict[Role, list[str]]:
+        """Groups by role."""
+        return {Role.CASHIER: self.roles.cashier, Role.CLERK: self.roles.clerk}
 
 
 class Lists(Section):
@@ -266,6 +289,7 @@ class SiteFile(Section):
     """"production" or "bench" """
     site: Site
     storage: Storage = Storage()
+    people: People = People()
     lists: Lists
     tariffs: Tariffs
     rules: Rules = Rules()
@@ -445,6 +469,7 @@ def _absolute(site: SiteFile, folder: Path) -> SiteFile:
     return site.model_copy(
         update={
             "storage": storage,
+            "people": site.people.model_copy(update={"socket": folder / site.people.socket}),
             "lists": site.lists.model_copy(update={"directory": folder / site.lists.directory}),
             "tariffs": site.tariffs.model_copy(update={"directory": folder / site.tariffs.directory}),
             "rules": site.rules if site.rules.file is None else Rules(file=folder / site.rules.file),

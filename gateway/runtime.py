@@ -30,6 +30,8 @@ from drivers.link import Link, TcpLink, open_link
 from drivers.modbus import BoardState, RelayBoard
 from drivers.rsu import RsuCondition, RsuConfig, RsuDriver, RsuState
 from gateway import garbage, private_files
+from gateway.acts.desk import Desk
+from gateway.acts.doing import terms_of
 from gateway.banks.channel import BankChannel
 from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError, TransportOutcome
 from gateway.condition import ConditionBoard
@@ -182,6 +184,9 @@ class Gateway:
             self._engine = engine
             await self._recover(engine)
             self._start_common(engine, committer, lists)
+            people = self._site.people
+            desk = Desk(people.socket, people.groups, writer.submit, terms_of(self._site, self._rules))
+            self._supervisor.start("people", desk.run)
             for name, bank in banks.items():
                 self._supervisor.start(f"bank/{name}", bank.link.run)
                 self._supervisor.start(f"outbox/{name}", bank.worker.run)

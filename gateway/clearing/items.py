@@ -14,6 +14,7 @@ from gateway.clearing.day import ClearingRefused
 from gateway.clearing.terms import Terms
 from gateway.debit import debts
 from gateway.debit.states import debit_row
+from gateway.debit.two_people import same_person
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
@@ -66,7 +67,7 @@ def write_off(tx: Transaction, item_id: int, by: str, reason: str, terms: Terms)
         tx.update(tables.item, {"id": item_id}, note=reason, actor=by, changed_at=tx.now_us)
         tx.note("item", str(item_id), "write_off_proposed", debit_id=item.debit_id, detail=reason, actor=by)
         return ItemChanged(item_id, "open", by, None)
-    if item.actor.casefold() == by.casefold():
+    if same_person(item.actor, by):
         raise ClearingRefused("item_needs_second", f"item {item_id}: {by} has proposed it")
     lost = _book_loss(tx, item, known, terms) if known in LOSSES else 0
     tx.update(tables.item, {"id": item_id}, state="written_off", note=reason, second_actor=by, changed_at=tx.now_us)

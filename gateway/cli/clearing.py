@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from gateway.cli import labels, words
+from gateway.cli.acting import act_on
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import (
     HELP_NAMES,
-    ByOption,
     ConfigOption,
     JsonOption,
     LastOption,
     ReasonOption,
     iso,
-    name_of,
     now_utc,
     reason_of,
     screen_of,
@@ -29,11 +28,10 @@ from gateway.cli.options import (
     zone_of,
 )
 from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Column, Screen, Words
-from gateway.cli.store import change_ledger, changes_of, ledger_of, reader_of
+from gateway.cli.store import changes_of, ledger_of, reader_of
 
 if TYPE_CHECKING:
     from gateway.clearing.doubts import DayEnd
-    from gateway.clearing.items import ItemChanged
     from gateway.clearing.terms import Terms
     from gateway.clearing.views import DayView
     from gateway.config import SiteFile
@@ -75,6 +73,7 @@ KINDS: Final[Mapping[str, Words]] = {
     "decision_not_told": Words("the bank cannot be told a decision", "无法把决定通知银行"),
     "outcome_lost": Words("may have ended in a lost part of the ledger", "结果可能在账本丢失部分"),
     "write_off_proposed": Words("debt to be written off", "欠费待核销"),
+    "refund_proposed": Words("refund waits for a second person", "退款待复核"),
 }
 ROW_STATES: Final[words.Table] = {
     "cleared": (Words("cleared", "已清算"), GOOD),
@@ -103,22 +102,10 @@ ItemArgument = Annotated[int, typer.Argument(metavar="ITEM", min=1, help="Number
 
 def terms_of(site: SiteFile) -> Terms:
     """Rules of clearing with what they need of the site file."""
-    from gateway.clearing.rules import load_rules
-    from gateway.clearing.terms import Terms
-    from gateway.rules.loading import load_rules as debit_rules_of
+    from gateway.acts.doing import clearing_terms_of
+    from gateway.rules.loading import load_rules
 
-    terminals = {
-        bank.name: frozenset(number for lane in site.lanes for number in lane.terminals.get(bank.name, ()))
-        for bank in site.banks
-    }
-    return Terms(
-        rules=load_rules(site.clearing.rules),
-        terminals=terminals,
-        stations={lane.name: lane.station for lane in site.lanes},
-        message_age_s={bank.name: float(bank.max_message_age_s) for bank in site.banks},
-        utc_offset_min=site.site.utc_offset_min,
-        debit_rules=debit_rules_of(site.rules.file),
-    )
+    return clearing_terms_of(site, load_rules(site.rules.file))
 
 
 def _day(text: str, zone: timezone) -> str:
@@ -495,22 +482,15 @@ def explain(
     *,
     item: ItemArgument,
     reason: ReasonOption,
-    by: Annotated[
-        str | None, typer.Option("--by", metavar="NAME", help="Who explains it.", show_default="your login name")
-    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Close an item with a reason. Where the payer agrees on the money, the next run then clears its row."""
-    import getpass
+    from gateway.acts.acts import ExplainItem
 
-    from gateway.clearing.items import explain as change
-
-    screen = screen_of(context)
     site = site_of(context, config)
-    said, name = reason_of(reason), name_of(getpass.getuser() if by is None else by)
-    done = change_ledger(site, lambda tx: change(tx, item, name, said))
-    _show_changed(screen, done, as_json=as_json)
+    facts = act_on(site, ExplainItem(item_id=item, reason=reason_of(reason)))
+    _show_changed(screen_of(context), facts, as_json=as_json)
 
 
 @app.command("write-off")
@@ -518,45 +498,33 @@ def write_off(
     context: typer.Context,
     *,
     item: ItemArgument,
-    by: ByOption,
     reason: ReasonOption,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give an item up: proposed by one person, in force when another agrees with the same command."""
-    from gateway.clearing.items import write_off as change
+    """Give an item up: proposed by one account, in force when another gives the same command."""
+    from gateway.acts.acts import WriteOffItem
 
-    screen = screen_of(context)
     site = site_of(context, config)
-    terms = terms_of(site)
-    said, name = reason_of(reason), name_of(by)
-    done = change_ledger(site, lambda tx: change(tx, item, name, said, terms))
-    _show_changed(screen, done, as_json=as_json)
+    facts = act_on(site, WriteOffItem(item_id=item, reason=reason_of(reason)))
+    _show_changed(screen_of(context), facts, as_json=as_json)
 
 
-def _show_changed(screen: Screen, done: ItemChanged, *, as_json: bool) -> None:
+def _show_changed(screen: Screen, facts: Mapping[str, Any], *, as_json: bool) -> None:
     say = screen.say
     if as_json:
-        screen.json(
-            {
-                "item": done.item_id,
-                "state": done.state,
-                "actor": done.actor,
-                "second_actor": done.second_actor,
-                "lost_fen": done.lost_fen,
-            }
-        )
+        screen.json(facts)
         return
     pairs: list[tuple[str, str | Cell]] = [
-        (say("Item", "编号"), str(done.item_id)),
-        (say(*labels.STATE), words.named(screen, words.ITEM_STATES, done.state)),
-        (say("By", "经办"), done.actor),
+        (say("Item", "编号"), str(facts["item"])),
+        (say(*labels.STATE), words.named(screen, words.ITEM_STATES, facts["state"])),
+        (say("By", "经办"), facts["actor"]),
     ]
-    if done.second_actor is not None:
-        pairs += [(say("Agreed by", "复核"), done.second_actor)]
-        pairs += [(say("Loss", "损失"), words.yuan_with_currency(done.lost_fen))]
+    if facts["second_actor"] is not None:
+        pairs += [(say("Agreed by", "复核"), facts["second_actor"])]
+        pairs += [(say("Loss", "损失"), words.yuan_with_currency(facts["lost_fen"]))]
     screen.pairs(pairs)
-    if done.state == "open":
+    if facts["state"] == "open":
         screen.note(screen.word(words.PROPOSED))
     else:
         screen.note(say("run the clearing of its day again", "请重新执行该日清算"))

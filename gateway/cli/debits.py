@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from gateway.cli import debit, labels, words
-from gateway.cli.exits import refusal
+from gateway.cli.acting import act_on
 from gateway.cli.options import (
     HELP_NAMES,
-    ByOption,
     ConfigOption,
     DebitArgument,
     JsonOption,
@@ -25,6 +24,7 @@ from gateway.cli.options import (
     TillOption,
     UnmaskOption,
     age_text,
+    id_of,
     iso,
     name_of,
     now_utc,
@@ -36,18 +36,13 @@ from gateway.cli.options import (
 )
 from gateway.cli.passage import response_facts
 from gateway.cli.screen import Cell, Column, Screen
-from gateway.cli.store import change_ledger, ledger_of
+from gateway.cli.store import ledger_of
 from gateway.model.passage import Outcome
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
 
     from gateway.config import SiteFile
-    from gateway.debit.claims import Decision
-    from gateway.debit.late import LateEffect
-    from gateway.debit.people import Said
-    from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest
-    from gateway.ledger.transaction import Transaction
 
 app = typer.Typer(
     name="debits",
@@ -345,8 +340,7 @@ def refund(
     *,
     which: DebitArgument,
     amount: AmountOption,
-    by: ByOption,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with the refund.")] = "",
+    reason: ReasonOption,
     key: Annotated[
         str | None,
         typer.Option("--key", help="Business key: the same key is the same refund.", show_default="of what is given"),
@@ -360,66 +354,34 @@ def refund(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give back some of what was collected, where it came from or at a till; the same key twice pays once."""
-    from gateway.debit.refunds import RefundRequest
-    from gateway.model.ids import digest_of
+    """Give back some of what was collected, where it came from or at a till; the same key twice pays once.
+
+    Above the limit of the rules it is proposed by one account, and paid when another gives the same command.
+    """
+    from gateway.acts.acts import KEY_CHARS_MAX, Refund
 
     screen = screen_of(context)
     site = site_of(context, config)
-    actor = name_of(by)
-    why = reason_of(reason) if reason else ""
-    at_till = None if till is None else name_of(till, "--till")
     if key is not None and not 0 < len(key) <= KEY_CHARS_MAX:
         raise typer.BadParameter(f"a key has 1 to {KEY_CHARS_MAX} characters", param_hint="'--key'")
-    with ledger_of(site) as connection:
-        debit_id = debit.debit_id_of(connection, which)
-    request = RefundRequest(
-        key or digest_of("refund", debit_id, amount, why)[:32],
-        debit_id,
-        amount,
-        why,
-        actor,
-        "till" if at_till is not None or target is not None else None,
+    facts = act_on(
+        site,
+        Refund(
+            debit=which,
+            amount_fen=amount,
+            reason=reason_of(reason),
+            key=key,
+            at_till=target is not None,
+            till=None if till is None else name_of(till, "--till"),
+        ),
     )
-    found = _refund(site, request, at_till)
-    facts = {
-        "refund_id": found.refund_id,
-        "key": request.idempotency_key,
-        "debit_id": found.debit_id,
-        "amount_fen": found.amount_fen,
-        "target": found.target,
-        "state": found.state,
-        "replayed": found.replayed,
-    }
+    refunded = {"debit_id": facts["debit_id"], **facts["refund"]}
     if as_json:
-        screen.json(facts)
+        screen.json(refunded)
+    elif refunded["state"] == words.PROPOSED_STATE:
+        screen.note(screen.word(words.PROPOSED))
     else:
-        _show_refund(screen, facts)
-
-
-def _refund(site: SiteFile, request: RefundRequest, till: str | None) -> Refunded:
-    """Decide it, and pay it out where a till is named, in one change."""
-    from dataclasses import replace
-    from random import SystemRandom
-
-    from gateway.debit import refunds
-    from gateway.model.clock import to_us
-    from gateway.model.ids import new_id
-
-    refund_id = new_id(to_us(now_utc()), SystemRandom())
-
-    def change(tx: Transaction) -> Refunded | RefundRefused:
-        found = refunds.decide_refund(tx, request, refund_id)
-        if isinstance(found, refunds.Refunded) and till is not None and found.state != "paid":
-            refused = refunds.pay_at_till(tx, found.refund_id, till, request.actor)
-            return refunds.RefundRefused(refused) if refused is not None else replace(found, state="paid")
-        return found
-
-    found: Refunded | RefundRefused = change_ledger(site, change)
-    if isinstance(found, refunds.RefundRefused):
-        amount = words.yuan_with_currency(request.amount_fen)
-        raise refusal(found.reason, f"{amount} of debit {request.debit_id} are not refunded")
-    return found
+        _show_refund(screen, refunded)
 
 
 def _show_refund(screen: Screen, facts: Mapping[str, Any]) -> None:
@@ -457,28 +419,24 @@ def pay_refund(
     *,
     refund_id: Annotated[str, typer.Argument(metavar="REFUND", help="The refund's id.", show_default=False)],
     till: TillOption,
-    by: ByOption,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Pay out a decided refund at a till, also one that its bank refused."""
-    from gateway.debit import refunds
+    from gateway.acts.acts import PayRefund
 
     screen = screen_of(context)
     site = site_of(context, config)
-    actor, at_till, which = name_of(by), name_of(till, "--till"), refund_id.lower()
-    refused: str | None = change_ledger(site, lambda tx: refunds.pay_at_till(tx, which, at_till, actor))
-    if refused is not None:
-        raise refusal(refused, f"refund {which} is not paid")
-    facts = {"refund_id": which, "state": "paid", "till": at_till}
+    act = PayRefund(refund_id=id_of(refund_id, "REFUND"), till=name_of(till, "--till"))
+    facts = act_on(site, act)
     if as_json:
         screen.json(facts)
     else:
         screen.pairs(
             [
-                (screen.say("Refund", "退款编号"), which),
+                (screen.say("Refund", "退款编号"), facts["refund_id"]),
                 (screen.say(*labels.STATE), words.named(screen, words.REFUND_STATES, "paid")),
-                (screen.say("Till", "收银台"), at_till),
+                (screen.say("Till", "收银台"), facts["till"]),
             ]
         )
 
@@ -490,26 +448,17 @@ def adjust(
     which: DebitArgument,
     amount: AmountOption,
     reason: ReasonOption,
-    by: ByOption,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put right what an unpaid debit asks for: --amount is what it asks for from then on."""
-    from gateway.debit import refunds
-    from gateway.rules.loading import load_rules
+    from gateway.acts.acts import Adjust
 
     screen = screen_of(context)
     site = site_of(context, config)
-    rules = load_rules(site.rules.file)
-    why, actor = reason_of(reason), name_of(by)
-    with ledger_of(site) as connection:
-        debit_id = debit.debit_id_of(connection, which)
-    refused: str | None = change_ledger(
-        site, lambda tx: refunds.adjust(tx, debit_id, amount, why, actor=actor, rules=rules)
-    )
-    if refused is not None:
-        raise refusal(refused, f"debit {debit_id} is not adjusted")
-    tell_state(screen, site, debit_id, as_json=as_json)
+    why = reason_of(reason)
+    facts = act_on(site, Adjust(debit=which, amount_fen=amount, reason=why))
+    tell_state(screen, site, facts, as_json=as_json)
 
 
 # --- what is stuck --------------------------------------------------------------------------------------------------
@@ -534,7 +483,6 @@ def resolve(
     source: Annotated[
         str | None, typer.Option("--source", metavar="TEXT", help="Where the word on the attempt comes from.")
     ] = None,
-    by: ByOption,
     reason: ReasonOption,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -544,101 +492,40 @@ def resolve(
     --taken or --not-taken ends a purchase that is unknown or disputed, and the debit is decided. --attempt with
     --posted or --not-posted and --source ends an attempt in doubt.
     """
-    from gateway.debit.people import Said
+    from gateway.acts.acts import ResolveAttempt, ResolvePurchase
 
     screen = screen_of(context)
     site = site_of(context, config)
-    said = Said(name_of(by), reason_of(reason))
+    why = reason_of(reason)
     bank = (attempt, posted, source)
     if (taken is None) == all(part is None for part in bank) or (taken is None and None in bank):
         raise typer.BadParameter(
             "say what of one thing: --taken or --not-taken, or --attempt with --posted or --not-posted and --source",
             param_hint="'--taken'",
         )
-    with ledger_of(site) as connection:
-        debit_id = debit.debit_id_of(connection, which)
-    if taken is not None:
-        decision = _resolve_purchase(site, debit_id, said, taken=taken)
-        tell_state(screen, site, debit_id, as_json=as_json, record_no=decision.record_no)
-    elif attempt is not None and posted is not None and source is not None:
-        origin = reason_of(source)
-        effect = _resolve_attempt(site, debit_id, attempt.lower(), origin, said, posted=posted)
-        tell_state(screen, site, debit_id, as_json=as_json, effect=effect.name.lower())
+    act: ResolvePurchase | ResolveAttempt
+    if attempt is not None and posted is not None and source is not None:
+        attempt_id = id_of(attempt, "'--attempt'")
+        act = ResolveAttempt(debit=which, attempt_id=attempt_id, posted=posted, source=reason_of(source), reason=why)
+    else:
+        act = ResolvePurchase(debit=which, taken=bool(taken), reason=why)
+    tell_state(screen, site, act_on(site, act), as_json=as_json)
 
 
-def _resolve_purchase(site: SiteFile, debit_id: str, said: Said, *, taken: bool) -> Decision:
-    from gateway.debit import people
-    from gateway.debit.recovery import keep_rules
-    from gateway.payers.mandates import stand_in_limit
-    from gateway.rules.loading import load_rules
-
-    rules = load_rules(site.rules.file)
-    deciding = people.Deciding(rules, stand_in_limit)
-
-    def change(tx: Transaction) -> Decision | str:
-        keep_rules(tx, rules)
-        return people.resolve_purchase(tx, debit_id, taken=taken, said=said, deciding=deciding)
-
-    found: Decision | str = change_ledger(site, change)
-    if isinstance(found, str):
-        raise refusal(found, f"debit {debit_id} is not resolved")
-    return found
-
-
-def _resolve_attempt(
-    site: SiteFile, debit_id: str, attempt_id: str, source: str, said: Said, *, posted: bool
-) -> LateEffect:
-    from gateway.debit import people
-    from gateway.rules.loading import load_rules
-
-    rules = load_rules(site.rules.file)
-    found: LateEffect | str = change_ledger(
-        site,
-        lambda tx: people.resolve_attempt(
-            tx, debit_id, attempt_id, posted=posted, source=source, said=said, rules=rules
-        ),
-    )
-    if isinstance(found, str):
-        raise refusal(found, f"attempt {attempt_id} of debit {debit_id} is not resolved")
-    return found
-
-
-def tell_state(
-    screen: Screen,
-    site: SiteFile,
-    debit_id: str,
-    *,
-    as_json: bool,
-    record_no: int | None = None,
-    effect: str | None = None,
-) -> None:
+def tell_state(screen: Screen, site: SiteFile, done: Mapping[str, Any], *, as_json: bool) -> None:
     """Where a debit stands after what was done."""
-    from sqlalchemy import select
-
-    from gateway.ledger import tables
-
-    d = tables.debit
-    with ledger_of(site) as connection:
-        row = connection.execute(select(d).where(d.c.id == debit_id)).one()
-    facts = {
-        "debit_id": row.id,
-        "state": row.state,
-        "amount_fen": row.amount,
-        "collected_fen": row.collected,
-        "retry_at": iso(row.retry_at, zone_of(site)),
-        "record_no": record_no,
-        "effect": effect,
-    }
+    retry_at, record_no, effect = iso(done["retry_us"], zone_of(site)), done.get("record_no"), done.get("effect")
     if as_json:
-        screen.json(facts)
+        names = ("debit_id", "state", "amount_fen", "collected_fen")
+        screen.json({**{n: done[n] for n in names}, "retry_at": retry_at, "record_no": record_no, "effect": effect})
         return
     say = screen.say
     pairs: list[tuple[str, str | Cell]] = [
-        (say(*labels.DEBIT), row.id),
-        (say(*labels.STATE), words.named(screen, words.DEBIT_STATES, row.state)),
-        (say(*labels.AMOUNT), words.yuan_with_currency(row.amount)),
-        (say("Collected", "已收"), words.yuan_with_currency(row.collected)),
-        (say(*labels.NEXT_TRY), facts["retry_at"] or ""),
+        (say(*labels.DEBIT), done["debit_id"]),
+        (say(*labels.STATE), words.named(screen, words.DEBIT_STATES, done["state"])),
+        (say(*labels.AMOUNT), words.yuan_with_currency(done["amount_fen"])),
+        (say("Collected", "已收"), words.yuan_with_currency(done["collected_fen"])),
+        (say(*labels.NEXT_TRY), retry_at or ""),
         (say("Record", "记录号"), "" if record_no is None else str(record_no)),
         (say("Effect", "结果"), "" if effect is None else screen.word(words.LATE_EFFECTS[effect])),
     ]

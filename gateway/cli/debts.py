@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import debit, labels, words
+from gateway.cli import labels, words
+from gateway.cli.acting import act_on
 from gateway.cli.debits import tell_state
-from gateway.cli.exits import refusal
 from gateway.cli.options import (
     HELP_NAMES,
-    ByOption,
     ConfigOption,
     DebitArgument,
     JsonOption,
@@ -32,15 +31,11 @@ from gateway.cli.options import (
     zone_of,
 )
 from gateway.cli.screen import BAD, Cell, Column, Screen
-from gateway.cli.store import change_ledger, ledger_of
+from gateway.cli.store import ledger_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import Connection, Row
 
-    from gateway.config import SiteFile
-    from gateway.ledger.transaction import Transaction
 
 app = typer.Typer(
     name="debts",
@@ -213,38 +208,28 @@ def pay(
     *,
     which: DebitArgument,
     till: TillOption,
-    by: ByOption,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take the money for a debt at a till."""
-    from gateway.debit import debts as engine
-    from gateway.rules.loading import load_rules
+    from gateway.acts.acts import PayDebt
 
     site = site_of(context, config)
-    rules = load_rules(site.rules.file)
-    actor, at_till = name_of(by), name_of(till, "--till")
-    debit_id = _do(site, which, lambda tx, found: engine.pay_at_till(tx, found, at_till, actor, rules))
-    tell_state(screen_of(context), site, debit_id, as_json=as_json)
+    at_till = name_of(till, "--till")
+    tell_state(screen_of(context), site, act_on(site, PayDebt(debit=which, till=at_till)), as_json=as_json)
 
 
 @app.command()
 def retry(
-    context: typer.Context,
-    *,
-    which: DebitArgument,
-    by: ByOption,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
+    context: typer.Context, *, which: DebitArgument, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
     """Have the bank of a debt asked again now, whatever the schedule says."""
-    from gateway.debit import debts as engine
+    from gateway.acts.acts import RetryDebt
 
     site = site_of(context, config)
-    actor = name_of(by)
-    debit_id = _do(site, which, lambda tx, found: engine.retry_now(tx, found, actor))
+    facts = act_on(site, RetryDebt(debit=which))
     screen = screen_of(context)
-    tell_state(screen, site, debit_id, as_json=as_json)
+    tell_state(screen, site, facts, as_json=as_json)
     if not as_json:
         screen.note(screen.say("a running gateway asks within seconds", "运行中的网关将在数秒内请求银行"))
 
@@ -254,41 +239,17 @@ def write_off(
     context: typer.Context,
     *,
     which: DebitArgument,
-    by: ByOption,
     reason: ReasonOption,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a debt up: proposed by one person, in force when another gives the same command."""
-    from gateway.debit import debts as engine
-    from gateway.ledger import tables
-    from gateway.rules.loading import load_rules
+    """Give a debt up: proposed by one account, in force when another gives the same command."""
+    from gateway.acts.acts import WriteOffDebt
 
     screen = screen_of(context)
     site = site_of(context, config)
-    rules = load_rules(site.rules.file)
-    actor, why = name_of(by), reason_of(reason)
-    first = False
-
-    def change(tx: Transaction, debit_id: str) -> str | None:
-        nonlocal first
-        before = tx.find(tables.item, kind=engine.WRITE_OFF, ref=debit_id)
-        refused = engine.write_off(tx, debit_id, actor, why, rules)
-        # Refused for want of a second person, and yet something was done: this was the first.
-        first = refused == "item_needs_second" and (before is None or before.state != "open")
-        return None if first else refused
-
-    debit_id = _do(site, which, change)
-    tell_state(screen, site, debit_id, as_json=as_json)
-    if first and not as_json:
+    why = reason_of(reason)
+    facts = act_on(site, WriteOffDebt(debit=which, reason=why))
+    tell_state(screen, site, facts, as_json=as_json)
+    if facts["proposed"] and not as_json:
         screen.note(screen.word(words.PROPOSED))
-
-
-def _do(site: SiteFile, which: str, change: Callable[[Transaction, str], str | None]) -> str:
-    """Make one change of a debt; its id. A refusal is told with its reason."""
-    with ledger_of(site) as connection:
-        debit_id = debit.debit_id_of(connection, which)
-    refused: str | None = change_ledger(site, lambda tx: change(tx, debit_id))
-    if refused is not None:
-        raise refusal(refused, f"nothing was done about debit {debit_id}")
-    return debit_id

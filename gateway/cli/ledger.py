@@ -12,7 +12,7 @@ import typer
 
 from gateway.cli import labels, words
 from gateway.cli.exits import ExitCode
-from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, now_utc, screen_of, site_of
+from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, now_utc, reason_of, screen_of, site_of
 from gateway.cli.rights import need_right
 from gateway.cli.screen import BAD, GOOD, Cell, Column, Screen, Teller, Words
 from gateway.cli.store import MAKE_ROOM, ledger_of, place_of, reader_of
@@ -114,7 +114,6 @@ def verify(
 
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, in a sentence; it stays in the ledger.")]
-ByOption = Annotated[str, typer.Option("--by", help="Who says so.")]
 
 
 @app.command()
@@ -123,7 +122,6 @@ def create(
     *,
     config: ConfigOption = None,
     reason: ReasonOption = "new site",
-    by: ByOption = "etcgw",
     as_json: JsonOption = False,
 ) -> None:
     """Make the ledger of a new site, and the mark that remembers it. Refused where there is either."""
@@ -136,7 +134,7 @@ def create(
     screen = screen_of(context)
     site = site_of(context, config)
     clock = SystemClock()
-    birth = incarnation.born(clock, random.SystemRandom(), **_said(reason, by))
+    birth = incarnation.born(clock, random.SystemRandom(), **_said(reason))
     made = incarnation.create(place_of(site), clock, chain_keys_of(site), birth)
     if as_json:
         screen.json({"ledger": str(site.storage.ledger), "life": made.number, "id": made.id})
@@ -149,7 +147,6 @@ def adopt(
     context: typer.Context,
     *,
     reason: ReasonOption,
-    by: ByOption,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -168,7 +165,7 @@ def adopt(
     screen = screen_of(context)
     site = site_of(context, config)
     clock = SystemClock()
-    birth = incarnation.born(clock, random.SystemRandom(), **_said(reason, by))
+    birth = incarnation.born(clock, random.SystemRandom(), **_said(reason))
     found = adoption.adopt(place_of(site), clock, chain_keys_of(site), birth)
     if as_json:
         screen.json(
@@ -221,9 +218,7 @@ def restore(
     if aside is not None:
         pairs.append((screen.say("Replaced one", "原账本"), str(aside)))
     screen.pairs(pairs)
-    screen.note(
-        screen.say("next: etcgw ledger adopt --reason ... --by ...", "下一步: etcgw ledger adopt --reason ... --by ...")
-    )
+    screen.note(screen.say("next: etcgw ledger adopt --reason ...", "下一步: etcgw ledger adopt --reason ..."))
 
 
 def _marked(screen: Screen, path: Path) -> list[str]:
@@ -237,12 +232,11 @@ def _marked(screen: Screen, path: Path) -> list[str]:
         return []
 
 
-def _said(reason: str, by: str) -> dict[str, str]:
-    """Reason and name as the ledger keeps them: both are said, and fit."""
-    for option, text, longest in (("--reason", reason, REASON_CHARS_MAX), ("--by", by, NAME_CHARS_MAX)):
-        if not 0 < len(text.strip()) <= longest:
-            raise typer.BadParameter(f"give 1 to {longest} characters", param_hint=f"'{option}'")
-    return {"reason": reason.strip(), "actor": by.strip()}
+def _said(reason: str) -> dict[str, str]:
+    """Reason and account as the ledger keeps them."""
+    from gateway.acts.actor import of_this_process
+
+    return {"reason": reason_of(reason), "actor": of_this_process().name}
 
 
 def _check_facts(check: Check) -> dict[str, Any]:

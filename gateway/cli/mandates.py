@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from gateway.cli import labels, words
-from gateway.cli.exits import CliFault, ExitCode, refusal
+from gateway.cli.acting import act_on
+from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import (
     HELP_NAMES,
-    ByOption,
     ConfigOption,
     JsonOption,
     LastOption,
     UnmaskOption,
     iso,
-    name_of,
     screen_of,
     short,
     site_of,
     zone_of,
 )
 from gateway.cli.screen import Cell, Column, Screen, Words
-from gateway.cli.store import change_ledger, changes_of, ledger_of
+from gateway.cli.store import changes_of, ledger_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
+    from gateway.acts.acts import LimitName
     from gateway.config import SiteFile
     from gateway.ledger.transaction import Transaction
     from gateway.payers.mandates import Credential, Mandate
@@ -552,7 +552,6 @@ def limit(
     context: typer.Context,
     *,
     mandate_id: MandateArgument,
-    by: ByOption,
     service: Annotated[
         LimitedService, typer.Option("--service", help="What the limit is for; * counts all services together.")
     ] = LimitedService.ALL,
@@ -582,38 +581,27 @@ def limit(
     What is not named stays as it is. Limits of services outlive an import of mandates; the exposure limit is replaced
     by the imported one.
     """
-    from gateway.debit import limits
+    from gateway.acts.acts import ChangeLimits
     from gateway.model.passage import Service
-    from gateway.rules.loading import load_rules
 
     screen = screen_of(context)
     site = site_of(context, config)
-    actor = name_of(by)
-    given = {"per_debit_fen": per_debit, "per_day_fen": per_day, "per_day_count": count}
-    changes = {name: _limit_value(text) for name, text in given.items() if text is not None}
+    given: dict[LimitName, str | None] = {"per_debit_fen": per_debit, "per_day_fen": per_day, "per_day_count": count}
+    changes: dict[LimitName, int | None] = {n: _limit_value(text) for n, text in given.items() if text is not None}
     if clear and changes:
         raise typer.BadParameter("--clear takes all limits of the service back; name no other", param_hint="'--clear'")
     if not (clear or changes or exposure is not None):
         raise typer.BadParameter(
             "say which limit: --per-debit, --per-day, --count, --exposure, or --clear", param_hint="'--per-debit'"
         )
-    at_once = None if exposure is None else _limit_value(exposure)
-    scope = Service.SERVICE_AREA.value if service is LimitedService.COUNTER else service.value
-    rules = load_rules(site.rules.file)
-
-    def change(tx: Transaction) -> str | None:
-        refused = None
-        if exposure is not None:
-            refused = limits.change_exposure(tx, mandate_id, at_once, actor)
-        if clear:
-            refused = refused or limits.clear_limit(tx, mandate_id, scope, actor)
-        if changes:
-            refused = refused or limits.change_limit(tx, mandate_id, scope, changes, actor=actor, rules=rules)
-        return refused
-
-    refused: str | None = change_ledger(site, change)
-    if refused is not None:
-        raise refusal(refused, f"no limit was changed: mandate {mandate_id}")
+    act = ChangeLimits(
+        mandate_id=mandate_id,
+        service=Service.SERVICE_AREA.value if service is LimitedService.COUNTER else service.value,
+        changes=changes,
+        clear=clear,
+        exposure=None if exposure is None else (_limit_value(exposure),),
+    )
+    act_on(site, act)
     with ledger_of(site) as connection:
         facts = {"mandate_id": mandate_id, **_limits_now(connection, mandate_id)}
     if as_json:

@@ -31,9 +31,6 @@ LAST_MAX: Final = 100_000
 
 LastOption = Annotated[int, typer.Option("--last", metavar="N", min=1, max=LAST_MAX, help="How many, newest first.")]
 
-ByOption = Annotated[
-    str, typer.Option("--by", metavar="NAME", help="Who does it; the journal keeps it.", show_default=False)
-]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with it.", show_default=False)]
 TillOption = Annotated[str, typer.Option("--till", metavar="NAME", help="The till that pays.", show_default=False)]
 
@@ -48,6 +45,7 @@ NAME_CHARS_MAX: Final = 64
 REASON_CHARS_MAX: Final = 200
 """Width of a reason in the ledger."""
 
+_ID: Final = re.compile(r"[0-9a-f]{32}")
 _AGO: Final = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
 _AGO_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -85,7 +83,15 @@ def zone_of(site: SiteFile) -> timezone:
     return timezone(timedelta(minutes=site.site.utc_offset_min))
 
 
-def name_of(given: str, option: str = "--by") -> str:
+def id_of(given: str, option: str) -> str:
+    """An id as the ledger keeps it."""
+    found = given.strip().lower()
+    if not _ID.fullmatch(found):
+        raise typer.BadParameter(f"{given!r} is no id of 32 hex digits", param_hint=option)
+    return found
+
+
+def name_of(given: str, option: str) -> str:
     """A name as the ledger keeps it."""
     name = given.strip()
     if not name or len(name) > NAME_CHARS_MAX:

@@ -56,9 +56,6 @@ def erase(
     ] = None,
     plate: Annotated[str | None, typer.Option("--plate", help="Every passage of this plate, of any colour.")] = None,
     card: Annotated[str | None, typer.Option("--card", metavar="NUMBER", help="Every passage of this card.")] = None,
-    actor: Annotated[
-        str, typer.Option("--actor", metavar="NAME", help="Who erases; the journal keeps it.", show_default=False)
-    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be erased.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,7 +67,6 @@ def erase(
     from gateway.ledger import privacy as erasing
 
     screen = screen_of(context)
-    _check_actor(actor)
     if sum(value is not None for value in (older_than, passage, plate, card)) != 1:
         raise typer.BadParameter(
             "say which passages, in exactly one way: --older-than, --passage, --plate or --card",
@@ -88,7 +84,7 @@ def erase(
         found = erasing.look(connection, selection, _now_us()) if dry_run else None
     emptied = True
     if found is None:
-        found, emptied = _erase(site, selection, actor, screen)
+        found, emptied = _erase(site, selection, screen)
     if as_json:
         screen.json(_facts(found, dry_run=dry_run, log_emptied=emptied))
         return
@@ -101,11 +97,6 @@ def erase(
                 "数据库日志仍被占用,部分已删数据会暂留其中,请稍后再次执行",
             )
         )
-
-
-def _check_actor(actor: str) -> None:
-    if not 1 <= len(actor.strip()) <= 64:
-        raise typer.BadParameter("give a name of 1 to 64 characters", param_hint="'--actor'")
 
 
 def _plate(text: str) -> str:
@@ -142,14 +133,16 @@ def _passage_id(connection: Any, text: str) -> str:  # noqa: ANN401 - a connecti
     return str(found)
 
 
-def _erase(site: SiteFile, selection: Selection, actor: str, screen: Screen) -> tuple[Erased, bool]:
+def _erase(site: SiteFile, selection: Selection, screen: Screen) -> tuple[Erased, bool]:
     """Page by page, each in a database transaction of its own; and whether the database's log was emptied after it."""
+    from gateway.acts.actor import of_this_process
     from gateway.ledger import database
     from gateway.ledger.privacy import erase_all
 
+    actor = of_this_process().name
     with committing(site, erasing=True) as (commit, engine):
         with screen.progress(screen.say("erasing", "正在删除")) as tell:
-            found = erase_all(commit, selection, actor.strip(), lambda done: tell(_progress(screen, done)))
+            found = erase_all(commit, selection, actor, lambda done: tell(_progress(screen, done)))
         return found, database.forget_log(engine)
 
 

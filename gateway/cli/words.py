@@ -123,7 +123,12 @@ REFUND_TARGETS: Final[Mapping[str, Words]] = MappingProxyType(
         "till": Words("till", "现金"),
     }
 )
-PROPOSED: Final = Words("proposed; another person must give the same command", "已提出核销,须由另一人以同一命令确认")
+PROPOSED: Final = Words(
+    "proposed; somebody else must give the same command, from an account of their own",
+    "已提出,须由另一账号以同一命令确认",
+)
+PROPOSED_STATE: Final = "proposed"
+"""Of an act that waits for a second person."""
 """A write-off that waits for its second person."""
 
 MASKED: Final = "***"

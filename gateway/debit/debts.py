@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlalchemy import bindparam, func, select
 
 from gateway.debit.states import add_item, close_item, debit_row, in_doubt, set_debit
+from gateway.debit.two_people import agreed, same_person
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
@@ -142,14 +143,10 @@ def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: De
         return "not_a_debt"
     if in_doubt(tx, debit_id):
         return "bank_in_doubt"
+    if rules.debt.four_eyes and not agreed(tx, WRITE_OFF, debit, amount=debit.amount, actor=actor, reason=reason):
+        return "item_needs_second"
     proposed = tx.find(tables.item, kind=WRITE_OFF, ref=debit.id)
-    stands = proposed is not None and (proposed.state, proposed.amount) == ("open", debit.amount)
-    if rules.debt.four_eyes and not stands:
-        _propose(tx, debit, proposed, actor, reason)
-        return "item_needs_second"
-    alone = proposed is not None and proposed.state == "open" and _same_person(proposed.actor, actor)
-    if rules.debt.four_eyes and alone:
-        return "item_needs_second"
+    alone = proposed is not None and same_person(proposed.actor, actor)
     tx.books.move(
         "written_off",
         debit.id,
@@ -169,30 +166,6 @@ def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: De
     tx.note("person", debit.id, "written_off", debit_id=debit.id, detail=reason[:400], actor=actor)
     keep_list(tx, debit.obligor_id, rules)
     return None
-
-
-def _propose(tx: Transaction, debit: Row, earlier: Row | None, actor: str, reason: str) -> None:
-    """Put a write-off before a second person, anew where it was closed before or was for another amount."""
-    if earlier is None:
-        add_item(tx, WRITE_OFF, debit.id, reason[:200], amount=debit.amount)
-    else:
-        tx.note("item", str(earlier.id), "open", debit_id=debit.id, detail=WRITE_OFF)
-    tx.update(
-        tables.item,
-        {"kind": WRITE_OFF, "ref": debit.id},
-        state="open",
-        amount=debit.amount,
-        note=reason[:200],
-        actor=actor,
-        second_actor=None,
-        changed_at=tx.now_us,
-    )
-    tx.note("person", debit.id, "write_off_proposed", debit_id=debit.id, detail=reason[:400], actor=actor)
-
-
-def _same_person(one: str | None, other: str) -> bool:
-    """Names are typed by people: neither case nor blanks around them make another person."""
-    return one is not None and one.strip().casefold() == other.strip().casefold()
 
 
 def keep_list(tx: Transaction, obligor_id: str, rules: DebitRules) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, select
 
 from gateway.debit.debts import keep_list
 from gateway.debit.states import add_item, close_item, debit_row, has_open_item, in_doubt, set_debit
+from gateway.debit.two_people import agreed
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
@@ -24,6 +25,9 @@ TARGETS = {"bank": AccountKind.BANK, "issuer": AccountKind.ISSUER, "till": Accou
 
 DECLINED = "refund_declined"
 """Kind of the item of a refund that its bank will not pay."""
+
+PROPOSED = "refund_proposed"
+"""Kind of the item of a refund that waits for a second person."""
 
 _RELEASED = select(tables.transfer.c.id).where(
     tables.transfer.c.debit_id == bindparam("debit"), tables.transfer.c.event == "released"
@@ -89,14 +93,10 @@ def decide_refund(tx: Transaction, request: RefundRequest, refund_id: str) -> Re
     debit = tx.find(tables.debit, id=request.debit_id)
     if debit is None:
         return RefundRefused("debit_unknown")
-    if request.amount_fen <= 0 or request.amount_fen > debit.collected - debit.refunded:
-        return RefundRefused("refund_above_collected")
-    if in_doubt(tx, debit.id):
-        return RefundRefused("bank_in_doubt")
-    source = _where_it_came_from(tx, debit)
-    target = request.target or source
-    if target not in (source, "till"):
-        return RefundRefused("refund_target_wrong")
+    refused = _refusal(tx, request, debit)
+    if refused is not None:
+        return RefundRefused(refused)
+    target = request.target or _where_it_came_from(tx, debit)
     tx.books.move(
         "refund_decided",
         debit.id,
@@ -123,6 +123,38 @@ def decide_refund(tx: Transaction, request: RefundRequest, refund_id: str) -> Re
     )
     tx.note("refund", refund_id, "decided", debit_id=debit.id, detail=request.reason[:400], actor=request.actor)
     return Refunded(refund_id, debit.id, request.amount_fen, target, "decided", replayed=False)
+
+
+def ask_refund(tx: Transaction, request: RefundRequest, refund_id: str, rules: DebitRules) -> Refunded | RefundRefused:
+    """As `decide_refund`, for a person: above the limit of the rules another one must have asked for the same before.
+
+    The first is told `item_needs_second`, and what was asked for is put before somebody else.
+    """
+    alone = rules.refund.second_person_above_fen
+    known = tx.find(tables.refund, idempotency_key=request.idempotency_key) is not None
+    debit = tx.find(tables.debit, id=request.debit_id)
+    if known or debit is None or alone is None or request.amount_fen <= alone:
+        return decide_refund(tx, request, refund_id)
+    refused = _refusal(tx, request, debit)
+    if refused is not None:
+        return RefundRefused(refused)
+    proposed = agreed(tx, PROPOSED, debit, amount=request.amount_fen, actor=request.actor, reason=request.reason)
+    if proposed is None:
+        return RefundRefused("item_needs_second")
+    tx.update(tables.item, {"id": proposed.id}, second_actor=request.actor)
+    close_item(tx, PROPOSED, debit.id, "corrected", note=request.reason, actor=proposed.actor)
+    return decide_refund(tx, request, refund_id)
+
+
+def _refusal(tx: Transaction, request: RefundRequest, debit: Row) -> str | None:
+    """The code of why this must not be paid back."""
+    if request.amount_fen <= 0 or request.amount_fen > debit.collected - debit.refunded:
+        return "refund_above_collected"
+    if in_doubt(tx, debit.id):
+        return "bank_in_doubt"
+    if request.target not in (None, "till", _where_it_came_from(tx, debit)):
+        return "refund_target_wrong"
+    return None
 
 
 def _where_it_came_from(tx: Transaction, debit: Row) -> str:

@@ -629,8 +629,8 @@ LEDGER_LOST = _stop(
     ),
 )
 _ADOPT = (
-    "查明原因; 如确认使用该账本: etcgw ledger adopt --reason ... --by ...",
-    "find out why; if this is the ledger to go on with: etcgw ledger adopt --reason ... --by ...",
+    "查明原因; 如确认使用该账本: etcgw ledger adopt --reason ...",
+    "find out why; if this is the ledger to go on with: etcgw ledger adopt --reason ...",
 )
 LEDGER_MISSING = _stop(
     "ledger_missing",
@@ -1013,6 +1013,16 @@ CLEARING_DAY_OPEN = _refusal(
     "the day is not over yet",
     do=("待该日结束后再执行清算", "run the clearing when the day is over"),
 )
+NOT_YOUR_ROLE = _refusal(
+    "not_your_role",
+    None,
+    "当前账号无权执行该操作",
+    "this account may not do that",
+    do=(
+        "请由具备该角色的账号操作; 角色与用户组见配置 [people.roles]",
+        "let an account with that role do it; [people.roles] of the site file says which groups have it",
+    ),
+)
 ITEM_UNKNOWN = _refusal(
     "item_unknown",
     None,
@@ -1024,9 +1034,9 @@ ITEM_CLOSED = _refusal("item_closed", None, "该差错记录已结案", "the ite
 ITEM_NEEDS_SECOND = _refusal(
     "item_needs_second",
     None,
-    "核销须由两名不同人员确认",
-    "a write-off needs two different people",
-    do=("请由另一人再次执行核销", "let somebody else agree to it"),
+    "须由两名不同人员确认",
+    "this needs two different people",
+    do=("请由另一账号再次执行同一操作", "let somebody else give the same command, from an account of their own"),
 )
 ITEM_NOT_A_LOSS = _refusal(
     "item_not_a_loss",

@@ -25,6 +25,7 @@ from gateway.rules.schema import (
     Document,
     LimitsByService,
     Listing,
+    RefundByPeople,
     RetryByKind,
     Reversal,
     StandInByService,
@@ -53,6 +54,7 @@ class DebitRules:
     retry: RetryByKind
     reversal: Reversal
     debt: Debt
+    refund: RefundByPeople
     listing: Listing
     limits: LimitsByService
 
@@ -169,6 +171,7 @@ def _rules(document: Document) -> DebitRules:
         retry=document.retry,
         reversal=document.reversal,
         debt=document.debt,
+        refund=document.refund,
         listing=document.listing,
         limits=document.limits,
     )

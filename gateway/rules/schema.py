@@ -49,6 +49,7 @@ Fen = Annotated[int, Field(ge=0, le=FEN_MAX)]
 Count = Annotated[int, Field(ge=0, le=COUNT_MAX)]
 FenOrUnlimited = Annotated[Fen | None, _UNLIMITED_READ, _UNLIMITED_WRITE]
 FenOrMandate = Annotated[Fen | None, _MANDATE_READ, _MANDATE_WRITE]
+FenFromNothingOrNever = Annotated[Annotated[int, Field(ge=0, le=FEN_MAX)] | None, _NEVER_READ, _NEVER_WRITE]
 FenOrNever = Annotated[Annotated[int, Field(ge=1, le=FEN_MAX)] | None, _NEVER_READ, _NEVER_WRITE]
 CountOrUnlimited = Annotated[Count | None, _UNLIMITED_READ, _UNLIMITED_WRITE]
 CountOrNever = Annotated[Annotated[int, Field(ge=1, le=COUNT_MAX)] | None, _NEVER_READ, _NEVER_WRITE]
@@ -185,6 +186,13 @@ class Debt(RuleSection):
     """whether writing off needs a second person"""
 
 
+class RefundByPeople(RuleSection):
+    """[refund]: money that people give back."""
+
+    second_person_above_fen: FenFromNothingOrNever
+    """a refund of more than this is paid when a second person asks for the same, fen; 0 = every one, or "never" """
+
+
 class ListingEffects(RuleSection):
     """[listing.effect]: what becomes of a listed payer's next debit."""
 
@@ -243,12 +251,13 @@ class Document(RuleSection):
     """The whole document."""
 
     version: Annotated[str, Field(pattern=VERSION_PATTERN)]
-    """name of these rules, at most 19 letters, digits, dots and hyphens, for example "2026-11-1"; every decision
+    """name of these rules, at most 19 letters, digits, dots and hyphens, for example "2026-12-1"; every decision
     carries it, so changed rules need another one"""
     stand_in: StandInByService
     deadline: Deadline
     retry: RetryByKind
     reversal: Reversal
     debt: Debt
+    refund: RefundByPeople
     listing: Listing
     limits: LimitsByService

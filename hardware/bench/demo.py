@@ -97,7 +97,7 @@ class Demo:
         mandates.write_text("\n".join(mandate_lines(self._vehicles)) + "\n")
         listed.write_text("\n".join(list_lines(self._vehicles)) + "\n")
         now = datetime.now(UTC)
-        await site.command("ledger", "create", "--reason", "demo", "--by", "bench")
+        await site.command("ledger", "create", "--reason", "demo")
         await site.command("lists", "build", str(listed), "--version", now.strftime("%Y%m%d%H%M"))
         if any(vehicle.funding is not None for vehicle in self._vehicles):
             await site.command("mandates", "import", str(mandates))

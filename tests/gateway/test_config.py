@@ -167,6 +167,8 @@ UNKNOWN_KEYS = [
     ('{ address = "127.0.0.1:9003" }', '{ address = "127.0.0.1:9003", power = 3 }', "lanes[0].antenna.power"),
     ("red = 2 }", "red = 2, amber = 7 }", "lanes[0].outputs.amber"),
     ("[lists]", "[bench]\nspeed = 2\n[lists]", "bench.speed"),
+    ("[lists]", "[people]\nport = 2\n[lists]", "people.port"),
+    ("[lists]", "[people.roles]\nboss = []\n[lists]", "people.roles.boss"),
 ]
 
 

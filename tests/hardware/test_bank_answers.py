@@ -144,7 +144,7 @@ def test_keys_the_bank_knows_at_a_first_send_are_left_to_people(tmp_path):
         assert len(items(r, "attempt_disputed")) == 2
         disputed = "select debit_id, id from attempt where state = 'disputed' order by created_at"
         for (debit_id, attempt_id), word in zip(rows(r, disputed), ("--posted", "--not-posted"), strict=True):
-            asked = ("--attempt", attempt_id, word, "--source", "called the bank", "--by", "ann", "--reason", "94")
+            asked = ("--attempt", attempt_id, word, "--source", "called the bank", "--reason", "94")
             await r.site.command("debits", "resolve", debit_id, *asked)
         await r.part("disputes/bank-a", True)
         await r.until(lambda: state(r, unbooked) == "funded", "the bank is told under other keys")

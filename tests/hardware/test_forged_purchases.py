@@ -83,7 +83,7 @@ class Site:
             "resolve",
             str(self.purchase(car, "debit_id")),
             "--taken" if taken else "--not-taken",
-            *("--by", "wang"),
+            *(),
             *("--reason", "the card was read"),
             "--json",
         ]

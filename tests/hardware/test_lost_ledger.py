@@ -81,7 +81,7 @@ async def postings(r):
 
 
 async def adopt(r):
-    return json.loads(await r.site.command("ledger", "adopt", "--reason", "drill", "--by", "wang", "--json"))
+    return json.loads(await r.site.command("ledger", "adopt", "--reason", "drill", "--json"))
 
 
 async def go_on(r):
@@ -339,7 +339,7 @@ def test_the_whole_folder_deleted_and_created_anew_at_once(tmp_path):
             await stop(r)
             for left in r.site.folder.glob("ledger.db*"):
                 left.unlink()
-            await r.site.command("ledger", "create", "--reason", "all was lost", "--by", "wang")
+            await r.site.command("ledger", "create", "--reason", "all was lost")
             await r.site.command("mandates", "import", str(r.site.folder / "mandates.csv"))
             await gone_on(r, [], lost, more)
 

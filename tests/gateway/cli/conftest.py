@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 import pytest
 from typer.testing import CliRunner
 
+from gateway.acts.actor import Actor
 from gateway.cli import store
 from gateway.cli.main import app
 from gateway.debit.claims import PurchaseResult
@@ -99,6 +101,18 @@ def run(monkeypatch):
 
     call.lowered = lowered
     return call
+
+
+@pytest.fixture(autouse=True)
+def become(monkeypatch):
+    """Give commands from the account `wang`, or from another one; `test_acts` has real accounts."""
+
+    def account(name):
+        actor = Actor(os.geteuid(), name, frozenset())
+        monkeypatch.setattr("gateway.acts.actor.of_this_process", lambda: actor)
+
+    account("wang")
+    return account
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ def clear(ask, site, plaza):
         files = () if lines is None else ("--bank-file", f"bank-1={plaza.file(lines)}")
         return ask("clearing", "run", DAY, "--config", site, *files, *more, code=code)
 
+    call.plaza = plaza
     return call
 
 
@@ -67,8 +68,8 @@ def test_progress_goes_to_stderr(run, site, plaza):
     assert "reading day-1.csv" in result.stderr
 
 
-def test_differences_become_items_that_people_close(clear, ask, run, site, plaza):
-    first, second = plaza.lines()
+def test_differences_become_items_that_people_close(clear, ask, run, site, become):
+    first, second = clear.plaza.lines()
     found = clear([first, (*second[:4], 2400), ("sale", "T0000002", "000001", "000777", 990)], code=1)
     assert found["differences"] == {
         "amount_differs": {"count": 1, "amount_fen": 100},
@@ -83,14 +84,15 @@ def test_differences_become_items_that_people_close(clear, ask, run, site, plaza
 
     done = ask("clearing", "explain", numbers["missing_here"], "--reason", "a test of the bank's", "--config", site)
     assert done["state"] == "explained"
-    assert done["actor"]
+    assert done["actor"] == "wang"
     again = run("clearing", "explain", numbers["missing_here"], "--reason", "x", "--config", site, code=1)
     assert "closed already" in again.stderr
 
     give_up = ("clearing", "write-off", numbers["amount_differs"], "--reason", "not worth it", "--config", site)
-    assert "another person" in run(*give_up, "--by", "wang").stderr
-    assert "two different people" in run(*give_up, "--by", "wang", code=1).stderr
-    agreed = ask(*give_up, "--by", "li")
+    assert "somebody else" in run(*give_up).stderr
+    assert "two different people" in run(*give_up, code=1).stderr
+    become("li")
+    agreed = ask(*give_up)
     assert (agreed["state"], agreed["actor"], agreed["second_actor"], agreed["lost_fen"]) == (
         "written_off",
         "wang",
@@ -109,7 +111,7 @@ def test_an_unknown_item_and_an_empty_reason(run, site, plaza):
     assert "no such item" in run("clearing", "explain", "9", "--reason", "x", "--config", site, code=1).stderr
     run("clearing", "explain", "9", "--reason", " ", "--config", site, code=2)
     run("clearing", "explain", "9", "--reason", "x" * 201, "--config", site, code=2)
-    run("clearing", "write-off", "9", "--reason", "x", "--by", " ", "--config", site, code=2)
+    assert "no such item" in run("clearing", "write-off", "9", "--reason", "x", "--config", site, code=1).stderr
     assert "no such item" in run("clearing", "items", "--config", site).stderr
 
 

@@ -12,7 +12,6 @@ from tests.gateway.debit.conftest import APPROVED, PurchaseResult, charge
 
 UNKNOWN = PurchaseResult(PurchaseOutcome.UNKNOWN, error=1)
 DISPUTED = PurchaseResult(PurchaseOutcome.DISPUTED)
-BY = ("--by", "wang")
 WHY = ("--reason", "seen on the camera")
 
 
@@ -69,7 +68,7 @@ def test_a_debit_as_text(run, site, stored):
 
 
 def test_an_unknown_debit_is_1_in_both_languages(run, act, site, stored):
-    for name, more in (("show", ()), ("history", ()), ("adjust", ("--amount", 5, *WHY, *BY))):
+    for name, more in (("show", ()), ("history", ()), ("adjust", ("--amount", 5, *WHY))):
         assert "no debit k99" in act(name, "k99", *more, code=1)
     assert "没有" in run("--lang", "zh", "debits", "show", "k99", "--config", site, code=1).stderr
 
@@ -102,14 +101,14 @@ def test_the_history_is_in_the_order_of_booking_and_tells_when_it_happened(act, 
 
 
 def test_a_refund_is_decided_once_and_its_key_is_shown(act, run, site, stored):
-    first = act("refund", 2, "--amount", 500, "--reason", "wrong class", *BY)
+    first = act("refund", 2, "--amount", 500, "--reason", "wrong class")
     assert (first["target"], first["state"], first["replayed"]) == ("bank", "decided", False)
-    again = act("refund", 2, "--amount", 500, "--reason", "wrong class", *BY)
+    again = act("refund", 2, "--amount", 500, "--reason", "wrong class")
     assert again == {**first, "replayed": True}
-    other = act("refund", 2, "--amount", 500, "--reason", "wrong class", "--key", "r2", *BY)
+    other = act("refund", 2, "--amount", 500, "--reason", "wrong class", "--key", "r2")
     assert (other["key"], other["replayed"]) == ("r2", False)
-    assert "above what was collected" in act("refund", 2, "--amount", 501, *BY, code=1)
-    assert "with other content" in act("refund", 2, "--amount", 400, "--key", "r2", *BY, code=1)
+    assert "above what was collected" in act("refund", 2, "--amount", 501, *WHY, code=1)
+    assert "with other content" in act("refund", 2, "--amount", 400, "--key", "r2", "--reason", "wrong class", code=1)
     shown = act("show", 2)
     assert (shown["refunded_fen"], shown["refundable_fen"]) == (1000, 500)
     assert [refund["key"] for refund in shown["refunds"]] == [first["key"], "r2"]
@@ -119,21 +118,21 @@ def test_a_refund_is_decided_once_and_its_key_is_shown(act, run, site, stored):
     assert (
         "nothing was done again"
         in run(
-            "debits", "refund", "2", "--amount", "500", "--key", "r2", *BY, "--reason", "wrong class", "--config", site
+            "debits", "refund", "2", "--amount", "500", "--key", "r2", "--reason", "wrong class", "--config", site
         ).stderr
     )
 
 
 def test_a_refund_at_a_till_is_paid_at_once_or_later(act, stored):
-    paid = act("refund", 1, "--amount", 500, "--till", "till-1", *BY)
+    paid = act("refund", 1, "--amount", 500, "--till", "till-1", *WHY)
     assert (paid["target"], paid["state"]) == ("till", "paid")
-    assert act("refund", 1, "--amount", 500, "--till", "till-1", *BY)["replayed"]
-    later = act("refund", 1, "--amount", 200, "--target", "till", *BY)
+    assert act("refund", 1, "--amount", 500, "--till", "till-1", *WHY)["replayed"]
+    later = act("refund", 1, "--amount", 200, "--target", "till", *WHY)
     assert (later["target"], later["state"]) == ("till", "decided")
-    done = act("pay-refund", later["refund_id"], "--till", "till-2", *BY)
+    done = act("pay-refund", later["refund_id"], "--till", "till-2")
     assert (done["state"], done["till"]) == ("paid", "till-2")
-    assert "paid before" in act("pay-refund", later["refund_id"], "--till", "till-2", *BY, code=1)
-    assert "no such refund" in act("pay-refund", "0" * 32, "--till", "till-2", *BY, code=1)
+    assert "paid before" in act("pay-refund", later["refund_id"], "--till", "till-2", code=1)
+    assert "no such refund" in act("pay-refund", "0" * 32, "--till", "till-2", code=1)
     assert stored("select owner, balance from account where kind = 'till' order by owner") == [
         ("till-1", 500),
         ("till-2", 200),
@@ -141,7 +140,7 @@ def test_a_refund_at_a_till_is_paid_at_once_or_later(act, stored):
 
 
 def test_a_running_gateway_tells_the_bank_of_a_refund(act, drive, stored):
-    act("refund", 2, "--amount", 500, *BY)
+    act("refund", 2, "--amount", 500, *WHY)
 
     async def tell(box):
         from gateway.outbox.collector import Collector
@@ -157,15 +156,15 @@ def test_a_running_gateway_tells_the_bank_of_a_refund(act, drive, stored):
 
 
 def test_an_unpaid_claim_is_put_right(act, run, site, stored, drive):
-    found = act("adjust", 3, "--amount", 1000, *WHY, *BY)
+    found = act("adjust", 3, "--amount", 1000, *WHY)
     assert (found["state"], found["amount_fen"]) == ("debt", 1000)
     assert stored("select detail, actor from journal where event = 'adjusted'") == [
         ("1500 -> 1000 fen: seen on the camera", "wang")
     ]
-    assert "settled" in act("adjust", 1, "--amount", 1000, *WHY, *BY, code=1)
-    assert "has yet to say" in act("adjust", 4, "--amount", 1000, *WHY, *BY, code=1)
-    run("debits", "adjust", "3", "--amount", "0", *WHY, *BY, "--config", site, code=2)
-    run("debits", "adjust", "3", "--amount", "5", "--reason", " ", *BY, "--config", site, code=2)
+    assert "settled" in act("adjust", 1, "--amount", 1000, *WHY, code=1)
+    assert "has yet to say" in act("adjust", 4, "--amount", 1000, *WHY, code=1)
+    run("debits", "adjust", "3", "--amount", "0", *WHY, "--config", site, code=2)
+    run("debits", "adjust", "3", "--amount", "5", "--reason", " ", "--config", site, code=2)
 
 
 # --- what is stuck --------------------------------------------------------------------------------------------------
@@ -192,7 +191,7 @@ def stuck(drive):
 def test_a_person_ends_a_purchase(act, stuck, stored, result, said):
     word, state, outcome = said
     debit_id = stuck(result)
-    found = act("resolve", debit_id, word, *WHY, *BY)
+    found = act("resolve", debit_id, word, *WHY)
     assert found["state"] == state
     shown = act("show", debit_id)
     newest = shown["decisions"][-1]
@@ -201,7 +200,7 @@ def test_a_person_ends_a_purchase(act, stuck, stored, result, said):
     said = [entry for entry in act("history", debit_id)["history"] if entry["what"] == "person"]
     assert [(entry["actor"], entry["detail"]) for entry in said] == [("wang", WHY[1])]
     assert all(item["state"] == "corrected" for item in shown["items"] if item["kind"] == "disputed_purchase")
-    assert "settled" in act("resolve", debit_id, word, *WHY, *BY, code=1)
+    assert "settled" in act("resolve", debit_id, word, *WHY, code=1)
 
 
 @pytest.mark.usefixtures("stored")
@@ -213,21 +212,21 @@ def test_a_bank_debit_that_was_taken_is_owed_within_the_mandates_own_limit(act, 
         return decision.debit_id
 
     debit_id = drive(scenario)
-    assert act("resolve", debit_id, "--taken", *WHY, *BY)["state"] == "owed"
+    assert act("resolve", debit_id, "--taken", *WHY)["state"] == "owed"
     newest = act("show", debit_id)["decisions"][-1]
     assert (newest["barrier"], newest["reason"]["code"]) == ("open", "bank_silent")
 
 
 def test_a_person_who_asked_the_bank_ends_an_attempt(act, run, site, stored):
     ((attempt,),) = stored("select id from attempt where state = 'unknown'")
-    word = ("resolve", 4, "--attempt", attempt, "--posted", "--source", "call of the 16th", *WHY, *BY)
+    word = ("resolve", 4, "--attempt", attempt, "--posted", "--source", "call of the 16th", *WHY)
     found = act(*word)
     assert (found["state"], found["collected_fen"], found["effect"]) == ("funded", 1500, "settled")
     assert stored("select detail, actor from journal where event = 'said_posted'") == [
         ("call of the 16th: seen on the camera", "wang")
     ]
     assert "known already" in act(*word, code=1)
-    wrong = ("resolve", 2, "--attempt", attempt, "--not-posted", "--source", "x", *WHY, *BY)
+    wrong = ("resolve", 2, "--attempt", attempt, "--not-posted", "--source", "x", *WHY)
     assert "no such attempt" in act(*wrong, code=1)
 
 
@@ -239,14 +238,14 @@ def test_a_word_on_two_things_or_half_a_word_is_wrong_usage(run, site, stored):
         ("--posted", "--source", "x"),
         ("--attempt", "a", "--source", "x"),
     ):
-        run("debits", "resolve", "4", *words_said, *WHY, *BY, "--config", site, code=2)
+        run("debits", "resolve", "4", *words_said, *WHY, "--config", site, code=2)
 
 
 def test_what_a_person_says_waits_for_a_ledger_in_use_and_never_makes_one(run, act, site, ledger, ledger_in_use):
     with ledger_in_use():
-        assert "another process" in act("refund", 2, "--amount", 5, *BY, code=3)
+        assert "another process" in act("refund", 2, "--amount", 5, *WHY, code=3)
     (site.parent / "ledger.db").unlink()
-    act("pay-refund", "0" * 32, "--till", "t", *BY, code=3)
+    act("pay-refund", "0" * 32, "--till", "t", code=3)
     assert not (site.parent / "ledger.db").exists()
 
 

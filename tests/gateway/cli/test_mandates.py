@@ -157,7 +157,7 @@ def limit(bring, ask, run, site):
     bring(MANDATES)
 
     def call(*arguments, code=0, mandate="m1"):
-        line = ("mandates", "limit", mandate, *arguments, "--by", "wang", "--config", site)
+        line = ("mandates", "limit", mandate, *arguments, "--config", site)
         return run(*line, code=code).stderr if code else ask(*line)
 
     return call

@@ -47,8 +47,8 @@ def test_the_rules_shipped_are_what_their_version_says():
     """Recorded decisions name the version: changed content needs a new one, and then this line is changed with it."""
     rules = load_rules(None)
     assert (rules.version, rules.digest) == (
-        "2026-11-1",
-        "fa27e2914223e541507d511179974a3242d9b225960d84b72320353d6feec87b",
+        "2026-12-1",
+        "018165b126af874066aee1cdff6b42545a7b85b8ed3f757ae06eb752a33bdd1b",
     )
 
 
@@ -80,11 +80,11 @@ def test_rules_cannot_be_changed_in_place():
 
 def test_a_site_states_only_what_differs(write):
     rules = load_rules(write('version = "east-2"\n[stand_in.toll]\nper_debit_fen = 5000\n'))
-    assert rules.version == "east-2@2026-11-1"
+    assert rules.version == "east-2@2026-12-1"
     assert rules.stand_in.toll.per_debit_fen == 5000
     assert rules.stand_in.toll.allowed is True
     assert diff(shipped_rules(), rules) == [
-        ("version", "2026-11-1", "east-2@2026-11-1"),
+        ("version", "2026-12-1", "east-2@2026-12-1"),
         ("stand_in.toll.per_debit_fen", "unlimited", 5000),
     ]
 
@@ -155,8 +155,8 @@ def test_a_stored_document_has_nothing_laid_under_it(write):
 
 
 def test_the_shipped_version_belongs_to_the_shipped_rules(write):
-    assert load_rules(write('version = "2026-11-1"\n[deadline]\nkept_back_ms = 250\n')) == shipped_rules()
-    found = problems(write('version = "2026-11-1"\n[deadline]\nkept_back_ms = 251\n'))
+    assert load_rules(write('version = "2026-12-1"\n[deadline]\nkept_back_ms = 250\n')) == shipped_rules()
+    found = problems(write('version = "2026-12-1"\n[deadline]\nkept_back_ms = 251\n'))
     assert "shipped" in found["version"].problem
 
 

@@ -1,0 +1,82 @@
+"""How a command has an act done: by the running gateway, or where none runs by itself, on the gateway's ledger."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.cli.exits import CliFault, ExitCode, refusal
+from gateway.cli.screen import Words
+from gateway.cli.store import change_ledger
+
+if TYPE_CHECKING:
+    from gateway.acts.acts import Act
+    from gateway.config import SiteFile
+
+ANSWERED_WITHIN_S: Final = 15.0
+"""A gateway whose disk is busy stores an act within seconds."""
+
+
+def act_on(site: SiteFile, act: Act) -> dict[str, Any]:
+    """Have it done in the name of whoever runs this command; what it tells. Raises `CliFault`."""
+    from gateway.acts.actor import of_this_process
+    from gateway.acts.acts import Refused
+    from gateway.acts.doing import change_of, terms_of
+
+    asked = _ask(site, act)
+    if asked is None:
+        try:
+            change = change_of(act, of_this_process(), terms_of(site), site.people.groups)
+            return dict(change_ledger(site, change))
+        except Refused as refused:
+            raise refusal(refused.code, refused.what) from refused
+    if "refused" in asked:
+        raise refusal(str(asked["refused"]), str(asked.get("what", "")))
+    if "done" not in asked:
+        raise CliFault(
+            ExitCode.UNAVAILABLE,
+            f"the gateway did not do it: {asked.get('failed', 'its answer says nothing')}",
+            None,
+            Words("etcgw status --config SITE tells how it is", "用 etcgw status --config SITE 查看网关状态"),
+        )
+    return dict(asked["done"])
+
+
+def _ask(site: SiteFile, act: Act) -> dict[str, Any] | None:
+    """The running gateway's answer; None where none runs."""
+    from gateway.acts.desk import reachable
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as desk:
+        desk.settimeout(ANSWERED_WITHIN_S)
+        try:
+            with reachable(site.people.socket) as short:
+                desk.connect(short)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except PermissionError as error:
+            raise _closed(site) from error
+        try:
+            desk.sendall(act.model_dump_json().encode() + b"\n")
+            with desk.makefile("rb") as answers:
+                answer = json.loads(answers.readline())
+        except (OSError, ValueError) as error:
+            raise CliFault(
+                ExitCode.UNKNOWN,
+                f"the gateway has not answered: {type(error).__name__}",
+                Words("it may have been done, or not", "操作可能已执行,也可能未执行"),
+                Words("look at what it was about before you ask again", "请先查询结果,再决定是否重试"),
+            ) from error
+    return answer if isinstance(answer, dict) else {}
+
+
+def _closed(site: SiteFile) -> CliFault:
+    return CliFault(
+        ExitCode.UNAVAILABLE,
+        f"{site.people.socket} is not for this account",
+        Words("no group has a role here, or the folder is closed", "未配置角色用户组,或目录不可进入"),
+        Words(
+            "[people] of the site file names the socket and the groups of each role",
+            "在配置 [people] 中设置 socket 与各角色的用户组",
+        ),
+    )

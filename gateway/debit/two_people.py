@@ -1,0 +1,52 @@
+"""What takes two people: one proposes it, and it is done when another asks for the same.
+
+A person is an account of the machine, as `gateway.acts.actor` tells it; nobody types a name.
+"""
+
+from __future__ import annotations
+
+from gateway.debit.states import add_item
+from gateway.ledger import tables
+from gateway.ledger.statements import Row
+from gateway.ledger.transaction import Transaction
+
+WIDTH = 200
+"""Characters of an item's note."""
+
+
+def same_person(one: str | None, other: str) -> bool:
+    """Whether an account has agreed with itself alone."""
+    return one is not None and one.strip().casefold() == other.strip().casefold()
+
+
+def agreed(tx: Transaction, kind: str, debit: Row, *, amount: int, actor: str, reason: str) -> Row | None:
+    """The proposal of another person to do this with this amount; None when there is none, and then it is proposed.
+
+    `kind` is that of the item that waits for the second person; there is one for each debit.
+    """
+    proposed = tx.find(tables.item, kind=kind, ref=debit.id)
+    if proposed is not None and (proposed.state, proposed.amount) == ("open", amount):
+        return None if same_person(proposed.actor, actor) else proposed
+    _propose(tx, kind, debit, proposed, amount=amount, actor=actor, reason=reason)
+    return None
+
+
+def _propose(
+    tx: Transaction, kind: str, debit: Row, earlier: Row | None, *, amount: int, actor: str, reason: str
+) -> None:
+    """Put it before a second person, anew where it was closed before or was for another amount."""
+    if earlier is None:
+        add_item(tx, kind, debit.id, reason[:WIDTH], amount=amount)
+    else:
+        tx.note("item", str(earlier.id), "open", debit_id=debit.id, detail=kind)
+    tx.update(
+        tables.item,
+        {"kind": kind, "ref": debit.id},
+        state="open",
+        amount=amount,
+        note=reason[:WIDTH],
+        actor=actor,
+        second_actor=None,
+        changed_at=tx.now_us,
+    )
+    tx.note("person", debit.id, kind, debit_id=debit.id, detail=reason[:400], actor=actor)
