@@ -276,7 +276,7 @@ def load(path: Path) -> SiteFile:
         raise ConfigError(path, [problem])
     try:
         table = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not TOML, not UTF-8, or a number without end
         problem = Problem("file", "", f"is not TOML: {error}", "Correct the file at the place named")
         raise ConfigError(path, [problem]) from error
     try:

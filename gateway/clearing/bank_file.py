@@ -39,7 +39,9 @@ class BankFileError(Exception):
         self.path = path
         self.reason = reason
         self.problems = list(problems)
-        super().__init__("\n".join(f"{path}: {problem}" for problem in self.problems))
+        self.lines = [f"{path}: {problem}" for problem in self.problems]
+        """For people, one a problem."""
+        super().__init__("\n".join(self.lines))
 
 
 @dataclass(frozen=True, slots=True)

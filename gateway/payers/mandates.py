@@ -91,7 +91,9 @@ class MandateImportError(Exception):
         self.problems = problems
         shown = problems[:PROBLEMS_MAX]
         more = len(problems) - len(shown)
-        super().__init__("\n".join([*shown, *([f"and {more} more"] if more else [])]))
+        self.lines = [*shown, *([f"and {more} more"] if more else [])]
+        """For people, one a problem."""
+        super().__init__("\n".join(self.lines))
 
 
 def find(connection: Connection, kind: CredentialKind, key: str) -> Mandate | None:
