@@ -21,6 +21,7 @@ from gateway.documents import DocumentError, Problem, Section, problem_of
 from gateway.documents import parameters as parameters_of
 from gateway.ledger import chain_key_files
 from gateway.ledger.chain import ChainKeys
+from gateway.ledger.pace import HELD_MS_MAX
 from gateway.model.passage import DeclinePolicy
 from gateway.points.rsu_errors import PROFILES
 from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
@@ -83,6 +84,8 @@ class Storage(Section):
     """file with the key of the ledger's chains, made by `etcgw ledger key`; readable by the gateway's user alone"""
     retired_chain_keys: list[Path] = Field(default_factory=list)
     """files of the keys the ledger was chained under before; `etcgw ledger verify` needs each of them"""
+    held_ms_max: float = Field(default=HELD_MS_MAX, gt=0, le=1000)
+    """longest time in ms for which a command beside the gateway means to hold the ledger's write lock"""
 
     @property
     def mark_file(self) -> Path:

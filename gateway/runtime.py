@@ -47,7 +47,7 @@ from gateway.model.clock import from_us
 from gateway.model.passage import DeclinePolicy, Funding
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import Backlog, OutboxWorker
-from gateway.payers import mandates
+from gateway.payers import mandate_import, mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
 from gateway.payers.status_lists import StatusListError, StatusLists
 from gateway.points.devices import OutputFault
@@ -176,6 +176,9 @@ class Gateway:
             loop.add_signal_handler(number, self._stopping.set)
         with self._storage() as (committer, writer, reader):
             tariffs = load_tariffs(self._site.tariffs.directory)
+            with reader.connect() as connection:
+                if mandate_import.is_under_way(connection):
+                    log.warning("an import of mandates is running or was cut short; if nobody runs it, give it again")
             lists = StatusLists.open(self._site.lists.directory, self._clock.utcnow())
             banks = {bank.name: self._make_bank(bank, committer, writer, reader) for bank in self._site.banks}
             channels: dict[str, BankChannel] = {name: bank.channel for name, bank in banks.items()}

@@ -215,7 +215,10 @@ class DayFile:
             cure = "whole fen, without point or sign" if unit == "fen" else "yuan like 23.45, without sign"
             self._problem(number, "amount", f"{value!r} is no amount", f"write {cure}")
             return 0
-        if (amount <= 0 and not signed) or amount > AMOUNT_FEN_MAX:
+        if abs(amount) > AMOUNT_FEN_MAX:
+            self._problem(number, "amount", f"{value[:20]}... is more than a message can carry", "correct the amount")
+            return 0
+        if amount <= 0 and not signed:
             self._problem(number, "amount", f"{value} is not above zero", "the kind tells the direction, not a sign")
         return amount
 

@@ -225,6 +225,15 @@ def _refused_tariff(error: Exception) -> Fault:
     )
 
 
+def _import_overtaken(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.REFUSED,
+        str(error),
+        Words("two imports were started at the same time", "同时启动了两次导入"),
+        Words("wait for the other one, then give the file that is to hold", "等待另一次导入结束,再导入应生效的文件"),
+    )
+
+
 def _already_running(error: Exception) -> Fault:
     return Fault(
         ExitCode.UNAVAILABLE,
@@ -345,6 +354,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.clearing.bank_file.BankFileError": _refused_bank_file,
         "gateway.clearing.day.ClearingRefused": _clearing_refused,
         "gateway.payers.mandates.MandateImportError": _refused_mandates,
+        "gateway.payers.mandate_import.ImportOvertaken": _import_overtaken,
         "gateway.payers.status_list_build.StatusListBuildError": _refused_delivery,
         "gateway.payers.status_lists.StatusListError": _unusable_list,
         "gateway.tariffs.loading.TariffError": _refused_tariff,

@@ -234,9 +234,14 @@ _PSAM: Final = re.compile(r"[0-9A-Fa-f]{12}", re.ASCII)
 _COLOURS: Final = frozenset(str(int(colour)) for colour in PlateColour if colour is not PlateColour.UNKNOWN)
 
 
+PLATE_CHARS_MAX: Final = 16
+"""Of a plate as anything else in the gateway can hold it."""
+
+
 def _plate_ok(key: str) -> bool:
     text, _, colour = key.rpartition("|")
-    return colour in _COLOURS and Plate(text).text_known and "|" not in text
+    fits = text.isprintable() and len(text) <= PLATE_CHARS_MAX and "|" not in text
+    return colour in _COLOURS and fits and Plate(text).text_known
 
 
 _KEY_RULES: Final[dict[ListKind, tuple[Callable[[str], object], str]]] = {

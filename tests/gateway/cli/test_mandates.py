@@ -45,7 +45,7 @@ def test_changes_are_counted_against_what_is_there(bring, ask, site):
     other_card = M3.replace("0000003", "0000033")
     assert counts(bring(HEAD + M1 + resumed + other_card)) == (0, 2, 0, 1)
     assert counts(bring(HEAD + M1 + M1.replace("m1", "m9").replace("00001", "00009"))) == (1, 0, 2, 1)
-    assert [m["mandate_id"] for m in ask("mandates", "list", "--config", site)["mandates"]] == ["m1", "m9"]
+    assert [m["mandate_id"] for m in ask("mandates", "list", "--config", site)["mandates"]] == ["m9", "m1"]
 
 
 def test_an_equal_file_writes_nothing(bring, sql):
