@@ -288,4 +288,6 @@ def _apply(tx: Transaction, units: Sequence[Unit]) -> None:
 
 
 def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (values[at : at + UNIT_ROWS_MAX] for at in range(0, len(values), UNIT_ROWS_MAX))
+    """Half a unit each: a credential that another mandate may still have is two rows."""
+    size = max(UNIT_ROWS_MAX // 2, 1)
+    return (values[at : at + size] for at in range(0, len(values), size))
