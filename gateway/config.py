@@ -23,6 +23,7 @@ from gateway.ledger import chain_key_files
 from gateway.ledger.chain import ChainKeys
 from gateway.ledger.pace import HELD_MS_MAX
 from gateway.model.passage import DeclinePolicy
+from gateway.payers.status_lists import DROP_BOUND, ENTRIES_MAX, DropBound
 from gateway.points.rsu_errors import PROFILES
 from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
 from protocols.rsu.registry import DIALECTS
@@ -102,6 +103,15 @@ class Lists(Section):
     """hours after which the lists count as stale (alarm 104)"""
     look_every_s: float = Field(2.0, gt=0, le=3600)
     """seconds between two looks for a newly published version"""
+    drop_percent_max: float = Field(default=DROP_BOUND.percent_max, ge=0, le=100)
+    """share of the entries that may leave with one publication unless a person confirms it"""
+    drop_entries_max: int = Field(default=DROP_BOUND.entries_max, ge=0, le=ENTRIES_MAX)
+    """so many may always leave, but never all"""
+
+    @property
+    def drop_bound(self) -> DropBound:
+        """Both of them."""
+        return DropBound(self.drop_percent_max, self.drop_entries_max)
 
 
 class Tariffs(Section):

@@ -179,7 +179,7 @@ class Gateway:
             with reader.connect() as connection:
                 if mandate_import.is_under_way(connection):
                     log.warning("an import of mandates is running or was cut short; if nobody runs it, give it again")
-            lists = StatusLists.open(self._site.lists.directory, self._clock.utcnow())
+            lists = StatusLists.open(self._site.lists.directory, self._clock.utcnow(), self._site.lists.drop_bound)
             banks = {bank.name: self._make_bank(bank, committer, writer, reader) for bank in self._site.banks}
             channels: dict[str, BankChannel] = {name: bank.channel for name, bank in banks.items()}
             engine = DebitEngine(writer, reader, channels, clock=self._clock, random=self._random, rules=self._rules)

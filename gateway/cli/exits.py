@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.ledger.batches import StorageUnavailable
     from gateway.ledger.incarnation import LedgerRefused
     from gateway.payers.mandates import MandateImportError
+    from gateway.payers.status_list_build import DropUnconfirmed
     from gateway.rules.loading import RulesError
 
 
@@ -215,6 +216,19 @@ def _refused_delivery(error: Exception) -> Fault:
     )
 
 
+def _drop_unconfirmed(error: DropUnconfirmed) -> Fault:
+    again = f"--confirm-drop {error.effect.removed}"
+    return Fault(
+        ExitCode.REFUSED,
+        str(error),
+        Words(
+            "an empty delivery, or half of one, would let through everybody who is barred; the list in force stays",
+            "空文件或不完整的文件会放行被列入名单的车辆; 现有名单不变",
+        ),
+        Words(f"if that is meant, the same command with {again}", f"如确需如此, 请加 {again} 重新执行"),
+    )
+
+
 def _unusable_list(error: Exception) -> Fault:
     return Fault(ExitCode.REFUSED, str(error), None, _LISTS)
 
@@ -355,6 +369,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.clearing.day.ClearingRefused": _clearing_refused,
         "gateway.payers.mandates.MandateImportError": _refused_mandates,
         "gateway.payers.mandate_import.ImportOvertaken": _import_overtaken,
+        "gateway.payers.status_list_build.DropUnconfirmed": _drop_unconfirmed,
         "gateway.payers.status_list_build.StatusListBuildError": _refused_delivery,
         "gateway.payers.status_lists.StatusListError": _unusable_list,
         "gateway.tariffs.loading.TariffError": _refused_tariff,
