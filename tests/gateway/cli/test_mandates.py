@@ -58,6 +58,18 @@ def test_an_equal_file_writes_nothing(bring, sql):
     assert sql(imported) != before
 
 
+def test_what_comes_and_goes_is_told_and_a_half_import_is_named(bring, run, sql, site):
+    bring(MANDATES)
+    file = site.parent / "less.csv"
+    file.write_text(HEAD + M1 + M2.replace("paused", "active"), encoding="utf-8")
+    assert "0 come, 1 change, 1 go" in run("mandates", "import", file, "--config", site).stderr
+    assert "cut short" not in run("mandates", "list", "--config", site).stderr
+    sql("update counter set value = value + 1 where name = 'mandate_import'")
+    assert "was cut short" in run("mandates", "list", "--config", site).stderr
+    assert "was cut short" in run("mandates", "import", file, "--config", site).stderr
+    assert "cut short" not in run("mandates", "list", "--config", site).stderr
+
+
 def test_dry_run_changes_nothing(bring, ask, run, site):
     assert counts(bring(MANDATES, "--dry-run")) == (3, 0, 0, 0)
     assert ask("mandates", "list", "--config", site)["mandates"] == []
