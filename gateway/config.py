@@ -23,7 +23,9 @@ from gateway.documents import DocumentError, Problem, Section, problem_of
 from gateway.documents import parameters as parameters_of
 from gateway.ledger import chain_key_files
 from gateway.ledger.chain import ChainKeys
+from gateway.ledger.pace import HELD_MS_MAX
 from gateway.model.passage import DeclinePolicy
+from gateway.payers.status_lists import DROP_BOUND, ENTRIES_MAX, DropBound
 from gateway.points.rsu_errors import PROFILES
 from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
 from protocols.rsu.registry import DIALECTS
@@ -85,6 +87,8 @@ class Storage(Section):
     """file with the key of the ledger's chains, made by `etcgw ledger key`; readable by the gateway's user alone"""
     retired_chain_keys: list[Path] = Field(default_factory=list)
     """files of the keys the ledger was chained under before; `etcgw ledger verify` needs each of them"""
+    held_ms_max: float = Field(default=HELD_MS_MAX, gt=0, le=1000)
+    """longest time in ms for which a command beside the gateway means to hold the ledger's write lock"""
 
     @property
     def files(self) -> list[Path]:
@@ -130,6 +134,15 @@ class Lists(Section):
     """hours after which the lists count as stale (alarm 104)"""
     look_every_s: float = Field(2.0, gt=0, le=3600)
     """seconds between two looks for a newly published version"""
+    drop_percent_max: float = Field(default=DROP_BOUND.percent_max, ge=0, le=100)
+    """share of the entries that may leave with one publication unless a person confirms it"""
+    drop_entries_max: int = Field(default=DROP_BOUND.entries_max, ge=0, le=ENTRIES_MAX)
+    """so many may always leave, but never all"""
+
+    @property
+    def drop_bound(self) -> DropBound:
+        """Both of them."""
+        return DropBound(self.drop_percent_max, self.drop_entries_max)
 
 
 class Tariffs(Section):
@@ -316,7 +329,7 @@ def load(path: Path) -> SiteFile:
         raise ConfigError(path, [problem])
     try:
         table = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not TOML, not UTF-8, or a number without end
         problem = Problem("file", "", f"is not TOML: {error}", "Correct the file at the place named")
         raise ConfigError(path, [problem]) from error
     try:

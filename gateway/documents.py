@@ -44,7 +44,9 @@ class DocumentError(Exception):
     def __init__(self, path: Path, problems: list[Problem]) -> None:
         self.path = path
         self.problems = problems
-        super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
+        self.lines = [f"{path}: {problem}" for problem in problems]
+        """For people, one a problem."""
+        super().__init__("\n".join(self.lines))
 
 
 def parameters(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:

@@ -49,7 +49,7 @@ from gateway.model.clock import from_us
 from gateway.model.passage import DeclinePolicy, Funding
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import Backlog, OutboxWorker
-from gateway.payers import mandates
+from gateway.payers import mandate_import, mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
 from gateway.payers.status_lists import StatusListError, StatusLists, proved_times
 from gateway.points.devices import OutputFault
@@ -177,6 +177,9 @@ class Gateway:
         self._close_files()
         with self._storage() as (committer, writer, reader):
             tariffs = load_tariffs(self._site.tariffs.directory)
+            with reader.connect() as connection:
+                if mandate_import.is_under_way(connection):
+                    log.warning("an import of mandates is running or was cut short; if nobody runs it, give it again")
             lists = self._open_lists()
             banks = {bank.name: self._make_bank(bank, committer, writer, reader) for bank in self._site.banks}
             channels: dict[str, BankChannel] = {name: bank.channel for name, bank in banks.items()}
@@ -211,7 +214,7 @@ class Gateway:
         directory = self._site.lists.directory
         for moment in proved_times(directory):
             self._time.passed(moment)
-        lists = StatusLists.open(directory, self._time.now)
+        lists = StatusLists.open(directory, self._time.now, self._site.lists.drop_bound)
         if lists.refusal is not None:
             log.warning("status lists %s are used in place of the newest: %s", lists.version, lists.refusal)
         return lists

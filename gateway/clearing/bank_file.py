@@ -39,7 +39,9 @@ class BankFileError(Exception):
         self.path = path
         self.reason = reason
         self.problems = list(problems)
-        super().__init__("\n".join(f"{path}: {problem}" for problem in self.problems))
+        self.lines = [f"{path}: {problem}" for problem in self.problems]
+        """For people, one a problem."""
+        super().__init__("\n".join(self.lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,9 @@ class DayFile:
         """Batch and trace number; spreadsheets and some banks strip the zeros in front."""
         value = self._text(row, name)
         if not (value.isascii() and value.isdigit() and len(value) <= 6):
-            self._problem(number, name, f"{value!r} is no number of at most six digits", "write it with digits only")
+            self._problem(
+                number, name, f"{value[:40]!r} is no number of at most six digits", "write it with digits only"
+            )
         return value.zfill(6)
 
     def _amount(self, number: int, row: list[str], *, signed: bool) -> int:
@@ -211,9 +215,12 @@ class DayFile:
             amount = int(parse_yuan(value)) if unit == "yuan" else _whole(value)
         except ValueError:
             cure = "whole fen, without point or sign" if unit == "fen" else "yuan like 23.45, without sign"
-            self._problem(number, "amount", f"{value!r} is no amount", f"write {cure}")
+            self._problem(number, "amount", f"{value[:40]!r} is no amount", f"write {cure}")
             return 0
-        if (amount <= 0 and not signed) or amount > AMOUNT_FEN_MAX:
+        if abs(amount) > AMOUNT_FEN_MAX:
+            self._problem(number, "amount", f"{value[:20]!r} is more than a message can carry", "correct the amount")
+            return 0
+        if amount <= 0 and not signed:
             self._problem(number, "amount", f"{value} is not above zero", "the kind tells the direction, not a sign")
         return amount
 

@@ -21,11 +21,10 @@ A day on which more goes back than comes in turns a transfer round. A claim on a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, func, select
 
@@ -37,6 +36,7 @@ from gateway.debit.refunds import pay_refund
 from gateway.debit.states import debit_row
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
+from gateway.ledger.pace import Pace
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Change, Transaction
 from gateway.model.clearing import (
@@ -56,12 +56,8 @@ from gateway.model.clearing import (
     split_by_weight,
 )
 
-ROWS_PER_CHANGE: Final = 200
-"""Rows of one database transaction: some ten milliseconds, well below what a lane keeps back for its commit."""
-
 LINE_NUMBERS: Final = "clearing_line"
 
-T = TypeVar("T")
 Commit = Callable[[Change[Any]], Any]
 """Makes one change durable and gives its result."""
 
@@ -118,8 +114,13 @@ def run_day(
     *,
     today: date,
     tell: Callable[[str], None] = lambda _: None,
+    pace: Pace | None = None,
 ) -> DayResult:
-    """Clear one day as far as it can be cleared now. Raises `ClearingRefused` for a day that is not over."""
+    """Clear one day as far as it can be cleared now. Raises `ClearingRefused` for a day that is not over.
+
+    `pace` gives the size of each change; where nobody measures them, that of the first.
+    """
+    pace = pace or Pace()
     if parse_day(day) >= today:
         raise ClearingRefused("clearing_day_open", f"{day} is not over: today is {today:%Y%m%d} here")
     result = DayResult(day)
@@ -129,13 +130,17 @@ def run_day(
         news = [found for found in compared.judged if _is_news(found)]
         items = list(_items_to_write(connection, day, compared))
     result.differences = compared.differences
-    for done, page in enumerate(_pages(news, ROWS_PER_CHANGE)):
-        tell(f"{done * ROWS_PER_CHANGE} / {len(news)}")
+    done = 0
+    for page in pace.slices(news):
+        tell(f"{done} / {len(news)}")
         result.rows_written += commit(_row_change(day, page, terms))
-    for some in _pages(items, ROWS_PER_CHANGE):
+        done += len(page)
+    for some in pace.slices(items):
         result.items_written += commit(_item_change(day, some))
     for line_id in commit(lambda tx: _open_lines(tx, day)):
-        result.lines_closed += commit(_close_change(line_id, terms))
+        with reader.connect() as connection:
+            sums = _sums(connection, line_id)
+        result.lines_closed += commit(_close_change(line_id, sums, terms))
     if began or result.changed:
         commit(lambda tx: _end(tx, day, result))
     return result
@@ -381,41 +386,69 @@ def _open_lines(tx: Transaction, day: str) -> list[int]:
     return list(tx.connection.execute(found).scalars())
 
 
-def _close_change(line_id: int, terms: Terms) -> Change[int]:
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Of the rows of a line; amounts are fen."""
+
+    count: int
+    amount: int
+    paid: int
+    fee: int
+    shares: Mapping[str, int]
+    """By owner, of rows that are split."""
+
+
+def _close_change(line_id: int, sums: _Sums, terms: Terms) -> Change[int]:
+    """Close a line whose sums were read before: adding up a large one takes longer than writers are kept waiting."""
+
     def change(tx: Transaction) -> int:
         line = tx.find(tables.clearing_line, id=line_id)
         if line is None or line.state != "open":
             return 0
-        fee_rule = terms.rules.fee(line.payer)
-        count, amount, paid, fee = _sums(tx, line_id)
-        if fee_rule.per == "line":
-            fee = fee_of(paid, fee_rule.basis_points, fee_rule.rounding)
-        _settle(tx, line, paid, fee, terms)
-        _pay_out(tx, line, amount, fee, terms)
-        tx.update(
-            tables.clearing_line,
-            {"id": line_id},
-            state="closed",
-            count=count,
-            amount=amount,
-            paid=paid,
-            fee=fee,
-            closed_at=tx.now_us,
-        )
-        group = f"{line.merchant} {line.payer} {line.service}"
-        tx.note("clearing", _reference(line), "closed", detail=f"{group}: {count} rows, {paid} fen, fee {fee} fen")
+        tx.flush()
+        rows = select(func.count()).where(tables.clearing_row.c.line_id == line_id)
+        # A row of a line is never written again, so the line is as it was read unless another run has added some.
+        same = tx.connection.execute(rows).scalar_one() == sums.count
+        _close(tx, line, sums if same else _sums(tx.connection, line_id), terms)
         return 1
 
     return change
 
 
-def _sums(tx: Transaction, line_id: int) -> tuple[int, int, int, int]:
-    tx.flush()
-    r = tables.clearing_row
+def _close(tx: Transaction, line: Row, sums: _Sums, terms: Terms) -> None:
+    fee_rule = terms.rules.fee(line.payer)
+    paid, fee = sums.paid, sums.fee
+    if fee_rule.per == "line":
+        fee = fee_of(paid, fee_rule.basis_points, fee_rule.rounding)
+    _settle(tx, line, paid, fee, terms)
+    _pay_out(tx, line, sums, fee, terms)
+    tx.update(
+        tables.clearing_line,
+        {"id": line.id},
+        state="closed",
+        count=sums.count,
+        amount=sums.amount,
+        paid=paid,
+        fee=fee,
+        closed_at=tx.now_us,
+    )
+    group = f"{line.merchant} {line.payer} {line.service}"
+    tx.note("clearing", _reference(line), "closed", detail=f"{group}: {sums.count} rows, {paid} fen, fee {fee} fen")
+
+
+def _sums(connection: Connection, line_id: int) -> _Sums:
+    r, s = tables.clearing_row, tables.clearing_share
     sums = (func.coalesce(func.sum(column), 0) for column in (r.c.amount, r.c.paid, r.c.fee))
-    found = tx.connection.execute(select(func.count(), *sums).where(r.c.line_id == line_id)).one()
+    found = connection.execute(select(func.count(), *sums).where(r.c.line_id == line_id)).one()
     count, amount, paid, fee = (int(value) for value in found)
-    return count, amount, paid, fee
+    shares = connection.execute(
+        select(s.c.owner, func.sum(s.c.amount))
+        .join_from(s, r, r.c.ref == s.c.ref)
+        .where(r.c.line_id == line_id)
+        .group_by(s.c.owner)
+        .order_by(s.c.owner)
+    )
+    return _Sums(count, amount, paid, fee, {owner: int(share) for owner, share in shares})
 
 
 def _settle(tx: Transaction, line: Row, paid: int, fee: int, terms: Terms) -> None:
@@ -425,9 +458,9 @@ def _settle(tx: Transaction, line: Row, paid: int, fee: int, terms: Terms) -> No
     _move(tx, line, "fee", source=(AccountKind.FEE, line.payer), target=payer, amount=fee)
 
 
-def _pay_out(tx: Transaction, line: Row, amount: int, fee: int, terms: Terms) -> None:
+def _pay_out(tx: Transaction, line: Row, sums: _Sums, fee: int, terms: Terms) -> None:
     rule = terms.rules.fee(line.payer)
-    owners = _owners(tx, line, amount)
+    owners = _owners(line, sums)
     weights = [abs(share) for share in owners.values()]
     fees = split_by_weight(fee, weights) if any(weights) else [fee] + [0] * (len(owners) - 1)
     collector = (AccountKind.MERCHANT, line.merchant)
@@ -442,21 +475,12 @@ def _pay_out(tx: Transaction, line: Row, amount: int, fee: int, terms: Terms) ->
         tx.insert(tables.clearing_payout, line_id=line.id, owner=owner, amount=share, fee=kept)
 
 
-def _owners(tx: Transaction, line: Row, amount: int) -> dict[str, int]:
+def _owners(line: Row, sums: _Sums) -> dict[str, int]:
     """What each owner has of a line; what is not split is the collector's."""
-    tx.flush()
-    r, s = tables.clearing_row, tables.clearing_share
-    found: dict[str, int] = {line.merchant: amount}
-    rows = tx.connection.execute(
-        select(s.c.owner, func.sum(s.c.amount))
-        .join_from(s, r, r.c.ref == s.c.ref)
-        .where(r.c.line_id == line.id)
-        .group_by(s.c.owner)
-        .order_by(s.c.owner)
-    )
-    for owner, share in rows:
-        found[line.merchant] -= int(share)
-        found[owner] = found.get(owner, 0) + int(share)
+    found: dict[str, int] = {line.merchant: sums.amount}
+    for owner, share in sums.shares.items():
+        found[line.merchant] -= share
+        found[owner] = found.get(owner, 0) + share
     return found
 
 
@@ -579,9 +603,3 @@ def _write_item(tx: Transaction, day: str, news: _ItemNews) -> bool:
 def _set_item(tx: Transaction, item: Row, state: str, note: str) -> None:
     tx.update(tables.item, {"id": item.id}, state=state, note=note, changed_at=tx.now_us)
     tx.note("item", str(item.id), state, debit_id=item.debit_id, detail=note)
-
-
-def _pages(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    left = iter(values)
-    while page := list(islice(left, size)):
-        yield page

@@ -21,14 +21,12 @@ from gateway.clearing.terms import Terms
 from gateway.clearing.witnesses import IDS_PER_QUERY, pages
 from gateway.debit.late import LateEffect, resolve_attempt
 from gateway.ledger import tables
+from gateway.ledger.pace import Pace
 from gateway.ledger.transaction import Change
 from gateway.model.clearing import BankWord, Finding
 
 ACTOR: Final = "day file"
 """Who says so, in the journal."""
-
-WORDS_PER_CHANGE: Final = 50
-"""Attempts settled in one database transaction: each moves money and states, so fewer than rows."""
 
 DIGEST_CHARS: Final = 16
 """Of a file's SHA-256: enough to find it by."""
@@ -64,14 +62,15 @@ def run_and_settle(
     *,
     today: date,
     tell: Callable[[str], None] = lambda _: None,
+    pace: Pace | None = None,
 ) -> DayEnd:
     """Clear one day as `run_day` does, with the banks' word on what was in doubt."""
-    first = run_day(day, reader, commit, terms, today=today, tell=tell)
-    end = _tell_findings(first, reader, commit, terms, today=today, tell=tell)
+    pace = pace or Pace()
+    first = run_day(day, reader, commit, terms, today=today, tell=tell, pace=pace)
+    end = _tell_findings(first, reader, commit, terms, today=today, tell=tell, pace=pace)
     with reader.connect() as connection:
         end.proved_open = lost.proved_open(connection, terms)
-    for start in range(0, len(end.proved_open), WORDS_PER_CHANGE):
-        page = end.proved_open[start : start + WORDS_PER_CHANGE]
+    for page in pace.slices(end.proved_open):
         commit(partial(lost.take_off, refs=page, actor=ACTOR))
     return end
 
@@ -84,6 +83,7 @@ def _tell_findings(
     *,
     today: date,
     tell: Callable[[str], None],
+    pace: Pace,
 ) -> DayEnd:
     """Put the banks' word on what was in doubt, and clear what has become clear."""
     day = first.day
@@ -92,12 +92,13 @@ def _tell_findings(
     with reader.connect() as connection:
         sources = _sources(connection, day, {finding.attempt_id for finding in first.findings})
     end = DayEnd(first, told=list(first.findings))
-    for start in range(0, len(first.findings), WORDS_PER_CHANGE):
-        tell(f"{start} / {len(first.findings)}")
-        page = first.findings[start : start + WORDS_PER_CHANGE]
+    done = 0
+    for page in pace.slices(first.findings):
+        tell(f"{done} / {len(first.findings)}")
         end.effects.update(commit(_settle(page, sources, day, terms)))
+        done += len(page)
     if end.settled:
-        second = run_day(day, reader, commit, terms, today=today, tell=tell)
+        second = run_day(day, reader, commit, terms, today=today, tell=tell, pace=pace)
         second.rows_written += first.rows_written
         second.items_written += first.items_written
         second.lines_closed += first.lines_closed

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,15 +13,15 @@ from gateway.clearing.bank_file import BankFileError, DayFile, FileSummary, chec
 from gateway.clearing.day import Commit
 from gateway.clearing.terms import Terms
 from gateway.ledger import tables
+from gateway.ledger.pace import Pace
 from gateway.ledger.transaction import Change, Transaction
 from gateway.model.clearing import BankLine
 
-LINES_PER_CHANGE: Final = 500
-"""Lines of one database transaction: a gateway on the same ledger waits for it like for a batch of its own."""
-
 FILE_NUMBERS: Final = "bank_file"
 
-_DROP_LINES = delete(tables.bank_line).where(tables.bank_line.c.file_id == bindparam("file"))
+_l = tables.bank_line
+_SOME_LINES = select(_l.c.line).where(_l.c.file_id == bindparam("file")).limit(bindparam("some"))
+_DROP_LINES = delete(_l).where(_l.c.file_id == bindparam("file"), _l.c.line.in_(_SOME_LINES))
 
 
 def import_file(
@@ -32,18 +33,22 @@ def import_file(
     *,
     supplement: bool = False,
     tell: Callable[[str], None] = lambda _: None,
+    pace: Pace | None = None,
 ) -> FileSummary:
     """Bring a day file in. Raises `BankFileError`, and then nothing of it counts.
 
     `supplement`: it adds to a file of the same day that was read before. A file that was cut off while it was being
     stored is taken up again from its start.
     """
+    pace = pace or Pace()
     profile = terms.rules.profile(channel)
     terminals = terms.terminals.get(channel, frozenset())
     summary = check_file(path, profile, day=day, terminals=terminals, tell=tell)
     file_id = commit(_begin(path, channel, day, summary, supplement=supplement))
+    while commit(partial(_drop_lines, file_id=file_id, some=pace.page())):
+        pass
     file = DayFile(path, profile, day, terminals)
-    for page in _pages(file):
+    for page in pace.slices(file):
         commit(_store(file_id, channel, page))
         tell(f"{page[-1].line}")
     if file.digest != summary.digest:
@@ -59,7 +64,6 @@ def _begin(path: Path, channel: str, day: str, summary: FileSummary, *, suppleme
         if known is not None and known.state == "read":
             raise BankFileError(path, "bank_file_known", [f"file: it was read before, for {known.channel} {known.day}"])
         if known is not None:
-            tx.execute(_DROP_LINES, file=known.id)
             return int(known.id)
         tx.flush()
         others = select(f.c.name).where(f.c.channel == channel, f.c.day == day, f.c.state == "read").limit(1)
@@ -84,6 +88,11 @@ def _begin(path: Path, channel: str, day: str, summary: FileSummary, *, suppleme
     return change
 
 
+def _drop_lines(tx: Transaction, file_id: int, some: int) -> int:
+    """Some of the lines of a file that was cut off while it was stored; how many they were."""
+    return tx.execute(_DROP_LINES, file=file_id, some=some)
+
+
 def _store(file_id: int, channel: str, page: Sequence[BankLine]) -> Change[None]:
     def change(tx: Transaction) -> None:
         for line in page:
@@ -106,14 +115,3 @@ def _store(file_id: int, channel: str, page: Sequence[BankLine]) -> Change[None]
 def _finish(tx: Transaction, file_id: int, channel: str, day: str) -> None:
     tx.update(tables.bank_file, {"id": file_id}, state="read", imported_at=tx.now_us)
     tx.note("clearing", f"file {file_id}", "read", detail=f"{channel} {day}")
-
-
-def _pages(lines: Iterable[BankLine]) -> Iterable[list[BankLine]]:
-    page: list[BankLine] = []
-    for line in lines:
-        page.append(line)
-        if len(page) == LINES_PER_CHANGE:
-            yield page
-            page = []
-    if page:
-        yield page

@@ -241,8 +241,8 @@ def load_rules(file: Path | None) -> ClearingRules:
         raise ClearingRulesError(file, [problem])
     try:
         return ClearingRules.model_validate(tomllib.loads(data.decode()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        problem = Problem("file", "", f"is not TOML: {error}", "Correct the file at the place named")
-        raise ClearingRulesError(file, [problem]) from error
     except ValidationError as error:
         raise ClearingRulesError(file, [problem_of(found, ClearingRules) for found in error.errors()]) from error
+    except ValueError as error:  # not TOML, not UTF-8, or a number without end
+        problem = Problem("file", "", f"is not TOML: {error}", "Correct the file at the place named")
+        raise ClearingRulesError(file, [problem]) from error

@@ -129,7 +129,7 @@ def _check_lists(site: SiteFile, findings: _Findings) -> None:
 
     now = now_utc()
     try:
-        lists = StatusLists.open(site.lists.directory, now)
+        lists = StatusLists.open(site.lists.directory, now, site.lists.drop_bound)
     except StatusListError as error:
         cure = f"{error.cure}; etcgw lists build makes one"
         findings.wrong("lists.directory", error.file, f"{error.field}: {error.problem}", cure)

@@ -166,6 +166,7 @@ def run(
     from gateway.clearing.doubts import run_and_settle
     from gateway.clearing.imports import import_file
     from gateway.clearing.views import day_view
+    from gateway.ledger.pace import Pace
 
     screen = screen_of(context)
     site = site_of(context, config)
@@ -174,12 +175,13 @@ def run(
     files = _files(bank_file or (), site)
     _must_exist(site)
     today = now_utc().astimezone(zone_of(site)).date()
-    with changes_of(site) as commit, reader_of(site) as reader:
+    pace = Pace(site.storage.held_ms_max)
+    with changes_of(site, pace) as commit, reader_of(site) as reader:
         for channel, path in files:
             with screen.progress(screen.say(f"reading {path.name}", f"正在读取 {path.name}")) as tell:
-                import_file(path, channel, which, commit, terms, supplement=supplement, tell=tell)
+                import_file(path, channel, which, commit, terms, supplement=supplement, tell=tell, pace=pace)
         with screen.progress(screen.say(f"clearing {which}", f"正在清算 {which}")) as tell:
-            end = run_and_settle(which, reader, commit, terms, today=today, tell=tell)
+            end = run_and_settle(which, reader, commit, terms, today=today, tell=tell, pace=pace)
         with reader.connect() as connection:
             view = day_view(connection, which)
     if as_json:

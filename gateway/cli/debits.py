@@ -35,7 +35,7 @@ from gateway.cli.options import (
     zone_of,
 )
 from gateway.cli.passage import response_facts
-from gateway.cli.screen import Cell, Column, Screen
+from gateway.cli.screen import Cell, Column, Screen, lines_cell
 from gateway.cli.store import ledger_of
 from gateway.model.passage import Outcome
 
@@ -263,7 +263,7 @@ def _row(screen: Screen, fact: Mapping[str, Any], zone: timezone) -> list[str | 
         words.named(screen, words.FUNDINGS, fact["funding"]),
         fact["payer"],
         fact["mandate_id"] or "",
-        "\n".join(_attempt_text(screen, attempt) for attempt in fact["attempts"]),
+        lines_cell(_attempt_text(screen, attempt) for attempt in fact["attempts"]),
     ]
 
 

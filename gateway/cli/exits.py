@@ -6,7 +6,7 @@ with 2. A ledger that cannot be opened is a device that is not available (3).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from types import MappingProxyType
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 
     from gateway.clearing.bank_file import BankFileError
     from gateway.clearing.day import ClearingRefused
+    from gateway.clearing.rules import ClearingRulesError
     from gateway.config import ConfigError
     from gateway.ledger.batches import StorageUnavailable
     from gateway.ledger.incarnation import LedgerRefused
+    from gateway.payers.mandates import MandateImportError
+    from gateway.payers.status_list_build import DropUnconfirmed
+    from gateway.rules.loading import RulesError
 
 
 class ExitCode(IntEnum):
@@ -52,6 +56,8 @@ class Fault:
     what: str
     likely: Words | None = None
     next_step: Words | None = None
+    more: tuple[str, ...] = ()
+    """What else happened, a line each: files have many problems at once."""
 
 
 class CliFault(Exception):
@@ -130,16 +136,22 @@ _CHECK: Final = Words(
 
 
 def _config(error: ConfigError) -> Fault:
-    return Fault(ExitCode.USAGE, str(error), None, _CHECK)
+    return _with_lines(error.lines, Fault(ExitCode.USAGE, "", None, _CHECK))
 
 
-def _rules(error: Exception) -> Fault:
-    return Fault(
+def _with_lines(lines: Sequence[str], fault: Fault) -> Fault:
+    """The fault of a file with a line for each problem: a line feed inside one begins no other."""
+    return replace(fault, what=lines[0], more=tuple(lines[1:]))
+
+
+def _rules(error: RulesError) -> Fault:
+    fault = Fault(
         ExitCode.USAGE,
-        str(error),
+        "",
         Words("nothing is decided by doubtful rules", "规则有疑问时不作任何判定"),
         Words("etcgw rules check FILE names every problem at once", "用 etcgw rules check FILE 一次列出全部问题"),
     )
+    return _with_lines(error.lines, fault)
 
 
 def _rules_conflict(error: Exception) -> Fault:
@@ -154,17 +166,13 @@ def _rules_conflict(error: Exception) -> Fault:
     )
 
 
-def _clearing_rules(error: Exception) -> Fault:
-    return Fault(
-        ExitCode.USAGE,
-        str(error),
-        Words("nothing is cleared by doubtful rules", "清算规则有疑问时不作清算"),
-        _CHECK,
-    )
+def _clearing_rules(error: ClearingRulesError) -> Fault:
+    fault = Fault(ExitCode.USAGE, "", Words("nothing is cleared by doubtful rules", "清算规则有疑问时不作清算"), _CHECK)
+    return _with_lines(error.lines, fault)
 
 
 def _refused_bank_file(error: BankFileError) -> Fault:
-    return _refused_clearing(error.reason, str(error))
+    return _with_lines(error.lines, _refused_clearing(error.reason, ""))
 
 
 def _clearing_refused(error: ClearingRefused) -> Fault:
@@ -184,13 +192,14 @@ def _refused_clearing(code: str, what: str) -> Fault:
     return refusal(code, what).fault
 
 
-def _refused_mandates(error: Exception) -> Fault:
-    return Fault(
+def _refused_mandates(error: MandateImportError) -> Fault:
+    fault = Fault(
         ExitCode.REFUSED,
-        str(error),
+        "",
         Words("the file is refused as a whole; the mandates in force stay", "整个文件被拒绝,现有签约不变"),
         Words("correct these lines and try with --dry-run first", "更正以上各行,先用 --dry-run 试运行"),
     )
+    return _with_lines(error.lines, fault)
 
 
 _LISTS: Final = Words(
@@ -207,6 +216,19 @@ def _refused_delivery(error: Exception) -> Fault:
     )
 
 
+def _drop_unconfirmed(error: DropUnconfirmed) -> Fault:
+    again = f"--confirm-drop {error.effect.removed}"
+    return Fault(
+        ExitCode.REFUSED,
+        str(error),
+        Words(
+            "an empty delivery, or half of one, would let through everybody who is barred; the list in force stays",
+            "空文件或不完整的文件会放行被列入名单的车辆; 现有名单不变",
+        ),
+        Words(f"if that is meant, the same command with {again}", f"如确需如此, 请加 {again} 重新执行"),
+    )
+
+
 def _unusable_list(error: Exception) -> Fault:
     return Fault(ExitCode.REFUSED, str(error), None, _LISTS)
 
@@ -214,6 +236,15 @@ def _unusable_list(error: Exception) -> Fault:
 def _refused_tariff(error: Exception) -> Fault:
     return Fault(
         ExitCode.REFUSED, str(error), Words("no lane opens with a doubtful tariff", "费率有疑问时车道不开放"), _CHECK
+    )
+
+
+def _import_overtaken(error: Exception) -> Fault:
+    return Fault(
+        ExitCode.REFUSED,
+        str(error),
+        Words("two imports were started at the same time", "同时启动了两次导入"),
+        Words("wait for the other one, then give the file that is to hold", "等待另一次导入结束,再导入应生效的文件"),
     )
 
 
@@ -337,6 +368,8 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.clearing.bank_file.BankFileError": _refused_bank_file,
         "gateway.clearing.day.ClearingRefused": _clearing_refused,
         "gateway.payers.mandates.MandateImportError": _refused_mandates,
+        "gateway.payers.mandate_import.ImportOvertaken": _import_overtaken,
+        "gateway.payers.status_list_build.DropUnconfirmed": _drop_unconfirmed,
         "gateway.payers.status_list_build.StatusListBuildError": _refused_delivery,
         "gateway.payers.status_lists.StatusListError": _unusable_list,
         "gateway.tariffs.loading.TariffError": _refused_tariff,

@@ -29,7 +29,7 @@ from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Screen
 if TYPE_CHECKING:
     from gateway.config import SiteFile
     from gateway.payers.status_list_build import Progress
-    from gateway.payers.status_lists import ChainFile
+    from gateway.payers.status_lists import ChainFile, Effect
 
 app = typer.Typer(
     name="lists",
@@ -71,11 +71,20 @@ def build(
         str | None,
         typer.Option("--effective", metavar="TIME", help="Not used before then.", show_default="when it was made"),
     ] = None,
+    confirm_drop: Annotated[
+        int | None,
+        typer.Option("--confirm-drop", metavar="N", min=1, help="Just so many entries are meant to leave the list."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the file and count what comes and goes; publish nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a list from an issuer's delivery and publish it; a running gateway takes it over by itself.
 
-    Works at the lowest priority, so that millions of rows cost no vehicle its deadline.
+    First says how many entries come, change and leave. If more leave than the site file lets them, or all, nothing is
+    published until --confirm-drop names their number. Works at the lowest priority, so that millions of rows cost no
+    vehicle its deadline.
     """
     from gateway.payers import status_list_build
 
@@ -95,6 +104,9 @@ def build(
             total = "" if progress.total is None else f"/{progress.total}"
             tell(f"{progress.phase} {progress.done}{total}")
 
+        def show(effect: Effect) -> None:
+            screen.note(_effect_text(screen, effect))
+
         result = status_list_build.build(
             file,
             directory,
@@ -102,15 +114,25 @@ def build(
             base_version=base,
             created_at=created_at,
             effective_at=effective_at,
+            bound=site.lists.drop_bound,
+            confirmed=confirm_drop,
+            dry_run=dry_run,
+            show=show,
             progress=_seldom(report),
         )
+    effect = result.effect
     facts = {
-        "file": str(result.path),
+        "file": None if result.path is None else str(result.path),
+        "dry_run": dry_run,
         "version": result.version,
         "base": base,
         "rows": result.rows,
         "entries": result.entries,
         "replaced": result.replaced,
+        "before": None if effect is None else effect.before,
+        "added": None if effect is None else effect.added,
+        "changed": None if effect is None else effect.changed,
+        "removed": None if effect is None else effect.removed,
         "created_at": created_at.isoformat(),
         "effective_at": effective_at.isoformat(),
     }
@@ -129,8 +151,18 @@ def build(
             (say("Replaced", "重复被替换"), str(result.replaced)),
             (say("Created", "生成时间"), _text(created_at, zone)),
             (say("Effective", "生效时间"), _text(effective_at, zone)),
-            (say(*labels.FILE), str(result.path)),
+            (say(*labels.FILE), "-" if result.path is None else str(result.path)),
         ]
+    )
+    if dry_run:
+        screen.note(say("dry run: nothing was published", "试运行: 未发布任何名单"))
+
+
+def _effect_text(screen: Screen, effect: Effect) -> str:
+    return screen.say(
+        f"entries: {effect.added} come, {effect.changed} change, {effect.removed} leave;"
+        f" {effect.before} before, {effect.after} after",
+        f"条目: 新增 {effect.added},变更 {effect.changed},移出 {effect.removed};原 {effect.before},现 {effect.after}",
     )
 
 
@@ -175,7 +207,7 @@ def _facts(site: SiteFile) -> dict[str, Any]:
 
     now = now_utc()
     directory = site.lists.directory
-    lists = StatusLists.open(directory, now)
+    lists = StatusLists.open(directory, now, site.lists.drop_bound)
     snapshot = lists.snapshot
     in_force = {file.header.identity for file in snapshot.files}
     manifest = read_manifest(directory)
@@ -316,7 +348,7 @@ def lookup(
     if expected is not None:
         # Without this check a mistyped key would read as "not listed".
         raise typer.BadParameter(f"a {kind.value} key is {expected}", param_hint="'KEY'")
-    lists = StatusLists.open(site.lists.directory, now_utc())
+    lists = StatusLists.open(site.lists.directory, now_utc(), site.lists.drop_bound)
     hit = lists.lookup(list_kind, plain)
     facts = {
         "kind": kind.value,

@@ -6,6 +6,7 @@ import contextlib
 import io
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -29,7 +30,7 @@ from gateway.cli import (
 )
 from gateway.cli.exits import Fault, explain
 from gateway.cli.options import HELP_NAMES
-from gateway.cli.screen import Language, Screen
+from gateway.cli.screen import Language, Screen, visible
 
 PROGRAM = "etcgw"
 
@@ -37,22 +38,42 @@ PROGRAM = "etcgw"
 class Program(TyperGroup):
     """The root command: every error of every command passes here and nowhere else."""
 
+    def make_context(self, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 - types of the library's own Click
+        """Read the command line; what is wrong with it repeats what was typed, made visible."""
+        with _visible_usage():
+            return super().make_context(*arguments, **more)
+
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - types of the library's own copy of Click
         """Run the command; an error becomes a fault on stderr and its exit code."""
         try:
-            return super().invoke(ctx)
+            with _visible_usage():
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
             raise  # How the library ends a command, tells wrong usage, and takes a reader that left.
         except Exception as error:
+            screen = ctx.find_object(Screen) or Screen(Language.of_environment())
             if ctx.params.get("show_traceback"):
-                traceback.print_exception(error, file=sys.stderr)
+                for line in "".join(traceback.format_exception(error)).splitlines():
+                    screen.note(line)
             fault = explain(error)
-            _tell(ctx.find_object(Screen) or Screen(Language.of_environment()), fault)
+            _tell(screen, fault)
             raise typer.Exit(fault.code) from error
+
+
+@contextlib.contextmanager
+def _visible_usage() -> Iterator[None]:
+    """The library prints its own errors, so their text passes the screen's rule on the way to it."""
+    try:
+        yield
+    except typer.TyperException as error:
+        error.message = visible(error.message)
+        raise
 
 
 def _tell(screen: Screen, fault: Fault) -> None:
     screen.note(f"{PROGRAM}: {fault.what}")
+    for line in fault.more:
+        screen.note(line)
     if fault.likely is not None:
         screen.note(f"  {screen.say('likely', '可能原因')}: {screen.word(fault.likely)}")
     if fault.next_step is not None:

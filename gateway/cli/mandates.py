@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timezone
 from enum import StrEnum
 from pathlib import Path
@@ -28,14 +27,14 @@ from gateway.cli.options import (
     zone_of,
 )
 from gateway.cli.screen import Cell, Column, Screen, Words
-from gateway.cli.store import changes_of, ledger_of
+from gateway.cli.store import changes_of, ledger_of, reader_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from gateway.acts.acts import LimitName
     from gateway.config import SiteFile
-    from gateway.ledger.transaction import Transaction
+    from gateway.payers.mandate_import import Changes
     from gateway.payers.mandates import Credential, Mandate
 
 app = typer.Typer(
@@ -59,30 +58,6 @@ class MandateState(StrEnum):
     CLOSED = "closed"
 
 
-@dataclass(frozen=True, slots=True)
-class _Book:
-    """All mandates with what proves them."""
-
-    mandates: Mapping[str, Mandate]
-    credentials: Mapping[str, frozenset[Credential]]
-    """By mandate."""
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What an import changes. A mandate is changed when it or one of its credentials is."""
-
-    added: int
-    changed: int
-    removed: int
-    unchanged: int
-
-    @property
-    def none(self) -> bool:
-        """Whether the ledger says all of it already."""
-        return not (self.added or self.changed or self.removed)
-
-
 # --- import ---------------------------------------------------------------------------------------------------------
 
 
@@ -102,33 +77,37 @@ def import_(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Put the mandates of a CSV file in force, all of them or none.
+    """Put the mandates of a CSV file in force; one bad line and the old ones stay.
 
-    The file replaces what is there. The gateway may go on: its lanes see the new mandates from the next vehicle on.
+    The file replaces what is there: first it says how many mandates come, change and go, then it writes them a few at
+    a time, so that the gateway may go on. If it is cut short, give the same file again; it goes on where it stopped.
     """
     screen = screen_of(context)
     site = site_of(context, config)
-    book = _read(file)
-    if not book.mandates and not allow_empty:
+    mandates, credentials = _read(file)
+    if not mandates and not allow_empty:
         raise CliFault(
             ExitCode.REFUSED,
             f"{file}: holds no mandate",
             Words("an empty delivery would end every mandate", "空文件将终止全部签约"),
             Words("if that is meant, add --allow-empty", "如确需如此,请加 --allow-empty"),
         )
-    for bank in sorted(_banks_missing(book, site)):
+    for bank in sorted(_banks_missing(mandates, site)):
         screen.note(
             screen.say(
                 f"note: mandates name the bank {bank}, which is not in the site file; they cannot be charged",
                 f"注意: 有签约指向配置中不存在的银行 {bank},无法扣款",
             )
         )
-    changes = _compare_only(site, book) if dry_run else _replace(site, book)
+    if dry_run:
+        changes = _compare_only(site, mandates, credentials)
+    else:
+        changes = _bring_in(site, file.name, mandates, credentials, screen)
     facts = {
         "file": str(file),
         "dry_run": dry_run,
-        "mandates": len(book.mandates),
-        "credentials": sum(len(found) for found in book.credentials.values()),
+        "mandates": len(mandates),
+        "credentials": len(credentials),
         "added": changes.added,
         "changed": changes.changed,
         "removed": changes.removed,
@@ -140,104 +119,90 @@ def import_(
         _show_changes(screen, facts)
 
 
-def _read(file: Path) -> _Book:
+def _read(file: Path) -> tuple[dict[str, Mandate], list[Credential]]:
     from gateway.payers.mandates import MandateImportError, read_csv
 
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            mandates, credentials = read_csv(stream)
+            return read_csv(stream)
     except UnicodeDecodeError as error:
         raise MandateImportError([f"{file} is not UTF-8 ({error.reason}); save it as UTF-8"]) from error
     except csv.Error as error:
         raise MandateImportError([f"{file} is not CSV: {error}"]) from error
-    return _book(mandates, credentials)
 
 
-def _book(mandates: Mapping[str, Mandate], credentials: Sequence[Credential]) -> _Book:
-    grouped: dict[str, set[Credential]] = {}
-    for credential in credentials:
-        grouped.setdefault(credential.mandate_id, set()).add(credential)
-    return _Book(mandates, {name: frozenset(found) for name, found in grouped.items()})
-
-
-def _banks_missing(book: _Book, site: SiteFile) -> set[str]:
+def _banks_missing(mandates: Mapping[str, Mandate], site: SiteFile) -> set[str]:
     known = {bank.name for bank in site.banks}
-    return {m.channel for m in book.mandates.values() if m.channel is not None} - known
+    return {mandate.channel for mandate in mandates.values() if mandate.channel is not None} - known
 
 
-def _stored(connection: Connection) -> _Book:
-    """What the ledger holds now, in the shape an import has."""
-    from sqlalchemy import select
+def _compare_only(site: SiteFile, mandates: Mapping[str, Mandate], credentials: Sequence[Credential]) -> Changes:
+    from gateway.payers.mandate_import import Plan, compare
 
-    from gateway.ledger import tables
-    from gateway.model.passage import Funding
-    from gateway.model.plate import Plate, PlateColour
-    from gateway.payers.mandates import Credential, CredentialKind, Mandate, MandateStatus
-
-    mandates = {
-        row.id: Mandate(
-            row.id,
-            MandateStatus(row.status),
-            Funding(row.funding),
-            row.channel,
-            row.contract_ref,
-            row.limit_fen,
-            row.stand_in_limit_fen,
-        )
-        for row in connection.execute(select(tables.mandate))
-    }
-    credentials = [
-        Credential(
-            CredentialKind(row.kind),
-            row.key,
-            row.mandate_id,
-            Plate(row.plate, None if row.plate_colour is None else PlateColour.of(row.plate_colour))
-            if row.plate
-            else None,
-        )
-        for row in connection.execute(select(tables.credential))
-    ]
-    return _book(mandates, credentials)
-
-
-def compare(old: _Book, new: _Book) -> Changes:
-    """Count what going from `old` to `new` changes."""
-    both = old.mandates.keys() & new.mandates.keys()
-    nothing: frozenset[Credential] = frozenset()
-    changed = sum(
-        old.mandates[name] != new.mandates[name]
-        or old.credentials.get(name, nothing) != new.credentials.get(name, nothing)
-        for name in both
-    )
-    return Changes(
-        added=len(new.mandates) - len(both),
-        changed=changed,
-        removed=len(old.mandates) - len(both),
-        unchanged=len(both) - changed,
-    )
-
-
-def _compare_only(site: SiteFile, book: _Book) -> Changes:
     if not site.storage.ledger.exists():
-        return compare(_Book({}, {}), book)
+        return Plan(mandates).changes
     with ledger_of(site) as connection:
-        return compare(_stored(connection), book)
+        return compare(connection, mandates, credentials).changes
 
 
-def _replace(site: SiteFile, book: _Book) -> Changes:
-    """Compare and replace in one database transaction, so that nothing can come in between."""
-    from gateway.payers.mandates import replace_all
+def _bring_in(
+    site: SiteFile, name: str, mandates: Mapping[str, Mandate], credentials: Sequence[Credential], screen: Screen
+) -> Changes:
+    from gateway.ledger.pace import Pace
+    from gateway.payers.mandate_import import Plan, bring_in
 
-    def change(tx: Transaction) -> Changes:
-        changes = compare(_stored(tx.connection), book)
-        if not changes.none:
-            credentials = [credential for found in book.credentials.values() for credential in found]
-            replace_all(tx, book.mandates, credentials)
-        return changes
+    say, pace = screen.say, Pace(site.storage.held_ms_max)
 
-    with changes_of(site) as commit:
-        found: Changes = commit(change)
-    return found
+    def show(plan: Plan) -> None:
+        changes = plan.changes
+        if plan.under_way:
+            screen.note(
+                say(
+                    "an earlier import was cut short, or is running; this file takes its place",
+                    "此前的签约导入未完成或仍在进行,将以本文件为准",
+                )
+            )
+        screen.note(
+            say(
+                f"mandates: {changes.added} come, {changes.changed} change, {changes.removed} go",
+                f"签约: 新增 {changes.added},变更 {changes.changed},移除 {changes.removed}",
+            )
+        )
+
+    with (
+        changes_of(site, pace) as commit,
+        reader_of(site) as reader,
+        screen.progress(say("importing", "正在导入")) as tell,
+    ):
+        progress = _each_percent(lambda done, total: tell(f"{done} / {total}"))
+        return bring_in(reader, commit, mandates, credentials, name=name, pace=pace, show=show, tell=progress)
+
+
+def _each_percent(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """Tells once a hundredth: a line for each of a thousand transactions would be noise."""
+    told = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if done == total or (done - told) * 100 >= total:
+            told = done
+            tell(done, total)
+
+    return progress
+
+
+def _note_under_way(screen: Screen, connection: Connection) -> None:
+    """Say that what follows is neither the old mandates nor the new."""
+    from gateway.payers.mandate_import import is_under_way
+
+    if is_under_way(connection):
+        screen.note(
+            screen.say(
+                "note: an import of mandates is running or was cut short: some are the old ones, some the new;"
+                " if nobody runs it, give the file again",
+                "注意: 签约导入正在进行或未完成,新旧签约并存;如无人执行,请重新导入该文件",
+            )
+        )
 
 
 def _show_changes(screen: Screen, facts: Mapping[str, Any]) -> None:
@@ -280,6 +245,7 @@ def list_(
     m = tables.mandate
     chosen = [] if state is None else [m.c.status == state.value]
     with ledger_of(site) as connection:
+        _note_under_way(screen, connection)
         states = connection.execute(select(m.c.status, func.count()).group_by(m.c.status)).all()
         counts: dict[str, int] = {name: count for name, count in states}
         rows = connection.execute(select(m).where(*chosen).order_by(m.c.imported_at.desc(), m.c.id).limit(last)).all()
@@ -321,6 +287,7 @@ def show(
     site = site_of(context, config)
     zone = zone_of(site)
     with ledger_of(site) as connection:
+        _note_under_way(screen, connection)
         row = connection.execute(select(tables.mandate).where(tables.mandate.c.id == mandate_id)).one_or_none()
         if row is None:
             raise CliFault(
@@ -626,12 +593,10 @@ def _limits_now(connection: Connection, mandate_id: str) -> dict[str, Any]:
     return {"limit_fen": limit_fen, "limits": _limits(connection, mandate_id)}
 
 
-LIMIT_DIGITS_MAX: Final = 15
-"""Of a limit in fen; more is no limit at all."""
-
-
 def _limit_value(text: str) -> int | None:
     """A whole number, or `none` for no such limit."""
+    from gateway.payers.mandates import LIMIT_DIGITS_MAX
+
     if text == NO_LIMIT:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= LIMIT_DIGITS_MAX):

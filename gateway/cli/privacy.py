@@ -10,7 +10,7 @@ import typer
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, now_utc, screen_of, site_of
 from gateway.cli.screen import DOUBTFUL, Cell, Screen, Words
-from gateway.cli.store import committing, ledger_of
+from gateway.cli.store import committing, ledger_of, reader_of
 
 if TYPE_CHECKING:
     from gateway.config import SiteFile
@@ -134,15 +134,20 @@ def _passage_id(connection: Any, text: str) -> str:  # noqa: ANN401 - a connecti
 
 
 def _erase(site: SiteFile, selection: Selection, screen: Screen) -> tuple[Erased, bool]:
-    """Page by page, each in a database transaction of its own; and whether the database's log was emptied after it."""
+    """Passage after passage in short transactions; and whether the database's log was emptied after it."""
     from gateway.acts.actor import of_this_process
     from gateway.ledger import database
+    from gateway.ledger.pace import Pace
     from gateway.ledger.privacy import erase_all
 
-    actor = of_this_process().name
-    with committing(site, erasing=True) as (commit, engine):
-        with screen.progress(screen.say("erasing", "正在删除")) as tell:
-            found = erase_all(commit, selection, actor, lambda done: tell(_progress(screen, done)))
+    actor, pace = of_this_process().name, Pace(site.storage.held_ms_max)
+    with committing(site, pace, erasing=True) as (commit, engine):
+        with reader_of(site) as reader, screen.progress(screen.say("erasing", "正在删除")) as tell:
+
+            def progress(done: Erased) -> None:
+                tell(_progress(screen, done))
+
+            found = erase_all(reader, commit, selection, actor, progress, now_us=_now_us(), pace=pace)
         return found, database.forget_log(engine)
 
 

@@ -45,7 +45,8 @@ def show(
         file = None if site.rules.file is None else str(site.rules.file)
         screen.json({**_named(rules), "file": file, "shipped": _named(shipped), "rules": facts})
     elif toml:
-        screen.line(rules.body.rstrip("\n"))
+        for line in rules.body.rstrip("\n").split("\n"):
+            screen.line(line)
     else:
         _show(screen, rules, site.rules.file, facts)
 

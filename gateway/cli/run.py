@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.options import ConfigOption, site_of
+from gateway.cli.screen import visible
 
 READY = "ready"
 """The one line on stdout: lanes are open. A supervisor or a bench waits for it."""
@@ -37,8 +38,8 @@ class OneLine(logging.Formatter):
         return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record with its traceback, if it has one, on the same line."""
-        return " | ".join(super().format(record).splitlines())
+        """The record with its traceback, if it has one, on the same line, and nothing a terminal would obey."""
+        return visible(" | ".join(super().format(record).splitlines()))
 
 
 def run(

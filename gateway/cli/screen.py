@@ -2,18 +2,22 @@
 
 stdout carries data only, stderr everything else. Colour goes to terminals alone and stops with NO_COLOR (rich sees to
 both). A table that does not fit leaves out its least important columns and says so; it never cuts a value short.
+
+Names, plates and reasons come from outside. Whatever is written here passes `visible`, so that none of them can move a
+terminal's cursor, turn the order of its characters round, or begin a line that looks like one of ours.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +27,19 @@ PIPE_WIDTH = 400
 
 GAP = 2
 """Blanks between two columns of a table."""
+
+
+_UNSEEN: Final = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f"  # C0 but for the line feed, DEL, C1
+    "\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # no width, or another direction
+    "\ud800-\udfff\U000e0000-\U000e007f]"  # half characters, tags
+)
+"""Characters that a terminal obeys, or that nobody sees."""
+
+
+def visible(text: str) -> str:
+    """One line of text as it may reach a terminal: characters to obey or unseen become escapes such as `\\x1b`."""
+    return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], text).replace("\n", r"\n")
 
 
 class Language(StrEnum):
@@ -53,6 +70,13 @@ class Cell(NamedTuple):
 
     text: str
     style: str = ""
+    shown: bool = False
+    """Whether `visible` has been applied: to a text of several lines it is, line by line."""
+
+
+def lines_cell(texts: Iterable[str]) -> Cell:
+    """A value with a line of its own for each text."""
+    return Cell("\n".join(map(visible, texts)), shown=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +119,17 @@ class Screen:
         return self.say("yes", "是") if value else self.say("no", "否")
 
     def json(self, value: Mapping[str, Any]) -> None:
-        """One object, for scripts."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+        """One object, for scripts. What a terminal would obey is escaped as JSON has it: the value stays the same."""
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+        sys.stdout.write(_UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text) + "\n")
 
     def line(self, text: str = "", style: str = "") -> None:
         """A line of data."""
-        _console(sys.stdout).print(text, style=style or None, soft_wrap=True)
+        _console(sys.stdout).print(visible(text), style=style or None, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A line of talk."""
-        _console(sys.stderr).print(text, soft_wrap=True)
+        _console(sys.stderr).print(visible(text), soft_wrap=True)
 
     def pairs(self, pairs: Iterable[tuple[str, str | Cell]]) -> None:
         """`Label: value` with the values aligned; long values go on under themselves."""
@@ -116,7 +141,7 @@ class Screen:
         grid.add_column(overflow="fold")
         for label, value in pairs:
             cell = _cell(value)
-            grid.add_row(Text(f"{label}:"), Text(cell.text, style=cell.style))
+            grid.add_row(Text(visible(f"{label}:")), Text(cell.text, style=cell.style))
         _print_trimmed(sys.stdout, grid, _room(sys.stdout))
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]]) -> None:
@@ -151,8 +176,8 @@ class Screen:
         if not console.is_terminal:
             yield lambda line: self.note(f"{what}: {line}")
             return
-        with console.status(what) as status:
-            yield lambda line: status.update(f"{what}: {line}")
+        with console.status(visible(what)) as status:
+            yield lambda line: status.update(visible(f"{what}: {line}"))
 
 
 def _console(stream: TextIO, width: int | None = None) -> Console:
@@ -182,7 +207,8 @@ def _used(line: Sequence[Any]) -> int:
 
 
 def _cell(value: str | Cell) -> Cell:
-    return value if isinstance(value, Cell) else Cell(value)
+    cell = value if isinstance(value, Cell) else Cell(value)
+    return cell if cell.shown else Cell(visible(cell.text), cell.style, shown=True)
 
 
 def _room(stream: TextIO) -> int:

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from gateway.ledger.file import LedgerFile
     from gateway.ledger.incarnation import Place
     from gateway.ledger.marks import MarkFile
-    from gateway.ledger.transaction import Change
+    from gateway.ledger.pace import Pace
+    from gateway.ledger.transaction import Change, Transaction
 
 BUSY_TRIES_MAX: Final = 50
 """Tries against a ledger in use; each waits 200 ms for its turn, so a gateway gets ten seconds to let us in."""
 
 MAKE_ROOM: Final = 1.0
-"""Rest after a change, as a share of the time it took: a gateway on the same ledger gets at least half of it."""
+"""Rest after a change, as a share of the time it held the ledger: a gateway gets at least half of all time."""
 
 
 @contextmanager
@@ -59,28 +60,24 @@ def ledger_of(site: SiteFile) -> Iterator[Connection]:
 
 
 @contextmanager
-def changes_of(site: SiteFile) -> Iterator[Callable[[Change[Any]], Any]]:
+def changes_of(site: SiteFile, pace: Pace | None = None) -> Iterator[Callable[[Change[Any]], Any]]:
     """Changes one by one, each durable when it returns, beside a gateway that may be running.
 
-    Raises `LedgerRefused` for a ledger that a gateway would refuse to work on, LedgerLost when it is replaced
-    meanwhile, or was under the gateway.
+    `pace` hears how long each held the write lock. Raises `LedgerRefused` for a ledger that a gateway would refuse to
+    work on, LedgerLost when it is replaced meanwhile, or was under the gateway.
     """
-    with committing(site) as (commit, _):
-
-        def politely(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
-            begun = time.monotonic()
-            result = commit(change)
-            time.sleep((time.monotonic() - begun) * MAKE_ROOM)
-            return result
-
-        yield politely
+    with committing(site, pace) as (commit, _):
+        yield commit
 
 
 @contextmanager
-def committing(site: SiteFile, *, erasing: bool = False) -> Iterator[tuple[Callable[[Change[Any]], Any], Engine]]:
+def committing(
+    site: SiteFile, pace: Pace | None = None, *, erasing: bool = False
+) -> Iterator[tuple[Callable[[Change[Any]], Any], Engine]]:
     """Changes of the ledger of a site, one a commit, with its mark following; and the engine they go through.
 
-    `erasing`: what is deleted is gone from the file. Raises as `changes_of`.
+    `pace` hears how long each held the write lock, and `erasing`: what is deleted is gone from the file. Raises as
+    `changes_of`.
     """
     from drivers.clock import SystemClock
     from gateway.config import chain_keys_of
@@ -95,12 +92,23 @@ def committing(site: SiteFile, *, erasing: bool = False) -> Iterator[tuple[Calla
 
         def commit(change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
             nonlocal followed_at
-            result = patiently(lambda: committer.commit([change])[0])
+            held_since = 0.0
+
+            def timed(tx: Transaction) -> Any:  # noqa: ANN401 - as above
+                nonlocal held_since
+                held_since = time.monotonic()
+                return change(tx)
+
+            result = patiently(lambda: committer.commit([timed])[0])
+            held_s = time.monotonic() - held_since
+            if pace is not None:
+                pace.took(held_s)
             if not committer.stands():
                 raise LedgerLost(f"{file.path} was replaced while it was being changed")
             if time.monotonic() - followed_at >= FOLLOW_EVERY_S:
                 committer.follow()
                 followed_at = time.monotonic()
+            time.sleep(held_s * MAKE_ROOM)
             return result
 
         yield commit, engine

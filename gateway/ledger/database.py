@@ -81,7 +81,10 @@ def open_eraser(path: Path) -> Engine:
 
 
 def forget_log(engine: Engine) -> bool:
-    """Take over the whole write-ahead log and empty it; False while a reader still needs it, which passes by itself."""
+    """Take over the whole write-ahead log and empty it; False while a reader still needs it, which passes by itself.
+
+    Nobody can write while it is emptied, so what can be taken over beside writers is taken over before."""
+    take_over_log(engine)
     with engine.connect() as connection:
         busy, _, _ = driver_of(connection.connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy

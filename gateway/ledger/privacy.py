@@ -15,18 +15,32 @@ Mandates and their credentials are contracts in force and end by the next import
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, delete, exists, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    bindparam,
+    case,
+    delete,
+    exists,
+    null,
+    select,
+    update,
+)
 
 from gateway.ledger import tables
+from gateway.ledger.pace import Pace
 from gateway.ledger.transaction import Change, Transaction
 
 PAGE: Final = 500
-"""Passages erased in one change: a gateway that runs beside it waits for one page at most."""
+"""Passages looked for at a time."""
 
 AGE_MIN_US: Final = 86_400 * 1_000_000
 """A day, the longest time for which a vehicle that paid keeps its right to pass at a lane: until then its card's number
@@ -81,16 +95,12 @@ class Erased:
         )
 
 
-Page: TypeAlias = tuple[str | None, Erased]
-"""The last id looked at (None when done), and what was done."""
-
-
 def look(connection: Connection, selection: Selection, now_us: int) -> Erased:
     """What `erase` would do; reads only."""
     found = Erased()
     after = ""
     while True:
-        rows = connection.execute(_PAGES[_how(selection)], _values(selection, after, now_us)).all()
+        rows = _page_of(connection, selection, after, now_us)
         for row in rows:
             if row.why is not None:
                 found.kept[row.why] += 1
@@ -102,32 +112,49 @@ def look(connection: Connection, selection: Selection, now_us: int) -> Erased:
         after = rows[-1].id
 
 
-def erase_page(tx: Transaction, selection: Selection, after: str, actor: str) -> Page:
-    """Erase the next passages after id `after`."""
-    rows = tx.rows(_PAGES[_how(selection)], **_values(selection, after, tx.now_us))
-    done = Erased()
-    for row in rows:
-        if row.why is None:
-            done += _erase(tx, row, actor)
-        else:
-            done.kept[row.why] += 1
-    return (rows[-1].id if len(rows) == PAGE else None), done
-
-
 def erase_all(
-    commit: Callable[[Change[Page]], Page],
+    reader: Engine,
+    commit: Callable[[Change[Erased]], Erased],
     selection: Selection,
     actor: str,
     progress: Callable[[Erased], None],
+    *,
+    now_us: int,
+    pace: Pace,
 ) -> Erased:
-    """Erase page by page; `commit` runs one change in a database transaction of its own."""
-    total = Erased()
-    after: str | None = ""
-    while after is not None:
-        after, done = commit(partial(erase_page, selection=selection, after=after, actor=actor))
-        total += done
-        progress(total)
-    return total
+    """Erase some passages after the other; `commit` runs one change in a database transaction of its own.
+
+    They are looked for outside of it: most of a ledger may be erased already, and is then only passed over.
+    """
+    total, after = Erased(), ""
+    while True:
+        with reader.connect() as connection:
+            rows = _page_of(connection, selection, after, now_us)
+        for some in pace.slices(row.id for row in rows):
+            total += commit(partial(_erase_some, passage_ids=some, actor=actor))
+            progress(total)
+        if len(rows) < PAGE:
+            return total
+        after = rows[-1].id
+
+
+def _erase_some(tx: Transaction, passage_ids: Sequence[str], actor: str) -> Erased:
+    """Erase those of these that are settled, as they stand now."""
+    done = Erased()
+    for passage_id in passage_ids:
+        for row in tx.rows(_PAGES["passage_id"], wanted=passage_id, after="", now=tx.now_us):
+            if row.why is None:
+                done += _erase(tx, row, actor)
+            else:
+                done.kept[row.why] += 1
+    return done
+
+
+def _page_of(connection: Connection, selection: Selection, after: str, now_us: int) -> Sequence[Row[Any]]:
+    """The next passages after id `after` that were asked for and are not erased."""
+    how = _how(selection)
+    values = {"wanted": getattr(selection, how), "after": after, "now": now_us}
+    return connection.execute(_PAGES[how], values).all()
 
 
 def _erase(tx: Transaction, row: Any, actor: str) -> Erased:  # noqa: ANN401 - a row of `_PAGES`
@@ -220,7 +247,3 @@ _FORGET_OBLIGOR = (
 
 def _how(selection: Selection) -> str:
     return next(name for name in _PAGES if getattr(selection, name) is not None)
-
-
-def _values(selection: Selection, after: str, now_us: int) -> dict[str, Any]:
-    return {"wanted": getattr(selection, _how(selection)), "after": after, "now": now_us}

@@ -12,7 +12,8 @@ and salt away and seals the row anew; what the older commitments meant can then 
 whose key is personal are named by a digest of their salt instead.
 
 An entry of `content`: code of the table (1 byte), length of the row's key (2), number of columns (1), key, digest, low
-bytes of the tags, high bytes of the tags. No columns: the row was deleted. No key either: every row of the table was.
+bytes of the tags, high bytes of the tags. No columns: the row was deleted. No key either: every row of the table was,
+as imports of mandates had it up to schema 0008.
 Columns are only ever added at the end of a covered table: an entry of before then covers the columns there were.
 """
 

@@ -491,6 +491,7 @@ credential = Table(
     Column("plate_colour", Integer),
     salt(),
     CheckConstraint("kind in ('card', 'contract', 'plate')", name="kind_known"),
+    Index("ix_credential_mandate", "mandate_id"),
 )
 """What proves a payer: a card number, a tag's contract, a plate with its colour (key `plate|colour`)."""
 

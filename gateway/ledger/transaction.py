@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Table, bindparam, func, select, update
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import Delete, Insert, Update
 
@@ -47,7 +47,6 @@ _HIGHEST = {
 }
 
 _OTHERS = tuple(tables.metadata.tables[name] for name in key_notes.OTHERS)
-_CLEARING = {table: delete(table) for table in (tables.credential, tables.mandate)}
 
 
 class _Head:
@@ -195,14 +194,6 @@ class Transaction:
             raise TypeError(f"many rows of {layout.name} at once would go unsealed")
         self.flush()
         self._runner.update_many(table, key, columns, rows)
-
-    def clear(self, table: Table) -> None:
-        """Delete every row of a table."""
-        self.flush()
-        self._runner.run(self._runner.shape(_CLEARING[table]), {})
-        layout = LAYOUTS.get(table)
-        if layout is not None:
-            self._seals.cleared(layout)
 
     def note(
         self,

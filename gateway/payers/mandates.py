@@ -1,7 +1,7 @@
 """Who pays: from what was read (card, tag contract, plate) to a mandate, and from there to exactly one payer.
 
-Mandates and their credentials live in the ledger's database and come in as CSV. An import is all or nothing: one bad
-line and the old mandates stay.
+Mandates and their credentials live in the ledger's database and come in as CSV. One bad line and the old mandates stay;
+how a good file comes in force is told in `gateway.payers.mandate_import`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, null, select
+from sqlalchemy import Connection, Row, select
 
 from gateway.debit.claims import Payer
 from gateway.ledger import tables
@@ -34,6 +34,15 @@ COLUMNS = (
     "plate",
     "plate_colour",
 )
+
+LIMIT_DIGITS_MAX = 15
+"""Of a limit in fen; more is no limit at all, and far below what the ledger can count to."""
+
+CONTRACT_REF_DIGITS_MAX = 64
+"""Width of an agreement number in the ledger. Digits alone, as F48 of `cups-pos-bcd`, which carries it."""
+
+TEXT_CHARS_MAX = {"mandate_id": 64, "channel": 64, "plate": 16}
+"""Widths in the ledger."""
 
 PROBLEMS_MAX = 20
 """Bad lines named in one error: enough to see a pattern."""
@@ -74,6 +83,11 @@ class Credential:
     mandate_id: str
     plate: Plate | None
 
+    @property
+    def name(self) -> tuple[CredentialKind, str]:
+        """What it is found by; no two credentials have the same."""
+        return self.kind, self.key
+
 
 @dataclass(frozen=True, slots=True)
 class IssuerPolicy:
@@ -91,7 +105,9 @@ class MandateImportError(Exception):
         self.problems = problems
         shown = problems[:PROBLEMS_MAX]
         more = len(problems) - len(shown)
-        super().__init__("\n".join([*shown, *([f"and {more} more"] if more else [])]))
+        self.lines = [*shown, *([f"and {more} more"] if more else [])]
+        """For people, one a problem."""
+        super().__init__("\n".join(self.lines))
 
 
 def find(connection: Connection, kind: CredentialKind, key: str) -> Mandate | None:
@@ -102,16 +118,14 @@ def find(connection: Connection, kind: CredentialKind, key: str) -> Mandate | No
         .join_from(c, m, m.c.id == c.c.mandate_id)
         .where(c.c.kind == kind.value, c.c.key == key)
     ).one_or_none()
-    return None if row is None else _mandate(row)
+    return None if row is None else read_mandate(row, _plate_of(row))
 
 
 def by_id(connection: Connection, mandate_id: str) -> Mandate | None:
     """A mandate by its own id, without any credential."""
     m = tables.mandate
-    row = connection.execute(
-        select(m, null().label("plate"), null().label("plate_colour")).where(m.c.id == mandate_id)
-    ).one_or_none()
-    return None if row is None else _mandate(row)
+    row = connection.execute(select(m).where(m.c.id == mandate_id)).one_or_none()
+    return None if row is None else read_mandate(row)
 
 
 def stand_in_limit(tx: Transaction, mandate_id: str | None) -> int:
@@ -216,31 +230,19 @@ def read_csv(lines: Iterable[str]) -> tuple[dict[str, Mandate], list[Credential]
     return mandates, list(credentials.values())
 
 
-def replace_all(tx: Transaction, mandates: Mapping[str, Mandate], credentials: Iterable[Credential]) -> None:
-    """Put the imported mandates in force, all at once."""
-    tx.clear(tables.credential)
-    tx.clear(tables.mandate)
-    for mandate in mandates.values():
-        tx.insert(tables.mandate, **_row(mandate, tx.now_us))
-    for credential in credentials:
-        plate = credential.plate
-        tx.insert(
-            tables.credential,
-            kind=credential.kind.value,
-            key=credential.key,
-            mandate_id=credential.mandate_id,
-            plate=None if plate is None else plate.text,
-            plate_colour=None if plate is None or plate.colour is None else int(plate.colour),
-        )
-
-
 class _Line:
     """One line of the file; problems go to the shared list."""
 
     def __init__(self, number: int, row: Mapping[str, str | None], problems: list[str]) -> None:
         self._number = number
-        self._row = {column: (row[column] or "").strip() for column in COLUMNS}
+        self._row = {column: (row[column] or "").strip(" ") for column in COLUMNS}
         self._problems = problems
+        if None in row or None in row.values():
+            problems.append(f"line {number}: other columns than the header names; write one value for each, or nothing")
+        for column, value in self._row.items():
+            strange = next((c for c in value if not c.isprintable()), None)
+            if strange is not None:
+                self._problem(column, f"holds the character U+{ord(strange):04X}; take it out")
 
     def mandate(self) -> Mandate | None:
         before = len(self._problems)
@@ -252,6 +254,9 @@ class _Line:
         online = funding is Funding.BANK_ONLINE
         channel = self._text("channel", required=online)
         contract_ref = self._text("contract_ref", required=online)
+        if contract_ref is not None and not _digits(contract_ref, CONTRACT_REF_DIGITS_MAX):
+            problem = f"expected 1 to {CONTRACT_REF_DIGITS_MAX} digits from 0 to 9; give the number the bank agreed to"
+            self._problem("contract_ref", problem)
         limit = self._fen("limit_fen")
         stand_in = self._fen("stand_in_limit_fen")
         if len(self._problems) > before or mandate_id is None or status is None or funding is None:
@@ -263,8 +268,8 @@ class _Line:
         found = []
         card = self._text("card_number")
         if card is not None:
-            if len(card) != 20 or not card.isdigit():
-                self._problem("card_number", "expected 20 digits: network (4) and inner number (16)")
+            if len(card) != 20 or not _digits(card, 20):
+                self._problem("card_number", "expected 20 digits from 0 to 9: network (4) and inner number (16)")
             found.append(Credential(CredentialKind.CARD, card, mandate_id, plate))
         contract = self._text("contract")
         if contract is not None:
@@ -278,38 +283,40 @@ class _Line:
         return found
 
     def _plate(self) -> Plate | None:
-        text = normalise(self._row["plate"])
+        text = normalise(self._text("plate") or "")
         if not text:
             return None
         colour = self._row["plate_colour"]
         if not colour:
             return Plate(text)
-        try:
-            return Plate(text, PlateColour(int(colour)))
-        except ValueError:
+        found = next((known for known in PlateColour if str(int(known)) == colour), None)
+        if found is None:
             known = ", ".join(f"{int(c)} {c.en}" for c in PlateColour)
-            self._problem("plate_colour", f"{colour!r} is no colour code; known are {known}")
-            return Plate(text)
+            self._problem("plate_colour", f"{_short(colour)} is no colour code; known are {known}")
+        return Plate(text, found)
 
     def _text(self, column: str, *, required: bool = False) -> str | None:
         value = self._row[column]
         if not value and required:
-            self._problem(column, "must not be empty here")
+            self._problem(column, "must not be empty here; fill it in")
+        if len(value) > TEXT_CHARS_MAX.get(column, len(value)):
+            self._problem(column, f"has {len(value)} characters; use at most {TEXT_CHARS_MAX[column]}")
         return value or None
 
     def _choice(self, column: str, kind: type[Any]) -> Any:  # noqa: ANN401 - one of the enum's own members
         try:
             return kind(self._row[column])
         except ValueError:
-            self._problem(column, f"{self._row[column]!r} is none of {', '.join(str(k) for k in kind)}")
+            self._problem(column, f"{_short(self._row[column])} is none of {', '.join(str(k) for k in kind)}")
             return None
 
     def _fen(self, column: str) -> int | None:
         value = self._row[column]
         if not value:
             return None
-        if not value.isdigit():
-            self._problem(column, f"{value!r} is no amount in whole fen")
+        if not _digits(value, LIMIT_DIGITS_MAX):
+            expected = f"write at most {LIMIT_DIGITS_MAX} digits from 0 to 9, or nothing"
+            self._problem(column, f"{_short(value)} is no amount in whole fen; {expected}")
             return None
         return int(value)
 
@@ -317,7 +324,20 @@ class _Line:
         self._problems.append(f"line {self._number}, column {column}: {text}")
 
 
-def _row(mandate: Mandate, now_us: int) -> dict[str, Any]:
+def _digits(text: str, most: int) -> bool:
+    """Whether a text is a number as the ledger and the bank write it; `isdigit` alone takes those of other scripts."""
+    return text.isascii() and text.isdigit() and len(text) <= most
+
+
+def _short(value: str) -> str:
+    return repr(value) if len(value) <= 40 else f"{value[:37]!r}..."
+
+
+# --- rows of the ledger -------------------------------------------------------------------------------------------
+
+
+def mandate_row(mandate: Mandate, now_us: int) -> dict[str, Any]:
+    """A mandate as the ledger keeps it."""
     return {
         "id": mandate.mandate_id,
         "status": mandate.status.value,
@@ -330,10 +350,20 @@ def _row(mandate: Mandate, now_us: int) -> dict[str, Any]:
     }
 
 
-def _mandate(row: Row[Any]) -> Mandate:
-    plate = None
-    if row.plate:
-        plate = Plate(row.plate, None if row.plate_colour is None else PlateColour(row.plate_colour))
+def credential_row(credential: Credential) -> dict[str, Any]:
+    """A credential as the ledger keeps it."""
+    plate = credential.plate
+    return {
+        "kind": credential.kind.value,
+        "key": credential.key,
+        "mandate_id": credential.mandate_id,
+        "plate": None if plate is None else plate.text,
+        "plate_colour": None if plate is None or plate.colour is None else int(plate.colour),
+    }
+
+
+def read_mandate(row: Row[Any], plate: Plate | None = None) -> Mandate:
+    """A mandate out of a row of the ledger, for the vehicle its credential names."""
     return Mandate(
         mandate_id=row.id,
         status=MandateStatus(row.status),
@@ -344,3 +374,15 @@ def _mandate(row: Row[Any]) -> Mandate:
         stand_in_limit_fen=row.stand_in_limit_fen,
         plate=plate,
     )
+
+
+def read_credential(row: Row[Any]) -> Credential:
+    """A credential out of a row of the ledger."""
+    return Credential(CredentialKind(row.kind), row.key, row.mandate_id, _plate_of(row))
+
+
+def _plate_of(row: Row[Any]) -> Plate | None:
+    """The vehicle a credential was given for."""
+    if not row.plate:
+        return None
+    return Plate(row.plate, None if row.plate_colour is None else PlateColour(row.plate_colour))

@@ -31,7 +31,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
+from heapq import merge
+from itertools import accumulate, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -39,6 +41,7 @@ from gateway.model.plate import Plate, PlateColour
 from gateway.payers.status_lists import (
     CHAINS_MAX,
     DIGEST_LENGTH,
+    DROP_BOUND,
     ENTRIES_MAX,
     FILE_SUFFIX,
     HEADER_LENGTH,
@@ -47,14 +50,18 @@ from gateway.payers.status_lists import (
     RECORD_LENGTH,
     VERSION,
     ChainFile,
+    DropBound,
+    Effect,
     FileKind,
     Header,
+    ListFile,
     ListKind,
     Manifest,
     Sign,
     StatusListError,
     digest_of,
     fanout_bits_for,
+    open_chain,
     read_header,
     read_manifest,
 )
@@ -83,9 +90,19 @@ class StatusListBuildError(Exception):
         super().__init__(f"{file}{place}: {problem}; {cure}")
 
 
+class DropUnconfirmed(StatusListBuildError):
+    """A delivery takes more entries off the list than the bound lets it, and nobody confirmed just that number."""
+
+    def __init__(self, file: Path, effect: Effect, confirmed: int | None) -> None:
+        self.effect = effect
+        told = "" if confirmed is None else f", {confirmed} were confirmed"
+        problem = f"{effect.removed} of {effect.before} entries leave, {effect.added} come{told}"
+        super().__init__(file, None, None, problem, "look whether the delivery is whole")
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a build is: `read` counts rows (total not known), `write` counts buckets of `BUCKETS`."""
+    """How far a build is: `read` counts rows (total not known), `write` buckets of `BUCKETS`, `compare` entries."""
 
     phase: str
     done: int
@@ -94,17 +111,20 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """A published list: rows read, entries kept, and rows that a later row of the same key replaced."""
+    """A list that was built: rows read, entries kept, and rows that a later row of the same key replaced."""
 
-    path: Path
+    path: Path | None
+    """None: it was a trial."""
     version: str
     rows: int
     entries: int
     replaced: int
+    effect: Effect | None
+    """On the publication before it; None where that cannot be read."""
 
 
-def _silent(_: Progress) -> None:
-    """Progress nobody listens to."""
+def _silent(_: Progress | Effect) -> None:
+    """What nobody listens to."""
 
 
 def build(
@@ -115,12 +135,18 @@ def build(
     created_at: datetime,
     effective_at: datetime,
     base_version: str | None = None,
+    bound: DropBound = DROP_BOUND,
+    confirmed: int | None = None,
+    dry_run: bool = False,
+    show: Callable[[Effect], None] = _silent,
     progress: Callable[[Progress], None] = _silent,
 ) -> BuildResult:
     """Build one list file from CSV and publish it in `directory`. A full list, or an increment on `base_version`.
 
-    Blocking and long: run it in a process of its own. Raises StatusListBuildError for the delivery and StatusListError
-    for what already stands in the directory; in both cases nothing is published.
+    `show` hears what comes and goes before anything is published. Where more goes than `bound` lets it, `confirmed` has
+    to be just that number. `dry_run`: nothing is published. Blocking and long: run it in a process of its own. Raises
+    StatusListBuildError for the delivery and StatusListError for what already stands in the directory; in both cases
+    nothing is published.
     """
     new = _Publication(version, base_version, created_at, effective_at)
     _check_publication(source, new)
@@ -131,14 +157,22 @@ def build(
             with _Spool(work) as spool:
                 rows = _read_rows(source, new.kind, spool, progress)
                 finished, header = _write_list(work, spool, rows, new, progress)
-            path = directory / f"{version}-{header.identity[:8]}{FILE_SUFFIX}"
-            finished.rename(path)
-            _sync_directory(directory)
-            _publish(directory, chains, ChainFile(path.name, version, header.identity, effective_at), header)
+            effect = _effect_on(directory, chains, ListFile.open(finished), progress)
+            if effect is not None:
+                show(effect)
+            path = None
+            if not dry_run:
+                if effect is not None and bound.exceeded(effect) and confirmed != effect.removed:
+                    raise DropUnconfirmed(source, effect, confirmed)
+                path = directory / f"{version}-{header.identity[:8]}{FILE_SUFFIX}"
+                finished.rename(path)
+                _sync_directory(directory)
+                named = ChainFile(path.name, version, header.identity, effective_at, effect, confirmed or 0)
+                _publish(directory, chains, named, header)
     except OSError as error:
         cure = "free space or fix the rights of the list directory, then build again"
         raise StatusListBuildError(Path(error.filename or directory), None, None, str(error), cure) from error
-    return BuildResult(path, version, rows, header.count, rows - header.count)
+    return BuildResult(path, version, rows, header.count, rows - header.count, effect)
 
 
 def roll_back(directory: Path) -> str:
@@ -234,9 +268,14 @@ _PSAM: Final = re.compile(r"[0-9A-Fa-f]{12}", re.ASCII)
 _COLOURS: Final = frozenset(str(int(colour)) for colour in PlateColour if colour is not PlateColour.UNKNOWN)
 
 
+PLATE_CHARS_MAX: Final = 16
+"""Of a plate as anything else in the gateway can hold it."""
+
+
 def _plate_ok(key: str) -> bool:
     text, _, colour = key.rpartition("|")
-    return colour in _COLOURS and Plate(text).text_known and "|" not in text
+    fits = text.isprintable() and len(text) <= PLATE_CHARS_MAX and "|" not in text
+    return colour in _COLOURS and fits and Plate(text).text_known
 
 
 _KEY_RULES: Final[dict[ListKind, tuple[Callable[[str], object], str]]] = {
@@ -395,6 +434,82 @@ def _write_list(
     return target, header
 
 
+# --- comparing ------------------------------------------------------------------------------------------------------
+
+
+def _effect_on(
+    directory: Path, chains: tuple[tuple[ChainFile, ...], ...], new: ListFile, progress: Callable[[Progress], None]
+) -> Effect | None:
+    """What the new file does to the newest publication that can be read; None where none of them can."""
+    if not chains:
+        return Effect(0, new.header.count, 0, 0)
+    increment = new.header.kind is FileKind.INCREMENT
+    for chain in chains[:1] if increment else chains:
+        try:
+            old = open_chain(directory, chain)
+        except StatusListError:
+            continue  # A damaged list is replaced by publishing a whole one.
+        if not increment:
+            return _compared(_in_force(old), new, progress)
+        last = chain[-1].effect
+        return _increment_on(old, new, sum(1 for _ in _in_force(old)) if last is None else last.after)
+    return None
+
+
+def _in_force(files: Sequence[ListFile]) -> Iterator[bytes]:
+    """Records of a chain that are in force, ascending: the newest file that has a digest decides."""
+    if len(files) == 1:
+        yield from files[0].records()
+        return
+    streams = (_aged(file, -age) for age, file in enumerate(files))
+    for _, same in groupby(merge(*streams), key=itemgetter(0)):
+        _, _, newest = next(same)
+        if newest[DIGEST_LENGTH + 1] != Sign.LEAVES:
+            yield newest
+
+
+def _aged(file: ListFile, age: int) -> Iterator[tuple[bytes, int, bytes]]:
+    return ((record[:DIGEST_LENGTH], age, record) for record in file.records())
+
+
+def _compared(old: Iterator[bytes], new: ListFile, progress: Callable[[Progress], None]) -> Effect:
+    """Both ascend, so one walk through both is enough."""
+    before = removed = changed = same = 0
+    records = new.records()
+    wanted = next(records, None)
+    for record in old:
+        before += 1
+        digest = record[:DIGEST_LENGTH]
+        while wanted is not None and wanted[:DIGEST_LENGTH] < digest:
+            wanted = next(records, None)
+        if wanted is None or wanted[:DIGEST_LENGTH] != digest:
+            removed += 1
+        elif wanted == record:
+            same += 1
+        else:
+            changed += 1
+        if before % PROGRESS_ROWS == 0:
+            progress(Progress("compare", before, None))
+    return Effect(before, new.header.count - same - changed, removed, changed)
+
+
+def _increment_on(old: Sequence[ListFile], new: ListFile, before: int) -> Effect:
+    added = removed = changed = 0
+    for record in new.records():
+        found = next((hit for file in reversed(old) if (hit := file.find(record[:DIGEST_LENGTH])) is not None), None)
+        listed = found is not None and found[1] != Sign.LEAVES
+        if record[DIGEST_LENGTH + 1] == Sign.LEAVES:
+            removed += listed
+        elif found is None or not listed:
+            added += 1
+        else:
+            changed += found[0] != record[DIGEST_LENGTH]
+    return Effect(before, added, removed, changed)
+
+
+# --- publishing -----------------------------------------------------------------------------------------------------
+
+
 def _publish(directory: Path, chains: tuple[tuple[ChainFile, ...], ...], new: ChainFile, header: Header) -> None:
     """Name the new file in `CURRENT`, keep older chains as far as they may be needed, drop files nobody names."""
     chain = (*chains[0], new) if header.kind is FileKind.INCREMENT else (new,)
@@ -445,6 +560,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base", help="version this increment stands on; without it the list is full")
     parser.add_argument("--created", required=True, type=datetime.fromisoformat, help="when the issuer made it")
     parser.add_argument("--effective", type=datetime.fromisoformat, help="not used before; default: when it was made")
+    parser.add_argument("--confirm-drop", type=int, help="so many entries are meant to leave")
     return parser
 
 
@@ -468,6 +584,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             base_version=args.base,
             created_at=args.created,
             effective_at=args.effective or args.created,
+            confirmed=args.confirm_drop,
             progress=report,
         )
     except (StatusListError, StatusListBuildError) as error:

@@ -40,7 +40,10 @@ meets a foreign digest by accident is below 2**-60 a look-up.
 
 `CURRENT` is JSON: chains, newest first; a chain is a full list and the increments on top of it, oldest first. In force
 is the newest chain whose effective time has come. Older chains stay for a newest one that is not effective yet, proves
-damaged, or is rolled back.
+damaged, or is rolled back. With each file stands what it did to the publication before it, and how many entries leaving
+a person confirmed: a delivery that was cut off or exported wrongly would free everybody who is barred, so a publication
+of which too many leave (`DropBound`) is neither built nor taken without that. Files of before have no such note and are
+taken as they are.
 
 Threads
 -------
@@ -56,9 +59,9 @@ import mmap
 import os
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import Enum, IntEnum
 from itertools import pairwise
@@ -364,6 +367,14 @@ class ListFile:
         if table[0] != 0 or table[-1] != self.header.count or any(low > high for low, high in pairwise(table)):
             raise _unusable(self.path, "fan-out table", "does not ascend from 0 to the count")
 
+    def records(self) -> Iterator[bytes]:
+        """Every record, ascending."""
+        step = RECORD_LENGTH << 12
+        for start in range(self._records, len(self._map), step):
+            chunk = self._map[start : start + step]
+            for at in range(0, len(chunk), RECORD_LENGTH):
+                yield chunk[at : at + RECORD_LENGTH]
+
     def find(self, digest: bytes) -> tuple[int, int] | None:
         """(list type, sign) of a digest, or None. At most 20 steps in one bucket."""
         data, base = self._map, self._records
@@ -382,6 +393,43 @@ class ListFile:
         return None
 
 
+# --- what a publication does ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a publication did to the one before it, in entries in force."""
+
+    before: int
+    added: int
+    removed: int
+    changed: int
+    """Those that have another list type."""
+
+    @property
+    def after(self) -> int:
+        """Entries in force with it."""
+        return self.before + self.added - self.removed
+
+
+@dataclass(frozen=True, slots=True)
+class DropBound:
+    """How many entries may leave at once without a person who confirms it: either bound is enough to let them."""
+
+    percent_max: float = 10.0
+    entries_max: int = 100
+
+    def exceeded(self, effect: Effect) -> bool:
+        """Whether more than both leave, or all there were."""
+        if effect.before and not effect.after:
+            return True
+        return effect.removed > self.entries_max and effect.removed * 100 > effect.before * self.percent_max
+
+
+DROP_BOUND: Final = DropBound()
+"""Where the site file says nothing else: a list changes by a few percent a day."""
+
+
 # --- CURRENT --------------------------------------------------------------------------------------------------------
 
 
@@ -393,6 +441,10 @@ class ChainFile:
     version: str
     identity: str
     effective_at: datetime
+    effect: Effect | None = None
+    """None: published before effects were counted, or on top of one that could not be read."""
+    confirmed: int = 0
+    """Entries whose leaving a person confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +463,8 @@ class Manifest:
                         "version": file.version,
                         "identity": file.identity,
                         "effective_us": to_us(file.effective_at),
+                        "effect": None if file.effect is None else asdict(file.effect),
+                        "confirmed": file.confirmed,
                     }
                     for file in chain
                 ]
@@ -423,6 +477,18 @@ class Manifest:
 
 def _manifest_checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _chain_file(file: Mapping[str, Any]) -> ChainFile:
+    effect = file.get("effect")
+    return ChainFile(
+        file["name"],
+        file["version"],
+        file["identity"],
+        from_us(file["effective_us"]),
+        None if effect is None else Effect(**{name: int(value) for name, value in effect.items()}),
+        int(file.get("confirmed", 0)),
+    )
 
 
 _PUBLISH_AGAIN: Final = "publish a list again; the list in force stays"
@@ -441,13 +507,7 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         content = json.loads(data)
         stated = content.pop("checksum")
-        chains = tuple(
-            tuple(
-                ChainFile(file["name"], file["version"], file["identity"], from_us(file["effective_us"]))
-                for file in chain
-            )
-            for chain in content["chains"]
-        )
+        chains = tuple(tuple(_chain_file(file) for file in chain) for chain in content["chains"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise StatusListError(path, "content", f"not a manifest ({error!r})", _PUBLISH_AGAIN) from error
     if stated != _manifest_checksum(content):
@@ -519,12 +579,20 @@ class Snapshot:
         return None
 
 
-def _open_chain(directory: Path, chain: tuple[ChainFile, ...], reuse: Snapshot | None) -> tuple[ListFile, ...]:
-    """Open the files of a chain and check that they are the ones `CURRENT` means, each based on the one before."""
+def open_chain(
+    directory: Path, chain: tuple[ChainFile, ...], reuse: Snapshot | None = None, bound: DropBound | None = None
+) -> tuple[ListFile, ...]:
+    """Open the files of a chain and check that they are the ones `CURRENT` means, each based on the one before.
+
+    With a bound, a file of which more entries leave, unconfirmed, is refused unless it is in force. Raises
+    StatusListError.
+    """
     known = {} if reuse is None else {file.header.identity: file for file in reuse.files}
     files: list[ListFile] = []
     for named in chain:
         path = directory / named.name
+        if bound is not None and named.identity not in known:
+            _check_drop(path, named, bound)
         file = known.get(named.identity) or ListFile.open(path)
         if file.header.identity != named.identity:
             raise StatusListError(path, "identity", f"is not the file {MANIFEST_NAME} names", _PUBLISH_AGAIN)
@@ -536,8 +604,16 @@ def _open_chain(directory: Path, chain: tuple[ChainFile, ...], reuse: Snapshot |
     return tuple(files)
 
 
+def _check_drop(path: Path, named: ChainFile, bound: DropBound) -> None:
+    effect = named.effect
+    if effect is not None and bound.exceeded(effect) and named.confirmed != effect.removed:
+        problem = f"{effect.removed} of {effect.before} leave and nobody confirmed it"
+        cure = "look at the delivery; if it is meant, build it under a new version with --confirm-drop"
+        raise StatusListError(path, "entries", problem, cure)
+
+
 def _load(
-    directory: Path, now: datetime, reuse: Snapshot | None, *, older: bool
+    directory: Path, now: datetime, reuse: Snapshot | None, bound: DropBound, *, older: bool
 ) -> tuple[Snapshot, StatusListError | None]:
     signature = _signature(directory)
     manifest = read_manifest(directory)
@@ -545,7 +621,7 @@ def _load(
     due = [chain for chain in manifest.chains if chain[-1].effective_at <= now]
     if due:
         try:
-            return Snapshot(_open_chain(directory, due[0], reuse), signature, min(waiting, default=None)), None
+            return Snapshot(open_chain(directory, due[0], reuse, bound), signature, min(waiting, default=None)), None
         except StatusListError as error:
             refusal = error
         others = due[1:]
@@ -557,24 +633,24 @@ def _load(
         others = sorted(manifest.chains, key=lambda chain: chain[-1].effective_at)
     for chain in others if older else ():
         try:
-            return Snapshot(_open_chain(directory, chain, reuse), signature, min(waiting, default=None)), refusal
+            return Snapshot(open_chain(directory, chain, reuse, bound), signature, min(waiting, default=None)), refusal
         except StatusListError:
             continue  # The newest chain's fault is the one to report.
     raise refusal
 
 
 def _load_again(
-    directory: Path, now: datetime, reuse: Snapshot | None, *, older: bool
+    directory: Path, now: datetime, reuse: Snapshot | None, bound: DropBound, *, older: bool
 ) -> tuple[Snapshot, StatusListError | None]:
     """Load, and start over when a publication replaced the files meanwhile."""
     for _ in range(LOAD_TRIES_MAX - 1):
         before = _signature(directory)
         try:
-            return _load(directory, now, reuse, older=older)
+            return _load(directory, now, reuse, bound, older=older)
         except StatusListError:
             if _signature(directory) == before:
                 raise
-    return _load(directory, now, reuse, older=older)
+    return _load(directory, now, reuse, bound, older=older)
 
 
 def _next_effective(directory: Path, now: datetime) -> datetime | None:
@@ -596,20 +672,29 @@ def proved_times(directory: Path) -> list[datetime]:
     return made
 
 
-def load_current(directory: Path, now: datetime, reuse: Snapshot | None = None) -> Snapshot:
+def load_current(
+    directory: Path, now: datetime, reuse: Snapshot | None = None, bound: DropBound = DROP_BOUND
+) -> Snapshot:
     """Load and verify the newest chain that is effective at `now`. Blocking: hashes every file it has not seen.
 
     Files of `reuse` that are named again are taken over as they are, so an increment costs only its own bytes.
     Raises StatusListError if the chain cannot be used; nothing is changed then.
     """
-    return _load_again(directory, now, reuse, older=False)[0]
+    return _load_again(directory, now, reuse, bound, older=False)[0]
 
 
 class StatusLists:
     """The lists in force at a charge point: look-ups now, a newer publication when it is ready and proved."""
 
-    def __init__(self, directory: Path, snapshot: Snapshot, refusal: StatusListError | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        snapshot: Snapshot,
+        refusal: StatusListError | None = None,
+        bound: DropBound = DROP_BOUND,
+    ) -> None:
         self._directory = directory
+        self._bound = bound
         self._snapshot = snapshot
         self._examined = snapshot.signature
         self._next_effective_at = snapshot.next_effective_at
@@ -617,11 +702,11 @@ class StatusLists:
         """Why the newest publication is not in use; None when it is."""
 
     @classmethod
-    def open(cls, directory: Path, now: datetime) -> StatusLists:
-        """Open at start-up. Says in `refusal` why the newest chain is not used: it is damaged and the next older one
-        is in force, or none is effective yet and the one that will be first is."""
-        snapshot, refusal = _load_again(directory, now, None, older=True)
-        return cls(directory, snapshot, refusal)
+    def open(cls, directory: Path, now: datetime, bound: DropBound = DROP_BOUND) -> StatusLists:
+        """Open at start-up. Says in `refusal` why the newest chain is not used: it is damaged, or drops more entries
+        than `bound` lets it, and the next older one is in force; or none is effective yet, and the soonest is."""
+        snapshot, refusal = _load_again(directory, now, None, bound, older=True)
+        return cls(directory, snapshot, refusal, bound)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -657,7 +742,7 @@ class StatusLists:
         if signature == self._examined and not due:
             return None
         try:
-            snapshot = load_current(self._directory, now, reuse=current)
+            snapshot = load_current(self._directory, now, current, self._bound)
         except StatusListError as error:
             self._examined = signature
             self._next_effective_at = _next_effective(self._directory, now)

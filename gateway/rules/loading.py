@@ -139,7 +139,7 @@ def _shipped_table() -> dict[str, Any]:
 def _table(data: bytes, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not TOML, not UTF-8, or a number without end
         problem = Problem("file", "", f"is not TOML: {error}", "Correct the file at the place named")
         raise RulesError(path, [problem]) from error
 

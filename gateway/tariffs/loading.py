@@ -170,7 +170,7 @@ def load_version(file: Path) -> TariffVersion:
         raise TariffError(file, "file", None, f"is longer than {FILE_BYTES_MAX} bytes", cure)
     try:
         content = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # not TOML, not UTF-8, or a number without end
         raise TariffError(file, "file", None, f"is not TOML ({error})", "correct the place named") from error
     return _version_of(_Table(file, "", content))
 

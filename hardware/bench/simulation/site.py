@@ -24,7 +24,7 @@ from gateway.ledger.batches import Committer
 from gateway.ledger.marks import MarkState, MemoryMark
 from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy
-from gateway.payers import mandates, status_list_build
+from gateway.payers import mandate_import, mandates, status_list_build
 from gateway.payers.status_lists import StatusLists
 from gateway.points.toll_settings import LaneKind, LaneSettings, OnePiecePolicy, TacCommand
 from gateway.rules.loading import DebitRules, parse_rules
@@ -380,7 +380,7 @@ def template() -> Template:
     mark = MemoryMark(new_ledger(ledger, clock))
     engine = database.open_writer(ledger)
     committer = Committer(engine, clock, keys=KEYS, mark=mark, random=series(0, "salts of the template"))
-    committer.commit([lambda tx: mandates.replace_all(tx, found, credentials)])
+    committer.commit([lambda tx: mandate_import.put_all(tx, found, credentials)])
     committer.follow()
     with engine.connect() as connection:
         connection.exec_driver_sql("COMMIT")

@@ -173,12 +173,14 @@ def test_a_line_is_closed_once(plaza):
     plaza.drive(small_day)
     plaza.run()
     before = plaza.counted()
-    assert plaza.commit(day_end._close_change(1, plaza.terms)) == 0
+    with plaza.box.reader.connect() as connection:
+        closed = day_end._sums(connection, 1)
+    assert plaza.commit(day_end._close_change(1, closed, plaza.terms)) == 0
     assert plaza.counted() == before
 
 
 def test_a_busy_day_goes_in_pages(plaza, monkeypatch):
-    monkeypatch.setattr(day_end, "ROWS_PER_CHANGE", 2)
+    monkeypatch.setattr("gateway.ledger.pace.FIRST_ROWS", 2)
     plaza.drive(small_day)
     plaza.bring(plaza.lines())
     assert plaza.run().rows_written == 4
@@ -260,7 +262,7 @@ def test_a_file_that_changes_while_it_is_read_does_not_count(plaza):
 
 
 def test_an_import_that_was_cut_off_is_taken_up_again(plaza, monkeypatch):
-    monkeypatch.setattr("gateway.clearing.imports.LINES_PER_CHANGE", 1)
+    monkeypatch.setattr("gateway.ledger.pace.FIRST_ROWS", 1)
     plaza.drive(small_day)
     path = plaza.file(plaza.lines())
     left = [2]

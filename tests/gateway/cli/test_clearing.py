@@ -231,7 +231,7 @@ def test_what_the_file_did_to_attempts_in_doubt_is_told(run, site, plaza):
 
 
 def test_an_import_cut_short_is_shown(ask, run, site, plaza, monkeypatch):
-    monkeypatch.setattr("gateway.clearing.imports.LINES_PER_CHANGE", 1)
+    monkeypatch.setattr("gateway.ledger.pace.FIRST_ROWS", 1)
     monkeypatch.setattr("gateway.clearing.imports._finish", lambda *_: 1 / 0)
     run("clearing", "run", DAY, "--config", site, "--bank-file", f"bank-1={plaza.file(plaza.lines())}", code=70)
     monkeypatch.undo()

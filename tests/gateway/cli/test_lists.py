@@ -150,3 +150,29 @@ def test_roll_back(ask, build, run, site):
     assert ask("lists", "roll-back", "--config", site) == {"withdrawn": "L2", "in_force": "L1"}
     assert ask("lists", "show", "--config", site)["in_force"] == "L1"
     assert "no older publication" in run("lists", "roll-back", "--config", site, code=1).stderr
+
+
+def test_a_delivery_that_frees_everybody_needs_their_number(run, ask, site):
+    file = site.parent / "empty.csv"
+    file.write_text(LIST.splitlines(keepends=True)[0], encoding="utf-8")
+    command = ("lists", "build", file, "--version", "L2", "--config", site)
+    told = run(*command, code=1).stderr
+    assert "0 come, 0 change, 2 leave; 2 before, 0 after" in told
+    assert "--confirm-drop 2" in told
+    assert ask("lists", "show", "--config", site)["in_force"] == "L1"
+    trial = ask(*command, "--dry-run")
+    assert (trial["file"], trial["before"], trial["removed"]) == (None, 2, 2)
+    run(*command, "--confirm-drop", "1", code=1)
+    assert ask("lists", "show", "--config", site)["in_force"] == "L1"
+    assert ask(*command, "--confirm-drop", "2")["removed"] == 2
+    assert ask("lists", "show", "--config", site)["in_force"] == "L2"
+
+
+def test_the_site_file_says_how_many_may_leave(run, ask, site):
+    text = site.read_text(encoding="utf-8")
+    site.write_text(
+        text.replace("[lists]", "[lists]\ndrop_entries_max = 0\ndrop_percent_max = 10", 1), encoding="utf-8"
+    )
+    file = site.parent / "half.csv"
+    file.write_text("".join(LIST.splitlines(keepends=True)[:2]), encoding="utf-8")
+    assert "--confirm-drop 1" in run("lists", "build", file, "--version", "L2", "--config", site, code=1).stderr

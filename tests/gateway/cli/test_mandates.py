@@ -45,7 +45,7 @@ def test_changes_are_counted_against_what_is_there(bring, ask, site):
     other_card = M3.replace("0000003", "0000033")
     assert counts(bring(HEAD + M1 + resumed + other_card)) == (0, 2, 0, 1)
     assert counts(bring(HEAD + M1 + M1.replace("m1", "m9").replace("00001", "00009"))) == (1, 0, 2, 1)
-    assert [m["mandate_id"] for m in ask("mandates", "list", "--config", site)["mandates"]] == ["m1", "m9"]
+    assert [m["mandate_id"] for m in ask("mandates", "list", "--config", site)["mandates"]] == ["m9", "m1"]
 
 
 def test_an_equal_file_writes_nothing(bring, sql):
@@ -56,6 +56,18 @@ def test_an_equal_file_writes_nothing(bring, sql):
     assert sql(imported) == before
     bring(HEAD + M1)
     assert sql(imported) != before
+
+
+def test_what_comes_and_goes_is_told_and_a_half_import_is_named(bring, run, sql, site):
+    bring(MANDATES)
+    file = site.parent / "less.csv"
+    file.write_text(HEAD + M1 + M2.replace("paused", "active"), encoding="utf-8")
+    assert "0 come, 1 change, 1 go" in run("mandates", "import", file, "--config", site).stderr
+    assert "cut short" not in run("mandates", "list", "--config", site).stderr
+    sql("update counter set value = value + 1 where name = 'mandate_import'")
+    assert "was cut short" in run("mandates", "list", "--config", site).stderr
+    assert "was cut short" in run("mandates", "import", file, "--config", site).stderr
+    assert "cut short" not in run("mandates", "list", "--config", site).stderr
 
 
 def test_dry_run_changes_nothing(bring, ask, run, site):

@@ -9,6 +9,7 @@ from gateway.debit import purchases
 from gateway.debit.claims import PurchaseResult
 from gateway.ledger import database, privacy, tables
 from gateway.ledger.batches import Committer
+from gateway.ledger.pace import Pace
 from gateway.ledger.privacy import AGE_MIN_US, PAGE, SETTLED, WHY_KEPT, Erased, Selection, erase_all, look
 from gateway.ledger.seals import CODES, DIGEST_BYTES, LAYOUTS, entries
 from gateway.ledger.verify import verify
@@ -53,8 +54,16 @@ class Desk:
 
     def erase(self, **which):
         told = []
-        done = erase_all(self.commit, Selection(**which), "wang", lambda found: told.append(found.passages))
-        assert told[-1] == done.passages
+        done = erase_all(
+            self.reader,
+            self.commit,
+            Selection(**which),
+            "wang",
+            lambda found: told.append(found.passages),
+            now_us=self.now_us,
+            pace=Pace(),
+        )
+        assert max(told, default=0) == done.passages
         return done
 
     def look(self, **which):

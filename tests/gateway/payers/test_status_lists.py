@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,15 +20,18 @@ from hypothesis import strategies as st
 
 from gateway.model.plate import Plate, PlateColour
 from gateway.payers import status_list_build, status_lists
-from gateway.payers.status_list_build import BuildResult, StatusListBuildError, build, main, roll_back
+from gateway.payers.status_list_build import BuildResult, DropUnconfirmed, StatusListBuildError, build, main, roll_back
 from gateway.payers.status_lists import (
     CARD_LIST_TYPES,
     CHAINS_MAX,
     HEADER_LENGTH,
+    DropBound,
+    Effect,
     FileKind,
     ListFile,
     ListHit,
     ListKind,
+    Manifest,
     StatusListError,
     StatusLists,
     digest_of,
@@ -52,11 +56,15 @@ def card(number: int) -> str:
 
 
 def publish(directory: Path, version: str, rows, *, base=None, at=T0, effective=None) -> BuildResult:
-    """Write rows (kind, key, list type, sign) to CSV and build them."""
+    """Write rows (kind, key, list type, sign) to CSV and build them; whatever leaves is meant."""
     source = directory.parent / f"{version}.csv"
     lines = ["kind,key,list_type,sign", *(f"{kind.value},{key},{number},{sign}" for kind, key, number, sign in rows)]
     source.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return build(source, directory, version=version, created_at=at, effective_at=effective or at, base_version=base)
+    facts = {"version": version, "created_at": at, "effective_at": effective or at, "base_version": base}
+    try:
+        return build(source, directory, **facts)
+    except DropUnconfirmed as error:
+        return build(source, directory, **facts, confirmed=error.effect.removed)
 
 
 @pytest.fixture
@@ -250,11 +258,11 @@ def test_prepare_loads_and_only_switch_changes_answers(directory):
 def test_an_increment_costs_no_second_reading_of_the_full_list(directory, monkeypatch):
     publish(directory, "v1", [(CARD, card(1), 1, 1)])
     lists = StatusLists.open(directory, T0)
+    publish(directory, "v2", [], base="v1")
     opened = []
     monkeypatch.setattr(
         ListFile, "open", classmethod(lambda cls, path, real=ListFile.open: opened.append(path) or real(path))
     )
-    publish(directory, "v2", [], base="v1")
     before = lists.snapshot.files[0]
     assert lists.maybe_switch(T0)
     assert [path.name[:2] for path in opened] == ["v2"]
@@ -760,3 +768,141 @@ def test_the_command_is_a_program_of_its_own(directory, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["version"] == "v1"
+
+
+# --- what comes and what goes ---------------------------------------------------------------------------------------
+
+LISTED = [(CARD, card(n), 4, 1) for n in range(1000)]
+
+
+def delivery(directory, rows):
+    file = directory.parent / "delivery.csv"
+    lines = ["kind,key,list_type,sign", *(f"{kind.value},{key},{number},{sign}" for kind, key, number, sign in rows)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def deliver(directory, rows, version="v2", **more):
+    return build(delivery(directory, rows), directory, version=version, created_at=T0, effective_at=T0, **more)
+
+
+def test_a_delivery_without_a_row_frees_nobody(directory):
+    deliver(directory, LISTED, "v1")
+    with pytest.raises(DropUnconfirmed, match="1000 of 1000 entries leave"):
+        deliver(directory, [])
+    assert StatusLists.open(directory, T0).lookup(CARD, card(1)) is not None
+    assert [file.name for file in directory.glob("*.etcl")] == [read_manifest(directory).chains[0][0].name]
+
+
+@pytest.mark.parametrize(
+    ("kept", "added", "refused"),
+    [(899, 0, True), (900, 0, False), (899, 500, True), (0, 1000, True), (1000, 50, False)],
+)
+def test_more_than_the_bound_leaves_only_with_a_confirmation(directory, kept, added, refused):
+    """Also where as many come: a list of something else would free everybody just so."""
+    deliver(directory, LISTED, "v1")
+    rows = [*LISTED[:kept], *((CARD, card(5000 + n), 4, 1) for n in range(added))]
+    if not refused:
+        assert deliver(directory, rows).effect == Effect(1000, added, 1000 - kept, 0)
+        return
+    for wrong in (None, 1, 1000 - kept + 1):
+        with pytest.raises(DropUnconfirmed):
+            deliver(directory, rows, confirmed=wrong)
+    deliver(directory, rows, confirmed=1000 - kept)
+    assert StatusLists.open(directory, T0).version == "v2"
+
+
+def test_the_last_of_a_few_do_not_leave_unconfirmed_either(directory):
+    deliver(directory, LISTED[:3], "v1")
+    deliver(directory, LISTED[:1], "v2")
+    with pytest.raises(DropUnconfirmed):
+        deliver(directory, [(CARD, card(0), 4, 2)], "v3", base_version="v2")
+
+
+def test_the_bound_is_the_sites_own(directory):
+    deliver(directory, LISTED, "v1")
+    with pytest.raises(DropUnconfirmed):
+        deliver(directory, LISTED[5:], bound=DropBound(percent_max=0.1, entries_max=2))
+    deliver(directory, LISTED[500:], bound=DropBound(percent_max=60))
+
+
+def test_what_comes_goes_and_changes_is_counted_over_increments_too(directory):
+    deliver(directory, LISTED[:10], "v1")
+    second = [(CARD, card(0), 4, 2), (CARD, card(1), 7, 1), (CARD, card(2), 4, 1), (CARD, card(20), 4, 1)]
+    assert deliver(directory, second, "v2", base_version="v1").effect == Effect(10, 1, 1, 1)
+    again = [(CARD, card(0), 4, 1), (CARD, card(77), 4, 2), (CARD, card(20), 4, 2)]
+    assert deliver(directory, again, "v3", base_version="v2").effect == Effect(10, 1, 1, 0)
+    assert deliver(directory, LISTED[:10], "v4").effect == Effect(10, 0, 0, 1)
+
+
+def test_what_comes_and_goes_is_told_before_anything_is_published(directory):
+    deliver(directory, LISTED, "v1")
+    told = []
+
+    def show(effect):
+        told.append((effect.removed, read_manifest(directory).chains[0][0].version))
+
+    with pytest.raises(DropUnconfirmed):
+        deliver(directory, LISTED[:10], show=show)
+    deliver(directory, LISTED[:950], show=show)
+    assert told == [(990, "v1"), (50, "v1")]
+
+
+def test_a_trial_publishes_nothing(directory):
+    deliver(directory, LISTED, "v1")
+    before = sorted(file.name for file in directory.iterdir())
+    result = deliver(directory, [], dry_run=True)
+    assert (result.path, result.effect) == (None, Effect(1000, 0, 1000, 0))
+    assert sorted(file.name for file in directory.iterdir()) == before
+
+
+def publish_unconfirmed(directory):
+    """As a builder would that asks nobody."""
+    deliver(directory, LISTED, "v1")
+    lists = StatusLists.open(directory, T0)
+    deliver(directory, [], confirmed=1000)
+    manifest = read_manifest(directory)
+    (empty,), *older = manifest.chains
+    status_list_build._replace_manifest(directory, Manifest(((replace(empty, confirmed=0),), *older)))
+    return lists
+
+
+def test_a_gateway_does_not_switch_to_a_drop_that_nobody_confirmed(directory):
+    lists = publish_unconfirmed(directory)
+    with pytest.raises(StatusListError, match="1000 of 1000 leave and nobody confirmed it"):
+        lists.maybe_switch(T0)
+    assert lists.version == "v1"
+    assert lists.lookup(CARD, card(1)) is not None
+    assert "confirm-drop" in str(lists.refusal)
+
+
+def test_a_gateway_that_starts_stays_with_the_list_before_such_a_drop(directory):
+    publish_unconfirmed(directory)
+    lists = StatusLists.open(directory, T0)
+    assert (lists.version, lists.refusal is not None) == ("v1", True)
+
+
+def test_a_gateway_switches_to_a_drop_that_was_confirmed_and_back(directory):
+    deliver(directory, LISTED, "v1")
+    lists = StatusLists.open(directory, T0)
+    deliver(directory, [], confirmed=1000)
+    assert lists.maybe_switch(T0)
+    assert lists.lookup(CARD, card(1)) is None
+    roll_back(directory)
+    assert lists.maybe_switch(T0)
+    assert lists.lookup(CARD, card(1)) is not None
+
+
+def test_a_publication_of_before_effects_were_counted_is_taken_as_it_is(directory):
+    lists = publish_unconfirmed(directory)
+    manifest = read_manifest(directory)
+    (empty,), *older = manifest.chains
+    status_list_build._replace_manifest(directory, Manifest(((replace(empty, effect=None),), *older)))
+    assert lists.maybe_switch(T0)
+
+
+@pytest.mark.parametrize("key", ["测A\x1b00017|0", "测A0001\u202e7|0", "测" * 17 + "|0", "测A00017|٠"])
+def test_a_plate_that_is_none_is_refused(directory, key):
+    with pytest.raises(StatusListBuildError) as refused:
+        deliver(directory, [(PLATE, key, 1, 1)], "v1")
+    assert (refused.value.line, refused.value.column) == (2, "key")

@@ -28,7 +28,7 @@ from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy
-from gateway.payers import mandates, status_list_build
+from gateway.payers import mandate_import, mandates, status_list_build
 from gateway.payers.mandates import IssuerPolicy
 from gateway.payers.status_lists import StatusLists
 from gateway.points.devices import OutputFault
@@ -723,7 +723,7 @@ def plaza_made_once(tmp_path_factory):
     engine = database.open_writer(folder / "ledger.db")
     found, credentials = mandates.read_csv(MANDATES)
     committer = Committer(engine, StillClock(to_us(AT)), keys=KEYS)
-    committer.commit([lambda tx: mandates.replace_all(tx, found, credentials)])
+    committer.commit([lambda tx: mandate_import.put_all(tx, found, credentials)])
     engine.dispose()
     return folder
 
