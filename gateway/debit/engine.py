@@ -790,10 +790,18 @@ class DebitEngine:
         channel.turns.in_turn(heard.terminal, heard.stan, partial(self._book_late, channel, heard))
 
     def _book_late(self, channel: BankChannel, heard: LateAnswer) -> None:
+        # Every message is durable before it leaves. A trace number that no table knows is none of ours, and costs no
+        # write: a host may send any number of them.
+        with self._reader.connect() as connection:
+            known = late.was_used(connection, channel.name, heard.stan)
+        if not known:
+            log.debug("late answer of %s trace %s: no message of ours", channel.name, heard.stan)
+            return
         future = self._writer.submit(lambda tx: late.late_answer(tx, channel.name, heard, self.rules), essential=True)
         self._follow(
             future,
-            lambda effect: log.warning(
+            lambda effect: log.log(
+                logging.DEBUG if effect in late.NO_NEWS else logging.WARNING,
                 "late answer %s of %s terminal %s trace %s: %s",
                 heard.answer.code,
                 channel.name,

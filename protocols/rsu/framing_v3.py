@@ -15,9 +15,9 @@ What to do with a whole frame with a right CRC inside a candidate that waits? On
 one is false and is believed, a good frame is late. If the outer one is true and the inner one is believed, the content
 of a file on a tag (79 bytes of vehicle data can hold a whole B5) is read as a message of the antenna: whoever wrote the
 tag says that its card has paid. Chance makes either CRC right once in 65,536 times; the owner of a tag needs no chance.
-So the rule goes by what an owner can write. Content of tags stands only in messages, whose types are Bx and Cx:
+So the rule goes by what an owner can write. Content of tags stands only in messages, whose types are B0 to FC:
 
-- The outer candidate's DATA begins with Bx or Cx: it may be such a message, and wins while bytes flow. The inner frame
+- The outer candidate's DATA begins with such a type: it may be a message, and wins while bytes flow. The inner frame
   waits until the outer one is complete, until LEN_MAX + 10 bytes have come, or until `flush` says that the line is
   quiet: a frame does not pause in its middle for so long.
 - It begins with anything else, as behind most noise that looks like a header (the good frame's own FF among it): the
@@ -28,8 +28,8 @@ A candidate with no frame inside is not dropped by `flush`: it may be a true fra
 
 The promise: however the stream is cut into pieces, the frames of all `push` calls and one `finish` are those of a
 search from the left over the whole stream, where a frame counts when its CRC is right and it does not start inside an
-earlier one. So no garbage before, between or behind loses a good frame. (A frame whose DATA begins with neither Bx nor
-Cx and holds a whole frame is the exception, when it comes in pieces: it is given up for the one inside.)
+earlier one. So no garbage before, between or behind loses a good frame. (A frame whose DATA begins with no type of a
+message and holds a whole frame is the exception, when it comes in pieces: it is given up for the one inside.)
 
 The work is bounded: a candidate's header is looked at once and its CRC is computed once, over at most FRAME_MAX bytes,
 whatever waits around it; only a `flush` makes the inside of one waiting candidate be looked at a second time.
@@ -57,8 +57,8 @@ FRAME_MAX = HEADER_BYTES + LEN_MAX + CRC_BYTES
 """Most bytes a waiting candidate can need, hence the most a deframer keeps between two calls."""
 SLICE_BYTES = 16 * 1024
 """Bytes taken into the buffer at a time, so that one huge read cannot make it grow beyond FRAME_MAX + this."""
-MESSAGE_TYPES = (0xB, 0xC)
-"""Upper half of the first byte of DATA: reports of the antenna, commands of the lane computer."""
+MESSAGE_TYPES = range(0xB0, 0xFD)
+"""First byte of DATA: B0 to FC holds all reports of an antenna and all commands of a lane computer that are known."""
 NOISE_RUN_MAX = FRAME_MAX
 """A run of noise is reported at the latest when it is as long as a frame can be: a chattering line must be heard. One
 that begins with a header which cannot be goes on for as long through further faults: the first one names it."""
@@ -279,7 +279,7 @@ class V3Deframer:
         return True
 
     def _may_be_message(self, at: int) -> bool:
-        return self._buffer[at + HEADER_BYTES] >> 4 in MESSAGE_TYPES
+        return self._buffer[at + HEADER_BYTES] in MESSAGE_TYPES
 
     def _hold_again(self) -> None:
         """Bytes may flow again: whatever waits inside something that may be a message is forgotten."""

@@ -249,6 +249,28 @@ def test_a_bank_that_approves_what_it_had_refused_is_put_on_the_list(box, kind):
     assert box.rows("select state from attempt where stan = '000002'") == [("disputed",)]
 
 
+def test_an_answer_about_a_message_that_no_table_knows_costs_no_write(box, monkeypatch):
+    submitted = []
+
+    async def scenario(box):
+        await sale(box, SILENT)
+        submit = box.engine._writer.submit
+
+        def counted(change, **how):
+            submitted.append(change)
+            return submit(change, **how)
+
+        monkeypatch.setattr(box.engine._writer, "submit", counted)
+        for stan in ("999998", "000777"):
+            await box.heard_late(APPROVED, stan=stan)
+            await box.heard_late(APPROVED, stan=stan, terminal=None)
+        assert submitted == []
+        await box.heard_late(APPROVED)
+        assert len(submitted) == 1
+
+    live(box, scenario)
+
+
 @pytest.mark.parametrize("posted", [True, False])
 @pytest.mark.parametrize("drained", [0, 1, 2])
 def test_the_day_file_ends_what_the_bank_did_not(box, posted, drained):
