@@ -1,8 +1,10 @@
 """Words of a bank that come after their time, in every state an attempt can be in."""
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from gateway.banks.channel import AnswerClass, LateAnswer
+from gateway.debit import late as late_words
 from gateway.debit.attempts import _order
 from gateway.debit.late import LateEffect, late_answer
 from gateway.debit.refunds import RefundRequest
@@ -269,6 +271,20 @@ def test_an_answer_about_a_message_that_no_table_knows_costs_no_write(box, monke
         assert len(submitted) == 1
 
     live(box, scenario)
+
+
+def test_a_late_answer_is_heard_when_the_ledger_cannot_be_read(box, monkeypatch):
+    async def scenario(box):
+        await sale(box, SILENT)
+        with monkeypatch.context() as broken:
+            broken.setattr(late_words, "was_used", unreadable)
+            await box.heard_late(APPROVED)
+
+    def unreadable(*_):
+        raise OperationalError("select", {}, OSError("disk I/O error"))
+
+    live(box, scenario)
+    assert box.rows("select state, late_approval from attempt") == [("approved", 0)]
 
 
 @pytest.mark.parametrize("posted", [True, False])
