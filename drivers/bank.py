@@ -2,8 +2,13 @@
 
 Theory of operation. `run` owns the connection: connect, sign every terminal in, be up, and when anything breaks say
 why, wait, and start over. The wait doubles up to a maximum and is shortened by chance, so that a hundred boxes do
-not come back in the same second. While it is up, one task reads and one watches: when nothing was heard for a while
-it asks with an echo, and after a number of unanswered echoes the link is down, however healthy TCP looks.
+not come back in the same second. While it is up, one task reads and one watches: when no whole message was heard for a
+while it asks with an echo, and after a number of unanswered echoes the link is down, however healthy TCP looks.
+
+What the host does unasked has a budget: answers nobody waits for, requests, unreadable messages, keep-alives. Some are
+right (answers after their deadline or given twice), a flood is a fault: over the budget the link is cut. So it is when
+a message has begun and does not end. A host that does so soon after each sign-in is given longer and longer pauses, as
+one that cannot be reached: that the link was up for a moment counts for nothing.
 
 `exchange` may be called by many at once. Answers find their request by response type, STAN and terminal; a host that
 leaves the terminal out is understood as long as only one request fits, of those that wait and of those that are over:
@@ -28,6 +33,7 @@ from enum import Enum
 from drivers.clock import Clock
 from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome
 from drivers.link import Link
+from drivers.restraint import Budget, LogStretch
 from protocols.bank.anchors import Anchor
 from protocols.bank.codec import Message, decode, encode
 from protocols.bank.framing import KEEP_ALIVE, Framer, frame
@@ -46,6 +52,9 @@ must not tear down the exchanges of others, but a peer that only sends such is n
 
 NETWORK_STAN_FIRST, NETWORK_STAN_LAST = 990_000, 999_999
 """STANs of sign-ins and echoes. The ranges of charge points stay below, so the two never meet."""
+
+UNASKED_AT_ONCE = 16
+"""Messages nobody asked for that are read before others get their turn: a read may bring a thousand of them."""
 
 SIGN_INS_AT_ONCE = 16
 """Side by side, so that a plaza with many terminals sells again soon after its link is back."""
@@ -69,6 +78,8 @@ class BankLinkState:
 
     state: BankState
     cause: str
+    misbehaved: bool = False
+    """It was cut because of what the host sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +92,8 @@ class BankLinkConfig:
     """Terminals signed in at every connect; empty: the profile's one."""
     sign_in_timeout_s: float = 10.0
     echo_idle_s: float = 60.0
-    """Silence after which the host is asked whether it is there: below the idle limits of usual firewalls."""
+    """Time without a whole message after which the host is asked whether it is there: below the idle limits of usual
+    firewalls."""
     echo_timeout_s: float = 5.0
     echo_misses_max: int = 3
     backoff_first_s: float = 0.5
@@ -91,6 +103,14 @@ class BankLinkConfig:
     """Keeps the exponent small however long the bank is away."""
     outstanding_max: int = 256
     """Unanswered requests at once: far above a plaza's lanes, so that reaching it means the host stopped."""
+    frame_timeout_s: float = 5.0
+    """From the first byte of a message to its last: one of 2 KiB takes half of it over a modem of 9,600 baud."""
+    unasked_burst: int = 512
+    """Messages nobody asked for that a host may send at once: an answer to each of `outstanding_max` requests after its
+    deadline, as when a host wakes up, and every one of them twice."""
+    unasked_per_s: float = 20.0
+    """And for ever: a plaza of 16 lanes asks 4 times a second, with reversals 8, and a slow host may answer all of it
+    late, and twice. Bad hosts of the simulation repeat one answer in 25."""
 
 
 @dataclass(eq=False, slots=True)
@@ -149,8 +169,14 @@ class _Session:
 
     link: Link
     heard_at: float
+    """When the last whole message came."""
+    up_at: float | None = None
+    misbehaves: bool = False
+    begun_at: float | None = None
+    """When the first byte of a message came whose last is not here."""
     unreadable: int = 0
-    keep_alives: int = 0
+    unasked: int = 0
+    """Since others had their turn."""
     pending: list[_Pending] = field(default_factory=list)
     unfetched: list[_Pending] = field(default_factory=list)
     """Answered, and the one who asked has not been woken yet."""
@@ -184,6 +210,9 @@ class BankLink:
         self._batches: dict[str, str] = {}
         # A request and then its answer may each be under way as long as a message can be.
         self._over = _Over(2.0 * config.profile.max_message_age_s)
+        # Of the link, not of a connection: a host that connects anew may not begin anew.
+        self._budget = Budget(config.unasked_burst, config.unasked_per_s)
+        self._unasked_log = LogStretch(log, config.device, "messages nobody asked for")
 
     @property
     def state(self) -> BankLinkState:
@@ -199,8 +228,8 @@ class BankLink:
         failures = 0
         try:
             while True:
-                was_up = await self._connection()
-                failures = 1 if was_up else failures + 1
+                was_good = await self._connection()
+                failures = 1 if was_good else failures + 1
                 wait_s = self._backoff(failures)
                 log.info("%s: next attempt in %.1f s", self._config.device, wait_s)
                 await self._clock.sleep(wait_s)
@@ -223,7 +252,7 @@ class BankLink:
     # --- one connection -----------------------------------------------------------------------------------------
 
     async def _connection(self) -> bool:
-        """Run one connection to its end. Returns whether it was ever up."""
+        """Run one connection to its end. Returns whether it was up, and not only to misbehave."""
         self._enter(BankState.CONNECTING, "connecting")
         try:
             link = await self._connect()
@@ -236,47 +265,76 @@ class BankLink:
         tasks = [loop.create_task(self._read(session)), loop.create_task(self._keep(session))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            was_up = self._state.state is BankState.UP
-            self._enter(BankState.DOWN, "; ".join(task.result() for task in tasks if task in done))
+            was_good = self._was_good(session)
+            cause = "; ".join(task.result() for task in tasks if task in done)
+            self._enter(BankState.DOWN, cause, misbehaved=session.misbehaves)
         finally:
             self._session = None
+            self._unasked_log.end()
             # Callers hear of the loss before anybody may find the link down with their request still waiting.
             self._fail_pending(session)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await link.close()
-        return was_up
+        return was_good
+
+    def _was_good(self, session: _Session) -> bool:
+        if session.up_at is None:
+            return False
+        up_s = self._clock.monotonic() - session.up_at
+        return not session.misbehaves or up_s >= self._config.backoff_max_s
 
     async def _read(self, session: _Session) -> str:
         """Read until the connection ends. Returns why."""
         framer = Framer()
         while True:
             try:
-                data = await session.link.read(READ_BYTES_MAX)
+                data = await self._bytes(session)
             except DeviceError as error:
                 return error.problem
             if not data:
                 cut = f" in the middle of a message ({framer.pending} bytes)" if framer.pending else ""
                 return f"the bank closed the connection{cut}"
-            session.heard_at = self._clock.monotonic()
             framer.feed(data)
             try:
                 while (body := framer.next_frame()) is not None:
+                    session.begun_at = None
                     await self._frame(session, body)
+                    if session.unasked >= UNASKED_AT_ONCE:
+                        session.unasked = 0
+                        await asyncio.sleep(0)
             except RemoteProtocolError as error:
+                session.misbehaves = True
                 return f"unreadable bytes from the bank: {error}"
             except DeviceError as error:
                 return error.problem
+            if framer.pending and session.begun_at is None:
+                session.begun_at = self._clock.monotonic()
+
+    async def _bytes(self, session: _Session) -> bytes:
+        """The next bytes; raises LinkLost, also when a message has begun and does not end."""
+        if session.begun_at is None:
+            return await session.link.read(READ_BYTES_MAX)
+        left_s = session.begun_at + self._config.frame_timeout_s - self._clock.monotonic()
+        try:
+            async with asyncio.timeout(left_s):
+                return await session.link.read(READ_BYTES_MAX)
+        except TimeoutError as error:
+            session.misbehaves = True
+            problem = f"the bank began a message and did not end it within {self._config.frame_timeout_s:g} s: cut off"
+            raise LinkLost(problem, device=self._config.device) from error
 
     async def _frame(self, session: _Session, body: bytes) -> None:
         if not body:
-            session.keep_alives += 1
+            session.heard_at = self._clock.monotonic()
+            self._unasked(session)
             await session.link.write(KEEP_ALIVE)
             return
         try:
             message = decode(body, self._config.profile.dialect)
         except RemoteProtocolError as error:
+            self._unasked(session)
             session.unreadable += 1
             log.warning("%s: unreadable message %d: %s", self._config.device, session.unreadable, error.problem)
             if session.unreadable >= UNREADABLE_MAX:
@@ -285,20 +343,35 @@ class BankLink:
         self._received(session, message)
 
     def _received(self, session: _Session, message: Message) -> None:
+        session.heard_at = self._clock.monotonic()
         pending = self._match(session, message)
         if pending is not None:
             session.pending.remove(pending)
             session.unfetched.append(pending)
             pending.answer.set_result(message)
-        elif is_request(message.mti):
-            log.warning("%s: the bank sent a request, ignored: %r", self._config.device, message)
+            return
+        self._unasked(session)
+        if is_request(message.mti):
+            self._unasked_log.say(session.heard_at, "the bank sent a request, ignored: %r", message)
         else:
-            log.warning("%s: answer nobody waits for: %r", self._config.device, message)
+            self._unasked_log.say(session.heard_at, "answer nobody waits for: %r", message)
             first = next((answered for answered in session.unfetched if answered.answered_by(message)), None)
             if first is None:
                 self._on_late(message)
             else:
                 first.behind.append(message)
+
+    def _unasked(self, session: _Session) -> None:
+        """Count what nobody asked for; raises LinkLost when it is too much."""
+        if not self._budget.spend(self._clock.monotonic()):
+            session.misbehaves = True
+            config = self._config
+            raise LinkLost(
+                f"the bank sends too much that nobody asked for (more than {config.unasked_burst} messages at once, "
+                f"{config.unasked_per_s:g} a second): cut off",
+                device=config.device,
+            )
+        session.unasked += 1
 
     def _match(self, session: _Session, message: Message) -> _Pending | None:
         stan = message.text(11)
@@ -325,6 +398,7 @@ class BankLink:
             return error.problem
         except RemoteProtocolError as error:
             return f"unusable sign-in answer: {error}"
+        session.up_at = self._clock.monotonic()
         self._enter(BankState.UP, "signed in")
         misses = 0
         while misses < config.echo_misses_max:
@@ -336,6 +410,7 @@ class BankLink:
     async def _quiet(self, session: _Session) -> bool:
         """Wait until the line could have been silent long enough. Returns whether it was."""
         heard_at = session.heard_at
+        self._unasked_log.look(self._clock.monotonic())
         # Whether something was heard is asked of the record, not of a difference of times: rounding could leave a
         # rest too small to sleep, and this loop spinning.
         await self._clock.sleep(max(0.0, heard_at + self._config.echo_idle_s - self._clock.monotonic()))
@@ -366,7 +441,7 @@ class BankLink:
         self._batches[terminal] = answer.batch or batch
 
     async def _echo(self, session: _Session) -> bool:
-        """Whether the line lives: an answer, or anything else heard meanwhile."""
+        """Whether the line lives: an answer, or any other whole message heard meanwhile."""
         profile = self._config.profile
         sent_at = self._clock.monotonic()
         request = echo(
@@ -455,8 +530,8 @@ class BankLink:
             self._network_stan = NETWORK_STAN_FIRST
         return self._network_stan
 
-    def _enter(self, state: BankState, cause: str) -> None:
-        entered = BankLinkState(state, cause)
+    def _enter(self, state: BankState, cause: str, *, misbehaved: bool = False) -> None:
+        entered = BankLinkState(state, cause, misbehaved)
         if entered == self._state:
             return
         self._state = entered

@@ -5,8 +5,8 @@ at what B0 says of the antenna and its PSAMs, switches the radio on and is up. W
 session and a timer lets it repeat and complain. Silence longer than the session allows, a device that says it is
 broken, or the end of the link start all over, with growing pauses, for ever; what is wrong is reported in words.
 
-Reports of vehicles go to `reports()`, the rest stays here. The queue between is bounded: an antenna repeats what is
-not answered, so the oldest report is dropped rather than the newest.
+Reports of vehicles go to `reports()`, the rest stays here. The queue between is bounded, and fair to vehicles that are
+there when an antenna reports more than can be (`drivers.report_queue`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from enum import Enum
 from drivers.clock import Clock
 from drivers.errors import DeviceError, DeviceTimeout, DeviceUnavailable, LinkLost
 from drivers.link import Link
+from drivers.report_queue import ReportQueue
+from drivers.restraint import LogStretch
 from drivers.rsu_orders import OrdersUnderWay
 from protocols.errors import ProtocolError
 from protocols.rsu.dialect import Dialect, Side
@@ -51,9 +53,6 @@ from protocols.rsu.session import (
 
 READ_BYTES_MAX = 16 * 1024
 """Bytes taken per read: a dozen of the longest frames."""
-
-QUEUE_MAX = 64
-"""Reports waiting for the lane: a zone full of vehicles, each with all its repetitions."""
 
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.2, 10.0
 """Pauses between attempts; a lane that stands still is worth asking every ten seconds."""
@@ -131,7 +130,9 @@ class RsuDriver:
         self._clock = clock
         self._on_condition = on_condition
         self._on_trace = on_trace
-        self._queue: asyncio.Queue[RsuReport] = asyncio.Queue(QUEUE_MAX)
+        self._queue: ReportQueue[RsuReport] = ReportQueue()
+        self._left_log = LogStretch(log, config.device, "reports left unanswered")
+        self._noise_log = LogStretch(log, config.device, "stretches of bytes that are no message")
         self._condition = RsuCondition(RsuState.DOWN, "not started")
         self.bad_bytes = 0
         """Stretches of bytes that were no frame, since start."""
@@ -171,12 +172,39 @@ class RsuDriver:
 
     # --- called by the connection ---------------------------------------------------------------------------------
 
-    def deliver(self, report: RsuReport) -> None:
+    @property
+    def lane_is_behind(self) -> bool:
+        """Whether reports wait for the lane."""
+        return not self._queue.empty
+
+    def deliver(self, obu_id: bytes, report: RsuReport) -> None:
         """Queue a report for the lane."""
-        if self._queue.full():
-            dropped = self._queue.get_nowait()
-            log.warning("%s: report queue full, %s dropped", self._config.device, type(dropped.message).__name__)
-        self._queue.put_nowait(report)
+        result = not isinstance(report.message, ObuReport)
+        if not self._queue.put(obu_id, report, report.at, result=result):
+            self._left_log.say(
+                report.at, "more reports than vehicles can make, a %s is left", type(report.message).__name__
+            )
+
+    def answered(self, obu_id: bytes, message: Message) -> None:
+        """Take note of whom the lane deals with."""
+        self._queue.answered(obu_id, message)
+
+    def bad(self, event: BadBytes) -> None:
+        """Count bytes that were no message, and say so."""
+        self.bad_bytes += 1
+        self._noise_log.say(
+            self._clock.monotonic(),
+            "%s (field %s, offset %s, data %s)",
+            event.reason,
+            event.field,
+            event.offset,
+            event.data.hex(),
+        )
+
+    def look(self, now: float) -> None:
+        """Let time pass for what is said once a stretch."""
+        self._left_log.look(now)
+        self._noise_log.look(now)
 
     def enter(self, condition: RsuCondition) -> None:
         """Take note of a new condition and tell whoever wants to know."""
@@ -249,10 +277,15 @@ class _Connection:
             self._apply(self._session.receive(data, self._clock.monotonic()))
             if self._failure is not None:
                 raise self._failure
+            if self._driver.lane_is_behind:
+                # With bytes at hand a read does not wait: a line that is never quiet must not keep the lane from its
+                # turn.
+                await asyncio.sleep(0)
 
     async def _tick(self) -> None:
         while True:
             now = self._clock.monotonic()
+            self._driver.look(now)
             due = self._session.next_tick(now)
             wait_s = TICK_MAX_S if due is None else min(TICK_MAX_S, max(0.0, due - now))
             with contextlib.suppress(TimeoutError):
@@ -283,15 +316,7 @@ class _Connection:
         if isinstance(event, Received):
             self._received(event)
         elif isinstance(event, BadBytes):
-            self._driver.bad_bytes += 1
-            log.warning(
-                "%s: %s (field %s, offset %s, data %s)",
-                self._config.device,
-                event.reason,
-                event.field,
-                event.offset,
-                event.data.hex(),
-            )
+            self._driver.bad(event)
         elif isinstance(event, PeerRestarted):
             self._restarted(event)
         elif isinstance(event, Silent):
@@ -325,7 +350,8 @@ class _Connection:
             log.debug("%s: %s", self._config.device, type(message).__name__)
         elif isinstance(message, RsuMessage) and self._failure is None:
             self._driver.deliver(
-                RsuReport(message, event.at, self._up_to_date(event), lambda answer: self._answer(event, answer))
+                self._config.dialect.obu_of(message),
+                RsuReport(message, event.at, self._up_to_date(event), lambda answer: self._answer(event, answer)),
             )
 
     def _up_to_date(self, event: Received) -> bool:
@@ -337,6 +363,7 @@ class _Connection:
     def _ordered(self, message: Message) -> None:
         obu_id = self._config.dialect.obu_of(message)
         if obu_id:
+            self._driver.answered(obu_id, message)
             self._orders.written(obu_id, message, self._clock.monotonic())
 
     def _device_status(self, status: DeviceStatus) -> None:

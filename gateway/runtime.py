@@ -394,7 +394,8 @@ class Gateway:
 
     def _bank_state(self, device: str, state: BankLinkState) -> None:
         up = state.state is BankState.UP
-        self._board.report(device, up, f"{state.state.value}: {state.cause}", None if up else "bank_unavailable")
+        code = "bank_misbehaves" if state.misbehaved else "bank_unavailable"
+        self._board.report(device, up, f"{state.state.value}: {state.cause}", None if up else code)
 
     def _start_lanes(self, engine: DebitEngine, reader: Engine, lists: StatusLists, tariffs: TariffSet) -> list[str]:
         boards = {section.name: self._make_board(section) for section in self._site.relay_boards}

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.banks.channel import BankAnswer, BankChannel, Delivery, LateAnswer
 from gateway.debit import attempts, conclusions, debts, decisions, holds, late, purchases, recovery, refunds, views
@@ -790,10 +791,14 @@ class DebitEngine:
         channel.turns.in_turn(heard.terminal, heard.stan, partial(self._book_late, channel, heard))
 
     def _book_late(self, channel: BankChannel, heard: LateAnswer) -> None:
+        if not self._may_be_ours(channel.name, heard.stan):
+            log.debug("late answer of %s trace %s: no message of ours", channel.name, heard.stan)
+            return
         future = self._writer.submit(lambda tx: late.late_answer(tx, channel.name, heard, self.rules), essential=True)
         self._follow(
             future,
-            lambda effect: log.warning(
+            lambda effect: log.log(
+                logging.DEBUG if effect in late.NO_NEWS else logging.WARNING,
                 "late answer %s of %s terminal %s trace %s: %s",
                 heard.answer.code,
                 channel.name,
@@ -802,6 +807,16 @@ class DebitEngine:
                 effect.value,
             ),
         )
+
+    def _may_be_ours(self, channel: str, stan: str) -> bool:
+        """Whether a message of ours may have had the trace number. Every message is durable before it leaves, so one
+        that no table knows is none of ours, and its answer costs no write: a host may send any number of them."""
+        try:
+            with self._reader.connect() as connection:
+                return late.was_used(connection, channel, stan)
+        except SQLAlchemyError as error:
+            log.warning("a late answer of %s goes to the writer unseen: %s", channel, type(error).__name__)
+            return True
 
     def _follow(self, future: asyncio.Future[T], then: Callable[[T], None] | None) -> None:
         """See a change through that nobody waits for any more; the set keeps it from being collected."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
 from gateway.debit import debts, refunds
@@ -64,6 +64,11 @@ _BY_STAN = (
     .order_by(_attempt.c.created_at.desc(), _attempt.c.batch.desc())
 )
 """One for each terminal, and once more each time a terminal's trace numbers were used up: the newest comes first."""
+_USED = (
+    select(_attempt.c.id)
+    .where(_attempt.c.channel == bindparam("channel"), _attempt.c.stan == bindparam("stan"))
+    .limit(1)
+)
 _OPEN_ADVICES = select(_attempt).where(
     _attempt.c.debit_id == bindparam("debit"), _attempt.c.kind == "advice", _attempt.c.state == "stored"
 )
@@ -93,6 +98,15 @@ class LateEffect(Enum):
     DIFFERS = "something else than was asked: it settles nothing"
     WITHDRAWN = "approval withdrawn: the bank has booked nothing"
     IGNORED = "already known"
+
+
+NO_NEWS = (LateEffect.NO_SUCH_ATTEMPT, LateEffect.IGNORED)
+"""Effects that changed nothing: a link may bring any number of them."""
+
+
+def was_used(connection: Connection, channel: str, stan: str) -> bool:
+    """Whether any message of ours to this bank had the trace number. One look into an index."""
+    return connection.execute(_USED, {"channel": channel, "stan": stan}).first() is not None
 
 
 def late_answer(tx: Transaction, channel: str, told: LateAnswer, rules: DebitRules) -> LateEffect:

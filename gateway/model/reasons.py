@@ -408,6 +408,13 @@ BANK_SILENT = _note(
 BANK_UNAVAILABLE = _note(
     "bank_unavailable", None, "银行通道不可用", "bank channel is down", do=("检查银行通道", "check the bank channel")
 )
+BANK_MISBEHAVES = _note(
+    "bank_misbehaves",
+    None,
+    "银行通道发来大量或残缺报文,已断开",
+    "the bank sends too much or broken messages and was cut off",
+    do=("请联系银行检查其主机,稍后自动重连", "ask the bank to look at its host; it is tried again by itself"),
+)
 PLATE_RECOVERY = _attendant(
     "plate_recovery",
     118,

@@ -25,6 +25,19 @@ from protocols.rsu.messages import DebitResult, ObuReport, Stop, StopType
 TRADES_MAX = 8
 """Vehicles dealt with at once: a guided lane has one at the barrier and a few in the antenna's reach."""
 
+PATIENT_MAX = 4
+"""And so many more that are known to be there: dealt with a moment ago, or turned away and reported again. Tags that
+report once and never again can fill the lane, and not these places."""
+
+TURNED_AWAY_MAX = 1024
+"""Tags remembered as turned away."""
+
+WAS_SILENT_S = 30.0
+"""A tag that the lane took and that said nothing more has no right to those places for so long: others are tried."""
+
+CROWD_QUIET_S = 10.0
+"""A crowd is said once; it is over when nobody was turned away for so long."""
+
 REMEMBERED_MAX = 64
 """Vehicles remembered after they were dealt with: more than a queue that reaches back to the road."""
 
@@ -64,6 +77,10 @@ class TollLane:
         self._trades: dict[bytes, asyncio.Queue[Report]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._turned_away: OrderedDict[bytes, None] = OrderedDict()
+        self._was_silent: OrderedDict[bytes, float] = OrderedDict()
+        """Tags the lane took for nothing, and when that ended (monotonic seconds)."""
+        self._crowded_at = float("-inf")
         self._lifting: dict[int, bytes] = {}
         """OBUs whose opening is not confirmed yet, by record."""
         self._unconfirmed: int | None = None
@@ -95,13 +112,17 @@ class TollLane:
         inbox = self._trades.get(message.obu_id)
         if inbox is not None:
             if inbox.full():
-                self._log.warning("an OBU reports faster than it can be served; a report is dropped")
+                self._crowded("an OBU reports faster than it can be served; a report is dropped")
                 return
             inbox.put_nowait(report)
         elif isinstance(message, ObuReport):
             self._begin(report, message)
         elif isinstance(message, DebitResult):
-            self._spawn(message.obu_id, self._late_result(report, message))
+            if self._has_room(message.obu_id):
+                self._spawn(message.obu_id, self._late_result(report, message))
+            else:
+                # Unanswered it comes again.
+                self._turn_away(message.obu_id)
         else:
             # Its trade is over; the antenna is told to search again, and the vehicle starts anew.
             report.answer(Stop(message.obu_id, StopType.SEARCH_AGAIN))
@@ -112,15 +133,37 @@ class TollLane:
         if quiet or self._closing:
             report.answer(Stop(message.obu_id, StopType.SEARCH_AGAIN))
             return
-        if len(self._trades) >= TRADES_MAX:
-            self._log.warning("more than %d vehicles at once; one waits for the next search", TRADES_MAX)
+        if not self._has_room(message.obu_id):
+            self._turn_away(message.obu_id)
             report.answer(Stop(message.obu_id, StopType.SEARCH_AGAIN))
             return
         self._spawn(message.obu_id, self._serve(report, message))
 
+    def _has_room(self, obu_id: bytes) -> bool:
+        """Whether one more vehicle is taken: few at once, and a few more of those that are known to be there."""
+        silent_at = self._was_silent.get(obu_id, float("-inf"))
+        silent = self._services.clock.monotonic() - silent_at < WAS_SILENT_S
+        there = obu_id in self._remembered or (obu_id in self._turned_away and not silent)
+        return len(self._trades) < TRADES_MAX + (PATIENT_MAX if there else 0)
+
+    def _turn_away(self, obu_id: bytes) -> None:
+        self._turned_away.pop(obu_id, None)
+        self._turned_away[obu_id] = None
+        if len(self._turned_away) > TURNED_AWAY_MAX:
+            self._turned_away.popitem(last=False)
+        self._crowded(f"more than {TRADES_MAX} vehicles at once; some wait for the next search")
+
+    def _crowded(self, text: str) -> None:
+        """Say it once a crowd."""
+        now = self._services.clock.monotonic()
+        if now - self._crowded_at >= CROWD_QUIET_S:
+            self._log.warning(text)
+        self._crowded_at = now
+
     def _spawn(self, obu_id: bytes, work: Coroutine[Any, Any, None]) -> None:
         inbox: asyncio.Queue[Report] = asyncio.Queue(INBOX_MAX)
         self._trades[obu_id] = inbox
+        self._turned_away.pop(obu_id, None)
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(obu_id, inbox, done))
@@ -148,8 +191,14 @@ class TollLane:
         remembered = self._remembered.get(message.obu_id)
         tries = 0 if remembered is None or remembered.decision.outcome is not Outcome.REFUSED else remembered.tries
         decision = await trade.run(message)
-        if decision is not None:
-            await self._follow(message.obu_id, decision, trade, tries + 1)
+        if decision is None:
+            self._was_silent.pop(message.obu_id, None)
+            self._was_silent[message.obu_id] = self._services.clock.monotonic()
+            if len(self._was_silent) > TURNED_AWAY_MAX:
+                self._was_silent.popitem(last=False)
+            return
+        self._was_silent.pop(message.obu_id, None)
+        await self._follow(message.obu_id, decision, trade, tries + 1)
 
     async def _late_result(self, report: Report, message: DebitResult) -> None:
         """A B5 whose passage was already decided as unknown: the proof came after all."""

@@ -19,6 +19,7 @@ before, between or behind can hide or delay a good frame: it is there with its l
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import reduce
 from operator import xor
@@ -29,6 +30,7 @@ from protocols.rsu.framing import BadFrame, Frame, FrameEvent, FrameField, Inspe
 CLAUSE = "serial protocol of the Beijing style, frame format"
 MARK = 0xFF
 MARKS = b"\xff"
+_MARK_RUN = re.compile(rb"\xff*")
 ESCAPE = 0xFE
 ESCAPED = {0x00: 0xFE, 0x01: 0xFF}
 """What the byte behind FE stands for."""
@@ -66,6 +68,8 @@ class _Content:
 
 
 def _unescape(content: bytes) -> _Content:
+    if ESCAPE not in content:
+        return _Content(content, tuple(range(len(content) + 1)), None)
     values = bytearray()
     places: list[int] = []
     at = 0
@@ -83,6 +87,12 @@ def _unescape(content: bytes) -> _Content:
         places.append(at)
         at += step
     return _Content(bytes(values), (*places, at), None)
+
+
+def _end_of_marks(data: bytes, at: int) -> int:
+    """Where a run of FF ends that may start at `at`."""
+    run = _MARK_RUN.match(data, at)
+    return at if run is None else run.end()
 
 
 def escape(values: bytes) -> bytes:
@@ -150,9 +160,9 @@ class LegacyDeframer:
             # In portions, so that one huge read cannot make the buffer grow beyond its bound.
             for start in range(at, end, CONTENT_MAX):
                 self._take_content(data[start : min(end, start + CONTENT_MAX)], events)
-            if end < len(data):
-                self._take_mark(events)
-            at = end + 1
+            at = _end_of_marks(data, end)
+            if at > end:
+                self._take_marks(at - end, events)
         return events
 
     def flush(self) -> list[FrameEvent]:
@@ -191,16 +201,19 @@ class LegacyDeframer:
                 self._content.clear()
                 self._in_noise = True  # what follows, up to the next mark
 
-    def _take_mark(self, events: list[FrameEvent]) -> None:
-        self._position += 1
-        if self._content:
-            self._end_content(events)
-        elif self._marks < len(self._stx):
-            self._marks += 1
-        else:
-            self._note(MARKS, self._position - 1 - self._marks, events)  # the oldest of too many
-            self._end_mark = False
+    def _take_marks(self, count: int, events: list[FrameEvent]) -> None:
+        """Take `count` FF in a row, at least one."""
         self._in_noise = False
+        if self._content:
+            self._position += 1
+            self._end_content(events)
+            count -= 1
+        self._position += count
+        old, self._marks = self._marks, min(self._marks + count, len(self._stx))
+        surplus = old + count - self._marks
+        if surplus:
+            self._note(MARKS * surplus, self._position - self._marks - surplus, events)  # the oldest of too many
+            self._end_mark = False
 
     def _end_content(self, events: list[FrameEvent]) -> None:
         raw = self._stx + bytes(self._content) + MARKS

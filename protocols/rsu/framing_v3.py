@@ -2,32 +2,42 @@
 
 How a frame is found again after garbage
 ----------------------------------------
-FFFF may stand inside DATA, so a start mark alone proves nothing. The deframer judges the leftmost FFFF it holds (a
-*candidate*) and knows four answers:
+FFFF may stand inside DATA, so a start mark alone proves nothing. The deframer judges each FFFF it holds (a *candidate*)
+from the left and knows three answers:
 
 - VER or LEN is impossible, or the whole candidate is here and its CRC is wrong: only its first byte is given up and the
   search goes on at the very next one. Bytes of a bad candidate are never skipped together, so a good frame that starts
   anywhere inside it is still found.
 - The whole candidate is here and its CRC is right: it is a frame, and the search goes on behind it.
-- Its bytes are not all here: wait.
+- Its bytes are not all here: it waits.
 
-Waiting is the danger: garbage that looks like a header with a large LEN would hide a good frame behind it. It is
-bounded twice. After LEN_MAX + 10 bytes the candidate is complete, fails its CRC, and everything kept is searched again.
-Before that, when the line falls quiet, `flush` looks inside the waiting candidate and takes the first complete frame
-with a right CRC that it finds there. A candidate with no such frame inside is not dropped by `flush`: it may be a true
-frame whose second half is late.
+What to do with a whole frame with a right CRC inside a candidate that waits? One of the two is no frame. If the outer
+one is false and is believed, a good frame is late. If the outer one is true and the inner one is believed, the content
+of a file on a tag (79 bytes of vehicle data can hold a whole B5) is read as a message of the antenna: whoever wrote the
+tag says that its card has paid. Chance makes either CRC right once in 65,536 times; the owner of a tag needs no chance.
+So the rule goes by what an owner can write. Content of tags stands only in messages, whose types are B0 to FC:
 
-While bytes flow the outer candidate wins on purpose. Taking an inner frame at once would let the content of a file on
-a tag (79 bytes of vehicle data can hold a whole B5) be read as a message of the antenna.
+- The outer candidate's DATA begins with such a type: it may be a message, and wins while bytes flow. The inner frame
+  waits until the outer one is complete, until LEN_MAX + 10 bytes have come, or until `flush` says that the line is
+  quiet: a frame does not pause in its middle for so long.
+- It begins with anything else, as behind most noise that looks like a header (the good frame's own FF among it): the
+  inner frame is taken at once, in the same `push`. If the outer one is whole first, or in the same push, and its CRC is
+  right, it is a frame all the same.
+
+A candidate with no frame inside is not dropped by `flush`: it may be a true frame whose second half is late.
 
 The promise: however the stream is cut into pieces, the frames of all `push` calls and one `finish` are those of a
 search from the left over the whole stream, where a frame counts when its CRC is right and it does not start inside an
-earlier one. So no garbage before, between or behind loses a good frame; it can only delay it, until `flush` or until
-LEN_MAX + 10 bytes have come behind the false header.
+earlier one. So no garbage before, between or behind loses a good frame. (A frame whose DATA begins with no type of a
+message and holds a whole frame is the exception, when it comes in pieces: it is given up for the one inside.)
+
+The work is bounded: a candidate's header is looked at once and its CRC is computed once, over at most FRAME_MAX bytes,
+whatever waits around it; only a `flush` makes the inside of one waiting candidate be looked at a second time.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -45,10 +55,16 @@ LEN_MAX = 1024
 """Longest DATA accepted. The longest known report (B6 with 512 bytes of fees) stays below 700."""
 FRAME_MAX = HEADER_BYTES + LEN_MAX + CRC_BYTES
 """Most bytes a waiting candidate can need, hence the most a deframer keeps between two calls."""
-SLICE_BYTES = 4096
+SLICE_BYTES = 16 * 1024
 """Bytes taken into the buffer at a time, so that one huge read cannot make it grow beyond FRAME_MAX + this."""
+MESSAGE_TYPES = range(0xB0, 0xFD)
+"""First byte of DATA: B0 to FC holds all reports of an antenna and all commands of a lane computer that are known."""
 NOISE_RUN_MAX = FRAME_MAX
-"""A run of noise is reported at the latest when it is as long as a frame can be: a chattering line must be heard."""
+"""A run of noise is reported at the latest when it is as long as a frame can be: a chattering line must be heard. One
+that begins with a header which cannot be goes on for as long through further faults: the first one names it."""
+FAULT_RUN_MIN = 128
+"""A run that begins with a wrong CRC goes on through the faults in as many bytes as its LEN says, and at least so many:
+false headers one behind the other are one piece of news."""
 
 CRC_HINT = "wait for the repetition; when every frame fails, its sender does not compute this check"
 CUT_HINT = "wait for the repetition: bytes were lost, or noise looked like a header"
@@ -62,50 +78,77 @@ class _Fault:
     hint: str
 
 
+_MARKS = re.compile(rb"\xff+")
+
 _NOISE = _Fault("no frame starts here", "STX", 0, "look for noise, a wrong baud rate or another dialect on the line")
 
 
-class _Open(Enum):
-    """Verdicts that are neither a frame nor a fault."""
+class _Verdict(Enum):
+    """What a candidate is when it is no frame."""
 
     WAIT = "its bytes are not all here"
     SKIP = "one more FF before a start mark"
+    VER = "impossible version"
+    LEN = "impossible length"
+    CRC = "wrong check"
 
 
-def _judge(buffer: bytes | bytearray, at: int) -> int | _Fault | _Open:
+def _judge(buffer: bytes, at: int) -> int | _Verdict:
     """What stands at `at`, where an STX has been seen: the length of a good frame, or why it is none (yet)."""
     left = len(buffer) - at
     if left < 3:
-        return _Open.WAIT
+        return _Verdict.WAIT
     version = buffer[at + 2]
-    if version == 0xFF:
-        return _Open.SKIP
     if version != VERSION:
-        return _Fault(
-            f"VER is {version:02X}, known is {VERSION:02X}", "VER", 2, "check which dialect the antenna speaks"
-        )
+        return _Verdict.SKIP if version == 0xFF else _Verdict.VER
     if left < HEADER_BYTES:
-        return _Open.WAIT
+        return _Verdict.WAIT
     length = int.from_bytes(buffer[at + 4 : at + HEADER_BYTES], "big")
     if length > LEN_MAX:
-        problem = f"LEN is {length}, at most {LEN_MAX} is possible"
-        return _Fault(problem, "LEN", 4, "wait for the next frame: bytes were lost, or noise looked like a start mark")
+        return _Verdict.LEN
     total = HEADER_BYTES + length + CRC_BYTES
     if left < total:
-        return _Open.WAIT
+        return _Verdict.WAIT
     end = at + total - CRC_BYTES
+    good = int.from_bytes(buffer[end : at + total], "big") == crc16_x25(buffer[at + 2 : end])
+    return total if good else _Verdict.CRC
+
+
+def _length(buffer: bytes, at: int) -> int:
+    """LEN of the candidate at `at`."""
+    return int.from_bytes(buffer[at + 4 : at + HEADER_BYTES], "big")
+
+
+def _last_mark(buffer: bytes, at: int) -> int:
+    """Where the last STX in a run of FF starts."""
+    marks = _MARKS.match(buffer, at)
+    return at if marks is None else marks.end() - len(STX)
+
+
+def _explain(buffer: bytes, at: int, verdict: _Verdict) -> _Fault:
+    """A verdict in words."""
+    if verdict is _Verdict.WAIT:
+        return _cut_short(buffer[at:])
+    if verdict is _Verdict.SKIP:
+        return _Fault("FF where VER should stand", "VER", 2, "the frame starts one byte later")
+    if verdict is _Verdict.VER:
+        problem = f"VER is {buffer[at + 2]:02X}, known is {VERSION:02X}"
+        return _Fault(problem, "VER", 2, "check which dialect the antenna speaks")
+    length = _length(buffer, at)
+    if verdict is _Verdict.LEN:
+        problem = f"LEN is {length}, at most {LEN_MAX} is possible"
+        return _Fault(problem, "LEN", 4, "wait for the next frame: bytes were lost, or noise looked like a start mark")
+    end = at + HEADER_BYTES + length
     stated = int.from_bytes(buffer[end : end + CRC_BYTES], "big")
-    computed = crc16_x25(bytes(buffer[at + 2 : end]))
-    if stated != computed:
-        return _Fault(_crc_text(stated, computed), "CRC", HEADER_BYTES + length, CRC_HINT)
-    return total
+    problem = _crc_text(stated, crc16_x25(buffer[at + 2 : end]))
+    return _Fault(problem, "CRC", HEADER_BYTES + length, CRC_HINT)
 
 
 def _crc_text(stated: int, computed: int) -> str:
     return f"CRC is {stated:04X}, expected {computed:04X} (CRC-16/X-25 over VER to the end of DATA)"
 
 
-def _cut_short(raw: bytes | bytearray) -> _Fault:
+def _cut_short(raw: bytes) -> _Fault:
     """The fault of a candidate whose other bytes will not come."""
     have = len(raw)
     if have < HEADER_BYTES:
@@ -122,15 +165,23 @@ def _frame(raw: bytes, position: int) -> Frame:
 
 
 class V3Deframer:
-    """Finds the frames of one v3 stream. See the module's text for the rule and the promise."""
+    """Finds the frames of one v3 stream. See the module's text for the rule and the promise.
+
+    Places count from the start of the stream.
+    """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._position = 0  # of the first byte of the buffer in the stream
+        self._buffer = b""
+        self._position = 0  # of the first byte of the buffer
+        self._next = 0  # where the search for start marks goes on
+        self._waiting: dict[int, int] = {}  # candidates whose bytes are not all here: where each starts and ends
+        self._held = False  # the last of those may be a message: nothing is looked for inside while bytes flow
+        self._told = 0  # up to here all bytes are in frames or runs
         self._run_at = 0  # of the first byte of the open run of discarded bytes
         self._run_length = 0
         self._run_prefix = b""
         self._run_fault: _Fault | None = None
+        self._run_until = 0  # a fault before here is part of the open run
 
     @property
     def pending(self) -> int:
@@ -147,7 +198,9 @@ class V3Deframer:
         events: list[FrameEvent] = []
         for start in range(0, len(data), SLICE_BYTES):
             self._buffer += data[start : start + SLICE_BYTES]
-            self._drain(events)
+            self._settle(events)
+            self._search(events)
+            self._forget(events)
         if self._run_fault is not None:
             self._close_run(events)
         return events
@@ -155,9 +208,9 @@ class V3Deframer:
     def flush(self) -> list[FrameEvent]:
         """The line is quiet: take complete frames out of the waiting candidate, and report noise gathered so far."""
         events: list[FrameEvent] = []
-        while (inner := self._inner()) is not None:
-            self._discard(inner, _cut_short(self._buffer), events)
-            self._drain(events)
+        self._search(events, quiet=True)
+        self._hold_again()
+        self._forget(events)
         self._close_run(events)
         return events
 
@@ -165,59 +218,132 @@ class V3Deframer:
         """The stream has ended: like `flush`, and what is left is reported as cut short."""
         events = self.flush()
         if self._buffer:
-            self._discard(len(self._buffer), _cut_short(self._buffer), events)
+            end = self._position + len(self._buffer)
+            self._blame(self._told, _cut_short(self._buffer), end, events)
+            self._waiting.clear()
+            self._held = False
+            self._next = end
+            self._forget(events)
         self._close_run(events)
         return events
 
-    def _drain(self, events: list[FrameEvent]) -> None:
-        """Judge candidates from the left until one must wait."""
-        while True:
-            start = self._buffer.find(STX)
+    def _settle(self, events: list[FrameEvent]) -> None:
+        """Judge the waiting candidates that have all their bytes now, from the left."""
+        have = self._position + len(self._buffer)
+        for start, end in list(self._waiting.items()):
+            if end > have:
+                continue
+            verdict = _judge(self._buffer, start - self._position)
+            if isinstance(verdict, int):
+                self._give(start, end, events)
+                return
+            if start == next(iter(self._waiting)):
+                self._blame_candidate(start - self._position, verdict, events)
+            self._held = self._held and start != next(reversed(self._waiting))
+            del self._waiting[start]
+
+    def _search(self, events: list[FrameEvent], *, quiet: bool = False) -> None:
+        """Judge candidates that have not been looked at, from the left. `quiet`: inside messages, too."""
+        buffer, base = self._buffer, self._position
+        at = self._next - base
+        while quiet or not self._held:
+            start = buffer.find(STX, at)
             if start < 0:
                 # A single FF at the very end may be the first half of the next start mark.
-                keep = 1 if self._buffer.endswith(STX[:1]) else 0
-                self._discard(len(self._buffer) - keep, None, events)
-                return
-            self._discard(start, None, events)
-            verdict = _judge(self._buffer, 0)
-            if verdict is _Open.WAIT:
-                return
+                at = max(at, len(buffer) - buffer.endswith(STX[:1]))
+                break
+            at = start
+            verdict = _judge(buffer, start)
             if isinstance(verdict, int):
-                self._close_run(events)
-                events.append(_frame(bytes(self._buffer[:verdict]), self._position))
-                self._advance(verdict)
+                self._give(base + start, base + start + verdict, events)
+                at = start + verdict
+            elif verdict is _Verdict.SKIP:
+                at = _last_mark(buffer, start)
+            elif verdict is not _Verdict.WAIT:
+                if base + start >= self._run_until and not self._waiting:
+                    self._blame_candidate(start, verdict, events)
+                at = start + 1
+            elif self._wait(start):
+                at = start + 1
             else:
-                self._discard(1, verdict if isinstance(verdict, _Fault) else None, events)
+                break
+        self._next = base + at
 
-    def _inner(self) -> int | None:
-        """Where the first complete frame inside the waiting candidate starts. Not 0: a complete one never waits."""
-        start = self._buffer.find(STX, 1)
-        while start >= 0:
-            if isinstance(_judge(self._buffer, start), int):
-                return start
-            start = self._buffer.find(STX, start + 1)
-        return None
+    def _wait(self, at: int) -> bool:
+        """Let the candidate at this byte of the buffer wait; False where too little of it is here to hide a frame."""
+        if len(self._buffer) - at <= HEADER_BYTES:
+            return False
+        end = at + HEADER_BYTES + _length(self._buffer, at) + CRC_BYTES
+        self._waiting[self._position + at] = self._position + end
+        self._held = self._may_be_message(at)
+        return True
 
-    def _advance(self, count: int) -> None:
-        del self._buffer[:count]
-        self._position += count
+    def _may_be_message(self, at: int) -> bool:
+        return self._buffer[at + HEADER_BYTES] in MESSAGE_TYPES
 
-    def _discard(self, count: int, fault: _Fault | None, events: list[FrameEvent]) -> None:
-        """Move `count` bytes from the buffer to the open run; a fault begins a run of its own."""
-        if fault is not None:
-            self._close_run(events)
-            self._run_fault = fault
-            # Only one byte may be given up, but people need to see the whole header that was wrong.
-            self._run_prefix = bytes(self._buffer[:PREFIX_BYTES_MAX])
-        if count == 0:
+    def _hold_again(self) -> None:
+        """Bytes may flow again: whatever waits inside something that may be a message is forgotten."""
+        inside = False
+        for start in list(self._waiting):
+            if inside:
+                del self._waiting[start]
+            elif self._may_be_message(start - self._position):
+                inside = True
+                self._next = start + 1
+        self._held = inside
+
+    def _give(self, start: int, end: int, events: list[FrameEvent]) -> None:
+        """A frame. Whatever waits lies around it or starts in it."""
+        first = next(iter(self._waiting), start)
+        if first < start:
+            self._blame(first, _cut_short(self._buffer[first - self._position :]), start, events)
+        self._discard(start, events)
+        self._close_run(events)
+        events.append(_frame(self._buffer[start - self._position : end - self._position], start))
+        self._waiting.clear()
+        self._held = False
+        self._told = self._next = end
+
+    def _forget(self, events: list[FrameEvent]) -> None:
+        """Discard what belongs to no frame and to no candidate."""
+        self._discard(next(iter(self._waiting), self._next), events)
+        self._buffer = self._buffer[self._told - self._position :]
+        self._position = self._told
+
+    def _blame_candidate(self, at: int, verdict: _Verdict, events: list[FrameEvent]) -> None:
+        """Begin a run with the bad candidate at this byte of the buffer, unless the open one reaches as far."""
+        if self._position + at < self._run_until:
+            return
+        bad_crc = verdict is _Verdict.CRC
+        total = HEADER_BYTES + _length(self._buffer, at) + CRC_BYTES
+        extent = max(total, FAULT_RUN_MIN) if bad_crc else NOISE_RUN_MAX
+        start = self._position + at
+        self._blame(start, _explain(self._buffer, at, verdict), start + extent, events)
+
+    def _blame(self, start: int, fault: _Fault, until: int, events: list[FrameEvent]) -> None:
+        """Begin a run with a fault at `start`, unless the open one reaches as far; faults before `until` join it."""
+        if start < self._run_until:
+            return
+        self._discard(start, events)
+        self._close_run(events)
+        self._run_fault, self._run_until = fault, until
+        at = start - self._position
+        # Only one byte may be given up, but people need to see the whole header that was wrong.
+        self._run_prefix = self._buffer[at : at + PREFIX_BYTES_MAX]
+
+    def _discard(self, end: int, events: list[FrameEvent]) -> None:
+        """Put what is not told yet, up to `end`, into the open run."""
+        count = end - self._told
+        if count <= 0:
             return
         if self._run_length == 0:
-            self._run_at = self._position
+            self._run_at = self._told
         if self._run_fault is None:
+            at = self._told - self._position
             room = PREFIX_BYTES_MAX - len(self._run_prefix)
-            self._run_prefix += bytes(self._buffer[: min(room, count)])
+            self._run_prefix += self._buffer[at : at + min(room, count)]
         self._run_length += count
-        self._advance(count)
+        self._told = end
         if self._run_fault is None and self._run_length >= NOISE_RUN_MAX:
             self._close_run(events)
 
@@ -238,6 +364,7 @@ class V3Deframer:
         self._run_length = 0
         self._run_prefix = b""
         self._run_fault = None
+        self._run_until = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,17 +403,14 @@ class V3Framing:
                     hint="give one frame at a time, or read it as a stream",
                 )
             return _frame(raw, 0)
-        if verdict is _Open.SKIP:
-            verdict = _Fault("FF where VER should stand", "VER", 2, "the frame starts one byte later")
-        elif verdict is _Open.WAIT:
-            verdict = _cut_short(raw)
+        fault = _explain(raw, 0, verdict)
         raise RemoteProtocolError(
-            verdict.problem,
-            field=verdict.field,
-            offset=verdict.offset,
-            data=raw[verdict.offset :],
+            fault.problem,
+            field=fault.field,
+            offset=fault.offset,
+            data=raw[fault.offset :],
             clause=CLAUSE,
-            hint=verdict.hint,
+            hint=fault.hint,
         )
 
     def deframer(self) -> V3Deframer:

@@ -1,6 +1,7 @@
 """The bank link against a scripted host on a memory link, in virtual time: no test waits, none depends on speed."""
 
 import asyncio
+import itertools
 import random
 import selectors
 from dataclasses import dataclass, field, replace
@@ -482,6 +483,132 @@ def test_sign_in_answer_without_code_is_unusable():
         assert "unusable sign-in answer" in bank.states[2][2]
 
     bank_test(check, started=False)
+
+
+def flood(bank, count, first=500):
+    """Answers that nobody waits for, in one write."""
+    return b"".join(bank.answer(debit(first + number % 400_000)) for number in range(count))
+
+
+def causes(bank):
+    return [cause for _, state, cause in bank.states if state is BankState.DOWN]
+
+
+def test_a_burst_of_late_answers_and_their_copies_is_heard_to_the_last():
+    """What a host sends that wakes up: the answer to everything that may be outstanding, twice."""
+
+    async def check(bank):
+        count = 2 * bank.config.outstanding_max
+        for start in range(0, count, 64):
+            await bank.links[0].write(flood(bank, 64, 500 + start))
+        await bank.until(lambda: len(bank.late) == count)
+        assert len(bank.links) == 1
+        await asyncio.sleep(60)
+        await bank.links[0].write(flood(bank, count))
+        await bank.until(lambda: len(bank.late) == 2 * count)
+        assert causes(bank) == []
+
+    bank_test(check)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        lambda bank: flood(bank, 1),
+        lambda bank: frame(encode(Message("0820", {11: "000001"}))),
+        lambda bank: KEEP_ALIVE,
+    ],
+    ids=["answers", "requests", "keep-alives"],
+)
+def test_a_flood_of_what_nobody_asked_for_is_cut_and_said_in_few_lines(piece, caplog):
+    async def check(bank):
+        caplog.clear()
+        await bank.links[0].write(piece(bank) * 600)
+        await bank.until(lambda: causes(bank))
+        assert "nobody asked for" in causes(bank)[0]
+        assert bank.link.state.misbehaved
+        assert len(bank.late) <= bank.config.unasked_burst
+        warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert len(warnings) <= 4
+        if piece(bank) != KEEP_ALIVE:
+            assert "509 more messages nobody asked for" in warnings[-1].getMessage()
+        await bank.until(lambda: bank.link.state.state is BankState.UP)
+
+    bank_test(check)
+
+
+def test_exchanges_go_on_while_the_bank_sends_what_nobody_asked_for():
+    async def check(bank):
+        await bank.links[0].write(flood(bank, 400))
+        for number in range(10):
+            await bank.links[0].write(flood(bank, 10, 5000 + 10 * number))
+            assert (await bank.link.exchange(debit(number + 1), timeout_s=1)).text(39) == "00"
+        assert len(bank.links) == 1
+
+    bank_test(check)
+
+
+def test_a_host_that_floods_after_each_sign_in_is_backed_off_from_like_one_that_is_away():
+    async def check(bank):
+        for _ in range(8):
+            await bank.until(lambda: bank.link.state.state is BankState.UP)
+            await bank.links[-1].write(flood(bank, 600))
+            await bank.until(lambda: bank.link.state.state is BankState.DOWN)
+        waits = [later - earlier for earlier, later in itertools.pairwise(bank.attempts)]
+        assert waits[-1] > 15, waits
+        assert len(bank.late) <= bank.config.unasked_burst + bank.config.unasked_per_s * now()
+
+    bank_test(check)
+
+
+def test_a_host_that_was_good_for_long_is_tried_again_at_once_after_a_flood():
+    async def check(bank):
+        for _ in range(3):
+            await bank.until(lambda: bank.link.state.state is BankState.UP)
+            await asyncio.sleep(60)
+            await bank.links[-1].write(flood(bank, 600))
+            await bank.until(lambda: bank.link.state.state is BankState.DOWN)
+            at = now()
+            await bank.until(lambda: bank.link.state.state is BankState.UP)
+            assert now() - at < 1
+
+    bank_test(check)
+
+
+def test_a_message_that_does_not_end_takes_the_link_down_however_its_bytes_trickle():
+    async def check(bank):
+        began = now()
+        await bank.links[0].write((1000).to_bytes(2, "big"))
+        while not causes(bank) and now() - began < 30:
+            await bank.links[0].write(b"\x60")
+            await asyncio.sleep(0.5)
+        assert causes(bank) == ["the bank began a message and did not end it within 5 s: cut off"]
+        assert now() - began == pytest.approx(5, abs=1)
+
+    bank_test(check)
+
+
+def test_each_message_has_the_whole_time_for_itself():
+    async def check(bank):
+        message = flood(bank, 1)
+        for _ in range(10):
+            # The rest of one and the beginning of the next in one piece: never is there no message begun.
+            await bank.links[0].write(message[-5:] + message[:-5] if bank.late else message + message[:-5])
+            await asyncio.sleep(4)
+        assert len(bank.late) == 10
+        assert len(bank.links) == 1
+
+    bank_test(check)
+
+
+def test_bytes_of_a_message_that_is_not_whole_do_not_postpone_the_echo():
+    async def check(bank):
+        await asyncio.sleep(58)
+        await bank.links[0].write(flood(bank, 1)[:-5])
+        await asyncio.sleep(3)
+        assert len(bank.seen("0820")) == 1
+
+    bank_test(check)
 
 
 def test_silence_is_filled_with_echoes_and_traffic_postpones_them():

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from drivers import rsu
+from drivers import report_queue, restraint, rsu
 from drivers.errors import DeviceUnavailable
 from drivers.link import memory_pair
 from drivers.rsu import RsuConfig, RsuDriver, RsuState
@@ -388,7 +388,7 @@ def test_a_repeated_report_is_answered_by_the_same_bytes_and_told_once():
         await peer.until(Debit)
         await peer.link.write(raw)
         await bench.until(lambda: "duplicate" in peer.heard)
-        assert bench.driver._queue.empty()
+        assert bench.driver._queue.empty
         debits = [data for direction, data in bench.traced if direction == "out" and b"\xc6" in data]
         assert len(set(debits)) == 1
 
@@ -402,23 +402,63 @@ def test_heartbeats_are_acknowledged_and_stay_inside():
         await bench.state(RsuState.UP)
         await bench.peer.say(beat)
         await bench.peer.until(HeartbeatAck)
-        assert bench.driver._queue.empty()
+        assert bench.driver._queue.empty
 
     run(scenario)
 
 
-def test_a_full_queue_drops_the_oldest(monkeypatch):
+def many(numbers):
+    """Reports of as many tags in one write, as frames that follow each other."""
+    return b"".join(V3.framing.wrap(number % 9 + 1, V3.encode(b2(number))) for number in numbers)
+
+
+def told(caplog):
+    return [record for record in caplog.records if record.module == "restraint"]
+
+
+def test_a_vehicle_is_served_in_the_middle_of_reports_of_tags_that_never_come_again(caplog):
+    """It is reported twice, answered, and its next report passes all that wait."""
+
     async def scenario(bench):
         await bench.state(RsuState.UP)
-        for number in range(1, 6):
-            await bench.peer.say(b2(number))
-            await bench.until(lambda number=number: bench.driver._queue.qsize() >= min(number, 3))
-        await bench.peer.say(Heartbeat((0, 0, 0), 0, (), 0, (), (), 0, 0))
-        await bench.peer.until(HeartbeatAck)
-        return [(await bench.report()).message.serial[-1] for _ in range(3)]
+        link = bench.peer.link
+        for start in range(1000, 5000, 400):
+            await link.write(many(range(start, start + 200)))
+            await bench.peer.say(b2(7))
+            await link.write(many(range(start + 200, start + 400)))
+        heard = [await bench.report()]
+        while heard[-1].message.obu_id != b2(7).obu_id:
+            heard.append(await bench.report())
+        heard[-1].answer(Continue(b2(7).obu_id, bytes(8)))
+        await bench.peer.until(Continue)
+        await link.write(many(range(6000, 6400)))
+        await bench.peer.say(TacResult(b2(7).obu_id, 0, bytes(4), bytes(4), 1))
+        await link.write(many(range(6400, 6800)))
+        await bench.until(lambda: b2(7).obu_id in bench.driver._queue._first)
+        # What it said before its answer came is still there; nobody else comes in between.
+        messages = []
+        while not messages or not isinstance(messages[-1], TacResult):
+            messages.append((await bench.report()).message)
+        assert {message.obu_id for message in messages} == {b2(7).obu_id}
+        return len(heard)
 
-    monkeypatch.setattr(rsu, "QUEUE_MAX", 3)
-    assert run(scenario) == [3, 4, 5]
+    served = run(scenario)
+    assert served <= report_queue.NEW_TAGS_BURST + 10
+    assert len(told(caplog)) <= restraint.SAID_FIRST + 1
+
+
+def test_noise_is_told_a_few_times_and_then_counted(caplog):
+    async def scenario(bench):
+        await bench.state(RsuState.UP)
+        for _ in range(50):
+            await bench.peer.link.write(b"\xff\xff\x01" * 10)
+            await bench.peer.say(Heartbeat((0, 0, 0), 0, (), 0, (), (), 0, 0))
+        await bench.peer.until(HeartbeatAck, 50)
+        assert bench.driver.bad_bytes >= 50
+        await bench.until(lambda: any("more stretches of bytes" in record.getMessage() for record in caplog.records))
+
+    run(scenario)
+    assert len(told(caplog)) == restraint.SAID_FIRST + 1
 
 
 def test_an_answer_that_cannot_be_said_is_logged_and_the_connection_lives(caplog):

@@ -1,8 +1,10 @@
 """Words of a bank that come after their time, in every state an attempt can be in."""
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from gateway.banks.channel import AnswerClass, LateAnswer
+from gateway.debit import late as late_words
 from gateway.debit.attempts import _order
 from gateway.debit.late import LateEffect, late_answer
 from gateway.debit.refunds import RefundRequest
@@ -247,6 +249,42 @@ def test_a_bank_that_approves_what_it_had_refused_is_put_on_the_list(box, kind):
     live(box, scenario)
     assert ("answer_contradicted", "open") in box.items()
     assert box.rows("select state from attempt where stan = '000002'") == [("disputed",)]
+
+
+def test_an_answer_about_a_message_that_no_table_knows_costs_no_write(box, monkeypatch):
+    submitted = []
+
+    async def scenario(box):
+        await sale(box, SILENT)
+        submit = box.engine._writer.submit
+
+        def counted(change, **how):
+            submitted.append(change)
+            return submit(change, **how)
+
+        monkeypatch.setattr(box.engine._writer, "submit", counted)
+        for stan in ("999998", "000777"):
+            await box.heard_late(APPROVED, stan=stan)
+            await box.heard_late(APPROVED, stan=stan, terminal=None)
+        assert submitted == []
+        await box.heard_late(APPROVED)
+        assert len(submitted) == 1
+
+    live(box, scenario)
+
+
+def test_a_late_answer_is_heard_when_the_ledger_cannot_be_read(box, monkeypatch):
+    async def scenario(box):
+        await sale(box, SILENT)
+        with monkeypatch.context() as broken:
+            broken.setattr(late_words, "was_used", unreadable)
+            await box.heard_late(APPROVED)
+
+    def unreadable(*_):
+        raise OperationalError("select", {}, OSError("disk I/O error"))
+
+    live(box, scenario)
+    assert box.rows("select state, late_approval from attempt") == [("approved", 0)]
 
 
 @pytest.mark.parametrize("posted", [True, False])

@@ -126,6 +126,30 @@ def test_more_vehicles_than_a_lane_deals_with_wait_for_the_next_search(play):
     play(story)
 
 
+@pytest.mark.parametrize("tags", [100_000, 60])
+def test_a_car_is_sold_to_while_tags_that_never_say_more_fill_the_lane(play, tags, caplog):
+    """Ever new tags, or some that come round and round: each is taken once, the car as well."""
+
+    async def story(plaza):
+        lane = plaza.lane()
+        car = Car(bench.GOOD)
+        sent = 0
+        until = plaza.clock.monotonic() + 30
+        while not car.paid and plaza.clock.monotonic() < until:
+            for _ in range(40):
+                lane.road.meet(Car(1000 + sent % tags, answers_user=False))
+                sent += 1
+            lane.road.meet(car)
+            await plaza.settle(0.12)
+        assert len(car.paid) == 1
+        assert sent >= 80
+        await plaza.settle(40)
+        assert plaza.outcomes() == [PAID]
+
+    play(story)
+    assert len([record for record in caplog.records if "vehicles at once" in record.getMessage()]) == 1
+
+
 def test_a_tag_that_floods_the_lane_is_dropped_beyond_its_inbox(play):
     async def story(plaza):
         lane = plaza.lane()

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from protocols.rsu import framing_v3
+from protocols.rsu.crc import crc16_x25
 from protocols.rsu.framing import BadFrame, Frame, FrameEvent
 from protocols.rsu.framing_v3 import FRAME_MAX, LEN_MAX, SLICE_BYTES, V3Deframer
 from tests.protocols.rsu.samples import GOOD, Vector, slow_crc, v3, vector
@@ -14,6 +16,8 @@ B5 = vector("v3-b5-36").raw
 B2 = vector("v3-b2-37").raw
 FALSE_HEADER = bytes.fromhex("ffff000100000400")
 """Looks like the start of a frame with the longest DATA there is."""
+MESSAGE_HEADER = FALSE_HEADER + b"\xb4"
+"""The same, and a message's: its DATA may be a tag's file."""
 
 
 def oracle(stream: bytes) -> list[bytes]:
@@ -144,9 +148,21 @@ def test_the_frame_behind_garbage_is_there_as_soon_as_the_line_is_quiet(noise, f
     account_for_every_byte(stream + B2, events)
 
 
-def test_a_frame_behind_a_false_header_comes_without_a_flush_once_the_false_one_is_full() -> None:
+@pytest.mark.parametrize("noise", [FALSE_HEADER, FALSE_HEADER * 5, FALSE_HEADER + bytes(300), FALSE_HEADER + B2[:20]])
+def test_a_frame_behind_a_false_header_is_there_with_its_last_byte(noise: bytes) -> None:
+    assert frames(V3Deframer().push(noise + B5)) == [B5]
     deframer = V3Deframer()
-    assert deframer.push(FALSE_HEADER + B5) == []
+    events = [event for byte in noise + B5[:-1] for event in deframer.push(bytes((byte,)))]
+    assert frames(events) == []
+    events += deframer.push(B5[-1:])
+    assert frames(events) == [B5]
+    assert frames(events + deframer.push(B2)) == [B5, B2]
+    account_for_every_byte(noise + B5, events)
+
+
+def test_a_frame_behind_the_header_of_a_message_comes_once_that_one_is_full() -> None:
+    deframer = V3Deframer()
+    assert deframer.push(MESSAGE_HEADER + B5) == []
     events: list[FrameEvent] = []
     sent = 0
     while not frames(events):
@@ -155,6 +171,58 @@ def test_a_frame_behind_a_false_header_comes_without_a_flush_once_the_false_one_
         assert sent <= FRAME_MAX + len(B2)
     assert frames(events)[0] == B5
     assert len(frames(events)) == 1 + sent // len(B2)  # and with it everything that had to wait behind
+
+
+def test_a_frame_behind_the_header_of_a_message_comes_when_the_line_is_quiet() -> None:
+    deframer = V3Deframer()
+    assert deframer.push(FALSE_HEADER + MESSAGE_HEADER + B5) == []
+    assert frames(deframer.flush()) == [B5]
+
+
+def test_a_flush_in_the_middle_of_a_message_does_not_set_free_what_its_data_holds() -> None:
+    outer = v3(3, b"\xb4" + B2 + B5 + bytes(40))
+    deframer = V3Deframer()
+    for cut_at in (20, 60):
+        events = deframer.push(outer[:cut_at] if cut_at == 20 else outer[20:cut_at])
+        assert frames(events) == []
+    # B2 is whole inside: on a quiet line it is taken for a frame behind a false header, and the outer one is over.
+    assert frames(deframer.flush()) == [B2]
+    deframer = V3Deframer()
+    deframer.push(outer[:40])
+    assert deframer.flush() == []
+    assert frames([event for byte in outer[40:] for event in deframer.push(bytes((byte,)))]) == [outer]
+
+
+def test_a_frame_of_unknown_kind_wins_over_what_its_data_holds_when_it_is_whole_first() -> None:
+    outer = v3(3, b"\x77" + B5 + bytes(40))
+    assert frames(feed([outer])) == [outer]
+    assert frames(feed([FALSE_HEADER + outer])) == [outer]
+    late = v3(3, b"\x77" + bytes(40) + B5)
+    assert frames(feed([late[:-3], late[-3:]])) == [late]
+    # In pieces the inner one may be whole first. No owner of a tag writes what has no type of a message.
+    assert frames(feed([bytes((byte,)) for byte in outer])) == [B5]
+
+
+@pytest.mark.parametrize(
+    "piece", [FALSE_HEADER, bytes.fromhex("ffff00010000004011"), MESSAGE_HEADER, B5[:-1] + b"\x00"]
+)
+@pytest.mark.parametrize("size", [1, 100, 3 * SLICE_BYTES])
+def test_every_check_is_computed_once(piece: bytes, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+
+    def counted(data: bytes) -> int:
+        checked.append(len(data))
+        return crc16_x25(data)
+
+    monkeypatch.setattr(framing_v3, "crc16_x25", counted)
+    stream = piece * (3 * FRAME_MAX // len(piece))
+    deframer = V3Deframer()
+    events: list[FrameEvent] = []
+    for start in range(0, len(stream), size):
+        events += deframer.push(stream[start : start + size])
+    # Once more for each fault that is put into words.
+    assert len(checked) <= stream.count(b"\xff\xff") + len(events) + 1
+    assert max(checked, default=0) <= FRAME_MAX
 
 
 def test_flush_keeps_a_true_frame_whose_second_half_is_late() -> None:

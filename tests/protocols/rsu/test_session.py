@@ -544,9 +544,9 @@ def test_good_frame_without_a_message_of_the_peer_is_bad_bytes_and_the_next_is_r
     assert session.peer is Peer.HEARD
 
 
-def test_frame_hidden_behind_a_false_header_is_read_when_the_line_is_quiet() -> None:
+def test_frame_hidden_behind_the_header_of_a_message_is_read_when_the_line_is_quiet() -> None:
     session = lane()
-    stream = bytes.fromhex("ffff000100000400") + v3(2, V3.encode(found()))
+    stream = bytes.fromhex("ffff000100000400b4") + v3(2, V3.encode(found()))
     assert session.receive(stream, 1.0) == Output()
     assert session.next_tick(1.0) == pytest.approx(1.06)
     output = session.tick(1.06)
@@ -554,10 +554,15 @@ def test_frame_hidden_behind_a_false_header_is_read_when_the_line_is_quiet() -> 
     assert session.next_tick(1.06) == pytest.approx(31.06)
 
 
-def test_frame_hidden_behind_a_false_header_is_read_when_more_comes_late() -> None:
+def test_frame_hidden_behind_the_header_of_a_message_is_read_when_more_comes_late() -> None:
     session = lane()
-    session.receive(bytes.fromhex("ffff000100000400") + v3(2, V3.encode(found())), 1.0)
+    session.receive(bytes.fromhex("ffff000100000400b4") + v3(2, V3.encode(found())), 1.0)
     assert kinds(session.receive(v3(3, V3.encode(user())), 1.07)) == [BadBytes, Received, Received]
+
+
+def test_frame_behind_a_false_header_is_read_at_once() -> None:
+    stream = bytes.fromhex("ffff000100000400") + v3(2, V3.encode(found()))
+    assert kinds(lane().receive(stream, 1.0)) == [BadBytes, Received]
 
 
 def test_frame_in_two_halves_with_a_pause_is_whole() -> None:
