@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import sys
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+T = TypeVar("T")
 
 app = typer.Typer(
     help="Bench of etc-gateway: emulated devices, the demo, measurements.",
@@ -31,7 +37,7 @@ def demo(
     """Drive the emulated site through its scenario; status 1 on any wrong decision or fen."""
     from hardware.bench.live import watch
 
-    run = asyncio.run(watch(_folder(folder), quiet=as_json))
+    run = _run(watch(_folder(folder), quiet=as_json))
     if picture is not None:
         from hardware.bench.show import save_picture
 
@@ -45,10 +51,10 @@ def demo(
 
 @app.command()
 def serve(folder: Folder = None) -> None:
-    """Keep the emulated site running, with vehicles coming, until Ctrl-C."""
+    """Keep the emulated site running, with vehicles coming, until Ctrl-C, SIGTERM or the end of its terminal."""
     from hardware.bench.live import serve as keep_serving
 
-    asyncio.run(keep_serving(_folder(folder)))
+    _run(keep_serving(_folder(folder)))
 
 
 @app.command()
@@ -61,7 +67,7 @@ def storm(
     from hardware.bench.scenario import FROM
     from hardware.bench.storm import run_storm
 
-    result = asyncio.run(run_storm(_folder(folder), wanted=kills, lane=lane, entry=FROM if lane == "lane-4" else None))
+    result = _run(run_storm(_folder(folder), wanted=kills, lane=lane, entry=FROM if lane == "lane-4" else None))
     typer.echo(result.text())
     for problem in result.problems:
         typer.echo(f"WRONG {problem}", err=True)
@@ -78,7 +84,7 @@ def endure(
     """Drive vehicles over serial lines that hurt frames, and prove that no fen went wrong."""
     from hardware.bench.endurance import endure as run
 
-    result = asyncio.run(run(_folder(folder), passages=passages, rate=rate, seed=seed))
+    result = _run(run(_folder(folder), passages=passages, rate=rate, seed=seed))
     typer.echo(result.text())
     raise typer.Exit(0 if result.good else 1)
 
@@ -112,6 +118,41 @@ def measure(
     from hardware.bench.measure import measure_all
 
     measure_all(as_json=as_json, debits=debits)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Do `work`. SIGTERM and SIGHUP call it off as Ctrl-C does: it takes down what it has set up. Status 128 + n."""
+    came: list[signal.Signals] = []
+
+    async def until_signal() -> T:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+        def call_off(number: signal.Signals) -> None:
+            came.append(number)
+            if number is signal.SIGHUP:
+                _talk_to_nobody()
+            if task is not None:
+                task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` wants it
+                loop.add_signal_handler(number, call_off, number)
+        return await work
+
+    try:
+        return asyncio.run(until_signal())
+    except asyncio.CancelledError:
+        if not came:
+            raise
+        raise typer.Exit(128 + came[0]) from None
+
+
+def _talk_to_nobody() -> None:
+    """The terminal is gone: what is still said must not fail on it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _folder(given: Path | None) -> Path:
