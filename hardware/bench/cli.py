@@ -61,14 +61,33 @@ def serve(folder: Folder = None) -> None:
 def storm(
     lane: Annotated[str, typer.Option(help="lane-1 (network) or lane-4 (serial).")] = "lane-1",
     kills: Annotated[int, typer.Option(help="Kills at each of the five places.", min=1)] = 5,
+    *,
+    freezes: Annotated[bool, typer.Option("--freezes", help="Freeze programs for up to 7 s, too.")] = False,
+    floods: Annotated[bool, typer.Option("--floods", help="Let bank and antennas flood their links, too.")] = False,
+    seconds: Annotated[int, typer.Option(help="Least duration, with --freezes or --floods.", min=1)] = 600,
+    seed: Annotated[int, typer.Option(help="Of what happens when, with --freezes or --floods.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     folder: Folder = None,
 ) -> None:
-    """Kill the running gateway at five places of a passage, under traffic, and compare every account."""
+    """Kill the running gateway at five places of a passage, under traffic, and compare every account.
+
+    With --freezes or --floods: three lanes under traffic, and kills, freezes and floods at moments a seed decides.
+    """
+    if freezes or floods:
+        from hardware.bench.chaos import run_chaos
+
+        def say(text: str) -> None:
+            typer.echo(text, err=True)
+
+        survived = _run(run_chaos(_folder(folder), freezes=freezes, floods=floods, seconds=seconds, seed=seed, say=say))
+        typer.echo(json.dumps(survived.as_dict(), ensure_ascii=False) if as_json else survived.text())
+        raise typer.Exit(0 if survived.good else 1)
+
     from hardware.bench.scenario import FROM
     from hardware.bench.storm import run_storm
 
     result = _run(run_storm(_folder(folder), wanted=kills, lane=lane, entry=FROM if lane == "lane-4" else None))
-    typer.echo(result.text())
+    typer.echo(json.dumps(result.as_dict(), ensure_ascii=False) if as_json else result.text())
     for problem in result.problems:
         typer.echo(f"WRONG {problem}", err=True)
     raise typer.Exit(0 if result.good else 1)

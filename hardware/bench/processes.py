@@ -127,8 +127,7 @@ class Program:
         """Ask it to end; its exit status. Raises `ProgramFailed` when it had to be killed after `limit_s` seconds."""
         if self._process is None:
             return 0
-        if self.running:
-            self._process.send_signal(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(limit_s):
                 await self._process.wait()
@@ -144,6 +143,18 @@ class Program:
             if self.running:
                 self._process.kill()
             await self._gone()
+
+    def freeze(self) -> None:
+        """Stop it where it stands; `thaw` lets it go on. One that has ended stays ended."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen program go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self.running:
+            self._process.send_signal(number)
 
     async def _gone(self) -> None:
         """Wait until it has ended and its output too: only then nothing of it is left open in this process."""
