@@ -27,7 +27,7 @@ from hardware.bench.processes import PATIENT_MS, EmulatedSite, Program
 from hardware.bench.reckoning import Line
 from hardware.bench.scenario import FROM, ONLINE, PAID, Expected, Vehicle
 from hardware.bench.storm import outside
-from hardware.bench.waiting import STUCK_S, wait_until
+from hardware.bench.waiting import LOOK_S, STUCK_S, wait_until
 
 LANES = {"lane-1": None, "lane-2": "99010101", "lane-4": FROM}
 """The lanes that trade, and the station their vehicles have entered at."""
@@ -35,6 +35,9 @@ LANES = {"lane-1": None, "lane-2": "99010101", "lane-4": FROM}
 FREEZE_S = (0.5, 7.0)
 FLOOD_S = (1.0, 6.0)
 """Shortest and longest."""
+
+LIFT_S = 15.0
+"""A barrier that has not moved so long after its decision does not move any more: longer than any freeze."""
 
 BANK_EVERY = 2
 """Every second vehicle's money is asked for at the bank."""
@@ -224,8 +227,20 @@ class Chaos:
             await self._until(partial(self._is_over, vehicle), f"{vehicle.id} at {lane} never got through")
             if self._view.barrier_of(vehicle.obu_id) == "open":
                 self.result.through += 1
+                await self._lifted(vehicle)
                 await board.request("pass", lane=lane)
             await road.request("leave", id=vehicle.id)
+
+    async def _lifted(self, vehicle: Vehicle) -> None:
+        """Wait until the barrier has moved for it: the board cannot tell the lifts of two decisions apart when both are
+        stored before the first of them arrives. A person lets it out where the gateway has died before."""
+        end = time.monotonic() + LIFT_S
+        while time.monotonic() < end:
+            mine = {d.record_no for d in self._view.decisions() if d.obu_id == vehicle.obu_id and d.barrier == "open"}
+            lifts = (await self._site.controls["board"].request("lifts"))["lifts"]
+            if not mine.isdisjoint(lifts[vehicle.lane]):
+                return
+            await asyncio.sleep(LOOK_S)
 
     def _is_over(self, vehicle: Vehicle) -> bool:
         """Through, or a person's: no purchase of a card of this bench may be in dispute, and the comparisons say so."""
