@@ -104,9 +104,14 @@ class RsuReport:
 
     message: RsuMessage
     at: float
-    up_to_date: bool
-    """It was made after the last purchase order for its tag had arrived (`drivers.rsu_orders`)."""
+    _up_to_date: Callable[[], bool]
     _send: Callable[[LaneMessage], None]
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether it was made after the last purchase order for its tag had arrived (`drivers.rsu_orders`), as it is
+        known now: what is ordered while a report waits makes it old."""
+        return self._up_to_date()
 
     def answer(self, message: LaneMessage) -> None:
         """Answer it. Never blocks; on a link that is gone the answer is lost, and the antenna will ask again."""
@@ -354,11 +359,13 @@ class _Connection:
                 RsuReport(message, event.at, self._up_to_date(event), lambda answer: self._answer(event, answer)),
             )
 
-    def _up_to_date(self, event: Received) -> bool:
+    def _up_to_date(self, event: Received) -> Callable[[], bool]:
         obu_id = self._config.dialect.obu_of(event.message)
         if isinstance(event.message, ObuReport) or not obu_id:
-            return True
-        return self._orders.reported(obu_id, event.at)
+            return lambda: True
+        made_since = self._orders.reported(obu_id, event.at)
+        purchases = self._orders.purchases
+        return lambda: made_since and not self._orders.bought_since(obu_id, purchases)
 
     def _ordered(self, message: Message) -> None:
         obu_id = self._config.dialect.obu_of(message)

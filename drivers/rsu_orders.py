@@ -6,7 +6,8 @@ lane programs one repeats that number and one counts by itself, and antennas tak
 and what is read from a card may have been asked for before the last purchase was ordered, though it arrives after it.
 The line keeps its order and an antenna answers an order at most once. Hence a report was made after the purchase order
 had arrived when every order written before that one has had its report already, or is too old to have one. All else may
-be older than the purchase and proves nothing about it.
+be older than the purchase and proves nothing about it. Nor does a report that was here before the order was written: it
+waited for its turn meanwhile, and is judged when its turn comes.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ TAGS_MAX = 64
 class _Tag:
     """Seconds at which orders about one tag were written."""
 
-    __slots__ = ("before", "since")
+    __slots__ = ("before", "purchase", "since")
 
     def __init__(self) -> None:
+        self.purchase = 0
+        """Number of its last purchase order on this connection; 0 for none."""
         self.before: deque[float] = deque()
         """Before the last purchase order, and without a report so far."""
         self.since: deque[float] = deque()
@@ -45,6 +48,8 @@ class OrdersUnderWay:
 
     def __init__(self) -> None:
         self._tags: OrderedDict[bytes, _Tag] = OrderedDict()
+        self.purchases = 0
+        """Purchase orders written so far."""
 
     def written(self, obu_id: bytes, order: Message, now: float) -> None:
         """An order about a tag was written, be it for the second time. `now`: monotonic seconds."""
@@ -60,7 +65,14 @@ class OrdersUnderWay:
         if isinstance(order, Debit):
             tag.before += tag.since
             tag.since.clear()
+            self.purchases += 1
+            tag.purchase = self.purchases
         tag.since.append(now)
+
+    def bought_since(self, obu_id: bytes, purchases: int) -> bool:
+        """Whether a purchase was ordered of a tag since so many purchase orders had been written."""
+        tag = self._tags.get(obu_id)
+        return tag is not None and tag.purchase > purchases
 
     def reported(self, obu_id: bytes, now: float) -> bool:
         """A report came that answers some order: whether it was surely made after the last purchase order arrived."""

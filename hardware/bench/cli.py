@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import sys
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from gateway import private_files
+
+T = TypeVar("T")
 
 app = typer.Typer(
     help="Bench of etc-gateway: emulated devices, the demo, measurements.",
@@ -33,7 +39,7 @@ def demo(
     """Drive the emulated site through its scenario; status 1 on any wrong decision or fen."""
     from hardware.bench.live import watch
 
-    run = asyncio.run(watch(_folder(folder), quiet=as_json))
+    run = _run(watch(_folder(folder), quiet=as_json))
     if picture is not None:
         from hardware.bench.show import save_picture
 
@@ -47,24 +53,43 @@ def demo(
 
 @app.command()
 def serve(folder: Folder = None) -> None:
-    """Keep the emulated site running, with vehicles coming, until Ctrl-C."""
+    """Keep the emulated site running, with vehicles coming, until Ctrl-C, SIGTERM or the end of its terminal."""
     from hardware.bench.live import serve as keep_serving
 
-    asyncio.run(keep_serving(_folder(folder)))
+    _run(keep_serving(_folder(folder)))
 
 
 @app.command()
 def storm(
     lane: Annotated[str, typer.Option(help="lane-1 (network) or lane-4 (serial).")] = "lane-1",
     kills: Annotated[int, typer.Option(help="Kills at each of the five places.", min=1)] = 5,
+    *,
+    freezes: Annotated[bool, typer.Option("--freezes", help="Freeze programs for up to 7 s, too.")] = False,
+    floods: Annotated[bool, typer.Option("--floods", help="Let bank and antennas flood their links, too.")] = False,
+    seconds: Annotated[int, typer.Option(help="Least duration, with --freezes or --floods.", min=1)] = 600,
+    seed: Annotated[int, typer.Option(help="Of what happens when, with --freezes or --floods.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     folder: Folder = None,
 ) -> None:
-    """Kill the running gateway at five places of a passage, under traffic, and compare every account."""
+    """Kill the running gateway at five places of a passage, under traffic, and compare every account.
+
+    With --freezes or --floods: three lanes under traffic, and kills, freezes and floods at moments a seed decides.
+    """
+    if freezes or floods:
+        from hardware.bench.chaos import run_chaos
+
+        def say(text: str) -> None:
+            typer.echo(text, err=True)
+
+        survived = _run(run_chaos(_folder(folder), freezes=freezes, floods=floods, seconds=seconds, seed=seed, say=say))
+        typer.echo(json.dumps(survived.as_dict(), ensure_ascii=False) if as_json else survived.text())
+        raise typer.Exit(0 if survived.good else 1)
+
     from hardware.bench.scenario import FROM
     from hardware.bench.storm import run_storm
 
-    result = asyncio.run(run_storm(_folder(folder), wanted=kills, lane=lane, entry=FROM if lane == "lane-4" else None))
-    typer.echo(result.text())
+    result = _run(run_storm(_folder(folder), wanted=kills, lane=lane, entry=FROM if lane == "lane-4" else None))
+    typer.echo(json.dumps(result.as_dict(), ensure_ascii=False) if as_json else result.text())
     for problem in result.problems:
         typer.echo(f"WRONG {problem}", err=True)
     raise typer.Exit(0 if result.good else 1)
@@ -80,7 +105,7 @@ def endure(
     """Drive vehicles over serial lines that hurt frames, and prove that no fen went wrong."""
     from hardware.bench.endurance import endure as run
 
-    result = asyncio.run(run(_folder(folder), passages=passages, rate=rate, seed=seed))
+    result = _run(run(_folder(folder), passages=passages, rate=rate, seed=seed))
     typer.echo(result.text())
     raise typer.Exit(0 if result.good else 1)
 
@@ -114,6 +139,41 @@ def measure(
     from hardware.bench.measure import measure_all
 
     measure_all(as_json=as_json, debits=debits)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Do `work`. SIGTERM and SIGHUP call it off as Ctrl-C does: it takes down what it has set up. Status 128 + n."""
+    came: list[signal.Signals] = []
+
+    async def until_signal() -> T:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+        def call_off(number: signal.Signals) -> None:
+            came.append(number)
+            if number is signal.SIGHUP:
+                _talk_to_nobody()
+            if task is not None:
+                task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` wants it
+                loop.add_signal_handler(number, call_off, number)
+        return await work
+
+    try:
+        return asyncio.run(until_signal())
+    except asyncio.CancelledError:
+        if not came:
+            raise
+        raise typer.Exit(128 + came[0]) from None
+
+
+def _talk_to_nobody() -> None:
+    """The terminal is gone: what is still said must not fail on it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _folder(given: Path | None) -> Path:

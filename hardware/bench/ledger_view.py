@@ -101,6 +101,15 @@ class LedgerView:
         with self._open() as connection:
             return int(connection.execute("select count(*) from outbox where done_at is null").fetchone()[0])
 
+    def barrier_of(self, obu_id: str) -> str | None:
+        """What the newest decision about a tag did with the barrier; None when there is none."""
+        found = self.value(
+            "select e.barrier from decision e join passage p on p.id = e.passage_id"
+            " join subject s on s.id = p.subject_id where s.obu_id = ? order by e.record_no desc limit 1",
+            obu_id,
+        )
+        return None if found is None else str(found)
+
     def value(self, sql: str, *arguments: object) -> object:
         """The first column of the first row of a query of the bench's own."""
         with self._open() as connection:

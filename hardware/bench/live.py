@@ -33,12 +33,16 @@ async def watch(folder: Path, *, quiet: bool = False) -> Run:
     async with EmulatedSite(folder, deadline_ms=lane_deadline_ms(slower)) as site:
         demo = Demo(site, slower=slower)
         driving = asyncio.create_task(_all_of(demo))
-        if quiet:
-            await driving
-        elif console.is_terminal:
-            await _follow(demo, driving, console)
-        else:
-            await _tell(demo, driving, console)
+        try:
+            if quiet:
+                await driving
+            elif console.is_terminal:
+                await _follow(demo, driving, console)
+            else:
+                await _tell(demo, driving, console)
+        finally:
+            driving.cancel()  # it must not go on at a site that is being taken down
+            await asyncio.wait({driving})
     if not quiet:
         console.print(show.summary(demo.run))
         console.print(
@@ -60,15 +64,10 @@ async def serve(folder: Path) -> None:
         console.print("Ctrl-C stops everything.", style="dim")
         ordinary = [v for v in VEHICLES if v.expected.charged and v.card_type == 22 and v.fault is None]
         number = NUMBERS_FROM
-        try:
-            while site.gateway.running:
-                await _one_more(
-                    demo, replace(ordinary[number % len(ordinary)], number=number, seen_again=False), console
-                )
-                number += 1
-                await asyncio.sleep(SERVE_EVERY_S)
-        finally:
-            await site.gateway.stop()
+        while site.gateway.running:
+            await _one_more(demo, replace(ordinary[number % len(ordinary)], number=number, seen_again=False), console)
+            number += 1
+            await asyncio.sleep(SERVE_EVERY_S)
 
 
 async def _one_more(demo: Demo, vehicle: Vehicle, console: Console) -> None:

@@ -1,12 +1,14 @@
 """The emulated site as processes: every emulator a program of its own, and the real gateway among them.
 
 A program is ready when it has said so on its standard output (`ready ADDRESS control ADDRESS`, the gateway `ready`).
-What they say on standard error goes to a file each. Everything is stopped through its own handle.
+What they say on standard error goes to a file each. Everything is stopped through its own handle; when this process is
+gone without having done so, each is stopped by its guard, see `kept`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from hardware.bench import kept
 from hardware.bench.chain_key import write_key_file
 from hardware.bench.waiting import STUCK_S
 from hardware.emulators.control import ControlClient, parse_address
@@ -25,6 +28,12 @@ from hardware.emulators.control import ControlClient, parse_address
 SERIAL_DIALECT = "legacy-serial-bj"
 
 SITES = Path(__file__).parent.parent / "sites"
+
+ORPHAN_S = 30.0
+"""A program whose starter is gone has this long to end in order; then it is killed."""
+
+GUARDED = (sys.executable, "-I", "-S", kept.__file__, str(ORPHAN_S))
+"""What stands before a command that shall end with this process; its standard input is a pipe from here."""
 
 
 class ProgramFailed(Exception):
@@ -70,12 +79,12 @@ DEMO_LANES = (
 
 
 class Program:
-    """One child process."""
+    """One child process. It does not outlive this one."""
 
     def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
-        self._arguments = [sys.executable, *arguments]
+        self._arguments = [*GUARDED, sys.executable, *arguments]
         self._process: asyncio.subprocess.Process | None = None
         self._output: asyncio.Task[None] | None = None
 
@@ -94,7 +103,7 @@ class Program:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._arguments,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,  # never written to: its end tells that we are gone
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
@@ -114,17 +123,16 @@ class Program:
         await self._gone()
         raise ProgramFailed(f"{self.name} ended with {self._process.returncode}; see {self.log}\n{self._tail()}")
 
-    async def stop(self) -> int:
-        """Ask it to end; its exit status."""
+    async def stop(self, limit_s: float = STUCK_S) -> int:
+        """Ask it to end; its exit status. Raises `ProgramFailed` when it had to be killed after `limit_s` seconds."""
         if self._process is None:
             return 0
-        if self.running:
-            self._process.send_signal(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(STUCK_S):
+            async with asyncio.timeout(limit_s):
                 await self._process.wait()
         except TimeoutError:
-            raise ProgramFailed(f"{self.name} did not stop in {STUCK_S} s; see {self.log}") from None
+            raise ProgramFailed(f"{self.name} did not stop in {limit_s} s; see {self.log}") from None
         finally:
             await self.kill()
         return self._process.returncode or 0
@@ -135,6 +143,18 @@ class Program:
             if self.running:
                 self._process.kill()
             await self._gone()
+
+    def freeze(self) -> None:
+        """Stop it where it stands; `thaw` lets it go on. One that has ended stays ended."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen program go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self.running:
+            self._process.send_signal(number)
 
     async def _gone(self) -> None:
         """Wait until it has ended and its output too: only then nothing of it is left open in this process."""
@@ -193,12 +213,16 @@ class EmulatedSite:
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        """End every program. A gateway in the middle of a run that breaks off is stopped in order before."""
         async with AsyncExitStack() as left:  # each is ended, whatever happens to the others
             for program in (*self.programs.values(), self.gateway):
                 left.push_async_callback(program.kill)
             for control in self.controls.values():
                 left.push_async_callback(control.close)
+            if kind is not None:
+                with contextlib.suppress(ProgramFailed):  # what broke the run off is what is to be told
+                    await self.gateway.stop(ORPHAN_S)
 
     async def _start_emulators(self) -> None:
         await self._start(

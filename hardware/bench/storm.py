@@ -14,16 +14,16 @@ import itertools
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from hardware.bench.demo import Demo
 from hardware.bench.ledger_view import LedgerView
-from hardware.bench.processes import PATIENT_MS, EmulatedSite
+from hardware.bench.processes import PATIENT_MS, EmulatedSite, ProgramFailed
 from hardware.bench.reckoning import Line, accounts, lifts, on_the_cards
 from hardware.bench.scenario import PAID, Expected, Vehicle
 from hardware.bench.waiting import STUCK_S, wait_until
@@ -63,6 +63,18 @@ class StormResult:
         rows.append(f"{'landed elsewhere':<28}{self.elsewhere:>4}")
         rows.append(f"{'kills in all':<28}{self.kills:>4}   vehicles {len(self.vehicles)}")
         return "\n".join(rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs; keys are stable."""
+        return {
+            "good": self.good,
+            "kills": self.kills,
+            "landed": {place.name.lower(): self.histogram[place] for place in Place},
+            "elsewhere": self.elsewhere,
+            "vehicles": len(self.vehicles),
+            "comparisons": [{**asdict(line), "agrees": line.agrees} for line in self.lines],
+            "problems": self.problems,
+        }
 
 
 class Storm:
@@ -183,7 +195,7 @@ class Storm:
         elif place is Place.ASKED_TO_ANSWER:
             await bank.request("wait", mti="0200", count=self._sales_heard + 1)
         else:
-            await self._until(lambda: self._barrier(vehicle) == "open", "no decision")
+            await self._until(lambda: self._view.barrier_of(vehicle.obu_id) == "open", "no decision")
 
     async def _landed(self, vehicle: Vehicle) -> Place | None:
         """Where the kill really hit, from what is durable and what the antenna saw."""
@@ -191,7 +203,7 @@ class Storm:
         messages = next(v["messages"] for v in answer["vehicles"] if v["id"] == vehicle.id)
         ordered, result = bool(messages.get("C6")), bool(messages.get("B5"))
         state = self._purchase(vehicle)
-        if self._barrier(vehicle) is not None:
+        if self._view.barrier_of(vehicle.obu_id) is not None:
             return Place.DECISION_TO_COIL
         if self._asked(vehicle):
             return Place.ASKED_TO_ANSWER
@@ -207,13 +219,6 @@ class Storm:
         return self._view.value(
             "select u.state from purchase u join passage p on p.id = u.passage_id join subject s on s.id = p.subject_id"
             " where s.obu_id = ? order by u.created_at desc limit 1",
-            vehicle.obu_id,
-        )
-
-    def _barrier(self, vehicle: Vehicle) -> Any:  # noqa: ANN401 - a column's value
-        return self._view.value(
-            "select e.barrier from decision e join passage p on p.id = e.passage_id"
-            " join subject s on s.id = p.subject_id where s.obu_id = ? order by e.record_no desc limit 1",
             vehicle.obu_id,
         )
 
@@ -245,7 +250,9 @@ class Storm:
 
     async def _through(self, vehicle: Vehicle) -> None:
         """It must get an open barrier in the end; then it leaves."""
-        await self._until(lambda: self._barrier(vehicle) == "open", f"{vehicle.id} ({vehicle.story}) never got through")
+        await self._until(
+            lambda: self._view.barrier_of(vehicle.obu_id) == "open", f"{vehicle.id} ({vehicle.story}) never got through"
+        )
         await self._site.controls["board"].request("pass", lane=vehicle.lane)
         await self._site.controls[vehicle.lane].request("leave", id=vehicle.id)
 
@@ -266,28 +273,32 @@ class Storm:
     async def _prove(self) -> None:
         """Every vehicle charged once, every account as the outside has it, the ledger in agreement with itself."""
         await self._until(lambda: not self._view.waiting(), "the outbox is not empty")
-        vehicles = self.result.vehicles
-        cards = []
-        for lane in self._site.lanes:
-            answer = await self._site.controls[lane].request("cards")
-            cards += answer["cards"]
-        book = await self._site.controls["bank"].request("book")
-        lifted = (await self._site.controls["board"].request("lifts"))["lifts"]
-        self.result.lines = [
-            *accounts(self._view, vehicles, book, cards),
-            *on_the_cards(vehicles, cards),
-            *lifts(self._view, lifted),
-        ]
-        debits = Counter(d.obu_id for d in self._view.debits() if d.state == "funded")
-        for vehicle in vehicles:
-            if debits[vehicle.obu_id] != 1:
-                self.result.problems.append(f"{vehicle.id} ({vehicle.story}) has {debits[vehicle.obu_id]} paid debits")
-        verdict = await self._site.controls["board"].request("verdict")
-        if not verdict["ok"]:
-            self.result.problems.append(f"barrier moved without a committed decision: {verdict['violations']}")
-        if await self._site.gateway.stop():
-            self.result.problems.append("the gateway did not stop cleanly")
-        await self._site.command("ledger", "verify")
+        self.result.lines, problems = await outside(self._site, self._view, self.result.vehicles)
+        self.result.problems += problems
+
+
+async def outside(site: EmulatedSite, view: LedgerView, vehicles: Sequence[Vehicle]) -> tuple[list[Line], list[str]]:
+    """Judge a site where every vehicle must have paid once, and stop its gateway: comparisons, and what is wrong."""
+    cards = [card for lane in site.lanes for card in (await site.controls[lane].request("cards"))["cards"]]
+    book = await site.controls["bank"].request("book")
+    board = site.controls["board"]
+    lines = [
+        *accounts(view, vehicles, book, cards),
+        *on_the_cards(vehicles, cards),
+        *lifts(view, (await board.request("lifts"))["lifts"]),
+    ]
+    debits = Counter(d.obu_id for d in view.debits() if d.state == "funded")
+    problems = [f"{v.id} ({v.story}) has {debits[v.obu_id]} paid debits" for v in vehicles if debits[v.obu_id] != 1]
+    verdict = await board.request("verdict")
+    if not verdict["ok"]:
+        problems.append(f"barrier moved without a committed decision: {verdict['violations']}")
+    if await site.gateway.stop():
+        problems.append("the gateway did not stop cleanly")
+    try:
+        await site.command("ledger", "verify")
+    except ProgramFailed as error:
+        problems.append(str(error))
+    return lines, problems
 
 
 async def run_storm(folder: Path, *, wanted: int = 5, lane: str = "lane-1", entry: str | None = None) -> StormResult:

@@ -2,7 +2,8 @@
 
 It keeps accounts by contract reference in an SQLite file of its own, so that a run can be proved against a book the
 gateway never sees, and it survives being killed. What it should do wrong is told over the control socket: stay
-silent, post or answer late, cut the line, answer twice, first yes and then no, with any code, with altered fields.
+silent, post or answer late, cut the line, answer twice, first yes and then no, with any code, with altered fields,
+answer thousands of times what nobody asked, begin a message and never end it.
 Nothing in its bytes says that it is not a bank.
 
 Rules of the book. A message is known by type, terminal, merchant, batch and STAN; the same message again gets the
@@ -18,7 +19,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
+import itertools
 import sqlite3
 import sys
 from collections import Counter, deque
@@ -39,12 +42,13 @@ from hardware.emulators.control import (
     parse_address,
     utcnow_of_machine,
 )
+from hardware.emulators.flood import FLOOD_MS_MAX, PER_S_MAX, paced
 from hardware.emulators.line import Line, TcpLine
 from hardware.emulators.program import run, say_ready
 from protocols.bank.anchors import Anchor, read_anchor, write_anchor
 from protocols.bank.codec import Message, Value, decode, encode
 from protocols.bank.dialects import CUPS_POS_BCD, DIALECTS, Dialect
-from protocols.bank.framing import KEEP_ALIVE, Framer, frame
+from protocols.bank.framing import FRAME_BYTES_MAX, KEEP_ALIVE, LENGTH_BYTES, Framer, frame
 from protocols.bank.responses import ResponseClass, response_code
 from protocols.bank.transactions import BEIJING_OFFSET_MIN, is_request, local_time, response_to
 from protocols.errors import LocalProtocolError, RemoteProtocolError
@@ -61,6 +65,11 @@ DUPLICATE_GAP_S = 0.02
 FIRST_BATCH = "000001"
 ANCHOR_FIELD = 62
 """Where the other side may say how far its ledger has come."""
+UNASKED_STANS = range(900_000, 900_256)
+"""Of answers that nobody asked for: a terminal of a bench never comes so far, so that none of them is a lie about
+money."""
+TRICKLED_PER_S = 10
+"""Bytes of a message that never ends: each comes before the other side could take the line for quiet."""
 CONTRACT_FIELD = 48
 """Where this host's agreements put the contract reference."""
 
@@ -293,6 +302,10 @@ class _Connection:
 
     line: Line
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ANSWERS_IN_WORK_MAX))
+    whole: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while no message has been begun that something else would end up in."""
+    heard: Message | None = None
+    """The newest request."""
 
 
 def _say(text: str) -> None:
@@ -391,6 +404,7 @@ class BankHost:
             line.close()
             return
         connection = _Connection(line)
+        connection.whole.set()
         self._connections[connection] = None
         self._spawn(self._serve(connection))
 
@@ -417,6 +431,7 @@ class BankHost:
         request = decode(body, self._config.dialect)
         if not is_request(request.mti):
             raise RemoteProtocolError(f"MTI {request.mti} is not a request", field="MTI")
+        connection.heard = request
         await self._log(request)
         await connection.slots.acquire()
         self._spawn(self._handle(connection, request))
@@ -503,11 +518,39 @@ class BankHost:
         return frame(encode(answer, self._config.dialect))
 
     async def _send(self, connection: _Connection, data: bytes) -> None:
+        await connection.whole.wait()
+        await self._write(connection, data)
+
+    async def _write(self, connection: _Connection, data: bytes) -> None:
         if connection not in self._connections:
             raise ConnectionResetError(f"{connection.line.peer} is gone")
         self._capture.write("out", connection.line.peer, data)
         connection.line.send(data)
         await connection.line.drain()
+
+    def _unasked(self, heard: Message) -> list[bytes]:
+        """Approvals of sales that were never asked for, such as this terminal might get."""
+        sale = replace(heard, mti="0200")
+        fields = {**self._mirror(sale), 3: "000000", 4: f"{100:012d}", 37: "0" * 12, 38: "0" * 6, 39: "00", 49: "156"}
+        return [self._encoded(sale, {**fields, 11: f"{stan:06d}"}) for stan in UNASKED_STANS]
+
+    async def _flood(self, connection: _Connection, heard: Message, per_s: int, seconds: float) -> None:
+        """Put unasked answers among the true ones, as many as the other side takes."""
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(seconds):
+                async for portion in paced(itertools.cycle(self._unasked(heard)), per_s):
+                    await self._send(connection, portion)
+
+    async def _trickle(self, connection: _Connection, seconds: float) -> None:
+        """Begin a message and go on with it byte by byte. It can only end by hanging up."""
+        connection.whole.clear()
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(seconds):
+                await self._write(connection, frame(bytes(FRAME_BYTES_MAX))[:LENGTH_BYTES])
+                async for portion in paced(itertools.repeat(b"\x00"), TRICKLED_PER_S):
+                    await self._write(connection, portion)
+        self._cut(connection)
+        connection.whole.set()
 
     def restart(self) -> None:
         """Lose every connection and whatever is being worked on; the book stays."""
@@ -644,6 +687,7 @@ class BankHost:
             "hold": self._command_hold,
             "release": self._command_release,
             "deliver": self._command_deliver,
+            "flood": self._command_flood,
             "down": self._command_down,
             "up": self._command_up,
         }
@@ -743,6 +787,27 @@ class BankHost:
         due, self._delivery = self._delivery, asyncio.Event()
         due.set()
         return {"delivered": True}
+
+    async def _command_flood(self, command: Command) -> Command:
+        """`{"what": answers | trickle, "ms", "per_s": 3000}`: on every connection, for so long; answered before.
+
+        It waits for a terminal that has said something. `answers` are approvals that nobody asked for. `trickle` is a
+        message that never ends: nothing else is said meanwhile, and then the line is cut.
+        """
+        what, ms, per_s = str(command["what"]), int(command["ms"]), int(command.get("per_s", 3000))
+        if what not in ("answers", "trickle") or not 0 < ms <= FLOOD_MS_MAX or not 0 < per_s <= PER_S_MAX:
+            raise ValueError(f"answers or trickle, ms up to {FLOOD_MS_MAX}, per_s up to {PER_S_MAX}")
+        async with asyncio.timeout(WAIT_MS_DEFAULT / 1000), self._arrival:
+            await self._arrival.wait_for(lambda: any(c.heard is not None for c in self._connections))
+        flooded = 0
+        for connection in list(self._connections):
+            if connection.heard is not None and connection.whole.is_set():
+                if what == "trickle":
+                    self._spawn(self._trickle(connection, ms / 1000))
+                else:
+                    self._spawn(self._flood(connection, connection.heard, per_s, ms / 1000))
+                flooded += 1
+        return {"connections": flooded}
 
     async def _command_down(self, _: Command) -> Command:
         await self._unlisten()

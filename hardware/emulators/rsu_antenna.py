@@ -29,16 +29,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from hardware.emulators.control import Capture, utcnow_of_machine
+from hardware.emulators.flood import paced
 from hardware.emulators.line import Line, TcpLine
 from hardware.emulators.psam import TERMINAL_DEFAULT
 from hardware.emulators.pty_port import BAUD_DEFAULT, ListenAddress, PtyAddress, PtyPort
@@ -84,6 +86,8 @@ READ_BYTES_MAX = 16 * 1024
 """Bytes taken per read: more than a lane ever says at once."""
 WRITE_BYTES_MAX = 64 * 1024
 """Unread by the lane, above which the line counts as broken: hundreds of reports that nobody takes."""
+FLOOD_UNSENT_MAX = 4 * 1024
+"""Unread by the lane, above which a flood waits: it is to be in the way, not to break the line."""
 TICK_MAX_S = 0.5
 """Longest sleep of a line's timer."""
 LANE_DEAD_S = 30.0
@@ -102,6 +106,14 @@ PSAM_CHANNEL = 1
 MANUFACTURER = 0x77
 """In no published list."""
 RSU_ID, RSU_VERSION = bytes.fromhex("9A0001"), bytes.fromhex("2001")
+
+NOISE: Mapping[str, bytes] = MappingProxyType(
+    {
+        "all_ff": b"\xff" * 256,
+        "false_headers": bytes.fromhex("FFFF008100000400") * 32,  # of v3: the longest frame, again and again
+    }
+)
+"""Garbage that costs a reader most: start marks in every place, and headers that promise a long frame."""
 
 OrderOfObu = Continue | Stop | Debit | WriteEntry | RecoverTac | FetchTac
 """What the lane says about one OBU."""
@@ -272,6 +284,7 @@ class Antenna:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stats: Counter[str] = Counter()
         self._overrun = 0
+        self._shown: ObuReport | None = None
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Gets the exception when one of the antenna's tasks fails: a bug of the emulator."""
 
@@ -402,6 +415,31 @@ class Antenna:
         if self._line is None:
             raise LookupError("no lane is connected")
         self._line.write(data)
+
+    def flood(self, what: str, per_s: int, seconds: float) -> None:
+        """For so long, pour on whatever line there is: NOISE by its name, or `reports`, each a B2 of another tag, like
+        the last real one. Raises LookupError when no tag has been reported yet."""
+        if what in NOISE:
+            self._spawn(self._pour(itertools.repeat(NOISE[what]), per_s, seconds))
+        elif self._shown is None:
+            raise LookupError("no tag has been reported yet")
+        else:
+            self._spawn(self._pour(self._crowd(self._shown), per_s, seconds))
+
+    async def _pour(self, pieces: Iterator[bytes], per_s: int, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                async for portion in paced(pieces, per_s):
+                    if self._line is not None and self._line.wire.unsent < FLOOD_UNSENT_MAX:
+                        self._line.write(portion)
+
+    def _crowd(self, shown: ObuReport) -> Iterator[bytes]:
+        """Frames of tags that nobody has and that never say more."""
+        dialect = self._config.dialect
+        numbers = itertools.cycle(dialect.rules[Side.RSU].numbers)
+        for tag in itertools.cycle(range(1 << 24)):
+            report = replace(shown, obu_id=b"\xee" + tag.to_bytes(3, "big"), serial=bytes.fromhex(f"99012309{tag:08d}"))
+            yield dialect.framing.wrap(next(numbers), dialect.encode(report))
 
     def stats(self) -> dict[str, int | bool]:
         """Counts of the line since the start, and how it stands."""
@@ -652,6 +690,7 @@ class Antenna:
             line.send(report)
             vehicle.messages[self._code(report)] += 1
             if isinstance(report, ObuReport):
+                self._shown = report
                 vehicle.seen_at = self._utcnow().isoformat(timespec="milliseconds")
             if event is not None:
                 self._note(vehicle, event)

@@ -10,8 +10,9 @@ from enum import Enum
 from typing import TypeVar
 
 from hardware.emulators.control import WAIT_MS_DEFAULT, Command, Handler
+from hardware.emulators.flood import FLOOD_MS_MAX, PER_S_MAX
 from hardware.emulators.road import Event, Fault, FaultKind, Forgery, PausePoint, Phase, Script, Vehicle, VehicleSpec
-from hardware.emulators.rsu_antenna import Antenna
+from hardware.emulators.rsu_antenna import NOISE, Antenna
 
 WAIT_MS_MAX = 600_000
 """Ten minutes: no scenario waits longer for one event."""
@@ -48,6 +49,7 @@ class Commands:
             "plug": self._command_plug,
             "restart": self._command_restart,
             "garbage": self._command_garbage,
+            "flood": self._command_flood,
             "stats": self._command_stats,
         }
 
@@ -198,6 +200,20 @@ class Commands:
             raise ValueError("hex: at least one byte is wanted")
         self._antenna.write_raw(data)
         return {"written": len(data)}
+
+    async def _command_flood(self, command: Command) -> Command:
+        """`{"what": reports | all_ff | false_headers, "ms", "per_s": 500}`: for so long, answered before.
+
+        Reports are B2 of tags that nobody has, each another one; a piece of garbage has 256 bytes. No more is written
+        than the lane reads.
+        """
+        _only(command, "what", "ms", "per_s")
+        what = str(command.get("what"))
+        if what not in ("reports", *NOISE):
+            raise ValueError(f"what: {what!r} is not one of reports, {', '.join(NOISE)}")
+        ms = _integer(command, "ms", 1, FLOOD_MS_MAX, None)
+        self._antenna.flood(what, _integer(command, "per_s", 1, PER_S_MAX, 500), ms / 1000)
+        return {"what": what, "ms": ms}
 
     async def _command_stats(self, command: Command) -> Command:
         """Counts of the line since the start."""

@@ -490,13 +490,36 @@ def test_a_reading_is_up_to_date_when_no_earlier_order_can_have_caused_it():
         found = []
         for serial in (1, 2, 3):
             await peer.say(replace(seen, balance_raw=serial))
-            found.append(await bench.report())
+            report = await bench.report()
+            found.append(report.up_to_date)
             if serial == 1:
-                found[0].answer(Debit(obu_id, bytes(8), 100, "20261123100144", bytes(43)))
+                report.answer(Debit(obu_id, bytes(8), 100, "20261123100144", bytes(43)))
                 await peer.until(Debit)
-        return [report.up_to_date for report in (first, *found)]
+        return [first.up_to_date, *found]
 
     assert run(scenario) == [True, True, False, True]
+
+
+def test_a_reading_that_waited_while_a_purchase_was_ordered_is_old():
+    """It was here before the order was written, so it says nothing of what became of it."""
+
+    async def scenario(bench):
+        await bench.state(RsuState.UP)
+        peer, obu_id = bench.peer, b2().obu_id
+        seen = TacResult(obu_id, 0, b"TAC1", bytes(4), 5)
+        await peer.say(b2())
+        (await bench.report()).answer(Continue(obu_id, bytes(8)))
+        await peer.until(Continue)
+        found = []
+        for serial in (1, 2):
+            await peer.say(replace(seen, balance_raw=serial))
+            found.append(await bench.report())
+        before = [report.up_to_date for report in found]
+        found[0].answer(Debit(obu_id, bytes(8), 100, "20261123100144", bytes(43)))
+        await peer.until(Debit)
+        return before, [report.up_to_date for report in found]
+
+    assert run(scenario) == ([True, True], [False, False])
 
 
 # --- trouble on the line ------------------------------------------------------------------------------------------

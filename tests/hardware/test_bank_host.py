@@ -330,6 +330,55 @@ def test_cut(tmp_path, mode, left):
     host_test(check, tmp_path)
 
 
+def test_a_flood_answers_what_nobody_asked_until_its_time_is_over(tmp_path):
+    async def check(host, control, terminal):
+        assert await terminal.code(debit()) == "00"
+        assert await control.request("flood", what="answers", ms=300, per_s=2000) == {"connections": 1}
+        unasked = [await terminal.receive() for _ in range(100)]
+        assert {(answer.mti, answer.text(39), answer.text(41)) for answer in unasked} == {("0210", "00", "B2E20001")}
+        assert min(int(answer.text(11)) for answer in unasked) >= 900_000
+        await terminal.send(debit(102, 1000))
+        true = 0
+        while not true:
+            true = (await terminal.receive()).text(11) == "000102"
+        await terminal.send(echo(PROFILE, stan=9, batch="000001"))
+        while (await terminal.receive()).mti != "0830":
+            pass
+        assert await balance(control) == 7750  # what was asked for, and nothing else
+
+    host_test(check, tmp_path)
+
+
+def test_a_message_that_never_ends_ends_with_its_line(tmp_path):
+    async def check(host, control, terminal):
+        assert await terminal.code(debit()) == "00"
+        assert await control.request("flood", what="trickle", ms=400) == {"connections": 1}
+        begun = await terminal.reader.readexactly(4)
+        assert begun == bytes.fromhex("20000000")  # a length of 8192, and hardly more
+        await terminal.send(debit(102, 1000))
+        async with asyncio.timeout(PATIENCE_S):
+            rest = await terminal.reader.read()
+        assert set(rest) <= {0}  # no answer ended up in it
+        assert len(rest) < 100
+        again = await Terminal.connect(host)
+        assert await again.code(debit(102, 1000)) == "00"
+        assert await balance(control) == 7750
+        await again.close()
+
+    host_test(check, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"what": "rain", "ms": 5}, {"what": "answers", "ms": 60_001}, {"what": "answers", "ms": 5, "per_s": 0}]
+)
+def test_a_flood_has_bounds(tmp_path, wanted):
+    async def check(_host, control, _terminal):
+        with pytest.raises(ControlError, match="answers or trickle, ms up to 60000, per_s up to 10000"):
+            await control.request("flood", **wanted)
+
+    host_test(check, tmp_path)
+
+
 def test_duplicate_answer_and_missing_terminal(tmp_path):
     async def check(host, control, terminal):
         await control.request("behave", mode="duplicate_answer", next=1)

@@ -41,7 +41,7 @@ from protocols.rsu.messages import (
     TacResult,
     UserReport,
 )
-from protocols.rsu.session import Duplicate, Received, Session, Side, Timing
+from protocols.rsu.session import BadBytes, Duplicate, Received, Session, Side, Timing
 from tests.hardware.samples import (
     C0,
     ENTRY,
@@ -77,6 +77,7 @@ class Lane:
         self.session = Session(V3, Side.LANE, timing)
         self.news = asyncio.Queue()
         self.duplicates = []
+        self.garbage = []
         self.sent = []
         self.closed = asyncio.Event()
         self.task = asyncio.create_task(self._read())
@@ -101,6 +102,8 @@ class Lane:
                         self.news.put_nowait(event)
                     elif isinstance(event, Duplicate):
                         self.duplicates.append(event)
+                    elif isinstance(event, BadBytes):
+                        self.garbage.append(event)
         self.closed.set()
 
     def say(self, message, answering=None):
@@ -879,6 +882,36 @@ def test_garbage_on_the_line_and_from_the_line():
     bench(check)
 
 
+def test_a_flood_of_reports_is_one_of_tags_that_nobody_has_and_a_real_one_trades_among_them():
+    async def check(lane, control):
+        with pytest.raises(ControlError, match="no tag has been reported yet"):
+            await control.request("flood", what="reports", ms=100)
+        await control.request("arrive", vehicle=car())
+        await lane.sell()
+        await control.request("flood", what="reports", ms=500, per_s=400)
+        crowd = [await lane.hear(ObuReport) for _ in range(50)]
+        assert len({report.obu_id for report in crowd}) == len({report.serial for report in crowd}) == 50
+        assert {report.obu_id[0] for report in crowd} == {0xEE}
+        await control.request("arrive", vehicle=car(2))
+        while (await lane.hear(ObuReport)).obu_id.hex() != "99000002":
+            pass
+
+    bench(check)
+
+
+@pytest.mark.parametrize("what", ["all_ff", "false_headers"])
+def test_a_flood_of_garbage_delays_a_sale_and_breaks_nothing(what):
+    async def check(lane, control):
+        await control.request("flood", what=what, ms=300)
+        await control.request("arrive", vehicle=car())
+        _, _, result = await lane.sell()
+        assert result.error == 0
+        assert lane.garbage
+        assert (await control.request("stats"))["connected"]
+
+    bench(check)
+
+
 def test_heartbeats_are_sent_and_answered():
     async def run():
         timing = replace(UNHURRIED, heartbeat_ms=20)
@@ -1012,6 +1045,8 @@ def test_any_description_is_read_or_refused():
         ({"cmd": "pause", "id": "car-1", "before": "lunch"}, "before: 'lunch' is not one of read"),
         ({"cmd": "garbage", "hex": "zz"}, "non-hexadecimal"),
         ({"cmd": "garbage", "hex": "00"}, "no lane is connected"),
+        ({"cmd": "flood", "what": "rain", "ms": 5}, "what: 'rain' is not one of reports, all_ff, false_headers"),
+        ({"cmd": "flood", "what": "all_ff", "ms": 60_001}, "ms: a whole number from 1 to 60000"),
         ({"cmd": "cut", "now": True}, "now: unknown key"),
     ],
 )
