@@ -1,11 +1,26 @@
 """Being another account for a while, for tests of who may do what. Only root can."""
 
 import os
+import shutil
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 NOBODY = 65_534
+
+
+@contextmanager
+def open_folder():
+    """A folder that every account may enter; what pytest makes is its user's alone."""
+    folder = Path(tempfile.mkdtemp(prefix="etc-open-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
 
 needed = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take another account's place")
 

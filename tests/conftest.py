@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from gateway import private_files
+from tests import accounts
 
 # As every program of ours does: folders that tests make for a gateway are its user's alone.
 private_files.make_private()
@@ -27,6 +28,13 @@ def _logging_as_it_was():
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every account may enter."""
+    with accounts.open_folder() as folder:
+        yield folder
 
 
 @pytest.hookimpl(wrapper=True)

@@ -22,8 +22,8 @@ from gateway.debit.claims import Decision
 from gateway.debit.late import LateEffect
 from gateway.debit.recovery import keep_rules
 from gateway.debit.states import debit_row
+from gateway.debit.two_people import proposal
 from gateway.debit.views import find_debit
-from gateway.ledger import tables
 from gateway.ledger.transaction import Transaction
 from gateway.model.ids import digest_of, new_id
 from gateway.payers.mandates import stand_in_limit
@@ -118,10 +118,11 @@ class Refund(OfDebit):
         key = self.key or digest_of("refund", debit_id, self.amount_fen, self.reason)[:32]
         target = "till" if self.at_till or self.till is not None else None
         request = refunds.RefundRequest(key, debit_id, self.amount_fen, self.reason, actor.name, target)
+        before = proposal(tx, refunds.PROPOSED, debit_id, self.amount_fen)
         found = refunds.ask_refund(tx, request, new_id(tx.now_us, random.SystemRandom()), terms.rules)
         if isinstance(found, refunds.RefundRefused):
             # Refused for want of a second person, and yet something was done where this was the first.
-            if not _just_proposed(tx, refunds.PROPOSED, debit_id, found.reason):
+            if found.reason != "item_needs_second" or before is not None:
                 raise Refused(found.reason, f"{self.amount_fen} fen of debit {debit_id} are not refunded")
             return {"refund": {"key": key, "amount_fen": self.amount_fen, "target": target, "state": PROPOSED}}
         if self.till is not None and found.state != "paid":
@@ -227,8 +228,9 @@ class WriteOffDebt(OfDebit):
     reason: Reason
 
     def change(self, tx: Transaction, debit_id: str, actor: Actor, terms: Terms) -> Facts:
+        before = proposal(tx, debts.WRITE_OFF, debit_id, debit_row(tx, debit_id).amount)
         refused = debts.write_off(tx, debit_id, actor.name, self.reason, terms.rules)
-        proposed = _just_proposed(tx, debts.WRITE_OFF, debit_id, refused)
+        proposed = refused == "item_needs_second" and before is None
         _unless(None if proposed else refused, _nothing(debit_id))
         return {PROPOSED: proposed}
 
@@ -305,12 +307,6 @@ ACT: Final[TypeAdapter[AnyAct]] = TypeAdapter(AnyAct)
 def _unless(refused: str | None, what: str) -> None:
     if refused is not None:
         raise Refused(refused, what)
-
-
-def _just_proposed(tx: Transaction, kind: str, debit_id: str, refused: str | None) -> bool:
-    """Whether this change has put something before a second person, which is why it was refused."""
-    item = tx.find(tables.item, kind=kind, ref=debit_id)
-    return refused == "item_needs_second" and item is not None and item.changed_at == tx.now_us
 
 
 def _nothing(debit_id: str) -> str:

@@ -55,12 +55,12 @@ class Desk:
 
     async def run(self) -> None:
         """Open the socket, serve whoever comes, and take the socket away again."""
-        listening = listen(self._path, ANYBODY if any(self._groups.values()) else OWNER_ONLY)
-        server = await asyncio.start_unix_server(self._serve, sock=listening, limit=LINE_BYTES_MAX)
-        try:
-            await server.serve_forever()
-        finally:
-            self._path.unlink(missing_ok=True)
+        with listen(self._path, ANYBODY if any(self._groups.values()) else OWNER_ONLY) as listening:
+            try:
+                async with await asyncio.start_unix_server(self._serve, sock=listening, limit=LINE_BYTES_MAX) as server:
+                    await server.serve_forever()
+            finally:
+                self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -123,8 +123,8 @@ def writer_of(site: SiteFile, open_engine: Callable[[Path], Engine]) -> Iterator
     from gateway.ledger import database, incarnation, schema
     from gateway.ledger import file as ledger_file
 
+    need_right(site.storage.ledger, os.R_OK | os.W_OK)
     place, keys = place_of(site), chain_keys_of(site)
-    need_right(place.ledger, os.R_OK | os.W_OK)
     incarnation.marked(place)
     with ledger_file.beside(site.storage.ledger) as file:
         engine = open_engine(file.real)

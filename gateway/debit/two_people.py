@@ -24,11 +24,18 @@ def agreed(tx: Transaction, kind: str, debit: Row, *, amount: int, actor: str, r
 
     `kind` is that of the item that waits for the second person; there is one for each debit.
     """
-    proposed = tx.find(tables.item, kind=kind, ref=debit.id)
-    if proposed is not None and (proposed.state, proposed.amount) == ("open", amount):
-        return None if same_person(proposed.actor, actor) else proposed
-    _propose(tx, kind, debit, proposed, amount=amount, actor=actor, reason=reason)
+    found = proposal(tx, kind, debit.id, amount)
+    if found is not None:
+        return None if same_person(found.actor, actor) else found
+    earlier = tx.find(tables.item, kind=kind, ref=debit.id)
+    _propose(tx, kind, debit, earlier, amount=amount, actor=actor, reason=reason)
     return None
+
+
+def proposal(tx: Transaction, kind: str, debit_id: str, amount: int) -> Row | None:
+    """What stands before a second person, for this amount."""
+    found = tx.find(tables.item, kind=kind, ref=debit_id)
+    return found if found is not None and (found.state, found.amount) == ("open", amount) else None
 
 
 def _propose(

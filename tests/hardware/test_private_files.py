@@ -6,10 +6,8 @@ import signal
 import sqlite3
 import stat
 import subprocess
-import tempfile
 import time
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -28,15 +26,6 @@ def decisions(ledger):
             return connection.execute("select count(*) from decision").fetchone()[0]
     except sqlite3.Error:
         return 0
-
-
-@pytest.fixture
-def open_folder():
-    """A folder that every account may enter."""
-    folder = Path(tempfile.mkdtemp(prefix="etc-open-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def test_what_a_running_site_writes_is_its_users_alone(open_folder):

@@ -2,8 +2,6 @@
 
 import shutil
 import stat
-import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -53,8 +51,7 @@ def test_another_user_is_told_whose_files_they_are(run, begun, open_folder, comm
     state = begun.parent / "state.json"
     ConditionBoard(state, FakeClock(), dict).write(running=False)
     state.chmod(0o600)
-    site = open_folder(begun.parent) / "site.toml"
-    site.chmod(0o644)
+    site = copied(begun, open_folder)
     run(*command, "--config", site, code=3 if command == ("status",) else 0)  # also: all it needs is imported now
     with accounts.as_another():
         told = run(*command, "--config", site, code=3)
@@ -65,7 +62,7 @@ def test_another_user_is_told_whose_files_they_are(run, begun, open_folder, comm
 
 @accounts.needed
 def test_a_folder_that_may_not_be_entered_is_told_as_the_file_is(run, begun, open_folder):
-    site = open_folder(begun.parent) / "site.toml"
+    site = copied(begun, open_folder)
     (site.parent / "data").mkdir()
     shutil.move(site.parent / "ledger.db", site.parent / "data")
     text = site.read_text(encoding="utf-8")
@@ -76,18 +73,9 @@ def test_a_folder_that_may_not_be_entered_is_told_as_the_file_is(run, begun, ope
         assert "is for root alone" in run("passages", "--config", site, code=3).stderr
 
 
-@pytest.fixture
-def open_folder():
-    """Copies a folder to where every account may enter it."""
-    made = []
-
-    def copy(folder):
-        made.append(Path(tempfile.mkdtemp(prefix="etc-open-")))
-        made[-1].chmod(0o755)
-        copied = shutil.copytree(folder, made[-1] / "site")
-        copied.chmod(0o755)
-        return copied
-
-    yield copy
-    for folder in made:
-        shutil.rmtree(folder)
+def copied(site, folder):
+    """A site where every account may look for it."""
+    there = shutil.copytree(site.parent, folder / "site")
+    there.chmod(0o755)
+    (there / "site.toml").chmod(0o644)
+    return there / "site.toml"
