@@ -204,6 +204,14 @@ _FUNDING_ZH: Final[Mapping[Funding, str]] = {
     Funding.BANK_ONLINE: "银行联机",
     Funding.ISSUER_CLEARING: "发行方清算",
 }
+_KIND_ZH: Final[Mapping[VehicleKind, str]] = {
+    VehicleKind.PAID: "已付",
+    VehicleKind.ENTERED: "入口",
+    VehicleKind.SPECIAL: "特情",
+    VehicleKind.REFUSED: "拒绝",
+    VehicleKind.VIOLATION: "违章",
+    VehicleKind.UNRESOLVED: "未决",
+}
 _STATE_ZH: Final[Mapping[RowState, str]] = {
     RowState.CLEARED: "已清算",
     RowState.DISPUTED: "有差错",
@@ -213,7 +221,7 @@ _STATE_ZH: Final[Mapping[RowState, str]] = {
 
 def _headings() -> list[str]:
     heads = ["日期 day", "班次 shift", "开始 from", "结束 to", "收费点 charge point"]
-    heads += ["车辆数 vehicles", "已付 paid", "特情 special", "违章 violation", "未决 unresolved"]
+    heads += ["车辆数 vehicles", *(f"{_KIND_ZH[kind]} {kind}" for kind in VehicleKind)]
     for funding in Funding:
         heads += [f"{_FUNDING_ZH[funding]}笔数 {funding} count", f"{_FUNDING_ZH[funding]}金额(分) {funding} fen"]
     heads += ["首记录号 first record", "末记录号 last record", "缺号 missing records"]

@@ -598,7 +598,9 @@ def _show_report(screen: Screen, facts: Mapping[str, Any]) -> None:
     names = [
         ("vehicles", say("Vehicles", "车辆数")),
         ("paid", say("Paid", "已付")),
+        ("entered", say("Entered", "入口")),
         ("special", say("Special", "特情")),
+        ("refused", say("Refused", "拒绝")),
         ("violation", say("Violation", "违章")),
         ("unresolved", say("Unresolved", "未决")),
     ]

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.cli import labels, words
 from gateway.cli.options import iso, short
 from gateway.cli.screen import QUIET, Cell, Column, Screen
+from gateway.model.passage import Occasion
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Column as StoredColumn
+    from sqlalchemy import Connection, Label, Row, Table
 
 RECORD_NO_DIGITS_MAX: Final = 18
 """A number of so many digits fits SQLite's integer; longer texts are passage ids."""
@@ -75,12 +77,30 @@ def decisions_of(connection: Connection, passage_id: str, zone: timezone) -> lis
 
     d, t = tables.decision, tables.timing
     rows = connection.execute(
-        select(d, t.c.total_us, t.c.radio_us, t.c.bank_us, t.c.commit_us, t.c.barrier_us)
+        select(d, t.c.total_us, t.c.radio_us, t.c.bank_us, t.c.commit_us, t.c.barrier_us, *said_about(d))
         .outerjoin(t, t.c.record_no == d.c.record_no)
         .where(d.c.passage_id == passage_id)
         .order_by(d.c.record_no)
     )
     return [decision_facts(row, zone) for row in rows]
+
+
+def said_about(decision: Table) -> tuple[Label[Any], Label[Any]]:
+    """Who gave the word that a decision followed, and why; nothing for all that no person decided."""
+    from sqlalchemy import select
+
+    from gateway.ledger import tables
+
+    j = tables.journal
+    # A person's word and the decision that follows it are one change of the ledger, made at one time.
+    word = (decision.c.recovered == Occasion.PERSON.value, j.c.debit_id == decision.c.debit_id)
+    same = (j.c.kind == "person", j.c.at == decision.c.decided_at)
+
+    def told(column: StoredColumn[Any], name: str) -> Label[Any]:
+        found = select(column).where(*word, *same).order_by(j.c.number).limit(1)
+        return found.correlate(decision).scalar_subquery().label(name)
+
+    return told(j.c.actor, "said_by"), told(j.c.detail, "said_why")
 
 
 def debit_facts(row: Row[Any], zone: timezone, *, unmask: bool) -> dict[str, Any]:
@@ -292,6 +312,10 @@ def decision_facts(row: Row[Any], zone: timezone) -> dict[str, Any]:
         "special_event": words.event_facts(row.special_event),
         "funding": row.funding,
         "recovered": bool(row.recovered),
+        "occasion": Occasion(row.recovered).name.lower(),
+        "barrier_moved": Occasion(row.recovered).moved,
+        "by": row.said_by,
+        "why": row.said_why,
         "timing_ms": _timing_facts(row),
         "tariff_version": row.tariff_version,
         "list_version": row.list_version,
@@ -367,7 +391,7 @@ def show_decision(screen: Screen, decision: Mapping[str, Any]) -> None:
     pairs: list[tuple[str, str | Cell]] = [
         (say(*labels.TIME), decision["decided_at"]),
         (say(*labels.OUTCOME), words.named(screen, words.OUTCOMES, decision["outcome"])),
-        (say(*labels.BARRIER), words.named(screen, words.BARRIERS, decision["barrier"])),
+        (say(*labels.BARRIER), words.barrier_text(screen, decision)),
         (say("Fare", "金额"), words.yuan_with_currency(decision["fare_fen"])),
     ]
     if code is not None:
@@ -377,10 +401,8 @@ def show_decision(screen: Screen, decision: Mapping[str, Any]) -> None:
         pairs.append((say("Event", "特情"), f"{event['number']} {say(event['en'] or '', event['zh'] or '')}"))
     if decision["funding"] is not None:
         pairs.append((say(*labels.FUNDING), words.named(screen, words.FUNDINGS, decision["funding"])))
-    if decision["recovered"]:
-        pairs.append(
-            (say("Recovered", "补记"), say("decided at a start, not at the lane", "启动时补判,非车道实时判定"))
-        )
+    if decision["occasion"] != Occasion.LANE.name.lower():
+        pairs.append((say("Decided", "判定方式"), words.occasion_text(screen, decision)))
     if timing is not None:
         times = ", ".join(f"{name} {timing[name]:.0f}" for name in ("total", "ours", "radio", "bank", "commit"))
         barrier = "" if timing["barrier"] is None else f", barrier {timing['barrier']:.0f}"

@@ -23,7 +23,7 @@ from gateway.cli.options import (
     site_of,
     zone_of,
 )
-from gateway.cli.passage import decision_facts, passage_facts, show_passage
+from gateway.cli.passage import decision_facts, passage_facts, said_about, show_passage
 from gateway.cli.screen import DOUBTFUL, Cell, Column, Screen, Words
 from gateway.cli.store import ledger_of
 from gateway.model.passage import Outcome
@@ -124,12 +124,15 @@ def _list_query(wanted: _Wanted) -> Select[Any]:
             t.c.bank_us,
             t.c.commit_us,
             t.c.barrier_us,
+            tables.debit.c.state.label("debit_state"),
+            *said_about(d),
             count.label("decisions"),
             repeats.label("repeats"),
         )
         .join_from(d, p, p.c.id == d.c.passage_id)
         .join(s, s.c.id == p.c.subject_id)
         .outerjoin(t, t.c.record_no == d.c.record_no)
+        .outerjoin(tables.debit, tables.debit.c.id == d.c.debit_id)
         .where(*conditions)
         .order_by(d.c.record_no.desc())
         .limit(wanted.last)
@@ -143,6 +146,7 @@ def _list_facts(row: Row[Any], zone: timezone, *, unmask: bool) -> dict[str, Any
         "plate": words.plate_shown(row.plate, unmask=unmask),
         "plate_colour": row.plate_colour,
         "vehicle_class": row.vehicle_class,
+        "debit_state": row.debit_state,
         "decisions": row.decisions,
         "repeats": row.repeats,
     }
@@ -159,6 +163,7 @@ def _show_list(screen: Screen, facts: Sequence[Mapping[str, Any]], zone: timezon
         Column(say("Class", "车型"), rank=3, right=True),
         Column(say("Fare", "金额"), right=True),
         Column(say(*labels.OUTCOME)),
+        Column(say("Now", "现状"), rank=1),
         Column(say(*labels.BARRIER), rank=1),
         Column(say(*labels.REASON), wrap_at=16),
         Column(say("Event", "特情"), rank=5, right=True),
@@ -185,7 +190,8 @@ def _list_row(screen: Screen, fact: Mapping[str, Any], zone: timezone) -> list[s
         "" if fact["vehicle_class"] is None else str(fact["vehicle_class"]),
         words.yuan(fact["fare_fen"]),
         words.named(screen, words.OUTCOMES, fact["outcome"]),
-        words.named(screen, words.BARRIERS, fact["barrier"]),
+        "" if fact["debit_state"] is None else words.named(screen, words.DEBIT_STATES, fact["debit_state"]),
+        words.barrier_text(screen, fact),
         words.reason_text(screen, None if reason is None else reason["code"]),
         "" if event is None else str(event["number"]),
         words.named(screen, words.FUNDINGS, fact["funding"]),
@@ -201,7 +207,7 @@ def _remark(screen: Screen, fact: Mapping[str, Any]) -> str:
     """What makes a passage longer than one decision."""
     parts = []
     if fact["recovered"]:
-        parts.append(screen.say("recovered", "重启后补记"))
+        parts.append(words.occasion_text(screen, fact))
     earlier = fact["decisions"] - fact["repeats"] - 1
     if earlier:
         parts.append(screen.say(f"{earlier + 1} decisions", f"{earlier + 1} 次判定"))

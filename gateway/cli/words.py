@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Screen, Words
 from gateway.model.money import CURRENCY, format_fen
-from gateway.model.passage import Barrier, Funding, Outcome
+from gateway.model.passage import Barrier, Funding, Occasion, Outcome
 from gateway.model.plate import PlateColour, mask, mask_card_number
 from gateway.model.reasons import REASONS, Reason
 from gateway.model.special_events import SPECIAL_EVENTS
@@ -54,6 +54,17 @@ DEBIT_STATES: Final[Table] = MappingProxyType(
     }
 )
 """In the order in which a claim goes through them."""
+
+OCCASIONS: Final[Mapping[Occasion, Words]] = MappingProxyType(
+    {
+        Occasion.LANE: Words("at the lane", "车道实时判定"),
+        Occasion.UNTOLD: Words("later, by an older version that did not say how", "事后判定(旧版本未记录方式)"),
+        Occasion.READING: Words("at the lane, when it was read again", "车道再次读取时判定"),
+        Occasion.START: Words("by a start of the gateway; nothing moved at the lane", "网关启动时补判,车道未动作"),
+        Occasion.PERSON: Words("by a person; nothing moved at the lane", "人工认定,车道未动作"),
+    }
+)
+"""How a decision came about."""
 
 ATTEMPT_STATES: Final[Table] = MappingProxyType(
     {
@@ -217,3 +228,15 @@ def plate_shown(text: str | None, *, unmask: bool) -> str | None:
 def number_shown(number: str | None, *, unmask: bool) -> str | None:
     """A card, contract or tag number as far as it may be shown; None stays None."""
     return number if number is None or unmask else mask_card_number(number)
+
+
+def barrier_text(screen: Screen, decision: Mapping[str, Any]) -> str | Cell:
+    """What a decision did to the barrier; nothing where none moved."""
+    return named(screen, BARRIERS, decision["barrier"]) if decision["barrier_moved"] else Cell("-", QUIET)
+
+
+def occasion_text(screen: Screen, decision: Mapping[str, Any]) -> str:
+    """How a decision came about, by whom and why."""
+    how = screen.word(OCCASIONS[Occasion[decision["occasion"].upper()]])
+    said = ": ".join(part for part in (decision["by"], decision["why"]) if part)
+    return f"{how}: {said}" if said else how

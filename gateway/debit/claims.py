@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.model.ids import digest_of
-from gateway.model.passage import Barrier, Funding, Outcome, PurchaseOutcome, Service
+from gateway.model.passage import Barrier, Funding, Occasion, Outcome, PurchaseOutcome, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class DecisionContext:
     tariff_version: str | None = None
     list_version: str | None = None
     list_age_s: int | None = None
-    recovered: bool = False
+    occasion: Occasion = Occasion.LANE
     rules_version: str | None = None
 
     def under(self, rules_version: str) -> DecisionContext:
@@ -144,7 +144,7 @@ class DecisionContext:
             self.tariff_version,
             self.list_version,
             self.list_age_s,
-            self.recovered,
+            self.occasion,
             rules_version,
         )
 

@@ -39,7 +39,7 @@ def write_decision(
         special_event=None if verdict.reason is None else REASONS[verdict.reason].special_event,
         funding=None if funding is None else funding.value,
         amount=charged,
-        recovered=int(context.recovered),
+        recovered=int(context.occasion),
         decided_at=tx.now_us,
         tariff_version=context.tariff_version,
         list_version=context.list_version,

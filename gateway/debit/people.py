@@ -15,7 +15,7 @@ from gateway.debit.late import LateEffect
 from gateway.debit.states import close_item
 from gateway.ledger import tables
 from gateway.ledger.transaction import Transaction
-from gateway.model.passage import DeclinePolicy
+from gateway.model.passage import DeclinePolicy, Occasion
 from gateway.rules.loading import DebitRules
 
 
@@ -65,7 +65,7 @@ def resolve_purchase(tx: Transaction, debit_id: str, *, taken: bool, said: Said,
     point = "" if passage is None else passage.charge_point
     conclusion = conclusions.Conclusion(
         debit_id=debit.id,
-        context=DecisionContext(charge_point=point, recovered=True, rules_version=deciding.rules.version),
+        context=DecisionContext(charge_point=point, occasion=Occasion.PERSON, rules_version=deciding.rules.version),
         decline_policy=DeclinePolicy.HOLD_FOR_ATTENDANT,  # of no account: no bank is asked
         stand_in_limit_fen=deciding.stand_in_limits(tx, debit.mandate_id),
         purchase_id=purchase.id,

@@ -29,7 +29,7 @@ from gateway.debit.states import UNRESOLVED, close_item, debit_row, set_attempt
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
-from gateway.model.passage import DeclinePolicy, PurchaseOutcome, Service
+from gateway.model.passage import DeclinePolicy, Occasion, PurchaseOutcome, Service
 from gateway.rules.loading import DebitRules
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _conclusion(
 ) -> conclusions.Conclusion:
     return conclusions.Conclusion(
         debit_id=debit.id,
-        context=DecisionContext(charge_point=point, recovered=True, rules_version=behind.rules.version),
+        context=DecisionContext(charge_point=point, occasion=Occasion.START, rules_version=behind.rules.version),
         decline_policy=behind.decline_policies.get(point, DeclinePolicy.HOLD_FOR_ATTENDANT),
         stand_in_limit_fen=behind.stand_in_limits(tx, debit.mandate_id),
         purchase_id=purchase_id,

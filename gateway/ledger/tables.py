@@ -352,7 +352,8 @@ decision = Table(
     Index("ix_decision_charge_point", "charge_point", "record_no"),
     Index("ix_decision_passage", "passage_id"),
 )
-"""Immutable, chained. The committed row *is* the decision: barrier and display follow it."""
+"""Immutable, chained. The committed row *is* the decision: barrier and display follow it, unless it was made on an
+occasion (`recovered`, of `gateway.model.passage.Occasion`) on which nothing moves."""
 
 clock_reading = Table(
     "clock_reading",

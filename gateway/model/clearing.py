@@ -560,11 +560,15 @@ class _Judge:
 
 
 class VehicleKind(StrEnum):
-    """How a vehicle counts in a shift's report: vehicles = paid + special + violation + unresolved."""
+    """How a vehicle counts in a shift's report: the number of vehicles is the sum of all kinds."""
 
     PAID = "paid"
+    ENTERED = "entered"
+    """Its entry was written; what it pays follows at an exit."""
     SPECIAL = "special"
-    """Let through for nothing by rule: an entry, an exempt vehicle."""
+    """Let through for nothing by rule: an exempt vehicle."""
+    REFUSED = "refused"
+    """Turned away, and charged nothing."""
     VIOLATION = "violation"
     """Gone without valid payment: a debt, a run-through."""
     UNRESOLVED = "unresolved"
@@ -587,8 +591,12 @@ def vehicle_kind(outcome: str, reason: str | None, debit_state: str | None) -> V
     """By the newest decision of its passage and where its claim stands now."""
     if reason in VIOLATION_REASONS:
         return VehicleKind.VIOLATION
-    if outcome == "entered" or reason in SPECIAL_REASONS:
+    if reason in SPECIAL_REASONS:
         return VehicleKind.SPECIAL
+    if outcome == "entered":
+        return VehicleKind.ENTERED
+    if outcome == "refused" and debit_state in (None, "voided"):
+        return VehicleKind.REFUSED
     return _OF_DEBIT.get(debit_state or "", VehicleKind.UNRESOLVED)
 
 

@@ -7,7 +7,7 @@ shown to a customer. Times are milliseconds, money is integer fen.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class Service(StrEnum):
@@ -85,6 +85,26 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
     REPEAT = "repeat"
     """The same vehicle seen again after it paid: let through, charged nothing."""
+
+
+class Occasion(IntEnum):
+    """On what occasion a decision was made; the number stands in the ledger."""
+
+    LANE = 0
+    """At the charge point, in the passage itself."""
+    UNTOLD = 1
+    """Later, by a version that did not say how."""
+    READING = 2
+    """At the charge point, when the vehicle was read again after something had gone wrong."""
+    START = 3
+    """By the gateway alone, for a passage that an earlier process left open: nothing moved at the charge point."""
+    PERSON = 4
+    """By a person's word: nothing moved at the charge point."""
+
+    @property
+    def moved(self) -> bool:
+        """Whether barrier and display followed it."""
+        return self not in (Occasion.START, Occasion.PERSON)
 
 
 class DeclinePolicy(StrEnum):

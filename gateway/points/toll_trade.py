@@ -49,7 +49,7 @@ from gateway.debit.purchase_proof import balance_agrees
 from gateway.ledger.writer import StorageUnavailable
 from gateway.model.clock import to_us
 from gateway.model.ids import digest_of
-from gateway.model.passage import Barrier, Funding, PurchaseOutcome, Service
+from gateway.model.passage import Barrier, Funding, Occasion, PurchaseOutcome, Service
 from gateway.model.plate import Plate
 from gateway.model.reasons import REASONS, Severity
 from gateway.payers import mandates
@@ -126,7 +126,7 @@ class Trade:
             self._settings.name, first, inbox, deadline_s=services.settings.deadline_s, clock=services.clock
         )
         self._lists = services.lists.snapshot
-        self._recovered = False
+        self._occasion = Occasion.LANE
         self._tariff_version: str | None = None
         self.timing: Timing | None = None
         """Set with the decision; its record number and barrier time are filled in by the lane."""
@@ -161,7 +161,7 @@ class Trade:
             )
             self._antenna.acknowledge()
             return None
-        self._recovered = True
+        self._occasion = Occasion.READING
         claim = self._claim(
             previous.debit_id, previous.amount_fen, self._payer_again(previous), card_number, previous.purchase_id
         )
@@ -257,7 +257,7 @@ class Trade:
     async def _finish_one_piece(self, earlier: PreviousPassage) -> Decision:
         """The tag's last claim was never decided: it is brought in, and the bank is asked once."""
         self._leave_if_elsewhere(earlier)
-        self._recovered = True
+        self._occasion = Occasion.READING
         self._antenna.stop(StopType.FREEZE)
         claim = self._claim(earlier.debit_id, earlier.amount_fen, self._payer_again(earlier), None, None)
         return await self._bring_in(claim, None)
@@ -286,7 +286,7 @@ class Trade:
         return age_s < self._settings.repeat_window_s
 
     async def _repeat(self, passage_id: str, debit_id: str, barrier: Barrier | None) -> Decision:
-        self._recovered = True
+        self._occasion = Occasion.READING
         decision = await self._services.engine.repeat(
             passage_id, debit_id, barrier or Barrier.ATTENDANT, self._context()
         )
@@ -297,7 +297,7 @@ class Trade:
     async def _recover(self, previous: PreviousPurchase, seen: Identity, read: _Read) -> Decision | None:
         """The card's last claim is not decided; where its purchase has no end yet, file 0019 tells which."""
         self._leave_if_elsewhere(previous)
-        self._recovered = True
+        self._occasion = Occasion.READING
         payer = self._payer_again(previous)
         card_number = read.card.card_number
         claim = self._claim(previous.debit_id, previous.amount_fen, payer, card_number, previous.purchase_id)
@@ -416,7 +416,7 @@ class Trade:
 
     async def _entered_before(self, seen: Identity) -> Decision | None:
         """The entry stands on the card already: recorded before and still here, or its answer was lost."""
-        self._recovered = True
+        self._occasion = Occasion.READING
         self._antenna.stop(StopType.SEARCH_AGAIN)
         earlier = None
         if seen.card_number is not None:
@@ -658,7 +658,7 @@ class Trade:
             tariff_version=self._tariff_version,
             list_version=self._lists.version,
             list_age_s=int(age.total_seconds()),
-            recovered=self._recovered,
+            occasion=self._occasion,
         )
 
 

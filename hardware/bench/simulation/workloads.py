@@ -24,7 +24,7 @@ from gateway.debit.engine import ProvenClaim, StorageLate
 from gateway.ledger.batches import StorageUnavailable
 from gateway.model.clock import to_us
 from gateway.model.ids import digest_of
-from gateway.model.passage import Funding, PurchaseOutcome, Service
+from gateway.model.passage import Funding, Occasion, PurchaseOutcome, Service
 from hardware.bench.simulation import calls, forgeries, people, site
 from hardware.bench.simulation.calls import Gone, in_life
 from hardware.bench.simulation.disk import BANK_ASKED_S
@@ -336,7 +336,7 @@ class EngineWorkload:
             debit_id=debit.id,
             amount_fen=debit.amount,
             payer=payer,
-            context=DecisionContext(site.caller_name(0), recovered=True),
+            context=DecisionContext(site.caller_name(0), occasion=Occasion.READING),
             collection=site.collection(0, caller=True),
             purchase_id=None if newest is None else newest.id,
             result=result,

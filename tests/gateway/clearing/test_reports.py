@@ -96,7 +96,7 @@ def test_a_missing_record_is_told(plaza):
         connection.execute(text("delete from decision where record_no in (3, 4)"))
     whole = of(plaza, whole_day(DAY, plaza.terms))[-1]
     assert whole.records == NumberRange(1, 9, ((3, 4),))
-    assert reports.cells_of(whole, plaza.terms)[18] == "3-4"
+    assert reports.cells_of(whole, plaza.terms)[20] == "3-4"
 
 
 def test_many_records_are_found_by_few_looks(plaza, monkeypatch):
@@ -117,7 +117,7 @@ def test_files_have_headings_in_both_languages(plaza, tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["收费点 charge point"] for row in rows] == ["lane-1", ""]
     for row in rows:
-        parts = ("已付 paid", "特情 special", "违章 violation", "未决 unresolved")
+        parts = ("已付 paid", "入口 entered", "特情 special", "拒绝 refused", "违章 violation", "未决 unresolved")
         assert int(row["车辆数 vehicles"]) == sum(int(row[name]) for name in parts) == 8
         assert row["开始 from"] == "2023-11-15T00:00"
         assert row["车道金额(分) lane fen"] == row["账本金额(分) ledger fen"] == "5300"

@@ -188,7 +188,7 @@ def stuck(drive):
 @pytest.mark.parametrize(
     "said", [("--taken", "funded", "paid"), ("--not-taken", "voided", "refused")], ids=["taken", "not-taken"]
 )
-def test_a_person_ends_a_purchase(act, stuck, stored, result, said):
+def test_a_person_ends_a_purchase(act, run, site, stuck, stored, result, said):  # noqa: PLR0917 - fixtures
     word, state, outcome = said
     debit_id = stuck(result)
     found = act("resolve", debit_id, word, *WHY)
@@ -196,6 +196,10 @@ def test_a_person_ends_a_purchase(act, stuck, stored, result, said):
     shown = act("show", debit_id)
     newest = shown["decisions"][-1]
     assert (newest["record_no"], newest["outcome"], newest["recovered"]) == (found["record_no"], outcome, True)
+    assert (newest["occasion"], newest["barrier_moved"]) == ("person", False)
+    assert (newest["by"], newest["why"]) == ("wang", WHY[1])
+    told = run("passages", "show", str(found["record_no"]), "--config", site).stdout
+    assert f"nothing moved at the lane: wang: {WHY[1]}" in " ".join(told.split())
     assert stored("select count(*) from rules where version = ?", newest["rules_version"]) == [(1,)]
     said = [entry for entry in act("history", debit_id)["history"] if entry["what"] == "person"]
     assert [(entry["actor"], entry["detail"]) for entry in said] == [("wang", WHY[1])]

@@ -83,8 +83,8 @@ def test_a_time_that_is_none_is_wrong_usage(run, site, ledger):
 def test_text(run, site, ledger):
     lines = run("passages", "--config", site).stdout.splitlines()
     assert lines[0].split() == [
-        "No", "Time", "Lane", "Plate", "Colour", "Class", "Fare", "Outcome", "Barrier", "Reason", "Event", "Funding",
-        "Note", "ms", "ours/radio/bank", "Tariff", "Lists",
+        "No", "Time", "Lane", "Plate", "Colour", "Class", "Fare", "Outcome", "Now", "Barrier", "Reason", "Event",
+        "Funding", "Note", "ms", "ours/radio/bank", "Tariff", "Lists",
     ]  # fmt: skip
     assert len(lines) == 7
     assert lines[2].split()[:3] == ["6", "11-15", "06:18:21"]
@@ -201,3 +201,13 @@ def test_one_command_sees_one_state_of_the_ledger(site, ledger):
         assert connection.execute(text("select count(*) from debit where state='debt'")).scalar_one() == 1
     writer.dispose()
     assert before == 5
+
+
+def test_a_list_shows_the_lanes_word_and_where_the_claim_stands_now(ask, run, site, stored):
+    """Listed as owed, because that is what the lane decided; and it is known by now that it was paid."""
+    ((attempt,),) = stored("select id from attempt where state = 'unknown'")
+    word = ("--attempt", attempt, "--posted", "--source", "call", "--reason", "asked the bank")
+    run("debits", "resolve", "4", *word, "--config", site)
+    (row,) = ask("passages", "--outcome", "owed", "--config", site)["passages"]
+    assert (row["record_no"], row["outcome"], row["debit_state"]) == (4, "owed", "funded")
+    assert ask("passages", "--config", site)["passages"][0]["debit_state"] is None, "refused: there is no claim"

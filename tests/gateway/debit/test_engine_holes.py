@@ -15,7 +15,7 @@ from gateway.debit.claims import DecisionContext, HoldPlaced, HoldRefused, Purch
 from gateway.debit.engine import Collection, ProvenClaim, Superseded
 from gateway.ledger import tables
 from gateway.ledger.writer import StorageUnavailable
-from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, PurchaseOutcome
+from gateway.model.passage import Barrier, DeclinePolicy, Funding, Occasion, Outcome, PurchaseOutcome
 
 from .conftest import (
     APPROVED,
@@ -463,7 +463,7 @@ def test_a_charge_point_that_is_gone_is_decided_for_the_attendant(tmp_path):
 
     cut(box, first)
     run(box, second)
-    assert box.rows("select barrier, outcome, recovered from decision") == [("attendant", "owed", 1)]
+    assert box.rows("select barrier, outcome, recovered from decision") == [("attendant", "owed", Occasion.START)]
 
 
 # --- late approvals -----------------------------------------------------------------------------------------------
@@ -822,7 +822,7 @@ def test_terminals_of_another_channel_do_not_count(box):
 
 
 def test_a_context_under_rules_keeps_everything_else():
-    context = DecisionContext("lane-1", "t1", "l1", 5, recovered=True)
+    context = DecisionContext("lane-1", "t1", "l1", 5, occasion=Occasion.READING)
     assert context.under("r1") == replace(context, rules_version="r1")
 
 

@@ -14,7 +14,7 @@ from gateway.debit.late import LateEffect
 from gateway.debit.people import Deciding, Said
 from gateway.debit.refunds import Refunded, RefundRequest
 from gateway.ledger import tables
-from gateway.model.passage import Funding, Outcome
+from gateway.model.passage import Funding, Occasion, Outcome
 from gateway.rules.loading import shipped_rules
 from tests.gateway.debit.conftest import (
     APPROVED,
@@ -68,7 +68,9 @@ def test_a_stuck_purchase_ends_as_a_person_says(box, found, taken, state):
         assert box.rows("select state, amount, collected from debit") == [(state, 1500, 1500 if taken else 0)]
         assert box.rows("select state from purchase") == [("taken" if taken else "not_taken",)]
         assert box.rows("select actor, detail from journal where event like 'said_%'") == [("wang", SAID.reason)]
-        assert box.rows("select recovered, rules_version from decision where record_no = 2") == [(1, RULES.version)]
+        assert box.rows("select recovered, rules_version from decision where record_no = 2") == [
+            (Occasion.PERSON, RULES.version)
+        ]
         items = dict(box.rows("select kind, state from item"))
         assert items.get("disputed_purchase") == ("corrected" if found is DISPUTED else None)
         assert await say(box, taken=taken, debit_id=held.debit_id) == "debit_settled"

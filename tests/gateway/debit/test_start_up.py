@@ -13,7 +13,7 @@ from gateway.ledger import database
 from gateway.ledger.database import StorageTrouble
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, StorageUnavailable
-from gateway.model.passage import DeclinePolicy, Funding, Service
+from gateway.model.passage import DeclinePolicy, Funding, Occasion, Service
 from hardware.bench import measure_start
 from hardware.bench.chain_key import KEYS
 
@@ -342,4 +342,4 @@ def test_a_lane_that_keeps_who_is_declined_is_remembered(box):
         await box.engine.close_behind()
 
     live(box, first, second)
-    assert box.rows("select barrier, outcome, recovered from decision") == [("attendant", "debt", 1)]
+    assert box.rows("select barrier, outcome, recovered from decision") == [("attendant", "debt", Occasion.START)]

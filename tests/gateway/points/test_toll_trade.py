@@ -10,7 +10,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from gateway.model.passage import DeclinePolicy, Funding
+from gateway.model.passage import DeclinePolicy, Funding, Occasion
 from gateway.model.reasons import REASONS, Severity
 from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
 from gateway.points.toll_trade import ELSEWHERE_S
@@ -337,7 +337,7 @@ def test_taken_and_lost_is_proved_at_the_next_reading(play, known):
         await plaza.settle()
         before = [PAID] if known else []
         assert plaza.outcomes() == [*before, UNKNOWN, PAID]
-        assert plaza.decisions()[-1][-1] == 1
+        assert plaza.decisions()[-1][-1] == Occasion.READING
         assert len(car.paid) == len(before) + 1
         assert len(lane.road.of(FetchTac)) == known
         tacs = plaza.rows("select tac_source, tac from purchase order by created_at")
@@ -544,7 +544,7 @@ def test_a_crash_between_c6_and_b5_is_settled_at_the_next_reading(play, takes):
         lane.road.meet(car)
         await plaza.settle()
         assert plaza.outcomes() == [PAID]
-        assert plaza.rows("select recovered from decision") == [(1,)]
+        assert plaza.rows("select recovered from decision") == [(Occasion.READING,)]
         assert len(car.paid) == 1
 
     play(story)
