@@ -191,8 +191,10 @@ class Committer:
     def commit(self, changes: list[Change[Any]]) -> list[Any]:
         """One transaction for all: the results in order, durable; or an error and nothing of it stored."""
         now = clock_readings.read(self._clock)
-        with self._engine.begin() as connection:
-            transaction = self.transaction(connection, now.wall_us)
+        with (
+            self._engine.begin() as connection,
+            contextlib.closing(self.transaction(connection, now.wall_us)) as transaction,
+        ):
             results = [change(transaction) for change in changes]
             covered = clock_readings.cover(transaction, now, self._covered)
             transaction.finish()

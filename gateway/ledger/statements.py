@@ -127,6 +127,10 @@ class Runner:
         self._cursor = driver.cursor()
         self._error: type[Exception] = connection.dialect.loaded_dbapi.Error
 
+    def close(self) -> None:
+        """Let go of the cursor, and of a statement that was not run to its end."""
+        self._cursor.close()
+
     def insert_many(self, table: Table, columns: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows that all have these columns."""
         self.run_many(self._shapes.insert(table, columns), rows)

@@ -217,6 +217,11 @@ class Transaction:
             at=self.now_us,
         )
 
+    def close(self) -> None:
+        """Let go of its cursor. A statement that was not run to its end, because a change failed, would keep the
+        connection's files open after the connection is closed."""
+        self._runner.close()
+
     # --- numbers --------------------------------------------------------------------------------------------------
 
     def next_number(self, name: str) -> int:

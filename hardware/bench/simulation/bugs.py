@@ -413,7 +413,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "refund_above_collected": Bug(
         "more is given back than was collected",
-        _edit((refunds, "decide_refund", "request.amount_fen > debit.collected - debit.refunded", "False")),
+        _edit((refunds, "_refusal", "request.amount_fen > debit.collected - debit.refunded", "False")),
     ),
     "overrun_not_claimed": Bug(
         "what is delivered above the hold is not claimed",

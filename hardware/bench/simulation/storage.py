@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -306,8 +306,8 @@ class SimCommitter(Committer):
     def _undo(self, changes: list[Change[Any]]) -> None:
         """Run the changes and fail at the commit: whatever they did is rolled back."""
         trouble = self._storage.trouble
-        with self._engine.begin() as connection:
-            transaction = self.transaction(connection, to_us(self._clock.utcnow()))
+        now_us = to_us(self._clock.utcnow())
+        with self._engine.begin() as connection, closing(self.transaction(connection, now_us)) as transaction:
             for change in changes:
                 change(transaction)
             transaction.finish()

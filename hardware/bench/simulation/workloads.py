@@ -45,6 +45,8 @@ DEBT_TAKEN_UP = 0.02
 """Chance, after each debit, that somebody sees to a debt."""
 DEADLINE_S = 2.0
 AMOUNTS = (1, 4_000)
+USUAL, OFTEN = 1500, 0.5
+"""An amount that comes again and again, as fares do: by its amount alone nobody tells one debit from another."""
 THINK_S = (0.0, 0.2)
 """Between two debits of one caller."""
 BUSY_S, QUIET_S = 20.0, 30.0
@@ -162,7 +164,7 @@ class EngineWorkload:
         self, world: World, chance: random.Random, index: int, card: Card | None, service: Service = Service.TOLL
     ) -> HoldRequest:
         account = chance.choice(self._accounts)
-        amount = chance.randint(*AMOUNTS)
+        amount = USUAL if chance.random() < OFTEN else chance.randint(*AMOUNTS)
         by_card = card is not None and chance.random() < CARD_SHARE
         plan = self._plan(world, card, amount) if card is not None and by_card else None
         payer = _bank_payer(account)

@@ -214,7 +214,7 @@ class World:
         self.storage.crash_at = None
         self.serving.clear()
         life.die()
-        self.crew.start(self._come_back(life))
+        self.crew.start(self._come_back(life)).add_done_callback(partial(self._ended, "coming back"))
 
     async def _come_back(self, life: Life) -> None:
         await life.bury()
@@ -255,7 +255,12 @@ class World:
                 self.chance.choice(CRASH_PLACES),
             )
         self.disk.plan()
-        life.crew.start(life.run())
+        life.crew.start(life.run()).add_done_callback(partial(self._ended, "a start"))
+
+    def _ended(self, what: str, task: asyncio.Task[None]) -> None:
+        """Whatever fails in silence leaves somebody waiting, and proves nothing from there on."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(f"{what} failed: {error!r}")
 
     async def served(self) -> Life:
         """The gateway, as soon as one serves."""
@@ -331,14 +336,14 @@ class World:
 
     def start_disturbers(self) -> None:
         """Trouble that comes by the clock and not by the message."""
-        for work in (
-            self._storage_troubles(),
-            self._losses(),
-            self._bank_restarts(),
-            self._clock_steps(),
-            self._cut_overs(),
+        for disturber in (
+            self._storage_troubles,
+            self._losses,
+            self._bank_restarts,
+            self._clock_steps,
+            self._cut_overs,
         ):
-            self.crew.start(work)
+            self.crew.start(disturber()).add_done_callback(partial(self._ended, disturber.__name__))
         for index, antenna in enumerate(self.antennas):
             self.crew.start(self._antenna_restarts(antenna, site.series(self.seed, f"antenna {index}")))
 
