@@ -5,7 +5,9 @@ Nothing stops at the first problem: a person at a lane wants the whole list in o
 
 from __future__ import annotations
 
+import grp
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -102,6 +104,23 @@ def _check_places(site: SiteFile, findings: _Findings) -> None:
         findings.wrong(
             "storage.state", state, "stands in a folder that does not exist", "Make the folder or correct the path"
         )
+
+
+def _check_people(site: SiteFile, findings: _Findings) -> None:
+    """Whether those who have a role can come to the gateway's desk."""
+    socket, people = site.people.socket, site.people
+    if not socket.parent.is_dir() and socket.parent != site.storage.ledger.parent:
+        findings.wrong(
+            "people.socket", socket, "stands in a folder that does not exist", "Make the folder or correct the path"
+        )
+    known = {group.gr_name for group in grp.getgrall()}
+    for role, groups in people.groups.items():
+        for name in sorted(set(groups) - known):
+            findings.wrong(
+                f"people.roles.{role.value}", repr(name), "is no group of this machine", f"Make it: groupadd {name}"
+            )
+    if any(people.groups.values()) and socket.parent.is_dir() and not socket.parent.stat().st_mode & stat.S_IXOTH:
+        findings.note("people.socket", f"{socket.parent} may not be entered by the accounts that have a role")
 
 
 def _check_rights(site: SiteFile, findings: _Findings) -> None:
@@ -300,6 +319,7 @@ def _check_barriers(site: SiteFile, findings: _Findings) -> None:
 
 CHECKS: Sequence[Callable[[SiteFile, _Findings], None]] = (
     _check_places,
+    _check_people,
     _check_rights,
     _check_chain_keys,
     _check_lists,

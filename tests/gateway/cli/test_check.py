@@ -138,3 +138,18 @@ def test_the_rules_of_clearing_are_checked_with_the_site(ask, site):
     assert "fees.bank-1.basis_point" in problems[0]["problem"]
     rules.write_text('version = "v1"\n', encoding="utf-8")
     assert ask("check-config", "--config", site)["facts"]["clearing"] == {"version": "v1"}
+
+
+def test_the_desk_is_where_those_with_a_role_can_come(problems, ask, site):
+    found = problems(
+        ("[lists]", '[people]\nsocket = "no/where/desk"\n[people.roles]\nclerk = ["no-such-group"]\n[lists]')
+    )
+    assert "does not exist" in found["people.socket"]["problem"]
+    assert "groupadd no-such-group" in found["people.roles.clerk"]["cure"]
+
+
+def test_a_folder_that_clerks_may_not_enter_is_noted(ask, begun, site):
+    text = site.read_text(encoding="utf-8")
+    site.write_text(text.replace("[lists]", '[people.roles]\nclerk = ["root"]\n[lists]'), encoding="utf-8")
+    notes = ask("check-config", "--config", site)["notes"]
+    assert "may not be entered" in next(note["note"] for note in notes if note["key"] == "people.socket")
