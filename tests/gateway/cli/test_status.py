@@ -74,9 +74,12 @@ def test_what_does_not_work_comes_with_reason_and_next_step(ask, run, site, stat
 )
 def test_not_running_is_3(run, site, state, facts, why):
     state(**facts)
-    assert json.loads(run("status", "--config", site, "--json", code=3).stdout)["running"] is False
+    found = json.loads(run("status", "--config", site, "--json", code=3).stdout)
+    assert (found["running"], found["works"], found["parts"]["ledger"]["works"]) == (False, False, None)
     result = run("status", "--config", site, code=3)
     assert "NOT RUNNING" in result.stdout
+    assert "none of 1 works" in result.stdout
+    assert "stopped" in result.stdout
     assert why in result.stderr
     assert "etcgw run" in result.stderr
 
@@ -91,3 +94,9 @@ def test_never_run_is_3(run, site):
 def test_a_foreign_file_is_3(run, site, text):
     (site.parent / "state.json").write_text(text, encoding="utf-8")
     assert "no state file" in run("status", "--config", site, code=3).stderr
+
+
+def test_a_fault_of_a_stopped_gateway_is_still_told(ask, run, site, state):
+    state(running=False, antenna=("no heartbeat", "rsu_silent"))
+    assert ask("status", "--config", site, code=3)["parts"]["antenna"]["works"] is False
+    assert "none of 2 works, 1 with a fault" in run("status", "--config", site, code=3).stdout
