@@ -30,7 +30,7 @@ CHANCES: Mapping[str, Mapping[str, float]] = {
         "silent_not_posted": 0.008,
         "late": 0.04,
         "slow": 0.05,
-        "cut_not_posted": 0.001,
+        "cut_not_posted": 0.002,
         "cut_before_answer": 0.002,
         "duplicate_answer": 0.02,
         "no_f41": 0.01,

@@ -29,7 +29,7 @@ ASKED_EVERY_S = 5.0
 
 TWICE, OTHER_CONTENT = 0.03, 0.01
 """Shares of calls made twice at once, and with another content beside them."""
-REFUNDED, REFUNDED_TWICE, TOO_MUCH = 0.05, 0.2, 0.2
+REFUNDED, REFUNDED_TWICE, TOO_MUCH = 0.25, 0.2, 0.2
 """Shares of collected debits that are paid back, of those that are asked for twice, and for more than is there."""
 ADJUSTED, QUERIED = 0.05, 0.05
 DELIVERED = ((0.15, 0.0), (0.5, 1.0), (1.0, 1.3))

@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import gc
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import TextIO
 
 from hardware.bench.simulation.bugs import plant
@@ -70,7 +73,20 @@ def run_all(runs: Sequence[Run], workers: int) -> Iterator[tuple[Run, Outcome]]:
             yield what, run(what)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         waiting = {pool.submit(run, what): what for what in runs}
         for done in as_completed(waiting):
             yield waiting[done], done.result()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for its next seed for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("a worker has a parent")
+
+    def watch(sentinel: int = parent.sentinel) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -41,7 +41,7 @@ DISPUTE_TAKEN_UP = 0.7
 """Chance that somebody settles a disputed purchase at once; the others wait for the end of the run."""
 BALANCE = 1_000_000
 """On every card here, fen: nothing is taken from it."""
-DEBT_TAKEN_UP = 0.02
+DEBT_TAKEN_UP = 0.08
 """Chance, after each debit, that somebody sees to a debt."""
 DEADLINE_S = 2.0
 AMOUNTS = (1, 4_000)

@@ -61,7 +61,7 @@ ANTENNA_HARM = {
     "half_frame": 0.001,
     "corrupt": 0.01,
     "connect_refused": 0.06,
-    "connect_timeout": 0.03,
+    "connect_timeout": 0.06,
 }
 CRASH_PLACES = ("before the commit", "before the answer", "after the answer")
 CRASH_EVERY = (60, 1500)
