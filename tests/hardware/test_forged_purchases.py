@@ -83,7 +83,6 @@ class Site:
             "resolve",
             str(self.purchase(car, "debit_id")),
             "--taken" if taken else "--not-taken",
-            *(),
             *("--reason", "the card was read"),
             "--json",
         ]

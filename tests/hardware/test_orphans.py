@@ -25,10 +25,10 @@ PATIENCE_S = 300.0
 # --- one program and its guard ----------------------------------------------------------------------------------------
 
 OBEDIENT = """
-import signal, sys
+import os, signal
 def end(number, _):
-    print("in order", flush=True)
-    sys.exit(0)
+    os.write(1, b"in order\\n")  # also while "ready" is being written
+    os._exit(0)
 signal.signal(signal.SIGTERM, end)
 print("ready", flush=True)
 while True:

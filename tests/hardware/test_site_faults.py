@@ -197,7 +197,7 @@ def small_disk(folder, megabytes):
     """A file system of its own that can really be full."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "tmpfs", str(folder)], check=True)
     try:
         yield folder
     finally:
@@ -258,7 +258,9 @@ def test_lists_are_built_and_switched_while_lanes_trade(tmp_path):
             assert result.right, result.problems
 
         await one_car()
-        build = asyncio.create_task(r.site.command("lists", "build", str(source), "--version", "209901010000"))
+        # Another list altogether: the entries of the demo's own leave.
+        order = ("lists", "build", str(source), "--version", "209901010000", "--confirm-drop", "2000")
+        build = asyncio.create_task(r.site.command(*order))
         while not build.done():
             await one_car()
         await build
