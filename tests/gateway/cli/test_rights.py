@@ -2,6 +2,8 @@
 
 import shutil
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -43,6 +45,27 @@ def test_check_config_names_each_open_file(ask, begun, site):
         (str(ledger), f"chmod 600 {ledger}"),
         (str(site.parent), f"chmod 700 {site.parent}"),
     ]
+
+
+def test_what_commands_write_is_their_users_alone(site):
+    """As processes, started by somebody whose own files are open to all."""
+    folder = site.parent
+    before = set(folder.rglob("*"))
+    for command in (
+        ("ledger", "key", folder / "new.key"),
+        ("ledger", "create"),
+        ("lists", "build", folder / "delivery.csv", "--version", "L2"),
+        ("mandates", "import", folder / "mandates.csv"),
+        ("ledger", "backup", folder / "backup.db"),
+        ("clearing", "report", "20260101", "--out", folder / "reports"),
+    ):
+        config = () if command[:2] == ("ledger", "key") else ("--config", site)
+        order = [sys.executable, "-m", "gateway.cli.main", *map(str, (*command, *config))]
+        done = subprocess.run(order, capture_output=True, text=True, check=False, umask=0o022)
+        assert done.returncode == 0, done.stderr
+    written = set(folder.rglob("*")) - before
+    assert {path.name for path in written} >= {"new.key", "ledger.db", "ledger.db.mark", "backup.db", "reports"}
+    assert {path for path in written if stat.S_IMODE(path.stat().st_mode) & 0o077} == set()
 
 
 @accounts.needed
