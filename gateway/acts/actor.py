@@ -20,7 +20,10 @@ _PEER: Final = struct.Struct("3i")
 """`struct ucred` of unix(7): process, user, group."""
 
 NAME_CHARS_MAX: Final = 64
-"""Width of a person's name in the ledger."""
+"""Width of a person's or a till's name in the ledger."""
+
+REASON_CHARS_MAX: Final = 200
+"""Width of a reason in the ledger."""
 
 
 class Role(StrEnum):

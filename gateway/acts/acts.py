@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from gateway.acts.actor import NAME_CHARS_MAX, Actor, Role
+from gateway.acts.actor import NAME_CHARS_MAX, REASON_CHARS_MAX, Actor, Role
 from gateway.clearing import items
 from gateway.clearing.day import ClearingRefused
 from gateway.clearing.terms import Terms as ClearingTerms
@@ -35,7 +35,6 @@ Facts: TypeAlias = dict[str, Any]
 PROPOSED: Final = "proposed"
 """State of what waits for a second person."""
 
-REASON_CHARS_MAX: Final = 200
 KEY_CHARS_MAX: Final = 64
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]

@@ -67,7 +67,7 @@ class Desk:
             async with self._seats:
                 answer = await self._answer(reader, actors.of_peer(writer.get_extra_info("socket")))
                 writer.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # who asked has gone; what was done stands in the ledger
                     await writer.drain()
         finally:
             writer.close()

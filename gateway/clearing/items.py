@@ -21,9 +21,6 @@ from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.clearing import LOSSES, DifferenceKind
 
-REASON_CHARS_MAX: Final = 200
-"""Width of the note of an item."""
-
 NEVER_WRITTEN_OFF: Final = frozenset(
     {
         DifferenceKind.OTHER_DAY,

@@ -358,7 +358,7 @@ def refund(
 
     Above the limit of the rules it is proposed by one account, and paid when another gives the same command.
     """
-    from gateway.acts.acts import KEY_CHARS_MAX, Refund
+    from gateway.acts.acts import KEY_CHARS_MAX, PROPOSED, Refund
 
     screen = screen_of(context)
     site = site_of(context, config)
@@ -378,7 +378,7 @@ def refund(
     refunded = {"debit_id": facts["debit_id"], **facts["refund"]}
     if as_json:
         screen.json(refunded)
-    elif refunded["state"] == words.PROPOSED_STATE:
+    elif refunded["state"] == PROPOSED:
         screen.note(screen.word(words.PROPOSED))
     else:
         _show_refund(screen, refunded)

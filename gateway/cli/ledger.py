@@ -51,8 +51,6 @@ CHAINS: Final[words.Table] = {
     "decision": (Words("decisions", "判定"), ""),
     "journal": (Words("journal", "日志"), ""),
 }
-REASON_CHARS_MAX: Final = 200
-NAME_CHARS_MAX: Final = 64
 _DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from gateway.acts.actor import NAME_CHARS_MAX, REASON_CHARS_MAX
 from gateway.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -38,12 +39,6 @@ DebitArgument = Annotated[
     str,
     typer.Argument(metavar="DEBIT", help="A debit's id or key, or the record number or id of its passage."),
 ]
-
-NAME_CHARS_MAX: Final = 64
-"""Width of a person's or a till's name in the ledger."""
-
-REASON_CHARS_MAX: Final = 200
-"""Width of a reason in the ledger."""
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _AGO: Final = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)

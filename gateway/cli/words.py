@@ -138,8 +138,7 @@ PROPOSED: Final = Words(
     "proposed; somebody else must give the same command, from an account of their own",
     "已提出,须由另一账号以同一命令确认",
 )
-PROPOSED_STATE: Final = "proposed"
-"""Of an act that waits for a second person."""
+
 """A write-off that waits for its second person."""
 
 MASKED: Final = "***"

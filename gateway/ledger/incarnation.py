@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from sqlalchemy import Connection, Engine, inspect, select
 
@@ -34,10 +33,7 @@ from gateway.ledger.positions import by_clock
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, new_id
-
-CLOCK_EARLIEST_US: Final = 1_735_689_600_000_000
-"""2025-01-01T00:00Z, before this software was written: with an earlier clock no ledger begins, for its terminals would
-begin with positions that may have been used."""
+from gateway.timekeeping import EARLIEST
 
 
 class LedgerRefused(Exception):
@@ -68,7 +64,7 @@ class Birth:
 def born(clock: Clock, random: RandomBits, *, reason: str, actor: str) -> Birth:
     """A new life's name. Raises `LedgerRefused` while the clock cannot tell where its positions begin."""
     now_us = to_us(clock.utcnow())
-    if now_us < CLOCK_EARLIEST_US:
+    if clock.utcnow() < EARLIEST:  # its terminals would begin with positions that may have been used
         raise LedgerRefused("clock_bad", f"the clock says {clock.utcnow().isoformat()}")
     return Birth(new_id(now_us, random), reason, actor)
 

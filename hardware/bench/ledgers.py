@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from functools import lru_cache
+from datetime import datetime
 from pathlib import Path
 
 from gateway.ledger import incarnation
@@ -21,7 +21,10 @@ def new_ledger(path: Path, clock: Clock) -> MarkState:
 
     Thousands are made in one process, and those of one moment are the same: each is a copy of the first.
     """
-    body, state = _first(_Moment(clock))
+    moment = (clock.utcnow(), clock.monotonic(), clock.boot)
+    if moment not in _MADE:
+        _MADE[moment] = _make(clock)
+    body, state = _MADE[moment]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as new:
         new.write(body)
@@ -29,24 +32,12 @@ def new_ledger(path: Path, clock: Clock) -> MarkState:
     return state
 
 
-class _Moment:
-    """What a ledger takes from a clock; equal where that is."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self._read = (clock.utcnow(), clock.monotonic(), clock.boot)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Moment) and self._read == other._read
-
-    def __hash__(self) -> int:
-        return hash(self._read)
+_MADE: dict[tuple[datetime, float, str], tuple[bytes, MarkState]] = {}
+"""By all that a ledger takes from a clock: the file, and what its mark says."""
 
 
-@lru_cache(maxsize=8)
-def _first(moment: _Moment) -> tuple[bytes, MarkState]:
-    """A ledger's file, and what its mark says."""
+def _make(clock: Clock) -> tuple[bytes, MarkState]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "ledger.db")
-        state = incarnation.make(path, moment.clock, KEYS, Birth(ID, "for a bench", "bench"))
+        state = incarnation.make(path, clock, KEYS, Birth(ID, "for a bench", "bench"))
         return path.read_bytes(), state

@@ -11,7 +11,21 @@ import pytest
 
 from gateway.acts import desk as desks
 from gateway.acts.actor import Actor, Role, of_account, of_this_process
-from gateway.acts.acts import PayDebt, Refund, Terms, WriteOffDebt
+from gateway.acts.acts import (
+    ACT,
+    Adjust,
+    ChangeLimits,
+    ExplainItem,
+    PayDebt,
+    PayRefund,
+    Refund,
+    ResolveAttempt,
+    ResolvePurchase,
+    RetryDebt,
+    Terms,
+    WriteOffDebt,
+    WriteOffItem,
+)
 from gateway.acts.desk import Desk, reachable
 from gateway.rules.loading import shipped_rules
 from tests import accounts
@@ -157,6 +171,30 @@ def test_a_large_refund_waits_for_another_person(live, tmp_path):
     assert asked == ["decided", "proposed", "proposed", "decided"]
     assert found == ([(1000,), (1002,)], 2002)
     assert items == [("corrected", "li", "wang")]
+
+
+EVERY_ACT = [
+    Refund(debit="7", amount_fen=500, reason="wrong class", at_till=True, till="t1"),
+    PayRefund(refund_id="a" * 32, till="t1"),
+    Adjust(debit="7", amount_fen=0, reason="误收"),
+    ResolvePurchase(debit="7", taken=False, reason="seen"),
+    ResolveAttempt(debit="7", attempt_id="b" * 32, posted=True, source="call", reason="asked"),
+    PayDebt(debit="7", till="t1"),
+    RetryDebt(debit="7"),
+    WriteOffDebt(debit="7", reason="scrapped"),
+    ExplainItem(item_id=3, reason="a test"),
+    WriteOffItem(item_id=3, reason="not worth it"),
+    ChangeLimits(mandate_id="m1", service="*", changes={"per_day_fen": None}, exposure=(None,)),
+]
+
+
+@pytest.mark.parametrize("act", EVERY_ACT, ids=lambda act: act.act)
+def test_every_act_comes_over_the_wire_as_it_was_asked(act):
+    assert ACT.validate_json(act.model_dump_json()) == act
+
+
+def test_no_act_is_left_out_of_that():
+    assert {act.act for act in EVERY_ACT} == set(ACT.json_schema()["discriminator"]["mapping"])
 
 
 BAD = {
