@@ -12,7 +12,16 @@ import typer
 
 from gateway.cli import labels, words
 from gateway.cli.exits import ExitCode
-from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, now_utc, reason_of, screen_of, site_of
+from gateway.cli.options import (
+    HELP_NAMES,
+    ConfigOption,
+    JsonOption,
+    ReasonOption,
+    now_utc,
+    reason_of,
+    screen_of,
+    site_of,
+)
 from gateway.cli.rights import need_right
 from gateway.cli.screen import BAD, GOOD, Cell, Column, Screen, Teller, Words
 from gateway.cli.store import MAKE_ROOM, ledger_of, place_of, reader_of
@@ -109,9 +118,6 @@ def verify(
             )
         )
         raise typer.Exit(ExitCode.REFUSED)
-
-
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why, in a sentence; it stays in the ledger.")]
 
 
 @app.command()
