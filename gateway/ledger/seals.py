@@ -238,7 +238,6 @@ class Seals:
 
     def __init__(self) -> None:
         self._rows: dict[Layout, dict[bytes, FullRow | None]] = {}
-        self._cleared: list[Layout] = []
 
     def put(self, layout: Layout, rows: Iterable[FullRow]) -> None:
         """These rows were inserted, or changed to this."""
@@ -253,14 +252,11 @@ class Seals:
         """These rows were deleted."""
         self._rows.setdefault(layout, {}).update((layout.key_of(row), None) for row in rows)
 
-    def cleared(self, layout: Layout) -> None:
-        """Every row of the table was deleted."""
-        self._rows.pop(layout, None)
-        self._cleared.append(layout)
-
     def contents(self) -> list[bytes]:
         """What the journal gets, in pieces of bounded size; nothing where no covered row was touched."""
-        pieces, piece, size = [], [_HEADER.pack(layout.code, 0, 0) for layout in self._cleared], 0
+        pieces: list[bytes] = []
+        piece: list[bytes] = []
+        size = 0
         for entry in self._entries():
             piece.append(entry)
             size += len(entry)
@@ -285,7 +281,8 @@ class BadContent(ValueError):
 
 
 def entries(content: bytes) -> Iterator[tuple[int, bytes, int, bytes | None]]:
-    """What a journal row seals: (code, key, columns, seal). No seal: the row was deleted; no key: every row was.
+    """What a journal row seals: (code, key, columns, seal). No seal: the row was deleted; no key: every row
+    was, which no transaction writes any more.
 
     Raises `BadContent`.
     """
