@@ -26,8 +26,8 @@ from gateway.ledger.chain import ChainKeys
 from gateway.ledger.pace import HELD_MS_MAX
 from gateway.model.passage import DeclinePolicy
 from gateway.payers.status_lists import DROP_BOUND, ENTRIES_MAX, DropBound
-from gateway.points.rsu_errors import PROFILES
-from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
+from gateway.points.etc.rsu_errors import PROFILES
+from gateway.points.toll.settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
 from protocols.rsu.registry import DIALECTS
 
 FILE_BYTES_MAX = 1 << 20

@@ -52,12 +52,12 @@ from gateway.outbox.worker import Backlog, OutboxWorker
 from gateway.payers import mandate_import, mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
 from gateway.payers.status_lists import StatusListError, StatusLists, proved_times
-from gateway.points.devices import OutputFault
-from gateway.points.inspection import Issuers
-from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
-from gateway.points.toll_lane import TollLane
-from gateway.points.toll_services import LaneServices
-from gateway.points.toll_settings import EntryWrite, LaneSettings, TacCommand
+from gateway.points.etc.inspection import Issuers
+from gateway.points.etc.rsu_errors import PROFILE_OF_DIALECT, PROFILES
+from gateway.points.ports import OutputFault
+from gateway.points.toll.lane import TollLane
+from gateway.points.toll.services import LaneServices
+from gateway.points.toll.settings import EntryWrite, LaneSettings, TacCommand
 from gateway.rules.loading import load_rules
 from gateway.supervision import Supervisor
 from gateway.tariffs.loading import load_tariffs

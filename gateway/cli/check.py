@@ -204,7 +204,7 @@ def _check_tariffs(site: SiteFile, findings: _Findings) -> None:
 
 def _fare_missing(lane: Lane, version: TariffVersion) -> str | None:
     """Why a lane could not price any vehicle, None when it can."""
-    from gateway.points.toll_settings import LaneKind
+    from gateway.points.toll.settings import LaneKind
 
     station = lane.station.upper()
     if lane.kind is LaneKind.OPEN and station not in version.class_tables:

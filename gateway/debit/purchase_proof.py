@@ -9,7 +9,8 @@ What can be checked is whether the rest fits what was known before:
     terminal + PSAM serial never seen          every purchase taken here               a replay, another card's answer
 
 A value that is None was not told and is not compared: which ones a device may leave out is for whoever knows the device
-(`gateway.points.purchase_result`). A failed check says nothing of the money: the purchase is disputed, and people look.
+(`gateway.points.etc.purchase_result`). A failed check says nothing of the money: the purchase is disputed, and people
+look.
 """
 
 from __future__ import annotations

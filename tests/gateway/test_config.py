@@ -10,7 +10,7 @@ from gateway import config
 from gateway.config import ConfigError, Mode, SiteFile, host_port, load, parameters
 from gateway.documents import model_of
 from gateway.model.passage import DeclinePolicy
-from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
+from gateway.points.toll.settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
 
 SITE = """\
 mode = "bench"

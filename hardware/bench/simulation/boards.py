@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome, Unanswered
 from drivers.lane_io import LaneOutputs
-from gateway.points.devices import OutputFault
+from gateway.points.ports import OutputFault
 from gateway.runtime import Outputs
 from hardware.bench.simulation.loop import SimClock
 from hardware.emulators.barrier import Barrier

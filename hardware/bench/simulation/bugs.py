@@ -46,7 +46,8 @@ from gateway.ledger import (
 )
 from gateway.model.clock import to_us
 from gateway.outbox import worker
-from gateway.points import toll_lane, toll_trade
+from gateway.points.toll import lane as toll_lane
+from gateway.points.toll import trade as toll_trade
 from hardware.bench.simulation import site
 from protocols.bank import responses
 

@@ -23,10 +23,10 @@ from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind, IssuerPolicy, Mandate
-from gateway.points.inspection import Issuers
-from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES
-from gateway.points.toll_lane import TollLane
-from gateway.points.toll_services import LaneServices
+from gateway.points.etc.inspection import Issuers
+from gateway.points.etc.rsu_errors import PROFILE_OF_DIALECT, PROFILES
+from gateway.points.toll.lane import TollLane
+from gateway.points.toll.services import LaneServices
 from gateway.runtime import TRANS_MODE_COMPOSITE, BankTransport
 from gateway.supervision import Supervisor
 from gateway.timekeeping import Timekeeper

@@ -26,7 +26,7 @@ from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy
 from gateway.payers import mandate_import, mandates, status_list_build
 from gateway.payers.status_lists import StatusLists
-from gateway.points.toll_settings import LaneKind, LaneSettings, OnePiecePolicy, TacCommand
+from gateway.points.toll.settings import LaneKind, LaneSettings, OnePiecePolicy, TacCommand
 from gateway.rules.loading import DebitRules, parse_rules
 from gateway.tariffs.loading import load_tariffs
 from gateway.tariffs.quote import TariffSet

@@ -31,12 +31,12 @@ from gateway.model.passage import DeclinePolicy
 from gateway.payers import mandate_import, mandates, status_list_build
 from gateway.payers.mandates import IssuerPolicy
 from gateway.payers.status_lists import StatusLists
-from gateway.points.devices import OutputFault
-from gateway.points.inspection import Issuers
-from gateway.points.rsu_errors import PROFILES
-from gateway.points.toll_lane import TollLane
-from gateway.points.toll_services import LaneServices
-from gateway.points.toll_settings import LaneKind, LaneSettings
+from gateway.points.etc.inspection import Issuers
+from gateway.points.etc.rsu_errors import PROFILES
+from gateway.points.ports import OutputFault
+from gateway.points.toll.lane import TollLane
+from gateway.points.toll.services import LaneServices
+from gateway.points.toll.settings import LaneKind, LaneSettings
 from gateway.tariffs.loading import load_tariffs
 from gateway.timekeeping import Timekeeper
 from hardware.bench.chain_key import KEYS

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.model import reasons
 from gateway.model.reasons import REASONS
-from gateway.points.rsu_errors import (
+from gateway.points.etc.rsu_errors import (
     DEVICE_STATUS,
     L_EF04_ENTRY,
     L_EF04_EXIT,

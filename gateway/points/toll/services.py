@@ -8,10 +8,10 @@ from gateway.debit.engine import DebitEngine, Timing
 from gateway.model.clock import Clock
 from gateway.payers.mandates import CredentialKind, Mandate
 from gateway.payers.status_lists import StatusLists
-from gateway.points.devices import LaneOutputs
-from gateway.points.inspection import Issuers
-from gateway.points.rsu_errors import RsuErrorProfile
-from gateway.points.toll_settings import LaneSettings
+from gateway.points.etc.inspection import Issuers
+from gateway.points.etc.rsu_errors import RsuErrorProfile
+from gateway.points.ports import LaneOutputs
+from gateway.points.toll.settings import LaneSettings
 from gateway.tariffs.quote import TariffSet
 from gateway.timekeeping import Timekeeper
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from gateway.points.rsu_errors import PROFILES
-from gateway.points.toll_settings import OnePiecePolicy
+from gateway.points.etc.rsu_errors import PROFILES
+from gateway.points.toll.settings import OnePiecePolicy
 from protocols.rsu.messages import Debit, Stop, StopType
 from tests.gateway.points import plaza as bench
 from tests.gateway.points.plaza import FARE, Car, Purchase

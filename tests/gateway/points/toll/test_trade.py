@@ -12,8 +12,8 @@ import pytest
 
 from gateway.model.passage import DeclinePolicy, Funding, Occasion
 from gateway.model.reasons import REASONS, Severity
-from gateway.points.toll_settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
-from gateway.points.toll_trade import ELSEWHERE_S
+from gateway.points.toll.settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
+from gateway.points.toll.trade import ELSEWHERE_S
 from gateway.rules.loading import shipped_rules
 from protocols.card.codes import PassStatus
 from protocols.card.station import decode_station

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from gateway.debit.claims import PurchaseResult
 from gateway.debit.purchase_proof import BALANCES, SERIALS
 from gateway.model.passage import PurchaseOutcome
-from gateway.points.rsu_errors import BalanceTold, CardSerialTold, MoneyMeaning, Report, ResultFields, RsuErrorProfile
+from gateway.points.etc.rsu_errors import (
+    BalanceTold,
+    CardSerialTold,
+    MoneyMeaning,
+    Report,
+    ResultFields,
+    RsuErrorProfile,
+)
 from protocols.rsu.messages import DebitResult
 
 INCOMPLETE = "purchase_proof_incomplete"

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from gateway.model.passage import PurchaseOutcome
-from gateway.points.purchase_result import INCOMPLETE, Ordered, result_of
-from gateway.points.rsu_errors import PROFILE_OF_DIALECT, PROFILES, ResultFields
+from gateway.points.etc.purchase_result import INCOMPLETE, Ordered, result_of
+from gateway.points.etc.rsu_errors import PROFILE_OF_DIALECT, PROFILES, ResultFields
 from protocols.rsu.messages import DebitResult
 
 PURSE = Ordered("20261123100000", 1500, stored_value=True)

@@ -55,15 +55,15 @@ from gateway.model.reasons import REASONS, Severity
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind
 from gateway.payers.status_lists import ListKind, obu_key, plate_key
-from gateway.points.antenna_dialogue import Dialogue, Gone
-from gateway.points.devices import Report
-from gateway.points.inspection import card_problem, plate_of, tag_problem, vehicle_problem
-from gateway.points.purchase_result import Ordered, result_of
-from gateway.points.rsu_errors import MoneyMeaning
-from gateway.points.rsu_errors import Report as ReportKind
-from gateway.points.station_record import STATION_TAIL, entered_here, entry_of, entry_record, purchase_record
-from gateway.points.toll_services import LaneServices
-from gateway.points.toll_settings import (
+from gateway.points.etc.dialogue import Dialogue, Gone
+from gateway.points.etc.file_0019 import STATION_TAIL, entered_here, entry_of, entry_record, purchase_record
+from gateway.points.etc.inspection import card_problem, plate_of, tag_problem, vehicle_problem
+from gateway.points.etc.purchase_result import Ordered, result_of
+from gateway.points.etc.rsu_errors import MoneyMeaning
+from gateway.points.etc.rsu_errors import Report as ReportKind
+from gateway.points.ports import Report
+from gateway.points.toll.services import LaneServices
+from gateway.points.toll.settings import (
     ChargeCardPurchase,
     EntryWrite,
     LaneKind,

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.outbox.worker import OutboxWorker
-from gateway.points.toll_settings import OnePiecePolicy
+from gateway.points.toll.settings import OnePiecePolicy
 from protocols.rsu.messages import Debit, DeviceType, Stop, UserReport
 from tests.gateway.points import plaza as bench
 from tests.gateway.points.plaza import FARE, RADIO_S, Car

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.ledger.writer import WriterState
-from gateway.points.toll_lane import INBOX_MAX, LIFT_TRIES_MAX, REMEMBERED_MAX, REPEAT_QUIET_S, TRADES_MAX
+from gateway.points.toll.lane import INBOX_MAX, LIFT_TRIES_MAX, REMEMBERED_MAX, REPEAT_QUIET_S, TRADES_MAX
 from protocols.rsu.messages import Continue, Debit, DebitResult, Heartbeat, Stop, StopType, TacResult
 from tests.gateway.points import plaza as bench
 from tests.gateway.points.plaza import FARE, Car, Purchase
@@ -272,7 +272,7 @@ def test_a_trade_that_fails_is_reported_and_harms_nobody_else(play, monkeypatch)
         def broken(*_):
             raise ValueError("nobody thought of this")
 
-        monkeypatch.setattr("gateway.points.toll_trade.card_problem", broken)
+        monkeypatch.setattr("gateway.points.toll.trade.card_problem", broken)
         lane.road.meet(Car(1))
         await plaza.settle()
         assert lane.fault("trade") == "ValueError: nobody thought of this"

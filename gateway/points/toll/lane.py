@@ -1,7 +1,7 @@
 """A toll lane: vehicles come as reports of an antenna, leave through a barrier, and pay in between.
 
 The lane owns the vehicles it is dealing with (one `Trade` each, by OBU id) and the memory of those it has just dealt
-with. What one vehicle goes through is in `gateway.points.toll_trade`. A lane never stops because of one vehicle: a
+with. What one vehicle goes through is in `gateway.points.toll.trade`. A lane never stops because of one vehicle: a
 trade that fails is logged, counted, shown to the attendant, and the next report is read.
 """
 
@@ -16,10 +16,10 @@ from typing import Any
 
 from gateway.debit.claims import Decision
 from gateway.model.passage import Barrier, Outcome
-from gateway.points.antenna_dialogue import VEHICLE_REPORTS
-from gateway.points.devices import Antenna, OutputFault, Report
-from gateway.points.toll_services import LaneServices
-from gateway.points.toll_trade import Trade
+from gateway.points.etc.dialogue import VEHICLE_REPORTS
+from gateway.points.ports import Antenna, OutputFault, Report
+from gateway.points.toll.services import LaneServices
+from gateway.points.toll.trade import Trade
 from protocols.rsu.messages import DebitResult, ObuReport, Stop, StopType
 
 TRADES_MAX = 8

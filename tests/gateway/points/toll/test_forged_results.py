@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.points.toll_settings import ChargeCardPurchase, TacCommand
+from gateway.points.toll.settings import ChargeCardPurchase, TacCommand
 from protocols.rsu.messages import Debit, FetchTac, RecoverTac
 from tests.gateway.points import plaza as bench
 from tests.gateway.points.plaza import FARE, Car, Purchase

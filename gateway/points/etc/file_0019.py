@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from gateway.points.toll_settings import LaneKind, LaneSettings
+from gateway.points.toll.settings import LaneKind, LaneSettings
 from gateway.tariffs.quote import EntryFact
 from protocols.card.codes import VALID_ENTRY_STATUSES, PassStatus
 from protocols.card.station import Station, station_new

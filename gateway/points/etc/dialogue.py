@@ -7,7 +7,7 @@ import logging
 from typing import TypeVar
 
 from gateway.model.clock import Clock
-from gateway.points.devices import Report
+from gateway.points.ports import Report
 from protocols.rsu.messages import (
     Continue,
     DebitResult,

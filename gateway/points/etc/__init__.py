@@ -1,0 +1,1 @@
+"""Tag and card at an antenna, wherever it stands: a toll lane, a pump, a car-park gate."""

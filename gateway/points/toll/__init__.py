@@ -1,0 +1,1 @@
+"""Toll lanes: open, exit and entry."""
