@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.model.clock import Clock, to_us
 from gateway.model.reasons import REASONS
@@ -38,6 +38,12 @@ class PartCondition:
     cause: str
     code: str | None
     since_us: int
+
+
+class Tell(Protocol):
+    """Say how a part does; `code` is a reason of `gateway.model.reasons`."""
+
+    def __call__(self, part: str, works: bool, cause: str, code: str | None = None) -> None: ...
 
 
 class ConditionBoard:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from gateway.condition import Tell
 from gateway.model.clock import Clock, ClockQuality
 
 BEHIND_MAX: Final = timedelta(minutes=2)
@@ -18,6 +19,9 @@ BEHIND_MAX: Final = timedelta(minutes=2)
 
 EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
 """Before this software was written: the box's clock battery is dead."""
+
+LOOK_EVERY_S: Final = 1.0
+"""Between two looks at what the clock says."""
 
 
 class Timekeeper:
@@ -54,3 +58,15 @@ class Timekeeper:
     def trusted(self) -> bool:
         """Whether dates may be judged by the clock."""
         return self.quality is ClockQuality.TRUSTED
+
+    async def keep_telling(self, tell: Tell) -> None:
+        """Say what becomes of the clock, for ever."""
+        while True:
+            trusted, says, least = self.trusted, self._clock.utcnow(), self.at_least
+            cause = "plausible" if trusted else f"it says {_seconds(says)}, and it is {_seconds(least)} at the least"
+            tell("clock", trusted, cause, None if trusted else "clock_bad")
+            await self._clock.sleep(LOOK_EVERY_S)
+
+
+def _seconds(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")

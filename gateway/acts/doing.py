@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.acts.actor import Actor, Role
 from gateway.acts.acts import Act, Facts, Refused, Terms
@@ -10,6 +10,7 @@ from gateway.clearing.rules import load_rules as load_clearing_rules
 from gateway.clearing.terms import Terms as ClearingTerms
 from gateway.config import SiteFile
 from gateway.ledger.transaction import Change, Transaction
+from gateway.points.config import ChargePoint
 from gateway.rules.loading import DebitRules, load_rules
 
 
@@ -32,14 +33,15 @@ def terms_of(site: SiteFile, rules: DebitRules | None = None) -> Terms:
 
 def clearing_terms_of(site: SiteFile, rules: DebitRules) -> ClearingTerms:
     """Rules of clearing with what they need of the site file. Raises `ClearingRulesError`."""
+    points: Sequence[ChargePoint] = site.charge_points
     terminals = {
-        bank.name: frozenset(number for lane in site.lanes for number in lane.terminals.get(bank.name, ()))
+        bank.name: frozenset(number for point in points for number in point.terminals.get(bank.name, ()))
         for bank in site.banks
     }
     return ClearingTerms(
         rules=load_clearing_rules(site.clearing.rules),
         terminals=terminals,
-        stations={lane.name: lane.station for lane in site.lanes},
+        stations={point.name: point.station for point in points if point.station is not None},
         message_age_s={bank.name: float(bank.max_message_age_s) for bank in site.banks},
         utc_offset_min=site.site.utc_offset_min,
         debit_rules=rules,

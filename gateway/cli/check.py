@@ -20,11 +20,12 @@ from gateway.cli import labels
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, path_of, screen_of, zone_of
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Screen
+from gateway.points.config import ChargePoint, Need
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from gateway.config import Lane, SiteFile
+    from gateway.config import SiteFile
     from gateway.documents import Problem
     from gateway.tariffs.quote import TariffVersion
 
@@ -74,7 +75,7 @@ def check_config(
         findings.facts["site"] = {
             "name": site.site.name,
             "mode": site.mode.value,
-            "lanes": [x.name for x in site.lanes],
+            "charge_points": [point.name for point in site.charge_points],
         }
         for look in CHECKS:
             look(site, findings)
@@ -146,6 +147,8 @@ def _check_chain_keys(site: SiteFile, findings: _Findings) -> None:
 def _check_lists(site: SiteFile, findings: _Findings) -> None:
     from gateway.payers.status_lists import StatusListError, StatusLists
 
+    if not site.need(Need.LISTS):
+        return
     now = now_utc()
     try:
         lists = StatusLists.open(site.lists.directory, now, site.lists.drop_bound)
@@ -172,6 +175,8 @@ def _check_lists(site: SiteFile, findings: _Findings) -> None:
 def _check_tariffs(site: SiteFile, findings: _Findings) -> None:
     from gateway.tariffs.loading import TariffError, load_tariffs
 
+    if not site.need(Need.TARIFFS):
+        return
     try:
         tariffs = load_tariffs(site.tariffs.directory)
     except TariffError as error:
@@ -196,16 +201,20 @@ def _check_tariffs(site: SiteFile, findings: _Findings) -> None:
             "Install one that is",
         )
         return
-    for i, lane in enumerate(site.lanes):
-        problem = _fare_missing(lane, version)
+    for i, point in enumerate(site.charge_points):
+        problem = _fare_missing(point, version)
         if problem is not None:
-            findings.wrong(f"lanes[{i}].station", repr(lane.station), problem, "Correct the station, or add its fares")
+            key = f"charge_points[{i}].station"
+            findings.wrong(key, repr(point.station), problem, "Correct the station, or add its fares")
 
 
-def _fare_missing(lane: Lane, version: TariffVersion) -> str | None:
+def _fare_missing(lane: ChargePoint, version: TariffVersion) -> str | None:
     """Why a lane could not price any vehicle, None when it can."""
+    from gateway.points.toll.config import ChargingLane
     from gateway.points.toll.settings import LaneKind
 
+    if not isinstance(lane, ChargingLane):
+        return None
     station = lane.station.upper()
     if lane.kind is LaneKind.OPEN and station not in version.class_tables:
         return f"has no [class_table.{station}] in tariff {version.version}"
@@ -238,9 +247,11 @@ def _check_clearing(site: SiteFile, findings: _Findings) -> None:
     known = {bank.name for bank in site.banks} | {issuer.name for issuer in site.issuers}
     for name in sorted((rules.fees.keys() | rules.day_files.keys()) - known):
         findings.wrong("clearing.rules", name, "is neither a bank nor an issuer of this site", "correct its name")
-    places = {lane.name for lane in site.lanes} | {lane.station for lane in site.lanes}
+    places = {point.name for point in site.charge_points} | {point.station for point in site.charge_points}
     for name in sorted(rules.splits.keys() - places):
-        findings.wrong("clearing.rules", name, "is neither a lane nor a station of this site", "correct its name")
+        findings.wrong(
+            "clearing.rules", name, "is neither a charge point nor a station of this site", "correct its name"
+        )
     findings.facts["clearing"] = {"version": rules.version}
 
 
@@ -300,19 +311,23 @@ def _check_mandates(site: SiteFile, engine: Engine, findings: _Findings) -> None
             problem = f"is named by {count} mandates and is not in the site file: they cannot be charged"
             findings.wrong("banks", repr(name), problem, "Add the bank, or import mandates without it")
             continue
-        without = [lane.name for lane in site.lanes if not lane.terminals.get(name)]
+        without = [point.name for point in site.charge_points if not point.terminals.get(name)]
         if without:
             findings.note(
-                "lanes.terminals", f"{', '.join(without)}: no terminal for {name}, so it is never asked there"
+                "charge_points.terminals", f"{', '.join(without)}: no terminal for {name}, so it is never asked there"
             )
 
 
 def _check_barriers(site: SiteFile, findings: _Findings) -> None:
     """Without its closed limit nothing can prove that an opening was lost."""
-    without = [lane.name for lane in site.lanes if lane.outputs.closed_limit is None]
+    from gateway.points.toll.config import TollLane
+
+    points: Sequence[ChargePoint] = site.charge_points
+    lanes = [point for point in points if isinstance(point, TollLane)]
+    without = [lane.name for lane in lanes if lane.outputs.closed_limit is None]
     if without:
         findings.note(
-            "lanes.outputs.closed_limit",
+            "charge_points.outputs.closed_limit",
             f"{', '.join(without)}: none, so an opening the board does not answer is left to the attendant",
         )
 
@@ -381,7 +396,7 @@ def _fact_pairs(screen: Screen, facts: Mapping[str, Any]) -> list[tuple[str, str
     pairs: list[tuple[str, str | Cell]] = []
     if "site" in facts:
         site = facts["site"]
-        pairs.append((say("Site", "站点"), f"{site['name']} ({site['mode']}): {', '.join(site['lanes'])}"))
+        pairs.append((say("Site", "站点"), f"{site['name']} ({site['mode']}): {', '.join(site['charge_points'])}"))
     if "lists" in facts:
         lists = facts["lists"]
         count = say(f"entries: {lists['entries']}", f"{lists['entries']} 条")

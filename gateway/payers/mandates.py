@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Engine, Row, select
 
 from gateway.debit.claims import Payer
 from gateway.ledger import tables
@@ -126,6 +126,23 @@ def by_id(connection: Connection, mandate_id: str) -> Mandate | None:
     m = tables.mandate
     row = connection.execute(select(m).where(m.c.id == mandate_id)).one_or_none()
     return None if row is None else read_mandate(row)
+
+
+class MandateReader:
+    """Mandates as they stand in the ledger now."""
+
+    def __init__(self, reader: Engine) -> None:
+        self._reader = reader
+
+    def find(self, kind: CredentialKind, key: str) -> Mandate | None:
+        """The mandate behind a credential."""
+        with self._reader.connect() as connection:
+            return find(connection, kind, key)
+
+    def by_id(self, mandate_id: str) -> Mandate | None:
+        """A mandate by its own id."""
+        with self._reader.connect() as connection:
+            return by_id(connection, mandate_id)
 
 
 def stand_in_limit(tx: Transaction, mandate_id: str | None) -> int:

@@ -59,15 +59,15 @@ class Endured:
 
 def site_text() -> str:
     """The demo's site file with its lanes replaced."""
-    head = (SITES / "demo" / "site.toml").read_text().split("[[lanes]]", 1)[0]
+    head = (SITES / "demo" / "site.toml").read_text().split("[[charge_points]]", 1)[0]
     return head + "".join(_lane(number) for number in range(1, LANES + 1))
 
 
 def _lane(number: int) -> str:
     return f"""
-[[lanes]]
+[[charge_points]]
 name = "noisy-{number}"
-kind = "exit"
+kind = "toll-exit"
 station = "{STATION}"
 lane_no = {number}
 gantry = "99020{number}"

@@ -4,13 +4,19 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
 from gateway import config
-from gateway.config import ConfigError, Mode, SiteFile, host_port, load, parameters
-from gateway.documents import model_of
+from gateway.banks import config as banks_config
+from gateway.config import ConfigError, Mode, SiteFile, load, parameters
+from gateway.documents import Section, host_port, models_of
 from gateway.model.passage import DeclinePolicy
-from gateway.points.toll.settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
+from gateway.points import config as points_config
+from gateway.points.config import Need
+from gateway.points.etc import config as etc_config
+from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
+from gateway.points.gate import config as gate_config
+from gateway.points.toll import config as toll_config
+from gateway.points.toll.settings import LaneKind
 
 SITE = """\
 mode = "bench"
@@ -30,18 +36,18 @@ merchant_no = "990100047840001"
 [[relay_boards]]
 name = "plaza"
 address = "[::1]:502"
-[[lanes]]
+[[charge_points]]
 name = "lane-1"
-kind = "open"
+kind = "toll-open"
 station = "99010101"
 lane_no = 1
 gantry = "990101"
 antenna = { address = "127.0.0.1:9003" }
 outputs = { board = "plaza", barrier = 0, green = 1, red = 2 }
 terminals = { bank-1 = ["T0000001", "T0000002"] }
-[[lanes]]
+[[charge_points]]
 name = "lane-2"
-kind = "exit"
+kind = "toll-exit"
 station = "99010102"
 lane_no = 2
 gantry = "990102"
@@ -85,7 +91,7 @@ def test_a_site_file_is_read_with_what_it_leaves_out(write, tmp_path):
     site = load(write())
     assert site.mode is Mode.BENCH
     assert (site.site.merchant, site.site.utc_offset_min) == ("road", 480)
-    one, two = site.lanes
+    one, two = site.charge_points
     assert (one.kind, two.kind) == (LaneKind.OPEN, LaneKind.EXIT)
     assert one.bank_declines is DeclinePolicy.RELEASE_AS_DEBT
     assert one.charge_card_purchase is ChargeCardPurchase.FARE
@@ -122,16 +128,21 @@ def sections(model=SiteFile):
     """Every section a site file can have, by its class."""
     yield model
     for field in model.model_fields.values():
-        inner = model_of(field.annotation)
-        if inner is not None:
+        for inner in models_of(field.annotation):
             yield from sections(inner)
+
+
+MODULES = (config, banks_config, points_config, etc_config, gate_config, toll_config)
+BASES = (Section, points_config.ChargePoint, etc_config.EtcPoint, toll_config.TollLane)
+"""Of several kinds; no section is only this."""
 
 
 def test_the_walk_above_finds_every_section():
     declared = {
         kind
-        for kind in vars(config).values()
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in (BaseModel, config.Section)
+        for module in MODULES
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, Section) and kind not in BASES
     }
     assert set(sections()) == declared
 
@@ -141,15 +152,18 @@ def test_parameters_tell_every_key_with_a_description():
 
     def keys(model, prefix=""):
         for name, field in model.model_fields.items():
-            inner = model_of(field.annotation)
-            yield from [f"{prefix}{name}"] if inner is None else keys(inner, f"{prefix}{name}.")
+            inner = models_of(field.annotation)
+            found = [keys(model, f"{prefix}{name}.") for model in inner] if inner else [[f"{prefix}{name}"]]
+            for of_model in found:
+                yield from of_model
 
-    assert sorted(told) == sorted(keys(SiteFile))
+    assert sorted(told) == sorted(set(keys(SiteFile)))
+    assert len(list(parameters())) == len(told), "each key once, whatever number of kinds has it"
     assert all(description for _, description in told.values())
     assert told["mode"][0] == "required"
-    assert told["lanes.deadline_ms"][0] == "2000"
-    assert told["lanes.terminals"][0] == "{}"
-    assert told["lanes.antenna.address"][0] == "required"
+    assert told["charge_points.deadline_ms"][0] == "2000"
+    assert told["charge_points.terminals"][0] == "{}"
+    assert told["charge_points.antenna.address"][0] == "required"
 
 
 UNKNOWN_KEYS = [
@@ -163,9 +177,9 @@ UNKNOWN_KEYS = [
     ("[[issuers]]", "[[issuers]]\nkey = 1", "issuers[0].key"),
     ("[[banks]]", '[[banks]]\npassword = "secret"', "banks[0].password"),
     ("[[relay_boards]]", "[[relay_boards]]\nunits = 1", "relay_boards[0].units"),
-    ("lane_no = 2", "lane_no = 2\nlimit = 1", "lanes[1].limit"),
-    ('{ address = "127.0.0.1:9003" }', '{ address = "127.0.0.1:9003", power = 3 }', "lanes[0].antenna.power"),
-    ("red = 2 }", "red = 2, amber = 7 }", "lanes[0].outputs.amber"),
+    ("lane_no = 2", "lane_no = 2\nlimit = 1", "charge_points[1].limit"),
+    ('{ address = "127.0.0.1:9003" }', '{ address = "127.0.0.1:9003", power = 3 }', "charge_points[0].antenna.power"),
+    ("red = 2 }", "red = 2, amber = 7 }", "charge_points[0].outputs.amber"),
     ("[lists]", "[bench]\nspeed = 2\n[lists]", "bench.speed"),
     ("[lists]", "[people]\nport = 2\n[lists]", "people.port"),
     ("[lists]", "[people.roles]\nboss = []\n[lists]", "people.roles.boss"),
@@ -216,25 +230,25 @@ WRONG = [
     ('"990100047840001"', '"990100047840001"\nmac = "x9.9"', "banks[0].mac", "'x9.9'"),
     ('"990100047840001"', '"990100047840001"\ntpdu = "60"', "banks[0].tpdu", "'60'"),
     ('"[::1]:502"', '"[::1]:502"\nunit = 248', "relay_boards[0].unit", "248"),
-    ('kind = "open"', 'kind = "closed"', "lanes[0].kind", "'closed'"),
-    ('station = "99010101"', 'station = "9901010G"', "lanes[0].station", "'9901010G'"),
-    ("lane_no = 1", "lane_no = 256", "lanes[0].lane_no", "256"),
-    ('gantry = "990101"', 'gantry = "9901"', "lanes[0].gantry", "'9901'"),
-    ("barrier = 0", "barrier = -1", "lanes[0].outputs.barrier", "-1"),
-    ("red = 2 }", "red = 2, pulse_ms = 49 }", "lanes[0].outputs.pulse_ms", "49"),
-    ("red = 2 }", "red = 2, closed_limit = -1 }", "lanes[0].outputs.closed_limit", "-1"),
-    ("red = 2 }", "red = 2, travel_ms = 99 }", "lanes[0].outputs.travel_ms", "99"),
-    ('"T0000002"', '"T000002"', "lanes[0].terminals.bank-1[1]", "'T000002'"),
-    ("lane_no = 1", "lane_no = 1\ndeadline_ms = 499", "lanes[0].deadline_ms", "499"),
-    ("lane_no = 1", 'lane_no = 1\none_piece_tags = "free"', "lanes[0].one_piece_tags", "'free'"),
-    ("lane_no = 1", 'lane_no = 1\nbank_declines = "open"', "lanes[0].bank_declines", "'open'"),
-    ("lane_no = 1", 'lane_no = 1\ncharge_card_purchase = "none"', "lanes[0].charge_card_purchase", "'none'"),
-    ("lane_no = 1", "lane_no = 1\nrepeat_window_s = 0", "lanes[0].repeat_window_s", "0"),
-    ("lane_no = 1", "lane_no = 1\nquiet_s = -1", "lanes[0].quiet_s", "-1"),
-    (':9003" }', ':9003", tx_power = 32 }', "lanes[0].antenna.tx_power", "32"),
-    (':9003" }', ':9003", lane_mode = 256 }', "lanes[0].antenna.lane_mode", "256"),
-    (':9003" }', ':9003", dialect = "vendor-x" }', "lanes[0].antenna.dialect", "'vendor-x'"),
-    (':9003" }', ':9003", errors = "vendor-x" }', "lanes[0].antenna.errors", "'vendor-x'"),
+    ('kind = "toll-open"', 'kind = "closed"', "charge_points[0].kind", "'closed'"),
+    ('station = "99010101"', 'station = "9901010G"', "charge_points[0].station", "'9901010G'"),
+    ("lane_no = 1", "lane_no = 256", "charge_points[0].lane_no", "256"),
+    ('gantry = "990101"', 'gantry = "9901"', "charge_points[0].gantry", "'9901'"),
+    ("barrier = 0", "barrier = -1", "charge_points[0].outputs.barrier", "-1"),
+    ("red = 2 }", "red = 2, pulse_ms = 49 }", "charge_points[0].outputs.pulse_ms", "49"),
+    ("red = 2 }", "red = 2, closed_limit = -1 }", "charge_points[0].outputs.closed_limit", "-1"),
+    ("red = 2 }", "red = 2, travel_ms = 99 }", "charge_points[0].outputs.travel_ms", "99"),
+    ('"T0000002"', '"T000002"', "charge_points[0].terminals.bank-1[1]", "'T000002'"),
+    ("lane_no = 1", "lane_no = 1\ndeadline_ms = 499", "charge_points[0].deadline_ms", "499"),
+    ("lane_no = 1", 'lane_no = 1\none_piece_tags = "free"', "charge_points[0].one_piece_tags", "'free'"),
+    ("lane_no = 1", 'lane_no = 1\nbank_declines = "open"', "charge_points[0].bank_declines", "'open'"),
+    ("lane_no = 1", 'lane_no = 1\ncharge_card_purchase = "none"', "charge_points[0].charge_card_purchase", "'none'"),
+    ("lane_no = 1", "lane_no = 1\nrepeat_window_s = 0", "charge_points[0].repeat_window_s", "0"),
+    ("lane_no = 1", "lane_no = 1\nquiet_s = -1", "charge_points[0].quiet_s", "-1"),
+    (':9003" }', ':9003", tx_power = 32 }', "charge_points[0].antenna.tx_power", "32"),
+    (':9003" }', ':9003", lane_mode = 256 }', "charge_points[0].antenna.lane_mode", "256"),
+    (':9003" }', ':9003", dialect = "vendor-x" }', "charge_points[0].antenna.dialect", "'vendor-x'"),
+    (':9003" }', ':9003", errors = "vendor-x" }', "charge_points[0].antenna.errors", "'vendor-x'"),
 ]
 
 
@@ -250,10 +264,9 @@ MISSING = [
     ('name = "测试收费站"\n', "site.name"),
     ('region = "B2E2CAD4"\n', "issuers[0].region"),
     ('merchant_no = "990100047840001"\n', "banks[0].merchant_no"),
-    ('kind = "exit"\n', "lanes[1].kind"),
-    ('antenna = { address = "127.0.0.1:9004" }\n', "lanes[1].antenna"),
-    ('outputs = { board = "plaza", barrier = 3, green = 4, red = 5 }\n', "lanes[1].outputs"),
-    ('[tariffs]\ndirectory = "/srv/tariffs"\n', "tariffs"),
+    ('kind = "toll-exit"\n', "charge_points[1].kind"),
+    ('antenna = { address = "127.0.0.1:9004" }\n', "charge_points[1].antenna"),
+    ('outputs = { board = "plaza", barrier = 3, green = 4, red = 5 }\n', "charge_points[1].outputs"),
 ]
 
 
@@ -264,22 +277,49 @@ def test_a_missing_key_is_named(write, old, key):
     assert problem.cure.startswith("Add it")
 
 
-@pytest.mark.parametrize("section", ["issuers", "relay_boards", "lanes"])
-def test_a_site_without_any_is_none(write, section):
+@pytest.mark.parametrize(
+    ("section", "keys"),
+    [
+        ("issuers", {"issuers"}),
+        ("relay_boards", {"charge_points[0].outputs.board", "charge_points[1].outputs.board"}),
+        ("charge_points", {"charge_points"}),
+    ],
+)
+def test_what_a_lane_cannot_do_without(write, section, keys):
     table = tomllib.loads(SITE)
     assert table[section]
     parts = SITE.split(f"[[{section}]]\n")
     rest = "".join(part[part.index("\n[") + 1 :] if "\n[" in part else "" for part in parts[1:])
-    text = f"{section} = []\n" + parts[0] + rest
-    found = problems(write(text=text))
-    assert [(problem.key, problem.value) for problem in found] == [(section, "[]")]
+    found = problems(write(text=f"{section} = []\n" + parts[0] + rest))
+    assert {problem.key for problem in found} == keys
+    assert all(problem.value for problem in found)
+
+
+@pytest.mark.parametrize("kind", ["toll-open", "toll-exit", "toll-entry"])
+def test_a_lane_of_any_kind_and_nothing_that_it_does_not_need(write, kind):
+    """No bank: purses pay, or nobody. Lists and tariffs stand where they stand by default."""
+    head, first, _ = SITE.split("[[charge_points]]\n")
+    first = first.replace("toll-open", kind).replace('terminals = { bank-1 = ["T0000001", "T0000002"] }\n', "")
+    head = head[: head.index("[lists]")] + head[head.index("[[issuers]]") : head.index("[[banks]]")]
+    board = '[[relay_boards]]\nname = "plaza"\naddress = "[::1]:502"\n'
+    site = load(write(text=f"{head}{board}[[charge_points]]\n{first}"))
+    assert [point.kind for point in site.charge_points] == [kind]
+    assert site.need(Need.TARIFFS) is (kind != "toll-entry")
+    assert site.need(Need.LISTS)
+    assert (site.banks, site.charge_points[0].terminals) == ([], {})
+
+
+def test_the_known_kinds_are_told(write):
+    problem = only(write(('kind = "toll-open"', 'kind = "toll"')))
+    assert (problem.key, problem.value) == ("charge_points[0].kind", "'toll'")
+    assert "toll-open, toll-exit, toll-entry" in problem.cure
 
 
 def test_every_problem_is_told_at_once(write):
     found = problems(
-        write(("lane_no = 1", "lane_no = 999"), ('kind = "exit"', 'kind = "?"'), ("[site]", "[site]\na=1"))
+        write(("lane_no = 1", "lane_no = 999"), ('kind = "toll-exit"', 'kind = "?"'), ("[site]", "[site]\na=1"))
     )
-    assert {problem.key for problem in found} == {"lanes[0].lane_no", "lanes[1].kind", "site.a"}
+    assert {problem.key for problem in found} == {"charge_points[0].lane_no", "charge_points[1].kind", "site.a"}
 
 
 def test_a_long_value_is_cut(write):
@@ -288,20 +328,25 @@ def test_a_long_value_is_cut(write):
 
 
 CROSS = [
-    ('name = "lane-2"', 'name = "lane-1"', {"lanes.name"}, "used twice"),
-    ('board = "plaza", barrier = 3', 'board = "other", barrier = 3', {"lanes[1].outputs.board"}, "no relay board"),
-    ("barrier = 3", "barrier = 0", {"lanes[1].outputs.barrier"}, "belongs to barrier of lane-1"),
-    ("red = 2", "red = 1", {"lanes[0].outputs.red"}, "belongs to green of lane-1"),
-    ("127.0.0.1:9004", "127.0.0.1:9003", {"lanes[1].antenna.address"}, "belongs to lane-1"),
+    ('name = "lane-2"', 'name = "lane-1"', {"charge_points.name"}, "used twice"),
+    (
+        'board = "plaza", barrier = 3',
+        'board = "other", barrier = 3',
+        {"charge_points[1].outputs.board"},
+        "no relay board",
+    ),
+    ("barrier = 3", "barrier = 0", {"charge_points[1].outputs.barrier"}, "belongs to barrier of lane-1"),
+    ("red = 2", "red = 1", {"charge_points[0].outputs.red"}, "belongs to green of lane-1"),
+    ("127.0.0.1:9004", "127.0.0.1:9003", {"charge_points[1].antenna.address"}, "belongs to lane-1"),
     (
         'station = "99010102"\nlane_no = 2',
         'station = "99010101"\nlane_no = 1',
-        {"lanes[1].lane_no"},
+        {"charge_points[1].lane_no"},
         "is the number of lane-1",
     ),
-    ('bank-1 = ["T0000003"]', 'bank-2 = ["T0000003"]', {"lanes[1].terminals"}, "is no bank"),
-    ('"T0000003"', '"T0000001"', {"lanes[1].terminals.bank-1"}, "belongs to lane-1"),
-    ('"T0000002"', '"T0000001"', {"lanes[0].terminals.bank-1"}, "named twice"),
+    ('bank-1 = ["T0000003"]', 'bank-2 = ["T0000003"]', {"charge_points[1].terminals"}, "is no bank"),
+    ('"T0000003"', '"T0000001"', {"charge_points[1].terminals.bank-1"}, "belongs to lane-1"),
+    ('"T0000002"', '"T0000001"', {"charge_points[0].terminals.bank-1"}, "named twice"),
     (
         "[[banks]]",
         '[[issuers]]\nregion = "b2e2cad4"\nname = "other"\n[[banks]]',
@@ -346,10 +391,10 @@ def test_what_one_key_alone_cannot_tell(write, old, new, keys, words):
 def test_each_barrier_has_a_limit_input_of_its_own(write):
     first = ("red = 2 }", "red = 2, closed_limit = 1 }")
     (problem,) = problems(write(first, ("red = 5 }", "red = 5, closed_limit = 1 }")))
-    assert (problem.key, problem.value) == ("lanes[1].outputs.closed_limit", "1")
+    assert (problem.key, problem.value) == ("charge_points[1].outputs.closed_limit", "1")
     assert "belongs to lane-1" in problem.problem
     good = load(write(first, ("red = 5 }", "red = 5, closed_limit = 2, travel_ms = 700 }")))
-    assert [(lane.outputs.closed_limit, lane.outputs.travel_ms) for lane in good.lanes] == [(1, 1000), (2, 700)]
+    assert [(lane.outputs.closed_limit, lane.outputs.travel_ms) for lane in good.charge_points] == [(1, 1000), (2, 700)]
 
 
 def test_one_coil_number_on_two_boards_is_two_coils(write):

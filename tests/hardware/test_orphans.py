@@ -163,7 +163,7 @@ def wait_until(holds):
 
 def stopped_in_order(folder):
     """The gateway has said that it stops and, as the last thing it does, that it is not running."""
-    return "stopping: lanes first" in (folder / "gateway.log").read_text() and state(folder)["running"] is False
+    return "stopping: charge points first" in (folder / "gateway.log").read_text() and state(folder)["running"] is False
 
 
 PROGRAMS = 7

@@ -61,15 +61,10 @@ from gateway.points.etc.inspection import card_problem, plate_of, tag_problem, v
 from gateway.points.etc.purchase_result import Ordered, result_of
 from gateway.points.etc.rsu_errors import MoneyMeaning
 from gateway.points.etc.rsu_errors import Report as ReportKind
+from gateway.points.etc.settings import ChargeCardPurchase, EntryWrite, OnePiecePolicy, TacCommand
 from gateway.points.ports import Report
 from gateway.points.toll.services import LaneServices
-from gateway.points.toll.settings import (
-    ChargeCardPurchase,
-    EntryWrite,
-    LaneKind,
-    OnePiecePolicy,
-    TacCommand,
-)
+from gateway.points.toll.settings import LaneKind
 from gateway.tariffs.quote import EntryFact, Refusal, quote
 from protocols.card.codes import CardType
 from protocols.card.files import CardFile, decode_card_file

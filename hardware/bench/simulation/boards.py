@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome, Unanswered
-from drivers.lane_io import LaneOutputs
+from drivers.modbus import BoardState, StateCallback
+from gateway.points.gate.assemble import Outputs
 from gateway.points.ports import OutputFault
-from gateway.runtime import Outputs
 from hardware.bench.simulation.loop import SimClock
+from hardware.bench.simulation.site import BARRIER, CLOSED_LIMIT, GREEN, RED, TRAVEL_MS
 from hardware.emulators.barrier import Barrier
 
 if TYPE_CHECKING:
@@ -30,14 +31,11 @@ if TYPE_CHECKING:
 
     from hardware.bench.simulation.world import World
 
-BARRIER, GREEN, RED = 0, 1, 2
-CLOSED_LIMIT = 0
-TRAVEL_S = 0.5
+TRAVEL_S = TRAVEL_MS / 1000
 """Of an arm, up and down: never is it away from its limit for less than twice that."""
 LEAVING_S = 0.4
 """Until an arm on its way has left its limit."""
 STANDS_S = 20.0
-PULSE_MS = 300
 COIL_BACK_S = 0.1
 """Until a board that does it by itself has switched a barrier's coil off again."""
 LATENCY_S = (0.005, 0.02)
@@ -68,6 +66,7 @@ class Board:
     """The board of one lane with its barrier; it outlives every gateway."""
 
     def __init__(self, world: World, lane: str, chance: random.Random, *, limit: bool, coil_comes_back: bool) -> None:
+        self.name = f"board-{lane}"
         self.closed_limit = CLOSED_LIMIT if limit else None
         self.frozen = False
         self._world = world
@@ -164,15 +163,18 @@ def _answer(future: asyncio.Future[Any], what: object) -> None:
 class Coils:
     """One gateway's connection to a board: a `drivers.lane_io.CoilWriter`."""
 
-    def __init__(self, board: Board, name: str, clock: SimClock) -> None:
+    def __init__(self, board: Board, name: str, clock: SimClock, on_state: StateCallback) -> None:
+        """`on_state`: told whenever the board is connected, at first and again."""
         self.name = name
         self.clock = clock
-        self.on_up: Callable[[], object] = lambda: None
-        """Called when the board is connected, at first and again."""
+        self._on_state = on_state
         self._board = board
         self._turn = asyncio.Lock()
         self._connection: int | None = None
         self._connected = 0
+
+    async def run(self) -> None:
+        """It connects when it is asked for something."""
 
     async def write_coil(self, address: int, on: bool, *, timeout_s: float) -> None:
         """Switch one coil or raise DeviceError."""
@@ -246,37 +248,27 @@ class Coils:
         if self._connection is None and not self._board.frozen:
             self._connected += 1
             self._connection = self._connected
-            self.on_up()
+            self._on_state(BoardState.UP, "connected")
         if self._connection is None or connection not in (None, self._connection):
             raise DeviceUnavailable("not connected", device=self.name)
         return self._connection
 
 
-class LaneBoard(Outputs):
-    """Barrier and lamps of one lane of one gateway; counts what becomes of openings."""
+class CountedOutputs(Outputs):
+    """The product's way to barrier and lamps of one lane; counts what becomes of openings."""
 
-    def __init__(self, world: World, lane: str, board: Board) -> None:
-        coils = Coils(board, lane, world.clock)
-        self._driver = LaneOutputs(
-            coils,
-            barrier_coil=BARRIER,
-            green_coil=GREEN,
-            red_coil=RED,
-            pulse_ms=PULSE_MS,
-            closed_limit=board.closed_limit,
-            travel_ms=int(TRAVEL_S * 1000),
-        )
-        super().__init__(self._driver)
-        self.coils = coils
+    def __init__(self, world: World, lane: str, made: Outputs) -> None:
+        super().__init__(made.driver)
+        self._lane = lane
         self._seen = world.watch.transitions
         self._trace = world.trace
 
     async def make_safe(self) -> None:
-        """As the runtime does when a board has come up."""
+        """As the product's, with a line in the trace where it fails."""
         try:
-            await self._driver.safe_state()
+            await self.driver.safe_state()
         except DeviceError as error:
-            self._trace.add(self.coils.name, f"not made safe: {error.problem}")
+            self._trace.add(self._lane, f"not made safe: {error.problem}")
 
     async def open_barrier(self, record_no: int, *, timeout_s: float) -> None:
         """Lift the barrier. Raises OutputFault."""

@@ -89,7 +89,7 @@ async def _until_answered(
 
 async def charge(world: World, chance: random.Random, index: int, request: HoldRequest) -> str | None:
     """Claim and collect without a card; the debit, or None where there is none."""
-    context, collection = DecisionContext(site.caller_name(index)), site.collection(index, caller=True)
+    context, collection = DecisionContext(site.caller_name(index)), site.collection(index)
     calls = [request]
     if chance.random() < TWICE:
         calls.append(request)
@@ -129,7 +129,7 @@ async def pump(
         return await _expire(world, placed.debit_id, index) if chance.random() < EXPIRED else None
     roll, most = chance.random(), next(part for share, part in DELIVERED if chance.random() < share or share == 1.0)
     delivered = int(request.amount_fen * most * roll) if most else 0
-    context, collection = DecisionContext(site.caller_name(index)), site.collection(index, caller=True)
+    context, collection = DecisionContext(site.caller_name(index)), site.collection(index)
     if delivered == 0:
         return await release(world, placed.debit_id, context)
 
@@ -264,7 +264,7 @@ async def _refund(world: World, chance: random.Random, index: int, request: Refu
     debit = world.watch.debits[request.debit_id]
 
     async def one() -> Refunded | RefundRefused | None:
-        collection = site.collection(index, caller=True)
+        collection = site.collection(index)
         return await ask(world, "refund", lambda engine: engine.refund(request, collection), request.debit_id)
 
     lives = world.rolled_back

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from gateway.debit.attempts import Terminals
+from pydantic import Field
+
+from gateway.config import SiteFile
 from gateway.debit.engine import Collection
 from gateway.ledger import database
 from gateway.ledger.batches import Committer
@@ -26,7 +28,8 @@ from gateway.model.clock import to_us
 from gateway.model.passage import DeclinePolicy
 from gateway.payers import mandate_import, mandates, status_list_build
 from gateway.payers.status_lists import StatusLists
-from gateway.points.toll.settings import LaneKind, LaneSettings, OnePiecePolicy, TacCommand
+from gateway.points.config import ChargePoint
+from gateway.points.toll.config import ChargingLane, EntryLane
 from gateway.rules.loading import DebitRules, parse_rules
 from gateway.tariffs.loading import load_tariffs
 from gateway.tariffs.quote import TariffSet
@@ -34,8 +37,6 @@ from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 from hardware.bench.ledgers import new_ledger
 from hardware.bench.simulation.loop import START
-from protocols.rsu.messages import FetchTac
-from protocols.rsu.registry import dialect_named
 
 BANK = "bank-1"
 MERCHANT_NO = "990100047840001"
@@ -43,13 +44,21 @@ MERCHANT = "road-9901"
 ISSUER = "issuer-9901"
 REGION = bytes.fromhex("B2E2CAD4")
 ISSUER_BYTES = REGION + bytes.fromhex("99010001")
-STATION = "99010101"
 MAX_MESSAGE_AGE_S = 30
 """Far above every delay the simulation makes, as a bank promises."""
 
 FARES: Mapping[int, int] = {1: 1500, 2: 2500, 3: 3800}
 ABSURD_CLASS, NO_FARE_CLASS = 4, 12
-TARIFF = f"""
+DIALECTS = ("pcrsu-v3", "pcrsu-v3", "pcrsu-v3", "legacy-serial-bj")
+"""Of the antennas, by lane."""
+
+
+def station(index: int) -> str:
+    """A lane's own: a vehicle that comes to another one pays again."""
+    return f"9901010{index + 1}"
+
+
+TARIFF = """
 version = "9920261101001"
 valid_from = 2026-11-01T00:00:00+08:00
 valid_to = 2027-05-01T00:00:00+08:00
@@ -59,15 +68,17 @@ longest_trip_hours = 72
 2 = 20000
 3 = 20000
 4 = 20000
-[class_table.{STATION}]
+""" + "".join(
+    f"""
+[class_table.{station(index)}]
 1 = {FARES[1]}
 2 = {FARES[2]}
 3 = {FARES[3]}
 4 = 30000
 """
+    for index in range(len(DIALECTS))
+)
 
-DIALECTS = ("pcrsu-v3", "pcrsu-v3", "pcrsu-v3", "legacy-serial-bj")
-"""Of the antennas, by lane."""
 RULES = """
 version = "simulation-1"
 [retry.reversal]
@@ -99,6 +110,10 @@ M = []
 """
 """As shipped, but for waits of minutes and days: nobody waits so long here. What has waited for five seconds no longer
 steps aside for vehicles, because here there always are some."""
+BARRIER, GREEN, RED = 0, 1, 2
+CLOSED_LIMIT = 0
+PULSE_MS, TRAVEL_MS = 300, 500
+"""Of every barrier and its arm."""
 LANES = len(DIALECTS)
 TERMINALS_A_LANE = 3
 CALLERS = 20
@@ -317,33 +332,90 @@ def terminals(index: int, count: int, *, caller: bool) -> tuple[str, ...]:
     return tuple(f"{'E' if caller else 'T'}{index:03d}{number:04d}" for number in range(count))
 
 
+def has_limit(index: int) -> bool:
+    """Whether a lane's barrier has a limit input."""
+    return index % 3 == 0
+
+
 def psam_terminal(index: int, *, caller: bool = False) -> bytes:
     """Number of the PSAM at one charge point: every purchase there is made under it."""
     return bytes.fromhex(f"0199{9 if caller else 0}{index:07d}")
 
 
-def collection(index: int, *, caller: bool = False) -> Collection:
-    """How a charge point collects; every third one holds a declined vehicle for the attendant."""
-    policy = DeclinePolicy.HOLD_FOR_ATTENDANT if index % 3 == 2 else DeclinePolicy.RELEASE_AS_DEBT
-    count = TERMINALS_A_CALLER if caller else TERMINALS_A_LANE
-    return Collection(policy, {BANK: Terminals(terminals(index, count, caller=caller))})
+def collection(index: int) -> Collection:
+    """How a charge point of the engine's workload collects."""
+    return Caller.model_validate(_caller(index)).collection
 
 
-def lane_settings(index: int) -> LaneSettings:
-    """One open lane."""
-    dialect = dialect_named(DIALECTS[index])
-    return LaneSettings(
-        name=lane_name(index),
-        merchant=MERCHANT,
-        kind=LaneKind.OPEN,
-        station=STATION,
-        lane_no=index + 1,
-        gantry=bytes.fromhex("990101"),
-        collection=collection(index),
-        utc_offset_s=8 * 3600,
-        tac_command=TacCommand.BY_SERIAL if dialect.speaks(FetchTac) else TacCommand.BY_CONTENT,
-        one_piece=OnePiecePolicy.CONTRACT,
+class Caller(ChargePoint):
+    """A charge point that the engine's workload plays."""
+
+    kind: Literal["caller"]
+
+
+class SimulatedSite(SiteFile):
+    """A site file that also knows those."""
+
+    charge_points: list[Annotated[ChargingLane | EntryLane | Caller, Field(discriminator="kind")]]  # type: ignore[assignment]
+
+
+def site_file(lanes: int, callers: int) -> SimulatedSite:
+    """What the gateway is told about the site."""
+    points = [*(_lane(index) for index in range(lanes)), *(_caller(index) for index in range(callers))]
+    boards = [{"name": f"board-{lane_name(index)}", "address": f"{lane_name(index)}:502"} for index in range(lanes)]
+    return SimulatedSite.model_validate(
+        {
+            "mode": "bench",
+            "site": {"name": "simulated", "merchant": MERCHANT},
+            "issuers": [{"region": REGION.hex(), "name": ISSUER}],
+            "banks": [
+                {
+                    "name": BANK,
+                    "address": "bank:1",
+                    "merchant_no": MERCHANT_NO,
+                    "max_message_age_s": MAX_MESSAGE_AGE_S,
+                    "echo_idle_s": 20.0,
+                    "reconnect_max_s": 3.0,
+                }
+            ],
+            "relay_boards": boards,
+            "charge_points": points,
+        }
     )
+
+
+def _point(index: int, name: str, numbers: tuple[str, ...]) -> dict[str, Any]:
+    """Every third one holds a declined vehicle for the attendant."""
+    policy = DeclinePolicy.HOLD_FOR_ATTENDANT if index % 3 == 2 else DeclinePolicy.RELEASE_AS_DEBT
+    return {"name": name, "terminals": {BANK: list(numbers)}, "bank_declines": policy}
+
+
+def _lane(index: int) -> dict[str, Any]:
+    """One open lane; every third barrier has a limit input."""
+    name = lane_name(index)
+    limit = {"closed_limit": CLOSED_LIMIT} if has_limit(index) else {}
+    return {
+        **_point(index, name, terminals(index, TERMINALS_A_LANE, caller=False)),
+        "kind": "toll-open",
+        "station": station(index),
+        "lane_no": index + 1,
+        "gantry": "990101",
+        "antenna": {"address": f"antenna/{name}:1", "dialect": DIALECTS[index], "lane_mode": 0, "channel": 0},
+        "outputs": {
+            "board": f"board-{name}",
+            "barrier": BARRIER,
+            "green": GREEN,
+            "red": RED,
+            "pulse_ms": PULSE_MS,
+            "travel_ms": TRAVEL_MS,
+            **limit,
+        },
+        "one_piece_tags": "contract",
+    }
+
+
+def _caller(index: int) -> dict[str, Any]:
+    return {"kind": "caller", **_point(index, caller_name(index), terminals(index, TERMINALS_A_CALLER, caller=True))}
 
 
 @dataclass(frozen=True, slots=True)

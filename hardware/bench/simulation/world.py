@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from gateway.debit.engine import Collection
 from gateway.ledger import database
 from gateway.ledger.batches import Answer, WriterState
 from gateway.ledger.database import StorageTrouble
@@ -127,6 +126,7 @@ class World:
         self.lanes = lanes
         self.callers = callers
         self.template = site.template()
+        self.site = site.site_file(lanes, callers)
         self.clock = SimClock(loop)
         self.trace = Trace(loop.time, into)
         self.chance = site.series(seed, "world")
@@ -147,10 +147,6 @@ class World:
         """How often the disk has given back an older ledger."""
         self.on_adoption: Callable[[], object] = lambda: None
         self.network = Network(loop, site.series(seed, "network"), self.trace)
-        self.collections: dict[str, Collection] = {
-            **{site.lane_name(i): site.collection(i) for i in range(lanes)},
-            **{site.caller_name(i): site.collection(i, caller=True) for i in range(callers)},
-        }
         self.crew = Crew("world")
         self.bank_offset = timedelta()
         self.bank = Bank(self.network, site.series(seed, "bank"), self._bank_time, self.watch)
@@ -193,6 +189,10 @@ class World:
         if look is not None:
             self.trace.add("gateway", f"hears late {message.mti} {message.text(41)} {message.text(11)}")
             self.loop.call_later(BOOKED_WITHIN_S, lambda: None if life.dead or self.storage.trouble else look())
+
+    def board_named(self, name: str) -> Board:
+        """The board that a section of the site file is about."""
+        return next(board for board in self.boards if board.name == name)
 
     def lane_fault(self, part: str, problem: str | None) -> None:
         """A lane has trouble with a part. A trade that fails is a bug of the gateway."""
@@ -317,7 +317,7 @@ class World:
         """With and without a limit input, with and without coils that come back by themselves."""
         name = site.lane_name(index)
         chance = site.series(self.seed, f"board {index}")
-        return Board(self, name, chance, limit=index % 3 == 0, coil_comes_back=index % 2 == 1)
+        return Board(self, name, chance, limit=site.has_limit(index), coil_comes_back=index % 2 == 1)
 
     def _at_antenna(self, vehicle: Vehicle, event: Event) -> None:
         if event is Event.FORGED:

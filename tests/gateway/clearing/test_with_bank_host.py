@@ -9,9 +9,9 @@ import pytest
 from drivers.bank import BankLink, BankLinkConfig, BankState
 from drivers.clock import SystemClock
 from drivers.link import TcpLink
+from gateway.banks.assemble import BankTransport
 from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings
 from gateway.clearing.imports import import_file
-from gateway.runtime import BankTransport
 from hardware.emulators.bank_host import BankHost, BankHostConfig
 from hardware.emulators.control import ControlClient
 from protocols.bank.transactions import Profile
@@ -29,16 +29,18 @@ async def through_the_host(plaza, folder, drive):
     await host.start()
     profile = Profile(terminal="T0000001", merchant="990100047840001")
     up = asyncio.Event()
-    link = BankLink(
-        BankLinkConfig(device="bank", profile=profile, terminals=("T0000001", "T0000002")),
-        connect=lambda: TcpLink.connect(*host.address, timeout_s=PATIENCE_S, device="bank"),
-        clock=SystemClock(),
-        chance=random.Random(1),
-        on_state=lambda state: up.set() if state.state is BankState.UP else None,
-        on_late=lambda _: None,
+    transport = BankTransport(
+        lambda late: BankLink(
+            BankLinkConfig(device="bank", profile=profile, terminals=("T0000001", "T0000002")),
+            connect=lambda: TcpLink.connect(*host.address, timeout_s=PATIENCE_S, device="bank"),
+            clock=SystemClock(),
+            chance=random.Random(1),
+            on_state=lambda state: up.set() if state.state is BankState.UP else None,
+            on_late=late,
+        )
     )
-    running = asyncio.create_task(link.run())
-    box.bank = Iso8583Channel(Iso8583Settings("bank-1", profile), BankTransport(link))
+    running = asyncio.create_task(transport.run())
+    box.bank = Iso8583Channel(Iso8583Settings("bank-1", profile), transport)
     assert not box.bank.up, "connecting"
     try:
         async with asyncio.timeout(PATIENCE_S), await ControlClient.connect(*host.control_address) as control, box:

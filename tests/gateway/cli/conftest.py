@@ -54,9 +54,9 @@ merchant_no = "990100047840001"
 [[relay_boards]]
 name = "plaza"
 address = "127.0.0.1:9"
-[[lanes]]
+[[charge_points]]
 name = "lane-1"
-kind = "open"
+kind = "toll-open"
 station = "99010101"
 lane_no = 1
 gantry = "990101"

@@ -44,17 +44,17 @@ def test_before_the_first_start_there_is_no_ledger_and_that_is_fine(ask, site):
 
 def test_a_file_that_breaks_the_schema_is_told_whole(problems, run, site):
     found = problems(('mode = "bench"', 'mode = "fast"'), ("lane_no = 1", "lane_no = 1\ncolour = 3"))
-    assert set(found) == {"mode", "lanes[0].colour"}
+    assert set(found) == {"mode", "charge_points[0].colour"}
     text = run("check-config", "--config", site, code=2).stdout
-    assert "lanes[0].colour" in text
+    assert "charge_points[0].colour" in text
     assert "correct the file itself first" in text
     assert "2 wrong" in text
 
 
 def test_dialects_and_error_tables_must_be_known(problems):
     found = problems(("antenna = {", 'antenna = { dialect = "x", errors = "y",'))
-    assert set(found) == {"lanes[0].antenna.dialect", "lanes[0].antenna.errors"}
-    assert "pcrsu-v3" in str(found["lanes[0].antenna.dialect"])
+    assert set(found) == {"charge_points[0].antenna.dialect", "charge_points[0].antenna.errors"}
+    assert "pcrsu-v3" in str(found["charge_points[0].antenna.dialect"])
 
 
 def test_everything_it_names_is_opened_and_nothing_stops_at_the_first(problems, run, begun, site):
@@ -71,10 +71,10 @@ def test_a_tariff_that_is_not_in_force(problems, site):
     assert "no version is in force" in problems()["tariffs.directory"]["problem"]
 
 
-@pytest.mark.parametrize("kind", ["open", "exit"])
+@pytest.mark.parametrize("kind", ["toll-open", "toll-exit"])
 def test_a_lane_that_could_price_nothing(problems, kind):
-    found = problems(("99010101", "99010909"), ('kind = "open"', f'kind = "{kind}"'))
-    assert "9920250101001" in found["lanes[0].station"]["problem"]
+    found = problems(("99010101", "99010909"), ('kind = "toll-open"', f'kind = "{kind}"'))
+    assert "9920250101001" in found["charge_points[0].station"]["problem"]
 
 
 def test_a_ledger_of_a_later_version(problems, sql, ledger):
@@ -103,23 +103,27 @@ def test_notes_are_no_problems(ask, begun, site):
     (site.parent / "mandates.csv").write_text(MANDATES, encoding="utf-8")
     ask("mandates", "import", site.parent / "mandates.csv", "--config", site)
     text = site.read_text(encoding="utf-8")
-    without = text.split("[[lanes]]")[1].replace('terminals = { bank-1 = ["T0000001", "T0000002"] }', "")
+    without = text.split("[[charge_points]]")[1].replace('terminals = { bank-1 = ["T0000001", "T0000002"] }', "")
     without = without.replace('name = "lane-1"', 'name = "lane-9"').replace("lane_no = 1", "lane_no = 9")
     without = without.replace("barrier = 0, green = 1, red = 2", "barrier = 90, green = 91, red = 92")
     without = without.replace('antenna = { address = "127.0.0.1:9" }', 'antenna = { address = "127.0.0.1:10" }')
-    site.write_text(f"{text}\n[[lanes]]{without}")
+    site.write_text(f"{text}\n[[charge_points]]{without}")
     delivery = site.parent / "delivery.csv"
     ask("lists", "build", delivery, "--version", "L2", "--created", "2026-01-01", "--config", site)
     found = ask("check-config", "--config", site)
-    assert {note["key"] for note in found["notes"]} == {"lists", "lanes.terminals", "lanes.outputs.closed_limit"}
+    assert {note["key"] for note in found["notes"]} == {
+        "lists",
+        "charge_points.terminals",
+        "charge_points.outputs.closed_limit",
+    }
 
 
 def test_parameters_need_no_site_file(ask, run):
     found = ask("check-config", "--parameters")
     keys = {row["key"]: row for row in found["parameters"]}
-    assert keys["lanes.deadline_ms"]["default"] == "2000"
+    assert keys["charge_points.deadline_ms"]["default"] == "2000"
     assert all(row["description"] for row in found["parameters"] if row["key"].count(".") > 0)
-    assert "lanes.deadline_ms" in run("check-config", "--parameters").stdout
+    assert "charge_points.deadline_ms" in run("check-config", "--parameters").stdout
     run("check-config", code=2)
 
 

@@ -14,29 +14,28 @@ from collections import Counter, deque
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
+from gateway.assembly import assemble_point
 from gateway.banks.channel import AnswerClass, BankAnswer, Delivery
 from gateway.banks.turns import Turns
-from gateway.debit.attempts import Terminals
-from gateway.debit.engine import Collection, DebitEngine
+from gateway.debit.engine import DebitEngine
 from gateway.ledger import database
 from gateway.ledger.marks import MemoryMark
 from gateway.ledger.positions import STAN_MAX
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
-from gateway.model.passage import DeclinePolicy
 from gateway.payers import mandate_import, mandates, status_list_build
-from gateway.payers.mandates import IssuerPolicy
+from gateway.payers.mandates import IssuerPolicy, MandateReader
 from gateway.payers.status_lists import StatusLists
-from gateway.points.etc.inspection import Issuers
-from gateway.points.etc.rsu_errors import PROFILES
+from gateway.points.assemble import Common
+from gateway.points.gate.assemble import RelayBoards
+from gateway.points.gate.config import RelayBoard
 from gateway.points.ports import OutputFault
-from gateway.points.toll.lane import TollLane
-from gateway.points.toll.services import LaneServices
-from gateway.points.toll.settings import LaneKind, LaneSettings
+from gateway.points.toll.config import ChargingLane
 from gateway.tariffs.loading import load_tariffs
 from gateway.timekeeping import Timekeeper
 from hardware.bench.chain_key import KEYS
@@ -71,6 +70,8 @@ longest_trip_hours = 72
 [class_table.99010101]
 1 = 1500
 4 = 30000
+[class_table.99010103]
+1 = 1500
 [matrix.99010202.99010102]
 1 = 2300
 """
@@ -352,6 +353,9 @@ class Road:
         self.crossed = 0
         """So many of the next readings were made before the last purchase order had arrived."""
 
+    async def run(self):
+        """Nothing has to be kept connected."""
+
     async def reports(self):
         while True:
             yield await self.queue.get()
@@ -504,33 +508,37 @@ class Bank:
 class Lane:
     """One lane with what stands around it."""
 
-    def __init__(self, plaza, settings):
+    def __init__(self, plaza, section, neighbours):
         self.plaza = plaza
-        self.road = Road(plaza, settings.name)
-        self.board = Board(plaza, settings.name)
+        self.road = Road(plaza, section.name)
+        self.board = Board(plaza, section.name)
         self.timings = []
         self.faults = []
-        services = LaneServices(
-            settings,
-            plaza.engine,
-            outputs=self.board,
-            lists=plaza.lists,
-            tariffs=lambda: plaza.tariffs,
-            find_mandate=plaza.find_mandate,
-            mandate_by_id=plaza.mandate_by_id,
-            issuers=Issuers({REGION: IssuerPolicy("issuer-9901", plaza.charge_cards)}),
-            errors=PROFILES["pcrsu-v3"],
-            clock=plaza.clock,
-            time=plaza.time,
-            note_timing=self.timings.append,
-            report_fault=lambda part, problem: self.faults.append((part, problem)),
-        )
-        self.lane = TollLane(services, self.road)
+        self.section, self.neighbours = section, neighbours
+        point = assemble_point(section, plaza.common(self, neighbours))
+        self.lane = point.serving
         self.task = asyncio.create_task(self.lane.run())
+
+    def tell(self, part, works, cause, code=None):
+        self.faults.append((part.rpartition("/")[2], None if works else cause))
 
     def fault(self, part):
         """What was last said of a part."""
         return next((problem for name, problem in reversed(self.faults) if name == part), None)
+
+
+class Surroundings:
+    """Roads and boards in memory stand where drivers would."""
+
+    def __init__(self, plaza, lane):
+        self.clock, self.chance = plaza.clock, plaza.random
+        self._devices = {f"{lane.road.name}/antenna": lane.road, f"{lane.road.name}/outputs": lane.board}
+
+    def board(self, section, on_state):
+        return SimpleNamespace(clock=self.clock, name=section.name)
+
+    def device(self, name, make):
+        return self._devices[name]
 
 
 class Plaza:
@@ -586,45 +594,57 @@ class Plaza:
         self.database.dispose()
         self.reader.dispose()
 
-    async def crash(self, collection=None):
+    async def crash(self):
         """The process dies and starts again: memory is lost, what was committed stays, open debits are classified."""
         await self.close()
-        names = {name: lane.settings for name, lane in self.lanes.items()}
+        old = list(self.lanes.values())
         self.look_at_the_end()
         self.lanes = {}
         self.open()
-        collections = {name: settings.collection for name, settings in names.items()}
+        collections = {lane.section.name: lane.section.collection for lane in old}
         await self.engine.recover(collections, mandates.stand_in_limit)
         await self.engine.close_behind()
-        for settings in names.values():
-            self.add(settings)
+        for lane in old:
+            self.lanes[lane.section.name] = Lane(self, lane.section, lane.neighbours)
 
-    def lane(self, name="lane-1", **changes):
-        values = {
-            "name": name,
-            "merchant": "road-1",
-            "kind": LaneKind.OPEN,
-            "station": "99010101",
-            "lane_no": 1,
-            "gantry": bytes.fromhex("990101"),
-            "collection": collection(name),
-            "utc_offset_s": LOCAL_OFFSET_S,
-        }
-        return self.add(LaneSettings(**{**values, **changes}))
-
-    def add(self, settings):
-        lane = Lane(self, settings)
-        lane.settings = settings
-        self.lanes[settings.name] = lane
+    def lane(self, name="lane-1", *, neighbours=(), **changes):
+        """A lane as a site file describes it; `neighbours`: names of the other lanes of its station."""
+        section = ChargingLane.model_validate(
+            {
+                "name": name,
+                "kind": "toll-open",
+                "station": "99010101",
+                "lane_no": 1,
+                "gantry": "990101",
+                "antenna": {"address": "127.0.0.1:1", "dialect": "pcrsu-v3"},
+                "outputs": {"board": "plaza", "barrier": 0, "green": 1, "red": 2},
+                "terminals": terminals(name),
+                **changes,
+            }
+        )
+        self.lanes[name] = lane = Lane(self, section, neighbours)
         return lane
 
-    def find_mandate(self, kind, key):
-        with self.reader.connect() as connection:
-            return mandates.find(connection, kind, key)
-
-    def mandate_by_id(self, mandate_id):
-        with self.reader.connect() as connection:
-            return mandates.by_id(connection, mandate_id)
+    def common(self, lane, neighbours):
+        """What an assembler of this lane is given."""
+        surroundings = Surroundings(self, lane)
+        boards = RelayBoards([RelayBoard(name="plaza", address="127.0.0.1:1")], surroundings, lane.tell)
+        others = [lane.section.model_copy(update={"name": name}) for name in neighbours]
+        return Common(
+            merchant="road-1",
+            utc_offset_min=LOCAL_OFFSET_S // 60,
+            sections=[lane.section, *others],
+            engine=self.engine,
+            mandates=MandateReader(self.reader),
+            issuers={REGION: IssuerPolicy("issuer-9901", self.charge_cards)},
+            lists=self.lists,
+            tariffs=self.tariffs,
+            boards=boards,
+            surroundings=surroundings,
+            time=self.time,
+            note_timing=lane.timings.append,
+            tell=lane.tell,
+        )
 
     async def settle(self, seconds=5.0):
         """Let everything happen that happens within this virtual time."""
@@ -699,9 +719,9 @@ class Plaza:
         assert not self.broken, self.broken
 
 
-def collection(name, policy=DeclinePolicy.RELEASE_AS_DEBT):
-    """How a lane collects; its terminals end in its own digit."""
-    return Collection(policy, {"bank-1": Terminals((f"T000001{name[-1]}", f"T000002{name[-1]}"))})
+def terminals(name):
+    """Terminal numbers of a lane, by bank; they end in its own digit."""
+    return {"bank-1": [f"T000001{name[-1]}", f"T000002{name[-1]}"]}
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.points.toll.settings import ChargeCardPurchase, TacCommand
+from gateway.points.etc.settings import ChargeCardPurchase
 from protocols.rsu.messages import Debit, FetchTac, RecoverTac
+from protocols.rsu.registry import dialect_named
 from tests.gateway.points import plaza as bench
 from tests.gateway.points.plaza import FARE, Car, Purchase
 
@@ -78,7 +79,7 @@ def test_a_success_that_is_none(play, name, number):
             ("disputed", reason),
         ]
         assert plaza.rows("select kind, state from item") == [("disputed_purchase", "open")]
-        await plaza.settle(lane.settings.quiet_s)
+        await plaza.settle(lane.section.quiet_s)
         lane.road.meet(car)
         await plaza.settle()
         assert plaza.outcomes()[2:] == [("refused", "attendant", reason)], "still the attendant's, and why"
@@ -190,13 +191,23 @@ def test_a_late_success_is_compared_with_what_was_read_before_it_was_ordered(pla
     play(story)
 
 
-@pytest.mark.parametrize("command", [TacCommand.BY_SERIAL, TacCommand.BY_CONTENT, TacCommand.NONE])
-def test_a_card_that_shows_the_new_file_and_the_old_balance(play, command):
+@pytest.fixture
+def dialects(monkeypatch):
+    """Also one without a command that fetches a TAC."""
+    v3 = dialect_named("pcrsu-v3")
+    mute = replace(v3, layouts=tuple(layout for layout in v3.layouts if layout.message is not FetchTac))
+    monkeypatch.setattr(
+        "gateway.points.etc.assemble.dialect_named", lambda name: mute if name == "mute" else dialect_named(name)
+    )
+
+
+@pytest.mark.parametrize("dialect", ["pcrsu-v3", "legacy-serial-bj", "mute"])
+def test_a_card_that_shows_the_new_file_and_the_old_balance(play, dialects, dialect):
     """Nothing was taken, and the antenna shows file 0019 as if it had been: no TAC is even asked for."""
     car = Car(1, script=bench.deque([Purchase(takes=False, error=None)]))
 
     async def story(plaza):
-        lane = plaza.lane(tac_command=command)
+        lane = plaza.lane(antenna={"address": "127.0.0.1:1", "dialect": dialect, "errors": "pcrsu-v3"})
         lane.road.meet(car)
         await plaza.settle()
         (order,) = lane.road.of(Debit)

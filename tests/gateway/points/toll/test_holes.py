@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.outbox.worker import OutboxWorker
-from gateway.points.toll.settings import OnePiecePolicy
+from gateway.points.etc.settings import OnePiecePolicy
 from protocols.rsu.messages import Debit, DeviceType, Stop, UserReport
 from tests.gateway.points import plaza as bench
 from tests.gateway.points.plaza import FARE, RADIO_S, Car
@@ -20,7 +20,7 @@ plaza_made_once, play = bench.plaza_made_once, bench.play
 PAID = ("paid", "open", None)
 REPEAT = ("repeat", "open", "already_charged")
 OWED = ("owed", "open", "bank_silent")
-ONE_PIECE = {"one_piece": OnePiecePolicy.CONTRACT}
+ONE_PIECE = {"one_piece_tags": OnePiecePolicy.CONTRACT}
 CHARGE = 23
 STALL_S_MAX = 20.0
 

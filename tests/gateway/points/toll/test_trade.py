@@ -12,7 +12,8 @@ import pytest
 
 from gateway.model.passage import DeclinePolicy, Funding, Occasion
 from gateway.model.reasons import REASONS, Severity
-from gateway.points.toll.settings import ChargeCardPurchase, LaneKind, OnePiecePolicy
+from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
+from gateway.points.toll.settings import LaneKind
 from gateway.points.toll.trade import ELSEWHERE_S
 from gateway.rules.loading import shipped_rules
 from protocols.card.codes import PassStatus
@@ -20,7 +21,7 @@ from protocols.card.station import decode_station
 from protocols.obu import obu_status_new
 from protocols.rsu.messages import Continue, Debit, DebitResult, FetchTac, Stop, StopType
 from tests.gateway.points import plaza as bench
-from tests.gateway.points.plaza import AT, FARE, Car, Purchase, collection, entry_record
+from tests.gateway.points.plaza import AT, FARE, Car, Purchase, entry_record
 
 plaza_made_once, play = bench.plaza_made_once, bench.play
 
@@ -274,9 +275,7 @@ def test_the_bank_decides_within_the_deadline_and_the_antenna_does_not_wait(play
 
         plaza.look_at_answer = note
 
-    plaza, lane = drive(
-        play, Car(number, card_type=CHARGE), settings={"collection": collection("lane-1", policy)}, prepare=prepare
-    )
+    plaza, lane = drive(play, Car(number, card_type=CHARGE), settings={"bank_declines": policy}, prepare=prepare)
     assert plaza.outcomes() == [outcome]
     assert plaza.rows("select state from debit") == [(state,)]
     assert len(plaza.bank.heard) == 1
@@ -620,7 +619,7 @@ def test_not_taken_at_the_other_lane_is_void_there_and_sold_here(play):
 
 def test_a_passage_paid_at_one_lane_is_none_at_another(play):
     async def story(plaza):
-        one, two = plaza.lane("lane-1"), plaza.lane("lane-2", lane_no=2, gantry=bytes.fromhex("990102"))
+        one, two = plaza.lane("lane-1"), plaza.lane("lane-2", lane_no=2, gantry="990102", station="99010103")
         car = Car(1)
         one.road.meet(car)
         await plaza.settle()
@@ -633,8 +632,8 @@ def test_a_passage_paid_at_one_lane_is_none_at_another(play):
 
 def test_a_car_that_paid_and_changed_to_the_next_lane_of_the_station_keeps_its_right(play):
     async def story(plaza):
-        one = plaza.lane("lane-1", same_station=frozenset({"lane-2"}))
-        two = plaza.lane("lane-2", lane_no=2, gantry=bytes.fromhex("990102"), same_station=frozenset({"lane-1"}))
+        one = plaza.lane("lane-1", neighbours=["lane-2"])
+        two = plaza.lane("lane-2", lane_no=2, gantry="990102", neighbours=["lane-1"])
         car = Car(1)
         one.road.meet(car)
         await plaza.settle()
@@ -691,8 +690,8 @@ STEPS = [timedelta(seconds=-320), timedelta(seconds=320), timedelta(days=-3), ti
 @pytest.mark.parametrize("other", ["lane-1", "lane-2"])
 def test_a_car_that_stands_still_keeps_its_right_however_the_clock_is_set(play, step, card, other):
     async def story(plaza):
-        plaza.lane("lane-1", same_station=frozenset({"lane-2"}), **CONTRACT)
-        plaza.lane("lane-2", lane_no=2, same_station=frozenset({"lane-1"}), **CONTRACT)
+        plaza.lane("lane-1", neighbours=["lane-2"], **CONTRACT)
+        plaza.lane("lane-2", lane_no=2, neighbours=["lane-1"], **CONTRACT)
         plaza.bank.answers.append(bench.APPROVED)
         car = Car(bench.GOOD) if card else Car(bench.GOOD, device_type=2)
         plaza.lanes["lane-1"].road.meet(car)
@@ -818,7 +817,7 @@ def test_a_car_that_has_been_elsewhere_pays_again(play):
 
 # --- one-piece tags -------------------------------------------------------------------------------------------------
 
-CONTRACT = {"one_piece": OnePiecePolicy.CONTRACT}
+CONTRACT = {"one_piece_tags": OnePiecePolicy.CONTRACT}
 
 
 def test_a_one_piece_tag_pays_by_its_contract_once(play):

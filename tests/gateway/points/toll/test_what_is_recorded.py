@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from gateway.points.etc.rsu_errors import PROFILES
-from gateway.points.toll.settings import OnePiecePolicy
+from gateway.points.etc.settings import OnePiecePolicy
 from protocols.rsu.messages import Debit, Stop, StopType
 from tests.gateway.points import plaza as bench
 from tests.gateway.points.plaza import FARE, Car, Purchase
@@ -31,7 +30,7 @@ def test_a_late_result_is_recorded_as_recovered_with_its_fare(play):
 
 def test_a_one_piece_tag_is_recorded_with_the_vehicle_in_its_file(play):
     async def story(plaza):
-        lane = plaza.lane(one_piece=OnePiecePolicy.CONTRACT)
+        lane = plaza.lane(one_piece_tags=OnePiecePolicy.CONTRACT)
         plaza.bank.answers.append(bench.APPROVED)
         car = Car(bench.GOOD, device_type=2)
         lane.road.meet(car)
@@ -44,12 +43,11 @@ def test_a_one_piece_tag_is_recorded_with_the_vehicle_in_its_file(play):
     play(story)
 
 
-def test_a_late_result_is_read_by_the_profile_of_its_antenna(play, monkeypatch):
+def test_a_late_result_is_read_by_the_profile_of_its_antenna(play):
     """This one tells the balance before the purchase: what was ordered tells the balance after."""
-    monkeypatch.setattr(bench, "PROFILES", {"pcrsu-v3": PROFILES["pcrsu-v3-balance-before"]})
 
     async def story(plaza):
-        lane = plaza.lane()
+        lane = plaza.lane(antenna={"address": "127.0.0.1:1", "errors": "pcrsu-v3-balance-before"})
         car = Car(1, script=bench.deque([LOST]))
         before = car.balance
         lane.road.meet(car)
@@ -65,7 +63,7 @@ def test_a_late_result_is_read_by_the_profile_of_its_antenna(play, monkeypatch):
 def test_a_one_piece_claim_finished_at_the_next_reading_is_recorded_as_recovered(play):
     async def story(plaza):
         plaza.expect_trade_fault = True
-        lane = plaza.lane(one_piece=OnePiecePolicy.CONTRACT)
+        lane = plaza.lane(one_piece_tags=OnePiecePolicy.CONTRACT)
         car = Car(bench.GOOD, device_type=2)
         exchange = plaza.bank.exchange
 

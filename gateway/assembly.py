@@ -1,0 +1,162 @@
+"""Builds the parts of a gateway from its site file: the only place that joins charge points, banks, engine and devices.
+
+Product, simulation and tests call the same; they differ in the surroundings and the storage that they bring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Protocol
+
+from sqlalchemy import Engine
+
+from gateway.banks import assemble as banks
+from gateway.condition import Tell
+from gateway.config import SiteFile
+from gateway.debit.engine import Collection, DebitEngine, Timing
+from gateway.ledger.batches import LedgerWriter
+from gateway.model.passage import Funding
+from gateway.outbox.worker import Backlog
+from gateway.payers.mandates import IssuerPolicy, MandateReader
+from gateway.payers.status_lists import StatusLists
+from gateway.points.assemble import Common, Point
+from gateway.points.config import ChargePoint
+from gateway.points.gate.assemble import RelayBoards
+from gateway.points.toll import assemble as toll
+from gateway.points.toll.config import ChargingLane, EntryLane
+from gateway.rules.loading import DebitRules
+from gateway.surroundings import Surroundings
+from gateway.tariffs.quote import TariffSet
+from gateway.timekeeping import Timekeeper
+from protocols.bank.anchors import Anchor
+
+Work = Callable[[], Awaitable[object]]
+
+
+@singledispatch
+def assemble_point(section: ChargePoint, common: Common) -> Point:
+    """A charge point of any kind: one line a kind below."""
+    del common
+    raise TypeError(f"{section.name}: {type(section).__name__} is no kind of charge point that is known here")
+
+
+assemble_point.register(ChargingLane, toll.assemble)
+assemble_point.register(EntryLane, toll.assemble)
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """The ledger as parts use it."""
+
+    writer: LedgerWriter
+    reader: Engine
+    anchor: Callable[[], Anchor | None]
+    """Where the ledger stands, for what banks are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """What a site's other files say. Lists and tariffs are None where nothing needs them."""
+
+    rules: DebitRules
+    lists: StatusLists | None = None
+    tariffs: TariffSet | None = None
+
+
+class Listener(Protocol):
+    """Who hears of what the parts do."""
+
+    @property
+    def tell(self) -> Tell: ...
+    def note_timing(self, timing: Timing) -> None:
+        """Where the time of a passage went."""
+        ...
+
+    def backlog(self, channel: str, backlog: Backlog) -> None:
+        """What waits for a bank."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything a gateway is made of, made and not yet started."""
+
+    engine: DebitEngine
+    banks: Mapping[str, Work]
+    """What must run for the banks, by task name, in order of start."""
+    points: list[Point]
+    boards: RelayBoards
+    collections: Mapping[str, Collection]
+    """How each charge point collects, for what the last run left behind."""
+
+
+def assemble(
+    site: SiteFile,
+    surroundings: Surroundings,
+    storage: Storage,
+    documents: Documents,
+    *,
+    time: Timekeeper,
+    listener: Listener,
+) -> Parts:
+    """Make every part of the site. Nothing is opened or started by it."""
+    linked = {
+        bank.name: banks.link(
+            bank,
+            [point.terminals.get(bank.name, []) for point in site.charge_points],
+            surroundings,
+            listener.tell,
+            utc_offset_min=site.site.utc_offset_min,
+            anchor=storage.anchor,
+        )
+        for bank in site.banks
+    }
+    engine = DebitEngine(
+        storage.writer,
+        storage.reader,
+        {name: bank.channel for name, bank in linked.items()},
+        clock=surroundings.clock,
+        random=surroundings.chance,
+        rules=documents.rules,
+    )
+    work: dict[str, Work] = {}
+    for bank in linked.values():
+        work |= banks.tasks(
+            bank,
+            engine,
+            surroundings,
+            writer=storage.writer,
+            reader=storage.reader,
+            rules=documents.rules,
+            on_backlog=listener.backlog,
+        )
+    boards = RelayBoards(site.relay_boards, surroundings, listener.tell)
+    common = Common(
+        merchant=site.site.merchant,
+        utc_offset_min=site.site.utc_offset_min,
+        sections=site.charge_points,
+        engine=engine,
+        mandates=MandateReader(storage.reader),
+        issuers=_issuers(site),
+        lists=documents.lists,
+        tariffs=documents.tariffs,
+        boards=boards,
+        surroundings=surroundings,
+        time=time,
+        note_timing=listener.note_timing,
+        tell=listener.tell,
+    )
+    points = [assemble_point(section, common) for section in site.charge_points]
+    return Parts(engine, work, points, boards, {point.name: point.collection for point in site.charge_points})
+
+
+def _issuers(site: SiteFile) -> dict[bytes, IssuerPolicy]:
+    return {
+        bytes.fromhex(issuer.region): IssuerPolicy(
+            issuer.name,
+            Funding.ISSUER_CLEARING if issuer.charge_card_without_mandate == "issuer_clearing" else None,
+        )
+        for issuer in site.issuers
+    }

@@ -1,0 +1,60 @@
+"""What the assembler of a charge point is given, and what it gives back; each kind has its own in `assemble`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.condition import Tell
+from gateway.debit.engine import DebitEngine, Timing
+from gateway.payers.mandates import IssuerPolicy, MandateReader
+from gateway.payers.status_lists import StatusLists
+from gateway.points.config import ChargePoint
+from gateway.points.gate.assemble import RelayBoards
+from gateway.surroundings import Surroundings
+from gateway.tariffs.quote import TariffSet
+from gateway.timekeeping import Timekeeper
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Common:
+    """What all charge points of a site share."""
+
+    merchant: str
+    utc_offset_min: int
+    sections: Sequence[ChargePoint]
+    engine: DebitEngine
+    mandates: MandateReader
+    issuers: Mapping[bytes, IssuerPolicy]
+    """By the region bytes of tags and cards."""
+    lists: StatusLists | None
+    """None where no charge point needs any; so with the tariffs."""
+    tariffs: TariffSet | None
+    boards: RelayBoards
+    surroundings: Surroundings
+    time: Timekeeper
+    note_timing: Callable[[Timing], None]
+    tell: Tell
+
+
+class Serving(Protocol):
+    """A charge point at work."""
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        ...
+
+    async def drain(self) -> None:
+        """Begin with nobody new, and wait for those under way; for an orderly stop."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One charge point with its devices, made and not yet started."""
+
+    name: str
+    serving: Serving
+    devices: Mapping[str, Callable[[], Awaitable[object]]]
+    """What each of its own devices needs to have running, by task name."""

@@ -1,0 +1,85 @@
+"""What a site file says of every charge point, whatever its kind. Each kind adds its own section to this.
+
+`gateway.config` has the list of kinds; what only a kind knows (its keys, what it needs, what it has for itself alone)
+stands in its own `config` module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from gateway.debit.attempts import Terminals
+from gateway.debit.engine import Collection
+from gateway.documents import Name, Problem, Section
+from gateway.model.passage import DeclinePolicy
+
+TerminalNumber = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{8}$")]
+
+
+class Need(Enum):
+    """What a site must have for a charge point to work."""
+
+    ISSUERS = "issuers"
+    LISTS = "lists"
+    TARIFFS = "tariffs"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Something that a charge point has for itself alone: a coil, an antenna, a terminal number."""
+
+    what: tuple[Hashable, ...]
+    key: str
+    """Below the charge point's own section."""
+    value: str
+    owner: str
+    """What stands in the place of `{}` in the problem of whoever claims it, too."""
+    problem: str
+    cure: str
+
+
+class ChargePoint(Section):
+    """[[charge_points]] of any kind"""
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    name: Name
+    """name of the charge point; decisions carry it"""
+    station: str | None = None
+    """code of the place it belongs to, for reports and splits"""
+    terminals: dict[str, list[TerminalNumber]] = Field(default_factory=dict)
+    """terminal numbers (field 41, 8 characters) by bank; an open reversal blocks one terminal, so give two or more"""
+    bank_declines: DeclinePolicy = DeclinePolicy.RELEASE_AS_DEBT
+    """"release_as_debt" or "hold_for_attendant" when the bank says no after the card has paid"""
+    deadline_ms: int = Field(2000, ge=500, le=10_000)
+    """time from the first report to the committed decision"""
+
+    @property
+    def collection(self) -> Collection:
+        """How this charge point collects."""
+        return Collection(
+            self.bank_declines,
+            {bank: Terminals(tuple(numbers)) for bank, numbers in self.terminals.items() if numbers},
+        )
+
+    def problems(self, boards: frozenset[str], banks: frozenset[str]) -> Iterator[Problem]:
+        """What this section says wrongly of the rest of the site file; keys count from the section."""
+        for bank, numbers in self.terminals.items():
+            if bank not in banks:
+                yield Problem("terminals", repr(bank), "is no bank", f"Known are: {', '.join(sorted(banks))}")
+            for number in sorted({n for n in numbers if numbers.count(n) > 1}):
+                yield Problem(f"terminals.{bank}", repr(number), "is named twice", "Name each terminal once")
+
+    def claims(self) -> Iterator[Claim]:
+        """What no other charge point may have, too."""
+        cure = "Give each lane its own terminals: their trace numbers must not mix"
+        for bank, numbers in self.terminals.items():
+            for number in dict.fromkeys(numbers):
+                yield Claim(
+                    ("terminal", bank, number), f"terminals.{bank}", repr(number), self.name, "belongs to {}", cure
+                )

@@ -1,0 +1,99 @@
+"""What a site file says of a charge point with an antenna."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field
+
+from drivers.link import parse_link_address
+from gateway.documents import Hex8, Problem, Section
+from gateway.points.config import ChargePoint, Claim, Need
+from gateway.points.etc.rsu_errors import PROFILES
+from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
+from protocols.rsu.registry import DIALECTS
+
+
+def _link_address(text: str) -> str:
+    parse_link_address(text)
+    return text
+
+
+LinkText = Annotated[str, AfterValidator(_link_address)]
+
+
+class Antenna(Section):
+    """antenna = { ... } of a charge point"""
+
+    address: LinkText
+    """host:port of the antenna (it is the server), or "serial:/dev/serial/by-id/...?baud=115200" """
+    dialect: str = "pcrsu-v3"
+    """dialect of the antenna; `etcgw rsu dialects` lists the known ones"""
+    errors: str | None = None
+    """error codes and other ways of a maker and version, for example "pcrsu-v3.5"; left out: those of the dialect"""
+    lane_mode: int = Field(0x12, ge=0, le=0xFF)
+    """LaneMode of C0: 17 section gantry, 18 and 19 province border or parking entry and exit, 4 lane exit"""
+    tx_power: int = Field(0x0A, ge=0, le=0x1F)
+    """transmit power, 0 to 31; a bench needs 8 to 10, a lane about 21"""
+    channel: int = Field(1, ge=0, le=2)
+    """radio channel as C0 numbers it"""
+    bst_interval_ms: int = Field(10, ge=1, le=255)
+    """milliseconds between two beacons"""
+    ignore_psam_auth: bool = False
+    """true for antennas that report their PSAM as not authorised and work all the same"""
+
+    def problems(self) -> Iterator[Problem]:
+        """Names of tables that this version does not have."""
+        for part, named, known in (("dialect", self.dialect, DIALECTS), ("errors", self.errors, PROFILES)):
+            if named is not None and named not in known:
+                cure = f"Known are: {', '.join(sorted(known))}"
+                yield Problem(f"antenna.{part}", repr(named), "is not known", cure)
+
+
+class EtcPoint(ChargePoint):
+    """A charge point with an antenna"""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.ISSUERS, Need.LISTS})
+
+    station: Hex8
+    """network and station as in file 0019, 8 hex digits"""
+    lane_no: int = Field(ge=0, le=255)
+    """lane number as in file 0019"""
+    gantry: str = Field(pattern=r"^[0-9A-Fa-f]{6}$")
+    """the lane's own code, 3 bytes in hex (FlagID of C0, last gantry of file 0019)"""
+    antenna: Antenna
+    charge_card_purchase: ChargeCardPurchase = ChargeCardPurchase.FARE
+    """amount written to charge cards: "fare" or "zero" """
+    one_piece_tags: OnePiecePolicy = OnePiecePolicy.REFUSE
+    """"refuse", or "contract" to charge the bank mandate of the tag's contract"""
+    repeat_window_s: float = Field(300.0, ge=1, le=86_400)
+    """seconds for which a vehicle that paid keeps its right to pass here"""
+    quiet_s: float = Field(10.0, ge=0, le=600)
+    """seconds for which a refused vehicle is not dealt with again"""
+
+    def problems(self, boards: frozenset[str], banks: frozenset[str]) -> Iterator[Problem]:
+        """Those of every charge point, and the antenna's."""
+        yield from super().problems(boards, banks)
+        yield from self.antenna.problems()
+
+    def claims(self) -> Iterator[Claim]:
+        """Also the antenna, and the number by which cards and records tell it apart."""
+        yield from super().claims()
+        address = self.antenna.address
+        yield Claim(
+            ("antenna", address),
+            "antenna.address",
+            repr(address),
+            self.name,
+            "belongs to {}",
+            "Give each lane its antenna",
+        )
+        yield Claim(
+            ("lane number", self.station.upper(), self.lane_no),
+            "lane_no",
+            str(self.lane_no),
+            self.name,
+            f"is the number of {{}} at station {self.station}",
+            "Give each lane of a station its own: on cards nobody could tell them apart",
+        )

@@ -1,0 +1,72 @@
+"""What a site says about tags and cards at one charge point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.debit.engine import Collection
+from gateway.model.passage import Service
+
+
+class ChargeCardPurchase(StrEnum):
+    """Amount written to a charge card (type 23)."""
+
+    FARE = "fare"
+    ZERO = "zero"
+
+
+class EntryWrite(StrEnum):
+    """How the entry of a trip is written to file 0019."""
+
+    COMMAND = "command"
+    """The dialect's own command (C3), without a purchase."""
+    ZERO_PURCHASE = "zero_purchase"
+    """A composite purchase of zero, where the dialect has no such command."""
+
+
+class TacCommand(StrEnum):
+    """How a dialect fetches the TAC of a purchase whose answer was lost."""
+
+    BY_SERIAL = "by_serial"
+    """C8 with the card's purchase serial, answered by B8."""
+    BY_CONTENT = "by_content"
+    """C7 with time and station of the purchase, answered by B5."""
+    NONE = "none"
+
+
+class OnePiecePolicy(StrEnum):
+    """What becomes of one-piece tags, which have no card."""
+
+    REFUSE = "refuse"
+    CONTRACT = "contract"
+    """The tag's contract finds a bank mandate; no purchase is written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcSettings:
+    """One charge point with an antenna, from the site file."""
+
+    name: str
+    service: Service
+    merchant: str
+    station: str
+    """Network and station, 8 hex digits as in file 0019."""
+    lane_no: int
+    gantry: bytes
+    """3 bytes, the lane's own code in file 0019 and C0."""
+    collection: Collection
+    utc_offset_s: int
+    tac_command: TacCommand = TacCommand.BY_SERIAL
+    entry_write: EntryWrite = EntryWrite.ZERO_PURCHASE
+    deadline_s: float = 2.0
+    repeat_window_s: float = 300.0
+    """How long an unchanged file 0019 means the same passage: the vehicle keeps its right to pass."""
+    same_station: frozenset[str] = frozenset()
+    """The other charge points of this place: a vehicle that paid there and changed over has its right."""
+    quiet_s: float = 10.0
+    """A vehicle just dealt with is not dealt with again for this long."""
+    attempts_max: int = 3
+    """Purchases tried on one vehicle in a row when the card takes none of them."""
+    charge_card_purchase: ChargeCardPurchase = ChargeCardPurchase.FARE
+    one_piece: OnePiecePolicy = OnePiecePolicy.REFUSE

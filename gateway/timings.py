@@ -1,0 +1,39 @@
+"""Where the time of each passage went, on its way to the ledger: later than its decision, and never in its way."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+
+from gateway.debit.engine import DebitEngine, Timing
+from gateway.ledger.writer import StorageUnavailable
+from gateway.model.clock import Clock
+
+WAITING_MAX = 1000
+"""Timings waiting to be stored; beyond it the oldest are lost, which costs no money."""
+
+STORE_EVERY_S = 1.0
+
+
+class Timings:
+    """Those not stored yet."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: deque[Timing] = deque(maxlen=WAITING_MAX)
+
+    def note(self, timing: Timing) -> None:
+        """Store it soon."""
+        self._waiting.append(timing)
+
+    async def run(self, engine: DebitEngine) -> None:
+        """For ever."""
+        while True:
+            await self._clock.sleep(STORE_EVERY_S)
+            await self.store(engine)
+
+    async def store(self, engine: DebitEngine) -> None:
+        """Those that wait, once; lost where the ledger does not store."""
+        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        with contextlib.suppress(StorageUnavailable):
+            await engine.note_timings(batch)
