@@ -1,4 +1,4 @@
-"""What a charge point needs of its devices. Drivers have these shapes; `gateway.runtime` joins the two."""
+"""What a charge point needs of its devices. Drivers have these shapes; their assemblers join the two."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Antenna(Protocol):
     def reports(self) -> AsyncIterator[Report]: ...
 
 
-class LaneOutputs(Protocol):
+class GateOutputs(Protocol):
     """Barrier and lights. Each call returns when the board has confirmed it, and raises `OutputFault` when not."""
 
     async def open_barrier(self, record_no: int, *, timeout_s: float) -> None:

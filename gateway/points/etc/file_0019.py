@@ -1,11 +1,11 @@
-"""File 0019 as toll lanes write it on a card: where a trip began, where it went last, what it cost."""
+"""File 0019 as it is written on a card: where a trip began, where it went last, what it cost."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Final
 
-from gateway.points.toll.settings import LaneKind, LaneSettings
+from gateway.points.etc.settings import EtcSettings
 from gateway.tariffs.quote import EntryFact
 from protocols.card.codes import VALID_ENTRY_STATUSES, PassStatus
 from protocols.card.station import Station, station_new
@@ -16,8 +16,8 @@ STATION_TAIL: Final = slice(7, 43)
 the last 36, so that header, network and station, which the antenna knows or adds, are left out)."""
 
 
-def entry_record(settings: LaneSettings, vehicle: VehicleFile, seconds: int) -> bytes:
-    """A trip begins at this lane. `seconds`: UNIX time."""
+def entry_record(settings: EtcSettings, vehicle: VehicleFile, seconds: int) -> bytes:
+    """A trip begins here. `seconds`: UNIX time."""
     return station_new(
         network=settings.station[:4],
         station=settings.station[4:],
@@ -32,20 +32,22 @@ def entry_record(settings: LaneSettings, vehicle: VehicleFile, seconds: int) -> 
     )
 
 
-def purchase_record(settings: LaneSettings, read: Station, vehicle: VehicleFile, seconds: int, fare: int) -> bytes:
-    """As it will stand on the card after a purchase. An exit keeps the entry and closes it; an open lane is both.
+def purchase_record(
+    settings: EtcSettings, read: Station, vehicle: VehicleFile, seconds: int, fare: int, *, leaves: bool
+) -> bytes:
+    """As it will stand on the card after a purchase.
 
-    `read`: what stands there now. `seconds`: UNIX time of the purchase. `fare`: fen.
+    `read`: what stands there now. `seconds`: UNIX time of the purchase. `fare`: fen. `leaves`: the trip that was
+    entered ends here, so its entry is kept and closed; else it begins and ends here.
     """
-    exit_lane = settings.kind is LaneKind.EXIT
-    kept = exit_lane and read.network is not None and read.station is not None
+    kept = leaves and read.network is not None and read.station is not None
     return station_new(
         network=read.network if kept and read.network is not None else settings.station[:4],
         station=read.station if kept and read.station is not None else settings.station[4:],
         lane=read.lane if kept and read.lane is not None else settings.lane_no,
         unix_seconds=read.unix_seconds if kept and read.unix_seconds is not None else seconds,
         vehicle_class=vehicle.vehicle_class,
-        status=PassStatus.ETC_EXIT if exit_lane else PassStatus.ETC_OPEN,
+        status=PassStatus.ETC_EXIT if leaves else PassStatus.ETC_OPEN,
         plate=vehicle.plate,
         plate_colour=vehicle.plate_colour,
         last_gantry=settings.gantry,
@@ -56,7 +58,7 @@ def purchase_record(settings: LaneSettings, read: Station, vehicle: VehicleFile,
     )
 
 
-def entered_here(settings: LaneSettings, station: Station, now: datetime) -> bool:
+def entered_here(settings: EtcSettings, station: Station, now: datetime) -> bool:
     """The trip on the card began in this lane, just now: within the time a vehicle keeps its right to pass."""
     if station.network is None or station.station is None or station.unix_seconds is None:
         return False

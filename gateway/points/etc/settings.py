@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.debit.engine import Collection
-from gateway.model.passage import Service
+from gateway.points.visit import PointSettings
 
 
 class ChargeCardPurchase(StrEnum):
@@ -44,26 +43,16 @@ class OnePiecePolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EtcSettings:
+class EtcSettings(PointSettings):
     """One charge point with an antenna, from the site file."""
 
-    name: str
-    service: Service
-    merchant: str
     station: str
     """Network and station, 8 hex digits as in file 0019."""
     lane_no: int
     gantry: bytes
     """3 bytes, the lane's own code in file 0019 and C0."""
-    collection: Collection
-    utc_offset_s: int
     tac_command: TacCommand = TacCommand.BY_SERIAL
     entry_write: EntryWrite = EntryWrite.ZERO_PURCHASE
-    deadline_s: float = 2.0
-    repeat_window_s: float = 300.0
-    """How long an unchanged file 0019 means the same passage: the vehicle keeps its right to pass."""
-    same_station: frozenset[str] = frozenset()
-    """The other charge points of this place: a vehicle that paid there and changed over has its right."""
     quiet_s: float = 10.0
     """A vehicle just dealt with is not dealt with again for this long."""
     attempts_max: int = 3

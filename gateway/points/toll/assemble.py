@@ -7,38 +7,52 @@ from functools import partial
 from gateway.condition import Tell
 from gateway.points.assemble import Common, Point
 from gateway.points.etc import assemble as etc
+from gateway.points.etc.antenna_point import AntennaPoint
 from gateway.points.etc.inspection import Issuers
+from gateway.points.etc.sale import Sale
+from gateway.points.etc.visit import Errand, EtcServices
+from gateway.points.gate.gate import Gate
 from gateway.points.toll.config import ChargingLane, EntryLane
-from gateway.points.toll.lane import TollLane
-from gateway.points.toll.services import LaneServices
-from gateway.points.toll.settings import LaneSettings
+from gateway.points.toll.entry import Entry
+from gateway.points.toll.sale import Road
+from gateway.points.toll.settings import LaneKind, LaneSettings
 
 FAULTS = {"barrier": "barrier_fault", "ledger": "storage_unavailable"}
 """Reasons of what a lane says is wrong with its parts."""
 
 
 def assemble(section: ChargingLane | EntryLane, common: Common) -> Point:
-    """The lane with its antenna. Its outputs are on a board of the site. Raises ValueError without lists or tariffs."""
-    if common.lists is None or common.tariffs is None:
-        raise ValueError(f"{section.name}: a toll lane needs status lists and tariffs")
-    tariffs = common.tariffs
-    driver = etc.antenna(section, common)
-    services = LaneServices(
-        _settings(section, common),
-        common.engine,
-        outputs=common.boards.outputs(section.name, section.outputs),
+    """The lane with its antenna. Its outputs are on a board of the site. Raises ValueError without what it needs."""
+    if common.lists is None:
+        raise ValueError(f"{section.name}: a toll lane needs status lists")
+    settings = _settings(section, common)
+    antenna = etc.antenna(section, common)
+    report_fault = partial(_tell_fault, common.tell, section.name)
+    services = EtcServices(
+        settings=settings,
+        engine=common.engine,
+        mandates=common.mandates,
         lists=common.lists,
-        tariffs=lambda: tariffs,
-        issuers=Issuers(common.issuers),
-        errors=etc.errors(section),
         clock=common.surroundings.clock,
         time=common.time,
-        find_mandate=common.mandates.find,
-        mandate_by_id=common.mandates.by_id,
         note_timing=common.note_timing,
-        report_fault=partial(_tell_fault, common.tell, section.name),
+        report_fault=report_fault,
+        issuers=Issuers(common.issuers),
+        errors=etc.errors(section),
     )
-    return Point(section.name, TollLane(services, driver), {f"antenna/{section.name}": driver.run})
+    errand = _errand(settings, common)
+    outputs = common.boards.outputs(section.name, section.outputs)
+    gate = Gate(section.name, outputs, common.surroundings.clock, report_fault)
+    point = AntennaPoint(services, antenna, errand, gate)
+    return Point(section.name, point, {f"antenna/{section.name}": antenna.run})
+
+
+def _errand(settings: LaneSettings, common: Common) -> Errand:
+    if settings.kind is LaneKind.ENTRY:
+        return Entry()
+    if common.tariffs is None:
+        raise ValueError(f"{settings.name}: a lane that charges needs tariffs")
+    return Sale(Road(settings, common.tariffs, common.time))
 
 
 def _settings(section: ChargingLane | EntryLane, common: Common) -> LaneSettings:

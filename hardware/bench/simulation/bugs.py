@@ -46,8 +46,9 @@ from gateway.ledger import (
 )
 from gateway.model.clock import to_us
 from gateway.outbox import worker
-from gateway.points.toll import lane as toll_lane
-from gateway.points.toll import trade as toll_trade
+from gateway.points.etc import antenna_point, purchase, seen_before, visit
+from gateway.points.gate import gate
+from gateway.points.toll import sale as toll_sale
 from hardware.bench.simulation import site
 from protocols.bank import responses
 
@@ -151,6 +152,14 @@ def _disputes_forgotten() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _nobody_let_through_again() -> Iterator[None]:
+    """The row of those who have paid and are still there is missing."""
+    rest = tuple(row for row in seen_before.TABLE if row.then is not seen_before.Next.LET_THROUGH)
+    with _put(seen_before, "TABLE", rest):
+        yield
+
+
 def _from_the_first_row(
     patch: Callable[[], AbstractContextManager[None]],
 ) -> Callable[[], AbstractContextManager[None]]:
@@ -219,13 +228,19 @@ BUGS: Mapping[str, Bug] = {
         "the barrier lifts when the card has paid, before the decision is durable",
         _edit(
             (
-                toll_trade.Trade,
-                "_bring_in",
+                antenna_point.AntennaPoint,
+                "_serve",
+                "decision = await",
+                "visit.outputs = self._release._outputs\n    decision = await",
+            ),
+            (
+                visit.EtcVisit,
+                "bring_in",
                 "brought = await",
-                "if result is not None and result.outcome is PurchaseOutcome.TAKEN:\n"
-                "        await self._services.outputs.open_barrier(0, timeout_s=1.0)\n\n"
+                'if result is not None and result.outcome == "taken" and hasattr(self, "outputs"):\n'
+                "        await self.outputs.open_barrier(0, timeout_s=1.0)\n\n"
                 "    brought = await",
-            )
+            ),
         ),
         "lanes",
     ),
@@ -243,12 +258,12 @@ BUGS: Mapping[str, Bug] = {
     ),
     "unknown_is_not_taken": Bug(
         "a purchase without an answer counts as not taken",
-        _edit((toll_trade.Trade, "_purchase", "PurchaseOutcome.UNKNOWN", "PurchaseOutcome.NOT_TAKEN")),
+        _edit((purchase.CardPurchases, "buy", "PurchaseOutcome.UNKNOWN", "PurchaseOutcome.NOT_TAKEN")),
         "lanes",
     ),
     "repeat_not_recognised": Bug(
         "a vehicle that has paid and is still there is charged again",
-        _edit((toll_trade.Trade, "_still_here", "previous.state", '"not taken" or previous.state')),
+        _nobody_let_through_again,
         "lanes",
     ),
     "advice_beside_reversal": Bug(
@@ -455,7 +470,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "lifted_again_without_proof": Bug(
         "a barrier that does not confirm is lifted again, whatever became of the first time",
-        _edit((toll_lane.TollLane, "_keep_lifting", "certain = fault.certain", "certain = True")),
+        _edit((gate.Gate, "_keep_lifting", "certain = fault.certain", "certain = True")),
         "lanes",
     ),
     "arm_not_given_its_time": Bug(
@@ -470,7 +485,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "log_names_plate": Bug(
         "a line of the log names a plate",
-        _edit((toll_trade.Trade, "_fare", "quoted.detail)", "vehicle.plate)")),
+        _edit((toll_sale.Road, "price", "quoted.detail)", "vehicle.plate)")),
         "lanes",
     ),
     "balance_not_compared": Bug(
@@ -480,8 +495,8 @@ BUGS: Mapping[str, Bug] = {
     "balance_shown_not_compared": Bug(
         "file 0019 proves a purchase whatever balance stands beside it",
         _edit(
-            (toll_trade.Trade, "_proof_of", "TAKEN, balance_after=read.user.balance_raw", "TAKEN"),
-            (toll_trade.Trade, "_proof_of", "if not balance_agrees(", "if False and not balance_agrees("),
+            (purchase.CardPurchases, "proof", "TAKEN, balance_after=balance_raw", "TAKEN"),
+            (purchase.CardPurchases, "proof", "if not balance_agrees(", "if False and not balance_agrees("),
         ),
         "lanes",
     ),

@@ -10,7 +10,9 @@ from dataclasses import replace
 import pytest
 
 from gateway.ledger.writer import WriterState
-from gateway.points.toll.lane import INBOX_MAX, LIFT_TRIES_MAX, REMEMBERED_MAX, REPEAT_QUIET_S, TRADES_MAX
+from gateway.points.etc.antenna_point import INBOX_MAX, REMEMBERED_MAX, REPEAT_QUIET_S
+from gateway.points.etc.crowd import VISITS_MAX
+from gateway.points.gate.gate import LIFT_TRIES_MAX
 from protocols.rsu.messages import Continue, Debit, DebitResult, Heartbeat, Stop, StopType, TacResult
 from tests.gateway.points import plaza as bench
 from tests.gateway.points.plaza import FARE, Car, Purchase
@@ -113,12 +115,12 @@ def test_a_tag_that_reports_twice_in_a_row_is_one_vehicle(play):
 def test_more_vehicles_than_a_lane_deals_with_wait_for_the_next_search(play):
     async def story(plaza):
         lane = plaza.lane()
-        cars = [Car(number) for number in range(1, TRADES_MAX + 3)]
+        cars = [Car(number) for number in range(1, VISITS_MAX + 3)]
         for car in cars:
             lane.road.meet(car)
         await plaza.settle()
-        assert [len(car.paid) for car in cars] == [1] * TRADES_MAX + [0, 0]
-        for car in cars[TRADES_MAX:]:
+        assert [len(car.paid) for car in cars] == [1] * VISITS_MAX + [0, 0]
+        for car in cars[VISITS_MAX:]:
             lane.road.meet(car)
         await plaza.settle()
         assert all(len(car.paid) == 1 for car in cars)
@@ -272,7 +274,7 @@ def test_a_trade_that_fails_is_reported_and_harms_nobody_else(play, monkeypatch)
         def broken(*_):
             raise ValueError("nobody thought of this")
 
-        monkeypatch.setattr("gateway.points.toll.trade.card_problem", broken)
+        monkeypatch.setattr("gateway.points.etc.sale.card_problem", broken)
         lane.road.meet(Car(1))
         await plaza.settle()
         assert lane.fault("trade") == "ValueError: nobody thought of this"
@@ -494,7 +496,7 @@ def test_a_vehicle_seen_again_while_its_opening_is_under_way_gets_no_second_one(
         assert plaza.outcomes() == [PAID, REPEAT]
         await plaza.settle(20)
         assert (lane.board.records, lane.board.lifts) == ([1], 1)
-        assert lane.lane._lifting == {}
+        assert lane.lane._release.under_way == set()
         await plaza.settle(REPEAT_QUIET_S)
         lane.road.meet(car)
         await plaza.settle(5)

@@ -14,7 +14,7 @@ from gateway.model.passage import DeclinePolicy, Funding, Occasion
 from gateway.model.reasons import REASONS, Severity
 from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
 from gateway.points.toll.settings import LaneKind
-from gateway.points.toll.trade import ELSEWHERE_S
+from gateway.points.visit import ELSEWHERE_S
 from gateway.rules.loading import shipped_rules
 from protocols.card.codes import PassStatus
 from protocols.card.station import decode_station

@@ -1,0 +1,247 @@
+"""A sale to a vehicle at an antenna: something with a price is paid at once, by purse, bank or issuer.
+
+What is sold is the kind's to say (`Goods`): a toll lane sells the road to here, a car park the minutes. Before anything
+new is sold the ledger is asked what it knows of this card (`seen_before`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from gateway.debit.claims import (
+    Decision,
+    Identity,
+    Payer,
+    PreviousPassage,
+    PreviousPurchase,
+    PurchasePlan,
+    PurchaseResult,
+)
+from gateway.debit.engine import ProvenClaim, StorageLate
+from gateway.model.passage import Funding, Occasion, PurchaseOutcome
+from gateway.model.plate import Plate
+from gateway.payers import mandates
+from gateway.payers.mandates import CredentialKind
+from gateway.payers.status_lists import ListKind
+from gateway.points.etc.inspection import card_problem, plate_of, vehicle_problem
+from gateway.points.etc.seen_before import Next, what_next
+from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
+from gateway.points.etc.visit import EtcVisit, Read, with_vehicle
+from gateway.points.visit import Elsewhere
+from protocols.card.codes import CardType
+from protocols.card.files import CardFile
+from protocols.card.station import Station, decode_station
+from protocols.obu.vehicle_file import VehicleFile, decode_vehicle_file
+from protocols.rsu.messages import StopType, UserReport
+
+PURSE_SUSPICIOUS = 1 << 31
+"""A stored-value balance with its top bit set: a card in debt in one scheme, to be looked at by a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What it costs, and by which version of the tariff; `refusal` is the code of why there is no price."""
+
+    amount_fen: int
+    tariff_version: str | None
+    refusal: str | None = None
+
+
+class Goods(Protocol):
+    """What is sold at this charge point."""
+
+    def price(self, vehicle: VehicleFile, station: Station | None) -> Price:
+        """Its price for this vehicle. `station`: file 0019 as read, None where there is no card."""
+        ...
+
+    def record(self, station: Station, vehicle: VehicleFile, unix_seconds: int, amount_fen: int) -> bytes:
+        """File 0019 as it will stand on the card after the purchase."""
+        ...
+
+
+class Sale:
+    """The errand of a vehicle that pays at once."""
+
+    def __init__(self, goods: Goods) -> None:
+        self._goods = goods
+
+    async def card(self, visit: EtcVisit, seen: Identity, read: Read) -> Decision | None:
+        """Settle what is open on the card, let through who has paid, or sell."""
+        previous = visit.engine.previous(read.card.card_number)
+        if previous is None:
+            return await self._sell(visit, seen, read, None)
+        if previous.debit_state == "held":
+            visit.leave_if_elsewhere(previous)
+        then = what_next(
+            previous,
+            read.user.station,
+            proves=visit.antenna.up_to_date,
+            here=previous.charge_point == visit.settings.name,
+            in_window=visit.within_window(previous),
+        )
+        if then is Next.LET_THROUGH:
+            return await visit.let_through_again(previous.passage_id, previous.debit_id, previous.barrier)
+        if previous.debit_state == "held":
+            visit.occasion = Occasion.READING
+        if then is Next.STILL_DISPUTED:
+            return await visit.turn_away(seen, previous.reason or "purchase_disputed")
+        if then is Next.NEW:
+            return await self._sell(visit, seen, read, previous)
+        return await self._settle(visit, seen, read, previous, then)
+
+    async def tag(self, visit: EtcVisit, seen: Identity, user: UserReport) -> Decision | None:
+        """A tag without a card: refused, or paid by the mandate behind its contract; no purchase is written."""
+        contract = seen.contract
+        if visit.settings.one_piece is OnePiecePolicy.REFUSE or user.vehicle_file is None or contract is None:
+            return await visit.turn_away(seen, "one_piece_refused")
+        vehicle = decode_vehicle_file(user.vehicle_file)
+        seen = with_vehicle(seen, vehicle)
+        earlier = visit.engine.newest_of_contract(contract)
+        if earlier is not None and earlier.debit_state == "held":
+            return await self._finish_tag(visit, earlier)
+        settled = earlier is not None and earlier.debit_state != "voided"
+        if earlier is not None and settled and visit.within_window(earlier):
+            return await visit.let_through_again(earlier.passage_id, earlier.debit_id, earlier.barrier)
+        plate = plate_of(vehicle.plate, vehicle.plate_colour)
+        listed = visit.listed_plate(plate)
+        if listed is not None:
+            return await visit.turn_away(seen, listed)
+        payer = mandates.payer_of_contract(visit.mandate_of(CredentialKind.CONTRACT, contract), plate)
+        if isinstance(payer, str):
+            return await visit.turn_away(seen, payer)
+        fare = self._price(visit, vehicle, None)
+        if isinstance(fare, str):
+            return await visit.turn_away(seen, fare)
+        entry_data = user.station + (b"" if earlier is None else earlier.passage_id.encode())
+        placed = await visit.hold(seen, payer, fare, None, entry_data, timeout_s=visit.antenna.time_left())
+        if isinstance(placed, str):
+            return await visit.turn_away(seen, placed)
+        visit.antenna.stop(StopType.FREEZE)
+        return await visit.bring_in(visit.claim(placed.debit_id, fare, payer, None, None), None)
+
+    async def _finish_tag(self, visit: EtcVisit, earlier: PreviousPassage) -> Decision:
+        """The tag's last claim was never decided: it is brought in, and the bank is asked once."""
+        visit.leave_if_elsewhere(earlier)
+        visit.occasion = Occasion.READING
+        visit.antenna.stop(StopType.FREEZE)
+        return await visit.bring_in(visit.claim_again(earlier, None), None)
+
+    # --- an earlier one -------------------------------------------------------------------------------------------
+
+    async def _settle(
+        self, visit: EtcVisit, seen: Identity, read: Read, previous: PreviousPurchase, then: Next
+    ) -> Decision | None:
+        """The card's last claim is not decided; where its purchase has no end yet, file 0019 has told which."""
+        claim = visit.claim_again(previous, read.card.card_number)
+        if then is Next.BRING_IN:
+            return await visit.bring_in(claim, None)
+        if then is Next.TAKEN:
+            proof = await visit.purchases.proof(previous, read.user.balance_raw, read.card.issuer)
+            return await visit.bring_in(claim, proof)
+        if then is Next.LOOK_AGAIN:
+            raise Elsewhere("its card was read before the purchase order had arrived")
+        if then is Next.DISPUTED:
+            return await visit.bring_in(claim, PurchaseResult(PurchaseOutcome.DISPUTED))
+        not_taken = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
+        if then is Next.VOID_THERE:
+            await visit.engine.bring_in(replace(claim, result=not_taken), deadline=visit.antenna.deadline)
+            return await visit.go_on_with_card(seen, read.user)
+        plan = self._plan(visit, read, claim.payer, previous.amount_fen, previous)
+        if isinstance(plan, str):
+            visit.antenna.stop(StopType.SEARCH_AGAIN)
+            return await visit.bring_in(claim, replace(not_taken, reason=plan))
+        purchase_id = await visit.engine.next_purchase(previous, plan, timeout_s=visit.antenna.time_left())
+        return await self._purchase(visit, replace(claim, purchase_id=purchase_id), plan, read.card)
+
+    # --- a new one ------------------------------------------------------------------------------------------------
+
+    async def _sell(
+        self, visit: EtcVisit, seen: Identity, read: Read, previous: PreviousPurchase | None
+    ) -> Decision | None:
+        card, vehicle = read.card, read.vehicle
+        problem = problem_of(visit, read)
+        if problem is not None:
+            return await visit.turn_away(seen, problem)
+        payer = _payer(visit, card, plate_of(vehicle.plate, vehicle.plate_colour))
+        if isinstance(payer, str):
+            return await visit.turn_away(seen, payer)
+        fare = self._price(visit, vehicle, decode_station(read.user.station))
+        if isinstance(fare, str):
+            return await visit.turn_away(seen, fare)
+        plan = self._plan(visit, read, payer, fare, previous)
+        if isinstance(plan, str):
+            return await visit.turn_away(seen, plan)
+        if not visit.engine.selling_allowed:
+            raise StorageLate
+        earlier = "" if previous is None else previous.purchase_id
+        entry_data = plan.file_before + earlier.encode()
+        placed = await visit.hold(seen, payer, fare, plan, entry_data, timeout_s=visit.antenna.time_left())
+        if isinstance(placed, str):
+            return await visit.turn_away(seen, placed)
+        if placed.replayed:
+            raise Elsewhere("its claim was stored by another reading")
+        claim = visit.claim(placed.debit_id, fare, payer, card.card_number, placed.purchase_id)
+        return await self._purchase(visit, claim, plan, card)
+
+    async def _purchase(self, visit: EtcVisit, claim: ProvenClaim, plan: PurchasePlan, card: CardFile) -> Decision:
+        result = await visit.purchases.buy(plan, card.issuer, claim.payer.funding)
+        return await visit.bring_in(claim, result)
+
+    def _price(self, visit: EtcVisit, vehicle: VehicleFile, station: Station | None) -> int | str:
+        """Fen, frozen from here on, or the code of why there is no price."""
+        price = self._goods.price(vehicle, station)
+        visit.tariff_version = price.tariff_version
+        return price.amount_fen if price.refusal is None else price.refusal
+
+    def _plan(
+        self, visit: EtcVisit, read: Read, payer: Payer, fare: int, previous: PreviousPurchase | None
+    ) -> PurchasePlan | str:
+        """What C6 will carry, or why the purse cannot pay it."""
+        card, user = read.card, read.user
+        balance = user.balance_raw or 0
+        if payer.funding is Funding.PURSE:
+            if balance >= PURSE_SUSPICIOUS:
+                return "purse_suspicious"
+            if balance < fare:
+                return "purse_zero" if balance == 0 else "purse_too_low"
+        charge = card.card_type == CardType.CHARGE
+        zero = charge and visit.settings.charge_card_purchase is ChargeCardPurchase.ZERO
+        seconds = _purchase_second(visit, previous)
+        return PurchasePlan(
+            written_fen=0 if zero else fare,
+            purchase_time=visit.local(seconds),
+            balance_before=user.balance_raw,
+            file_before=user.station,
+            file_after=self._goods.record(decode_station(user.station), read.vehicle, seconds, fare),
+        )
+
+
+def problem_of(visit: EtcVisit, read: Read) -> str | None:
+    """Code of why this card may not be used with this tag, or neither of them."""
+    card, vehicle = read.card, read.vehicle
+    problem = card_problem(card, visit.today(), visit.issuers) or vehicle_problem(vehicle, card, None)
+    if problem is not None:
+        return problem
+    listed = visit.listed(ListKind.CARD, card.card_number)
+    return visit.listed_plate(plate_of(vehicle.plate, vehicle.plate_colour)) if listed is None else listed
+
+
+def _payer(visit: EtcVisit, card: CardFile, plate: Plate) -> Payer | str:
+    issuer = visit.issuers.of(card.issuer)
+    if issuer is None:
+        return "card_issuer_unknown"
+    if card.card_type == CardType.STORED_VALUE:
+        return mandates.payer_of_stored_value(issuer)
+    mandate = visit.mandate_of(CredentialKind.CARD, card.card_number)
+    return mandates.payer_of_charge_card(issuer, mandate, plate)
+
+
+def _purchase_second(visit: EtcVisit, previous: PreviousPurchase | None) -> int:
+    """UNIX second of the purchase, later than that of the card's last one: file 0019 must differ from it."""
+    now = int(visit.clock.utcnow().timestamp())
+    if previous is None:
+        return now
+    last = datetime.strptime(previous.purchase_time, "%Y%m%d%H%M%S").replace(tzinfo=visit.zone)
+    return max(now, int(last.timestamp()) + 1)

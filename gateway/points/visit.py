@@ -1,0 +1,243 @@
+"""One customer at one charge point: what every visit does, whatever stands there to read and to release.
+
+A visit asks the engine, keeps the facts for the record, and knows how long the customer's right lasts. What is read,
+and in which order things happen, is the kind's business (`gateway.points.etc` for tags and cards at an antenna).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta, timezone
+from typing import Protocol
+
+from gateway.debit.claims import (
+    Decision,
+    DecisionContext,
+    HoldPlaced,
+    HoldRequest,
+    Identity,
+    Payer,
+    PreviousEntry,
+    PreviousPassage,
+    PreviousPurchase,
+    PurchasePlan,
+    PurchaseResult,
+    Sight,
+)
+from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, Timing
+from gateway.model.clock import Clock, to_us
+from gateway.model.ids import digest_of
+from gateway.model.passage import Barrier, Occasion, Service
+from gateway.model.plate import Plate
+from gateway.model.reasons import REASONS, Severity
+from gateway.payers.mandates import CredentialKind, Mandate
+from gateway.payers.status_lists import ListKind, StatusLists, plate_key
+from gateway.timekeeping import Timekeeper
+
+REFUSAL_COMMIT_S = 5.0
+"""A refusal releases nothing, so its record may take longer than a sale's."""
+
+ELSEWHERE_S = 5.0
+"""A purchase asked for at another charge point may be under way for this long: its deadline and a late answer."""
+
+
+class Elsewhere(Exception):
+    """What was read of this customer may not be true any more: they are left alone and looked at again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointSettings:
+    """One charge point, from the site file."""
+
+    name: str
+    service: Service
+    merchant: str
+    collection: Collection
+    utc_offset_s: int
+    deadline_s: float = 2.0
+    repeat_window_s: float = 300.0
+    """How long a customer who has paid keeps the right to pass."""
+    same_station: frozenset[str] = frozenset()
+    """The other charge points of this place: who paid there and changed over has the right here, too."""
+
+
+class Mandates(Protocol):
+    """Permissions to collect, as they stand now."""
+
+    def find(self, kind: CredentialKind, key: str) -> Mandate | None:
+        """The mandate behind a credential."""
+        ...
+
+    def by_id(self, mandate_id: str) -> Mandate | None:
+        """A mandate by its own id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What every visit of a charge point uses."""
+
+    settings: PointSettings
+    engine: DebitEngine
+    mandates: Mandates
+    lists: StatusLists
+    clock: Clock
+    time: Timekeeper
+    note_timing: Callable[[Timing], None]
+    report_fault: Callable[[str, str | None], None]
+    """Name of a part of this charge point and what is wrong with it; None when it works again."""
+
+
+class Visit:
+    """See the module. Made for one customer, used once."""
+
+    def __init__(self, services: Services) -> None:
+        self.engine = services.engine
+        self.clock = services.clock
+        self.occasion = Occasion.LANE
+        self.tariff_version: str | None = None
+        self._services = services
+        self._settings = services.settings
+        self._lists = services.lists.snapshot
+
+    # --- who and how long -----------------------------------------------------------------------------------------
+
+    def listed(self, kind: ListKind, key: str) -> str | None:
+        """Code of why this may not be used, by the lists in force when the visit began."""
+        hit = self._lists.lookup(kind, key)
+        return None if hit is None else hit.reason.code
+
+    def listed_plate(self, plate: Plate) -> str | None:
+        """The same of a plate; one that was not read is on no list."""
+        return self.listed(ListKind.PLATE, plate_key(plate)) if plate.known else None
+
+    def mandate_of(self, kind: CredentialKind, key: str) -> Mandate | None:
+        """The mandate behind a credential."""
+        return self._services.mandates.find(kind, key)
+
+    def payer_again(self, previous: PreviousPurchase | PreviousPassage) -> Payer:
+        """The payer fixed with the hold; the mandate's present limits, as they bind now."""
+        mandate = None
+        if previous.mandate_id is not None:
+            mandate = self._services.mandates.by_id(previous.mandate_id)
+        return Payer(
+            previous.funding,
+            previous.payer,
+            previous.mandate_id,
+            previous.contract_ref,
+            None if mandate is None else mandate.limit_fen,
+            0 if mandate is None else mandate.stand_in_limit_fen,
+        )
+
+    def within_window(self, previous: PreviousPurchase | PreviousPassage | PreviousEntry) -> bool:
+        """Decided at this place, and so lately that the customer still has the right to pass."""
+        here = previous.charge_point == self._settings.name or previous.charge_point in self._settings.same_station
+        if not here or previous.record_no is None or previous.decided_at is None:
+            return False
+        # Not by the time of day alone: setting the clock must neither lengthen anybody's right nor end it.
+        age_s = self.engine.decided_s_ago(previous.record_no, previous.decided_at)
+        return age_s < self._settings.repeat_window_s
+
+    def leave_if_elsewhere(self, previous: PreviousPurchase | PreviousPassage) -> None:
+        """Raises `Elsewhere`: what is read here may be older than what another charge point has just asked of it."""
+        lately = self.engine.asked_s_ago(previous.debit_id) < ELSEWHERE_S
+        if previous.charge_point != self._settings.name and lately:
+            raise Elsewhere(f"{previous.charge_point} deals with it")
+
+    # --- asking the engine ----------------------------------------------------------------------------------------
+
+    async def hold(
+        self,
+        seen: Identity,
+        payer: Payer,
+        amount_fen: int,
+        plan: PurchasePlan | None,
+        entry_data: bytes,
+        *,
+        timeout_s: float,
+    ) -> HoldPlaced | str:
+        """Reserve the amount, with the purchase's intent; else the code of why not.
+
+        `entry_data` tells this visit of the customer from the one before.
+        """
+        request = HoldRequest(
+            idempotency_key=digest_of(self._settings.name, seen.obu_id, seen.card_number or seen.contract, entry_data),
+            sight=self.sight(seen),
+            merchant=self._settings.merchant,
+            payer=payer,
+            amount_fen=amount_fen,
+            plan=plan,
+        )
+        placed = await self.engine.hold(request, timeout_s=timeout_s)
+        return placed if isinstance(placed, HoldPlaced) else placed.reason
+
+    def claim(
+        self, debit_id: str, amount_fen: int, payer: Payer, card_number: str | None, purchase_id: str | None
+    ) -> ProvenClaim:
+        """A held debit, before anything is known of its purchase."""
+        return ProvenClaim(
+            debit_id=debit_id,
+            amount_fen=amount_fen,
+            payer=payer,
+            context=self.context(),
+            collection=self._settings.collection,
+            purchase_id=purchase_id,
+            card_number=card_number,
+        )
+
+    def claim_again(self, previous: PreviousPurchase | PreviousPassage, card_number: str | None) -> ProvenClaim:
+        """A debit that was held before and is not decided."""
+        purchase_id = previous.purchase_id if isinstance(previous, PreviousPurchase) else None
+        return self.claim(previous.debit_id, previous.amount_fen, self.payer_again(previous), card_number, purchase_id)
+
+    def answered(self, claim: ProvenClaim, result: PurchaseResult | None) -> ProvenClaim:
+        """The claim with what its card said, and the versions it is decided under."""
+        return replace(claim, result=result, context=self.context())
+
+    async def refuse(self, seen: Identity, reason: str, barrier: Barrier | None = None) -> Decision:
+        """Turn the customer away with a reason, recorded; nothing was asked of the card."""
+        if barrier is None:
+            attendant = REASONS[reason].severity in (Severity.ATTENDANT, Severity.STOP)
+            barrier = Barrier.ATTENDANT if attendant else Barrier.CLOSED
+        return await self.engine.refuse(self.sight(seen), reason, barrier, self.context(), timeout_s=REFUSAL_COMMIT_S)
+
+    # --- facts for the record -------------------------------------------------------------------------------------
+
+    def today(self) -> date | None:
+        """The local day, None while the clock is not to be trusted."""
+        if not self._services.time.trusted:
+            return None
+        return self.clock.utcnow().astimezone(self.zone).date()
+
+    @property
+    def zone(self) -> timezone:
+        """Of times on cards."""
+        return timezone(timedelta(seconds=self._settings.utc_offset_s))
+
+    def local(self, unix_seconds: int) -> str:
+        """YYYYMMDDhhmmss."""
+        return datetime.fromtimestamp(unix_seconds, self.zone).strftime("%Y%m%d%H%M%S")
+
+    def sight(self, seen: Identity) -> Sight:
+        """Who is here, as it is recorded."""
+        return Sight(
+            passage_id=self.engine.new_id(),
+            charge_point=self._settings.name,
+            service=self._settings.service,
+            identity=seen,
+            opened_at=to_us(self.clock.utcnow()),
+            clock_quality=self._services.time.quality.value,
+            day=self.clock.utcnow().astimezone(self.zone).strftime("%Y%m%d"),
+        )
+
+    def context(self) -> DecisionContext:
+        """Which versions a decision is made with."""
+        age = self.clock.utcnow() - self._lists.created_at
+        return DecisionContext(
+            charge_point=self._settings.name,
+            tariff_version=self.tariff_version,
+            list_version=self._lists.version,
+            list_age_s=int(age.total_seconds()),
+            occasion=self.occasion,
+        )
