@@ -28,6 +28,7 @@ from gateway.cli.options import (
 )
 from gateway.cli.screen import Cell, Column, Screen, Words
 from gateway.cli.store import changes_of, ledger_of, reader_of
+from gateway.model.states import MandateStatus
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -48,14 +49,6 @@ MandateArgument = Annotated[str, typer.Argument(help="The mandate's own id.")]
 
 DEBITS_SHOWN: Final = 10
 """Newest debits shown with a mandate: enough to see whether it works."""
-
-
-class MandateState(StrEnum):
-    """States to choose from; the values are those of the ledger."""
-
-    ACTIVE = "active"
-    PAUSED = "paused"
-    CLOSED = "closed"
 
 
 # --- import ---------------------------------------------------------------------------------------------------------
@@ -230,7 +223,7 @@ def list_(
     *,
     config: ConfigOption = None,
     last: LastOption = 50,
-    state: Annotated[MandateState | None, typer.Option("--status", help="Only in this state.")] = None,
+    state: Annotated[MandateStatus | None, typer.Option("--status", help="Only in this state.")] = None,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
 ) -> None:
