@@ -27,6 +27,7 @@ from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Change, Transaction
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, new_id
+from gateway.model.states import AttemptState
 from gateway.rules.judge import alarming, given_up, pause_s
 from gateway.rules.loading import DebitRules, shipped_rules
 from gateway.rules.schema import Retry
@@ -43,7 +44,7 @@ POLL_S = 0.25
 _WAITING = select(tables.outbox.c.id).where(tables.outbox.c.id == bindparam("id"), tables.outbox.c.done_at.is_(None))
 
 _DISPUTED = select(func.count()).where(
-    tables.attempt.c.state == "disputed", tables.attempt.c.channel == bindparam("channel")
+    tables.attempt.c.state == AttemptState.DISPUTED, tables.attempt.c.channel == bindparam("channel")
 )
 
 
@@ -309,7 +310,7 @@ async def _messages() -> AsyncIterator[asyncio.TaskGroup]:
 
 
 def _is_stored(tx: Transaction, row: Row) -> bool:
-    return bool(attempt_row(tx, row.attempt_id).state == "stored")
+    return bool(attempt_row(tx, row.attempt_id).state == AttemptState.STORED)
 
 
 def _still_waits(tx: Transaction, row: Row) -> bool:
