@@ -11,16 +11,25 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from drivers.clock import SetClock, SystemClock
+from drivers.errors import Outcome
 from drivers.lane_io import CoilWriter
 from drivers.link import Link, open_link
 from drivers.modbus import RelayBoard, StateCallback
 from gateway.documents import host_port
 from gateway.model.clock import Clock
+from gateway.model.delivery import Delivery
 from gateway.points.gate.config import RelayBoard as RelayBoardSection
 
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 3.0
+
+DELIVERIES = {
+    Outcome.NOT_SENT: Delivery.NOT_SENT,
+    Outcome.REFUSED: Delivery.ANSWERED,
+    Outcome.UNKNOWN: Delivery.SILENT,
+}
+"""What a driver knows of a request, as banks and charge points are told it."""
 
 
 class Board(CoilWriter, Protocol):

@@ -26,6 +26,7 @@ from gateway.debit.two_people import proposal
 from gateway.debit.views import find_debit
 from gateway.ledger.transaction import Transaction
 from gateway.model.ids import digest_of, new_id
+from gateway.model.states import RefundState
 from gateway.payers.mandates import stand_in_limit
 from gateway.rules.loading import DebitRules
 
@@ -124,10 +125,10 @@ class Refund(OfDebit):
             if found.reason != "item_needs_second" or before is not None:
                 raise Refused(found.reason, f"{self.amount_fen} fen of debit {debit_id} are not refunded")
             return {"refund": {"key": key, "amount_fen": self.amount_fen, "target": target, "state": PROPOSED}}
-        if self.till is not None and found.state != "paid":
+        if self.till is not None and found.state != RefundState.PAID:
             refused = refunds.pay_at_till(tx, found.refund_id, self.till, actor.name)
             _unless(refused, f"refund {found.refund_id} is not paid")
-            found = replace(found, state="paid")
+            found = replace(found, state=RefundState.PAID)
         return {"refund": {"key": key, **asdict(found)}}
 
 
@@ -142,7 +143,7 @@ class PayRefund(Act):
     def do(self, tx: Transaction, actor: Actor, terms: Terms) -> Facts:
         refused = refunds.pay_at_till(tx, self.refund_id, self.till, actor.name)
         _unless(refused, f"refund {self.refund_id} is not paid")
-        return {"refund_id": self.refund_id, "state": "paid", "till": self.till}
+        return {"refund_id": self.refund_id, "state": RefundState.PAID.value, "till": self.till}
 
 
 class Adjust(OfDebit):

@@ -9,9 +9,9 @@ from functools import partial
 from sqlalchemy import Engine
 
 from drivers.bank import BankLink, BankLinkConfig, BankLinkState, BankState
-from drivers.errors import DeviceError, Outcome
+from drivers.errors import DeviceError
 from gateway.banks.config import Bank
-from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError, TransportOutcome
+from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError
 from gateway.condition import Tell
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine
@@ -20,7 +20,7 @@ from gateway.model.passage import DeclinePolicy
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import Backlog, OutboxWorker
 from gateway.rules.loading import DebitRules
-from gateway.surroundings import Surroundings
+from gateway.surroundings import DELIVERIES, Surroundings
 from protocols.bank.anchors import Anchor
 from protocols.bank.codec import Message
 from protocols.bank.dialects import CUPS_POS_BCD
@@ -55,8 +55,7 @@ class BankTransport:
         try:
             return await self._link.exchange(message, timeout_s=timeout_s)
         except DeviceError as error:
-            sent = error.outcome is Outcome.UNKNOWN
-            raise TransportError(str(error), TransportOutcome.UNKNOWN if sent else TransportOutcome.NOT_SENT) from error
+            raise TransportError(str(error), DELIVERIES[error.outcome]) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from gateway.clearing.terms import Terms
 from gateway.clearing.witnesses import OurSide
 from gateway.debit.conclusions import issuer_paid
 from gateway.debit.refunds import pay_refund
-from gateway.debit.states import debit_row
+from gateway.debit.states import debit_row, new_item, set_item
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.pace import Pace
@@ -55,6 +55,7 @@ from gateway.model.clearing import (
     parse_day,
     split_by_weight,
 )
+from gateway.model.states import DebitState, ItemState
 
 LINE_NUMBERS: Final = "clearing_line"
 
@@ -333,7 +334,7 @@ def _book(tx: Transaction, side: OurSide, row: JudgedRow) -> bool:
         if row.state is RowState.CLEARED:
             issuer_paid(tx, debit.id)
         # An issuer's refusal that was accepted has turned the claim into a debt: nothing was collected yet.
-        return bool(debit.state == "funded" or row.state is RowState.CLEARED)
+        return bool(debit.state == DebitState.FUNDED or row.state is RowState.CLEARED)
     return row.state is RowState.CLEARED or row.amount_fen != 0
 
 
@@ -535,7 +536,7 @@ def _items_to_write(connection: Connection, day: str, compared: _Compared) -> It
         for row in connection.execute(
             select(i, r.c.payer)
             .join_from(i, r, r.c.ref == i.c.ref, isouter=True)
-            .where(i.c.kind.in_(kinds), (i.c.day == day) | (i.c.state == "open"))
+            .where(i.c.kind.in_(kinds), (i.c.day == day) | (i.c.state == ItemState.OPEN))
         )
     }
     current: set[tuple[str, str]] = set()
@@ -545,10 +546,10 @@ def _items_to_write(connection: Connection, day: str, compared: _Compared) -> It
             continue
         current.add(key)
         known = stored.get(key)
-        if known is None or known.state == "corrected":
+        if known is None or known.state == ItemState.CORRECTED:
             yield _ItemNews(*key, difference)
     for key, row in stored.items():
-        if row.state != "open" or key in current:
+        if row.state != ItemState.OPEN or key in current:
             continue
         payer = LANES if DifferenceKind(row.kind) in _OF_LANES else row.payer
         if row.kind == DifferenceKind.MISSING_HERE.value:
@@ -569,37 +570,26 @@ def _write_item(tx: Transaction, day: str, news: _ItemNews) -> bool:
     item = tx.find(tables.item, kind=news.kind, ref=news.ref)
     difference = news.difference
     if difference is None:
-        if item is None or item.state != "open":
+        if item is None or item.state != ItemState.OPEN:
             return False
-        _set_item(tx, item, "corrected", "no difference any more")
+        note = "no difference any more"
+        set_item(tx, item, ItemState.CORRECTED, detail=note, note=note)
         return True
     if item is not None:
-        if item.state != "corrected":
+        if item.state != ItemState.CORRECTED:
             return False
-        _set_item(tx, item, "open", difference.note or "found again")
+        note = difference.note or "found again"
+        set_item(tx, item, ItemState.OPEN, detail=note, note=note)
         return True
-    explained = difference.kind is DifferenceKind.OTHER_DAY
-    number = tx.row_id(tables.item)
-    state = "explained" if explained else "open"
-    tx.insert(
-        tables.item,
-        id=number,
+    new_item(
+        tx,
+        ItemState.EXPLAINED if difference.kind is DifferenceKind.OTHER_DAY else ItemState.OPEN,
+        detail=f"{news.kind} {difference.amount_fen} fen",
         kind=news.kind,
         ref=news.ref,
         debit_id=difference.debit_id,
         day=day,
         amount=difference.amount_fen,
-        state=state,
         note=difference.note or None,
-        actor=None,
-        second_actor=None,
-        created_at=tx.now_us,
-        changed_at=tx.now_us,
     )
-    tx.note("item", str(number), state, debit_id=difference.debit_id, detail=f"{news.kind} {difference.amount_fen} fen")
     return True
-
-
-def _set_item(tx: Transaction, item: Row, state: str, note: str) -> None:
-    tx.update(tables.item, {"id": item.id}, state=state, note=note, changed_at=tx.now_us)
-    tx.note("item", str(item.id), state, debit_id=item.debit_id, detail=note)

@@ -13,13 +13,14 @@ from typing import Final
 from gateway.clearing.day import ClearingRefused
 from gateway.clearing.terms import Terms
 from gateway.debit import debts
-from gateway.debit.states import debit_row
+from gateway.debit.states import debit_row, set_item
 from gateway.debit.two_people import same_person
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.clearing import LOSSES, DifferenceKind
+from gateway.model.states import DebitState, ItemState
 
 NEVER_WRITTEN_OFF: Final = frozenset(
     {
@@ -38,7 +39,7 @@ class ItemChanged:
     """An item as it stands after the change."""
 
     item_id: int
-    state: str
+    state: ItemState
     actor: str
     second_actor: str | None
     lost_fen: int = 0
@@ -47,11 +48,8 @@ class ItemChanged:
 def explain(tx: Transaction, item_id: int, by: str, reason: str) -> ItemChanged:
     """Close an item with a reason. Raises `ClearingRefused`."""
     item = _open(tx, item_id)
-    tx.update(
-        tables.item, {"id": item_id}, state="explained", note=reason, actor=by, second_actor=None, changed_at=tx.now_us
-    )
-    tx.note("item", str(item_id), "explained", debit_id=item.debit_id, detail=reason, actor=by)
-    return ItemChanged(item_id, "explained", by, None)
+    set_item(tx, item, ItemState.EXPLAINED, detail=reason, by=by, note=reason, actor=by, second_actor=None)
+    return ItemChanged(item_id, ItemState.EXPLAINED, by, None)
 
 
 def write_off(tx: Transaction, item_id: int, by: str, reason: str, terms: Terms) -> ItemChanged:
@@ -63,20 +61,19 @@ def write_off(tx: Transaction, item_id: int, by: str, reason: str, terms: Terms)
     if item.actor is None:
         tx.update(tables.item, {"id": item_id}, note=reason, actor=by, changed_at=tx.now_us)
         tx.note("item", str(item_id), "write_off_proposed", debit_id=item.debit_id, detail=reason, actor=by)
-        return ItemChanged(item_id, "open", by, None)
+        return ItemChanged(item_id, ItemState.OPEN, by, None)
     if same_person(item.actor, by):
         raise ClearingRefused("item_needs_second", f"item {item_id}: {by} has proposed it")
     lost = _book_loss(tx, item, known, terms) if known in LOSSES else 0
-    tx.update(tables.item, {"id": item_id}, state="written_off", note=reason, second_actor=by, changed_at=tx.now_us)
-    tx.note("item", str(item_id), "written_off", debit_id=item.debit_id, detail=f"{lost} fen: {reason}", actor=by)
-    return ItemChanged(item_id, "written_off", item.actor, by, lost)
+    set_item(tx, item, ItemState.WRITTEN_OFF, detail=f"{lost} fen: {reason}", by=by, note=reason, second_actor=by)
+    return ItemChanged(item_id, ItemState.WRITTEN_OFF, item.actor, by, lost)
 
 
 def _open(tx: Transaction, item_id: int) -> Row:
     item = tx.find(tables.item, id=item_id)
     if item is None:
         raise ClearingRefused("item_unknown", f"no item {item_id}")
-    if item.state != "open":
+    if item.state != ItemState.OPEN:
         raise ClearingRefused("item_closed", f"item {item_id} is {item.state}")
     return item
 
@@ -86,7 +83,7 @@ def _book_loss(tx: Transaction, item: Row, kind: DifferenceKind, terms: Terms) -
     row = tx.find(tables.clearing_row, ref=item.ref)
     if row is None:
         return 0
-    if kind is DifferenceKind.PROOF_MISSING and debit_row(tx, row.debit_id).state == "released":
+    if kind is DifferenceKind.PROOF_MISSING and debit_row(tx, row.debit_id).state == DebitState.RELEASED:
         # The issuer will not take it over: it is the payer's own debt now, and recovered as such.
         debts.to_debt(tx, row.debit_id, terms.debit_rules, None)
         tx.update(tables.clearing_row, {"ref": row.ref}, state="rejected", paid=0, changed_at=tx.now_us)

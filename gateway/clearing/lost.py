@@ -21,6 +21,7 @@ from gateway.ledger import tables
 from gateway.ledger.life import FIRST_LIFE
 from gateway.ledger.transaction import Transaction
 from gateway.model.clearing import days_between
+from gateway.model.states import ItemState
 
 NOTE: Final = "no line of the bank's files is it"
 COLLECTING: Final = ("sale", "advice")
@@ -52,7 +53,7 @@ def proved_open(connection: Connection, terms: Terms) -> list[str]:
 def take_off(tx: Transaction, refs: list[str], actor: str) -> None:
     """These are as open as they look."""
     for ref in refs:
-        close_item(tx, LOST, ref, "corrected", note=NOTE, actor=actor)
+        close_item(tx, LOST, ref, note=NOTE, actor=actor)
 
 
 def _listed() -> Select[Any]:
@@ -60,7 +61,7 @@ def _listed() -> Select[Any]:
     return (
         select(i.c.ref, i.c.debit_id, i.c.amount, d.c.payer, d.c.created_at)
         .join_from(i, d, d.c.id == i.c.debit_id)
-        .where(i.c.kind == LOST, i.c.state == "open")
+        .where(i.c.kind == LOST, i.c.state == ItemState.OPEN)
         .order_by(i.c.id)
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, case, func, select
 
 from gateway.ledger import tables
+from gateway.model.states import ItemState
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class DayView:
     @property
     def open_items(self) -> int:
         """Items somebody must still see to."""
-        return sum(count for _, state, count, _ in self.items if state == "open")
+        return sum(count for _, state, count, _ in self.items if state == ItemState.OPEN)
 
 
 def day_view(connection: Connection, day: str) -> DayView:
@@ -81,5 +82,5 @@ def items_of(connection: Connection, *, state: str | None, day: str | None, last
     item = tables.item
     chosen = [] if state is None else [item.c.state == state]
     chosen += [] if day is None else [item.c.day == day]
-    order = case((item.c.state == "open", 0), else_=1)
+    order = case((item.c.state == ItemState.OPEN, 0), else_=1)
     return connection.execute(select(item).where(*chosen).order_by(order, item.c.id.desc()).limit(last)).all()

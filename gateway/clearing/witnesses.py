@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, exists, func, or_, select, tuple_
 
 from gateway.clearing.terms import Terms
-from gateway.debit.states import CONTRADICTED, UNRESOLVED
+from gateway.debit.states import CONTRADICTED
 from gateway.ledger import tables
 from gateway.ledger.life import FIRST_LIFE
 from gateway.model.clearing import (
@@ -28,6 +28,7 @@ from gateway.model.clearing import (
     gather,
 )
 from gateway.model.passage import Funding, Outcome
+from gateway.model.states import UNRESOLVED, AttemptState, DebitState, ItemState, PurchaseState, RefundState
 from protocols.bank.responses import DUPLICATE_CODE
 
 IDS_PER_QUERY: Final = 400
@@ -43,11 +44,11 @@ GONE_OUTCOMES: Final = (Outcome.PAID.value, Outcome.OWED.value, Outcome.DEBT.val
 """Decisions that let a vehicle go for a claim."""
 
 _STANDINGS: Final[Mapping[str, Standing]] = {
-    "approved": Standing.POSTED,
-    "reversed": Standing.REVERSED,
-    "declined": Standing.NOT_POSTED,
-    "not_sent": Standing.NOT_POSTED,
-    "disputed": Standing.DISPUTED,
+    AttemptState.APPROVED: Standing.POSTED,
+    AttemptState.REVERSED: Standing.REVERSED,
+    AttemptState.DECLINED: Standing.NOT_POSTED,
+    AttemptState.NOT_SENT: Standing.NOT_POSTED,
+    AttemptState.DISPUTED: Standing.DISPUTED,
 }
 """Every other state of an attempt is one in doubt."""
 
@@ -168,7 +169,7 @@ def _of_day(day: str, terms: Terms) -> ColumnElement[bool]:
     a = tables.attempt
     begins, ends = terms.day_bounds(day)
     return and_(
-        a.c.state == "approved",
+        a.c.state == AttemptState.APPROVED,
         or_(
             a.c.settlement_day == day,
             and_(a.c.settlement_day == day[4:], a.c.created_at.between(begins - NEAR_US, ends + NEAR_US)),
@@ -219,8 +220,8 @@ def _end_lost() -> ColumnElement[bool]:
 def _contradicted() -> ColumnElement[bool]:
     """Approved, then refused by the same bank, and nobody has found out since which was true."""
     a, i = tables.attempt, tables.item
-    found = exists().where(i.c.kind == CONTRADICTED, i.c.ref == a.c.id, i.c.state == "open")
-    return and_(a.c.state == "approved", found)
+    found = exists().where(i.c.kind == CONTRADICTED, i.c.ref == a.c.id, i.c.state == ItemState.OPEN)
+    return and_(a.c.state == AttemptState.APPROVED, found)
 
 
 def _stored_columns() -> list[ColumnElement[Any]]:
@@ -307,7 +308,7 @@ def _claims(connection: Connection, day: str) -> Iterator[OurSide]:
     )
     proved = (
         select(u.c.id)
-        .where(u.c.debit_id == d.c.id, u.c.state == "taken", u.c.tac.is_not(None))
+        .where(u.c.debit_id == d.c.id, u.c.state == PurchaseState.TAKEN, u.c.tac.is_not(None))
         .exists()
         .label("proved")
     )
@@ -319,13 +320,13 @@ def _claims(connection: Connection, day: str) -> Iterator[OurSide]:
         .outerjoin(r, r.c.ref == d.c.id)
         .where(
             d.c.funding.in_((Funding.PURSE.value, Funding.ISSUER_CLEARING.value)),
-            d.c.state.in_(("released", "funded")),
+            d.c.state.in_((DebitState.RELEASED, DebitState.FUNDED)),
             or_(d.c.day == day, and_(d.c.day.in_(late_days), r.c.ref.is_(None))),
         )
         .order_by(d.c.id)
     )
     for row in rows:
-        amount = row.collected if row.state == "funded" and row.collected else row.amount
+        amount = row.collected if row.state == DebitState.FUNDED and row.collected else row.amount
         ours = OurRow(
             row.id,
             row.id,
@@ -356,7 +357,7 @@ def _refunds(connection: Connection, day: str, terms: Terms) -> Iterator[OurSide
         .where(
             f.c.target == "issuer",
             f.c.created_at < terms.day_bounds(day)[1],
-            or_(f.c.state == "decided", r.c.day == day),
+            or_(f.c.state == RefundState.DECIDED, r.c.day == day),
         )
         .order_by(f.c.id)
     )

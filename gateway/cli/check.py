@@ -20,6 +20,7 @@ from gateway.cli import labels
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, path_of, screen_of, zone_of
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Screen
+from gateway.model.states import OPEN_DEBITS, MandateStatus
 from gateway.points.config import ChargePoint, Need
 
 if TYPE_CHECKING:
@@ -299,11 +300,11 @@ def _check_mandates(site: SiteFile, engine: Engine, findings: _Findings) -> None
         total = connection.execute(select(func.count()).select_from(m)).scalar_one()
         bank = func.coalesce(m.c.channel, "")
         rows = connection.execute(
-            select(bank, func.count()).where(m.c.funding == "bank_online", m.c.status != "closed").group_by(bank)
+            select(bank, func.count())
+            .where(m.c.funding == "bank_online", m.c.status != MandateStatus.CLOSED)
+            .group_by(bank)
         ).all()
-        still_open = connection.execute(
-            select(func.count()).where(tables.debit.c.state.in_(("held", "released", "owed")))
-        ).scalar_one()
+        still_open = connection.execute(select(func.count()).where(tables.debit.c.state.in_(OPEN_DEBITS))).scalar_one()
     findings.facts["ledger"] |= {"mandates": total, "open_debits": still_open}
     known = {bank.name for bank in site.banks}
     for name, count in sorted(tuple(row) for row in rows):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta, timezone
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -29,6 +28,7 @@ from gateway.cli.options import (
 )
 from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Column, Screen, Words
 from gateway.cli.store import changes_of, ledger_of, reader_of
+from gateway.model.states import ItemState
 
 if TYPE_CHECKING:
     from gateway.clearing.doubts import DayEnd
@@ -80,15 +80,6 @@ ROW_STATES: Final[words.Table] = {
     "disputed": (Words("disputed", "有差错"), BAD),
     "rejected": (Words("rejected", "已拒绝"), QUIET),
 }
-
-
-class ItemState(StrEnum):
-    """States to choose from; the values are those of the ledger."""
-
-    OPEN = "open"
-    EXPLAINED = "explained"
-    CORRECTED = "corrected"
-    WRITTEN_OFF = "written_off"
 
 
 DayArgument = Annotated[
@@ -526,7 +517,7 @@ def _show_changed(screen: Screen, facts: Mapping[str, Any], *, as_json: bool) ->
         pairs += [(say("Agreed by", "复核"), facts["second_actor"])]
         pairs += [(say("Loss", "损失"), words.yuan_with_currency(facts["lost_fen"]))]
     screen.pairs(pairs)
-    if facts["state"] == "open":
+    if facts["state"] == ItemState.OPEN:
         screen.note(screen.word(words.PROPOSED))
     else:
         screen.note(say("run the clearing of its day again", "请重新执行该日清算"))

@@ -22,6 +22,7 @@ from gateway.cli.passage import (
 )
 from gateway.cli.screen import Cell, Column, Screen, Words
 from gateway.model.passage import Outcome
+from gateway.model.states import PurchaseState
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -129,8 +130,8 @@ def history_of(connection: Connection, debit_id: str, zone: timezone) -> list[di
 
     for row in connection.execute(select(p).where(p.c.debit_id == debit_id)):
         what = {"what": "purchase", "number": row.attempt_no, "ref": row.id, "amount_fen": row.written_fen}
-        add(0, row.created_at, **what, event="intent", event_at=None, detail=None, actor=None)
-        if row.state != "intent":
+        add(0, row.created_at, **what, event=PurchaseState.INTENT.value, event_at=None, detail=None, actor=None)
+        if row.state != PurchaseState.INTENT:
             tac = None if row.tac is None else f"TAC {row.tac}"
             add(0, row.changed_at, **what, event=row.state, event_at=None, detail=tac, actor=None)
     for transfer in transfers_of(connection, debit_id, zone):

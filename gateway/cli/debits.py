@@ -38,6 +38,7 @@ from gateway.cli.passage import response_facts
 from gateway.cli.screen import Cell, Column, Screen, lines_cell
 from gateway.cli.store import ledger_of
 from gateway.model.passage import Outcome
+from gateway.model.states import OPEN_DEBITS, DebitState, RefundState
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
@@ -53,22 +54,6 @@ app = typer.Typer(
 AmountOption = Annotated[
     int, typer.Option("--amount", metavar="FEN", min=1, help="Amount in whole fen.", show_default=False)
 ]
-
-OPEN_STATES: Final = ("held", "released", "owed")
-"""A claim in one of these is not settled one way or the other yet."""
-
-
-class DebitState(StrEnum):
-    """States to choose from; the values are those of the ledger."""
-
-    HELD = "held"
-    RELEASED = "released"
-    OWED = "owed"
-    FUNDED = "funded"
-    DEBT = "debt"
-    RECOVERED = "recovered"
-    WRITTEN_OFF = "written_off"
-    VOIDED = "voided"
 
 
 @app.callback()
@@ -89,7 +74,7 @@ def debits(
     screen = screen_of(context)
     site = site_of(context, config)
     zone = zone_of(site)
-    states = OPEN_STATES if only_open else () if state is None else (state.value,)
+    states = OPEN_DEBITS if only_open else () if state is None else (state.value,)
     with ledger_of(site) as connection:
         facts = {
             "debits": _debits(connection, states, last, zone),
@@ -403,7 +388,7 @@ def _show_refund(screen: Screen, facts: Mapping[str, Any]) -> None:
                 "该退款此前已决定,未重复办理;如另有退款请用 --key 另给业务键",
             )
         )
-    elif facts["state"] != "paid":
+    elif facts["state"] != RefundState.PAID:
         screen.note(
             {
                 "bank": say("the gateway tells the bank", "由网关通知银行"),
@@ -435,7 +420,7 @@ def pay_refund(
         screen.pairs(
             [
                 (screen.say("Refund", "退款编号"), facts["refund_id"]),
-                (screen.say(*labels.STATE), words.named(screen, words.REFUND_STATES, "paid")),
+                (screen.say(*labels.STATE), words.named(screen, words.REFUND_STATES, RefundState.PAID)),
                 (screen.say("Till", "收银台"), facts["till"]),
             ]
         )

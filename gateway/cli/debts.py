@@ -32,6 +32,7 @@ from gateway.cli.options import (
 )
 from gateway.cli.screen import BAD, Cell, Column, Screen
 from gateway.cli.store import ledger_of
+from gateway.model.states import UNRESOLVED, DebitState, ItemState
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -75,7 +76,6 @@ def _debts(connection: Connection, zone: timezone, last: int, *, listed: bool, u
     from sqlalchemy import func, select
 
     from gateway.debit.debts import WRITE_OFF
-    from gateway.debit.states import UNRESOLVED
     from gateway.ledger import tables
 
     d, o, p, s, j, a, i = (
@@ -88,11 +88,11 @@ def _debts(connection: Connection, zone: timezone, last: int, *, listed: bool, u
         tables.item,
     )
     since = (
-        select(func.max(j.c.at)).where(j.c.debit_id == d.c.id, j.c.kind == "debit", j.c.event == "debt")
+        select(func.max(j.c.at)).where(j.c.debit_id == d.c.id, j.c.kind == "debit", j.c.event == DebitState.DEBT)
     ).scalar_subquery()
     asking = select(a.c.id).where(a.c.debit_id == d.c.id, a.c.state.in_(UNRESOLVED)).exists()
     proposed = (
-        select(i.c.actor).where(i.c.kind == WRITE_OFF, i.c.ref == d.c.id, i.c.state == "open")
+        select(i.c.actor).where(i.c.kind == WRITE_OFF, i.c.ref == d.c.id, i.c.state == ItemState.OPEN)
     ).scalar_subquery()
     rows = connection.execute(
         select(d, o.c.listed_at, s.c.plate, s.c.plate_colour, s.c.card_number, since.label("since"))
@@ -100,7 +100,7 @@ def _debts(connection: Connection, zone: timezone, last: int, *, listed: bool, u
         .join_from(d, o, o.c.id == d.c.obligor_id)
         .join(p, p.c.id == d.c.passage_id)
         .join(s, s.c.id == p.c.subject_id)
-        .where(d.c.state == "debt", *([o.c.listed_at.is_not(None)] if listed else []))
+        .where(d.c.state == DebitState.DEBT, *([o.c.listed_at.is_not(None)] if listed else []))
         .order_by(since.desc(), d.c.id.desc())
         .limit(last)
     )
@@ -144,7 +144,7 @@ def _totals(connection: Connection, *, listed: bool) -> dict[str, Any]:
             func.count(o.c.id.distinct()).filter(o.c.listed_at.is_not(None)),
         )
         .join_from(d, o, o.c.id == d.c.obligor_id)
-        .where(d.c.state == "debt", *([o.c.listed_at.is_not(None)] if listed else []))
+        .where(d.c.state == DebitState.DEBT, *([o.c.listed_at.is_not(None)] if listed else []))
     ).one()
     return {"count": count, "amount_fen": fen, "payers": payers, "payers_listed": on_list}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timezone
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -28,6 +27,8 @@ from gateway.cli.options import (
 )
 from gateway.cli.screen import Cell, Column, Screen, Words
 from gateway.cli.store import changes_of, ledger_of, reader_of
+from gateway.model.passage import Service
+from gateway.model.states import MandateStatus
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -48,14 +49,6 @@ MandateArgument = Annotated[str, typer.Argument(help="The mandate's own id.")]
 
 DEBITS_SHOWN: Final = 10
 """Newest debits shown with a mandate: enough to see whether it works."""
-
-
-class MandateState(StrEnum):
-    """States to choose from; the values are those of the ledger."""
-
-    ACTIVE = "active"
-    PAUSED = "paused"
-    CLOSED = "closed"
 
 
 # --- import ---------------------------------------------------------------------------------------------------------
@@ -230,7 +223,7 @@ def list_(
     *,
     config: ConfigOption = None,
     last: LastOption = 50,
-    state: Annotated[MandateState | None, typer.Option("--status", help="Only in this state.")] = None,
+    state: Annotated[MandateStatus | None, typer.Option("--status", help="Only in this state.")] = None,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
 ) -> None:
@@ -501,17 +494,16 @@ def _limit_text(screen: Screen, limit: Mapping[str, Any]) -> str:
 # --- limits ---------------------------------------------------------------------------------------------------------
 
 
-class LimitedService(StrEnum):
-    """Services to choose from."""
-
-    TOLL = "toll"
-    FUEL = "fuel"
-    PARKING = "parking"
-    COUNTER = "counter"
-    ALL = "*"
-
-
 NO_LIMIT: Final = "none"
+
+LIMITED: Final = {service.word: service.value for service in Service} | {"*": "*"}
+"""What a limit may be for, by the words of a command; * counts all services together."""
+
+
+def _limited(text: str) -> str:
+    if text not in LIMITED:
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(LIMITED)}")
+    return LIMITED[text]
 
 
 @app.command()
@@ -520,8 +512,15 @@ def limit(
     *,
     mandate_id: MandateArgument,
     service: Annotated[
-        LimitedService, typer.Option("--service", help="What the limit is for; * counts all services together.")
-    ] = LimitedService.ALL,
+        str,
+        typer.Option(
+            "--service",
+            parser=_limited,
+            autocompletion=lambda: list(LIMITED),
+            metavar=f"[{'|'.join(LIMITED)}]",
+            help="What the limit is for; * counts all services together.",
+        ),
+    ] = "*",
     per_debit: Annotated[
         str | None, typer.Option("--per-debit", metavar="FEN", help="Largest single debit in fen, or none.")
     ] = None,
@@ -549,7 +548,6 @@ def limit(
     by the imported one.
     """
     from gateway.acts.acts import ChangeLimits
-    from gateway.model.passage import Service
 
     screen = screen_of(context)
     site = site_of(context, config)
@@ -563,7 +561,7 @@ def limit(
         )
     act = ChangeLimits(
         mandate_id=mandate_id,
-        service=Service.SERVICE_AREA.value if service is LimitedService.COUNTER else service.value,
+        service=service,
         changes=changes,
         clear=clear,
         exposure=None if exposure is None else (_limit_value(exposure),),

@@ -12,6 +12,7 @@ from gateway.model.passage import Barrier, Funding, Occasion, Outcome
 from gateway.model.plate import PlateColour, mask, mask_card_number
 from gateway.model.reasons import REASONS, Reason
 from gateway.model.special_events import SPECIAL_EVENTS
+from gateway.model.states import AttemptState, DebitState, ItemState, MandateStatus, PurchaseState, RefundState
 from gateway.model.vehicle_class import VehicleClass, is_vehicle_class
 
 Table = Mapping[str, tuple[Words, str]]
@@ -43,14 +44,14 @@ FUNDINGS: Final[Table] = MappingProxyType(
 )
 DEBIT_STATES: Final[Table] = MappingProxyType(
     {
-        "held": (Words("held", "冻结中"), DOUBTFUL),
-        "released": (Words("released", "已放行待清算"), ""),
-        "owed": (Words("owed", "欠付"), DOUBTFUL),
-        "funded": (Words("funded", "已入账"), GOOD),
-        "debt": (Words("debt", "欠费"), BAD),
-        "recovered": (Words("recovered", "已追回"), GOOD),
-        "written_off": (Words("written off", "已核销"), QUIET),
-        "voided": (Words("voided", "已撤销"), QUIET),
+        DebitState.HELD.value: (Words("held", "冻结中"), DOUBTFUL),
+        DebitState.RELEASED.value: (Words("released", "已放行待清算"), ""),
+        DebitState.OWED.value: (Words("owed", "欠付"), DOUBTFUL),
+        DebitState.FUNDED.value: (Words("funded", "已入账"), GOOD),
+        DebitState.DEBT.value: (Words("debt", "欠费"), BAD),
+        DebitState.RECOVERED.value: (Words("recovered", "已追回"), GOOD),
+        DebitState.WRITTEN_OFF.value: (Words("written off", "已核销"), QUIET),
+        DebitState.VOIDED.value: (Words("voided", "已撤销"), QUIET),
     }
 )
 """In the order in which a claim goes through them."""
@@ -68,30 +69,30 @@ OCCASIONS: Final[Mapping[Occasion, Words]] = MappingProxyType(
 
 ATTEMPT_STATES: Final[Table] = MappingProxyType(
     {
-        "stored": (Words("stored", "已登记"), DOUBTFUL),
-        "not_sent": (Words("not sent", "未发送"), QUIET),
-        "approved": (Words("approved", "批准"), GOOD),
-        "declined": (Words("declined", "拒绝"), BAD),
-        "unknown": (Words("unknown", "未定"), DOUBTFUL),
-        "reversing": (Words("reversing", "冲正中"), DOUBTFUL),
-        "reversed": (Words("reversed", "已冲正"), QUIET),
-        "disputed": (Words("disputed", "有争议"), BAD),
+        AttemptState.STORED.value: (Words("stored", "已登记"), DOUBTFUL),
+        AttemptState.NOT_SENT.value: (Words("not sent", "未发送"), QUIET),
+        AttemptState.APPROVED.value: (Words("approved", "批准"), GOOD),
+        AttemptState.DECLINED.value: (Words("declined", "拒绝"), BAD),
+        AttemptState.UNKNOWN.value: (Words("unknown", "未定"), DOUBTFUL),
+        AttemptState.REVERSING.value: (Words("reversing", "冲正中"), DOUBTFUL),
+        AttemptState.REVERSED.value: (Words("reversed", "已冲正"), QUIET),
+        AttemptState.DISPUTED.value: (Words("disputed", "有争议"), BAD),
     }
 )
 PURCHASE_STATES: Final[Table] = MappingProxyType(
     {
-        "intent": (Words("asked, no answer yet", "已发出待应答"), DOUBTFUL),
-        "unknown": (Words("unknown", "未定"), DOUBTFUL),
-        "taken": (Words("taken", "已扣款"), GOOD),
-        "not_taken": (Words("not taken", "未扣款"), QUIET),
-        "disputed": (Words("disputed", "有争议"), BAD),
+        PurchaseState.INTENT.value: (Words("asked, no answer yet", "已发出待应答"), DOUBTFUL),
+        PurchaseState.UNKNOWN.value: (Words("unknown", "未定"), DOUBTFUL),
+        PurchaseState.TAKEN.value: (Words("taken", "已扣款"), GOOD),
+        PurchaseState.NOT_TAKEN.value: (Words("not taken", "未扣款"), QUIET),
+        PurchaseState.DISPUTED.value: (Words("disputed", "有争议"), BAD),
     }
 )
 MANDATE_STATES: Final[Table] = MappingProxyType(
     {
-        "active": (Words("active", "有效"), GOOD),
-        "paused": (Words("paused", "暂停"), DOUBTFUL),
-        "closed": (Words("closed", "已解约"), BAD),
+        MandateStatus.ACTIVE.value: (Words("active", "有效"), GOOD),
+        MandateStatus.PAUSED.value: (Words("paused", "暂停"), DOUBTFUL),
+        MandateStatus.CLOSED.value: (Words("closed", "已解约"), BAD),
     }
 )
 LATE_EFFECTS: Final[Mapping[str, Words]] = MappingProxyType(
@@ -115,16 +116,16 @@ LATE_EFFECTS: Final[Mapping[str, Words]] = MappingProxyType(
 
 ITEM_STATES: Final[Table] = MappingProxyType(
     {
-        "open": (Words("open", "待处理"), BAD),
-        "explained": (Words("explained", "已说明"), DOUBTFUL),
-        "corrected": (Words("corrected", "已更正"), GOOD),
-        "written_off": (Words("written off", "已核销"), QUIET),
+        ItemState.OPEN.value: (Words("open", "待处理"), BAD),
+        ItemState.EXPLAINED.value: (Words("explained", "已说明"), DOUBTFUL),
+        ItemState.CORRECTED.value: (Words("corrected", "已更正"), GOOD),
+        ItemState.WRITTEN_OFF.value: (Words("written off", "已核销"), QUIET),
     }
 )
 REFUND_STATES: Final[Table] = MappingProxyType(
     {
-        "decided": (Words("decided, not paid yet", "已决定未付"), DOUBTFUL),
-        "paid": (Words("paid", "已付"), GOOD),
+        RefundState.DECIDED.value: (Words("decided, not paid yet", "已决定未付"), DOUBTFUL),
+        RefundState.PAID.value: (Words("paid", "已付"), GOOD),
     }
 )
 REFUND_TARGETS: Final[Mapping[str, Words]] = MappingProxyType(

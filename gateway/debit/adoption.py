@@ -27,7 +27,7 @@ from typing import Final
 from sqlalchemy import Connection, Integer, cast, func, or_, select
 
 from gateway.debit import attempts
-from gateway.debit.states import AWAITED, CONTRADICTED, LOST, add_item
+from gateway.debit.states import CONTRADICTED, LOST, add_item, set_item
 from gateway.ledger import database, file, incarnation, marks, schema, tables
 from gateway.ledger.batches import Committer
 from gateway.ledger.chain import ChainKeys
@@ -38,6 +38,7 @@ from gateway.ledger.positions import STAN_MAX, by_clock, next_batch_after
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock
 from gateway.model.passage import Funding
+from gateway.model.states import AWAITED, BANK_DEBITS, ItemState, RefundState
 
 WHY_DISPUTED: Final = "the ledger lost its newest part: what became of it may stand there"
 WHY_LOST: Final = "it was open when the ledger lost its newest part, and may have ended there"
@@ -49,15 +50,15 @@ _OPEN_CLAIMS = (
     .where(
         _d.c.funding == Funding.BANK_ONLINE.value,
         or_(
-            _d.c.state.in_(("held", "owed", "debt")),
-            _d.c.id.in_(select(_i.c.debit_id).where(_i.c.kind == CONTRADICTED, _i.c.state == "open")),
+            _d.c.state.in_(BANK_DEBITS),
+            _d.c.id.in_(select(_i.c.debit_id).where(_i.c.kind == CONTRADICTED, _i.c.state == ItemState.OPEN)),
         ),
     )
     .order_by(_d.c.id)
 )
 _OPEN_REFUNDS = (
     select(_r)
-    .where(_r.c.state == "decided", _r.c.target == "bank", _r.c.attempt_id.is_(None))
+    .where(_r.c.state == RefundState.DECIDED, _r.c.target == "bank", _r.c.attempt_id.is_(None))
     .order_by(_r.c.created_at, _r.c.id)
 )
 _USED = select(
@@ -159,18 +160,8 @@ def _list_lost(tx: Transaction, debit_id: str, ref: str, amount: int) -> None:
     known = tx.find(tables.item, kind=LOST, ref=ref)
     if known is None:
         add_item(tx, LOST, debit_id, WHY_LOST, ref=ref, amount=amount)
-    elif known.state != "open":
-        tx.update(
-            tables.item,
-            {"id": known.id},
-            state="open",
-            note=WHY_LOST,
-            amount=amount,
-            actor=None,
-            second_actor=None,
-            changed_at=tx.now_us,
-        )
-        tx.note("item", str(known.id), "open", debit_id=debit_id, detail=LOST)
+    elif known.state != ItemState.OPEN:
+        set_item(tx, known, ItemState.OPEN, detail=LOST, note=WHY_LOST, amount=amount, actor=None, second_actor=None)
 
 
 def _terminals(tx: Transaction, mark: MarkState | None) -> dict[str, int]:

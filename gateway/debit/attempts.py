@@ -37,10 +37,10 @@ from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel, SaleOrde
 from gateway.debit import debts, refunds
 from gateway.debit.claims import BankRequest
 from gateway.debit.states import (
-    AWAITED,
     CONTRADICTED,
     DIFFERS,
     DISPUTED,
+    add_attempt,
     add_item,
     attempt_row,
     close_item,
@@ -56,6 +56,8 @@ from gateway.ledger.marks import MarkUnwritable
 from gateway.ledger.positions import pair
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.delivery import Delivery
+from gateway.model.states import ANSWERABLE, AWAITED, AttemptState, DebitState
 from gateway.rules.loading import DebitRules
 from protocols.bank.anchors import Anchor
 
@@ -134,7 +136,7 @@ def store_sale(
     On POS links a reversal goes out before the next sale of that terminal: so an open one blocks its terminal, and
     only its terminal.
     """
-    if debit.state != "held" or debit.contract_ref is None or sale_of(tx, debit.id) is not None:
+    if debit.state != DebitState.HELD or debit.contract_ref is None or sale_of(tx, debit.id) is not None:
         return None
     if outcome_lost(tx, debit.id):
         return None
@@ -145,7 +147,7 @@ def store_recovery(
     tx: Transaction, channel: BankChannel, terminals: Terminals, new: NewAttempt, *, debit: Row
 ) -> Recovery:
     """Make a new try to collect a debt, ready to be sent, where one can be made."""
-    if debit.state != "debt" or in_doubt(tx, debit.id):
+    if debit.state != DebitState.DEBT or in_doubt(tx, debit.id):
         return Recovery.NOT_DUE
     if debit.contract_ref is None or not channel.takes(debit.contract_ref):
         debts.without_bank(tx, debit)
@@ -159,7 +161,7 @@ def store_recovery(
 
 def queue_advice(tx: Transaction, debit: Row, channel: BankChannel, *, terminal: str, new: NewAttempt) -> None:
     """Tell the bank what was decided in its place. Only for an owed debit with no earlier attempt open."""
-    if debit.state != "owed" or debit.contract_ref is None or in_doubt(tx, debit.id):
+    if debit.state != DebitState.OWED or debit.contract_ref is None or in_doubt(tx, debit.id):
         return
     order = _order(
         tx,
@@ -207,18 +209,18 @@ def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer) -> Row:
     """
     row = attempt_row(tx, attempt_id)
     note_difference(tx, row, answer)
-    if row.state != "stored":
+    if row.state != AttemptState.STORED:
         return row
     if answer.verdict is AnswerClass.DUPLICATE:
         keys_known(tx, row, answer)
     elif answer.verdict is AnswerClass.APPROVED:
-        heard(tx, row, "approved", answer)
+        heard(tx, row, AttemptState.APPROVED, answer)
     elif answer.verdict is AnswerClass.DECLINED:
-        heard(tx, row, "declined", answer)
-    elif answer.delivery == "not_sent":
-        heard(tx, row, "not_sent", answer)
+        heard(tx, row, AttemptState.DECLINED, answer)
+    elif answer.delivery is Delivery.NOT_SENT:
+        heard(tx, row, AttemptState.NOT_SENT, answer)
     else:
-        heard(tx, row, "unknown", answer)
+        heard(tx, row, AttemptState.UNKNOWN, answer)
         queue(tx, row, "reversal")
     return attempt_row(tx, attempt_id)
 
@@ -226,18 +228,18 @@ def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer) -> Row:
 def begin_reversal(tx: Transaction, attempt_id: str) -> Outgoing | None:
     """Durable before the reversal's first byte: from here on it wins. None when it is no longer wanted."""
     row = attempt_row(tx, attempt_id)
-    if row.state not in ("unknown", "reversing") or row.kind not in REVERSED_KINDS:
+    if row.state not in (AttemptState.UNKNOWN, AttemptState.REVERSING) or row.kind not in REVERSED_KINDS:
         return None
-    set_attempt(tx, row, "reversing", sends=row.sends + 1)
+    set_attempt(tx, row, AttemptState.REVERSING, sends=row.sends + 1)
     return Outgoing(bytes(row.reversal), row.terminal, row.stan, sent_before=row.sends > 0)
 
 
 def begin_message(tx: Transaction, attempt_id: str) -> Outgoing | None:
     """Durable before the first byte of an advice, refund or recovery. None when the bank has answered it."""
     row = attempt_row(tx, attempt_id)
-    if row.state != "stored":
+    if row.state != AttemptState.STORED:
         return None
-    set_attempt(tx, row, "stored", sends=row.sends + 1)
+    set_attempt(tx, row, AttemptState.STORED, sends=row.sends + 1)
     return Outgoing(bytes(row.request), row.terminal, row.stan, sent_before=row.sends > 0)
 
 
@@ -245,7 +247,7 @@ def close_reversal(tx: Transaction, attempt_id: str, answer: BankAnswer, *, aged
     """True when the answer ends the reversal; "original not found" only when `aged`: the sale can no longer arrive."""
     row = attempt_row(tx, attempt_id)
     note_difference(tx, row, answer)
-    if row.state != "reversing":
+    if row.state != AttemptState.REVERSING:
         return True
     found = answer.verdict is AnswerClass.APPROVED
     over = aged and not row.late_approval
@@ -258,9 +260,9 @@ def close_reversal(tx: Transaction, attempt_id: str, answer: BankAnswer, *, aged
 def end_reversal(tx: Transaction, row: Row, answer: BankAnswer | None, rules: DebitRules) -> None:
     """reversing -> reversed; what a late approval had brought goes back to the bank."""
     if answer is None:
-        set_attempt(tx, row, "reversed")
+        set_attempt(tx, row, AttemptState.REVERSED)
     else:
-        heard(tx, row, "reversed", answer)
+        heard(tx, row, AttemptState.REVERSED, answer)
     if row.late_approval:
         tx.books.move(
             "late_approval_reversed",
@@ -272,7 +274,7 @@ def end_reversal(tx: Transaction, row: Row, answer: BankAnswer | None, rules: De
             attempt_id=row.id,
         )
         tx.update(tables.attempt, {"id": row.id}, late_approval=0)
-    close_item(tx, CONTRADICTED, row.id, "corrected", note="it is reversed")
+    close_item(tx, CONTRADICTED, row.id, note="it is reversed")
     if row.kind == "recovery":
         debts.refused_again(tx, row.debit_id, rules, UNANSWERED)
 
@@ -280,7 +282,7 @@ def end_reversal(tx: Transaction, row: Row, answer: BankAnswer | None, rules: De
 def settle_message(tx: Transaction, attempt_id: str, answer: BankAnswer, rules: DebitRules) -> bool:
     """True when the answer ends an advice, a refund or a recovery; False when it must be repeated."""
     row = attempt_row(tx, attempt_id)
-    if row.state not in ("stored", "unknown"):
+    if row.state not in ANSWERABLE:
         return True
     if row.kind == "recovery":
         return _settle_recovery(tx, row, answer, rules)
@@ -291,7 +293,7 @@ def settle_message(tx: Transaction, attempt_id: str, answer: BankAnswer, rules: 
     if answer.verdict not in (AnswerClass.APPROVED, AnswerClass.DECLINED):
         return False
     approved = answer.verdict is AnswerClass.APPROVED
-    heard(tx, row, "approved" if approved else "declined", answer)
+    heard(tx, row, AttemptState.APPROVED if approved else AttemptState.DECLINED, answer)
     if row.kind == "refund":
         refunds.answered(tx, row, approved=approved, code=answer.code)
     elif approved:
@@ -304,16 +306,16 @@ def settle_message(tx: Transaction, attempt_id: str, answer: BankAnswer, rules: 
 def give_up_message(tx: Transaction, attempt_id: str) -> None:
     """The rules repeat it no longer: the bank may know of it or not, and a person must find out."""
     row = attempt_row(tx, attempt_id)
-    if row.state != "stored" or row.kind not in REPEATED_KINDS:
+    if row.state != AttemptState.STORED or row.kind not in REPEATED_KINDS:
         return
-    set_attempt(tx, row, "unknown")
+    set_attempt(tx, row, AttemptState.UNKNOWN)
     kind = f"{row.kind}_unanswered"
     add_item(tx, kind, row.debit_id, "the bank never answered it", ref=row.id, amount=row.amount, again=True)
 
 
 def keys_known(tx: Transaction, row: Row, answer: BankAnswer) -> None:
     """The bank says that it knows the keys of a message that left once."""
-    heard(tx, row, "disputed", answer)
+    heard(tx, row, AttemptState.DISPUTED, answer)
     dispute(tx, attempt_row(tx, row.id), "the bank knows these keys already, and they were sent once")
     next_batch(tx, row.channel, row.terminal)
 
@@ -323,7 +325,7 @@ def dispute(tx: Transaction, row: Row, why: str) -> None:
 
     What waits in the queue for it is dropped, an item is opened. `why` is for people, 200 characters at most.
     """
-    set_attempt(tx, row, "disputed")
+    set_attempt(tx, row, AttemptState.DISPUTED)
     off_queue(tx, row.id, "disputed")
     add_item(tx, DISPUTED, row.debit_id, why, ref=row.id, amount=row.amount, again=True)
 
@@ -337,12 +339,10 @@ def note_difference(tx: Transaction, row: Row, answer: BankAnswer) -> None:
 def fund_by_bank(tx: Transaction, attempt: Row, rules: DebitRules) -> None:
     """bank -> open (or debt), and the claim is paid."""
     debit = debit_row(tx, attempt.debit_id)
-    if debit.state == "debt":
+    if debit.state == DebitState.DEBT:
         bank = (AccountKind.BANK, attempt.channel)
         debts.recovered(tx, debit, bank, rules, event="bank_approved", attempt_id=attempt.id)
         return
-    if debit.state not in ("held", "released", "owed"):
-        raise RuntimeError(f"debit {debit.id} is {debit.state} and would be paid again (attempt {attempt.id})")
     tx.books.move(
         "bank_approved",
         debit.id,
@@ -352,7 +352,7 @@ def fund_by_bank(tx: Transaction, attempt: Row, rules: DebitRules) -> None:
         event_us=tx.now_us,
         attempt_id=attempt.id,
     )
-    set_debit(tx, debit.id, "funded", collected=attempt.amount)
+    set_debit(tx, debit, DebitState.FUNDED, collected=attempt.amount)
 
 
 def sale_of(tx: Transaction, debit_id: str) -> Row | None:
@@ -361,10 +361,10 @@ def sale_of(tx: Transaction, debit_id: str) -> Row | None:
     return found[0] if found else None
 
 
-def heard(tx: Transaction, row: Row, state: str, answer: BankAnswer) -> None:
+def heard(tx: Transaction, row: Row, state: AttemptState, answer: BankAnswer) -> None:
     """Move an attempt to the state an answer leads to, and keep what the answer said."""
     # From here on it is counted how often the reversal left: its first one is no repetition.
-    over = row.kind == "recovery" and row.state == "stored"
+    over = row.kind == "recovery" and row.state == AttemptState.STORED
     set_attempt(
         tx,
         row,
@@ -396,14 +396,14 @@ def off_queue(tx: Transaction, attempt_id: str, why: str) -> None:
 
 def _settle_recovery(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> bool:
     """Always an end of this message: what is in doubt is not repeated but reversed."""
-    if row.state != "stored":
+    if row.state != AttemptState.STORED:
         return True
     settled = settle_answer(tx, row.id, answer)
-    if settled.state == "approved":
+    if settled.state == AttemptState.APPROVED:
         fund_by_bank(tx, settled, rules)
-    elif settled.state == "declined":
+    elif settled.state == AttemptState.DECLINED:
         debts.refused_again(tx, row.debit_id, rules, answer.code)
-    elif settled.state == "not_sent":
+    elif settled.state == AttemptState.NOT_SENT:
         debts.not_tried(tx, row.debit_id, rules)
     return True
 
@@ -448,10 +448,10 @@ def _given_way(tx: Transaction, channel: str, numbers: Iterable[str]) -> str | N
         busy.setdefault(row.terminal, []).append(row)
     for number in numbers:
         first, *more = busy[number]
-        if more or (first.kind, first.state, first.sends) != ("recovery", "stored", 0):
+        if more or (first.kind, first.state, first.sends) != ("recovery", AttemptState.STORED, 0):
             continue
         recovery = attempt_row(tx, first.id)
-        set_attempt(tx, recovery, "not_sent")
+        set_attempt(tx, recovery, AttemptState.NOT_SENT)
         off_queue(tx, recovery.id, "gave way to a vehicle")
         retries = debit_row(tx, recovery.debit_id).retries - 1
         tx.update(tables.debit, {"id": recovery.debit_id}, retries=retries, retry_at=tx.now_us)
@@ -505,20 +505,16 @@ def _insert(
     request: bytes,
     reversal: bytes | None = None,
 ) -> None:
-    tx.insert(
-        tables.attempt,
-        id=attempt_id,
+    add_attempt(
+        tx,
+        attempt_id,
         debit_id=debit_id,
         channel=channel,
         terminal=order.terminal,
         batch=order.batch,
         stan=order.stan,
         kind=kind,
-        state="stored",
         amount=order.amount_fen,
         request=request,
         reversal=reversal,
-        created_at=tx.now_us,
-        changed_at=tx.now_us,
     )
-    tx.note("attempt", attempt_id, "stored", debit_id=debit_id, detail=kind)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, func, select
 
-from gateway.banks.channel import BankAnswer, Delivery
+from gateway.banks.channel import BankAnswer
 from gateway.debit import attempts, debts, holds, purchases
 from gateway.debit.claims import Decision, DecisionContext, PurchaseResult
 from gateway.debit.decisions import decision_of, repeat, write_decision
@@ -15,13 +15,15 @@ from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.delivery import Delivery
 from gateway.model.passage import BankOutcome, Barrier, DeclinePolicy, Funding, Money, PurchaseOutcome, Verdict, decide
 from gateway.model.reasons import REASONS
+from gateway.model.states import AttemptState, DebitState, PurchaseState
 from gateway.rules.judge import NOT_SENT, SILENT, BankWord, WordKind, may_stand_in
 from gateway.rules.loading import DebitRules
 
 _OWED = select(func.coalesce(func.sum(tables.debit.c.amount), 0).label("fen")).where(
-    tables.debit.c.obligor_id == bindparam("obligor"), tables.debit.c.state == "owed"
+    tables.debit.c.obligor_id == bindparam("obligor"), tables.debit.c.state == DebitState.OWED
 )
 _STOOD_IN_TODAY = select(func.count().label("count")).where(
     tables.debit.c.obligor_id == bindparam("obligor"),
@@ -51,10 +53,10 @@ def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Deci
     """Store what is known, apply the decision table, move the money, write the decision. Safe to repeat."""
     debit = debit_row(tx, conclusion.debit_id)
     outcome, proved, reason = _purchase_outcome(tx, conclusion)
-    if debit.state != "held":
+    if debit.state != DebitState.HELD:
         # The answer counts that was brought now, too: of a purchase that had ended otherwise nothing was stored.
         told = PurchaseOutcome.NONE if conclusion.result is None else conclusion.result.outcome
-        if debit.state == "voided" and PurchaseOutcome.TAKEN in (outcome, told):
+        if debit.state == DebitState.VOIDED and PurchaseOutcome.TAKEN in (outcome, told):
             add_item(tx, "taken_after_void", debit.id, "the card paid a claim that was let go", amount=debit.amount)
         return _again(tx, debit, conclusion.context)
     sale = attempts.sale_of(tx, debit.id) if _bank_counts(debit, outcome) else None
@@ -103,8 +105,9 @@ def give_up(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decis
     """
     debit = debit_row(tx, conclusion.debit_id)
     newest = purchases.newest_of_debit(tx, debit.id)
-    asked = newest is not None and (newest.id != conclusion.purchase_id or newest.state != "intent")
-    if debit.state != "held" or debit.final_amount is not None or asked or attempts.sale_of(tx, debit.id) is not None:
+    asked = newest is not None and (newest.id != conclusion.purchase_id or newest.state != PurchaseState.INTENT)
+    asked = asked or attempts.sale_of(tx, debit.id) is not None
+    if debit.state != DebitState.HELD or debit.final_amount is not None or asked:
         return None
     return conclude(tx, conclusion, rules)
 
@@ -136,7 +139,7 @@ def _purchase_outcome(tx: Transaction, conclusion: Conclusion) -> tuple[Purchase
         if stored is not None:
             return stored.outcome, stored.tac is not None, stored.reason
     return (
-        PurchaseOutcome.UNKNOWN if newest.state == "intent" else PurchaseOutcome(newest.state),
+        PurchaseOutcome.UNKNOWN if newest.state == PurchaseState.INTENT else PurchaseOutcome(newest.state),
         newest.tac is not None,
         newest.reason,
     )
@@ -151,9 +154,9 @@ def _bank_outcome(sale: Row | None) -> BankOutcome:
     if sale is None:
         return BankOutcome.NOT_SENT
     known = {
-        "approved": BankOutcome.APPROVED,
-        "declined": BankOutcome.DECLINED,
-        "not_sent": BankOutcome.NOT_SENT,
+        AttemptState.APPROVED: BankOutcome.APPROVED,
+        AttemptState.DECLINED: BankOutcome.DECLINED,
+        AttemptState.NOT_SENT: BankOutcome.NOT_SENT,
     }
     return known.get(sale.state, BankOutcome.SILENT)
 
@@ -162,9 +165,9 @@ def _stand_in_refusal(
     tx: Transaction, debit: Row, sale: Row | None, mandate_limit_fen: int, rules: DebitRules
 ) -> str | None:
     """None when we may decide in the bank's place, else the code of why not."""
-    word = NOT_SENT if sale is None or sale.state == "not_sent" else SILENT
+    word = NOT_SENT if sale is None or sale.state == AttemptState.NOT_SENT else SILENT
     if sale is not None and sale.response_code is not None:
-        kind = WordKind.ANSWERED if sale.state == "declined" else WordKind.UNSETTLED
+        kind = WordKind.ANSWERED if sale.state == AttemptState.DECLINED else WordKind.UNSETTLED
         word = BankWord(kind, sale.response_code)
     counted = tx.rows(_STOOD_IN_TODAY, obligor=debit.obligor_id, day=debit.day, service=debit.service)
     return may_stand_in(
@@ -185,7 +188,7 @@ def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None, rule
         return
     if verdict.money is Money.VOID:
         tx.books.void(debit.hold_id, "refused", event_us=tx.now_us)
-        set_debit(tx, debit.id, "voided")
+        set_debit(tx, debit, DebitState.VOIDED)
         return
     holds.post_hold(tx, debit)
     if verdict.money is Money.ISSUER_PAYS:
@@ -197,11 +200,11 @@ def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None, rule
             amount=debit.amount,
             event_us=tx.now_us,
         )
-        set_debit(tx, debit.id, "funded", collected=debit.amount)
+        set_debit(tx, debit, DebitState.FUNDED, collected=debit.amount)
     elif verdict.money is Money.KEEP_OPEN:
-        set_debit(tx, debit.id, "released")
+        set_debit(tx, debit, DebitState.RELEASED)
     elif verdict.money is Money.OWED:
-        set_debit(tx, debit.id, "owed", stood_in=int(verdict.barrier is Barrier.OPEN))
+        set_debit(tx, debit, DebitState.OWED, stood_in=int(verdict.barrier is Barrier.OPEN))
     elif verdict.money is Money.DEBT:
         debts.to_debt(tx, debit.id, rules, None if sale is None else sale.response_code)
     elif verdict.money is Money.BANK_PAYS:
@@ -213,7 +216,7 @@ def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None, rule
 def issuer_paid(tx: Transaction, debit_id: str, *, reference: str | None = None) -> bool:
     """issuer -> open at the day's end: the issuer took the claim into its clearing. False when it had before."""
     debit = debit_row(tx, debit_id)
-    if debit.state != "released":
+    if debit.state != DebitState.RELEASED:
         return False
     tx.books.move(
         "issuer_paid",
@@ -224,5 +227,5 @@ def issuer_paid(tx: Transaction, debit_id: str, *, reference: str | None = None)
         event_us=tx.now_us,
         reference=reference,
     )
-    set_debit(tx, debit.id, "funded", collected=debit.amount)
+    set_debit(tx, debit, DebitState.FUNDED, collected=debit.amount)
     return True

@@ -14,6 +14,7 @@ from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.states import DebitState, ItemState
 from gateway.rules.judge import is_listed, recovery_after_s
 from gateway.rules.loading import DebitRules
 
@@ -27,7 +28,7 @@ _DEBTS = select(
     func.coalesce(func.sum(tables.debit.c.amount), 0).label("fen"),
     func.count().label("count"),
     func.min(tables.debit.c.changed_at).label("oldest"),
-).where(tables.debit.c.obligor_id == bindparam("obligor"), tables.debit.c.state == "debt")
+).where(tables.debit.c.obligor_id == bindparam("obligor"), tables.debit.c.state == DebitState.DEBT)
 
 
 def to_debt(tx: Transaction, debit_id: str, rules: DebitRules, code: str | None) -> None:
@@ -41,7 +42,7 @@ def to_debt(tx: Transaction, debit_id: str, rules: DebitRules, code: str | None)
         amount=debit.amount,
         event_us=tx.now_us,
     )
-    set_debit(tx, debit.id, "debt", detail=code, retry_at=_next_try(tx, debit, rules, code), retries=0)
+    set_debit(tx, debit, DebitState.DEBT, detail=code, retry_at=_next_try(tx, debit, rules, code), retries=0)
     keep_list(tx, debit.obligor_id, rules)
 
 
@@ -58,7 +59,7 @@ def approval_withdrawn(tx: Transaction, attempt: Row, rules: DebitRules, code: s
         attempt_id=attempt.id,
     )
     set_debit(
-        tx, debit.id, "debt", detail="approval withdrawn", collected=0, retry_at=_next_try(tx, debit, rules, code)
+        tx, debit, DebitState.DEBT, detail="approval withdrawn", collected=0, retry_at=_next_try(tx, debit, rules, code)
     )
     keep_list(tx, debit.obligor_id, rules)
 
@@ -66,7 +67,7 @@ def approval_withdrawn(tx: Transaction, attempt: Row, rules: DebitRules, code: s
 def refused_again(tx: Transaction, debit_id: str, rules: DebitRules, code: str | None) -> None:
     """A recovery was refused or undone: the next one by the schedule, if there is one."""
     debit = debit_row(tx, debit_id)
-    if debit.state != "debt":
+    if debit.state != DebitState.DEBT:
         return
     again = None if code is None else recovery_after_s(rules, code=code, tries=debit.retries, amount_fen=debit.amount)
     tx.update(tables.debit, {"id": debit.id}, retry_at=None if again is None else tx.now_us + again * 1_000_000)
@@ -104,16 +105,16 @@ def recovered(
         event_us=tx.now_us,
         attempt_id=attempt_id,
     )
-    set_debit(tx, debit.id, "recovered", collected=debit.amount, retry_at=None)
+    set_debit(tx, debit, DebitState.RECOVERED, collected=debit.amount, retry_at=None)
     for kind in (WRITE_OFF, WITHOUT_BANK):
-        close_item(tx, kind, debit.id, "corrected", note="the debt was paid")
+        close_item(tx, kind, debit.id, note="the debt was paid")
     keep_list(tx, debit.obligor_id, rules)
 
 
 def pay_at_till(tx: Transaction, debit_id: str, till: str, actor: str, rules: DebitRules) -> str | None:
     """A debt paid in cash: None, or the code of why not."""
     debit = debit_row(tx, debit_id)
-    if debit.state != "debt":
+    if debit.state != DebitState.DEBT:
         return "not_a_debt"
     if in_doubt(tx, debit_id):
         return "bank_in_doubt"
@@ -125,7 +126,7 @@ def pay_at_till(tx: Transaction, debit_id: str, till: str, actor: str, rules: De
 def retry_now(tx: Transaction, debit_id: str, actor: str) -> str | None:
     """Have a debt tried again at once, whatever the schedule says: None, or the code of why not."""
     debit = debit_row(tx, debit_id)
-    if debit.state != "debt":
+    if debit.state != DebitState.DEBT:
         return "not_a_debt"
     if debit.contract_ref is None:
         return "debt_without_bank"
@@ -139,7 +140,7 @@ def retry_now(tx: Transaction, debit_id: str, actor: str) -> str | None:
 def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: DebitRules) -> str | None:
     """loss -> debt, once two people agree (one where the rules say so): None when done, else a code."""
     debit = debit_row(tx, debit_id)
-    if debit.state != "debt":
+    if debit.state != DebitState.DEBT:
         return "not_a_debt"
     if in_doubt(tx, debit_id):
         return "bank_in_doubt"
@@ -155,14 +156,14 @@ def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: De
         amount=debit.amount,
         event_us=tx.now_us,
     )
-    set_debit(tx, debit.id, "written_off", detail=reason[:400], retry_at=None)
-    if proposed is not None and proposed.state == "open":
+    set_debit(tx, debit, DebitState.WRITTEN_OFF, detail=reason[:400], retry_at=None)
+    if proposed is not None and proposed.state == ItemState.OPEN:
         if not alone:
             tx.update(tables.item, {"id": proposed.id}, second_actor=actor)
         # An item says "written off" of two people only; where the rules let one do it, its proposal is merely over.
-        state = "corrected" if alone else "written_off"
+        state = ItemState.CORRECTED if alone else ItemState.WRITTEN_OFF
         close_item(tx, WRITE_OFF, debit.id, state, note=reason, actor=proposed.actor)
-    close_item(tx, WITHOUT_BANK, debit.id, "corrected", note="the debt was written off", actor=actor)
+    close_item(tx, WITHOUT_BANK, debit.id, note="the debt was written off", actor=actor)
     tx.note("person", debit.id, "written_off", debit_id=debit.id, detail=reason[:400], actor=actor)
     keep_list(tx, debit.obligor_id, rules)
     return None

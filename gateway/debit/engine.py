@@ -25,7 +25,7 @@ from weakref import WeakValueDictionary
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.banks.channel import BankAnswer, BankChannel, Delivery, LateAnswer
+from gateway.banks.channel import BankAnswer, BankChannel, LateAnswer
 from gateway.debit import attempts, conclusions, debts, decisions, holds, late, purchases, recovery, refunds, views
 from gateway.debit.attempts import NewAttempt, Recovery, Terminals
 from gateway.debit.claims import (
@@ -49,8 +49,10 @@ from gateway.ledger import clock_readings, tables
 from gateway.ledger.batches import LedgerWriter, StorageUnavailable
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
+from gateway.model.delivery import Delivery
 from gateway.model.ids import RandomBits, digest_of, new_id, new_ids
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, PurchaseOutcome
+from gateway.model.states import PurchaseState
 from gateway.rules.loading import DebitRules, shipped_rules
 
 ASKED_KEPT_S = 60.0
@@ -558,7 +560,7 @@ class DebitEngine:
             self._advise(tx, debit_id, collection, NewAttempt(advice, at))
             for refund in refunds.untold(tx, debit_id):
                 self._tell_refund(tx, refund.id, collection, NewAttempt(digest_of("refund", refund.id)[:32], at))
-            close_item(tx, NOT_TOLD, debit_id, "corrected", note="it is told")
+            close_item(tx, NOT_TOLD, debit_id, note="it is told")
 
         await asyncio.shield(self._writer.submit(change, essential=True))
 
@@ -681,7 +683,7 @@ class DebitEngine:
             if claim.purchase_id is not None and claim.result is not None:
                 purchases.store_result(tx, claim.purchase_id, claim.result, claim.card_number)
             newest = purchases.newest_of_debit(tx, claim.debit_id)
-            if newest is not None and newest.state != "taken":
+            if newest is not None and newest.state != PurchaseState.TAKEN:
                 return decide(tx)
             if asking is None:
                 return None

@@ -15,13 +15,14 @@ from gateway.debit import attempts, limits, purchases
 from gateway.debit.attempts import NewAttempt, Terminals
 from gateway.debit.claims import BankRequest, Decision, DecisionContext, HoldPlaced, HoldRefused, HoldRequest, Payer
 from gateway.debit.decisions import decision_of, newest_decision, refuse, store_sight, write_decision
-from gateway.debit.states import debit_row, set_debit
+from gateway.debit.states import add_debit, debit_row, set_debit
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.ids import digest_of
 from gateway.model.passage import Barrier, Funding, Money, Outcome, Verdict
+from gateway.model.states import DebitState
 from gateway.rules.judge import ListingEffect, listing_effect
 from gateway.rules.loading import DebitRules
 
@@ -144,7 +145,7 @@ def complete(
         return HoldRefused("purchase_open")
     if debit.final_amount is not None and debit.final_amount != amount_fen:
         return HoldRefused("idempotency_conflict")
-    if debit.state != "held":
+    if debit.state != DebitState.HELD:
         return HoldRefused("debit_settled") if debit.final_amount is None else newest_decision(tx, debit.passage_id)
     if debit.final_amount is None:
         tx.update(tables.debit, {"id": debit.id}, amount=amount_fen, final_amount=amount_fen, changed_at=tx.now_us)
@@ -154,7 +155,7 @@ def complete(
         return _free_unused(tx, debit, "nothing_delivered", context)
     if debit.funding == Funding.ISSUER_CLEARING:
         post_hold(tx, debit)
-        set_debit(tx, debit.id, "released")
+        set_debit(tx, debit, DebitState.RELEASED)
         return write_decision(tx, _ISSUER_OWES, context, debit.passage_id, debit)
     return _ask_bank(tx, debit_id, asking)
 
@@ -164,10 +165,10 @@ def release(tx: Transaction, debit_id: str, reason: str, context: DecisionContex
     debit = tx.find(tables.debit, id=debit_id)
     if debit is None:
         return HoldRefused("debit_unknown")
-    if debit.state == "voided":
+    if debit.state == DebitState.VOIDED:
         return newest_decision(tx, debit.passage_id)
     asked = purchases.newest_of_debit(tx, debit_id) is not None or attempts.sale_of(tx, debit_id) is not None
-    if debit.state != "held" or debit.final_amount is not None or asked:
+    if debit.state != DebitState.HELD or debit.final_amount is not None or asked:
         return HoldRefused("debit_settled")
     return _free_unused(tx, debit, reason, context)
 
@@ -176,10 +177,10 @@ def expire_hold(tx: Transaction, debit_id: str, context: DecisionContext) -> Dec
     """A hold whose time is over and behind which nothing was begun is free again; None when something was."""
     debit = debit_row(tx, debit_id)
     asked = purchases.newest_of_debit(tx, debit_id) is not None or attempts.sale_of(tx, debit_id) is not None
-    if debit.state != "held" or debit.final_amount is not None or asked:
+    if debit.state != DebitState.HELD or debit.final_amount is not None or asked:
         return None
     tx.books.expire(debit.hold_id, "expired", event_us=tx.now_us)
-    set_debit(tx, debit.id, "voided", detail="expired")
+    set_debit(tx, debit, DebitState.VOIDED, detail="expired")
     return write_decision(
         tx, Verdict(Barrier.CLOSED, Money.VOID, Outcome.REFUSED, "hold_expired"), context, debit.passage_id, debit
     )
@@ -210,7 +211,7 @@ def _ask_bank(tx: Transaction, debit_id: str, asking: Asking | None) -> Begun:
 
 def _free_unused(tx: Transaction, debit: Row, reason: str, context: DecisionContext) -> Decision:
     tx.books.void(debit.hold_id, "released_unused", event_us=tx.now_us)
-    set_debit(tx, debit.id, "voided")
+    set_debit(tx, debit, DebitState.VOIDED)
     verdict = Verdict(Barrier.CLOSED, Money.VOID, Outcome.REFUSED, reason)
     return write_decision(tx, verdict, context, debit.passage_id, debit)
 
@@ -218,7 +219,7 @@ def _free_unused(tx: Transaction, debit: Row, reason: str, context: DecisionCont
 def _charge_issuer(
     tx: Transaction, request: HoldRequest, debit_id: str, obligor: str, context: DecisionContext
 ) -> Decision:
-    hold_id = _insert_debit(tx, request, debit_id, obligor, state="released")
+    hold_id = _insert_debit(tx, request, debit_id, obligor, state=DebitState.RELEASED)
     tx.books.post(hold_id, "released", event_us=tx.now_us)
     return write_decision(
         tx,
@@ -237,7 +238,7 @@ def _charge_again(
 ) -> Begun | Decision | HoldRefused:
     if known.content_hash != request.content_hash:
         return HoldRefused("idempotency_conflict")
-    if known.state != "held":
+    if known.state != DebitState.HELD:
         return newest_decision(tx, known.passage_id)
     return _ask_bank(tx, known.id, asking)
 
@@ -274,7 +275,7 @@ def _known(tx: Transaction, key: str) -> Row | None:
 def _replay(tx: Transaction, known: Row, request: HoldRequest) -> HoldPlaced | HoldRefused:
     if known.content_hash != request.content_hash:
         return HoldRefused("idempotency_conflict")
-    if known.state == "voided":
+    if known.state == DebitState.VOIDED:
         return HoldRefused("hold_expired")
     purchase = tx.first(_LAST_PURCHASE, debit=known.id)
     return HoldPlaced(known.id, None if purchase is None else purchase.id, replayed=True)
@@ -318,7 +319,9 @@ def _obligor(tx: Transaction, request: HoldRequest, new_id: str) -> _Obligor:
     return _Obligor(new_id, listed=False)
 
 
-def _insert_debit(tx: Transaction, request: HoldRequest, debit_id: str, obligor: str, *, state: str = "held") -> int:
+def _insert_debit(
+    tx: Transaction, request: HoldRequest, debit_id: str, obligor: str, *, state: DebitState = DebitState.HELD
+) -> int:
     """The claim and the pending transfer behind it; returns that transfer's number."""
     payer = request.payer
     hold_id = tx.books.hold(
@@ -329,9 +332,10 @@ def _insert_debit(tx: Transaction, request: HoldRequest, debit_id: str, obligor:
         amount=request.amount_fen,
         event_us=request.sight.opened_at,
     )
-    tx.insert(
-        tables.debit,
-        id=debit_id,
+    add_debit(
+        tx,
+        debit_id,
+        state,
         idempotency_key=request.idempotency_key,
         content_hash=request.content_hash,
         passage_id=request.sight.passage_id,
@@ -344,11 +348,7 @@ def _insert_debit(tx: Transaction, request: HoldRequest, debit_id: str, obligor:
         payer=payer.name,
         contract_ref=payer.contract_ref,
         amount=request.amount_fen,
-        state=state,
         hold_id=hold_id,
-        created_at=tx.now_us,
-        changed_at=tx.now_us,
     )
-    tx.note("debit", debit_id, state, debit_id=debit_id)
     tx.memo["key", request.idempotency_key] = debit_id
     return hold_id

@@ -24,7 +24,7 @@ from enum import Enum
 
 from sqlalchemy import Connection, bindparam, select
 
-from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
+from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
 from gateway.debit import debts, refunds
 from gateway.debit.attempts import (
     REVERSED_KINDS,
@@ -40,10 +40,8 @@ from gateway.debit.attempts import (
     settle_message,
 )
 from gateway.debit.states import (
-    AWAITED,
     CONTRADICTED,
     DISPUTED,
-    UNRESOLVED,
     add_item,
     attempt_row,
     close_item,
@@ -55,6 +53,8 @@ from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.delivery import Delivery
+from gateway.model.states import ANSWERABLE, AWAITED, BANK_DEBITS, UNRESOLVED, AttemptState, DebitState, RefundState
 from gateway.rules.loading import DebitRules
 
 _attempt = tables.attempt
@@ -70,7 +70,7 @@ _USED = (
     .limit(1)
 )
 _OPEN_ADVICES = select(_attempt).where(
-    _attempt.c.debit_id == bindparam("debit"), _attempt.c.kind == "advice", _attempt.c.state == "stored"
+    _attempt.c.debit_id == bindparam("debit"), _attempt.c.kind == "advice", _attempt.c.state == AttemptState.STORED
 )
 
 
@@ -125,7 +125,7 @@ def late_answer(tx: Transaction, channel: str, told: LateAnswer, rules: DebitRul
         return LateEffect.AMBIGUOUS
     answer = told.about(bytes(row.request))
     note_difference(tx, row, answer)
-    if row.state == "disputed":
+    if row.state == AttemptState.DISPUTED:
         # Whose message such a word is about is what is in dispute.
         return LateEffect.IGNORED
     if answer.verdict is AnswerClass.DUPLICATE:
@@ -164,31 +164,31 @@ def resolve_attempt(
         actor=actor,
     )
     for kind in (f"{row.kind}_unanswered", CONTRADICTED, DISPUTED):
-        close_item(tx, kind, row.id, "corrected", note=source, actor=actor)
+        close_item(tx, kind, row.id, note=source, actor=actor)
     word = AnswerClass.APPROVED if posted else AnswerClass.DECLINED
     day = settlement_day or row.settlement_day
     answer = BankAnswer(Delivery.ANSWERED, word, row.response_code, row.retrieval_reference, day)
-    if row.state == "disputed" and row.late_approval:
+    if row.state == AttemptState.DISPUTED and row.late_approval:
         return _suspense_told(tx, row, rules, posted=posted)
-    if row.state == "approved":
+    if row.state == AttemptState.APPROVED:
         return LateEffect.SETTLED if posted else _withdraw(tx, row, answer, rules)
-    if row.state == "declined" and row.kind not in REVERSED_KINDS:
+    if row.state == AttemptState.DECLINED and row.kind not in REVERSED_KINDS:
         if not posted:
             return LateEffect.CLOSED
-        set_attempt(tx, row, "disputed")
+        set_attempt(tx, row, AttemptState.DISPUTED)
         return _booked(tx, attempt_row(tx, row.id), answer, rules)
-    if row.state == "disputed":
+    if row.state == AttemptState.DISPUTED:
         return _booked(tx, row, answer, rules) if posted else _not_booked(tx, row, answer, rules)
     if posted:
         return _approved(tx, row, answer, rules)
     if row.kind in REVERSED_KINDS:
         _drop_queued(tx, row.id)
-        if row.state == "unknown":
-            set_attempt(tx, row, "reversing")
+        if row.state == AttemptState.UNKNOWN:
+            set_attempt(tx, row, AttemptState.REVERSING)
         end_reversal(tx, attempt_row(tx, row.id), None, rules)
         return LateEffect.CLOSED
     # It is told again from the start.
-    set_attempt(tx, row, "stored")
+    set_attempt(tx, row, AttemptState.STORED)
     queue(tx, row, row.kind)
     return LateEffect.TOLD_AGAIN
 
@@ -196,17 +196,17 @@ def resolve_attempt(
 def _is_news(tx: Transaction, row: Row, *, posted: bool) -> bool:
     """Whether such a word changes anything. What the bank answered itself, a "not posted" does not undo, unless the
     bank has contradicted itself."""
-    if row.state == "disputed":
+    if row.state == AttemptState.DISPUTED:
         return True
-    if row.state == "approved":
+    if row.state == AttemptState.APPROVED:
         return has_open_item(tx, CONTRADICTED, row.id) and (posted or _can_be_withdrawn(tx, row))
-    if row.kind not in REVERSED_KINDS and row.state == "declined":
+    if row.kind not in REVERSED_KINDS and row.state == AttemptState.DECLINED:
         return _can_be_asked_again(tx, row) if posted else has_open_item(tx, CONTRADICTED, row.id)
     if row.kind not in REVERSED_KINDS:
-        return row.state in (("stored", "unknown") if posted else ("unknown",))
+        return row.state in (ANSWERABLE if posted else (AttemptState.UNKNOWN,))
     if posted:
         return not row.late_approval
-    return row.state in ("unknown", "reversing")
+    return row.state in (AttemptState.UNKNOWN, AttemptState.REVERSING)
 
 
 def _of_another_terminal(tx: Transaction, namesakes: list[Row], told: LateAnswer) -> LateEffect:
@@ -229,28 +229,28 @@ def _keys_known(tx: Transaction, row: Row, answer: BankAnswer) -> LateEffect:
 
 def _approved(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
     if row.kind not in REVERSED_KINDS:
-        if row.state == "declined":
+        if row.state == AttemptState.DECLINED:
             return _approved_after_all(tx, row)
-        if row.state not in ("stored", "unknown"):
+        if row.state not in ANSWERABLE:
             return LateEffect.IGNORED
         _settle_message(tx, row, answer, rules)
         return LateEffect.SETTLED
-    if row.state == "stored":
-        heard(tx, row, "approved", answer)
+    if row.state == AttemptState.STORED:
+        heard(tx, row, AttemptState.APPROVED, answer)
         if row.kind == "recovery":
             _drop_queued(tx, row.id)
             fund_by_bank(tx, row, rules)
         return LateEffect.NOTED
-    if row.state == "unknown":
-        heard(tx, row, "approved", answer)
+    if row.state == AttemptState.UNKNOWN:
+        heard(tx, row, AttemptState.APPROVED, answer)
         _drop_queued(tx, row.id)
-        if debit_row(tx, row.debit_id).state in ("owed", "debt"):
+        if debit_row(tx, row.debit_id).state in (DebitState.OWED, DebitState.DEBT):
             fund_by_bank(tx, row, rules)
         return LateEffect.SETTLED
-    if row.state == "approved" or row.late_approval:
+    if row.state == AttemptState.APPROVED or row.late_approval:
         return LateEffect.IGNORED
     # Reversing, reversed, or answered otherwise before.
-    if row.state == "declined":
+    if row.state == AttemptState.DECLINED:
         _contradicted(tx, row, f"the bank refused it with {row.response_code}, and approved it later")
     return _into_suspense(tx, row)
 
@@ -266,7 +266,7 @@ def _into_suspense(tx: Transaction, row: Row) -> LateEffect:
         event_us=tx.now_us,
         attempt_id=row.id,
     )
-    set_attempt(tx, row, "reversing", late_approval=1)
+    set_attempt(tx, row, AttemptState.REVERSING, late_approval=1)
     _drop_queued(tx, row.id)
     queue(tx, row, "reversal")
     _advice_behind(tx, row.debit_id)
@@ -287,27 +287,27 @@ def _can_be_asked_again(tx: Transaction, row: Row) -> bool:
     if tx.first(_ASKED_OF_DEBIT, debit=row.debit_id) is not None:
         return False
     if row.kind == "refund":
-        return bool(refunds.of_attempt(tx, row).state == "decided")
-    return bool(debit_row(tx, row.debit_id).state == "debt")
+        return bool(refunds.of_attempt(tx, row).state == RefundState.DECIDED)
+    return bool(debit_row(tx, row.debit_id).state == DebitState.DEBT)
 
 
 def _declined(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
-    if row.state == "approved":
+    if row.state == AttemptState.APPROVED:
         return _contradicted(tx, row, f"the bank approved it, and refused it later with {answer.code}")
     if row.kind not in REVERSED_KINDS:
-        if row.state not in ("stored", "unknown"):
+        if row.state not in ANSWERABLE:
             return LateEffect.IGNORED
         _settle_message(tx, row, answer, rules)
         return LateEffect.DECLINED
-    if row.state not in ("stored", "unknown"):
+    if row.state not in ANSWERABLE:
         return LateEffect.IGNORED
-    heard(tx, row, "declined", answer)
+    heard(tx, row, AttemptState.DECLINED, answer)
     _drop_queued(tx, row.id)
     if row.kind == "recovery":
         debts.refused_again(tx, row.debit_id, rules, answer.code)
-    elif debit_row(tx, row.debit_id).state == "owed":
+    elif debit_row(tx, row.debit_id).state == DebitState.OWED:
         debts.to_debt(tx, row.debit_id, rules, answer.code)
-    return LateEffect.NOTED if row.state == "stored" else LateEffect.DECLINED
+    return LateEffect.NOTED if row.state == AttemptState.STORED else LateEffect.DECLINED
 
 
 def _suspense_told(tx: Transaction, row: Row, rules: DebitRules, *, posted: bool) -> LateEffect:
@@ -315,7 +315,7 @@ def _suspense_told(tx: Transaction, row: Row, rules: DebitRules, *, posted: bool
     if not posted:
         end_reversal(tx, row, None, rules)
         return LateEffect.CLOSED
-    set_attempt(tx, row, "reversing", sends=0)
+    set_attempt(tx, row, AttemptState.REVERSING, sends=0)
     queue(tx, row, "reversal")
     return LateEffect.REOPENED
 
@@ -330,22 +330,22 @@ def _contradicted(tx: Transaction, row: Row, note: str) -> LateEffect:
 def _booked(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
     """A disputed attempt was booked, and as ours."""
     if row.kind == "refund":
-        heard(tx, row, "approved", answer)
+        heard(tx, row, AttemptState.APPROVED, answer)
         refunds.answered(tx, row, approved=True, code=answer.code)
         return LateEffect.SETTLED
     state = debit_row(tx, row.debit_id).state
-    if row.kind in REVERSED_KINDS and state not in ("held", "owed", "debt"):
+    if row.kind in REVERSED_KINDS and state not in BANK_DEBITS:
         # It was paid another way: this money is in none of our claims.
         return _into_suspense(tx, row)
-    heard(tx, row, "approved", answer)
-    if state != "held":
+    heard(tx, row, AttemptState.APPROVED, answer)
+    if state != DebitState.HELD:
         fund_by_bank(tx, row, rules)
     return LateEffect.SETTLED
 
 
 def _not_booked(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
     """A disputed attempt moved nothing: what is still due may be asked for again, under keys of its own."""
-    heard(tx, row, "declined", answer)
+    heard(tx, row, AttemptState.DECLINED, answer)
     if row.kind == "recovery":
         debts.refused_again(tx, row.debit_id, rules, UNANSWERED)
     elif row.kind == "refund":
@@ -361,7 +361,7 @@ def _can_be_withdrawn(tx: Transaction, row: Row) -> bool:
 
 def _withdraw(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
     """The bank has booked nothing behind its approval."""
-    heard(tx, row, "declined", answer)
+    heard(tx, row, AttemptState.DECLINED, answer)
     if row.kind == "refund":
         refunds.withdrawn(tx, row)
     else:
@@ -372,7 +372,7 @@ def _withdraw(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
 def _settle_message(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> None:
     settle_message(tx, row.id, answer, rules)
     _drop_queued(tx, row.id)
-    close_item(tx, f"{row.kind}_unanswered", row.id, "corrected", note="the bank answered after all")
+    close_item(tx, f"{row.kind}_unanswered", row.id, note="the bank answered after all")
 
 
 def _advice_behind(tx: Transaction, debit_id: str) -> None:

@@ -16,6 +16,7 @@ from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.states import DebitState
 from gateway.rules.judge import ListingEffect, beyond_limit, limit_of, listing_effect
 from gateway.rules.loading import DebitRules
 
@@ -36,7 +37,7 @@ _LIMITS = (
 _CLEAR = delete(_l).where(_l.c.mandate_id == bindparam("mandate"), _l.c.service == bindparam("service"))
 _DAY = (
     select(_d.c.service, func.sum(_d.c.amount).label("fen"), func.count().label("count"))
-    .where(_d.c.obligor_id == bindparam("obligor"), _d.c.day == bindparam("day"), _d.c.state != "voided")
+    .where(_d.c.obligor_id == bindparam("obligor"), _d.c.day == bindparam("day"), _d.c.state != DebitState.VOIDED)
     .group_by(_d.c.service)
 )
 

@@ -16,6 +16,7 @@ from gateway.debit.states import close_item
 from gateway.ledger import tables
 from gateway.ledger.transaction import Transaction
 from gateway.model.passage import DeclinePolicy, Occasion
+from gateway.model.states import STUCK_PURCHASES, DebitState, PurchaseState
 from gateway.rules.loading import DebitRules
 
 
@@ -44,12 +45,12 @@ def resolve_purchase(tx: Transaction, debit_id: str, *, taken: bool, said: Said,
     debit = tx.find(tables.debit, id=debit_id)
     if debit is None:
         return "debit_unknown"
-    if debit.state != "held":
+    if debit.state != DebitState.HELD:
         return "debit_settled"
     purchase = purchases.newest_of_debit(tx, debit.id)
-    if purchase is not None and purchase.state == "intent":
+    if purchase is not None and purchase.state == PurchaseState.INTENT:
         return "purchase_under_way"
-    if purchase is None or purchase.state not in purchases.STUCK_STATES:
+    if purchase is None or purchase.state not in STUCK_PURCHASES:
         return "purchase_settled"
     purchases.end_by_person(tx, purchase, taken=taken)
     tx.note(
@@ -60,7 +61,7 @@ def resolve_purchase(tx: Transaction, debit_id: str, *, taken: bool, said: Said,
         detail=said.reason[:400],
         actor=said.actor,
     )
-    close_item(tx, "disputed_purchase", debit.id, "corrected", note=said.reason, actor=said.actor)
+    close_item(tx, "disputed_purchase", debit.id, note=said.reason, actor=said.actor)
     passage = tx.find(tables.passage, id=debit.passage_id)
     point = "" if passage is None else passage.charge_point
     conclusion = conclusions.Conclusion(

@@ -1,8 +1,5 @@
 """Changes on purchases: the intent before the card is asked, and its end.
 
-States: `intent -> taken | not_taken | unknown | disputed`, `unknown -> taken | not_taken | disputed`; and by a person's
-word alone `disputed -> taken | not_taken`.
-
 A result that says `taken` is checked against what is known (`gateway.debit.purchase_proof`) in the change that stores
 it: of two that claim the same serial one passes, whether they come apart or in one group.
 """
@@ -15,15 +12,12 @@ from sqlalchemy import Connection, bindparam, literal_column, or_, select
 
 from gateway.debit import purchase_proof
 from gateway.debit.claims import PreviousEntry, PreviousPassage, PreviousPurchase, PurchasePlan, PurchaseResult
+from gateway.debit.states import add_purchase, set_purchase
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Barrier, Funding, Outcome, PurchaseOutcome
-
-OPEN_STATES = ("intent", "unknown")
-
-STUCK_STATES = ("unknown", "disputed")
-"""What a person may end who knows what the card did."""
+from gateway.model.states import OPEN_PURCHASES, PurchaseState
 
 _p, _f, _d, _g, _s = tables.purchase, tables.purchase_file, tables.debit, tables.passage, tables.subject
 
@@ -41,7 +35,7 @@ _NEWEST_OF_CARD = (
 _NEWEST_OF_DEBIT = (
     select(_p)
     .where(_p.c.debit_id == bindparam("debit"))
-    .order_by((_p.c.state == "taken").desc(), _p.c.attempt_no.desc())
+    .order_by((_p.c.state == PurchaseState.TAKEN).desc(), _p.c.attempt_no.desc())
     .limit(1)
 )
 # The states go as parameters: written into the statement they would have the planner walk through all open purchases.
@@ -49,7 +43,7 @@ _OPEN = (
     select(_p.c.id)
     .join_from(_s, _g, _g.c.subject_id == _s.c.id)
     .join(_p, _p.c.passage_id == _g.c.id)
-    .where(or_(_s.c.card_number == bindparam("card"), _s.c.obu_id == bindparam("obu")), _p.c.state.in_(OPEN_STATES))
+    .where(or_(_s.c.card_number == bindparam("card"), _s.c.obu_id == bindparam("obu")), _p.c.state.in_(OPEN_PURCHASES))
     .limit(1)
 )
 _NEWEST_ENTRY = (
@@ -71,7 +65,7 @@ _PSAM_SERIAL_USED = (
     .where(
         _p.c.terminal == bindparam("terminal"),
         _p.c.psam_serial == bindparam("psam_serial"),
-        _p.c.state == literal_column("'taken'"),  # in the statement itself, for its partial index
+        _p.c.state == literal_column(f"'{PurchaseState.TAKEN}'"),  # in the statement itself, for its partial index
     )
     .limit(1)
 )
@@ -87,18 +81,15 @@ def store_intent(
     tx: Transaction, *, purchase_id: str, passage_id: str, debit_id: str, attempt_no: int, plan: PurchasePlan
 ) -> None:
     """What the card will be asked, durable before it is asked."""
-    tx.insert(
-        tables.purchase,
-        id=purchase_id,
+    add_purchase(
+        tx,
+        purchase_id,
         passage_id=passage_id,
         debit_id=debit_id,
         attempt_no=attempt_no,
-        state="intent",
         written_fen=plan.written_fen,
         purchase_time=plan.purchase_time,
         balance_before=plan.balance_before,
-        created_at=tx.now_us,
-        changed_at=tx.now_us,
     )
     tx.insert(tables.purchase_file, purchase_id=purchase_id, before=plan.file_before, after=plan.file_after)
     if attempt_no > 1:
@@ -117,14 +108,14 @@ def end_purchase(
     tx: Transaction, purchase: Row, result: PurchaseResult, card_number: str | None
 ) -> PurchaseResult | None:
     """As `store_result`, of a purchase that was just read."""
-    if purchase.state not in OPEN_STATES:
+    if purchase.state not in OPEN_PURCHASES:
         return None
     if result.outcome is PurchaseOutcome.TAKEN:
         result = _proved(tx, purchase, result, card_number)
-    tx.update(
-        tables.purchase,
-        {"id": purchase.id},
-        state=result.outcome.value,
+    set_purchase(
+        tx,
+        purchase,
+        PurchaseState(result.outcome.value),
         error=result.error,
         reason=result.reason,
         terminal=result.terminal,
@@ -135,7 +126,6 @@ def end_purchase(
         algorithm=result.algorithm,
         key_version=result.key_version,
         balance_after=result.balance_after,
-        changed_at=tx.now_us,
     )
     return result
 
@@ -146,8 +136,8 @@ def end_by_person(tx: Transaction, purchase: Row, *, taken: bool) -> None:
     What was told of it stays, and where it was taken its PSAM serial is used. But no TAC that came with a doubt proves
     anything, and no serial that did is the last one of its card.
     """
-    state = (PurchaseOutcome.TAKEN if taken else PurchaseOutcome.NOT_TAKEN).value
-    tx.update(tables.purchase, {"id": purchase.id}, state=state, tac=None, tac_source=None, changed_at=tx.now_us)
+    state = PurchaseState.TAKEN if taken else PurchaseState.NOT_TAKEN
+    set_purchase(tx, purchase, state, tac=None, tac_source=None)
 
 
 def _proved(tx: Transaction, purchase: Row, result: PurchaseResult, card_number: str | None) -> PurchaseResult:
@@ -166,7 +156,7 @@ def _proved(tx: Transaction, purchase: Row, result: PurchaseResult, card_number:
     failed = purchase_proof.failed_checks(result, known)
     if failed:
         evidence = purchase_proof.evidence(failed, result, known)
-        tx.note("purchase", purchase.id, "disputed", debit_id=purchase.debit_id, detail=evidence)
+        tx.note("purchase", purchase.id, PurchaseState.DISPUTED.value, debit_id=purchase.debit_id, detail=evidence)
         return replace(result, outcome=PurchaseOutcome.DISPUTED, reason=failed[0])
     if card_number is not None and result.card_serial is not None:
         _remember_serial(tx, card_number, result.card_serial, new=last is None)
@@ -205,7 +195,7 @@ def open_purchase_of_obu(connection: Connection, obu_id: bytes) -> str | None:
         select(s.c.card_number)
         .join_from(s, g, g.c.subject_id == s.c.id)
         .join(p, p.c.passage_id == g.c.id)
-        .where(s.c.obu_id == obu_id.hex(), p.c.state.in_(OPEN_STATES))
+        .where(s.c.obu_id == obu_id.hex(), p.c.state.in_(OPEN_PURCHASES))
         .order_by(p.c.created_at.desc())
         .limit(1)
     ).scalar_one_or_none()

@@ -21,15 +21,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, select
 
 from gateway.debit import attempts, conclusions
 from gateway.debit.claims import DecisionContext, PurchaseResult
-from gateway.debit.states import UNRESOLVED, close_item, debit_row, set_attempt
+from gateway.debit.states import close_item, debit_row, intents_unknown, set_attempt
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.passage import DeclinePolicy, Occasion, PurchaseOutcome, Service
+from gateway.model.states import OPEN_PURCHASES, UNRESOLVED, AttemptState, DebitState, ItemState, PurchaseState
 from gateway.rules.loading import DebitRules
 
 if TYPE_CHECKING:
@@ -49,22 +50,17 @@ _IN_DOUBT = (
     select(_a)
     .where(
         tables.one_of(_a.c.state, *UNRESOLVED),
-        _a.c.state == "stored",
+        _a.c.state == AttemptState.STORED,
         _a.c.id > bindparam("after"),
         (_a.c.kind == "sale") | ((_a.c.kind == "recovery") & (_a.c.sends > 0)),
     )
     .order_by(_a.c.id)
     .limit(bindparam("page"))
 )
-_INTENTS_UNKNOWN = (
-    update(_p)
-    .where(tables.one_of(_p.c.state, "intent", "unknown"), _p.c.state == "intent")
-    .values(state="unknown", changed_at=bindparam("now"))
-)
 _OPEN_DEBITS = select(func.count().label("count"), func.coalesce(func.max(_d.c.hold_id), 0).label("newest")).where(
-    _d.c.state == "held"
+    _d.c.state == DebitState.HELD
 )
-_UNKNOWN_PURCHASES = select(func.count().label("count")).where(tables.one_of(_p.c.state, "intent", "unknown"))
+_UNKNOWN_PURCHASES = select(func.count().label("count")).where(tables.one_of(_p.c.state, *OPEN_PURCHASES))
 _QUEUED = (
     select(tables.outbox.c.kind, func.count().label("count"))
     .where(tables.outbox.c.done_at.is_(None))
@@ -73,7 +69,7 @@ _QUEUED = (
 _LAST_PURCHASE = select(_p).where(_p.c.debit_id == bindparam("debit")).order_by(_p.c.attempt_no.desc()).limit(1)
 _HELD_PAGE = (
     select(_d.c.id)
-    .where(_d.c.state == "held", _d.c.id > bindparam("after"), _d.c.hold_id <= bindparam("newest"))
+    .where(_d.c.state == DebitState.HELD, _d.c.id > bindparam("after"), _d.c.hold_id <= bindparam("newest"))
     .order_by(_d.c.id)
     .limit(bindparam("page"))
 )
@@ -82,7 +78,7 @@ _HELD_PAGE = (
 _ENDED_AFTER_ALL = (
     select(_i.c.ref)
     .join(_d, _d.c.id == _i.c.ref)
-    .where(_i.c.kind == NOT_CLOSED, _i.c.state == "open", _d.c.state != "held")
+    .where(_i.c.kind == NOT_CLOSED, _i.c.state == ItemState.OPEN, _d.c.state != DebitState.HELD)
 )
 
 
@@ -148,14 +144,14 @@ def classify_attempts(tx: Transaction, after: str) -> tuple[str | None, Findings
     for row in rows:
         if row.kind == "recovery":
             attempts.off_queue(tx, row.id, "in doubt after a restart: reversed")
-        set_attempt(tx, row, "unknown", sends=0)
+        set_attempt(tx, row, AttemptState.UNKNOWN, sends=0)
         attempts.queue(tx, row, "reversal")
     return (rows[-1].id if len(rows) == PAGE else None), Findings(sales_in_doubt=len(rows))
 
 
 def classify_rest(tx: Transaction) -> Findings:
     """Purchases without an answer become unknown; everything open is counted."""
-    tx.execute(_INTENTS_UNKNOWN, now=tx.now_us)
+    intents_unknown(tx)
     held = tx.rows(_OPEN_DEBITS)[0]
     queued = {row.kind: row.count for row in tx.rows(_QUEUED)}
     return Findings(
@@ -182,25 +178,25 @@ def ended_after_all(connection: Connection) -> list[str]:
 def take_off_list(tx: Transaction, debit_ids: list[str]) -> None:
     """People need not look at these any more."""
     for debit_id in debit_ids:
-        close_item(tx, NOT_CLOSED, debit_id, "corrected", note="it has ended")
+        close_item(tx, NOT_CLOSED, debit_id, note="it has ended")
 
 
 def close(tx: Transaction, debit_id: str, behind: Behind) -> Findings:
     """End one held debit, if what is known ends it."""
     debit = debit_row(tx, debit_id)
-    if debit.state != "held":
+    if debit.state != DebitState.HELD:
         return Findings()
     passage = tx.find(tables.passage, id=debit.passage_id)
     point = "" if passage is None else passage.charge_point
     purchase = tx.first(_LAST_PURCHASE, debit=debit.id)
     if purchase is not None:
-        if purchase.state in ("intent", "unknown", "disputed"):
+        if purchase.state in (*OPEN_PURCHASES, PurchaseState.DISPUTED):
             return Findings(open_debits=1, unknown_purchases=1)
         conclusions.conclude(tx, _conclusion(tx, debit, point, behind, purchase_id=purchase.id), behind.rules)
-        voided = int(purchase.state == "not_taken")
+        voided = int(purchase.state == PurchaseState.NOT_TAKEN)
         return Findings(open_debits=1, decided_now=1, voided=voided, charge_point=point)
     sale = attempts.sale_of(tx, debit.id)
-    if sale is not None and sale.state == "stored":
+    if sale is not None and sale.state == AttemptState.STORED:
         # Those of the last run are in doubt since it was classified: this one's bank is being asked now.
         return Findings(open_debits=1)
     if sale is None and debit.final_amount is None:

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, select
 
 from gateway.debit.debts import keep_list
-from gateway.debit.states import add_item, close_item, debit_row, has_open_item, in_doubt, set_debit
+from gateway.debit.states import (
+    add_item,
+    add_refund,
+    close_item,
+    debit_row,
+    has_open_item,
+    in_doubt,
+    set_debit,
+    set_refund,
+)
 from gateway.debit.two_people import agreed
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
@@ -19,6 +28,7 @@ from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.ids import digest_of
 from gateway.model.passage import Funding
+from gateway.model.states import LET_GO_DEBITS, DebitState, RefundState
 from gateway.rules.loading import DebitRules
 
 TARGETS = {"bank": AccountKind.BANK, "issuer": AccountKind.ISSUER, "till": AccountKind.TILL}
@@ -38,7 +48,7 @@ _PAID_AT_TILL = select(tables.transfer.c.id).where(
 _UNTOLD = select(tables.refund).where(
     tables.refund.c.debit_id == bindparam("debit"),
     tables.refund.c.target == "bank",
-    tables.refund.c.state == "decided",
+    tables.refund.c.state == RefundState.DECIDED,
     tables.refund.c.attempt_id.is_(None),
 )
 _OF_ATTEMPT = select(tables.refund).where(
@@ -72,7 +82,7 @@ class Refunded:
     debit_id: str
     amount_fen: int
     target: str
-    state: str
+    state: RefundState
     replayed: bool
 
 
@@ -89,7 +99,7 @@ def decide_refund(tx: Transaction, request: RefundRequest, refund_id: str) -> Re
     if known is not None:
         if known.content_hash != request.content_hash:
             return RefundRefused("idempotency_conflict")
-        return Refunded(known.id, known.debit_id, known.amount, known.target, known.state, replayed=True)
+        return Refunded(known.id, known.debit_id, known.amount, known.target, RefundState(known.state), replayed=True)
     debit = tx.find(tables.debit, id=request.debit_id)
     if debit is None:
         return RefundRefused("debit_unknown")
@@ -108,21 +118,19 @@ def decide_refund(tx: Transaction, request: RefundRequest, refund_id: str) -> Re
         reference=refund_id,
     )
     tx.update(tables.debit, {"id": debit.id}, refunded=debit.refunded + request.amount_fen)
-    tx.insert(
-        tables.refund,
-        id=refund_id,
+    add_refund(
+        tx,
+        refund_id,
+        debit_id=debit.id,
+        detail=request.reason[:400],
+        by=request.actor,
         idempotency_key=request.idempotency_key,
         content_hash=request.content_hash,
-        debit_id=debit.id,
         amount=request.amount_fen,
         reason=request.reason[:200],
         target=target,
-        state="decided",
-        created_at=tx.now_us,
-        changed_at=tx.now_us,
     )
-    tx.note("refund", refund_id, "decided", debit_id=debit.id, detail=request.reason[:400], actor=request.actor)
-    return Refunded(refund_id, debit.id, request.amount_fen, target, "decided", replayed=False)
+    return Refunded(refund_id, debit.id, request.amount_fen, target, RefundState.DECIDED, replayed=False)
 
 
 def ask_refund(tx: Transaction, request: RefundRequest, refund_id: str, rules: DebitRules) -> Refunded | RefundRefused:
@@ -142,7 +150,7 @@ def ask_refund(tx: Transaction, request: RefundRequest, refund_id: str, rules: D
     if proposed is None:
         return RefundRefused("item_needs_second")
     tx.update(tables.item, {"id": proposed.id}, second_actor=request.actor)
-    close_item(tx, PROPOSED, debit.id, "corrected", note=request.reason, actor=proposed.actor)
+    close_item(tx, PROPOSED, debit.id, note=request.reason, actor=proposed.actor)
     return decide_refund(tx, request, refund_id)
 
 
@@ -182,7 +190,7 @@ def pay_refund(tx: Transaction, refund_id: str, *, payer: str | None = None, att
     `payer` is the account's owner where it is not the debit's own payer: the name of the till.
     """
     refund = refund_row(tx, refund_id)
-    if refund.state == "paid":
+    if refund.state == RefundState.PAID:
         return False
     debit = debit_row(tx, refund.debit_id)
     tx.books.move(
@@ -195,9 +203,8 @@ def pay_refund(tx: Transaction, refund_id: str, *, payer: str | None = None, att
         attempt_id=attempt_id,
         reference=refund.id,
     )
-    tx.update(tables.refund, {"id": refund.id}, state="paid", changed_at=tx.now_us)
-    tx.note("refund", refund.id, "paid", debit_id=debit.id, detail=refund.target)
-    close_item(tx, DECLINED, refund.id, "corrected", note="the refund was paid")
+    set_refund(tx, refund, RefundState.PAID, detail=refund.target)
+    close_item(tx, DECLINED, refund.id, note="the refund was paid")
     return True
 
 
@@ -227,8 +234,7 @@ def withdrawn(tx: Transaction, attempt: Row) -> None:
         attempt_id=attempt.id,
         reference=refund.id,
     )
-    tx.update(tables.refund, {"id": refund.id}, state="decided", changed_at=tx.now_us)
-    tx.note("refund", refund.id, "decided", debit_id=debit.id, detail="the bank has not paid it")
+    set_refund(tx, refund, RefundState.DECIDED, detail="the bank has not paid it")
     note = "the bank approved it and has not paid it"
     add_item(tx, DECLINED, debit.id, note, ref=refund.id, amount=refund.amount, again=True)
 
@@ -247,7 +253,7 @@ def pay_at_till(tx: Transaction, refund_id: str, till: str, actor: str) -> str |
     refund = tx.find(tables.refund, id=refund_id)
     if refund is None:
         return "refund_unknown"
-    if refund.state == "paid":
+    if refund.state == RefundState.PAID:
         return "refund_paid_before"
     if refund.attempt_id is not None and in_doubt(tx, refund.debit_id):
         return "bank_in_doubt"
@@ -267,16 +273,16 @@ def adjust(
     debit = tx.find(tables.debit, id=debit_id)
     if debit is None:
         return "debit_unknown"
-    if debit.state == "held":
+    if debit.state == DebitState.HELD:
         return "debit_held"
-    if debit.state not in ("released", "owed", "debt"):
+    if debit.state not in (*LET_GO_DEBITS, DebitState.DEBT):
         return "debit_settled"
     if in_doubt(tx, debit_id):
         return "bank_in_doubt"
     difference = amount_fen - debit.amount
     if difference == 0:
         return None
-    owed = (AccountKind.DEBT if debit.state == "debt" else AccountKind.OPEN, debit.obligor_id)
+    owed = (AccountKind.DEBT if debit.state == DebitState.DEBT else AccountKind.OPEN, debit.obligor_id)
     merchant = (AccountKind.MERCHANT, debit.merchant)
     tx.books.move(
         "correction",
@@ -290,11 +296,11 @@ def adjust(
     tx.update(tables.debit, {"id": debit.id}, amount=amount_fen, changed_at=tx.now_us)
     detail = f"{debit.amount} -> {amount_fen} fen: {reason}"[:400]
     tx.note("person", debit.id, "adjusted", debit_id=debit.id, detail=detail, actor=actor)
-    if amount_fen == 0 and debit.state != "released":
+    if amount_fen == 0 and debit.state != DebitState.RELEASED:
         # Nothing is left to collect: a bank is never asked for nothing. An issuer's claim ends with its clearing.
-        over = "recovered" if debit.state == "debt" else "funded"
-        set_debit(tx, debit.id, over, detail="corrected to nothing", retry_at=None)
-    if debit.state == "debt":
+        over = DebitState.RECOVERED if debit.state == DebitState.DEBT else DebitState.FUNDED
+        set_debit(tx, debit, over, detail="corrected to nothing", retry_at=None)
+    if debit.state == DebitState.DEBT:
         keep_list(tx, debit.obligor_id, rules)
     return None
 

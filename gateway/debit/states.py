@@ -1,25 +1,31 @@
-"""Rows of the debit engine and their states: read here, changed here, and journalled with every change.
+"""Rows of the debit engine: found, begun and moved to another state here, and journalled with every change.
 
-debit    held -> released -> funded | owed;  owed -> funded | debt;  debt -> recovered | written_off;  held -> voided
-attempt  see `gateway.debit.attempts`
-item     open -> explained | corrected | written_off
+What may follow what is a table of `gateway.model.states` for each noun. A move that its table does not know raises
+`StateRefused` and leaves the row as it was.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Table, bindparam, select, update
 
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.states import (
+    LISTED_ITEMS,
+    OPEN_PURCHASES,
+    UNRESOLVED,
+    AttemptState,
+    DebitState,
+    ItemState,
+    PurchaseState,
+    RefundState,
+    check_move,
+)
 
-AWAITED = ("stored", "unknown", "reversing")
-"""States of an attempt about which a bank is asked, or will be. An approval that came late keeps one open, too."""
-
-UNRESOLVED = (*AWAITED, "disputed")
-"""States of an attempt whose end is not known. A disputed one is not asked about: people and the day file end it."""
+State = DebitState | AttemptState | PurchaseState | RefundState | ItemState
 
 DIFFERS, CONTRADICTED, DISPUTED = "answer_differs", "answer_contradicted", "attempt_disputed"
 """Kinds of items about an attempt (`ref`): an answer says something else than was asked; a second final answer says the
@@ -38,8 +44,13 @@ _CONTRADICTED_OF_DEBIT = (
     select(tables.item.c.id)
     .join(tables.attempt, tables.attempt.c.id == tables.item.c.ref)
     .where(tables.attempt.c.debit_id == bindparam("debit"))
-    .where(tables.item.c.kind == CONTRADICTED, tables.item.c.state == "open")
+    .where(tables.item.c.kind == CONTRADICTED, tables.item.c.state == ItemState.OPEN)
     .limit(1)
+)
+_INTENTS_UNKNOWN = (
+    update(tables.purchase)
+    .where(tables.one_of(tables.purchase.c.state, *OPEN_PURCHASES), tables.purchase.c.state == PurchaseState.INTENT)
+    .values(state=PurchaseState.UNKNOWN.value, changed_at=bindparam("now"))
 )
 
 
@@ -48,10 +59,16 @@ def debit_row(tx: Transaction, debit_id: str) -> Row:
     return _one(tx.find(tables.debit, id=debit_id), f"debit {debit_id}")
 
 
-def set_debit(tx: Transaction, debit_id: str, state: str, *, detail: str | None = None, **values: Any) -> None:  # noqa: ANN401 - columns
-    """Move a debit to another state."""
-    tx.update(tables.debit, {"id": debit_id}, state=state, changed_at=tx.now_us, **values)
-    tx.note("debit", debit_id, state, debit_id=debit_id, detail=detail)
+def add_debit(tx: Transaction, debit_id: str, state: DebitState, **values: Any) -> None:  # noqa: ANN401 - columns
+    """Begin a debit."""
+    _add(tx, tables.debit, debit_id, state, **values)
+    tx.note("debit", debit_id, state.value, debit_id=debit_id)
+
+
+def set_debit(tx: Transaction, row: Row, state: DebitState, *, detail: str | None = None, **values: Any) -> None:  # noqa: ANN401 - columns
+    """Move a debit to another state; `row` is how it stood before."""
+    _set(tx, tables.debit, row, state, **values)
+    tx.note("debit", row.id, state.value, debit_id=row.id, detail=detail)
 
 
 def attempt_row(tx: Transaction, attempt_id: str) -> Row:
@@ -59,11 +76,45 @@ def attempt_row(tx: Transaction, attempt_id: str) -> Row:
     return _one(tx.find(tables.attempt, id=attempt_id), f"attempt {attempt_id}")
 
 
-def set_attempt(tx: Transaction, row: Row, state: str, **values: Any) -> None:  # noqa: ANN401 - columns
+def add_attempt(tx: Transaction, attempt_id: str, *, debit_id: str, kind: str, **values: Any) -> None:  # noqa: ANN401 - columns
+    """Begin an attempt: stored before it leaves."""
+    _add(tx, tables.attempt, attempt_id, AttemptState.STORED, debit_id=debit_id, kind=kind, **values)
+    tx.note("attempt", attempt_id, AttemptState.STORED.value, debit_id=debit_id, detail=kind)
+
+
+def set_attempt(tx: Transaction, row: Row, state: AttemptState, **values: Any) -> None:  # noqa: ANN401 - columns
     """Move an attempt to another state; `row` is how it stood before."""
-    tx.update(tables.attempt, {"id": row.id}, state=state, changed_at=tx.now_us, **values)
+    _set(tx, tables.attempt, row, state, **values)
     if state != row.state:
-        tx.note("attempt", row.id, state, debit_id=row.debit_id, detail=values.get("response_code"))
+        tx.note("attempt", row.id, state.value, debit_id=row.debit_id, detail=values.get("response_code"))
+
+
+def add_purchase(tx: Transaction, purchase_id: str, **values: Any) -> None:  # noqa: ANN401 - columns
+    """Begin a purchase: what the card is about to be asked for."""
+    _add(tx, tables.purchase, purchase_id, PurchaseState.INTENT, **values)
+
+
+def set_purchase(tx: Transaction, row: Row, state: PurchaseState, **values: Any) -> None:  # noqa: ANN401 - columns
+    """Move a purchase to another state; `row` is how it stood before."""
+    _set(tx, tables.purchase, row, state, **values)
+
+
+def intents_unknown(tx: Transaction) -> None:
+    """Purchases that an earlier run left without an answer become unknown, all at once."""
+    check_move("purchase", "of an earlier run", PurchaseState.INTENT, PurchaseState.UNKNOWN)
+    tx.execute(_INTENTS_UNKNOWN, now=tx.now_us)
+
+
+def add_refund(tx: Transaction, refund_id: str, *, debit_id: str, detail: str, by: str, **values: Any) -> None:  # noqa: ANN401 - columns
+    """Begin a refund: decided by somebody."""
+    _add(tx, tables.refund, refund_id, RefundState.DECIDED, debit_id=debit_id, **values)
+    tx.note("refund", refund_id, RefundState.DECIDED.value, debit_id=debit_id, detail=detail, actor=by)
+
+
+def set_refund(tx: Transaction, row: Row, state: RefundState, *, detail: str) -> None:
+    """Move a refund to another state; `row` is how it stood before."""
+    _set(tx, tables.refund, row, state)
+    tx.note("refund", row.id, state.value, debit_id=row.debit_id, detail=detail)
 
 
 def in_doubt(tx: Transaction, debit_id: str) -> bool:
@@ -78,7 +129,7 @@ def outcome_lost(tx: Transaction, ref: str) -> bool:
     if tx.life is None or not tx.life.adopted_at:
         return False
     item = tx.find(tables.item, kind=LOST, ref=ref)
-    return item is not None and item.state == "open"
+    return item is not None and item.state == ItemState.OPEN
 
 
 def contradicted(tx: Transaction, debit_id: str) -> bool:
@@ -89,7 +140,7 @@ def contradicted(tx: Transaction, debit_id: str) -> bool:
 def has_open_item(tx: Transaction, kind: str, ref: str) -> bool:
     """Whether people still have to see to this."""
     item = tx.find(tables.item, kind=kind, ref=ref)
-    return item is not None and item.state == "open"
+    return item is not None and item.state == ItemState.OPEN
 
 
 def add_item(
@@ -108,34 +159,56 @@ def add_item(
     """
     about = debit_id if ref is None else ref
     known = tx.find(tables.item, kind=kind, ref=about)
-    if known is not None:
-        if again and known.state == "corrected":
-            tx.update(tables.item, {"id": known.id}, state="open", note=note, actor=None, changed_at=tx.now_us)
-            tx.note("item", str(known.id), "open", debit_id=debit_id, detail=kind)
-        return
-    number = tx.row_id(tables.item)
-    tx.insert(
-        tables.item,
-        id=number,
-        kind=kind,
-        ref=about,
-        debit_id=debit_id,
-        amount=amount,
-        state="open",
-        note=note,
-        created_at=tx.now_us,
-        changed_at=tx.now_us,
-    )
-    tx.note("item", str(number), "open", debit_id=debit_id, detail=kind)
+    if known is None:
+        new_item(tx, ItemState.OPEN, detail=kind, kind=kind, ref=about, debit_id=debit_id, amount=amount, note=note)
+    elif again and known.state == ItemState.CORRECTED:
+        set_item(tx, known, ItemState.OPEN, detail=kind, note=note, actor=None)
 
 
-def close_item(tx: Transaction, kind: str, ref: str, state: str, *, note: str, actor: str | None = None) -> None:
+def close_item(
+    tx: Transaction,
+    kind: str,
+    ref: str,
+    state: ItemState = ItemState.CORRECTED,
+    *,
+    note: str,
+    actor: str | None = None,
+) -> None:
     """End a difference; nothing when there is none open."""
     row = tx.find(tables.item, kind=kind, ref=ref)
-    if row is None or row.state not in ("open", "explained"):
-        return
-    tx.update(tables.item, {"id": row.id}, state=state, note=note[:200], actor=actor, changed_at=tx.now_us)
-    tx.note("item", str(row.id), state, debit_id=row.debit_id, detail=note[:400], actor=actor)
+    if row is not None and row.state in LISTED_ITEMS:
+        set_item(tx, row, state, detail=note[:400], by=actor, note=note[:200], actor=actor)
+
+
+def new_item(tx: Transaction, state: ItemState, *, detail: str, debit_id: str | None, **values: Any) -> None:  # noqa: ANN401 - columns
+    """Begin an item that is not there yet."""
+    number = tx.row_id(tables.item)
+    _add(tx, tables.item, number, state, debit_id=debit_id, **values)
+    tx.note("item", str(number), state.value, debit_id=debit_id, detail=detail)
+
+
+def set_item(
+    tx: Transaction,
+    row: Row,
+    state: ItemState,
+    *,
+    detail: str,
+    by: str | None = None,
+    **values: Any,  # noqa: ANN401 - columns
+) -> None:
+    """Move an item to another state; `row` is how it stood before, `by` whose word moves it."""
+    _set(tx, tables.item, row, state, **values)
+    tx.note("item", str(row.id), state.value, debit_id=row.debit_id, detail=detail, actor=by)
+
+
+def _add(tx: Transaction, table: Table, row_id: str | int, state: State, **values: Any) -> None:  # noqa: ANN401 - columns
+    check_move(table.name, row_id, None, state)
+    tx.insert(table, id=row_id, state=state.value, created_at=tx.now_us, changed_at=tx.now_us, **values)
+
+
+def _set(tx: Transaction, table: Table, row: Row, state: State, **values: Any) -> None:  # noqa: ANN401 - columns
+    check_move(table.name, row.id, row.state, state)
+    tx.update(table, {"id": row.id}, state=state.value, changed_at=tx.now_us, **values)
 
 
 def _one(row: Row | None, what: str) -> Row:

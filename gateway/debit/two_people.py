@@ -5,10 +5,13 @@ A person is an account of the machine, as `gateway.acts.actor` tells it; nobody 
 
 from __future__ import annotations
 
-from gateway.debit.states import add_item
+from typing import Any
+
+from gateway.debit.states import new_item, set_item
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.states import ItemState
 
 WIDTH = 200
 """Characters of an item's note."""
@@ -35,25 +38,16 @@ def agreed(tx: Transaction, kind: str, debit: Row, *, amount: int, actor: str, r
 def proposal(tx: Transaction, kind: str, debit_id: str, amount: int) -> Row | None:
     """What stands before a second person, for this amount."""
     found = tx.find(tables.item, kind=kind, ref=debit_id)
-    return found if found is not None and (found.state, found.amount) == ("open", amount) else None
+    return found if found is not None and (found.state, found.amount) == (ItemState.OPEN, amount) else None
 
 
 def _propose(
     tx: Transaction, kind: str, debit: Row, earlier: Row | None, *, amount: int, actor: str, reason: str
 ) -> None:
     """Put it before a second person, anew where it was closed before or was for another amount."""
+    put: dict[str, Any] = {"amount": amount, "note": reason[:WIDTH], "actor": actor}
     if earlier is None:
-        add_item(tx, kind, debit.id, reason[:WIDTH], amount=amount)
+        new_item(tx, ItemState.OPEN, detail=kind, kind=kind, ref=debit.id, debit_id=debit.id, **put)
     else:
-        tx.note("item", str(earlier.id), "open", debit_id=debit.id, detail=kind)
-    tx.update(
-        tables.item,
-        {"kind": kind, "ref": debit.id},
-        state="open",
-        amount=amount,
-        note=reason[:WIDTH],
-        actor=actor,
-        second_actor=None,
-        changed_at=tx.now_us,
-    )
+        set_item(tx, earlier, ItemState.OPEN, detail=kind, second_actor=None, **put)
     tx.note("person", debit.id, kind, debit_id=debit.id, detail=reason[:400], actor=actor)

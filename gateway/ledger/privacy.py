@@ -38,6 +38,7 @@ from sqlalchemy import (
 from gateway.ledger import tables
 from gateway.ledger.pace import Pace
 from gateway.ledger.transaction import Change, Transaction
+from gateway.model.states import SETTLED_DEBITS, UNRESOLVED, ItemState, RefundState
 
 PAGE: Final = 500
 """Passages looked for at a time."""
@@ -45,9 +46,6 @@ PAGE: Final = 500
 AGE_MIN_US: Final = 86_400 * 1_000_000
 """A day, the longest time for which a vehicle that paid keeps its right to pass at a lane: until then its card's number
 is what keeps it from being charged again."""
-
-SETTLED: Final = ("funded", "recovered", "written_off", "voided")
-"""States of a debit that nothing follows."""
 
 WHY_KEPT: Final = ("too_young", "debit_open", "bank_in_doubt", "refund_open", "item_open", "undecided")
 """Why a passage that was asked for is not erased, in the order in which it is looked for."""
@@ -180,13 +178,13 @@ def _of_passage(table: Any, *conditions: ColumnElement[bool]) -> ColumnElement[b
 _a, _r, _i = tables.attempt, tables.refund, tables.item
 _WHY = case(
     (_g.c.opened_at > bindparam("now") - AGE_MIN_US, "too_young"),
-    (exists(select(_d.c.id).where(_d.c.passage_id == _g.c.id, _d.c.state.not_in(SETTLED))), "debit_open"),
+    (exists(select(_d.c.id).where(_d.c.passage_id == _g.c.id, _d.c.state.not_in(SETTLED_DEBITS))), "debit_open"),
     (
-        _of_passage(_a, (_a.c.state.in_(("stored", "unknown", "reversing", "disputed"))) | (_a.c.late_approval == 1)),
+        _of_passage(_a, _a.c.state.in_(UNRESOLVED) | (_a.c.late_approval == 1)),
         "bank_in_doubt",
     ),
-    (_of_passage(_r, _r.c.state != "paid"), "refund_open"),
-    (_of_passage(_i, _i.c.state == "open"), "item_open"),
+    (_of_passage(_r, _r.c.state != RefundState.PAID), "refund_open"),
+    (_of_passage(_i, _i.c.state == ItemState.OPEN), "item_open"),
     (~exists(select(tables.decision.c.record_no).where(tables.decision.c.passage_id == _g.c.id)), "undecided"),
     else_=None,
 ).label("why")

@@ -11,6 +11,8 @@ commitments, so personal data can be erased by a retention rule while the books 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -29,6 +31,17 @@ from sqlalchemy import (
     text,
 )
 
+from gateway.model.passage import Barrier, Funding
+from gateway.model.states import (
+    OPEN_PURCHASES,
+    AttemptState,
+    DebitState,
+    ItemState,
+    MandateStatus,
+    PurchaseState,
+    RefundState,
+)
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(column_0_label)s",
@@ -45,6 +58,16 @@ Id = String(32)
 def salt() -> Column[bytes]:
     """The salt of a row that names a person; gone with what it hides."""
     return Column("salt", LargeBinary)
+
+
+def quoted(values: Iterable[str]) -> str:
+    """Values as they stand in a statement; ours alone, with nothing in them that needs an escape."""
+    return ", ".join(f"'{value}'" for value in values)
+
+
+def known(column: str, values: Iterable[str]) -> CheckConstraint:
+    """The check that a column holds one of these: most are an enum."""
+    return CheckConstraint(f"{column} in ({quoted(values)})", name=f"{column}_known")
 
 
 def one_of(column: Column[str], *values: str) -> ColumnElement[bool]:
@@ -127,7 +150,7 @@ transfer = Table(
     Column("booked_at", BigInteger, nullable=False),
     Column("chain", LargeBinary, nullable=False),
     CheckConstraint("amount >= 0", name="amount_not_negative"),
-    CheckConstraint("phase in ('pending', 'post', 'void', 'expire', 'direct')", name="phase_known"),
+    known("phase", ("pending", "post", "void", "expire", "direct")),
     CheckConstraint("(pending_id is null) = (phase in ('pending', 'direct'))", name="pending_named"),
     Index("ix_transfer_debit", "debit_id"),
 )
@@ -174,11 +197,8 @@ debit = Table(
     Column("retries", Integer, nullable=False, server_default=text("0")),
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
-    CheckConstraint(
-        "state in ('held', 'released', 'owed', 'funded', 'debt', 'recovered', 'written_off', 'voided')",
-        name="state_known",
-    ),
-    CheckConstraint("funding in ('purse', 'bank_online', 'issuer_clearing')", name="funding_known"),
+    known("state", DebitState),
+    known("funding", Funding),
     Index("ix_debit_obligor_state", "obligor_id", "state"),
     Index("ix_debit_obligor_day", "obligor_id", "day"),
     Index("ix_debit_state", "state", "id"),
@@ -212,15 +232,14 @@ attempt = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
     UniqueConstraint("channel", "terminal", "batch", "stan", name="uq_attempt_wire_key"),
-    CheckConstraint("kind in ('sale', 'advice', 'recovery', 'refund')", name="kind_known"),
-    CheckConstraint(
-        "state in ('stored', 'not_sent', 'approved', 'declined', 'unknown', 'reversing', 'reversed', 'disputed')",
-        name="state_known",
-    ),
+    known("kind", ("sale", "advice", "recovery", "refund")),
+    known("state", AttemptState),
     Index("ix_attempt_debit", "debit_id"),
     Index("ix_attempt_state", "state", "channel"),
     Index("ix_attempt_stan", "channel", "stan"),
-    Index("ix_attempt_settlement", "channel", "settlement_day", sqlite_where=text("state = 'approved'")),
+    Index(
+        "ix_attempt_settlement", "channel", "settlement_day", sqlite_where=text(f"state = '{AttemptState.APPROVED}'")
+    ),
 )
 """One try to collect a debit over a channel, or to pay some of it back. `request` and `reversal` are the very bytes
 that go on the wire. `recovery` is a sale for a debt, reversed when nobody answers; `advice` and `refund` are
@@ -238,7 +257,7 @@ outbox = Table(
     Column("tries", Integer, nullable=False, server_default=text("0")),
     Column("done_at", BigInteger),
     Column("last_answer", String(80)),
-    CheckConstraint("kind in ('reversal', 'advice', 'recovery', 'refund')", name="kind_known"),
+    known("kind", ("reversal", "advice", "recovery", "refund")),
     Index("ix_outbox_waiting", "destination", "id", sqlite_where=text("done_at is null")),
     Index("ix_outbox_attempt", "attempt_id"),
 )
@@ -301,10 +320,10 @@ purchase = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
     UniqueConstraint("passage_id", "attempt_no", name="uq_purchase_attempt"),
-    CheckConstraint("state in ('intent', 'unknown', 'taken', 'not_taken', 'disputed')", name="state_known"),
+    known("state", PurchaseState),
     Index("ix_purchase_debit", "debit_id"),
-    Index("ix_purchase_open", "state", sqlite_where=text("state in ('intent', 'unknown')")),
-    Index("ix_purchase_psam", "terminal", "psam_serial", sqlite_where=text("state = 'taken'")),
+    Index("ix_purchase_open", "state", sqlite_where=text(f"state in ({quoted(OPEN_PURCHASES)})")),
+    Index("ix_purchase_psam", "terminal", "psam_serial", sqlite_where=text(f"state = '{PurchaseState.TAKEN}'")),
 )
 """What we asked the card to do, stored before it was asked, and how it ended. `purchase_time` is BCD text as in C6.
 `reason`: why it was not taken, is unknown or disputed."""
@@ -348,7 +367,7 @@ decision = Table(
     Column("list_age_s", Integer),
     Column("rules_version", String(40)),
     Column("chain", LargeBinary, nullable=False),
-    CheckConstraint("barrier in ('open', 'closed', 'attendant')", name="barrier_known"),
+    known("barrier", Barrier),
     Index("ix_decision_charge_point", "charge_point", "record_no"),
     Index("ix_decision_passage", "passage_id"),
 )
@@ -423,8 +442,8 @@ refund = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
     CheckConstraint("amount > 0", name="amount_positive"),
-    CheckConstraint("target in ('bank', 'issuer', 'till')", name="target_known"),
-    CheckConstraint("state in ('decided', 'paid')", name="state_known"),
+    known("target", ("bank", "issuer", "till")),
+    known("state", RefundState),
     Index("ix_refund_debit", "debit_id"),
 )
 """Money that goes back: decided here (merchant -> due_back), paid when the target has taken it (due_back -> target)."""
@@ -445,7 +464,7 @@ item = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
     UniqueConstraint("kind", "ref", name="uq_item_kind_ref"),
-    CheckConstraint("state in ('open', 'explained', 'corrected', 'written_off')", name="state_known"),
+    known("state", ItemState),
 )
 """A difference somebody must explain: charged without TAC, disputed purchase, in the bank's file and not in ours, ...
 `ref` names what it is about (a debit's id where there is one). A write-off needs two people: `actor` proposed it,
@@ -465,8 +484,8 @@ mandate = Table(
     Column("stand_in_limit_fen", BigInteger, nullable=False),
     Column("imported_at", BigInteger, nullable=False),
     salt(),
-    CheckConstraint("status in ('active', 'paused', 'closed')", name="status_known"),
-    CheckConstraint("funding in ('bank_online', 'issuer_clearing')", name="funding_known"),
+    known("status", MandateStatus),
+    known("funding", ("bank_online", "issuer_clearing")),
 )
 
 mandate_limit = Table(
@@ -491,7 +510,7 @@ credential = Table(
     Column("plate", String(16)),
     Column("plate_colour", Integer),
     salt(),
-    CheckConstraint("kind in ('card', 'contract', 'plate')", name="kind_known"),
+    known("kind", ("card", "contract", "plate")),
     Index("ix_credential_mandate", "mandate_id"),
 )
 """What proves a payer: a card number, a tag's contract, a plate with its colour (key `plate|colour`)."""
@@ -510,7 +529,7 @@ bank_file = Table(
     Column("amount", BigInteger, nullable=False),
     Column("state", String(8), nullable=False),
     Column("imported_at", BigInteger, nullable=False),
-    CheckConstraint("state in ('loading', 'read')", name="state_known"),
+    known("state", ("loading", "read")),
     Index("ix_bank_file_day", "channel", "day"),
 )
 """A bank's day file that was read. `amount`: what it books less what it takes back."""
@@ -527,7 +546,7 @@ bank_line = Table(
     Column("stan", String(6), nullable=False),
     Column("reference", String(16)),
     Column("amount", BigInteger, nullable=False),
-    CheckConstraint("kind in ('sale', 'advice', 'refund', 'reversal')", name="kind_known"),
+    known("kind", ("sale", "advice", "refund", "reversal")),
     Index("ix_bank_line_keys", "channel", "terminal", "batch", "stan"),
 )
 """A line of it, without the contract: nothing here names a person."""
@@ -540,7 +559,7 @@ clearing_run = Table(
     Column("rules_version", String(40), nullable=False),
     Column("began_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
-    CheckConstraint("state in ('running', 'done')", name="state_known"),
+    known("state", ("running", "done")),
 )
 """The clearing of one day; run again it goes on where it stands."""
 
@@ -562,8 +581,8 @@ clearing_line = Table(
     Column("rules_version", String(40), nullable=False),
     Column("closed_at", BigInteger),
     UniqueConstraint("day", "merchant", "payer", "service", "seq", name="uq_clearing_line_group"),
-    CheckConstraint("payer_kind in ('bank', 'issuer')", name="payer_kind_known"),
-    CheckConstraint("state in ('open', 'closed')", name="state_known"),
+    known("payer_kind", ("bank", "issuer")),
+    known("state", ("open", "closed")),
 )
 """What one collector gets of one payer for one service and day. Closed with its transfers, and never changed again:
 what is cleared later for the same day gets a line of its own, the next `seq`. `amount` is what our books say, `paid`
@@ -585,8 +604,8 @@ clearing_row = Table(
     Column("fee", BigInteger, nullable=False),
     Column("line_id", Integer, ForeignKey("clearing_line.id")),
     Column("changed_at", BigInteger, nullable=False),
-    CheckConstraint("kind in ('attempt', 'claim', 'refund')", name="kind_known"),
-    CheckConstraint("state in ('cleared', 'disputed', 'rejected')", name="state_known"),
+    known("kind", ("attempt", "claim", "refund")),
+    known("state", ("cleared", "disputed", "rejected")),
     Index("ix_clearing_row_day", "day", "payer"),
     Index("ix_clearing_row_debit", "debit_id"),
     Index("ix_clearing_row_line", "line_id"),

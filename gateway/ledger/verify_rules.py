@@ -1,13 +1,31 @@
 """The rules that a ledger keeps, each as one query for the rows that break it. See `gateway.ledger.verify`.
 
-Portable SQL: dialect differences have no place here. States of debits, attempts, refunds and items are those of
-`gateway.ledger.tables`.
+Portable SQL: dialect differences have no place here. States are those of `gateway.model.states`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+
+from gateway.ledger.tables import quoted
+from gateway.model.states import (
+    AWAITED,
+    EARNED_DEBITS,
+    LET_GO_DEBITS,
+    LISTED_ITEMS,
+    OWING_DEBITS,
+    PAID_DEBITS,
+    UNEARNED_DEBITS,
+    UNRESOLVED,
+    AttemptState,
+    DebitState,
+    ItemState,
+    PurchaseState,
+    RefundState,
+)
+
+_D, _A, _P = DebitState, AttemptState, PurchaseState
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +74,29 @@ RULES: Final = (
     Rule(
         "a debit's state agrees with its hold",
         "select count(*) from debit",
-        """
+        f"""
         select 'debit ' || d.id, 'state ' || d.state || ', hold ' || coalesce(r.phase, 'still pending')
         from debit d left join transfer r on r.pending_id = d.hold_id
-        where (d.state = 'held') <> (r.id is null)
-           or (d.state = 'voided') <> (coalesce(r.phase, '') in ('void', 'expire'))
+        where (d.state = '{_D.HELD}') <> (r.id is null)
+           or (d.state = '{_D.VOIDED}') <> (coalesce(r.phase, '') in ('void', 'expire'))
         """,
     ),
     Rule(
         "a debit has a hold of its own, for its whole amount until it is decided",
         "select count(*) from debit",
-        """
+        f"""
         select 'debit ' || d.id, 'of ' || d.amount || ' fen; hold ' || d.hold_id || ' is '
                || coalesce(t.phase || ' of ' || t.amount || ' fen', 'missing')
                || coalesce(' for debit ' || t.debit_id, '')
         from debit d left join transfer t on t.id = d.hold_id
         where t.id is null or t.phase <> 'pending' or coalesce(t.debit_id, '') <> d.id
-           or (d.state in ('held', 'voided') and d.final_amount is null and t.amount <> d.amount)
+           or (d.state in ({quoted(UNEARNED_DEBITS)}) and d.final_amount is null and t.amount <> d.amount)
         """,
     ),
     Rule(
         "a debit's money stands where its state says",
         "select count(*) from debit",
-        """
+        f"""
         with net as (
             select debit_id,
                    sum(case when kind = 'open' then fen else 0 end) as open_fen,
@@ -98,7 +116,8 @@ RULES: Final = (
             group by debit_id
         ), said as (
             select d.id, d.state, d.amount, d.collected, d.refunded,
-                   coalesce((select sum(amount) from refund r where r.debit_id = d.id and r.state = 'paid'), 0) as paid,
+                   coalesce((select sum(amount) from refund r where r.debit_id = d.id
+                             and r.state = '{RefundState.PAID}'), 0) as paid,
                    coalesce(n.open_fen, 0) as open_fen, coalesce(n.debt_fen, 0) as debt_fen,
                    coalesce(n.earned_fen, 0) as earned_fen, coalesce(n.lost_fen, 0) as lost_fen,
                    coalesce(n.back_fen, 0) as back_fen, coalesce(n.outside_fen, 0) as outside_fen
@@ -109,13 +128,13 @@ RULES: Final = (
                || ', earned ' || earned_fen || ', lost ' || lost_fen || ', due back ' || back_fen
                || ', outside ' || outside_fen
         from said
-        where open_fen <> case when state in ('released', 'owed') then -amount else 0 end
-           or debt_fen <> case when state = 'debt' then -amount else 0 end
-           or lost_fen <> case when state = 'written_off' then -amount else 0 end
-           or earned_fen <> case when state in ('held', 'voided') then 0 else amount - refunded end
+        where open_fen <> case when state in ({quoted(LET_GO_DEBITS)}) then -amount else 0 end
+           or debt_fen <> case when state = '{_D.DEBT}' then -amount else 0 end
+           or lost_fen <> case when state = '{_D.WRITTEN_OFF}' then -amount else 0 end
+           or earned_fen <> case when state in ({quoted(UNEARNED_DEBITS)}) then 0 else amount - refunded end
            or back_fen <> refunded - paid
            or outside_fen <> paid - collected
-           or collected <> case when state in ('funded', 'recovered') then amount else 0 end
+           or collected <> case when state in ({quoted(PAID_DEBITS)}) then amount else 0 end
         """,
     ),
     Rule(
@@ -146,14 +165,14 @@ RULES: Final = (
     Rule(
         "what an obligor has open, owes and is due is what its debits say",
         "select count(*) from account where kind in ('open', 'debt', 'due_back')",
-        """
+        f"""
         with due as (
-            select obligor_id, sum(case when state in ('released', 'owed') then amount else 0 end) as open_fen,
-                   sum(case when state = 'debt' then amount else 0 end) as debt_fen
+            select obligor_id, sum(case when state in ({quoted(LET_GO_DEBITS)}) then amount else 0 end) as open_fen,
+                   sum(case when state = '{_D.DEBT}' then amount else 0 end) as debt_fen
             from debit group by obligor_id
         ), back as (
             select d.obligor_id, sum(r.amount) as fen from refund r join debit d on d.id = r.debit_id
-            where r.state = 'decided' group by d.obligor_id
+            where r.state = '{RefundState.DECIDED}' group by d.obligor_id
         ), said as (
             select a.kind, a.owner, a.balance, case a.kind when 'open' then -coalesce(u.open_fen, 0)
                    when 'debt' then -coalesce(u.debt_fen, 0) else coalesce(b.fen, 0) end as fen
@@ -169,16 +188,16 @@ RULES: Final = (
     Rule(
         "an obligor's holds and dues keep to its limit",
         "select count(*) from mandate where limit_fen is not null",
-        """
+        f"""
         with counted as (
             select obligor_id, max(created_at) as newest from debit
-            where state in ('held', 'released', 'owed', 'debt') group by obligor_id
+            where state in ({quoted(OWING_DEBITS)}) group by obligor_id
         ), beyond as (
             select d.obligor_id, sum(t.amount) as fen from transfer t join debit d on d.id = t.debit_id
             join account f on f.id = t.from_account join account g on g.id = t.to_account
             where t.phase = 'direct' and f.kind in ('open', 'debt')
               and (g.kind = 'merchant' or t.event = 'approval_withdrawn')
-              and d.state in ('held', 'released', 'owed', 'debt') group by d.obligor_id
+              and d.state in ({quoted(OWING_DEBITS)}) group by d.obligor_id
         ), exposed as (
             select owner, sum(held - balance) as fen from account where kind in ('open', 'debt') group by owner
         ), changed as (
@@ -196,13 +215,13 @@ RULES: Final = (
     Rule(
         "a debit has at most one attempt open and one approved",
         "select count(*) from attempt",
-        """
+        f"""
         select 'debit ' || debit_id, 'open attempts ' || open || ', approved ' || approved
         from (
             select debit_id,
-                   sum(case when state in ('stored', 'unknown', 'reversing', 'disputed') and late_approval = 0
+                   sum(case when state in ({quoted(UNRESOLVED)}) and late_approval = 0
                        then 1 else 0 end) as open,
-                   sum(case when state = 'approved' then 1 else 0 end) as approved
+                   sum(case when state = '{_A.APPROVED}' then 1 else 0 end) as approved
             from attempt where kind <> 'refund' group by debit_id
         ) counted
         where open > 1 or approved > 1
@@ -211,7 +230,7 @@ RULES: Final = (
     Rule(
         "money from the bank has an approved attempt behind it",
         "select count(*) from transfer where event = 'bank_approved'",
-        """
+        f"""
         select 'transfer ' || t.id, t.event || ' of ' || t.amount || ' fen for debit ' || t.debit_id || '; attempt '
                || coalesce(a.kind || ' ' || a.id, 'missing') || ' is '
                || coalesce(a.state || ', ' || a.amount || ' fen for debit ' || a.debit_id, 'missing')
@@ -220,31 +239,32 @@ RULES: Final = (
         where (f.kind = 'bank' and g.kind in ('open', 'debt') or f.kind = 'due_back' and g.kind = 'bank')
           and (coalesce(a.state, '') <> case when exists (
                    select 1 from transfer w where w.attempt_id = t.attempt_id and w.event = 'approval_withdrawn'
-                   and w.amount = t.amount) then 'declined' else 'approved' end
+                   and w.amount = t.amount) then '{_A.DECLINED}' else '{_A.APPROVED}' end
                or a.amount <> t.amount or a.debit_id <> t.debit_id
                or (a.kind = 'refund') <> (f.kind = 'due_back'))
         """,
     ),
     Rule(
         "whatever is in doubt at a bank is being asked about",
-        "select count(*) from attempt where state in ('stored', 'unknown', 'reversing')",
-        """
+        f"select count(*) from attempt where state in ({quoted(AWAITED)})",
+        f"""
         select 'attempt ' || a.id, a.kind || ' is ' || a.state || ', debit is ' || d.state || ', no message waits'
         from attempt a join debit d on d.id = a.debit_id
-        where (a.state in ('unknown', 'reversing') or a.state = 'stored' and (a.kind <> 'sale' or d.state <> 'held'))
+        where a.state in ({quoted(AWAITED)})
+          and (a.state <> '{_A.STORED}' or a.kind <> 'sale' or d.state <> '{_D.HELD}')
           and not exists (select 1 from outbox o where o.attempt_id = a.id and o.done_at is null)
-          and not exists (select 1 from item i where i.debit_id = d.id and i.state in ('open', 'explained'))
+          and not exists (select 1 from item i where i.debit_id = d.id and i.state in ({quoted(LISTED_ITEMS)}))
         """,
     ),
     Rule(
         "whatever is disputed at a bank is on people's list, and no message waits for it",
-        "select count(*) from attempt where state = 'disputed'",
-        """
+        f"select count(*) from attempt where state = '{_A.DISPUTED}'",
+        f"""
         select 'attempt ' || a.id, a.kind || ' is disputed, '
                || case when o.id is null then 'and on nobody''s list' else 'and message ' || o.id || ' waits' end
         from attempt a left join outbox o on o.attempt_id = a.id and o.done_at is null
-        where a.state = 'disputed' and (o.id is not null or not exists (
-            select 1 from item i where i.ref = a.id and i.state in ('open', 'explained')))
+        where a.state = '{_A.DISPUTED}' and (o.id is not null or not exists (
+            select 1 from item i where i.ref = a.id and i.state in ({quoted(LISTED_ITEMS)})))
         """,
     ),
     Rule(
@@ -269,23 +289,23 @@ RULES: Final = (
     Rule(
         "a purchase is taken at most once for a debit, and only behind a released one",
         "select count(*) from purchase",
-        """
+        f"""
         select 'debit ' || id, 'state ' || state || ', purchases taken ' || taken || ' of ' || tried
         from (
-            select d.id, d.state, count(*) as tried, sum(case when p.state = 'taken' then 1 else 0 end) as taken,
-                   sum(case when p.state = 'not_taken' then 0 else 1 end) as doubtful
+            select d.id, d.state, count(*) as tried, sum(case when p.state = '{_P.TAKEN}' then 1 else 0 end) as taken,
+                   sum(case when p.state = '{_P.NOT_TAKEN}' then 0 else 1 end) as doubtful
             from debit d join purchase p on p.debit_id = d.id group by d.id, d.state
         ) counted
         where taken > 1
-           or (state = 'voided' and doubtful > 0)
-           or (state not in ('held', 'voided') and taken <> 1)
+           or (state = '{_D.VOIDED}' and doubtful > 0)
+           or (state not in ({quoted(UNEARNED_DEBITS)}) and taken <> 1)
         """,
     ),
     Rule(
         "every state is the last one that the journal tells",
         "select (select count(*) from debit) + (select count(*) from attempt) + (select count(*) from refund)"
         " + (select count(*) from item)",
-        """
+        f"""
         with said as (
             select 'debit' as kind, id as ref, state from debit
             union all select 'attempt', id, state from attempt
@@ -293,12 +313,10 @@ RULES: Final = (
             union all select 'item', cast(id as text), state from item
         ), told as (
             select kind, ref, max(number) as number from journal
-            where (kind = 'debit' and event in ('held', 'released', 'owed', 'funded', 'debt', 'recovered',
-                                                'written_off', 'voided'))
-               or (kind = 'attempt' and event in ('stored', 'not_sent', 'approved', 'declined', 'unknown', 'reversing',
-                                                  'reversed', 'disputed'))
-               or (kind = 'refund' and event in ('decided', 'paid'))
-               or (kind = 'item' and event in ('open', 'explained', 'corrected', 'written_off'))
+            where (kind = 'debit' and event in ({quoted(_D)}))
+               or (kind = 'attempt' and event in ({quoted(_A)}))
+               or (kind = 'refund' and event in ({quoted(RefundState)}))
+               or (kind = 'item' and event in ({quoted(ItemState)}))
             group by kind, ref
         )
         select s.kind || ' ' || s.ref, 'is ' || s.state || ', the journal says ' || coalesce(j.event, 'nothing')
@@ -310,21 +328,22 @@ RULES: Final = (
     Rule(
         "what a payer did not grant was written off with its item",
         "select count(*) from transfer where event = 'clearing_loss'",
-        """
+        f"""
         select 'transfer ' || t.id, 'books a loss of ' || t.amount || ' fen for ' || coalesce(t.reference, 'nothing')
                || ', which is ' || coalesce(i.state || ' with ' || i.amount || ' fen', 'missing')
         from transfer t left join item i on 'item/' || i.id = t.reference
-        where t.event = 'clearing_loss' and (coalesce(i.state, '') <> 'written_off' or abs(i.amount) <> t.amount)
+        where t.event = 'clearing_loss'
+          and (coalesce(i.state, '') <> '{ItemState.WRITTEN_OFF}' or abs(i.amount) <> t.amount)
         """,
     ),
     Rule(
         "what is written off was proposed by one person and agreed to by another",
-        "select count(*) from item where state = 'written_off'",
-        """
+        f"select count(*) from item where state = '{ItemState.WRITTEN_OFF}'",
+        f"""
         select 'item ' || id, kind || ' of ' || ref || ' is written off by ' || coalesce(actor, 'nobody') || ' and '
                || coalesce(second_actor, 'nobody')
         from item
-        where state = 'written_off'
+        where state = '{ItemState.WRITTEN_OFF}'
           and (coalesce(actor, '') = '' or coalesce(trim(lower(second_actor)), '') in ('', trim(lower(actor))))
         """,
     ),
@@ -403,14 +422,13 @@ RULES: Final = (
     Rule(
         "an open barrier has a claim or an entry behind it, or a repeat of one",
         "select count(*) from decision where barrier = 'open'",
-        """
+        f"""
         select 'record ' || e.record_no, 'barrier open, debit ' || coalesce(d.state, 'missing')
         from decision e left join debit d on d.id = e.debit_id
         where e.barrier = 'open' and e.outcome <> 'entered'
           and not (e.outcome = 'repeat' and exists (
               select 1 from decision first where first.passage_id = e.passage_id and first.outcome = 'entered'))
-          and coalesce(d.state, '') not in
-              ('released', 'owed', 'funded', 'debt', 'recovered', 'written_off')
+          and coalesce(d.state, '') not in ({quoted(EARNED_DEBITS)})
         """,
     ),
 )

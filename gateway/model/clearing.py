@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
 
+from gateway.model.states import DebitState
+
 BASIS_POINTS = 10_000
 
 # --- splitting and fees ---------------------------------------------------------------------------------------------
@@ -579,11 +581,11 @@ VIOLATION_REASONS = frozenset({"run_through", "vehicle_followed"})
 SPECIAL_REASONS = frozenset({"vehicle_exempt", "stay_free"})
 
 _OF_DEBIT: Mapping[str, VehicleKind] = {
-    "released": VehicleKind.PAID,
-    "funded": VehicleKind.PAID,
-    "recovered": VehicleKind.PAID,
-    "debt": VehicleKind.VIOLATION,
-    "written_off": VehicleKind.VIOLATION,
+    DebitState.RELEASED: VehicleKind.PAID,
+    DebitState.FUNDED: VehicleKind.PAID,
+    DebitState.RECOVERED: VehicleKind.PAID,
+    DebitState.DEBT: VehicleKind.VIOLATION,
+    DebitState.WRITTEN_OFF: VehicleKind.VIOLATION,
 }
 
 
@@ -595,7 +597,7 @@ def vehicle_kind(outcome: str, reason: str | None, debit_state: str | None) -> V
         return VehicleKind.SPECIAL
     if outcome == "entered":
         return VehicleKind.ENTERED
-    if outcome == "refused" and debit_state in (None, "voided"):
+    if outcome == "refused" and debit_state in (None, DebitState.VOIDED):
         return VehicleKind.REFUSED
     return _OF_DEBIT.get(debit_state or "", VehicleKind.UNRESOLVED)
 

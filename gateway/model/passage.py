@@ -18,6 +18,11 @@ class Service(StrEnum):
     FUEL = "fuel"
     SERVICE_AREA = "service_area"
 
+    @property
+    def word(self) -> str:
+        """As rules and commands call it: clearing knows a counter's sales as those of the service area."""
+        return "counter" if self is Service.SERVICE_AREA else self.value
+
 
 class Funding(StrEnum):
     """Who pays us. Exactly one per debit, fixed with the hold."""

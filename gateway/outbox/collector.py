@@ -13,10 +13,11 @@ from sqlalchemy import Engine, exists, func, or_, select
 
 from gateway.debit.attempts import Recovery
 from gateway.debit.engine import NOT_TOLD, Collection, DebitEngine
-from gateway.debit.states import CONTRADICTED, LOST, UNRESOLVED
+from gateway.debit.states import CONTRADICTED, LOST
 from gateway.ledger import tables
 from gateway.ledger.batches import StorageUnavailable
 from gateway.model.clock import Clock, to_us
+from gateway.model.states import UNRESOLVED, DebitState, ItemState, RefundState
 
 POLL_S = 1.0
 """Between two looks: debts wait for hours, and a person who decided something for seconds."""
@@ -35,8 +36,8 @@ LISTS_EVERY_S = 3600.0
 _a, _d, _i = tables.attempt, tables.debit, tables.item
 _IN_DOUBT = or_(
     exists().where(_a.c.debit_id == _d.c.id, _a.c.state.in_(UNRESOLVED)),
-    exists().where(_i.c.debit_id == _d.c.id, _i.c.kind == CONTRADICTED, _i.c.state == "open"),
-    exists().where(_i.c.kind == LOST, _i.c.ref == _d.c.id, _i.c.state == "open"),
+    exists().where(_i.c.debit_id == _d.c.id, _i.c.kind == CONTRADICTED, _i.c.state == ItemState.OPEN),
+    exists().where(_i.c.kind == LOST, _i.c.ref == _d.c.id, _i.c.state == ItemState.OPEN),
 )
 """The end of an attempt or of the claim itself is not known, or the bank has told two: nothing is asked until then."""
 
@@ -107,7 +108,7 @@ class Collector:
                 connection.execute(
                     select(d.c.obligor_id)
                     .join(o, o.c.id == d.c.obligor_id)
-                    .where(d.c.state == "debt", d.c.payer == self._channel, o.c.listed_at.is_(None))
+                    .where(d.c.state == DebitState.DEBT, d.c.payer == self._channel, o.c.listed_at.is_(None))
                     .distinct()
                     .order_by(d.c.obligor_id)
                 )
@@ -124,7 +125,7 @@ class Collector:
             return (
                 connection.execute(
                     select(d.c.id)
-                    .where(d.c.state == "debt", d.c.payer == self._channel, d.c.retry_at <= now, ~_IN_DOUBT)
+                    .where(d.c.state == DebitState.DEBT, d.c.payer == self._channel, d.c.retry_at <= now, ~_IN_DOUBT)
                     .order_by(d.c.retry_at, d.c.id)
                     .limit(FOUND_MAX)
                 )
@@ -142,9 +143,9 @@ class Collector:
             newest = connection.execute(select(func.coalesce(func.max(j.c.number), 0))).scalar_one()
             if self._seen is None:
                 refunds = select(r.c.debit_id).where(
-                    r.c.state == "decided", r.c.target == "bank", r.c.attempt_id.is_(None)
+                    r.c.state == RefundState.DECIDED, r.c.target == "bank", r.c.attempt_id.is_(None)
                 )
-                untold = ((d.c.state == "owed") & ~_IN_DOUBT) | d.c.id.in_(refunds)
+                untold = ((d.c.state == DebitState.OWED) & ~_IN_DOUBT) | d.c.id.in_(refunds)
                 wanted = select(d.c.id).where(d.c.payer == self._channel, untold)
             else:
                 touched = select(j.c.debit_id).where(j.c.number > self._seen, j.c.actor.is_not(None))

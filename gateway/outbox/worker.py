@@ -17,7 +17,7 @@ from functools import partial
 
 from sqlalchemy import Engine, bindparam, func, select
 
-from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel, Delivery
+from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel
 from gateway.debit import attempts
 from gateway.debit.attempts import NewAttempt, Outgoing
 from gateway.debit.states import attempt_row, debit_row
@@ -26,7 +26,9 @@ from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Change, Transaction
 from gateway.model.clock import Clock, to_us
+from gateway.model.delivery import Delivery
 from gateway.model.ids import RandomBits, new_id
+from gateway.model.states import AttemptState
 from gateway.rules.judge import alarming, given_up, pause_s
 from gateway.rules.loading import DebitRules, shipped_rules
 from gateway.rules.schema import Retry
@@ -43,7 +45,7 @@ POLL_S = 0.25
 _WAITING = select(tables.outbox.c.id).where(tables.outbox.c.id == bindparam("id"), tables.outbox.c.done_at.is_(None))
 
 _DISPUTED = select(func.count()).where(
-    tables.attempt.c.state == "disputed", tables.attempt.c.channel == bindparam("channel")
+    tables.attempt.c.state == AttemptState.DISPUTED, tables.attempt.c.channel == bindparam("channel")
 )
 
 
@@ -309,7 +311,7 @@ async def _messages() -> AsyncIterator[asyncio.TaskGroup]:
 
 
 def _is_stored(tx: Transaction, row: Row) -> bool:
-    return bool(attempt_row(tx, row.attempt_id).state == "stored")
+    return bool(attempt_row(tx, row.attempt_id).state == AttemptState.STORED)
 
 
 def _still_waits(tx: Transaction, row: Row) -> bool:

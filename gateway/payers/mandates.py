@@ -19,6 +19,7 @@ from gateway.ledger import tables
 from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Funding
 from gateway.model.plate import Plate, PlateColour, PlateMatch, compare, normalise
+from gateway.model.states import MandateStatus
 from gateway.payers.status_lists import plate_key
 
 COLUMNS = (
@@ -46,12 +47,6 @@ TEXT_CHARS_MAX = {"mandate_id": 64, "channel": 64, "plate": 16}
 
 PROBLEMS_MAX = 20
 """Bad lines named in one error: enough to see a pattern."""
-
-
-class MandateStatus(StrEnum):
-    ACTIVE = "active"
-    PAUSED = "paused"
-    CLOSED = "closed"
 
 
 class CredentialKind(StrEnum):

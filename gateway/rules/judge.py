@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.model.passage import Service
 from gateway.rules.loading import DebitRules
 from gateway.rules.schema import Limit, Retry
 from protocols.bank.responses import ResponseClass, response_code
@@ -12,14 +13,8 @@ from protocols.bank.responses import ResponseClass, response_code
 GROWTH_TRIES_MAX = 64
 """Tries after which a pause has long reached its maximum; keeps the power within what a float holds."""
 
-_SERVICE_SECTIONS = {
-    "toll": "toll",
-    "fuel": "fuel",
-    "parking": "parking",
-    "counter": "counter",
-    "service_area": "counter",
-}
-"""Section of the rules for each service; clearing knows a counter's sales as those of the service area."""
+_SERVICE_SECTIONS = {name: service.word for service in Service for name in (service.value, service.word)}
+"""Section of the rules for each service, by either of its names."""
 
 
 class WordKind(StrEnum):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers.clock import SystemClock
-from gateway.banks.channel import BankAnswer, Delivery, LateAnswer, SaleOrder
+from gateway.banks.channel import BankAnswer, LateAnswer, SaleOrder
 from gateway.banks.turns import Turns
 from gateway.debit import attempts, conclusions, holds, purchases
 from gateway.debit.attempts import NewAttempt, Terminals
@@ -35,10 +35,11 @@ from gateway.debit.claims import (
 )
 from gateway.debit.engine import Collection, DebitEngine
 from gateway.debit.recovery import Findings
-from gateway.debit.states import debit_row
-from gateway.ledger import database, tables
+from gateway.debit.states import add_attempt, debit_row
+from gateway.ledger import database
 from gateway.ledger.transaction import Transaction
 from gateway.ledger.writer import Committer, Writer
+from gateway.model.delivery import Delivery
 from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
 from gateway.rules.loading import shipped_rules
 from hardware.bench.chain_key import KEYS
@@ -243,23 +244,19 @@ def _leave(n: int, left: Left, clock: SystemClock) -> Callable[[Transaction], No
 def _sale_under_way(tx: Transaction, n: int, debit_id: str) -> None:
     """As `attempts.store_sale`, at a terminal of its own: at one site so many are never under way."""
     attempt_id = f"{n:031x}4"
-    tx.insert(
-        tables.attempt,
-        id=attempt_id,
+    add_attempt(
+        tx,
+        attempt_id,
         debit_id=debit_id,
         channel=BANK.name,
         terminal=f"A{n:07d}",
         batch="000001",
         stan="000001",
         kind="sale",
-        state="stored",
         amount=FARE_FEN,
         request=bytes(100),
         reversal=bytes(100),
-        created_at=tx.now_us,
-        changed_at=tx.now_us,
     )
-    tx.note("attempt", attempt_id, "stored", debit_id=debit_id, detail="sale")
 
 
 def _request(n: int, funding: Funding, service: Service, *, card: bool) -> HoldRequest:

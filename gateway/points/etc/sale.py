@@ -22,6 +22,7 @@ from gateway.debit.claims import (
 from gateway.debit.engine import ProvenClaim, StorageLate
 from gateway.model.passage import Funding, Occasion, PurchaseOutcome
 from gateway.model.plate import Plate
+from gateway.model.states import DebitState
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind
 from gateway.payers.status_lists import ListKind
@@ -72,7 +73,7 @@ class Sale:
         previous = visit.engine.previous(read.card.card_number)
         if previous is None:
             return await self._sell(visit, seen, read, None)
-        if previous.debit_state == "held":
+        if previous.debit_state == DebitState.HELD:
             visit.leave_if_elsewhere(previous)
         then = what_next(
             previous,
@@ -83,7 +84,7 @@ class Sale:
         )
         if then is Next.LET_THROUGH:
             return await visit.let_through_again(previous.passage_id, previous.debit_id, previous.barrier)
-        if previous.debit_state == "held":
+        if previous.debit_state == DebitState.HELD:
             visit.occasion = Occasion.READING
         if then is Next.STILL_DISPUTED:
             return await visit.turn_away(seen, previous.reason or "purchase_disputed")
@@ -99,9 +100,9 @@ class Sale:
         vehicle = decode_vehicle_file(user.vehicle_file)
         seen = with_vehicle(seen, vehicle)
         earlier = visit.engine.newest_of_contract(contract)
-        if earlier is not None and earlier.debit_state == "held":
+        if earlier is not None and earlier.debit_state == DebitState.HELD:
             return await self._finish_tag(visit, earlier)
-        settled = earlier is not None and earlier.debit_state != "voided"
+        settled = earlier is not None and earlier.debit_state != DebitState.VOIDED
         if earlier is not None and settled and visit.within_window(earlier):
             return await visit.let_through_again(earlier.passage_id, earlier.debit_id, earlier.barrier)
         plate = plate_of(vehicle.plate, vehicle.plate_colour)

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Final
 
 from gateway.debit.claims import PreviousPurchase
+from gateway.model.states import OPEN_PURCHASES, DebitState, PurchaseState
 
 
 class Next(Enum):
@@ -46,10 +47,9 @@ class File(Enum):
     OTHER = "anything else"
 
 
-OPEN: Final = frozenset({"intent", "unknown"})
-"""States of a purchase that has no end yet."""
-TAKEN: Final = frozenset({"taken"})
-DISPUTED: Final = frozenset({"disputed"})
+OPEN: Final = OPEN_PURCHASES
+TAKEN: Final = (PurchaseState.TAKEN,)
+DISPUTED: Final = (PurchaseState.DISPUTED,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Row:
 
     held: bool
     """The claim behind the purchase is not decided."""
-    purchase: frozenset[str] | None
+    purchase: tuple[PurchaseState, ...] | None
     file: File | None
     proves: bool | None
     """The reading was surely made after the purchase order had arrived."""
@@ -90,7 +90,7 @@ def what_next(previous: PreviousPurchase, station: bytes, *, proves: bool, here:
         file = File.AS_MEANT
     elif station == previous.file_before:
         file = File.AS_BEFORE
-    held = previous.debit_state == "held"
+    held = previous.debit_state == DebitState.HELD
     for row in TABLE:
         fits = (
             row.held == held

@@ -16,13 +16,13 @@ from gateway.debit.claims import Decision, Identity, PurchaseResult
 from gateway.debit.engine import ProvenClaim, StorageLate, Superseded, Timing
 from gateway.ledger.writer import StorageUnavailable
 from gateway.model.passage import Barrier, Occasion
+from gateway.model.states import OPEN_PURCHASES
 from gateway.payers.status_lists import ListKind, obu_key
 from gateway.points.etc.dialogue import Dialogue, Gone
 from gateway.points.etc.inspection import Issuers, tag_problem
 from gateway.points.etc.purchase import CardPurchases, factor_of
 from gateway.points.etc.rsu_errors import Report as ReportKind
 from gateway.points.etc.rsu_errors import RsuErrorProfile
-from gateway.points.etc.seen_before import OPEN
 from gateway.points.etc.settings import EtcSettings
 from gateway.points.ports import Report
 from gateway.points.visit import Elsewhere, Services, Visit
@@ -104,7 +104,7 @@ class EtcVisit(Visit):
         """A B5 that came after its visit was decided as unknown."""
         card_number = self.engine.card_of_open_purchase(message.obu_id)
         previous = None if card_number is None else self.engine.previous(card_number)
-        if previous is None or previous.state not in OPEN or card_number is None:
+        if previous is None or previous.state not in OPEN_PURCHASES or card_number is None:
             log.warning(
                 "%s: a purchase result (error %02X) that no purchase waits for", self.settings.name, message.error
             )

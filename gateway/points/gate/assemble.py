@@ -8,13 +8,13 @@ import logging
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-from drivers.errors import DeviceError, Outcome
+from drivers.errors import DeviceError
 from drivers.lane_io import LaneOutputs
 from drivers.modbus import BoardState
 from gateway.condition import Tell
 from gateway.points.gate import config
 from gateway.points.ports import OutputFault
-from gateway.surroundings import Surroundings
+from gateway.surroundings import DELIVERIES, Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def _as_output_fault() -> Iterator[None]:
     try:
         yield
     except DeviceError as error:
-        raise OutputFault(str(error), certain=error.outcome is not Outcome.UNKNOWN) from error
+        raise OutputFault(str(error), DELIVERIES[error.outcome]) from error
 
 
 class RelayBoards:

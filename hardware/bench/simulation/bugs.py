@@ -45,6 +45,7 @@ from gateway.ledger import (
     verify_seals,
 )
 from gateway.model.clock import to_us
+from gateway.model.states import AWAITED
 from gateway.outbox import worker
 from gateway.points.etc import antenna_point, purchase, seen_before, visit
 from gateway.points.gate import gate
@@ -147,7 +148,7 @@ def _outbox_outside() -> Iterator[None]:
 def _disputes_forgotten() -> Iterator[None]:
     """A disputed attempt keeps its debit from nothing."""
     a = tables.attempt
-    open_ones = select(a.c.id).where(a.c.debit_id == bindparam("debit"), a.c.state.in_(states.AWAITED)).limit(1)
+    open_ones = select(a.c.id).where(a.c.debit_id == bindparam("debit"), a.c.state.in_(AWAITED)).limit(1)
     with _put(states, "_UNRESOLVED_OF_DEBIT", open_ones):
         yield
 
@@ -177,6 +178,9 @@ def _from_the_first_row(
     return patched
 
 
+MOVES_UNCHECKED = (states, "check_move", "if after not in", "if False and after not in")
+"""Goes with bugs that the tables of states would stop before the simulation sees what they do."""
+
 BUGS: Mapping[str, Bug] = {
     "hold_not_counted": Bug(
         "holds do not count towards the limit",
@@ -188,11 +192,19 @@ BUGS: Mapping[str, Bug] = {
     ),
     "late_approval_posted": Bug(
         "an approval that comes after the reversal left pays the debit",
-        _edit((late, "_approved", 'row.state == "unknown"', 'row.state in ("unknown", "reversing")')),
+        _edit(
+            (
+                late,
+                "_approved",
+                "row.state == AttemptState.UNKNOWN",
+                "row.state in (AttemptState.UNKNOWN, AttemptState.REVERSING)",
+            ),
+            MOVES_UNCHECKED,
+        ),
     ),
     "late_approval_swallowed": Bug(
         "an approval that comes after the reversal left is dropped",
-        _edit((late, "_approved", 'if row.state == "approved" or row.late_approval:', "if True:")),
+        _edit((late, "_approved", "if row.state == AttemptState.APPROVED or row.late_approval:", "if True:")),
     ),
     "retry_with_new_key": Bug(
         "a repeated advice or reversal carries a trace number of its own",
@@ -276,10 +288,11 @@ BUGS: Mapping[str, Bug] = {
             (
                 late,
                 "_approved",
-                'if row.state == "unknown":',
-                'if row.state == "approved":\n        fund_by_bank(tx, row, rules)\n    if row.state == "unknown":',
+                "if row.state == AttemptState.UNKNOWN:",
+                "if row.state == AttemptState.APPROVED:\n        fund_by_bank(tx, row, rules)\n"
+                "    if row.state == AttemptState.UNKNOWN:",
             ),
-            (late, "fund_by_bank", 'if debit.state not in ("held", "released", "owed"):', "if False:"),
+            MOVES_UNCHECKED,
         ),
     ),
     "replay_not_compared": Bug(
@@ -315,7 +328,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "adopted_claims_asked_again": Bug(
         "a claim that may have been paid in a lost part is asked for again",
-        _edit((states, "outcome_lost", 'item.state == "open"', "False")),
+        _edit((states, "outcome_lost", "item.state == ItemState.OPEN", "False")),
     ),
     "stand_in_without_limit": Bug(
         "vehicles are let go on our own word without a limit",
@@ -332,14 +345,14 @@ BUGS: Mapping[str, Bug] = {
         "start-up classifies nothing",
         _edit(
             (recovery, "classify_attempts", "for row in rows:", "for row in rows[:0]:"),
-            (recovery, "close", 'if debit.state != "held":', "if True:"),
+            (recovery, "close", "if debit.state != DebitState.HELD:", "if True:"),
         ),
     ),
     "start_up_voids_intents": Bug(
         "start-up takes a purchase without an answer for one that was not made",
         _edit(
-            (recovery, "classify_rest", "tx.execute(_INTENTS_UNKNOWN, now=tx.now_us)", "pass"),
-            (recovery, "close", '("intent", "unknown", "disputed")', '("unknown", "disputed")'),
+            (recovery, "classify_rest", "intents_unknown(tx)", "pass"),
+            (recovery, "close", "(*OPEN_PURCHASES, PurchaseState", "(PurchaseState.UNKNOWN, PurchaseState"),
             (
                 recovery,
                 "close",
@@ -365,7 +378,10 @@ BUGS: Mapping[str, Bug] = {
     ),
     "reversal_before_its_row": Bug(
         "a reversal leaves before its state says so",
-        _edit((attempts, "begin_reversal", '"reversing", sends', '"unknown", sends')),
+        _edit(
+            (attempts, "begin_reversal", "AttemptState.REVERSING, sends", "AttemptState.UNKNOWN, sends"),
+            MOVES_UNCHECKED,
+        ),
     ),
     "terminal_not_blocked": Bug(
         "a terminal sells on while its reversal is open",
@@ -377,8 +393,8 @@ BUGS: Mapping[str, Bug] = {
             (
                 iso8583.Iso8583Channel,
                 "exchange",
-                "error.outcome is TransportOutcome.NOT_SENT",
-                "True",
+                "error.delivery is Delivery.SILENT",
+                "False",
             )
         ),
     ),
@@ -412,7 +428,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "contradiction_swallowed": Bug(
         "a decline after an approval is told to nobody",
-        _edit((late, "_declined", 'if row.state == "approved":', "if False:")),
+        _edit((late, "_declined", "if row.state == AttemptState.APPROVED:", "if False:")),
     ),
     "duplicate_reversed": Bug(
         "a message that left once and whose keys the bank knows is reversed",

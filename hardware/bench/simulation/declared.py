@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gateway.model.states import MOVES
 from hardware.bench.simulation.bank import CHANCES
 from hardware.bench.simulation.boards import HARMS, LIFT_ENDS
 from hardware.bench.simulation.disk import GONE, OLDER
@@ -39,19 +40,27 @@ FAULTS = (
     "road.written_elsewhere",
 )
 
+NOT_DECLARED: Mapping[str, str] = {
+    "attempt:disputed->reversing": "a ledger comes back from the seconds in which a late approval stood in suspense,"
+    " and the bank says that it still has the money: once in some ten thousand debits",
+    "attempt:disputed->reversed": "the same, and the lost part had taken the money back: not much more often",
+    "attempt:not_sent->reversing": "no bank here approves what never reached it; its day file would say so",
+    "attempt:unknown->stored": "the rules here give no message up, so that nobody has one told again",
+    "debit:released->debt": "only the clearing of a day does it, and no run clears one",
+    "debit:released->funded": "the same",
+    "debit:recovered->debt": "of the few recoveries that are approved and then refused, fewer have not been booked",
+}
+"""What the watcher allows and runs bring about too seldom to be counted on, or never, and why."""
+
+
+def _moves(noun: str) -> tuple[str, ...]:
+    """Those of its table that runs of full size bring about."""
+    moves = (f"{noun}:{old or 'new'}->{new}" for old, states in MOVES[noun].items() for new in sorted(states - {old}))
+    return tuple(move for move in moves if move not in NOT_DECLARED)
+
+
 TRANSITIONS = (
-    "debit:new->held",
-    "debit:new->released",
-    "debit:held->released",
-    "debit:held->funded",
-    "debit:held->owed",
-    "debit:held->debt",
-    "debit:held->voided",
-    "debit:owed->funded",
-    "debit:owed->debt",
-    "debit:debt->recovered",
-    "debit:debt->written_off",
-    "debit:funded->debt",
+    *_moves("debit"),
     *(
         f"attempt.{kind}:{change}"
         for kind in ("sale", "recovery")
@@ -89,16 +98,7 @@ TRANSITIONS = (
             "approved->declined",
         )
     ),
-    "purchase:new->intent",
-    "purchase:intent->taken",
-    "purchase:intent->not_taken",
-    "purchase:intent->unknown",
-    "purchase:intent->disputed",
-    "purchase:unknown->taken",
-    "purchase:unknown->not_taken",
-    "purchase:unknown->disputed",
-    "purchase:disputed->taken",
-    "purchase:disputed->not_taken",
+    *_moves("purchase"),
     *(f"outbox:{kind}:{end}" for kind in ("reversal", "advice", "recovery", "refund") for end in ("queued", "done")),
     *(
         f"transfer:{event}"
@@ -136,12 +136,3 @@ TRANSITIONS = (
     "item:refund_declined",
     "item:write_off_proposed",
 )
-
-NOT_DECLARED: Mapping[str, str] = {
-    "attempt:disputed->reversing": "a ledger comes back from the seconds in which a late approval stood in suspense,"
-    " and the bank says that it still has the money: once in some ten thousand debits",
-    "attempt:disputed->reversed": "the same, and the lost part had taken the money back: not much more often",
-    "attempt:not_sent->reversing": "no bank here approves what never reached it; its day file would say so",
-    "debit:recovered->debt": "of the few recoveries that are approved and then refused, fewer have not been booked",
-}
-"""What the watcher allows and runs bring about too seldom to be counted on, or never, and why."""

@@ -16,17 +16,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from gateway.model.states import (
+    AWAITED,
+    BANK_DEBITS,
+    MOVES,
+    OPEN_PURCHASES,
+    OWING_DEBITS,
+    PAID_DEBITS,
+    UNEARNED_DEBITS,
+    UNRESOLVED,
+)
 from hardware.bench.simulation.bank_words import CONTRADICTED, BankWords
 from hardware.bench.simulation.site import Limits
 from hardware.bench.simulation.trace import Trace
 from hardware.emulators.bank_host import Keys, Posting
 from protocols.bank.codec import Message
 
-OWING = ("held", "released", "owed", "debt")
-"""States of a debit whose amount the obligor owes or has reserved."""
-UNRESOLVED = ("stored", "unknown", "reversing", "disputed")
-BLOCKING = ("stored", "unknown", "reversing")
-"""Of these a sale keeps its terminal."""
 DUPLICATE = "94"
 LOST = "outcome_lost"
 """Kind of the item of a claim that may have ended in a part of the ledger that was lost."""
@@ -37,61 +42,8 @@ KINDS_OF = {"020": ("sale", "recovery"), "040": ("sale", "recovery"), "022": ("a
 """Attempts by the message that carries them."""
 
 TRANSITIONS: Mapping[str, frozenset[tuple[str | None, str]]] = {
-    "debit": frozenset(
-        {
-            (None, "held"),
-            ("held", "released"),
-            ("held", "owed"),
-            ("held", "funded"),
-            ("held", "debt"),
-            ("held", "voided"),
-            ("owed", "funded"),
-            ("owed", "debt"),
-            ("debt", "recovered"),
-            ("debt", "written_off"),
-            ("funded", "debt"),
-            ("recovered", "debt"),
-        }
-    ),
-    "attempt": frozenset(
-        {
-            (None, "stored"),
-            ("stored", "approved"),
-            ("stored", "declined"),
-            ("stored", "not_sent"),
-            ("stored", "unknown"),
-            ("unknown", "approved"),
-            ("unknown", "declined"),
-            ("unknown", "reversing"),
-            ("reversing", "reversed"),
-            ("reversed", "reversing"),
-            ("not_sent", "reversing"),
-            ("declined", "reversing"),
-            ("stored", "disputed"),
-            ("unknown", "disputed"),
-            ("reversing", "disputed"),
-            ("declined", "disputed"),
-            ("disputed", "approved"),
-            ("disputed", "declined"),
-            ("disputed", "reversing"),
-            ("disputed", "reversed"),
-            ("approved", "declined"),
-        }
-    ),
-    "purchase": frozenset(
-        {
-            (None, "intent"),
-            ("intent", "unknown"),
-            ("intent", "taken"),
-            ("intent", "not_taken"),
-            ("intent", "disputed"),
-            ("unknown", "taken"),
-            ("unknown", "not_taken"),
-            ("unknown", "disputed"),
-            ("disputed", "taken"),
-            ("disputed", "not_taken"),
-        }
-    ),
+    noun: frozenset((old, new) for old, states in MOVES[noun].items() for new in states if new != old)
+    for noun in ("debit", "attempt", "purchase")
 }
 """What may become of what. Anything else is broken. Rows that are new may have gone several steps in one commit."""
 
@@ -210,7 +162,7 @@ def _counted(debit: Debit) -> int:
     """Fen of a debit that count towards its payer's limit: the hold, then what is claimed and not paid."""
     if debit.state == "held":
         return debit.reserved
-    return debit.amount if debit.state in OWING else 0
+    return debit.amount if debit.state in OWING_DEBITS else 0
 
 
 @dataclass
@@ -349,7 +301,7 @@ class Watch(Picture):
         self.debits[key] = debit
         self._since_loss(key)
         self._changed("debit", key, None, state)
-        self.owing[obligor] += amount * (state in OWING)
+        self.owing[obligor] += amount * (state in OWING_DEBITS)
         self._touched[key] = None
         self._claimed[obligor] = mandate
         if state == "owed":
@@ -419,7 +371,7 @@ class Watch(Picture):
         at = self.sale_at.get(new.key[0])
         other = None if at is None else self.attempts[at]
         # A word that came too late may follow the new sale within the commit.
-        if other is not None and other.state in BLOCKING and other.id not in self._reopened:
+        if other is not None and other.state in AWAITED and other.id not in self._reopened:
             self._broken(f"attempt {new.id} begins at terminal {new.key[0]}, whose sale {other.id} is {other.state}")
         self.sale_at[new.key[0]] = new.id
 
@@ -634,7 +586,7 @@ class Watch(Picture):
         approved = [a for a in collecting if a.state == "approved"]
         if len(approved) > 1:
             self._broken(f"debit {debit.id} has {len(approved)} approved attempts")
-        paid_states = ("funded", "recovered")
+        paid_states = PAID_DEBITS
         if debit.paid != (debit.amount if state in paid_states and debit.funding != "issuer_clearing" else 0):
             self._broken(f"debit {debit.id} of {debit.amount} fen is {state}, and was paid {debit.paid} fen")
         if debit.state in paid_states and debit.collected != debit.paid:
@@ -663,7 +615,7 @@ class Watch(Picture):
             listed = any(item[1] == debit.id for item in self.items.values())
             if not listed:
                 self._broken(f"debit {debit.id} is void, its purchases are {[p.state for p in debit.purchases]}")
-        if debit.state not in ("held", "voided") and taken != 1:
+        if debit.state not in UNEARNED_DEBITS and taken != 1:
             self._broken(f"debit {debit.id} is {debit.state} with {taken} purchases taken")
 
     def _disputes_told(self, debit_id: str) -> bool:
@@ -777,7 +729,7 @@ class Watch(Picture):
             return
         if purchase.id in self._in_nothing:
             self._broken(f"card {card} paid at {time}, and its intent is stored in a file that is gone")
-        if purchase.state not in ("intent", "unknown"):
+        if purchase.state not in OPEN_PURCHASES:
             self._broken(f"card {card} paid at {time}, and its purchase is {purchase.state}")
         if amount != purchase.written:
             self._broken(f"card {card} paid {amount} fen, stored is {purchase.written}")
@@ -891,13 +843,13 @@ class Watch(Picture):
         """People have taken the older ledger over: nothing of it may be under way at a bank any more."""
         self._in_flight_until = in_flight_until
         for attempt in self.attempts.values():
-            if attempt.state in BLOCKING:
+            if attempt.state in AWAITED:
                 self._broken(f"attempt {attempt.id} of an older ledger is {attempt.state} after its adoption")
             if attempt.state == "disputed" and self.waiting[attempt.id]:
                 self._broken(f"attempt {attempt.id} is disputed, and a message of it still waits")
         listed = {debit_id for _, debit_id in self.lost_claims()}
         for debit in self.debits.values():
-            if debit.state in ("held", "owed", "debt") and debit.funding == "bank_online" and debit.id not in listed:
+            if debit.state in BANK_DEBITS and debit.funding == "bank_online" and debit.id not in listed:
                 self._broken(f"debit {debit.id} is {debit.state} in an older ledger, and on nobody's list")
 
     def lost_claims(self) -> list[tuple[int, str]]:

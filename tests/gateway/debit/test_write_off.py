@@ -7,6 +7,7 @@ import pytest
 from gateway.debit import debts
 from gateway.debit.states import close_item
 from gateway.model.passage import Funding
+from gateway.model.states import ItemState
 from gateway.rules.loading import SHIPPED, parse_rules, shipped_rules
 from tests.gateway.debit.conftest import DECLINED, charge, hold_request, payer_of
 
@@ -64,7 +65,7 @@ def test_nobody_agrees_with_himself(box, indebted, same):
 
 def test_a_proposal_that_was_closed_starts_anew(box, indebted):
     def explain(tx, debit_id):
-        close_item(tx, debts.WRITE_OFF, debit_id, "explained", note="he will pay", actor="li")
+        close_item(tx, debts.WRITE_OFF, debit_id, ItemState.EXPLAINED, note="he will pay", actor="li")
 
     assert indebted(off("wang"), explain, off("li"), off("wang")) == [
         "item_needs_second",

@@ -10,7 +10,7 @@ from gateway.debit.claims import PurchaseResult
 from gateway.ledger import database, privacy, tables
 from gateway.ledger.batches import Committer
 from gateway.ledger.pace import Pace
-from gateway.ledger.privacy import AGE_MIN_US, PAGE, SETTLED, WHY_KEPT, Erased, Selection, erase_all, look
+from gateway.ledger.privacy import AGE_MIN_US, PAGE, WHY_KEPT, Erased, Selection, erase_all, look
 from gateway.ledger.seals import CODES, DIGEST_BYTES, LAYOUTS, entries
 from gateway.ledger.verify import verify
 from gateway.model.clock import to_us
@@ -283,10 +283,6 @@ def test_every_reason_is_told_in_words():
     from gateway.cli.privacy import WHY_KEPT as told
 
     assert tuple(told) == WHY_KEPT
-
-
-def test_every_state_of_a_debit_is_settled_or_open():
-    assert set(SETTLED) < {"held", "released", "owed", "funded", "debt", "recovered", "written_off", "voided"}
 
 
 @pytest.mark.parametrize("which", [{}, {"plate": "x", "card_number": "y"}])

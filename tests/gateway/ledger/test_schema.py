@@ -1,5 +1,6 @@
 """Migrations: they make exactly the declared tables, run once, and leave databases of the future alone."""
 
+import re
 import sqlite3
 from contextlib import closing
 
@@ -14,6 +15,7 @@ from gateway.ledger.batches import Committer
 from gateway.ledger.first_seals import KeysNeeded
 from gateway.ledger.schema import SchemaTooNew
 from gateway.ledger.verify import verify
+from gateway.model.states import MOVES
 from hardware.bench.chain_key import BENCH_KEY, KEYS
 from hardware.bench.clocks import StillClock
 
@@ -54,6 +56,15 @@ def test_constraints_and_partial_indexes_are_those_declared(engine):
             assert (where is None) == (" WHERE " not in sql.upper()), index.name
             if where is not None:
                 assert str(where) in sql
+
+
+@pytest.mark.parametrize("noun", MOVES)
+def test_the_database_takes_the_states_of_the_enums_and_no_other(engine, noun):
+    """The text of its check, as the migrations made it, against the table of moves."""
+    schema.upgrade(engine)
+    checks = {c["name"]: c["sqltext"] for c in inspect(engine).get_check_constraints(noun)}
+    states = ", ".join(f"'{state}'" for state in MOVES[noun] if state is not None)
+    assert set(re.findall(r"'\w+'", checks[f"ck_{noun}_state_known"])) == set(states.split(", "))
 
 
 def test_upgrade_twice_changes_nothing(engine):

@@ -1,0 +1,197 @@
+"""States of the rows on which money hangs, and the moves between them: one enum and one table for each noun.
+
+A table names for every state those that may follow it; under None it names the states in which a new row may begin. A
+state that stands behind itself is kept while other columns change. No other move is made: `gateway.debit.states`
+refuses it. The checks of the database, the words and options of the command line and what the simulation counts and
+allows are made of the same enums and tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+Moves = Mapping[str | None, frozenset[str]]
+
+
+class DebitState(StrEnum):
+    """Where a claim stands, in the order in which it goes on."""
+
+    HELD = "held"
+    RELEASED = "released"
+    OWED = "owed"
+    FUNDED = "funded"
+    DEBT = "debt"
+    RECOVERED = "recovered"
+    WRITTEN_OFF = "written_off"
+    VOIDED = "voided"
+
+
+class AttemptState(StrEnum):
+    """What is known of one try to collect a debit, or to pay some of it back; see `gateway.debit.attempts`."""
+
+    STORED = "stored"
+    NOT_SENT = "not_sent"
+    APPROVED = "approved"
+    DECLINED = "declined"
+    UNKNOWN = "unknown"
+    REVERSING = "reversing"
+    REVERSED = "reversed"
+    DISPUTED = "disputed"
+
+
+class PurchaseState(StrEnum):
+    """What is known of a purchase that a card was asked for."""
+
+    INTENT = "intent"
+    UNKNOWN = "unknown"
+    TAKEN = "taken"
+    NOT_TAKEN = "not_taken"
+    DISPUTED = "disputed"
+
+
+class RefundState(StrEnum):
+    """How far a refund has come."""
+
+    DECIDED = "decided"
+    PAID = "paid"
+
+
+class MandateStatus(StrEnum):
+    """Whether a mandate may be used; an import sets it, whatever it was before."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    CLOSED = "closed"
+
+
+class ItemState(StrEnum):
+    """What people have done about a difference."""
+
+    OPEN = "open"
+    EXPLAINED = "explained"
+    CORRECTED = "corrected"
+    WRITTEN_OFF = "written_off"
+
+
+_D, _A, _P, _R, _I = DebitState, AttemptState, PurchaseState, RefundState, ItemState
+
+DEBIT_MOVES: Final[Moves] = {
+    None: frozenset({_D.HELD, _D.RELEASED}),
+    _D.HELD: frozenset({_D.RELEASED, _D.OWED, _D.FUNDED, _D.DEBT, _D.VOIDED}),
+    _D.RELEASED: frozenset({_D.FUNDED, _D.DEBT}),
+    _D.OWED: frozenset({_D.FUNDED, _D.DEBT}),
+    _D.DEBT: frozenset({_D.RECOVERED, _D.WRITTEN_OFF}),
+    _D.FUNDED: frozenset({_D.DEBT}),
+    _D.RECOVERED: frozenset({_D.DEBT}),
+    _D.WRITTEN_OFF: frozenset(),
+    _D.VOIDED: frozenset(),
+}
+"""What is paid is a debt again only where its bank has taken back the approval; a released claim where its issuer does
+not take it over. An issuer's claim that needs no card begins released."""
+
+ATTEMPT_MOVES: Final[Moves] = {
+    None: frozenset({_A.STORED}),
+    _A.STORED: frozenset({_A.STORED, _A.NOT_SENT, _A.APPROVED, _A.DECLINED, _A.UNKNOWN, _A.DISPUTED}),
+    _A.NOT_SENT: frozenset({_A.REVERSING}),
+    _A.APPROVED: frozenset({_A.DECLINED}),
+    _A.DECLINED: frozenset({_A.REVERSING, _A.DISPUTED}),
+    _A.UNKNOWN: frozenset({_A.STORED, _A.APPROVED, _A.DECLINED, _A.REVERSING, _A.DISPUTED}),
+    _A.REVERSING: frozenset({_A.REVERSING, _A.REVERSED, _A.DISPUTED}),
+    _A.REVERSED: frozenset({_A.REVERSING}),
+    _A.DISPUTED: frozenset({_A.DISPUTED, _A.APPROVED, _A.DECLINED, _A.REVERSING, _A.REVERSED}),
+}
+"""Of all kinds together; which kind takes which way is told in `gateway.debit.attempts`."""
+
+PURCHASE_MOVES: Final[Moves] = {
+    None: frozenset({_P.INTENT}),
+    _P.INTENT: frozenset({_P.UNKNOWN, _P.TAKEN, _P.NOT_TAKEN, _P.DISPUTED}),
+    _P.UNKNOWN: frozenset({_P.UNKNOWN, _P.TAKEN, _P.NOT_TAKEN, _P.DISPUTED}),
+    _P.TAKEN: frozenset(),
+    _P.NOT_TAKEN: frozenset(),
+    _P.DISPUTED: frozenset({_P.TAKEN, _P.NOT_TAKEN}),
+}
+"""A disputed one is ended by a person's word alone."""
+
+REFUND_MOVES: Final[Moves] = {
+    None: frozenset({_R.DECIDED}),
+    _R.DECIDED: frozenset({_R.PAID}),
+    _R.PAID: frozenset({_R.DECIDED}),
+}
+"""What is paid is due again where the bank had approved it and paid nothing."""
+
+ITEM_MOVES: Final[Moves] = {
+    None: frozenset({_I.OPEN, _I.EXPLAINED}),
+    _I.OPEN: frozenset({_I.OPEN, _I.EXPLAINED, _I.CORRECTED, _I.WRITTEN_OFF}),
+    _I.EXPLAINED: frozenset({_I.OPEN, _I.CORRECTED}),
+    _I.CORRECTED: frozenset({_I.OPEN}),
+    _I.WRITTEN_OFF: frozenset(),
+}
+"""A difference that explains itself begins explained; one that comes back is opened once more."""
+
+MOVES: Final[Mapping[str, Moves]] = {
+    "debit": DEBIT_MOVES,
+    "attempt": ATTEMPT_MOVES,
+    "purchase": PURCHASE_MOVES,
+    "refund": REFUND_MOVES,
+    "item": ITEM_MOVES,
+}
+"""By the name of the table whose rows they are of."""
+
+
+class StateRefused(RuntimeError):
+    """A move that its table does not know: an error in our program. The row stays as it was."""
+
+    def __init__(self, noun: str, ref: object, before: str | None, after: str) -> None:
+        super().__init__(f"{noun} {ref} cannot go from {before or 'nothing'} to {after}")
+        self.noun, self.ref, self.before, self.after = noun, ref, before, after
+
+
+def check_move(noun: str, ref: object, before: str | None, after: str) -> None:
+    """Raise `StateRefused` where no row of this noun goes from one state to the other; None: there was no row yet."""
+    if after not in MOVES[noun].get(before, ()):
+        raise StateRefused(noun, ref, before, after)
+
+
+# --- states that are asked for together -------------------------------------------------------------------------------
+
+OPEN_DEBITS: Final = (_D.HELD, _D.RELEASED, _D.OWED)
+"""Not settled one way or the other yet."""
+
+OWING_DEBITS: Final = (*OPEN_DEBITS, _D.DEBT)
+"""The obligor owes the amount, or has it reserved."""
+
+SETTLED_DEBITS: Final = tuple(state for state in _D if state not in OWING_DEBITS)
+"""Nothing follows, as far as is known."""
+
+LET_GO_DEBITS: Final = (_D.RELEASED, _D.OWED)
+"""The vehicle has gone, and the claim is neither paid nor refused."""
+
+PAID_DEBITS: Final = (_D.FUNDED, _D.RECOVERED)
+
+UNEARNED_DEBITS: Final = (_D.HELD, _D.VOIDED)
+"""Nothing is claimed of the obligor yet, or any more."""
+
+EARNED_DEBITS: Final = tuple(state for state in _D if state not in UNEARNED_DEBITS)
+
+BANK_DEBITS: Final = (_D.HELD, _D.OWED, _D.DEBT)
+"""A claim on a bank in one of these is still to be collected."""
+
+AWAITED: Final = (_A.STORED, _A.UNKNOWN, _A.REVERSING)
+"""States of an attempt about which a bank is asked, or will be. An approval that came late keeps one open, too."""
+
+UNRESOLVED: Final = (*AWAITED, _A.DISPUTED)
+"""States of an attempt whose end is not known. A disputed one is not asked about: people and the day file end it."""
+
+ANSWERABLE: Final = (_A.STORED, _A.UNKNOWN)
+"""The request of the attempt may be answered yet."""
+
+OPEN_PURCHASES: Final = (_P.INTENT, _P.UNKNOWN)
+"""Neither proved nor disproved."""
+
+STUCK_PURCHASES: Final = (_P.UNKNOWN, _P.DISPUTED)
+"""What a person may end who knows what the card did."""
+
+LISTED_ITEMS: Final = (_I.OPEN, _I.EXPLAINED)
+"""On people's list, whether or not somebody has looked."""
