@@ -162,9 +162,7 @@ class Trade:
             self._antenna.acknowledge()
             return None
         self._occasion = Occasion.READING
-        claim = self._claim(
-            previous.debit_id, previous.amount_fen, self._payer_again(previous), card_number, previous.purchase_id
-        )
+        claim = self._claim(previous.debit_id, self._payer_again(previous), card_number, previous.purchase_id)
         return await self._bring_in(claim, self._result_of(message, _ordered_before(previous)))
 
     # --- who is there ---------------------------------------------------------------------------------------------
@@ -252,14 +250,14 @@ class Trade:
         if isinstance(placed, str):
             return await self._refuse(seen, placed)
         self._antenna.stop(StopType.FREEZE)
-        return await self._bring_in(self._claim(placed.debit_id, fare, payer, None, None), None)
+        return await self._bring_in(self._claim(placed.debit_id, payer, None, None), None)
 
     async def _finish_one_piece(self, earlier: PreviousPassage) -> Decision:
         """The tag's last claim was never decided: it is brought in, and the bank is asked once."""
         self._leave_if_elsewhere(earlier)
         self._occasion = Occasion.READING
         self._antenna.stop(StopType.FREEZE)
-        claim = self._claim(earlier.debit_id, earlier.amount_fen, self._payer_again(earlier), None, None)
+        claim = self._claim(earlier.debit_id, self._payer_again(earlier), None, None)
         return await self._bring_in(claim, None)
 
     async def _record_cpc(self, seen: Identity) -> Decision:
@@ -300,7 +298,7 @@ class Trade:
         self._occasion = Occasion.READING
         payer = self._payer_again(previous)
         card_number = read.card.card_number
-        claim = self._claim(previous.debit_id, previous.amount_fen, payer, card_number, previous.purchase_id)
+        claim = self._claim(previous.debit_id, payer, card_number, previous.purchase_id)
         if previous.state == "disputed":
             return await self._disputed_before(previous, seen, read)
         if previous.state not in OPEN_STATES:
@@ -463,7 +461,7 @@ class Trade:
             return await self._refuse(seen, placed)
         if placed.replayed:
             raise Elsewhere("its claim was stored by another reading")
-        claim = self._claim(placed.debit_id, fare, payer, card.card_number, placed.purchase_id)
+        claim = self._claim(placed.debit_id, payer, card.card_number, placed.purchase_id)
         return await self._purchase(claim, plan, card)
 
     async def _purchase(self, claim: ProvenClaim, plan: PurchasePlan, card: CardFile) -> Decision:
@@ -598,12 +596,9 @@ class Trade:
         placed = await self._services.engine.hold(request, timeout_s=self._antenna.time_left())
         return placed if isinstance(placed, HoldPlaced) else placed.reason
 
-    def _claim(
-        self, debit_id: str, fare: int, payer: Payer, card_number: str | None, purchase_id: str | None
-    ) -> ProvenClaim:
+    def _claim(self, debit_id: str, payer: Payer, card_number: str | None, purchase_id: str | None) -> ProvenClaim:
         return ProvenClaim(
             debit_id=debit_id,
-            amount_fen=fare,
             payer=payer,
             context=self._context(),
             collection=self._settings.collection,
