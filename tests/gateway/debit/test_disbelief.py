@@ -203,6 +203,15 @@ def test_an_advice_that_is_refused_then_approved_is_disputed_and_not_asked_again
     assert fickle.balance("bank") == -1500
 
 
+def test_what_is_in_doubt_about_another_debit_does_not_make_this_one_due(fickle):
+    async def scenario(box):
+        await box.charge(claim_request("k0", mandate="m0"), DUPLICATE)
+        await contradicted(box, "advice", DECLINED, APPROVED)
+
+    live(fickle, scenario)
+    assert fickle.rows("select state from attempt where kind = 'advice'") == [("disputed",)]
+
+
 def test_a_refund_that_is_refused_then_approved_is_not_paid_at_a_till_too(box):
     async def scenario(box):
         decision = await box.charge(claim_request(), APPROVED)

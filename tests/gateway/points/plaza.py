@@ -659,6 +659,8 @@ class Plaza:
             )
             if found != [("intent", "held", order.amount_fen)]:
                 self.broken.append(f"C6 without its durable intent: {found}")
+            if order.div_factor != REGION * 2:
+                self.broken.append("C6 with another region's factor: no card would accept its MAC1")
             if order.station == report.message.station:
                 self.broken.append("C6 writes file 0019 as it stands: nobody could tell whether it was taken")
         elif isinstance(report.message, DebitResult | TacResult):
