@@ -120,6 +120,7 @@ TABLE = (
         (I, "declined", "debt", 0),
     ),
     # the recovery
+    ("recovery stored", recovery, (), 0, "000002", (N, "approved", "recovered", 0), (N, "declined", "debt", 0)),
     (
         "recovery unknown",
         recovery,
