@@ -98,7 +98,6 @@ class ProvenClaim:
     """A held debit whose card has answered, or never needed one, and everything its decision depends on."""
 
     debit_id: str
-    amount_fen: int
     payer: Payer
     context: DecisionContext
     collection: Collection
@@ -449,7 +448,7 @@ class DebitEngine:
                 async with (
                     self._locks.setdefault(begun.debit_id, asyncio.Lock()) if begun.debit_id != key else nullcontext()
                 ):
-                    claim = ProvenClaim(begun.debit_id, 0, payer, context, collection)
+                    claim = ProvenClaim(begun.debit_id, payer, context, collection)
                     return await self._finish(claim, begun.request, deadline)
 
     async def _finish(self, claim: ProvenClaim, request: BankRequest | None, deadline: float) -> BroughtIn:
@@ -777,7 +776,6 @@ class DebitEngine:
             return
         claim = ProvenClaim(
             debit_id=placed.debit_id,
-            amount_fen=request.amount_fen,
             payer=request.payer,
             context=DecisionContext(charge_point=request.sight.charge_point),
             collection=Collection(DeclinePolicy.HOLD_FOR_ATTENDANT, {}),

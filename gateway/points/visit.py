@@ -172,13 +172,10 @@ class Visit:
         placed = await self.engine.hold(request, timeout_s=timeout_s)
         return placed if isinstance(placed, HoldPlaced) else placed.reason
 
-    def claim(
-        self, debit_id: str, amount_fen: int, payer: Payer, card_number: str | None, purchase_id: str | None
-    ) -> ProvenClaim:
+    def claim(self, debit_id: str, payer: Payer, card_number: str | None, purchase_id: str | None) -> ProvenClaim:
         """A held debit, before anything is known of its purchase."""
         return ProvenClaim(
             debit_id=debit_id,
-            amount_fen=amount_fen,
             payer=payer,
             context=self.context(),
             collection=self._settings.collection,
@@ -189,7 +186,7 @@ class Visit:
     def claim_again(self, previous: PreviousPurchase | PreviousPassage, card_number: str | None) -> ProvenClaim:
         """A debit that was held before and is not decided."""
         purchase_id = previous.purchase_id if isinstance(previous, PreviousPurchase) else None
-        return self.claim(previous.debit_id, previous.amount_fen, self.payer_again(previous), card_number, purchase_id)
+        return self.claim(previous.debit_id, self.payer_again(previous), card_number, purchase_id)
 
     def answered(self, claim: ProvenClaim, result: PurchaseResult | None) -> ProvenClaim:
         """The claim with what its card said, and the versions it is decided under."""

@@ -230,7 +230,6 @@ async def _passage(engine: DebitEngine, number: int, clock: SystemClock) -> None
         raise TypeError(f"hold refused: {placed}")
     claim = ProvenClaim(
         placed.debit_id,
-        FARE_FEN,
         PURSE,
         CONTEXT,
         COLLECTION,

@@ -120,7 +120,7 @@ class Sale:
         if isinstance(placed, str):
             return await visit.turn_away(seen, placed)
         visit.antenna.stop(StopType.FREEZE)
-        return await visit.bring_in(visit.claim(placed.debit_id, fare, payer, None, None), None)
+        return await visit.bring_in(visit.claim(placed.debit_id, payer, None, None), None)
 
     async def _finish_tag(self, visit: EtcVisit, earlier: PreviousPassage) -> Decision:
         """The tag's last claim was never decided: it is brought in, and the bank is asked once."""
@@ -183,7 +183,7 @@ class Sale:
             return await visit.turn_away(seen, placed)
         if placed.replayed:
             raise Elsewhere("its claim was stored by another reading")
-        claim = visit.claim(placed.debit_id, fare, payer, card.card_number, placed.purchase_id)
+        claim = visit.claim(placed.debit_id, payer, card.card_number, placed.purchase_id)
         return await self._purchase(visit, claim, plan, card)
 
     async def _purchase(self, visit: EtcVisit, claim: ProvenClaim, plan: PurchasePlan, card: CardFile) -> Decision:

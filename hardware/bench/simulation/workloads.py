@@ -128,7 +128,6 @@ class EngineWorkload:
             return None  # the caller forgets about it: start-up or the calm at the end must find it
         claim = ProvenClaim(
             debit_id=placed.debit_id,
-            amount_fen=request.amount_fen,
             payer=request.payer,
             context=DecisionContext(site.caller_name(index)),
             collection=site.collection(index),
@@ -336,7 +335,6 @@ class EngineWorkload:
         payer = Payer(Funding.PURSE, site.ISSUER) if account is None else _bank_payer(account)
         claim = ProvenClaim(
             debit_id=debit.id,
-            amount_fen=debit.amount,
             payer=payer,
             context=DecisionContext(site.caller_name(0), occasion=Occasion.READING),
             collection=site.collection(0),

@@ -328,7 +328,6 @@ async def charge(box, request, *, result=TAKEN, timeout=2.0):
     placed = await box.engine.hold(request, timeout_s=5)
     claim = ProvenClaim(
         placed.debit_id,
-        request.amount_fen,
         request.payer,
         CONTEXT,
         COLLECTION,

@@ -249,6 +249,10 @@ def test_a_vehicle_does_not_wait_for_a_terminal_that_a_debt_has_not_used_yet(box
         assert box.outbox.backlog().count == 2
         fresh = await box.charge(claim_request("fresh", mandate="m9"), APPROVED)
         assert fresh.outcome.value == "paid"
+        retries = box.rows(
+            "select retries, retry_at is null from debit where state = 'debt' order by retries, retry_at"
+        )
+        assert retries == [(0, 0), (0, 0), (1, 1)], "a try that gave way is none"
         box.check()
         box.clock.now += 600
         for _ in range(4):

@@ -205,6 +205,47 @@ def test_an_advice_that_is_refused_then_approved_is_disputed_and_not_asked_again
     assert fickle.balance("bank") == -1500
 
 
+@pytest.mark.parametrize("tried", ["waits", "paid"])
+def test_an_advice_refused_then_approved_is_not_booked_beside_a_recovery(fickle, tried):
+    """The debt is being collected another way, or has been: a person's word may end the contradiction, no more."""
+
+    async def scenario(box):
+        await box.charge(claim_request(), NOT_SENT)
+        box.bank.answers.append(DECLINED)
+        await box.drain(1)
+        box.clock.now += HOUR + 1
+        await box.collector.round()
+        if tried == "paid":
+            box.bank.answers.append(APPROVED)
+            await box.drain(1)
+        await box.heard_late(APPROVED, stan="000002")
+        ((advice, state),) = box.rows("select id, state from attempt where kind = 'advice'")
+        assert (state, box.items()[-1]) == ("declined", ("answer_contradicted", "open"))
+
+        async def said(posted):
+            return await box.engine.resolve_attempt(advice, posted=posted, source="file 1", actor="ann")
+
+        assert await said(True) is LateEffect.IGNORED
+        assert await said(False) is LateEffect.CLOSED
+        assert await said(False) is LateEffect.IGNORED
+        assert box.items()[-1] == ("answer_contradicted", "corrected")
+        box.bank.answers.append(APPROVED)
+        await box.drain(1)
+
+    live(fickle, scenario)
+    assert fickle.states() == ["recovered"]
+    assert fickle.balance("bank") == -1500
+
+
+def test_what_is_in_doubt_about_another_debit_does_not_make_this_one_due(fickle):
+    async def scenario(box):
+        await box.charge(claim_request("k0", mandate="m0"), DUPLICATE)
+        await contradicted(box, "advice", DECLINED, APPROVED)
+
+    live(fickle, scenario)
+    assert fickle.rows("select state from attempt where kind = 'advice'") == [("disputed",)]
+
+
 def test_a_refund_that_is_refused_then_approved_is_not_paid_at_a_till_too(box):
     async def scenario(box):
         decision = await box.charge(claim_request(), APPROVED)
@@ -447,13 +488,15 @@ def test_a_posted_dispute_of_a_debit_that_was_paid_another_way_goes_back(box):
 # --- a terminal that gives way ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("sent", "taken"), [(False, True), (True, False)])
-def test_a_recovery_gives_way_to_a_vehicle_only_while_it_has_not_left(box, sent, taken):
+@pytest.mark.parametrize(("sent", "taken", "behind"), [(False, True, False), (False, True, True), (True, False, False)])
+def test_a_recovery_gives_way_to_a_vehicle_only_while_it_has_not_left(box, sent, taken, behind):
     """One that may have left keeps its terminal: under its keys money may move at any moment."""
 
     async def scenario(box):
         await box.charge(claim_request("k0", mandate="m0"), DECLINED)
         box.clock.now += HOUR + 1
+        if behind:
+            await box.charge(claim_request("k1", mandate="m1"), SILENT)
         await box.collector.round()
         recovery = box.rows("select id, terminal from attempt where kind = 'recovery'")[0]
         if sent:
@@ -461,7 +504,8 @@ def test_a_recovery_gives_way_to_a_vehicle_only_while_it_has_not_left(box, sent,
 
             await box.in_books(lambda tx: begin_message(tx, recovery[0]) and None)
         other = "T0000002" if recovery[1] == "T0000001" else "T0000001"
-        await box.charge(claim_request("k1", mandate="m1"), SILENT)
+        if not behind:
+            await box.charge(claim_request("k1", mandate="m1"), SILENT)
         assert box.rows("select terminal from attempt where state = 'unknown'") == [(other,)]
         await box.charge(claim_request("k2", mandate="m2"), APPROVED)
         return recovery

@@ -176,6 +176,8 @@ def test_late_approval_after_the_reversal_goes_to_suspense_until_it_closes_again
     assert box.balance("bank") == -1500
     assert box.rows("select state from debit") == [("funded",)]
     assert box.rows("select state from attempt where kind='sale'") == [("reversed",)]
+    answered = box.rows("select last_answer from outbox where kind='reversal' and last_answer='00'")
+    assert len(answered) == 1 + closed_before, "what a reversal was answered stays in the books"
 
 
 def test_declined_advice_becomes_a_debt(box):

@@ -48,7 +48,6 @@ def claim_of(request, placed, result=TAKEN, collection=COLLECTION):
     card = request.sight.identity.card_number
     return ProvenClaim(
         placed.debit_id,
-        request.amount_fen,
         request.payer,
         CONTEXT,
         collection,

@@ -217,7 +217,6 @@ class Engine(RuleBasedStateMachine):
         )[0][0]
         return ProvenClaim(
             claim.debit_id,
-            claim.request.amount_fen,
             claim.payer,
             CONTEXT,
             self.collection,

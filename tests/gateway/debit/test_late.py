@@ -1,17 +1,34 @@
 """Words of a bank that come after their time, in every state an attempt can be in."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from gateway.banks.channel import AnswerClass, LateAnswer
 from gateway.debit import late as late_words
-from gateway.debit.attempts import _order
+from gateway.debit.attempts import Terminals, _order
+from gateway.debit.engine import Collection, DebitEngine
 from gateway.debit.late import LateEffect, late_answer
 from gateway.debit.refunds import RefundRequest
 from gateway.ledger import tables
 from gateway.ledger.positions import BATCHES, STAN_MAX
+from gateway.model.passage import DeclinePolicy
 
-from .conftest import APPROVED, COLLECTION, DECLINED, DUPLICATE, NOT_FOUND, NOT_SENT, SILENT, claim_request, code, live
+from .conftest import (
+    APPROVED,
+    COLLECTION,
+    CONTEXT,
+    DECLINED,
+    DUPLICATE,
+    NOT_FOUND,
+    NOT_SENT,
+    SILENT,
+    ToldBank,
+    claim_request,
+    code,
+    live,
+)
 
 HOUR = 3600
 UNSETTLED = code("96", AnswerClass.UNSETTLED)
@@ -103,6 +120,7 @@ TABLE = (
         (I, "declined", "debt", 0),
     ),
     # the recovery
+    ("recovery stored", recovery, (), 0, "000002", (N, "approved", "recovered", 0), (N, "declined", "debt", 0)),
     (
         "recovery unknown",
         recovery,
@@ -305,6 +323,47 @@ def test_the_day_file_ends_what_the_bank_did_not(box, posted, drained):
     assert (box.balance("suspense"), box.balance("bank")) == (0, -1500)
     assert box.outbox.backlog().count == 0
     assert box.rows("select detail from journal where kind = 'person'") == [("file 1",)]
+
+
+def test_banks_that_number_their_terminals_alike_are_not_mixed_up(box):
+    """A reversal that waits at one blocks no terminal of the other, and an answer is about its own bank's sale."""
+
+    async def scenario(box):
+        other = ToldBank(box.clock)
+        other.name = "bank-2"
+        banks = {bank.name: bank for bank in (box.bank, other)}
+        box.engine = DebitEngine(box.writer, box.reader, banks, clock=box.clock, random=box.random)
+        alike = Collection(DeclinePolicy.RELEASE_AS_DEBT, {name: Terminals(("T0000001",)) for name in banks})
+        for name in banks:
+            request = claim_request(name)
+            request = replace(request, payer=replace(request.payer, name=name))
+            await box.engine.charge(request, CONTEXT, alike, deadline=box.clock.monotonic() + 2)
+        await box.heard_late(APPROVED)
+
+    live(box, scenario)
+    assert box.rows("select channel, terminal, stan, state from attempt order by channel") == [
+        ("bank-1", "T0000001", "000001", "approved"),
+        ("bank-2", "T0000001", "000001", "unknown"),
+    ]
+
+
+def test_a_reversal_that_is_opened_again_leaves_every_other_message_in_its_place(box):
+    """Only its own debit's advice goes behind it; a recovery that waits stays one."""
+    waiting = "select id, kind from outbox where done_at is null order by id"
+
+    async def scenario(box):
+        await box.charge(claim_request("k0", mandate="m0"), NOT_SENT)
+        await box.charge(claim_request("k1", mandate="m1"), DECLINED)
+        ((stan,),) = box.rows("select stan from attempt where state = 'declined'")
+        box.clock.now += HOUR + 1
+        await box.collector.round()
+        before = box.rows(waiting)
+        assert [kind for _, kind in before] == ["advice", "recovery"]
+        await box.heard_late(APPROVED, stan=stan)
+        *others, (_, reopened) = box.rows(waiting)
+        assert (others, reopened) == (before, "reversal")
+
+    live(box, scenario)
 
 
 # --- trace numbers that are used up -------------------------------------------------------------------------------

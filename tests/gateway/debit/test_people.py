@@ -110,7 +110,7 @@ def test_a_proof_after_a_person_said_not_taken_is_put_on_the_list(box):
     async def scenario(box):
         request = hold_request()
         placed = await box.engine.hold(request, timeout_s=5)
-        claim = ProvenClaim(placed.debit_id, 1500, request.payer, CONTEXT, COLLECTION, placed.purchase_id, UNKNOWN)
+        claim = ProvenClaim(placed.debit_id, request.payer, CONTEXT, COLLECTION, placed.purchase_id, UNKNOWN)
         await box.engine.bring_in(claim, deadline=box.clock.monotonic() + 2)
         await say(box, taken=False, debit_id=placed.debit_id)
         brought = await box.engine.bring_in(replace(claim, result=TAKEN), deadline=box.clock.monotonic() + 2)

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.debit.late import LateEffect
 
-from .conftest import APPROVED, NOT_SENT, SILENT, live
+from .conftest import APPROVED, DECLINED, NOT_SENT, SILENT, live
 from .test_late import kept, recovery, refund, sale
 
 SETTLED, REOPENED, CLOSED, IGNORED = (
@@ -22,8 +22,10 @@ TABLE = {
     "reversing": (sale, (SILENT, SILENT), 1, (REOPENED, "reversing", "owed", 1500), (CLOSED, "reversed", "owed", 0)),
     "reversed": (sale, (SILENT, APPROVED), 1, (REOPENED, "reversing", "owed", 1500), None),
     "sale approved": (sale, (APPROVED,), 0, None, None),
+    "sale declined": (sale, (DECLINED,), 0, (REOPENED, "reversing", "debt", 1500), None),
     "advice stored": (sale, (NOT_SENT, SILENT), 1, (SETTLED, "approved", "funded", 0), None),
     "advice approved": (sale, (NOT_SENT, APPROVED), 1, None, None),
+    "advice declined": (sale, (NOT_SENT, DECLINED), 1, (SETTLED, "approved", "recovered", 0), None),
     "recovery unknown": (
         recovery,
         (SILENT,),
@@ -33,10 +35,12 @@ TABLE = {
     ),
     "recovery reversed": (recovery, (SILENT, APPROVED), 2, (REOPENED, "reversing", "debt", 1500), None),
     "recovery approved": (recovery, (APPROVED,), 1, None, None),
+    "recovery declined": (recovery, (DECLINED,), 1, (REOPENED, "reversing", "debt", 1500), None),
     "refund stored": (refund, (SILENT,), 1, (SETTLED, "approved", "funded", 0), None),
     "refund approved": (refund, (APPROVED,), 1, None, None),
+    "refund declined": (refund, (DECLINED,), 1, (SETTLED, "approved", "funded", 0), None),
 }
-FIRST = ("sale unknown", "sale not sent", "reversing", "reversed", "sale approved")
+FIRST = ("sale unknown", "sale not sent", "reversing", "reversed", "sale approved", "sale declined")
 
 
 @pytest.mark.parametrize("posted", [True, False], ids=["posted", "not posted"])

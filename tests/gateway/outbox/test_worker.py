@@ -314,7 +314,7 @@ def test_two_channels_each_hear_their_own(box):
         request = hold_request("k9", payer=payer)
         placed = await engine.hold(request, timeout_s=5)
         collection = Collection(DeclinePolicy.RELEASE_AS_DEBT, {"bank-2": Terminals(("T9000001",))})
-        claim = ProvenClaim(placed.debit_id, 1500, payer, CONTEXT, collection, placed.purchase_id, TAKEN, "9" * 20)
+        claim = ProvenClaim(placed.debit_id, payer, CONTEXT, collection, placed.purchase_id, TAKEN, "9" * 20)
         await engine.bring_in(claim, deadline=box.clock.monotonic() + 2)
         assert box.outbox._due() == []
         worker = OutboxWorker(second, box.writer, box.reader, clock=box.clock, random=box.random)

@@ -17,10 +17,12 @@ from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from pydantic import TypeAdapter
 
 from gateway.assembly import assemble_point
 from gateway.banks.channel import AnswerClass, BankAnswer
 from gateway.banks.turns import Turns
+from gateway.config import PointSection
 from gateway.debit.engine import DebitEngine
 from gateway.ledger import database
 from gateway.ledger.marks import MemoryMark
@@ -36,7 +38,7 @@ from gateway.points.assemble import Common
 from gateway.points.gate.assemble import RelayBoards
 from gateway.points.gate.config import RelayBoard
 from gateway.points.ports import OutputFault
-from gateway.points.toll.config import ChargingLane
+from gateway.points.toll.settings import LaneKind
 from gateway.tariffs.loading import load_tariffs
 from gateway.timekeeping import Timekeeper
 from hardware.bench.chain_key import KEYS
@@ -44,7 +46,18 @@ from hardware.bench.clocks import StillClock
 from hardware.bench.ledgers import new_ledger
 from protocols.card import card_file_new, station_new
 from protocols.obu import obu_status_new, vehicle_file_new
-from protocols.rsu.messages import Continue, Debit, DebitResult, FetchTac, ObuReport, TacResult, UserReport
+from protocols.rsu.messages import (
+    Continue,
+    Debit,
+    DebitResult,
+    FetchTac,
+    ObuReport,
+    Stop,
+    TacResult,
+    UserReport,
+    WriteEntry,
+    WriteResult,
+)
 
 AT = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 LOCAL_OFFSET_S = 8 * 3600
@@ -342,8 +355,9 @@ class Heard:
 class Road:
     """An antenna: cars report, the lane answers, the radio does what the answer says."""
 
-    def __init__(self, plaza, name):
-        self.plaza, self.name = plaza, name
+    def __init__(self, plaza, name, *, sells=True):
+        """`sells`: its lane takes money, and does not only write entries."""
+        self.plaza, self.name, self.sells = plaza, name, sells
         self.queue = asyncio.Queue()
         self.heard = []
         self.orders = []
@@ -391,6 +405,14 @@ class Road:
             error = car.tac_error if right else 3
             balance = car.balance + self.proof_off_fen
             self.later(lambda: TacResult(car.obu_id, error, car.tac(), bytes(4), balance))
+        elif isinstance(order, WriteEntry):
+            step = car.script.popleft() if car.script else Purchase()
+            if step.takes:
+                # The antenna knows where it stands.
+                where = bytes.fromhex(self.plaza.lanes[self.name].section.station)
+                car.station = car.station[:3] + where + order.station
+            if step.error is not None:
+                self.later(lambda: WriteResult(car.obu_id, step.error, 0, bytes(6)))
         elif isinstance(order, Continue) and isinstance(report.message, ObuReport) and car.answers_user:
             self.later(car.user_report)
 
@@ -514,7 +536,7 @@ class Lane:
 
     def __init__(self, plaza, section, neighbours):
         self.plaza = plaza
-        self.road = Road(plaza, section.name)
+        self.road = Road(plaza, section.name, sells=section.kind is not LaneKind.ENTRY)
         self.board = Board(plaza, section.name)
         self.timings = []
         self.faults = []
@@ -613,7 +635,7 @@ class Plaza:
 
     def lane(self, name="lane-1", *, neighbours=(), **changes):
         """A lane as a site file describes it; `neighbours`: names of the other lanes of its station."""
-        section = ChargingLane.model_validate(
+        section = TypeAdapter(PointSection).validate_python(
             {
                 "name": name,
                 "kind": "toll-open",
@@ -675,7 +697,13 @@ class Plaza:
 
     def look_at_answer(self, report, order):
         """At the very moment an answer leaves for the antenna."""
-        if isinstance(order, Debit):
+        if order.obu_id != report.message.obu_id:
+            self.broken.append(f"{type(order).__name__} for another tag than the one that has reported")
+        if isinstance(order, Stop) and order.stop_type is None:
+            self.broken.append("C2 that does not say what becomes of the tag")
+        if isinstance(order, Debit | WriteEntry) and order.div_factor != REGION * 2:
+            self.broken.append("written with another region's factor: no card would accept it")
+        if isinstance(order, Debit) and report.road.sells:
             found = self.rows(
                 "select p.state, d.state, p.written_fen from purchase p join purchase_file f on f.purchase_id = p.id "
                 "join debit d on d.id = p.debit_id where f.after = :after",

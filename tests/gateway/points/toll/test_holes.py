@@ -158,6 +158,34 @@ def test_a_charge_card_whose_trade_failed_at_the_bank_is_not_charged_again(play)
     play(story)
 
 
+def test_a_purchase_whose_trade_failed_behind_c6_is_proved_at_the_next_reading(play):
+    """Nobody has written down yet how it ended: it is asked of file 0019 like any other that has no end."""
+
+    async def story(plaza):
+        plaza.expect_trade_fault = True
+        lane = plaza.lane()
+        car = Car(1, script=bench.deque([bench.Purchase(takes=True, error=None)]))
+        obey = lane.road.obey
+
+        def breaks(report, order):
+            obey(report, order)
+            if not isinstance(order, Debit):
+                return
+            lane.road.obey = obey
+            raise RuntimeError("a bug in a driver")
+
+        lane.road.obey = breaks
+        lane.road.meet(car)
+        await plaza.settle()
+        assert plaza.rows("select state from purchase") == [("intent",)]
+        lane.road.meet(car)
+        await plaza.settle()
+        assert plaza.outcomes() == [PAID]
+        assert len(car.paid) == 1
+
+    play(story)
+
+
 # --- the lane next door -------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ from tests.gateway.points.plaza import AT, FARE, Car, Purchase, entry_record
 plaza_made_once, play = bench.plaza_made_once, bench.play
 
 PAID = ("paid", "open", None)
+ENTERED = ("entered", "open", None)
 REPEAT = ("repeat", "open", "already_charged")
 UNKNOWN = ("unknown", "closed", "purchase_unknown")
 DISPUTED = ("unknown", "attendant", "purchase_disputed")
@@ -115,6 +116,45 @@ def test_an_issuer_that_collects_itself_keeps_the_bank_out(play, number, policy)
     assert plaza.outcomes() == [PAID]
     assert plaza.rows("select state, funding, payer from debit") == [("released", "issuer_clearing", "issuer-9901")]
     assert not plaza.bank.heard
+
+
+def antenna_of(dialect):
+    """By its own command, or by a purchase of zero, as the dialect can."""
+    return {"address": "127.0.0.1:1", "dialect": dialect, "errors": "pcrsu-v3"}
+
+
+@pytest.mark.parametrize("dialect", ["pcrsu-v3", "legacy-serial-bj"])
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_entry_lane_writes_where_a_trip_began_and_takes_nothing(play, dialect, lost):
+    """A lost answer costs nothing: at the next reading the entry stands there."""
+    car = Car(1, station=entry_record(station="0909", status=4))
+    car.script.extend([LOST] if lost else [])
+
+    async def story(plaza):
+        lane = plaza.lane(kind=LaneKind.ENTRY, antenna=antenna_of(dialect))
+        lane.road.meet(car)
+        await plaza.settle()
+        lane.road.meet(car)
+        await plaza.settle()
+        assert plaza.outcomes() == ([ENTERED] if lost else [ENTERED, REPEAT])
+        assert lane.board.lifts == len(plaza.outcomes())
+        assert [order.amount_fen for order in lane.road.of(Debit)] in ([], [0])
+        assert [order.stop_type for order in lane.road.of(Stop)] == [StopType.SEARCH_AGAIN]
+        assert plaza.rows("select count(*) from debit") == [(0,)]
+
+    play(story)
+    assert car.balance == 50_000
+    trip = decode_station(car.station)
+    assert (trip.station_code, trip.lane, trip.status) == ("99010101", 1, PassStatus.ETC_ENTRY)
+    assert trip.unix_seconds == int(AT.timestamp())
+
+
+@pytest.mark.parametrize("dialect", ["pcrsu-v3", "legacy-serial-bj"])
+def test_an_entry_that_was_not_written_opens_no_barrier(play, dialect):
+    car = Car(1, script=bench.deque([Purchase(takes=False, error=0x06)]))
+    plaza, lane = drive(play, car, settings={"kind": LaneKind.ENTRY, "antenna": antenna_of(dialect)})
+    assert plaza.outcomes() == [("refused", "attendant", "mac1_failed")]
+    assert lane.board.lifts == 0
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
@@ -493,6 +533,7 @@ def test_a_late_result_proves_what_was_decided_as_unknown(play):
         assert plaza.outcomes() == [UNKNOWN, PAID]
         assert [type(order) for order in report.orders] == [Continue]
         assert plaza.rows("select tac_source from purchase") == [("b5",)]
+        assert plaza.rows("select serial from card_serial") == [(car.serial,)], "for its next purchase to be above"
         assert lane.board.lifts == 1
         twice = lane.road.say(car.result(order, 0))
         await plaza.settle()
