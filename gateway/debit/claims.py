@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.model.ids import digest_of
-from gateway.model.passage import Barrier, Funding, Occasion, Outcome, PurchaseOutcome, Service
+from gateway.model.passage import Abandoned, Barrier, Funding, Occasion, Outcome, PurchaseOutcome, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class Identity:
     plate_colour: int | None = None
     vehicle_class: int | None = None
     device_type: int | None = None
+    code: str | None = None
+    """What a scanned code names; stored nowhere, it only tells one payer from another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,9 @@ class PurchasePlan:
     purchase_time: str
     """YYYYMMDDhhmmss as in C6."""
     balance_before: int | None
-    file_before: bytes
-    file_after: bytes
+    file_before: bytes | None
+    """File 0019 as read, and as it will stand on the card; None where the purchase does not touch it."""
+    file_after: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ class HoldRequest:
     payer: Payer
     amount_fen: int
     plan: PurchasePlan | None
+    abandoned: Abandoned
+    """What becomes of it when nobody comes back to it."""
 
     @property
     def content_hash(self) -> str:
@@ -174,8 +179,9 @@ class PreviousPurchase:
     charge_point: str
     attempt_no: int
     state: str
-    file_before: bytes
-    file_after: bytes
+    file_before: bytes | None
+    """Files are None where the purchase did not touch any."""
+    file_after: bytes | None
     written_fen: int
     amount_fen: int
     funding: Funding

@@ -298,15 +298,20 @@ class _Obligor:
 
 
 def _obligor(tx: Transaction, request: HoldRequest, new_id: str) -> _Obligor:
-    """Who owes: the mandate, else the plate with its colour, else the card or tag that was read."""
+    """Who owes: the mandate, else the plate with its colour, else the card, tag or code that was read."""
     mandate, identity = request.payer.mandate_id, request.sight.identity
     if mandate is not None:
         values = {"mandate_id": mandate}
     elif identity.plate:
         values = {"subject_key": digest_of("plate", identity.plate, identity.plate_colour)}
-    else:
+    elif identity.card_number or identity.contract or identity.obu_id:
         key = digest_of("credential", identity.card_number, identity.contract, identity.obu_id)
         values = {"subject_key": key}
+    elif identity.code:
+        values = {"subject_key": digest_of("code", identity.code)}
+    else:
+        # Nobody in particular: never the same as anybody else.
+        values = {"subject_key": digest_of("unknown", request.sight.passage_id)}
     memo = ("obligor", *values.values())
     born: str | None = tx.memo.get(memo)
     if born is not None:
@@ -349,6 +354,7 @@ def _insert_debit(
         contract_ref=payer.contract_ref,
         amount=request.amount_fen,
         hold_id=hold_id,
+        abandoned=request.abandoned.value,
     )
     tx.memo["key", request.idempotency_key] = debit_id
     return hold_id

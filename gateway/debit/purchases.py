@@ -26,7 +26,7 @@ _NEWEST_OF_CARD = (
     .add_columns(_g.c.charge_point, _d.c.state.label("debit_state"))
     .join_from(_s, _g, _g.c.subject_id == _s.c.id)
     .join(_p, _p.c.passage_id == _g.c.id)
-    .join(_f, _f.c.purchase_id == _p.c.id)
+    .outerjoin(_f, _f.c.purchase_id == _p.c.id)  # a purchase may leave the files of its card alone
     .join(_d, _d.c.id == _p.c.debit_id)
     .where(_s.c.card_number == bindparam("card"))
     .order_by(_d.c.hold_id.desc(), _p.c.attempt_no.desc())
@@ -91,7 +91,8 @@ def store_intent(
         purchase_time=plan.purchase_time,
         balance_before=plan.balance_before,
     )
-    tx.insert(tables.purchase_file, purchase_id=purchase_id, before=plan.file_before, after=plan.file_after)
+    if plan.file_before is not None and plan.file_after is not None:
+        tx.insert(tables.purchase_file, purchase_id=purchase_id, before=plan.file_before, after=plan.file_after)
     if attempt_no > 1:
         tx.flush()  # nobody asked `has_open_purchase` before
 

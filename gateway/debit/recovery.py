@@ -29,7 +29,7 @@ from gateway.debit.states import close_item, debit_row, intents_unknown, set_att
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
-from gateway.model.passage import DeclinePolicy, Occasion, PurchaseOutcome, Service
+from gateway.model.passage import Abandoned, DeclinePolicy, Occasion, PurchaseOutcome
 from gateway.model.states import OPEN_PURCHASES, UNRESOLVED, AttemptState, DebitState, ItemState, PurchaseState
 from gateway.rules.loading import DebitRules
 
@@ -200,7 +200,7 @@ def close(tx: Transaction, debit_id: str, behind: Behind) -> Findings:
         # Those of the last run are in doubt since it was classified: this one's bank is being asked now.
         return Findings(open_debits=1)
     if sale is None and debit.final_amount is None:
-        if debit.service != Service.TOLL:
+        if debit.abandoned == Abandoned.KEEP:
             return Findings(open_debits=1)
         nothing_asked = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
         conclusions.conclude(tx, _conclusion(tx, debit, point, behind, result=nothing_asked), behind.rules)

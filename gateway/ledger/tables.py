@@ -31,7 +31,7 @@ from sqlalchemy import (
     text,
 )
 
-from gateway.model.passage import Barrier, Funding
+from gateway.model.passage import Abandoned, Barrier, Funding
 from gateway.model.states import (
     OPEN_PURCHASES,
     AttemptState,
@@ -197,7 +197,9 @@ debit = Table(
     Column("retries", Integer, nullable=False, server_default=text("0")),
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
+    Column("abandoned", String(4), nullable=False),
     known("state", DebitState),
+    known("abandoned", Abandoned),
     known("funding", Funding),
     Index("ix_debit_obligor_state", "obligor_id", "state"),
     Index("ix_debit_obligor_day", "obligor_id", "day"),
@@ -208,7 +210,7 @@ debit = Table(
 """A claim. `payer` is the issuer (purse, issuer_clearing) or the bank channel (bank_online). `day`: local day of the
 event, YYYYMMDD, for limits a day. `amount` is what is claimed now (the hold's amount stands in its pending transfer),
 `final_amount` what a hold was completed with; `collected` is what came in for it from bank, issuer or till, `refunded`
-what was decided to go back."""
+what was decided to go back. `abandoned`: what becomes of a hold that nobody comes back to."""
 
 attempt = Table(
     "attempt",

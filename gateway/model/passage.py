@@ -35,6 +35,15 @@ class Funding(StrEnum):
     """The issuer collects after clearing; the TAC is our proof."""
 
 
+class Abandoned(StrEnum):
+    """What becomes of a hold that nobody comes back to, when nothing was asked of card or bank."""
+
+    VOID = "void"
+    """Nothing was delivered on it: a lane whose barrier follows the decision."""
+    KEEP = "keep"
+    """Something may have been delivered: an authorised pump. Evidence ends it, no start and no time."""
+
+
 class PurchaseOutcome(StrEnum):
     """How the purchase on card or tag ended."""
 

@@ -28,7 +28,7 @@ from gateway.debit.claims import (
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, Timing
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import digest_of
-from gateway.model.passage import Barrier, Occasion, Service
+from gateway.model.passage import Abandoned, Barrier, Occasion, Service
 from gateway.model.plate import Plate
 from gateway.model.reasons import REASONS, Severity
 from gateway.payers.mandates import CredentialKind, Mandate
@@ -56,6 +56,8 @@ class PointSettings:
     collection: Collection
     utc_offset_s: int
     deadline_s: float = 2.0
+    abandoned: Abandoned = Abandoned.KEEP
+    """What becomes of a hold that nobody comes back to."""
     repeat_window_s: float = 300.0
     """How long a customer who has paid keeps the right to pass."""
     same_station: frozenset[str] = frozenset()
@@ -168,6 +170,7 @@ class Visit:
             payer=payer,
             amount_fen=amount_fen,
             plan=plan,
+            abandoned=self._settings.abandoned,
         )
         placed = await self.engine.hold(request, timeout_s=timeout_s)
         return placed if isinstance(placed, HoldPlaced) else placed.reason

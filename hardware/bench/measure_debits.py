@@ -44,7 +44,7 @@ from gateway.ledger import file as ledger_file
 from gateway.ledger.marks import MarkFile, MarkState
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
-from gateway.model.passage import DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
+from gateway.model.passage import Abandoned, DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
 from hardware.bench.chain_key import KEYS
 from hardware.bench.hand_written import HandWritten
 from hardware.bench.ledgers import ID
@@ -217,7 +217,9 @@ def _sight(engine: DebitEngine, number: int, clock: SystemClock) -> Sight:
 
 
 async def _charge(engine: DebitEngine, number: int, clock: SystemClock) -> None:
-    request = HoldRequest(f"{number:064d}", _sight(engine, number, clock), MERCHANT, CLEARING, FARE_FEN, None)
+    request = HoldRequest(
+        f"{number:064d}", _sight(engine, number, clock), MERCHANT, CLEARING, FARE_FEN, None, Abandoned.VOID
+    )
     charged = await engine.charge(request, CONTEXT, COLLECTION, deadline=clock.monotonic() + 60)
     if not isinstance(charged, BroughtIn) or charged.decision.outcome is not Outcome.PAID:
         raise TypeError(f"charge refused: {charged}")
@@ -225,7 +227,9 @@ async def _charge(engine: DebitEngine, number: int, clock: SystemClock) -> None:
 
 async def _passage(engine: DebitEngine, number: int, clock: SystemClock) -> None:
     sight = _sight(engine, number, clock)
-    placed = await engine.hold(HoldRequest(f"{number:064d}", sight, MERCHANT, PURSE, FARE_FEN, PLAN), timeout_s=60)
+    placed = await engine.hold(
+        HoldRequest(f"{number:064d}", sight, MERCHANT, PURSE, FARE_FEN, PLAN, Abandoned.VOID), timeout_s=60
+    )
     if not isinstance(placed, HoldPlaced):
         raise TypeError(f"hold refused: {placed}")
     claim = ProvenClaim(

@@ -40,7 +40,7 @@ from gateway.ledger import database
 from gateway.ledger.transaction import Transaction
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.delivery import Delivery
-from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
+from gateway.model.passage import Abandoned, DeclinePolicy, Funding, PurchaseOutcome, Service
 from gateway.rules.loading import shipped_rules
 from hardware.bench.chain_key import KEYS
 from hardware.bench.ledgers import new_ledger
@@ -271,7 +271,8 @@ def _request(n: int, funding: Funding, service: Service, *, card: bool) -> HoldR
     name, contract = ("issuer-9901", None) if funding is Funding.PURSE else (BANK.name, f"c{n}")
     payer = Payer(funding, name, mandate, contract, None, 100_000)
     plan = PurchasePlan(FARE_FEN, "20231114100000", 50_000, bytes(43), bytes(43)) if card else None
-    return HoldRequest(f"key-{n}", sight, "road", payer, FARE_FEN, plan)
+    abandoned = Abandoned.VOID if service is Service.TOLL else Abandoned.KEEP
+    return HoldRequest(f"key-{n}", sight, "road", payer, FARE_FEN, plan, abandoned)
 
 
 def _card(n: int) -> str:

@@ -32,6 +32,8 @@ class CardPurchases:
 
     async def buy(self, plan: PurchasePlan, issuer: bytes, funding: Funding) -> PurchaseResult:
         """C6, and what comes of it. From here on the card may have paid."""
+        if plan.file_after is None:
+            raise ValueError("a purchase through an antenna writes file 0019: nothing else could prove it")
         order = Debit(
             obu_id=self._antenna.obu_id,
             div_factor=factor_of(issuer),
@@ -88,9 +90,10 @@ class CardPurchases:
 
     async def _recover_tac(self, previous: PreviousPurchase, shown: PurchaseResult, issuer: bytes) -> PurchaseResult:
         """The same in dialects that are asked by the purchase's content: its result comes once more, whole."""
-        order = RecoverTac(
-            self._antenna.obu_id, factor_of(issuer), previous.purchase_time, previous.file_after[STATION_TAIL]
-        )
+        if previous.file_after is None:
+            return shown
+        tail = previous.file_after[STATION_TAIL]
+        order = RecoverTac(self._antenna.obu_id, factor_of(issuer), previous.purchase_time, tail)
         try:
             answer = await self._antenna.ask(order, DebitResult)
         except Gone:

@@ -177,7 +177,7 @@ class Sale:
         if not visit.engine.selling_allowed:
             raise StorageLate
         earlier = "" if previous is None else previous.purchase_id
-        entry_data = plan.file_before + earlier.encode()
+        entry_data = read.user.station + earlier.encode()
         placed = await visit.hold(seen, payer, fare, plan, entry_data, timeout_s=visit.antenna.time_left())
         if isinstance(placed, str):
             return await visit.turn_away(seen, placed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.model.passage import Service
+from gateway.model.passage import Abandoned, Service
 from gateway.points.etc.settings import EtcSettings
 
 
@@ -25,4 +25,5 @@ class LaneSettings(EtcSettings):
     """One toll lane, from the site file."""
 
     service: Service = Service.TOLL
+    abandoned: Abandoned = Abandoned.VOID
     kind: LaneKind

@@ -24,7 +24,7 @@ from gateway.debit.engine import ProvenClaim, StorageLate
 from gateway.ledger.batches import StorageUnavailable
 from gateway.model.clock import to_us
 from gateway.model.ids import digest_of
-from gateway.model.passage import Funding, Occasion, PurchaseOutcome, Service
+from gateway.model.passage import Abandoned, Funding, Occasion, PurchaseOutcome, Service
 from hardware.bench.simulation import calls, forgeries, people, site
 from hardware.bench.simulation.calls import Gone, in_life
 from hardware.bench.simulation.disk import BANK_ASKED_S
@@ -183,7 +183,8 @@ class EngineWorkload:
             device_type=1,
         )
         sight = Sight(passage, site.caller_name(index), service, identity, to_us(now), "trusted", _local_day(now))
-        return HoldRequest(digest_of("key", passage), sight, site.MERCHANT, payer, amount, plan)
+        abandoned = Abandoned.VOID if service is Service.TOLL else Abandoned.KEEP
+        return HoldRequest(digest_of("key", passage), sight, site.MERCHANT, payer, amount, plan, abandoned)
 
     def _plan(self, world: World, card: Card, amount: int) -> PurchasePlan:
         card.second = max(card.second + 1, int(world.clock.utcnow().timestamp()))

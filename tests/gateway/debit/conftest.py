@@ -25,7 +25,7 @@ from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.delivery import Delivery
 from gateway.model.ids import digest_of
-from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
+from gateway.model.passage import Abandoned, DeclinePolicy, Funding, PurchaseOutcome, Service
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 from gateway.rules.loading import parse_rules
@@ -257,6 +257,11 @@ def _obu_of(card):
     return None if card is None else int(card).to_bytes(9)[-4:]
 
 
+def abandoned_at(sight):
+    """Lanes' holds are void when nobody comes back to them; anybody else's are kept."""
+    return Abandoned.VOID if sight.service is Service.TOLL else Abandoned.KEEP
+
+
 def hold_request(key="k1", *, funding=Funding.PURSE, amount=1500, card="99010000000000000001", payer=None, at=0):
     sight = Sight(
         passage_id=digest_of("passage", key)[:32],
@@ -267,7 +272,7 @@ def hold_request(key="k1", *, funding=Funding.PURSE, amount=1500, card="99010000
         clock_quality="trusted",
     )
     plan = PurchasePlan(amount, "20261123100000", 50_000, b"before" + key.encode(), b"after" + key.encode())
-    return HoldRequest(key, sight, "road-1", payer or payer_of(funding), amount, plan)
+    return HoldRequest(key, sight, "road-1", payer or payer_of(funding), amount, plan, abandoned_at(sight))
 
 
 def claim_request(
@@ -297,7 +302,7 @@ def claim_request(
         payer = Payer(funding, "bank-1", mandate, f"contract-{mandate}", limit, stand_in)
     else:
         payer = Payer(funding, "issuer-9901", mandate, None, limit, 0)
-    return HoldRequest(key, sight, merchant, payer, amount, None)
+    return HoldRequest(key, sight, merchant, payer, amount, None, abandoned_at(sight))
 
 
 TAKEN = PurchaseResult(

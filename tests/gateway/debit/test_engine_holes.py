@@ -185,6 +185,20 @@ def test_a_hold_that_is_durable_too_late_is_voided(box):
     run(box, scenario)
 
 
+def test_a_purchase_that_touches_no_file_is_seen_by_who_reads_its_card(box):
+    """At a counter the card's sequence proves it; an antenna must know of it all the same."""
+
+    async def scenario(box):
+        request = hold_request()
+        without = replace(request, plan=replace(request.plan, file_before=None, file_after=None))
+        placed = await box.engine.hold(without, timeout_s=5)
+        previous = box.engine.previous(request.sight.identity.card_number)
+        assert (previous.purchase_id, previous.file_before, previous.file_after) == (placed.purchase_id, None, None)
+        assert box.rows("select count(*) from purchase_file") == [(0,)]
+
+    run(box, scenario)
+
+
 def test_a_late_hold_that_the_next_reading_works_with_is_not_voided(box):
     """The vehicle was read again, its card had not paid, and the next purchase is under way."""
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.debit.claims import HoldPlaced, HoldRefused
+from gateway.debit.claims import HoldPlaced, HoldRefused, Identity
 from gateway.debit.debts import pay_at_till
 from gateway.ledger import tables
 from gateway.model.passage import Barrier, Funding, Outcome, Service
@@ -248,6 +248,30 @@ def test_a_debt_that_grows_old_lists_its_payer(tmp_path):
         return young.outcome, old.reason
 
     assert live(box, scenario) == (Outcome.PAID, "debts_listed")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        (Identity(code="wallet-a-1"), Identity(code="wallet-a-2"), False),
+        (Identity(code="wallet-a-1"), Identity(code="wallet-a-1"), True),
+        (Identity(), Identity(), False),
+        (Identity(code="1"), Identity(card_number="1"), False),
+        (Identity(contract="c1"), Identity(contract="c1"), True),
+    ],
+)
+def test_only_the_same_payer_is_the_same_obligor(box, one, other, shared):
+    """Two codes are two people; so are two customers of whom nothing is known."""
+
+    async def scenario(box):
+        def of(key, identity):
+            request = claim_request(key, funding=Funding.ISSUER_CLEARING, limit=1000, amount=1000)
+            payer = replace(request.payer, mandate_id=None)
+            return replace(request, payer=payer, sight=replace(request.sight, identity=identity))
+
+        return [(await box.charge(of(f"k{n}", who))).reason for n, who in enumerate((one, other))]
+
+    assert live(box, scenario) == [None, "limit_exceeded" if shared else None]
 
 
 def test_a_plate_without_a_mandate_is_its_own_obligor(box):

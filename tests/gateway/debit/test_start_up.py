@@ -13,7 +13,7 @@ from gateway.ledger import database
 from gateway.ledger.database import StorageTrouble
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, StorageUnavailable
-from gateway.model.passage import DeclinePolicy, Funding, Occasion, Service
+from gateway.model.passage import Abandoned, DeclinePolicy, Funding, Occasion, Service
 from hardware.bench import measure_start
 from hardware.bench.chain_key import KEYS
 
@@ -250,6 +250,21 @@ def test_it_binds_until_it_is_closed(box):
         assert isinstance(await box.engine.hold(claim_request("k4", amount=4000, limit=5000), timeout_s=5), HoldPlaced)
 
     live(box, first, second)
+
+
+@pytest.mark.parametrize("service", [Service.TOLL, Service.FUEL, Service.PARKING])
+@pytest.mark.parametrize("abandoned", Abandoned)
+def test_what_becomes_of_an_abandoned_hold_is_a_field_of_the_hold(box, service, abandoned):
+    """Whatever the money is for: a pump may be bound like a lane, and a lane like a pump."""
+
+    async def first(box):
+        await box.engine.hold(replace(claim_request(service=service), abandoned=abandoned), timeout_s=5)
+
+    async def second(box):
+        await box.start_up()
+
+    live(box, first, second)
+    assert box.states("debit") == ["voided" if abandoned is Abandoned.VOID else "held"]
 
 
 def test_a_debit_of_a_charge_point_that_is_gone_is_told_to_its_bank_all_the_same(box):

@@ -37,8 +37,8 @@ DEBIT = """
         values ('p', 'lane-1', 'toll', 's', 0, 'trusted');
     insert into obligor (id) values ('o');
     insert into debit (id, idempotency_key, content_hash, passage_id, obligor_id, merchant, service, day, funding,
-        payer, amount, state, hold_id, created_at, changed_at)
-        values ('d', 'k', 'h', 'p', 'o', 'road', 'toll', '20261123', 'purse', '9901', 0, 'held', 0, 0, 0);
+        payer, amount, state, hold_id, created_at, changed_at, abandoned)
+        values ('d', 'k', 'h', 'p', 'o', 'road', 'toll', '20261123', 'purse', '9901', 0, 'held', 0, 0, 0, 'void');
 """
 
 accounts = st.sampled_from(ACCOUNTS)

@@ -76,6 +76,7 @@ def outbox(tx):
         hold_id=1,
         created_at=1,
         changed_at=1,
+        abandoned="void",
     )
 
 
