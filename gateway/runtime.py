@@ -33,7 +33,7 @@ from gateway import garbage, private_files
 from gateway.acts.desk import Desk
 from gateway.acts.doing import terms_of
 from gateway.banks.channel import BankChannel
-from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError, TransportOutcome
+from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError
 from gateway.condition import ConditionBoard
 from gateway.config import Bank, Lane, RelayBoardSection, SiteFile, chain_keys_of, host_port
 from gateway.debit.attempts import Terminals
@@ -46,6 +46,7 @@ from gateway.ledger.incarnation import LedgerRefused, Place
 from gateway.ledger.marks import FOLLOW_EVERY_S, MarkUnwritable
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer, WriterState
 from gateway.model.clock import from_us
+from gateway.model.delivery import Delivery
 from gateway.model.passage import DeclinePolicy, Funding
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import Backlog, OutboxWorker
@@ -82,6 +83,13 @@ CLOCK_EVERY_S = 1.0
 
 TRANS_MODE_COMPOSITE = 1
 
+DELIVERIES = {
+    Outcome.NOT_SENT: Delivery.NOT_SENT,
+    Outcome.REFUSED: Delivery.ANSWERED,
+    Outcome.UNKNOWN: Delivery.SILENT,
+}
+"""What a driver knows of a request, as banks and charge points are told it."""
+
 log = logging.getLogger(__name__)
 
 
@@ -101,8 +109,7 @@ class BankTransport:
         try:
             return await self._link.exchange(message, timeout_s=timeout_s)
         except DeviceError as error:
-            sent = error.outcome is Outcome.UNKNOWN
-            raise TransportError(str(error), TransportOutcome.UNKNOWN if sent else TransportOutcome.NOT_SENT) from error
+            raise TransportError(str(error), DELIVERIES[error.outcome]) from error
 
 
 class Outputs:
@@ -137,7 +144,7 @@ def _as_output_fault() -> Iterator[None]:
     try:
         yield
     except DeviceError as error:
-        raise OutputFault(str(error), certain=error.outcome is not Outcome.UNKNOWN) from error
+        raise OutputFault(str(error), DELIVERIES[error.outcome]) from error
 
 
 @dataclass(slots=True)

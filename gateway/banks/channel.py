@@ -1,7 +1,7 @@
 """What the debit engine knows of a bank: messages it can build, and one exchange.
 
 Building is pure, so that the engine can store the very bytes before the first of them leaves. An exchange ends in one
-of three ways; only `NOT_SENT` promises that the bank never saw the message.
+of the three ways of `Delivery`; only `NOT_SENT` promises that the bank never saw the message.
 """
 
 from __future__ import annotations
@@ -13,16 +13,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from gateway.banks.turns import Turns
+from gateway.model.delivery import Delivery
 from protocols.bank.anchors import Anchor
-
-
-class Delivery(StrEnum):
-    """How an exchange ended."""
-
-    ANSWERED = "answered"
-    SILENT = "silent"
-    """Sent, or partly sent, and no answer in time: the bank may have acted."""
-    NOT_SENT = "not_sent"
 
 
 class AnswerClass(StrEnum):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Protocol
 
-from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer, SaleOrder
+from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer, SaleOrder
 from gateway.banks.turns import Turns
 from gateway.model.clock import EPOCH
+from gateway.model.delivery import Delivery
 from protocols.bank.codec import Message, decode, encode
 from protocols.bank.echoes import differences
 from protocols.bank.responses import DUPLICATE_CODE, PARTIAL_CODE, ResponseClass, ResponseCode
@@ -48,18 +48,11 @@ _REVERSAL_VERDICTS: Mapping[ReversalVerdict, AnswerClass] = {
 }
 
 
-class TransportOutcome(Enum):
-    """What is known of a request whose exchange failed."""
-
-    NOT_SENT = "not_sent"
-    UNKNOWN = "unknown"
-
-
 class TransportError(Exception):
     """The link could not carry an exchange through."""
 
-    def __init__(self, problem: str, outcome: TransportOutcome) -> None:
-        self.outcome = outcome
+    def __init__(self, problem: str, delivery: Delivery) -> None:
+        self.delivery = delivery
         super().__init__(problem)
 
 
@@ -159,7 +152,7 @@ class Iso8583Channel:
         try:
             return self._compared(asked, await self._transport.exchange(asked, timeout_s=timeout_s))
         except TransportError as error:
-            delivery = Delivery.NOT_SENT if error.outcome is TransportOutcome.NOT_SENT else Delivery.SILENT
+            delivery = Delivery.SILENT if error.delivery is Delivery.SILENT else Delivery.NOT_SENT
             return BankAnswer(delivery, detail=str(error))
         except RemoteProtocolError as error:
             # It answered, and not in a way that says what happened.

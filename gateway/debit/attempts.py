@@ -56,6 +56,7 @@ from gateway.ledger.marks import MarkUnwritable
 from gateway.ledger.positions import pair
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.delivery import Delivery
 from gateway.model.states import ANSWERABLE, AWAITED, AttemptState, DebitState
 from gateway.rules.loading import DebitRules
 from protocols.bank.anchors import Anchor
@@ -216,7 +217,7 @@ def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer) -> Row:
         heard(tx, row, AttemptState.APPROVED, answer)
     elif answer.verdict is AnswerClass.DECLINED:
         heard(tx, row, AttemptState.DECLINED, answer)
-    elif answer.delivery == "not_sent":
+    elif answer.delivery is Delivery.NOT_SENT:
         heard(tx, row, AttemptState.NOT_SENT, answer)
     else:
         heard(tx, row, AttemptState.UNKNOWN, answer)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, func, select
 
-from gateway.banks.channel import BankAnswer, Delivery
+from gateway.banks.channel import BankAnswer
 from gateway.debit import attempts, debts, holds, purchases
 from gateway.debit.claims import Decision, DecisionContext, PurchaseResult
 from gateway.debit.decisions import decision_of, repeat, write_decision
@@ -15,6 +15,7 @@ from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.delivery import Delivery
 from gateway.model.passage import BankOutcome, Barrier, DeclinePolicy, Funding, Money, PurchaseOutcome, Verdict, decide
 from gateway.model.reasons import REASONS
 from gateway.model.states import AttemptState, DebitState, PurchaseState

@@ -25,7 +25,7 @@ from weakref import WeakValueDictionary
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.banks.channel import BankAnswer, BankChannel, Delivery, LateAnswer
+from gateway.banks.channel import BankAnswer, BankChannel, LateAnswer
 from gateway.debit import attempts, conclusions, debts, decisions, holds, late, purchases, recovery, refunds, views
 from gateway.debit.attempts import NewAttempt, Recovery, Terminals
 from gateway.debit.claims import (
@@ -49,6 +49,7 @@ from gateway.ledger import clock_readings, tables
 from gateway.ledger.batches import LedgerWriter, StorageUnavailable
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
+from gateway.model.delivery import Delivery
 from gateway.model.ids import RandomBits, digest_of, new_id, new_ids
 from gateway.model.passage import Barrier, DeclinePolicy, Funding, PurchaseOutcome
 from gateway.model.states import PurchaseState

@@ -24,7 +24,7 @@ from enum import Enum
 
 from sqlalchemy import Connection, bindparam, select
 
-from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
+from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
 from gateway.debit import debts, refunds
 from gateway.debit.attempts import (
     REVERSED_KINDS,
@@ -53,6 +53,7 @@ from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.delivery import Delivery
 from gateway.model.states import ANSWERABLE, AWAITED, BANK_DEBITS, UNRESOLVED, AttemptState, DebitState, RefundState
 from gateway.rules.loading import DebitRules
 

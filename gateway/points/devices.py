@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from gateway.model.delivery import Delivery
 from protocols.rsu.messages import LaneMessage, RsuMessage
 
 
@@ -57,6 +58,6 @@ class OutputFault(Exception):
     may yet be when a frozen board thaws.
     """
 
-    def __init__(self, problem: str, *, certain: bool) -> None:
+    def __init__(self, problem: str, delivery: Delivery) -> None:
         super().__init__(problem)
-        self.certain = certain
+        self.certain = delivery is not Delivery.SILENT

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers.clock import SystemClock
-from gateway.banks.channel import BankAnswer, Delivery, LateAnswer, SaleOrder
+from gateway.banks.channel import BankAnswer, LateAnswer, SaleOrder
 from gateway.banks.turns import Turns
 from gateway.debit import attempts, conclusions, holds, purchases
 from gateway.debit.attempts import NewAttempt, Terminals
@@ -39,6 +39,7 @@ from gateway.debit.states import add_attempt, debit_row
 from gateway.ledger import database
 from gateway.ledger.transaction import Transaction
 from gateway.ledger.writer import Committer, Writer
+from gateway.model.delivery import Delivery
 from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
 from gateway.rules.loading import shipped_rules
 from hardware.bench.chain_key import KEYS

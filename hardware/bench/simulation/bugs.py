@@ -377,8 +377,8 @@ BUGS: Mapping[str, Bug] = {
             (
                 iso8583.Iso8583Channel,
                 "exchange",
-                "error.outcome is TransportOutcome.NOT_SENT",
-                "True",
+                "error.delivery is Delivery.SILENT",
+                "False",
             )
         ),
     ),

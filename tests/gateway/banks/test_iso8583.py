@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.banks.channel import AnswerClass, Delivery, LateAnswer, SaleOrder
-from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError, TransportOutcome
+from gateway.banks.channel import AnswerClass, LateAnswer, SaleOrder
+from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError
+from gateway.model.delivery import Delivery
 from protocols.bank.codec import decode, encode
 from protocols.bank.dialects import CUPS_POS_BCD_TEXT48
 from protocols.bank.responses import CUPS_POS, ISO_1987, ResponseClass
@@ -156,7 +157,11 @@ def test_the_verdict_on_an_advice(code, verdict):
 
 @pytest.mark.parametrize(
     ("outcome", "delivery"),
-    [(TransportOutcome.NOT_SENT, Delivery.NOT_SENT), (TransportOutcome.UNKNOWN, Delivery.SILENT)],
+    [
+        (Delivery.NOT_SENT, Delivery.NOT_SENT),
+        (Delivery.ANSWERED, Delivery.NOT_SENT),
+        (Delivery.SILENT, Delivery.SILENT),
+    ],
 )
 def test_a_link_that_fails_says_whether_the_bank_may_have_heard(outcome, delivery):
     found = ask("sale", TransportError("the link broke", outcome))

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from gateway.banks.channel import AnswerClass, BankAnswer, Delivery
+from gateway.banks.channel import AnswerClass, BankAnswer
 from gateway.clearing.day import run_day
 from gateway.clearing.imports import import_file
 from gateway.clearing.rules import ClearingRules
@@ -14,6 +14,7 @@ from gateway.clearing.terms import Terms
 from gateway.ledger import database
 from gateway.ledger.writer import Committer
 from gateway.model.clock import to_us
+from gateway.model.delivery import Delivery
 from gateway.model.passage import Funding
 from hardware.bench.chain_key import KEYS
 from tests.gateway.debit.conftest import Box, charge, hold_request, payer_of

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
+from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
 from gateway.banks.turns import Turns
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldRequest, Identity, Payer, PurchasePlan, PurchaseResult, Sight
@@ -23,6 +23,7 @@ from gateway.ledger.marks import MarkState, MemoryMark
 from gateway.ledger.positions import STAN_MAX
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
+from gateway.model.delivery import Delivery
 from gateway.model.ids import digest_of
 from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Service
 from gateway.outbox.collector import Collector

@@ -8,8 +8,9 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
+from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
 from gateway.banks.turns import Turns
+from gateway.model.delivery import Delivery
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
 DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.banks.channel import BankAnswer, Delivery, LateAnswer
+from gateway.banks.channel import BankAnswer, LateAnswer
 from gateway.clearing.items import explain
 from gateway.debit.late import LateEffect
 from gateway.debit.refunds import RefundRefused, RefundRequest
 from gateway.ledger import tables
 from gateway.ledger.positions import STAN_MAX
+from gateway.model.delivery import Delivery
 
 from .conftest import (
     APPROVED,

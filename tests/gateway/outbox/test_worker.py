@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import literal, update
 
-from gateway.banks.channel import AnswerClass, BankAnswer, Delivery, LateAnswer
+from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim
 from gateway.ledger import tables
+from gateway.model.delivery import Delivery
 from gateway.model.passage import DeclinePolicy, Funding
 from gateway.outbox.worker import POLL_S, OutboxWorker
 from gateway.rules.loading import shipped_rules

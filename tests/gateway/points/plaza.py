@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from gateway.banks.channel import AnswerClass, BankAnswer, Delivery
+from gateway.banks.channel import AnswerClass, BankAnswer
 from gateway.banks.turns import Turns
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine
@@ -27,6 +27,7 @@ from gateway.ledger.positions import STAN_MAX
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
+from gateway.model.delivery import Delivery
 from gateway.model.passage import DeclinePolicy
 from gateway.payers import mandate_import, mandates, status_list_build
 from gateway.payers.mandates import IssuerPolicy
@@ -426,11 +427,11 @@ class Board:
         if self.broken_lifts:
             self.broken_lifts -= 1
             await asyncio.sleep(timeout_s)
-            raise OutputFault("the board is down", certain=True)
+            raise OutputFault("the board is down", Delivery.NOT_SENT)
         if self.unknown_lifts:
             self._unanswered[record_no] = self.unknown_lifts.popleft()
             await asyncio.sleep(timeout_s)
-            raise OutputFault("the board does not answer", certain=False)
+            raise OutputFault("the board does not answer", Delivery.SILENT)
         await asyncio.sleep(BOARD_S)
         self.done.append("lift")
 
@@ -440,7 +441,10 @@ class Board:
         if became == "lifted":
             self.done.append("lift")
         else:
-            raise OutputFault("no word" if became is None else "the arm has not moved", certain=became == "lost")
+            raise OutputFault(
+                "no word" if became is None else "the arm has not moved",
+                Delivery.NOT_SENT if became == "lost" else Delivery.SILENT,
+            )
 
     async def show_go(self, *, timeout_s):
         await self._lamp("go")
@@ -451,7 +455,7 @@ class Board:
     async def _lamp(self, what):
         if self.broken_lamps:
             self.broken_lamps -= 1
-            raise OutputFault("the lamp does not answer", certain=False)
+            raise OutputFault("the lamp does not answer", Delivery.SILENT)
         await asyncio.sleep(BOARD_S)
         self.done.append(what)
 

@@ -1,0 +1,16 @@
+"""Whether a request to a bank or a board left us and was answered: what tells asking again from finding out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Delivery(StrEnum):
+    """How one request ended; after `SILENT` alone it is open what was done."""
+
+    ANSWERED = "answered"
+    """With a yes, a no, or something else."""
+    SILENT = "silent"
+    """Sent, or partly sent, and no answer in time: it may have been acted on."""
+    NOT_SENT = "not_sent"
+    """Not one byte left."""
