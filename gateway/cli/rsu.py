@@ -14,6 +14,7 @@ from gateway.cli import labels, words
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import HELP_NAMES, JsonOption, UnmaskOption, screen_of
 from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Column, Screen
+from protocols.masks import STARS
 
 if TYPE_CHECKING:
     from protocols.rsu.describe import FieldDescription, FileDescriber, FrameDescription
@@ -227,7 +228,7 @@ def _value_shown(field: FieldDescription, *, unmask: bool, inside_file: bool) ->
         return field.value
     if field.name in NUMBERS:
         return words.number_shown(field.value, unmask=False) or ""
-    return words.MASKED if field.value else ""
+    return STARS if field.value else ""
 
 
 def _show(screen: Screen, frame: FrameDescription, *, unmask: bool) -> None:
@@ -276,7 +277,7 @@ def _rows(screen: Screen, field: FieldDescription, parent: str, *, unmask: bool)
         shown = screen.say(f"{len(field.raw)} bytes", f"{len(field.raw)} 字节")
         value = ""
     elif _hides(field) and not unmask:
-        shown = words.MASKED
+        shown = STARS
     else:
         shown = field.raw.hex(" ")
         if value.lower() == field.raw.hex():

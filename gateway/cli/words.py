@@ -9,11 +9,12 @@ from typing import Any, Final
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Screen, Words
 from gateway.model.money import CURRENCY, format_fen
 from gateway.model.passage import Barrier, Funding, Occasion, Outcome
-from gateway.model.plate import PlateColour, mask, mask_card_number
+from gateway.model.plate import PlateColour, mask
 from gateway.model.reasons import REASONS, Reason
 from gateway.model.special_events import SPECIAL_EVENTS
 from gateway.model.states import AttemptState, DebitState, ItemState, MandateStatus, PurchaseState, RefundState
 from gateway.model.vehicle_class import VehicleClass, is_vehicle_class
+from protocols.masks import mask_number
 
 Table = Mapping[str, tuple[Words, str]]
 
@@ -142,8 +143,6 @@ PROPOSED: Final = Words(
 
 """A write-off that waits for its second person."""
 
-MASKED: Final = "***"
-
 
 def named(screen: Screen, table: Table, code: str | None) -> Cell:
     """A code in words; the code itself where the table does not know it, nothing where there is none."""
@@ -227,7 +226,7 @@ def plate_shown(text: str | None, *, unmask: bool) -> str | None:
 
 def number_shown(number: str | None, *, unmask: bool) -> str | None:
     """A card, contract or tag number as far as it may be shown; None stays None."""
-    return number if number is None or unmask else mask_card_number(number)
+    return number if number is None or unmask else mask_number(number)
 
 
 def barrier_text(screen: Screen, decision: Mapping[str, Any]) -> str | Cell:

@@ -10,6 +10,8 @@ import unicodedata
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+from protocols.masks import mask_plate
+
 
 class PlateColour(IntEnum):
     """Plate colour code of card file 0015, file 0019 and the OBU vehicle file."""
@@ -83,10 +85,6 @@ _NOT_A_PLATE = frozenset(
         "默A00000",  # filler of toll records for an unrecognised plate: general trade knowledge, not from a document
     }
 )
-
-_MASK = "***"
-_CARD_MASK = "****"
-_CARD_TAIL = 4
 
 
 def normalise(text: str) -> str:
@@ -167,15 +165,5 @@ def look_alikes(a: str, b: str) -> int | None:
 
 
 def mask(text: str) -> str:
-    """Plate for logs and screens without the right to see it: `测A***45`. Short texts show less."""
-    plain = normalise(text)
-    if len(plain) >= 6:
-        return f"{plain[:2]}{_MASK}{plain[-2:]}"
-    return f"{plain[:1]}{_MASK}" if plain else ""
-
-
-def mask_card_number(number: str) -> str:
-    """Card or contract number with only its last four digits: `****0017`. Under eight digits nothing is shown."""
-    if not number:
-        return ""
-    return _CARD_MASK + number[-_CARD_TAIL:] if len(number) >= 2 * _CARD_TAIL else _CARD_MASK
+    """Plate for logs and screens without the right to see it: `测A***45`."""
+    return mask_plate(normalise(text))

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from protocols.bank.dialects import CUPS_POS_BCD, Dialect, FieldSpec, Kind, Length, Pad, Sensitivity
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.masks import mask_number
 
 TPDU_BYTES = 5
 TPDU_ID = 0x60
@@ -31,7 +32,6 @@ FIELD_MAX = 64
 SECONDARY_BITMAP = 1
 """Field 1 would announce a second bitmap, which this envelope does not have."""
 
-SHOWN_HEAD, SHOWN_TAIL = 6, 4
 """Characters of an identifier that stay readable: issuer in front, enough behind to tell two apart."""
 
 Value = str | bytes
@@ -146,14 +146,6 @@ def describe(message: Message, dialect: Dialect = CUPS_POS_BCD, *, unmask: bool 
             )
         offset += len(piece)
     return rows
-
-
-def mask(text: str) -> str:
-    """An identifier with only its ends readable, at most half of it; for logs and messages to people."""
-    if len(text) < 2 * (SHOWN_HEAD + SHOWN_TAIL):
-        tail = min(SHOWN_TAIL, len(text) // 3)
-        return "*" * (len(text) - tail) + text[len(text) - tail :]
-    return text[:SHOWN_HEAD] + "*" * (len(text) - SHOWN_HEAD - SHOWN_TAIL) + text[-SHOWN_TAIL:]
 
 
 # --- decoding ---------------------------------------------------------------------------------------------------
@@ -359,4 +351,4 @@ def _shown(value: Value) -> str:
 def _masked(spec: FieldSpec, value: Value) -> str:
     if spec.sensitivity is Sensitivity.SECRET or isinstance(value, bytes):
         return f"<{len(value)} {'bytes' if isinstance(value, bytes) else 'characters'}>"
-    return mask(value)
+    return mask_number(value)

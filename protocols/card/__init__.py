@@ -15,7 +15,7 @@ from protocols.card.files import (
     describe_transaction_log,
 )
 from protocols.card.purse import signed_balance
-from protocols.card.record import FieldText, mask_number, mask_plate
+from protocols.card.record import FieldText
 from protocols.card.station import Station, StationLayout, decode_station, describe_station, station_new
 
 __all__ = [
@@ -36,8 +36,6 @@ __all__ = [
     "describe_holder",
     "describe_station",
     "describe_transaction_log",
-    "mask_number",
-    "mask_plate",
     "signed_balance",
     "station_new",
     "status_text",

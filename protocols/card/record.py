@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from protocols.card.codes import Label
 from protocols.card.coding import Coding
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-
-MASK = "***"
+from protocols.masks import STARS, mask_number, mask_plate
 
 
 class Privacy(Enum):
@@ -152,21 +151,7 @@ def is_fill(data: bytes) -> bool:
 
 def unreadable(raw: bytes, name: str, meaning: str, *, unmask: bool = False) -> list[FieldText]:
     """Description of bytes that fit no layout; hidden unless `unmask`, since a plate may be among them."""
-    return [FieldText(0, len(raw), name, raw.hex().upper() if unmask else MASK, meaning)]
-
-
-def mask_plate(plate: str) -> str:
-    """Province, letter and the last two characters ('测A12345' -> '测A***45')."""
-    return f"{plate[:2]}{MASK}{plate[-2:]}" if len(plate) >= PLATE_MASKED_MIN else MASK if plate else ""
-
-
-PLATE_MASKED_MIN = 6
-"""A shorter text would show more than it hides."""
-
-
-def mask_number(number: str) -> str:
-    """Card and contract numbers: the last four digits."""
-    return f"{MASK}{number[-4:]}" if number else ""
+    return [FieldText(0, len(raw), name, raw.hex().upper() if unmask else STARS, meaning)]
 
 
 def _value(field: Field, raw: bytes, *, unmask: bool) -> str:
@@ -175,7 +160,7 @@ def _value(field: Field, raw: bytes, *, unmask: bool) -> str:
         return text
     if field.privacy is Privacy.PLATE:
         return mask_plate(text)
-    return mask_number(text) if field.privacy is Privacy.NUMBER else MASK
+    return mask_number(text) if field.privacy is Privacy.NUMBER else STARS
 
 
 def _meaning(field: Field, raw: bytes) -> str:
