@@ -14,12 +14,12 @@ from gateway.clearing.day import ClearingRefused
 from gateway.clearing.terms import Terms
 from gateway.debit import debts
 from gateway.debit.states import debit_row, set_item
-from gateway.debit.two_people import same_person
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.clearing import LOSSES, DifferenceKind
+from gateway.model.people import are_two
 from gateway.model.states import DebitState, ItemState
 
 NEVER_WRITTEN_OFF: Final = frozenset(
@@ -62,7 +62,7 @@ def write_off(tx: Transaction, item_id: int, by: str, reason: str, terms: Terms)
         tx.update(tables.item, {"id": item_id}, note=reason, actor=by, changed_at=tx.now_us)
         tx.note("item", str(item_id), "write_off_proposed", debit_id=item.debit_id, detail=reason, actor=by)
         return ItemChanged(item_id, ItemState.OPEN, by, None)
-    if same_person(item.actor, by):
+    if not are_two(item.actor, by):
         raise ClearingRefused("item_needs_second", f"item {item_id}: {by} has proposed it")
     lost = _book_loss(tx, item, known, terms) if known in LOSSES else 0
     set_item(tx, item, ItemState.WRITTEN_OFF, detail=f"{lost} fen: {reason}", by=by, note=reason, second_actor=by)

@@ -161,7 +161,7 @@ def _list_lost(tx: Transaction, debit_id: str, ref: str, amount: int) -> None:
     if known is None:
         add_item(tx, LOST, debit_id, WHY_LOST, ref=ref, amount=amount)
     elif known.state != ItemState.OPEN:
-        set_item(tx, known, ItemState.OPEN, detail=LOST, note=WHY_LOST, amount=amount, actor=None, second_actor=None)
+        set_item(tx, known, ItemState.OPEN, detail=LOST, note=WHY_LOST, amount=amount)
 
 
 def _terminals(tx: Transaction, mark: MarkState | None) -> dict[str, int]:

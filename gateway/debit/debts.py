@@ -9,11 +9,12 @@ from __future__ import annotations
 from sqlalchemy import bindparam, func, select
 
 from gateway.debit.states import add_item, close_item, debit_row, in_doubt, set_debit
-from gateway.debit.two_people import agreed, same_person
+from gateway.debit.two_people import agreed
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.people import are_two
 from gateway.model.states import DebitState, ItemState
 from gateway.rules.judge import is_listed, recovery_after_s
 from gateway.rules.loading import DebitRules
@@ -147,7 +148,6 @@ def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: De
     if rules.debt.four_eyes and not agreed(tx, WRITE_OFF, debit, amount=debit.amount, actor=actor, reason=reason):
         return "item_needs_second"
     proposed = tx.find(tables.item, kind=WRITE_OFF, ref=debit.id)
-    alone = proposed is not None and same_person(proposed.actor, actor)
     tx.books.move(
         "written_off",
         debit.id,
@@ -158,10 +158,11 @@ def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: De
     )
     set_debit(tx, debit, DebitState.WRITTEN_OFF, detail=reason[:400], retry_at=None)
     if proposed is not None and proposed.state == ItemState.OPEN:
-        if not alone:
-            tx.update(tables.item, {"id": proposed.id}, second_actor=actor)
         # An item says "written off" of two people only; where the rules let one do it, its proposal is merely over.
-        state = ItemState.CORRECTED if alone else ItemState.WRITTEN_OFF
+        two = are_two(proposed.actor, actor)
+        if two:
+            tx.update(tables.item, {"id": proposed.id}, second_actor=actor)
+        state = ItemState.WRITTEN_OFF if two else ItemState.CORRECTED
         close_item(tx, WRITE_OFF, debit.id, state, note=reason, actor=proposed.actor)
     close_item(tx, WITHOUT_BANK, debit.id, note="the debt was written off", actor=actor)
     tx.note("person", debit.id, "written_off", debit_id=debit.id, detail=reason[:400], actor=actor)

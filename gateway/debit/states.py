@@ -162,7 +162,7 @@ def add_item(
     if known is None:
         new_item(tx, ItemState.OPEN, detail=kind, kind=kind, ref=about, debit_id=debit_id, amount=amount, note=note)
     elif again and known.state == ItemState.CORRECTED:
-        set_item(tx, known, ItemState.OPEN, detail=kind, note=note, actor=None)
+        set_item(tx, known, ItemState.OPEN, detail=kind, note=note)
 
 
 def close_item(
@@ -196,8 +196,12 @@ def set_item(
     by: str | None = None,
     **values: Any,  # noqa: ANN401 - columns
 ) -> None:
-    """Move an item to another state; `row` is how it stood before, `by` whose word moves it."""
-    _set(tx, tables.item, row, state, **values)
+    """Move an item to another state; `row` is how it stood before, `by` whose word moves it.
+
+    Whoever proposed or said something about an item has said nothing about it once it is opened anew.
+    """
+    nobody = {"actor": None, "second_actor": None} if state is ItemState.OPEN else {}
+    _set(tx, tables.item, row, state, **{**nobody, **values})
     tx.note("item", str(row.id), state.value, debit_id=row.debit_id, detail=detail, actor=by)
 
 

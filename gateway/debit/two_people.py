@@ -11,15 +11,11 @@ from gateway.debit.states import new_item, set_item
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.people import are_two
 from gateway.model.states import ItemState
 
 WIDTH = 200
 """Characters of an item's note."""
-
-
-def same_person(one: str | None, other: str) -> bool:
-    """Whether an account has agreed with itself alone."""
-    return one is not None and one.strip().casefold() == other.strip().casefold()
 
 
 def agreed(tx: Transaction, kind: str, debit: Row, *, amount: int, actor: str, reason: str) -> Row | None:
@@ -29,7 +25,7 @@ def agreed(tx: Transaction, kind: str, debit: Row, *, amount: int, actor: str, r
     """
     found = proposal(tx, kind, debit.id, amount)
     if found is not None:
-        return None if same_person(found.actor, actor) else found
+        return found if are_two(found.actor, actor) else None
     earlier = tx.find(tables.item, kind=kind, ref=debit.id)
     _propose(tx, kind, debit, earlier, amount=amount, actor=actor, reason=reason)
     return None
@@ -49,5 +45,5 @@ def _propose(
     if earlier is None:
         new_item(tx, ItemState.OPEN, detail=kind, kind=kind, ref=debit.id, debit_id=debit.id, **put)
     else:
-        set_item(tx, earlier, ItemState.OPEN, detail=kind, second_actor=None, **put)
+        set_item(tx, earlier, ItemState.OPEN, detail=kind, **put)
     tx.note("person", debit.id, kind, debit_id=debit.id, detail=reason[:400], actor=actor)

@@ -92,5 +92,6 @@ def _run(connection: Connection, rule: Rule) -> Check:
 
 
 def _bad_rows(connection: Connection, rule: Rule) -> Iterator[Finding]:
-    for row, problem in connection.execute(text(rule.bad)):
-        yield Finding(rule.name, str(row), str(problem))
+    for row, problem, *more in connection.execute(text(rule.bad)):
+        if rule.unless is None or not rule.unless(*more):
+            yield Finding(rule.name, str(row), str(problem))
