@@ -19,7 +19,7 @@ from gateway import private_files
 from gateway.cli import labels
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, path_of, screen_of, zone_of
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Screen
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Heading, Screen
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -279,23 +279,15 @@ def _check_ledger(site: SiteFile, findings: _Findings) -> None:
 
 def _check_mandates(site: SiteFile, engine: Engine, findings: _Findings) -> None:
     """Banks that mandates name, against the site file and the lanes' terminals."""
-    from sqlalchemy import func, select
+    from gateway.views import debits, mandates
 
-    from gateway.ledger import tables
-
-    m = tables.mandate
     with engine.connect() as connection:
-        total = connection.execute(select(func.count()).select_from(m)).scalar_one()
-        bank = func.coalesce(m.c.channel, "")
-        rows = connection.execute(
-            select(bank, func.count()).where(m.c.funding == "bank_online", m.c.status != "closed").group_by(bank)
-        ).all()
-        still_open = connection.execute(
-            select(func.count()).where(tables.debit.c.state.in_(("held", "released", "owed")))
-        ).scalar_one()
+        total = sum(mandates.counts(connection).values())
+        charged = mandates.charged_banks(connection)
+        still_open = sum(one.count for one in debits.sums(connection, debits.OPEN_STATES))
     findings.facts["ledger"] |= {"mandates": total, "open_debits": still_open}
     known = {bank.name for bank in site.banks}
-    for name, count in sorted(tuple(row) for row in rows):
+    for name, count in sorted(charged.items()):
         if name not in known:
             problem = f"is named by {count} mandates and is not in the site file: they cannot be charged"
             findings.wrong("banks", repr(name), problem, "Add the bank, or import mandates without it")
@@ -413,8 +405,8 @@ def _show_parameters(screen: Screen, *, as_json: bool) -> None:
         return
     say = screen.say
     columns = [
-        Column(say(*labels.KEY), wrap_at=22),
-        Column(say("Default", "默认值"), wrap_at=10),
-        Column(say(*labels.MEANING), wrap_at=24),
+        Heading(say(*labels.KEY), wrap_at=22),
+        Heading(say("Default", "默认值"), wrap_at=10),
+        Heading(say(*labels.MEANING), wrap_at=24),
     ]
     screen.table(columns, [[key, default, text] for key, default, text in rows])
