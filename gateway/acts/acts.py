@@ -23,12 +23,12 @@ from gateway.debit.late import LateEffect
 from gateway.debit.recovery import keep_rules
 from gateway.debit.states import debit_row
 from gateway.debit.two_people import proposal
-from gateway.debit.views import find_debit
 from gateway.ledger.transaction import Transaction
 from gateway.model.ids import digest_of, new_id
 from gateway.model.states import RefundState
 from gateway.payers.mandates import stand_in_limit
 from gateway.rules.loading import DebitRules
+from gateway.views.debits import find_debit
 
 Facts: TypeAlias = dict[str, Any]
 """What an act tells: JSON."""

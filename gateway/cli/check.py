@@ -19,15 +19,15 @@ from gateway import private_files
 from gateway.cli import labels
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, path_of, screen_of, zone_of
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Screen
-from gateway.model.states import OPEN_DEBITS, MandateStatus
-from gateway.points.config import ChargePoint, Need
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Heading, Screen
+from gateway.model.states import OPEN_DEBITS
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from gateway.config import SiteFile
     from gateway.documents import Problem
+    from gateway.points.config import ChargePoint
     from gateway.tariffs.quote import TariffVersion
 
 
@@ -147,6 +147,7 @@ def _check_chain_keys(site: SiteFile, findings: _Findings) -> None:
 
 def _check_lists(site: SiteFile, findings: _Findings) -> None:
     from gateway.payers.status_lists import StatusListError, StatusLists
+    from gateway.points.config import Need
 
     if not site.need(Need.LISTS):
         return
@@ -174,6 +175,7 @@ def _check_lists(site: SiteFile, findings: _Findings) -> None:
 
 
 def _check_tariffs(site: SiteFile, findings: _Findings) -> None:
+    from gateway.points.config import Need
     from gateway.tariffs.loading import TariffError, load_tariffs
 
     if not site.need(Need.TARIFFS):
@@ -291,23 +293,15 @@ def _check_ledger(site: SiteFile, findings: _Findings) -> None:
 
 def _check_mandates(site: SiteFile, engine: Engine, findings: _Findings) -> None:
     """Banks that mandates name, against the site file and the lanes' terminals."""
-    from sqlalchemy import func, select
+    from gateway.views import debits, mandates
 
-    from gateway.ledger import tables
-
-    m = tables.mandate
     with engine.connect() as connection:
-        total = connection.execute(select(func.count()).select_from(m)).scalar_one()
-        bank = func.coalesce(m.c.channel, "")
-        rows = connection.execute(
-            select(bank, func.count())
-            .where(m.c.funding == "bank_online", m.c.status != MandateStatus.CLOSED)
-            .group_by(bank)
-        ).all()
-        still_open = connection.execute(select(func.count()).where(tables.debit.c.state.in_(OPEN_DEBITS))).scalar_one()
+        total = sum(mandates.counts(connection).values())
+        charged = mandates.charged_banks(connection)
+        still_open = sum(one.count for one in debits.sums(connection, OPEN_DEBITS))
     findings.facts["ledger"] |= {"mandates": total, "open_debits": still_open}
     known = {bank.name for bank in site.banks}
-    for name, count in sorted(tuple(row) for row in rows):
+    for name, count in sorted(charged.items()):
         if name not in known:
             problem = f"is named by {count} mandates and is not in the site file: they cannot be charged"
             findings.wrong("banks", repr(name), problem, "Add the bank, or import mandates without it")
@@ -429,8 +423,8 @@ def _show_parameters(screen: Screen, *, as_json: bool) -> None:
         return
     say = screen.say
     columns = [
-        Column(say(*labels.KEY), wrap_at=22),
-        Column(say("Default", "默认值"), wrap_at=10),
-        Column(say(*labels.MEANING), wrap_at=24),
+        Heading(say(*labels.KEY), wrap_at=22),
+        Heading(say("Default", "默认值"), wrap_at=10),
+        Heading(say(*labels.MEANING), wrap_at=24),
     ]
     screen.table(columns, [[key, default, text] for key, default, text in rows])

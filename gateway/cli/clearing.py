@@ -11,6 +11,7 @@ import typer
 
 from gateway.cli import labels, words
 from gateway.cli.acting import act_on
+from gateway.cli.columns import Column, Columns, each, facts, fen, money, only, said, show_one, show_record, show_table
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import (
     HELP_NAMES,
@@ -18,24 +19,27 @@ from gateway.cli.options import (
     JsonOption,
     LastOption,
     ReasonOption,
-    iso,
+    at_site,
     now_utc,
     reason_of,
     screen_of,
-    short,
     site_of,
     zone_of,
 )
-from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Column, Screen, Words
+from gateway.cli.parts import joined
+from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Screen, Words
 from gateway.cli.store import changes_of, ledger_of, reader_of
 from gateway.model.states import ItemState
 
 if TYPE_CHECKING:
     from gateway.clearing.doubts import DayEnd
+    from gateway.clearing.reports import ReportRow
     from gateway.clearing.terms import Terms
-    from gateway.clearing.views import DayView
     from gateway.config import SiteFile
     from gateway.debit.late import LateEffect
+    from gateway.model.clearing import NumberRange, VehicleKind
+    from gateway.views.clearing import BankFile, Day, Group, Line, Run
+    from gateway.views.items import Item, ItemSum
 
 app = typer.Typer(
     name="clearing",
@@ -156,11 +160,10 @@ def run(
     """
     from gateway.clearing.doubts import run_and_settle
     from gateway.clearing.imports import import_file
-    from gateway.clearing.views import day_view
     from gateway.ledger.pace import Pace
+    from gateway.views.clearing import day_of
 
-    screen = screen_of(context)
-    site = site_of(context, config)
+    screen, site = at_site(context, config)
     terms = terms_of(site)
     which = _day(day, zone_of(site))
     files = _files(bank_file or (), site)
@@ -174,12 +177,12 @@ def run(
         with screen.progress(screen.say(f"clearing {which}", f"正在清算 {which}")) as tell:
             end = run_and_settle(which, reader, commit, terms, today=today, tell=tell, pace=pace)
         with reader.connect() as connection:
-            view = day_view(connection, which)
+            view = day_of(connection, which)
     if as_json:
-        screen.json({**_run_facts(end), **_day_facts(view, zone_of(site))})
+        screen.json({**_run_facts(end), **facts(screen, DAY, view)})
     else:
         _show_run(screen, end)
-        _show_day(screen, view, zone_of(site))
+        _show_day(screen, view)
     if view.open_items or end.result.waiting:
         raise typer.Exit(ExitCode.REFUSED)
 
@@ -193,13 +196,12 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the clearing of a day: files, lines with what they settled, rows by state, items."""
-    from gateway.clearing.views import day_view
+    from gateway.views.clearing import day_of
 
-    screen = screen_of(context)
-    site = site_of(context, config)
+    screen, site = at_site(context, config)
     which = _day(day, zone_of(site))
     with ledger_of(site) as connection:
-        view = day_view(connection, which)
+        view = day_of(connection, which)
     if view.run is None:
         raise CliFault(
             ExitCode.REFUSED,
@@ -208,9 +210,9 @@ def show(
             Words(f"etcgw clearing run {which} clears it", f"用 etcgw clearing run {which} 执行清算"),
         )
     if as_json:
-        screen.json(_day_facts(view, zone_of(site)))
+        screen.json(facts(screen, DAY, view))
     else:
-        _show_day(screen, view, zone_of(site))
+        _show_day(screen, view)
 
 
 def _run_facts(end: DayEnd) -> dict[str, Any]:
@@ -233,61 +235,6 @@ def _run_facts(end: DayEnd) -> dict[str, Any]:
         "findings": {word.value: [told.attempt_id for told in end.told if told.word is word] for word in BankWord},
         "settled": {effect.name.lower(): count for effect, count in sorted(end.effects.items(), key=_by_name)},
         "banks_waited_for": result.waiting,
-    }
-
-
-def _day_facts(view: DayView, zone: timezone) -> dict[str, Any]:
-    run = view.run
-    return {
-        "day": view.day,
-        "state": None if run is None else run.state,
-        "rules": None if run is None else run.rules_version,
-        "ended_at": None if run is None else iso(run.ended_at, zone),
-        "files": [
-            {
-                "bank": file.channel,
-                "name": file.name,
-                "digest": file.digest,
-                "lines": file.lines,
-                "net_fen": file.amount,
-                "state": file.state,
-                "imported_at": iso(file.imported_at, zone),
-            }
-            for file in view.files
-        ],
-        "lines": [
-            {
-                "line": line.id,
-                "collector": line.merchant,
-                "payer": line.payer,
-                "payer_kind": line.payer_kind,
-                "service": line.service,
-                "seq": line.seq,
-                "state": line.state,
-                "count": line.count,
-                "amount_fen": line.amount,
-                "paid_fen": line.paid,
-                "fee_fen": line.fee,
-                "net_fen": line.paid - line.fee,
-            }
-            for line in view.lines
-        ],
-        "groups": [
-            {
-                "collector": group.merchant,
-                "payer": group.payer,
-                "service": group.service,
-                "state": group.state,
-                "count": group.count,
-                "amount_fen": group.amount_fen,
-                "paid_fen": group.paid_fen,
-            }
-            for group in view.groups
-        ],
-        "items": [
-            {"kind": kind, "state": state, "count": count, "amount_fen": fen} for kind, state, count, fen in view.items
-        ],
-        "open_items": view.open_items,
     }
 
 
@@ -314,82 +261,82 @@ def _show_run(screen: Screen, end: DayEnd) -> None:
         screen.note(say("nothing new since the last run", "与上次清算相比无变化"))
 
 
-def _show_day(screen: Screen, view: DayView, zone: timezone) -> None:
-    say = screen.say
-    run = view.run
-    pairs: list[tuple[str, str | Cell]] = [(say("Day", "清算日"), view.day)]
-    if run is not None:
-        done = Cell(say("done", "完成"), GOOD) if run.state == "done" else Cell(say("cut short", "未完成"), BAD)
-        pairs += [(say("Run", "清算"), done), (say("Ended", "结束"), short(run.ended_at, zone) or "-")]
-        pairs += [(say("Rules", "规则"), run.rules_version)]
-    for file in view.files:
-        read = "" if file.state == "read" else say(" (cut off while it was stored)", " (导入未完成)")
-        pairs.append((file.channel, f"{file.name}, {file.lines}, {words.yuan_with_currency(file.amount)}{read}"))
-    screen.pairs(pairs)
-    if view.lines:
-        screen.line()
-        _show_lines(screen, view)
-    if view.groups:
-        screen.line()
-        heads = [say(*labels.PAYER), say("Service", "业务"), say(*labels.STATE), say("Count", "笔数")]
-        columns = [*(Column(head) for head in heads[:3]), Column(heads[3], right=True)]
-        columns += [Column(say("Ours", "本方"), right=True), Column(say("Granted", "对方"), right=True)]
-        screen.table(
-            columns,
-            [
-                [
-                    *(group.payer, group.service, words.named(screen, ROW_STATES, group.state), str(group.count)),
-                    *(words.yuan(group.amount_fen), words.yuan(group.paid_fen)),
-                ]
-                for group in view.groups
-            ],
-        )
-    screen.line()
-    if not view.items:
-        screen.line(say("No difference.", "无差错。"))
-        return
-    screen.table(
-        [
-            Column(say("Difference", "差错"), wrap_at=20),
-            Column(say(*labels.STATE)),
-            Column(say("Count", "笔数"), right=True),
-            Column(say("At stake", "差额"), right=True),
-        ],
-        [
-            [_kind(screen, kind), words.named(screen, words.ITEM_STATES, state), str(count), words.yuan(fen)]
-            for kind, state, count, fen in view.items
-        ],
-    )
-
-
-def _show_lines(screen: Screen, view: DayView) -> None:
-    say = screen.say
-    columns = [
-        Column(say("Line", "行"), right=True),
-        Column(say("Collector", "收款方"), rank=1),
-        Column(say(*labels.PAYER)),
-        Column(say("Service", "业务"), rank=2),
-        Column(say("Count", "笔数"), right=True),
-        Column(say("Ours", "本方"), rank=1, right=True),
-        Column(say("Paid", "实付"), right=True),
-        Column(say("Fee", "手续费"), right=True),
-        Column(say("Net", "净额"), right=True),
-    ]
-    screen.table(
-        columns,
-        [
-            [
-                *(str(line.id), line.merchant, line.payer, line.service, str(line.count)),
-                *(words.yuan(line.amount), words.yuan(line.paid), words.yuan(line.fee)),
-                words.yuan(line.paid - line.fee),
-            ]
-            for line in view.lines
-        ],
-    )
-
-
 def _kind(screen: Screen, kind: str) -> str:
     return screen.word(KINDS.get(kind, Words(kind, kind)))
+
+
+_FILE: Final[Columns[BankFile]] = only("bank", "name", "digest", "lines", "net_fen", "state", "imported_at")
+LINE: Final[Columns[Line]] = (
+    Column("line", Words("Line", "行"), right=True),
+    Column("collector", Words("Collector", "收款方"), rank=1),
+    Column("payer", labels.PAYER),
+    Column("payer_kind"),
+    Column("service", labels.SERVICE, rank=2),
+    *only("seq", "state"),
+    Column("count", labels.COUNT, right=True),
+    fen("amount_fen", Words("Ours", "本方"), rank=1),
+    fen("paid_fen", Words("Paid", "实付")),
+    fen("fee_fen", Words("Fee", "手续费")),
+    fen("net_fen", Words("Net", "净额")),
+)
+GROUP: Final[Columns[Group]] = (
+    Column("collector"),
+    Column("payer", labels.PAYER),
+    Column("service", labels.SERVICE),
+    Column("state", labels.STATE, text=words.coded(ROW_STATES)),
+    Column("count", labels.COUNT, right=True),
+    fen("amount_fen", Words("Ours", "本方")),
+    fen("paid_fen", Words("Granted", "对方")),
+)
+_ITEM_SUM: Final[Columns[ItemSum]] = (
+    Column("kind", labels.DIFFERENCE, text=_kind, wrap_at=20),
+    Column("state", labels.STATE, text=words.coded(words.ITEM_STATES)),
+    Column("count", labels.COUNT, right=True),
+    fen("amount_fen", labels.AT_STAKE),
+)
+
+
+def _run_state(screen: Screen, run: Run | None) -> Cell | None:
+    if run is None:
+        return None
+    done = run.state == "done"
+    return Cell(screen.say("done", "完成"), GOOD) if done else Cell(screen.say("cut short", "未完成"), BAD)
+
+
+DAY: Final[Columns[Day]] = (
+    Column("day", labels.DAY),
+    Column("", Words("Run", "清算"), lambda d: d.run, _run_state),
+    Column("state", of=lambda d: d.run and d.run.state),
+    Column("rules", of=lambda d: d.run and d.run.rules_version),
+    Column("ended_at", of=lambda d: d.run and d.run.ended_us, data=Screen.iso),
+    said(Words("Ended", "结束"), lambda screen, d: None if d.run is None else screen.short(d.run.ended_us) or "-"),
+    said(Words("Rules", "规则"), lambda _, d: None if d.run is None else d.run.rules_version),
+    Column("files", data=each(_FILE)),
+    Column("lines", data=each(LINE)),
+    Column("groups", data=each(GROUP)),
+    Column("items", data=each(_ITEM_SUM)),
+    Column("open_items"),
+)
+
+
+def _show_day(screen: Screen, day: Day) -> None:
+    say = screen.say
+    files = []
+    for file in day.files:
+        read = "" if file.state == "read" else say(" (cut off while it was stored)", " (导入未完成)")
+        files.append((file.bank, f"{file.name}, {file.lines}, {words.yuan_with_currency(file.net_fen)}{read}"))
+    show_record(screen, DAY, day, *files)
+    if day.lines:
+        screen.line()
+        show_table(screen, LINE, day.lines)
+    if day.groups:
+        screen.line()
+        show_table(screen, GROUP, day.groups)
+    screen.line()
+    if day.items:
+        show_table(screen, _ITEM_SUM, day.items)
+    else:
+        screen.line(say("No difference.", "无差错。"))
 
 
 # --- items ----------------------------------------------------------------------------------------------------------
@@ -406,67 +353,34 @@ def items(
     as_json: JsonOption = False,
 ) -> None:
     """List what somebody must explain or give up, open items first."""
-    from gateway.clearing.views import items_of
+    from gateway.views import items as view
 
-    screen = screen_of(context)
-    site = site_of(context, config)
-    zone = zone_of(site)
+    screen, site = at_site(context, config)
+    chosen = None if day is None else _day(day, zone_of(site))
     with ledger_of(site) as connection:
-        found = items_of(
-            connection,
-            state=None if state is None else state.value,
-            day=None if day is None else _day(day, zone),
-            last=last,
-        )
+        found = view.items(connection, state=None if state is None else state.value, day=chosen, last=last)
     if as_json:
-        screen.json({"items": [_item_facts(item, zone) for item in found]})
-        return
-    if not found:
+        screen.json({"items": each(ITEM)(screen, found)})
+    elif found:
+        show_table(screen, ITEM, found)
+    else:
         screen.note(screen.say("no such item", "没有符合条件的差错记录"))
-        return
-    say = screen.say
-    columns = [
-        Column(say("Item", "编号"), right=True),
-        Column(say("Day", "清算日")),
-        Column(say("Difference", "差错"), wrap_at=20),
-        Column(say("At stake", "差额"), right=True),
-        Column(say(*labels.STATE)),
-        Column(say("By", "经办"), rank=2),
-        Column(say("About", "对象"), rank=3),
-        Column(say("Note", "说明"), rank=1, wrap_at=20),
-    ]
-    screen.table(
-        columns,
-        [
-            [
-                *(str(item.id), item.day or "", _kind(screen, item.kind), words.yuan(item.amount)),
-                words.named(screen, words.ITEM_STATES, item.state),
-                " / ".join(name for name in (item.actor, item.second_actor) if name),
-                *(item.ref, item.note or ""),
-            ]
-            for item in found
-        ],
-    )
 
 
-def _item_facts(item: Any, zone: timezone) -> dict[str, Any]:  # noqa: ANN401 - a row
-    words_of = KINDS.get(item.kind)
-    return {
-        "item": item.id,
-        "kind": item.kind,
-        "kind_en": None if words_of is None else words_of.en,
-        "kind_zh": None if words_of is None else words_of.zh,
-        "ref": item.ref,
-        "debit_id": item.debit_id,
-        "day": item.day,
-        "amount_fen": item.amount,
-        "state": item.state,
-        "note": item.note,
-        "actor": item.actor,
-        "second_actor": item.second_actor,
-        "created_at": iso(item.created_at, zone),
-        "changed_at": iso(item.changed_at, zone),
-    }
+ITEM: Final[Columns[Item]] = (
+    Column("item", labels.ITEM, lambda i: i.item_id, right=True),
+    Column("", labels.DAY, lambda i: i.day),
+    Column("kind", labels.DIFFERENCE, text=_kind, wrap_at=20),
+    Column("kind_en", of=lambda i: KINDS[i.kind].en if i.kind in KINDS else None),
+    Column("kind_zh", of=lambda i: KINDS[i.kind].zh if i.kind in KINDS else None),
+    *only("ref", "debit_id", "day"),
+    fen("amount_fen", labels.AT_STAKE),
+    Column("state", labels.STATE, text=words.coded(words.ITEM_STATES)),
+    said(labels.BY, lambda _, i: joined(i.actor, i.second_actor), rank=2),
+    Column("", Words("About", "对象"), lambda i: i.ref, rank=3),
+    Column("note", labels.NOTE, rank=1, wrap_at=20),
+    *only("actor", "second_actor", "created_at", "changed_at"),
+)
 
 
 @app.command()
@@ -482,8 +396,8 @@ def explain(
     from gateway.acts.acts import ExplainItem
 
     site = site_of(context, config)
-    facts = act_on(site, ExplainItem(item_id=item, reason=reason_of(reason)))
-    _show_changed(screen_of(context), facts, as_json=as_json)
+    done = act_on(site, ExplainItem(item_id=item, reason=reason_of(reason)))
+    _show_changed(screen_of(context), done, as_json=as_json)
 
 
 @app.command("write-off")
@@ -499,28 +413,28 @@ def write_off(
     from gateway.acts.acts import WriteOffItem
 
     site = site_of(context, config)
-    facts = act_on(site, WriteOffItem(item_id=item, reason=reason_of(reason)))
-    _show_changed(screen_of(context), facts, as_json=as_json)
+    done = act_on(site, WriteOffItem(item_id=item, reason=reason_of(reason)))
+    _show_changed(screen_of(context), done, as_json=as_json)
 
 
-def _show_changed(screen: Screen, facts: Mapping[str, Any], *, as_json: bool) -> None:
-    say = screen.say
+_CHANGED: Final[Columns[Mapping[str, Any]]] = (
+    Column("item", labels.ITEM),
+    Column("state", labels.STATE, text=words.coded(words.ITEM_STATES)),
+    Column("actor", labels.BY),
+    Column("second_actor", Words("Agreed by", "复核")),
+    Column("", Words("Loss", "损失"), lambda done: done["lost_fen"] if done["second_actor"] else None, money),
+    Column("lost_fen"),
+)
+
+
+def _show_changed(screen: Screen, done: Mapping[str, Any], *, as_json: bool) -> None:
+    show_one(screen, _CHANGED, done, as_json=as_json)
     if as_json:
-        screen.json(facts)
         return
-    pairs: list[tuple[str, str | Cell]] = [
-        (say("Item", "编号"), str(facts["item"])),
-        (say(*labels.STATE), words.named(screen, words.ITEM_STATES, facts["state"])),
-        (say("By", "经办"), facts["actor"]),
-    ]
-    if facts["second_actor"] is not None:
-        pairs += [(say("Agreed by", "复核"), facts["second_actor"])]
-        pairs += [(say("Loss", "损失"), words.yuan_with_currency(facts["lost_fen"]))]
-    screen.pairs(pairs)
-    if facts["state"] == ItemState.OPEN:
+    if done["state"] == ItemState.OPEN:
         screen.note(screen.word(words.PROPOSED))
     else:
-        screen.note(say("run the clearing of its day again", "请重新执行该日清算"))
+        screen.note(screen.say("run the clearing of its day again", "请重新执行该日清算"))
 
 
 # --- reports --------------------------------------------------------------------------------------------------------
@@ -560,21 +474,20 @@ def report_(
         written += reports.write_clearing(out, connection, which, bom=bom)
     whole = rows[-1]
     gaps = [] if whole.records is None else [list(gap) for gap in whole.records.missing]
-    facts = {
-        "day": which,
-        "files": [str(path) for path in written],
-        "vehicles": whole.all_vehicles,
-        **{kind.value: whole.vehicles[kind] for kind in VehicleKind},
-        "records": None if whole.records is None else [whole.records.first, whole.records.last],
-        "missing_records": gaps,
-        "lane_fen": whole.lane.fen,
-        "ledger_fen": whole.ledger.fen,
-        "cleared_fen": whole.states[RowState.CLEARED].fen,
-    }
-    if as_json:
-        screen.json(facts)
-    else:
-        _show_report(screen, facts)
+    columns: Columns[ReportRow] = (
+        Column("day", of=lambda _: which),
+        Column("files", of=lambda _: [str(path) for path in written]),
+        Column("vehicles", Words("Vehicles", "车辆数"), lambda row: row.all_vehicles),
+        *map(_vehicles, VehicleKind),
+        Column("records", of=lambda row: row.records and [row.records.first, row.records.last]),
+        Column("", Words("Records", "记录号"), lambda row: row.records, _records),
+        Column("missing_records", of=lambda _: gaps),
+        Column("lane_fen", Words("Lanes", "车道"), lambda row: row.lane.fen, money),
+        Column("ledger_fen", labels.LEDGER, lambda row: row.ledger.fen, money),
+        Column("cleared_fen", Words("Cleared", "已清算"), lambda row: row.states[RowState.CLEARED].fen, money),
+        *map(_file, written),
+    )
+    show_one(screen, columns, whole, as_json=as_json)
     if gaps:
         raise CliFault(
             ExitCode.REFUSED,
@@ -584,22 +497,23 @@ def report_(
         )
 
 
-def _show_report(screen: Screen, facts: Mapping[str, Any]) -> None:
-    say = screen.say
-    names = [
-        ("vehicles", say("Vehicles", "车辆数")),
-        ("paid", say("Paid", "已付")),
-        ("entered", say("Entered", "入口")),
-        ("special", say("Special", "特情")),
-        ("refused", say("Refused", "拒绝")),
-        ("violation", say("Violation", "违章")),
-        ("unresolved", say("Unresolved", "未决")),
-    ]
-    pairs: list[tuple[str, str | Cell]] = [(label, str(facts[name])) for name, label in names]
-    if facts["records"] is not None:
-        pairs.append((say("Records", "记录号"), f"{facts['records'][0]} - {facts['records'][1]}"))
-    for name, label in (("lane_fen", say("Lanes", "车道")), ("ledger_fen", say("Ledger", "账本"))):
-        pairs.append((label, words.yuan_with_currency(facts[name])))
-    pairs.append((say("Cleared", "已清算"), words.yuan_with_currency(facts["cleared_fen"])))
-    pairs += [(say(*labels.FILE), path) for path in facts["files"]]
-    screen.pairs(pairs)
+_VEHICLES: Final[Mapping[str, Words]] = {
+    "paid": Words("Paid", "已付"),
+    "entered": Words("Entered", "入口"),
+    "special": Words("Special", "特情"),
+    "refused": Words("Refused", "拒绝"),
+    "violation": Words("Violation", "违章"),
+    "unresolved": Words("Unresolved", "未决"),
+}
+
+
+def _vehicles(kind: VehicleKind) -> Column[ReportRow]:
+    return Column(kind.value, _VEHICLES[kind.value], lambda row: row.vehicles[kind])
+
+
+def _file(path: Path) -> Column[ReportRow]:
+    return said(labels.FILE, lambda *_: str(path))
+
+
+def _records(_: Screen, records: NumberRange | None) -> str:
+    return "" if records is None else f"{records.first} - {records.last}"

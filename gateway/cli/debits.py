@@ -6,14 +6,16 @@ What a person decides is written here; what a bank must hear of it is queued by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timezone
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli import debit, labels, words
+from gateway.cli import labels, words
 from gateway.cli.acting import act_on
+from gateway.cli.columns import Column, Columns, at, each, facts, fen, money, only, show_one, show_record, show_table
+from gateway.cli.exits import CliFault, refusal
 from gateway.cli.options import (
     HELP_NAMES,
     ConfigOption,
@@ -24,26 +26,24 @@ from gateway.cli.options import (
     TillOption,
     UnmaskOption,
     age_text,
+    at_site,
     id_of,
-    iso,
     name_of,
     now_utc,
     reason_of,
     screen_of,
-    short,
     site_of,
     zone_of,
 )
-from gateway.cli.passage import response_facts
-from gateway.cli.screen import Cell, Column, Screen, lines_cell
+from gateway.cli.screen import Cell, Screen, Words, lines_cell
 from gateway.cli.store import ledger_of
-from gateway.model.passage import Outcome
+from gateway.cli.visit import DEBIT_PAGE, EVENT, show_debit
 from gateway.model.states import OPEN_DEBITS, DebitState, RefundState
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection, Row
-
     from gateway.config import SiteFile
+    from gateway.views.attempts import Attempt, Backlog
+    from gateway.views.debits import Listed, StateSum
 
 app = typer.Typer(
     name="debits",
@@ -71,194 +71,89 @@ def debits(
         return
     if state is not None and only_open:
         raise typer.BadParameter("--open already chooses the states; leave --state out", param_hint="'--state'")
-    screen = screen_of(context)
-    site = site_of(context, config)
-    zone = zone_of(site)
+    from gateway.views import attempts, debits
+
+    screen, site = at_site(context, config)
     states = OPEN_DEBITS if only_open else () if state is None else (state.value,)
     with ledger_of(site) as connection:
-        facts = {
-            "debits": _debits(connection, states, last, zone),
-            "sums": _sums(connection, states),
-            "outbox": _outbox(connection, zone),
-        }
+        found, counted = debits.debits(connection, states, last), debits.sums(connection, states)
+        outbox = attempts.backlog(connection)
+    order = list(words.DEBIT_STATES)
+    sums = sorted(counted, key=lambda one: order.index(one.state))
     if as_json:
-        screen.json(facts)
+        screen.json(
+            {
+                "debits": each(DEBIT)(screen, found),
+                "sums": {one.state: {"count": one.count, "amount_fen": one.amount_fen} for one in sums},
+                "outbox": {
+                    "waiting": outbox.waiting,
+                    "oldest_at": screen.iso(outbox.oldest_us),
+                    "oldest_us": outbox.oldest_us,
+                },
+            }
+        )
     else:
-        _show(screen, facts, zone)
+        _show(screen, found, sums, outbox)
 
 
-def _chosen(states: Sequence[str]) -> list[ColumnElement[bool]]:
-    from gateway.ledger import tables
+def _attempts(screen: Screen, attempts: Sequence[Attempt]) -> Cell:
+    """`sale 000012 unknown, reversal waiting` in words, a line each."""
 
-    return [tables.debit.c.state.in_(states)] if states else []
+    def text(attempt: Attempt) -> str:
+        state = words.named(screen, words.ATTEMPT_STATES, attempt.state).text
+        code = "" if attempt.response_code is None else f" {attempt.response_code}"
+        kinds = ", ".join(message.kind for message in attempt.waiting)
+        waiting = screen.say(f", {kinds} waiting", f",{kinds} 待发") if kinds else ""
+        return f"{attempt.kind} {attempt.stan} {state}{code}{waiting}"
 
-
-def _debits(connection: Connection, states: Sequence[str], last: int, zone: timezone) -> list[dict[str, Any]]:
-    from sqlalchemy import func, select
-
-    from gateway.ledger import tables
-
-    d, p, e = tables.debit, tables.passage, tables.decision
-    # The decision that stands, as `passages` shows it: repeats change nothing.
-    record_no = (
-        select(func.max(e.c.record_no))
-        .where(e.c.debit_id == d.c.id, e.c.outcome != Outcome.REPEAT.value)
-        .scalar_subquery()
-    )
-    rows = connection.execute(
-        select(d, p.c.charge_point, record_no.label("record_no"))
-        .join_from(d, p, p.c.id == d.c.passage_id)
-        .where(*_chosen(states))
-        .order_by(d.c.created_at.desc(), d.c.id.desc())
-        .limit(last)
-    ).all()
-    attempts = _attempts_of(connection, [row.id for row in rows])
-    return [
-        {
-            "debit_id": row.id,
-            "passage_id": row.passage_id,
-            "record_no": row.record_no,
-            "lane": row.charge_point,
-            "state": row.state,
-            "amount_fen": row.amount,
-            "funding": row.funding,
-            "payer": row.payer,
-            "mandate_id": row.mandate_id,
-            "stood_in": bool(row.stood_in),
-            "created_at": iso(row.created_at, zone),
-            "created_us": row.created_at,
-            "attempts": attempts.get(row.id, []),
-        }
-        for row in rows
-    ]
+    return lines_cell(map(text, attempts))
 
 
-IDS_PER_QUERY: Final = 500
-"""Bound values of one statement: SQLite takes some ten thousand, other engines fewer."""
+_ATTEMPT: Final[Columns[Attempt]] = (
+    *only("kind", "state", "channel", "terminal", "stan"),
+    Column("response", of=lambda a: a.response_code, data=lambda _, code: words.response_facts(code)),
+    Column("sends"),
+    Column("outbox_waiting", of=lambda a: [message.kind for message in a.waiting]),
+)
+DEBIT: Final[Columns[Listed]] = (
+    Column("debit_id"),
+    at("created_at", labels.TIME),
+    Column("passage_id"),
+    Column("record_no", Words("Record", "记录号"), right=True),
+    Column("lane", labels.LANE, rank=3),
+    Column("state", labels.STATE, text=words.coded(words.DEBIT_STATES)),
+    fen("amount_fen", labels.AMOUNT),
+    Column("funding", labels.FUNDING, text=words.coded(words.FUNDINGS), rank=1),
+    Column("payer", labels.PAYER),
+    Column("mandate_id", labels.MANDATE, rank=4),
+    *only("stood_in", "created_us"),
+    Column("attempts", Words("Attempts", "银行请求"), text=_attempts, data=each(_ATTEMPT), wrap_at=24),
+)
+_SUM: Final[Columns[StateSum]] = (
+    Column("state", Words("In all", "合计"), text=words.coded(words.DEBIT_STATES)),
+    Column("count", labels.COUNT, right=True),
+    fen("amount_fen", labels.AMOUNT),
+)
 
 
-def _attempts_of(connection: Connection, debit_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    from sqlalchemy import select
-
-    from gateway.ledger import tables
-
-    a, o = tables.attempt, tables.outbox
-    found: dict[str, list[dict[str, Any]]] = {}
-    for at in range(0, len(debit_ids), IDS_PER_QUERY):
-        page = debit_ids[at : at + IDS_PER_QUERY]
-        rows = connection.execute(select(a).where(a.c.debit_id.in_(page)).order_by(a.c.created_at, a.c.id)).all()
-        unsent = connection.execute(
-            select(o.c.attempt_id, o.c.kind).where(
-                o.c.done_at.is_(None), o.c.attempt_id.in_(select(a.c.id).where(a.c.debit_id.in_(page)))
-            )
-        ).all()
-        for row in rows:
-            waiting = [message.kind for message in unsent if message.attempt_id == row.id]
-            found.setdefault(row.debit_id, []).append(_attempt_facts(row, waiting))
-    return found
-
-
-def _attempt_facts(row: Row[Any], waiting: list[str]) -> dict[str, Any]:
-    return {
-        "kind": row.kind,
-        "state": row.state,
-        "channel": row.channel,
-        "terminal": row.terminal,
-        "stan": row.stan,
-        "response": response_facts(row.response_code),
-        "sends": row.sends,
-        "outbox_waiting": waiting,
-    }
-
-
-def _sums(connection: Connection, states: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Count and amount of every state among the chosen ones, over the whole ledger."""
-    from sqlalchemy import func, select
-
-    from gateway.ledger import tables
-
-    d = tables.debit
-    rows = connection.execute(
-        select(d.c.state, func.count(), func.sum(d.c.amount)).where(*_chosen(states)).group_by(d.c.state)
-    ).all()
-    found = {state: {"count": count, "amount_fen": amount} for state, count, amount in rows}
-    return {state: found[state] for state in words.DEBIT_STATES if state in found}
-
-
-def _outbox(connection: Connection, zone: timezone) -> dict[str, Any]:
-    from sqlalchemy import func, select
-
-    from gateway.ledger import tables
-
-    o = tables.outbox
-    count, oldest = connection.execute(
-        select(func.count(), func.min(o.c.created_at)).where(o.c.done_at.is_(None))
-    ).one()
-    return {"waiting": count, "oldest_at": iso(oldest, zone), "oldest_us": oldest}
-
-
-def _show(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> None:
+def _show(screen: Screen, found: Sequence[Listed], sums: Sequence[StateSum], outbox: Backlog) -> None:
     say = screen.say
-    columns = [
-        Column(say(*labels.TIME)),
-        Column(say("Record", "记录号"), right=True),
-        Column(say(*labels.LANE), rank=3),
-        Column(say(*labels.STATE)),
-        Column(say(*labels.AMOUNT), right=True),
-        Column(say(*labels.FUNDING), rank=1),
-        Column(say(*labels.PAYER)),
-        Column(say(*labels.MANDATE), rank=4),
-        Column(say("Attempts", "银行请求"), wrap_at=24),
-    ]
-    if facts["debits"]:
-        screen.table(columns, [_row(screen, fact, zone) for fact in facts["debits"]])
+    if found:
+        show_table(screen, DEBIT, found)
         screen.line()
-    if not facts["sums"]:
-        screen.note(say("no such debit yet", "暂无符合条件的应收"))
+    if sums:
+        show_table(screen, _SUM, sums)
     else:
-        totals: list[list[str | Cell]] = [
-            [words.named(screen, words.DEBIT_STATES, state), str(total["count"]), words.yuan(total["amount_fen"])]
-            for state, total in facts["sums"].items()
-        ]
-        heads = [
-            Column(say("In all", "合计")),
-            Column(say("Count", "笔数"), right=True),
-            Column(say(*labels.AMOUNT), right=True),
-        ]
-        screen.table(heads, totals)
-    outbox = facts["outbox"]
-    if outbox["waiting"]:
-        age = age_text(now_utc().timestamp() - outbox["oldest_us"] / 1e6)
+        screen.note(say("no such debit yet", "暂无符合条件的应收"))
+    if outbox.oldest_us is not None:
+        age = age_text(now_utc().timestamp() - outbox.oldest_us / 1e6)
         screen.line()
         screen.line(
             say(
-                f"Outbox: {outbox['waiting']} waiting for a bank, the oldest for {age}",
-                f"待发: {outbox['waiting']} 条消息待发往银行,最早 {age} 前",
+                f"Outbox: {outbox.waiting} waiting for a bank, the oldest for {age}",
+                f"待发: {outbox.waiting} 条消息待发往银行,最早 {age} 前",
             )
         )
-
-
-def _row(screen: Screen, fact: Mapping[str, Any], zone: timezone) -> list[str | Cell]:
-    return [
-        short(fact["created_us"], zone),
-        "" if fact["record_no"] is None else str(fact["record_no"]),
-        fact["lane"],
-        words.named(screen, words.DEBIT_STATES, fact["state"]),
-        words.yuan(fact["amount_fen"]),
-        words.named(screen, words.FUNDINGS, fact["funding"]),
-        fact["payer"],
-        fact["mandate_id"] or "",
-        lines_cell(_attempt_text(screen, attempt) for attempt in fact["attempts"]),
-    ]
-
-
-def _attempt_text(screen: Screen, attempt: Mapping[str, Any]) -> str:
-    """`sale 000012 unknown, reversal waiting` in words."""
-    state = words.named(screen, words.ATTEMPT_STATES, attempt["state"]).text
-    code = f" {attempt['response']['code']}" if attempt["response"] else ""
-    kinds = ", ".join(attempt["outbox_waiting"])
-    waiting = screen.say(f", {kinds} waiting", f",{kinds} 待发") if kinds else ""
-    return f"{attempt['kind']} {attempt['stan']} {state}{code}{waiting}"
 
 
 # --- one debit ------------------------------------------------------------------------------------------------------
@@ -274,15 +169,17 @@ def show(
     unmask: UnmaskOption = False,
 ) -> None:
     """Show where one debit stands: money, decisions, attempts, purchases, refunds, items."""
-    screen = screen_of(context)
-    site = site_of(context, config)
-    zone = zone_of(site)
+    from gateway.views.visits import find_visit_of_debit
+
+    screen, site = at_site(context, config)
     with ledger_of(site) as connection:
-        facts = debit.facts_of(connection, debit.debit_id_of(connection, which), zone, unmask=unmask)
+        visit = find_visit_of_debit(connection, which, unmask=unmask)
+    if visit is None:
+        raise _unknown(which)
     if as_json:
-        screen.json(facts)
+        screen.json(facts(screen, DEBIT_PAGE, visit))
     else:
-        debit.show(screen, facts, zone)
+        show_debit(screen, visit)
 
 
 @app.command()
@@ -294,16 +191,23 @@ def history(
     as_json: JsonOption = False,
 ) -> None:
     """Show how one debit came where it stands: every event in the order of booking, and who did it."""
-    screen = screen_of(context)
-    site = site_of(context, config)
-    zone = zone_of(site)
+    from gateway.views.debits import find_debit
+    from gateway.views.history import history_of
+
+    screen, site = at_site(context, config)
     with ledger_of(site) as connection:
-        debit_id = debit.debit_id_of(connection, which)
-        entries = debit.history_of(connection, debit_id, zone)
+        debit_id = find_debit(connection, which)
+        events = () if debit_id is None else history_of(connection, debit_id)
+    if debit_id is None:
+        raise _unknown(which)
     if as_json:
-        screen.json({"debit_id": debit_id, "history": entries})
+        screen.json({"debit_id": debit_id, "history": each(EVENT)(screen, events)})
     else:
-        debit.show_history(screen, entries, zone)
+        show_table(screen, EVENT, events)
+
+
+def _unknown(which: str) -> CliFault:
+    return refusal("debit_unknown", f"no debit {which} in the ledger")
 
 
 # --- money back, and claims put right -------------------------------------------------------------------------------
@@ -349,7 +253,7 @@ def refund(
     site = site_of(context, config)
     if key is not None and not 0 < len(key) <= KEY_CHARS_MAX:
         raise typer.BadParameter(f"a key has 1 to {KEY_CHARS_MAX} characters", param_hint="'--key'")
-    facts = act_on(
+    done = act_on(
         site,
         Refund(
             debit=which,
@@ -360,41 +264,42 @@ def refund(
             till=None if till is None else name_of(till, "--till"),
         ),
     )
-    refunded = {"debit_id": facts["debit_id"], **facts["refund"]}
+    refunded = {"debit_id": done["debit_id"], **done["refund"]}
     if as_json:
         screen.json(refunded)
     elif refunded["state"] == PROPOSED:
         screen.note(screen.word(words.PROPOSED))
     else:
-        _show_refund(screen, refunded)
+        show_record(screen, _REFUND, refunded)
+        _note_refund(screen, refunded)
 
 
-def _show_refund(screen: Screen, facts: Mapping[str, Any]) -> None:
+_REFUND: Final[Columns[Mapping[str, Any]]] = (
+    Column("refund_id", Words("Refund", "退款编号")),
+    Column("debit_id", labels.DEBIT),
+    Column("amount_fen", labels.AMOUNT, text=money),
+    Column("target", Words("To", "退至"), text=lambda screen, target: screen.word(words.REFUND_TARGETS[target])),
+    Column("state", labels.STATE, text=words.coded(words.REFUND_STATES)),
+    Column("key", Words("Key", "业务键")),
+)
+
+
+def _note_refund(screen: Screen, refunded: Mapping[str, Any]) -> None:
     say = screen.say
-    screen.pairs(
-        [
-            (say("Refund", "退款编号"), facts["refund_id"]),
-            (say(*labels.DEBIT), facts["debit_id"]),
-            (say(*labels.AMOUNT), words.yuan_with_currency(facts["amount_fen"])),
-            (say("To", "退至"), screen.word(words.REFUND_TARGETS[facts["target"]])),
-            (say(*labels.STATE), words.named(screen, words.REFUND_STATES, facts["state"])),
-            (say("Key", "业务键"), facts["key"]),
-        ]
-    )
-    if facts["replayed"]:
+    if refunded["replayed"]:
         screen.note(
             say(
                 "decided before, nothing was done again; another refund needs a --key of its own",
                 "该退款此前已决定,未重复办理;如另有退款请用 --key 另给业务键",
             )
         )
-    elif facts["state"] != RefundState.PAID:
+    elif refunded["state"] != RefundState.PAID:
         screen.note(
             {
                 "bank": say("the gateway tells the bank", "由网关通知银行"),
                 "issuer": say("the issuer has it with the next clearing", "随下次清算退给发行方"),
                 "till": say("etcgw debits pay-refund pays it out", "用 etcgw debits pay-refund 付出"),
-            }[facts["target"]]
+            }[refunded["target"]]
         )
 
 
@@ -413,17 +318,14 @@ def pay_refund(
     screen = screen_of(context)
     site = site_of(context, config)
     act = PayRefund(refund_id=id_of(refund_id, "REFUND"), till=name_of(till, "--till"))
-    facts = act_on(site, act)
-    if as_json:
-        screen.json(facts)
-    else:
-        screen.pairs(
-            [
-                (screen.say("Refund", "退款编号"), facts["refund_id"]),
-                (screen.say(*labels.STATE), words.named(screen, words.REFUND_STATES, RefundState.PAID)),
-                (screen.say("Till", "收银台"), facts["till"]),
-            ]
-        )
+    show_one(screen, _PAID, act_on(site, act), as_json=as_json)
+
+
+_PAID: Final[Columns[Mapping[str, Any]]] = (
+    Column("refund_id", Words("Refund", "退款编号")),
+    Column("state", labels.STATE, text=words.coded(words.REFUND_STATES)),
+    Column("till", Words("Till", "收银台")),
+)
 
 
 @app.command()
@@ -442,8 +344,7 @@ def adjust(
     screen = screen_of(context)
     site = site_of(context, config)
     why = reason_of(reason)
-    facts = act_on(site, Adjust(debit=which, amount_fen=amount, reason=why))
-    tell_state(screen, site, facts, as_json=as_json)
+    tell_state(screen, site, act_on(site, Adjust(debit=which, amount_fen=amount, reason=why)), as_json=as_json)
 
 
 # --- what is stuck --------------------------------------------------------------------------------------------------
@@ -497,21 +398,22 @@ def resolve(
     tell_state(screen, site, act_on(site, act), as_json=as_json)
 
 
+_DONE: Final[Columns[Mapping[str, Any]]] = (
+    Column("debit_id", labels.DEBIT),
+    Column("state", labels.STATE, text=words.coded(words.DEBIT_STATES)),
+    Column("amount_fen", labels.AMOUNT, text=money),
+    Column("collected_fen", labels.COLLECTED, text=money),
+    Column("retry_at", labels.NEXT_TRY, lambda done: done["retry_us"], Screen.iso, Screen.iso),
+    Column("record_no", Words("Record", "记录号"), lambda done: done.get("record_no")),
+    Column(
+        "effect",
+        Words("Effect", "结果"),
+        lambda done: done.get("effect"),
+        lambda screen, effect: effect and screen.word(words.LATE_EFFECTS[effect]),
+    ),
+)
+
+
 def tell_state(screen: Screen, site: SiteFile, done: Mapping[str, Any], *, as_json: bool) -> None:
     """Where a debit stands after what was done."""
-    retry_at, record_no, effect = iso(done["retry_us"], zone_of(site)), done.get("record_no"), done.get("effect")
-    if as_json:
-        names = ("debit_id", "state", "amount_fen", "collected_fen")
-        screen.json({**{n: done[n] for n in names}, "retry_at": retry_at, "record_no": record_no, "effect": effect})
-        return
-    say = screen.say
-    pairs: list[tuple[str, str | Cell]] = [
-        (say(*labels.DEBIT), done["debit_id"]),
-        (say(*labels.STATE), words.named(screen, words.DEBIT_STATES, done["state"])),
-        (say(*labels.AMOUNT), words.yuan_with_currency(done["amount_fen"])),
-        (say("Collected", "已收"), words.yuan_with_currency(done["collected_fen"])),
-        (say(*labels.NEXT_TRY), retry_at or ""),
-        (say("Record", "记录号"), "" if record_no is None else str(record_no)),
-        (say("Effect", "结果"), "" if effect is None else screen.word(words.LATE_EFFECTS[effect])),
-    ]
-    screen.pairs((label, value) for label, value in pairs if value)
+    show_one(replace(screen, zone=zone_of(site)), _DONE, done, as_json=as_json)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from gateway.clearing.day import ClearingRefused
     from gateway.clearing.rules import ClearingRulesError
     from gateway.config import ConfigError
-    from gateway.ledger.batches import StorageUnavailable
     from gateway.ledger.incarnation import LedgerRefused
     from gateway.payers.mandates import MandateImportError
     from gateway.payers.status_list_build import DropUnconfirmed
@@ -154,18 +153,6 @@ def _rules(error: RulesError) -> Fault:
     return _with_lines(error.lines, fault)
 
 
-def _rules_conflict(error: Exception) -> Fault:
-    return Fault(
-        ExitCode.USAGE,
-        str(error),
-        Words(
-            "every decision names the version it followed, so a version has one content",
-            "每笔判定都记录规则版本,同一版本只能有一种内容",
-        ),
-        Words("give the changed rules a version of their own", "请为修改后的规则另取版本号"),
-    )
-
-
 def _clearing_rules(error: ClearingRulesError) -> Fault:
     fault = Fault(ExitCode.USAGE, "", Words("nothing is cleared by doubtful rules", "清算规则有疑问时不作清算"), _CHECK)
     return _with_lines(error.lines, fault)
@@ -207,15 +194,6 @@ _LISTS: Final = Words(
 )
 
 
-def _refused_delivery(error: Exception) -> Fault:
-    return Fault(
-        ExitCode.REFUSED,
-        str(error),
-        Words("nothing was published; the list in force stays", "未发布任何名单,现有名单不变"),
-        _LISTS,
-    )
-
-
 def _drop_unconfirmed(error: DropUnconfirmed) -> Fault:
     again = f"--confirm-drop {error.effect.removed}"
     return Fault(
@@ -229,45 +207,8 @@ def _drop_unconfirmed(error: DropUnconfirmed) -> Fault:
     )
 
 
-def _unusable_list(error: Exception) -> Fault:
-    return Fault(ExitCode.REFUSED, str(error), None, _LISTS)
-
-
-def _refused_tariff(error: Exception) -> Fault:
-    return Fault(
-        ExitCode.REFUSED, str(error), Words("no lane opens with a doubtful tariff", "费率有疑问时车道不开放"), _CHECK
-    )
-
-
-def _import_overtaken(error: Exception) -> Fault:
-    return Fault(
-        ExitCode.REFUSED,
-        str(error),
-        Words("two imports were started at the same time", "同时启动了两次导入"),
-        Words("wait for the other one, then give the file that is to hold", "等待另一次导入结束,再导入应生效的文件"),
-    )
-
-
-def _already_running(error: Exception) -> Fault:
-    return Fault(
-        ExitCode.UNAVAILABLE,
-        str(error),
-        Words("one gateway serves a ledger; a second one would corrupt it", "同一账本只能由一个网关使用"),
-        Words("etcgw status --config SITE shows the one that runs", "用 etcgw status --config SITE 查看正在运行的网关"),
-    )
-
-
 def _ledger_refused(error: LedgerRefused) -> Fault:
     return replace(refusal(error.reason, str(error)).fault, code=ExitCode.UNAVAILABLE)
-
-
-def _mark(error: Exception) -> Fault:
-    return Fault(
-        ExitCode.UNAVAILABLE,
-        f"the ledger's mark: {error}",
-        Words("what was done stands in the ledger; its mark does not know it yet", "已写入账本,但标记尚未跟上"),
-        _DISK,
-    )
 
 
 def _ledger_lost(error: Exception) -> Fault:
@@ -281,52 +222,10 @@ def _ledger_lost(error: Exception) -> Fault:
     )
 
 
-def _not_a_ledger(error: Exception) -> Fault:
-    return Fault(
-        ExitCode.REFUSED,
-        f"nothing was restored: {error}",
-        Words("the file is damaged, or another one was meant", "文件已损坏, 或指定了其他文件"),
-        Words("give a file that etcgw ledger backup made", "请指定 etcgw ledger backup 生成的文件"),
-    )
-
-
-def _copy_damaged(error: Exception) -> Fault:
-    return Fault(
-        ExitCode.REFUSED,
-        f"the copy is not whole: {error}",
-        Words("the ledger itself is damaged, or the disk of the copy is", "账本本身或副本所在磁盘已损坏"),
-        Words("etcgw ledger verify --config SITE checks the ledger", "用 etcgw ledger verify --config SITE 检查账本"),
-    )
-
-
-def _schema_too_new(error: Exception) -> Fault:
-    return Fault(
-        ExitCode.UNAVAILABLE,
-        str(error),
-        Words("this version of etcgw is older than the ledger", "本程序版本低于账本版本"),
-        Words("install the newer version again", "请重新安装较新的版本"),
-    )
-
-
 _CHAIN_KEYS: Final = Words(
     "name the files of the current and of every earlier key under [storage]; etcgw ledger key FILE makes a new one",
     "在 [storage] 中写明当前及全部旧密钥文件; 用 etcgw ledger key FILE 生成新密钥",
 )
-
-
-def _chain_key(error: Exception) -> Fault:
-    return Fault(
-        ExitCode.USAGE,
-        str(error),
-        Words(
-            "without its key nothing is added to the ledger, and nothing verified", "缺少密钥时账本不可写入也无法校验"
-        ),
-        _CHAIN_KEYS,
-    )
-
-
-def _storage(error: StorageUnavailable) -> Fault:
-    return Fault(ExitCode.UNAVAILABLE, f"the ledger was not changed: {error}", None, _DISK)
 
 
 _DISK: Final = Words(
@@ -358,6 +257,68 @@ def _files(error: OSError) -> Fault:
         _CHECK,
     )
 
+
+def _told(
+    code: ExitCode, likely: Words | None, next_step: Words | None, what: str = "{}"
+) -> Callable[[Exception], Fault]:
+    """What makes the fault of an error that says itself what happened."""
+    return lambda error: Fault(code, what.format(error), likely, next_step)
+
+
+_rules_conflict: Final = _told(
+    ExitCode.USAGE,
+    Words(
+        "every decision names the version it followed, so a version has one content",
+        "每笔判定都记录规则版本,同一版本只能有一种内容",
+    ),
+    Words("give the changed rules a version of their own", "请为修改后的规则另取版本号"),
+)
+_refused_delivery: Final = _told(
+    ExitCode.REFUSED, Words("nothing was published; the list in force stays", "未发布任何名单,现有名单不变"), _LISTS
+)
+_unusable_list: Final = _told(ExitCode.REFUSED, None, _LISTS)
+_refused_tariff: Final = _told(
+    ExitCode.REFUSED, Words("no lane opens with a doubtful tariff", "费率有疑问时车道不开放"), _CHECK
+)
+_import_overtaken: Final = _told(
+    ExitCode.REFUSED,
+    Words("two imports were started at the same time", "同时启动了两次导入"),
+    Words("wait for the other one, then give the file that is to hold", "等待另一次导入结束,再导入应生效的文件"),
+)
+_already_running: Final = _told(
+    ExitCode.UNAVAILABLE,
+    Words("one gateway serves a ledger; a second one would corrupt it", "同一账本只能由一个网关使用"),
+    Words("etcgw status --config SITE shows the one that runs", "用 etcgw status --config SITE 查看正在运行的网关"),
+)
+_mark: Final = _told(
+    ExitCode.UNAVAILABLE,
+    Words("what was done stands in the ledger; its mark does not know it yet", "已写入账本,但标记尚未跟上"),
+    _DISK,
+    "the ledger's mark: {}",
+)
+_not_a_ledger: Final = _told(
+    ExitCode.REFUSED,
+    Words("the file is damaged, or another one was meant", "文件已损坏, 或指定了其他文件"),
+    Words("give a file that etcgw ledger backup made", "请指定 etcgw ledger backup 生成的文件"),
+    "nothing was restored: {}",
+)
+_copy_damaged: Final = _told(
+    ExitCode.REFUSED,
+    Words("the ledger itself is damaged, or the disk of the copy is", "账本本身或副本所在磁盘已损坏"),
+    Words("etcgw ledger verify --config SITE checks the ledger", "用 etcgw ledger verify --config SITE 检查账本"),
+    "the copy is not whole: {}",
+)
+_schema_too_new: Final = _told(
+    ExitCode.UNAVAILABLE,
+    Words("this version of etcgw is older than the ledger", "本程序版本低于账本版本"),
+    Words("install the newer version again", "请重新安装较新的版本"),
+)
+_chain_key: Final = _told(
+    ExitCode.USAGE,
+    Words("without its key nothing is added to the ledger, and nothing verified", "缺少密钥时账本不可写入也无法校验"),
+    _CHAIN_KEYS,
+)
+_storage: Final = _told(ExitCode.UNAVAILABLE, None, _DISK, "the ledger was not changed: {}")
 
 HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
     {

@@ -6,29 +6,36 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from gateway.cli import labels, words
+from gateway.cli.columns import Column, Columns, each, fen, only, said, show_one, show_table
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import (
     HELP_NAMES,
     ConfigOption,
     JsonOption,
     ReasonOption,
+    at_site,
     now_utc,
     reason_of,
     screen_of,
     site_of,
 )
 from gateway.cli.rights import need_right
-from gateway.cli.screen import BAD, GOOD, Cell, Column, Screen, Teller, Words
+from gateway.cli.screen import BAD, GOOD, Cell, Screen, Teller, Words
 from gateway.cli.store import MAKE_ROOM, ledger_of, place_of, reader_of
 
 if TYPE_CHECKING:
-    from gateway.ledger.backup import Progress
+    from gateway.debit.adoption import Adopted
+    from gateway.ledger.backup import Copied, Progress
+    from gateway.ledger.chain import ChainKey
+    from gateway.ledger.findings import Finding, Head
+    from gateway.ledger.life import Incarnation
     from gateway.ledger.verify import Check
+    from gateway.views.accounts import Balance
 
 app = typer.Typer(
     name="ledger",
@@ -36,9 +43,6 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings=HELP_NAMES,
 )
-
-OF_OBLIGORS: Final = ("open", "debt", "due_back")
-"""Kinds with one account for each payer: summed up, because a busy box has many thousands of them."""
 
 ACCOUNT_KINDS: Final[Mapping[str, Words]] = {
     "open": Words("released, not paid yet", "已放行未付"),
@@ -104,7 +108,7 @@ def verify(
         screen.json(
             {
                 "ok": good,
-                "checks": [_check_facts(check) for check in found],
+                "checks": each(CHECK)(screen, found),
                 "heads": {head.chain: {"number": head.number, "digest": head.digest} for head in heads},
             }
         )
@@ -140,10 +144,12 @@ def create(
     clock = SystemClock()
     birth = incarnation.born(clock, random.SystemRandom(), **_said(reason))
     made = incarnation.create(place_of(site), clock, chain_keys_of(site), birth)
-    if as_json:
-        screen.json({"ledger": str(site.storage.ledger), "life": made.number, "id": made.id})
-        return
-    screen.pairs([(screen.say("Ledger", "账本"), str(site.storage.ledger)), (screen.say("Life", "世代"), made.id)])
+    columns: Columns[Incarnation] = (
+        Column("ledger", labels.LEDGER, lambda _: str(site.storage.ledger)),
+        Column("life", of=lambda life: life.number),
+        Column("id", labels.LIFE),
+    )
+    show_one(screen, columns, made, as_json=as_json)
 
 
 @app.command()
@@ -171,32 +177,18 @@ def adopt(
     clock = SystemClock()
     birth = incarnation.born(clock, random.SystemRandom(), **_said(reason))
     found = adoption.adopt(place_of(site), clock, chain_keys_of(site), birth)
-    if as_json:
-        screen.json(
-            {
-                "ledger": str(site.storage.ledger),
-                "why": found.why,
-                "life": found.incarnation.number,
-                "id": found.incarnation.id,
-                "terminals": len(found.terminals),
-                "disputed": found.disputed,
-                "claims": found.claims,
-                "refunds": found.refunds,
-            }
-        )
-        return
-    say = screen.say
-    screen.pairs(
-        [
-            (say("Ledger", "账本"), str(site.storage.ledger)),
-            (say("Was refused", "原拒绝原因"), words.reason_text(screen, found.why)),
-            (say("Life", "世代"), f"{found.incarnation.number} {found.incarnation.id}"),
-            (say("Terminals in a new batch", "换批终端"), str(len(found.terminals))),
-            (say("Attempts disputed", "有争议请求"), str(found.disputed)),
-            (say("Claims to find out about", "待查应收"), str(found.claims)),
-            (say("Refunds to find out about", "待查退款"), str(found.refunds)),
-        ]
+    columns: Columns[Adopted] = (
+        Column("ledger", labels.LEDGER, lambda _: str(site.storage.ledger)),
+        Column("why", Words("Was refused", "原拒绝原因"), text=words.reason_text),
+        Column("life", of=lambda a: a.incarnation.number),
+        Column("id", of=lambda a: a.incarnation.id),
+        said(labels.LIFE, lambda _, a: f"{a.incarnation.number} {a.incarnation.id}"),
+        Column("terminals", Words("Terminals in a new batch", "换批终端"), lambda a: len(a.terminals)),
+        Column("disputed", Words("Attempts disputed", "有争议请求")),
+        Column("claims", Words("Claims to find out about", "待查应收")),
+        Column("refunds", Words("Refunds to find out about", "待查退款")),
     )
+    show_one(screen, columns, found, as_json=as_json)
 
 
 @app.command()
@@ -215,14 +207,13 @@ def restore(
     screen = screen_of(context)
     site = site_of(context, config)
     aside = restoring.restore(backup, place_of(site), now_utc())
-    if as_json:
-        screen.json({"ledger": str(site.storage.ledger), "replaced": None if aside is None else str(aside)})
-        return
-    pairs = [(screen.say("Ledger", "账本"), str(site.storage.ledger))]
-    if aside is not None:
-        pairs.append((screen.say("Replaced one", "原账本"), str(aside)))
-    screen.pairs(pairs)
-    screen.note(screen.say("next: etcgw ledger adopt --reason ...", "下一步: etcgw ledger adopt --reason ..."))
+    columns: Columns[Path | None] = (
+        Column("ledger", labels.LEDGER, lambda _: str(site.storage.ledger)),
+        Column("replaced", Words("Replaced one", "原账本"), lambda path: path and str(path)),
+    )
+    show_one(screen, columns, aside, as_json=as_json)
+    if not as_json:
+        screen.note(screen.say("next: etcgw ledger adopt --reason ...", "下一步: etcgw ledger adopt --reason ..."))
 
 
 def _marked(screen: Screen, path: Path) -> list[str]:
@@ -243,41 +234,32 @@ def _said(reason: str) -> dict[str, str]:
     return {"reason": reason_of(reason), "actor": of_this_process().name}
 
 
-def _check_facts(check: Check) -> dict[str, Any]:
-    return {
-        "name": check.name,
-        "ok": check.ok,
-        "rows": check.rows,
-        "bad": len(check.findings) + check.more,
-        "findings": [
-            {"row": f.row, "problem": f.problem, "table": f.table, "column": f.column} for f in check.findings
-        ],
-    }
+_FINDING: Final[Columns[Finding]] = only("row", "problem", "table", "column")
+
+
+def _verdict(screen: Screen, ok: bool) -> Cell:
+    return Cell(screen.say("ok", "一致"), GOOD) if ok else Cell(screen.say("BAD", "不一致"), BAD)
+
+
+CHECK: Final[Columns[Check]] = (
+    Column("name", Words("Check", "检查项"), wrap_at=30),
+    Column("ok"),
+    Column("rows", Words("Rows", "行数"), right=True),
+    Column("", Words("", ""), lambda check: check.ok, _verdict),
+    Column("bad", of=lambda check: len(check.findings) + check.more),
+    Column("findings", data=each(_FINDING)),
+)
+_HEAD: Final[Columns[Head]] = (
+    Column("chain", Words("Chain", "链"), text=words.coded(CHAINS)),
+    Column("number", Words("Rows", "行数"), right=True),
+    Column("digest", Words("Head", "最新摘要")),
+)
 
 
 def _show_checks(screen: Screen, found: Sequence[Check]) -> None:
-    say = screen.say
-    columns = [Column(say("Check", "检查项"), wrap_at=30), Column(say("Rows", "行数"), right=True), Column("")]
-    screen.table(
-        columns,
-        [
-            [
-                check.name,
-                str(check.rows),
-                Cell(say("ok", "一致"), GOOD) if check.ok else Cell(say("BAD", "不一致"), BAD),
-            ]
-            for check in found
-        ],
-    )
+    show_table(screen, CHECK, found)
     screen.line()
-    screen.table(
-        [Column(say("Chain", "链")), Column(say("Rows", "行数"), right=True), Column(say("Head", "最新摘要"))],
-        [
-            [words.named(screen, CHAINS, head.chain), str(head.number), head.digest]
-            for head in (check.head for check in found)
-            if head is not None
-        ],
-    )
+    show_table(screen, _HEAD, [check.head for check in found if check.head is not None])
     for check in found:
         if check.ok:
             continue
@@ -285,7 +267,7 @@ def _show_checks(screen: Screen, found: Sequence[Check]) -> None:
         screen.line(check.name, style="bold")
         screen.pairs((finding.row, finding.problem) for finding in check.findings)
         if check.more:
-            screen.line(say(f"and {check.more} more", f"另有 {check.more} 行"))
+            screen.line(screen.say(f"and {check.more} more", f"另有 {check.more} 行"))
 
 
 @app.command()
@@ -303,11 +285,11 @@ def key(
     from gateway.ledger import chain_key_files
 
     made = chain_key_files.make(file)
-    screen = screen_of(context)
-    if as_json:
-        screen.json({"file": str(file), "id": made.id.hex()})
-        return
-    screen.pairs([(screen.say("Key file", "密钥文件"), str(file)), (screen.say("Key id", "密钥标识"), made.id.hex())])
+    columns: Columns[ChainKey] = (
+        Column("file", Words("Key file", "密钥文件"), lambda _: str(file)),
+        Column("id", Words("Key id", "密钥标识"), lambda key: key.id.hex()),
+    )
+    show_one(screen_of(context), columns, made, as_json=as_json)
 
 
 @app.command()
@@ -319,23 +301,39 @@ def accounts(
     as_json: JsonOption = False,
 ) -> None:
     """Show the balances by kind and owner; payers' accounts are summed up."""
-    from sqlalchemy import select
+    from gateway.views.accounts import balances
 
-    from gateway.ledger import tables
-
-    screen = screen_of(context)
-    site = site_of(context, config)
-    a = tables.account
+    screen, site = at_site(context, config)
     with ledger_of(site) as connection:
-        rows = connection.execute(
-            select(a.c.kind, a.c.owner, a.c.balance, a.c.held).order_by(a.c.kind, a.c.owner)
-        ).all()
-    facts = _gathered([(r.kind, r.owner, r.balance, r.held) for r in rows], apart=obligors)
-    total = sum(fact["balance_fen"] for fact in facts)
+        found = balances(connection, apart=obligors)
+    total = sum(account.balance_fen for account in found)
     if as_json:
-        screen.json({"accounts": facts, "sum_fen": total})
+        screen.json({"accounts": each(ACCOUNT)(screen, found), "sum_fen": total})
         return
-    _show_accounts(screen, facts, total)
+    in_all = Cell(words.yuan(total), GOOD if total == 0 else BAD)
+    show_table(screen, ACCOUNT, found, [screen.say("sum", "合计"), "", in_all, "", ""])
+
+
+def _owner(screen: Screen, account: Balance) -> str:
+    return account.owner or screen.say(f"payers: {account.owners}", f"付款方 {account.owners} 个")
+
+
+ACCOUNT: Final[Columns[Balance]] = (
+    Column("kind", Words("Kind", "科目")),
+    Column("owner"),
+    said(Words("Owner", "所有者"), _owner),
+    Column("owners"),
+    fen("balance_fen", Words("Balance", "余额")),
+    fen("held_fen", labels.HELD, text=lambda _, held: words.yuan(held) if held else ""),
+    Column(
+        "",
+        Words("What it is", "说明"),
+        lambda account: account.kind,
+        lambda screen, kind: screen.word(ACCOUNT_KINDS.get(kind, Words("", ""))),
+        rank=1,
+        wrap_at=16,
+    ),
+)
 
 
 @app.command()
@@ -361,24 +359,13 @@ def backup(
         screen.progress(screen.say("copying", "正在复制")) as tell,
     ):
         copied = copying.copy(file.real, target, _resting(tell, screen))
-    if as_json:
-        screen.json(
-            {
-                "path": str(copied.path),
-                "bytes": copied.size_bytes,
-                "journal_number": copied.journal_number,
-                "journal_head": copied.journal_head,
-            }
-        )
-        return
-    screen.pairs(
-        [
-            (screen.say("Copy", "副本"), str(copied.path)),
-            (screen.say("Bytes", "字节数"), str(copied.size_bytes)),
-            (screen.say("Journal", "日志"), str(copied.journal_number)),
-            (screen.say("Head", "最新摘要"), copied.journal_head or ""),
-        ]
+    columns: Columns[Copied] = (
+        Column("path", Words("Copy", "副本"), lambda copy: str(copy.path)),
+        Column("bytes", Words("Bytes", "字节数"), lambda copy: copy.size_bytes),
+        Column("journal_number", Words("Journal", "日志")),
+        Column("journal_head", Words("Head", "最新摘要")),
     )
+    show_one(screen, columns, copied, as_json=as_json)
 
 
 def _resting(tell: Teller, screen: Screen) -> Progress:
@@ -392,41 +379,3 @@ def _resting(tell: Teller, screen: Screen) -> Progress:
         begun = time.monotonic()
 
     return progress
-
-
-def _gathered(rows: Sequence[tuple[str, str, int, int]], *, apart: bool) -> list[dict[str, Any]]:
-    """Accounts in the order of `ACCOUNT_KINDS`; those of payers as one row a kind unless `apart`."""
-    found: dict[tuple[str, str | None], dict[str, Any]] = {}
-    for kind, owner, balance, held in rows:
-        name = None if kind in OF_OBLIGORS and not apart else owner
-        fact = found.setdefault(
-            (kind, name), {"kind": kind, "owner": name, "owners": 0, "balance_fen": 0, "held_fen": 0}
-        )
-        fact["owners"] += 1
-        fact["balance_fen"] += balance
-        fact["held_fen"] += held
-    order = {kind: number for number, kind in enumerate(ACCOUNT_KINDS)}
-    return sorted(found.values(), key=lambda f: (order.get(f["kind"], len(order)), f["owner"] or ""))
-
-
-def _show_accounts(screen: Screen, facts: Sequence[Mapping[str, Any]], total: int) -> None:
-    say = screen.say
-    columns = [
-        Column(say("Kind", "科目")),
-        Column(say("Owner", "所有者")),
-        Column(say("Balance", "余额"), right=True),
-        Column(say(*labels.HELD), right=True),
-        Column(say("What it is", "说明"), rank=1, wrap_at=16),
-    ]
-    rows: list[list[str | Cell]] = [
-        [
-            fact["kind"],
-            fact["owner"] or say(f"payers: {fact['owners']}", f"付款方 {fact['owners']} 个"),
-            words.yuan(fact["balance_fen"]),
-            words.yuan(fact["held_fen"]) if fact["held_fen"] else "",
-            screen.word(ACCOUNT_KINDS.get(fact["kind"], Words("", ""))),
-        ]
-        for fact in facts
-    ]
-    rows.append([say("sum", "合计"), "", Cell(words.yuan(total), GOOD if total == 0 else BAD), "", ""])
-    screen.table(columns, rows)

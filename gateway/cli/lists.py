@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta, timezone
+from collections.abc import Callable
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from gateway.cli import labels, words
+from gateway.cli.columns import Column, Columns, each, facts, only, said, show_one, show_record, show_table
 from gateway.cli.options import (
     HELP_NAMES,
     ConfigOption,
     JsonOption,
     UnmaskOption,
     age_text,
+    at_site,
     moment,
     now_utc,
     screen_of,
     site_of,
     zone_of,
 )
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Screen
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen, Words
+from gateway.views import masks
 
 if TYPE_CHECKING:
     from gateway.config import SiteFile
-    from gateway.payers.status_list_build import Progress
-    from gateway.payers.status_lists import ChainFile, Effect
+    from gateway.payers.status_list_build import BuildResult, Progress
+    from gateway.payers.status_lists import Effect, ListHit
+    from gateway.views.status_lists import ListFile, Lists
 
 app = typer.Typer(
     name="lists",
@@ -86,13 +90,37 @@ def build(
     published until --confirm-drop names their number. Works at the lowest priority, so that millions of rows cost no
     vehicle its deadline.
     """
-    from gateway.payers import status_list_build
-
-    screen = screen_of(context)
-    site = site_of(context, config)
+    screen, site = at_site(context, config)
     zone = zone_of(site)
     created_at = _file_time(file) if created is None else moment(created, zone, "--created")
     effective_at = created_at if effective is None else moment(effective, zone, "--effective")
+    result = _publish(
+        screen,
+        site,
+        file,
+        version=version,
+        base_version=base,
+        created_at=created_at,
+        effective_at=effective_at,
+        confirmed=confirm_drop,
+        dry_run=dry_run,
+    )
+    show_one(screen, _columns(base, created_at, effective_at, dry_run=dry_run), result, as_json=as_json)
+    if dry_run and not as_json:
+        screen.note(screen.say("dry run: nothing was published", "试运行: 未发布任何名单"))
+
+
+def _publish(
+    screen: Screen,
+    site: SiteFile,
+    file: Path,
+    *,
+    version: str,
+    **asked: Any,  # noqa: ANN401 - as `build` takes them
+) -> BuildResult:
+    """Build, telling what comes and goes, and how far it is."""
+    from gateway.payers import status_list_build
+
     directory = site.lists.directory
     if not directory.exists():
         directory.mkdir(parents=True)
@@ -104,58 +132,37 @@ def build(
             total = "" if progress.total is None else f"/{progress.total}"
             tell(f"{progress.phase} {progress.done}{total}")
 
-        def show(effect: Effect) -> None:
-            screen.note(_effect_text(screen, effect))
-
-        result = status_list_build.build(
+        return status_list_build.build(
             file,
             directory,
             version=version,
-            base_version=base,
-            created_at=created_at,
-            effective_at=effective_at,
             bound=site.lists.drop_bound,
-            confirmed=confirm_drop,
-            dry_run=dry_run,
-            show=show,
+            show=lambda effect: screen.note(_effect_text(screen, effect)),
             progress=_seldom(report),
+            **asked,
         )
-    effect = result.effect
-    facts = {
-        "file": None if result.path is None else str(result.path),
-        "dry_run": dry_run,
-        "version": result.version,
-        "base": base,
-        "rows": result.rows,
-        "entries": result.entries,
-        "replaced": result.replaced,
-        "before": None if effect is None else effect.before,
-        "added": None if effect is None else effect.added,
-        "changed": None if effect is None else effect.changed,
-        "removed": None if effect is None else effect.removed,
-        "created_at": created_at.isoformat(),
-        "effective_at": effective_at.isoformat(),
-    }
-    if as_json:
-        screen.json(facts)
-        return
-    say = screen.say
-    screen.pairs(
-        [
-            (
-                say("Version", "版本"),
-                f"{result.version} ({say('increment on ' + base, '基于 ' + base) if base else say('full', '全量')})",
-            ),
-            (say("Rows", "行数"), str(result.rows)),
-            (say("Entries", "条目"), str(result.entries)),
-            (say("Replaced", "重复被替换"), str(result.replaced)),
-            (say("Created", "生成时间"), _text(created_at, zone)),
-            (say("Effective", "生效时间"), _text(effective_at, zone)),
-            (say(*labels.FILE), "-" if result.path is None else str(result.path)),
-        ]
+
+
+def _columns(base: str | None, created_at: datetime, effective_at: datetime, *, dry_run: bool) -> Columns[BuildResult]:
+    """Of a list that was built, with what was asked for."""
+    kind = Words("full", "全量") if base is None else Words(f"increment on {base}", f"基于 {base}")
+    return (
+        Column("file", of=lambda r: None if r.path is None else str(r.path)),
+        Column("dry_run", of=lambda _: dry_run),
+        Column("version"),
+        said(labels.VERSION, lambda screen, r: f"{r.version} ({screen.word(kind)})"),
+        Column("base", of=lambda _: base),
+        Column("rows", Words("Rows", "行数")),
+        Column("entries", labels.ENTRIES),
+        Column("replaced", Words("Replaced", "重复被替换")),
+        Column("before", of=lambda r: r.effect and r.effect.before),
+        Column("added", of=lambda r: r.effect and r.effect.added),
+        Column("changed", of=lambda r: r.effect and r.effect.changed),
+        Column("removed", of=lambda r: r.effect and r.effect.removed),
+        Column("created_at", labels.CREATED, lambda _: created_at, _text, lambda _, moment: moment.isoformat()),
+        Column("effective_at", labels.EFFECTIVE, lambda _: effective_at, _text, lambda _, moment: moment.isoformat()),
+        said(labels.FILE, lambda _, r: "-" if r.path is None else str(r.path)),
     )
-    if dry_run:
-        screen.note(say("dry run: nothing was published", "试运行: 未发布任何名单"))
 
 
 def _effect_text(screen: Screen, effect: Effect) -> str:
@@ -183,8 +190,8 @@ def _file_time(file: Path) -> datetime:
     return datetime.fromtimestamp(file.stat().st_mtime, UTC)
 
 
-def _text(at: datetime, zone: timezone) -> str:
-    return at.astimezone(zone).isoformat(timespec="seconds")
+def _text(screen: Screen, moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(screen.zone).isoformat(timespec="seconds")
 
 
 # --- show -----------------------------------------------------------------------------------------------------------
@@ -193,129 +200,68 @@ def _text(at: datetime, zone: timezone) -> str:
 @app.command()
 def show(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show which list is in force, how old it is, and what else is published. Checks every file."""
-    screen = screen_of(context)
-    site = site_of(context, config)
-    facts = _facts(site)
+    from gateway.views.status_lists import lists_of
+
+    screen, site = at_site(context, config)
+    found = lists_of(site.lists.directory, site.lists.drop_bound, site.lists.age_limit_h, now_utc())
     if as_json:
-        screen.json(facts)
+        screen.json(facts(screen, LISTS, found))
     else:
-        _show(screen, facts)
+        show_record(screen, LISTS, found)
+        screen.line()
+        show_table(screen, FILE, found.files)
 
 
-def _facts(site: SiteFile) -> dict[str, Any]:
-    from gateway.payers.status_lists import StatusLists, read_manifest
-
-    now = now_utc()
-    directory = site.lists.directory
-    lists = StatusLists.open(directory, now, site.lists.drop_bound)
-    snapshot = lists.snapshot
-    in_force = {file.header.identity for file in snapshot.files}
-    manifest = read_manifest(directory)
-    zone = zone_of(site)
-    return {
-        "directory": str(directory),
-        "in_force": lists.version,
-        "entries": snapshot.entries,
-        "created_at": _text(snapshot.created_at, zone),
-        "effective_at": _text(snapshot.effective_at, zone),
-        "age_s": round(lists.age(now).total_seconds(), 1),
-        "stale": lists.stale(now, timedelta(hours=site.lists.age_limit_h)),
-        "age_limit_h": site.lists.age_limit_h,
-        "refusal": None if lists.refusal is None else str(lists.refusal),
-        "files": [
-            {"chain": number, "in_force": named.identity in in_force, **_file_facts(directory, named, zone)}
-            for number, chain in enumerate(manifest.chains, start=1)
-            for named in chain
-        ],
-    }
+def _minute(screen: Screen, moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment.astimezone(screen.zone):%Y-%m-%d %H:%M}"
 
 
-def _file_facts(directory: Path, named: ChainFile, zone: timezone) -> dict[str, Any]:
-    """One published file by its header; a header that cannot be read is told, not fatal."""
-    from gateway.payers.status_lists import HEADER_LENGTH, FileKind, StatusListError, read_header
-
-    path = directory / named.name
-    facts: dict[str, Any] = {
-        "version": named.version,
-        "effective_at": _text(named.effective_at, zone),
-        "name": named.name,
-        "kind": None,
-        "base": None,
-        "entries": None,
-        "created_at": None,
-        "problem": None,
-    }
-    try:
-        with path.open("rb") as stream:
-            header = read_header(path, stream.read(HEADER_LENGTH))
-    except (OSError, StatusListError) as error:
-        return facts | {"problem": str(error)}
-    return facts | {
-        "kind": "full" if header.kind is FileKind.FULL else "increment",
-        "base": header.base_version,
-        "entries": header.count,
-        "created_at": _text(header.created_at, zone),
-    }
+def _kind(screen: Screen, kind: str | None) -> str:
+    return "" if kind is None else screen.say(kind, {"full": "全量", "increment": "增量"}[kind])
 
 
-def _show(screen: Screen, facts: Mapping[str, Any]) -> None:
-    say = screen.say
-    age = age_text(facts["age_s"])
-    limit = f"{facts['age_limit_h']:g} h"
-    pairs: list[tuple[str, str | Cell]] = [
-        (say("In force", "现用版本"), facts["in_force"]),
-        (say("Entries", "条目"), str(facts["entries"])),
-        (say("Created", "生成时间"), facts["created_at"]),
-        (
-            say("Age", "名单时效"),
-            Cell(say(f"{age}, STALE: the limit is {limit}", f"{age},已超过上限 {limit}"), BAD)
-            if facts["stale"]
-            else Cell(say(f"{age} of at most {limit}", f"{age},上限 {limit}"), GOOD),
-        ),
-        (say("Folder", "目录"), facts["directory"]),
-    ]
-    if facts["refusal"]:
-        pairs.append((say("Refused", "被拒绝"), Cell(facts["refusal"], BAD)))
-    screen.pairs(pairs)
-    screen.line()
-    columns = [
-        Column(say("Chain", "链"), right=True),
-        Column(say("Version", "版本")),
-        Column(say("Kind", "类型")),
-        Column(say("Base", "基于"), rank=2),
-        Column(say("Entries", "条目"), right=True),
-        Column(say("Effective", "生效时间")),
-        Column(say("Created", "生成时间"), rank=1),
-        Column(say(*labels.STATE), wrap_at=12),
-    ]
-    kinds = {"full": say("full", "全量"), "increment": say("increment", "增量"), None: ""}
-    rows: list[list[str | Cell]] = [
-        [
-            str(file["chain"]),
-            file["version"],
-            kinds[file["kind"]],
-            file["base"] or "",
-            "" if file["entries"] is None else str(file["entries"]),
-            _minute(file["effective_at"]),
-            _minute(file["created_at"]),
-            _file_state(screen, file),
-        ]
-        for file in facts["files"]
-    ]
-    screen.table(columns, rows)
-
-
-def _minute(text: str | None) -> str:
-    return "" if text is None else f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M}"
-
-
-def _file_state(screen: Screen, file: Mapping[str, Any]) -> Cell:
-    if file["problem"]:
-        return Cell(file["problem"], BAD)
-    if file["in_force"]:
+def _file_state(screen: Screen, file: ListFile) -> Cell:
+    if file.problem is not None:
+        return Cell(file.problem, BAD)
+    if file.in_force:
         return Cell(screen.say("in force", "现用"), GOOD)
-    waiting = datetime.fromisoformat(file["effective_at"]) > now_utc()
-    return Cell(screen.say("waits", "待生效"), DOUBTFUL) if waiting else Cell(screen.say("older", "旧版"))
+    return Cell(screen.say("waits", "待生效"), DOUBTFUL) if file.waits else Cell(screen.say("older", "旧版"))
+
+
+FILE: Final[Columns[ListFile]] = (
+    Column("chain", Words("Chain", "链"), right=True),
+    Column("in_force"),
+    Column("version", labels.VERSION),
+    Column("name"),
+    Column("kind", Words("Kind", "类型"), text=_kind),
+    Column("base", Words("Base", "基于"), rank=2),
+    Column("entries", labels.ENTRIES, right=True),
+    Column("effective_at", labels.EFFECTIVE, text=_minute, data=_text),
+    Column("created_at", labels.CREATED, text=_minute, data=_text, rank=1),
+    said(labels.STATE, _file_state, wrap_at=12),
+    Column("problem"),
+)
+
+
+def _age(screen: Screen, lists: Lists) -> Cell:
+    age, limit = age_text(round(lists.age_s, 1)), f"{lists.age_limit_h:g} h"
+    if lists.stale:
+        return Cell(screen.say(f"{age}, STALE: the limit is {limit}", f"{age},已超过上限 {limit}"), BAD)
+    return Cell(screen.say(f"{age} of at most {limit}", f"{age},上限 {limit}"), GOOD)
+
+
+LISTS: Final[Columns[Lists]] = (
+    Column("in_force", labels.IN_FORCE),
+    Column("entries", labels.ENTRIES),
+    Column("created_at", labels.CREATED, text=_text, data=_text),
+    Column("effective_at", data=_text),
+    Column("age_s", data=lambda _, age: round(age, 1)),
+    said(Words("Age", "名单时效"), _age),
+    *only("stale", "age_limit_h"),
+    Column("directory", Words("Folder", "目录"), data=lambda _, folder: str(folder)),
+    Column("refusal", Words("Refused", "被拒绝"), text=lambda _, why: why and Cell(why, BAD)),
+    Column("files", data=each(FILE)),
+)
 
 
 # --- look up and roll back ------------------------------------------------------------------------------------------
@@ -349,43 +295,29 @@ def lookup(
         # Without this check a mistyped key would read as "not listed".
         raise typer.BadParameter(f"a {kind.value} key is {expected}", param_hint="'KEY'")
     lists = StatusLists.open(site.lists.directory, now_utc(), site.lists.drop_bound)
-    hit = lists.lookup(list_kind, plain)
-    facts = {
-        "kind": kind.value,
-        "key": _key_shown(kind, plain, unmask=unmask),
-        "listed": hit is not None,
-        "list_type": None if hit is None else hit.list_type,
-        "reason": None if hit is None else words.reason_facts(hit.reason.code),
-        "entered_by": None if hit is None else hit.list_version,
-        "list_version": lists.version,
-    }
-    if as_json:
-        screen.json(facts)
-        return
-    say = screen.say
-    pairs: list[tuple[str, str | Cell]] = [
-        (say(*labels.KEY), f"{kind.value} {facts['key']}"),
-        (
-            say("Listed", "在名单中"),
-            Cell(say("no", "否"), GOOD) if hit is None else Cell(say("YES", "是"), BAD),
+    shown = masks.key_shown(kind.value, plain, unmask=unmask) or ""
+    columns: Columns[ListHit | None] = (
+        Column("kind", of=lambda _: kind.value),
+        Column("key", of=lambda _: shown),
+        said(labels.KEY, lambda *_: f"{kind.value} {shown}"),
+        Column("listed", Words("Listed", "在名单中"), lambda hit: hit is not None, _listed),
+        Column("list_type", Words("Type", "名单类型"), lambda hit: hit and hit.list_type),
+        Column(
+            "reason",
+            labels.REASON,
+            lambda hit: hit and hit.reason.code,
+            words.named_reason,
+            lambda _, code: words.reason_facts(code),
         ),
-    ]
-    if hit is not None:
-        pairs += [
-            (say("Type", "名单类型"), str(hit.list_type)),
-            (say(*labels.REASON), f"{words.reason_text(screen, hit.reason.code)} [{hit.reason.code}]"),
-            (say(*labels.NEXT_STEP), words.next_step(screen, hit.reason.code)),
-            (say("Entered by", "加入版本"), hit.list_version),
-        ]
-    pairs.append((say("List", "名单版本"), lists.version))
-    screen.pairs(pairs)
+        said(labels.NEXT_STEP, lambda screen, hit: words.next_step(screen, None if hit is None else hit.reason.code)),
+        Column("entered_by", Words("Entered by", "加入版本"), lambda hit: hit and hit.list_version),
+        Column("list_version", Words("List", "名单版本"), lambda _: lists.version),
+    )
+    show_one(screen, columns, lists.lookup(list_kind, plain), as_json=as_json)
 
 
-def _key_shown(kind: KindChoice, key: str, *, unmask: bool) -> str:
-    if kind is not KindChoice.PLATE:
-        return words.number_shown(key, unmask=unmask) or ""
-    text, bar, colour = key.rpartition("|")
-    return f"{words.plate_shown(text, unmask=unmask)}{bar}{colour}"
+def _listed(screen: Screen, listed: bool) -> Cell:
+    return Cell(screen.say("YES", "是"), BAD) if listed else Cell(screen.say("no", "否"), GOOD)
 
 
 @app.command("roll-back")
@@ -398,8 +330,8 @@ def roll_back(context: typer.Context, config: ConfigOption = None, as_json: Json
     site = site_of(context, config)
     withdrawn = read_manifest(site.lists.directory).chains[0][-1].version
     version = status_list_build.roll_back(site.lists.directory)
-    if as_json:
-        screen.json({"withdrawn": withdrawn, "in_force": version})
-        return
-    say = screen.say
-    screen.pairs([(say("Withdrawn", "已撤回"), withdrawn), (say("In force", "现用版本"), version)])
+    columns: Columns[str] = (
+        Column("withdrawn", Words("Withdrawn", "已撤回"), lambda _: withdrawn),
+        Column("in_force", labels.IN_FORCE, lambda found: found),
+    )
+    show_one(screen, columns, version, as_json=as_json)

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from gateway.cli import labels, words
 from gateway.cli.acting import act_on
+from gateway.cli.columns import (
+    Column,
+    Columns,
+    at,
+    each,
+    facts,
+    fen,
+    money,
+    only,
+    said,
+    show_one,
+    show_record,
+    show_table,
+    within,
+)
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import (
     HELP_NAMES,
@@ -19,24 +33,21 @@ from gateway.cli.options import (
     JsonOption,
     LastOption,
     UnmaskOption,
-    iso,
+    at_site,
     screen_of,
-    short,
     site_of,
-    zone_of,
 )
-from gateway.cli.screen import Cell, Column, Screen, Words
+from gateway.cli.screen import Screen, Words
 from gateway.cli.store import changes_of, ledger_of, reader_of
 from gateway.model.passage import Service
 from gateway.model.states import MandateStatus
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
-
     from gateway.acts.acts import LimitName
     from gateway.config import SiteFile
     from gateway.payers.mandate_import import Changes
     from gateway.payers.mandates import Credential, Mandate
+    from gateway.views import mandates as view
 
 app = typer.Typer(
     name="mandates",
@@ -46,9 +57,6 @@ app = typer.Typer(
 )
 
 MandateArgument = Annotated[str, typer.Argument(help="The mandate's own id.")]
-
-DEBITS_SHOWN: Final = 10
-"""Newest debits shown with a mandate: enough to see whether it works."""
 
 
 # --- import ---------------------------------------------------------------------------------------------------------
@@ -96,20 +104,19 @@ def import_(
         changes = _compare_only(site, mandates, credentials)
     else:
         changes = _bring_in(site, file.name, mandates, credentials, screen)
-    facts = {
-        "file": str(file),
-        "dry_run": dry_run,
-        "mandates": len(mandates),
-        "credentials": len(credentials),
-        "added": changes.added,
-        "changed": changes.changed,
-        "removed": changes.removed,
-        "unchanged": changes.unchanged,
-    }
-    if as_json:
-        screen.json(facts)
-    else:
-        _show_changes(screen, facts)
+    columns: Columns[Changes] = (
+        Column("file", of=lambda _: str(file)),
+        Column("dry_run", of=lambda _: dry_run),
+        Column("mandates", Words("Mandates", "签约"), lambda _: len(mandates)),
+        Column("credentials", labels.CREDENTIALS, lambda _: len(credentials)),
+        Column("added", Words("Added", "新增")),
+        Column("changed", Words("Changed", "变更")),
+        Column("removed", Words("Removed", "移除")),
+        Column("unchanged", Words("Unchanged", "未变")),
+    )
+    show_one(screen, columns, changes, as_json=as_json)
+    if dry_run and not as_json:
+        screen.note(screen.say("dry run: nothing was changed", "试运行: 未作任何更改"))
 
 
 def _read(file: Path) -> tuple[dict[str, Mandate], list[Credential]]:
@@ -184,11 +191,9 @@ def _each_percent(tell: Callable[[int, int], None]) -> Callable[[int, int], None
     return progress
 
 
-def _note_under_way(screen: Screen, connection: Connection) -> None:
+def _note_under_way(screen: Screen, *, under_way: bool) -> None:
     """Say that what follows is neither the old mandates nor the new."""
-    from gateway.payers.mandate_import import is_under_way
-
-    if is_under_way(connection):
+    if under_way:
         screen.note(
             screen.say(
                 "note: an import of mandates is running or was cut short: some are the old ones, some the new;"
@@ -196,22 +201,6 @@ def _note_under_way(screen: Screen, connection: Connection) -> None:
                 "注意: 签约导入正在进行或未完成,新旧签约并存;如无人执行,请重新导入该文件",
             )
         )
-
-
-def _show_changes(screen: Screen, facts: Mapping[str, Any]) -> None:
-    say = screen.say
-    screen.pairs(
-        [
-            (say("Mandates", "签约"), str(facts["mandates"])),
-            (say("Credentials", "凭据"), str(facts["credentials"])),
-            (say("Added", "新增"), str(facts["added"])),
-            (say("Changed", "变更"), str(facts["changed"])),
-            (say("Removed", "移除"), str(facts["removed"])),
-            (say("Unchanged", "未变"), str(facts["unchanged"])),
-        ]
-    )
-    if facts["dry_run"]:
-        screen.note(say("dry run: nothing was changed", "试运行: 未作任何更改"))
 
 
 # --- looking --------------------------------------------------------------------------------------------------------
@@ -228,31 +217,23 @@ def list_(
     unmask: UnmaskOption = False,
 ) -> None:
     """List mandates with what proves them, and count them by state."""
-    from sqlalchemy import func, select
+    from gateway.payers.mandate_import import is_under_way
+    from gateway.views import mandates as view
 
-    from gateway.ledger import tables
-
-    screen = screen_of(context)
-    site = site_of(context, config)
-    zone = zone_of(site)
-    m = tables.mandate
-    chosen = [] if state is None else [m.c.status == state.value]
+    screen, site = at_site(context, config)
+    chosen = None if state is None else state.value
     with ledger_of(site) as connection:
-        _note_under_way(screen, connection)
-        states = connection.execute(select(m.c.status, func.count()).group_by(m.c.status)).all()
-        counts: dict[str, int] = {name: count for name, count in states}
-        rows = connection.execute(select(m).where(*chosen).order_by(m.c.imported_at.desc(), m.c.id).limit(last)).all()
-        facts = [
-            {**_mandate_facts(row, zone, unmask=unmask), "credentials": _credentials(connection, row.id, unmask=unmask)}
-            for row in rows
-        ]
+        under_way = is_under_way(connection)
+        counts = view.counts(connection)
+        found = view.mandates(connection, last, state=chosen, unmask=unmask)
+    _note_under_way(screen, under_way=under_way)
     if as_json:
-        screen.json({"mandates": facts, "counts": counts})
+        screen.json({"mandates": each(MANDATE)(screen, found), "counts": counts})
         return
-    if not facts:
+    if not found:
         screen.note(screen.say("no mandate here", "没有签约"))
         return
-    _show_list(screen, facts)
+    show_table(screen, MANDATE, found)
     screen.line()
     totals = ", ".join(
         f"{words.named(screen, words.MANDATE_STATES, name).text} {counts[name]}"
@@ -272,219 +253,107 @@ def show(
     unmask: UnmaskOption = False,
 ) -> None:
     """Show one mandate: what proves it, what its payer owes, and its newest debits."""
-    from sqlalchemy import select
+    from gateway.payers.mandate_import import is_under_way
+    from gateway.views.mandates import use_of
 
-    from gateway.ledger import tables
-
-    screen = screen_of(context)
-    site = site_of(context, config)
-    zone = zone_of(site)
+    screen, site = at_site(context, config)
     with ledger_of(site) as connection:
-        _note_under_way(screen, connection)
-        row = connection.execute(select(tables.mandate).where(tables.mandate.c.id == mandate_id)).one_or_none()
-        if row is None:
-            raise CliFault(
-                ExitCode.REFUSED,
-                f"no mandate {mandate_id} in the ledger",
-                None,
-                Words("etcgw mandates list --config SITE lists them", "用 etcgw mandates list --config SITE 列出"),
-            )
-        facts = {
-            **_mandate_facts(row, zone, unmask=unmask),
-            "credentials": _credentials(connection, mandate_id, unmask=unmask),
-            "limits": _limits(connection, mandate_id),
-            **_owes(connection, mandate_id),
-            "debits": _debits(connection, mandate_id, zone),
-        }
+        under_way = is_under_way(connection)
+        use = use_of(connection, mandate_id, unmask=unmask)
+    _note_under_way(screen, under_way=under_way)
+    if use is None:
+        raise CliFault(
+            ExitCode.REFUSED,
+            f"no mandate {mandate_id} in the ledger",
+            None,
+            Words("etcgw mandates list --config SITE lists them", "用 etcgw mandates list --config SITE 列出"),
+        )
     if as_json:
-        screen.json(facts)
-    else:
-        _show_mandate(screen, facts, zone)
-
-
-def _mandate_facts(row: Row[Any], zone: timezone, *, unmask: bool) -> dict[str, Any]:
-    return {
-        "mandate_id": row.id,
-        "status": row.status,
-        "funding": row.funding,
-        "bank": row.channel,
-        "contract_ref": words.number_shown(row.contract_ref, unmask=unmask),
-        "limit_fen": row.limit_fen,
-        "stand_in_limit_fen": row.stand_in_limit_fen,
-        "imported_at": iso(row.imported_at, zone),
-    }
-
-
-def _limits(connection: Connection, mandate_id: str) -> list[dict[str, Any]]:
-    """What is stated for the mandate itself; of every other service the rules' limits bind."""
-    from sqlalchemy import select
-
-    from gateway.ledger import tables
-
-    t = tables.mandate_limit
-    rows = connection.execute(select(t).where(t.c.mandate_id == mandate_id).order_by(t.c.service))
-    return [
-        {
-            "service": row.service,
-            "per_debit_fen": row.per_debit_fen,
-            "per_day_fen": row.per_day_fen,
-            "per_day_count": row.per_day_count,
-        }
-        for row in rows
-    ]
-
-
-def _credentials(connection: Connection, mandate_id: str, *, unmask: bool) -> list[dict[str, Any]]:
-    from sqlalchemy import select
-
-    from gateway.ledger import tables
-
-    c = tables.credential
-    rows = connection.execute(select(c).where(c.c.mandate_id == mandate_id).order_by(c.c.kind, c.c.key))
-    return [
-        {
-            "kind": row.kind,
-            "key": _key_shown(row, unmask=unmask),
-            "plate": words.plate_shown(row.plate, unmask=unmask),
-            "plate_colour": row.plate_colour,
-        }
-        for row in rows
-    ]
-
-
-def _key_shown(row: Row[Any], *, unmask: bool) -> str | None:
-    """A plate's key is its text, a bar and its colour; the others are numbers."""
-    if row.kind != "plate":
-        return words.number_shown(row.key, unmask=unmask)
-    text, bar, colour = row.key.rpartition("|")
-    return f"{words.plate_shown(text, unmask=unmask)}{bar}{colour}"
-
-
-def _owes(connection: Connection, mandate_id: str) -> dict[str, int]:
-    """Fen the mandate's payer has reserved, owes as released, and owes as debt."""
-    from sqlalchemy import func, select
-
-    from gateway.ledger import tables
-
-    a, o = tables.account, tables.obligor
-    rows = connection.execute(
-        select(a.c.kind, func.sum(a.c.balance), func.sum(a.c.held))
-        .join_from(a, o, o.c.id == a.c.owner)
-        .where(o.c.mandate_id == mandate_id, a.c.kind.in_(("open", "debt")))
-        .group_by(a.c.kind)
-    )
-    found = {kind: (balance, held) for kind, balance, held in rows}
-    opened, debt = found.get("open", (0, 0)), found.get("debt", (0, 0))
-    return {"held_fen": opened[1], "open_fen": -opened[0], "debt_fen": -debt[0]}
-
-
-def _debits(connection: Connection, mandate_id: str, zone: timezone) -> list[dict[str, Any]]:
-    from sqlalchemy import select
-
-    from gateway.ledger import tables
-
-    d = tables.debit
-    rows = connection.execute(
-        select(d).where(d.c.mandate_id == mandate_id).order_by(d.c.created_at.desc(), d.c.id.desc()).limit(DEBITS_SHOWN)
-    )
-    return [
-        {
-            "debit_id": row.id,
-            "passage_id": row.passage_id,
-            "state": row.state,
-            "amount_fen": row.amount,
-            "created_at": iso(row.created_at, zone),
-            "created_us": row.created_at,
-        }
-        for row in rows
-    ]
-
-
-def _show_list(screen: Screen, facts: Sequence[Mapping[str, Any]]) -> None:
-    say = screen.say
-    columns = [
-        Column(say(*labels.MANDATE)),
-        Column(say(*labels.STATE)),
-        Column(say(*labels.FUNDING)),
-        Column(say("Bank", "银行")),
-        Column(say("Contract", "协议号"), rank=2),
-        Column(say("Limit", "限额"), rank=1, right=True),
-        Column(say("Stand-in", "代授权限额"), rank=1, right=True),
-        Column(say("Credentials", "凭据"), wrap_at=24),
-    ]
-    screen.table(
-        columns,
-        [
-            [
-                fact["mandate_id"],
-                words.named(screen, words.MANDATE_STATES, fact["status"]),
-                words.named(screen, words.FUNDINGS, fact["funding"]),
-                fact["bank"] or "",
-                fact["contract_ref"] or "",
-                words.yuan(fact["limit_fen"]),
-                words.yuan(fact["stand_in_limit_fen"]),
-                ", ".join(f"{c['kind']} {c['key']}" for c in fact["credentials"]),
-            ]
-            for fact in facts
-        ],
-    )
-
-
-def _show_mandate(screen: Screen, facts: Mapping[str, Any], zone: timezone) -> None:
-    say = screen.say
-    limit = words.yuan_with_currency(facts["limit_fen"]) or say("none of ours", "不限")
-    pairs: list[tuple[str, str | Cell]] = [
-        (say(*labels.MANDATE), facts["mandate_id"]),
-        (say(*labels.STATE), words.named(screen, words.MANDATE_STATES, facts["status"])),
-        (say(*labels.FUNDING), words.named(screen, words.FUNDINGS, facts["funding"])),
-        (say("Bank", "银行"), facts["bank"] or "-"),
-        (say("Contract", "协议号"), facts["contract_ref"] or "-"),
-        (say("Limit", "限额"), limit),
-        (say("Stand-in limit", "代授权限额"), words.yuan_with_currency(facts["stand_in_limit_fen"])),
-        *(
-            (say(f"Limits {limit['service']}", f"限额 {limit['service']}"), _limit_text(screen, limit))
-            for limit in facts["limits"]
-        ),
-        (say(*labels.HELD), words.yuan_with_currency(facts["held_fen"])),
-        (say("Owes", "应付"), words.yuan_with_currency(facts["open_fen"])),
-        (say("Debt", "欠费"), words.yuan_with_currency(facts["debt_fen"])),
-        (say("Imported", "导入"), facts["imported_at"]),
-    ]
-    for credential in facts["credentials"]:
-        plate = credential["plate"]
-        of_plate = "" if plate is None or credential["kind"] == "plate" else say(f" for {plate}", f",车牌 {plate}")
-        colour = words.colour_text(screen, credential["plate_colour"])
-        pairs.append((credential["kind"], f"{credential['key']}{of_plate} {colour}".rstrip()))
-    screen.pairs(pairs)
-    if not facts["debits"]:
+        screen.json(facts(screen, USE, use))
         return
-    screen.line()
-    columns = [
-        Column(say(*labels.TIME)),
-        Column(say(*labels.STATE)),
-        Column(say(*labels.AMOUNT), right=True),
-        Column(say(*labels.PASSAGE)),
-    ]
-    screen.table(
-        columns,
-        [
-            [
-                short(debit["created_us"], zone),
-                words.named(screen, words.DEBIT_STATES, debit["state"]),
-                words.yuan(debit["amount_fen"]),
-                debit["passage_id"],
-            ]
-            for debit in facts["debits"]
-        ],
-    )
+    limits = [_limit_line(number, limit.service) for number, limit in enumerate(use.limits)]
+    proofs = [(credential.kind, _credential_text(screen, credential)) for credential in use.mandate.credentials]
+    columns = [line for column in USE for line in (limits if column.key == "limits" else (column,))]
+    show_record(screen, columns, use, *proofs)
+    if use.debits:
+        screen.line()
+        show_table(screen, _DEBIT, use.debits)
 
 
-def _limit_text(screen: Screen, limit: Mapping[str, Any]) -> str:
+_CREDENTIAL: Final[Columns[view.Credential]] = only("kind", "key", "plate", "plate_colour")
+_LIMIT: Final[Columns[view.Limit]] = only("service", "per_debit_fen", "per_day_fen", "per_day_count")
+MANDATE: Final[Columns[view.Mandate]] = (
+    Column("mandate_id", labels.MANDATE),
+    Column("status", labels.STATE, text=words.coded(words.MANDATE_STATES)),
+    Column("funding", labels.FUNDING, text=words.coded(words.FUNDINGS)),
+    Column("bank", labels.BANK),
+    Column("contract_ref", labels.CONTRACT, rank=2),
+    fen("limit_fen", labels.LIMIT, rank=1),
+    fen("stand_in_limit_fen", Words("Stand-in", "代授权限额"), rank=1),
+    at("imported_at"),
+    Column(
+        "credentials",
+        labels.CREDENTIALS,
+        text=lambda _, proofs: ", ".join(f"{proof.kind} {proof.key}" for proof in proofs),
+        data=each(_CREDENTIAL),
+        wrap_at=24,
+    ),
+)
+_DEBIT: Final[Columns[view.Charge]] = (
+    Column("debit_id"),
+    at("created_at", labels.TIME),
+    Column("state", labels.STATE, text=words.coded(words.DEBIT_STATES)),
+    fen("amount_fen", labels.AMOUNT),
+    Column("passage_id", labels.PASSAGE),
+    Column("created_us"),
+)
+
+
+def _limit_fen(screen: Screen, limit_fen: int | None) -> str:
+    return words.yuan_with_currency(limit_fen) or screen.say("none of ours", "不限")
+
+
+def _or_dash(_: Screen, text: str | None) -> str:
+    return text or "-"
+
+
+USE: Final[Columns[view.Use]] = (
+    *within(MANDATE, lambda use: use.mandate),
+    Column("", labels.MANDATE, lambda use: use.mandate.mandate_id),
+    Column("", labels.STATE, lambda use: use.mandate.status, words.coded(words.MANDATE_STATES)),
+    Column("", labels.FUNDING, lambda use: use.mandate.funding, words.coded(words.FUNDINGS)),
+    Column("", labels.BANK, lambda use: use.mandate.bank, _or_dash),
+    Column("", labels.CONTRACT, lambda use: use.mandate.contract_ref, _or_dash),
+    Column("", labels.LIMIT, lambda use: use.mandate.limit_fen, _limit_fen),
+    Column(
+        "stand_in_limit_fen", Words("Stand-in limit", "代授权限额"), lambda use: use.mandate.stand_in_limit_fen, money
+    ),
+    Column("limits", data=each(_LIMIT)),
+    Column("held_fen", labels.HELD, lambda use: use.exposure.held_fen, money),
+    Column("open_fen", Words("Owes", "应付"), lambda use: use.exposure.open_fen, money),
+    Column("debt_fen", Words("Debt", "欠费"), lambda use: use.exposure.debt_fen, money),
+    Column("", Words("Imported", "导入"), lambda use: use.mandate.imported_us, Screen.iso),
+    Column("debits", data=each(_DEBIT)),
+)
+
+
+def _credential_text(screen: Screen, proof: view.Credential) -> str:
+    say, plate = screen.say, proof.plate
+    of_plate = "" if plate is None or proof.kind == "plate" else say(f" for {plate}", f",车牌 {plate}")
+    return f"{proof.key}{of_plate} {words.colour_text(screen, proof.plate_colour)}".rstrip()
+
+
+def _limit_line(number: int, service: str) -> Column[view.Use]:
+    title = Words(f"Limits {service}", f"限额 {service}")
+    return said(title, lambda screen, use: _limit_text(screen, use.limits[number]))
+
+
+def _limit_text(screen: Screen, limit: view.Limit) -> str:
     say = screen.say
     nothing = say("none", "不限")
-    per_debit = words.yuan(limit["per_debit_fen"]) or nothing
-    per_day = words.yuan(limit["per_day_fen"]) or nothing
-    count = nothing if limit["per_day_count"] is None else str(limit["per_day_count"])
+    per_debit = words.yuan(limit.per_debit_fen) or nothing
+    per_day = words.yuan(limit.per_day_fen) or nothing
+    count = nothing if limit.per_day_count is None else str(limit.per_day_count)
     return say(
         f"a debit {per_debit}, a day {per_day}, debits a day {count}",
         f"单笔 {per_debit},每日 {per_day},每日笔数 {count}",
@@ -567,28 +436,22 @@ def limit(
         exposure=None if exposure is None else (_limit_value(exposure),),
     )
     act_on(site, act)
+    _show_limits(screen, site, mandate_id, as_json=as_json)
+
+
+def _show_limits(screen: Screen, site: SiteFile, mandate_id: str, *, as_json: bool) -> None:
+    """What binds now."""
+    from gateway.views.mandates import limits_of, mandate_of
+
     with ledger_of(site) as connection:
-        facts = {"mandate_id": mandate_id, **_limits_now(connection, mandate_id)}
+        changed = mandate_of(connection, mandate_id, unmask=False)
+        limits = limits_of(connection, mandate_id)
+    limit_fen = None if changed is None else changed.limit_fen
     if as_json:
-        screen.json(facts)
+        screen.json({"mandate_id": mandate_id, "limit_fen": limit_fen, "limits": each(_LIMIT)(screen, limits)})
         return
-    exposed = words.yuan_with_currency(facts["limit_fen"]) or screen.say("none of ours", "不限")
-    pairs: list[tuple[str, str | Cell]] = [
-        (screen.say(*labels.MANDATE), mandate_id),
-        (screen.say("Limit", "限额"), exposed),
-    ]
-    pairs += [(stated["service"], _limit_text(screen, stated)) for stated in facts["limits"]]
-    screen.pairs(pairs)
-
-
-def _limits_now(connection: Connection, mandate_id: str) -> dict[str, Any]:
-    from sqlalchemy import select
-
-    from gateway.ledger import tables
-
-    m = tables.mandate
-    limit_fen = connection.execute(select(m.c.limit_fen).where(m.c.id == mandate_id)).scalar_one()
-    return {"limit_fen": limit_fen, "limits": _limits(connection, mandate_id)}
+    pairs = [(screen.say(*labels.MANDATE), mandate_id), (screen.say(*labels.LIMIT), _limit_fen(screen, limit_fen))]
+    screen.pairs([*pairs, *((stated.service, _limit_text(screen, stated)) for stated in limits)])
 
 
 def _limit_value(text: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -73,6 +74,12 @@ def site_of(context: typer.Context, config: Path | None) -> SiteFile:
     return load(path_of(context, config))
 
 
+def at_site(context: typer.Context, config: Path | None) -> tuple[Screen, SiteFile]:
+    """The screen with times of the site's zone, and the site file."""
+    site = site_of(context, config)
+    return replace(screen_of(context), zone=zone_of(site)), site
+
+
 def zone_of(site: SiteFile) -> timezone:
     """The site's own time zone."""
     return timezone(timedelta(minutes=site.site.utc_offset_min))
@@ -121,25 +128,6 @@ def moment(text: str, zone: timezone, option: str) -> datetime:
             f"{text!r} is no time; write it like 2026-11-23T08:00, 2026-11-23 or 2h", param_hint=f"'{option}'"
         ) from error
     return found if found.tzinfo is not None else found.replace(tzinfo=zone)
-
-
-def local(moment_us: int | None, zone: timezone) -> datetime | None:
-    """Stored microseconds as local time; None stays None."""
-    from gateway.model.clock import from_us
-
-    return None if moment_us is None else from_us(moment_us).astimezone(zone)
-
-
-def iso(moment_us: int | None, zone: timezone) -> str | None:
-    """The same as ISO 8601 with milliseconds and offset."""
-    found = local(moment_us, zone)
-    return None if found is None else found.isoformat(timespec="milliseconds")
-
-
-def short(moment_us: int | None, zone: timezone) -> str:
-    """The same for a table: month, day and time of day."""
-    found = local(moment_us, zone)
-    return "" if found is None else f"{found:%m-%d %H:%M:%S}"
 
 
 def age_text(seconds: float) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from gateway.cli.columns import Column, Columns, said, show_one
 from gateway.cli.exits import CliFault, ExitCode
 from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, now_utc, screen_of, site_of
 from gateway.cli.screen import DOUBTFUL, Cell, Screen, Words
@@ -65,6 +66,7 @@ def erase(
     verify proves after it what it proved before. May run beside the gateway.
     """
     from gateway.ledger import privacy as erasing
+    from gateway.views.passages import find_passage
 
     screen = screen_of(context)
     if sum(value is not None for value in (older_than, passage, plate, card)) != 1:
@@ -74,7 +76,9 @@ def erase(
         )
     site = site_of(context, config)
     with ledger_of(site) as connection:
-        passage_id = None if passage is None else _passage_id(connection, passage)
+        passage_id = None if passage is None else find_passage(connection, passage)
+        if passage is not None and passage_id is None:
+            raise _unknown(passage)
         selection = erasing.Selection(
             before_us=None if older_than is None else _now_us() - older_than * DAY_US,
             passage_id=passage_id,
@@ -85,10 +89,11 @@ def erase(
     emptied = True
     if found is None:
         found, emptied = _erase(site, selection, screen)
+    show_one(screen, _columns(found, dry_run=dry_run, log_emptied=emptied), found, as_json=as_json)
     if as_json:
-        screen.json(_facts(found, dry_run=dry_run, log_emptied=emptied))
         return
-    _show(screen, found, dry_run=dry_run)
+    if dry_run:
+        screen.note(screen.say("dry run: nothing was erased", "试运行: 未删除任何数据"))
     if not emptied:
         screen.note(
             screen.say(
@@ -111,26 +116,13 @@ def _now_us() -> int:
     return to_us(now_utc())
 
 
-def _passage_id(connection: Any, text: str) -> str:  # noqa: ANN401 - a connection; its library is imported late
-    """The passage's id behind a record number or an id."""
-    from sqlalchemy import select
-
-    from gateway.ledger import tables
-
-    query = (
-        select(tables.decision.c.passage_id).where(tables.decision.c.record_no == int(text))
-        if text.isascii() and text.isdigit() and len(text) < 19
-        else select(tables.passage.c.id).where(tables.passage.c.id == text.lower())
+def _unknown(text: str) -> CliFault:
+    return CliFault(
+        ExitCode.REFUSED,
+        f"there is no passage {text}",
+        None,
+        Words("etcgw passages --config SITE lists record numbers", "用 etcgw passages --config SITE 查看记录号"),
     )
-    found = connection.execute(query).scalar_one_or_none()
-    if found is None:
-        raise CliFault(
-            ExitCode.REFUSED,
-            f"there is no passage {text}",
-            None,
-            Words("etcgw passages --config SITE lists record numbers", "用 etcgw passages --config SITE 查看记录号"),
-        )
-    return str(found)
 
 
 def _erase(site: SiteFile, selection: Selection, screen: Screen) -> tuple[Erased, bool]:
@@ -156,34 +148,20 @@ def _progress(screen: Screen, done: Erased) -> str:
     return screen.say(f"{done.passages} passages, {kept} kept", f"{done.passages} 次通行,保留 {kept} 次")
 
 
-def _facts(found: Erased, *, dry_run: bool, log_emptied: bool) -> dict[str, Any]:
-    return {
-        "dry_run": dry_run,
-        "passages": found.passages,
-        "purchase_files": found.purchase_files,
-        "card_serials": None if dry_run else found.card_serials,
-        "obligors": None if dry_run else found.obligors,
-        "kept": {why: found.kept[why] for why in WHY_KEPT if found.kept[why]},
-        "log_emptied": None if dry_run else log_emptied,
-    }
+def _kept(why: str, count: int) -> Column[Erased]:
+    return said(Words("Kept", "保留"), lambda screen, _: Cell(f"{count}: {screen.word(WHY_KEPT[why])}", DOUBTFUL))
 
 
-def _show(screen: Screen, found: Erased, *, dry_run: bool) -> None:
-    say = screen.say
-    pairs: list[tuple[str, str | Cell]] = [
-        (say("Passages", "通行"), str(found.passages)),
-        (say("Card files", "卡文件"), str(found.purchase_files)),
-    ]
-    if not dry_run:
-        pairs += [
-            (say("Card serials", "卡序号"), str(found.card_serials)),
-            (say("Payers", "付款方标识"), str(found.obligors)),
-        ]
-    pairs += [
-        (say("Kept", "保留"), Cell(f"{found.kept[why]}: {screen.word(text)}", DOUBTFUL))
-        for why, text in WHY_KEPT.items()
-        if found.kept[why]
-    ]
-    screen.pairs(pairs)
-    if dry_run:
-        screen.note(say("dry run: nothing was erased", "试运行: 未删除任何数据"))
+def _columns(found: Erased, *, dry_run: bool, log_emptied: bool) -> Columns[Erased]:
+    """A trial does not tell what only an erasure finds."""
+    kept = {why: found.kept[why] for why in WHY_KEPT if found.kept[why]}
+    return (
+        Column("dry_run", of=lambda _: dry_run),
+        Column("passages", Words("Passages", "通行")),
+        Column("purchase_files", Words("Card files", "卡文件")),
+        Column("card_serials", Words("Card serials", "卡序号"), lambda e: None if dry_run else e.card_serials),
+        Column("obligors", Words("Payers", "付款方标识"), lambda e: None if dry_run else e.obligors),
+        Column("kept", of=lambda _: kept),
+        *(_kept(why, count) for why, count in kept.items()),
+        Column("log_emptied", of=lambda _: None if dry_run else log_emptied),
+    )

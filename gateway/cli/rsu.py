@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli import labels, words
+from gateway.cli import labels
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import HELP_NAMES, JsonOption, UnmaskOption, screen_of
-from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Column, Screen
+from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Heading, Screen
+from gateway.views.masks import number_shown
 from protocols.masks import STARS
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def _value_shown(field: FieldDescription, *, unmask: bool, inside_file: bool) ->
     if unmask or inside_file or not _hides(field) or field.name == LOOSE:
         return field.value
     if field.name in NUMBERS:
-        return words.number_shown(field.value, unmask=False) or ""
+        return number_shown(field.value, unmask=False) or ""
     return STARS if field.value else ""
 
 
@@ -244,11 +245,11 @@ def _show(screen: Screen, frame: FrameDescription, *, unmask: bool) -> None:
     if frame.source:
         screen.line(say(f"layout: {frame.source}", f"格式来源: {frame.source}"), style=QUIET)
     columns = [
-        Column(say("At", "偏移"), right=True),
-        Column(say("Field", "字段")),
-        Column(say("Bytes", "字节"), wrap_at=12),
-        Column(say(*labels.VALUE), wrap_at=12),
-        Column(say(*labels.MEANING), wrap_at=18),
+        Heading(say("At", "偏移"), right=True),
+        Heading(say("Field", "字段")),
+        Heading(say("Bytes", "字节"), wrap_at=12),
+        Heading(say(*labels.VALUE), wrap_at=12),
+        Heading(say(*labels.MEANING), wrap_at=18),
     ]
     screen.table(columns, [row for field in frame.fields for row in _rows(screen, field, "", unmask=unmask)])
     if frame.ok:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from gateway.cli import labels
 from gateway.cli.check import problem_facts, show_problems
+from gateway.cli.columns import Column, Columns, each, only, said, show_table
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, screen_of, site_of
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Screen
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen, Words
 
 if TYPE_CHECKING:
     from gateway.rules.loading import DebitRules
+    from gateway.views.rules import Difference, Rule
 
 app = typer.Typer(
     name="rules",
@@ -36,70 +39,61 @@ def show(
 ) -> None:
     """Show the rules in force at a site, and which of them are not as shipped."""
     from gateway.rules.loading import load_rules, shipped_rules
+    from gateway.views.rules import rules_beside
 
     screen = screen_of(context)
     site = site_of(context, config)
     rules, shipped = load_rules(site.rules.file), shipped_rules()
-    facts = _facts(rules, shipped)
+    found = rules_beside(rules, shipped)
     if as_json:
         file = None if site.rules.file is None else str(site.rules.file)
-        screen.json({**_named(rules), "file": file, "shipped": _named(shipped), "rules": facts})
+        screen.json({**_named(rules), "file": file, "shipped": _named(shipped), "rules": each(RULE)(screen, found)})
     elif toml:
         for line in rules.body.rstrip("\n").split("\n"):
             screen.line(line)
     else:
-        _show(screen, rules, site.rules.file, facts)
+        _show(screen, rules, site.rules.file, found)
 
 
-def _facts(rules: DebitRules, shipped: DebitRules) -> list[dict[str, Any]]:
-    """Every key but the version, with the value shipped beside its own."""
-    from gateway.rules.loading import diff, flat
+def _text(_: Screen, value: object) -> str:
+    """A value as the document writes it; nothing for a key that is not there."""
+    import json
 
-    before = {key: value for key, value, _ in diff(shipped, rules)}
-    meanings = _meanings()
-    return [
-        {
-            "key": key,
-            "value": value,
-            "as_shipped": key not in before,
-            "shipped": before.get(key, value),
-            "meaning": _meaning(meanings, key),
-        }
-        for key, value in flat(rules)
-        if key != "version"
-    ]
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
-def _show(screen: Screen, rules: DebitRules, file: Path | None, facts: list[dict[str, Any]]) -> None:
+def _value(screen: Screen, rule: Rule) -> Cell:
+    return Cell(_text(screen, rule.value), "" if rule.as_shipped else DOUBTFUL)
+
+
+RULE: Final[Columns[Rule]] = (
+    Column("key", labels.KEY),
+    Column("value"),
+    said(labels.VALUE, _value, wrap_at=12),
+    *only("as_shipped", "shipped"),
+    said(
+        Words("Shipped", "随附值"),
+        lambda screen, rule: "" if rule.as_shipped else _text(screen, rule.shipped),
+        rank=1,
+        wrap_at=12,
+    ),
+    Column("meaning", labels.MEANING, rank=2, wrap_at=24),
+)
+
+
+def _show(screen: Screen, rules: DebitRules, file: Path | None, found: Sequence[Rule]) -> None:
     say = screen.say
-    changed = sum(not fact["as_shipped"] for fact in facts)
+    changed = sum(not rule.as_shipped for rule in found)
     screen.pairs(
         [
-            (say("Version", "版本"), rules.version),
-            (say("Digest", "摘要"), rules.digest),
+            (say(*labels.VERSION), rules.version),
+            (say(*labels.DIGEST), rules.digest),
             (say(*labels.FILE), say("none: as shipped", "无,采用随附规则") if file is None else str(file)),
-            (say("Changed", "改动"), say(f"{changed} of {len(facts)} keys", f"{len(facts)} 项中 {changed} 项")),
+            (say("Changed", "改动"), say(f"{changed} of {len(found)} keys", f"{len(found)} 项中 {changed} 项")),
         ]
     )
     screen.line()
-    columns = [
-        Column(say(*labels.KEY)),
-        Column(say(*labels.VALUE), wrap_at=12),
-        Column(say("Shipped", "随附值"), rank=1, wrap_at=12),
-        Column(say(*labels.MEANING), rank=2, wrap_at=24),
-    ]
-    screen.table(
-        columns,
-        [
-            [
-                fact["key"],
-                Cell(_text(fact["value"]), "" if fact["as_shipped"] else DOUBTFUL),
-                "" if fact["as_shipped"] else _text(fact["shipped"]),
-                fact["meaning"],
-            ]
-            for fact in facts
-        ],
-    )
+    show_table(screen, RULE, found)
 
 
 @app.command()
@@ -134,8 +128,8 @@ def check(
     screen.pairs(
         [
             (say(*labels.FILE), str(file)),
-            (say("Version", "版本"), rules.version),
-            (say("Digest", "摘要"), rules.digest),
+            (say(*labels.VERSION), rules.version),
+            (say(*labels.DIGEST), rules.digest),
             (say("Verdict", "结论"), Cell(say("in order", "正常"), GOOD)),
         ]
     )
@@ -153,46 +147,25 @@ def differences(
     as_json: JsonOption = False,
 ) -> None:
     """Show which keys differ between two files of rules, or between one and the rules in force."""
-    from gateway.rules.loading import diff, load_rules
+    from gateway.rules.loading import load_rules
+    from gateway.views.rules import differences as between
 
     screen = screen_of(context)
-    say = screen.say
     a = load_rules(first)
     b = load_rules(second if second is not None else site_of(context, config).rules.file)
-    found = diff(a, b)
+    found = between(a, b)
+    columns: Columns[Difference] = (
+        Column("key", labels.KEY),
+        Column("a", Words("A", "A"), text=_text, wrap_at=12),
+        Column("b", Words("B (in force)", "B (现行)") if second is None else Words("B", "B"), text=_text, wrap_at=12),
+    )
     if as_json:
-        rows = [{"key": key, "a": before, "b": after} for key, before, after in found]
-        screen.json({"a": _named(a), "b": _named(b), "differences": rows})
-        return
-    if not found:
-        screen.note(say("no difference", "无差异"))
-        return
-    columns = [
-        Column(say(*labels.KEY)),
-        Column("A", wrap_at=12),
-        Column(say("B (in force)", "B (现行)") if second is None else "B", wrap_at=12),
-    ]
-    screen.table(columns, [[key, _text(before), _text(after)] for key, before, after in found])
+        screen.json({"a": _named(a), "b": _named(b), "differences": each(columns)(screen, found)})
+    elif found:
+        show_table(screen, columns, found)
+    else:
+        screen.note(screen.say("no difference", "无差异"))
 
 
 def _named(rules: DebitRules) -> dict[str, str]:
     return {"version": rules.version, "digest": rules.digest}
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - whatever the document holds
-    """A value as the document writes it; nothing for a key that is not there."""
-    import json
-
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
-
-
-def _meanings() -> dict[str, str]:
-    from gateway.documents import parameters
-    from gateway.rules.schema import Document
-
-    return {key: text for key, _, text in parameters(Document)}
-
-
-def _meaning(meanings: dict[str, str], key: str) -> str:
-    """What a key means; one inside a table of free keys means what the table does."""
-    return meanings.get(key) or meanings.get(key.rpartition(".")[0], "")

@@ -16,8 +16,11 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TextIO
+
+from gateway.model.clock import from_us
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,8 +83,8 @@ def lines_cell(texts: Iterable[str]) -> Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table. The ones with the highest `rank` go first when the terminal is narrow; rank 0 stays."""
+class Heading:
+    """Heading of a column. Those with the highest `rank` go first when the terminal is narrow; rank 0 stays."""
 
     title: str
     rank: int = 0
@@ -102,9 +105,10 @@ GOOD, DOUBTFUL, BAD, QUIET = "green", "yellow", "red", "dim"
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """Writes in one language to this process's own streams."""
+    """Writes in one language, with times of one zone, to this process's own streams."""
 
     language: Language
+    zone: tzinfo = UTC
 
     def say(self, en: str, zh: str) -> str:
         """The text in the language chosen."""
@@ -114,9 +118,18 @@ class Screen:
         """The same for words from a table."""
         return self.say(*words)
 
-    def yes(self, value: object) -> str:
-        """`yes` or `no`."""
-        return self.say("yes", "是") if value else self.say("no", "否")
+    def iso(self, moment_us: int | None) -> str | None:
+        """Stored microseconds as ISO 8601 with milliseconds and offset; None stays None."""
+        found = self._local(moment_us)
+        return None if found is None else found.isoformat(timespec="milliseconds")
+
+    def short(self, moment_us: int | None) -> str:
+        """The same for a table: month, day and time of day; nothing for None."""
+        found = self._local(moment_us)
+        return "" if found is None else f"{found:%m-%d %H:%M:%S}"
+
+    def _local(self, moment_us: int | None) -> datetime | None:
+        return None if moment_us is None else from_us(moment_us).astimezone(self.zone)
 
     def json(self, value: Mapping[str, Any]) -> None:
         """One object, for scripts. What a terminal would obey is escaped as JSON has it: the value stays the same."""
@@ -144,7 +157,7 @@ class Screen:
             grid.add_row(Text(visible(f"{label}:")), Text(cell.text, style=cell.style))
         _print_trimmed(sys.stdout, grid, _room(sys.stdout))
 
-    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]]) -> None:
+    def table(self, columns: Sequence[Heading], rows: Sequence[Sequence[str | Cell]]) -> None:
         """A table with a heading, as many columns as fit."""
         from rich.table import Table
         from rich.text import Text
@@ -223,7 +236,7 @@ class _Fit:
     left_out: list[int]
 
 
-def _fitting(columns: Sequence[Column], texts: Sequence[Sequence[str]], room: int) -> _Fit:
+def _fitting(columns: Sequence[Heading], texts: Sequence[Sequence[str]], room: int) -> _Fit:
     """Choose columns for so much room, and give what is left to those whose texts would rather be wider."""
     natural = [max(_widest(texts[i]), _widest([column.title])) for i, column in enumerate(columns)]
     needed = [

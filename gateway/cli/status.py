@@ -2,64 +2,54 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from datetime import timezone
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from gateway.cli import labels
+from gateway.cli.columns import Column, Columns, said, show_table
 from gateway.cli.exits import CliFault, ExitCode
-from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, screen_of, short, site_of, zone_of
+from gateway.cli.options import ConfigOption, JsonOption, age_text, at_site, now_utc
 from gateway.cli.rights import need_right
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Column, Language, Screen, Words
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen, Words
 
-AGE_MAX_S: Final = 5.0
-"""A gateway renews its file every second; five missed renewals mean that it hangs or is gone."""
+if TYPE_CHECKING:
+    from gateway.views.health import Health, Part
 
 _START: Final = Words("etcgw run --config SITE starts it", "用 etcgw run --config SITE 启动")
 
 
 def status(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Tell whether the gateway runs and which parts of it do not work. Exit 3 when it does not run."""
-    screen = screen_of(context)
-    site = site_of(context, config)
-    state = _read(site.storage.state)
-    age_s = now_utc().timestamp() - state["written_us"] / 1e6
-    # A file from the future is as good as none: the clock was set back, and nobody renewed the file since.
-    running = bool(state["running"]) and abs(age_s) <= AGE_MAX_S
-    if not running:
-        state |= {"works": False, "parts": {name: _stopped(part) for name, part in state["parts"].items()}}
+    screen, site = at_site(context, config)
+    health = _health(site.storage.state)
     if as_json:
-        screen.json({**state, "running": running, "age_s": round(age_s, 3)})
+        screen.json({**health.state, "running": health.running, "age_s": round(health.age_s, 3)})
     else:
-        _show(screen, state, zone_of(site), running=running, age_s=age_s)
-    if not running:
+        _show(screen, health)
+    if not health.running:
         cause = (
             Words("it was stopped", "已正常停止")
-            if not state["running"]
+            if health.stopped
             else Words("it was killed, or hangs", "已被强制终止或无响应")
         )
         raise CliFault(
             ExitCode.UNAVAILABLE,
-            f"the gateway is not running; its last sign of life is {age_text(age_s)} old",
+            f"the gateway is not running; its last sign of life is {age_text(health.age_s)} old",
             cause,
             _START,
         )
 
 
-def _stopped(part: dict[str, Any]) -> dict[str, Any]:
-    """A part of a gateway that does not run: what worked does nothing now, what was at fault may be so still."""
-    return {**part, "works": None} if part["works"] else part
+def _health(path: Path) -> Health:
+    from gateway.model.clock import to_us
+    from gateway.views.health import ForeignState, health_of
 
-
-def _read(path: Path) -> dict[str, Any]:
     need_right(path)
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        known = isinstance(state["written_us"], int) and isinstance(state["parts"], dict) and "running" in state
+        return health_of(path, to_us(now_utc()))
     except FileNotFoundError as error:
         raise CliFault(
             ExitCode.UNAVAILABLE,
@@ -67,35 +57,26 @@ def _read(path: Path) -> dict[str, Any]:
             Words("it has never run with this site file", "从未用该配置运行过"),
             _START,
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise _foreign(path) from error
-    if not known:
-        raise _foreign(path)
-    return dict(state)
+    except ForeignState as error:
+        raise CliFault(
+            ExitCode.UNAVAILABLE,
+            f"{path} is no state file of a gateway",
+            Words("[storage] state names another program's file", "[storage] state 指向了其他程序的文件"),
+            Words("correct [storage] state in the site file", "更正配置中的 [storage] state"),
+        ) from error
 
 
-def _foreign(path: Path) -> CliFault:
-    return CliFault(
-        ExitCode.UNAVAILABLE,
-        f"{path} is no state file of a gateway",
-        Words("[storage] state names another program's file", "[storage] state 指向了其他程序的文件"),
-        Words("correct [storage] state in the site file", "更正配置中的 [storage] state"),
-    )
-
-
-def _show(screen: Screen, state: Mapping[str, Any], zone: timezone, *, running: bool, age_s: float) -> None:
-    say = screen.say
-    parts: Mapping[str, Mapping[str, Any]] = state["parts"]
-    failing = [name for name, part in parts.items() if part["works"] is False]
+def _show(screen: Screen, health: Health) -> None:
+    say, state, age_s = screen.say, health.state, health.age_s
     pairs: list[tuple[str, str | Cell]] = [
         (say("Site", "站点"), f"{state.get('site', '')} ({state.get('mode', '')})"),
         (
             say("Gateway", "网关"),
-            Cell(say("running", "运行中"), GOOD) if running else Cell(say("NOT RUNNING", "未运行"), BAD),
+            Cell(say("running", "运行中"), GOOD) if health.running else Cell(say("NOT RUNNING", "未运行"), BAD),
         ),
         (say("Process", "进程"), str(state.get("pid", ""))),
         (say("Written", "写入时间"), say(f"{age_text(age_s)} ago", f"{age_text(age_s)} 前")),
-        (say("Parts", "部件"), _parts_summary(screen, len(parts), len(failing), running=running)),
+        (say("Parts", "部件"), _parts_summary(screen, health)),
     ]
     lag = state.get("loop_lag_ms") or {}
     if lag.get("p99") is not None:
@@ -109,13 +90,15 @@ def _show(screen: Screen, state: Mapping[str, Any], zone: timezone, *, running: 
     if restarts:
         pairs.append((say("Restarts", "重启"), ", ".join(f"{k} {v}" for k, v in sorted(restarts.items()))))
     screen.pairs(pairs)
-    if parts:
+    if health.parts:
         screen.line()
-        _show_parts(screen, parts, zone)
+        # Failing parts first: that is what somebody came for.
+        show_table(screen, PART, sorted(health.parts, key=lambda part: (part.works is not False, part.name)))
 
 
-def _parts_summary(screen: Screen, total: int, failing: int, *, running: bool) -> Cell:
-    if not running:
+def _parts_summary(screen: Screen, health: Health) -> Cell:
+    total, failing = len(health.parts), health.faults
+    if not health.running:
         found = screen.say(f", {failing} with a fault", f",其中 {failing} 个有故障") if failing else ""
         return Cell(screen.say(f"none of {total} works{found}", f"{total} 个均已停止{found}"), BAD)
     if not failing:
@@ -137,26 +120,19 @@ def _state(screen: Screen, works: bool | None) -> Cell:
     return Cell(screen.say("works", "正常"), GOOD) if works else Cell(screen.say("FAULT", "故障"), BAD)
 
 
-def _show_parts(screen: Screen, parts: Mapping[str, Mapping[str, Any]], zone: timezone) -> None:
-    """Failing parts first: that is what somebody came for."""
-    say = screen.say
-    columns = [
-        Column(say("Part", "部件")),
-        Column(say(*labels.STATE)),
-        Column(say("Since", "自"), rank=1),
-        Column(say("What is known", "情况"), wrap_at=20),
-        Column(say(*labels.NEXT_STEP), wrap_at=14),
-    ]
-    rows: list[list[str | Cell]] = []
-    for name, part in sorted(parts.items(), key=lambda item: (item[1]["works"] is not False, item[0])):
-        reason, step = (
-            (part.get("zh"), part.get("next_step_zh"))
-            if screen.language is Language.ZH
-            else (part.get("en"), part.get("next_step_en"))
-        )
-        cause = part.get("cause") or ""
-        known = f"{reason}: {cause}" if reason and cause else reason or cause
-        state = _state(screen, part["works"])
-        failed = part["works"] is False
-        rows.append([name, state, short(part.get("since_us"), zone), known, step or "" if failed else ""])
-    screen.table(columns, rows)
+def _known(screen: Screen, part: Part) -> str:
+    reason = screen.say(part.en or "", part.zh or "")
+    return f"{reason}: {part.cause}" if reason and part.cause else reason or part.cause or ""
+
+
+def _step(screen: Screen, part: Part) -> str:
+    return screen.say(part.next_step_en or "", part.next_step_zh or "") if part.works is False else ""
+
+
+PART: Final[Columns[Part]] = (
+    Column("name", Words("Part", "部件")),
+    Column("works", labels.STATE, text=_state),
+    Column("since_us", Words("Since", "自"), text=Screen.short, rank=1),
+    said(Words("What is known", "情况"), _known, wrap_at=20),
+    said(labels.NEXT_STEP, _step, wrap_at=14),
+)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Screen, Words
 from gateway.model.money import CURRENCY, format_fen
 from gateway.model.passage import Barrier, Funding, Occasion, Outcome
-from gateway.model.plate import PlateColour, mask
+from gateway.model.plate import PlateColour
 from gateway.model.reasons import REASONS, Reason
 from gateway.model.special_events import SPECIAL_EVENTS
 from gateway.model.states import AttemptState, DebitState, ItemState, MandateStatus, PurchaseState, RefundState
 from gateway.model.vehicle_class import VehicleClass, is_vehicle_class
-from protocols.masks import mask_number
+
+if TYPE_CHECKING:
+    from gateway.views.decisions import Decision
 
 Table = Mapping[str, tuple[Words, str]]
 
@@ -152,6 +154,32 @@ def named(screen: Screen, table: Table, code: str | None) -> Cell:
     return Cell(screen.word(words), style)
 
 
+def coded(table: Table) -> Callable[[Screen, str | None], str | Cell]:
+    """What gives the words of a code; nothing where there is none."""
+    return lambda screen, code: "" if code is None else named(screen, table, code)
+
+
+def named_reason(screen: Screen, code: str | None) -> str:
+    """A reason in words, with its code."""
+    return "" if code is None else f"{reason_text(screen, code)} [{code}]"
+
+
+def response_facts(code: str | None) -> dict[str, str] | None:
+    """A bank's answer code for JSON."""
+    if code is None:
+        return None
+    from protocols.bank.responses import response_code
+
+    known = response_code(code)
+    return {"code": code, "zh": known.chinese, "en": known.english}
+
+
+def response_text(screen: Screen, code: str | None) -> str:
+    """A bank's answer in words, its code first."""
+    known = response_facts(code)
+    return "" if known is None else f"{known['code']} {screen.say(known['en'], known['zh'])}"
+
+
 def reason_facts(code: str | None) -> dict[str, str | None] | None:
     """A reason for JSON: both languages always."""
     if code is None:
@@ -219,23 +247,13 @@ def colour_text(screen: Screen, code: int | None) -> str:
     return screen.say(colour.en, colour.zh)
 
 
-def plate_shown(text: str | None, *, unmask: bool) -> str | None:
-    """A plate as far as it may be shown; None stays None."""
-    return text if text is None or unmask else mask(text)
-
-
-def number_shown(number: str | None, *, unmask: bool) -> str | None:
-    """A card, contract or tag number as far as it may be shown; None stays None."""
-    return number if number is None or unmask else mask_number(number)
-
-
-def barrier_text(screen: Screen, decision: Mapping[str, Any]) -> str | Cell:
+def barrier_text(screen: Screen, decision: Decision) -> str | Cell:
     """What a decision did to the barrier; nothing where none moved."""
-    return named(screen, BARRIERS, decision["barrier"]) if decision["barrier_moved"] else Cell("-", QUIET)
+    return named(screen, BARRIERS, decision.barrier) if decision.occasion.moved else Cell("-", QUIET)
 
 
-def occasion_text(screen: Screen, decision: Mapping[str, Any]) -> str:
+def occasion_text(screen: Screen, decision: Decision) -> str:
     """How a decision came about, by whom and why."""
-    how = screen.word(OCCASIONS[Occasion[decision["occasion"].upper()]])
-    said = ": ".join(part for part in (decision["by"], decision["why"]) if part)
+    how = screen.word(OCCASIONS[decision.occasion])
+    said = ": ".join(part for part in (decision.said_by, decision.said_why) if part)
     return f"{how}: {said}" if said else how

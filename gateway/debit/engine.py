@@ -26,7 +26,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.banks.channel import BankAnswer, BankChannel, LateAnswer
-from gateway.debit import attempts, conclusions, debts, decisions, holds, late, purchases, recovery, refunds, views
+from gateway.debit import attempts, conclusions, debts, decisions, holds, late, purchases, recovery, refunds
 from gateway.debit.attempts import NewAttempt, Recovery, Terminals
 from gateway.debit.claims import (
     BankRequest,
@@ -497,11 +497,6 @@ class DebitEngine:
                 lambda tx: refunds.adjust(tx, debit_id, amount_fen, reason, actor=actor, rules=self.rules)
             )
         )
-
-    def query(self, *, key: str | None = None, debit_id: str | None = None) -> views.DebitView | None:
-        """Everything the ledger knows of one debit, by its business key or its id; None when there is none."""
-        with self._reader.connect() as connection:
-            return views.debit_view(connection, key=key, debit_id=debit_id)
 
     async def write_off(self, debit_id: str, actor: str, reason: str) -> str | None:
         """Write a debt off, once two people agree; None when done, else the code of why not (yet)."""

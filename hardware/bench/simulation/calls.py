@@ -15,6 +15,7 @@ from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest
 from gateway.ledger.batches import StorageUnavailable
 from gateway.ledger.transaction import Transaction
 from gateway.payers.mandates import stand_in_limit
+from gateway.views.visits import find_visit_of_debit
 from hardware.bench.simulation import site
 from hardware.bench.simulation.life import Life
 from hardware.bench.simulation.world import World
@@ -252,12 +253,13 @@ async def afterwards(world: World, chance: random.Random, index: int, debit_id: 
         code = await ask(world, "adjust", lambda engine: engine.adjust(debit_id, amount, "misread", "p1"), debit_id)
         world.watch.outcomes[f"adjusted.{code or 'done'}"] += 1
     if chance.random() < QUERIED:
-        view = (await world.served()).engine.query(debit_id=debit_id)
+        with (await world.served()).reader.connect() as connection:
+            visit = find_visit_of_debit(connection, debit_id, unmask=True)
         debit = world.watch.debits.get(debit_id)
         if debit is None:
             return
-        said = None if view is None else view.debit["state"]
-        world.watch.promise(said == debit.state, f"query says debit {debit_id} is {said}, it is {debit.state}")
+        said = None if visit is None or visit.debit is None else visit.debit.state
+        world.watch.promise(said == debit.state, f"the view says debit {debit_id} is {said}, it is {debit.state}")
 
 
 async def _refund(world: World, chance: random.Random, index: int, request: RefundRequest) -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.cli import debit, words
+from gateway.cli import visit, words
 from gateway.debit.late import LateEffect
 from gateway.model.passage import PurchaseOutcome
 from tests.gateway.cli.conftest import CARD, PLATE, bank_request, card_request
@@ -256,4 +256,4 @@ def test_what_a_person_says_waits_for_a_ledger_in_use_and_never_makes_one(run, a
 def test_every_effect_and_state_has_words():
     assert {effect.name.lower() for effect in LateEffect} == words.LATE_EFFECTS.keys()
     assert {"bank", "issuer", "till"} == words.REFUND_TARGETS.keys()
-    assert debit.WHAT.keys() >= {"debit", "attempt", "refund", "item", "person"}
+    assert visit.WHAT.keys() >= {"debit", "attempt", "refund", "item", "person"}

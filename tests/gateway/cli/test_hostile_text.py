@@ -82,6 +82,7 @@ def check(arguments):
 def test_what_is_typed_comes_back_visible(hostile, path, monkeypatch):
     """Also in what the library that reads the command line says of it."""
     monkeypatch.setattr("os.nice", lambda _: None)
+    monkeypatch.chdir(hostile.parent)  # some commands make a file of this name
     if path == ("run",):  # a gateway: what it prints is its log
         return
     place = hostile.parent / f"{HOSTILE.replace('/', '')}.csv"

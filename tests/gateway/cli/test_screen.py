@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from gateway.cli.screen import GAP, Cell, Column, Language, Screen, _fitting
+from gateway.cli.screen import GAP, Cell, Heading, Language, Screen, _fitting
 
 SCREEN = Screen(Language.EN)
 
@@ -18,7 +18,7 @@ def _plain(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-COLUMNS = [Column("No", right=True), Column("Plate"), Column("Note", rank=1), Column("Why", wrap_at=8)]
+COLUMNS = [Heading("No", right=True), Heading("Plate"), Heading("Note", rank=1), Heading("Why", wrap_at=8)]
 ROWS = [["1", "测A***01", "seen again", "bank did not answer in time"], ["22", "", "", ""]]
 
 
@@ -52,7 +52,7 @@ def test_a_terminal_too_narrow_for_anything_still_gets_every_value(capsys, monke
 
 def test_an_empty_column_goes_first_and_is_not_missed(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "12")
-    columns = [Column("A"), Column("Least", rank=9), Column("Empty", rank=1)]
+    columns = [Heading("A"), Heading("Least", rank=9), Heading("Empty", rank=1)]
     SCREEN.table(columns, [["a", "least", ""]])
     out, err = capsys.readouterr()
     assert out.splitlines()[0] == "A  Least"
@@ -69,13 +69,13 @@ def test_pairs_align_with_chinese_labels(capsys):
 
 def test_colour_stops_at_a_pipe_and_with_no_color(capsys, monkeypatch):
     cell = Cell("paid", "green")
-    SCREEN.table([Column("A")], [[cell]])
+    SCREEN.table([Heading("A")], [[cell]])
     assert "\x1b" not in capsys.readouterr().out
     monkeypatch.setenv("FORCE_COLOR", "1")
-    SCREEN.table([Column("A")], [[cell]])
+    SCREEN.table([Heading("A")], [[cell]])
     assert "\x1b[32m" in capsys.readouterr().out
     monkeypatch.setenv("NO_COLOR", "1")
-    SCREEN.table([Column("A")], [[cell]])
+    SCREEN.table([Heading("A")], [[cell]])
     assert "\x1b[32m" not in capsys.readouterr().out
 
 
@@ -107,7 +107,7 @@ texts = st.lists(st.text(alphabet="ab测", max_size=30), min_size=1, max_size=4)
     st.integers(1, 120),
 )
 def test_fitting_never_takes_more_room_than_there_is_or_must(shape, room):
-    columns = [Column("h", rank=rank, wrap_at=wrap_at) for rank, wrap_at, _ in shape]
+    columns = [Heading("h", rank=rank, wrap_at=wrap_at) for rank, wrap_at, _ in shape]
     cells = [column_texts for _, _, column_texts in shape]
     fit = _fitting(columns, cells, room)
     total = sum(width + GAP for width in fit.widths.values()) - GAP

@@ -323,26 +323,6 @@ def test_money_goes_back_the_way_it_came_or_over_a_till(box, target):
     assert box.balance("till") == 500
 
 
-def test_a_query_shows_it_all(box):
-    async def scenario(box):
-        debit_id = await paid_debit(box)
-        refunded = await refund(box, debit_id, 500)
-        views = [box.engine.query(key="k1"), box.engine.query(debit_id=debit_id)]
-        views.append(box.engine.query(debit_id=refunded.refund_id))
-        assert views[0] == views[1] == views[2]
-        view = views[0]
-        assert [(r["amount"], r["state"]) for r in view.refunds] == [(500, "decided")]
-        assert [a["kind"] for a in view.attempts] == ["sale", "refund"]
-        assert [t["event"] for t in view.transfers] == ["hold", "released", "bank_approved", "refund_decided"]
-        assert (view.debit["collected"], view.debit["refunded"]) == (1500, 500)
-        told = [(row["kind"], row["event"], row["actor"]) for row in view.journal]
-        assert ("refund", "decided", "ann") in told
-        assert box.engine.query(key="k2") is None
-        assert box.engine.query(debit_id="0" * 32) is None
-
-    live(box, scenario)
-
-
 # --- corrections of what is not paid yet --------------------------------------------------------------------------
 
 

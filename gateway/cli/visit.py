@@ -1,0 +1,247 @@
+"""Everything about one visit, as `etcgw passages show`, `etcgw debits show` and `debits history` tell it.
+
+The order is that of events: decisions, the debit with its transfers, attempts at the bank, purchases on the card, items
+that somebody must explain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from gateway.cli import labels, words
+from gateway.cli.columns import Column, Columns, at, each, fen, money, one, only, said, show_record, show_table, within
+from gateway.cli.parts import (
+    ATTEMPT,
+    ATTEMPTS_OF_DEBIT,
+    DEBIT,
+    DECISION,
+    DECISION_RECORD,
+    ITEM,
+    PURCHASE,
+    PURCHASE_RECORD,
+    REFUND,
+    TRANSFER,
+    debit_state,
+    mandate,
+    payer,
+)
+from gateway.cli.screen import QUIET, Cell, Screen, Words
+from gateway.model.passage import Outcome
+
+if TYPE_CHECKING:
+    from gateway.views.history import Event
+    from gateway.views.purchases import StationFiles
+    from gateway.views.visits import Debit, Visit
+
+T = TypeVar("T")
+
+
+def heading(screen: Screen, words_of: Words) -> None:
+    """A title with a line before it."""
+    screen.line()
+    screen.line(screen.word(words_of), style="bold")
+
+
+def _plate(screen: Screen, visit: Visit) -> str:
+    who = visit.passage.who
+    return f"{who.plate or ''} {words.colour_text(screen, who.plate_colour)}".strip()
+
+
+# --- of a passage ---------------------------------------------------------------------------------------------------
+
+
+def _opened(screen: Screen, visit: Visit) -> str:
+    passage = visit.passage
+    return f"{screen.iso(passage.opened_us)} ({screen.say('clock', '时钟')} {passage.clock_quality})"
+
+
+PASSAGE: Final[Columns[Visit]] = (
+    Column("passage_id", labels.PASSAGE, lambda v: v.passage.passage_id),
+    Column("lane", labels.LANE, lambda v: v.passage.lane),
+    Column("service", of=lambda v: v.passage.service),
+    said(Words("Opened", "开始时间"), _opened),
+    Column("opened_at", of=lambda v: v.passage.opened_us, data=Screen.iso),
+    Column("opened_us", of=lambda v: v.passage.opened_us),
+    Column("clock_quality", of=lambda v: v.passage.clock_quality),
+    Column("device_type", of=lambda v: v.passage.device_type),
+    said(labels.PLATE, _plate),
+    Column("vehicle_class", Words("Class", "车型"), lambda v: v.passage.vehicle_class, words.class_text),
+    Column("obu_id", Words("Tag", "OBU"), lambda v: v.passage.who.obu_id),
+    Column("contract", Words("Contract", "合同号"), lambda v: v.passage.who.contract),
+    Column("card_number", labels.CARD, lambda v: v.passage.who.card_number),
+    Column("plate", of=lambda v: v.passage.who.plate),
+    Column("plate_colour", of=lambda v: v.passage.who.plate_colour),
+    Column("erased_at", Words("Erased", "已擦除"), lambda v: v.passage.who.erased_us, Screen.iso, Screen.iso),
+    Column("decisions", data=each(DECISION)),
+    Column("debit", data=one(DEBIT)),
+    Column("transfers", data=each(TRANSFER)),
+    Column("attempts", data=each(ATTEMPT)),
+    Column("purchases", data=each(PURCHASE)),
+    Column("items", data=each(ITEM)),
+)
+
+
+def show_passage(screen: Screen, visit: Visit) -> None:
+    """A passage with all its parts, as text."""
+    show_record(screen, PASSAGE, visit)
+    for decision in visit.decisions:
+        heading(screen, Words(f"Decision {decision.record_no}", f"判定 {decision.record_no}"))
+        show_record(screen, DECISION_RECORD, decision)
+    if visit.debit is not None:
+        heading(screen, Words("Debit", "应收"))
+        show_record(screen, DEBIT, visit.debit)
+        heading(screen, Words("Transfers", "转账"))
+        show_table(screen, TRANSFER, visit.transfers)
+    _show_part(screen, Words("Bank attempts", "银行请求"), ATTEMPT, visit.attempts)
+    for purchase in visit.purchases:
+        number = purchase.attempt_no
+        heading(screen, Words(f"Purchase on the card, attempt {number}", f"卡片扣款,第 {number} 次"))
+        show_record(screen, PURCHASE_RECORD, purchase)
+        if purchase.file_0019 is not None:
+            _show_files(screen, purchase.file_0019)
+    if visit.items:
+        heading(screen, Words("Open items", "待处理事项"))
+        screen.pairs((item.kind, f"{item.state}: {item.note or ''}") for item in visit.items)
+
+
+def _show_files(screen: Screen, files: StationFiles) -> None:
+    """File 0019 before and after, side by side: equal to *after* on the card proves that the money was taken."""
+    before = {field.name: field.value for field in files.before.fields}
+    after = {field.name: field.value for field in files.after.fields}
+    columns: Columns[str] = (
+        said(Words("File 0019", "文件 0019"), lambda _, name: name),
+        said(Words("as read", "读出"), lambda _, name: before.get(name, ""), wrap_at=12),
+        said(
+            Words("as written", "写入"),
+            lambda _, name: Cell("=", QUIET) if before.get(name, "") == after.get(name, "") else after.get(name, ""),
+            wrap_at=12,
+        ),
+    )
+    show_table(screen, columns, dict.fromkeys([*before, *after]))
+
+
+def _show_part(screen: Screen, title: Words, columns: Columns[T], rows: Collection[T]) -> None:
+    """A table with its title; nothing where there are no rows."""
+    if rows:
+        heading(screen, title)
+        show_table(screen, columns, rows)
+
+
+# --- of a debit -----------------------------------------------------------------------------------------------------
+
+
+def _held(_: Screen, debit: Debit) -> str:
+    completed = debit.completed_fen is not None or debit.held_fen != debit.amount_fen
+    return words.yuan_with_currency(debit.held_fen) if completed else ""
+
+
+def _next_try(screen: Screen, debit: Debit) -> str:
+    tries = screen.say(f"{debit.retries} so far", f"已试 {debit.retries} 次")
+    return "" if debit.retry_us is None else f"{screen.iso(debit.retry_us)} ({tries})"
+
+
+_DEBIT_OF_VISIT: Final[Columns[Debit]] = (
+    *within(DEBIT, lambda debit: debit),
+    Column("", labels.DEBIT, lambda d: d.debit_id),
+    Column("", Words("Key", "业务键"), lambda d: d.idempotency_key),
+    said(labels.STATE, debit_state),
+    Column("", labels.AMOUNT, lambda d: d.amount_fen, money),
+    *only("service", "day", "held_fen"),
+    said(labels.HELD, _held),
+    Column("completed_fen"),
+    Column("collected_fen", labels.COLLECTED, text=money),
+    Column(
+        "refunded_fen",
+        Words("Refunded", "已退"),
+        text=lambda _, amount: words.yuan_with_currency(amount) if amount else "",
+    ),
+    Column("refundable_fen"),
+    said(labels.PAYER, payer),
+    said(labels.MANDATE, mandate),
+    said(Words("Collector", "收款方"), lambda _, d: f"{d.merchant}, {d.service}, {d.day}".rstrip(", ")),
+    at("retry_at"),
+    said(labels.NEXT_TRY, _next_try),
+    Column("retries"),
+    Column(
+        "listed_since",
+        Words("Listed", "列入欠费名单"),
+        lambda d: d.listed_us,
+        Screen.iso,
+        Screen.iso,
+    ),
+)
+DEBIT_PAGE: Final[Columns[Visit]] = (
+    *within(_DEBIT_OF_VISIT, lambda v: v.debit, told=True),
+    said(labels.LANE, lambda screen, v: f"{v.passage.lane}, {screen.iso(v.passage.opened_us)}"),
+    said(labels.PLATE, _plate),
+    Column("card_number", labels.CARD, lambda v: v.passage.who.card_number),
+    Column("passage_id", labels.PASSAGE, lambda v: v.passage.passage_id),
+    Column("lane", of=lambda v: v.passage.lane),
+    Column("opened_at", of=lambda v: v.passage.opened_us, data=Screen.iso),
+    Column("plate", of=lambda v: v.passage.who.plate),
+    Column("plate_colour", of=lambda v: v.passage.who.plate_colour),
+    Column("vehicle_class", of=lambda v: v.passage.vehicle_class),
+    Column("contract", of=lambda v: v.passage.who.contract),
+    Column("obu_id", of=lambda v: v.passage.who.obu_id),
+    Column("decisions", data=each(DECISION)),
+    Column("attempts", data=each(ATTEMPT)),
+    Column("purchases", data=each(PURCHASE)),
+    Column("refunds", data=each(REFUND)),
+    Column("items", data=each(ITEM)),
+    Column("transfers", data=each(TRANSFER)),
+)
+
+
+def show_debit(screen: Screen, visit: Visit) -> None:
+    """Where a debit stands, on one page."""
+    show_record(screen, DEBIT_PAGE, visit)
+    decisions = [decision for decision in visit.decisions if decision.outcome is not Outcome.REPEAT]
+    _show_part(screen, Words("Decisions", "判定"), DECISION, decisions)
+    _show_part(screen, Words("Bank attempts", "银行请求"), ATTEMPTS_OF_DEBIT, visit.attempts)
+    _show_part(screen, Words("Purchases on the card", "卡片扣款"), PURCHASE, visit.purchases)
+    _show_part(screen, Words("Refunds", "退款"), REFUND, visit.refunds)
+    _show_part(screen, Words("Items", "待处理事项"), ITEM, visit.items)
+
+
+# --- history --------------------------------------------------------------------------------------------------------
+
+WHAT: Final[Mapping[str, Words]] = {
+    "purchase": Words("purchase", "卡片扣款"),
+    "transfer": Words("transfer", "转账"),
+    "debit": Words("debit", "应收"),
+    "attempt": Words("attempt", "银行请求"),
+    "refund": Words("refund", "退款"),
+    "item": Words("item", "差错"),
+    "person": Words("person", "人工"),
+    "decision": Words("decision", "判定"),
+}
+"""Whose event it is."""
+
+_STATES: Final[Mapping[str, words.Table]] = {
+    "debit": words.DEBIT_STATES,
+    "attempt": words.ATTEMPT_STATES,
+    "purchase": words.PURCHASE_STATES,
+    "refund": words.REFUND_STATES,
+    "item": words.ITEM_STATES,
+    "decision": words.OUTCOMES,
+}
+
+
+def _happened(screen: Screen, moment_us: int | None) -> str:
+    moment = screen.iso(moment_us)
+    return "" if moment is None else moment[5:19].replace("T", " ")
+
+
+EVENT: Final[Columns[Event]] = (
+    at("booked_at", Words("Booked", "入账时间")),
+    Column("event_at", Words("Happened", "发生时间"), lambda e: e.event_us, _happened, Screen.iso, rank=2),
+    Column("what", Words("What", "对象"), text=lambda screen, what: screen.word(WHAT.get(what, Words(what, what)))),
+    Column("number", Words("No", "号"), rank=1, right=True),
+    *only("ref", "event"),
+    said(Words("Event", "事件"), lambda screen, e: words.named(screen, _STATES.get(e.what, {}), e.event)),
+    fen("amount_fen", labels.AMOUNT),
+    Column("detail", Words("Detail", "明细"), wrap_at=20),
+    Column("actor", labels.BY),
+    Column("booked_us"),
+)
