@@ -443,6 +443,20 @@ def test_94_that_comes_late_stops_the_reversal_unless_it_has_closed(box, drained
     live(box, scenario)
 
 
+@pytest.mark.parametrize(("sent", "state"), [(1, "disputed"), (2, "stored")])
+def test_94_about_an_advice_comes_late_and_counts_where_it_has_left_once(box, sent, state):
+    async def scenario(box):
+        await box.charge(claim_request(), NOT_SENT)
+        for _ in range(sent):
+            await box.drain(1)
+            box.clock.now += 600
+        await box.heard_late(DUPLICATE, stan="000002")
+
+    live(box, scenario)
+    assert box.kinds() == ["sale"] + ["advice"] * sent
+    assert box.states("attempt")[-1] == state
+
+
 def test_an_explained_dispute_still_waits_for_its_word(box):
     """Whoever explains the item has not said what the bank did."""
 
