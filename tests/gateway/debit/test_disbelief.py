@@ -308,7 +308,8 @@ def test_an_answer_of_a_terminal_that_asked_nothing_is_on_the_list_where_it_can_
     async def scenario(box):
         for n in range(1 + others):
             await box.charge(claim_request(f"k{n}", mandate=f"m{n}"), SILENT)
-        box.bank.late(LateAnswer("T9999999", "000001", APPROVED, lambda _: DIFFERENT))
+        compare = {b"sale T0000001 000001 1500 contract-m0": DIFFERENT}.__getitem__
+        box.bank.late(LateAnswer("T9999999", "000001", APPROVED, compare))
         while box.engine._follow_ups:
             await box.in_books(lambda tx: None)
 

@@ -402,6 +402,21 @@ def test_an_advice_told_again_may_be_given_up_again(tmp_path):
     assert [row[0] for row in box.rows(told)] == ["open", "corrected"] * 2
 
 
+def test_an_advice_given_up_that_was_booked_pays_its_claim(tmp_path):
+    box = ruled(tmp_path, "[retry.advice]\nmax_tries = 1")
+
+    async def scenario(box):
+        await owed(box, 1, NOT_SENT)
+        for _ in range(2):
+            await one_round(box)
+            box.clock.now += 60
+        ((attempt,),) = box.rows("select id from attempt where kind = 'advice' and state = 'unknown'")
+        await box.engine.resolve_attempt(attempt, posted=True, source="file 1", actor="ann")
+
+    live(box, scenario)
+    assert (box.states(), box.items()) == (["funded"], [("advice_unanswered", "corrected")])
+
+
 def test_a_reversal_is_never_given_up(tmp_path):
     box = ruled(tmp_path, "[retry.reversal]\nmax_tries = 2\nexpire_after_s = 60")
 
