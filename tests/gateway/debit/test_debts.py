@@ -113,6 +113,17 @@ def test_a_refusal_that_comes_late_is_a_refusal_of_its_class(box, number, first_
     assert box.states() == ["debt"]
 
 
+def test_a_refused_advice_is_tried_again_as_a_refused_sale_is(box):
+    async def scenario(box):
+        await box.charge(claim_request(), NOT_SENT)
+        box.bank.answers.append(DECLINED)
+        await box.drain(1)
+        assert abs(waits_s(box) - HOUR) <= 2
+
+    live(box, scenario)
+    assert box.states() == ["debt"]
+
+
 def test_a_try_refused_late_is_followed_by_the_next_one_of_the_schedule(box):
     async def scenario(box):
         await debt(box)

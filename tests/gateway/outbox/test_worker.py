@@ -643,6 +643,24 @@ def test_a_clock_that_is_set_makes_a_sale_neither_old_nor_young(box, step_s):
     assert box.rows("select state from attempt where kind = 'sale'") == [("reversed",)]
 
 
+def test_each_reversal_has_an_age_of_its_own(box):
+    """Not found closes the old one; the sale of the young one may still arrive."""
+
+    async def scenario(box):
+        assert await box.outbox.round() == 0
+        for number in (1, 2):
+            await owed(box, number, SILENT)
+            box.bank.answers.extend([NOT_FOUND] * number)
+            assert await box.outbox.round() == number
+            box.clock.now += 60.0 if number == 1 else 0.0
+
+    live(box, scenario)
+    assert box.rows("select state from attempt where kind = 'sale' order by created_at") == [
+        ("reversed",),
+        ("reversing",),
+    ]
+
+
 def test_a_clock_set_back_does_not_stop_the_queue(box):
     async def scenario(box):
         await owed(box, 1, SILENT)
