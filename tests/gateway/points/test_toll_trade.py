@@ -66,6 +66,7 @@ def test_a_stored_value_card_pays_and_the_barrier_opens(play):
     assert (record.station_code, record.fee_fen, record.lane) == ("99010101", FARE, 1)
     assert record.gantry_unix_seconds == record.unix_seconds
     assert record.gantry_unix_seconds == int(AT.timestamp())
+    assert plaza.rows("select card_number, plate from subject") == [(car.card_number, car.plate)]
     by = plaza.rows("select tariff_version, list_version, list_age_s from decision")
     assert by == [("9920261101001", "L1", 3600)], "what it was decided by"
     (timing,) = lane.timings
@@ -626,6 +627,7 @@ def test_a_purchase_under_way_at_another_lane_is_left_to_it_however_the_clock_is
     async def story(plaza):
         one, two = plaza.lane("lane-1"), plaza.lane("lane-2")
         car = Car(1, script=bench.deque([LOST]))
+        await plaza.settle(60)
         one.road.meet(car)
         await plaza.settle(0.2)
         assert one.road.of(Debit)

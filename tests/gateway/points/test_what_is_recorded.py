@@ -44,6 +44,18 @@ def test_a_one_piece_tag_is_recorded_with_the_vehicle_in_its_file(play):
     play(story)
 
 
+def test_a_result_is_read_by_the_profile_of_its_antenna(play, monkeypatch):
+    monkeypatch.setattr(bench, "PROFILES", {"pcrsu-v3": PROFILES["pcrsu-v3-balance-before"]})
+
+    async def story(plaza):
+        before_it = Purchase(forged=lambda result, car: replace(result, balance_raw=car.balance + FARE))
+        plaza.lane().road.meet(Car(1, script=bench.deque([before_it])))
+        await plaza.settle()
+        assert plaza.outcomes() == [("paid", "open", None)]
+
+    play(story)
+
+
 def test_a_late_result_is_read_by_the_profile_of_its_antenna(play, monkeypatch):
     """This one tells the balance before the purchase: what was ordered tells the balance after."""
     monkeypatch.setattr(bench, "PROFILES", {"pcrsu-v3": PROFILES["pcrsu-v3-balance-before"]})
