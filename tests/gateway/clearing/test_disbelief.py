@@ -144,3 +144,17 @@ def test_keys_that_were_booked_and_taken_back_hold_nothing_of_ours(disputed):
     disputed.bring([booked, ("reversal", *booked[1:])])
     end = settle(disputed)
     assert [finding.word for finding in end.told] == [BankWord.NOT_POSTED]
+
+
+def test_what_has_been_cleared_is_not_withdrawn(plaza):
+    plaza.drive(lambda plaza: plaza.pass_bank(approved()))
+    plaza.bring(plaza.lines())
+    assert dict(plaza.run().states) == {RowState.CLEARED.value: 1}
+
+    async def scenario(plaza):
+        await hears_late(plaza, DECLINED)
+        return await plaza.box.engine.resolve_attempt(attempt(plaza)[0], posted=False, source="called", actor="ann")
+
+    assert plaza.drive(scenario) is LateEffect.IGNORED
+    assert people(plaza) == [("answer_contradicted", "open")]
+    assert (attempt(plaza)[1], state(plaza)) == ("approved", ("funded", 1500))

@@ -15,9 +15,10 @@ from gateway.ledger.incarnation import Birth, LedgerRefused, Place
 from gateway.ledger.marks import MarkState, MarkUnwritable, MemoryMark
 from gateway.ledger.positions import BLOCK, STAN_MAX, by_clock, pair
 from gateway.model.clock import to_us
+from gateway.model.passage import Funding
 from hardware.bench.chain_key import KEYS
 
-from .conftest import APPROVED, DECLINED, NOT_FOUND, SILENT, claim_request, live
+from .conftest import APPROVED, DECLINED, NOT_FOUND, SILENT, charge, claim_request, hold_request, live
 
 T1, T2 = "bank-1/T0000001", "bank-1/T0000002"
 BIRTH = Birth("f" * 32, "restored", "wang")
@@ -216,6 +217,23 @@ def test_a_refund_that_may_have_been_paid_is_not_asked_for_again(box):
 
     again(box, scenario)
     assert open_items(box, LOST) == box.rows("select id, amount from refund")
+
+
+def test_a_claim_that_may_have_been_collected_is_not_asked_for_when_its_card_is_read_again(box):
+    request = hold_request("k", funding=Funding.BANK_ONLINE)
+
+    async def one(box):
+        await box.engine.hold(request, timeout_s=5)
+
+    live(box, one)
+    adopt(box)
+
+    async def scenario(box):
+        await charge(box, request)
+        assert box.bank.heard == []
+
+    again(box, scenario)
+    assert (box.states(), box.states("attempt")) == (["owed"], [])
 
 
 def test_a_second_loss_lists_a_claim_again(box):

@@ -102,6 +102,38 @@ def test_a_refusal_that_became_final_ends_the_tries(box):
     assert box.states() == ["debt"]
 
 
+@pytest.mark.parametrize(("number", "first_s"), [("51", HOUR), ("14", None)])
+def test_a_refusal_that_comes_late_is_a_refusal_of_its_class(box, number, first_s):
+    async def scenario(box):
+        await box.charge(claim_request(), SILENT)
+        await box.heard_late(code(number))
+        return waits_s(box)
+
+    assert live(box, scenario) == first_s
+    assert box.states() == ["debt"]
+
+
+def test_a_refused_advice_is_tried_again_as_a_refused_sale_is(box):
+    async def scenario(box):
+        await box.charge(claim_request(), NOT_SENT)
+        box.bank.answers.append(DECLINED)
+        await box.drain(1)
+        assert abs(waits_s(box) - HOUR) <= 2
+
+    live(box, scenario)
+    assert box.states() == ["debt"]
+
+
+def test_a_try_refused_late_is_followed_by_the_next_one_of_the_schedule(box):
+    async def scenario(box):
+        await debt(box)
+        await due(box, SILENT)
+        await box.heard_late(DECLINED, stan="000002")
+        assert abs(waits_s(box) - DAY) <= 2
+
+    live(box, scenario)
+
+
 @pytest.mark.parametrize("answer", [SILENT, code("96", AnswerClass.UNSETTLED)])
 def test_a_recovery_nobody_answers_is_reversed_and_then_tried_anew(box, answer):
     async def scenario(box):

@@ -310,7 +310,8 @@ def test_an_answer_of_a_terminal_that_asked_nothing_is_on_the_list_where_it_can_
     async def scenario(box):
         for n in range(1 + others):
             await box.charge(claim_request(f"k{n}", mandate=f"m{n}"), SILENT)
-        box.bank.late(LateAnswer("T9999999", "000001", APPROVED, lambda _: DIFFERENT))
+        compare = {b"sale T0000001 000001 1500 contract-m0": DIFFERENT}.__getitem__
+        box.bank.late(LateAnswer("T9999999", "000001", APPROVED, compare))
         while box.engine._follow_ups:
             await box.in_books(lambda tx: None)
 
@@ -443,6 +444,20 @@ def test_94_that_comes_late_stops_the_reversal_unless_it_has_closed(box, drained
         assert box.kinds().count("reversal") == heard
 
     live(box, scenario)
+
+
+@pytest.mark.parametrize(("sent", "state"), [(1, "disputed"), (2, "stored")])
+def test_94_about_an_advice_comes_late_and_counts_where_it_has_left_once(box, sent, state):
+    async def scenario(box):
+        await box.charge(claim_request(), NOT_SENT)
+        for _ in range(sent):
+            await box.drain(1)
+            box.clock.now += 600
+        await box.heard_late(DUPLICATE, stan="000002")
+
+    live(box, scenario)
+    assert box.kinds() == ["sale"] + ["advice"] * sent
+    assert box.states("attempt")[-1] == state
 
 
 def test_an_explained_dispute_still_waits_for_its_word(box):

@@ -7,9 +7,22 @@ import pytest
 
 from gateway.banks.channel import LateAnswer
 from gateway.debit.claims import HoldPlaced, HoldRefused, PurchaseResult
+from gateway.debit.refunds import RefundRequest
 from gateway.model.passage import Barrier, Funding, Outcome, PurchaseOutcome
 
-from .conftest import APPROVED, DECLINED, NOT_FOUND, NOT_SENT, SILENT, charge, hold_request, payer_of
+from .conftest import (
+    APPROVED,
+    COLLECTION,
+    DECLINED,
+    NOT_FOUND,
+    NOT_SENT,
+    SILENT,
+    ToldBank,
+    charge,
+    claim_request,
+    hold_request,
+    payer_of,
+)
 
 
 def run(box, scenario):
@@ -188,6 +201,36 @@ def test_declined_advice_becomes_a_debt(box):
 
     run(box, scenario)
     assert box.rows("select state from debit") == [("debt",)]
+
+
+def test_a_message_says_when_it_was_made_and_where_the_ledger_stood_if_it_tells_what_was_decided(box, monkeypatch):
+    made = []
+
+    def noted(kind):
+        make = getattr(ToldBank, kind)
+
+        def call(bank, order):
+            made.append((kind, order.at == bank.clock.utcnow(), order.anchor is not None))
+            return make(bank, order)
+
+        return call
+
+    for kind in ("sale", "reversal", "advice", "refund"):
+        monkeypatch.setattr(ToldBank, kind, noted(kind))
+
+    async def scenario(box):
+        decision = await box.charge(claim_request(), NOT_SENT)
+        box.bank.answers.append(APPROVED)
+        await box.drain(1)
+        await box.engine.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+
+    run(box, scenario)
+    assert made == [
+        ("sale", True, False),
+        ("reversal", True, False),
+        ("advice", True, True),
+        ("refund", True, True),
+    ]
 
 
 def test_same_key_same_content_is_one_debit_other_content_is_refused(box):

@@ -7,7 +7,7 @@ from sqlalchemy.exc import OperationalError
 
 from gateway.banks.channel import AnswerClass, LateAnswer
 from gateway.debit import late as late_words
-from gateway.debit.attempts import Terminals, _order
+from gateway.debit.attempts import Terminals, _order, begin_reversal
 from gateway.debit.engine import Collection, DebitEngine
 from gateway.debit.late import LateEffect, late_answer
 from gateway.debit.refunds import RefundRequest
@@ -323,6 +323,16 @@ def test_the_day_file_ends_what_the_bank_did_not(box, posted, drained):
     assert (box.balance("suspense"), box.balance("bank")) == (0, -1500)
     assert box.outbox.backlog().count == 0
     assert box.rows("select detail from journal where kind = 'person'") == [("file 1",)]
+
+
+def test_no_reversal_begins_for_a_sale_that_was_answered(box):
+    async def scenario(box):
+        await box.charge(claim_request(), APPROVED)
+        ((sale_id,),) = box.rows("select id from attempt")
+        assert await box.in_books(lambda tx: begin_reversal(tx, sale_id)) is None
+
+    live(box, scenario)
+    assert box.states("attempt") == ["approved"]
 
 
 def test_banks_that_number_their_terminals_alike_are_not_mixed_up(box):

@@ -1,10 +1,12 @@
 """What a day file or a person says of an attempt, in every state that the bank itself may have left it in."""
 
+from dataclasses import replace
+
 import pytest
 
-from gateway.debit.late import LateEffect
+from gateway.debit.late import LateEffect, resolve_attempt
 
-from .conftest import APPROVED, DECLINED, NOT_SENT, SILENT, live
+from .conftest import APPROVED, DECLINED, NOT_SENT, SILENT, claim_request, live
 from .test_late import kept, recovery, refund, sale
 
 SETTLED, REOPENED, CLOSED, IGNORED = (
@@ -71,3 +73,30 @@ def test_a_word_about_an_attempt_in_every_state(box, case, posted):
             assert waiting == [(1,)]
 
     live(box, scenario)
+
+
+def test_what_the_bank_said_is_kept_whoever_has_the_last_word(box):
+    said = "select response_code, retrieval_reference, settlement_day from attempt"
+    told = [("00", "000000004711", "1114")]
+
+    async def scenario(box):
+        await box.charge(claim_request(), replace(APPROVED, retrieval_reference="000000004711", settlement_day="1114"))
+        assert box.rows(said) == told
+        await box.heard_late(DECLINED)
+        ((attempt,),) = box.rows("select id from attempt")
+        await box.engine.resolve_attempt(attempt, posted=False, source="file 1", actor="ann")
+        assert box.rows(said) == told
+
+    live(box, scenario)
+    assert box.states() == ["debt"]
+
+
+def test_the_day_a_file_says_is_the_day_it_was_booked_on(box):
+    async def scenario(box):
+        await box.charge(claim_request(), SILENT)
+        ((attempt,),) = box.rows("select id from attempt")
+        word = {"posted": True, "source": "file 1", "actor": "ann", "rules": box.engine.rules}
+        await box.in_books(lambda tx: resolve_attempt(tx, attempt, settlement_day="20231115", **word))
+
+    live(box, scenario)
+    assert box.rows("select state, settlement_day from attempt") == [("approved", "20231115")]

@@ -403,6 +403,21 @@ def test_an_advice_told_again_may_be_given_up_again(tmp_path):
     assert [row[0] for row in box.rows(told)] == ["open", "corrected"] * 2
 
 
+def test_an_advice_given_up_that_was_booked_pays_its_claim(tmp_path):
+    box = ruled(tmp_path, "[retry.advice]\nmax_tries = 1")
+
+    async def scenario(box):
+        await owed(box, 1, NOT_SENT)
+        for _ in range(2):
+            await one_round(box)
+            box.clock.now += 60
+        ((attempt,),) = box.rows("select id from attempt where kind = 'advice' and state = 'unknown'")
+        await box.engine.resolve_attempt(attempt, posted=True, source="file 1", actor="ann")
+
+    live(box, scenario)
+    assert (box.states(), box.items()) == (["funded"], [("advice_unanswered", "corrected")])
+
+
 def test_a_reversal_is_never_given_up(tmp_path):
     box = ruled(tmp_path, "[retry.reversal]\nmax_tries = 2\nexpire_after_s = 60")
 
@@ -627,6 +642,24 @@ def test_a_clock_that_is_set_makes_a_sale_neither_old_nor_young(box, step_s):
     live(box, scenario)
     assert states == ["reversing"] * 3
     assert box.rows("select state from attempt where kind = 'sale'") == [("reversed",)]
+
+
+def test_each_reversal_has_an_age_of_its_own(box):
+    """Not found closes the old one; the sale of the young one may still arrive."""
+
+    async def scenario(box):
+        assert await box.outbox.round() == 0
+        for number in (1, 2):
+            await owed(box, number, SILENT)
+            box.bank.answers.extend([NOT_FOUND] * number)
+            assert await box.outbox.round() == number
+            box.clock.now += 60.0 if number == 1 else 0.0
+
+    live(box, scenario)
+    assert box.rows("select state from attempt where kind = 'sale' order by created_at") == [
+        ("reversed",),
+        ("reversing",),
+    ]
 
 
 def test_a_clock_set_back_does_not_stop_the_queue(box):

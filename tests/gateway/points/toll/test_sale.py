@@ -67,11 +67,22 @@ def test_a_stored_value_card_pays_and_the_barrier_opens(play):
     assert (record.station_code, record.fee_fen, record.lane) == ("99010101", FARE, 1)
     assert record.gantry_unix_seconds == record.unix_seconds
     assert record.gantry_unix_seconds == int(AT.timestamp())
+    assert plaza.rows("select card_number, plate from subject") == [(car.card_number, car.plate)]
+    by = plaza.rows("select tariff_version, list_version, list_age_s from decision")
+    assert by == [("9920261101001", "L1", 3600)], "what it was decided by"
     (timing,) = lane.timings
     assert (timing.record_no, timing.bank_us) == (1, 0)
     assert timing.barrier_us == pytest.approx(bench.BOARD_S * 1e6, abs=10)
     assert timing.radio_us == pytest.approx(2 * bench.RADIO_S * 1e6, abs=10)
     assert not plaza.bank.heard
+
+
+def test_days_are_local_ones(play):
+    """At one in the morning it is the day before in UTC: the card is valid since an hour, and the fare is today's."""
+    car = Car(1, card_dates=(date(2026, 11, 24), date(2030, 1, 1)))
+    plaza, _ = drive(play, car, prepare=lambda plaza: setattr(plaza.clock, "shift", timedelta(hours=15)))
+    assert plaza.outcomes() == [PAID]
+    assert plaza.rows("select day from debit") == [("20261124",)]
 
 
 def test_an_exit_lane_prices_the_entry_and_keeps_it_on_the_card(play):
@@ -620,6 +631,7 @@ def test_a_purchase_under_way_at_another_lane_is_left_to_it_however_the_clock_is
     async def story(plaza):
         one, two = plaza.lane("lane-1"), plaza.lane("lane-2")
         car = Car(1, script=bench.deque([LOST]))
+        await plaza.settle(60)
         one.road.meet(car)
         await plaza.settle(0.2)
         assert one.road.of(Debit)

@@ -43,11 +43,24 @@ def test_a_one_piece_tag_is_recorded_with_the_vehicle_in_its_file(play):
     play(story)
 
 
+BALANCE_BEFORE = {"address": "127.0.0.1:1", "errors": "pcrsu-v3-balance-before"}
+
+
+def test_a_result_is_read_by_the_profile_of_its_antenna(play):
+    async def story(plaza):
+        before_it = Purchase(forged=lambda result, car: replace(result, balance_raw=car.balance + FARE))
+        plaza.lane(antenna=BALANCE_BEFORE).road.meet(Car(1, script=bench.deque([before_it])))
+        await plaza.settle()
+        assert plaza.outcomes() == [("paid", "open", None)]
+
+    play(story)
+
+
 def test_a_late_result_is_read_by_the_profile_of_its_antenna(play):
     """This one tells the balance before the purchase: what was ordered tells the balance after."""
 
     async def story(plaza):
-        lane = plaza.lane(antenna={"address": "127.0.0.1:1", "errors": "pcrsu-v3-balance-before"})
+        lane = plaza.lane(antenna=BALANCE_BEFORE)
         car = Car(1, script=bench.deque([LOST]))
         before = car.balance
         lane.road.meet(car)
