@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Screen, Words
 from gateway.model.money import CURRENCY, format_fen
-from gateway.model.passage import Barrier, Funding, Occasion, Outcome
+from gateway.model.passage import Funding, Occasion, Outcome, Release
 from gateway.model.plate import PlateColour
 from gateway.model.reasons import REASONS, Reason
 from gateway.model.special_events import SPECIAL_EVENTS
@@ -33,9 +33,9 @@ OUTCOMES: Final[Table] = MappingProxyType(
 )
 BARRIERS: Final[Table] = MappingProxyType(
     {
-        Barrier.OPEN.value: (Words("open", "抬杆"), GOOD),
-        Barrier.CLOSED.value: (Words("closed", "不抬杆"), BAD),
-        Barrier.ATTENDANT.value: (Words("attendant", "人工"), DOUBTFUL),
+        Release.GO.value: (Words("open", "抬杆"), GOOD),
+        Release.STOP.value: (Words("closed", "不抬杆"), BAD),
+        Release.ATTENDANT.value: (Words("attendant", "人工"), DOUBTFUL),
     }
 )
 FUNDINGS: Final[Table] = MappingProxyType(

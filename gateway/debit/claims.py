@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.model.ids import digest_of
-from gateway.model.passage import Abandoned, Barrier, Funding, Occasion, Outcome, PurchaseOutcome, Service
+from gateway.model.passage import Abandoned, Funding, Occasion, Outcome, PurchaseOutcome, Release, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Decision:
     decided_at: int
     passage_id: str
     debit_id: str | None
-    barrier: Barrier
+    release: Release
     outcome: Outcome
     reason: str | None
     amount_fen: int
@@ -196,7 +196,7 @@ class PreviousPurchase:
     reason: str | None
     """Why it was not taken, is unknown or disputed."""
     debit_state: str
-    barrier: Barrier | None
+    release: Release | None
     """Of the passage's newest decision; None while there is none."""
     decided_at: int | None
     record_no: int | None
@@ -215,7 +215,7 @@ class PreviousPassage:
     payer: str
     mandate_id: str | None
     contract_ref: str | None
-    barrier: Barrier | None
+    release: Release | None
     """Of its newest decision; None while there is none."""
     decided_at: int | None
     record_no: int | None

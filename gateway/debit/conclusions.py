@@ -16,7 +16,7 @@ from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.delivery import Delivery
-from gateway.model.passage import BankOutcome, Barrier, DeclinePolicy, Funding, Money, PurchaseOutcome, Verdict, decide
+from gateway.model.passage import BankOutcome, DeclinePolicy, Funding, Money, PurchaseOutcome, Release, Verdict, decide
 from gateway.model.reasons import REASONS
 from gateway.model.states import AttemptState, DebitState, PurchaseState
 from gateway.rules.judge import NOT_SENT, SILENT, BankWord, WordKind, may_stand_in
@@ -92,9 +92,9 @@ def _again(tx: Transaction, debit: Row, context: DecisionContext) -> Decision:
     """What was decided before. Where that let a vehicle go at another charge point it is a repeat here: no barrier
     lifts on another one's record."""
     newest = tx.rows(purchases.NEWEST_DECISION, passage=debit.passage_id)[0]
-    if newest.charge_point == context.charge_point or newest.barrier != Barrier.OPEN:
+    if newest.charge_point == context.charge_point or newest.barrier != Release.GO:
         return decision_of(newest)
-    return repeat(tx, debit.passage_id, debit.id, Barrier.OPEN, context)
+    return repeat(tx, debit.passage_id, debit.id, Release.GO, context)
 
 
 def give_up(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decision | None:
@@ -204,7 +204,7 @@ def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None, rule
     elif verdict.money is Money.KEEP_OPEN:
         set_debit(tx, debit, DebitState.RELEASED)
     elif verdict.money is Money.OWED:
-        set_debit(tx, debit, DebitState.OWED, stood_in=int(verdict.barrier is Barrier.OPEN))
+        set_debit(tx, debit, DebitState.OWED, stood_in=int(verdict.release is Release.GO))
     elif verdict.money is Money.DEBT:
         debts.to_debt(tx, debit.id, rules, None if sale is None else sale.response_code)
     elif verdict.money is Money.BANK_PAYS:

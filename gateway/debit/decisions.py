@@ -8,7 +8,7 @@ from gateway.debit.states import debit_row
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
-from gateway.model.passage import Barrier, Funding, Money, Outcome, Verdict
+from gateway.model.passage import Funding, Money, Outcome, Release, Verdict
 from gateway.model.reasons import REASONS
 
 
@@ -33,7 +33,7 @@ def write_decision(
         passage_id=passage_id,
         debit_id=debit_id,
         charge_point=context.charge_point,
-        barrier=verdict.barrier.value,
+        barrier=verdict.release.value,
         outcome=verdict.outcome.value,
         reason=verdict.reason,
         special_event=None if verdict.reason is None else REASONS[verdict.reason].special_event,
@@ -51,7 +51,7 @@ def write_decision(
         decided_at=tx.now_us,
         passage_id=passage_id,
         debit_id=debit_id,
-        barrier=verdict.barrier,
+        release=verdict.release,
         outcome=verdict.outcome,
         reason=verdict.reason,
         amount_fen=charged,
@@ -70,7 +70,7 @@ def decision_of(row: Row) -> Decision:
         decided_at=row.decided_at,
         passage_id=row.passage_id,
         debit_id=row.debit_id,
-        barrier=Barrier(row.barrier),
+        release=Release(row.barrier),
         outcome=Outcome(row.outcome),
         reason=row.reason,
         amount_fen=row.amount,
@@ -79,30 +79,30 @@ def decision_of(row: Row) -> Decision:
 
 
 def refuse(
-    tx: Transaction, sight: Sight, subject_id: str, *, reason: str, barrier: Barrier, context: DecisionContext
+    tx: Transaction, sight: Sight, subject_id: str, *, reason: str, release: Release, context: DecisionContext
 ) -> Decision:
     """A passage that never became a claim: recorded with its reason."""
     store_sight(tx, sight, subject_id)
-    verdict = Verdict(barrier, Money.NONE, Outcome.REFUSED, reason)
+    verdict = Verdict(release, Money.NONE, Outcome.REFUSED, reason)
     return write_decision(tx, verdict, context, sight.passage_id, None)
 
 
 def admit(tx: Transaction, sight: Sight, subject_id: str, context: DecisionContext) -> Decision:
     """An entry that stands on the card: recorded, and nothing owed yet."""
     store_sight(tx, sight, subject_id)
-    verdict = Verdict(Barrier.OPEN, Money.NONE, Outcome.ENTERED, None)
+    verdict = Verdict(Release.GO, Money.NONE, Outcome.ENTERED, None)
     return write_decision(tx, verdict, context, sight.passage_id, None)
 
 
-def repeat(tx: Transaction, passage_id: str, debit_id: str, barrier: Barrier, context: DecisionContext) -> Decision:
+def repeat(tx: Transaction, passage_id: str, debit_id: str, release: Release, context: DecisionContext) -> Decision:
     """A vehicle that was dealt with is still there: the barrier as decided before, and nothing charged."""
-    verdict = Verdict(barrier, Money.NONE, Outcome.REPEAT, "already_charged")
+    verdict = Verdict(release, Money.NONE, Outcome.REPEAT, "already_charged")
     return write_decision(tx, verdict, context, passage_id, debit_row(tx, debit_id), amount=0)
 
 
 def repeat_entry(tx: Transaction, passage_id: str, context: DecisionContext) -> Decision:
     """A vehicle whose entry is recorded is still there."""
-    verdict = Verdict(Barrier.OPEN, Money.NONE, Outcome.REPEAT, "already_charged")
+    verdict = Verdict(Release.GO, Money.NONE, Outcome.REPEAT, "already_charged")
     return write_decision(tx, verdict, context, passage_id, None)
 
 

@@ -51,7 +51,7 @@ from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
 from gateway.model.delivery import Delivery
 from gateway.model.ids import RandomBits, digest_of, new_id, new_ids
-from gateway.model.passage import Barrier, DeclinePolicy, Funding, PurchaseOutcome
+from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Release
 from gateway.model.states import PurchaseState
 from gateway.rules.loading import DebitRules, shipped_rules
 
@@ -595,23 +595,23 @@ class DebitEngine:
             return await self._finish(claim, stored, deadline)
 
     async def refuse(
-        self, sight: Sight, reason: str, barrier: Barrier, context: DecisionContext, *, timeout_s: float
+        self, sight: Sight, reason: str, release: Release, context: DecisionContext, *, timeout_s: float
     ) -> Decision:
         """Record a passage that is turned away, with its reason."""
         subject_id, ruled = self.new_id(), self._ruled(context)
         future = self._writer.submit(
-            lambda tx: decisions.refuse(tx, sight, subject_id, reason=reason, barrier=barrier, context=ruled)
+            lambda tx: decisions.refuse(tx, sight, subject_id, reason=reason, release=release, context=ruled)
         )
         try:
             return await _within(future, timeout_s)
         except TimeoutError as error:
             raise StorageLate from error
 
-    async def repeat(self, passage_id: str, debit_id: str, barrier: Barrier, context: DecisionContext) -> Decision:
+    async def repeat(self, passage_id: str, debit_id: str, release: Release, context: DecisionContext) -> Decision:
         """A vehicle that was dealt with is still there: same barrier as before, nothing charged."""
         ruled = self._ruled(context)
         return await asyncio.shield(
-            self._writer.submit(lambda tx: decisions.repeat(tx, passage_id, debit_id, barrier, ruled))
+            self._writer.submit(lambda tx: decisions.repeat(tx, passage_id, debit_id, release, ruled))
         )
 
     def newest_entry(self, card_number: str, charge_point: str) -> PreviousEntry | None:

@@ -21,7 +21,7 @@ from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.ids import digest_of
-from gateway.model.passage import Barrier, Funding, Money, Outcome, Verdict
+from gateway.model.passage import Funding, Money, Outcome, Release, Verdict
 from gateway.model.states import DebitState
 from gateway.rules.judge import ListingEffect, listing_effect
 from gateway.rules.loading import DebitRules
@@ -32,7 +32,7 @@ _LAST_PURCHASE = (
     .order_by(tables.purchase.c.attempt_no.desc())
     .limit(1)
 )
-_ISSUER_OWES = Verdict(Barrier.OPEN, Money.KEEP_OPEN, Outcome.PAID, None)
+_ISSUER_OWES = Verdict(Release.GO, Money.KEEP_OPEN, Outcome.PAID, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,8 @@ def begin_charge(
     if refused is not None:
         effect = listing_effect(rules, request.sight.service.value)
         to_attendant = refused == "debts_listed" and effect is ListingEffect.ATTENDANT
-        barrier = Barrier.ATTENDANT if to_attendant else Barrier.CLOSED
-        return _refuse_charge(tx, request, ids.subject, reason=refused, barrier=barrier, context=context)
+        release = Release.ATTENDANT if to_attendant else Release.STOP
+        return _refuse_charge(tx, request, ids.subject, reason=refused, release=release, context=context)
     store_sight(tx, request.sight, ids.subject)
     if request.payer.funding is Funding.ISSUER_CLEARING:
         return _charge_issuer(tx, request, ids.debit, obligor.id, context)
@@ -182,7 +182,7 @@ def expire_hold(tx: Transaction, debit_id: str, context: DecisionContext) -> Dec
     tx.books.expire(debit.hold_id, "expired", event_us=tx.now_us)
     set_debit(tx, debit, DebitState.VOIDED, detail="expired")
     return write_decision(
-        tx, Verdict(Barrier.CLOSED, Money.VOID, Outcome.REFUSED, "hold_expired"), context, debit.passage_id, debit
+        tx, Verdict(Release.STOP, Money.VOID, Outcome.REFUSED, "hold_expired"), context, debit.passage_id, debit
     )
 
 
@@ -212,7 +212,7 @@ def _ask_bank(tx: Transaction, debit_id: str, asking: Asking | None) -> Begun:
 def _free_unused(tx: Transaction, debit: Row, reason: str, context: DecisionContext) -> Decision:
     tx.books.void(debit.hold_id, "released_unused", event_us=tx.now_us)
     set_debit(tx, debit, DebitState.VOIDED)
-    verdict = Verdict(Barrier.CLOSED, Money.VOID, Outcome.REFUSED, reason)
+    verdict = Verdict(Release.STOP, Money.VOID, Outcome.REFUSED, reason)
     return write_decision(tx, verdict, context, debit.passage_id, debit)
 
 
@@ -244,9 +244,9 @@ def _charge_again(
 
 
 def _refuse_charge(
-    tx: Transaction, request: HoldRequest, subject_id: str, *, reason: str, barrier: Barrier, context: DecisionContext
+    tx: Transaction, request: HoldRequest, subject_id: str, *, reason: str, release: Release, context: DecisionContext
 ) -> Decision:
-    decision = refuse(tx, request.sight, subject_id, reason=reason, barrier=barrier, context=context)
+    decision = refuse(tx, request.sight, subject_id, reason=reason, release=release, context=context)
     tx.insert(
         tables.refusal,
         idempotency_key=request.idempotency_key,

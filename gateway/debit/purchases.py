@@ -16,7 +16,7 @@ from gateway.debit.states import add_purchase, set_purchase
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
-from gateway.model.passage import Barrier, Funding, Outcome, PurchaseOutcome
+from gateway.model.passage import Funding, Outcome, PurchaseOutcome, Release
 from gateway.model.states import OPEN_PURCHASES, PurchaseState
 
 _p, _f, _d, _g, _s = tables.purchase, tables.purchase_file, tables.debit, tables.passage, tables.subject
@@ -226,7 +226,7 @@ def newest_of_contract(connection: Connection, contract: str) -> PreviousPassage
         payer=row.payer,
         mandate_id=row.mandate_id,
         contract_ref=row.contract_ref,
-        barrier=None if newest is None else Barrier(newest.barrier),
+        release=None if newest is None else Release(newest.barrier),
         decided_at=None if newest is None else newest.decided_at,
         record_no=None if newest is None else newest.record_no,
     )
@@ -269,7 +269,7 @@ def _previous(connection: Connection, row: Row, card_number: str) -> PreviousPur
         balance_before=row.balance_before,
         reason=row.reason,
         debit_state=row.debit_state,
-        barrier=None if newest is None else Barrier(newest.barrier),
+        release=None if newest is None else Release(newest.barrier),
         decided_at=None if newest is None else newest.decided_at,
         record_no=None if newest is None else newest.record_no,
     )

@@ -31,7 +31,7 @@ from sqlalchemy import (
     text,
 )
 
-from gateway.model.passage import Abandoned, Barrier, Funding
+from gateway.model.passage import Abandoned, Funding, Release
 from gateway.model.states import (
     OPEN_PURCHASES,
     AttemptState,
@@ -369,7 +369,7 @@ decision = Table(
     Column("list_age_s", Integer),
     Column("rules_version", String(40)),
     Column("chain", LargeBinary, nullable=False),
-    known("barrier", Barrier),
+    known("barrier", Release),
     Index("ix_decision_charge_point", "charge_point", "record_no"),
     Index("ix_decision_passage", "passage_id"),
 )

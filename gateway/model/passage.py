@@ -1,6 +1,6 @@
 """Words of a passage: how it is paid, how each step ended, and what the decision table makes of that.
 
-The decision table is the whole policy of the barrier in one pure function, so it can be read, tested exhaustively and
+The decision table is the whole policy of letting go in one pure function, so it can be read, tested exhaustively and
 shown to a customer. Times are milliseconds, money is integer fen.
 """
 
@@ -67,11 +67,16 @@ class BankOutcome(StrEnum):
     """Not one byte left: the link was down or the terminal is held by an open reversal."""
 
 
-class Barrier(StrEnum):
-    OPEN = "open"
-    CLOSED = "closed"
+class Release(StrEnum):
+    """Whether the customer may go on: what a barrier, a nozzle or a turnstile follows.
+
+    The values are the ledger's words, of the time when all there was were barriers; its chain holds them.
+    """
+
+    GO = "open"
+    STOP = "closed"
     ATTENDANT = "attendant"
-    """Closed, and a person is called."""
+    """Stop, and a person is called."""
 
 
 class Money(StrEnum):
@@ -132,7 +137,7 @@ class DeclinePolicy(StrEnum):
 class Verdict:
     """One row of the decision table, applied."""
 
-    barrier: Barrier
+    release: Release
     money: Money
     outcome: Outcome
     reason: str | None
@@ -154,21 +159,21 @@ def decide(
     if purchase is PurchaseOutcome.NONE and funding is not Funding.BANK_ONLINE:
         raise ValueError(f"{funding} without a purchase on a card")
     if purchase is PurchaseOutcome.NOT_TAKEN:
-        return Verdict(Barrier.CLOSED, Money.VOID, Outcome.REFUSED, "purchase_refused")
+        return Verdict(Release.STOP, Money.VOID, Outcome.REFUSED, "purchase_refused")
     if purchase is PurchaseOutcome.UNKNOWN:
-        return Verdict(Barrier.CLOSED, Money.HOLD_STAYS, Outcome.UNKNOWN, "purchase_unknown")
+        return Verdict(Release.STOP, Money.HOLD_STAYS, Outcome.UNKNOWN, "purchase_unknown")
     if purchase is PurchaseOutcome.DISPUTED:
-        return Verdict(Barrier.ATTENDANT, Money.HOLD_STAYS, Outcome.UNKNOWN, "purchase_disputed")
+        return Verdict(Release.ATTENDANT, Money.HOLD_STAYS, Outcome.UNKNOWN, "purchase_disputed")
     if funding is Funding.PURSE:
-        return Verdict(Barrier.OPEN, Money.ISSUER_PAYS, Outcome.PAID, None)
+        return Verdict(Release.GO, Money.ISSUER_PAYS, Outcome.PAID, None)
     if funding is Funding.ISSUER_CLEARING:
-        return Verdict(Barrier.OPEN, Money.KEEP_OPEN, Outcome.PAID, None)
+        return Verdict(Release.GO, Money.KEEP_OPEN, Outcome.PAID, None)
     if bank is BankOutcome.APPROVED:
-        return Verdict(Barrier.OPEN, Money.BANK_PAYS, Outcome.PAID, None)
+        return Verdict(Release.GO, Money.BANK_PAYS, Outcome.PAID, None)
     if bank is BankOutcome.DECLINED:
-        barrier = Barrier.OPEN if decline_policy is DeclinePolicy.RELEASE_AS_DEBT else Barrier.ATTENDANT
-        return Verdict(barrier, Money.DEBT, Outcome.DEBT, "bank_declined")
+        release = Release.GO if decline_policy is DeclinePolicy.RELEASE_AS_DEBT else Release.ATTENDANT
+        return Verdict(release, Money.DEBT, Outcome.DEBT, "bank_declined")
     # Silent, or never asked: we decide in the bank's place, as far as the stand-in limit goes.
     if stand_in_allowed:
-        return Verdict(Barrier.OPEN, Money.OWED, Outcome.OWED, "bank_silent")
-    return Verdict(Barrier.ATTENDANT, Money.OWED, Outcome.OWED, "stand_in_limit")
+        return Verdict(Release.GO, Money.OWED, Outcome.OWED, "bank_silent")
+    return Verdict(Release.ATTENDANT, Money.OWED, Outcome.OWED, "stand_in_limit")

@@ -28,7 +28,7 @@ from gateway.debit.claims import (
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, Timing
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import digest_of
-from gateway.model.passage import Abandoned, Barrier, Occasion, Service
+from gateway.model.passage import Abandoned, Occasion, Release, Service
 from gateway.model.plate import Plate
 from gateway.model.reasons import REASONS, Severity
 from gateway.payers.mandates import CredentialKind, Mandate
@@ -195,12 +195,12 @@ class Visit:
         """The claim with what its card said, and the versions it is decided under."""
         return replace(claim, result=result, context=self.context())
 
-    async def refuse(self, seen: Identity, reason: str, barrier: Barrier | None = None) -> Decision:
+    async def refuse(self, seen: Identity, reason: str, release: Release | None = None) -> Decision:
         """Turn the customer away with a reason, recorded; nothing was asked of the card."""
-        if barrier is None:
+        if release is None:
             attendant = REASONS[reason].severity in (Severity.ATTENDANT, Severity.STOP)
-            barrier = Barrier.ATTENDANT if attendant else Barrier.CLOSED
-        return await self.engine.refuse(self.sight(seen), reason, barrier, self.context(), timeout_s=REFUSAL_COMMIT_S)
+            release = Release.ATTENDANT if attendant else Release.STOP
+        return await self.engine.refuse(self.sight(seen), reason, release, self.context(), timeout_s=REFUSAL_COMMIT_S)
 
     # --- facts for the record -------------------------------------------------------------------------------------
 

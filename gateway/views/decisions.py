@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Column, ColumnElement, Connection, Label, Row, select
 
 from gateway.ledger import tables
-from gateway.model.passage import Barrier, Funding, Occasion, Outcome
+from gateway.model.passage import Funding, Occasion, Outcome, Release
 from gateway.views.rows import view_of
 
 _d, _t, _j = tables.decision, tables.timing, tables.journal
@@ -42,7 +42,7 @@ class Decision:
     decided_us: int
     fare_fen: int
     outcome: Outcome
-    barrier: Barrier
+    barrier: Release
     reason: str | None
     special_event: int | None
     funding: Funding | None

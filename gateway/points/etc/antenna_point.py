@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from gateway.debit.claims import Decision
-from gateway.model.passage import Barrier, Outcome
+from gateway.model.passage import Outcome, Release
 from gateway.points.etc.crowd import Crowd
 from gateway.points.etc.dialogue import VEHICLE_REPORTS
 from gateway.points.etc.visit import Errand, EtcServices, EtcVisit
@@ -35,7 +35,7 @@ INBOX_MAX = 16
 """Reports of one vehicle that wait: a visit has five steps, each repeated at most three times."""
 
 
-class Release(Protocol):
+class Releaser(Protocol):
     """What lets a vehicle go: a gate, a nozzle."""
 
     @property
@@ -60,11 +60,11 @@ class _Remembered:
 class AntennaPoint:
     """Runs one charge point for ever."""
 
-    def __init__(self, services: EtcServices, antenna: Antenna, errand: Errand, release: Release) -> None:
+    def __init__(self, services: EtcServices, antenna: Antenna, errand: Errand, releaser: Releaser) -> None:
         self._services = services
         self._antenna = antenna
         self._errand = errand
-        self._release = release
+        self._releaser = releaser
         self._visits: dict[bytes, asyncio.Queue[Report]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
@@ -78,13 +78,13 @@ class AntennaPoint:
             async for report in self._antenna.reports():
                 self._route(report)
         finally:
-            for task in (*self._tasks, *self._release.under_way):
+            for task in (*self._tasks, *self._releaser.under_way):
                 task.cancel()
 
     async def drain(self) -> None:
         """Begin with no more vehicles and wait for those under way; `run` must be running. For an orderly stop."""
         self._closing = True
-        under_way = self._tasks | self._release.under_way
+        under_way = self._tasks | self._releaser.under_way
         if under_way:
             await asyncio.wait(under_way, timeout=self._services.settings.deadline_s + DRAIN_EXTRA_S)
 
@@ -173,7 +173,7 @@ class AntennaPoint:
 
     async def _follow(self, obu_id: bytes, decision: Decision, visit: EtcVisit, tries: int) -> None:
         """Release after a committed decision, and remember the vehicle."""
-        barrier_us = await self._release.follow(obu_id, decision)
+        barrier_us = await self._releaser.follow(obu_id, decision)
         if visit.timing is not None:
             self._services.note_timing(replace(visit.timing, record_no=decision.record_no, barrier_us=barrier_us))
         self._remember(obu_id, decision, tries)
@@ -182,7 +182,7 @@ class AntennaPoint:
         """How long the vehicle is left alone. One whose money is not settled is looked at again at once."""
         settings = self._services.settings
         now = self._services.clock.monotonic()
-        again_at_once = decision.outcome is Outcome.UNKNOWN and decision.barrier is Barrier.CLOSED
+        again_at_once = decision.outcome is Outcome.UNKNOWN and decision.release is Release.STOP
         retried = decision.outcome is Outcome.REFUSED and decision.debit_id is not None
         if again_at_once:
             # Also by the report that ended the trade: the antenna has started over and waits for its answer.

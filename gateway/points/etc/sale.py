@@ -83,7 +83,7 @@ class Sale:
             in_window=visit.within_window(previous),
         )
         if then is Next.LET_THROUGH:
-            return await visit.let_through_again(previous.passage_id, previous.debit_id, previous.barrier)
+            return await visit.let_through_again(previous.passage_id, previous.debit_id, previous.release)
         if previous.debit_state == DebitState.HELD:
             visit.occasion = Occasion.READING
         if then is Next.STILL_DISPUTED:
@@ -104,7 +104,7 @@ class Sale:
             return await self._finish_tag(visit, earlier)
         settled = earlier is not None and earlier.debit_state != DebitState.VOIDED
         if earlier is not None and settled and visit.within_window(earlier):
-            return await visit.let_through_again(earlier.passage_id, earlier.debit_id, earlier.barrier)
+            return await visit.let_through_again(earlier.passage_id, earlier.debit_id, earlier.release)
         plate = plate_of(vehicle.plate, vehicle.plate_colour)
         listed = visit.listed_plate(plate)
         if listed is not None:

@@ -15,7 +15,7 @@ from typing import Protocol
 from gateway.debit.claims import Decision, Identity, PurchaseResult
 from gateway.debit.engine import ProvenClaim, StorageLate, Superseded, Timing
 from gateway.ledger.writer import StorageUnavailable
-from gateway.model.passage import Barrier, Occasion
+from gateway.model.passage import Occasion, Release
 from gateway.model.states import OPEN_PURCHASES
 from gateway.payers.status_lists import ListKind, obu_key
 from gateway.points.etc.dialogue import Dialogue, Gone
@@ -159,7 +159,7 @@ class EtcVisit(Visit):
         """A composite pass card has no account: recorded, and the attendant takes over."""
         user = await self.antenna.ask(self.antenna.onward(), UserReport)
         log.info("%s: CPC card, %d bytes of entry data", self.settings.name, len(user.station))
-        return await self.turn_away(seen, "cpc_to_attendant", Barrier.ATTENDANT)
+        return await self.turn_away(seen, "cpc_to_attendant", Release.ATTENDANT)
 
     def _error_reason(self, code: int) -> str:
         reason = self.errors.meaning(ReportKind.USER, code).reason
@@ -175,17 +175,17 @@ class EtcVisit(Visit):
         self.note_spent(brought.bank_us, brought.commit_us)
         return brought.decision
 
-    async def turn_away(self, seen: Identity, reason: str, barrier: Barrier | None = None) -> Decision:
+    async def turn_away(self, seen: Identity, reason: str, release: Release | None = None) -> Decision:
         """Refuse with a reason, recorded; the antenna looks for the next tag."""
         self.antenna.stop(StopType.SEARCH_AGAIN)
-        decision = await self.refuse(seen, reason, barrier)
+        decision = await self.refuse(seen, reason, release)
         self.note_spent()
         return decision
 
-    async def let_through_again(self, passage_id: str, debit_id: str, barrier: Barrier | None) -> Decision:
+    async def let_through_again(self, passage_id: str, debit_id: str, release: Release | None) -> Decision:
         """The same vehicle, which has its right to pass: recorded, and nothing charged."""
         self.occasion = Occasion.READING
-        decision = await self.engine.repeat(passage_id, debit_id, barrier or Barrier.ATTENDANT, self.context())
+        decision = await self.engine.repeat(passage_id, debit_id, release or Release.ATTENDANT, self.context())
         self.antenna.stop(StopType.SEARCH_AGAIN)
         self.note_spent()
         return decision

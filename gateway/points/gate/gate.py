@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from gateway.debit.claims import Decision
 from gateway.model.clock import Clock
-from gateway.model.passage import Barrier, Outcome
+from gateway.model.passage import Outcome, Release
 from gateway.points.ports import GateOutputs, OutputFault
 
 LIFT_TRY_S = 1.0
@@ -49,7 +49,7 @@ class Gate:
         outputs = self._outputs
         lifted_us: int | None = None
         try:
-            if decision.barrier is not Barrier.OPEN:
+            if decision.release is not Release.GO:
                 await outputs.show_stop(timeout_s=OUTPUT_TIMEOUT_S)
                 if self._unconfirmed is None:
                     self._report_fault("barrier", None)
@@ -65,7 +65,7 @@ class Gate:
             self._log.error("record %d: %s", decision.record_no, fault)
             self._report_fault("barrier", str(fault))
             # Lifted once is enough: a lamp that fails must not lift it again for the vehicle behind.
-            if decision.barrier is Barrier.OPEN and lifted_us is None:
+            if decision.release is Release.GO and lifted_us is None:
                 self._lift_later(who, decision, fault)
         return lifted_us
 

@@ -243,7 +243,7 @@ BUGS: Mapping[str, Bug] = {
                 antenna_point.AntennaPoint,
                 "_serve",
                 "decision = await",
-                "visit.outputs = self._release._outputs\n    decision = await",
+                "visit.outputs = self._releaser._outputs\n    decision = await",
             ),
             (
                 visit.EtcVisit,

@@ -289,7 +289,7 @@ class EngineWorkload:
         twice, lives = chance.random() < 0.03, world.rolled_back
         decisions = await asyncio.gather(*(self._bring_in_once(world, claim, lives) for _ in range(2 if twice else 1)))
         told = [decision for decision in decisions if decision is not None and lives == world.rolled_back]
-        world.watch.promise(len({d.barrier for d in told}) <= 1, f"two decisions about debit {claim.debit_id}: {told}")
+        world.watch.promise(len({d.release for d in told}) <= 1, f"two decisions about debit {claim.debit_id}: {told}")
 
     async def _bring_in_once(self, world: World, claim: ProvenClaim, lives: int) -> Decision | None:
         for _ in range(4):

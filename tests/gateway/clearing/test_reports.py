@@ -5,7 +5,7 @@ import csv
 from gateway.clearing import reports
 from gateway.clearing.reports import report, shifts_of, whole_day, write_clearing, write_report
 from gateway.model.clearing import NumberRange, RowState, VehicleKind
-from gateway.model.passage import Barrier, Funding, PurchaseOutcome
+from gateway.model.passage import Funding, PurchaseOutcome, Release
 from tests.gateway.clearing.conftest import DAY, DAY_AFTER, approved
 from tests.gateway.debit.conftest import CONTEXT, DECLINED, SILENT, TAKEN, PurchaseResult, hold_request
 
@@ -22,9 +22,9 @@ async def long_day(plaza):
     unknown = plaza.numbers + 1
     await plaza.pass_purse(result=PurchaseResult(PurchaseOutcome.UNKNOWN))
     sight = hold_request("turned away", card="99010000000000000099").sight
-    await box.engine.refuse(sight, "run_through", Barrier.CLOSED, CONTEXT, timeout_s=5)
+    await box.engine.refuse(sight, "run_through", Release.STOP, CONTEXT, timeout_s=5)
     sight = hold_request("exempt", card="99010000000000000098").sight
-    await box.engine.refuse(sight, "vehicle_exempt", Barrier.CLOSED, CONTEXT, timeout_s=5)
+    await box.engine.refuse(sight, "vehicle_exempt", Release.STOP, CONTEXT, timeout_s=5)
     # The unknown one is proved: one vehicle, two records.
     plaza.numbers = unknown - 1
     await plaza.pass_purse(result=TAKEN)

@@ -20,7 +20,7 @@ from gateway.debit.claims import PurchaseResult
 from gateway.debit.engine import Timing
 from gateway.ledger import database
 from gateway.ledger.verify import verify
-from gateway.model.passage import Barrier, Funding, PurchaseOutcome
+from gateway.model.passage import Funding, PurchaseOutcome, Release
 from gateway.payers import status_list_build
 from hardware.bench.chain_key import KEYS, write_key_file
 from protocols.card import station_new
@@ -197,8 +197,8 @@ def ledger_made_once(tmp_path_factory):
             box.clock.now += 60
             await charge(box, request, result=PurchaseResult(PurchaseOutcome.TAKEN))
             sight = hold_request("k7", card="99010000000000000017").sight
-            await box.engine.refuse(sight, "card_listed_in_debt", Barrier.CLOSED, CONTEXT, timeout_s=5)
-            await box.engine.repeat(first.passage_id, first.debit_id, Barrier.OPEN, CONTEXT)
+            await box.engine.refuse(sight, "card_listed_in_debt", Release.STOP, CONTEXT, timeout_s=5)
+            await box.engine.repeat(first.passage_id, first.debit_id, Release.GO, CONTEXT)
             await box.engine.note_timings([Timing(1, 900_000, 500_000, 0, 3_000, 20_000)])
             await box.engine.note_timings([Timing(2, 1_000_000, 500_500, 400_000, 2_000, None)])
 

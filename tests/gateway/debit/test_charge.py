@@ -11,7 +11,7 @@ from gateway.banks.channel import AnswerClass
 from gateway.debit.claims import HoldPlaced, HoldRefused
 from gateway.debit.engine import Collection
 from gateway.ledger.writer import Committer, StorageUnavailable, Writer
-from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, Service
+from gateway.model.passage import DeclinePolicy, Funding, Outcome, Release, Service
 from hardware.bench.chain_key import KEYS
 
 from .conftest import (
@@ -37,12 +37,12 @@ ISSUER = Funding.ISSUER_CLEARING
 
 SAYS = (
     # answer, time left for it, barrier, outcome, reason, state of the debit, states of its attempts, messages
-    (APPROVED, 2.0, Barrier.OPEN, Outcome.PAID, None, "funded", ["approved"], ["sale"]),
-    (DECLINED, 2.0, Barrier.OPEN, Outcome.DEBT, "bank_declined", "debt", ["declined"], ["sale"]),
-    (SILENT, 2.0, Barrier.OPEN, Outcome.OWED, "bank_silent", "owed", ["unknown"], ["sale"]),
-    (NOT_SENT, 2.0, Barrier.OPEN, Outcome.OWED, "bank_silent", "owed", ["not_sent", "stored"], ["sale"]),
-    (code("96", AnswerClass.UNSETTLED), 2.0, Barrier.OPEN, Outcome.OWED, "bank_silent", "owed", ["unknown"], ["sale"]),
-    (None, 0.2, Barrier.OPEN, Outcome.OWED, "bank_silent", "owed", ["stored"], []),
+    (APPROVED, 2.0, Release.GO, Outcome.PAID, None, "funded", ["approved"], ["sale"]),
+    (DECLINED, 2.0, Release.GO, Outcome.DEBT, "bank_declined", "debt", ["declined"], ["sale"]),
+    (SILENT, 2.0, Release.GO, Outcome.OWED, "bank_silent", "owed", ["unknown"], ["sale"]),
+    (NOT_SENT, 2.0, Release.GO, Outcome.OWED, "bank_silent", "owed", ["not_sent", "stored"], ["sale"]),
+    (code("96", AnswerClass.UNSETTLED), 2.0, Release.GO, Outcome.OWED, "bank_silent", "owed", ["unknown"], ["sale"]),
+    (None, 0.2, Release.GO, Outcome.OWED, "bank_silent", "owed", ["stored"], []),
 )
 
 
@@ -54,7 +54,7 @@ def test_what_the_bank_says_decides(box, case):
         return await box.charge(claim_request(), *([answer] if answer else []), timeout=time_s)
 
     decision = live(box, scenario)
-    assert (decision.barrier, decision.outcome, decision.reason) == (barrier, outcome, reason)
+    assert (decision.release, decision.outcome, decision.reason) == (barrier, outcome, reason)
     assert (box.states(), box.states("attempt"), box.kinds()) == ([state], attempts, heard)
     assert box.balance("merchant") == 1500
     assert box.rows("select rules_version from decision") == [("2026-12-1",)]
@@ -65,7 +65,7 @@ def test_silence_without_leave_to_stand_in_calls_the_attendant(box):
         return await box.charge(claim_request(stand_in=1000), SILENT)
 
     decision = live(box, scenario)
-    assert (decision.barrier, decision.outcome, decision.reason) == (Barrier.ATTENDANT, Outcome.OWED, "stand_in_limit")
+    assert (decision.release, decision.outcome, decision.reason) == (Release.ATTENDANT, Outcome.OWED, "stand_in_limit")
 
 
 def test_a_lane_that_keeps_who_is_declined_calls_the_attendant(box):
@@ -76,7 +76,7 @@ def test_a_lane_that_keeps_who_is_declined_calls_the_attendant(box):
         brought = await box.engine.charge(claim_request(), CONTEXT, strict, deadline=box.clock.monotonic() + 2)
         return brought.decision
 
-    assert live(box, scenario).barrier is Barrier.ATTENDANT
+    assert live(box, scenario).release is Release.ATTENDANT
 
 
 def test_an_issuer_that_collects_is_charged_in_one_commit(box):
@@ -89,7 +89,7 @@ def test_an_issuer_that_collects_is_charged_in_one_commit(box):
         return decision
 
     decision = live(box, scenario)
-    assert (decision.barrier, decision.outcome, decision.funding) == (Barrier.OPEN, Outcome.PAID, ISSUER)
+    assert (decision.release, decision.outcome, decision.funding) == (Release.GO, Outcome.PAID, ISSUER)
     assert box.states() == ["released"]
     assert box.balance("open") == -1500
     assert box.bank.heard == []
@@ -230,7 +230,7 @@ def test_the_same_key_for_another_claim_is_refused(box):
 def test_a_refused_charge_stays_refused_though_the_limit_was_raised(box):
     async def first(box):
         refused = await box.charge(claim_request(limit=1000))
-        assert (refused.barrier, refused.outcome, refused.reason) == (Barrier.CLOSED, Outcome.REFUSED, "limit_exceeded")
+        assert (refused.release, refused.outcome, refused.reason) == (Release.STOP, Outcome.REFUSED, "limit_exceeded")
         return refused
 
     async def second(box):
@@ -440,8 +440,8 @@ def test_the_rules_of_a_service_say_whether_we_decide_in_the_banks_place(tmp_pat
         return await box.charge(claim_request(service=service, amount=amount), answer)
 
     decision = live(box, scenario)
-    expected = (Barrier.OPEN, "bank_silent") if why_not is None else (Barrier.ATTENDANT, why_not)
-    assert (decision.barrier, decision.reason) == expected
+    expected = (Release.GO, "bank_silent") if why_not is None else (Release.ATTENDANT, why_not)
+    assert (decision.release, decision.reason) == expected
     assert box.rows("select stood_in from debit") == [(int(why_not is None),)]
     assert box.rows("select rules_version from decision") == [("test-1@2026-12-1",)]
 
@@ -469,7 +469,7 @@ def test_a_refusal_that_may_pass_is_stood_in_for_where_the_rules_say_so(tmp_path
 
     decision = live(box, scenario)
     assert decision.outcome is (Outcome.OWED if stood_in else Outcome.DEBT)
-    assert decision.barrier is Barrier.OPEN
+    assert decision.release is Release.GO
     assert box.kinds() == (["sale", "advice"] if stood_in else ["sale"])
     assert box.states() == ["funded" if stood_in else "debt"]
 

@@ -6,12 +6,12 @@ import pytest
 
 from gateway.model.passage import (
     BankOutcome,
-    Barrier,
     DeclinePolicy,
     Funding,
     Money,
     Outcome,
     PurchaseOutcome,
+    Release,
     decide,
 )
 from gateway.model.reasons import REASONS
@@ -58,7 +58,7 @@ def test_every_input(purchase, funding, bank, policy, allowed):
             run()
         return
     verdict = run()
-    found = [verdict.barrier, verdict.money, verdict.outcome, "-" if verdict.reason is None else verdict.reason]
+    found = [verdict.release, verdict.money, verdict.outcome, "-" if verdict.reason is None else verdict.reason]
     assert [str(f) for f in found] == wanted
 
 
@@ -75,7 +75,7 @@ def test_an_open_barrier_always_has_money_behind_it_and_a_closed_one_a_reason():
         if purchase is PurchaseOutcome.NONE and funding is not Funding.BANK_ONLINE:
             continue
         verdict = decide(purchase, funding, bank, decline_policy=policy, stand_in_allowed=allowed)
-        if verdict.barrier is Barrier.OPEN:
+        if verdict.release is Release.GO:
             assert verdict.money not in (Money.VOID, Money.HOLD_STAYS, Money.NONE)
             assert purchase in (PurchaseOutcome.TAKEN, PurchaseOutcome.NONE)
         else:

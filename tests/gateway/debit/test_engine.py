@@ -8,7 +8,7 @@ import pytest
 from gateway.banks.channel import LateAnswer
 from gateway.debit.claims import HoldPlaced, HoldRefused, PurchaseResult
 from gateway.debit.refunds import RefundRequest
-from gateway.model.passage import Barrier, Funding, Outcome, PurchaseOutcome
+from gateway.model.passage import Funding, Outcome, PurchaseOutcome, Release
 
 from .conftest import (
     APPROVED,
@@ -40,7 +40,7 @@ def test_purse_is_paid_by_the_issuer_and_the_bank_is_never_asked(box):
         return await charge(box, hold_request(funding=Funding.PURSE))
 
     decision = run(box, scenario)
-    assert (decision.barrier, decision.outcome) == (Barrier.OPEN, Outcome.PAID)
+    assert (decision.release, decision.outcome) == (Release.GO, Outcome.PAID)
     assert box.bank.heard == []
     assert box.balance("issuer") == -1500
     assert box.balance("merchant") == 1500
@@ -74,7 +74,7 @@ def test_bank_declines_and_the_claim_becomes_a_debt(box):
         return await charge(box, hold_request(funding=Funding.BANK_ONLINE))
 
     decision = run(box, scenario)
-    assert (decision.barrier, decision.outcome, decision.reason) == (Barrier.OPEN, Outcome.DEBT, "bank_declined")
+    assert (decision.release, decision.outcome, decision.reason) == (Release.GO, Outcome.DEBT, "bank_declined")
     assert box.balance("debt") == -1500
     assert box.balance("merchant") == 1500
 
@@ -89,7 +89,7 @@ def test_silent_bank_is_stood_in_for_then_reversed_then_advised(box):
         return decision
 
     decision = run(box, scenario)
-    assert (decision.barrier, decision.outcome, decision.reason) == (Barrier.OPEN, Outcome.OWED, "bank_silent")
+    assert (decision.release, decision.outcome, decision.reason) == (Release.GO, Outcome.OWED, "bank_silent")
     assert [m.split()[0] for m in box.bank.heard] == ["sale", "reversal", "advice"]
     assert box.rows("select state from debit") == [("funded",)]
     assert box.balance("bank") == -1500
@@ -104,8 +104,8 @@ def test_over_the_stand_in_limit_the_attendant_is_called(box):
         return first, second
 
     first, second = run(box, scenario)
-    assert first.barrier is Barrier.OPEN
-    assert (second.barrier, second.reason) == (Barrier.ATTENDANT, "stand_in_limit")
+    assert first.release is Release.GO
+    assert (second.release, second.reason) == (Release.ATTENDANT, "stand_in_limit")
 
 
 def test_not_sent_needs_no_reversal(box):
@@ -290,14 +290,14 @@ def test_unknown_keeps_the_hold_and_a_later_proof_charges_once(box):
     async def scenario(box):
         unknown = PurchaseResult(PurchaseOutcome.UNKNOWN, error=1)
         first = await charge(box, hold_request(funding=Funding.PURSE), result=unknown)
-        assert (first.barrier, first.outcome) == (Barrier.CLOSED, Outcome.UNKNOWN)
+        assert (first.release, first.outcome) == (Release.STOP, Outcome.UNKNOWN)
         assert box.rows("select held from account where kind='open'") == [(1500,)]
         previous = box.engine.previous("99010000000000000001")
         assert previous.state == "unknown"
         return await charge(box, hold_request(funding=Funding.PURSE))
 
     second = run(box, scenario)
-    assert (second.barrier, second.outcome) == (Barrier.OPEN, Outcome.PAID)
+    assert (second.release, second.outcome) == (Release.GO, Outcome.PAID)
     assert box.balance("issuer") == -1500
     assert box.rows("select count(*) from debit") == [(1,)]
 

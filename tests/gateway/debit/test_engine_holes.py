@@ -15,7 +15,7 @@ from gateway.debit.claims import DecisionContext, HoldPlaced, HoldRefused, Purch
 from gateway.debit.engine import Collection, ProvenClaim, Superseded
 from gateway.ledger import tables
 from gateway.ledger.writer import StorageUnavailable
-from gateway.model.passage import Barrier, DeclinePolicy, Funding, Occasion, Outcome, PurchaseOutcome
+from gateway.model.passage import DeclinePolicy, Funding, Occasion, Outcome, PurchaseOutcome, Release
 
 from .conftest import (
     APPROVED,
@@ -213,7 +213,7 @@ def test_a_late_hold_that_the_next_reading_works_with_is_not_voided(box):
         return await bring_in(box, claim_of(request, replace(placed, purchase_id=second)))
 
     decision = run(box, scenario)
-    assert (decision.barrier, decision.outcome) == (Barrier.OPEN, Outcome.PAID)
+    assert (decision.release, decision.outcome) == (Release.GO, Outcome.PAID)
     assert box.balance("issuer") == -1500
 
 
@@ -268,7 +268,7 @@ def test_a_hold_that_was_given_up_asks_no_bank(box):
         return await bring_in(box, claim_of(request, placed, result=None))
 
     decision = run(box, scenario)
-    assert (decision.outcome, decision.barrier) == (Outcome.REFUSED, Barrier.CLOSED)
+    assert (decision.outcome, decision.release) == (Outcome.REFUSED, Release.STOP)
     assert box.bank.heard == []
 
 
@@ -780,7 +780,7 @@ def test_giving_up_is_for_fresh_holds_only(box):
 def test_concluding_twice_gives_the_newest_decision(box):
     async def scenario(box):
         first = await charge(box, hold_request())
-        repeat = await box.engine.repeat(first.passage_id, first.debit_id, Barrier.OPEN, CONTEXT)
+        repeat = await box.engine.repeat(first.passage_id, first.debit_id, Release.GO, CONTEXT)
         assert (repeat.amount_fen, repeat.outcome, repeat.record_no) == (0, Outcome.REPEAT, 2)
         conclusion = conclusions.Conclusion(first.debit_id, CONTEXT, DeclinePolicy.RELEASE_AS_DEBT, 0)
         assert await box.writer.submit(lambda tx: conclusions.conclude(tx, conclusion, box.engine.rules)) == repeat
@@ -798,7 +798,7 @@ def test_what_another_charge_point_let_go_is_a_repeat_here(box):
         conclusion = conclusions.Conclusion(first.debit_id, there, DeclinePolicy.RELEASE_AS_DEBT, 0)
         for _ in range(2):
             again = await box.writer.submit(lambda tx: conclusions.conclude(tx, conclusion, box.engine.rules))
-            assert (again.record_no, again.outcome, again.barrier) == (2, Outcome.REPEAT, Barrier.OPEN)
+            assert (again.record_no, again.outcome, again.release) == (2, Outcome.REPEAT, Release.GO)
 
     run(box, scenario)
     assert box.rows("select record_no, charge_point, outcome, amount from decision") == [

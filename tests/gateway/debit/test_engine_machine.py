@@ -27,7 +27,7 @@ from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, StorageLa
 from gateway.debit.refunds import RefundRefused, RefundRequest
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import StorageUnavailable, Writer
-from gateway.model.passage import Barrier, DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
+from gateway.model.passage import DeclinePolicy, Funding, Outcome, PurchaseOutcome, Release, Service
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 from hardware.bench.chain_key import KEYS
@@ -378,7 +378,7 @@ class Engine(RuleBasedStateMachine):
             assert decision.outcome in (Outcome.PAID, Outcome.OWED, Outcome.DEBT)
             assert all(d == decision for d in decisions), "the second caller gets the first one's decision"
         else:
-            assert decision.barrier is not Barrier.OPEN
+            assert decision.release is not Release.GO
         self.decisions[claim.key] = decision
 
     # --- without a card -------------------------------------------------------------------------------------------

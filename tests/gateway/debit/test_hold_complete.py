@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.debit.claims import HoldPlaced, HoldRefused, PurchaseResult
-from gateway.model.passage import Barrier, Funding, Outcome, PurchaseOutcome, Service
+from gateway.model.passage import Funding, Outcome, PurchaseOutcome, Release, Service
 
 from .conftest import (
     APPROVED,
@@ -54,7 +54,7 @@ def test_what_was_delivered_is_claimed_and_the_rest_is_free(box, delivered, fund
         debit_id = await held(box, request)
         assert box.rows("select held from account where kind = 'open'") == [(MAXIMUM,)]
         decision = await box.complete(debit_id, delivered, request.payer, APPROVED)
-        assert (decision.outcome, decision.barrier) == (Outcome.PAID, Barrier.OPEN)
+        assert (decision.outcome, decision.release) == (Outcome.PAID, Release.GO)
         assert decision.amount_fen == delivered
 
     live(box, scenario)
@@ -234,7 +234,7 @@ def test_a_released_hold_is_void_and_released_again_says_the_same(box):
     async def scenario(box):
         debit_id = await held(box)
         first = await box.engine.release(debit_id, CONTEXT)
-        assert (first.outcome, first.barrier, first.reason) == (Outcome.REFUSED, Barrier.CLOSED, "nothing_delivered")
+        assert (first.outcome, first.release, first.reason) == (Outcome.REFUSED, Release.STOP, "nothing_delivered")
         assert await box.engine.release(debit_id, CONTEXT) == first
         assert await box.engine.release("0" * 32, CONTEXT) == HoldRefused("debit_unknown")
 

@@ -8,7 +8,7 @@ import pytest
 from gateway.debit.claims import HoldPlaced, HoldRefused, Identity
 from gateway.debit.debts import pay_at_till
 from gateway.ledger import tables
-from gateway.model.passage import Barrier, Funding, Outcome, Service
+from gateway.model.passage import Funding, Outcome, Release, Service
 
 from .conftest import APPROVED, CONTEXT, DECLINED, Box, claim_request, hold_request, live, payer_of, rules_of
 
@@ -215,12 +215,12 @@ def test_debts_put_a_payer_on_the_list_and_payment_takes_it_off(box):
         seen = {}
         for service in (Service.TOLL, Service.FUEL, Service.PARKING, Service.SERVICE_AREA):
             decision = await box.charge(claim_request(f"s-{service}", service=service), APPROVED)
-            seen[service.value] = (decision.barrier, decision.reason)
+            seen[service.value] = (decision.release, decision.reason)
         assert seen == {
-            "toll": (Barrier.OPEN, None),
-            "fuel": (Barrier.CLOSED, "debts_listed"),
-            "parking": (Barrier.ATTENDANT, "debts_listed"),
-            "service_area": (Barrier.CLOSED, "debts_listed"),
+            "toll": (Release.GO, None),
+            "fuel": (Release.STOP, "debts_listed"),
+            "parking": (Release.ATTENDANT, "debts_listed"),
+            "service_area": (Release.STOP, "debts_listed"),
         }
         held = await box.engine.hold(claim_request("h", service=Service.FUEL), timeout_s=5)
         assert held == HoldRefused("debts_listed")

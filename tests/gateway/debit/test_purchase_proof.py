@@ -23,7 +23,7 @@ from gateway.debit.purchase_proof import (
     serial_is_above,
 )
 from gateway.ledger.writer import Committer
-from gateway.model.passage import Barrier, Funding, Outcome, PurchaseOutcome
+from gateway.model.passage import Funding, Outcome, PurchaseOutcome, Release
 from gateway.model.reasons import REASONS, Severity
 from gateway.rules.loading import shipped_rules
 from hardware.bench.chain_key import KEYS
@@ -130,7 +130,7 @@ def test_a_success_that_contradicts_what_is_known_opens_nothing(box, name, fundi
         heard = len(box.bank.heard)
         values = {"card_serial": 8, "psam_serial": 10, **otherwise}
         decision = await charge(box, request, result=told(request, **values))
-        assert (decision.barrier, decision.outcome, decision.reason) == (Barrier.ATTENDANT, Outcome.UNKNOWN, reason)
+        assert (decision.release, decision.outcome, decision.reason) == (Release.ATTENDANT, Outcome.UNKNOWN, reason)
         assert len(box.bank.heard) == heard, "no bank is asked for what is disputed"
         assert disputes(box) == [("disputed", reason)]
         assert box.states() == ["funded", "held"]
@@ -239,7 +239,7 @@ def test_a_late_success_is_compared_as_well(box):
             (told(request), BALANCE),
         ):
             brought = await box.engine.bring_in(replace(claim, result=result), deadline=box.clock.monotonic() + 2)
-            assert brought.decision.barrier is not Barrier.OPEN
+            assert brought.decision.release is not Release.GO
             assert brought.decision.reason == reason
         assert box.states() == ["held"], "the first end of a purchase stands, until a person has looked"
 

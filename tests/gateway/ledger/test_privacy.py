@@ -14,7 +14,7 @@ from gateway.ledger.privacy import AGE_MIN_US, PAGE, WHY_KEPT, Erased, Selection
 from gateway.ledger.seals import CODES, DIGEST_BYTES, LAYOUTS, entries
 from gateway.ledger.verify import verify
 from gateway.model.clock import to_us
-from gateway.model.passage import Barrier, Funding, PurchaseOutcome
+from gateway.model.passage import Funding, PurchaseOutcome, Release
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 from tests.gateway.debit.conftest import APPROVED, CONTEXT, DECLINED, SILENT, Box, charge, hold_request, payer_of
@@ -47,7 +47,7 @@ class Desk:
             unknown = PurchaseResult(PurchaseOutcome.UNKNOWN)
             await charge(box, hold_request("unknown", card="99010000000000000009", at=at), result=unknown)
             sight = hold_request("turned away", card="99010000000000000008", at=at).sight
-            await box.engine.refuse(sight, "card_listed_in_debt", Barrier.CLOSED, CONTEXT, timeout_s=5)
+            await box.engine.refuse(sight, "card_listed_in_debt", Release.STOP, CONTEXT, timeout_s=5)
 
     def commit(self, change):
         return Committer(self.engine, StillClock(self.now_us), keys=KEYS).commit([change])[0]

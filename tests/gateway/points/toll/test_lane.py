@@ -496,7 +496,7 @@ def test_a_vehicle_seen_again_while_its_opening_is_under_way_gets_no_second_one(
         assert plaza.outcomes() == [PAID, REPEAT]
         await plaza.settle(20)
         assert (lane.board.records, lane.board.lifts) == ([1], 1)
-        assert lane.lane._release.under_way == set()
+        assert lane.lane._releaser.under_way == set()
         await plaza.settle(REPEAT_QUIET_S)
         lane.road.meet(car)
         await plaza.settle(5)
