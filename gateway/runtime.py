@@ -115,7 +115,7 @@ class Gateway:
     async def _recover(self, parts: Parts) -> None:
         """Classify what the last run left behind, before anything opens."""
         progress = partial(_say_progress, "classified")
-        findings = await parts.engine.recover(parts.collections, mandates.stand_in_limit, progress)
+        findings = await parts.engine.start_up.recover(parts.collections, mandates.stand_in_limit, progress)
         self._findings = findings.counts
         log.info("start-up: %s", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in self._findings.items()))
 
@@ -157,7 +157,7 @@ class Gateway:
     async def _close_behind(self, engine: DebitEngine) -> None:
         """Close what the last run left open, while charge points are open. What fails here the next start finds."""
         try:
-            closed = await engine.close_behind(partial(_say_progress, "closed"))
+            closed = await engine.start_up.close_behind(partial(_say_progress, "closed"))
         except (StorageUnavailable, SQLAlchemyError):
             log.exception("open debits of the last run are not all closed; the next start goes on")
             return

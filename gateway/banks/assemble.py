@@ -13,8 +13,8 @@ from drivers.errors import DeviceError
 from gateway.banks.config import Bank
 from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError
 from gateway.condition import Tell
-from gateway.debit.attempts import Terminals
-from gateway.debit.engine import Collection, DebitEngine
+from gateway.debit.attempts import Collection, Terminals
+from gateway.debit.engine import DebitEngine
 from gateway.ledger.batches import LedgerWriter
 from gateway.model.passage import DeclinePolicy
 from gateway.outbox.collector import Collector
@@ -137,7 +137,7 @@ def tasks(
         clock=surroundings.clock,
         random=surroundings.chance,
         rules=rules,
-        fresh=partial(engine.fresh, name),
+        fresh=partial(engine.banks.fresh, name),
         on_backlog=partial(on_backlog, name),
     )
     # The last charge point's terminals first: the first one is the busiest at most sites.

@@ -26,7 +26,7 @@ one without a final word, and an item names the field.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -57,6 +57,7 @@ from gateway.ledger.positions import pair
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.delivery import Delivery
+from gateway.model.passage import DeclinePolicy
 from gateway.model.states import ANSWERABLE, AWAITED, AttemptState, DebitState
 from gateway.rules.loading import DebitRules
 from protocols.bank.anchors import Anchor
@@ -116,6 +117,14 @@ class Terminals:
     """The terminal numbers a charge point may use at a channel."""
 
     numbers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """How one charge point collects: its policy and its terminals at each bank channel."""
+
+    decline_policy: DeclinePolicy
+    terminals: Mapping[str, Terminals]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, bindparam, func, select
 
 from gateway.debit import attempts, conclusions
+from gateway.debit.attempts import Collection
 from gateway.debit.claims import DecisionContext, PurchaseResult
 from gateway.debit.states import close_item, debit_row, intents_unknown, set_attempt
 from gateway.ledger import tables
@@ -32,9 +32,6 @@ from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Abandoned, DeclinePolicy, Occasion, PurchaseOutcome
 from gateway.model.states import OPEN_PURCHASES, UNRESOLVED, AttemptState, DebitState, ItemState, PurchaseState
 from gateway.rules.loading import DebitRules
-
-if TYPE_CHECKING:
-    from gateway.debit.engine import Collection
 
 PAGE = 500
 """Attempts classified in one change: short enough that progress shows."""

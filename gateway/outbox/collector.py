@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import Engine, exists, func, or_, select
 
-from gateway.debit.attempts import Recovery
-from gateway.debit.engine import NOT_TOLD, Collection, DebitEngine
+from gateway.debit.attempts import Collection, Recovery
+from gateway.debit.engine import DebitEngine
 from gateway.debit.states import CONTRADICTED, LOST
+from gateway.debit.upkeep import NOT_TOLD
 from gateway.ledger import tables
 from gateway.ledger.batches import StorageUnavailable
 from gateway.model.clock import Clock, to_us
@@ -50,7 +51,8 @@ class Collector:
     ) -> None:
         """`collection` has the terminals whose numbers recoveries, advices and refunds of this channel carry."""
         self._channel = channel
-        self._engine = engine
+        self._banks = engine.banks
+        self._upkeep = engine.upkeep
         self._reader = reader
         self._collection = collection
         self._clock = clock
@@ -76,10 +78,10 @@ class Collector:
             await self._adopt(debit_id)
         self._seen = newest
         for debit_id in self._due_debts():
-            if self._engine.fresh(self._channel) or not self._engine.reachable(self._channel):
+            if self._banks.fresh(self._channel) or not self._banks.reachable(self._channel):
                 # Vehicles wait, or the bank is away, for days perhaps: what is due stays due, and no try is wasted.
                 return
-            found = await self._engine.start_recovery(debit_id, self._collection)
+            found = await self._upkeep.start_recovery(debit_id, self._collection)
             if found is Recovery.LATER:
                 return
             level = logging.ERROR if found is Recovery.WITHOUT_BANK else logging.INFO
@@ -89,12 +91,12 @@ class Collector:
         """One that no message can tell of must not stand before the others: it goes on people's list, and the next
         start tries it again."""
         try:
-            await self._engine.adopt(debit_id, self._collection)
+            await self._upkeep.adopt(debit_id, self._collection)
         except StorageUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one of them is wrong with that one
             self._log.exception("the bank cannot be told what was decided about debit %s", debit_id)
-            await self._engine.leave_to_people(NOT_TOLD, debit_id, error)
+            await self._upkeep.leave_to_people(NOT_TOLD, debit_id, error)
 
     async def _keep_lists(self) -> None:
         """Put payers on the box's own list for debts that have become old, not only for new ones."""
@@ -116,7 +118,7 @@ class Collector:
                 .all()
             )
         for start in range(0, len(owing), FOUND_MAX):
-            await self._engine.keep_lists(owing[start : start + FOUND_MAX])
+            await self._upkeep.keep_lists(owing[start : start + FOUND_MAX])
 
     def _due_debts(self) -> Sequence[str]:
         d = tables.debit

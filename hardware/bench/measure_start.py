@@ -184,11 +184,11 @@ async def start_up(path: Path, number: int) -> Start:
     try:
         engine = DebitEngine(writer, reading, {BANK.name: BANK}, clock=clock, random=random.SystemRandom())
         told = [time.perf_counter()]
-        found = await engine.recover(
+        found = await engine.start_up.recover(
             {"lane-1": COLLECTION}, lambda _tx, _mandate: 100_000, lambda _: told.append(time.perf_counter())
         )
         classified = time.perf_counter()
-        vehicles, closing = Vehicles(), asyncio.create_task(engine.close_behind())
+        vehicles, closing = Vehicles(), asyncio.create_task(engine.start_up.close_behind())
         await _vehicles(engine, vehicles, closing, number, clock)
         closed = await closing
         return Start(

@@ -145,7 +145,7 @@ class Life:
             listener=self,
         )
         self.engine = parts.engine
-        await self.engine.recover(parts.collections, mandates.stand_in_limit)
+        await self.engine.start_up.recover(parts.collections, mandates.stand_in_limit)
         world.watch.started()
         self.supervisor = Supervisor(world.clock, self._report)
         self.restarts = self.supervisor.restarts
@@ -170,7 +170,7 @@ class Life:
 
     async def _close_behind(self, held: list[str]) -> None:
         world = self.world
-        await self.engine.close_behind()
+        await self.engine.start_up.close_behind()
         # A debit that somebody was bringing in at that moment is ended by that one.
         world.loop.call_later(CLOSED_S, lambda: None if self.dead else world.watch.closed_behind(held))
 

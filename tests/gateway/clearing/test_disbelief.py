@@ -13,8 +13,7 @@ from tests.gateway.debit.conftest import APPROVED, DECLINED, DUPLICATE
 
 async def hears_late(plaza, answer):
     plaza.box.bank.late(LateAnswer(*attempt(plaza)[4:7:2], answer))
-    while plaza.box.engine._follow_ups:
-        await plaza.box.in_books(lambda tx: None)
+    await plaza.box.followed_up()
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_not_posted_ends_the_reversal_and_the_bank_is_advised(silent):
         from tests.gateway.debit.conftest import COLLECTION
 
         ((debit,),) = plaza.rows("select id from debit")
-        await plaza.box.engine.adopt(debit, COLLECTION)
+        await plaza.box.engine.upkeep.adopt(debit, COLLECTION)
         plaza.box.bank.answers.append(APPROVED)
         await plaza.box.drain()
 

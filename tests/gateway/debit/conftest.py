@@ -154,7 +154,7 @@ class Box:
         parts = {"clock": self.clock, "random": self.random, "rules": self.rules}
         self.engine = DebitEngine(self.writer, self.reader, {"bank-1": self.bank}, **parts)
         self.outbox = OutboxWorker(
-            self.bank, self.writer, self.reader, fresh=lambda: self.engine.fresh("bank-1"), **parts
+            self.bank, self.writer, self.reader, fresh=lambda: self.engine.banks.fresh("bank-1"), **parts
         )
         self.collector = Collector("bank-1", self.engine, self.reader, COLLECTION, clock=self.clock)
         return self
@@ -213,13 +213,13 @@ class Box:
 
     async def followed_up(self):
         """Everything is stored that nobody waits for any more."""
-        while self.engine._follow_ups:
+        while self.engine._follow_ups.under_way:
             await asyncio.sleep(0.001)
 
     async def start_up(self):
         """Classify, then close what can be closed; what was found and what was closed."""
-        found = await self.engine.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
-        return found, await self.engine.close_behind()
+        found = await self.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        return found, await self.engine.start_up.close_behind()
 
     async def heard_late(self, answer, stan="000001", terminal="T0000001"):
         """An answer nobody waits for any more."""

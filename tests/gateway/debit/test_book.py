@@ -42,8 +42,7 @@ async def refund(box, chance, n):
 
 async def hear_late(box, **how):
     box.bank.hear_late(0, **how)
-    while box.engine._follow_ups:
-        await asyncio.sleep(0.0005)
+    await box.followed_up()
 
 
 async def one_round(box, chance, n):

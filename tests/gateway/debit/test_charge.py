@@ -10,9 +10,8 @@ from sqlalchemy.exc import OperationalError
 from gateway.banks.channel import AnswerClass
 from gateway.debit.claims import HoldPlaced, HoldRefused
 from gateway.debit.engine import Collection
-from gateway.ledger.writer import Committer, StorageUnavailable, Writer
+from gateway.ledger.writer import StorageUnavailable
 from gateway.model.passage import DeclinePolicy, Funding, Outcome, Release, Service
-from hardware.bench.chain_key import KEYS
 
 from .conftest import (
     APPROVED,
@@ -277,11 +276,12 @@ def test_a_caller_who_gives_up_does_not_stop_it(box):
     assert box.kinds() == ["sale"]
 
 
-class Fuse(Committer):
-    """Burns through at one commit: nothing of it is stored, or all of it and nobody is told."""
+class Fuse:
+    """In a committer, burns through at one commit: nothing of it is stored, or all of it and nobody is told."""
 
-    def __init__(self, engine, now_us, *, holds, stored):
-        super().__init__(engine, now_us, keys=KEYS)
+    def __init__(self, committer, *, holds, stored):
+        self._commit = committer.commit
+        committer.commit = self.commit
         self.holds = holds
         self.stored = stored
         self.burnt = asyncio.Event()
@@ -289,29 +289,26 @@ class Fuse(Committer):
 
     def commit(self, changes):
         if self.holds == 0 and self.stored:
-            super().commit(changes)
+            self._commit(changes)
         if self.holds <= 0:
             self.holds, self.stored = -1, False
             self.loop.call_soon_threadsafe(self.burnt.set)
             raise OperationalError("power", {}, sqlite_busy())
         self.holds -= 1
-        return super().commit(changes)
+        return self._commit(changes)
 
 
 async def until_the_fuse_burns(box, work, holds, stored):
     """Do this with a writer that fails at its commit number `holds`; True when it was done before."""
-    box.writer.stop()
-    fuse = Fuse(box.database, box.clock, holds=holds, stored=stored)
-    box.writer = box.engine._writer = box.outbox._writer = Writer(fuse)
-    box.writer.start()
+    fuse = Fuse(box.committer, holds=holds, stored=stored)
     task, burnt = asyncio.create_task(work), asyncio.create_task(fuse.burnt.wait())
     await asyncio.wait({task, burnt}, return_when=asyncio.FIRST_COMPLETED)
     done = task.done() and not burnt.done()
     burnt.cancel()
-    for follow in box.engine._follow_ups:
+    for follow in box.engine._follow_ups.under_way:
         follow.cancel()
     task.cancel()
-    await asyncio.gather(task, *box.engine._follow_ups, return_exceptions=True)
+    await asyncio.gather(task, *box.engine._follow_ups.under_way, return_exceptions=True)
     return done
 
 
@@ -336,10 +333,10 @@ def test_a_power_cut_at_any_commit(tmp_path, cut_at):
         box.finished = await until_the_fuse_burns(box, work, holds, stored)
 
     async def after(box):
-        await box.engine.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
         if asked_again:
             answers.extend([await box.charge(request) for _ in range(2)])
-        await box.engine.close_behind()
+        await box.engine.start_up.close_behind()
         box.check()
         answers.extend([await box.charge(request) for _ in range(2)])
         box.clock.now += 60
@@ -396,14 +393,14 @@ def test_start_up_leaves_a_charge_under_way_to_its_caller(box):
         await box.engine.hold(claim_request(service=Service.TOLL), timeout_s=5)
 
     async def second(box):
-        await box.engine.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
-        behind = box.engine._behind
+        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        behind = box.engine.start_up._behind
 
         exchange = box.bank.exchange
 
         async def meanwhile(request, *, timeout_s):
             debit_id = box.rows("select id from debit")[0][0]
-            await box.in_books(lambda tx: box.engine._close_page([debit_id], behind, tx))
+            await box.in_books(lambda tx: box.engine.start_up._close_page([debit_id], behind, tx))
             return await exchange(request, timeout_s=timeout_s)
 
         box.bank.exchange = meanwhile

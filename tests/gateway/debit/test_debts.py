@@ -260,10 +260,10 @@ def test_tries_wait_while_a_vehicle_does(box):
     async def scenario(box):
         await debt(box)
         box.clock.now += HOUR + 1
-        box.engine._fresh["bank-1"] = 1
+        box.engine.banks._waiting["bank-1"] = 1
         await box.collector.round()
         assert box.outbox.backlog().count == 0
-        box.engine._fresh["bank-1"] = 0
+        box.engine.banks._waiting["bank-1"] = 0
         await box.collector.round()
         assert box.outbox.backlog().count == 1
 

@@ -68,8 +68,7 @@ async def contradicted(box, kind, first, second):
         box.bank.second = second
         box.bank.answers.append(first)
         await box.drain(1)
-    while box.engine._follow_ups:
-        await box.in_books(lambda tx: None)
+    await box.followed_up()
     return decision
 
 
@@ -296,8 +295,7 @@ def test_a_late_answer_is_compared_with_what_was_asked(box):
     async def scenario(box):
         await box.charge(claim_request(), SILENT)
         box.bank.late(LateAnswer("T0000001", "000001", APPROVED, compare))
-        while box.engine._follow_ups:
-            await box.in_books(lambda tx: None)
+        await box.followed_up()
 
     live(box, scenario)
     assert box.states("attempt") == ["unknown"]
@@ -312,8 +310,7 @@ def test_an_answer_of_a_terminal_that_asked_nothing_is_on_the_list_where_it_can_
             await box.charge(claim_request(f"k{n}", mandate=f"m{n}"), SILENT)
         compare = {b"sale T0000001 000001 1500 contract-m0": DIFFERENT}.__getitem__
         box.bank.late(LateAnswer("T9999999", "000001", APPROVED, compare))
-        while box.engine._follow_ups:
-            await box.in_books(lambda tx: None)
+        await box.followed_up()
 
     live(box, scenario)
     assert set(box.states("attempt")) == {"unknown"}
@@ -568,8 +565,7 @@ def test_a_word_on_an_advice_counts_though_it_was_put_behind_a_reversal_meanwhil
         box.bank.exchange = reopened_meanwhile
         box.bank.answers.append(word)
         await box.drain(1)
-        while box.engine._follow_ups:
-            await box.in_books(lambda tx: None)
+        await box.followed_up()
         assert box.rows("select state from attempt where kind = 'advice'") == [(state,)]
         box.bank.answers.append(APPROVED)
         await box.drain(2)

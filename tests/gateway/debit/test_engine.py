@@ -152,8 +152,7 @@ def late(box, answer, stan="000001", terminal="T0000001"):
 
 
 async def settle(box):
-    while box.engine._follow_ups:
-        await asyncio.sleep(0.001)
+    await box.followed_up()
 
 
 def test_late_approval_before_the_reversal_left_settles_the_debit(box):

@@ -62,8 +62,8 @@ async def bring_in(box, claim, timeout=2.0):
 
 
 async def recover(box):
-    findings = await box.engine.recover({"lane-1": COLLECTION}, lambda tx, mandate: STAND_IN)
-    closed = await box.engine.close_behind()
+    findings = await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: STAND_IN)
+    closed = await box.engine.start_up.close_behind()
     return replace(findings, decided_now=closed.decided_now, voided=closed.voided)
 
 
@@ -207,7 +207,7 @@ def test_a_late_hold_that_the_next_reading_works_with_is_not_voided(box):
         placed = await box.engine.hold(request, timeout_s=5)
         previous = box.engine.previous(request.sight.identity.card_number)
         second = await box.engine.next_purchase(previous, plan_after(previous), timeout_s=5)
-        box.engine._give_up(placed, request)
+        box.engine._decider.give_up(placed, request)
         await settle(box)
         assert box.rows("select state from debit") == [("held",)]
         return await bring_in(box, claim_of(request, replace(placed, purchase_id=second)))
@@ -249,7 +249,7 @@ def test_a_late_hold_without_a_card_is_not_voided_while_its_bank_is_asked(box):
         placed = await box.engine.hold(request, timeout_s=5)
 
         async def given_up_meanwhile():
-            box.engine._give_up(placed, request)
+            box.engine._decider.give_up(placed, request)
             await settle(box)
 
         box.bank.answers.append(APPROVED)
@@ -277,7 +277,7 @@ def test_next_purchase_after_the_hold_was_given_up_asks_no_card(box):
         request = hold_request()
         placed = await box.engine.hold(request, timeout_s=5)
         previous = box.engine.previous(request.sight.identity.card_number)
-        box.engine._give_up(placed, request)
+        box.engine._decider.give_up(placed, request)
         await settle(box)
         with pytest.raises(Superseded):
             await box.engine.next_purchase(previous, plan_after(previous), timeout_s=5)
@@ -384,7 +384,7 @@ def test_a_purchase_taken_and_stored_without_a_sale_is_decided_at_start_and_advi
         request = hold_request(funding=ONLINE)
         placed = await box.engine.hold(request, timeout_s=5)
         claim = claim_of(request, placed)
-        assert await box.engine._store_sale(claim, box.clock.monotonic()) is None
+        assert await box.engine._decider.store_sale(claim, box.clock.monotonic()) is None
 
     async def second(box):
         findings = await recover(box)
@@ -405,7 +405,7 @@ def test_a_purchase_taken_without_a_tac_is_listed_also_when_the_start_up_decides
     async def first(box):
         request = hold_request(funding=ONLINE)
         placed = await box.engine.hold(request, timeout_s=5)
-        await box.engine._store_sale(claim_of(request, placed, PurchaseResult(PurchaseOutcome.TAKEN)), 0.0)
+        await box.engine._decider.store_sale(claim_of(request, placed, PurchaseResult(PurchaseOutcome.TAKEN)), 0.0)
 
     cut(box, first)
     run(box, recover)
@@ -454,9 +454,9 @@ def test_more_open_debits_than_a_page_are_all_classified(tmp_path, monkeypatch):
     told = []
 
     async def second(box):
-        findings = await box.engine.recover({}, lambda tx, mandate: 0)
+        findings = await box.engine.start_up.recover({}, lambda tx, mandate: 0)
         assert findings.open_debits == 7
-        return await box.engine.close_behind(lambda f: told.append(f.open_debits))
+        return await box.engine.start_up.close_behind(lambda f: told.append(f.open_debits))
 
     cut(box, first)
     assert run(box, second).unknown_purchases == 7
@@ -471,8 +471,8 @@ def test_a_charge_point_that_is_gone_is_decided_for_the_attendant(tmp_path):
         await ask_and_die(box, request, await box.engine.hold(request, timeout_s=5), TAKEN)
 
     async def second(box):
-        await box.engine.recover({}, lambda tx, mandate: 0)
-        await box.engine.close_behind()
+        await box.engine.start_up.recover({}, lambda tx, mandate: 0)
+        await box.engine.start_up.close_behind()
 
     cut(box, first)
     run(box, second)
@@ -765,12 +765,12 @@ def test_giving_up_is_for_fresh_holds_only(box):
         placed = await box.engine.hold(request, timeout_s=5)
         again = await box.engine.hold(request, timeout_s=5)
         assert isinstance(again, HoldPlaced)
-        box.engine._give_up(again, request)
-        box.engine._give_up(HoldRefused("limit_exceeded"), request)
+        box.engine._decider.give_up(again, request)
+        box.engine._decider.give_up(HoldRefused("limit_exceeded"), request)
         await settle(box)
         assert box.rows("select state from debit") == [("held",)]
         await bring_in(box, claim_of(request, placed))
-        box.engine._give_up(placed, request)
+        box.engine._decider.give_up(placed, request)
         await settle(box)
 
     run(box, scenario)

@@ -141,8 +141,8 @@ class Engine(RuleBasedStateMachine):
         self.engine = DebitEngine(box.writer, box.reader, {"bank-1": self.bank}, **parts)
         self.outbox = OutboxWorker(self.bank, box.writer, box.reader, **parts)
         self.collector = Collector("bank-1", self.engine, box.reader, self.collection, clock=box.clock)
-        self.findings = await self.engine.recover({"lane-1": self.collection}, lambda tx, mandate: STAND_IN)
-        await self.engine.close_behind()
+        self.findings = await self.engine.start_up.recover({"lane-1": self.collection}, lambda tx, mandate: STAND_IN)
+        await self.engine.start_up.close_behind()
 
     def _power_cut(self, *, lose):
         """`lose`: what was handed to the writer and not committed is gone, else it just made it."""
@@ -158,7 +158,7 @@ class Engine(RuleBasedStateMachine):
             claim.debit_id = known[0][0] if known else None
 
     async def _settle(self):
-        while self.engine._follow_ups:
+        while self.engine._follow_ups.under_way:
             await asyncio.sleep(0.0005)
 
     async def _drain(self, rounds):
@@ -467,7 +467,7 @@ class Engine(RuleBasedStateMachine):
             if not cut.done():
                 cut.cancel()
                 return [getattr(found, "decision", found) for found in await asyncio.gather(*tasks)]
-            under_way = [*tasks, *self.engine._follow_ups]
+            under_way = [*tasks, *self.engine._follow_ups.under_way]
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)

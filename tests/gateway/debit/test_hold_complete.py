@@ -268,7 +268,7 @@ def test_a_hold_stored_too_late_is_not_voided_once_it_was_completed(box):
         await box.in_books(
             lambda tx: holds.complete(tx, placed.debit_id, 500, pump().payer, asking=None, context=CONTEXT)
         )
-        box.engine._give_up(placed, pump())
+        box.engine._decider.give_up(placed, pump())
         await box.followed_up()
         assert box.states() == ["held"]
         return await box.complete(placed.debit_id, 500, pump().payer, APPROVED)
@@ -310,10 +310,10 @@ def test_a_power_cut_at_any_commit_of_a_completion(tmp_path, cut_at, asked_again
         await until_the_fuse_burns(box, work, holds, stored)
 
     async def after(box):
-        await box.engine.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
         if asked_again:
             answers.append(await box.complete(box.debit_id, delivered, request.payer))
-        await box.engine.close_behind()
+        await box.engine.start_up.close_behind()
         box.check()
         known = box.rows("select final_amount from debit")[0][0] is not None
         assert (box.states() == ["held"]) is not known
@@ -404,20 +404,15 @@ def test_what_was_delivered_is_stored_even_where_no_new_sale_would_be(box):
     """A full disk takes results of what has happened, from its reserve; a new claim is none of them."""
     marks = []
 
-    class Marking:
-        """The writer, noting which changes are results that must be stored."""
-
-        def __init__(self, writer):
-            self._writer = writer
-            self.selling_allowed = True
-
-        def submit(self, change, *, essential=False):
-            marks.append(essential)
-            return self._writer.submit(change, essential=essential)
-
     async def scenario(box):
         debit_id = await held(box)
-        box.engine._writer = Marking(box.writer)
+        submit = box.writer.submit
+
+        def marking(change, *, essential=False):
+            marks.append(essential)
+            return submit(change, essential=essential)
+
+        box.writer.submit = marking
         await box.complete(debit_id, 500, pump().payer, APPROVED)
         assert marks == [True, True]
         marks.clear()

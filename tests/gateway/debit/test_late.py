@@ -274,13 +274,13 @@ def test_an_answer_about_a_message_that_no_table_knows_costs_no_write(box, monke
 
     async def scenario(box):
         await sale(box, SILENT)
-        submit = box.engine._writer.submit
+        submit = box.writer.submit
 
         def counted(change, **how):
             submitted.append(change)
             return submit(change, **how)
 
-        monkeypatch.setattr(box.engine._writer, "submit", counted)
+        monkeypatch.setattr(box.writer, "submit", counted)
         for stan in ("999998", "000777"):
             await box.heard_late(APPROVED, stan=stan)
             await box.heard_late(APPROVED, stan=stan, terminal=None)

@@ -83,7 +83,7 @@ def test_a_bank_debit_that_a_person_says_was_taken_is_owed_and_its_bank_advised(
         held = await charge(box, hold_request(payer=BANK), result=UNKNOWN)
         decision = await say(box, taken=True, debit_id=held.debit_id)
         assert decision.outcome is Outcome.OWED
-        await box.engine.adopt(held.debit_id, COLLECTION)
+        await box.engine.upkeep.adopt(held.debit_id, COLLECTION)
         box.bank.answers.append(APPROVED)
         await box.drain(1)
         assert box.rows("select state, collected from debit") == [("funded", 1500)]
@@ -181,7 +181,7 @@ def test_an_answer_that_comes_after_all_closes_the_item_of_its_advice(box):
     async def scenario(box):
         held = await charge(box, hold_request(payer=BANK), result=UNKNOWN)
         await say(box, taken=True, debit_id=held.debit_id)
-        await box.engine.adopt(held.debit_id, COLLECTION)
+        await box.engine.upkeep.adopt(held.debit_id, COLLECTION)
         ((advice, stan),) = box.rows("select id, stan from attempt")
 
         def give_up(tx):
@@ -220,7 +220,7 @@ def test_a_debt_is_tried_again_at_once_when_somebody_asks(box):
         assert await box.writer.submit(lambda tx: debts.retry_now(tx, debit_id, "wang")) is None
         assert box.rows("select retry_at from debit") == [(int(box.clock.now * 1e6),)]
         assert box.rows("select actor from journal where event = 'retry_asked'") == [("wang",)]
-        assert await box.engine.start_recovery(debit_id, COLLECTION) is Recovery.QUEUED
+        assert await box.engine.upkeep.start_recovery(debit_id, COLLECTION) is Recovery.QUEUED
         assert await box.writer.submit(lambda tx: debts.retry_now(tx, debit_id, "wang")) == "bank_in_doubt"
         box.bank.answers.append(APPROVED)
         await box.drain(1)

@@ -256,15 +256,15 @@ def test_what_the_storage_refused_is_tried_again(box):
     async def scenario(box):
         await box.collector.round()
         await refund(box, await paid(box), 500)
-        adopt = box.engine.adopt
+        adopt = box.engine.upkeep.adopt
 
         async def refused(debit_id, collection):
             raise StorageUnavailable(StorageTrouble.FULL)
 
-        box.engine.adopt = refused
+        box.engine.upkeep.adopt = refused
         with pytest.raises(StorageUnavailable):
             await box.collector.round()
-        box.engine.adopt = adopt
+        box.engine.upkeep.adopt = adopt
         await box.collector.round()
         assert queued(box) == [("refund",)]
 
@@ -278,13 +278,13 @@ def test_at_the_first_look_only_what_its_bank_does_not_know_is_touched(box):
         for n in range(5):
             await box.charge(claim_request(f"k{n}", mandate=f"m{n}"), NOT_SENT)
         adopted = []
-        adopt = box.engine.adopt
+        adopt = box.engine.upkeep.adopt
 
         async def seen(debit_id, collection):
             adopted.append(debit_id)
             await adopt(debit_id, collection)
 
-        box.engine.adopt = seen
+        box.engine.upkeep.adopt = seen
         await box.collector.round()
         assert adopted == []
         box.check()

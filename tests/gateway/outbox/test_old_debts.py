@@ -14,8 +14,7 @@ RULES = b'version = "t-1"\n[listing]\ndebts_fen = "never"\ndebts_count = "never"
 
 def test_a_payer_is_listed_when_its_debt_has_become_old(tmp_path):
     async def story():
-        async with Box(tmp_path / "ledger.db") as box:
-            box.engine.rules = parse_rules(RULES, Path("rules.toml"))
+        async with Box(tmp_path / "ledger.db", rules=parse_rules(RULES, Path("rules.toml"))) as box:
             box.bank.answers.append(DECLINED)
             await charge(box, hold_request(payer=payer_of(Funding.BANK_ONLINE)))
             finder = Collector("bank-1", box.engine, box.reader, COLLECTION, clock=box.clock)

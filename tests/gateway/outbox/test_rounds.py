@@ -16,7 +16,7 @@ def test_what_steps_aside_holds_up_no_other_terminal(box):
         await owed(box, 1, NOT_SENT)
         await box.in_books(lambda tx: tx.update(tables.outbox, {"kind": "advice"}, destination="bank-1/T0000009"))
         await owed(box, 2)
-        box.engine._fresh["bank-1"] = 1
+        box.engine.banks._waiting["bank-1"] = 1
         box.bank.answers.append(APPROVED)
         assert await box.outbox.round() == 1
 

@@ -217,8 +217,7 @@ def test_what_was_answered_late_is_taken_off_and_not_sent(box):
         await owed(box)
         rows = box.outbox._due()
         box.bank.late(LateAnswer("T0000001", "000001", APPROVED))
-        while box.engine._follow_ups:
-            await asyncio.sleep(0.001)
+        await box.followed_up()
         for row in rows:
             await box.outbox._send(row)
         assert box.outbox.backlog().count == 0
@@ -238,8 +237,7 @@ def test_a_message_that_was_queued_anew_is_not_sent_in_its_old_place(box):
         box.clock.now += 60
         rows = box.outbox._due()
         box.bank.late(LateAnswer("T0000001", "000001", APPROVED))
-        while box.engine._follow_ups:
-            await asyncio.sleep(0.001)
+        await box.followed_up()
         heard = len(box.bank.heard)
         for row in rows:
             await box.outbox._send(row)
@@ -456,11 +454,11 @@ def test_advices_step_aside_for_vehicles_reversals_do_not(box):
         await owed(box, 2, NOT_SENT)
         # Of another lane, so that no reversal waits behind it.
         await box.in_books(lambda tx: tx.update(tables.outbox, {"kind": "advice"}, destination="bank-1/T0000009"))
-        box.engine._fresh["bank-1"] = 1
+        box.engine.banks._waiting["bank-1"] = 1
         box.bank.answers.extend([APPROVED] * 3)
         await box.outbox.round()
         assert [m.split()[0] for m in box.bank.heard] == ["reversal"]
-        box.engine._fresh["bank-1"] = 0
+        box.engine.banks._waiting["bank-1"] = 0
         for _ in range(3):
             await box.outbox.round()
             box.clock.now += 1
@@ -474,7 +472,7 @@ def test_an_advice_that_waited_too_long_steps_aside_no_more(tmp_path):
 
     async def scenario(box):
         await owed(box, 1, NOT_SENT)
-        box.engine._fresh["bank-1"] = 1
+        box.engine.banks._waiting["bank-1"] = 1
         assert await box.outbox.round() == 0
         box.clock.now += 600
         box.bank.answers.append(APPROVED)

@@ -628,8 +628,8 @@ class Plaza:
         self.lanes = {}
         self.open()
         collections = {lane.section.name: lane.section.collection for lane in old}
-        await self.engine.recover(collections, mandates.stand_in_limit)
-        await self.engine.close_behind()
+        await self.engine.start_up.recover(collections, mandates.stand_in_limit)
+        await self.engine.start_up.close_behind()
         for lane in old:
             self.lanes[lane.section.name] = Lane(self, lane.section, lane.neighbours)
 

@@ -1,0 +1,141 @@
+"""Start-up of the debit engine: what the last run left is classified before charge points open, and closed behind.
+
+What a crash can leave and what becomes of it is in `gateway.debit.recovery`; here it is done, page by page.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Container, Mapping
+from functools import partial
+
+from sqlalchemy import Engine
+
+from gateway.debit import recovery
+from gateway.debit.asking import Banks
+from gateway.debit.attempts import Collection, NewAttempt
+from gateway.debit.upkeep import Upkeep
+from gateway.ledger.batches import LedgerWriter, StorageUnavailable
+from gateway.ledger.transaction import Transaction
+from gateway.model.clock import Clock
+from gateway.model.ids import digest_of
+from gateway.rules.loading import DebitRules
+
+log = logging.getLogger(__name__)
+
+
+class StartUp:
+    """One a life of the engine: `recover`, then `close_behind` as often as it takes."""
+
+    def __init__(
+        self,
+        writer: LedgerWriter,
+        reader: Engine,
+        banks: Banks,
+        upkeep: Upkeep,
+        taken_up: Container[str],
+        *,
+        clock: Clock,
+        rules: DebitRules,
+    ) -> None:
+        """`taken_up`: debits that somebody is bringing in at this moment."""
+        self._writer = writer
+        self._reader = reader
+        self._banks = banks
+        self._upkeep = upkeep
+        self._taken_up = taken_up
+        self._clock = clock
+        self._rules = rules
+        self._behind: recovery.Behind | None = None
+
+    async def recover(
+        self,
+        collections: Mapping[str, Collection],
+        stand_in_limits: Callable[[Transaction, str | None], int],
+        progress: Callable[[recovery.Findings], None] | None = None,
+    ) -> recovery.Findings:
+        """Classify every open debit before a charge point opens; `collections` by charge point.
+
+        What is in doubt becomes `unknown` and is queued, so its card and tag are barred from a new purchase and its
+        terminal from a new sale. Closing what can be closed comes after (`close_behind`).
+        """
+        await self._writer.submit(lambda tx: recovery.keep_rules(tx, self._rules), essential=True)
+        findings, after = recovery.Findings(), ""
+        while True:
+            page = partial(recovery.classify_attempts, after=after)
+            last, found = await self._writer.submit(page, essential=True)
+            findings += found
+            if progress is not None:
+                progress(findings)
+            if last is None:
+                break
+            after = last
+        findings += await self._writer.submit(recovery.classify_rest, essential=True)
+        if progress is not None:
+            progress(findings)
+        self._behind = recovery.Behind(
+            self._rules,
+            stand_in_limits,
+            {name: c.decline_policy for name, c in collections.items()},
+            collections,
+            findings.newest_hold,
+        )
+        return findings
+
+    async def close_behind(self, progress: Callable[[recovery.Findings], None] | None = None) -> recovery.Findings:
+        """Close what start-up found and needs no vehicle for; charge points may be open meanwhile.
+
+        A debit that somebody is bringing in at this moment is left to that one. One that cannot be closed stays held,
+        is told in the log and put on people's list; it keeps no other open.
+        """
+        behind, findings, after = self._behind, recovery.Findings(), ""
+        while behind is not None:
+            with self._reader.connect() as connection:
+                page = recovery.page_of_held(connection, after, behind.newest_hold)
+            free = [debit_id for debit_id in page if debit_id not in self._taken_up]
+            findings += await self._close(free, behind)
+            if progress is not None:
+                progress(findings)
+            if len(page) < recovery.CLOSING_PAGE:
+                break
+            after = page[-1]
+            await self._clock.sleep(0)
+        with self._reader.connect() as connection:
+            ended = recovery.ended_after_all(connection)
+        if ended:
+            await self._writer.submit(partial(recovery.take_off_list, debit_ids=ended), essential=True)
+        return findings
+
+    async def _close(self, debit_ids: list[str], behind: recovery.Behind) -> recovery.Findings:
+        """Close these in one change; where that fails, each in a change of its own."""
+        closing = self._writer.submit(partial(self._close_page, debit_ids, behind), essential=True)
+        try:
+            return await closing
+        except StorageUnavailable:
+            raise
+        except Exception as error:
+            if len(debit_ids) == 1:
+                log.exception("debit %s cannot be closed: it stays held until somebody has looked at it", *debit_ids)
+                await self._upkeep.leave_to_people(recovery.NOT_CLOSED, debit_ids[0], error)
+                return recovery.Findings(open_debits=1, not_closed=1)
+        findings = recovery.Findings()
+        for debit_id in debit_ids:
+            # Somebody may have taken it up meanwhile.
+            if debit_id not in self._taken_up:
+                findings += await self._close([debit_id], behind)
+        return findings
+
+    def _close_page(self, debit_ids: list[str], behind: recovery.Behind, tx: Transaction) -> recovery.Findings:
+        findings = recovery.Findings()
+        at = self._clock.utcnow()
+        for debit_id in debit_ids:
+            found = recovery.close(tx, debit_id, behind)
+            if found.decided_now:
+                # Same id whenever the change runs: it is made of nothing but the debit's.
+                advice = NewAttempt(digest_of("advice at start-up", debit_id)[:32], at)
+                own = behind.collections.get(found.charge_point)
+                # What a charge point that is gone has left is told by any other that knows the bank.
+                for collection in behind.collections.values() if own is None else (own,):
+                    self._banks.advise(tx, debit_id, collection, advice)
+            findings += found
+        return findings

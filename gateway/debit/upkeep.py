@@ -1,0 +1,64 @@
+"""What is done about debits between vehicles: debts tried again, payers listed, and banks told what people decided.
+
+The collector of debts (`gateway.outbox.collector`) finds what is due; here it becomes durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from gateway.debit import debts, refunds
+from gateway.debit.asking import Banks
+from gateway.debit.attempts import Collection, NewAttempt, Recovery
+from gateway.debit.states import add_item, close_item
+from gateway.ledger.batches import LedgerWriter
+from gateway.ledger.transaction import Transaction
+from gateway.model.ids import digest_of
+from gateway.rules.loading import DebitRules
+
+NOT_TOLD = "decision_not_told"
+"""Kind of the item of a debit whose bank cannot be told what a person decided; corrected when it is told."""
+
+
+class Upkeep:
+    """Each call is one durable change."""
+
+    def __init__(self, writer: LedgerWriter, banks: Banks, rules: DebitRules) -> None:
+        self._writer = writer
+        self._banks = banks
+        self._rules = rules
+
+    async def start_recovery(self, debit_id: str, collection: Collection) -> Recovery:
+        """Queue one more try to collect a debt, where one can be made now."""
+        new = self._banks.new_attempt()
+        return await asyncio.shield(
+            self._writer.submit(lambda tx: self._banks.recover_debt(tx, debit_id, collection, new))
+        )
+
+    async def keep_lists(self, obligors: Sequence[str]) -> None:
+        """Put these payers on the box's own list, or take them off, by their debts and how old those are."""
+
+        def change(tx: Transaction) -> None:
+            for obligor in obligors:
+                debts.keep_list(tx, obligor, self._rules)
+
+        await asyncio.shield(self._writer.submit(change))
+
+    async def adopt(self, debit_id: str, collection: Collection) -> None:
+        """Queue what a person's act left to be told to the bank: an advice, refunds."""
+        advice = self._banks.new_attempt()
+
+        def change(tx: Transaction) -> None:
+            self._banks.advise(tx, debit_id, collection, advice)
+            for refund in refunds.untold(tx, debit_id):
+                new = NewAttempt(digest_of("refund", refund.id)[:32], advice.at)
+                self._banks.tell_refund(tx, refund.id, collection, new)
+            close_item(tx, NOT_TOLD, debit_id, note="it is told")
+
+        await asyncio.shield(self._writer.submit(change, essential=True))
+
+    async def leave_to_people(self, kind: str, debit_id: str, error: Exception) -> None:
+        """Put a debit on the list that people work through: something about it cannot be done, by an error of ours."""
+        note = f"{type(error).__name__}: the log of this moment says more"
+        await self._writer.submit(lambda tx: add_item(tx, kind, debit_id, note, again=True), essential=True)
