@@ -4,7 +4,8 @@ import pytest
 
 from gateway.debit.late import LateEffect
 
-from .conftest import APPROVED, DECLINED, NOT_SENT, SILENT, live
+from .conftest import APPROVED, COLLECTION, DECLINED, NOT_SENT, SILENT, claim_request, live
+from .test_charge import until_the_fuse_burns
 from .test_late import kept, recovery, refund, sale
 
 SETTLED, REOPENED, CLOSED, IGNORED = (
@@ -71,3 +72,28 @@ def test_a_word_about_an_attempt_in_every_state(box, case, posted):
             assert waiting == [(1,)]
 
     live(box, scenario)
+
+
+def test_an_approval_withdrawn_before_anything_is_decided_leaves_the_debit_held(box):
+    """The power fails while its bank is asked; the bank then says yes, and no, and has booked nothing."""
+
+    async def cut(box):
+        await until_the_fuse_burns(box, box.charge(claim_request(), SILENT), 1, stored=False)
+
+    async def words(box):
+        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.heard_late(APPROVED)
+        await box.heard_late(DECLINED)
+        assert box.items() == [("answer_contradicted", "open")]
+        attempt_id = box.rows("select id from attempt")[0][0]
+        effect = await box.engine.resolve_attempt(attempt_id, posted=False, source="file 1", actor="ann")
+        assert (effect, box.states(), box.states("attempt")) == (LateEffect.WITHDRAWN, ["held"], ["declined"])
+        assert (box.balance("bank"), box.balance("debt"), box.balance("merchant")) == (0, 0, 0)
+        box.check()
+
+        await box.engine.start_up.close_behind()
+        assert (box.states(), box.balance("bank"), box.balance("merchant")) == (["debt"], 0, 1500)
+        assert box.rows("select count(*) from debit where retry_at is null") == [(0,)], "it is tried again"
+
+    live(box, cut, words, check=False)
+    box.check()
