@@ -114,7 +114,7 @@ def test_a_line_with_the_keys_is_no_proof_it_may_be_an_earlier_sale(disputed, am
 
     async def people_say(plaza):
         attempt_id = attempt(plaza)[0]
-        await plaza.box.engine.resolve_attempt(attempt_id, posted=amount == 1500, source="called", actor="ann")
+        await plaza.box.resolve_attempt(attempt_id, posted=amount == 1500, source="called", actor="ann")
         if amount != 1500:
             plaza.box.bank.answers.append(APPROVED)
             await plaza.box.collector.round()

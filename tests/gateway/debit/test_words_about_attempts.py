@@ -55,7 +55,7 @@ def test_a_word_about_an_attempt_in_every_state(box, case, posted):
         await begin(box, *answers, drained=drained)
         before = kept(box, stan)
         attempt_id, debit_id = box.rows("select id, debit_id from attempt where stan = :s", s=stan)[0]
-        effect = await box.engine.resolve_attempt(attempt_id, posted=posted, source="file 1", actor="ann")
+        effect = await box.resolve_attempt(attempt_id, posted=posted, source="file 1", actor="ann")
         box.check()
         said = box.rows("select ref, event, debit_id, detail, actor from journal where kind = 'person'")
         if expected is None:
@@ -86,7 +86,7 @@ def test_an_approval_withdrawn_before_anything_is_decided_leaves_the_debit_held(
         await box.heard_late(DECLINED)
         assert box.items() == [("answer_contradicted", "open")]
         attempt_id = box.rows("select id from attempt")[0][0]
-        effect = await box.engine.resolve_attempt(attempt_id, posted=False, source="file 1", actor="ann")
+        effect = await box.resolve_attempt(attempt_id, posted=False, source="file 1", actor="ann")
         assert (effect, box.states(), box.states("attempt")) == (LateEffect.WITHDRAWN, ["held"], ["declined"])
         assert (box.balance("bank"), box.balance("debt"), box.balance("merchant")) == (0, 0, 0)
         box.check()

@@ -45,7 +45,7 @@ async def paid(box, key="k1"):
 
 async def refund(box, debit_id, amount, key="r1"):
     """Decided by somebody's own program, which knows no bank."""
-    await box.engine.refund(RefundRequest(key, debit_id, amount, "x", "ann"), None)
+    await box.refund(RefundRequest(key, debit_id, amount, "x", "ann"), None)
 
 
 def queued(box):
@@ -216,7 +216,7 @@ def test_the_item_of_a_debt_without_a_bank_is_over_when_it_is_written_off(tmp_pa
         await box.collector.round()
         debit_id = box.rows("select id from debit")[0][0]
         for person in ("ann", "bob"):
-            await box.engine.write_off(debit_id, person, "no bank")
+            await box.write_off(debit_id, person, "no bank")
 
     live(box, scenario)
     assert box.states() == ["written_off"]
@@ -269,7 +269,7 @@ def test_a_refund_that_its_bank_never_had_is_told_anew(box):
         box.bank.answers.append(DUPLICATE)
         await box.drain(1)
         attempt_id = box.rows("select id from attempt where kind = 'refund' and state = 'disputed'")[0][0]
-        await box.engine.resolve_attempt(attempt_id, posted=False, source="called", actor="ann")
+        await box.resolve_attempt(attempt_id, posted=False, source="called", actor="ann")
         await box.collector.round()
         assert queued(box) == [("refund",)]
         box.bank.answers.append(APPROVED)
