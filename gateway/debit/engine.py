@@ -1,4 +1,4 @@
-"""The debit engine: what a charge point calls to reserve, prove and collect money, and to give it back.
+"""The debit engine: what a charge point calls to reserve, prove and collect money.
 
 Every call ends in one durable change (see `gateway.ledger.writer`); what it returns has been committed. Where a card
 proves the claim the order is always the same: `hold` (with the purchase's intent), then the card is asked, then
@@ -7,7 +7,7 @@ proves the claim the order is always the same: `hold` (with the purchase's inten
 follow it and nothing else.
 
 Same key and same content is the same claim, executed once, whoever asks how often, across restarts; same key and other
-content is refused.
+content is refused. What people do about a claim later is in `gateway.acts`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from gateway.banks.channel import BankChannel
-from gateway.debit import debts, decisions, holds, late, purchases, refunds
+from gateway.debit import decisions, holds, purchases
 from gateway.debit.asking import Banks
 from gateway.debit.attempts import Collection
 from gateway.debit.claims import (
@@ -38,7 +38,6 @@ from gateway.debit.claims import (
 )
 from gateway.debit.decider import BroughtIn, Decider, ProvenClaim
 from gateway.debit.listening import Listener
-from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest
 from gateway.debit.start_up import StartUp
 from gateway.debit.upkeep import Upkeep
 from gateway.debit.waiting import FollowUps, StorageLate, within
@@ -283,47 +282,6 @@ class DebitEngine:
             context=context,
             collection=collection,
             deadline=deadline,
-        )
-
-    # --- afterwards -----------------------------------------------------------------------------------------------
-
-    async def refund(self, request: RefundRequest, collection: Collection | None = None) -> Refunded | RefundRefused:
-        """Give back some of what was collected. A bank is told by the outbox until it answers."""
-        refund_id, advice = self.new_id(), self.banks.new_attempt()
-
-        def change(tx: Transaction) -> Refunded | RefundRefused:
-            found = refunds.decide_refund(tx, request, refund_id)
-            if isinstance(found, Refunded) and not found.replayed:
-                self.banks.tell_refund(tx, found.refund_id, collection, advice)
-            return found
-
-        return await asyncio.shield(self._writer.submit(change))
-
-    async def adjust(self, debit_id: str, amount_fen: int, reason: str, actor: str) -> str | None:
-        """Put right what an unpaid claim asks for; None when done, else the code of why not."""
-        if amount_fen < 0:
-            raise ValueError(f"a claim of {amount_fen} fen: amounts are never negative")
-        return await asyncio.shield(
-            self._writer.submit(
-                lambda tx: refunds.adjust(tx, debit_id, amount_fen, reason, actor=actor, rules=self.rules)
-            )
-        )
-
-    async def write_off(self, debit_id: str, actor: str, reason: str) -> str | None:
-        """Write a debt off, once two people agree; None when done, else the code of why not (yet)."""
-        return await asyncio.shield(
-            self._writer.submit(lambda tx: debts.write_off(tx, debit_id, actor, reason, self.rules))
-        )
-
-    async def resolve_attempt(self, attempt_id: str, *, posted: bool, source: str, actor: str) -> late.LateEffect:
-        """What the bank's day file, or a person who asked the bank, says of an attempt in doubt."""
-        return await asyncio.shield(
-            self._writer.submit(
-                lambda tx: late.resolve_attempt(
-                    tx, attempt_id, posted=posted, source=source, actor=actor, rules=self.rules
-                ),
-                essential=True,
-            )
         )
 
     # --- after the card answered ----------------------------------------------------------------------------------

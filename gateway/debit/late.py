@@ -15,11 +15,13 @@ came, an item tells people, and the debit is not asked anew before it is known w
 | declined, approved | money in suspense, reversed as any late approval | disputed: it cannot be reversed |
 
 Where the day file or a person then says that nothing was booked behind an approval, it is withdrawn: the money goes
-back to the bank's account and the claim is a debt. Nothing of it may have been given back or cleared before.
+back to the bank's account and the claim is a debt; one that nobody has decided yet stays held. Nothing of it may have
+been given back or cleared before.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 
 from sqlalchemy import Connection, bindparam, select
@@ -360,11 +362,13 @@ def _can_be_withdrawn(tx: Transaction, row: Row) -> bool:
 
 
 def _withdraw(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
-    """The bank has booked nothing behind its approval."""
-    heard(tx, row, AttemptState.DECLINED, answer)
+    """The bank has booked nothing behind its approval. A debit that is held stays held: whoever decides it then takes
+    this bank for one that did not answer."""
+    held = debit_row(tx, row.debit_id).state == DebitState.HELD
+    heard(tx, row, AttemptState.DECLINED, replace(answer, code=UNANSWERED) if held else answer)
     if row.kind == "refund":
         refunds.withdrawn(tx, row)
-    else:
+    elif not held:
         debts.approval_withdrawn(tx, row, rules, UNANSWERED)
     return LateEffect.WITHDRAWN
 

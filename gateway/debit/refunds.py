@@ -270,6 +270,8 @@ def adjust(
 
     A claim that is paid is put right by a refund, or by a debit of its own for what is missing.
     """
+    if amount_fen < 0:
+        raise ValueError(f"a claim of {amount_fen} fen: amounts are never negative")
     debit = tx.find(tables.debit, id=debit_id)
     if debit is None:
         return "debit_unknown"

@@ -52,7 +52,8 @@ class Upkeep:
         def change(tx: Transaction) -> None:
             self._banks.advise(tx, debit_id, collection, advice)
             for refund in refunds.untold(tx, debit_id):
-                new = NewAttempt(digest_of("refund", refund.id)[:32], advice.at)
+                # Same id whenever this change runs, and another one where the refund is told anew.
+                new = NewAttempt(digest_of("refund", refund.id, advice.id)[:32], advice.at)
                 self._banks.tell_refund(tx, refund.id, collection, new)
             close_item(tx, NOT_TOLD, debit_id, note="it is told")
 

@@ -6,17 +6,24 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
-from gateway.debit import debts, people
+from gateway.acts import acts
+from gateway.acts.actor import Actor, Role
+from gateway.acts.doing import change_of
+from gateway.clearing.terms import Terms as ClearingTerms
+from gateway.debit import refunds
 from gateway.debit.claims import Decision, DecisionContext, HoldPlaced, HoldRefused, HoldRequest
 from gateway.debit.engine import BroughtIn, DebitEngine, StorageLate
 from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest
 from gateway.ledger.batches import StorageUnavailable
 from gateway.ledger.transaction import Transaction
-from gateway.payers.mandates import stand_in_limit
+from gateway.model.clock import to_us
+from gateway.model.ids import new_id
 from gateway.views.visits import find_visit_of_debit
 from hardware.bench.simulation import site
+from hardware.bench.simulation.invariants import Attempt
 from hardware.bench.simulation.life import Life
 from hardware.bench.simulation.world import World
 
@@ -40,6 +47,9 @@ FORGOTTEN, EXPIRED = 0.02, 0.5
 ALONE = 0.2
 """Of debts that one person would write off, and nobody seconds."""
 TILL = "till-1"
+GROUPS = {role: ("people",) for role in Role}
+PEOPLE = {name: Actor(4_000_000_000 + n, name, frozenset({"people"})) for n, name in enumerate(("p1", "p2"))}
+"""Accounts that no machine has: they may act because of their group."""
 
 
 class Gone(Exception):
@@ -69,6 +79,23 @@ async def order(world: World, what: str, change: Callable[[Transaction], T], abo
         return await life.writer.submit(change, essential=True)
 
     return await _until_answered(world, what, stored, about)
+
+
+async def do(world: World, who: str, act: acts.Act, about: str | None = None) -> acts.Facts | str | None:
+    """A person's act at the gateway's desk: what it tells, or the code of why nothing was done; None as `ask`."""
+    change = change_of(act, PEOPLE[who], acts.Terms(world.template.rules, _no_clearing), GROUPS)
+
+    async def told(life: Life) -> acts.Facts | str:
+        try:
+            return await life.writer.submit(change)
+        except acts.Refused as refused:
+            return refused.code
+
+    return await _until_answered(world, type(act).__name__, told, about)
+
+
+def _no_clearing() -> ClearingTerms:
+    raise NotImplementedError("nobody here acts on a difference of clearing")
 
 
 async def _until_answered(
@@ -182,20 +209,28 @@ async def take_up_debt(world: World, chance: random.Random) -> None:
     waiting = [debit.id for debit in world.watch.debits.values() if debit.state == "debt"]
     if not waiting:
         return
-    debit_id, rules = chance.choice(waiting), world.template.rules
-    act = chance.choice(("pay", "retry", "write_off"))
-    if act == "pay":
-        code = await order(world, act, lambda tx: debts.pay_at_till(tx, debit_id, TILL, "p1", rules), debit_id)
-    elif act == "retry":
-        code = await order(world, act, lambda tx: debts.retry_now(tx, debit_id, "p1"), debit_id)
+    debit_id = chance.choice(waiting)
+    what = chance.choice(("pay", "retry", "write_off"))
+    if what == "pay":
+        told = await do(world, "p1", acts.PayDebt(debit=debit_id, till=TILL), debit_id)
+    elif what == "retry":
+        told = await do(world, "p1", acts.RetryDebt(debit=debit_id), debit_id)
     else:
+        given_up = acts.WriteOffDebt(debit=debit_id, reason="gone")
         for _ in range(2):
             # That one person alone does not do is for the ledger's own verification: others are at it meanwhile.
-            await ask(world, act, lambda engine: engine.write_off(debit_id, "p1", "gone"), debit_id)
+            await do(world, "p1", given_up, debit_id)
         if chance.random() < ALONE:
             return
-        code = await ask(world, act, lambda engine: engine.write_off(debit_id, "p2", "gone"), debit_id)
-    world.watch.outcomes[f"debt_{act}.{code or 'done'}"] += 1
+        told = await do(world, "p2", given_up, debit_id)
+    world.watch.outcomes[f"debt_{what}.{_code(told)}"] += 1
+
+
+def _code(told: acts.Facts | str | None) -> str:
+    """How an act ended, to be counted."""
+    if isinstance(told, str):
+        return told
+    return acts.PROPOSED if told is not None and told.get(acts.PROPOSED) else "done"
 
 
 async def ask_the_bank(world: World) -> None:
@@ -208,37 +243,30 @@ async def ask_the_bank(world: World) -> None:
             noticed = (world.rolled_back, attempt.id)
             if world.loop.time() - since.setdefault(noticed, world.loop.time()) > site.MAX_MESSAGE_AGE_S:
                 since.pop(noticed)
-                await _resolve(world, attempt.id, posted=world.watch.booked(attempt))
+                await _resolve(world, attempt, posted=world.watch.booked(attempt))
 
 
-async def _resolve(world: World, attempt_id: str, *, posted: bool) -> None:
-    effect = await ask(
-        world,
-        "resolve",
-        lambda engine: engine.resolve_attempt(attempt_id, posted=posted, source="asked the bank", actor="p1"),
-        attempt_id,
+async def _resolve(world: World, attempt: Attempt, *, posted: bool) -> None:
+    word = acts.ResolveAttempt(
+        debit=attempt.debit_id, attempt_id=attempt.id, posted=posted, source="the bank", reason="it was asked"
     )
-    if effect is not None:
-        world.watch.outcomes[f"bank_asked.{effect.name.lower()}"] += 1
+    told = await do(world, "p1", word, attempt.id)
+    if told is not None:
+        world.watch.outcomes[f"bank_asked.{told if isinstance(told, str) else told['effect']}"] += 1
 
 
 async def settle_dispute(world: World, debit_id: str) -> None:
     """A person has looked at the card, and says what is so."""
     purchase = world.watch.debits[debit_id].purchases[-1]
     taken = (purchase.card, purchase.time) in world.watch.card_paid
-    said = people.Said("p1", "the card was read")
-    deciding = people.Deciding(world.template.rules, stand_in_limit)
-    answer = await order(
-        world,
-        "resolve",
-        lambda tx: people.resolve_purchase(tx, debit_id, taken=taken, said=said, deciding=deciding),
-        debit_id,
-    )
-    if isinstance(answer, Decision):
-        world.watch.told_decided(answer.record_no, answer.passage_id)
+    passage_id = world.watch.debits[debit_id].passage
+    word = acts.ResolvePurchase(debit=debit_id, taken=taken, reason="the card was read")
+    told = await do(world, "p1", word, debit_id)
+    if isinstance(told, dict):
+        world.watch.told_decided(told["record_no"], passage_id)
 
 
-async def afterwards(world: World, chance: random.Random, index: int, debit_id: str) -> None:
+async def afterwards(world: World, chance: random.Random, debit_id: str) -> None:
     """What people ask for later: some of it back, a correction, how it stands."""
     debit = world.watch.debits.get(debit_id)
     if debit is None:
@@ -247,11 +275,11 @@ async def afterwards(world: World, chance: random.Random, index: int, debit_id: 
     if collected and chance.random() < REFUNDED:
         too_much = chance.random() < TOO_MUCH
         amount = debit.collected - debit.refunded + 1 if too_much else chance.randint(1, debit.collected)
-        await _refund(world, chance, index, RefundRequest(f"{chance.getrandbits(64):016x}", debit_id, amount, "", "p1"))
+        await _refund(world, chance, RefundRequest(f"{chance.getrandbits(64):016x}", debit_id, amount, "", "p1"))
     elif not collected and debit.state in ("owed", "debt", "released") and chance.random() < ADJUSTED:
         amount = chance.randint(0, debit.amount)
-        code = await ask(world, "adjust", lambda engine: engine.adjust(debit_id, amount, "misread", "p1"), debit_id)
-        world.watch.outcomes[f"adjusted.{code or 'done'}"] += 1
+        told = await do(world, "p1", acts.Adjust(debit=debit_id, amount_fen=amount, reason="misread"), debit_id)
+        world.watch.outcomes[f"adjusted.{_code(told)}"] += 1
     if chance.random() < QUERIED:
         with (await world.served()).reader.connect() as connection:
             visit = find_visit_of_debit(connection, debit_id, unmask=True)
@@ -262,12 +290,20 @@ async def afterwards(world: World, chance: random.Random, index: int, debit_id: 
         world.watch.promise(said == debit.state, f"the view says debit {debit_id} is {said}, it is {debit.state}")
 
 
-async def _refund(world: World, chance: random.Random, index: int, request: RefundRequest) -> None:
-    debit = world.watch.debits[request.debit_id]
+async def _refund(world: World, chance: random.Random, request: RefundRequest) -> None:
+    """What the act of that name does, with an id that can be drawn again. Its bank is told by the collector."""
+    debit, rules = world.watch.debits[request.debit_id], world.template.rules
 
     async def one() -> Refunded | RefundRefused | None:
-        collection = site.collection(index)
-        return await ask(world, "refund", lambda engine: engine.refund(request, collection), request.debit_id)
+        refund_id = new_id(to_us(world.clock.utcnow()), chance)
+        answer: Refunded | RefundRefused | None = None
+        for who in PEOPLE:
+            asked = replace(request, actor=who)
+            change = partial(refunds.ask_refund, request=asked, refund_id=refund_id, rules=rules)
+            answer = await order(world, "refund", change, request.debit_id)
+            if answer != RefundRefused("item_needs_second"):
+                break
+        return answer
 
     lives = world.rolled_back
     answers = await asyncio.gather(*(one() for _ in range(2 if chance.random() < REFUNDED_TWICE else 1)))

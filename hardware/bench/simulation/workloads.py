@@ -113,7 +113,7 @@ class EngineWorkload:
         else:
             debit_id = await self._passage(world, chance, index, card)
         if debit_id is not None:
-            await calls.afterwards(world, chance, index, debit_id)
+            await calls.afterwards(world, chance, debit_id)
         if chance.random() < DEBT_TAKEN_UP:
             await calls.take_up_debt(world, chance)
 

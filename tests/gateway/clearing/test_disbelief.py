@@ -114,7 +114,7 @@ def test_a_line_with_the_keys_is_no_proof_it_may_be_an_earlier_sale(disputed, am
 
     async def people_say(plaza):
         attempt_id = attempt(plaza)[0]
-        await plaza.box.engine.resolve_attempt(attempt_id, posted=amount == 1500, source="called", actor="ann")
+        await plaza.box.resolve_attempt(attempt_id, posted=amount == 1500, source="called", actor="ann")
         if amount != 1500:
             plaza.box.bank.answers.append(APPROVED)
             await plaza.box.collector.round()
@@ -152,7 +152,7 @@ def test_what_has_been_cleared_is_not_withdrawn(plaza):
 
     async def scenario(plaza):
         await hears_late(plaza, DECLINED)
-        return await plaza.box.engine.resolve_attempt(attempt(plaza)[0], posted=False, source="called", actor="ann")
+        return await plaza.box.resolve_attempt(attempt(plaza)[0], posted=False, source="called", actor="ann")
 
     assert plaza.drive(scenario) is LateEffect.IGNORED
     assert people(plaza) == [("answer_contradicted", "open")]

@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
 from gateway.banks.turns import Turns
+from gateway.debit import debts, late, refunds
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldRequest, Identity, Payer, PurchasePlan, PurchaseResult, Sight
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, StorageLate
@@ -204,6 +205,28 @@ class Box:
     async def in_books(self, change):
         """One change of the ledger, durable."""
         return await self.writer.submit(change, essential=True)
+
+    async def refund(self, request, collection=None):
+        """A person's word that some is given back; with a collection its bank is told, as by the collector."""
+        refund_id = self.engine.new_id()
+        found = await self.in_books(lambda tx: refunds.decide_refund(tx, request, refund_id))
+        if collection is not None and isinstance(found, refunds.Refunded) and not found.replayed:
+            await self.engine.upkeep.adopt(request.debit_id, collection)
+        return found
+
+    async def adjust(self, debit_id, amount, reason, actor):
+        """A person's word of what an unpaid claim asks for."""
+        rules = self.engine.rules
+        return await self.in_books(lambda tx: refunds.adjust(tx, debit_id, amount, reason, actor=actor, rules=rules))
+
+    async def write_off(self, debit_id, actor, reason):
+        """A person's word that a debt is given up."""
+        return await self.in_books(lambda tx: debts.write_off(tx, debit_id, actor, reason, self.engine.rules))
+
+    async def resolve_attempt(self, attempt_id, **word):
+        """A person's word, or the day file's, of what the bank did: `posted`, `source`, `actor`."""
+        rules = self.engine.rules
+        return await self.in_books(lambda tx: late.resolve_attempt(tx, attempt_id, rules=rules, **word))
 
     async def hold_too_late(self, request):
         """A hold that its caller gave up before it was durable, as on a slow disk; the engine follows it up."""

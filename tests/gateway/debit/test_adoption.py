@@ -202,7 +202,7 @@ def test_a_refund_that_may_have_been_paid_is_not_asked_for_again(box):
     async def one(box):
         decision = await box.charge(claim_request("k", mandate="m1"), APPROVED)
         request = RefundRequest("r1", decision.debit_id, 500, "goodwill", "li")
-        refund = await box.engine.refund(request)
+        refund = await box.refund(request)
         assert refund.refund_id
 
     live(box, one)

@@ -37,7 +37,7 @@ async def refund(box, chance, n):
     funded = box.rows("select id from debit where state in ('funded', 'recovered') order by hold_id")
     if funded and chance.random() < 0.5:
         wanted = RefundRequest(f"r{n}", chance.choice(funded)[0], chance.randrange(1, 900), "x", "ann")
-        await box.engine.refund(wanted, COLLECTION if chance.random() < 0.5 else None)
+        await box.refund(wanted, COLLECTION if chance.random() < 0.5 else None)
 
 
 async def hear_late(box, **how):

@@ -309,7 +309,7 @@ def test_a_debt_paid_at_a_till_is_tried_no_more(box):
         assert await box.in_books(lambda tx: pay_at_till(tx, debit_id, "till-1", "ann", rules)) == "not_a_debt"
         box.clock.now += 30 * DAY
         await box.collector.round()
-        assert await box.engine.write_off(debit_id, "ann", "x") == "not_a_debt"
+        assert await box.write_off(debit_id, "ann", "x") == "not_a_debt"
 
     live(box, scenario)
     assert box.kinds() == ["sale"]
@@ -320,12 +320,12 @@ def test_a_debt_paid_at_a_till_is_tried_no_more(box):
 def test_two_people_write_a_debt_off(box):
     async def scenario(box):
         debit_id = await debt(box)
-        assert await box.engine.write_off(debit_id, "ann", "insolvent") == "item_needs_second"
-        assert await box.engine.write_off(debit_id, "ann", "insolvent") == "item_needs_second"
+        assert await box.write_off(debit_id, "ann", "insolvent") == "item_needs_second"
+        assert await box.write_off(debit_id, "ann", "insolvent") == "item_needs_second"
         assert box.states() == ["debt"]
         assert box.items() == [("write_off_proposed", "open")]
-        assert await box.engine.write_off(debit_id, "bob", "agreed") is None
-        assert await box.engine.write_off(debit_id, "bob", "agreed") == "not_a_debt"
+        assert await box.write_off(debit_id, "bob", "agreed") is None
+        assert await box.write_off(debit_id, "bob", "agreed") == "not_a_debt"
         box.clock.now += 30 * DAY
         await box.collector.round()
 
@@ -339,10 +339,10 @@ def test_two_people_write_a_debt_off(box):
 def test_the_second_person_agrees_to_the_amount_that_was_proposed(box):
     async def scenario(box):
         debit_id = await debt(box)
-        await box.engine.write_off(debit_id, "ann", "insolvent")
-        await box.engine.adjust(debit_id, 9000, "wrong class", "ann")
-        assert await box.engine.write_off(debit_id, "bob", "agreed") == "item_needs_second"
-        assert await box.engine.write_off(debit_id, "ann", "agreed") is None
+        await box.write_off(debit_id, "ann", "insolvent")
+        await box.adjust(debit_id, 9000, "wrong class", "ann")
+        assert await box.write_off(debit_id, "bob", "agreed") == "item_needs_second"
+        assert await box.write_off(debit_id, "ann", "agreed") is None
 
     live(box, scenario)
     assert box.rows("select amount, actor, second_actor from item") == [(9000, "bob", "ann")]
@@ -351,7 +351,7 @@ def test_the_second_person_agrees_to_the_amount_that_was_proposed(box):
 def test_two_people_at_the_same_moment_are_two_people(box):
     async def scenario(box):
         debit_id = await debt(box)
-        return await asyncio.gather(*(box.engine.write_off(debit_id, who, "x") for who in ("ann", "ann", "bob", "bob")))
+        return await asyncio.gather(*(box.write_off(debit_id, who, "x") for who in ("ann", "ann", "bob", "bob")))
 
     assert live(box, scenario) == ["item_needs_second", "item_needs_second", None, "not_a_debt"]
 
@@ -360,7 +360,7 @@ def test_one_person_where_the_rules_say_so(tmp_path):
     box = Box(tmp_path / "ledger.db", rules=rules_of("[debt]\nfour_eyes = false"))
 
     async def scenario(box):
-        return await box.engine.write_off(await debt(box), "ann", "insolvent")
+        return await box.write_off(await debt(box), "ann", "insolvent")
 
     assert live(box, scenario) is None
     assert box.states() == ["written_off"]
@@ -369,9 +369,9 @@ def test_one_person_where_the_rules_say_so(tmp_path):
 def test_a_proposal_is_over_when_the_debt_is_paid(box):
     async def scenario(box):
         debit_id = await debt(box)
-        await box.engine.write_off(debit_id, "ann", "insolvent")
+        await box.write_off(debit_id, "ann", "insolvent")
         await due(box, APPROVED)
-        assert await box.engine.write_off(debit_id, "bob", "agreed") == "not_a_debt"
+        assert await box.write_off(debit_id, "bob", "agreed") == "not_a_debt"
 
     live(box, scenario)
     assert box.items() == [("write_off_proposed", "corrected")]
@@ -389,7 +389,7 @@ def test_a_debt_in_doubt_is_neither_paid_at_a_till_nor_written_off(box, queued):
             await box.drain(1)
         rules = box.engine.rules
         assert await box.in_books(lambda tx: pay_at_till(tx, debit_id, "till-1", "ann", rules)) == "bank_in_doubt"
-        assert await box.engine.write_off(debit_id, "ann", "x") == "bank_in_doubt"
+        assert await box.write_off(debit_id, "ann", "x") == "bank_in_doubt"
 
     live(box, scenario)
 

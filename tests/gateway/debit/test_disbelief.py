@@ -74,9 +74,9 @@ async def contradicted(box, kind, first, second):
 
 async def people_act(box, debit_id):
     """Everything that could have the debit asked for again; the codes of why not."""
-    refund = await box.engine.refund(RefundRequest("r1", debit_id, 100, "x", "ann"), COLLECTION)
-    adjusted = await box.engine.adjust(debit_id, 900, "misread", "ann")
-    written_off = await box.engine.write_off(debit_id, "ann", "gone")
+    refund = await box.refund(RefundRequest("r1", debit_id, 100, "x", "ann"), COLLECTION)
+    adjusted = await box.adjust(debit_id, 900, "misread", "ann")
+    written_off = await box.write_off(debit_id, "ann", "gone")
     box.clock.now += 30 * 24 * HOUR
     await box.collector.round()
     return refund, adjusted, written_off
@@ -111,7 +111,7 @@ def test_people_or_the_day_file_say_what_was_true_behind_an_approval(fickle, kin
         attempt = box.rows("select id from attempt where state = 'approved'")[0][0]
 
         async def said():
-            return await box.engine.resolve_attempt(attempt, posted=posted, source="file 1", actor="ann")
+            return await box.resolve_attempt(attempt, posted=posted, source="file 1", actor="ann")
 
         assert await said() is (LateEffect.SETTLED if posted else LateEffect.WITHDRAWN)
         assert ("answer_contradicted", "corrected") in box.items()
@@ -132,10 +132,10 @@ def test_people_or_the_day_file_say_what_was_true_behind_an_approval(fickle, kin
 def test_what_was_given_back_meanwhile_is_not_withdrawn(box):
     async def scenario(box):
         decision = await box.charge(claim_request(), APPROVED)
-        await box.engine.refund(RefundRequest("r1", decision.debit_id, 100, "x", "ann"), COLLECTION)
+        await box.refund(RefundRequest("r1", decision.debit_id, 100, "x", "ann"), COLLECTION)
         await box.heard_late(DECLINED)
         attempt = box.rows("select id from attempt where kind = 'sale'")[0][0]
-        assert await box.engine.resolve_attempt(attempt, posted=False, source="x", actor="a") is LateEffect.IGNORED
+        assert await box.resolve_attempt(attempt, posted=False, source="x", actor="a") is LateEffect.IGNORED
 
     live(box, scenario)
     assert ("answer_contradicted", "open") in box.items()
@@ -145,13 +145,13 @@ def test_what_was_given_back_meanwhile_is_not_withdrawn(box):
 def test_a_refund_is_contradicted_as_any_other(fickle, posted):
     async def scenario(box):
         decision = await box.charge(claim_request(), APPROVED)
-        await box.engine.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+        await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
         box.bank.second = DECLINED
         box.bank.answers.append(APPROVED)
         await box.drain(1)
         assert box.states("refund") == ["paid"]
         attempt = box.rows("select id from attempt where kind = 'refund'")[0][0]
-        await box.engine.resolve_attempt(attempt, posted=posted, source="file 1", actor="ann")
+        await box.resolve_attempt(attempt, posted=posted, source="file 1", actor="ann")
 
     live(fickle, scenario)
     assert fickle.states("refund") == (["paid"] if posted else ["decided"])
@@ -192,7 +192,7 @@ def test_an_advice_that_is_refused_then_approved_is_disputed_and_not_asked_again
         await people_act(box, decision.debit_id)
         assert len(box.states("attempt")) == attempts
         advice = box.rows("select id from attempt where kind = 'advice'")[0][0]
-        await box.engine.resolve_attempt(advice, posted=posted, source="file 1", actor="ann")
+        await box.resolve_attempt(advice, posted=posted, source="file 1", actor="ann")
         box.check()
         await box.collector.round()
         box.bank.answers.append(APPROVED)
@@ -222,7 +222,7 @@ def test_an_advice_refused_then_approved_is_not_booked_beside_a_recovery(fickle,
         assert (state, box.items()[-1]) == ("declined", ("answer_contradicted", "open"))
 
         async def said(posted):
-            return await box.engine.resolve_attempt(advice, posted=posted, source="file 1", actor="ann")
+            return await box.resolve_attempt(advice, posted=posted, source="file 1", actor="ann")
 
         assert await said(True) is LateEffect.IGNORED
         assert await said(False) is LateEffect.CLOSED
@@ -248,7 +248,7 @@ def test_what_is_in_doubt_about_another_debit_does_not_make_this_one_due(fickle)
 def test_a_refund_that_is_refused_then_approved_is_not_paid_at_a_till_too(box):
     async def scenario(box):
         decision = await box.charge(claim_request(), APPROVED)
-        await box.engine.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+        await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
         box.bank.answers.append(DECLINED)
         await box.drain(1)
         await box.heard_late(APPROVED, stan="000002")
@@ -257,7 +257,7 @@ def test_a_refund_that_is_refused_then_approved_is_not_paid_at_a_till_too(box):
         refund = box.rows("select id from refund")[0][0]
         assert await box.in_books(lambda tx: pay_at_till(tx, refund, "till-1", "ann")) == "bank_in_doubt"
         attempt = box.rows("select id from attempt where kind = 'refund'")[0][0]
-        await box.engine.resolve_attempt(attempt, posted=False, source="file 1", actor="ann")
+        await box.resolve_attempt(attempt, posted=False, source="file 1", actor="ann")
         assert await box.in_books(lambda tx: pay_at_till(tx, refund, "till-1", "ann")) is None
 
     live(box, scenario)
@@ -332,7 +332,7 @@ async def disputed(box, kind):
         decision = await box.charge(claim_request(), NOT_SENT)
     else:
         decision = await box.charge(claim_request(), APPROVED)
-        await box.engine.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+        await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
     box.bank.answers.append(DUPLICATE)
     await box.drain(1)
     return decision
@@ -372,7 +372,7 @@ def test_a_dispute_ends_by_a_word_from_outside(box, kind, posted):
     async def scenario(box):
         await disputed(box, kind)
         attempt = box.rows("select id from attempt where state = 'disputed'")[0][0]
-        effect = await box.engine.resolve_attempt(attempt, posted=posted, source="file 1", actor="ann")
+        effect = await box.resolve_attempt(attempt, posted=posted, source="file 1", actor="ann")
         assert effect is (LateEffect.SETTLED if posted else LateEffect.CLOSED)
         assert ("attempt_disputed", "corrected") in box.items()
         box.check()
@@ -383,7 +383,7 @@ def test_a_dispute_ends_by_a_word_from_outside(box, kind, posted):
             box.bank.answers.append(APPROVED)
             await box.drain(1)
             assert box.rows("select batch, stan from attempt order by created_at desc, batch desc limit 1") != keys
-        again = await box.engine.resolve_attempt(attempt, posted=posted, source="file 1", actor="ann")
+        again = await box.resolve_attempt(attempt, posted=posted, source="file 1", actor="ann")
         assert again is LateEffect.IGNORED
 
     live(box, scenario)
@@ -413,7 +413,7 @@ def test_94_to_a_repetition_of_ours_is_repeated_as_ever(box, kind):
             await box.charge(claim_request(), NOT_SENT)
         else:
             decision = await box.charge(claim_request(), APPROVED)
-            await box.engine.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+            await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
         box.bank.answers.extend([SILENT, DUPLICATE, APPROVED])
         for _ in range(3):
             box.clock.now += 600
@@ -486,7 +486,7 @@ def test_a_posted_dispute_of_a_debit_that_was_paid_another_way_goes_back(box):
             dispute(tx, attempt_row(tx, sale), "the ledger was restored")
 
         await box.in_books(restored)
-        effect = await box.engine.resolve_attempt(sale, posted=True, source="file 1", actor="ann")
+        effect = await box.resolve_attempt(sale, posted=True, source="file 1", actor="ann")
         assert effect is LateEffect.REOPENED
         assert box.balance("suspense") == 1500
         box.check()

@@ -221,7 +221,7 @@ def test_a_message_says_when_it_was_made_and_where_the_ledger_stood_if_it_tells_
         decision = await box.charge(claim_request(), NOT_SENT)
         box.bank.answers.append(APPROVED)
         await box.drain(1)
-        await box.engine.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+        await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
 
     run(box, scenario)
     assert made == [

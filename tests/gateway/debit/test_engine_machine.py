@@ -138,7 +138,7 @@ class Engine(RuleBasedStateMachine):
     async def _wire(self):
         box = self.box
         parts = {"clock": box.clock, "random": box.random}
-        self.engine = DebitEngine(box.writer, box.reader, {"bank-1": self.bank}, **parts)
+        self.engine = box.engine = DebitEngine(box.writer, box.reader, {"bank-1": self.bank}, **parts)
         self.outbox = OutboxWorker(self.bank, box.writer, box.reader, **parts)
         self.collector = Collector("bank-1", self.engine, box.reader, self.collection, clock=box.clock)
         self.findings = await self.engine.start_up.recover({"lane-1": self.collection}, lambda tx, mandate: STAND_IN)
@@ -493,21 +493,21 @@ class Engine(RuleBasedStateMachine):
         in_doubt = bool(self.box.rows(doubt, d=debit_id))
         number = self.box.rows("select count(*) from refund")[0][0]
         request = RefundRequest(f"r{number}", debit_id, amount, "x", "ann")
-        found = self._run(self.engine.refund(request, self.collection if told else None))
+        found = self._run(self.box.refund(request, self.collection if told else None))
         if amount > left:
             assert found == RefundRefused("refund_above_collected")
         elif in_doubt:
             assert found == RefundRefused("bank_in_doubt")
         else:
             assert (found.amount_fen, found.replayed) == (amount, False)
-            again = self._run(self.engine.refund(request, self.collection))
+            again = self._run(self.box.refund(request, self.collection))
             assert (again.refund_id, again.replayed) == (found.refund_id, True)
             self._run(self.collector.round())
 
     def adjust(self, index, amount):
         debts = self.box.rows("select idempotency_key, id from debit where state = 'debt' order by hold_id desc")
         key, debit_id = debts[index % len(debts)]
-        if self._run(self.engine.adjust(debit_id, amount, "wrong class", "ann")) is None:
+        if self._run(self.box.adjust(debit_id, amount, "wrong class", "ann")) is None:
             self.claims[key].amount = amount
 
     def debts_are_tried(self, seconds, recoveries, reversals):

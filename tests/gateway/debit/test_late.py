@@ -57,7 +57,7 @@ async def recovery(box, *answers, drained=1):
 
 async def refund(box, *answers, drained=1):
     decision = await box.charge(claim_request(), APPROVED)
-    await box.engine.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+    await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
     box.bank.answers.extend(answers)
     for _ in range(drained):
         await box.drain(1)
@@ -239,7 +239,7 @@ def test_a_late_word_in_every_state(box, case, word):
         box.check()
         # And it all comes to an end.
         for (attempt,) in box.rows("select id from attempt where state = 'disputed'"):
-            await box.engine.resolve_attempt(attempt, posted=False, source="called", actor="ann")
+            await box.resolve_attempt(attempt, posted=False, source="called", actor="ann")
         await box.collector.round()
         box.clock.now += 600
         box.bank.answers.extend([APPROVED] * 20)
@@ -311,7 +311,7 @@ def test_the_day_file_ends_what_the_bank_did_not(box, posted, drained):
     async def scenario(box):
         await sale(box, SILENT, SILENT, SILENT, drained=drained)
         attempt = box.rows("select id from attempt")[0][0]
-        await box.engine.resolve_attempt(attempt, posted=posted, source="file 1", actor="clearing")
+        await box.resolve_attempt(attempt, posted=posted, source="file 1", actor="clearing")
         box.check()
         await box.collector.round()
         box.bank.answers.extend([APPROVED] * 9)

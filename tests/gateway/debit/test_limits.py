@@ -90,7 +90,7 @@ def test_a_debt_binds_and_what_is_due_back_does_not_help(box):
         first = await box.charge(claim_request("k1", amount=3000, limit=5000), APPROVED)
         from gateway.debit.refunds import RefundRequest
 
-        await box.engine.refund(RefundRequest("r1", first.debit_id, 3000, "complaint", "ann"))
+        await box.refund(RefundRequest("r1", first.debit_id, 3000, "complaint", "ann"))
         assert box.balance("due_back") == 3000
         await box.charge(claim_request("k2", amount=3000, limit=5000), DECLINED)
         return await box.charge(claim_request("k3", amount=2001, limit=5000))

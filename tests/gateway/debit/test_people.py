@@ -233,7 +233,7 @@ def test_a_debt_that_was_corrected_below_the_mark_takes_its_payer_off_the_list(b
     async def scenario(box):
         debit_id = await in_debt(box, amount=RULES.listing.debts_fen)
         assert box.rows("select listed_at is not null from obligor") == [(1,)]
-        assert await box.engine.adjust(debit_id, 0, "wrong class", "wang") is None
+        assert await box.adjust(debit_id, 0, "wrong class", "wang") is None
         assert box.rows("select listed_at is not null from obligor") == [(0,)]
 
     drive(box, scenario)
@@ -243,9 +243,9 @@ def test_a_write_off_needs_another_person_however_the_name_is_written(box):
     async def scenario(box):
         debit_id = await in_debt(box)
         for by in ("wang", "wang", "WANG"):
-            assert await box.engine.write_off(debit_id, by, "gone") == "item_needs_second"
+            assert await box.write_off(debit_id, by, "gone") == "item_needs_second"
         assert box.rows("select state from debit") == [("debt",)]
-        assert await box.engine.write_off(debit_id, "li", "gone") is None
+        assert await box.write_off(debit_id, "li", "gone") is None
         assert box.rows("select state, actor, second_actor from item") == [("written_off", "wang", "li")]
 
     drive(box, scenario)
@@ -254,11 +254,11 @@ def test_a_write_off_needs_another_person_however_the_name_is_written(box):
 def test_a_write_off_that_was_explained_away_can_be_proposed_anew(box):
     async def scenario(box):
         debit_id = await in_debt(box)
-        await box.engine.write_off(debit_id, "wang", "gone")
+        await box.write_off(debit_id, "wang", "gone")
         from gateway.clearing.items import explain
 
         await box.writer.submit(lambda tx: explain(tx, 1, "zhao", "not gone"))
-        assert await box.engine.write_off(debit_id, "li", "gone after all") == "item_needs_second"
+        assert await box.write_off(debit_id, "li", "gone after all") == "item_needs_second"
         assert box.rows("select state, note, actor from item") == [("open", "gone after all", "li")]
 
     drive(box, scenario)
@@ -269,7 +269,7 @@ def test_where_one_person_is_enough_an_old_proposal_does_not_claim_two(box):
 
     async def scenario(box):
         debit_id = await in_debt(box)
-        await box.engine.write_off(debit_id, "wang", "gone")
+        await box.write_off(debit_id, "wang", "gone")
         assert await box.writer.submit(lambda tx: debts.write_off(tx, debit_id, "wang", "gone", alone)) is None
         assert box.rows("select state, second_actor from item") == [("corrected", None)]
 
@@ -281,7 +281,7 @@ def test_what_was_paid_at_a_till_goes_back_at_a_till(box):
         debit_id = await in_debt(box)
         assert await box.writer.submit(lambda tx: debts.pay_at_till(tx, debit_id, "till-1", "wang", RULES)) is None
         request = RefundRequest("r1", debit_id, 500, "too much", "wang")
-        refunded = await box.engine.refund(request, COLLECTION)
+        refunded = await box.refund(request, COLLECTION)
         assert isinstance(refunded, Refunded)
         assert (refunded.target, refunded.state) == ("till", "decided")
         assert box.rows("select count(*) from attempt where kind = 'refund'") == [(0,)]

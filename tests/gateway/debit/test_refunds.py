@@ -31,7 +31,7 @@ async def paid_debit(box, key="k1", amount=1500):
 
 async def refund(box, debit_id, amount, key="r1", collection=COLLECTION, **more):
     request = RefundRequest(key, debit_id, amount, "complaint", "ann", **more)
-    return await box.engine.refund(request, collection)
+    return await box.refund(request, collection)
 
 
 def books(box):
@@ -108,12 +108,29 @@ def test_refunds_at_once_never_pass_what_was_collected(box):
 def test_while_a_refund_is_on_its_way_the_next_one_waits(box):
     async def scenario(box):
         debit_id = await paid_debit(box)
-        found = await asyncio.gather(*(refund(box, debit_id, 400, f"r{n}") for n in range(3)))
-        assert sorted(type(one).__name__ for one in found) == ["RefundRefused", "RefundRefused", "Refunded"]
-        assert RefundRefused("bank_in_doubt") in found
+        assert isinstance(await refund(box, debit_id, 400), Refunded)
+        found = await asyncio.gather(*(refund(box, debit_id, 400, f"r{n}") for n in (2, 3)))
+        assert found == [RefundRefused("bank_in_doubt")] * 2
 
     live(box, scenario)
     assert box.balance("due_back") == 400
+
+
+def test_refunds_decided_at_the_same_moment_are_each_told_once_and_never_more_than_was_collected(box):
+    async def scenario(box):
+        debit_id = await paid_debit(box)
+        asked = (refund(box, debit_id, 600, f"r{n}", collection=None) for n in range(3))
+        found = await asyncio.gather(*asked)
+        assert sorted(type(one).__name__ for one in found) == ["RefundRefused", "Refunded", "Refunded"]
+        assert RefundRefused("refund_above_collected") in found
+        for _ in range(3):
+            await box.collector.round()
+            box.bank.answers.extend([APPROVED] * 2)
+            await box.drain(1)
+
+    live(box, scenario)
+    assert box.kinds() == ["sale", "refund", "refund"]
+    assert (box.states("refund"), box.balance("bank"), box.balance("due_back")) == (["paid"] * 2, -300, 0)
 
 
 # --- once ---------------------------------------------------------------------------------------------------------
@@ -224,7 +241,7 @@ def test_a_refund_that_is_given_up_is_a_persons_and_told_again_it_may_be_given_u
             assert box.states("refund") == ["decided"]
             box.check()
             attempt = box.rows("select id from attempt where kind = 'refund'")[0][0]
-            await box.engine.resolve_attempt(attempt, posted=False, source="call", actor="bob")
+            await box.resolve_attempt(attempt, posted=False, source="call", actor="bob")
             assert box.items() == [("refund_unanswered", "corrected")]
         box.bank.answers.append(APPROVED)
         await box.drain(2)
@@ -330,8 +347,8 @@ def test_money_goes_back_the_way_it_came_or_over_a_till(box, target):
 def test_an_unpaid_claim_is_put_right_by_a_linked_transfer(box, amount):
     async def scenario(box):
         decision = await box.charge(claim_request(funding=Funding.ISSUER_CLEARING))
-        assert await box.engine.adjust(decision.debit_id, amount, "wrong class", "ann") is None
-        assert await box.engine.adjust(decision.debit_id, amount, "wrong class", "ann") is None
+        assert await box.adjust(decision.debit_id, amount, "wrong class", "ann") is None
+        assert await box.adjust(decision.debit_id, amount, "wrong class", "ann") is None
 
     live(box, scenario)
     assert (box.balance("open"), box.balance("merchant")) == (-amount, amount)
@@ -347,15 +364,25 @@ def test_what_cannot_be_put_right(box):
         held = (await box.engine.hold(claim_request("h", service=Service.FUEL), timeout_s=5)).debit_id
         paid = await paid_debit(box)
         in_doubt = (await box.charge(claim_request("k2"), SILENT)).debit_id
-        return [await box.engine.adjust(debit, 1, "x", "ann") for debit in (unknown, held, paid, in_doubt)]
+        return [await box.adjust(debit, 1, "x", "ann") for debit in (unknown, held, paid, in_doubt)]
 
     assert live(box, scenario) == ["debit_unknown", "debit_held", "debit_settled", "bank_in_doubt"]
+
+
+def test_a_claim_is_never_negative(box):
+    async def scenario(box):
+        debit_id = (await box.charge(claim_request(), DECLINED)).debit_id
+        with pytest.raises(ValueError, match="never negative"):
+            await box.adjust(debit_id, -1, "x", "ann")
+
+    live(box, scenario)
+    assert box.rows("select amount from debit") == [(1500,)]
 
 
 def test_a_debt_corrected_to_nothing_is_over_and_no_bank_hears_of_it(box):
     async def scenario(box):
         decision = await box.charge(claim_request(), DECLINED)
-        assert await box.engine.adjust(decision.debit_id, 0, "never passed", "ann") is None
+        assert await box.adjust(decision.debit_id, 0, "never passed", "ann") is None
         box.check()
         box.clock.now += 86_400 * 30
         await box.collector.round()

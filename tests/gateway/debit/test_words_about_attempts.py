@@ -6,7 +6,8 @@ import pytest
 
 from gateway.debit.late import LateEffect, resolve_attempt
 
-from .conftest import APPROVED, DECLINED, NOT_SENT, SILENT, claim_request, live
+from .conftest import APPROVED, COLLECTION, DECLINED, NOT_SENT, SILENT, claim_request, live
+from .test_charge import until_the_fuse_burns
 from .test_late import kept, recovery, refund, sale
 
 SETTLED, REOPENED, CLOSED, IGNORED = (
@@ -56,7 +57,7 @@ def test_a_word_about_an_attempt_in_every_state(box, case, posted):
         await begin(box, *answers, drained=drained)
         before = kept(box, stan)
         attempt_id, debit_id = box.rows("select id, debit_id from attempt where stan = :s", s=stan)[0]
-        effect = await box.engine.resolve_attempt(attempt_id, posted=posted, source="file 1", actor="ann")
+        effect = await box.resolve_attempt(attempt_id, posted=posted, source="file 1", actor="ann")
         box.check()
         said = box.rows("select ref, event, debit_id, detail, actor from journal where kind = 'person'")
         if expected is None:
@@ -84,7 +85,7 @@ def test_what_the_bank_said_is_kept_whoever_has_the_last_word(box):
         assert box.rows(said) == told
         await box.heard_late(DECLINED)
         ((attempt,),) = box.rows("select id from attempt")
-        await box.engine.resolve_attempt(attempt, posted=False, source="file 1", actor="ann")
+        await box.resolve_attempt(attempt, posted=False, source="file 1", actor="ann")
         assert box.rows(said) == told
 
     live(box, scenario)
@@ -100,3 +101,28 @@ def test_the_day_a_file_says_is_the_day_it_was_booked_on(box):
 
     live(box, scenario)
     assert box.rows("select state, settlement_day from attempt") == [("approved", "20231115")]
+
+
+def test_an_approval_withdrawn_before_anything_is_decided_leaves_the_debit_held(box):
+    """The power fails while its bank is asked; the bank then says yes, and no, and has booked nothing."""
+
+    async def cut(box):
+        await until_the_fuse_burns(box, box.charge(claim_request(), SILENT), 1, stored=False)
+
+    async def words(box):
+        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.heard_late(APPROVED)
+        await box.heard_late(DECLINED)
+        assert box.items() == [("answer_contradicted", "open")]
+        attempt_id = box.rows("select id from attempt")[0][0]
+        effect = await box.resolve_attempt(attempt_id, posted=False, source="file 1", actor="ann")
+        assert (effect, box.states(), box.states("attempt")) == (LateEffect.WITHDRAWN, ["held"], ["declined"])
+        assert (box.balance("bank"), box.balance("debt"), box.balance("merchant")) == (0, 0, 0)
+        box.check()
+
+        await box.engine.start_up.close_behind()
+        assert (box.states(), box.balance("bank"), box.balance("merchant")) == (["debt"], 0, 1500)
+        assert box.rows("select count(*) from debit where retry_at is null") == [(0,)], "it is tried again"
+
+    live(box, cut, words, check=False)
+    box.check()

@@ -13,7 +13,17 @@ from gateway.ledger.writer import StorageUnavailable
 from gateway.model.passage import DeclinePolicy
 from gateway.outbox import collector as module
 from gateway.outbox.collector import Collector
-from tests.gateway.debit.conftest import APPROVED, COLLECTION, DECLINED, NOT_SENT, Box, ToldBank, claim_request, live
+from tests.gateway.debit.conftest import (
+    APPROVED,
+    COLLECTION,
+    DECLINED,
+    DUPLICATE,
+    NOT_SENT,
+    Box,
+    ToldBank,
+    claim_request,
+    live,
+)
 
 HOUR = 3600
 
@@ -35,7 +45,7 @@ async def paid(box, key="k1"):
 
 async def refund(box, debit_id, amount, key="r1"):
     """Decided by somebody's own program, which knows no bank."""
-    await box.engine.refund(RefundRequest(key, debit_id, amount, "x", "ann"), None)
+    await box.refund(RefundRequest(key, debit_id, amount, "x", "ann"), None)
 
 
 def queued(box):
@@ -206,7 +216,7 @@ def test_the_item_of_a_debt_without_a_bank_is_over_when_it_is_written_off(tmp_pa
         await box.collector.round()
         debit_id = box.rows("select id from debit")[0][0]
         for person in ("ann", "bob"):
-            await box.engine.write_off(debit_id, person, "no bank")
+            await box.write_off(debit_id, person, "no bank")
 
     live(box, scenario)
     assert box.states() == ["written_off"]
@@ -248,6 +258,27 @@ def test_what_people_decided_is_told_once_also_across_a_restart(box):
 
     live(box, first, second)
     assert box.balance("bank") == -1000
+
+
+def test_a_refund_that_its_bank_never_had_is_told_anew(box):
+    """The bank knew its keys from an older message: it has booked nothing, says a person."""
+
+    async def scenario(box):
+        await refund(box, await paid(box), 500)
+        await box.collector.round()
+        box.bank.answers.append(DUPLICATE)
+        await box.drain(1)
+        attempt_id = box.rows("select id from attempt where kind = 'refund' and state = 'disputed'")[0][0]
+        await box.resolve_attempt(attempt_id, posted=False, source="called", actor="ann")
+        await box.collector.round()
+        assert queued(box) == [("refund",)]
+        box.bank.answers.append(APPROVED)
+        await box.drain(1)
+
+    live(box, scenario)
+    assert box.states("refund") == ["paid"]
+    assert box.balance("bank") == -1000
+    assert "decision_not_told" not in [kind for kind, _ in box.items()]
 
 
 def test_what_the_storage_refused_is_tried_again(box):

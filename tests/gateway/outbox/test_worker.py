@@ -390,7 +390,7 @@ def test_an_advice_told_again_may_be_given_up_again(tmp_path):
                 box.clock.now += 60
             assert box.items() == [("advice_unanswered", "open")]
             box.check()
-            await box.engine.resolve_attempt(attempt, posted=False, source="call", actor="ann")
+            await box.resolve_attempt(attempt, posted=False, source="call", actor="ann")
             assert box.items() == [("advice_unanswered", "corrected")]
         box.bank.answers.append(APPROVED)
         await one_round(box)
@@ -410,7 +410,7 @@ def test_an_advice_given_up_that_was_booked_pays_its_claim(tmp_path):
             await one_round(box)
             box.clock.now += 60
         ((attempt,),) = box.rows("select id from attempt where kind = 'advice' and state = 'unknown'")
-        await box.engine.resolve_attempt(attempt, posted=True, source="file 1", actor="ann")
+        await box.resolve_attempt(attempt, posted=True, source="file 1", actor="ann")
 
     live(box, scenario)
     assert (box.states(), box.items()) == (["funded"], [("advice_unanswered", "corrected")])
