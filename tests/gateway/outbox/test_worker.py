@@ -2,11 +2,13 @@
 
 import asyncio
 import itertools
+import sqlite3
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import literal, update
+from sqlalchemy.exc import DBAPIError
 
 from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
 from gateway.debit.attempts import Terminals
@@ -701,3 +703,38 @@ def test_a_recovery_whose_worker_broke_off_is_reversed_and_never_sent_again(box)
     assert [m.split()[0] for m in box.bank.heard] == ["sale", "sale", "reversal"]
     assert box.rows("select state from attempt order by stan") == [("declined",), ("reversed",)]
     assert box.states() == ["debt"]
+
+
+# --- a disk that is full ------------------------------------------------------------------------------------------
+
+
+def full_once(box, when):
+    """The disk refuses one commit, the first for which `when` holds."""
+    commit, refused = box.committer.commit, []
+
+    def refuses(changes):
+        if not refused and when():
+            cause = sqlite3.OperationalError("database or disk is full")
+            cause.sqlite_errorcode = sqlite3.SQLITE_FULL
+            refused.append(cause)
+            raise DBAPIError("commit", {}, cause)
+        return commit(changes)
+
+    box.committer.commit = refuses
+    return refused
+
+
+@pytest.mark.parametrize("sent", [0, 1], ids=["before it leaves", "when it is answered"])
+def test_a_message_is_sent_and_its_answer_stored_though_the_disk_is_full(box, sent):
+    """It ends what is in doubt: of that no word is lost, whatever is refused to new sales meanwhile."""
+
+    async def scenario(box):
+        await owed(box)
+        refused = full_once(box, lambda: len(box.bank.heard) == sent)
+        box.bank.answers.append(APPROVED)
+        assert await box.outbox.round() == 1
+        assert refused
+
+    live(box, scenario)
+    assert [m.split()[0] for m in box.bank.heard] == ["reversal"]
+    assert box.rows("select state from attempt where kind = 'sale'") == [("reversed",)]
