@@ -151,6 +151,74 @@ def test_a_message_that_may_have_left_before_a_power_cut_goes_out_as_a_repetitio
     assert box.rows("select state from attempt where kind = 'sale'") == [("reversed",)]
 
 
+@pytest.mark.parametrize(("answer", "kind"), [(SILENT, "sale"), (NOT_SENT, "advice")])
+def test_how_often_a_message_left_is_counted(box, answer, kind):
+    async def scenario(box):
+        await owed(box, 1, answer)
+        for _ in range(2):
+            box.bank.answers.append(SILENT)
+            await one_round(box)
+            box.clock.now += 60
+
+    live(box, scenario)
+    assert len(box.bank.heard) == 2
+    assert box.rows("select sends from attempt where kind = :k", k=kind) == [(2,)]
+
+
+@pytest.mark.parametrize("answer", [APPROVED, DECLINED])
+def test_an_answered_message_is_off_the_queue_at_once(box, answer):
+    async def scenario(box):
+        await owed(box, 1, NOT_SENT)
+        box.bank.answers.append(answer)
+        await one_round(box)
+        assert box.outbox.backlog().count == 0
+
+    live(box, scenario)
+    assert box.rows("select last_answer from outbox") == [(answer.code,)]
+
+
+def test_the_advice_behind_a_reversal_is_dated_and_names_who_owes(box):
+    orders = []
+
+    async def scenario(box):
+        advice = box.bank.advice
+        box.bank.advice = lambda order: orders.append(order) or advice(order)
+        await owed(box)
+        box.bank.answers.append(APPROVED)
+        await one_round(box)
+        return box.clock.utcnow()
+
+    now = live(box, scenario)
+    (order,) = orders
+    assert (order.amount_fen, order.contract_ref, order.at) == (1500, "contract-m1", now)
+
+
+def test_an_approval_heard_while_its_reversal_is_on_the_wire_is_known_before_that_closes(box):
+    """The answer to this reversal proves nothing about it: it goes out once more, and no advice before."""
+
+    async def scenario(box):
+        await owed(box)
+        exchange = box.bank.exchange
+
+        async def approved_meanwhile(request, *, timeout_s):
+            box.bank.exchange = exchange
+            box.bank.late(LateAnswer("T0000001", "000001", APPROVED))
+            return await exchange(request, timeout_s=timeout_s)
+
+        box.bank.exchange = approved_meanwhile
+        box.bank.answers.append(APPROVED)
+        await one_round(box)
+        await box.followed_up()
+        assert box.rows("select kind, state from attempt") == [("sale", "reversing")]
+        box.bank.answers.extend([APPROVED, APPROVED])
+        for _ in range(2):
+            await one_round(box)
+
+    live(box, scenario)
+    assert [m.split()[0] for m in box.bank.heard] == ["reversal", "again", "advice"]
+    assert (box.balance("suspense"), box.balance("bank")) == (0, -1500)
+
+
 def test_nothing_overtakes_on_a_terminal(box):
     """Two advices of one terminal: the second waits while the first is not answered, however long its pause is."""
 
@@ -370,6 +438,7 @@ def test_an_advice_given_up_is_a_persons_and_may_still_be_answered(tmp_path, rul
         assert box.outbox.backlog().count == 0
         assert box.items() == [("advice_unanswered", "open")]
         assert box.rows("select state from attempt where kind = 'advice'") == [("unknown",)]
+        assert box.rows("select last_answer from outbox") == [("given up by the rules",)]
         assert box.states() == ["owed"]
         box.check()
         heard = len(box.bank.heard)
@@ -380,6 +449,20 @@ def test_an_advice_given_up_is_a_persons_and_may_still_be_answered(tmp_path, rul
 
     live(box, scenario)
     assert box.states() == ["funded" if answer is APPROVED else "debt"]
+
+
+def test_an_advice_is_not_given_up_before_its_time(tmp_path):
+    box = ruled(tmp_path, "[retry.advice]\nexpire_after_s = 100")
+
+    async def scenario(box):
+        await owed(box, 1, NOT_SENT)
+        late = box.clock.now + 90
+        while box.clock.now < late:
+            await one_round(box)
+            box.clock.now += 1
+        assert (box.outbox.backlog().count, box.items()) == (1, [])
+
+    live(box, scenario)
 
 
 def test_an_advice_told_again_may_be_given_up_again(tmp_path):
