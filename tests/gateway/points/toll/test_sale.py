@@ -464,6 +464,7 @@ def test_a_tac_that_cannot_be_fetched_leaves_an_item_and_an_open_barrier(play, e
         await plaza.settle()
         assert plaza.outcomes() == [PAID, UNKNOWN, PAID]
         assert plaza.rows("select kind from item") == [("charged_without_tac",)]
+        assert plaza.rows("select error from purchase order by created_at")[-1] == (error,), "why not"
         # Wrong is wrong; not answered is still the likeliest serial: the card has paid once more since 41.
         assert plaza.rows("select serial from card_serial") == [(41 if error else 42,)]
         assert len(lane.road.of(FetchTac)) == 1
