@@ -137,6 +137,36 @@ def test_a_word_of_the_bank_ends_the_dispute(box, posted, states):
     assert box.bank.heard[1:] == [], "of the claim itself nobody has said anything yet"
 
 
+@pytest.mark.parametrize(("posted", "state"), [(True, "funded"), (False, "owed")])
+def test_a_word_about_a_claim_that_is_not_decided_yet_waits_for_its_decision(box, posted, state):
+    """The power went while its bank was asked; the day file is read before start-up has closed what it found."""
+
+    async def one(box):
+        async def dies(request, *, timeout_s):
+            raise asyncio.CancelledError
+
+        box.bank.exchange = dies
+        with pytest.raises(asyncio.CancelledError):
+            await box.charge(claim_request("k", mandate="m1"))
+
+    exchange = box.bank.exchange
+    live(box, one)
+    box.bank.exchange = exchange
+    adopt(box)
+    assert (box.states(), box.states("attempt")) == (["held"], ["disputed"])
+
+    async def scenario(box):
+        ((attempt_id,),) = box.rows("select id from attempt")
+        effect = await box.engine.resolve_attempt(attempt_id, posted=posted, source="file", actor="li")
+        assert effect is (LateEffect.SETTLED if posted else LateEffect.CLOSED)
+        assert (box.states(), box.balance("bank"), box.balance("suspense")) == (["held"], 0, 0)
+        await box.start_up()
+
+    again(box, scenario)
+    assert box.states() == [state]
+    assert box.balance("bank") == (-1500 if posted else 0)
+
+
 def test_a_claim_that_somebody_found_open_goes_on(box):
     async def one(box):
         await box.charge(claim_request("k", mandate="m1"), SILENT)

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.banks.channel import BankAnswer, LateAnswer
 from gateway.clearing.items import explain
-from gateway.debit.late import LateEffect
+from gateway.debit.late import LateEffect, late_answer
 from gateway.debit.refunds import RefundRefused, RefundRequest
 from gateway.ledger import tables
 from gateway.ledger.positions import STAN_MAX
@@ -301,6 +301,16 @@ def test_a_late_answer_is_compared_with_what_was_asked(box):
     assert box.states("attempt") == ["unknown"]
     assert seen == [b"sale T0000001 000001 1500 contract-m1"]
     assert ("answer_differs", "open") in box.items()
+
+
+def test_a_late_answer_to_something_else_is_told_apart_from_one_that_says_nothing_new(box):
+    async def scenario(box):
+        await box.charge(claim_request(), SILENT)
+        told = LateAnswer("T0000001", "000001", DIFFERENT)
+        effect = await box.in_books(lambda tx: late_answer(tx, "bank-1", told, box.engine.rules))
+        assert effect is LateEffect.DIFFERS
+
+    live(box, scenario)
 
 
 @pytest.mark.parametrize(("others", "listed"), [(0, True), (1, False)])

@@ -325,6 +325,26 @@ def test_the_day_file_ends_what_the_bank_did_not(box, posted, drained):
     assert box.rows("select detail from journal where kind = 'person'") == [("file 1",)]
 
 
+@pytest.mark.parametrize(("drained", "state"), [(1, "unknown"), (2, "reversing")])
+def test_a_recovery_that_was_not_booked_is_made_once_more(box, drained, state):
+    async def scenario(box):
+        await recovery(box, SILENT, SILENT, drained=drained)
+        ((attempt, found),) = box.rows("select id, state from attempt where kind = 'recovery'")
+        assert found == state
+        effect = await box.engine.resolve_attempt(attempt, posted=False, source="file 1", actor="clearing")
+        assert effect is LateEffect.CLOSED
+        heard = len(box.bank.heard)
+        box.clock.now += 30 * 24 * HOUR
+        await box.collector.round()
+        box.bank.answers.append(APPROVED)
+        await box.drain(1)
+        assert box.kinds()[heard:] == ["sale"], "and no reversal of the one that moved nothing"
+
+    live(box, scenario)
+    assert box.states("attempt") == ["declined", "reversed", "approved"]
+    assert (box.states(), box.balance("bank")) == (["recovered"], -1500)
+
+
 def test_no_reversal_begins_for_a_sale_that_was_answered(box):
     async def scenario(box):
         await box.charge(claim_request(), APPROVED)

@@ -213,6 +213,7 @@ def test_a_refund_the_bank_refuses_stays_due_until_a_till_pays_it(box):
         box.bank.answers.append(code("14"))
         await box.drain(2)
         assert box.items() == [("refund_declined", "open")]
+        assert box.rows("select note from item") == [("the bank refused it: 14",)]
         assert (box.balance("due_back"), box.balance("bank")) == (500, -1500)
         box.check()
         assert await box.in_books(lambda tx: at_till(tx, refunded.refund_id, "till-1", "bob")) is None

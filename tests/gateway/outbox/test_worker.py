@@ -2,11 +2,13 @@
 
 import asyncio
 import itertools
+import sqlite3
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import literal, update
+from sqlalchemy.exc import DBAPIError
 
 from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
 from gateway.debit.attempts import Terminals
@@ -147,6 +149,74 @@ def test_a_message_that_may_have_left_before_a_power_cut_goes_out_as_a_repetitio
     live(box, second)
     assert [m.split()[0] for m in box.bank.heard] == ["reversal", "again"]
     assert box.rows("select state from attempt where kind = 'sale'") == [("reversed",)]
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(SILENT, "sale"), (NOT_SENT, "advice")])
+def test_how_often_a_message_left_is_counted(box, answer, kind):
+    async def scenario(box):
+        await owed(box, 1, answer)
+        for _ in range(2):
+            box.bank.answers.append(SILENT)
+            await one_round(box)
+            box.clock.now += 60
+
+    live(box, scenario)
+    assert len(box.bank.heard) == 2
+    assert box.rows("select sends from attempt where kind = :k", k=kind) == [(2,)]
+
+
+@pytest.mark.parametrize("answer", [APPROVED, DECLINED])
+def test_an_answered_message_is_off_the_queue_at_once(box, answer):
+    async def scenario(box):
+        await owed(box, 1, NOT_SENT)
+        box.bank.answers.append(answer)
+        await one_round(box)
+        assert box.outbox.backlog().count == 0
+
+    live(box, scenario)
+    assert box.rows("select last_answer from outbox") == [(answer.code,)]
+
+
+def test_the_advice_behind_a_reversal_is_dated_and_names_who_owes(box):
+    orders = []
+
+    async def scenario(box):
+        advice = box.bank.advice
+        box.bank.advice = lambda order: orders.append(order) or advice(order)
+        await owed(box)
+        box.bank.answers.append(APPROVED)
+        await one_round(box)
+        return box.clock.utcnow()
+
+    now = live(box, scenario)
+    (order,) = orders
+    assert (order.amount_fen, order.contract_ref, order.at) == (1500, "contract-m1", now)
+
+
+def test_an_approval_heard_while_its_reversal_is_on_the_wire_is_known_before_that_closes(box):
+    """The answer to this reversal proves nothing about it: it goes out once more, and no advice before."""
+
+    async def scenario(box):
+        await owed(box)
+        exchange = box.bank.exchange
+
+        async def approved_meanwhile(request, *, timeout_s):
+            box.bank.exchange = exchange
+            box.bank.late(LateAnswer("T0000001", "000001", APPROVED))
+            return await exchange(request, timeout_s=timeout_s)
+
+        box.bank.exchange = approved_meanwhile
+        box.bank.answers.append(APPROVED)
+        await one_round(box)
+        await box.followed_up()
+        assert box.rows("select kind, state from attempt") == [("sale", "reversing")]
+        box.bank.answers.extend([APPROVED, APPROVED])
+        for _ in range(2):
+            await one_round(box)
+
+    live(box, scenario)
+    assert [m.split()[0] for m in box.bank.heard] == ["reversal", "again", "advice"]
+    assert (box.balance("suspense"), box.balance("bank")) == (0, -1500)
 
 
 def test_nothing_overtakes_on_a_terminal(box):
@@ -366,6 +436,7 @@ def test_an_advice_given_up_is_a_persons_and_may_still_be_answered(tmp_path, rul
         assert box.outbox.backlog().count == 0
         assert box.items() == [("advice_unanswered", "open")]
         assert box.rows("select state from attempt where kind = 'advice'") == [("unknown",)]
+        assert box.rows("select last_answer from outbox") == [("given up by the rules",)]
         assert box.states() == ["owed"]
         box.check()
         heard = len(box.bank.heard)
@@ -376,6 +447,20 @@ def test_an_advice_given_up_is_a_persons_and_may_still_be_answered(tmp_path, rul
 
     live(box, scenario)
     assert box.states() == ["funded" if answer is APPROVED else "debt"]
+
+
+def test_an_advice_is_not_given_up_before_its_time(tmp_path):
+    box = ruled(tmp_path, "[retry.advice]\nexpire_after_s = 100")
+
+    async def scenario(box):
+        await owed(box, 1, NOT_SENT)
+        late = box.clock.now + 90
+        while box.clock.now < late:
+            await one_round(box)
+            box.clock.now += 1
+        assert (box.outbox.backlog().count, box.items()) == (1, [])
+
+    live(box, scenario)
 
 
 def test_an_advice_told_again_may_be_given_up_again(tmp_path):
@@ -699,3 +784,38 @@ def test_a_recovery_whose_worker_broke_off_is_reversed_and_never_sent_again(box)
     assert [m.split()[0] for m in box.bank.heard] == ["sale", "sale", "reversal"]
     assert box.rows("select state from attempt order by stan") == [("declined",), ("reversed",)]
     assert box.states() == ["debt"]
+
+
+# --- a disk that is full ------------------------------------------------------------------------------------------
+
+
+def full_once(box, when):
+    """The disk refuses one commit, the first for which `when` holds."""
+    commit, refused = box.committer.commit, []
+
+    def refuses(changes):
+        if not refused and when():
+            cause = sqlite3.OperationalError("database or disk is full")
+            cause.sqlite_errorcode = sqlite3.SQLITE_FULL
+            refused.append(cause)
+            raise DBAPIError("commit", {}, cause)
+        return commit(changes)
+
+    box.committer.commit = refuses
+    return refused
+
+
+@pytest.mark.parametrize("sent", [0, 1], ids=["before it leaves", "when it is answered"])
+def test_a_message_is_sent_and_its_answer_stored_though_the_disk_is_full(box, sent):
+    """It ends what is in doubt: of that no word is lost, whatever is refused to new sales meanwhile."""
+
+    async def scenario(box):
+        await owed(box)
+        refused = full_once(box, lambda: len(box.bank.heard) == sent)
+        box.bank.answers.append(APPROVED)
+        assert await box.outbox.round() == 1
+        assert refused
+
+    live(box, scenario)
+    assert [m.split()[0] for m in box.bank.heard] == ["reversal"]
+    assert box.rows("select state from attempt where kind = 'sale'") == [("reversed",)]

@@ -52,6 +52,7 @@ from protocols.rsu.messages import (
     DebitResult,
     FetchTac,
     ObuReport,
+    RecoverTac,
     Stop,
     TacResult,
     UserReport,
@@ -405,6 +406,9 @@ class Road:
             error = car.tac_error if right else 3
             balance = car.balance + self.proof_off_fen
             self.later(lambda: TacResult(car.obu_id, error, car.tac(), bytes(4), balance))
+        elif isinstance(order, RecoverTac) and car.tac_error is not None:
+            # Without power since the purchase: it knows no PSAM serial of it.
+            self.later(lambda: car.result(order, car.tac_error, (self.terminal, 0)))
         elif isinstance(order, WriteEntry):
             step = car.script.popleft() if car.script else Purchase()
             if step.takes:

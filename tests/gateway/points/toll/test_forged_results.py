@@ -138,16 +138,16 @@ def test_a_result_of_the_same_card_said_again_for_the_next_purchase(play):
 
 
 def test_a_result_of_another_purchase_time_proves_nothing(play):
-    """Right in all but its time: it speaks of another try. The card, read again, tells that nothing was taken."""
+    """It speaks of another try, whatever its error byte says. The card, read again, tells that nothing was taken."""
     car = Car(1)
 
     async def story(plaza):
         lane = plaza.lane()
-        car.script.append(lie(trans_time_bcd="20261123095959"))
+        car.script.append(lie(trans_time_bcd="20261123095959", error=0x06))
         lane.road.meet(car)
         await plaza.settle(1)
         assert plaza.outcomes() == [("unknown", "closed", "purchase_unknown")]
-        assert plaza.rows("select state, tac, card_serial from purchase") == [("unknown", None, None)]
+        assert plaza.rows("select state, error, tac, card_serial from purchase") == [("unknown", 6, None, None)]
         assert lane.board.lifts == 0
         lane.road.meet(car)
         await plaza.settle()

@@ -10,16 +10,18 @@ from datetime import date, timedelta
 
 import pytest
 
+from gateway.ledger import tables
 from gateway.model.passage import DeclinePolicy, Funding, Occasion
 from gateway.model.reasons import REASONS, Severity
 from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
 from gateway.points.toll.settings import LaneKind
 from gateway.points.visit import ELSEWHERE_S
 from gateway.rules.loading import shipped_rules
+from gateway.tariffs.quote import TariffSet
 from protocols.card.codes import PassStatus
 from protocols.card.station import decode_station
-from protocols.obu import obu_status_new
-from protocols.rsu.messages import Continue, Debit, DebitResult, FetchTac, Stop, StopType
+from protocols.obu import obu_status_new, vehicle_file_new
+from protocols.rsu.messages import Continue, Debit, DebitResult, FetchTac, RecoverTac, Stop, StopType
 from tests.gateway.points import plaza as bench
 from tests.gateway.points.plaza import AT, FARE, Car, Purchase, entry_record
 
@@ -31,6 +33,7 @@ REPEAT = ("repeat", "open", "already_charged")
 UNKNOWN = ("unknown", "closed", "purchase_unknown")
 DISPUTED = ("unknown", "attendant", "purchase_disputed")
 CHARGE = 23
+EXEMPT = 8
 EXIT = {"kind": LaneKind.EXIT, "station": "99010102"}
 LOST, LOST_NOT_TAKEN = Purchase(takes=True, error=None), Purchase(takes=False, error=None)
 
@@ -255,6 +258,26 @@ def test_an_exit_without_a_priced_trip_is_refused(play, case):
     assert not lane.road.of(Debit)
 
 
+@pytest.mark.parametrize("settings", [{}, EXIT], ids=["open", "exit"])
+def test_a_vehicle_that_the_tariff_exempts_pays_nothing(play, settings):
+    """By the user type its tag tells."""
+    car = Car(1, station=entry_record(station="0202"))
+    told = car.user_report()
+    exempt = vehicle_file_new(plate=car.plate, plate_colour=0, vehicle_class=1, user_type=EXEMPT)
+    car.user_report = lambda: replace(told, vehicle_file=exempt)
+
+    async def story(plaza):
+        (version,) = plaza.tariffs.versions
+        plaza.tariffs = TariffSet((replace(version, exempt_user_types=frozenset({EXEMPT})),))
+        lane = plaza.lane(**settings)
+        lane.road.meet(car)
+        await plaza.settle()
+        assert plaza.decisions() == [("lane-1", "paid", "open", None, 0, 0)]
+        assert [order.amount_fen for order in lane.road.of(Debit)] == [0]
+
+    play(story)
+
+
 def test_no_tariff_in_force_refuses(play):
     def later(plaza):
         plaza.clock.shift = timedelta(days=300)
@@ -339,6 +362,32 @@ def test_the_bank_decides_within_the_deadline_and_the_antenna_does_not_wait(play
     assert lane.board.lifts == (outcome[1] == "open")
 
 
+@pytest.mark.parametrize(
+    ("word", "stand_in_fen", "outcome"),
+    [
+        ("approved", 5_000, PAID),
+        ("silent", 5_000, ("owed", "open", "bank_silent")),
+        ("silent", 0, ("owed", "attendant", "stand_in_limit")),
+    ],
+)
+def test_a_claim_brought_in_later_asks_its_bank_and_is_bound_by_the_limits_of_now(play, word, stand_in_fen, outcome):
+    async def story(plaza):
+        lane = plaza.lane()
+        car = Car(bench.GOOD, card_type=CHARGE, script=bench.deque([LOST]))
+        lane.road.meet(car)
+        await plaza.settle()
+        assert plaza.outcomes() == [UNKNOWN]
+        limits = {"stand_in_limit_fen": stand_in_fen}
+        await plaza.writer.submit(lambda tx: tx.update(tables.mandate, {"id": f"m{bench.GOOD}"}, **limits))
+        plaza.bank.answers.append(WORDS[word])
+        lane.road.meet(car)
+        await plaza.settle()
+        assert plaza.outcomes()[1:] == [outcome]
+        assert plaza.bank.heard == [f"sale T0000011 000001 {FARE} 621799010101"]
+
+    play(story)
+
+
 def test_a_radio_that_leaves_no_time_for_the_bank_owes_instead_of_asking(play, monkeypatch):
     monkeypatch.setattr(bench, "RADIO_S", 0.9)
     plaza, lane = drive(play, Car(bench.GOOD, card_type=CHARGE))
@@ -415,11 +464,38 @@ def test_a_tac_that_cannot_be_fetched_leaves_an_item_and_an_open_barrier(play, e
         await plaza.settle()
         assert plaza.outcomes() == [PAID, UNKNOWN, PAID]
         assert plaza.rows("select kind from item") == [("charged_without_tac",)]
+        assert plaza.rows("select error from purchase order by created_at")[-1] == (error,), "why not"
         # Wrong is wrong; not answered is still the likeliest serial: the card has paid once more since 41.
         assert plaza.rows("select serial from card_serial") == [(41 if error else 42,)]
         assert len(lane.road.of(FetchTac)) == 1
 
     play(story)
+
+
+@pytest.mark.parametrize("error", [0, 3, None])
+def test_a_dialect_that_is_asked_by_content_tells_a_lost_result_once_more(play, error):
+    """Twice: without a PSAM serial it is no repetition. The file has proved the purchase, whatever is told of it."""
+    car = Car(1, tac_error=error)
+
+    async def story(plaza):
+        lane = plaza.lane(antenna=antenna_of("legacy-serial-bj"))
+        for _ in range(2):
+            car.script.append(LOST)
+            lane.road.meet(car)
+            await plaza.settle()
+            lane.road.meet(car)
+            await plaza.settle(400)
+        assert plaza.outcomes() == [UNKNOWN, PAID] * 2
+        known = ("c7", car.tac().hex()) if error == 0 else (None, None)
+        proofs = plaza.rows("select error, tac_source, tac, psam_serial from purchase order by created_at")
+        assert proofs[-1] == (error, *known, None)
+        asked, made = lane.road.of(RecoverTac), lane.road.of(Debit)
+        assert [order.purchase_time_bcd for order in asked] == [order.purchase_time_bcd for order in made]
+        assert [order.station for order in asked] == [order.station[7:] for order in made]
+        assert lane.board.lifts == 2
+
+    play(story)
+    assert len(car.paid) == 2
 
 
 def test_not_taken_and_lost_is_asked_again_on_the_same_hold(play):
@@ -730,6 +806,25 @@ def test_the_right_to_pass_ends_with_the_window_whatever_the_clock_says(play, sh
         assert plaza.outcomes() == [PAID, PAID]
         first, second = lane.road.of(Debit)
         assert second.purchase_time_bcd > first.purchase_time_bcd
+
+    play(story)
+
+
+@pytest.mark.parametrize(("shift", "seconds"), [(timedelta(), 301), (timedelta(hours=-1), 1)])
+def test_a_purchase_is_dated_now_but_behind_the_one_before(play, shift, seconds):
+    """Also where the clock was set back meanwhile: of two purchases the later one is told by its time."""
+
+    async def story(plaza):
+        lane = plaza.lane()
+        car = Car(1)
+        lane.road.meet(car)
+        await plaza.settle(301)
+        plaza.clock.shift = shift
+        lane.road.meet(car)
+        await plaza.settle()
+        local = AT + timedelta(seconds=bench.LOCAL_OFFSET_S)
+        expected = [(local + timedelta(seconds=after)).strftime("%Y%m%d%H%M%S") for after in (0, seconds)]
+        assert [order.purchase_time_bcd for order in lane.road.of(Debit)] == expected
 
     play(story)
 

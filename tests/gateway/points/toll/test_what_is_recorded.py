@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from gateway.points.etc.settings import OnePiecePolicy
 from protocols.rsu.messages import Debit, Stop, StopType
 from tests.gateway.points import plaza as bench
@@ -39,6 +41,62 @@ def test_a_one_piece_tag_is_recorded_with_the_vehicle_in_its_file(play):
             "select plate, plate_colour, vehicle_class from subject s join passage p on p.subject_id = s.id"
         )
         assert seen == (car.plate, car.plate_colour, car.vehicle_class)
+
+    play(story)
+
+
+def test_a_card_is_recorded_with_the_vehicle_of_its_tag(play):
+    async def story(plaza):
+        car = Car(1, plate_colour=4, card_colour=4)
+        plaza.lane().road.meet(car)
+        await plaza.settle()
+        (seen,) = plaza.rows(
+            "select plate, plate_colour, vehicle_class from subject s join passage p on p.subject_id = s.id"
+        )
+        assert seen == (car.plate, 4, car.vehicle_class)
+
+    play(story)
+
+
+def test_a_decision_is_recorded_with_the_age_its_lists_had_then(play, monkeypatch):
+    """Not with the one they had when the amount was held: a slow radio lies between."""
+    monkeypatch.setattr(bench, "RADIO_S", 0.6)
+
+    async def story(plaza):
+        plaza.lane().road.meet(Car(1))
+        await plaza.settle()
+        assert plaza.rows("select outcome, list_age_s from decision") == [("paid", 3601)]
+
+    play(story)
+
+
+SPARSE = {"address": "127.0.0.1:1", "errors": "l-bj-sparse"}
+"""Its antennas tell zero for the PSAM's serial of charge cards."""
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("number", "card_type", "second"),
+    [(bench.CLEARING, 23, ("paid", "open", None)), (1, 22, ("unknown", "attendant", "psam_serial_repeated"))],
+)
+def test_a_psam_serial_of_zero_is_none_only_of_charge_cards(play, number, card_type, second, late):
+    def nothing(result, car):
+        return replace(result, psam_serial=0)
+
+    async def story(plaza):
+        lane = plaza.lane(antenna=SPARSE)
+        car = Car(number, card_type=card_type, script=bench.deque([Purchase(forged=nothing)] * 2))
+        if late:
+            car.script[1] = LOST
+        lane.road.meet(car)
+        await plaza.settle(400)
+        lane.road.meet(car)
+        await plaza.settle()
+        if late:
+            lane.road.say(nothing(car.result(lane.road.of(Debit)[-1], 0, (lane.road.terminal, 0)), car))
+            await plaza.settle()
+        assert (plaza.outcomes()[0], plaza.outcomes()[-1]) == (("paid", "open", None), second)
+        assert len(car.paid) == 2
 
     play(story)
 
