@@ -157,7 +157,7 @@ def test_a_word_about_a_claim_that_is_not_decided_yet_waits_for_its_decision(box
 
     async def scenario(box):
         ((attempt_id,),) = box.rows("select id from attempt")
-        effect = await box.engine.resolve_attempt(attempt_id, posted=posted, source="file", actor="li")
+        effect = await box.resolve_attempt(attempt_id, posted=posted, source="file", actor="li")
         assert effect is (LateEffect.SETTLED if posted else LateEffect.CLOSED)
         assert (box.states(), box.balance("bank"), box.balance("suspense")) == (["held"], 0, 0)
         await box.start_up()

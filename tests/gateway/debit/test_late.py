@@ -331,7 +331,7 @@ def test_a_recovery_that_was_not_booked_is_made_once_more(box, drained, state):
         await recovery(box, SILENT, SILENT, drained=drained)
         ((attempt, found),) = box.rows("select id, state from attempt where kind = 'recovery'")
         assert found == state
-        effect = await box.engine.resolve_attempt(attempt, posted=False, source="file 1", actor="clearing")
+        effect = await box.resolve_attempt(attempt, posted=False, source="file 1", actor="clearing")
         assert effect is LateEffect.CLOSED
         heard = len(box.bank.heard)
         box.clock.now += 30 * 24 * HOUR
