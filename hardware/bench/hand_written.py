@@ -232,8 +232,8 @@ class HandWritten:
         self._returned(
             "debit",
             "insert into debit (id, idempotency_key, content_hash, passage_id, obligor_id, merchant, service, day,"
-            " funding, payer, amount, state, hold_id, created_at, changed_at)"
-            " values (?, ?, ?, ?, ?, 'road', 'toll', ?, ?, 'issuer-9901', ?, ?, ?, ?, ?)",
+            " funding, payer, amount, state, hold_id, created_at, changed_at, abandoned)"
+            " values (?, ?, ?, ?, ?, 'road', 'toll', ?, ?, 'issuer-9901', ?, ?, ?, ?, ?, 'void')",
             (
                 debit,
                 f"{number:064d}",

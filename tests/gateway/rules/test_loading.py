@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from gateway.documents import model_of, parameters
+from gateway.documents import models_of, parameters
 from gateway.rules import schema
 from gateway.rules.loading import (
     FILE_BYTES_MAX,
@@ -167,8 +167,7 @@ def sections(model=Document, prefix=""):
     """Every section with the key it stands under."""
     yield prefix, model
     for name, field in model.model_fields.items():
-        inner = model_of(field.annotation)
-        if inner is not None:
+        for inner in models_of(field.annotation):
             yield from sections(inner, f"{prefix}.{name}" if prefix else name)
 
 
