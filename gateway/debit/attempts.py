@@ -439,7 +439,7 @@ def _store_reversible(
         request=request,
         reversal=channel.reversal(order),
     )
-    return BankRequest(new.id, channel.name, terminal, order.stan, request)
+    return BankRequest(channel.name, terminal, order.stan, request)
 
 
 def _free_terminal(tx: Transaction, channel: str, numbers: Iterable[str]) -> str | None:

@@ -235,7 +235,6 @@ class PreviousEntry:
 class BankRequest:
     """A stored attempt, ready to go out."""
 
-    attempt_id: str
     channel: str
     terminal: str
     stan: str

@@ -109,7 +109,7 @@ class AntennaPoint:
                 # Unanswered it comes again.
                 self._crowd.turn_away(message.obu_id)
         else:
-            # Its trade is over; the antenna is told to search again, and the vehicle starts anew.
+            # Its visit is over; the antenna is told to search again, and the vehicle starts anew.
             report.answer(Stop(message.obu_id, StopType.SEARCH_AGAIN))
 
     def _begin(self, report: Report, message: ObuReport) -> None:
@@ -136,7 +136,7 @@ class AntennaPoint:
         task.add_done_callback(lambda done: self._ended(obu_id, inbox, done))
 
     def _ended(self, obu_id: bytes, inbox: asyncio.Queue[Report], task: asyncio.Task[None]) -> None:
-        """A trade is over, one way or the other; what it did not read is routed anew."""
+        """A visit is over, one way or the other; what it did not read is routed anew."""
         self._tasks.discard(task)
         if self._visits.get(obu_id) is inbox:
             del self._visits[obu_id]
@@ -185,7 +185,7 @@ class AntennaPoint:
         again_at_once = decision.outcome is Outcome.UNKNOWN and decision.release is Release.STOP
         retried = decision.outcome is Outcome.REFUSED and decision.debit_id is not None
         if again_at_once:
-            # Also by the report that ended the trade: the antenna has started over and waits for its answer.
+            # Also by the report that ended the visit: the antenna has started over and waits for its answer.
             quiet_until = float("-inf")
         elif retried and tries < settings.attempts_max:
             quiet_until = now

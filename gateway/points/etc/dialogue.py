@@ -57,7 +57,7 @@ class Dialogue:
         """Of the tag that all this is about."""
         message = self._report.message
         if not isinstance(message, VEHICLE_REPORTS):
-            raise TypeError("a trade's reports are about one OBU")
+            raise TypeError("a visit's reports are about one OBU")
         return message.obu_id
 
     @property
