@@ -1,4 +1,4 @@
-"""The world outside the process, as its parts come to it: clock, chance, lines, relay boards, and whom to tell.
+"""The world outside the process, as its parts come to it: clock, chance, lines, relay boards and other devices.
 
 The product's is `Machine`. A simulation or a test brings its own, and the same builders make the same parts of it.
 """

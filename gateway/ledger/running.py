@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class RunningLedger:
-    """Made by `opened`."""
+    """The open ledger, with its one writer and the mark that follows it. Made by `opened`."""
 
     def __init__(self, committer: Committer, writer: Writer, reader: Engine, clock: Clock, tell: Tell) -> None:
         self.committer = committer
@@ -56,7 +57,7 @@ class RunningLedger:
 
 @contextlib.contextmanager
 def opened(
-    place: Place, keys: ChainKeys, clock: Clock, tell: Tell, *, passed: Callable[..., None]
+    place: Place, keys: ChainKeys, clock: Clock, tell: Tell, *, passed: Callable[[datetime], None]
 ) -> Iterator[RunningLedger]:
     """The ledger for this process alone. `passed`: told the moment of the newest record, which is over.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, select
 
 from gateway.ledger import tables
+from gateway.model.states import PurchaseState
 from gateway.views.accounts import transfers_of
 from gateway.views.rows import view_of
 
@@ -41,9 +42,9 @@ def history_of(connection: Connection, debit_id: str) -> tuple[Event, ...]:
 def _purchases(connection: Connection, debit_id: str) -> list[Event]:
     p, events = tables.purchase, []
     for row in connection.execute(select(p).where(p.c.debit_id == debit_id)):
-        intent = Event("purchase", row.attempt_no, row.id, "intent", row.created_at, row.written_fen)
+        intent = Event("purchase", row.attempt_no, row.id, PurchaseState.INTENT.value, row.created_at, row.written_fen)
         events.append(intent)
-        if row.state != "intent":
+        if row.state != PurchaseState.INTENT:
             tac = None if row.tac is None else f"TAC {row.tac}"
             events.append(replace(intent, event=row.state, booked_us=row.changed_at, detail=tac))
     return events

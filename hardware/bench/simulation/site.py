@@ -342,6 +342,7 @@ def psam_terminal(index: int, *, caller: bool = False) -> bytes:
     return bytes.fromhex(f"0199{9 if caller else 0}{index:07d}")
 
 
+@functools.cache
 def collection(index: int) -> Collection:
     """How a charge point of the engine's workload collects."""
     return Caller.model_validate(_caller(index)).collection
