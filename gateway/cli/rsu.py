@@ -14,7 +14,6 @@ from gateway.cli import labels
 from gateway.cli.exits import ExitCode
 from gateway.cli.options import HELP_NAMES, JsonOption, UnmaskOption, screen_of
 from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Heading, Screen
-from gateway.views.masks import number_shown
 from protocols.masks import STARS
 
 if TYPE_CHECKING:
@@ -46,9 +45,6 @@ START_MARK: Final = "ff"
 
 STATION_BYTES: Final = 43
 """File 0019; one layout pads it to 63 bytes."""
-
-NUMBERS: Final = frozenset({"obu_id", "serial"})
-"""Private fields that are one number, of which the last digits may be shown; of the others nothing."""
 
 LOOSE: Final = "tail"
 """Bytes behind a frame. They may be anything, the next frame with its card included."""
@@ -225,11 +221,9 @@ def _hides(field: FieldDescription) -> bool:
 
 def _value_shown(field: FieldDescription, *, unmask: bool, inside_file: bool) -> str:
     """The value as far as it may be shown. Values inside a file come masked from whoever described it."""
-    if unmask or inside_file or not _hides(field) or field.name == LOOSE:
+    if unmask or inside_file or field.name == LOOSE:
         return field.value
-    if field.name in NUMBERS:
-        return number_shown(field.value, unmask=False) or ""
-    return STARS if field.value else ""
+    return field.privacy.masked(field.value) if field.value else ""
 
 
 def _show(screen: Screen, frame: FrameDescription, *, unmask: bool) -> None:
@@ -273,8 +267,6 @@ def _rows(screen: Screen, field: FieldDescription, parent: str, *, unmask: bool)
     value = _value_shown(field, unmask=unmask, inside_file=inside)
     meaning = field.meaning
     if field.fields:
-        # What the parts say is not said twice: of "what it means; what it is" the parent keeps the second.
-        meaning = meaning.rpartition("; ")[2]
         shown = screen.say(f"{len(field.raw)} bytes", f"{len(field.raw)} 字节")
         value = ""
     elif _hides(field) and not unmask:

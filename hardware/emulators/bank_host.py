@@ -46,7 +46,8 @@ from hardware.emulators.flood import FLOOD_MS_MAX, PER_S_MAX, paced
 from hardware.emulators.line import Line, TcpLine
 from hardware.emulators.program import run, say_ready
 from protocols.bank.anchors import Anchor, read_anchor, write_anchor
-from protocols.bank.codec import Message, Value, decode, encode
+from protocols.bank.codec import Message, decode, encode
+from protocols.bank.codings import Value
 from protocols.bank.dialects import CUPS_POS_BCD, DIALECTS, Dialect
 from protocols.bank.framing import FRAME_BYTES_MAX, KEEP_ALIVE, LENGTH_BYTES, Framer, frame
 from protocols.bank.responses import ResponseClass, response_code

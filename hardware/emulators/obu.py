@@ -36,7 +36,7 @@ from protocols.crypto import Algorithm, seal_vehicle
 from protocols.obu import SystemInfo, decode_system_info, obu_status_new, system_info_new, vehicle_file_new
 from protocols.obu.commands import OBU_APPLICATION, SFI_SYSTEM
 from protocols.obu.system_info import MOUNT_FITTED, MOUNT_REMOVED, VERSION_ONE_PIECE
-from protocols.regions import region_of_network
+from protocols.regions import BENCH, region_of_network
 from protocols.rsu.messages import DeviceType
 
 FCI_APPLICATION: Final = bytes.fromhex("6F0B8409A00000000386980702")
@@ -271,7 +271,7 @@ def make_obu(
     one-piece tags and CPC cards, which have no user card. `ef04`: a zero-filled route file; CPC cards always have one.
     `tampered` sets the status bit and, unless `mount_flag` says otherwise, mount flag 00.
     """
-    region = region_of_network(network)
+    region = BENCH if network.startswith(BENCH.code) else region_of_network(network)
     if region is None:
         raise ValueError(f"network {network} belongs to no known region; the bench uses 9901")
     cpc = device_type is DeviceType.CPC_CARD

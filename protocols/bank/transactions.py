@@ -17,7 +17,8 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum
 
 from protocols.bank.anchors import Anchor, write_anchor
-from protocols.bank.codec import HEADER_BYTES, TPDU_BYTES, TPDU_ID, Message, Value
+from protocols.bank.codec import HEADER_BYTES, TPDU_BYTES, TPDU_ID, Message
+from protocols.bank.codings import Value
 from protocols.bank.dialects import CUPS_POS_BCD, Dialect
 from protocols.bank.responses import APPROVED_CODE, NOT_FOUND_CODE, ResponseCode, ResponseTable
 from protocols.errors import LocalProtocolError, RemoteProtocolError

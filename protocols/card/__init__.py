@@ -1,7 +1,6 @@
 """ETC user cards and PSAMs: APDUs, files, purse commands. Bytes to frozen values and back; nothing else."""
 
 from protocols.card.apdu import Command, Response, status_text
-from protocols.card.coding import time_bytes
 from protocols.card.files import (
     CardFile,
     Holder,
@@ -15,8 +14,9 @@ from protocols.card.files import (
     describe_transaction_log,
 )
 from protocols.card.purse import signed_balance
-from protocols.card.record import FieldText
 from protocols.card.station import Station, StationLayout, decode_station, describe_station, station_new
+from protocols.codings import time_bytes
+from protocols.fields import FieldText
 
 __all__ = [
     "CardFile",

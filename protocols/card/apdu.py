@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Self
 
-from protocols.card.codes import Label
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.fields import Label
 
 DATA_BYTES_MAX: Final = 255
 """Lc is one byte: ETC cards know no extended length."""

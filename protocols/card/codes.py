@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
-
-class Label(NamedTuple):
-    """A word in both languages."""
-
-    zh: str
-    en: str
+from protocols.fields import Label
 
 
 class CardType(IntEnum):
@@ -45,25 +40,6 @@ class PassStatus(IntEnum):
 
 VALID_ENTRY_STATUSES: Final = frozenset({0x01, 0x03, 0x10})
 """Status bytes that lane programs in the field take as an entry (agreed)."""
-
-COLOUR_UNKNOWN: Final = 9
-"""Plate colour *not determined*. It equals nothing, not even itself."""
-
-PLATE_COLOURS: Final[Mapping[int, Label]] = MappingProxyType(
-    {
-        0: Label("蓝", "blue"),
-        1: Label("黄", "yellow"),
-        2: Label("黑", "black"),
-        3: Label("白", "white"),
-        4: Label("渐变绿", "gradient green"),
-        5: Label("黄绿", "yellow and green"),
-        6: Label("蓝白渐变", "gradient blue and white"),
-        7: Label("临时", "temporary"),
-        COLOUR_UNKNOWN: Label("未确定", "unknown"),
-        11: Label("绿", "green"),
-        12: Label("红", "red"),
-    }
-)
 
 CARD_TYPES: Final[Mapping[int, Label]] = MappingProxyType(
     {
@@ -123,15 +99,8 @@ VEHICLE_STATES: Final[Mapping[int, Label]] = MappingProxyType(
     }
 )
 
-_COLOUR_BY_TEXT: Final[Mapping[str, int]] = MappingProxyType({label.zh: code for code, label in PLATE_COLOURS.items()})
 
-
-def colour_of_text(text: str) -> int | None:
-    """Code of a colour written as Chinese text, as old OBUs do ('蓝' -> 0); a trailing 色 is allowed."""
-    return _COLOUR_BY_TEXT.get(text.removesuffix("色"))
-
-
-def vehicle_class_label(vehicle_class: int) -> Label | None:
+def vehicle_class_label(vehicle_class: int, _: Mapping[str, object] | None = None) -> Label | None:
     """1..6 passenger, 11..16 truck, 21..26 special-purpose; None for anything else."""
     kind, number = divmod(vehicle_class, 10)
     kinds = (Label("客", "passenger class"), Label("货", "truck class"), Label("专项", "special-purpose class"))

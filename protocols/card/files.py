@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from protocols.card import layout
 from protocols.card.codes import CARD_TYPES, CardType
-from protocols.card.coding import read_text
-from protocols.card.record import FieldText, Record, is_fill, unreadable, values_of
+from protocols.codings import read_text
 from protocols.crypto.algorithm import VERSION_UNSET, Algorithm, algorithm_of_version
 from protocols.errors import ProtocolError, RemoteProtocolError
+from protocols.fields import FieldText, Layout, is_fill, unreadable
 from protocols.regions import REGION_BYTES, region_factor, region_of_issuer
 
 VERSION_WITH_VEHICLE: Final = 0x40
@@ -84,13 +84,13 @@ class CardFile:
 
     def encode(self) -> bytes:
         """The file's bytes. `region` is not written: change `issuer`."""
-        return _card_layout(self.raw).patch(self.raw, values_of(_card_layout(self.raw), self))
+        return _card_layout(self.raw).patch(self.raw, self)
 
 
 def decode_card_file(data: bytes) -> CardFile:
     """File 0015. Raises RemoteProtocolError for any length but 43 and 50; all else is a warning."""
     record = _card_layout(data)
-    values = record.read(data)
+    values = record.parse(data)
     values.pop("reserved", None)
     values = {"plate_colour": None, "vehicle_class": None, "free_pair": None} | values
     region, doubt = _region(values["issuer"])
@@ -162,12 +162,12 @@ class TransactionLog:
 
     def encode(self) -> bytes:
         """The record's 23 bytes."""
-        return layout.TRANSACTION_LOG.patch(self.raw, values_of(layout.TRANSACTION_LOG, self))
+        return layout.TRANSACTION_LOG.patch(self.raw, self)
 
 
 def decode_transaction_log(data: bytes) -> TransactionLog:
     """A record of file 0018. Raises RemoteProtocolError for any length but 23."""
-    values = layout.TRANSACTION_LOG.read(data)
+    values = layout.TRANSACTION_LOG.parse(data)
     warnings = () if is_fill(data) else layout.TRANSACTION_LOG.warnings(data)
     return TransactionLog(raw=bytes(data), warnings=warnings, **values)
 
@@ -186,12 +186,12 @@ class Holder:
 
     def encode(self) -> bytes:
         """The file's 55 bytes."""
-        return layout.HOLDER.patch(self.raw, values_of(layout.HOLDER, self))
+        return layout.HOLDER.patch(self.raw, self)
 
 
 def decode_holder(data: bytes) -> Holder:
     """File 0016. Raises RemoteProtocolError for any length but 55."""
-    return Holder(raw=bytes(data), warnings=layout.HOLDER.warnings(data), **layout.HOLDER.read(data))
+    return Holder(raw=bytes(data), warnings=layout.HOLDER.warnings(data), **layout.HOLDER.parse(data))
 
 
 # --- for people -----------------------------------------------------------------------------------------------------
@@ -207,22 +207,15 @@ def describe_card_file(data: bytes, *, unmask: bool = False) -> list[FieldText]:
 
 def describe_transaction_log(data: bytes, *, unmask: bool = False) -> list[FieldText]:
     """Every field of a record of file 0018. Never raises."""
-    return _describe(layout.TRANSACTION_LOG, data, unmask=unmask)
+    return layout.TRANSACTION_LOG.describe(data, unmask=unmask)
 
 
 def describe_holder(data: bytes, *, unmask: bool = False) -> list[FieldText]:
     """Every field of a file 0016, name and document hidden unless `unmask`. Never raises."""
-    return _describe(layout.HOLDER, data, unmask=unmask)
+    return layout.HOLDER.describe(data, unmask=unmask)
 
 
-def _describe(record: Record, data: bytes, *, unmask: bool) -> list[FieldText]:
-    try:
-        return record.describe(data, unmask=unmask)
-    except ProtocolError as error:
-        return unreadable(data, record.name, error.problem, unmask=unmask)
-
-
-def _card_layout(data: bytes) -> Record:
+def _card_layout(data: bytes) -> Layout:
     """Length first, version second: both disagree with each other on real cards."""
     if len(data) == layout.CARD_FILE_LONG.size:
         return layout.CARD_FILE_LONG
@@ -232,7 +225,7 @@ def _card_layout(data: bytes) -> Record:
             field="card file 0015",
             offset=len(data),
             hint="not an ETC card, or a read that ended early",
-            clause=layout.CARD_FILE_LONG.clause,
+            clause=layout.CARD_FILE_LONG.source,
         )
     newer = VERSION_WITH_VEHICLE <= data[9] != VERSION_UNSET
     return layout.CARD_FILE_SHORT if newer else layout.CARD_FILE_OLD

@@ -7,179 +7,162 @@ from typing import Final
 from protocols.card.codes import (
     CARD_TYPES,
     PASS_STATUSES,
-    PLATE_COLOURS,
     TRADE_TYPES,
     USER_TYPES,
     VEHICLE_STATES,
     vehicle_class_label,
 )
-from protocols.card.coding import (
-    BYTES,
-    DATE,
-    DIGIT_BYTES,
-    DIGITS,
-    FEN,
-    HEX_BYTE,
-    HEX_TEXT,
-    KILOGRAMS,
-    SMALL,
-    TEXT,
-    UINT,
-    UNIX,
-    one_of,
-)
-from protocols.card.record import Field, Privacy, Record
+from protocols.codings import DATE, HEX_BYTE, SMALL, UNIX, digit_bytes, digits, hex_text, octets, one_of, quantity, text
+from protocols.fields import Field, Layout, Privacy, uint
+from protocols.plates import PLATE_COLOURS
 
 STATION_HEADER: Final = b"\xaa\x29\x00"
 """Head of record AA of file 0019: id, total length minus 2, zero."""
 
 _ISSUE_HEAD: Final = (
-    Field("issuer", 8, BYTES, "issuer id: region text, network, operator"),
-    Field("card_type", 1, UINT, "card type", CARD_TYPES, check=one_of(CARD_TYPES)),
-    Field("version", 1, HEX_BYTE, "card version; 5x wants SM4"),
-    Field("network", 2, DIGITS, "network number: province code and sequence"),
-    Field("inner_number", 8, DIGIT_BYTES, "card inner number, diversifies all keys", privacy=Privacy.NUMBER),
-    Field("starts", 4, DATE, "valid from"),
-    Field("expires", 4, DATE, "valid until"),
-    Field("plate", 12, TEXT, "plate", privacy=Privacy.PLATE),
-    Field("user_type", 1, UINT, "user type", USER_TYPES),
+    Field("issuer", octets(8), "issuer id: region text, network, operator"),
+    Field("card_type", uint(1), "card type", words=CARD_TYPES, odd=one_of(CARD_TYPES)),
+    Field("version", HEX_BYTE, "card version; 5x wants SM4"),
+    Field("network", digits(2), "network number: province code and sequence"),
+    Field("inner_number", digit_bytes(8), "card inner number, diversifies all keys", privacy=Privacy.NUMBER),
+    Field("starts", DATE, "valid from"),
+    Field("expires", DATE, "valid until"),
+    Field("plate", text(12), "plate", privacy=Privacy.PLATE),
+    Field("user_type", uint(1), "user type", words=USER_TYPES),
 )
 
 _ISSUE_VEHICLE: Final = (
-    Field("plate_colour", 1, SMALL, "plate colour", PLATE_COLOURS, check=one_of(PLATE_COLOURS)),
-    Field("vehicle_class", 1, SMALL, "vehicle class", vehicle_class_label),
+    Field("plate_colour", SMALL, "plate colour", words=PLATE_COLOURS, odd=one_of(PLATE_COLOURS)),
+    Field("vehicle_class", SMALL, "vehicle class", words=vehicle_class_label),
 )
 
-CARD_FILE_OLD: Final = Record(
+CARD_FILE_OLD: Final = Layout(
     "card file 0015",
     "JT/T user card, file 0015 before version 40",
     # Each issuer gave the last pair a meaning of its own (a discount, a class, nothing): not interpreted.
-    (*_ISSUE_HEAD, Field("free_pair", 2, BYTES, "issuer's own two bytes")),
+    (*_ISSUE_HEAD, Field("free_pair", octets(2), "issuer's own two bytes")),
 )
 
-CARD_FILE_SHORT: Final = Record(
+CARD_FILE_SHORT: Final = Layout(
     "card file 0015", "JT/T user card, file 0015 from version 40", (*_ISSUE_HEAD, *_ISSUE_VEHICLE)
 )
 
-CARD_FILE_LONG: Final = Record(
+CARD_FILE_LONG: Final = Layout(
     "card file 0015",
     "JT/T user card, file 0015 of 50 bytes",
-    (*_ISSUE_HEAD, *_ISSUE_VEHICLE, Field("reserved", 7, BYTES, "reserved, 00 or FF")),
+    (*_ISSUE_HEAD, *_ISSUE_VEHICLE, Field("reserved", octets(7), "reserved, 00 or FF")),
 )
 
 _STATION_HEAD: Final = (
-    Field("header", 3, BYTES, "record id, length, zero"),
-    Field("network", 2, HEX_TEXT, "entry network"),
-    Field("station", 2, HEX_TEXT, "entry station"),
-    Field("lane", 1, UINT, "entry lane"),
-    Field("unix_seconds", 4, UNIX, "entry time"),
-    Field("vehicle_class", 1, SMALL, "vehicle class", vehicle_class_label),
-    Field("status", 1, UINT, "entry or exit status", PASS_STATUSES),
+    Field("header", octets(3), "record id, length, zero"),
+    Field("network", hex_text(2), "entry network"),
+    Field("station", hex_text(2), "entry station"),
+    Field("lane", uint(1), "entry lane"),
+    Field("unix_seconds", UNIX, "entry time"),
+    Field("vehicle_class", SMALL, "vehicle class", words=vehicle_class_label),
+    Field("status", uint(1), "entry or exit status", words=PASS_STATUSES),
 )
 
-_RECORD_PLATE: Final = Field("plate", 12, TEXT, "plate", privacy=Privacy.PLATE)
+_RECORD_PLATE: Final = Field("plate", text(12), "plate", privacy=Privacy.PLATE)
 
-STATION_NEW: Final = Record(
+STATION_NEW: Final = Layout(
     "station record 0019",
     "JT/T user card, file 0019 record AA since 2020",
     (
         *_STATION_HEAD,
-        Field("last_gantry", 3, BYTES, "last gantry passed"),
-        Field("gantry_unix_seconds", 4, UNIX, "time at the last gantry"),
+        Field("last_gantry", octets(3), "last gantry passed"),
+        Field("gantry_unix_seconds", UNIX, "time at the last gantry"),
         _RECORD_PLATE,
-        Field("plate_colour", 1, SMALL, "plate colour", PLATE_COLOURS),
-        Field("axles", 1, SMALL, "axles"),
-        Field("weight_kg", 3, KILOGRAMS, "total weight"),
-        Field("vehicle_state", 1, HEX_BYTE, "vehicle state", VEHICLE_STATES),
-        Field("fee_fen", 4, FEN, "fee accumulated so far"),
+        Field("plate_colour", SMALL, "plate colour", words=PLATE_COLOURS),
+        Field("axles", SMALL, "axles"),
+        Field("weight_kg", quantity(3, "kg"), "total weight"),
+        Field("vehicle_state", HEX_BYTE, "vehicle state", words=VEHICLE_STATES),
+        Field("fee_fen", quantity(4, "fen"), "fee accumulated so far"),
     ),
 )
 
-STATION_OLD: Final = Record(
+STATION_OLD: Final = Layout(
     "station record 0019",
     "JT/T user card, file 0019 record AA before 2020",
     (
         *_STATION_HEAD,
-        Field("flag_stations", 9, BYTES, "flag stations passed"),
-        Field("staff", 3, BYTES, "staff number"),
-        Field("shift", 1, UINT, "shift"),
+        Field("flag_stations", octets(9), "flag stations passed"),
+        Field("staff", octets(3), "staff number"),
+        Field("shift", uint(1), "shift"),
         _RECORD_PLATE,
-        Field("reserved", 4, BYTES, "reserved"),
+        Field("reserved", octets(4), "reserved"),
     ),
 )
 
-STATION_RAW: Final = Record(
+STATION_SHARED: Final = Layout(
     "station record 0019",
     "JT/T user card, file 0019 record AA",
+    (*_STATION_HEAD, Field("content", octets(29), "content of either layout", privacy=Privacy.NUMBER)),
+)
+
+STATION_BLANK: Final = Layout(
+    STATION_SHARED.name,
+    STATION_SHARED.source,
     (
-        Field("header", 3, BYTES, "record id, length, zero"),
-        Field("content", 40, BYTES, "content of no known layout", privacy=Privacy.NUMBER),
+        Field("header", octets(3), "record id, length, zero"),
+        Field("content", octets(40), "never written: no entry information"),
     ),
 )
 
-STATION_BLANK: Final = Record(
-    STATION_RAW.name,
-    STATION_RAW.clause,
-    (
-        Field("header", 3, BYTES, "record id, length, zero"),
-        Field("content", 40, BYTES, "never written: no entry information"),
-    ),
-)
-
-TRANSACTION_LOG: Final = Record(
+TRANSACTION_LOG: Final = Layout(
     "transaction log 0018",
     "JT/T user card, file 0018",
     (
-        Field("sequence", 2, UINT, "online (load) or offline (purchase) sequence after the transaction"),
-        Field("overdraft_fen", 3, FEN, "overdraft limit"),
-        Field("amount_fen", 4, FEN, "amount"),
-        Field("trade_type", 1, UINT, "transaction type", TRADE_TYPES),
-        Field("terminal", 6, BYTES, "terminal number"),
-        Field("day", 4, DATE, "date"),
-        Field("time", 3, DIGITS, "time hhmmss"),
+        Field("sequence", uint(2), "online (load) or offline (purchase) sequence after the transaction"),
+        Field("overdraft_fen", quantity(3, "fen"), "overdraft limit"),
+        Field("amount_fen", quantity(4, "fen"), "amount"),
+        Field("trade_type", uint(1), "transaction type", words=TRADE_TYPES),
+        Field("terminal", octets(6), "terminal number"),
+        Field("day", DATE, "date"),
+        Field("time", digits(3), "time hhmmss"),
     ),
 )
 
-HOLDER: Final = Record(
+HOLDER: Final = Layout(
     "holder file 0016",
     "JT/T user card, file 0016",
     (
-        Field("holder_type", 1, UINT, "holder type"),
-        Field("staff_flag", 1, UINT, "works for the issuer"),
-        Field("holder_name", 20, TEXT, "name", privacy=Privacy.HIDDEN),
-        Field("document_number", 32, TEXT, "number of the document", privacy=Privacy.HIDDEN),
-        Field("document_type", 1, UINT, "kind of document"),
+        Field("holder_type", uint(1), "holder type"),
+        Field("staff_flag", uint(1), "works for the issuer"),
+        Field("holder_name", text(20), "name", privacy=Privacy.HIDDEN),
+        Field("document_number", text(32), "number of the document", privacy=Privacy.HIDDEN),
+        Field("document_type", uint(1), "kind of document"),
     ),
 )
 
-PSAM_ISSUE: Final = Record(
+PSAM_ISSUE: Final = Layout(
     "PSAM file 0015",
     "JT/T PSAM, file 0015",
     (
-        Field("serial", 10, DIGIT_BYTES, "PSAM serial: network and number"),
-        Field("version", 1, HEX_BYTE, "version"),
-        Field("key_type", 1, HEX_BYTE, "00 3DES, 04 SM4"),
-        Field("issuer_free", 2, BYTES, "issuer's own"),
+        Field("serial", digit_bytes(10), "PSAM serial: network and number"),
+        Field("version", HEX_BYTE, "version"),
+        Field("key_type", HEX_BYTE, "00 3DES, 04 SM4"),
+        Field("issuer_free", octets(2), "issuer's own"),
     ),
 )
 
 _PSAM_APPLICATION: Final = (
-    Field("key_index", 1, HEX_BYTE, "index of the 3DES purse key"),
-    Field("issuer", 8, BYTES, "issuer id"),
-    Field("area", 8, BYTES, "receiving area; its first four bytes twice are the region factor"),
-    Field("starts", 4, DATE, "valid from"),
-    Field("expires", 4, DATE, "valid until"),
+    Field("key_index", HEX_BYTE, "index of the 3DES purse key"),
+    Field("issuer", octets(8), "issuer id"),
+    Field("area", octets(8), "receiving area; its first four bytes twice are the region factor"),
+    Field("starts", DATE, "valid from"),
+    Field("expires", DATE, "valid until"),
 )
 
-PSAM_APPLICATION_SHORT: Final = Record("PSAM file 0017", "JT/T PSAM, file DF01/0017", _PSAM_APPLICATION)
+PSAM_APPLICATION_SHORT: Final = Layout("PSAM file 0017", "JT/T PSAM, file DF01/0017", _PSAM_APPLICATION)
 
-PSAM_APPLICATION_LONG: Final = Record(
+PSAM_APPLICATION_LONG: Final = Layout(
     "PSAM file 0017",
     "JT/T PSAM, file DF01/0017 of 27 bytes",
     (
         *_PSAM_APPLICATION,
         # One source names these two bytes.
-        Field("reserved", 1, BYTES, "reserved"),
-        Field("sm4_key_index", 1, HEX_BYTE, "index of the SM4 purse key"),
+        Field("reserved", octets(1), "reserved"),
+        Field("sm4_key_index", HEX_BYTE, "index of the SM4 purse key"),
     ),
 )

@@ -15,14 +15,14 @@ from typing import Final
 
 from protocols.card import layout
 from protocols.card.apdu import Command
-from protocols.card.coding import time_bytes
 from protocols.card.commands import read_binary
 from protocols.card.purse import PurchaseOpened
-from protocols.card.record import FieldText, Record, unreadable, values_of
+from protocols.codings import time_bytes
 from protocols.crypto.algorithm import Algorithm
 from protocols.crypto.keys import FACTOR_BYTES, uint
 from protocols.crypto.primitives import expect_length
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.fields import FieldText, Layout
 
 PSAM_APPLICATION: Final = 0xDF01
 """The ETC application. A province may have a second one with a local purse."""
@@ -106,7 +106,7 @@ class PsamIssue:
 
     def encode(self) -> bytes:
         """The 14 bytes."""
-        return layout.PSAM_ISSUE.patch(self.raw, values_of(layout.PSAM_ISSUE, self))
+        return layout.PSAM_ISSUE.patch(self.raw, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class PsamApplication:
     def encode(self) -> bytes:
         """The file's bytes."""
         record = _application_layout(self.raw)
-        return record.patch(self.raw, values_of(record, self))
+        return record.patch(self.raw, self)
 
 
 def read_issue() -> Command:
@@ -148,13 +148,13 @@ def read_application(length: int = 25) -> Command:
 def decode_issue(data: bytes) -> PsamIssue:
     """File 0015. Raises RemoteProtocolError for any length but 14."""
     record = layout.PSAM_ISSUE
-    return PsamIssue(raw=bytes(data), warnings=record.warnings(data), **record.read(data))
+    return PsamIssue(raw=bytes(data), warnings=record.warnings(data), **record.parse(data))
 
 
 def decode_application(data: bytes) -> PsamApplication:
     """File 0017. Raises RemoteProtocolError for any length but 25 and 27."""
     record = _application_layout(data)
-    values = {"sm4_key_index": None} | record.read(data)
+    values = {"sm4_key_index": None} | record.parse(data)
     values.pop("reserved", None)
     return PsamApplication(raw=bytes(data), warnings=record.warnings(data), **values)
 
@@ -168,18 +168,12 @@ def decode_terminal(data: bytes) -> bytes:
 
 def describe_issue(data: bytes, *, unmask: bool = False) -> list[FieldText]:
     """Every field of a PSAM file 0015. Never raises."""
-    try:
-        return layout.PSAM_ISSUE.describe(data, unmask=unmask)
-    except RemoteProtocolError as error:
-        return unreadable(data, layout.PSAM_ISSUE.name, error.problem, unmask=unmask)
+    return layout.PSAM_ISSUE.describe(data, unmask=unmask)
 
 
 def describe_application(data: bytes, *, unmask: bool = False) -> list[FieldText]:
     """Every field of a PSAM file 0017. Never raises."""
-    try:
-        return _application_layout(data).describe(data, unmask=unmask)
-    except RemoteProtocolError as error:
-        return unreadable(data, layout.PSAM_APPLICATION_SHORT.name, error.problem, unmask=unmask)
+    return _application_layout(data).describe(data, unmask=unmask)
 
 
 def init_sam_for_purchase(
@@ -235,6 +229,6 @@ def crypt(function: Crypt, data: bytes, answer_bytes: int) -> Command:
     return Command(0x80, 0xFA, function.value, 0x00, data, answer_bytes)
 
 
-def _application_layout(data: bytes) -> Record:
+def _application_layout(data: bytes) -> Layout:
     longer = layout.PSAM_APPLICATION_LONG
     return longer if len(data) == longer.size else layout.PSAM_APPLICATION_SHORT

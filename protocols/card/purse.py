@@ -12,7 +12,7 @@ from typing import Final
 
 from protocols.card.apdu import Command
 from protocols.card.codes import TradeType
-from protocols.card.coding import time_bytes
+from protocols.codings import time_bytes
 from protocols.crypto.algorithm import Algorithm
 from protocols.crypto.keys import uint
 from protocols.crypto.primitives import expect_length

@@ -4,83 +4,79 @@ from __future__ import annotations
 
 from typing import Final
 
-from protocols.card.codes import PLATE_COLOURS, USER_TYPES, vehicle_class_label
-from protocols.card.coding import (
-    BYTES,
-    COLOUR_WORD,
-    DATE,
-    DECIMETRES,
-    DIGIT_BYTES,
-    HEX_BYTE,
-    KILOGRAMS,
-    MILLIMETRES,
-    TEXT,
-    UINT,
-)
-from protocols.card.record import Field, Privacy, Record
+from protocols.card.codes import USER_TYPES, vehicle_class_label
+from protocols.codings import COLOUR_WORD, DATE, HEX_BYTE, decimetres, digit_bytes, octets, quantity, text
+from protocols.fields import Field, Layout, Privacy, uint
+from protocols.plates import PLATE_COLOURS
 
 _SYSTEM: Final = (
-    Field("issuer", 8, BYTES, "issuer id: region text, network, operator"),
-    Field("contract_type", 1, HEX_BYTE, "contract type"),
-    Field("version", 1, HEX_BYTE, "contract version; 5x wants SM4, 52 is a one-piece OBU"),
-    Field("contract_serial", 8, DIGIT_BYTES, "contract serial, diversifies all keys", privacy=Privacy.NUMBER),
-    Field("starts", 4, DATE, "signed on"),
-    Field("expires", 4, DATE, "valid until"),
+    Field("issuer", octets(8), "issuer id: region text, network, operator"),
+    Field("contract_type", HEX_BYTE, "contract type"),
+    Field("version", HEX_BYTE, "contract version; 5x wants SM4, 52 is a one-piece OBU"),
+    Field("contract_serial", digit_bytes(8), "contract serial, diversifies all keys", privacy=Privacy.NUMBER),
+    Field("starts", DATE, "signed on"),
+    Field("expires", DATE, "valid until"),
 )
 
-SYSTEM_SHORT: Final = Record("OBU system file", "OBE-SAM, MF/EF01 without mount flag", _SYSTEM)
+SYSTEM_SHORT: Final = Layout("OBU system file", "OBE-SAM, MF/EF01 without mount flag", _SYSTEM)
 
-SYSTEM_LONG: Final = Record(
+SYSTEM_LONG: Final = Layout(
     "OBU system file",
     "OBE-SAM, MF/EF01",
-    (*_SYSTEM, Field("mount_flag", 1, HEX_BYTE, "00 removed, 01 mounted")),
+    (*_SYSTEM, Field("mount_flag", HEX_BYTE, "00 removed, 01 mounted")),
 )
 
 _VEHICLE_HEAD: Final = (
-    Field("plate", 12, TEXT, "plate", privacy=Privacy.PLATE),
-    Field("plate_colour", 2, COLOUR_WORD, "plate colour", PLATE_COLOURS),
-    Field("vehicle_class", 1, UINT, "vehicle class", vehicle_class_label),
-    Field("user_type", 1, UINT, "user type", USER_TYPES),
+    Field("plate", text(12), "plate", privacy=Privacy.PLATE),
+    Field("plate_colour", COLOUR_WORD, "plate colour", words=PLATE_COLOURS),
+    Field("vehicle_class", uint(1), "vehicle class", words=vehicle_class_label),
+    Field("user_type", uint(1), "user type", words=USER_TYPES),
 )
 
 # Verified on a decrypted real file.
 _VEHICLE_BODY: Final = (
-    Field("length_mm", 2, DECIMETRES, "length"),
-    Field("width_mm", 1, DECIMETRES, "width"),
-    Field("height_mm", 1, DECIMETRES, "height"),
-    Field("wheels", 1, UINT, "wheels"),
-    Field("axles", 1, UINT, "axles"),
-    Field("wheelbase_mm", 2, DECIMETRES, "wheelbase"),
-    Field("load_or_seats", 3, UINT, "load in kg (trucks) or seats"),
-    Field("feature", 16, TEXT, "description"),
-    Field("engine", 16, TEXT, "engine number", privacy=Privacy.NUMBER),
+    Field("length_mm", decimetres(2), "length"),
+    Field("width_mm", decimetres(1), "width"),
+    Field("height_mm", decimetres(1), "height"),
+    Field("wheels", uint(1), "wheels"),
+    Field("axles", uint(1), "axles"),
+    Field("wheelbase_mm", decimetres(2), "wheelbase"),
+    Field("load_or_seats", uint(3), "load in kg (trucks) or seats"),
+    Field("feature", text(16), "description"),
+    Field("engine", text(16), "engine number", privacy=Privacy.NUMBER),
 )
 
-VEHICLE_HEAD: Final = Record("OBU vehicle file", "OBE-SAM, DF01/EF01, first 16 bytes", _VEHICLE_HEAD)
+VEHICLE_HEAD: Final = Layout("OBU vehicle file", "OBE-SAM, DF01/EF01, first 16 bytes", _VEHICLE_HEAD)
 
-VEHICLE_59: Final = Record("OBU vehicle file", "OBE-SAM, DF01/EF01, 59 bytes", (*_VEHICLE_HEAD, *_VEHICLE_BODY))
+VEHICLE_59: Final = Layout("OBU vehicle file", "OBE-SAM, DF01/EF01, 59 bytes", (*_VEHICLE_HEAD, *_VEHICLE_BODY))
 
-VEHICLE_79: Final = Record(
+VEHICLE_79: Final = Layout(
     "OBU vehicle file",
     "OBE-SAM, DF01/EF01, 59 bytes and 20 reserved",
-    (*_VEHICLE_HEAD, *_VEHICLE_BODY, Field("reserved", 20, BYTES, "reserved")),
+    (*_VEHICLE_HEAD, *_VEHICLE_BODY, Field("reserved", octets(20), "reserved")),
 )
 
-VEHICLE_TRUCK: Final = Record(
+
+def _odd_vin(content: bytes) -> str | None:
+    """Nothing is odd about eight zeros and nine bytes that nobody has explained: half of the trucks have them."""
+    return None if content.startswith(bytes(8)) else text(17).odd(content)
+
+
+VEHICLE_TRUCK: Final = Layout(
     "OBU vehicle file",
     "OBE-SAM, DF01/EF01, truck form of 2019",
     (
         *_VEHICLE_HEAD,
-        # One source gives this form.
-        Field("length_mm", 2, MILLIMETRES, "length"),
-        Field("width_mm", 2, MILLIMETRES, "width"),
-        Field("height_mm", 2, MILLIMETRES, "height"),
-        Field("approved_load_kg", 3, KILOGRAMS, "approved load"),
-        Field("curb_mass_kg", 3, KILOGRAMS, "curb mass"),
-        Field("gross_mass_kg", 3, KILOGRAMS, "gross mass"),
-        Field("persons", 1, UINT, "persons"),
-        Field("vin", 17, TEXT, "vehicle identification number", privacy=Privacy.NUMBER),
-        Field("feature", 16, TEXT, "description"),
-        Field("reserved", 14, BYTES, "reserved"),
+        # One source gives this form; half of a real day's trucks have it with a binary VIN.
+        Field("length_mm", quantity(2, "mm"), "length"),
+        Field("width_mm", quantity(2, "mm"), "width"),
+        Field("height_mm", quantity(2, "mm"), "height"),
+        Field("approved_load_kg", quantity(3, "kg"), "approved load"),
+        Field("curb_mass_kg", quantity(3, "kg"), "curb mass"),
+        Field("gross_mass_kg", quantity(3, "kg"), "gross mass"),
+        Field("persons", uint(1), "persons"),
+        Field("vin", text(17), "vehicle identification number", privacy=Privacy.NUMBER, odd=_odd_vin),
+        Field("feature", text(16), "description"),
+        Field("reserved", octets(14), "reserved"),
     ),
 )

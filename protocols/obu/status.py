@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from protocols.card.record import FieldText, unreadable
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.fields import FieldText, unreadable
 
 # Device types of pcrsu-v3 B2.
 TWO_PIECE: Final = 1
@@ -100,16 +100,20 @@ def obu_status_new(
     return bytes((bits, _byte(mount_flag)))
 
 
+def obu_status_words(bits: int, device_type: int = TWO_PIECE) -> list[str]:
+    """Words for the bits of the first byte that mean something for this device."""
+    if device_type == CPC_CARD:
+        return ["battery low" if bits & _BATTERY_LOW_CPC else "battery normal"]
+    relevant = _MEANINGS if device_type != ONE_PIECE else _MEANINGS[4:]
+    return [yes if bits & mask else no for mask, yes, no in relevant]
+
+
 def describe_obu_status(data: bytes, device_type: int = TWO_PIECE) -> list[FieldText]:
     """The bits that mean something for this device, then the second byte. Never raises."""
     if len(data) != STATUS_BYTES:
         return unreadable(data, "OBU status", f"{len(data)} bytes, {STATUS_BYTES} wanted", unmask=True)
     bits, mount_flag = data
-    if device_type == CPC_CARD:
-        words = ["battery low" if bits & _BATTERY_LOW_CPC else "battery normal"]
-    else:
-        relevant = _MEANINGS if device_type != ONE_PIECE else _MEANINGS[4:]
-        words = [yes if bits & mask else no for mask, yes, no in relevant]
+    words = obu_status_words(bits, device_type)
     return [
         FieldText(0, 1, "obu_status", f"{bits:02X}", ", ".join(words)),
         FieldText(1, 1, "mount_flag", f"{mount_flag:02X}", "byte 27 of the system file; 01 on tags in order"),

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
-from protocols.card.coding import read_text
-from protocols.card.record import FieldText, Record, unreadable, values_of
+from protocols.codings import read_text
 from protocols.crypto.algorithm import Algorithm, algorithm_of_version
 from protocols.errors import RemoteProtocolError
+from protocols.fields import FieldText, Layout, unreadable
 from protocols.obu import layout
 from protocols.regions import REGION_BYTES, region_factor, region_of_issuer
 
@@ -61,13 +61,13 @@ class SystemInfo:
     def encode(self) -> bytes:
         """The file's bytes. `region` is not written: change `issuer`."""
         record = _layout_of(self.raw)
-        return record.patch(self.raw, values_of(record, self))
+        return record.patch(self.raw, self)
 
 
 def decode_system_info(data: bytes) -> SystemInfo:
     """MF/EF01. Raises RemoteProtocolError for any length but 26 and 27; all else is a warning."""
     record = _layout_of(data)
-    values = {"mount_flag": None} | record.read(data)
+    values = {"mount_flag": None} | record.parse(data)
     warnings = list(record.warnings(data))
     known = region_of_issuer(values["issuer"])
     if known is None:
@@ -108,7 +108,7 @@ def describe_system_info(data: bytes, *, unmask: bool = False) -> list[FieldText
         return unreadable(data, layout.SYSTEM_LONG.name, error.problem, unmask=unmask)
 
 
-def _layout_of(data: bytes) -> Record:
+def _layout_of(data: bytes) -> Layout:
     for record in (layout.SYSTEM_LONG, layout.SYSTEM_SHORT):
         if len(data) == record.size:
             return record
@@ -117,5 +117,5 @@ def _layout_of(data: bytes) -> Record:
         field=layout.SYSTEM_LONG.name,
         offset=len(data),
         hint="read EF01 of the MF with Le 1B",
-        clause=layout.SYSTEM_LONG.clause,
+        clause=layout.SYSTEM_LONG.source,
     )

@@ -6,18 +6,15 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Final
 
-from protocols.card.record import FieldText, Record, unreadable, values_of
 from protocols.errors import ProtocolError, RemoteProtocolError
+from protocols.fields import FieldText, Layout, is_fill, unreadable
 from protocols.obu import layout
 
-TRUCK_CLASS_MIN: Final = 11
-"""Lowest class of trucks and special-purpose vehicles."""
+MILLIMETRES_MIN: Final = 300
+"""Length field from which on a file of 79 bytes has the truck form, which counts millimetres: no vehicle is 300 dm
+long. The class does not tell, nor does the VIN, which is binary on half of the trucks (seen on a real day's tags)."""
 
-_VIN = slice(32, 49)
-_VIN_CHARACTERS = range(0x21, 0x7F)
-"""Printable ASCII without the space, which is a filling."""
-
-_CLASS_OFFSET = 14
+_LENGTH = slice(16, 18)
 
 
 class VehicleForm(Enum):
@@ -56,13 +53,14 @@ class VehicleFile:
     gross_mass_kg: int | None
     persons: int | None
     vin: str | None = field(repr=False)
+    """Empty where it is binary."""
     raw: bytes = field(repr=False)
     warnings: tuple[str, ...]
 
     def encode(self) -> bytes:
         """The file's bytes."""
         record = _layout_of(self.raw)
-        return record.patch(self.raw, values_of(record, self))
+        return record.patch(self.raw, self)
 
 
 _FORMS: Final = {
@@ -76,13 +74,12 @@ _FORMS: Final = {
 def decode_vehicle_file(data: bytes) -> VehicleFile:
     """DF01/EF01 in clear. Raises RemoteProtocolError for any length but 16, 59 and 79; all else is a warning.
 
-    79 bytes are the truck form when the class is a truck's or a special vehicle's and 17 printable characters stand
-    where the VIN would (inferred).
+    79 bytes are the truck form when their length field says so: `MILLIMETRES_MIN`.
     """
     record = _layout_of(data)
     own = {item.name for item in fields(VehicleFile)}
     values: dict[str, Any] = dict.fromkeys(own)
-    values |= {name: value for name, value in record.read(data).items() if name in own}
+    values |= {name: value for name, value in record.parse(data).items() if name in own}
     values |= {"form": _FORMS[record], "raw": bytes(data), "warnings": record.warnings(data)}
     return VehicleFile(**values)
 
@@ -130,9 +127,9 @@ def truck_file_new(
     plate: str,
     plate_colour: int,
     vehicle_class: int,
-    vin: str,
+    vin: str = "",
     user_type: int = 0,
-    length_mm: int = 0,
+    length_mm: int = 12_000,
     width_mm: int = 0,
     height_mm: int = 0,
     approved_load_kg: int = 0,
@@ -141,7 +138,7 @@ def truck_file_new(
     persons: int = 2,
     feature: str = "",
 ) -> bytes:
-    """A vehicle file of the truck form, 79 bytes. It reads back as one only with a full VIN and a truck's class."""
+    """A vehicle file of the truck form, 79 bytes. It reads back as one only from `MILLIMETRES_MIN` on."""
     return layout.VEHICLE_TRUCK.build(
         plate=plate,
         plate_colour=plate_colour,
@@ -168,9 +165,9 @@ def describe_vehicle_file(data: bytes, *, unmask: bool = False) -> list[FieldTex
         return unreadable(data, layout.VEHICLE_59.name, error.problem, unmask=unmask)
 
 
-def _layout_of(data: bytes) -> Record:
+def _layout_of(data: bytes) -> Layout:
     if len(data) == layout.VEHICLE_TRUCK.size:
-        truck = data[_CLASS_OFFSET] >= TRUCK_CLASS_MIN and all(byte in _VIN_CHARACTERS for byte in data[_VIN])
+        truck = int.from_bytes(data[_LENGTH], "big") >= MILLIMETRES_MIN and not is_fill(data)
         return layout.VEHICLE_TRUCK if truck else layout.VEHICLE_79
     for record in (layout.VEHICLE_59, layout.VEHICLE_HEAD):
         if len(data) == record.size:
@@ -180,5 +177,5 @@ def _layout_of(data: bytes) -> Record:
         field=layout.VEHICLE_59.name,
         offset=len(data),
         hint="not a decrypted vehicle file",
-        clause=layout.VEHICLE_59.clause,
+        clause=layout.VEHICLE_59.source,
     )

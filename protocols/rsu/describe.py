@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from protocols.errors import ProtocolError
+from protocols.fields import Field, Privacy, Walked, meaning_of
 from protocols.rsu.dialect import Dialect, Side
 from protocols.rsu.framing import FrameField, Inspection
-from protocols.rsu.layout import Layout, WalkedField
+from protocols.rsu.layout import TYPE, FrameLayout
 
 FileRow = tuple[int, int, str, str, str]
 """Offset in the file, length in bytes, name, value, meaning."""
@@ -31,11 +32,16 @@ class FieldDescription:
     meaning: str
     problem: str = ""
     hint: str = ""
-    private: bool = False
-    """True when it identifies a vehicle, a tag or a card, so that a display can mask value and raw bytes."""
+    privacy: Privacy = Privacy.OPEN
+    """What a display may show of value and raw bytes."""
     fields: tuple[FieldDescription, ...] = ()
     span: int | None = None
     """Bytes of the frame that it takes where escaping makes that differ from `raw`; None: as many as `raw` has."""
+
+    @property
+    def private(self) -> bool:
+        """True when it identifies a vehicle, a tag or a card."""
+        return self.privacy is not Privacy.OPEN
 
     @property
     def length(self) -> int:
@@ -139,7 +145,7 @@ def describe_frame(dialect: Dialect, raw: bytes, files: Mapping[str, FileDescrib
     )
 
 
-def _layout_for(dialect: Dialect, data: bytes, length: int) -> Layout | None:
+def _layout_for(dialect: Dialect, data: bytes, length: int) -> FrameLayout | None:
     """The layout by what is there, else by what LEN promises (a frame cut short)."""
     found = dialect.layout_of(data)
     if found is None and data and len(data) < length:
@@ -162,7 +168,7 @@ class _Place:
     """What describing a field of DATA needs beside the field."""
 
     dialect: Dialect
-    layout: Layout
+    layout: FrameLayout
     seen: Inspection
     """Where the bytes of DATA stand in the frame."""
     files: Mapping[str, FileDescriber]
@@ -173,35 +179,27 @@ class _Place:
         return tuple(_describe(self, field, walked) for field in walked)
 
 
-def _describe(place: _Place, field: WalkedField, siblings: tuple[WalkedField, ...]) -> FieldDescription:
-    dialect, layout = place.dialect, place.layout
-    name = field.name
-    meaning = field.doc
-    value = _value_text(field)
-    if name == "type":
-        value, meaning = f"{layout.code:02X}", f"{layout.message.__name__}; {field.doc}"
-    elif field.value is not None and not field.children:
-        explain = dialect.meanings.get((layout.code, _plain(name))) or dialect.meanings.get((layout.code, name))
-        explain = explain or dialect.meanings.get((None, name))
-        if explain is not None:
-            neighbours = {sibling.name: sibling.value for sibling in siblings}
-            meaning = "; ".join(part for part in (explain(field.value, neighbours), field.doc) if part)
+def _describe(place: _Place, found: Walked, siblings: tuple[Walked, ...]) -> FieldDescription:
+    field = found.field
+    reader = None if found.problem else place.files.get(found.name)
+    explained = ""
+    if found.name == TYPE:
+        explained = place.layout.message.__name__
+    elif isinstance(field, Field) and reader is None and not found.children and not found.problem:
+        explained = field.explained(found.value, {sibling.name: sibling.value for sibling in siblings}, found.index)
     described = FieldDescription(
-        offset=place.seen.place(field.offset),
-        raw=field.raw,
-        span=_span(place.seen, field.offset, len(field.raw)),
-        name=name,
-        value=value,
-        meaning=meaning,
-        problem=field.problem,
-        hint="the frame ends too early: give the whole frame, or wait for the repetition" if field.problem else "",
-        private=name in dialect.private,
-        fields=tuple(_describe(place, child, field.children) for child in field.children),
+        offset=place.seen.place(found.offset),
+        raw=found.raw,
+        span=_span(place.seen, found.offset, len(found.raw)),
+        name=found.name,
+        value=_value_text(found),
+        meaning=meaning_of(field, explained),
+        problem=found.problem,
+        hint="the frame ends too early: give the whole frame, or wait for the repetition" if found.problem else "",
+        privacy=field.privacy if isinstance(field, Field) else Privacy.OPEN,
+        fields=tuple(_describe(place, child, found.children) for child in found.children),
     )
-    reader = place.files.get(name)
-    if reader is None or field.problem:
-        return described
-    return _with_file(described, reader, field, place.seen)
+    return described if reader is None else _with_file(described, reader, found, place.seen)
 
 
 def _span(seen: Inspection, start: int, length: int) -> int | None:
@@ -210,9 +208,7 @@ def _span(seen: Inspection, start: int, length: int) -> int | None:
     return None if span == length else span
 
 
-def _with_file(
-    field: FieldDescription, reader: FileDescriber, walked: WalkedField, seen: Inspection
-) -> FieldDescription:
+def _with_file(field: FieldDescription, reader: FileDescriber, walked: Walked, seen: Inspection) -> FieldDescription:
     """The field with what its file holds; a file that cannot be read is a problem of this field only.
 
     The file may begin with bytes that do not go over the link (the header of 0019 in the serial dialects): a row inside
@@ -234,7 +230,7 @@ def _with_file(
                 name=f"{field.name}.{name}",
                 value=value,
                 meaning=meaning,
-                private=field.private,
+                privacy=field.privacy,
                 span=_span(seen, start, end - start),
             )
             for offset, length, name, value, meaning in rows
@@ -253,7 +249,11 @@ def _loose_fields(dialect: Dialect, seen: Inspection) -> tuple[FieldDescription,
     known = ", ".join(layout.rule for layout in dialect.layouts_of(code))
     problem = hint = ""
     meaning = "message type"
-    if known:
+    other = dialect.foreign(data)
+    if other is not None:
+        problem = f"a frame of {other}"
+        hint = "check address and dialect: the device speaks another"
+    elif known:
         problem = f"{code:02X} of {len(data)} bytes has no layout, known are {known}"
         hint = "compare with the antenna's manual: it may speak another revision"
     elif code in dialect.unmodelled:
@@ -271,7 +271,7 @@ def _loose_fields(dialect: Dialect, seen: Inspection) -> tuple[FieldDescription,
                 name="body",
                 value=data[1:].hex(),
                 meaning="not taken apart",
-                private=True,
+                privacy=Privacy.HIDDEN,
                 span=_span(seen, 1, len(data) - 1),
             )
         )
@@ -285,15 +285,8 @@ def _problems(fields: Iterable[FieldDescription]) -> Iterable[Problem]:
         yield from _problems(field.fields)
 
 
-def _plain(name: str) -> str:
-    """`psams.auth` for `psams[0].auth`: the name a record's field has in the table of meanings."""
-    head, bracket, tail = name.partition("[")
-    return head + tail.partition("]")[2] if bracket else name
-
-
-def _value_text(field: WalkedField) -> str:
-    if field.value is None:
-        return ""
-    if isinstance(field.value, bytes):
-        return field.value.hex()
-    return str(field.value)
+def _value_text(found: Walked) -> str:
+    """A number of a field of several stands for itself."""
+    if found.value is None or not isinstance(found.field, Field) or found.index is not None:
+        return "" if found.value is None else str(found.value)
+    return found.field.coding.show(found.value)

@@ -12,7 +12,7 @@ from enum import Enum
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.rsu.framing import Framing
-from protocols.rsu.layout import Layout
+from protocols.rsu.layout import FrameLayout
 from protocols.rsu.messages import (
     Acknowledge,
     Continue,
@@ -91,6 +91,10 @@ def _never(_: Message) -> bool:
     return False
 
 
+def _none_known(_: bytes) -> str | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A message that is repeated until it is answered."""
@@ -129,7 +133,7 @@ class Dialect:
     name: str
     title: str
     framing: Framing
-    layouts: tuple[Layout, ...]
+    layouts: tuple[FrameLayout, ...]
     unmodelled: frozenset[int]
     """Known type bytes kept whole."""
     obu_first: frozenset[int]
@@ -137,10 +141,8 @@ class Dialect:
     rules: Mapping[Side, SideRules]
     empty_frames: bool
     """True when a frame without DATA is allowed, as an acknowledgement."""
-    meanings: Mapping[tuple[int | None, str], Callable[[object, Mapping[str, object]], str]]
-    """What a value means, by type byte (None: any) and field name, from the value and its neighbours by name."""
-    private: frozenset[str]
-    """Fields that identify a vehicle, a tag or a card: masked when shown."""
+    foreign: Callable[[bytes], str | None] = _none_known
+    """Name of another link in whose form DATA stands, though type and length may be ours."""
     timing: Timing = DEFAULT_TIMING
     """Times of a conversation that nobody has set otherwise."""
 
@@ -148,13 +150,13 @@ class Dialect:
         """Whether this dialect has a frame for that kind of message."""
         return any(layout.message is message for layout in self.layouts)
 
-    def layouts_of(self, code: int) -> tuple[Layout, ...]:
+    def layouts_of(self, code: int) -> tuple[FrameLayout, ...]:
         """Every layout of a type byte."""
         return tuple(layout for layout in self.layouts if layout.code == code)
 
-    def layout_of(self, data: bytes) -> Layout | None:
+    def layout_of(self, data: bytes) -> FrameLayout | None:
         """The layout that `data` has by its type byte and length, None when there is none."""
-        for layout in self.layouts_of(data[0]) if data else ():
+        for layout in self.layouts_of(data[0]) if data and self.foreign(data) is None else ():
             if layout.plan(data) is not None:
                 return layout
         return None
@@ -165,6 +167,15 @@ class Dialect:
             if self.empty_frames:
                 return Acknowledge()
             raise RemoteProtocolError("frame without DATA", field="type", offset=0, hint="check the dialect")
+        other = self.foreign(data)
+        if other is not None:
+            raise RemoteProtocolError(
+                f"a frame of {other}, not of {self.name}",
+                field="DATA",
+                offset=0,
+                data=data,
+                hint="the device at this address speaks another dialect: check address and dialect",
+            )
         code = data[0]
         layouts = self.layouts_of(code)
         for layout in layouts:

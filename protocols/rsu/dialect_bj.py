@@ -14,7 +14,6 @@ from types import MappingProxyType
 from protocols.rsu.dialect import Dialect, Pace, Request, Side, SideRules, Timing
 from protocols.rsu.framing_legacy import LegacyFraming
 from protocols.rsu.layout_bj import LAYOUTS, OBU_FIRST, UNMODELLED_LANE, UNMODELLED_RSU
-from protocols.rsu.meanings_bj import MEANINGS_BJ
 from protocols.rsu.messages import Acknowledge, Heartbeat, Message, Stop, StopType
 
 TIMING = Timing(retry_ms=1_000, retries_max=0, silence_ms=90_000)
@@ -83,10 +82,6 @@ LEGACY_SERIAL_BJ = Dialect(
     obu_first=OBU_FIRST,
     rules=MappingProxyType({Side.LANE: LANE_RULES, Side.RSU: RSU_RULES}),
     empty_frames=True,
-    meanings=MEANINGS_BJ,
-    private=frozenset(
-        {"obu_id", "serial", "bound_card", "plate", "extension", "rest", "card_uid", "card_file", "station"}
-    ),
     timing=TIMING,
 )
 

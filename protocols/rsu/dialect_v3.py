@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from protocols.rsu import station_link
 from protocols.rsu.dialect import Dialect, Pace, Request, Side, SideRules
 from protocols.rsu.framing_v3 import V3Framing
 from protocols.rsu.layout_v3 import LAYOUTS, OBU_FIRST, UNMODELLED
-from protocols.rsu.meanings_v3 import MEANINGS
 from protocols.rsu.messages import HeartbeatAck, Message, Stop, StopType
 
 
@@ -63,6 +63,5 @@ PCRSU_V3 = Dialect(
     obu_first=OBU_FIRST,
     rules=MappingProxyType({Side.LANE: LANE_RULES, Side.RSU: RSU_RULES}),
     empty_frames=True,
-    meanings=MEANINGS,
-    private=frozenset({"obu_id", "serial", "vehicle_file", "card_file", "station", "ef04", "ef04_extra"}),
+    foreign=station_link.foreign,
 )

@@ -13,21 +13,14 @@ Confidence of a layout stands in its `source`, as in `layout_v3`.
 
 from __future__ import annotations
 
-from protocols.rsu.layout import (
-    U8,
-    U16,
-    U32,
-    Layout,
-    bcd,
-    count_of_filled,
-    default,
-    filled,
-    headed,
-    layout,
-    raw,
-    reserved,
-    shifted,
-)
+from collections.abc import Mapping
+from typing import Any
+
+from protocols.codings import bcd, headed, read_text, shifted
+from protocols.fields import Field, Privacy, Repeated, raw, uint
+from protocols.rsu import meanings_bj as meanings
+from protocols.rsu import meanings_v3
+from protocols.rsu.layout import FrameLayout, layout
 from protocols.rsu.messages import (
     Continue,
     Debit,
@@ -59,13 +52,20 @@ NO_OBU_SOULIN = b"\xff" * 4
 TABLE = "serial protocol of the Beijing style"
 
 _ERROR_AT = 5
-_OBU_ID = "obu_id" / raw(4) * "OBU id on the air"
-_DIV_FACTOR = "div_factor" / raw(8) * "diversification factor: first 4 issuer bytes, twice"
-_TRANS_SERIAL = "trans_serial" / default(raw(4), bytes(4)) * "transaction serial of the lane, may be 0"
-_PURCHASE_TIME = "purchase_time_bcd" / bcd(7) * "purchase time, part of MAC1 and TAC"
-_ERROR = "error" / U8 * "result on the air"
-_WRITTEN = "unix_seconds" / shifted(U32, CLOCK_SHIFT_S) * "clock of the antenna at the writing (local on the link)"
-_TERMINAL = "terminal" / raw(6) * "PSAM terminal number"
+_OBU_ID = Field("obu_id", raw(4), "OBU id on the air", privacy=Privacy.NUMBER)
+_DIV_FACTOR = Field(
+    "div_factor", raw(8), "diversification factor: first 4 issuer bytes, twice", words=meanings_v3.issuer_name
+)
+_TRANS_SERIAL = Field("trans_serial", raw(4), "transaction serial of the lane, may be 0", default=bytes(4))
+_PURCHASE_TIME = Field("purchase_time_bcd", bcd(7), "purchase time, part of MAC1 and TAC", words=meanings_v3.wall_clock)
+_ERROR = Field("error", uint(1), "result on the air", words=meanings.ERRORS)
+_WRITTEN = Field(
+    "unix_seconds",
+    shifted(4, CLOCK_SHIFT_S),
+    "clock of the antenna at the writing (local on the link)",
+    words=meanings_v3.moment,
+)
+_TERMINAL = Field("terminal", raw(6), "PSAM terminal number")
 
 # --- lane computer -> antenna -------------------------------------------------------------------------------------
 
@@ -73,13 +73,15 @@ C0_17 = layout(
     0xC0,
     17,
     Initialise,
-    "unix_seconds" / shifted(U32, CLOCK_SHIFT_S) * "clock (local on the link)",
-    "datetime_bcd" / bcd(7) * "wall clock",
-    "lane_mode" / U8 * "kind of charge point",
-    "wait_time_s" / default(U8, WAIT_TIME_S) * "time before the same OBU is read again, s",
-    "tx_power" / U8 * "transmit power, 00 to 1F",
-    "pll_channel" / U8 * "radio channel",
-    "trans_mode" / U8 * "purchase mode",
+    Field("unix_seconds", shifted(4, CLOCK_SHIFT_S), "clock (local on the link)", words=meanings_v3.moment),
+    Field("datetime_bcd", bcd(7), "wall clock", words=meanings_v3.wall_clock),
+    Field("lane_mode", uint(1), "kind of charge point", words=meanings.LANE_MODES),
+    Field(
+        "wait_time_s", uint(1), "time before the same OBU is read again, s", default=WAIT_TIME_S, words=meanings.seconds
+    ),
+    Field("tx_power", uint(1), "transmit power, 00 to 1F"),
+    Field("pll_channel", uint(1), "radio channel", words=meanings.RADIO_CHANNELS),
+    Field("trans_mode", uint(1), "purchase mode", words=meanings.TRANS_MODES),
     drops=frozenset({"bst_interval_ms", "flag_id", "reserved"}),
     source=f"{TABLE}, C0; two",
 )
@@ -89,7 +91,7 @@ C2_6 = layout(
     6,
     Stop,
     _OBU_ID,
-    "stop_type" / U8 * "what to do with this OBU",
+    Field("stop_type", uint(1), "what to do with this OBU", words=meanings.STOP_TYPES),
     drops=frozenset({"unix_seconds"}),
     source=f"{TABLE}, C2; two",
 )
@@ -98,18 +100,29 @@ _ENTRY = (
     _DIV_FACTOR,
     _TRANS_SERIAL,
     _PURCHASE_TIME,
-    "station" / raw(36) * "36 bytes of the station file",
+    Field("station", raw(36), "36 bytes of the station file", privacy=Privacy.HIDDEN),
 )
 C3_60 = layout(0xC3, 60, WriteEntry, *_ENTRY, source=f"{TABLE}, C3; two")
 C7_60 = layout(0xC7, 60, RecoverTac, *_ENTRY, source=f"{TABLE}, C7; two")
 
-_DEBIT = (_OBU_ID, _DIV_FACTOR, _TRANS_SERIAL, "amount_fen" / U32 * "purchase, fen", _PURCHASE_TIME)
+_DEBIT = (
+    _OBU_ID,
+    _DIV_FACTOR,
+    _TRANS_SERIAL,
+    Field("amount_fen", uint(4), "purchase, fen", words=meanings_v3.yuan),
+    _PURCHASE_TIME,
+)
 C6_68 = layout(
     0xC6,
     68,
     Debit,
     *_DEBIT,
-    "station" / headed(40, STATION_HEADER) * "file 0019 to be written with the purchase; its header does not travel",
+    Field(
+        "station",
+        headed(40, STATION_HEADER),
+        "file 0019 to be written with the purchase; its header does not travel",
+        privacy=Privacy.HIDDEN,
+    ),
     source=f"{TABLE}, C6; two",
 )
 C6_64 = layout(
@@ -117,27 +130,43 @@ C6_64 = layout(
     64,
     Debit,
     *_DEBIT,
-    "station" / raw(36) * "36 bytes of file 0012 or 0019, as they travel",
+    Field("station", raw(36), "36 bytes of file 0012 or 0019, as they travel", privacy=Privacy.HIDDEN),
     source=f"{TABLE}, C6 with a short station; two",
 )
-X4C_2 = layout(0x4C, 2, SwitchAntenna, "on" / U8 * "radio: 00 off, 01 on", source=f"{TABLE}, 4C; two")
+X4C_2 = layout(
+    0x4C,
+    2,
+    SwitchAntenna,
+    Field("on", uint(1), "radio: 00 off, 01 on", words=meanings_v3.SWITCH),
+    source=f"{TABLE}, 4C; two",
+)
 
 # --- antenna -> lane computer -------------------------------------------------------------------------------------
+
+
+def _psams_present(values: Mapping[str, Any]) -> int:
+    return sum(any(psam["terminal"]) for psam in values["psams"])
+
 
 B0_27 = layout(
     0xB0,
     27,
     DeviceStatus,
-    "rsu_status" / U8 * "state of the antenna",
-    "psam_count_declared" / count_of_filled("psams", "terminal") * "number of PSAMs; which of the two is not said",
-    filled("psams", 2, "terminal" / raw(6) * "PSAM terminal number") * "PSAM records",
-    "algorithm_id" / U8 * "algorithm",
-    "manufacturer_id" / U8 * "manufacturer",
-    "rsu_id" / raw(3) * "antenna id",
-    "rsu_version" / raw(2) * "software version",
-    "reserved" / reserved(5) * "reserved",
-    records={"psams": PsamStatus},
-    slots={"psams": (2, {"terminal": bytes(6)})},
+    Field("rsu_status", uint(1), "state of the antenna", words=meanings_v3.RSU_STATES),
+    Field("psam_count_declared", uint(1), "number of PSAMs; which of the two is not said", default=_psams_present),
+    Repeated(
+        "psams",
+        (Field("terminal", raw(6), "PSAM terminal number"),),
+        "PSAM records",
+        PsamStatus,
+        count=2,
+        blank={"terminal": bytes(6)},
+    ),
+    Field("algorithm_id", uint(1), "algorithm"),
+    Field("manufacturer_id", uint(1), "manufacturer", words=meanings_v3.MANUFACTURERS),
+    Field("rsu_id", raw(3), "antenna id"),
+    Field("rsu_version", raw(2), "software version"),
+    Field("reserved", raw(5), "reserved", default=bytes(5)),
     drops=frozenset({"work_status", "flag_id", "psams.channel", "psams.auth", "psams.version"}),
     source=f"{TABLE}, B0; seen",
 )
@@ -152,8 +181,8 @@ def _is_report(data: bytes) -> bool:
 
 
 _HEARTBEAT = (
-    "obu_id" / default(raw(4), NO_OBU) * "no OBU: 00000000, or FFFFFFFF from one maker",
-    "error" / default(U8, HEARTBEAT_ERROR) * "80: heartbeat",
+    Field("obu_id", raw(4), "no OBU: 00000000, or FFFFFFFF from one maker", default=NO_OBU, privacy=Privacy.NUMBER),
+    Field("error", uint(1), "80: heartbeat", default=HEARTBEAT_ERROR, words=meanings.ERRORS),
 )
 B2_BEAT = layout(
     0xB2,
@@ -179,28 +208,31 @@ B2_BEAT = layout(
 )
 
 
-def _long_heartbeat(length: int) -> Layout:
+def _long_heartbeat(length: int) -> FrameLayout:
     """A heartbeat as long as a report of this length."""
     return layout(
         0xB2,
         length,
         Heartbeat,
         *_HEARTBEAT,
-        "rest" / raw(length - 6) * "means nothing in a heartbeat",
+        Field("rest", raw(length - 6), "means nothing in a heartbeat", privacy=Privacy.HIDDEN),
         rule=f"{length} as heartbeat",
         where=_is_heartbeat,
         source=f"{TABLE}, B2 as heartbeat, long form; one",
     )
 
 
-_ISSUER = "issuer" / raw(8) * "issuer identifier"
-_CONTRACT = ("contract_type" / U8 * "contract type", "contract_version" / U8 * "contract version")
+_ISSUER = Field("issuer", raw(8), "issuer identifier", words=meanings_v3.issuer_name)
+_CONTRACT = (Field("contract_type", uint(1), "contract type"), Field("contract_version", uint(1), "contract version"))
 _VALIDITY = (
-    "serial" / raw(8) * "contract serial, BCD",
-    "issued" / raw(4) * "valid from, BCD YYYYMMDD",
-    "expires" / raw(4) * "valid to, BCD YYYYMMDD",
+    Field("serial", raw(8), "contract serial, BCD", privacy=Privacy.NUMBER),
+    Field("issued", raw(4), "valid from, BCD YYYYMMDD", words=meanings_v3.day),
+    Field("expires", raw(4), "valid to, BCD YYYYMMDD", words=meanings_v3.day),
 )
-_TAG = ("equipment" / U8 * "device class and version", "status" / raw(2) * "OBU status")
+_TAG = (
+    Field("equipment", uint(1), "device class and version"),
+    Field("status", raw(2), "OBU status", words=meanings_v3.obu_status),
+)
 _V3_ONLY = frozenset({"antenna_id", "device_type"})
 B2_33 = layout(
     0xB2,
@@ -240,7 +272,7 @@ B2_45 = layout(
     _ISSUER,
     *_CONTRACT,
     *_VALIDITY,
-    "bound_card" / raw(10) * "card bound to the OBU, BCD",
+    Field("bound_card", raw(10), "card bound to the OBU, BCD", privacy=Privacy.NUMBER),
     *_TAG,
     rule="45",
     where=_is_report,
@@ -251,10 +283,10 @@ B2_45 = layout(
 _VEHICLE = (
     _OBU_ID,
     _ERROR,
-    "plate" / raw(12) * "plate, GBK",
-    "plate_color" / raw(2) * "plate colour",
-    "vehicle_class" / U8 * "vehicle class",
-    "user_type" / U8 * "vehicle user type",
+    Field("plate", raw(12, read_text), "plate, GBK", privacy=Privacy.PLATE),
+    Field("plate_color", raw(2), "plate colour"),
+    Field("vehicle_class", uint(1), "vehicle class", words=meanings.vehicle_class),
+    Field("user_type", uint(1), "vehicle user type"),
 )
 B3_22 = layout(0xB3, 22, VehicleReport, *_VEHICLE, source=f"{TABLE}, B3; seen")
 B3_69 = layout(
@@ -263,29 +295,34 @@ B3_69 = layout(
     VehicleReport,
     *_VEHICLE,
     # The description lists fields of 43 bytes for these 47, so they are not taken apart.
-    "extension" / raw(47) * "dimensions, load and engine number, not taken apart",
+    Field("extension", raw(47), "dimensions, load and engine number, not taken apart", privacy=Privacy.HIDDEN),
     source=f"{TABLE}, B3 long form; one, fields inside contradict its length",
 )
 
 _USER = (
     _OBU_ID,
     _ERROR,
-    "card_type" / default(U8, 0) * "national or local card",
-    "physical_card_type" / default(U8, 0) * "kind of chip",
-    "trans_type" / U8 * "kind of purchase",
-    "balance_raw" / U32 * "balance, fen",
-    "card_uid" / default(raw(4), bytes(4)) * "number of the chip, 0 for CPU cards",
-    "card_file" / raw(43) * "file 0015",
+    Field("card_type", uint(1), "national or local card", default=0, words=meanings.CARD_TYPES),
+    Field("physical_card_type", uint(1), "kind of chip", default=0, words=meanings.CHIPS),
+    Field("trans_type", uint(1), "kind of purchase", words=meanings.TRANS_TYPES),
+    Field("balance_raw", uint(4), "balance, fen", words=meanings.balance),
+    Field("card_uid", raw(4), "number of the chip, 0 for CPU cards", default=bytes(4), privacy=Privacy.NUMBER),
+    Field("card_file", raw(43), "file 0015", privacy=Privacy.HIDDEN),
 )
 B4_103 = layout(
-    0xB4, 103, UserReport, *_USER, "station" / raw(43) * "last station: file 0019", source=f"{TABLE}, B4; seen"
+    0xB4,
+    103,
+    UserReport,
+    *_USER,
+    Field("station", raw(43), "last station: file 0019", privacy=Privacy.HIDDEN),
+    source=f"{TABLE}, B4; seen",
 )
 B4_99 = layout(
     0xB4,
     99,
     UserReport,
     *_USER,
-    "station" / raw(39) * "39 bytes of the last station, file 0019 or 0012",
+    Field("station", raw(39), "39 bytes of the last station, file 0019 or 0012", privacy=Privacy.HIDDEN),
     source=f"{TABLE}, B4 with a short station; two",
 )
 
@@ -297,12 +334,12 @@ B5_38 = layout(
     _ERROR,
     _WRITTEN,
     _TERMINAL,
-    "trans_time_bcd" / bcd(7) * "purchase time",
-    "trans_type" / U8 * "kind of purchase",
-    "tac" / raw(4) * "TAC",
-    "card_serial" / U16 * "card counter of the purchase, 0 without one",
-    "psam_serial" / U32 * "PSAM counter of the purchase",
-    "balance_raw" / U32 * "balance after the purchase, fen",
+    Field("trans_time_bcd", bcd(7), "purchase time", words=meanings_v3.wall_clock),
+    Field("trans_type", uint(1), "kind of purchase", words=meanings.TRANS_TYPES),
+    Field("tac", raw(4), "TAC"),
+    Field("card_serial", uint(2), "card counter of the purchase, 0 without one"),
+    Field("psam_serial", uint(4), "PSAM counter of the purchase"),
+    Field("balance_raw", uint(4), "balance after the purchase, fen", words=meanings.balance),
     drops=frozenset({"algorithm", "key_version"}),
     source=f"{TABLE}, B5; seen",
 )
@@ -317,7 +354,7 @@ B5_16 = layout(
     source=f"{TABLE}, B5 after C3; one, length inferred",
 )
 
-LAYOUTS: tuple[Layout, ...] = (
+LAYOUTS: tuple[FrameLayout, ...] = (
     C0_17,
     C1_13,
     C2_6,

@@ -9,20 +9,12 @@ descriptions agree, *one* description, or its length is *inferred* by adding fie
 
 from __future__ import annotations
 
-from protocols.rsu.layout import (
-    U8,
-    U16,
-    U32,
-    Counts,
-    Layout,
-    bcd,
-    count_of,
-    layout,
-    numbers,
-    raw,
-    repeated,
-    reserved,
-)
+from collections.abc import Mapping
+
+from protocols.codings import bcd
+from protocols.fields import Field, Privacy, Repeated, numbers, raw, uint
+from protocols.rsu import meanings_v3 as meanings
+from protocols.rsu.layout import Counts, FrameLayout, count_of, layout
 from protocols.rsu.messages import (
     AntennaStatus,
     Continue,
@@ -41,9 +33,11 @@ from protocols.rsu.messages import (
     UserReport,
 )
 
-OBU_ID = "obu_id" / raw(4) * "OBU or CPC card id on the air"
-DIV_FACTOR = "div_factor" / raw(8) * "diversification factor: first 4 issuer bytes, twice"
-FLAG_ID = "flag_id" / raw(3) * "gantry or toll lane code"
+OBU_ID = Field("obu_id", raw(4), "OBU or CPC card id on the air", privacy=Privacy.NUMBER)
+DIV_FACTOR = Field(
+    "div_factor", raw(8), "diversification factor: first 4 issuer bytes, twice", words=meanings.issuer_name
+)
+FLAG_ID = Field("flag_id", raw(3), "gantry or toll lane code")
 
 # --- lane computer -> antenna -------------------------------------------------------------------------------------
 
@@ -51,44 +45,48 @@ C0_22 = layout(
     0xC0,
     22,
     Initialise,
-    "unix_seconds" / U32 * "clock, seconds since 1970 (UTC)",
-    "datetime_bcd" / bcd(7) * "wall clock",
-    "lane_mode" / U8 * "kind of charge point",
-    "bst_interval_ms" / U8 * "beacon interval, ms",
-    "tx_power" / U8 * "transmit power, 00 to 1F",
-    "pll_channel" / U8 * "radio channel",
-    "trans_mode" / U8 * "purchase mode",
+    Field("unix_seconds", uint(4), "clock, seconds since 1970 (UTC)", words=meanings.moment),
+    Field("datetime_bcd", bcd(7), "wall clock", words=meanings.wall_clock),
+    Field("lane_mode", uint(1), "kind of charge point", words=meanings.LANE_MODES),
+    Field("bst_interval_ms", uint(1), "beacon interval, ms", words=meanings.milliseconds),
+    Field("tx_power", uint(1), "transmit power, 00 to 1F"),
+    Field("pll_channel", uint(1), "radio channel", words=meanings.RADIO_CHANNELS),
+    Field("trans_mode", uint(1), "purchase mode", words=meanings.TRANS_MODES),
     FLAG_ID,
-    "reserved" / reserved(2) * "row of the gantry, 00",
+    Field("reserved", raw(2), "row of the gantry, 00", default=bytes(2)),
     source="gantry interface V3.x, C0; two",
 )
 
 C1_13 = layout(0xC1, 13, Continue, OBU_ID, DIV_FACTOR, source="gantry interface V3.x, C1; two")
 
-_STOP_TYPE = "stop_type" / U8 * "what to do with this OBU"
+_STOP_TYPE = Field("stop_type", uint(1), "what to do with this OBU", words=meanings.STOP_TYPES)
 C2_10 = layout(
     0xC2,
     10,
     Stop,
     OBU_ID,
     _STOP_TYPE,
-    "unix_seconds" / U32 * "clock, seconds since 1970 (UTC)",
+    Field("unix_seconds", uint(4), "clock, seconds since 1970 (UTC)", words=meanings.moment),
     source="gantry interface V3.x, C2; two",
 )
 C2_6 = layout(0xC2, 6, Stop, OBU_ID, _STOP_TYPE, source="older form of C2, without time; one")
 
 C4_2 = layout(
-    0xC4, 2, SwitchAntenna, "on" / U8 * "radio: 00 off, 01 on", source="gantry interface V3.x, C4; seen (WanJi)"
+    0xC4,
+    2,
+    SwitchAntenna,
+    Field("on", uint(1), "radio: 00 off, 01 on", words=meanings.SWITCH),
+    source="gantry interface V3.x, C4; seen (WanJi)",
 )
 
-_AMOUNT = "amount_fen" / U32 * "purchase, fen"
-_PURCHASE_TIME = "purchase_time_bcd" / bcd(7) * "purchase time, part of MAC1 and TAC"
-_STATION_OUT = "station" / raw(43) * "file 0019 to be written with the purchase"
-_EF04 = "ef04" / raw(91) * "file EF04, bytes 315 to 405"
+_AMOUNT = Field("amount_fen", uint(4), "purchase, fen", words=meanings.yuan)
+_PURCHASE_TIME = Field("purchase_time_bcd", bcd(7), "purchase time, part of MAC1 and TAC", words=meanings.wall_clock)
+_STATION_OUT = Field("station", raw(43), "file 0019 to be written with the purchase", privacy=Privacy.HIDDEN)
+_EF04 = Field("ef04", raw(91), "file EF04, bytes 315 to 405", privacy=Privacy.HIDDEN)
 _DEBIT_WITH_EF04 = (
     OBU_ID,
     DIV_FACTOR,
-    "trade_type" / U8 * "what to write and debit",
+    Field("trade_type", uint(1), "what to write and debit", words=meanings.TRADE_TYPES),
     _AMOUNT,
     _PURCHASE_TIME,
     _STATION_OUT,
@@ -111,7 +109,7 @@ C6_164 = layout(
     164,
     Debit,
     *_DEBIT_WITH_EF04,
-    "ef04_extra" / raw(5) * "EF04 offset N, then 4 bytes written there",
+    Field("ef04_extra", raw(5), "EF04 offset N, then 4 bytes written there", privacy=Privacy.HIDDEN),
     source="gantry interface V3.4, C6; one",
 )
 C6_174 = layout(
@@ -119,11 +117,16 @@ C6_174 = layout(
     174,
     Debit,
     *_DEBIT_WITH_EF04,
-    "ef04_extra" / raw(15) * "two-piece: offset N, 4 bytes, padding; one-piece: N, then 14 bytes of EF07",
+    Field(
+        "ef04_extra",
+        raw(15),
+        "two-piece: offset N, 4 bytes, padding; one-piece: N, then 14 bytes of EF07",
+        privacy=Privacy.HIDDEN,
+    ),
     source="gantry interface V3.5, C6; one",
 )
 
-_CARD_SERIAL = "card_serial" / U16 * "card counter of the purchase asked about"
+_CARD_SERIAL = Field("card_serial", uint(2), "card counter of the purchase asked about")
 C8_7 = layout(0xC8, 7, FetchTac, OBU_ID, _CARD_SERIAL, source="gantry interface V3.x, C8; two")
 C8_22 = layout(
     0xC8,
@@ -131,7 +134,7 @@ C8_22 = layout(
     FetchTac,
     OBU_ID,
     _CARD_SERIAL,
-    "ef04_extra" / raw(15) * "EF04 offset N, then what is written there",
+    Field("ef04_extra", raw(15), "EF04 offset N, then what is written there", privacy=Privacy.HIDDEN),
     source="gantry interface V3.5, C8; one, length inferred",
 )
 C8_104 = layout(
@@ -140,13 +143,13 @@ C8_104 = layout(
     FetchTac,
     OBU_ID,
     _CARD_SERIAL,
-    "ef04_command" / U8 * "00 no EF04, 01 write EF04 too",
+    Field("ef04_command", uint(1), "00 no EF04, 01 write EF04 too", words=meanings.EF04_COMMANDS),
     _EF04,
-    "ef04_extra" / raw(5) * "EF04 offset N, then 4 bytes written there",
+    Field("ef04_extra", raw(5), "EF04 offset N, then 4 bytes written there", privacy=Privacy.HIDDEN),
     source="gantry interface V3.4, C8; one, length inferred",
 )
 
-CF_2 = layout(0xCF, 2, HeartbeatAck, "status" / U8 * "00", source="gantry interface V3.x, CF; two")
+CF_2 = layout(0xCF, 2, HeartbeatAck, Field("status", uint(1), "00"), source="gantry interface V3.x, CF; two")
 
 # --- antenna -> lane computer -------------------------------------------------------------------------------------
 
@@ -167,26 +170,28 @@ B0_N = layout(
     0xB0,
     None,
     DeviceStatus,
-    "rsu_status" / U8 * "state of the antenna",
-    "psam_count_declared" / count_of("psams") * "PSAM records declared (the length decides)",
-    repeated(
+    Field("rsu_status", uint(1), "state of the antenna", words=meanings.RSU_STATES),
+    Field("psam_count_declared", uint(1), "PSAM records declared (the length decides)", default=count_of("psams")),
+    Repeated(
         "psams",
-        "channel" / U8 * "PSAM slot",
-        "version" / U8 * "PSAM version",
-        "auth" / U8 * "00 authorised or not needed, 01 not authorised",
-        "terminal" / raw(6) * "terminal number",
-    )
-    * "PSAM records",
-    "algorithm_id" / U8 * "algorithm",
-    "manufacturer_id" / U8 * "manufacturer",
-    "rsu_id" / raw(3) * "antenna id, equals the beacon id",
-    "rsu_version" / raw(2) * "software version",
-    "work_status" / U8 * "work state",
+        (
+            Field("channel", uint(1), "PSAM slot"),
+            Field("version", uint(1), "PSAM version"),
+            Field("auth", uint(1), "00 authorised or not needed, 01 not authorised", words=meanings.PSAM_AUTH),
+            Field("terminal", raw(6), "terminal number"),
+        ),
+        "PSAM records",
+        PsamStatus,
+    ),
+    Field("algorithm_id", uint(1), "algorithm"),
+    Field("manufacturer_id", uint(1), "manufacturer", words=meanings.MANUFACTURERS),
+    Field("rsu_id", raw(3), "antenna id, equals the beacon id"),
+    Field("rsu_version", raw(2), "software version"),
+    Field("work_status", uint(1), "work state"),
     FLAG_ID,
-    "reserved" / reserved(4) * "reserved; 03040000 at V3.4 gantries",
+    Field("reserved", raw(4), "reserved; 03040000 at V3.4 gantries", default=bytes(4)),
     rule="18+9n",
     plan=_plan_b0,
-    records={"psams": PsamStatus},
     source="gantry interface V3.x, B0; seen (WanJi)",
 )
 
@@ -210,54 +215,69 @@ def _plan_b1(data: bytes) -> Counts | None:
 
 
 _PSAM_RUN = (
-    "channel" / U8 * "PSAM slot",
-    "run" / U8 * "00 works, 01 fault",
-    "auth" / U8 * "00 authorised, 01 not authorised",
+    Field("channel", uint(1), "PSAM slot"),
+    Field("run", uint(1), "00 works, 01 fault", words=meanings.PSAM_RUN),
+    Field("auth", uint(1), "00 authorised, 01 not authorised", words=meanings.PSAM_AUTH),
 )
 B1_N = layout(
     0xB1,
     None,
     Heartbeat,
-    "control_status" / numbers(3) * "controllers 1 and 2, and the link between them",
-    "psam1_count_declared" / count_of("psams1") * "PSAM records of set 1 declared",
-    repeated("psams1", *_PSAM_RUN) * "PSAM set 1",
-    "psam2_count_declared" / count_of("psams2") * "PSAM records of set 2 declared",
-    repeated("psams2", *_PSAM_RUN) * "PSAM set 2",
-    "antenna_count_declared" / count_of("antennas") * "antenna heads",
-    "antenna_ok_declared" / U8 * "antenna heads said to work",
-    repeated(
+    Field(
+        "control_status",
+        numbers(3),
+        "controllers 1 and 2, and the link between them",
+        words=(meanings.CONTROLLERS, meanings.CONTROLLERS, meanings.LINK_STATE),
+    ),
+    Field("psam1_count_declared", uint(1), "PSAM records of set 1 declared", default=count_of("psams1")),
+    Repeated("psams1", _PSAM_RUN, "PSAM set 1", PsamStatus),
+    Field("psam2_count_declared", uint(1), "PSAM records of set 2 declared", default=count_of("psams2")),
+    Repeated("psams2", _PSAM_RUN, "PSAM set 2", PsamStatus),
+    Field("antenna_count_declared", uint(1), "antenna heads", default=count_of("antennas")),
+    Field("antenna_ok_declared", uint(1), "antenna heads said to work"),
+    Repeated(
         "antennas",
-        "antenna_id" / U8 * "antenna head",
-        "status" / U8 * "00 works, 01 link fault, 02 radio fault, 03 other",
-        "channel" / U8 * "00 channel 1, 01 channel 2",
-        "power" / U8 * "transmit power",
-    )
-    * "antenna heads",
+        (
+            Field("antenna_id", uint(1), "antenna head"),
+            Field(
+                "status", uint(1), "00 works, 01 link fault, 02 radio fault, 03 other", words=meanings.ANTENNA_STATES
+            ),
+            Field("channel", uint(1), "00 channel 1, 01 channel 2", words=meanings.ANTENNA_CHANNELS),
+            Field("power", uint(1), "transmit power"),
+        ),
+        "antenna heads",
+        AntennaStatus,
+    ),
     rule="8+3n+3m+4h",
     plan=_plan_b1,
-    records={"psams1": PsamStatus, "psams2": PsamStatus, "antennas": AntennaStatus},
     source="gantry interface V3.x, B1; seen (WanJi)",
 )
 
-_ERROR = "error" / U8 * "result on the air"
-_ANTENNA_ID = "antenna_id" / U8 * "antenna head that saw it"
-_DEVICE_TYPE = "device_type" / U8 * "kind of device"
+
+def _error(words: Mapping[int, str]) -> Field:
+    """The result byte: its codes are each message's own."""
+    return Field("error", uint(1), "result on the air", words=words)
+
+
+_TAG_FOUND = _error(meanings.B2_ERRORS)
+_ANTENNA_ID = Field("antenna_id", uint(1), "antenna head that saw it")
+_DEVICE_TYPE = Field("device_type", uint(1), "kind of device", words=meanings.DEVICE_TYPES)
 _SYSTEM_INFO = (
-    "issuer" / raw(8) * "issuer identifier",
-    "contract_type" / U8 * "contract type",
-    "contract_version" / U8 * "contract version",
-    "serial" / raw(8) * "contract serial (OBU) or card id (CPC), BCD",
-    "issued" / raw(4) * "valid from, BCD YYYYMMDD",
-    "expires" / raw(4) * "valid to, BCD YYYYMMDD",
-    "equipment" / U8 * "device class and version",
-    "status" / raw(2) * "OBU status",
+    Field("issuer", raw(8), "issuer identifier", words=meanings.issuer_name),
+    Field("contract_type", uint(1), "contract type"),
+    Field("contract_version", uint(1), "contract version"),
+    Field("serial", raw(8), "contract serial (OBU) or card id (CPC), BCD", privacy=Privacy.NUMBER),
+    Field("issued", raw(4), "valid from, BCD YYYYMMDD", words=meanings.day),
+    Field("expires", raw(4), "valid to, BCD YYYYMMDD", words=meanings.day),
+    Field("equipment", uint(1), "device class and version"),
+    Field("status", raw(2), "OBU status", words=meanings.obu_status),
 )
 B2_37 = layout(
     0xB2,
     37,
     ObuReport,
     OBU_ID,
-    _ERROR,
+    _TAG_FOUND,
     _ANTENNA_ID,
     _DEVICE_TYPE,
     *_SYSTEM_INFO,
@@ -268,22 +288,28 @@ B2_36 = layout(
     36,
     ObuReport,
     OBU_ID,
-    _ERROR,
+    _TAG_FOUND,
     _DEVICE_TYPE,
     *_SYSTEM_INFO,
     source="lane interface V3, B2 without antenna id; one, length inferred",
 )
 B2_35 = layout(
-    0xB2, 35, ObuReport, OBU_ID, _ERROR, *_SYSTEM_INFO, source="2018 version of B2, without antenna id and type; one"
+    0xB2,
+    35,
+    ObuReport,
+    OBU_ID,
+    _TAG_FOUND,
+    *_SYSTEM_INFO,
+    source="2018 version of B2, without antenna id and type; one",
 )
 
-_TRANS_TYPE = "trans_type" / U8 * "kind of purchase"
-_USER_HEAD = (OBU_ID, _ERROR, _TRANS_TYPE)
-_VEHICLE = "vehicle_file" / raw(79) * "vehicle file, decrypted"
-_BALANCE = "balance_raw" / U32 * "balance, fen (signed for charge cards)"
-_CARD = "card_file" / raw(50) * "file 0015 (43 bytes) and padding"
-_STATION_IN = "station" / raw(43) * "last station: file 0019, EF02 or EF01"
-_CPC_FEE = "cpc_fee" / raw(10) * "fee of this province, DF01/EF04"
+_TRANS_TYPE = Field("trans_type", uint(1), "kind of purchase", words=meanings.TRANS_TYPES)
+_USER_HEAD = (OBU_ID, _error(meanings.B4_ERRORS), _TRANS_TYPE)
+_VEHICLE = Field("vehicle_file", raw(79), "vehicle file, decrypted", privacy=Privacy.HIDDEN)
+_BALANCE = Field("balance_raw", uint(4), "balance, fen (signed for charge cards)", words=meanings.balance)
+_CARD = Field("card_file", raw(50), "file 0015 (43 bytes) and padding", privacy=Privacy.HIDDEN)
+_STATION_IN = Field("station", raw(43), "last station: file 0019, EF02 or EF01", privacy=Privacy.HIDDEN)
+_CPC_FEE = Field("cpc_fee", raw(10), "fee of this province, DF01/EF04")
 
 B4_183 = layout(
     0xB4,
@@ -314,7 +340,7 @@ B4_64 = layout(
     UserReport,
     *_USER_HEAD,
     _STATION_IN,
-    "cpc_province" / raw(4) * "first 4 bytes of DF01/EF02",
+    Field("cpc_province", raw(4), "first 4 bytes of DF01/EF02"),
     _CPC_FEE,
     source="gantry interface V3.x, B4 of a CPC card; one",
 )
@@ -324,7 +350,7 @@ B4_161 = layout(
     UserReport,
     *_USER_HEAD,
     _STATION_IN,
-    "cpc_province" / raw(101) * "first 101 bytes of DF01/EF02",
+    Field("cpc_province", raw(101), "first 101 bytes of DF01/EF02"),
     _CPC_FEE,
     source="gantry interface V3.5, B4 of a CPC card; one, last field inferred",
 )
@@ -338,25 +364,25 @@ B4_133 = layout(
     *_USER_HEAD,
     _BALANCE,
     _CARD,
-    "station" / raw(63) * "file 0019 padded to 63 bytes",
-    "ef04" / raw(6) * "file EF04, first 6 bytes",
-    "file_0008" / raw(3) * "file 0008, first 3 bytes",
+    Field("station", raw(63), "file 0019 padded to 63 bytes", privacy=Privacy.HIDDEN),
+    Field("ef04", raw(6), "file EF04, first 6 bytes", privacy=Privacy.HIDDEN),
+    Field("file_0008", raw(3), "file 0008, first 3 bytes"),
     source="2018 multi-path version of B4; one",
 )
 
 _RESULT_HEAD = (
     OBU_ID,
-    _ERROR,
-    "terminal" / raw(6) * "PSAM terminal number",
-    "trans_time_bcd" / bcd(7) * "purchase time",
+    _error(meanings.B5_ERRORS),
+    Field("terminal", raw(6), "PSAM terminal number"),
+    Field("trans_time_bcd", bcd(7), "purchase time", words=meanings.wall_clock),
     _TRANS_TYPE,
 )
-_KEY = "algorithm" / U8 * "algorithm of the purchase"
+_KEY = Field("algorithm", uint(1), "algorithm of the purchase", words=meanings.ALGORITHMS)
 _PROOF = (
-    "tac" / raw(4) * "TAC",
-    "card_serial" / U16 * "card counter of the purchase",
-    "psam_serial" / U32 * "PSAM counter of the purchase",
-    "balance_raw" / U32 * "balance after the purchase, fen",
+    Field("tac", raw(4), "TAC"),
+    Field("card_serial", uint(2), "card counter of the purchase"),
+    Field("psam_serial", uint(4), "PSAM counter of the purchase"),
+    Field("balance_raw", uint(4), "balance after the purchase, fen", words=meanings.balance),
 )
 B5_36 = layout(
     0xB5,
@@ -364,7 +390,7 @@ B5_36 = layout(
     DebitResult,
     *_RESULT_HEAD,
     _KEY,
-    "key_version" / U8 * "key version",
+    Field("key_version", uint(1), "key version"),
     *_PROOF,
     source="gantry interface V3.x, B5; seen",
 )
@@ -376,14 +402,14 @@ B8_18 = layout(
     18,
     TacResult,
     OBU_ID,
-    _ERROR,
-    "tac" / raw(4) * "TAC",
-    "mac" / raw(4) * "MAC2",
-    "balance_raw" / U32 * "balance, fen",
+    _error(meanings.B8_ERRORS),
+    Field("tac", raw(4), "TAC"),
+    Field("mac", raw(4), "MAC2"),
+    Field("balance_raw", uint(4), "balance, fen", words=meanings.balance),
     source="gantry interface V3.x, B8; one",
 )
 
-LAYOUTS: tuple[Layout, ...] = (
+LAYOUTS: tuple[FrameLayout, ...] = (
     C0_22,
     C1_13,
     C2_10,

@@ -1,4 +1,4 @@
-"""What the values of `pcrsu-v3` mean, for people: tables first, the few that need reckoning after them.
+"""Words of `pcrsu-v3`, for people: tables first, the few that need reckoning after them.
 
 Result codes are those of the gantry interface V3.1 to V3.4 [one description, complete]; where V3.5 differs its text
 stands in the table of differences. What a code means for money is not decided here.
@@ -6,11 +6,13 @@ stands in the table of differences. What a code means for money is not decided h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-Meaning = Callable[[object, Mapping[str, object]], str]
+from protocols.codings import read_date
+from protocols.obu.status import TWO_PIECE, obu_status_words
+from protocols.regions import REGION_BYTES
 
 B4_ERRORS: Mapping[int, str] = MappingProxyType(
     {
@@ -98,7 +100,7 @@ LANE_MODES = {
     0x12: "province border gantry, entry; car park entry",
     0x13: "province border gantry, exit; car park exit",
 }
-CHANNELS_C0 = {0: "channel 1 (lane version)", 1: "channel 1 (lane version: 2)", 2: "channel 2"}
+RADIO_CHANNELS = {0: "channel 1 (lane version)", 1: "channel 1 (lane version: 2)", 2: "channel 2"}
 TRANS_MODES = {0x01: "composite purchase", 0x09: "composite purchase (lane version)"}
 STOP_TYPES = {
     1: "end, search again",
@@ -142,31 +144,6 @@ TRANS_TYPES = {
 }
 ALGORITHMS = {0: "3DES", 4: "SM4"}
 
-OBU_STATUS_BITS: tuple[tuple[int, str, str], ...] = (
-    (0x80, "card present", "no card"),
-    (0x20, "contact interface", "contactless interface"),
-    (0x10, "CPU card", "memory card (Mifare)"),
-    (0x08, "card normal", "card error"),
-    (0x04, "not locked", "LOCKED"),
-    (0x02, "not tampered", "TAMPERED (removed)"),
-    (0x01, "battery normal", "battery low"),
-)
-"""First status byte of a two-piece OBU: mask, meaning of 0, meaning of 1. Bit 6 is reserved [two]."""
-ONE_PIECE_BITS_MASK = 0x07
-"""A one-piece OBU only uses locked, tampered and battery."""
-
-
-def obu_status_text(status: bytes, device_type: int | None) -> str:
-    """Both status bytes in words; what the bits mean depends on the device type (01, 02, 03, None: two-piece)."""
-    first = status[0]
-    if device_type == 3:
-        words = ["battery low" if first & 0x80 else "battery normal"]
-    else:
-        mask = ONE_PIECE_BITS_MASK if device_type == 2 else 0xFF
-        words = [high if first & bit else low for bit, low, high in OBU_STATUS_BITS if bit & mask]
-    # Byte 27 of the system file, the mount flag; which bit says what is not documented, good tags show 01 [seen].
-    return ", ".join(words) + f"; mount flag {status[1]:02X}"
-
 
 def fen_text(amount_fen: int) -> str:
     """`-1.05 yuan` for -105 fen."""
@@ -174,118 +151,57 @@ def fen_text(amount_fen: int) -> str:
     return f"{sign}{abs(amount_fen) // 100}.{abs(amount_fen) % 100:02d} yuan"
 
 
-def table(texts: Mapping[int, str]) -> Meaning:
-    """Text of a number; a number that is not in `texts` is shown as such."""
-
-    def meaning(value: object, _: Mapping[str, object]) -> str:
-        if isinstance(value, int):
-            return texts.get(value, f"{value:02X} is not listed")
-        return ""
-
-    return meaning
+def obu_status(status: bytes, neighbours: Mapping[str, object]) -> str:
+    """Both status bytes in words; what the bits mean depends on the device type that the same report names."""
+    device_type = neighbours.get("device_type")
+    words = obu_status_words(status[0], device_type if isinstance(device_type, int) else TWO_PIECE)
+    # Byte 27 of the system file, the mount flag; which bit says what is not documented, good tags show 01 [seen].
+    return f"{', '.join(words)}; mount flag {status[1]:02X}"
 
 
-def _error(code: int) -> Meaning:
-    return table(ERRORS[code])
+def yuan(amount_fen: int, _: Mapping[str, object]) -> str:
+    """An amount."""
+    return fen_text(amount_fen)
 
 
-def _amount(value: object, _: Mapping[str, object]) -> str:
-    return fen_text(value) if isinstance(value, int) else ""
+def balance(amount: int, _: Mapping[str, object]) -> str:
+    """Balance of a purse, or the counter of a charge card (type 23), which counts below zero [seen].
+
+    The older dialect uses all ones for *not read*.
+    """
+    if amount < 1 << 31:
+        return fen_text(amount)
+    signed = f"{fen_text(amount - (1 << 32))} as signed, as charge cards count"
+    return f"{signed}; or not read" if amount == 0xFFFFFFFF else signed
 
 
-def _balance(value: object, _: Mapping[str, object]) -> str:
-    if not isinstance(value, int):
-        return ""
-    if value < 1 << 31:
-        return fen_text(value)
-    # Charge cards (type 23) count below zero [seen]; the older dialect uses all ones for "not read".
-    text = f"{fen_text(value - (1 << 32))} as signed, as charge cards count"
-    return f"{text}; or not read" if value == 0xFFFFFFFF else text
+def moment(unix_seconds: int, _: Mapping[str, object]) -> str:
+    """A clock."""
+    return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _unix(value: object, _: Mapping[str, object]) -> str:
-    return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if isinstance(value, int) else ""
-
-
-def _bcd_time(value: object, _: Mapping[str, object]) -> str:
-    if not isinstance(value, str):
-        return ""
+def wall_clock(digits: str, _: Mapping[str, object]) -> str:
+    """YYYYMMDDhhmmss; the wire carries no zone."""
     try:
-        moment = datetime.strptime(value, "%Y%m%d%H%M%S")  # noqa: DTZ007  the wire carries no zone
+        return datetime.strptime(digits, "%Y%m%d%H%M%S").strftime("%Y-%m-%d %H:%M:%S")  # noqa: DTZ007
     except ValueError:
         return "no date and time"
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _bcd_date(value: object, _: Mapping[str, object]) -> str:
-    if not isinstance(value, bytes):
-        return ""
+def day(content: bytes, _: Mapping[str, object]) -> str:
+    """A date in BCD."""
+    found = read_date(content)
+    return "no date" if found is None else found.isoformat()
+
+
+def issuer_name(content: bytes, _: Mapping[str, object]) -> str:
+    """The region text that heads an issuer id or a key factor."""
     try:
-        day = datetime.strptime(value.hex(), "%Y%m%d")  # noqa: DTZ007  a date only
-    except ValueError:
-        return "no date"
-    return day.strftime("%Y-%m-%d")
-
-
-def _issuer(value: object, _: Mapping[str, object]) -> str:
-    if not isinstance(value, bytes):
-        return ""
-    try:
-        return value[:4].rstrip(b"\0").decode("gbk")
+        return content[:REGION_BYTES].rstrip(b"\0").decode("gbk")
     except UnicodeDecodeError:
         return "name is not GBK"
 
 
-def _obu_status(value: object, neighbours: Mapping[str, object]) -> str:
-    device_type = neighbours.get("device_type")
-    if not isinstance(value, bytes):
-        return ""
-    return obu_status_text(value, device_type if isinstance(device_type, int) else None)
-
-
-def _milliseconds(value: object, _: Mapping[str, object]) -> str:
-    return f"{value} ms"
-
-
-MEANINGS: Mapping[tuple[int | None, str], Meaning] = MappingProxyType(
-    {
-        (None, "unix_seconds"): _unix,
-        (None, "datetime_bcd"): _bcd_time,
-        (None, "purchase_time_bcd"): _bcd_time,
-        (None, "trans_time_bcd"): _bcd_time,
-        (None, "issued"): _bcd_date,
-        (None, "expires"): _bcd_date,
-        (None, "issuer"): _issuer,
-        (None, "div_factor"): _issuer,
-        (None, "amount_fen"): _amount,
-        (None, "balance_raw"): _balance,
-        (None, "algorithm"): table(ALGORITHMS),
-        (None, "trans_type"): table(TRANS_TYPES),
-        (0xC0, "lane_mode"): table(LANE_MODES),
-        (0xC0, "bst_interval_ms"): _milliseconds,
-        (0xC0, "pll_channel"): table(CHANNELS_C0),
-        (0xC0, "trans_mode"): table(TRANS_MODES),
-        (0xC2, "stop_type"): table(STOP_TYPES),
-        (0xC4, "on"): table(SWITCH),
-        (0xC6, "trade_type"): table(TRADE_TYPES),
-        (0xC8, "ef04_command"): table(EF04_COMMANDS),
-        (0xB0, "rsu_status"): table(RSU_STATES),
-        (0xB0, "psams.auth"): table(PSAM_AUTH),
-        (0xB0, "manufacturer_id"): table(MANUFACTURERS),
-        (0xB1, "control_status[0]"): table(CONTROLLERS),
-        (0xB1, "control_status[1]"): table(CONTROLLERS),
-        (0xB1, "control_status[2]"): table(LINK_STATE),
-        (0xB1, "psams1.run"): table(PSAM_RUN),
-        (0xB1, "psams1.auth"): table(PSAM_AUTH),
-        (0xB1, "psams2.run"): table(PSAM_RUN),
-        (0xB1, "psams2.auth"): table(PSAM_AUTH),
-        (0xB1, "antennas.status"): table(ANTENNA_STATES),
-        (0xB1, "antennas.channel"): table(ANTENNA_CHANNELS),
-        (0xB2, "error"): table(B2_ERRORS),
-        (0xB2, "device_type"): table(DEVICE_TYPES),
-        (0xB2, "status"): _obu_status,
-        (0xB4, "error"): _error(0xB4),
-        (0xB5, "error"): _error(0xB5),
-        (0xB8, "error"): _error(0xB8),
-    }
-)
+def milliseconds(count: int, _: Mapping[str, object]) -> str:
+    """A time."""
+    return f"{count} ms"

@@ -13,8 +13,8 @@ from gateway.model.plate import Plate, PlateColour, PlateMatch, compare
 from gateway.model.vehicle_class import is_vehicle_class
 from gateway.payers.mandates import IssuerPolicy
 from protocols.card.codes import CardType
-from protocols.card.coding import read_date
 from protocols.card.files import CardFile
+from protocols.codings import read_date
 from protocols.obu.status import decode_obu_status
 from protocols.obu.vehicle_file import VehicleFile
 from protocols.rsu.messages import DeviceType, ObuReport

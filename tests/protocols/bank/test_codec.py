@@ -1,6 +1,7 @@
 """The codec against every message of the dialect we have, whole, damaged and built anew."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.bank.codec import HEADER_BYTES, TPDU_BYTES, Message, decode, describe, encode
-from protocols.bank.dialects import CUPS_POS_BCD, CUPS_POS_BCD_TEXT48, DIALECTS, Kind, Length, Sensitivity
+from protocols.bank.dialects import CUPS_POS_BCD, CUPS_POS_BCD_TEXT48, DIALECTS
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.fields import Privacy
 
 LINES = (Path(__file__).parents[2] / "vectors" / "iso8583.jsonl").read_text(encoding="utf-8").splitlines()
 VECTORS = {vector["id"]: vector for vector in map(json.loads, LINES)}
@@ -104,15 +106,15 @@ DIGITS = "0123456789"
 
 
 def value_of(number: int) -> st.SearchStrategy:
-    spec = CUPS_POS_BCD.fields[number]
-    least = spec.size if spec.length is Length.FIXED else 0
-    most = min(spec.size, 40)
-    match spec.kind:
-        case Kind.DIGITS:
+    kind, dots, size = re.fullmatch(r"([a-z]+)(\.*)(\d+)", CUPS_POS_BCD.fields[number].coding.notation).groups()
+    least = 0 if dots else int(size)
+    most = min(int(size), 40)
+    match kind:
+        case "n":
             return st.text(DIGITS, min_size=least, max_size=most)
-        case Kind.TRACK:
+        case "z":
             return st.text(DIGITS + "ABCDEF", min_size=least, max_size=most)
-        case Kind.BINARY:
+        case "b":
             return st.binary(min_size=least, max_size=most)
         case _:
             return st.text("AZaz09 -", min_size=least, max_size=most)
@@ -131,10 +133,10 @@ def test_any_message_comes_back(fields, header):
 
 def test_the_table_covers_every_field():
     assert sorted(CUPS_POS_BCD.fields) == list(range(2, 65))
-    for number, spec in CUPS_POS_BCD.fields.items():
-        assert spec.number == number
-        assert spec.english
-        assert spec.chinese
+    for number, field in CUPS_POS_BCD.fields.items():
+        assert field.name == f"F{number}"
+        assert field.meaning
+        assert field.zh
 
 
 def test_header_left_out_is_recognised():
@@ -228,7 +230,7 @@ def test_what_cannot_be_packed_is_our_error(message, field):
 
 def test_contract_with_letters_has_its_dialect():
     message = Message("0200", {48: "合同B2E2"})
-    with pytest.raises(LocalProtocolError, match="cups-pos-bcd-text48"):
+    with pytest.raises(LocalProtocolError, match="contract reference"):
         encode(message)
     raw = encode(message, CUPS_POS_BCD_TEXT48)
     assert raw.endswith(b"\x00\x08" + "合同B2E2".encode("gbk"))
@@ -238,32 +240,45 @@ def test_contract_with_letters_has_its_dialect():
 
 def test_description_masks_and_places_every_field():
     raw = body(VECTORS["cups-pos-pay-req"])
-    rows = {row.number: row for row in describe(decode(raw))}
-    assert list(rows) == sorted(map(int, VECTORS["cups-pos-pay-req"]["fields"]))
+    rows = {row.name: row for row in describe(raw)}
+    told = [f"F{number}" for number in sorted(map(int, VECTORS["cups-pos-pay-req"]["fields"]))]
+    assert list(rows) == ["TPDU", "header", "MTI", "bitmap", *told]
     account = VECTORS["cups-pos-pay-req"]["fields"]["2"]
-    assert rows[2].value == f"***{account[-4:]}"
+    assert rows["F2"].value == f"***{account[-4:]}"
     assert account not in str(rows)
-    assert rows[55].value == f"<{len(decode(raw).fields[55])} bytes>"
-    assert rows[14].value == "<4 characters>"
-    assert rows[4].value == "000000001111"
-    assert rows[4].chinese == "交易金额"
-    for number, row in rows.items():
-        if CUPS_POS_BCD.fields[number].sensitivity is Sensitivity.OPEN:
-            assert raw[row.offset : row.offset + len(row.raw)] == row.raw
-        else:
-            assert row.raw == b""
+    assert {rows[name].value for name in ("F55", "F14")} == {"***"}
+    assert rows["F4"].value == "000000001111"
+    assert sum(row.length for row in rows.values()) == len(raw)
 
 
 def test_description_shows_all_when_asked():
     raw = body(VECTORS["cups-pos-pay-req"])
-    rows = describe(decode(raw), unmask=True)
-    assert b"".join(row.raw for row in rows) == raw[rows[0].offset :]
-    assert {str(row.number): row.value for row in rows} == VECTORS["cups-pos-pay-req"]["fields"]
+    rows = describe(raw, unmask=True)
+    assert {row.name[1:]: row.value for row in rows[4:]} == VECTORS["cups-pos-pay-req"]["fields"]
+    assert all(row.offset == sum(before.length for before in rows[:at]) for at, row in enumerate(rows))
 
 
-def test_bytes_in_an_identifying_field_show_only_their_length():
-    row = describe(Message("0200", {48: b"\x01\xff"}), CUPS_POS_BCD_TEXT48)[0]
-    assert row.value == "<2 bytes>"
+@pytest.mark.parametrize("name", VECTORS)
+def test_a_message_cut_short_is_described_as_far_as_it_goes(name):
+    raw = body(VECTORS[name])
+    for length in range(len(raw)):
+        rows = describe(raw[:length])
+        assert rows
+        assert sum(row.length for row in rows) <= length
+    assert "damaged: needs" in describe(raw[: len(raw) - 1])[-1].meaning
+
+
+def test_fields_that_identify_are_declared_so():
+    hidden = {number for number, field in CUPS_POS_BCD.fields.items() if field.privacy is Privacy.HIDDEN}
+    assert hidden == {14, 35, 36, 45, 52, 55, 58, 62, 64}
+    assert {n for n, field in CUPS_POS_BCD.fields.items() if field.privacy is Privacy.NUMBER} == {2, 34, 48}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_a_message_without_tpdu_is_told_as_such(name):
+    with pytest.raises(RemoteProtocolError, match="no TPDU") as caught:
+        decode(body(VECTORS[name])[TPDU_BYTES:])
+    assert (caught.value.field, caught.value.offset) == ("TPDU", 0)
 
 
 def test_repr_holds_no_values():

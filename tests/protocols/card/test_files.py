@@ -23,11 +23,12 @@ from protocols.card import (
     station_new,
 )
 from protocols.card import layout as card_layout
-from protocols.card.codes import PLATE_COLOURS, colour_of_text, vehicle_class_label
-from protocols.card.coding import time_bytes
-from protocols.card.record import Record
+from protocols.card.codes import vehicle_class_label
+from protocols.codings import time_bytes
 from protocols.crypto import Algorithm
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.fields import Layout
+from protocols.plates import PLATE_COLOURS, colour_of_text
 from protocols.regions import REGIONS, region_factor, region_of_issuer, region_of_network
 
 VECTOR_DIR = Path(__file__).parents[2] / "vectors"
@@ -277,8 +278,27 @@ def test_station_with_a_plate_in_both_places_is_unknown():
     both = decode_station(bytes(record))
     assert both.layout is StationLayout.UNKNOWN
     assert both.encode() == record
+    record[21:23] = b"\xff\xfe"
     record[27] = 0
-    assert decode_station(bytes(record)).layout is StationLayout.UNKNOWN  # neither: 4 characters are no plate
+    neither = decode_station(bytes(record))
+    assert neither.layout is StationLayout.UNKNOWN
+    # What the layouts share is there all the same.
+    assert (neither.network, neither.station, neither.lane, neither.status) == ("0101", "0101", 1, 1)
+    assert neither.warnings
+
+
+@pytest.mark.parametrize("plate", [b"", "默A00000".encode("gbk"), b"\xff" * 12])
+def test_station_without_a_usable_plate_keeps_its_fields(plate):
+    raw = bytearray(content(VECTORS["cmp-user-3des-exit-s04"]))
+    whole = decode_station(bytes(raw))
+    assert whole.layout is StationLayout.NEW
+    raw[21:33] = plate.ljust(12, b"\0")
+    found = decode_station(bytes(raw))
+    assert found.layout is StationLayout.NEW
+    for name in ("network", "station", "lane", "unix_seconds", "vehicle_class", "status", "fee_fen", "plate_colour"):
+        assert getattr(found, name) == getattr(whole, name)
+    assert any("plate at offset 21" in warning for warning in found.warnings)
+    assert found.encode() == raw
 
 
 def test_station_header_of_a_tag_without_card_is_noted():
@@ -300,6 +320,44 @@ def test_blank_station_in_both_fillings():
 def test_another_length_is_no_station_record(length):
     with pytest.raises(RemoteProtocolError, match="station record"):
         decode_station(bytes(length))
+
+
+REPORTS = [
+    record
+    for frame in map(json.loads, (VECTOR_DIR / "std-station-frames.jsonl").read_text("utf-8").splitlines())
+    for record in frame["decoded"].get("records", ())
+    if record["func"] == "B4"
+]
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=range(len(REPORTS)))
+def test_station_records_of_a_real_day(report):
+    """Pseudonymised; the station's own program is the oracle."""
+    raw, said = bytes.fromhex(report["f0019_hex"]), report["f0019"]
+    found = decode_station(raw)
+    assert found.encode() == raw
+    if found.layout is StationLayout.BLANK:
+        assert raw[3:] in (bytes(40), b"\xff" * 40)
+        return
+    assert found.layout is StationLayout.NEW
+    assert (found.network, found.station, found.unix_seconds) == (
+        said["network"].upper(),
+        said["station"].upper(),
+        said["unix"],
+    )
+    assert (found.vehicle_class or 0, found.status, found.plate) == (
+        said["vehicle_class"],
+        said["status"],
+        said["plate"],
+    )
+    assert (found.fee_fen, found.last_gantry) == (said["fee_fen"], bytes.fromhex(said["gantry"]))
+
+
+def test_the_road_network_centre_is_a_region():
+    (card,) = {report["f0015_hex"] for report in REPORTS if report["f0015"]["network"] == "9901"} or {None}
+    if card is not None:
+        assert decode_card_file(bytes.fromhex(card)).region == "路网"
+    assert region_of_issuer("路网".encode("gbk") + bytes.fromhex("99010001")).code == "99"
 
 
 @pytest.mark.parametrize(("raw", "decoded"), holding("0018"))
@@ -416,14 +474,14 @@ def test_any_log_and_holder_decode_and_encode_again(log, holder):
     assert decode_holder(holder).encode() == holder
 
 
-LAYOUTS = {name: value for name, value in vars(card_layout).items() if isinstance(value, Record)}
+LAYOUTS = {name: value for name, value in vars(card_layout).items() if isinstance(value, Layout)}
 SIZES = {
     "CARD_FILE_OLD": 43,
     "CARD_FILE_SHORT": 43,
     "CARD_FILE_LONG": 50,
     "STATION_NEW": 43,
     "STATION_OLD": 43,
-    "STATION_RAW": 43,
+    "STATION_SHARED": 43,
     "STATION_BLANK": 43,
     "TRANSACTION_LOG": 23,
     "HOLDER": 55,
@@ -446,16 +504,16 @@ def test_building_wants_exactly_the_layouts_fields():
 
 
 def test_regions_are_unique_and_their_text_is_four_bytes():
-    assert len({region.zh for region in REGIONS}) == len({region.code for region in REGIONS}) == len(REGIONS) == 33
+    assert len({region.zh for region in REGIONS}) == len(REGIONS) == 34
     assert all(len(region.text_bytes) == 4 and len(region.factor) == 8 for region in REGIONS)
     assert region_of_issuer(bytes.fromhex("BAFEC4CF43010001")).code == "43"
-    assert region_of_network("9901").fictional
+    assert region_of_network("9901").zh == "路网"
     assert region_of_network("0001") is None
 
 
 def test_region_factor():
     assert region_factor(bytes.fromhex("B1B1BEA911010001")) == bytes.fromhex("B1B1BEA9B1B1BEA9")
-    assert region_factor(bytes.fromhex("C9CFBAA331010001")) == bytes.fromhex("C9CFBAA3B9ABC2B7")
+    assert region_factor(bytes.fromhex("C9CFBAA331010001")) == bytes.fromhex("C9CFBAA3C9CFBAA3")
     assert region_factor(bytes.fromhex("BDF0D2E7BDF0D2E7")) == bytes.fromhex("BDF0D2E7BDF0D2E7")
     assert region_factor(bytes(8), "3701") == bytes.fromhex("C9BDB6ABC9BDB6AB")
     assert region_factor(bytes(8), "0001") == bytes(8)

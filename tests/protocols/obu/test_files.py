@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.card.record import Record
 from protocols.crypto import Algorithm
 from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.fields import Layout
 from protocols.obu import (
     VehicleForm,
     decode_obu_status,
@@ -147,17 +147,24 @@ def test_computed_cars_and_truck():
         assert found.warnings == ()
 
 
-def test_truck_rule():
+def test_the_length_field_tells_a_truck_form():
+    """Neither the class nor the VIN does: both are odd on real trucks."""
     raw = bytearray(vehicle("cmp-3des-obu-veh-02"))
-    raw[14] = 10
-    assert decode_vehicle_file(bytes(raw)).form is VehicleForm.CAR
-    raw[14] = 11
-    assert decode_vehicle_file(bytes(raw)).form is VehicleForm.TRUCK
-    raw[14] = 21
-    assert decode_vehicle_file(bytes(raw)).form is VehicleForm.TRUCK
-    raw[40] = 0x20
+    raw[16:18] = (300).to_bytes(2, "big")
+    for vehicle_class in (1, 11, 21):
+        raw[14] = vehicle_class
+        assert decode_vehicle_file(bytes(raw)).form is VehicleForm.TRUCK
+    raw[32:49] = bytes(8) + bytes.fromhex("8F01A2B3C4D5E6F708")
+    binary = decode_vehicle_file(bytes(raw))
+    assert (binary.form, binary.vin, binary.warnings) == (VehicleForm.TRUCK, "", ())
+    assert binary.encode() == raw
+    raw[16:18] = (299).to_bytes(2, "big")
     assert decode_vehicle_file(bytes(raw)).form is VehicleForm.CAR
     assert decode_vehicle_file(bytes(raw[:59])).form is VehicleForm.CAR
+
+
+def test_a_file_never_written_is_no_truck():
+    assert decode_vehicle_file(b"\xff" * 79).form is VehicleForm.CAR
 
 
 def test_new_vehicle_files_match_the_computed_ones():
@@ -259,7 +266,7 @@ def test_any_system_info_decodes_and_encodes_again(raw):
 
 
 def test_every_layout_has_its_documented_size():
-    sizes = {name: value.size for name, value in vars(obu_layout).items() if isinstance(value, Record)}
+    sizes = {name: value.size for name, value in vars(obu_layout).items() if isinstance(value, Layout)}
     assert sizes == {
         "SYSTEM_SHORT": 26,
         "SYSTEM_LONG": 27,
@@ -376,3 +383,34 @@ def test_obu_commands_match_the_sessions():
         built = obu_commands.read_vehicle(bytes.fromhex(random), length, algorithm)
         assert built.encode() == command(f"cmp-obu-{name}-s05")
     assert obu_commands.set_mount_flag(1).encode() == bytes.fromhex("04D6811A0101")
+
+
+STATION_FRAMES = Path(__file__).parents[2] / "vectors" / "std-station-frames.jsonl"
+REPORTS = [
+    record
+    for frame in map(json.loads, STATION_FRAMES.read_text("utf-8").splitlines())
+    for record in frame["decoded"].get("records", ())
+    if record["func"] == "B4"
+]
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=range(len(REPORTS)))
+def test_vehicle_files_of_a_real_day(report):
+    """Pseudonymised; the station's own program is the oracle for the form and the numbers."""
+    raw = bytes.fromhex(report["vehicle_hex"])[:79]
+    said, found = report["vehicle"], decode_vehicle_file(raw)
+    assert found.encode() == raw
+    if said["class"] == 0xFF:
+        assert found.form is VehicleForm.CAR
+        return
+    assert found.form is (VehicleForm.TRUCK if said["form"] == "mm" else VehicleForm.CAR)
+    assert (found.plate, found.vehicle_class, found.user_type) == (said["plate"], said["class"], said["user_type"])
+    for name in ("length_mm", "width_mm", "height_mm", "approved_load_kg", "persons"):
+        if name in said:
+            assert getattr(found, name) == said[name]
+
+
+def test_the_real_day_has_trucks_with_a_vin_in_letters_and_in_bytes():
+    trucks = [decode_vehicle_file(bytes.fromhex(one["vehicle_hex"])[:79]) for one in REPORTS]
+    vins = {bool(one.vin) for one in trucks if one.form is VehicleForm.TRUCK}
+    assert vins == {True, False}

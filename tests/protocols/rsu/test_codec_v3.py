@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.rsu import layout as layout_module
+from protocols.fields import Field, uint
 from protocols.rsu.crc import crc16_x25
-from protocols.rsu.layout import U8, layout
+from protocols.rsu.layout import layout
 from protocols.rsu.messages import (
     Acknowledge,
     AntennaStatus,
@@ -440,17 +441,19 @@ def test_unknown_dialect_names_the_known_ones() -> None:
 
 def test_a_layout_whose_fields_do_not_add_up_cannot_be_declared() -> None:
     with pytest.raises(LocalProtocolError, match="declares 2 bytes"):
-        layout(0xC4, 3, SwitchAntenna, "on" / U8, source="test")
+        layout(0xC4, 3, SwitchAntenna, Field("on", uint(1), "radio"), source="test")
     with pytest.raises(LocalProtocolError, match="needs a length"):
-        layout(0xC4, None, SwitchAntenna, "on" / U8, source="test")
+        layout(0xC4, None, SwitchAntenna, Field("on", uint(1), "radio"), source="test")
 
 
 def test_construct_s_errors_leave_as_ours() -> None:
     """A plan that promises more than there is would make construct raise its own error."""
-    lying = layout(0xC4, None, SwitchAntenna, "on" / U8, source="test", rule="any", plan=lambda _: {})
+    lying = layout(
+        0xC4, None, SwitchAntenna, Field("on", uint(1), "radio"), source="test", rule="any", plan=lambda _: {}
+    )
     with pytest.raises(RemoteProtocolError) as caught:
         lying.decode(b"\xc4", {})
-    assert caught.value.field == "on"
+    assert caught.value.field == "C4/any"
     with pytest.raises(RemoteProtocolError):
         lying.decode(b"\xc4\x00\x00", {})
 
@@ -462,7 +465,28 @@ def test_walking_another_type_s_bytes_names_the_type_byte_and_stops() -> None:
     assert field.problem
 
 
-def test_only_layout_modules_know_construct() -> None:
-    package = Path(layout_module.__file__).parent
-    users = {path.name for path in package.glob("*.py") if "import construct" in path.read_text(encoding="utf-8")}
-    assert users == {"layout.py"}
+# --- another link with the same framing -----------------------------------------------------------------------------
+
+STATION_FRAMES = Path(__file__).parents[2] / "vectors" / "std-station-frames.jsonl"
+STATION_LINK = [
+    pytest.param(bytes.fromhex(found["hex"])[8:-2], id=found["id"])
+    for found in map(json.loads, STATION_FRAMES.read_text(encoding="utf-8").splitlines())
+]
+
+
+@pytest.mark.parametrize("data", STATION_LINK)
+def test_a_frame_of_the_station_link_is_never_one_of_ours(data: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="standardised stations"):
+        V3.decode(data)
+    assert V3.layout_of(data) is None
+
+
+def test_a_barrier_s_answer_at_an_unlucky_moment_is_no_heartbeat() -> None:
+    """Its time then reads as counts that add up: B1 of 47 bytes with 1 and 12 PSAMs (the time is made up)."""
+    unlucky = bytes.fromhex(
+        "b10000019632dad00c370199010100000000000000000000010014e401010000000000000000f600000000000000f8"
+    )
+    (heartbeat,) = (layout for layout in V3.layouts_of(0xB1) if layout.plan(unlucky) is not None)
+    assert heartbeat.message is Heartbeat
+    with pytest.raises(RemoteProtocolError, match="standardised stations"):
+        V3.decode(unlucky)
