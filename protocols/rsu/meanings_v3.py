@@ -1,7 +1,7 @@
 """Words of `pcrsu-v3`, for people: tables first, the few that need reckoning after them.
 
-Result codes are those of the gantry interface V3.1 to V3.4 [one description, complete]; where V3.5 differs its text
-stands in the table of differences. What a code means for money is not decided here.
+Result codes are those of the gantry interface V3.1 to V3.4 [one description, complete], and what V3.5 adds. What a code
+means for money is not decided here.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ B4_ERRORS: Mapping[int, str] = MappingProxyType(
         0x03: "antenna head failed",
         0x05: "PSAM could not decrypt the vehicle file",
         0x06: "check of the vehicle file does not match",
-        0x0A: "entry/exit file: status is not 9000 (one-piece OBU)",
+        0x07: "one-piece OBU: vehicle file not read (V3.5)",
+        0x08: "one-piece OBU: EF02 not read (V3.5)",
+        0x09: "one-piece OBU: no random number (V3.5)",
+        0x0A: "entry/exit file: status is not 9000 (one-piece OBU; in V3.5 EF07)",
         0x0B: "CPC card: reading EF02, status is not 9000",
-        0x0C: "CPC card: reading EF04, status is not 9000",
+        0x0C: "CPC card: reading EF04, status is not 9000 (not in V3.5)",
         0x0D: "CPC card: external authentication failed at the PSAM",
         0x0E: "CPC card: external authentication failed at the card",
         0x11: "no card in the tag, EF04 read",
@@ -33,15 +36,6 @@ B4_ERRORS: Mapping[int, str] = MappingProxyType(
         0x14: "neither card nor EF04 read",
         0x15: "card not read, EF04 read",
         0xFF: "test frame",
-    }
-)
-B4_ERRORS_V35: Mapping[int, str] = MappingProxyType(
-    {
-        0x07: "one-piece OBU: vehicle file not read",
-        0x08: "one-piece OBU: EF02 not read",
-        0x09: "one-piece OBU: no random number",
-        0x0A: "one-piece OBU: EF07, status is not 9000",
-        0x0C: "unused in V3.5",
     }
 )
 B5_ERRORS: Mapping[int, str] = MappingProxyType(
@@ -67,7 +61,6 @@ B5_ERRORS: Mapping[int, str] = MappingProxyType(
         0xFF: "test frame",
     }
 )
-B5_ERRORS_V35: Mapping[int, str] = MappingProxyType({})
 B8_ERRORS: Mapping[int, str] = MappingProxyType(
     {
         0x00: "success",
@@ -78,21 +71,6 @@ B8_ERRORS: Mapping[int, str] = MappingProxyType(
         0x05: "EF04 not updated, TAC given",
     }
 )
-B8_ERRORS_V35: Mapping[int, str] = MappingProxyType({})
-
-ERRORS: Mapping[int, Mapping[int, str]] = MappingProxyType({0xB4: B4_ERRORS, 0xB5: B5_ERRORS, 0xB8: B8_ERRORS})
-ERRORS_V35: Mapping[int, Mapping[int, str]] = MappingProxyType(
-    {0xB4: B4_ERRORS_V35, 0xB5: B5_ERRORS_V35, 0xB8: B8_ERRORS_V35}
-)
-"""Only what V3.5 says differently."""
-
-
-def error_meaning(code: int, error: int, *, v35: bool = False) -> str | None:
-    """Text of an error byte of B4, B5 or B8; None when no description lists it."""
-    changed = ERRORS_V35.get(code, {}).get(error) if v35 else None
-    return changed or ERRORS.get(code, {}).get(error)
-
-
 LANE_MODES = {
     0x03: "entry (lane version)",
     0x04: "exit (lane version)",
