@@ -54,44 +54,28 @@ def _immutable(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=ro&immutable=1"
 
 
-def file_facts(path: Path) -> tuple[str, int, int, int]:
-    """Name, inode, size and modification time: equal means that the file was not touched. Raises OSError."""
-    facts = path.stat()
-    return path.name, facts.st_ino, facts.st_size, facts.st_mtime_ns
-
-
 class ListFile:
     """One verified list file, open. Closed when nothing refers to it any more."""
 
-    __slots__ = ("__weakref__", "_database", "_facts", "path")
+    __slots__ = ("_database", "path")
 
-    def __init__(self, path: Path, facts: tuple[str, int, int, int], database: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection) -> None:
         self.path = path
-        self._facts = facts
         self._database = database
 
     @classmethod
     def open(cls, path: Path, checksum: str) -> ListFile:
         """Verify the checksum of the whole file, then open it: worker thread only. Raises StatusListError."""
         with _converted(path):
-            facts = file_facts(path)
             if checksum_of(path) != checksum:
                 raise StatusListError(path, "checksum", "is not that of the file that was published", _COPY_AGAIN)
             # Opened by a worker, asked by the loop; by one at a time.
             database = sqlite3.connect(_immutable(path), uri=True, isolation_level=None, check_same_thread=False)
             database.execute("PRAGMA mmap_size = 0")
             database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        opened = cls(path, facts, database)
+        opened = cls(path, database)
         opened.find(b"")
         return opened
-
-    @property
-    def untouched(self) -> bool:
-        """Whether the file is still the one that was verified."""
-        try:
-            return file_facts(self.path) == self._facts
-        except OSError:
-            return False
 
     def find(self, digest: bytes) -> tuple[int | None] | None:
         """(list type,) of a digest, (None,) if it leaves the list here, None if the file does not name it."""

@@ -24,7 +24,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, TemporaryDirectory
 from typing import IO, Final
@@ -164,8 +164,8 @@ def build(
                     checksum=checksum,
                     size=path.stat().st_size,
                     entries=entries,
-                    created_at=created_at,
-                    effective_at=effective_at,
+                    created_at=created_at.astimezone(UTC),
+                    effective_at=effective_at.astimezone(UTC),
                     effect=effect,
                     confirmed=confirmed or 0,
                 )

@@ -40,7 +40,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 from gateway.model import reasons
 from gateway.model.plate import Plate, PlateColour, normalise
 from gateway.model.reasons import Reason
-from gateway.payers.list_file import Effect, ListFile, StatusListError, file_facts
+from gateway.payers.list_file import Effect, ListFile, StatusListError
 
 MANIFEST_NAME: Final = "CURRENT"
 FILE_SUFFIX: Final = ".sqlite"
@@ -54,8 +54,8 @@ INCREMENTS_MAX: Final = 32
 """Increments on one full list. Each costs every look-up a probe; past this a full list is due."""
 CHAINS_MAX: Final = 4
 """Chains `CURRENT` may name: the one in force, one waiting for its hour, and room for a hasty correction of each."""
-MANIFEST_BYTES_MAX: Final = 64 * 1024
-"""`CURRENT` with every chain full takes about 50 KiB."""
+MANIFEST_BYTES_MAX: Final = 128 * 1024
+"""`CURRENT` with every chain full takes up to 68 KiB."""
 LOAD_TRIES_MAX: Final = 3
 """Starts of a load when a publication deletes files under it; a fourth in one load would mean a broken publisher."""
 
@@ -83,11 +83,6 @@ def plate_key(plate: Plate) -> str:
     return f"{plate.text}|{int(colour)}"
 
 
-def psam_key(terminal: bytes) -> str:
-    """Key of a PSAM: its 6-byte terminal number."""
-    return terminal.hex().upper()
-
-
 def canonical_key(kind: ListKind, key: str) -> str:
     """The written form that is hashed, without checking that it is well formed."""
     if kind is ListKind.PLATE:
@@ -105,29 +100,20 @@ def digest_of(kind: ListKind, key: str) -> bytes:
 # --- list types -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ListType:
-    """One list type with its names and the reason shown for it."""
-
-    zh: str
-    en: str
-    reason: Reason
-
-
-CARD_LIST_TYPES: Final[Mapping[int, ListType]] = MappingProxyType(
+_CARD_REASON: Final[Mapping[int, Reason]] = MappingProxyType(
     {
-        1: ListType("卡挂失", "lost", reasons.CARD_LISTED_LOST),
-        2: ListType("无卡挂起", "suspended without card", reasons.CARD_LISTED_SUSPENDED),
-        3: ListType("无卡注销", "cancelled without card", reasons.CARD_LISTED_CANCELLED),
-        4: ListType("账户透支", "account overdrawn or in debt", reasons.CARD_LISTED_IN_DEBT),
-        5: ListType("合作机构黑名单", "list of a partner institution", reasons.CARD_LISTED_PARTNER),
-        6: ListType("车型不符", "vehicle mismatch", reasons.CARD_LISTED_VEHICLE),
-        7: ListType("储值不足", "stored value too low", reasons.CARD_LISTED_VALUE_LOW),
+        1: reasons.CARD_LISTED_LOST,
+        2: reasons.CARD_LISTED_SUSPENDED,
+        3: reasons.CARD_LISTED_CANCELLED,
+        4: reasons.CARD_LISTED_IN_DEBT,
+        5: reasons.CARD_LISTED_PARTNER,
+        6: reasons.CARD_LISTED_VEHICLE,
+        7: reasons.CARD_LISTED_VALUE_LOW,
     }
 )
-"""Types of card lists (several sources). Numbers of tag and plate lists are not public and stay plain numbers."""
+"""By list type (several sources). Numbers of tag and plate lists are not public and stay plain numbers."""
 
-_GENERAL_REASON: Final[Mapping[ListKind, Reason]] = MappingProxyType(
+_REASON: Final[Mapping[ListKind, Reason]] = MappingProxyType(
     {
         ListKind.CARD: reasons.CARD_LISTED,
         ListKind.OBU: reasons.OBU_LISTED,
@@ -135,13 +121,7 @@ _GENERAL_REASON: Final[Mapping[ListKind, Reason]] = MappingProxyType(
         ListKind.PSAM: reasons.PSAM_LISTED,
     }
 )
-
-
-def reason_for(kind: ListKind, list_type: int) -> Reason:
-    """Why an entry of this type stops a passage; the general reason of its kind for types without one."""
-    if kind is ListKind.CARD and list_type in CARD_LIST_TYPES:
-        return CARD_LIST_TYPES[list_type].reason
-    return _GENERAL_REASON[kind]
+"""Where the list type has none of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +134,8 @@ class ListHit:
 
     @property
     def reason(self) -> Reason:
-        return reason_for(self.kind, self.list_type)
+        """Why it stops a passage."""
+        return (_CARD_REASON if self.kind is ListKind.CARD else {}).get(self.list_type, _REASON[self.kind])
 
 
 # --- what may leave --------------------------------------------------------------------------------------------------
@@ -268,7 +249,8 @@ def proved_times(directory: Path) -> list[datetime]:
 # --- snapshots ------------------------------------------------------------------------------------------------------
 
 Looked = tuple[tuple[tuple[str, int, int, int], ...], Chain | None]
-"""Facts of every file that a load depends on, and the chain that is due: equal means nothing changed."""
+"""Name, inode, size and modification time of every file that a load depends on, and the chain that is due: equal means
+that nothing changed."""
 
 
 def _look(directory: Path, now: datetime) -> Looked:
@@ -278,7 +260,8 @@ def _look(directory: Path, now: datetime) -> Looked:
         for path in directory.iterdir():
             if path.name == MANIFEST_NAME or path.suffix == FILE_SUFFIX:
                 with suppress(FileNotFoundError):  # A publication deletes files that nobody names any more.
-                    seen.append(file_facts(path))
+                    facts = path.stat()
+                    seen.append((path.name, facts.st_ino, facts.st_size, facts.st_mtime_ns))
     except OSError as error:
         cure = "check the list directory of the site file"
         raise StatusListError(directory, "directory", str(error), cure) from error
@@ -292,31 +275,29 @@ def _look(directory: Path, now: datetime) -> Looked:
 class Snapshot:
     """One consistent state of the lists: a verified full list with its increments. Never changes."""
 
-    __slots__ = ("__weakref__", "_newest_first", "chain", "files", "looked")
+    __slots__ = ("__weakref__", "_newest_first", "chain", "created_at", "effective_at", "files", "looked", "version")
 
     def __init__(self, chain: Chain, files: tuple[ListFile, ...], looked: Looked) -> None:
         self.chain = chain
         self.files = files
         """Of the chain, oldest first."""
         self.looked = looked
+        self.version, self.created_at, self.effective_at = (
+            chain[-1].version,
+            chain[-1].created_at,
+            chain[-1].effective_at,
+        )
         self._newest_first = tuple(zip(files, (named.version for named in chain), strict=True))[::-1]
-
-    @property
-    def version(self) -> str:
-        return self.chain[-1].version
-
-    @property
-    def created_at(self) -> datetime:
-        return self.chain[-1].created_at
-
-    @property
-    def effective_at(self) -> datetime:
-        return self.chain[-1].effective_at
 
     @property
     def entries(self) -> int:
         """Entries of all files, those that leave the list included."""
         return sum(named.entries for named in self.chain)
+
+    def untouched(self, looked: Looked) -> dict[ChainFile, ListFile]:
+        """Files that are still what was verified."""
+        same = {facts[0] for facts in self.looked[0] if facts in looked[0]}
+        return {named: file for named, file in zip(self.chain, self.files, strict=True) if named.name in same}
 
     def lookup(self, kind: ListKind, key: str) -> ListHit | None:
         """The entry in force for a key; the newest file that names the key decides.
@@ -333,21 +314,22 @@ class Snapshot:
 
 
 def open_chain(
-    directory: Path, chain: Chain, bound: DropBound | None = None, reuse: Snapshot | None = None
+    directory: Path,
+    chain: Chain,
+    bound: DropBound | None = None,
+    reuse: Mapping[ChainFile, ListFile] = MappingProxyType({}),
 ) -> tuple[ListFile, ...]:
     """Open the files of a chain and check that they are the ones `CURRENT` means.
 
-    With a bound, a file of which more entries leave, unconfirmed, is refused unless it is in force. Raises
-    StatusListError.
+    Files of `reuse` are open already. With a bound, another one of which more entries leave, unconfirmed, is refused.
+    Raises StatusListError.
     """
-    in_force = {} if reuse is None else dict(zip(reuse.chain, reuse.files, strict=True))
     files = []
     for named in chain:
         path = directory / named.name
-        known = in_force.get(named)
-        if known is None and bound is not None:
+        if bound is not None and named not in reuse:
             _check_drop(path, named, bound)
-        files.append(known if known is not None and known.untouched else ListFile.open(path, named.checksum))
+        files.append(reuse.get(named) or ListFile.open(path, named.checksum))
     return tuple(files)
 
 
@@ -360,9 +342,10 @@ def _check_drop(path: Path, named: ChainFile, bound: DropBound) -> None:
 
 
 def _load(
-    directory: Path, now: datetime, bound: DropBound, reuse: Snapshot | None, *, older: bool
+    directory: Path, now: datetime, bound: DropBound, in_force: Snapshot | None, *, older: bool
 ) -> tuple[Snapshot, StatusListError | None]:
     looked = _look(directory, now)
+    reuse = {} if in_force is None else in_force.untouched(looked)
     chains = read_manifest(directory).chains
     due = [chain for chain in chains if chain[-1].effective_at <= now]
     # A list used too early bars whom it will bar soon; without any list a lane stands still.
@@ -386,24 +369,24 @@ def load(
     directory: Path,
     now: datetime,
     bound: DropBound = DROP_BOUND,
-    reuse: Snapshot | None = None,
+    in_force: Snapshot | None = None,
     *,
     older: bool = False,
     tries: int = LOAD_TRIES_MAX,
 ) -> tuple[Snapshot, StatusListError | None]:
     """Load and verify the newest chain that is effective at `now`. Blocking: hashes every file it has not seen.
 
-    Files of `reuse` that are named again are taken over as they are, so an increment costs only its own bytes. If the
-    chain cannot be used, raises StatusListError, or with `older` takes the nearest to it and says why. Starts over when
-    a publication replaced files meanwhile.
+    Files `in_force` that are named again and untouched are taken over as they are, so an increment costs only its own
+    bytes. If the chain cannot be used, raises StatusListError, or with `older` takes the nearest to it and says why.
+    Starts over when a publication replaced files meanwhile.
     """
     before = _look(directory, now)
     try:
-        return _load(directory, now, bound, reuse, older=older)
+        return _load(directory, now, bound, in_force, older=older)
     except StatusListError:
         if tries == 1 or _look(directory, now) == before:
             raise
-    return load(directory, now, bound, reuse, older=older, tries=tries - 1)
+    return load(directory, now, bound, in_force, older=older, tries=tries - 1)
 
 
 class StatusLists:
@@ -466,12 +449,3 @@ class StatusLists:
         self._snapshot = snapshot
         self._examined = snapshot.looked
         self.refusal = None
-
-    def maybe_switch(self, now: datetime) -> bool:
-        """`prepare` and `switch` in one, for programs without a loop. Whether the version in force changed."""
-        snapshot = self.prepare(now)
-        if snapshot is None:
-            return False
-        before = self._snapshot.files
-        self.switch(snapshot)
-        return snapshot.files != before

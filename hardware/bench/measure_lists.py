@@ -196,8 +196,10 @@ def run(work: Path, entries: int) -> Figures:
             change = work / f"v{version}.csv"
             _increment(change, version)
             _build(change, directory, f"v{version}", base=f"v{version - 1}")
-            if not lists.maybe_switch(CREATED):
-                raise RuntimeError("a published increment was not switched to")
+            published = lists.prepare(CREATED)
+            if published is None:
+                raise RuntimeError("a published increment was not noticed")
+            lists.switch(published)
     finally:
         watcher.stop()
     return {

@@ -20,8 +20,9 @@ from gateway.payers import list_file, status_list_build, status_lists
 from gateway.payers.list_file import Effect, ListFile, StatusListError, checksum_of
 from gateway.payers.status_list_build import BuildResult, DropUnconfirmed, StatusListBuildError, build, roll_back
 from gateway.payers.status_lists import (
-    CARD_LIST_TYPES,
     CHAINS_MAX,
+    INCREMENTS_MAX,
+    ChainFile,
     DropBound,
     ListHit,
     ListKind,
@@ -32,9 +33,7 @@ from gateway.payers.status_lists import (
     obu_key,
     plate_key,
     proved_times,
-    psam_key,
     read_manifest,
-    reason_for,
 )
 
 T0 = datetime(2026, 11, 1, tzinfo=UTC)
@@ -58,6 +57,16 @@ def publish(directory: Path, version: str, rows, *, base=None, at=T0, effective=
         return build(source, directory, **facts, confirmed=error.effect.removed)
 
 
+def switched(lists, now):
+    """Take over what was published since. Whether that is another list."""
+    snapshot = lists.prepare(now)
+    if snapshot is None:
+        return False
+    before = lists.snapshot.files
+    lists.switch(snapshot)
+    return snapshot.files != before
+
+
 @pytest.fixture
 def directory(tmp_path):
     lists = tmp_path / "lists"
@@ -71,7 +80,7 @@ def directory(tmp_path):
 def test_every_kind_is_found_under_its_own_key(directory):
     obu = obu_key(bytes.fromhex("B2E2CAD499010001"), bytes.fromhex("0000000000000017"))
     plate = plate_key(Plate("测a·00017", PlateColour.BLUE))
-    psam = psam_key(bytes.fromhex("990100000017"))
+    psam = "990100000017"
     rows = [(CARD, card(17), 4, 1), (OBU, obu, 2, 1), (PLATE, plate, 1, 1), (PSAM, psam, 9, 1)]
     publish(directory, "v1", rows)
     lists = StatusLists.open(directory, T0)
@@ -158,7 +167,7 @@ def test_lists_answer_like_a_dictionary(tmp_path, full, increments, last, probes
         if lists is None:
             lists = StatusLists.open(directory, T0)
         else:
-            assert lists.maybe_switch(T0)
+            assert switched(lists, T0)
         assert lists.version == version
         for kind, key in [*seen, *probes]:
             assert lists.lookup(kind, key) == model.get((kind, key))
@@ -168,13 +177,12 @@ def test_lists_answer_like_a_dictionary(tmp_path, full, increments, last, probes
 # --- list types -----------------------------------------------------------------------------------------------------
 
 
-def test_list_types_have_names_and_reasons():
-    assert sorted(CARD_LIST_TYPES) == [1, 2, 3, 4, 5, 6, 7]
-    assert len({entry.reason for entry in CARD_LIST_TYPES.values()}) == 7
-    assert reason_for(CARD, 4).code == "card_listed_in_debt"
-    assert reason_for(CARD, 8).code == "card_listed"
-    assert reason_for(OBU, 4).code == "obu_listed"
-    assert reason_for(PLATE, 1).code == "plate_recovery"
+def test_list_types_have_reasons():
+    codes = [ListHit(CARD, number, "v1").reason.code for number in range(9)]
+    assert len(set(codes)) == 8
+    assert (codes[4], codes[0], codes[8]) == ("card_listed_in_debt", "card_listed", "card_listed")
+    assert ListHit(OBU, 4, "v1").reason.code == "obu_listed"
+    assert ListHit(PLATE, 1, "v1").reason.code == "plate_recovery"
     assert ListHit(PSAM, 1, "v1").reason.code == "psam_listed"
 
 
@@ -197,7 +205,7 @@ def test_a_list_is_used_from_its_hour_on_and_not_before(directory):
     lists = StatusLists.open(directory, T0 + 2 * HOUR)
     assert lists.version == "v1"
     assert lists.prepare(T0 + 4 * HOUR) is None
-    assert lists.maybe_switch(T0 + 5 * HOUR)
+    assert switched(lists, T0 + 5 * HOUR)
     assert lists.version == "v2"
     assert lists.lookup(CARD, card(1)) is None
 
@@ -211,7 +219,7 @@ def test_a_directory_with_only_future_lists_is_refused_with_the_hour_and_a_start
     lists = StatusLists.open(directory, T0)
     assert (lists.version, str(lists.refusal)) == ("v1", str(caught.value))
     assert lists.lookup(CARD, card(1)) is not None
-    assert lists.maybe_switch(T0 + 2 * HOUR)
+    assert switched(lists, T0 + 2 * HOUR)
     assert (lists.version, lists.refusal) == ("v2", None)
 
 
@@ -259,7 +267,7 @@ def test_an_increment_costs_no_second_reading_of_the_full_list(directory, monkey
         classmethod(lambda cls, path, *more, real=ListFile.open: opened.append(path) or real(path, *more)),
     )
     before = lists.snapshot.files[0]
-    assert lists.maybe_switch(T0)
+    assert switched(lists, T0)
     assert [path.name[:2] for path in opened] == ["v2"]
     assert lists.snapshot.files[0] is before
 
@@ -277,7 +285,7 @@ def test_an_old_file_is_closed_when_its_last_user_lets_go(directory):
     publish(directory, "v4", [])
     publish(directory, "v5", [])
     assert not Path(first).exists()
-    assert lists.maybe_switch(T0)
+    assert switched(lists, T0)
     assert using.lookup(CARD, card(1)) == ListHit(CARD, 1, "v1")
     assert f"{first} (deleted)" in open_files()
     gone = weakref.ref(using)
@@ -307,7 +315,7 @@ def test_look_ups_never_see_a_mixture_while_versions_change(directory):
     try:
         for n in range(1, 8):
             publish(directory, f"v{n}", [(CARD, card(n), 1, 1)])
-            assert lists.maybe_switch(T0)
+            assert switched(lists, T0)
             looked_up.clear()
             assert looked_up.wait(60)
     finally:
@@ -336,7 +344,7 @@ def test_roll_back(directory):
     publish(directory, "v2", [(CARD, card(1), 1, 2)], base="v1")
     lists = StatusLists.open(directory, T0)
     assert roll_back(directory) == "v1"
-    assert lists.maybe_switch(T0)
+    assert switched(lists, T0)
     assert lists.lookup(CARD, card(1)) == ListHit(CARD, 1, "v1")
     with pytest.raises(StatusListError, match="no older publication"):
         roll_back(directory)
@@ -390,7 +398,7 @@ def test_a_file_that_is_damaged_while_it_is_in_use_is_an_error_and_never_an_answ
             errors += 1
     assert errors > 1000
     with pytest.raises(StatusListError, match="checksum"):
-        lists.maybe_switch(T0)
+        switched(lists, T0)
     assert lists.refusal is not None
 
 
@@ -401,9 +409,8 @@ def test_a_file_that_was_damaged_and_made_good_again_is_opened_anew(directory):
     path.write_bytes(b"")
     with pytest.raises(StatusListError):
         [lists.lookup(CARD, card(n)) for n in range(2000)]
-    assert not lists.snapshot.files[0].untouched
     path.write_bytes(whole)
-    assert lists.maybe_switch(T0)
+    assert switched(lists, T0)
     assert all(lists.lookup(CARD, card(n)) == ListHit(CARD, 1, "v1") for n in range(2000))
 
 
@@ -433,7 +440,7 @@ def test_a_damaged_publication_leaves_the_old_one_in_force_and_says_why(director
     assert lists.prepare(T0) is None, "the same bad files are not hashed again"
     assert lists.refusal is not None
     bad.write_bytes(whole)
-    assert lists.maybe_switch(T0)
+    assert switched(lists, T0)
     assert (lists.version, lists.refusal) == ("v2", None)
 
 
@@ -446,7 +453,7 @@ def test_a_waiting_list_that_proves_damaged_does_not_hide_the_next_one(directory
     with pytest.raises(StatusListError):
         lists.prepare(T0 + HOUR)
     assert lists.prepare(T0 + HOUR) is None
-    assert lists.maybe_switch(T0 + 2 * HOUR)
+    assert switched(lists, T0 + 2 * HOUR)
     assert (lists.version, lists.refusal) == ("v3", None)
 
 
@@ -526,6 +533,23 @@ def test_a_manifest_that_a_faulty_publisher_wrote_is_refused(directory, change, 
     assert caught.value.field == field
 
 
+def test_the_longest_manifest_fits_its_bound(directory):
+    long = ChainFile(
+        name=f"{'v' * 32}-{'a' * 8}.sqlite",
+        version="v" * 32,
+        checksum="a" * 64,
+        size=10**11,
+        entries=10**9,
+        created_at=T0 + timedelta(microseconds=123456),
+        effective_at=T0 + timedelta(microseconds=123456),
+        effect=Effect(10**9, 10**9, 10**9, 10**9),
+        confirmed=10**9,
+    )
+    manifest = Manifest(((long,) * (INCREMENTS_MAX + 1),) * CHAINS_MAX)
+    (directory / "CURRENT").write_bytes(manifest.encode())
+    assert read_manifest(directory) == manifest
+
+
 def test_an_endless_manifest_is_not_read_to_its_end(directory):
     publish(directory, "v1", [])
     (directory / "CURRENT").write_bytes(b" " * (status_lists.MANIFEST_BYTES_MAX + 1))
@@ -556,8 +580,8 @@ def test_a_manifest_that_breaks_later_leaves_the_lists_in_force(directory):
     lists = StatusLists.open(directory, T0)
     (directory / "CURRENT").write_bytes(b"{")
     with pytest.raises(StatusListError, match="checksum"):
-        lists.maybe_switch(T0)
-    assert lists.maybe_switch(T0) is False
+        switched(lists, T0)
+    assert switched(lists, T0) is False
     assert lists.refusal.field == "checksum"
     assert lists.lookup(CARD, card(1)) == ListHit(CARD, 1, "v1")
 
@@ -851,7 +875,7 @@ def publish_unconfirmed(directory):
 def test_a_gateway_does_not_switch_to_a_drop_that_nobody_confirmed(directory):
     lists = publish_unconfirmed(directory)
     with pytest.raises(StatusListError, match="1000 of 1000 leave and nobody confirmed it"):
-        lists.maybe_switch(T0)
+        switched(lists, T0)
     assert lists.version == "v1"
     assert lists.lookup(CARD, card(1)) is not None
     assert "confirm-drop" in str(lists.refusal)
@@ -867,10 +891,10 @@ def test_a_gateway_switches_to_a_drop_that_was_confirmed_and_back(directory):
     deliver(directory, LISTED, "v1")
     lists = StatusLists.open(directory, T0)
     deliver(directory, [], confirmed=1000)
-    assert lists.maybe_switch(T0)
+    assert switched(lists, T0)
     assert lists.lookup(CARD, card(1)) is None
     roll_back(directory)
-    assert lists.maybe_switch(T0)
+    assert switched(lists, T0)
     assert lists.lookup(CARD, card(1)) is not None
 
 
@@ -879,7 +903,7 @@ def test_a_publication_of_before_effects_were_counted_is_taken_as_it_is(director
     manifest = read_manifest(directory)
     (empty,), *older = manifest.chains
     status_list_build._replace_manifest(directory, Manifest(((replace(empty, effect=None),), *older)))
-    assert lists.maybe_switch(T0)
+    assert switched(lists, T0)
 
 
 @pytest.mark.parametrize("key", ["测A\x1b00017|0", "测A0001\u202e7|0", "测" * 17 + "|0", "测A00017|٠"])
