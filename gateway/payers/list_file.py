@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final
 
 CACHE_KIB: Final = 8 * 1024
-"""Of a file kept in our own memory: the inner pages of 50 million entries take 6 MiB, so a look-up reads one page."""
+"""Of a file kept in our own memory: the inner pages of 50 million entries take 6 MiB, so a look-up reads one
+page more at most."""
 _SCHEMA: Final = """
     PRAGMA page_size = 4096; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
     CREATE TABLE entry (digest BLOB PRIMARY KEY, list_type INTEGER) WITHOUT ROWID;

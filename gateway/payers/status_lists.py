@@ -18,8 +18,8 @@ built nor taken without that.
 Threads
 -------
 `load` and `StatusLists.prepare` read and hash whole files: call them from a worker thread. Look-ups and `switch` belong
-to the loop and take microseconds; a look-up whose page is not in memory takes one read of the disk. A snapshot is
-closed when its last user lets go of it.
+to the loop and take microseconds; with nothing in memory a look-up takes up to four reads of the disk, and one as soon
+as the inner pages are there. A snapshot is closed when its last user lets go of it.
 """
 
 from __future__ import annotations
@@ -275,18 +275,15 @@ def _look(directory: Path, now: datetime) -> Looked:
 class Snapshot:
     """One consistent state of the lists: a verified full list with its increments. Never changes."""
 
-    __slots__ = ("__weakref__", "_newest_first", "chain", "created_at", "effective_at", "files", "looked", "version")
+    __slots__ = ("__weakref__", "_newest_first", "chain", "created_at", "files", "looked", "version")
 
     def __init__(self, chain: Chain, files: tuple[ListFile, ...], looked: Looked) -> None:
         self.chain = chain
         self.files = files
         """Of the chain, oldest first."""
         self.looked = looked
-        self.version, self.created_at, self.effective_at = (
-            chain[-1].version,
-            chain[-1].created_at,
-            chain[-1].effective_at,
-        )
+        self.version = chain[-1].version
+        self.created_at = chain[-1].created_at
         self._newest_first = tuple(zip(files, (named.version for named in chain), strict=True))[::-1]
 
     @property

@@ -53,7 +53,7 @@ def lists_of(directory: Path, drop_bound: DropBound, age_limit_h: float, now: da
         lists.version,
         snapshot.entries,
         snapshot.created_at,
-        snapshot.effective_at,
+        snapshot.chain[-1].effective_at,
         lists.age(now).total_seconds(),
         lists.stale(now, timedelta(hours=age_limit_h)),
         age_limit_h,
