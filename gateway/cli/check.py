@@ -146,7 +146,8 @@ def _check_chain_keys(site: SiteFile, findings: _Findings) -> None:
 
 
 def _check_lists(site: SiteFile, findings: _Findings) -> None:
-    from gateway.payers.status_lists import StatusListError, StatusLists
+    from gateway.payers.list_file import StatusListError
+    from gateway.payers.status_lists import StatusLists
     from gateway.points.config import Need
 
     if not site.need(Need.LISTS):

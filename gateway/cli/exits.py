@@ -332,7 +332,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.payers.mandate_import.ImportOvertaken": _import_overtaken,
         "gateway.payers.status_list_build.DropUnconfirmed": _drop_unconfirmed,
         "gateway.payers.status_list_build.StatusListBuildError": _refused_delivery,
-        "gateway.payers.status_lists.StatusListError": _unusable_list,
+        "gateway.payers.list_file.StatusListError": _unusable_list,
         "gateway.tariffs.loading.TariffError": _refused_tariff,
         "gateway.ledger.file.AlreadyRunning": _already_running,
         "gateway.ledger.file.LedgerLost": _ledger_lost,

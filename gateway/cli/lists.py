@@ -31,8 +31,9 @@ from gateway.views import masks
 
 if TYPE_CHECKING:
     from gateway.config import SiteFile
+    from gateway.payers.list_file import Effect
     from gateway.payers.status_list_build import BuildResult, Progress
-    from gateway.payers.status_lists import Effect, ListHit
+    from gateway.payers.status_lists import ListHit
     from gateway.views.status_lists import ListFile, Lists
 
 app = typer.Typer(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from gateway.condition import Tell
 from gateway.model.clock import Clock
-from gateway.payers.status_lists import DropBound, StatusListError, StatusLists, proved_times
+from gateway.payers.list_file import StatusListError
+from gateway.payers.status_lists import DropBound, StatusLists, proved_times
 from gateway.timekeeping import Timekeeper
 
 log = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ and in which order things happen, is the kind's business (`gateway.points.etc` f
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
@@ -31,9 +32,12 @@ from gateway.model.ids import digest_of
 from gateway.model.passage import Abandoned, Occasion, Release, Service
 from gateway.model.plate import Plate
 from gateway.model.reasons import REASONS, Severity
+from gateway.payers.list_file import StatusListError
 from gateway.payers.mandates import CredentialKind, Mandate
 from gateway.payers.status_lists import ListKind, StatusLists, plate_key
 from gateway.timekeeping import Timekeeper
+
+log = logging.getLogger(__name__)
 
 REFUSAL_COMMIT_S = 5.0
 """A refusal releases nothing, so its record may take longer than a sale's."""
@@ -107,7 +111,11 @@ class Visit:
 
     def listed(self, kind: ListKind, key: str) -> str | None:
         """Code of why this may not be used, by the lists in force when the visit began."""
-        hit = self._lists.lookup(kind, key)
+        try:
+            hit = self._lists.lookup(kind, key)
+        except StatusListError as damage:
+            log.warning("%s: a %s cannot be looked up: %s", self._settings.name, kind.value, damage)
+            return "list_unavailable"
         return None if hit is None else hit.reason.code
 
     def listed_plate(self, plate: Plate) -> str | None:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from gateway.payers.status_lists import (
-    HEADER_LENGTH,
-    ChainFile,
-    DropBound,
-    FileKind,
-    StatusListError,
-    StatusLists,
-    read_header,
-    read_manifest,
-)
+from gateway.payers.status_lists import DropBound, StatusLists, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
 class ListFile:
-    """One published file, by its header. `problem`: why the header cannot be read, and then nothing else of it is
-    known. `waits`: not in force before `effective_at`."""
+    """One published file. `problem`: why it cannot be what was published. `waits`: not in force before
+    `effective_at`."""
 
     chain: int
     version: str
@@ -29,11 +20,11 @@ class ListFile:
     effective_at: datetime
     in_force: bool
     waits: bool
-    kind: str | None = None
-    base: str | None = None
-    entries: int | None = None
-    created_at: datetime | None = None
-    problem: str | None = None
+    kind: str
+    base: str | None
+    entries: int
+    created_at: datetime
+    problem: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +48,31 @@ def lists_of(directory: Path, drop_bound: DropBound, age_limit_h: float, now: da
     """Open the lists of a folder and check every file. Raises `StatusListError` where none is usable."""
     lists = StatusLists.open(directory, now, drop_bound)
     snapshot = lists.snapshot
-    used = {file.header.identity for file in snapshot.files}
     return Lists(
         directory,
         lists.version,
         snapshot.entries,
         snapshot.created_at,
-        snapshot.effective_at,
+        snapshot.chain[-1].effective_at,
         lists.age(now).total_seconds(),
         lists.stale(now, timedelta(hours=age_limit_h)),
         age_limit_h,
         None if lists.refusal is None else str(lists.refusal),
         tuple(
-            _file(directory, number, named, in_force=named.identity in used, now=now)
+            ListFile(
+                number,
+                named.version,
+                named.name,
+                named.effective_at,
+                named in snapshot.chain,
+                named.effective_at > now,
+                "full" if base is None else "increment",
+                None if base is None else base.version,
+                named.entries,
+                named.created_at,
+                named.problem(directory),
+            )
             for number, chain in enumerate(read_manifest(directory).chains, start=1)
-            for named in chain
+            for base, named in zip((None, *chain), chain, strict=False)
         ),
     )
-
-
-def _file(directory: Path, chain: int, named: ChainFile, *, in_force: bool, now: datetime) -> ListFile:
-    """A header that cannot be read is told, not fatal."""
-    path = directory / named.name
-    waits = named.effective_at > now
-    plain = ListFile(chain, named.version, named.name, named.effective_at, in_force, waits)
-    try:
-        with path.open("rb") as stream:
-            header = read_header(path, stream.read(HEADER_LENGTH))
-    except (OSError, StatusListError) as error:
-        return replace(plain, problem=str(error))
-    kind = "full" if header.kind is FileKind.FULL else "increment"
-    return replace(plain, kind=kind, base=header.base_version, entries=header.count, created_at=header.created_at)

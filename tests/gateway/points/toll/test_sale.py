@@ -13,6 +13,7 @@ import pytest
 from gateway.ledger import tables
 from gateway.model.passage import DeclinePolicy, Funding, Occasion
 from gateway.model.reasons import REASONS, Severity
+from gateway.payers.list_file import ListFile, StatusListError
 from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
 from gateway.points.toll.settings import LaneKind
 from gateway.points.visit import ELSEWHERE_S
@@ -238,6 +239,19 @@ def test_a_refusal_is_recorded_with_its_reason_and_asks_nothing_of_the_card(play
     assert plaza.rows("select count(*) from debit") == [(0,)]
     assert lane.board.done == ["stop"]
     assert [order.stop_type for order in lane.road.of(Stop)] == [StopType.SEARCH_AGAIN]
+
+
+def test_a_vehicle_that_cannot_be_looked_up_is_sent_to_the_attendant(play, monkeypatch):
+    """Its list file was damaged while in use: whether it is listed is unknown, which is not no."""
+
+    def damaged(self, digest):
+        raise StatusListError(self.path, "content", "database disk image is malformed", "copy it again")
+
+    car = Car(1)
+    plaza, lane = drive(play, car, prepare=lambda _: monkeypatch.setattr(ListFile, "find", damaged))
+    ((_, outcome, barrier, reason, *_),) = plaza.decisions()
+    assert (outcome, barrier, reason, car.paid) == ("refused", "attendant", "list_unavailable", [])
+    assert lane.road.of(Debit) == []
 
 
 EXIT_REFUSED = {
