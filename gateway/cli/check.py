@@ -272,13 +272,12 @@ def _check_ledger(site: SiteFile, findings: _Findings) -> None:
     try:
         state = schema.look(engine)
         findings.facts["ledger"] = {"path": str(path), "exists": True, "schema": state.found, "schema_here": state.head}
-        if not state.known:
-            findings.wrong(
-                "storage.ledger",
-                path,
-                f"has schema {state.found}, which this version does not know",
-                "Install the version that wrote it",
-            )
+        if isinstance(state.refused, schema.SchemaTooOld):
+            problem = f"has schema {state.found}, of before the first release"
+            findings.wrong("storage.ledger", path, problem, "Keep the file, and create a new ledger")
+        elif state.refused is not None:
+            problem = f"has schema {state.found}, which this version does not know"
+            findings.wrong("storage.ledger", path, problem, "Install the version that wrote it")
         elif state.found != state.head:
             findings.note("storage.ledger", f"schema {state.found} is brought to {state.head} at the next start")
         else:

@@ -119,18 +119,17 @@ def committing(
 def writer_of(site: SiteFile, open_engine: Callable[[Path], Engine]) -> Iterator[tuple[Engine, LedgerFile, MarkFile]]:
     """An engine that writes beside a gateway that may be running, of this version's shape, with file and mark; all that
     it stored stands in the ledger's own file afterwards. Raises `LedgerRefused`, LedgerLost."""
-    from gateway.config import chain_keys_of
     from gateway.ledger import database, incarnation, schema
     from gateway.ledger import file as ledger_file
 
     need_right(site.storage.ledger, os.R_OK | os.W_OK)
-    place, keys = place_of(site), chain_keys_of(site)
+    place = place_of(site)
     incarnation.marked(place)
     with ledger_file.beside(site.storage.ledger) as file:
         engine = open_engine(file.real)
         try:
             mark = patiently(lambda: incarnation.stand(place, engine))
-            patiently(lambda: schema.upgrade(engine, keys))
+            patiently(lambda: schema.upgrade(engine))
             file.watch(engine)
             yield engine, file, mark
         finally:

@@ -115,7 +115,7 @@ def adopt_file(
     then."""
     engine = (database.open_writer if path.exists() else database.open_new)(path)
     try:
-        schema.upgrade(engine, keys)
+        schema.upgrade(engine)
         return begin_anew(Committer(engine, clock, keys=keys, mark=MemoryMark()), mark, birth)
     finally:
         engine.dispose()

@@ -91,9 +91,6 @@ def _fill(opened: sqlite3.Connection, temporary: Path, progress: Progress) -> tu
         (found,) = copied.execute("PRAGMA integrity_check(1)").fetchone()
         if found != "ok":
             raise CopyDamaged(found)
-        # A ledger of the first release, to be upgraded after this backup, has no journal.
-        if copied.execute("SELECT count(*) FROM sqlite_master WHERE name = 'journal'").fetchone() == (0,):
-            return 0, None
         row = copied.execute("SELECT number, chain FROM journal ORDER BY number DESC LIMIT 1").fetchone()
         return (0, None) if row is None else (row[0], row[1].hex())
 

@@ -85,7 +85,7 @@ def make(path: Path, clock: Clock, keys: ChainKeys, birth: Birth) -> MarkState:
     """Make an empty ledger in its first life; what its mark is to say."""
     engine = database.open_new(path)
     try:
-        schema.upgrade(engine, keys)
+        schema.upgrade(engine)
         memory = MemoryMark()
         committer = Committer(engine, clock, keys=keys, mark=memory)
         begun, first = committer.commit([lambda tx: begin_life(tx, birth)])[0]

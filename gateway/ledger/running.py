@@ -65,7 +65,7 @@ def opened(
     """
     with _refusing(tell), _held(place) as (file, engine):
         mark = incarnation.stand(place, engine)
-        schema.upgrade(engine, keys)
+        schema.upgrade(engine)
         reader = database.open_reader(file.real)
         file.watch(engine, reader)
         with reader.connect() as connection:

@@ -73,11 +73,8 @@ class SealedRows:
             for code, key, count, seal in seals.entries(content or b""):
                 if seal is not None:
                     waiting.append((code, key, count, seal[:size], seal[size:]))
-                elif key:
-                    waiting.append((code, key, 0, None, None))
                 else:
-                    self._flush()
-                    self._store.execute("delete from newest where code = ?", (code,))
+                    waiting.append((code, key, 0, None, None))
         except BadContent as error:
             self._problems.append(Finding(NAME, f"journal {number}", f"seals nothing of ours: {error}", "journal"))
         if len(waiting) >= ROWS_AT_ONCE:

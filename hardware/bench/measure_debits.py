@@ -92,7 +92,7 @@ class Ours:
         self._clock = SystemClock()
         self._held = ExitStack()
         self._writing = database.open_new(path)
-        schema.upgrade(self._writing, KEYS)
+        schema.upgrade(self._writing)
         self._file = self._held.enter_context(ledger_file.held(path))
         mark = Path(f"{path}.mark")
         marks.write(mark, MarkState(ID, 1))

@@ -110,8 +110,9 @@ def test_nothing_is_left_of_a_copy_that_fails(source, tmp_path):
     assert database.trouble_of(missing.value) is database.StorageTrouble.UNREADABLE
 
 
-def test_a_ledger_from_before_the_journal_can_be_copied(tmp_path):
-    with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+def test_what_has_no_journal_is_no_ledger_to_copy(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
         connection.execute("create table debit (id)")
-    copied = backup.copy(tmp_path / "old.db", tmp_path / "copy.db")
-    assert (copied.journal_number, copied.journal_head) == (0, None)
+    with pytest.raises(DBAPIError, match="journal"):
+        backup.copy(tmp_path / "other.db", tmp_path / "copy.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["other.db"]
