@@ -356,7 +356,7 @@ decision = Table(
     Column("passage_id", Id, ForeignKey("passage.id"), nullable=False),
     Column("debit_id", Id, ForeignKey("debit.id")),
     Column("charge_point", String(40), nullable=False),
-    Column("barrier", String(12), nullable=False),
+    Column("release", String(12), nullable=False),
     Column("outcome", String(12), nullable=False),
     Column("reason", String(40)),
     Column("special_event", Integer),
@@ -369,7 +369,7 @@ decision = Table(
     Column("list_age_s", Integer),
     Column("rules_version", String(40)),
     Column("chain", LargeBinary, nullable=False),
-    known("barrier", Release),
+    known("release", Release),
     Index("ix_decision_charge_point", "charge_point", "record_no"),
     Index("ix_decision_passage", "passage_id"),
 )

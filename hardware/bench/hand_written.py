@@ -276,7 +276,7 @@ class HandWritten:
         self._run("insert into journal values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, content))
 
     def _decide(self, passage: str, debit: str, funding: str) -> None:
-        fixed = (passage, debit, "lane-1", "open", "paid", None, None, funding, self._fare, 0, self._now)
+        fixed = (passage, debit, "lane-1", "go", "paid", None, None, funding, self._fare, 0, self._now)
         _, row = self._chained("decision", (*fixed, None, None, None, None))
         self._run("insert into decision values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 

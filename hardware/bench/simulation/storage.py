@@ -68,7 +68,7 @@ _WATCHED = {
         ("state", "terminal", "psam_serial", "card_serial", "tac"),
     ),
     "card_serial": ("card_number", "serial", ("serial",)),
-    "decision": ("record_no", "charge_point, barrier, outcome, debit_id, passage_id, reason, amount", ()),
+    "decision": ("record_no", "charge_point, release, outcome, debit_id, passage_id, reason, amount", ()),
     "transfer": ("id", "phase, event, debit_id, attempt_id, from_account, to_account, amount, pending_id", ()),
     "outbox": ("id", "kind, attempt_id, destination, done_at", ("done_at",)),
     "item": ("id", "kind, debit_id, state, ref", ("state",)),

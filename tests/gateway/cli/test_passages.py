@@ -21,7 +21,7 @@ def test_one_row_a_passage_newest_first_with_the_decision_that_stands(listed):
     assert numbers(rows) == [7, 6, 4, 3, 2, 1]
     assert [row["outcome"] for row in rows] == ["refused", "paid", "owed", "debt", "paid", "paid"]
     assert [row["fare_fen"] for row in rows] == [0, 1500, 1500, 1500, 1500, 1500]
-    assert [row["barrier"] for row in rows] == ["closed", "open", "open", "open", "open", "open"]
+    assert [row["release"] for row in rows] == ["stop", "go", "go", "go", "go", "go"]
     assert [row["funding"] for row in rows] == [None, "purse", "bank_online", "bank_online", "bank_online", "purse"]
     proved, repeated = rows[1], rows[-1]
     assert (proved["decisions"], proved["repeats"]) == (2, 0)

@@ -355,4 +355,4 @@ def test_a_lane_that_keeps_who_is_declined_is_remembered(box):
         await box.engine.start_up.close_behind()
 
     live(box, first, second)
-    assert box.rows("select barrier, outcome, recovered from decision") == [("attendant", "debt", Occasion.START)]
+    assert box.rows("select release, outcome, recovered from decision") == [("attendant", "debt", Occasion.START)]

@@ -69,7 +69,7 @@ class Box:
                 tables.decision,
                 passage_id=f"passage {number}",
                 charge_point="lane-1",
-                barrier="open",
+                release="go",
                 outcome="paid",
                 amount=0,
                 recovered=0,

@@ -688,13 +688,13 @@ class Plaza:
             return connection.execute(sql, values).fetchall()
 
     def decisions(self):
-        """(charge point, outcome, barrier, reason, amount, recovered) in order."""
+        """(charge point, outcome, release, reason, amount, recovered) in order."""
         return self.rows(
-            "select charge_point, outcome, barrier, reason, amount, recovered from decision order by record_no"
+            "select charge_point, outcome, release, reason, amount, recovered from decision order by record_no"
         )
 
     def outcomes(self):
-        return [(outcome, barrier, reason) for _, outcome, barrier, reason, _, _ in self.decisions()]
+        return [(outcome, release, reason) for _, outcome, release, reason, _, _ in self.decisions()]
 
     def balance(self, kind):
         return self.rows("select coalesce(sum(balance), 0) from account where kind = :kind", kind=kind)[0][0]
@@ -730,7 +730,7 @@ class Plaza:
     def look_at_lift(self, board):
         """At the very moment the barrier is asked to open."""
         opened = self.rows(
-            "select count(*) from decision where barrier = 'open' and charge_point = :name", name=board.name
+            "select count(*) from decision where release = 'go' and charge_point = :name", name=board.name
         )[0][0]
         if opened <= board.lifts:
             self.broken.append(f"barrier of {board.name} opened {board.lifts + 1} times for {opened} decisions")

@@ -313,7 +313,7 @@ def upgrade() -> None:
     sa.Column('passage_id', sa.String(length=32), nullable=False),
     sa.Column('debit_id', sa.String(length=32), nullable=True),
     sa.Column('charge_point', sa.String(length=40), nullable=False),
-    sa.Column('barrier', sa.String(length=12), nullable=False),
+    sa.Column('release', sa.String(length=12), nullable=False),
     sa.Column('outcome', sa.String(length=12), nullable=False),
     sa.Column('reason', sa.String(length=40), nullable=True),
     sa.Column('special_event', sa.Integer(), nullable=True),
@@ -326,7 +326,7 @@ def upgrade() -> None:
     sa.Column('list_age_s', sa.Integer(), nullable=True),
     sa.Column('rules_version', sa.String(length=40), nullable=True),
     sa.Column('chain', sa.LargeBinary(), nullable=False),
-    sa.CheckConstraint("barrier in ('open', 'closed', 'attendant')", name=op.f('ck_decision_barrier_known')),
+    sa.CheckConstraint("release in ('go', 'stop', 'attendant')", name=op.f('ck_decision_release_known')),
     sa.ForeignKeyConstraint(['debit_id'], ['debit.id'], name=op.f('fk_decision_debit_id')),
     sa.ForeignKeyConstraint(['passage_id'], ['passage.id'], name=op.f('fk_decision_passage_id')),
     sa.PrimaryKeyConstraint('record_no', name=op.f('pk_decision'))
