@@ -261,14 +261,14 @@ def _check_clearing(site: SiteFile, findings: _Findings) -> None:
 def _check_ledger(site: SiteFile, findings: _Findings) -> None:
     from sqlalchemy.exc import DBAPIError
 
-    from gateway.ledger import database, schema
+    from gateway.ledger import engines, schema
 
     path = site.storage.ledger
     if not path.exists():
         findings.facts["ledger"] = {"path": str(path), "exists": False}
         findings.note("storage.ledger", f"{path} is not there yet; the first start makes it")
         return
-    engine = database.open_reader(path)
+    engine = engines.open_reader(path)
     try:
         state = schema.look(engine)
         findings.facts["ledger"] = {"path": str(path), "exists": True, "schema": state.found, "schema_here": state.head}
@@ -284,7 +284,7 @@ def _check_ledger(site: SiteFile, findings: _Findings) -> None:
             _check_mandates(site, engine, findings)
     except DBAPIError as error:
         findings.wrong(
-            "storage.ledger", path, f"{database.trouble_of(error).value}: {error.orig}", "Name a ledger of ours"
+            "storage.ledger", path, f"{engines.trouble_of(error).value}: {error.orig}", "Name a ledger of ours"
         )
     finally:
         engine.dispose()

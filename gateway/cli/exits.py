@@ -235,7 +235,7 @@ _DISK: Final = Words(
 
 
 def _database(error: DBAPIError) -> Fault:
-    from gateway.ledger.database import StorageTrouble, trouble_of
+    from gateway.ledger.engines import StorageTrouble, trouble_of
 
     trouble = trouble_of(error)
     if trouble is StorageTrouble.OTHER:

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
-from gateway.ledger import database
+from gateway.ledger import engines
 
 FOLDER = Path(__file__).parent / "migrations"
 
@@ -62,7 +62,7 @@ def upgrade(engine: Engine) -> str:
 
     Raises `SchemaTooNew`, `SchemaTooOld`.
     """
-    with database.without_foreign_keys(engine) as connection:
+    with engines.without_foreign_keys(engine) as connection:
         state = _state(connection)
         if state.refused is not None:
             raise state.refused

@@ -15,7 +15,7 @@ from gateway.cli.exits import HANDLERS, CliFault, ExitCode, explain
 from gateway.cli.main import app
 from gateway.cli.screen import Language
 from gateway.ledger.backup import CopyDamaged
-from gateway.ledger.database import StorageTrouble
+from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.file import AlreadyRunning, LedgerLost
 from gateway.ledger.schema import SchemaTooNew, SchemaTooOld
 from gateway.ledger.writer import StorageUnavailable

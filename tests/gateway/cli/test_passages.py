@@ -189,9 +189,9 @@ def test_what_is_not_there_is_1(run, site, ledger, which):
 def test_one_command_sees_one_state_of_the_ledger(site, ledger):
     from sqlalchemy import text
 
-    from gateway.ledger import database
+    from gateway.ledger import engines
 
-    writer = database.open_writer(site.parent / "ledger.db")
+    writer = engines.open_writer(site.parent / "ledger.db")
     with ledger_of(load(site)) as connection:
         before = connection.execute(text("select count(*) from debit")).scalar_one()
         with writer.begin() as other:

@@ -9,8 +9,8 @@ import pytest
 from gateway.debit import holds, recovery
 from gateway.debit.claims import HoldPlaced, HoldRefused
 from gateway.debit.engine import Collection, DebitEngine
-from gateway.ledger import database
-from gateway.ledger.database import StorageTrouble
+from gateway.ledger import engines
+from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, StorageUnavailable
 from gateway.model.passage import Abandoned, DeclinePolicy, Funding, Occasion, Service
@@ -38,7 +38,7 @@ EACH = MANY // len(measure_start.KINDS)
 
 
 def findings_of(path):
-    reader = database.open_reader(path)
+    reader = engines.open_reader(path)
     try:
         return [finding for check in verify(reader, KEYS) for finding in check.findings]
     finally:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from gateway.ledger import backup, database, schema
+from gateway.ledger import backup, engines, schema
 from gateway.ledger.writer import Committer
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
@@ -18,7 +18,7 @@ class Source:
 
     def __init__(self, path):
         self.path = path
-        self.engine = database.open_new(path)
+        self.engine = engines.open_new(path)
         schema.upgrade(self.engine)
         self.committer = Committer(self.engine, StillClock(1), keys=KEYS)
         for _ in range(20):
@@ -107,7 +107,7 @@ def test_nothing_is_left_of_a_copy_that_fails(source, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
     with pytest.raises(DBAPIError) as missing:
         backup.copy(tmp_path / "nowhere.db", tmp_path / "out" / "copy.db")
-    assert database.trouble_of(missing.value) is database.StorageTrouble.UNREADABLE
+    assert engines.trouble_of(missing.value) is engines.StorageTrouble.UNREADABLE
 
 
 def test_what_has_no_journal_is_no_ledger_to_copy(tmp_path):

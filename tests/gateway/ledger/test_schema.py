@@ -1,22 +1,20 @@
 """Migrations: they make exactly the declared tables, run once, and leave databases of the future alone."""
 
 import re
-import sqlite3
-from contextlib import closing
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, UniqueConstraint, inspect, text
 
-from gateway.ledger import database, schema, tables
+from gateway.ledger import engines, schema, tables
 from gateway.ledger.schema import SchemaTooNew, SchemaTooOld
 from gateway.model.states import MOVES
 
 
 @pytest.fixture
 def engine(tmp_path):
-    engine = database.open_new(tmp_path / "folder" / "ledger.db")
+    engine = engines.open_new(tmp_path / "folder" / "ledger.db")
     yield engine
     engine.dispose()
 
@@ -107,32 +105,3 @@ class _Failing:
     def configure(connection):
         connection.execute(text("create table half (x)"))
         raise RuntimeError("power cut")
-
-
-@pytest.mark.parametrize("pragma", ["journal_mode", "synchronous", "foreign_keys"])
-def test_the_writer_is_set_for_money(engine, pragma):
-    expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
-    with engine.connect() as connection:
-        assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() == expected[pragma]
-
-
-def test_a_batch_takes_the_write_lock_when_it_begins(engine, tmp_path):
-    schema.upgrade(engine)
-    other = sqlite3.connect(tmp_path / "folder" / "ledger.db", timeout=0)
-    with engine.begin(), closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
-        other.execute("BEGIN IMMEDIATE")
-
-
-def test_a_reader_cannot_write_and_sees_one_state_throughout(engine, tmp_path):
-    schema.upgrade(engine)
-    reader = database.open_reader(tmp_path / "folder" / "ledger.db")
-    with reader.connect() as connection:
-        assert connection.execute(text("select count(*) from counter")).scalar_one() == 0
-        with engine.begin() as writing:
-            writing.execute(text("insert into counter values ('n', 1)"))
-        assert connection.execute(text("select count(*) from counter")).scalar_one() == 0
-    with reader.connect() as connection:
-        assert connection.execute(text("select count(*) from counter")).scalar_one() == 1
-        with pytest.raises(Exception, match=r"readonly|query_only"):
-            connection.execute(text("delete from counter"))
-    reader.dispose()
