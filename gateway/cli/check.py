@@ -262,31 +262,30 @@ def _check_clearing(site: SiteFile, findings: _Findings) -> None:
 def _check_ledger(site: SiteFile, findings: _Findings) -> None:
     from sqlalchemy.exc import DBAPIError
 
-    from gateway.ledger import database, schema
+    from gateway.ledger import engines, schema
 
     path = site.storage.ledger
     if not path.exists():
         findings.facts["ledger"] = {"path": str(path), "exists": False}
         findings.note("storage.ledger", f"{path} is not there yet; the first start makes it")
         return
-    engine = database.open_reader(path)
+    engine = engines.open_reader(path)
     try:
         state = schema.look(engine)
         findings.facts["ledger"] = {"path": str(path), "exists": True, "schema": state.found, "schema_here": state.head}
-        if not state.known:
-            findings.wrong(
-                "storage.ledger",
-                path,
-                f"has schema {state.found}, which this version does not know",
-                "Install the version that wrote it",
-            )
+        if isinstance(state.refused, schema.SchemaTooOld):
+            problem = f"has schema {state.found}, of before the first release"
+            findings.wrong("storage.ledger", path, problem, "Keep the file, and create a new ledger")
+        elif state.refused is not None:
+            problem = f"has schema {state.found}, which this version does not know"
+            findings.wrong("storage.ledger", path, problem, "Install the version that wrote it")
         elif state.found != state.head:
             findings.note("storage.ledger", f"schema {state.found} is brought to {state.head} at the next start")
         else:
             _check_mandates(site, engine, findings)
     except DBAPIError as error:
         findings.wrong(
-            "storage.ledger", path, f"{database.trouble_of(error).value}: {error.orig}", "Name a ledger of ours"
+            "storage.ledger", path, f"{engines.trouble_of(error).value}: {error.orig}", "Name a ledger of ours"
         )
     finally:
         engine.dispose()

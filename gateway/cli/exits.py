@@ -235,7 +235,7 @@ _DISK: Final = Words(
 
 
 def _database(error: DBAPIError) -> Fault:
-    from gateway.ledger.database import StorageTrouble, trouble_of
+    from gateway.ledger.engines import StorageTrouble, trouble_of
 
     trouble = trouble_of(error)
     if trouble is StorageTrouble.OTHER:
@@ -313,6 +313,14 @@ _schema_too_new: Final = _told(
     Words("this version of etcgw is older than the ledger", "本程序版本低于账本版本"),
     Words("install the newer version again", "请重新安装较新的版本"),
 )
+_schema_too_old: Final = _told(
+    ExitCode.UNAVAILABLE,
+    Words("the ledger was written before the first release", "账本由首个发布版之前的程序写入"),
+    Words(
+        "put the file and its mark aside and keep them, then: etcgw ledger create --config SITE",
+        "将账本及其标记移走并妥善保存, 然后: etcgw ledger create --config SITE",
+    ),
+)
 _chain_key: Final = _told(
     ExitCode.USAGE,
     Words("without its key nothing is added to the ledger, and nothing verified", "缺少密钥时账本不可写入也无法校验"),
@@ -341,6 +349,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.ledger.incarnation.LedgerRefused": _ledger_refused,
         "gateway.ledger.positions.MarkTrouble": _mark,
         "gateway.ledger.schema.SchemaTooNew": _schema_too_new,
+        "gateway.ledger.schema.SchemaTooOld": _schema_too_old,
         "gateway.ledger.chain_key_files.ChainKeyError": _chain_key,
         "gateway.ledger.chain.ChainKeyUnknown": _chain_key,
         "gateway.ledger.key_change.ChainKeyReused": _chain_key,

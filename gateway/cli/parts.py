@@ -50,7 +50,7 @@ DECISION: Final[Columns[Decision]] = (
     Column("decided_us", labels.TIME, text=Screen.short),
     *only("lane", "fare_fen"),
     Column("outcome", labels.OUTCOME, text=words.coded(words.OUTCOMES)),
-    Column("barrier", labels.BARRIER, text=words.coded(words.BARRIERS)),
+    Column("release", labels.BARRIER, text=words.coded(words.BARRIERS)),
     Column("reason", labels.REASON, text=words.reason_text, data=lambda _, code: words.reason_facts(code), wrap_at=16),
     Column("special_event", data=lambda _, number: words.event_facts(number)),
     Column("funding"),

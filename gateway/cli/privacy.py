@@ -128,7 +128,7 @@ def _unknown(text: str) -> CliFault:
 def _erase(site: SiteFile, selection: Selection, screen: Screen) -> tuple[Erased, bool]:
     """Passage after passage in short transactions; and whether the database's log was emptied after it."""
     from gateway.acts.actor import of_this_process
-    from gateway.ledger import database
+    from gateway.ledger import engines
     from gateway.ledger.pace import Pace
     from gateway.ledger.privacy import erase_all
 
@@ -140,7 +140,7 @@ def _erase(site: SiteFile, selection: Selection, screen: Screen) -> tuple[Erased
                 tell(_progress(screen, done))
 
             found = erase_all(reader, commit, selection, actor, progress, now_us=_now_us(), pace=pace)
-        return found, database.forget_log(engine)
+        return found, engines.forget_log(engine)
 
 
 def _progress(screen: Screen, done: Erased) -> str:

@@ -34,7 +34,7 @@ MAKE_ROOM: Final = 1.0
 @contextmanager
 def reader_of(site: SiteFile) -> Iterator[Engine]:
     """An engine that can only read; the gateway never notices it."""
-    from gateway.ledger import database
+    from gateway.ledger import engines
 
     path = site.storage.ledger
     need_right(path)
@@ -45,7 +45,7 @@ def reader_of(site: SiteFile) -> Iterator[Engine]:
             Words("this is a new site, or the disk of its ledger is not mounted", "新站点, 或账本所在磁盘未挂载"),
             Words("at a new site: etcgw ledger create --config SITE", "新站点: etcgw ledger create --config SITE"),
         )
-    engine = database.open_reader(path)
+    engine = engines.open_reader(path)
     try:
         yield engine
     finally:
@@ -81,12 +81,12 @@ def committing(
     """
     from drivers.clock import SystemClock
     from gateway.config import chain_keys_of
-    from gateway.ledger import database
+    from gateway.ledger import engines
     from gateway.ledger.file import LedgerLost
     from gateway.ledger.marks import FOLLOW_EVERY_S
     from gateway.ledger.writer import Committer
 
-    with writer_of(site, database.open_eraser if erasing else database.open_writer) as (engine, file, mark):
+    with writer_of(site, engines.open_eraser if erasing else engines.open_writer) as (engine, file, mark):
         committer = Committer(engine, SystemClock(), file=file, keys=chain_keys_of(site), mark=mark)
         followed_at = time.monotonic()
 
@@ -119,23 +119,22 @@ def committing(
 def writer_of(site: SiteFile, open_engine: Callable[[Path], Engine]) -> Iterator[tuple[Engine, LedgerFile, MarkFile]]:
     """An engine that writes beside a gateway that may be running, of this version's shape, with file and mark; all that
     it stored stands in the ledger's own file afterwards. Raises `LedgerRefused`, LedgerLost."""
-    from gateway.config import chain_keys_of
-    from gateway.ledger import database, incarnation, schema
+    from gateway.ledger import engines, incarnation, schema
     from gateway.ledger import file as ledger_file
 
     need_right(site.storage.ledger, os.R_OK | os.W_OK)
-    place, keys = place_of(site), chain_keys_of(site)
+    place = place_of(site)
     incarnation.marked(place)
     with ledger_file.beside(site.storage.ledger) as file:
         engine = open_engine(file.real)
         try:
             mark = patiently(lambda: incarnation.stand(place, engine))
-            patiently(lambda: schema.upgrade(engine, keys))
+            patiently(lambda: schema.upgrade(engine))
             file.watch(engine)
             yield engine, file, mark
         finally:
             if file.stands():
-                database.take_over_log(engine)
+                engines.take_over_log(engine)
             engine.dispose()
 
 
@@ -156,14 +155,14 @@ def patiently(write: Callable[[], Any], tries_max: int | None = None) -> Any:  #
     """Try again while somebody else writes."""
     from sqlalchemy.exc import DBAPIError
 
-    from gateway.ledger import database
+    from gateway.ledger import engines
 
     tries = BUSY_TRIES_MAX if tries_max is None else tries_max
     for number in range(1, tries + 1):
         try:
             return write()
         except DBAPIError as error:
-            busy = database.trouble_of(error) is database.StorageTrouble.BUSY
+            busy = engines.trouble_of(error) is engines.StorageTrouble.BUSY
             if not busy or number == tries:
                 raise
     raise RuntimeError("the last try returns or raises")

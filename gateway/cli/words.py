@@ -62,7 +62,6 @@ DEBIT_STATES: Final[Table] = MappingProxyType(
 OCCASIONS: Final[Mapping[Occasion, Words]] = MappingProxyType(
     {
         Occasion.LANE: Words("at the lane", "车道实时判定"),
-        Occasion.UNTOLD: Words("later, by an older version that did not say how", "事后判定(旧版本未记录方式)"),
         Occasion.READING: Words("at the lane, when it was read again", "车道再次读取时判定"),
         Occasion.START: Words("by a start of the gateway; nothing moved at the lane", "网关启动时补判,车道未动作"),
         Occasion.PERSON: Words("by a person; nothing moved at the lane", "人工认定,车道未动作"),
@@ -249,7 +248,7 @@ def colour_text(screen: Screen, code: int | None) -> str:
 
 def barrier_text(screen: Screen, decision: Decision) -> str | Cell:
     """What a decision did to the barrier; nothing where none moved."""
-    return named(screen, BARRIERS, decision.barrier) if decision.occasion.moved else Cell("-", QUIET)
+    return named(screen, BARRIERS, decision.release) if decision.occasion.moved else Cell("-", QUIET)
 
 
 def occasion_text(screen: Screen, decision: Decision) -> str:

@@ -28,7 +28,7 @@ from sqlalchemy import Connection, Integer, cast, func, or_, select
 
 from gateway.debit import attempts
 from gateway.debit.states import CONTRADICTED, LOST, add_item, set_item
-from gateway.ledger import database, file, incarnation, marks, schema, tables
+from gateway.ledger import engines, file, incarnation, marks, schema, tables
 from gateway.ledger.batches import Committer
 from gateway.ledger.chain import ChainKeys
 from gateway.ledger.incarnation import Birth, LedgerRefused, Place
@@ -113,9 +113,9 @@ def adopt_file(
 ) -> tuple[Adopted, MarkState]:
     """The same without a look at why: one commit in the file, which is empty where it is gone; what its mark is to say
     then."""
-    engine = (database.open_writer if path.exists() else database.open_new)(path)
+    engine = (engines.open_writer if path.exists() else engines.open_new)(path)
     try:
-        schema.upgrade(engine, keys)
+        schema.upgrade(engine)
         return begin_anew(Committer(engine, clock, keys=keys, mark=MemoryMark()), mark, birth)
     finally:
         engine.dispose()

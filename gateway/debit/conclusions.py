@@ -92,7 +92,7 @@ def _again(tx: Transaction, debit: Row, context: DecisionContext) -> Decision:
     """What was decided before. Where that let a vehicle go at another charge point it is a repeat here: no barrier
     lifts on another one's record."""
     newest = tx.rows(purchases.NEWEST_DECISION, passage=debit.passage_id)[0]
-    if newest.charge_point == context.charge_point or newest.barrier != Release.GO:
+    if newest.charge_point == context.charge_point or newest.release != Release.GO:
         return decision_of(newest)
     return repeat(tx, debit.passage_id, debit.id, Release.GO, context)
 

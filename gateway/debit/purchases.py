@@ -226,7 +226,7 @@ def newest_of_contract(connection: Connection, contract: str) -> PreviousPassage
         payer=row.payer,
         mandate_id=row.mandate_id,
         contract_ref=row.contract_ref,
-        release=None if newest is None else Release(newest.barrier),
+        release=None if newest is None else Release(newest.release),
         decided_at=None if newest is None else newest.decided_at,
         record_no=None if newest is None else newest.record_no,
     )
@@ -269,7 +269,7 @@ def _previous(connection: Connection, row: Row, card_number: str) -> PreviousPur
         balance_before=row.balance_before,
         reason=row.reason,
         debit_state=row.debit_state,
-        release=None if newest is None else Release(newest.barrier),
+        release=None if newest is None else Release(newest.release),
         decided_at=None if newest is None else newest.decided_at,
         record_no=None if newest is None else newest.record_no,
     )

@@ -1,6 +1,6 @@
 """A whole copy of a ledger in one file, right also while a gateway writes to it.
 
-The copy is of one moment: SQLite's backup runs under a read transaction, which a writer never waits for. It is written
+The copy is of one moment: it runs under a read transaction, which a writer never waits for. It is written
 in steps to a temporary name, checked, flushed and only then given its name; it needs no write-ahead log beside it and
 can be read from a medium that cannot be written. Only its owner may read it.
 """
@@ -8,21 +8,21 @@ can be read from a medium that cannot be written. Only its owner may read it.
 from __future__ import annotations
 
 import os
-import sqlite3
 import tempfile
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from errno import EEXIST
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, select
 
-from gateway.ledger.database import BUSY_TIMEOUT_MS
+from gateway.ledger import engines, tables
 
 PAGES_A_STEP: Final = 256
 """Pages copied between two calls of `progress`: 1 MiB, a few milliseconds of a disk."""
+
+_NEWEST = select(tables.journal.c.number, tables.journal.c.chain).order_by(tables.journal.c.number.desc()).limit(1)
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Told after each step how many pages of how many are copied. May rest, to leave the disk to others."""
@@ -55,25 +55,26 @@ def copy(source: Path, target: Path, progress: Progress = nothing) -> Copied:
     """
     if target.exists() or target.is_symlink():
         raise FileExistsError(EEXIST, "there is a file already; a backup never overwrites", str(target))
+    engine = engines.open_reader(source.resolve())
     try:
-        with closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)) as opened:
-            opened.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        with engine.connect() as connection:
             # Kept until the end: a backup that lets go of its moment between two steps begins anew after each commit.
-            opened.execute("BEGIN")
-            opened.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            return write(opened, target, progress)
-    except sqlite3.Error as error:
-        raise DBAPIError.instance("backup", None, error, sqlite3.Error) from error
+            connection.execute(_NEWEST).first()
+            return write(connection, target, progress)
+    finally:
+        engine.dispose()
 
 
-def write(opened: sqlite3.Connection, target: Path, progress: Progress = nothing) -> Copied:
-    """Copy an open database; what stands at `target` is replaced in one step. Raises OSError, sqlite3.Error,
-    CopyDamaged."""
+def write(connection: Connection, target: Path, progress: Progress = nothing) -> Copied:
+    """Copy an open ledger; what stands at `target` is replaced in one step. Raises OSError, DBAPIError, CopyDamaged."""
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)  # mode 0600
     os.close(handle)
     temporary = Path(name)
     try:
-        number, head = _fill(opened, temporary, progress)
+        damage = engines.copy_into(connection, temporary, progress, PAGES_A_STEP)
+        if damage is not None:
+            raise CopyDamaged(damage)
+        number, head = _newest(temporary)
         size_bytes = _flush(temporary)
         temporary.replace(target)
     finally:
@@ -83,19 +84,15 @@ def write(opened: sqlite3.Connection, target: Path, progress: Progress = nothing
     return Copied(target, size_bytes, number, head)
 
 
-def _fill(opened: sqlite3.Connection, temporary: Path, progress: Progress) -> tuple[int, str | None]:
-    """Journal number and head of what was copied and found whole."""
-    with closing(sqlite3.connect(temporary, isolation_level=None)) as copied:
-        opened.backup(copied, pages=PAGES_A_STEP, progress=lambda _, left, total: progress(total - left, total))
-        copied.execute("PRAGMA journal_mode=DELETE")
-        (found,) = copied.execute("PRAGMA integrity_check(1)").fetchone()
-        if found != "ok":
-            raise CopyDamaged(found)
-        # A ledger of the first release, to be upgraded after this backup, has no journal.
-        if copied.execute("SELECT count(*) FROM sqlite_master WHERE name = 'journal'").fetchone() == (0,):
-            return 0, None
-        row = copied.execute("SELECT number, chain FROM journal ORDER BY number DESC LIMIT 1").fetchone()
-        return (0, None) if row is None else (row[0], row[1].hex())
+def _newest(copied: Path) -> tuple[int, str | None]:
+    """Journal number and head of a copy."""
+    engine = engines.open_reader(copied)
+    try:
+        with engine.connect() as connection:
+            row = connection.execute(_NEWEST).first()
+            return (0, None) if row is None else (row.number, row.chain.hex())
+    finally:
+        engine.dispose()
 
 
 def _flush(path: Path) -> int:

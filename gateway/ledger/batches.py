@@ -41,10 +41,10 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from gateway.ledger import clock_readings, database, life
+from gateway.ledger import clock_readings, life
 from gateway.ledger.chain import ChainKeys
 from gateway.ledger.clock_readings import Covered
-from gateway.ledger.database import StorageTrouble, trouble_of
+from gateway.ledger.engines import StorageTrouble, trouble_of
 from gateway.ledger.file import LedgerFile
 from gateway.ledger.life import Head, Life
 from gateway.ledger.marks import Mark, MarkUnwritable, MemoryMark
@@ -154,7 +154,7 @@ class Committer:
 
     `commit` is the one place where anything becomes durable, the probe after trouble included, so it is also the one
     seam for injected faults: subclass it, or put another function in its place on an instance.
-    - Disk full, busy, unreadable: raise the `DBAPIError` that `database.trouble_of` would read that from.
+    - Disk full, busy, unreadable: raise the `DBAPIError` that `engines.trouble_of` would read that from.
     - Crash before the commit: raise an exception that is not an `Exception`. Nothing here or in `Batches` catches it;
       throw the `Batches` away with the rest of the memory.
     - Crash after the commit and before its answers: call the real one, then raise the same.
@@ -236,11 +236,8 @@ class Committer:
         """Make a whole file of what is open. False when that must be tried again."""
         if self._file is None:
             return True
-        connection = self._engine.raw_connection()
-        try:
-            return self._file.rescue(database.driver_of(connection), self._clock.utcnow())
-        finally:
-            connection.close()
+        with self._engine.connect() as connection:
+            return self._file.rescue(connection, self._clock.utcnow())
 
     def found_again(self) -> None:
         """The file that was lost is back."""

@@ -6,8 +6,7 @@ was changed, taken out or put in breaks the chain at itself, nobody without the 
 newest link vouches for all rows before it: whoever has noted it elsewhere can prove later that nothing was rewritten,
 not even by somebody who has the key. The key belongs to this record alone; it is no payment key.
 
-Which key is in force from which row on stands in the journal (`gateway.ledger.key_notes`). Rows of releases before the
-keys have plain SHA-256 links, up to the numbers the journal names.
+Which key is in force from which row on stands in the journal (`gateway.ledger.key_notes`).
 
 Rows name people by random ids only; what those stand for can be erased without touching the chain.
 """
@@ -15,7 +14,6 @@ Rows name people by random ids only; what those stand for can be erased without 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -30,8 +28,6 @@ KEY_ID_BYTES = 4
 MAC_BYTES = len(GENESIS) - KEY_ID_BYTES
 
 _ID_PREFIX = b"etc-gateway chain key id\x00"
-
-_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +84,3 @@ def link(key: ChainKey, table: str, previous: bytes, values: Sequence[int | str 
     whole = previous + key.id + encode(values)
     made = hashlib.blake2b(whole, digest_size=MAC_BYTES, key=key.secret, person=table.encode("ascii"))
     return key.id + made.digest()
-
-
-def unkeyed_link(previous: bytes, values: Sequence[int | str | None]) -> bytes:
-    """The link (32 bytes) as releases before the keys made it: SHA-256 over `previous` and the row as a JSON array."""
-    return hashlib.sha256(previous + _json(values).encode("ascii")).digest()

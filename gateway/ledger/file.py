@@ -23,7 +23,6 @@ import fcntl
 import itertools
 import logging
 import os
-import sqlite3
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,9 +31,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
-from gateway.ledger import backup, database
+from gateway.ledger import backup, engines
 
 LOCK_AT: Final = 1 << 62
 """The byte that is locked: far behind the end of any file, and far from SQLite's own at 1 GiB."""
@@ -95,13 +95,13 @@ class LedgerFile:
         self.account = ""
         """After a loss: what is missing, what was rescued, what to do."""
 
-    def watch(self, *engines: Engine) -> None:
+    def watch(self, *opened: Engine) -> None:
         """Open every connection of these, so that none is opened later to another file, and note what they opened.
 
         Raises LedgerLost when the path leads elsewhere already.
         """
-        for engine in engines:
-            database.open_all(engine)
+        for engine in opened:
+            engines.open_all(engine)
         ours = tuple(_identity(name) for name in self._asked)
         if None in ours or ours[0] != _identity_of(os.fstat(self._handle)):
             raise LedgerLost(f"{self.path} was replaced while it was being opened")
@@ -136,27 +136,27 @@ class LedgerFile:
 
     # --- after a loss ---------------------------------------------------------------------------------------------
 
-    def rescue(self, connection: sqlite3.Connection, at: datetime) -> bool:
+    def rescue(self, connection: Connection, at: datetime) -> bool:
         """Make a whole file of what is open, and say in `account` where it is. False when it must be tried again."""
         lost = self._what_is_lost()
         try:
             self._put_log_aside(at)
             kept = self._keep(connection, at)
-        except (OSError, sqlite3.Error, backup.CopyDamaged) as error:
+        except (OSError, DBAPIError, backup.CopyDamaged) as error:
             self._tell(f"{lost}; what is open could not be copied yet: {error}")
             return False
         self._tell(f"{lost}; {kept}")
         return True
 
-    def _keep(self, connection: sqlite3.Connection, at: datetime) -> str:
+    def _keep(self, connection: Connection, at: datetime) -> str:
         """Where everything is now. Raises as `rescue` catches."""
         ledger, written, index = (self._place(part) for part in Part)
         if ledger is Place.OURS and written is Place.OURS:
             return "ledger and log hold everything: stop the gateway and start it again"
         if ledger is Place.OURS and Place.ANOTHER not in (written, index):
-            _, frames, taken_over = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if frames != taken_over:
-                raise OSError(f"{frames - taken_over} pages of the log are still read by somebody")
+            left = engines.log_pages_left(connection)
+            if left:
+                raise OSError(f"{left} pages of the log are still read by somebody")
             return "the ledger was made whole without it: stop the gateway and start it again"
         if self._rescued is None:
             self._rescued = self._free_name("rescued", at)
@@ -210,7 +210,7 @@ class LedgerFile:
         """Close every connection; afterwards all rows stand in the ledger itself and none in its log alone."""
         if self.stands():
             reader.dispose()
-            database.take_over_log(writer, wait_ms=CLOSE_WAIT_MS)
+            engines.take_over_log(writer, wait_ms=CLOSE_WAIT_MS)
             writer.dispose()
         else:
             # Whoever closes last takes the log over, and under a lost index it is no longer ours to take. A reader that

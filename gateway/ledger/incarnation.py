@@ -24,7 +24,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, select
 
-from gateway.ledger import chain, database, life, marks, schema, tables
+from gateway.ledger import chain, engines, life, marks, schema, tables
 from gateway.ledger.batches import Committer
 from gateway.ledger.chain import ChainKeys
 from gateway.ledger.life import FIRST_LIFE, Head, Incarnation
@@ -83,9 +83,9 @@ def create(place: Place, clock: Clock, keys: ChainKeys, birth: Birth) -> Incarna
 
 def make(path: Path, clock: Clock, keys: ChainKeys, birth: Birth) -> MarkState:
     """Make an empty ledger in its first life; what its mark is to say."""
-    engine = database.open_new(path)
+    engine = engines.open_new(path)
     try:
-        schema.upgrade(engine, keys)
+        schema.upgrade(engine)
         memory = MemoryMark()
         committer = Committer(engine, clock, keys=keys, mark=memory)
         begun, first = committer.commit([lambda tx: begin_life(tx, birth)])[0]
@@ -124,7 +124,7 @@ def stand(place: Place, engine: Engine | None = None) -> MarkFile:
     """
     state = marked(place)
     own = engine is None
-    reading = database.open_reader(place.ledger) if engine is None else engine
+    reading = engines.open_reader(place.ledger) if engine is None else engine
     try:
         with reading.connect() as connection:
             compare(connection, place, state)

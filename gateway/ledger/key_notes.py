@@ -2,7 +2,7 @@
 
 A note is itself the first row of the journal under the key it names. It says where the other chains stood then, so each
 row of each chain has exactly one key it may be under, and a key that was given up and stolen later makes no row that
-holds. Before the first note (`begun`) a ledger of an earlier release has plain links; the note holds their heads.
+holds. The first note (`begun`) is the first row of the journal.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def detail_of(before: bytes | None, others: Mapping[str, Stand]) -> str:
 
 
 def parse(ref: str, detail: str | None) -> KeyNote | None:
-    """The note behind a row's `ref` and `detail`; None for what no release of ours has written."""
+    """The note behind a row's `ref` and `detail`; None for what the ledger never writes."""
     found = _DETAIL.fullmatch(detail or "")
     if found is None or not re.fullmatch(r"[0-9a-f]{8}", ref, re.ASCII):
         return None

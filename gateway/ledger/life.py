@@ -55,7 +55,7 @@ class Life:
 
 
 def newest(connection: Connection) -> Incarnation | None:
-    """The life a ledger is in; None for one that was made before there were lives."""
+    """The life a ledger is in; None while it is being made."""
     row = connection.execute(_NEWEST).first()
     return None if row is None else Incarnation(row.number, row.id, row.born_at)
 

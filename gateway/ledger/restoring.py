@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from gateway.ledger import file, marks
+from gateway.ledger import engines, file, marks
 from gateway.ledger.incarnation import Place
 from gateway.ledger.marks import MarkTrouble
 from gateway.model.clock import to_us
@@ -41,7 +40,9 @@ def restore(backup: Path, place: Place, at: datetime) -> Path | None:
         copied = Path(f"{place.ledger.resolve()}.restoring")
         try:
             _copy(backup, copied)
-            _check(copied)
+            problem = engines.problem_of_file(copied, ("journal", "chain"))
+            if problem is not None:
+                raise NotALedger(problem)
             _note(place, at)
             aside = _put_aside(place.ledger.resolve(), at)
             copied.rename(place.ledger.resolve())
@@ -59,19 +60,6 @@ def _copy(backup: Path, target: Path) -> None:
         shutil.copyfileobj(source, copied)
         copied.flush()
         os.fsync(copied.fileno())
-
-
-def _check(path: Path) -> None:
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as opened:
-            (found,) = opened.execute("PRAGMA integrity_check(1)").fetchone()
-            known = opened.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('journal', 'chain')").fetchone()
-    except sqlite3.Error as error:
-        raise NotALedger(f"it is no database: {error}") from error
-    if found != "ok":
-        raise NotALedger(f"it is damaged: {found}")
-    if known != (2,):
-        raise NotALedger("it is no ledger: it has no journal")
 
 
 def _note(place: Place, at: datetime) -> None:

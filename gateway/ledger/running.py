@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import Engine, func, select
 
 from gateway.condition import Tell
-from gateway.ledger import database, incarnation, key_change, schema, tables
+from gateway.ledger import engines, incarnation, key_change, schema, tables
 from gateway.ledger import file as ledger_file
 from gateway.ledger.batches import Committer
 from gateway.ledger.chain import ChainKeys
@@ -65,8 +65,8 @@ def opened(
     """
     with _refusing(tell), _held(place) as (file, engine):
         mark = incarnation.stand(place, engine)
-        schema.upgrade(engine, keys)
-        reader = database.open_reader(file.real)
+        schema.upgrade(engine)
+        reader = engines.open_reader(file.real)
         file.watch(engine, reader)
         with reader.connect() as connection:
             newest_us = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar()
@@ -96,7 +96,7 @@ def _held(place: Place) -> Iterator[tuple[LedgerFile, Engine]]:
         incarnation.marked(place)
     # Before its mark is looked at: another gateway may hold it under another name, which has no mark.
     with ledger_file.held(place.ledger) as file:
-        engine = database.open_writer(file.real)
+        engine = engines.open_writer(file.real)
         try:
             yield file, engine
         finally:

@@ -9,15 +9,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Connection, Engine
 
-from gateway.ledger import database, first_seals, tables
-from gateway.ledger.chain import ChainKeys
+from gateway.ledger import engines
 
 FOLDER = Path(__file__).parent / "migrations"
 
-SEALED_SINCE = "0008"
-"""Revision from which on every row is sealed by the transaction that writes it."""
+FIRST = "0100"
+"""Revision of the first release; numbers below it were development's, whose ledgers nothing here can read."""
 
 
 class SchemaTooNew(Exception):
@@ -31,53 +30,56 @@ class SchemaTooNew(Exception):
         )
 
 
+class SchemaTooOld(Exception):
+    """The database was written before the first release."""
+
+    def __init__(self, found: str) -> None:
+        self.found = found
+        super().__init__(
+            f"the ledger has schema {found}, of before the first release ({FIRST}), which no version brings here; "
+            "keep the file, and create a new ledger"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """A database's shape against this version's. `found` is None for a database that never had one of ours."""
+    """A database's shape against this version's. `found` is None for a database that never had one of ours; `refused`:
+    why this version does not work on it."""
 
     found: str | None
     head: str | None
-    known: bool
+    refused: SchemaTooNew | SchemaTooOld | None
 
 
 def look(engine: Engine) -> SchemaState:
     """Compare without changing anything."""
     with engine.connect() as connection:
-        script = ScriptDirectory.from_config(_config(connection))
-        found = MigrationContext.configure(connection).get_current_revision()
-    known = found is None or found in {step.revision for step in script.walk_revisions()}
-    return SchemaState(found, script.get_current_head(), known)
+        return _state(connection)
 
 
-def upgrade(engine: Engine, keys: ChainKeys | None = None) -> str:
+def upgrade(engine: Engine) -> str:
     """Run the missing migrations in one transaction; returns the schema version now in force.
 
-    A ledger that was never sealed is sealed in the same transaction as it is found, under the current one of `keys`;
-    without keys such a ledger is refused (`first_seals.KeysNeeded`).
+    Raises `SchemaTooNew`, `SchemaTooOld`.
     """
-    with database.without_foreign_keys(engine) as connection:
-        config = _config(connection)
-        script = ScriptDirectory.from_config(config)
-        found = MigrationContext.configure(connection).get_current_revision()
-        if found is not None and found not in {step.revision for step in script.walk_revisions()}:
-            raise SchemaTooNew(found)
-        if found is None and not inspect(connection).get_table_names():
-            # A new database needs no history: the tests hold the migrations' result against the declared tables.
-            tables.metadata.create_all(connection)
-            command.stamp(config, "head")
-        else:
-            command.upgrade(config, "head")
-            if found is None or not _knows_seals(script, found):
-                first_seals.seal_everything(connection, keys)
-        head = script.get_current_head()
-    if head is None:
-        raise RuntimeError(f"no migrations in {FOLDER}")
-    return head
+    with engines.without_foreign_keys(engine) as connection:
+        state = _state(connection)
+        if state.refused is not None:
+            raise state.refused
+        if state.head is None:
+            raise RuntimeError(f"no migrations in {FOLDER}")
+        if state.found != state.head:
+            command.upgrade(_config(connection), "head")
+    return state.head
 
 
-def _knows_seals(script: ScriptDirectory, revision: str) -> bool:
-    """Whether ledgers of this revision seal their rows."""
-    return any(step.revision == SEALED_SINCE for step in script.iterate_revisions(revision, "base"))
+def _state(connection: Connection) -> SchemaState:
+    script = ScriptDirectory.from_config(_config(connection))
+    found = MigrationContext.configure(connection).get_current_revision()
+    refused: SchemaTooNew | SchemaTooOld | None = None
+    if found is not None and found not in {step.revision for step in script.walk_revisions()}:
+        refused = SchemaTooOld(found) if found < FIRST else SchemaTooNew(found)
+    return SchemaState(found, script.get_current_head(), refused)
 
 
 def _config(connection: Connection) -> Config:

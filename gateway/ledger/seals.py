@@ -12,8 +12,7 @@ and salt away and seals the row anew; what the older commitments meant can then 
 whose key is personal are named by a digest of their salt instead.
 
 An entry of `content`: code of the table (1 byte), length of the row's key (2), number of columns (1), key, digest, low
-bytes of the tags, high bytes of the tags. No columns: the row was deleted. No key either: every row of the table was,
-as imports of mandates had it up to schema 0008.
+bytes of the tags, high bytes of the tags. No columns: the row was deleted.
 Columns are only ever added at the end of a covered table: an entry of before then covers the columns there were.
 """
 
@@ -281,11 +280,7 @@ class BadContent(ValueError):
 
 
 def entries(content: bytes) -> Iterator[tuple[int, bytes, int, bytes | None]]:
-    """What a journal row seals: (code, key, columns, seal). No seal: the row was deleted; no key: every row
-    was, which no transaction writes any more.
-
-    Raises `BadContent`.
-    """
+    """What a journal row seals: (code, key, columns, seal). No seal: the row was deleted. Raises `BadContent`."""
     at, end, start, unpack = 0, len(content), _HEADER.size, _HEADER.unpack_from
     while at < end:
         if end - at < start:
@@ -294,6 +289,6 @@ def entries(content: bytes) -> Iterator[tuple[int, bytes, int, bytes | None]]:
         begin = at + start
         middle = begin + key_size
         at = middle if not count else middle + DIGEST_BYTES + 2 * count
-        if at > end or code not in BY_CODE or count > len(BY_CODE[code].columns):
+        if at > end or not key_size or code not in BY_CODE or count > len(BY_CODE[code].columns):
             raise BadContent(f"an entry of table {code} with {count} columns at byte {begin - start}")
         yield code, content[begin:middle], count, content[middle:at] or None

@@ -31,6 +31,7 @@ from sqlalchemy import (
     text,
 )
 
+from gateway.ledger.engines import partial_index
 from gateway.model.passage import Abandoned, Funding, Release
 from gateway.model.states import (
     OPEN_PURCHASES,
@@ -205,7 +206,7 @@ debit = Table(
     Index("ix_debit_obligor_day", "obligor_id", "day"),
     Index("ix_debit_state", "state", "id"),
     Index("ix_debit_day", "day"),
-    Index("ix_debit_retry", "retry_at", sqlite_where=text("retry_at is not null")),
+    partial_index("ix_debit_retry", "retry_at", where="retry_at is not null"),
 )
 """A claim. `payer` is the issuer (purse, issuer_clearing) or the bank channel (bank_online). `day`: local day of the
 event, YYYYMMDD, for limits a day. `amount` is what is claimed now (the hold's amount stands in its pending transfer),
@@ -239,9 +240,7 @@ attempt = Table(
     Index("ix_attempt_debit", "debit_id"),
     Index("ix_attempt_state", "state", "channel"),
     Index("ix_attempt_stan", "channel", "stan"),
-    Index(
-        "ix_attempt_settlement", "channel", "settlement_day", sqlite_where=text(f"state = '{AttemptState.APPROVED}'")
-    ),
+    partial_index("ix_attempt_settlement", "channel", "settlement_day", where=f"state = '{AttemptState.APPROVED}'"),
 )
 """One try to collect a debit over a channel, or to pay some of it back. `request` and `reversal` are the very bytes
 that go on the wire. `recovery` is a sale for a debt, reversed when nobody answers; `advice` and `refund` are
@@ -260,7 +259,7 @@ outbox = Table(
     Column("done_at", BigInteger),
     Column("last_answer", String(80)),
     known("kind", ("reversal", "advice", "recovery", "refund")),
-    Index("ix_outbox_waiting", "destination", "id", sqlite_where=text("done_at is null")),
+    partial_index("ix_outbox_waiting", "destination", "id", where="done_at is null"),
     Index("ix_outbox_attempt", "attempt_id"),
 )
 """What a channel's host must still hear, first in first out for each terminal."""
@@ -324,8 +323,8 @@ purchase = Table(
     UniqueConstraint("passage_id", "attempt_no", name="uq_purchase_attempt"),
     known("state", PurchaseState),
     Index("ix_purchase_debit", "debit_id"),
-    Index("ix_purchase_open", "state", sqlite_where=text(f"state in ({quoted(OPEN_PURCHASES)})")),
-    Index("ix_purchase_psam", "terminal", "psam_serial", sqlite_where=text(f"state = '{PurchaseState.TAKEN}'")),
+    partial_index("ix_purchase_open", "state", where=f"state in ({quoted(OPEN_PURCHASES)})"),
+    partial_index("ix_purchase_psam", "terminal", "psam_serial", where=f"state = '{PurchaseState.TAKEN}'"),
 )
 """What we asked the card to do, stored before it was asked, and how it ended. `purchase_time` is BCD text as in C6.
 `reason`: why it was not taken, is unknown or disputed."""
@@ -356,7 +355,7 @@ decision = Table(
     Column("passage_id", Id, ForeignKey("passage.id"), nullable=False),
     Column("debit_id", Id, ForeignKey("debit.id")),
     Column("charge_point", String(40), nullable=False),
-    Column("barrier", String(12), nullable=False),
+    Column("release", String(12), nullable=False),
     Column("outcome", String(12), nullable=False),
     Column("reason", String(40)),
     Column("special_event", Integer),
@@ -369,7 +368,7 @@ decision = Table(
     Column("list_age_s", Integer),
     Column("rules_version", String(40)),
     Column("chain", LargeBinary, nullable=False),
-    known("barrier", Release),
+    known("release", Release),
     Index("ix_decision_charge_point", "charge_point", "record_no"),
     Index("ix_decision_passage", "passage_id"),
 )

@@ -315,19 +315,6 @@ class Transaction:
         """From here on every chained row is under the site's current key; the journal says so."""
         self._note_key(self._keys.current, self._key)
 
-    def begin_key(self) -> None:
-        """As above, in a ledger whose chains were never under a key."""
-        self._load_heads()
-        if tables.journal not in self._heads:
-            self._new_head(tables.journal)
-        self._note_key(self._keys.current, None)
-
-    def seal_rows(self, layout: Layout, rows: list[tuple[Any, ...]]) -> None:
-        """Seal rows that nobody has changed, and write the seals."""
-        self._seals.put(layout, rows)
-        self._seal()
-        self.flush()
-
     # --- writing what was gathered ----------------------------------------------------------------------------------
 
     def flush(self) -> None:
@@ -382,13 +369,10 @@ class Transaction:
     def _load_head(self, table: Table) -> _Head:
         """All at once: who writes one chain writes the others, too."""
         if not self._heads:
-            self._load_heads()
+            for row in self.rows(_HEADS):
+                self._heads[tables.metadata.tables[row.name]] = _Head(int(row.number), bytes(row.digest))
             self._choose_key()
         return self._heads.get(table) or self._new_head(table)
-
-    def _load_heads(self) -> None:
-        for row in self.rows(_HEADS):
-            self._heads[tables.metadata.tables[row.name]] = _Head(int(row.number), bytes(row.digest))
 
     def _new_head(self, table: Table) -> _Head:
         head = self._heads[table] = _Head(0, chain.GENESIS)

@@ -42,7 +42,7 @@ class KeyLine:
         """A row of the journal that speaks of a key; what is wrong with it, None when nothing is."""
         note = key_notes.parse(ref, detail)
         if note is None or event not in key_notes.EVENTS:
-            return "speaks of a chain key as no release has done"
+            return "speaks of a chain key as the ledger never does"
         if any(note.key_id == earlier.key_id for earlier in self.notes):
             return f"puts chain key {note.key_id.hex()} in force again, which was given up before"
         if note.before != self.in_force or (event == key_notes.BEGUN) != (not self.notes):
@@ -66,10 +66,6 @@ class _Columns:
     def linked(self, row: Row) -> Row:
         """What a link is made of."""
         return row[: self.chain] + row[self.chain + 1 :]
-
-    def linked_before_the_keys(self, row: Row) -> Row:
-        """The same for rows of before the keys: what stands behind the link came with them."""
-        return row[: self.chain]
 
 
 @dataclass(slots=True)
@@ -133,19 +129,17 @@ class ChainWalks:
         """Recompute one link; where it does not hold the walk gets a problem instead."""
         columns = walk.columns
         number, stored = row[columns.number], row[columns.chain]
-        link: bytes | None
         if number != walk.rows + 1:
             walk.problem = f"is missing; the next there is has {number}"
             return
         if key_id is None:
-            link = _plain_link(walk.link, columns.linked_before_the_keys(row))
-        else:
-            key = self._line.keys.of(key_id)
-            if key is None:
-                walk.problem = f"is under chain key {key_id.hex()}, whose file is not named by the site"
-                return
-            link = chain.link(key, walk.name, walk.link, columns.linked(row))
-        if link != stored:
+            walk.problem = "was never put under a chain key"
+            return
+        key = self._line.keys.of(key_id)
+        if key is None:
+            walk.problem = f"is under chain key {key_id.hex()}, whose file is not named by the site"
+            return
+        if chain.link(key, walk.name, walk.link, columns.linked(row)) != stored:
             walk.problem = _unlike(stored, key_id, self._line.keys)
             return
         walk.rows, walk.link = number, stored
@@ -163,11 +157,9 @@ class ChainWalks:
 
     def _not_current(self) -> str:
         """The journal holds, and ends under another key than the site's."""
-        in_force, current = self._line.in_force, self._line.keys.current.id.hex()
-        if in_force is None:
-            return "was never put under a chain key: the gateway does it when it brings the ledger to this version"
+        in_force, current = (self._line.in_force or b"").hex(), self._line.keys.current.id.hex()
         return (
-            f"is under chain key {in_force.hex()}, which is retired, and no row says that {current} followed:"
+            f"is under chain key {in_force}, which is retired, and no row says that {current} followed:"
             " the gateway notes it when it starts; has it started since, an old key was used"
         )
 
@@ -184,23 +176,17 @@ class ChainWalks:
         return Check(name, walk.rows, () if finding is None else (finding,), head=head)
 
 
-def _plain_link(previous: bytes, values: Row) -> bytes | None:
-    """None for values that no release has written."""
-    plain = all(value is None or isinstance(value, int | str) for value in values)
-    return chain.unkeyed_link(previous, values) if plain else None
-
-
 def _not_as_noted(walk: _Walk, stand: Stand) -> str | None:
     if (stand.number, stand.link) == (walk.rows, walk.link):
         return None
     return f"the chain has not the head that the journal has noted after row {stand.number}"
 
 
-def _unlike(stored: object, key_id: bytes | None, keys: ChainKeys) -> str:
+def _unlike(stored: object, key_id: bytes, keys: ChainKeys) -> str:
     """A file tampered with may hold anything where a link stood."""
     changed = "is not what it was chained as: it was changed, or put in"
     other = keys.of(stored) if isinstance(stored, bytes) else None
-    if other is None or key_id is None or other.id == key_id:
+    if other is None or other.id == key_id:
         return changed
     return f"{changed}; it is under chain key {other.id.hex()}, and {key_id.hex()} was in force"
 

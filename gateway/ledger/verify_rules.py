@@ -425,11 +425,11 @@ RULES: Final = (
     ),
     Rule(
         "an open barrier has a claim or an entry behind it, or a repeat of one",
-        "select count(*) from decision where barrier = 'open'",
+        "select count(*) from decision where release = 'go'",
         f"""
-        select 'record ' || e.record_no, 'barrier open, debit ' || coalesce(d.state, 'missing')
+        select 'record ' || e.record_no, 'release go, debit ' || coalesce(d.state, 'missing')
         from decision e left join debit d on d.id = e.debit_id
-        where e.barrier = 'open' and e.outcome <> 'entered'
+        where e.release = 'go' and e.outcome <> 'entered'
           and not (e.outcome = 'repeat' and exists (
               select 1 from decision first where first.passage_id = e.passage_id and first.outcome = 'entered'))
           and coalesce(d.state, '') not in ({quoted(EARNED_DEBITS)})

@@ -1,16 +1,16 @@
 """Is every covered row what the journal has sealed? Names table, row and column of each that is not.
 
-Theory of operation. While the journal is walked, the newest seal of every row is kept in a temporary database (SQLite
-spills it to disk, so memory is bounded whatever the ledger holds). Then each covered table is read once; the
-commitments to its rows are sorted beside the seals, and both are merged: a seal without its row, a row without a seal,
-and a row with another commitment are found in one pass. Only the rows found are read again, to name their columns.
+Theory of operation. While the journal is walked, the newest seal of every row is kept in a temporary database
+(what does not fit goes to disk, so memory is bounded whatever the ledger holds). Then each covered table is read once;
+the commitments to its rows are sorted beside the seals, and both are merged: a seal without its row, a row without a
+seal, and a row with another commitment are found in one pass. Only the rows found are read again, to name
+their columns.
 
 Nothing personal is shown: rows whose own key names a person are named by what stands for it in the seals.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import groupby
@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 
 from sqlalchemy import Connection, select
 
-from gateway.ledger import key_notes, seals, tables
+from gateway.ledger import engines, key_notes, seals, tables
 from gateway.ledger.findings import FINDINGS_MAX, Check, Finding, checked
 from gateway.ledger.seals import BadContent, FullRow, Layout
 from gateway.ledger.statements import pages
@@ -42,12 +42,8 @@ class SealedRows:
     """The newest seal of every row, gathered while the journal is walked."""
 
     def __init__(self) -> None:
-        self._store = sqlite3.connect("")
-        self._store.isolation_level = None
+        self._store = engines.scratch(CACHE_KIB)
         for statement in (
-            "pragma journal_mode=off",
-            "pragma synchronous=off",
-            f"pragma cache_size=-{CACHE_KIB}",
             "create table newest (code int, key blob, columns int, digest blob, tags blob, primary key (code, key))"
             " without rowid",
             "create table present (key blob, columns int, digest blob)",
@@ -73,11 +69,8 @@ class SealedRows:
             for code, key, count, seal in seals.entries(content or b""):
                 if seal is not None:
                     waiting.append((code, key, count, seal[:size], seal[size:]))
-                elif key:
-                    waiting.append((code, key, 0, None, None))
                 else:
-                    self._flush()
-                    self._store.execute("delete from newest where code = ?", (code,))
+                    waiting.append((code, key, 0, None, None))
         except BadContent as error:
             self._problems.append(Finding(NAME, f"journal {number}", f"seals nothing of ours: {error}", "journal"))
         if len(waiting) >= ROWS_AT_ONCE:

@@ -34,7 +34,7 @@ from gateway.ledger.batches import (
     StorageUnavailable,
     WriterState,
 )
-from gateway.ledger.database import StorageTrouble
+from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.transaction import Change
 
 __all__ = [

@@ -68,13 +68,10 @@ class BankOutcome(StrEnum):
 
 
 class Release(StrEnum):
-    """Whether the customer may go on: what a barrier, a nozzle or a turnstile follows.
+    """Whether the customer may go on: what a barrier, a nozzle or a turnstile follows."""
 
-    The values are the ledger's words, of the time when all there was were barriers; its chain holds them.
-    """
-
-    GO = "open"
-    STOP = "closed"
+    GO = "go"
+    STOP = "stop"
     ATTENDANT = "attendant"
     """Stop, and a person is called."""
 
@@ -111,13 +108,11 @@ class Occasion(IntEnum):
 
     LANE = 0
     """At the charge point, in the passage itself."""
-    UNTOLD = 1
-    """Later, by a version that did not say how."""
-    READING = 2
+    READING = 1
     """At the charge point, when the vehicle was read again after something had gone wrong."""
-    START = 3
+    START = 2
     """By the gateway alone, for a passage that an earlier process left open: nothing moved at the charge point."""
-    PERSON = 4
+    PERSON = 3
     """By a person's word: nothing moved at the charge point."""
 
     @property

@@ -42,7 +42,7 @@ class Decision:
     decided_us: int
     fare_fen: int
     outcome: Outcome
-    barrier: Release
+    release: Release
     reason: str | None
     special_event: int | None
     funding: Funding | None

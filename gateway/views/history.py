@@ -87,7 +87,7 @@ def _decisions(connection: Connection, debit_id: str) -> list[Event]:
             row.amount,
             detail=", ".join(
                 part
-                for part in (f"barrier {row.barrier}", row.reason, row.rules_version and f"rules {row.rules_version}")
+                for part in (f"release {row.release}", row.reason, row.rules_version and f"rules {row.rules_version}")
                 if part
             ),
         )

@@ -225,7 +225,7 @@ class Chaos:
             road, board = self._site.controls[lane], self._site.controls["board"]
             await road.request("arrive", vehicle=vehicle.on_the_road(int(time.time())))
             await self._until(partial(self._is_over, vehicle), f"{vehicle.id} at {lane} never got through")
-            if self._view.barrier_of(vehicle.obu_id) == "open":
+            if self._view.release_of(vehicle.obu_id) == "go":
                 self.result.through += 1
                 await self._lifted(vehicle)
                 await board.request("pass", lane=lane)
@@ -236,7 +236,7 @@ class Chaos:
         stored before the first of them arrives. A person lets it out where the gateway has died before."""
         end = time.monotonic() + LIFT_S
         while time.monotonic() < end:
-            mine = {d.record_no for d in self._view.decisions() if d.obu_id == vehicle.obu_id and d.barrier == "open"}
+            mine = {d.record_no for d in self._view.decisions() if d.obu_id == vehicle.obu_id and d.release == "go"}
             lifts = (await self._site.controls["board"].request("lifts"))["lifts"]
             if not mine.isdisjoint(lifts[vehicle.lane]):
                 return
@@ -244,7 +244,7 @@ class Chaos:
 
     def _is_over(self, vehicle: Vehicle) -> bool:
         """Through, or a person's: no purchase of a card of this bench may be in dispute, and the comparisons say so."""
-        return self._view.barrier_of(vehicle.obu_id) in ("open", "attendant")
+        return self._view.release_of(vehicle.obu_id) in ("go", "attendant")
 
     async def _until(self, holds: Callable[[], bool], problem: str) -> bool:
         held = await wait_until(holds)

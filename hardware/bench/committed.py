@@ -5,7 +5,7 @@ SQLite file with a connection of its own, read-only, for this one question: anot
 nothing else, so a row found here is a decision that would survive a power cut at this very moment.
 
 The rule, per lane: a rising edge of the barrier coil, or of the green coil, needs a committed row of table `decision`
-with `charge_point` = lane and `barrier` = 'open' whose `record_no` is greater than the one the previous edge of the
+with `charge_point` = lane and `release` = 'go' whose `record_no` is greater than the one the previous edge of the
 same coil used. Barrier and green are counted apart, so both use the row of one passage, in either order, once each.
 An edge uses up the newest row and with it every older one: an opening that was decided and never carried out
 licenses nothing later. What counts is the newest row at the moment the write *arrived*: a frozen board executes it
@@ -28,7 +28,7 @@ restarts the log, and stays below the time a gateway gives one coil write."""
 
 NEWEST_OPENING = """
 SELECT record_no, passage_id, decided_at FROM decision
-WHERE charge_point = ? AND barrier = 'open' ORDER BY record_no DESC LIMIT 1
+WHERE charge_point = ? AND release = 'go' ORDER BY record_no DESC LIMIT 1
 """
 
 

@@ -198,7 +198,7 @@ class Demo:
         if vehicle.bank is not None and vehicle.bank.get("mode") == LATE:
             await self._deliver_after_reversal(vehicle)
         decisions = self._of(vehicle)
-        if decisions and decisions[-1].barrier == "open":
+        if decisions and decisions[-1].release == "go":
             await self._site.controls["board"].request("pass", lane=vehicle.lane)
         await road.request("leave", id=vehicle.id)
         del self.run.on_the_road[vehicle.lane]

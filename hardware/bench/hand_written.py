@@ -16,7 +16,8 @@ import zlib
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.ledger import database, schema
+from gateway.ledger import engines, schema
+from gateway.ledger.engines.sqlite import CACHE_KIB
 from hardware.bench.chain_key import BENCH_KEY
 
 CHAINS: Final = {"transfer": "id", "decision": "record_no", "journal": "number"}
@@ -41,7 +42,7 @@ class HandWritten:
     def __init__(self, path: Path, *, fare_fen: int, vehicles: int, day: str) -> None:
         self.path = path
         self._fare, self._vehicles, self._day = fare_fen, vehicles, day
-        engine = database.open_new(path)
+        engine = engines.open_new(path)
         schema.upgrade(engine)
         engine.dispose()
         self._connection = sqlite3.connect(path, isolation_level=None)
@@ -50,8 +51,8 @@ class HandWritten:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
-            f"busy_timeout={database.BUSY_TIMEOUT_MS}",
-            f"cache_size=-{database.CACHE_KIB}",
+            f"busy_timeout={engines.BUSY_TIMEOUT_MS}",
+            f"cache_size=-{CACHE_KIB}",
         ):
             self._run(f"PRAGMA {pragma}")
         clocks = (time.time_ns() // 1000, time.monotonic_ns() // 1000)
@@ -276,7 +277,7 @@ class HandWritten:
         self._run("insert into journal values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, content))
 
     def _decide(self, passage: str, debit: str, funding: str) -> None:
-        fixed = (passage, debit, "lane-1", "open", "paid", None, None, funding, self._fare, 0, self._now)
+        fixed = (passage, debit, "lane-1", "go", "paid", None, None, funding, self._fare, 0, self._now)
         _, row = self._chained("decision", (*fixed, None, None, None, None))
         self._run("insert into decision values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 

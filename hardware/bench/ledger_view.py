@@ -21,7 +21,7 @@ class DecisionRow:
     obu_id: str
     charge_point: str
     outcome: str
-    barrier: str
+    release: str
     reason: str | None
     amount: int
     funding: str | None
@@ -51,7 +51,7 @@ class DebitRow:
 
 
 _DECISIONS = """
-    select e.record_no, e.passage_id, s.obu_id, e.charge_point, e.outcome, e.barrier, e.reason, e.amount, e.funding,
+    select e.record_no, e.passage_id, s.obu_id, e.charge_point, e.outcome, e.release, e.reason, e.amount, e.funding,
            e.recovered, t.total_us, t.radio_us, t.bank_us, t.commit_us
     from decision e join passage p on p.id = e.passage_id join subject s on s.id = p.subject_id
     left join timing t on t.record_no = e.record_no
@@ -101,10 +101,10 @@ class LedgerView:
         with self._open() as connection:
             return int(connection.execute("select count(*) from outbox where done_at is null").fetchone()[0])
 
-    def barrier_of(self, obu_id: str) -> str | None:
-        """What the newest decision about a tag did with the barrier; None when there is none."""
+    def release_of(self, obu_id: str) -> str | None:
+        """What the newest decision about a tag did with it: go, stop or attendant; None when there is none."""
         found = self.value(
-            "select e.barrier from decision e join passage p on p.id = e.passage_id"
+            "select e.release from decision e join passage p on p.id = e.passage_id"
             " join subject s on s.id = p.subject_id where s.obu_id = ? order by e.record_no desc limit 1",
             obu_id,
         )

@@ -74,7 +74,7 @@ async def _one_more(demo: Demo, vehicle: Vehicle, console: Console) -> None:
     result = await demo.drive_one(vehicle)
     demo.run.results.clear()  # this traffic has no end, and no summary
     last = result.decisions[-1] if result.decisions else None
-    outcome = "no decision" if last is None else f"{last.outcome}, barrier {last.barrier}, {last.amount} fen"
+    outcome = "no decision" if last is None else f"{last.outcome}, release {last.release}, {last.amount} fen"
     console.print(f"{time.strftime('%H:%M:%S')} {vehicle.lane} {vehicle.story}: {outcome}")
 
 

@@ -39,7 +39,7 @@ from gateway.debit.claims import (
     Sight,
 )
 from gateway.debit.engine import BroughtIn, Collection, DebitEngine, ProvenClaim
-from gateway.ledger import database, marks, schema
+from gateway.ledger import engines, marks, schema
 from gateway.ledger import file as ledger_file
 from gateway.ledger.marks import MarkFile, MarkState
 from gateway.ledger.writer import Committer, Writer
@@ -91,13 +91,13 @@ class Ours:
         self.path = path
         self._clock = SystemClock()
         self._held = ExitStack()
-        self._writing = database.open_new(path)
-        schema.upgrade(self._writing, KEYS)
+        self._writing = engines.open_new(path)
+        schema.upgrade(self._writing)
         self._file = self._held.enter_context(ledger_file.held(path))
         mark = Path(f"{path}.mark")
         marks.write(mark, MarkState(ID, 1))
         self._committer = Committer(self._writing, self._clock, file=self._file, keys=KEYS, mark=MarkFile(mark, ID))
-        self._reading = database.open_reader(path)
+        self._reading = engines.open_reader(path)
         self._file.watch(self._writing, self._reading)
         self._writer = Writer(self._committer)
         self._engine = DebitEngine(self._writer, self._reading, {}, clock=self._clock, random=random.SystemRandom())

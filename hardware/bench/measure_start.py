@@ -36,7 +36,7 @@ from gateway.debit.claims import (
 from gateway.debit.engine import Collection, DebitEngine
 from gateway.debit.recovery import Findings
 from gateway.debit.states import add_attempt, debit_row
-from gateway.ledger import database
+from gateway.ledger import engines
 from gateway.ledger.transaction import Transaction
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.delivery import Delivery
@@ -170,15 +170,15 @@ async def start_up(path: Path, number: int) -> Start:
     """Start on a ledger with so many open debits, and let vehicles come while they are closed."""
     clock = SystemClock()
     new_ledger(path, clock)
-    writing = database.open_writer(path)
+    writing = engines.open_writer(path)
     fill(Committer(writing, clock, keys=KEYS), number, clock)
     writing.dispose()
-    reading = database.open_reader(path)
+    reading = engines.open_reader(path)
     begun = time.perf_counter()
     with reading.connect() as connection:
         connection.exec_driver_sql(COUNT).all()
     count_s = time.perf_counter() - begun
-    writing = database.open_writer(path)
+    writing = engines.open_writer(path)
     writer = Writer(Committer(writing, clock, keys=KEYS))
     writer.start()
     try:

@@ -49,7 +49,7 @@ def judge(
     """Compare decisions, fare and, at the end of a run, the final state of one vehicle with the scenario."""
     expected = vehicle.expected
     problems = []
-    seen = tuple((d.outcome, d.barrier, d.reason) for d in decisions)
+    seen = tuple((d.outcome, d.release, d.reason) for d in decisions)
     if expected.through_doubt:
         seen = tuple(decision for decision in seen if decision[0] != "unknown")
     if seen != expected.decisions:
@@ -109,7 +109,7 @@ def on_the_cards(vehicles: Sequence[Vehicle], cards: Sequence[Mapping[str, Any]]
 
 def lifts(view: LedgerView, lifted: Mapping[str, Sequence[int | None]]) -> list[Line]:
     """Each lift of a barrier has a decision of its own to open that lane, and no decision has two."""
-    decided = {d.record_no: d.charge_point for d in view.decisions() if d.barrier == "open"}
+    decided = {d.record_no: d.charge_point for d in view.decisions() if d.release == "go"}
     alone = sum(record is None or decided.get(record) != lane for lane, records in lifted.items() for record in records)
     records = [record for records in lifted.values() for record in records if record is not None]
     source = "edges at the emulated relay board"

@@ -39,7 +39,7 @@ class Expected:
     """What must come of a vehicle: its decisions in order, and where its money ends."""
 
     decisions: tuple[tuple[str, str, str | None], ...]
-    """(outcome, barrier, reason) of each decision."""
+    """(outcome, release, reason) of each decision."""
     charged: bool = False
     ends: str | None = None
     """Final state of the debit; None when there must be none."""
@@ -157,13 +157,13 @@ class Vehicle:
         return spec
 
 
-PAID = ("paid", "open", None)
-UNKNOWN = ("unknown", "closed", "purchase_unknown")
-STOOD_IN = ("owed", "open", "bank_silent")
+PAID = ("paid", "go", None)
+UNKNOWN = ("unknown", "stop", "purchase_unknown")
+STOOD_IN = ("owed", "go", "bank_silent")
 
 
-def _refused(reason: str, barrier: str = "closed") -> Expected:
-    return Expected((("refused", barrier, reason),))
+def _refused(reason: str, release: str = "stop") -> Expected:
+    return Expected((("refused", release, reason),))
 
 
 def _purse(*decisions: tuple[str, str, str | None]) -> Expected:
@@ -176,7 +176,7 @@ def _bank(*decisions: tuple[str, str, str | None], ends: str = "funded") -> Expe
 
 CLEARED = Expected((PAID,), charged=True, ends="released")
 ONLINE, CLEARING = "bank_online", "issuer_clearing"
-BEGAN = ("entered", "open", None)
+BEGAN = ("entered", "go", None)
 ENTERED = Expected((BEGAN,))
 FROM = "99010103"
 """The station of the entry lane."""
@@ -240,7 +240,7 @@ VEHICLES: tuple[Vehicle, ...] = (
         21,
         "bank declines",
         "lane-1",
-        _bank(("debt", "open", "bank_declined"), ends="debt"),
+        _bank(("debt", "go", "bank_declined"), ends="debt"),
         card_type=23,
         funding=ONLINE,
         bank={"mode": "decline", "code": "51"},
@@ -302,7 +302,7 @@ VEHICLES: tuple[Vehicle, ...] = (
         30,
         "same vehicle seen twice",
         "lane-2",
-        _purse(PAID, ("repeat", "open", "already_charged")),
+        _purse(PAID, ("repeat", "go", "already_charged")),
         entry="99010101",
         seen_again=True,
     ),
@@ -389,7 +389,7 @@ VEHICLES: tuple[Vehicle, ...] = (
         44,
         "whole trip, purchase answer lost at its end",
         "lane-4",
-        _purse(BEGAN, ("unknown", "closed", "rsu_error_unlisted"), PAID),
+        _purse(BEGAN, ("unknown", "stop", "rsu_error_unlisted"), PAID),
         entry=FROM,
         enters_at="lane-3",
         fault="lose_answer",

@@ -22,7 +22,7 @@ from hardware.bench.reckoning import Line, Result
 LIVE_ROWS = 14
 """Rows of the live table: with its frame it fits a terminal of 24 lines."""
 
-BARRIERS = {"open": ("抬杆", "green"), "closed": ("关闭", "red"), "attendant": ("人工", "yellow")}
+BARRIERS = {"go": ("抬杆", "green"), "stop": ("关闭", "red"), "attendant": ("人工", "yellow")}
 
 
 def live(run: Run) -> RenderableType:
@@ -227,7 +227,7 @@ def _accounts(lines: Sequence[Line]) -> Table:
 
 
 def _barrier(decision: DecisionRow) -> Text:
-    zh, style = BARRIERS[decision.barrier]
+    zh, style = BARRIERS[decision.release]
     return Text(zh, style=style)
 
 

@@ -195,7 +195,7 @@ class Storm:
         elif place is Place.ASKED_TO_ANSWER:
             await bank.request("wait", mti="0200", count=self._sales_heard + 1)
         else:
-            await self._until(lambda: self._view.barrier_of(vehicle.obu_id) == "open", "no decision")
+            await self._until(lambda: self._view.release_of(vehicle.obu_id) == "go", "no decision")
 
     async def _landed(self, vehicle: Vehicle) -> Place | None:
         """Where the kill really hit, from what is durable and what the antenna saw."""
@@ -203,7 +203,7 @@ class Storm:
         messages = next(v["messages"] for v in answer["vehicles"] if v["id"] == vehicle.id)
         ordered, result = bool(messages.get("C6")), bool(messages.get("B5"))
         state = self._purchase(vehicle)
-        if self._view.barrier_of(vehicle.obu_id) is not None:
+        if self._view.release_of(vehicle.obu_id) is not None:
             return Place.DECISION_TO_COIL
         if self._asked(vehicle):
             return Place.ASKED_TO_ANSWER
@@ -251,7 +251,7 @@ class Storm:
     async def _through(self, vehicle: Vehicle) -> None:
         """It must get an open barrier in the end; then it leaves."""
         await self._until(
-            lambda: self._view.barrier_of(vehicle.obu_id) == "open", f"{vehicle.id} ({vehicle.story}) never got through"
+            lambda: self._view.release_of(vehicle.obu_id) == "go", f"{vehicle.id} ({vehicle.story}) never got through"
         )
         await self._site.controls["board"].request("pass", lane=vehicle.lane)
         await self._site.controls[vehicle.lane].request("leave", id=vehicle.id)

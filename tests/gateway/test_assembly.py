@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gateway.assembly import Documents, Storage, assemble, assemble_point
 from gateway.config import SiteFile
-from gateway.ledger import database
+from gateway.ledger import engines
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
 from gateway.payers import status_list_build
@@ -84,7 +84,7 @@ def build(tmp_path):
 
     def call(*points, model=SiteFile, **more):
         site = model.model_validate({"mode": "bench", "site": {"name": "one"}, "charge_points": list(points), **more})
-        writing, reading = database.open_writer(tmp_path / "ledger.db"), database.open_reader(tmp_path / "ledger.db")
+        writing, reading = engines.open_writer(tmp_path / "ledger.db"), engines.open_reader(tmp_path / "ledger.db")
         surroundings, listener = Surroundings(), Listener()
         writer = Writer(Committer(writing, surroundings.clock, keys=KEYS))
         documents = Documents(

@@ -167,7 +167,7 @@ def test_without_a_limit_a_lost_opening_is_the_attendants(tmp_path):
             await b.arrive(lost)
             await b.doubtful()
             await b.until(lambda: b.parts()[PART]["cause"].startswith("record "), "it is left to the attendant")
-            assert b.barrier(lost) == "open"  # the decision stays, and so does the money
+            assert b.barrier(lost) == "go"  # the decision stays, and so does the money
             await b.leave(lost)
             await b.arrive(next_car)
             await b.wait_open(1)

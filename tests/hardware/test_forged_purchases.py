@@ -56,7 +56,7 @@ class Site:
     def newest(self, car):
         """Barrier and reason of the newest decision about the car at its lane."""
         about = [d for d in self.view.decisions() if (d.obu_id, d.charge_point) == (car.obu_id, car.lane)]
-        return (about[-1].barrier, about[-1].reason) if about else None
+        return (about[-1].release, about[-1].reason) if about else None
 
     async def leave(self, car):
         antenna = self.antenna[car.lane]
@@ -106,7 +106,7 @@ def test_purchases_that_antennas_only_claim_open_no_barrier(tmp_path):
 
 
 async def lies(s):
-    await s.passes(HONEST, "open")
+    await s.passes(HONEST, "go")
     real = {name: s.purchase(HONEST, name) for name in ("terminal", "psam_serial", "card_serial", "tac")}
 
     await s.forge(UNCHANGED, "forge_result", forgery={"balance_unchanged": True})
@@ -125,12 +125,12 @@ async def lies(s):
 
     await s.passes(COPY, "attendant", "card_serial_not_above")
 
-    await s.passes(LATER, "open")
+    await s.passes(LATER, "go")
     cards = await s.cards()
     paid = {car.id: [FARE] for car in (HONEST, WRONG, LATER)}
     assert cards == {UNCHANGED.id: [], STOLEN.id: [], SHOWN.id: [], **paid}
     assert (await s.site.controls["bank"].request("book"))["totals"]["net_fen"] == 0
-    opened = [d.obu_id for d in s.view.decisions() if d.barrier == "open"]
+    opened = [d.obu_id for d in s.view.decisions() if d.release == "go"]
     assert opened == [HONEST.obu_id, LATER.obu_id]
 
     items = json.loads(await s.site.command("clearing", "items", "--json"))

@@ -20,7 +20,7 @@ from gateway.clearing.imports import import_file
 from gateway.cli.clearing import terms_of
 from gateway.cli.store import committing
 from gateway.config import load
-from gateway.ledger import database
+from gateway.ledger import engines
 from hardware.bench.demo import Demo
 from hardware.bench.processes import PATIENT_MS, EmulatedSite, ProgramFailed
 
@@ -124,7 +124,7 @@ async def day_end(r, day):
         with committing(site) as (commit, _):
             import_file(path, "bank-a", one, commit, terms)
     today = (datetime.now(UTC) + timedelta(days=3)).date()
-    reader = database.open_reader(site.storage.ledger)
+    reader = engines.open_reader(site.storage.ledger)
     try:
         for one in the_days(day):
             with committing(site) as (commit, _):

@@ -32,7 +32,7 @@ def test_a_loop_that_writes_less_is_no_reference(tmp_path, monkeypatch):
 
 def test_the_loop_keeps_the_ledgers_own_rules(tmp_path):
     """Its books and chains are as true as the engine's."""
-    from gateway.ledger import database
+    from gateway.ledger import engines
     from gateway.ledger.verify import verify
 
     hand = HandWritten(tmp_path / "hand.db", fare_fen=1425, vehicles=20, day="20261123")
@@ -40,7 +40,7 @@ def test_the_loop_keeps_the_ledgers_own_rules(tmp_path):
         hand.charge(range(start, start + 5))
         hand.passage(range(100 + start, 105 + start))
     hand.close()
-    engine = database.open_reader(tmp_path / "hand.db")
+    engine = engines.open_reader(tmp_path / "hand.db")
     findings = [finding for check in verify(engine, KEYS) for finding in check.findings]
     engine.dispose()
     assert findings == []

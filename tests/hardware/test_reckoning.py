@@ -11,12 +11,12 @@ from hardware.bench.reckoning import lifts
 class Row:
     record_no: int
     charge_point: str = "lane-1"
-    barrier: str = "open"
+    release: str = "go"
 
 
 class View:
     def decisions(self):
-        return [Row(1), Row(2, barrier="closed"), Row(3), Row(4, charge_point="lane-2")]
+        return [Row(1), Row(2, release="stop"), Row(3), Row(4, charge_point="lane-2")]
 
 
 @pytest.mark.parametrize(

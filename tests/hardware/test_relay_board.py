@@ -32,13 +32,13 @@ class Decisions:
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.connection.execute("PRAGMA journal_mode=WAL")
         self.connection.execute(
-            "CREATE TABLE decision (record_no INTEGER PRIMARY KEY, charge_point TEXT, barrier TEXT, passage_id TEXT,"
+            "CREATE TABLE decision (record_no INTEGER PRIMARY KEY, charge_point TEXT, release TEXT, passage_id TEXT,"
             " decided_at INTEGER)"
         )
 
-    def insert(self, record_no, lane="lane-1", barrier="open"):
+    def insert(self, record_no, lane="lane-1", release="go"):
         self.connection.execute(
-            "INSERT INTO decision VALUES (?, ?, ?, ?, ?)", (record_no, lane, barrier, f"passage-{record_no}", 1_000)
+            "INSERT INTO decision VALUES (?, ?, ?, ?, ?)", (record_no, lane, release, f"passage-{record_no}", 1_000)
         )
 
     def close(self):
@@ -179,7 +179,7 @@ def test_an_unused_row_does_not_pile_up(tmp_path, decisions):
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("row", [{"lane": "lane-2"}, {"barrier": "closed"}, {"barrier": "attendant"}])
+@pytest.mark.parametrize("row", [{"lane": "lane-2"}, {"release": "stop"}, {"release": "attendant"}])
 def test_a_row_of_another_lane_or_decision_is_no_row(tmp_path, decisions, row):
     async def scenario():
         async with site(tmp_path) as (board, control):

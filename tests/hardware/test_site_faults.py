@@ -75,13 +75,13 @@ class Running:
 
     def barrier(self, vehicle):
         decisions = [d for d in self.view.decisions() if d.obu_id == vehicle.obu_id]
-        return decisions[-1].barrier if decisions else None
+        return decisions[-1].release if decisions else None
 
     def debits(self, vehicle):
         return [d for d in self.view.debits() if d.obu_id == vehicle.obu_id]
 
     async def open(self, vehicle):
-        await self.until(lambda: self.barrier(vehicle) == "open", f"{vehicle.id} gets through")
+        await self.until(lambda: self.barrier(vehicle) == "go", f"{vehicle.id} gets through")
 
     async def orders(self, vehicle):
         """C6 frames the antenna received about it."""
@@ -246,7 +246,7 @@ def test_disk_full(tmp_path):
 def test_lists_are_built_and_switched_while_lanes_trade(tmp_path):
     """Five million entries: built beside the gateway, checked beside its loop, switched between two vehicles."""
     entries = 5_000_000
-    caught = replace(purse(299), expected=Expected((("refused", "closed", "card_listed_lost"),)))
+    caught = replace(purse(299), expected=Expected((("refused", "stop", "card_listed_lost"),)))
 
     async def inside(r):
         source = tmp_path / "five-million.csv"

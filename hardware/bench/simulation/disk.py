@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gateway.debit import adoption
-from gateway.ledger import database, incarnation
+from gateway.ledger import engines, incarnation
 from gateway.ledger.batches import Committer
 from gateway.ledger.incarnation import LedgerRefused, Place
 from hardware.bench.chain_key import KEYS
@@ -71,7 +71,7 @@ class Disk:
         folder.mkdir(exist_ok=True)
         for side in SIDES:
             shutil.copyfile(f"{self._storage.path}{side}", folder / f"copy.db{side}")
-        reader = database.open_reader(self._storage.path)
+        reader = engines.open_reader(self._storage.path)
         with reader.connect() as connection:
             journal = incarnation.journal_head(connection).number
         reader.dispose()
@@ -93,7 +93,7 @@ class Disk:
         """What a start says to the file, as the product would at a path: the code, None where it starts."""
         if not self._storage.path.exists():
             return "ledger_gone"
-        reader = database.open_reader(self._storage.path)
+        reader = engines.open_reader(self._storage.path)
         try:
             with reader.connect() as connection:
                 incarnation.compare(connection, self._place, self._storage.mark.state)

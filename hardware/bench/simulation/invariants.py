@@ -183,7 +183,7 @@ class Picture:
     """Attempts by their items."""
     records: int = 0
     decided: dict[str, str] = field(default_factory=dict)
-    """Barrier of the newest decision by passage."""
+    """Release of the newest decision by passage."""
     opened: Counter[str] = field(default_factory=Counter)
     openings: dict[int, str] = field(default_factory=dict)
     """Lane by record that opens it."""
@@ -438,16 +438,16 @@ class Watch(Picture):
             self._broken(f"purchase {key} is not taken, and card {card} has paid at {time}")
 
     def _new_decision(self, row: Any) -> None:  # noqa: ANN401
-        _, _, number, lane, barrier, outcome, debit_id, passage, reason, _, *_ = row
+        _, _, number, lane, release, outcome, debit_id, passage, reason, _, *_ = row
         self.records += 1
         if number != self.records:
             self._broken(f"record {number} follows record {self.records - 1}")
         if outcome == "refused" and reason is None:
             self._broken(f"record {number} refuses without a reason")
         self.outcomes[f"{outcome}.{reason}" if reason else outcome] += 1
-        self.decided[passage] = barrier
-        self._trace.add(lane, f"record {number} {outcome} {barrier} {reason or ''}")
-        if barrier == "open":
+        self.decided[passage] = release
+        self._trace.add(lane, f"record {number} {outcome} {release} {reason or ''}")
+        if release == "go":
             self.opened[lane] += 1
             self.openings[number] = lane
             if debit_id is None and outcome not in ("entered", "repeat"):

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from gateway.config import SiteFile
 from gateway.debit.engine import Collection
-from gateway.ledger import database
+from gateway.ledger import engines
 from gateway.ledger.batches import Committer
 from gateway.ledger.marks import MarkState, MemoryMark
 from gateway.model.clock import to_us
@@ -451,7 +451,7 @@ def template() -> Template:
     ledger = folder / "ledger.db"
     clock = StillClock(to_us(START))
     mark = MemoryMark(new_ledger(ledger, clock))
-    engine = database.open_writer(ledger)
+    engine = engines.open_writer(ledger)
     committer = Committer(engine, clock, keys=KEYS, mark=mark, random=series(0, "salts of the template"))
     committer.commit([lambda tx: mandate_import.put_all(tx, found, credentials)])
     committer.follow()

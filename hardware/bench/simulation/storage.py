@@ -24,10 +24,10 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from gateway.ledger import database
+from gateway.ledger import engines
 from gateway.ledger import file as ledger_file
 from gateway.ledger.batches import Answer, Batches, Committer, Job, WriterState
-from gateway.ledger.database import StorageTrouble
+from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.marks import MemoryMark
 from gateway.ledger.transaction import Change
 from gateway.model.clock import Clock, to_us
@@ -68,7 +68,7 @@ _WATCHED = {
         ("state", "terminal", "psam_serial", "card_serial", "tac"),
     ),
     "card_serial": ("card_number", "serial", ("serial",)),
-    "decision": ("record_no", "charge_point, barrier, outcome, debit_id, passage_id, reason, amount", ()),
+    "decision": ("record_no", "charge_point, release, outcome, debit_id, passage_id, reason, amount", ()),
     "transfer": ("id", "phase, event, debit_id, attempt_id, from_account, to_account, amount, pending_id", ()),
     "outbox": ("id", "kind, attempt_id, destination, done_at", ("done_at",)),
     "item": ("id", "kind, debit_id, state, ref", ("state",)),
@@ -192,7 +192,7 @@ class Storage:
     def open(self) -> tuple[Engine, Engine]:
         """Writer and reader of one life, which has the ledger for itself."""
         self.file = self._held.enter_context(ledger_file.held(self.path))
-        writer, reader = database.open_writer(self.path), database.open_reader(self.path)
+        writer, reader = engines.open_writer(self.path), engines.open_reader(self.path)
         event.listen(writer, "connect", _watched)
         self.file.watch(writer, reader)
         return writer, reader

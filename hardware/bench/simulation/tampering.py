@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, LargeBinary, Table
 
-from gateway.ledger import chain, database, tables
+from gateway.ledger import chain, engines, tables
 from gateway.ledger.chain import ChainKey
 from gateway.ledger.findings import Finding
 from gateway.ledger.seals import CODES, KEYED_BY_SALT, LEFT_OUT, SALT
@@ -87,7 +87,7 @@ class Tamperer:
         return first, second, into
 
     def _verified(self) -> list[Finding]:
-        reader = database.open_reader(self._path)
+        reader = engines.open_reader(self._path)
         try:
             return [finding for check in verify(reader, KEYS) for finding in check.findings]
         finally:

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from gateway.ledger import database
+from gateway.ledger import engines
 from gateway.ledger.batches import Answer, WriterState
-from gateway.ledger.database import StorageTrouble
+from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.verify import verify
 from hardware.bench.chain_key import KEYS
 from hardware.bench.simulation import site
@@ -284,7 +284,7 @@ class World:
 
     def check_whole(self) -> None:
         """The ledger's own verification, and the watcher's picture against the rows."""
-        reader = database.open_reader(self.storage.path)
+        reader = engines.open_reader(self.storage.path)
         try:
             for check in verify(reader, KEYS):
                 for finding in check.findings:

@@ -11,7 +11,7 @@ from gateway.clearing.day import run_day
 from gateway.clearing.imports import import_file
 from gateway.clearing.rules import ClearingRules
 from gateway.clearing.terms import Terms
-from gateway.ledger import database
+from gateway.ledger import engines
 from gateway.ledger.writer import Committer
 from gateway.model.clock import to_us
 from gateway.model.delivery import Delivery
@@ -118,7 +118,7 @@ class Plaza:
     # --- the day end ----------------------------------------------------------------------------------------------
 
     def commit(self, change):
-        engine = database.open_writer(self.box.path)
+        engine = engines.open_writer(self.box.path)
         try:
             return Committer(engine, self.box.clock, keys=KEYS).commit([change])[0]
         finally:

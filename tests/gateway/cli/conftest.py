@@ -18,7 +18,7 @@ from gateway.cli import store
 from gateway.cli.main import app
 from gateway.debit.claims import PurchaseResult
 from gateway.debit.engine import Timing
-from gateway.ledger import database
+from gateway.ledger import engines
 from gateway.ledger.verify import verify
 from gateway.model.passage import Funding, PurchaseOutcome, Release
 from gateway.payers import status_list_build
@@ -236,7 +236,7 @@ def sql(site):
 def stored(sql, site, ledger):
     """Read the ledger behind the command's back; it must hold together at the end."""
     yield sql
-    reader = database.open_reader(site.parent / "ledger.db")
+    reader = engines.open_reader(site.parent / "ledger.db")
     assert [finding for check in verify(reader, KEYS) for finding in check.findings] == []
     reader.dispose()
 

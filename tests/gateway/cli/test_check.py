@@ -1,5 +1,8 @@
 """`etcgw check-config`: every problem, in one go."""
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from tests.gateway.cli.conftest import MANDATES, TARIFF
@@ -34,6 +37,13 @@ def test_a_good_site(ask, run, site, ledger):
     assert found["facts"]["ledger"]["schema"] == found["facts"]["ledger"]["schema_here"]
     assert found["facts"]["ledger"]["open_debits"] == 1
     assert "in order" in run("check-config", "--config", site).stdout
+
+
+@pytest.mark.parametrize(("schema", "cure"), [("0010", "create a new ledger"), ("9999", "Install the version")])
+def test_a_ledger_of_another_schema_is_told_with_what_to_do(schema, cure, problems, site, ledger):
+    with closing(sqlite3.connect(site.parent / "ledger.db", isolation_level=None)) as connection:
+        connection.execute("update alembic_version set version_num = ?", (schema,))
+    assert cure in problems()["storage.ledger"]["cure"]
 
 
 def test_before_the_first_start_there_is_no_ledger_and_that_is_fine(ask, site):

@@ -218,7 +218,7 @@ def test_a_bank_debit_that_was_taken_is_owed_within_the_mandates_own_limit(act, 
     debit_id = drive(scenario)
     assert act("resolve", debit_id, "--taken", *WHY)["state"] == "owed"
     newest = act("show", debit_id)["decisions"][-1]
-    assert (newest["barrier"], newest["reason"]["code"]) == ("open", "bank_silent")
+    assert (newest["release"], newest["reason"]["code"]) == ("go", "bank_silent")
 
 
 def test_a_person_who_asked_the_bank_ends_an_attempt(act, run, site, stored):

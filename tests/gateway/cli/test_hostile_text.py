@@ -19,7 +19,7 @@ HOSTILE = "\x1b[2J\x1b]0;x\x07\r\nPAID\x9b31m\x7f\u202elive\u2066\u2028\u200b"
 OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f]|^PAID", re.MULTILINE)
 
 PARSED = frozenset(
-    {"state", "kind", "funding", "event", "status", "day", "service", "barrier", "outcome", "plate_colour", "key"}
+    {"state", "kind", "funding", "event", "status", "day", "service", "release", "outcome", "plate_colour", "key"}
 )
 """Columns whose words the ledger itself chooses among; most of them cannot hold another."""
 

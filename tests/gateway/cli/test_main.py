@@ -15,9 +15,9 @@ from gateway.cli.exits import HANDLERS, CliFault, ExitCode, explain
 from gateway.cli.main import app
 from gateway.cli.screen import Language
 from gateway.ledger.backup import CopyDamaged
-from gateway.ledger.database import StorageTrouble
+from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.file import AlreadyRunning, LedgerLost
-from gateway.ledger.schema import SchemaTooNew
+from gateway.ledger.schema import SchemaTooNew, SchemaTooOld
 from gateway.ledger.writer import StorageUnavailable
 from gateway.payers.mandates import MandateImportError
 from protocols.errors import LocalProtocolError, RemoteProtocolError
@@ -177,6 +177,7 @@ class Locked(Exception):
         (LedgerLost("gone"), 3),
         (CopyDamaged("row 1 missing from index"), 1),
         (SchemaTooNew("9999"), 3),
+        (SchemaTooOld("0010"), 3),
         (StorageUnavailable(StorageTrouble.FULL), 3),
         (OperationalError("select", {}, Locked("locked")), 3),
         (OperationalError("select", {}, Exception("no such table: debit")), 3),

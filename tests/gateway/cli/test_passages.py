@@ -21,7 +21,7 @@ def test_one_row_a_passage_newest_first_with_the_decision_that_stands(listed):
     assert numbers(rows) == [7, 6, 4, 3, 2, 1]
     assert [row["outcome"] for row in rows] == ["refused", "paid", "owed", "debt", "paid", "paid"]
     assert [row["fare_fen"] for row in rows] == [0, 1500, 1500, 1500, 1500, 1500]
-    assert [row["barrier"] for row in rows] == ["closed", "open", "open", "open", "open", "open"]
+    assert [row["release"] for row in rows] == ["stop", "go", "go", "go", "go", "go"]
     assert [row["funding"] for row in rows] == [None, "purse", "bank_online", "bank_online", "bank_online", "purse"]
     proved, repeated = rows[1], rows[-1]
     assert (proved["decisions"], proved["repeats"]) == (2, 0)
@@ -189,9 +189,9 @@ def test_what_is_not_there_is_1(run, site, ledger, which):
 def test_one_command_sees_one_state_of_the_ledger(site, ledger):
     from sqlalchemy import text
 
-    from gateway.ledger import database
+    from gateway.ledger import engines
 
-    writer = database.open_writer(site.parent / "ledger.db")
+    writer = engines.open_writer(site.parent / "ledger.db")
     with ledger_of(load(site)) as connection:
         before = connection.execute(text("select count(*) from debit")).scalar_one()
         with writer.begin() as other:

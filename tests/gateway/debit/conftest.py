@@ -19,7 +19,7 @@ from gateway.debit import debts, late, refunds
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldRequest, Identity, Payer, PurchasePlan, PurchaseResult, Sight
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, StorageLate
-from gateway.ledger import database, marks
+from gateway.ledger import engines, marks
 from gateway.ledger.marks import MarkState, MemoryMark
 from gateway.ledger.positions import STAN_MAX
 from gateway.ledger.verify import verify
@@ -145,8 +145,8 @@ class Box:
             self.purchases = itertools.count(connection.execute(text("select count(*) from purchase")).scalar_one())
 
     def open(self):
-        self.database = database.open_writer(self.path)
-        self.reader = database.open_reader(self.path)
+        self.database = engines.open_writer(self.path)
+        self.reader = engines.open_reader(self.path)
         self.committer = GatedCommitter(self.database, self.clock, keys=KEYS, mark=self.mark)
         self.writer = Writer(self.committer)
 

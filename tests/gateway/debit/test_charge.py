@@ -35,7 +35,7 @@ ISSUER = Funding.ISSUER_CLEARING
 # --- what the bank says -------------------------------------------------------------------------------------------
 
 SAYS = (
-    # answer, time left for it, barrier, outcome, reason, state of the debit, states of its attempts, messages
+    # answer, time left for it, release, outcome, reason, state of the debit, states of its attempts, messages
     (APPROVED, 2.0, Release.GO, Outcome.PAID, None, "funded", ["approved"], ["sale"]),
     (DECLINED, 2.0, Release.GO, Outcome.DEBT, "bank_declined", "debt", ["declined"], ["sale"]),
     (SILENT, 2.0, Release.GO, Outcome.OWED, "bank_silent", "owed", ["unknown"], ["sale"]),
@@ -47,13 +47,13 @@ SAYS = (
 
 @pytest.mark.parametrize("case", SAYS)
 def test_what_the_bank_says_decides(box, case):
-    answer, time_s, barrier, outcome, reason, state, attempts, heard = case
+    answer, time_s, release, outcome, reason, state, attempts, heard = case
 
     async def scenario(box):
         return await box.charge(claim_request(), *([answer] if answer else []), timeout=time_s)
 
     decision = live(box, scenario)
-    assert (decision.release, decision.outcome, decision.reason) == (barrier, outcome, reason)
+    assert (decision.release, decision.outcome, decision.reason) == (release, outcome, reason)
     assert (box.states(), box.states("attempt"), box.kinds()) == ([state], attempts, heard)
     assert box.balance("merchant") == 1500
     assert box.rows("select rules_version from decision") == [("2026-12-1",)]

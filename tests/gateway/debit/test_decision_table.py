@@ -16,20 +16,20 @@ from gateway.model.passage import (
 )
 from gateway.model.reasons import REASONS
 
-# Left to right: purchase, funding, bank, and where the row depends on it the policy; then barrier, money, how it reads
+# Left to right: purchase, funding, bank, and where the row depends on it the policy; then release, money, how it reads
 # and why. A star stands for anything. The first row that fits counts.
 TABLE = """
-    not_taken  *               *         *                   closed     void         refused  purchase_refused
-    unknown    *               *         *                   closed     hold_stays   unknown  purchase_unknown
+    not_taken  *               *         *                   stop       void         refused  purchase_refused
+    unknown    *               *         *                   stop       hold_stays   unknown  purchase_unknown
     disputed   *               *         *                   attendant  hold_stays   unknown  purchase_disputed
     none       purse           *         *                   impossible
     none       issuer_clearing *         *                   impossible
-    *          purse           *         *                   open       issuer_pays  paid     -
-    *          issuer_clearing *         *                   open       keep_open    paid     -
-    *          bank_online     approved  *                   open       bank_pays    paid     -
-    *          bank_online     declined  release_as_debt     open       debt         debt     bank_declined
+    *          purse           *         *                   go         issuer_pays  paid     -
+    *          issuer_clearing *         *                   go         keep_open    paid     -
+    *          bank_online     approved  *                   go         bank_pays    paid     -
+    *          bank_online     declined  release_as_debt     go         debt         debt     bank_declined
     *          bank_online     declined  hold_for_attendant  attendant  debt         debt     bank_declined
-    *          bank_online     *         stand_in_allowed    open       owed         owed     bank_silent
+    *          bank_online     *         stand_in_allowed    go         owed         owed     bank_silent
     *          bank_online     *         *                   attendant  owed         owed     stand_in_limit
 """
 ROWS = [line.split() for line in TABLE.strip().splitlines()]

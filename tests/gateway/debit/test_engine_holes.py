@@ -476,7 +476,7 @@ def test_a_charge_point_that_is_gone_is_decided_for_the_attendant(tmp_path):
 
     cut(box, first)
     run(box, second)
-    assert box.rows("select barrier, outcome, recovered from decision") == [("attendant", "owed", Occasion.START)]
+    assert box.rows("select release, outcome, recovered from decision") == [("attendant", "owed", Occasion.START)]
 
 
 # --- late approvals -----------------------------------------------------------------------------------------------

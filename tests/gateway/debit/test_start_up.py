@@ -9,8 +9,8 @@ import pytest
 from gateway.debit import holds, recovery
 from gateway.debit.claims import HoldPlaced, HoldRefused
 from gateway.debit.engine import Collection, DebitEngine
-from gateway.ledger import database
-from gateway.ledger.database import StorageTrouble
+from gateway.ledger import engines
+from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, StorageUnavailable
 from gateway.model.passage import Abandoned, DeclinePolicy, Funding, Occasion, Service
@@ -38,7 +38,7 @@ EACH = MANY // len(measure_start.KINDS)
 
 
 def findings_of(path):
-    reader = database.open_reader(path)
+    reader = engines.open_reader(path)
     try:
         return [finding for check in verify(reader, KEYS) for finding in check.findings]
     finally:
@@ -355,4 +355,4 @@ def test_a_lane_that_keeps_who_is_declined_is_remembered(box):
         await box.engine.start_up.close_behind()
 
     live(box, first, second)
-    assert box.rows("select barrier, outcome, recovered from decision") == [("attendant", "debt", Occasion.START)]
+    assert box.rows("select release, outcome, recovered from decision") == [("attendant", "debt", Occasion.START)]

@@ -10,7 +10,7 @@ import time
 import pytest
 from sqlalchemy import event, text
 
-from gateway.ledger import database, schema
+from gateway.ledger import engines, schema
 from gateway.ledger.writer import Committer, Writer
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
@@ -42,7 +42,7 @@ class Desk:
 
     def __init__(self, path, reserve=None, committer=WatchedCommitter):
         self.path = path
-        self.engine = database.open_new(path)
+        self.engine = engines.open_new(path)
         schema.upgrade(self.engine)
         self.committer = committer(self.engine, reserve)
         self.states = []
@@ -50,7 +50,7 @@ class Desk:
 
     def rows(self, sql):
         """Read over a connection of its own, as another process would."""
-        reader = database.open_reader(self.path)
+        reader = engines.open_reader(self.path)
         try:
             with reader.connect() as connection:
                 return [tuple(row) for row in connection.execute(text(sql))]

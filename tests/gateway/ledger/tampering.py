@@ -6,7 +6,7 @@ from contextlib import closing
 
 from sqlalchemy import Integer, LargeBinary, event
 
-from gateway.ledger import database, schema
+from gateway.ledger import engines, schema
 from gateway.ledger.batches import Committer
 from gateway.ledger.verify import verify
 from gateway.ledger.verify_seals import NAME
@@ -25,7 +25,7 @@ class Files:
 
     def __init__(self, path):
         self.path = path
-        self.engine = database.open_new(path)
+        self.engine = engines.open_new(path)
         event.listen(self.engine, "connect", _free)
         schema.upgrade(self.engine)
         self.engine.dispose()  # the next connection is freed of references again
@@ -63,7 +63,7 @@ class Files:
 
     def findings(self, keys=KEYS):
         """What the seals say."""
-        reader = database.open_reader(self.path)
+        reader = engines.open_reader(self.path)
         try:
             (check,) = (check for check in verify(reader, keys) if check.name == NAME)
             return list(check.findings)

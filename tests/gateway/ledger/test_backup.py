@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from gateway.ledger import backup, database, schema
+from gateway.ledger import backup, engines, schema
 from gateway.ledger.writer import Committer
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
@@ -18,7 +18,7 @@ class Source:
 
     def __init__(self, path):
         self.path = path
-        self.engine = database.open_new(path)
+        self.engine = engines.open_new(path)
         schema.upgrade(self.engine)
         self.committer = Committer(self.engine, StillClock(1), keys=KEYS)
         for _ in range(20):
@@ -107,11 +107,12 @@ def test_nothing_is_left_of_a_copy_that_fails(source, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
     with pytest.raises(DBAPIError) as missing:
         backup.copy(tmp_path / "nowhere.db", tmp_path / "out" / "copy.db")
-    assert database.trouble_of(missing.value) is database.StorageTrouble.UNREADABLE
+    assert engines.trouble_of(missing.value) is engines.StorageTrouble.UNREADABLE
 
 
-def test_a_ledger_from_before_the_journal_can_be_copied(tmp_path):
-    with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+def test_what_has_no_journal_is_no_ledger_to_copy(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
         connection.execute("create table debit (id)")
-    copied = backup.copy(tmp_path / "old.db", tmp_path / "copy.db")
-    assert (copied.journal_number, copied.journal_head) == (0, None)
+    with pytest.raises(DBAPIError, match="journal"):
+        backup.copy(tmp_path / "other.db", tmp_path / "copy.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["other.db"]

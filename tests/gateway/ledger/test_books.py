@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from sqlalchemy import text
 
-from gateway.ledger import database, schema
+from gateway.ledger import engines, schema
 from gateway.ledger.books import AccountKind, BooksError
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer
@@ -46,7 +46,7 @@ amounts = st.one_of(st.integers(0, 5), st.integers(0, 1 << 40))
 
 
 def ledger(folder):
-    engine = database.open_new(folder / "ledger.db")
+    engine = engines.open_new(folder / "ledger.db")
     schema.upgrade(engine)
     with engine.begin() as connection:
         for statement in DEBIT.split(";")[:-1]:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.ledger import clock_readings, database, schema, tables
+from gateway.ledger import clock_readings, engines, schema, tables
 from gateway.ledger.batches import Committer
 from gateway.model.clock import to_us
 from hardware.bench.chain_key import KEYS
@@ -34,7 +34,7 @@ class Box:
     def __init__(self, path):
         self.clock = Hands()
         self.path = path
-        self.writing = database.open_new(path)
+        self.writing = engines.open_new(path)
         schema.upgrade(self.writing)
         self.decided = {}
         self.start()
@@ -69,7 +69,7 @@ class Box:
                 tables.decision,
                 passage_id=f"passage {number}",
                 charge_point="lane-1",
-                barrier="open",
+                release="go",
                 outcome="paid",
                 amount=0,
                 recovered=0,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ledger import database, schema
+from gateway.ledger import engines, schema
 from gateway.ledger import file as ledger_file
 from gateway.ledger.batches import Batches, Committer, Job, WriterState
-from gateway.ledger.database import StorageTrouble
+from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.file import AlreadyRunning, LedgerLost
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
@@ -25,11 +25,11 @@ class Box:
     def __init__(self, path):
         self.path = path
         self.stack = ExitStack()
-        database.open_new(path).dispose()
+        engines.open_new(path).dispose()
         self.file = self.stack.enter_context(ledger_file.held(path))
-        self.engine = database.open_writer(self.file.real)
+        self.engine = engines.open_writer(self.file.real)
         schema.upgrade(self.engine)
-        self.reader = database.open_reader(self.file.real)
+        self.reader = engines.open_reader(self.file.real)
         self.file.watch(self.engine, self.reader)
         self.states = []
         self.batches = Batches(Committer(self.engine, StillClock(1), file=self.file, keys=KEYS), self.states.append)
@@ -255,7 +255,7 @@ def test_an_end_while_somebody_is_in_the_middle_of_reading_says_so(box, caplog, 
 @pytest.fixture
 def ledger(tmp_path):
     path = tmp_path / "ledger.db"
-    database.open_new(path).dispose()
+    engines.open_new(path).dispose()
     with ledger_file.held(path):
         yield path
 
@@ -280,13 +280,13 @@ def test_nobody_else_holds_it_by_whatever_name(ledger, tmp_path):
 
 def test_nobody_else_starts_on_what_stands_in_its_place(ledger):
     ledger.unlink()
-    database.open_new(ledger).dispose()
+    engines.open_new(ledger).dispose()
     assert refused(ledger)
 
 
 def test_after_the_end_the_next_one_gets_it(tmp_path):
     path = tmp_path / "ledger.db"
-    database.open_new(path).dispose()
+    engines.open_new(path).dispose()
     for _ in range(2):
         with ledger_file.held(path):
             pass
@@ -303,7 +303,7 @@ def test_commands_work_beside_a_gateway_but_not_on_another_file_in_its_ledgers_p
     with ledger_file.beside(ledger):
         pass
     ledger.unlink()
-    database.open_new(ledger).dispose()
+    engines.open_new(ledger).dispose()
     with pytest.raises(LedgerLost, match="not the ledger that the running gateway holds"), ledger_file.beside(ledger):
         pass
 
@@ -311,7 +311,7 @@ def test_commands_work_beside_a_gateway_but_not_on_another_file_in_its_ledgers_p
 def test_a_file_replaced_while_it_is_being_opened_is_noticed(ledger):
     with ledger_file.beside(ledger) as file:
         ledger.unlink()
-        engine = database.open_new(ledger)
+        engine = engines.open_new(ledger)
         try:
             with pytest.raises(LedgerLost, match="while it was being opened"):
                 file.watch(engine)
@@ -322,11 +322,11 @@ def test_a_file_replaced_while_it_is_being_opened_is_noticed(ledger):
 HOLDER = """
 import sys
 from pathlib import Path
-from gateway.ledger import database, file, schema
+from gateway.ledger import engines, file, schema
 path = Path(sys.argv[1])
-database.open_new(path).dispose()
+engines.open_new(path).dispose()
 with file.held(path) as held:
-    engine = database.open_writer(held.real)
+    engine = engines.open_writer(held.real)
     schema.upgrade(engine)
     held.watch(engine)
     with engine.begin() as connection:

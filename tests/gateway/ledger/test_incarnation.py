@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.ledger import database, incarnation, marks, restoring
+from gateway.ledger import engines, incarnation, marks, restoring
 from gateway.ledger import file as ledger_file
 from gateway.ledger.batches import Committer
 from gateway.ledger.file import AlreadyRunning
@@ -54,7 +54,7 @@ def made(place):
 
 def write(place, *, follow=True, events=3):
     """Some rows of the journal, as a gateway or a command writes them."""
-    engine = database.open_writer(place.ledger)
+    engine = engines.open_writer(place.ledger)
     committer = Committer(engine, Clock(), keys=KEYS, mark=incarnation.stand(place, engine))
     for n in range(events):
         committer.commit([lambda tx, n=n: tx.note("test", str(n), "happened")])
@@ -86,7 +86,7 @@ def test_a_new_ledger_stands_and_holds_together(made):
     assert marks.read(made.mark).incarnation_number == 1
     mark = incarnation.stand(made)
     assert mark.path == made.mark
-    reader = database.open_reader(made.ledger)
+    reader = engines.open_reader(made.ledger)
     assert [f for check in verify(reader, KEYS) for f in check.findings] == []
     with reader.connect() as connection:
         row = connection.exec_driver_sql("select number, reason, actor from incarnation").one()
@@ -111,7 +111,7 @@ def test_none_begins_while_the_clock_is_dead():
 
 
 def test_whatever_opens_a_ledger_makes_none(place):
-    engine = database.open_writer(place.ledger)
+    engine = engines.open_writer(place.ledger)
     with pytest.raises(Exception, match="unable to open"):
         engine.connect()
     assert not place.ledger.exists()
@@ -158,7 +158,7 @@ def test_a_copy_that_went_on_by_itself(made):
     newest = marks.read(made.mark)
     put(made, copy)
     marks.write(made.mark, state)
-    engine = database.open_writer(made.ledger)
+    engine = engines.open_writer(made.ledger)
     committer = Committer(engine, Clock(), keys=KEYS, mark=incarnation.stand(made, engine))
     for n in range(4):
         committer.commit([lambda tx, n=n: tx.note("test", str(n), "happened otherwise")])

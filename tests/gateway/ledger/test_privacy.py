@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from gateway.debit import purchases
 from gateway.debit.claims import PurchaseResult
-from gateway.ledger import database, privacy, tables
+from gateway.ledger import engines, privacy, tables
 from gateway.ledger.batches import Committer
 from gateway.ledger.pace import Pace
 from gateway.ledger.privacy import AGE_MIN_US, PAGE, WHY_KEPT, Erased, Selection, erase_all, look
@@ -31,8 +31,8 @@ class Desk:
         self.path = path
         self.box = Box(path)
         asyncio.run(self._fill())
-        self.engine = database.open_eraser(path)
-        self.reader = database.open_reader(path)
+        self.engine = engines.open_eraser(path)
+        self.reader = engines.open_reader(path)
         self.now_us = to_us(self.box.clock.utcnow()) + 40 * DAY_US
 
     async def _fill(self):
@@ -154,7 +154,7 @@ def test_of_an_erased_card_not_one_byte_is_left_in_the_file(desk):
     files = [b"beforepurse 1", b"afterpurse 1"]
     assert all(secret in bytes_of(desk.path) for secret in (card, *files))
     desk.erase(card_number=PURSE_CARDS[1])
-    assert database.forget_log(desk.engine)
+    assert engines.forget_log(desk.engine)
     data = bytes_of(desk.path)
     assert not any(secret in data for secret in (card, *files))
     assert PURSE_CARDS[0].encode() in data
@@ -169,11 +169,11 @@ def test_a_reader_keeps_the_log_for_a_while(desk):
     with desk.reader.connect() as connection:
         connection.execute(select(tables.subject)).first()
         desk.engine.dispose()
-        desk.engine = database.open_eraser(desk.path)
+        desk.engine = engines.open_eraser(desk.path)
         desk.erase(card_number=PURSE_CARDS[1])
         with desk.engine.connect() as writer:
             writer.connection.driver_connection.execute("pragma busy_timeout = 0")
-        assert not database.forget_log(desk.engine)
+        assert not engines.forget_log(desk.engine)
 
 
 def test_a_card_serial_goes_with_the_last_passage_of_its_card(desk):

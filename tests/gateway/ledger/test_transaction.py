@@ -11,7 +11,7 @@ from sqlalchemy.sql.dml import Delete, Update
 
 from gateway.debit import adoption, attempts, conclusions, holds, purchases, recovery  # noqa: F401 - their statements are looked at  # noqa: F401 - as above
 from gateway.ledger import (
-    database,
+    engines,
     key_change,  # noqa: F401 - its statement is looked at
     schema,
     tables,
@@ -31,7 +31,7 @@ _EITHER = select(tables.subject.c.id).where(
 
 @pytest.fixture
 def engine(tmp_path):
-    engine = database.open_new(tmp_path / "ledger.db")
+    engine = engines.open_new(tmp_path / "ledger.db")
     schema.upgrade(engine)
     yield engine
     engine.dispose()
@@ -253,7 +253,7 @@ def test_no_statement_walks_through_a_table(engine):
 
 
 def test_a_ledger_opened_again_finds_its_statements_compiled(engine, tmp_path):
-    again = database.open_writer(tmp_path / "ledger.db")
+    again = engines.open_writer(tmp_path / "ledger.db")
     with engine.connect() as connection:
         first = Runner(connection).shape(_PLATES)
         assert Runner(connection).shape(_PLATES) is first

@@ -339,11 +339,11 @@ CORRUPTIONS = [
     ("record numbers have no gap", "update decision set record_no = 99 where record_no = 2"),
     (
         "an open barrier has a claim or an entry behind it, or a repeat of one",
-        f"update decision set barrier = 'open' where debit_id = {FIRST['voided']}",
+        f"update decision set release = 'go' where debit_id = {FIRST['voided']}",
     ),
     (
         "an open barrier has a claim or an entry behind it, or a repeat of one",
-        f"update decision set barrier = 'open' where debit_id = {FIRST['held']}",
+        f"update decision set release = 'go' where debit_id = {FIRST['held']}",
     ),
     (
         "an open barrier has a claim or an entry behind it, or a repeat of one",

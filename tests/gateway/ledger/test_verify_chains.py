@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from gateway.ledger import chain, database, tables, verify_chains
+from gateway.ledger import chain, engines, tables, verify_chains
 from gateway.ledger.verify import NOTED_HEADS, verify
 from gateway.model.passage import Funding
 from hardware.bench.chain_key import BENCH_KEY, KEYS
@@ -40,7 +40,7 @@ def path(made_once, tmp_path):
 
 
 def checks_of(path, noted=()):
-    reader = database.open_reader(path)
+    reader = engines.open_reader(path)
     try:
         return {check.name: check for check in verify(reader, KEYS, noted=noted)}
     finally:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, text
 
-from gateway.ledger import database, tables
-from gateway.ledger.database import StorageTrouble
+from gateway.ledger import engines, tables
+from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.writer import BATCH_MAX, PROBE, StorageUnavailable, WriterState
 
 from .conftest import WAIT_S_MAX, until
@@ -390,7 +390,7 @@ def test_trouble_is_known_by_its_code(code, trouble):
     cause = sqlite3.OperationalError("words that mean nothing: disk is full, database is locked")
     if code is not None:
         cause.sqlite_errorcode = code
-    assert database.trouble_of(OperationalError("x", {}, cause)) is trouble
+    assert engines.trouble_of(OperationalError("x", {}, cause)) is trouble
 
 
 def test_the_probe_writes(desk):
@@ -455,13 +455,13 @@ def test_after_the_end_a_change_is_refused_and_never_left_hanging(desk):
 CHILD = textwrap.dedent("""
     import asyncio, sys
     from pathlib import Path
-    from gateway.ledger import database, schema, tables
+    from gateway.ledger import engines, schema, tables
     from gateway.ledger.writer import Committer, Writer
     from hardware.bench.chain_key import KEYS
     from hardware.bench.clocks import StillClock
 
     async def main():
-        engine = database.open_new(Path(sys.argv[1]))
+        engine = engines.open_new(Path(sys.argv[1]))
         schema.upgrade(engine)
         writer = Writer(Committer(engine, StillClock(1), keys=KEYS))
         writer.start()

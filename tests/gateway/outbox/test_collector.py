@@ -8,7 +8,7 @@ from gateway.debit.debts import pay_at_till, retry_now
 from gateway.debit.engine import Collection
 from gateway.debit.refunds import RefundRequest
 from gateway.ledger import tables
-from gateway.ledger.database import StorageTrouble
+from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.writer import StorageUnavailable
 from gateway.model.passage import DeclinePolicy
 from gateway.outbox import collector as module

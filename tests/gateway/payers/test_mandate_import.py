@@ -5,7 +5,7 @@ import random
 import pytest
 from sqlalchemy import select
 
-from gateway.ledger import database, pace, schema, tables
+from gateway.ledger import engines, pace, schema, tables
 from gateway.ledger.batches import Committer
 from gateway.ledger.pace import Pace
 from gateway.ledger.verify import verify
@@ -20,10 +20,10 @@ class Desk:
     """A ledger, and imports into it."""
 
     def __init__(self, path):
-        engine = database.open_new(path)
+        engine = engines.open_new(path)
         schema.upgrade(engine)
         self.engine = engine
-        self.reader = database.open_reader(path)
+        self.reader = engines.open_reader(path)
         self.committer = Committer(engine, StillClock(1_700_000_000_000_000), keys=KEYS)
         self.between = lambda: None
         """Called after every transaction."""

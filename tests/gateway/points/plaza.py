@@ -18,13 +18,14 @@ from types import SimpleNamespace
 
 import pytest
 from pydantic import TypeAdapter
+from sqlalchemy.exc import DBAPIError
 
 from gateway.assembly import assemble_point
 from gateway.banks.channel import AnswerClass, BankAnswer
 from gateway.banks.turns import Turns
 from gateway.config import PointSection
 from gateway.debit.engine import DebitEngine
-from gateway.ledger import database
+from gateway.ledger import engines
 from gateway.ledger.marks import MemoryMark
 from gateway.ledger.positions import STAN_MAX
 from gateway.ledger.verify import verify
@@ -198,7 +199,7 @@ class FullDisk(Committer):
             with closing(sqlite3.connect(":memory:")):
                 cause = sqlite3.OperationalError("database or disk is full")
                 cause.sqlite_errorcode = sqlite3.SQLITE_FULL
-                raise database.DBAPIError("commit", {}, cause)
+                raise DBAPIError("commit", {}, cause)
         return super().commit(changes)
 
 
@@ -597,8 +598,8 @@ class Plaza:
         return self
 
     def open(self):
-        self.database = database.open_writer(self.path)
-        self.reader = database.open_reader(self.path)
+        self.database = engines.open_writer(self.path)
+        self.reader = engines.open_reader(self.path)
         self.committer = FullDisk(self.database, self.clock, keys=KEYS, mark=self.mark)
         self.writer = CountedWriter(self.committer, self.selector)
         self.writer.start()
@@ -688,13 +689,13 @@ class Plaza:
             return connection.execute(sql, values).fetchall()
 
     def decisions(self):
-        """(charge point, outcome, barrier, reason, amount, recovered) in order."""
+        """(charge point, outcome, release, reason, amount, recovered) in order."""
         return self.rows(
-            "select charge_point, outcome, barrier, reason, amount, recovered from decision order by record_no"
+            "select charge_point, outcome, release, reason, amount, recovered from decision order by record_no"
         )
 
     def outcomes(self):
-        return [(outcome, barrier, reason) for _, outcome, barrier, reason, _, _ in self.decisions()]
+        return [(outcome, release, reason) for _, outcome, release, reason, _, _ in self.decisions()]
 
     def balance(self, kind):
         return self.rows("select coalesce(sum(balance), 0) from account where kind = :kind", kind=kind)[0][0]
@@ -730,14 +731,14 @@ class Plaza:
     def look_at_lift(self, board):
         """At the very moment the barrier is asked to open."""
         opened = self.rows(
-            "select count(*) from decision where barrier = 'open' and charge_point = :name", name=board.name
+            "select count(*) from decision where release = 'go' and charge_point = :name", name=board.name
         )[0][0]
         if opened <= board.lifts:
             self.broken.append(f"barrier of {board.name} opened {board.lifts + 1} times for {opened} decisions")
 
     def look_at_the_end(self):
         """What holds after whatever happened."""
-        reader = database.open_reader(self.path)
+        reader = engines.open_reader(self.path)
         try:
             self.broken += [finding for check in verify(reader, KEYS) for finding in check.findings]
         finally:
@@ -776,7 +777,7 @@ def plaza_made_once(tmp_path_factory):
     made = AT - timedelta(hours=1)
     status_list_build.build(delivery, folder / "lists", version="L1", created_at=made, effective_at=made)
     new_ledger(folder / "ledger.db", StillClock(to_us(AT)))
-    engine = database.open_writer(folder / "ledger.db")
+    engine = engines.open_writer(folder / "ledger.db")
     found, credentials = mandates.read_csv(MANDATES)
     committer = Committer(engine, StillClock(to_us(AT)), keys=KEYS)
     committer.commit([lambda tx: mandate_import.put_all(tx, found, credentials)])

@@ -2,14 +2,14 @@
 
 import pytest
 
-from gateway.ledger import database
+from gateway.ledger import engines
 from tests.gateway.cli.conftest import ledger_made_once  # noqa: F401 - a fixture
 
 
 @pytest.fixture
 def connection(ledger_made_once):  # noqa: F811 - the fixture
     """A snapshot of it."""
-    engine = database.open_reader(ledger_made_once)
+    engine = engines.open_reader(ledger_made_once)
     with engine.connect() as connection:
         yield connection
     engine.dispose()

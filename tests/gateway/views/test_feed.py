@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from gateway.ledger import database
+from gateway.ledger import engines
 from gateway.views import feed
 
 MASKED = {"unmask": False}
@@ -62,7 +62,7 @@ def test_a_missing_number_is_no_page(ledger_made_once, tmp_path):
         with copy:
             copy.execute("delete from decision where record_no = 3")
             copy.execute("delete from journal where number = 1")
-    engine = database.open_reader(broken)
+    engine = engines.open_reader(broken)
     with engine.connect() as connection:
         assert feed.records_after(connection, 3, **MASKED).last == 8
         with pytest.raises(feed.Gap, match="number 3 is missing"):

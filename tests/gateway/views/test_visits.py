@@ -17,7 +17,7 @@ from tests.gateway.debit.test_refunds import paid_debit, refund
 def test_values_are_typed_and_names_masked(connection):
     visit = find_visit(connection, "4", unmask=False)
     (decision,) = visit.decisions
-    assert (decision.outcome, decision.barrier, decision.occasion) == (Outcome.OWED, Release.GO, Occasion.LANE)
+    assert (decision.outcome, decision.release, decision.occasion) == (Outcome.OWED, Release.GO, Occasion.LANE)
     assert type(decision.outcome) is Outcome
     assert visit.debit.funding is Funding.BANK_ONLINE
     assert visit.debit.stood_in is True

@@ -13,7 +13,7 @@ from tests.gateway.points.plaza import FARE, Car, Purchase
 plaza_made_once, play = bench.plaza_made_once, bench.play
 
 BALANCE, SERIAL, PSAM = "purchase_balance_wrong", "card_serial_not_above", "psam_serial_repeated"
-PAID = ("paid", "open", None)
+PAID = ("paid", "go", None)
 CHARGE = 23
 LATER_S = 400
 """Longer than a vehicle keeps its right to pass."""
@@ -146,7 +146,7 @@ def test_a_result_of_another_purchase_time_proves_nothing(play):
         car.script.append(lie(trans_time_bcd="20261123095959", error=0x06))
         lane.road.meet(car)
         await plaza.settle(1)
-        assert plaza.outcomes() == [("unknown", "closed", "purchase_unknown")]
+        assert plaza.outcomes() == [("unknown", "stop", "purchase_unknown")]
         assert plaza.rows("select state, error, tac, card_serial from purchase") == [("unknown", 6, None, None)]
         assert lane.board.lifts == 0
         lane.road.meet(car)
@@ -168,7 +168,7 @@ def test_a_result_about_another_tag_ends_nothing_of_this_one(play):
         lane.road.meet(car)
         lane.road.cars[other.obu_id] = other
         await plaza.settle()
-        assert plaza.outcomes() == [("unknown", "closed", "purchase_unknown")]
+        assert plaza.outcomes() == [("unknown", "stop", "purchase_unknown")]
         assert lane.board.lifts == 0
 
     play(story)
@@ -185,7 +185,7 @@ def test_a_late_success_is_compared_with_what_was_read_before_it_was_ordered(pla
         (order,) = lane.road.of(Debit)
         lane.road.say(replace(car.result(order, 0, (lane.road.terminal, 2)), card_serial=41))
         await plaza.settle()
-        assert plaza.outcomes() == [("unknown", "closed", "purchase_unknown"), disputed(BALANCE)]
+        assert plaza.outcomes() == [("unknown", "stop", "purchase_unknown"), disputed(BALANCE)]
         assert lane.board.lifts == 0
 
     play(story)
@@ -214,7 +214,7 @@ def test_a_card_that_shows_the_new_file_and_the_old_balance(play, dialects, dial
         car.station = order.station
         lane.road.meet(car)
         await plaza.settle()
-        assert plaza.outcomes() == [("unknown", "closed", "purchase_unknown"), disputed(BALANCE)]
+        assert plaza.outcomes() == [("unknown", "stop", "purchase_unknown"), disputed(BALANCE)]
         assert not lane.road.of(FetchTac)
         assert not lane.road.of(RecoverTac)
         assert lane.board.lifts == 0

@@ -17,9 +17,9 @@ from tests.gateway.points.plaza import FARE, RADIO_S, Car
 
 plaza_made_once, play = bench.plaza_made_once, bench.play
 
-PAID = ("paid", "open", None)
-REPEAT = ("repeat", "open", "already_charged")
-OWED = ("owed", "open", "bank_silent")
+PAID = ("paid", "go", None)
+REPEAT = ("repeat", "go", "already_charged")
+OWED = ("owed", "go", "bank_silent")
 ONE_PIECE = {"one_piece_tags": OnePiecePolicy.CONTRACT}
 CHARGE = 23
 STALL_S_MAX = 20.0

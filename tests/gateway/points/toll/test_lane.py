@@ -19,9 +19,9 @@ from tests.gateway.points.plaza import FARE, Car, Purchase
 
 plaza_made_once, play = bench.plaza_made_once, bench.play
 
-PAID = ("paid", "open", None)
-REPEAT = ("repeat", "open", "already_charged")
-UNKNOWN = ("unknown", "closed", "purchase_unknown")
+PAID = ("paid", "go", None)
+REPEAT = ("repeat", "go", "already_charged")
+UNKNOWN = ("unknown", "stop", "purchase_unknown")
 LOST, LOST_NOT_TAKEN = Purchase(takes=True, error=None), Purchase(takes=False, error=None)
 LONG_ENOUGH_S = 300.0
 """Real seconds after which something that must come is taken for lost."""
@@ -88,10 +88,10 @@ def test_tags_that_start_over_at_any_moment_pay_once_and_leave_with_an_open_barr
             await plaza.settle()
         assert [len(car.paid) for car in cars] == [1] * len(cars)
         last = plaza.rows(
-            "select s.obu_id, d.barrier, max(d.record_no) from decision d join passage g on g.id = d.passage_id "
+            "select s.obu_id, d.release, max(d.record_no) from decision d join passage g on g.id = d.passage_id "
             "join subject s on s.id = g.subject_id group by s.obu_id"
         )
-        assert {barrier for _, barrier, _ in last} == {"open"}
+        assert {release for _, release, _ in last} == {"go"}
         assert plaza.rows("select distinct state from debit") == [("funded",)]
         assert plaza.balance("merchant") == len(cars) * FARE
         assert len(plaza.bank.heard) == 1

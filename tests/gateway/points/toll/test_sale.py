@@ -28,10 +28,10 @@ from tests.gateway.points.plaza import AT, FARE, Car, Purchase, entry_record
 
 plaza_made_once, play = bench.plaza_made_once, bench.play
 
-PAID = ("paid", "open", None)
-ENTERED = ("entered", "open", None)
-REPEAT = ("repeat", "open", "already_charged")
-UNKNOWN = ("unknown", "closed", "purchase_unknown")
+PAID = ("paid", "go", None)
+ENTERED = ("entered", "go", None)
+REPEAT = ("repeat", "go", "already_charged")
+UNKNOWN = ("unknown", "stop", "purchase_unknown")
 DISPUTED = ("unknown", "attendant", "purchase_disputed")
 CHARGE = 23
 EXEMPT = 8
@@ -62,7 +62,7 @@ def drive(play, car, *, settings=None, prepare=None, charge_cards=None):
 def test_a_stored_value_card_pays_and_the_barrier_opens(play):
     car = Car(1)
     plaza, lane = drive(play, car)
-    assert plaza.decisions() == [("lane-1", "paid", "open", None, FARE, 0)]
+    assert plaza.decisions() == [("lane-1", "paid", "go", None, FARE, 0)]
     assert [type(order) for order in lane.road.orders] == [Continue, Debit, Continue]
     assert lane.board.done == ["lift", "go"]
     assert car.balance == 50_000 - FARE
@@ -93,7 +93,7 @@ def test_an_exit_lane_prices_the_entry_and_keeps_it_on_the_card(play):
     car = Car(1, balance=2_300, station=entry_record(station="0202"))
     before = decode_station(car.station)
     plaza, _ = drive(play, car, settings=EXIT)
-    assert plaza.decisions() == [("lane-1", "paid", "open", None, 2_300, 0)]
+    assert plaza.decisions() == [("lane-1", "paid", "go", None, 2_300, 0)]
     assert car.balance == 0
     after = decode_station(car.station)
     assert (after.station_code, after.unix_seconds, after.lane) == ("99010202", before.unix_seconds, before.lane)
@@ -115,7 +115,7 @@ def test_what_is_written_to_a_charge_card_is_policy_what_is_owed_is_not(play, ki
     assert plaza.rows("select written_fen from purchase") == [(written,)]
     assert decode_station(car.station).fee_fen == FARE
     assert plaza.bank.heard == [f"sale T0000011 000001 {FARE} 621799010101"]
-    assert plaza.decisions() == [("lane-1", "paid", "open", None, FARE, 0)]
+    assert plaza.decisions() == [("lane-1", "paid", "go", None, FARE, 0)]
 
 
 def test_zero_is_never_written_to_a_purse(play):
@@ -230,10 +230,10 @@ REFUSED = {
 def test_a_refusal_is_recorded_with_its_reason_and_asks_nothing_of_the_card(play, case):
     car = replace(REFUSED[case])
     plaza, lane = drive(play, car)
-    ((_, outcome, barrier, reason, amount, _),) = plaza.decisions()
+    ((_, outcome, release, reason, amount, _),) = plaza.decisions()
     assert (outcome, reason, amount) == ("refused", case.split()[0].rstrip(","), 0)
     severe = REASONS[reason].severity in (Severity.ATTENDANT, Severity.STOP)
-    assert barrier == ("attendant" if severe or reason == "cpc_to_attendant" else "closed")
+    assert release == ("attendant" if severe or reason == "cpc_to_attendant" else "stop")
     assert lane.road.of(Debit) == []
     assert car.paid == []
     assert plaza.rows("select count(*) from debit") == [(0,)]
@@ -286,7 +286,7 @@ def test_a_vehicle_that_the_tariff_exempts_pays_nothing(play, settings):
         lane = plaza.lane(**settings)
         lane.road.meet(car)
         await plaza.settle()
-        assert plaza.decisions() == [("lane-1", "paid", "open", None, 0, 0)]
+        assert plaza.decisions() == [("lane-1", "paid", "go", None, 0, 0)]
         assert [order.amount_fen for order in lane.road.of(Debit)] == [0]
 
     play(story)
@@ -322,7 +322,7 @@ def test_a_card_that_takes_nothing_is_tried_three_times_and_then_left_alone(play
         for _ in range(5):
             lane.road.meet(car)
             await plaza.settle(1)
-        assert plaza.outcomes() == [("refused", "closed", "mac1_failed")] * 3
+        assert plaza.outcomes() == [("refused", "stop", "mac1_failed")] * 3
         assert len(lane.road.of(Debit)) == 3
         assert plaza.rows("select distinct state from debit") == [("voided",)]
         assert lane.board.lifts == 0
@@ -338,9 +338,9 @@ def test_a_card_that_takes_nothing_is_tried_three_times_and_then_left_alone(play
 
 BANK_WORDS = [
     ("approved", bench.GOOD, DeclinePolicy.RELEASE_AS_DEBT, PAID, "funded"),
-    ("declined", bench.GOOD, DeclinePolicy.RELEASE_AS_DEBT, ("debt", "open", "bank_declined"), "debt"),
+    ("declined", bench.GOOD, DeclinePolicy.RELEASE_AS_DEBT, ("debt", "go", "bank_declined"), "debt"),
     ("declined", bench.GOOD, DeclinePolicy.HOLD_FOR_ATTENDANT, ("debt", "attendant", "bank_declined"), "debt"),
-    ("silent", bench.GOOD, DeclinePolicy.RELEASE_AS_DEBT, ("owed", "open", "bank_silent"), "owed"),
+    ("silent", bench.GOOD, DeclinePolicy.RELEASE_AS_DEBT, ("owed", "go", "bank_silent"), "owed"),
     ("silent", bench.NO_STAND_IN, DeclinePolicy.RELEASE_AS_DEBT, ("owed", "attendant", "stand_in_limit"), "owed"),
 ]
 WORDS = {"approved": bench.APPROVED, "declined": bench.DECLINED, "silent": bench.SILENT}
@@ -373,14 +373,14 @@ def test_the_bank_decides_within_the_deadline_and_the_antenna_does_not_wait(play
     assert timing.total_us <= 2_000_000
     expected = 2.0 - (shipped_rules().deadline.kept_back_ms / 1000) - 2 * bench.RADIO_S if word == "silent" else 1.0
     assert timing.bank_us == pytest.approx(expected * 1e6, abs=1000)
-    assert lane.board.lifts == (outcome[1] == "open")
+    assert lane.board.lifts == (outcome[1] == "go")
 
 
 @pytest.mark.parametrize(
     ("word", "stand_in_fen", "outcome"),
     [
         ("approved", 5_000, PAID),
-        ("silent", 5_000, ("owed", "open", "bank_silent")),
+        ("silent", 5_000, ("owed", "go", "bank_silent")),
         ("silent", 0, ("owed", "attendant", "stand_in_limit")),
     ],
 )
@@ -405,7 +405,7 @@ def test_a_claim_brought_in_later_asks_its_bank_and_is_bound_by_the_limits_of_no
 def test_a_radio_that_leaves_no_time_for_the_bank_owes_instead_of_asking(play, monkeypatch):
     monkeypatch.setattr(bench, "RADIO_S", 0.9)
     plaza, lane = drive(play, Car(bench.GOOD, card_type=CHARGE))
-    assert plaza.outcomes() == [("owed", "open", "bank_silent")]
+    assert plaza.outcomes() == [("owed", "go", "bank_silent")]
     assert plaza.bank.heard == []
     assert lane.timings[0].total_us <= 2_000_000
 
@@ -571,7 +571,7 @@ def test_a_reading_that_crossed_the_purchase_order_may_prove_it_done(play):
 def test_a_purse_emptied_elsewhere_ends_the_hold(play):
     car = Car(1, script=bench.deque([LOST_NOT_TAKEN]))
     plaza, lane = again(play, car, then=lambda car: setattr(car, "balance", 1))
-    assert plaza.outcomes() == [UNKNOWN, ("refused", "closed", "purse_too_low")]
+    assert plaza.outcomes() == [UNKNOWN, ("refused", "stop", "purse_too_low")]
     assert plaza.rows("select state from debit") == [("voided",)]
     assert len(lane.road.of(Debit)) == 1
 
@@ -604,8 +604,8 @@ def test_an_error_that_says_nothing_about_the_money_waits_for_file_0019(play, ta
         lane = plaza.lane()
         lane.road.meet(car)
         await plaza.settle()
-        ((outcome, barrier, _),) = plaza.outcomes()
-        assert (outcome, barrier) == ("unknown", "closed")
+        ((outcome, release, _),) = plaza.outcomes()
+        assert (outcome, release) == ("unknown", "stop")
         lane.road.meet(car)
         await plaza.settle()
         assert plaza.outcomes()[-1] == PAID
@@ -653,7 +653,7 @@ def test_a_late_refusal_frees_the_hold(play):
         (order,) = lane.road.of(Debit)
         lane.road.say(car.result(order, 0x06))
         await plaza.settle()
-        assert plaza.outcomes() == [UNKNOWN, ("refused", "closed", "mac1_failed")]
+        assert plaza.outcomes() == [UNKNOWN, ("refused", "stop", "mac1_failed")]
         assert plaza.rows("select state from debit") == [("voided",)]
 
     play(story)
@@ -701,7 +701,7 @@ def test_a_crash_between_the_banks_answer_and_the_decision_asks_the_bank_once(pl
         assert plaza.decisions() == []
         await plaza.crash()
         lane = plaza.lanes["lane-1"]
-        assert plaza.outcomes() == [("owed", "open", "bank_silent")]
+        assert plaza.outcomes() == [("owed", "go", "bank_silent")]
         assert lane.board.lifts == 0
         lane.road.meet(car)
         await plaza.settle()
@@ -751,7 +751,7 @@ def test_not_taken_at_the_other_lane_is_void_there_and_sold_here(play):
         await plaza.settle()
         assert [d[:4] for d in plaza.decisions()] == [
             ("lane-1", *UNKNOWN),
-            ("lane-2", "refused", "closed", "purchase_refused"),
+            ("lane-2", "refused", "stop", "purchase_refused"),
             ("lane-2", *PAID),
         ]
         assert plaza.rows("select state from debit order by hold_id") == [("voided",), ("funded",)]
@@ -1037,7 +1037,7 @@ def test_a_one_piece_claim_whose_bank_was_under_way_at_a_crash_is_not_asked_twic
         assert len(plaza.bank.heard) == 1
         await plaza.crash()
         lane = plaza.lanes["lane-1"]
-        assert plaza.outcomes() == [("owed", "open", "bank_silent")]
+        assert plaza.outcomes() == [("owed", "go", "bank_silent")]
         lane.road.meet(car)
         await plaza.settle()
         assert plaza.outcomes()[1:] == [REPEAT]

@@ -77,7 +77,7 @@ SPARSE = {"address": "127.0.0.1:1", "errors": "l-bj-sparse"}
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize(
     ("number", "card_type", "second"),
-    [(bench.CLEARING, 23, ("paid", "open", None)), (1, 22, ("unknown", "attendant", "psam_serial_repeated"))],
+    [(bench.CLEARING, 23, ("paid", "go", None)), (1, 22, ("unknown", "attendant", "psam_serial_repeated"))],
 )
 def test_a_psam_serial_of_zero_is_none_only_of_charge_cards(play, number, card_type, second, late):
     def nothing(result, car):
@@ -95,7 +95,7 @@ def test_a_psam_serial_of_zero_is_none_only_of_charge_cards(play, number, card_t
         if late:
             lane.road.say(nothing(car.result(lane.road.of(Debit)[-1], 0, (lane.road.terminal, 0)), car))
             await plaza.settle()
-        assert (plaza.outcomes()[0], plaza.outcomes()[-1]) == (("paid", "open", None), second)
+        assert (plaza.outcomes()[0], plaza.outcomes()[-1]) == (("paid", "go", None), second)
         assert len(car.paid) == 2
 
     play(story)
@@ -109,7 +109,7 @@ def test_a_result_is_read_by_the_profile_of_its_antenna(play):
         before_it = Purchase(forged=lambda result, car: replace(result, balance_raw=car.balance + FARE))
         plaza.lane(antenna=BALANCE_BEFORE).road.meet(Car(1, script=bench.deque([before_it])))
         await plaza.settle()
-        assert plaza.outcomes() == [("paid", "open", None)]
+        assert plaza.outcomes() == [("paid", "go", None)]
 
     play(story)
 
@@ -125,7 +125,7 @@ def test_a_late_result_is_read_by_the_profile_of_its_antenna(play):
         await plaza.settle()
         lane.road.say(replace(car.result(lane.road.of(Debit)[0], 0), balance_raw=before))
         await plaza.settle()
-        assert plaza.outcomes()[-1] == ("paid", "open", None)
+        assert plaza.outcomes()[-1] == ("paid", "go", None)
         assert plaza.rows("select balance_after from purchase") == [(before - FARE,)]
 
     play(story)

@@ -1,0 +1,41 @@
+"""Engines: what differs between databases that hold a ledger. An engine is one module with the functions named here;
+the rest of the ledger is portable SQLAlchemy Core and knows this package alone.
+"""
+
+from gateway.ledger.engines.sqlite import (
+    BUSY_TIMEOUT_MS,
+    copy_into,
+    forget_log,
+    log_pages_left,
+    open_all,
+    open_eraser,
+    open_new,
+    open_reader,
+    open_writer,
+    partial_index,
+    problem_of_file,
+    scratch,
+    take_over_log,
+    trouble_of,
+    without_foreign_keys,
+)
+from gateway.ledger.engines.trouble import StorageTrouble
+
+__all__ = [
+    "BUSY_TIMEOUT_MS",
+    "StorageTrouble",
+    "copy_into",
+    "forget_log",
+    "log_pages_left",
+    "open_all",
+    "open_eraser",
+    "open_new",
+    "open_reader",
+    "open_writer",
+    "partial_index",
+    "problem_of_file",
+    "scratch",
+    "take_over_log",
+    "trouble_of",
+    "without_foreign_keys",
+]
