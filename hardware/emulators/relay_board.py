@@ -7,9 +7,9 @@ Run as a program:
 
 It prints `ready <address> control <address>` once both sockets listen, runs until SIGTERM or SIGINT, and ends with
 status 0, or 1 when a barrier or a green lamp was ever switched on without a committed decision behind it (2 usage, 3
-a port is taken or a file cannot be written). That check
-(`hardware.bench.committed`) is made inside the coil write, before the write is answered. A violation is recorded and
-the coil still switches, as on a real board, which does not know what a decision is.
+a port is taken or a file cannot be written). That check (`hardware.emulators.committed`) is made inside the coil write,
+before the write is answered. A violation is recorded and the coil still switches, as on a real board, which does not
+know what a decision is.
 
 Coils follow the writes. Barrier: a rising edge of its coil makes the arm rise for `opening_ms`, then it stands open
 until the vehicle has passed (`pass` command) or `hold_ms` are over, then it falls for `closing_ms`. Discrete inputs:
@@ -63,8 +63,8 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.server.requesthandler import ServerRequestHandler
 from pymodbus.simulator import DataType, SimData, SimDevice
 
-from hardware.bench.committed import CommittedRule, Ruling, Signal
 from hardware.emulators.barrier import Barrier
+from hardware.emulators.committed import CommittedRule, Ruling, Signal
 from hardware.emulators.control import WAIT_MS_DEFAULT, Capture, Command, ControlServer, parse_address
 from hardware.emulators.program import argument, say_ready
 

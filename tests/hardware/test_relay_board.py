@@ -14,7 +14,7 @@ from drivers.clock import SystemClock
 from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, Outcome, Unanswered
 from drivers.lane_io import LaneOutputs
 from drivers.modbus import BoardState, RelayBoard
-from hardware.bench.committed import CommittedRule, Signal, newest_opening
+from hardware.emulators.committed import CommittedRule, Signal, newest_opening
 from hardware.emulators.control import ControlClient, ControlError, SyncControlClient
 from hardware.emulators.relay_board import COIL_COUNT, Barrier, BoardServer, Config, main, parse_lanes
 from tests.programs import program
