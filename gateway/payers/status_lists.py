@@ -43,7 +43,8 @@ from gateway.model.reasons import Reason
 from gateway.payers.list_file import Effect, ListFile, StatusListError
 
 MANIFEST_NAME: Final = "CURRENT"
-FILE_SUFFIX: Final = ".sqlite"
+FILE_SUFFIX: Final = ".etcl"
+"""Our own: what is not named any more is deleted by it, and a ledger may lie in the same folder."""
 DIGEST_LENGTH: Final = 12
 
 VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
@@ -166,7 +167,7 @@ DROP_BOUND: Final = DropBound()
 class ChainFile:
     """A list file as `CURRENT` names it."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.sqlite$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.etcl$")]
     version: Annotated[str, Field(pattern=f"^{VERSION.pattern}$")]
     checksum: str
     """SHA-256 of the whole file, as hex text."""

@@ -372,7 +372,7 @@ def test_every_damaged_byte_and_every_cut_is_noticed(directory):
 
 @pytest.mark.parametrize("content", [b"", b"no database at all", b"SQLite format 3\0"])
 def test_a_file_that_is_no_list_is_refused_with_a_right_checksum_too(tmp_path, content):
-    path = tmp_path / "other.sqlite"
+    path = tmp_path / "other.etcl"
     path.write_bytes(content)
     with pytest.raises(StatusListError, match="content"):
         ListFile.open(path, checksum_of(path))
@@ -417,7 +417,7 @@ def test_a_file_that_was_damaged_and_made_good_again_is_opened_anew(directory):
 def test_a_list_file_is_not_mapped(directory):
     lists = many(directory)
     assert lists.lookup(CARD, card(1)) is not None
-    assert ".sqlite" not in Path("/proc/self/maps").read_text()
+    assert ".etcl" not in Path("/proc/self/maps").read_text()
 
 
 def spoil(path: Path) -> None:
@@ -519,7 +519,7 @@ def rewrite_manifest(directory, change):
         (lambda content: content.update(chains=[[]]), "chains.0"),
         (lambda content: content.update(chains=content["chains"] * 5), "chains"),
         (lambda content: content.update(chains=[content["chains"][0] * 34]), "chains.0"),
-        (lambda content: content["chains"][0][0].update(name="../v1.sqlite"), "chains.0.0.name"),
+        (lambda content: content["chains"][0][0].update(name="../v1.etcl"), "chains.0.0.name"),
         (lambda content: content["chains"][0][0].update(version="two words"), "chains.0.0.version"),
         (lambda content: content["chains"][0][0].update(effective_at=10**30), "chains.0.0.effective_at"),
         (lambda content: content["chains"][0][0].pop("created_at"), "chains.0.0.created_at"),
@@ -535,7 +535,7 @@ def test_a_manifest_that_a_faulty_publisher_wrote_is_refused(directory, change, 
 
 def test_the_longest_manifest_fits_its_bound(directory):
     long = ChainFile(
-        name=f"{'v' * 32}-{'a' * 8}.sqlite",
+        name=f"{'v' * 32}-{'a' * 8}.etcl",
         version="v" * 32,
         checksum="a" * 64,
         size=10**11,
@@ -720,6 +720,16 @@ def test_a_build_that_dies_before_its_last_rename_changes_nothing(directory, mon
     assert StatusLists.open(directory, T0).version == "v2"
 
 
+def test_other_databases_in_the_folder_are_left_alone(directory):
+    others = [directory / name for name in ("ledger.db", "ledger.sqlite", "notes.txt")]
+    for other in others:
+        other.write_bytes(b"of somebody else")
+    for version in ("v1", "v2", "v3", "v4", "v5", "v6"):
+        publish(directory, version, [])
+    assert all(other.exists() for other in others)
+    assert len(list(directory.glob("*.etcl"))) == CHAINS_MAX
+
+
 def test_a_directory_that_is_not_there_is_an_error_with_a_cure(tmp_path):
     with pytest.raises(StatusListBuildError, match="fix the rights"):
         build(tmp_path / "x.csv", tmp_path / "none", version="v1", created_at=T0, effective_at=T0)
@@ -796,7 +806,7 @@ def test_a_delivery_without_a_row_frees_nobody(directory):
     with pytest.raises(DropUnconfirmed, match="1000 of 1000 entries leave"):
         deliver(directory, [])
     assert StatusLists.open(directory, T0).lookup(CARD, card(1)) is not None
-    assert [file.name for file in directory.glob("*.sqlite")] == [read_manifest(directory).chains[0][0].name]
+    assert [file.name for file in directory.glob("*.etcl")] == [read_manifest(directory).chains[0][0].name]
 
 
 @pytest.mark.parametrize(
