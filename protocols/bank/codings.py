@@ -1,4 +1,4 @@
-"""How a field of a bank message holds its characters, by the notation of ISO 8583 tables: `n6`, `n..19`, `ans...999`.
+"""Field codings of bank messages, in the notation of ISO 8583 tables: `n6`, `n..19`, `ans...999`.
 
 Letters say what the characters are, dots how many length digits stand in front (none: the length is fixed), the number
 how many characters there are, or at most:

@@ -1,4 +1,4 @@
-"""How each field of a message travels: dialects are data, the codec is one.
+"""Packing of each field of a message: dialects are data, the codec is one.
 
 Sources and their weight:
 

@@ -64,7 +64,7 @@ class CardFile:
 
     @property
     def algorithm(self) -> Algorithm:
-        """What the card version asks for; the answer to 8050 has the last word."""
+        """Cipher that the card version asks for; the answer to 8050 decides."""
         return algorithm_of_version(self.version)
 
     @property
@@ -216,7 +216,7 @@ def describe_holder(data: bytes, *, unmask: bool = False) -> list[FieldText]:
 
 
 def _card_layout(data: bytes) -> Layout:
-    """Length first, version second: both disagree with each other on real cards."""
+    """Layout chosen by length first, version second: the two disagree on real cards."""
     if len(data) == layout.CARD_FILE_LONG.size:
         return layout.CARD_FILE_LONG
     if len(data) != layout.CARD_FILE_SHORT.size:

@@ -63,7 +63,7 @@ def tac_key(leaf: bytes, algorithm: Algorithm) -> bytes:
 
 
 def complement(data: bytes) -> bytes:
-    """Every bit turned over."""
+    """Bitwise complement."""
     return bytes(byte ^ 0xFF for byte in data)
 
 

@@ -1,6 +1,6 @@
 """Block ciphers and the three MAC chains. Nothing here knows about cards.
 
-Triple DES has left the main name space of the cryptography library; the cards in the field have not left triple DES.
+Triple DES has left the main name space of the cryptography library; cards in the field still use it.
 """
 
 from __future__ import annotations
