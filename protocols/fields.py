@@ -1,12 +1,12 @@
 """Declarations of frames, files and bank messages, one language for all; the one module that knows construct.
 
-A `Field` says everything about one value in one place: name, coding, meaning, words for its numbers, privacy, source.
+A `Field` declares all of one value in one place: name, coding, meaning, words for its numbers, privacy, source.
 A `Layout` is a run of fields without gaps. It is declared once and used to parse, to build, to change single fields
 of bytes that came, to walk damaged bytes and to describe them.
 
 Parsing and building first take the code that construct generates, which is several times quicker and checks nothing;
 whatever it trips over is done again field by field, which names the field and the offset. Lengths are checked here,
-since generated code reads past the end without a word. Codings of times, texts and plates are in `codings`.
+since generated code reads past the end without an error. Codings of times, texts and plates are in `codings`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Privacy(Enum):
     OPEN = "open"
     PLATE = "plate"
     NUMBER = "number"
-    """Of a card, a tag, an account: its last digits."""
+    """Number of a card, a tag, an account: its last digits."""
     HIDDEN = "hidden"
     """A person's name, track data, keys, cryptograms: nothing."""
 

@@ -2,7 +2,7 @@
 
 Advices, refunds, sign-ins and echoes carry it where the partner lets us have the field. Its place and form are ours
 (inferred, no public sample): twenty-three bytes in F62, terminal data in the UnionPay table. A host that does not know
-it passes it on or drops it; whoever asks the bank later can prove what the journal was.
+it passes it on or drops it; anyone who asks the bank later can prove what the journal was.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ _PACKED: Final = frozenset({"n", "z"})
 
 
 def coding(notation: str, *, pad_before: bool = False) -> Coding:
-    """`pad_before`: where the spare nibble of an odd number of digits goes; else it goes behind them."""
+    """`pad_before`: where the spare nibble of an odd number of digits goes; else it goes after them."""
     found = _NOTATION.fullmatch(notation)
     if found is None or found[2] not in _PREFIX_BYTES:
         raise ValueError(f"{notation!r} is no notation of a field")

@@ -16,7 +16,7 @@ from protocols.bank.responses import PARTIAL_CODE
 from protocols.bank.transactions import AMOUNT, BATCH, Profile, answer_mtis
 
 BATCH_DIGITS = slice(2, 8)
-"""Of F60: its type and network code differ between a request and its answer at some hosts."""
+"""Batch digits of F60: its type and network code differ between a request and its answer at some hosts."""
 
 
 @dataclass(frozen=True, slots=True)

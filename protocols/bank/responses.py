@@ -217,8 +217,8 @@ _ISO_1987_ROWS: tuple[_Row, ...] = (
     ("95", _U, "reconciliation error", "对账不平"),
     ("96", _U, "system malfunction", "系统异常"),
 )
-"""45-50 and 69-74 are reserved for ISO, 76-89 for private and 97-99 for national use: unknown without a partner's word
-on them."""
+"""45-50 and 69-74 are reserved for ISO, 76-89 for private and 97-99 for national use: unknown unless a partner's
+table has them."""
 
 _STATUS_LIST_CODES = frozenset({"04", "07", "33", "34", "35", "36", "37", "41", "43", "67"})
 _UNKNOWN_IN_DOUBT = frozenset({"91", "A0"})

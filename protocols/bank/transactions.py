@@ -97,7 +97,7 @@ class Profile:
         _check("contract_field", self.contract_field in {48, 57, 59, 63}, "is one of the private text fields")
 
     def at_terminal(self, terminal: str) -> Profile:
-        """The same partner from another charge point."""
+        """Profile of the same partner for another charge point."""
         return replace(self, terminal=terminal)
 
 

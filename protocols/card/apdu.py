@@ -1,4 +1,4 @@
-"""Commands and responses of ISO 7816-4, short form, and what status words say.
+"""Commands and responses of ISO 7816-4, short form, and texts of status words.
 
 Le on the wire is optional in the field: readers on T=0 leave it out and fetch the answer with GET RESPONSE.
 """

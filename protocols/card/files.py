@@ -20,7 +20,7 @@ from protocols.fields import FieldText, Layout, is_fill, unreadable
 from protocols.regions import REGION_BYTES, region_factor, region_of_issuer
 
 VERSION_WITH_VEHICLE: Final = 0x40
-"""From this card version on, file 0015 ends with plate colour and vehicle class."""
+"""Card version from which on file 0015 ends with plate colour and vehicle class."""
 
 CARD_FILE_LENGTHS: Final = (50, 43)
 """Lengths of file 0015, in the order to try them."""

@@ -49,7 +49,7 @@ class FieldDescription:
         return len(self.raw) if self.span is None else self.span
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON: bytes as hex text, stable keys."""
+        """Values for JSON: bytes as hex text, stable keys."""
         return {
             "offset": self.offset,
             "length": self.length,
@@ -74,7 +74,7 @@ class Problem:
     next_step: str
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """Values for JSON."""
         return {"field": self.field, "offset": self.offset, "text": self.text, "next_step": self.next_step}
 
 
@@ -102,7 +102,7 @@ class FrameDescription:
         return not self.problems
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON: bytes as hex text, stable keys."""
+        """Values for JSON: bytes as hex text, stable keys."""
         return {
             "dialect": self.dialect,
             "raw": self.raw.hex(),

@@ -128,7 +128,7 @@ class SideRules:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One way lane computers and antennas talk."""
+    """Dialect of lane computers and antennas."""
 
     name: str
     title: str

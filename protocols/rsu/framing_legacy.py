@@ -8,13 +8,13 @@ frame is good only when `Dialect.decode` has found a layout for the length of it
 How a frame is found
 --------------------
 FF stands nowhere inside a frame. So the stream falls into runs of other bytes between runs of FF, and each run of other
-bytes is judged by itself: with enough FF directly before it (two, or one where a dialect says so) and one behind it, it
+bytes is judged by itself: with enough FF directly before it (two, or one where a dialect says so) and one after it, it
 is a frame when its escapes and its BCC are right. An FF may serve twice, as the end mark of one frame and in the start
 mark of the next: when one byte of `FF | FF FF` between two frames is lost, nobody can say whose it was, and both are
 read. Three FF in a row therefore need no rule of their own, and more than that are noise.
 
 The promise: however the stream is cut into pieces, its frames are those of that rule over the whole stream. Nothing
-before, between or behind can hide or delay a good frame: it is there with its last byte.
+before, between or after frames can hide or delay a good frame: it is there with its last byte.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from the left and knows three answers:
 - VER or LEN is impossible, or the whole candidate is here and its CRC is wrong: only its first byte is given up and the
   search goes on at the very next one. Bytes of a bad candidate are never skipped together, so a good frame that starts
   anywhere inside it is still found.
-- The whole candidate is here and its CRC is right: it is a frame, and the search goes on behind it.
+- The whole candidate is here and its CRC is right: it is a frame, and the search goes on after it.
 - Its bytes are not all here: it waits.
 
 What to do with a whole frame with a right CRC inside a candidate that waits? One of the two is no frame. If the outer
@@ -20,7 +20,7 @@ So the rule goes by what an owner can write. Content of tags stands only in mess
 - The outer candidate's DATA begins with such a type: it may be a message, and wins while bytes flow. The inner frame
   waits until the outer one is complete, until LEN_MAX + 10 bytes have come, or until `flush` says that the line is
   quiet: a frame does not pause in its middle for so long.
-- It begins with anything else, as behind most noise that looks like a header (the good frame's own FF among it): the
+- It begins with anything else, as after most noise that looks like a header (the good frame's own FF among it): the
   inner frame is taken at once, in the same `push`. If the outer one is whole first, or in the same push, and its CRC is
   right, it is a frame all the same.
 

@@ -286,7 +286,7 @@ class DebitResult:
     card_serial: int | None = None
     psam_serial: int | None = None
     balance_raw: int | None = None
-    """After the purchase, unsigned 32 bits as on the wire. FFFFFFFF in a serial dialect: could not be read."""
+    """Balance after the purchase, unsigned 32 bits as on the wire. FFFFFFFF in a serial dialect: could not be read."""
     unix_seconds: int | None = None
     """Serial dialects: the antenna's clock when the file was written, seconds since 1970 in UTC."""
 

@@ -10,7 +10,7 @@ runs backwards.
 The session does what both ends of every dialect need and nothing about money or vehicles:
 
 - *Framing*: bytes become frames; what is no frame becomes `BadBytes`. When the line has been quiet for
-  `Timing.gap_ms`, complete frames behind an unfinished one are read too.
+  `Timing.gap_ms`, complete frames after an unfinished one are read too.
 - *Repetition, sending*: a message the rules call a request is repeated until an answer to it comes, then given up
   (`Unanswered`). One request may wait for each OBU, so vehicles that are interleaved do not disturb each other.
   An answer is known by its type and its OBU, whatever counter its sender uses; an answer about no OBU is known by SEQ.
