@@ -162,7 +162,7 @@ def parse_lanes(text: str) -> dict[str, LaneWiring]:
 
 
 class Journal:
-    """Memory that survives a kill of the board: one JSON line per judged edge. No path, no journal."""
+    """Journal that survives a kill of the board: one JSON line per judged edge. No path, no journal."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path

@@ -5,8 +5,8 @@ DATA before escaping. FE xor 01 is FF and FE xor 00 is FE, so the XOR over escap
 cannot see an un-escaping that was left out or done twice. What sees it is the length, which each layout knows: a
 frame is good only when `Dialect.decode` has found a layout for the length of its DATA, too.
 
-How a frame is found
---------------------
+Finding a frame
+---------------
 FF stands nowhere inside a frame. So the stream falls into runs of other bytes between runs of FF, and each run of other
 bytes is judged by itself: with enough FF directly before it (two, or one where a dialect says so) and one after it, it
 is a frame when its escapes and its BCC are right. An FF may serve twice, as the end mark of one frame and in the start
