@@ -5,7 +5,7 @@ why, wait, and start over. The wait doubles up to a maximum and is shortened by 
 not come back in the same second. While it is up, one task reads and one watches: when no whole message was heard for a
 while it asks with an echo, and after a number of unanswered echoes the link is down, however healthy TCP looks.
 
-What the host does unasked has a budget: answers nobody waits for, requests, unreadable messages, keep-alives. Some are
+Unrequested messages have a budget: answers nobody waits for, requests, unreadable messages, keep-alives. Some are
 right (answers after their deadline or given twice), a flood is a fault: over the budget the link is cut. So it is when
 a message has begun and does not end. A host that does so soon after each sign-in is given longer and longer pauses, as
 one that cannot be reached: that the link was up for a moment counts for nothing.
@@ -14,10 +14,10 @@ one that cannot be reached: that the link was up for a moment counts for nothing
 leaves the terminal out is understood as long as only one request fits, of those that wait and of those that are over:
 the answer may come late, or for the second time. What no request waits for, an answer after its deadline, a second
 copy, goes to `on_late`: it may carry an approval, and the engine must hear of it. Whatever an answer says, it is told
-behind those to the same request that came before it.
+after those to the same request that came before it.
 
 A request that cannot go out at once is refused at once with `not_sent`: nothing is ever queued for a dead link,
-because whoever asked has a deadline and other plans. Once bytes were handed to the system every failure is `unknown`.
+because the caller has a deadline and other plans. Once bytes were handed to the system every failure is `unknown`.
 """
 
 from __future__ import annotations
@@ -54,17 +54,17 @@ NETWORK_STAN_FIRST, NETWORK_STAN_LAST = 990_000, 999_999
 """STANs of sign-ins and echoes. The ranges of charge points stay below, so the two never meet."""
 
 UNASKED_AT_ONCE = 16
-"""Messages nobody asked for that are read before others get their turn: a read may bring a thousand of them."""
+"""Unrequested messages read before others get their turn: a read may bring a thousand of them."""
 
 SIGN_INS_AT_ONCE = 16
-"""Side by side, so that a plaza with many terminals sells again soon after its link is back."""
+"""Sign-ins side by side, so that a plaza with many terminals sells again soon after its link is back."""
 
 UNKNOWN_BATCH = "000001"
 """Batch in a first sign-in; the host's answer tells the real one."""
 
 
 class BankState(Enum):
-    """Where the connection stands."""
+    """State of the connection."""
 
     DOWN = "down"
     CONNECTING = "connecting"
@@ -74,12 +74,12 @@ class BankState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BankLinkState:
-    """A state and why it was entered, for people."""
+    """State of the connection and the reason for it, as text."""
 
     state: BankState
     cause: str
     misbehaved: bool = False
-    """It was cut because of what the host sent."""
+    """True when the link was cut because of what the host sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,17 +100,17 @@ class BankLinkConfig:
     backoff_max_s: float = 30.0
     """Longest wait between attempts: a bank that returns is used within half a minute."""
     backoff_doublings_max: int = 16
-    """Keeps the exponent small however long the bank is away."""
+    """Most doublings: keeps the exponent small however long the bank is away."""
     outstanding_max: int = 256
-    """Unanswered requests at once: far above a plaza's lanes, so that reaching it means the host stopped."""
+    """Most unanswered requests at once: far above a plaza's lanes, so that reaching it means the host stopped."""
     frame_timeout_s: float = 5.0
-    """From the first byte of a message to its last: one of 2 KiB takes half of it over a modem of 9,600 baud."""
+    """Time from the first byte of a message to its last: one of 2 KiB takes half of it over a modem of 9,600 baud."""
     unasked_burst: int = 512
-    """Messages nobody asked for that a host may send at once: an answer to each of `outstanding_max` requests after its
+    """Unrequested messages that a host may send at once: an answer to each of `outstanding_max` requests after its
     deadline, as when a host wakes up, and every one of them twice."""
     unasked_per_s: float = 20.0
-    """And for ever: a plaza of 16 lanes asks 4 times a second, with reversals 8, and a slow host may answer all of it
-    late, and twice. Bad hosts of the simulation repeat one answer in 25."""
+    """Unrequested messages a second in the long run: a plaza of 16 lanes asks 4 times a second, with reversals 8, and a
+    slow host may answer all of it late, and twice. Bad hosts of the simulation repeat one answer in 25."""
 
 
 @dataclass(eq=False, slots=True)
@@ -124,15 +124,15 @@ class _Pending:
     answer: asyncio.Future[Message]
     over_at: float = 0.0
     behind: list[Message] = field(default_factory=list)
-    """Answers that came after the first one, which nobody has fetched yet."""
+    """Answers after the first one, which nobody has fetched yet."""
 
     def fits(self, answer: Message, stan: str | None) -> bool:
-        """Whether `answer`, which names no terminal, may be this one's."""
+        """True when `answer`, which names no terminal, may be this one's."""
         amount = answer.text(4)
         return self.stan == stan and answer.mti in self.accepted and amount in (None, self.amount)
 
     def answered_by(self, answer: Message) -> bool:
-        """Whether `answer` may be to this one, whatever it says of the money."""
+        """True when `answer` may be to this one, whatever it says of the money."""
         terminal = (answer.text(41) or "").strip()
         return self.stan == answer.text(11) and answer.mti in self.accepted and terminal in ("", self.terminal)
 
@@ -146,7 +146,7 @@ class _Over:
         self._by_stan: dict[str, list[_Pending]] = {}
 
     def add(self, request: _Pending, now: float) -> None:
-        """Remember it, and forget those that are too old."""
+        """Remember a request that is over, and forget those that are too old."""
         while self._in_order and now - self._in_order[0].over_at > self._keep_s:
             old = self._in_order.popleft()
             namesakes = self._by_stan[old.stan]
@@ -158,32 +158,32 @@ class _Over:
         self._by_stan.setdefault(request.stan, []).append(request)
 
     def may_mean(self, answer: Message, stan: str | None, now: float) -> bool:
-        """Whether `answer`, which names no terminal, may belong to one of them."""
+        """True when `answer`, which names no terminal, may belong to one of them."""
         namesakes = self._by_stan.get(stan or "", ())
         return any(old.fits(answer, stan) and now - old.over_at <= self._keep_s for old in namesakes)
 
 
 @dataclass(slots=True)
 class _Session:
-    """One connection's memory."""
+    """State of one connection."""
 
     link: Link
     heard_at: float
-    """When the last whole message came."""
+    """Time at which the last whole message came (monotonic seconds)."""
     up_at: float | None = None
     misbehaves: bool = False
     begun_at: float | None = None
-    """When the first byte of a message came whose last is not here."""
+    """Time at which the first byte of a message came whose last is not here (monotonic seconds)."""
     unreadable: int = 0
     unasked: int = 0
-    """Since others had their turn."""
+    """Unrequested messages since others had their turn."""
     pending: list[_Pending] = field(default_factory=list)
     unfetched: list[_Pending] = field(default_factory=list)
-    """Answered, and the one who asked has not been woken yet."""
+    """Answered requests whose caller has not been woken yet."""
 
 
 class BankLink:
-    """See the module. Callbacks run in the event loop and must not block."""
+    """Link to a bank, see the module. Callbacks run in the event loop and must not block."""
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ class BankLink:
         on_late: Callable[[Message], None] = lambda _: None,
         anchor: Callable[[], Anchor | None] = lambda: None,
     ) -> None:
-        """`anchor` says where our ledger stands, for sign-ins and echoes."""
+        """`anchor` gives our ledger position, for sign-ins and echoes."""
         self._config = config
         self._connect = connect
         self._clock = clock
@@ -216,7 +216,7 @@ class BankLink:
 
     @property
     def state(self) -> BankLinkState:
-        """Where the connection stands now."""
+        """State of the connection now."""
         return self._state
 
     def batch_of(self, terminal: str) -> str | None:
@@ -362,7 +362,7 @@ class BankLink:
                 first.behind.append(message)
 
     def _unasked(self, session: _Session) -> None:
-        """Count what nobody asked for; raises LinkLost when it is too much."""
+        """Count an unrequested message; raises LinkLost when there are too many."""
         if not self._budget.spend(self._clock.monotonic()):
             session.misbehaves = True
             config = self._config
@@ -441,7 +441,7 @@ class BankLink:
         self._batches[terminal] = answer.batch or batch
 
     async def _echo(self, session: _Session) -> bool:
-        """Whether the line lives: an answer, or any other whole message heard meanwhile."""
+        """True when the line lives: an answer, or any other whole message heard meanwhile."""
         profile = self._config.profile
         sent_at = self._clock.monotonic()
         request = echo(

@@ -1,11 +1,11 @@
-"""What a barrier's *closed* limit input proves about an opening that its board has not confirmed.
+"""Proof, from a barrier's *closed* limit input, about an opening that its board has not confirmed.
 
 Theory of operation. The order left at `ordered_at`; if the board executes it at all, then before it answers a later
 question on the same connection, so before the first reading's answer. From the order's execution an arm needs at most
 its travel time T to have left the limit, and at least 2 T until it lies on it again (up and down; what a vehicle needs
 to drive through comes on top and is left out). So the arm has *not* been lifted if all of this holds:
 
-- every reading says *closed*, the last one asked at least T after the first one was answered: an arm on its way has
+- every reading says *closed*, the last one asked at least T after the first one was answered: a moving arm has
   left by then;
 - the first answer came less than 2 T after the order, and each later one less than T after the reading before was
   asked: the limit was never out of sight for so long that the arm could have gone up and come down again.
@@ -26,7 +26,7 @@ class ArmWatch:
         self._unseen_s_max = 2 * travel_s
         self._dealt_with_at: float | None = None
         self.unbroken = True
-        """The limit was never out of sight for too long."""
+        """True while the limit was never out of sight for too long."""
 
     def closed(self, asked_at: float, answered_at: float) -> bool:
         """Note a reading that says *closed*. True when an arm that was lifted must have left the limit by then: with

@@ -15,7 +15,7 @@ _THIS_PROCESS = uuid4().hex
 
 
 class Clock(Protocol):
-    """Time as an argument, so that a simulation can turn the hands."""
+    """Time as an argument, so that a simulation can set it."""
 
     def monotonic(self) -> float:
         """Seconds that only grow. Only differences mean something."""
@@ -55,12 +55,12 @@ class SystemClock:
 
 
 class SetClock(SystemClock):
-    """The real clocks, of which somebody has set the one for records: for benches, which try clocks that are wrong."""
+    """Real clocks, of which the one for records was set by somebody: for benches, which try clocks that are wrong."""
 
     def __init__(self, says: datetime) -> None:
         self._says = says
         self._since = self.monotonic()
 
     def utcnow(self) -> datetime:
-        """What it was set to, and the time since."""
+        """Time it was set to, plus the time since."""
         return self._says + timedelta(seconds=self.monotonic() - self._since)

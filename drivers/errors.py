@@ -1,4 +1,4 @@
-"""What can go wrong with a device or a link, and what is known about the work it was given."""
+"""Errors of a device or a link, with what is known about the work it was given."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Outcome(Enum):
-    """What is known about the request when a driver gives up. This value chooses between void and unknown."""
+    """Outcome of a request when a driver gives up: what is known about it. Chooses between void and unknown."""
 
     NOT_SENT = "not_sent"
     """No byte left this process: the work was certainly not done."""

@@ -1,4 +1,4 @@
-"""What one lane switches on a relay board: its barrier and its two lamps.
+"""Outputs of one lane on a relay board: its barrier and its two lamps.
 
 The barrier opens on the rising edge of its coil, so an opening is a pulse: on, and off again after `pulse_ms` in the
 background. A coil that stayed on would swallow the next vehicle's opening, therefore the *off* is owed from the moment
@@ -8,7 +8,7 @@ Nothing here decides whether to open. The caller has a committed decision in han
 
 An opening is ordered once. What certainly did not leave this process is tried again; an order that is not answered is
 not, because a frozen board executes it when it thaws, and the second one would lift the barrier for the vehicle behind.
-One order makes at most one rising edge, whatever offs stand before or behind it in a frozen board and in whatever order
+One order makes at most one rising edge, whatever offs stand before or after it in a frozen board and in whatever order
 two connections are worked off, so openings never outnumber the calls. What became of an unanswered order is learnt in
 two ways: the board answers late, or the barrier's *closed* limit input, asked on the same connection, proves that the
 arm did not move (`drivers.barrier_arm`). Without that input, or when the connection is lost, nobody can know. Until it
@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 
 
 class CoilWriter(Protocol):
-    """What a lane needs of a board. `drivers.modbus.RelayBoard` is one."""
+    """Board as a lane needs it: coils to write, inputs to read. `drivers.modbus.RelayBoard` is one."""
 
     @property
     def name(self) -> str:
@@ -145,7 +145,7 @@ class LaneOutputs:
         self._opening: _Opening | None = None
         self._off_owed = False
         self._stray_on = False
-        """An order nobody answered may reach the coil behind its own off, and leave it on."""
+        """True when an order nobody answered may reach the coil after its own off, and leave it on."""
         self._pulse: asyncio.Task[None] | None = None
         self._pulse_writing = False
 
@@ -199,7 +199,7 @@ class LaneOutputs:
             await self._lamps(go=False, deadline=deadline)
 
     async def safe_state(self, *, timeout_s: float | None = None) -> None:
-        """Barrier coil off, red on, green off. An arm that is up stays up: lowering it is the barrier's own affair."""
+        """Barrier coil off, red on, green off. An arm that is up stays up: the barrier lowers it by itself."""
         async with self._turn(timeout_s) as deadline:
             await self._stop_pulse()
             self._off_owed = True  # nobody knows what an earlier process left switched on
@@ -224,7 +224,7 @@ class LaneOutputs:
 
     @asynccontextmanager
     async def _turn(self, timeout_s: float | None) -> AsyncIterator[float]:
-        """One operation of a lane at a time; gives the deadline, which counts from before the wait."""
+        """Turn of one operation of a lane; gives the deadline, which counts from before the wait."""
         allowed_s = self._timeout_s if timeout_s is None else timeout_s
         deadline = self._clock.monotonic() + allowed_s
         try:
@@ -240,7 +240,7 @@ class LaneOutputs:
             self._busy.release()
 
     async def _wait_for_last_opening(self, deadline: float) -> None:
-        """While nobody knows what became of it, it may still be carried out: two together could lift once for both."""
+        """Wait for the end of the last opening: it may still be executed, and two together could lift once for both."""
         if self._opening is None:
             return
         await asyncio.wait({self._opening.end}, timeout=max(0.0, deadline - self._clock.monotonic()))
@@ -271,7 +271,7 @@ class LaneOutputs:
             await self._look_at_arm(unanswered)
 
     async def _look_at_arm(self, unanswered: Unanswered) -> None:
-        """Return when the arm is seen off its closed limit: it stands open or is on its way, the vehicle can go.
+        """Return when the arm is seen off its closed limit: it stands open or is moving, the vehicle can go.
 
         Raises DeviceRefused when it provably has not moved, and `unanswered` when nothing is proved.
         """
@@ -305,7 +305,7 @@ class LaneOutputs:
         return lambda seconds: self._board.write_coil(address, on, timeout_s=seconds)
 
     async def _barrier_off(self, deadline: float) -> None:
-        """Pay the owed off now, or leave it to the background and raise."""
+        """Send the owed off now, or leave it to the background and raise."""
         try:
             await self._persist("barrier off", self._coil(self._barrier_coil, on=False), deadline)
         except DeviceError:
@@ -389,6 +389,6 @@ class LaneOutputs:
 
 
 def _look_at_end(end: asyncio.Task[None]) -> None:
-    """What became of an opening is told to whoever asks; asyncio must not complain that nobody did."""
+    """Read the end of an opening: asyncio must not complain that nobody asked what became of it."""
     if not end.cancelled():
         end.exception()

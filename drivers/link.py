@@ -24,7 +24,7 @@ CLOSE_TIMEOUT_S = 1.0
 
 PORT_MAX = 0xFFFF
 SERIAL_OPTIONS = ("baud", "bits", "parity", "stop")
-"""What may follow the `?` of a serial address."""
+"""Options that may follow the `?` of a serial address."""
 
 
 class Link(Protocol):
@@ -128,7 +128,7 @@ LinkAddress = TcpAddress | SerialAddress
 
 
 def parse_link_address(text: str) -> LinkAddress:
-    """What a site file says of a device's line. Raises ValueError saying what is wrong with `text`.
+    """Address of a device's line as a site file gives it. Raises ValueError saying what is wrong with `text`.
 
     `HOST:PORT`, the same after `tcp://`, or `serial:/dev/...` with any of `?baud=115200&bits=8&parity=N&stop=1`.
     """

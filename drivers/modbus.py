@@ -93,7 +93,7 @@ T = TypeVar("T")
 
 
 class BoardState(Enum):
-    """Whether the board answers."""
+    """State of a board: it answers or it does not."""
 
     DOWN = "down"
     UP = "up"
@@ -144,12 +144,12 @@ class RelayBoard:
 
     @property
     def state(self) -> BoardState:
-        """Whether the board answered last."""
+        """State by the board's last answer."""
         return self._state
 
     @property
     def cause(self) -> str:
-        """Why the board is in its state, in words for a technician."""
+        """Reason why the board is in its state, in words for a technician."""
         return self._cause
 
     async def run(self) -> NoReturn:
@@ -286,7 +286,7 @@ class RelayBoard:
             raise DeviceTimeout(f"{what}: no turn in time", device=self.name, outcome=Outcome.NOT_SENT) from error
 
     def _wrong_answer(self, what: str, answer: ModbusPDU) -> DeviceError:
-        """The board answered another question: nothing it said on this connection can be trusted."""
+        """Drop the connection: the board answered another question, and nothing it said there can be trusted."""
         problem = f"{what}: the answer does not fit ({answer})"
         if self._link is not None:
             self._link.drop("answered another question")
@@ -295,7 +295,7 @@ class RelayBoard:
     # --- the connection -------------------------------------------------------------------------------------------
 
     async def _serve_connection(self) -> tuple[bool, str]:
-        """Connect, prove, and stay until the connection ends. Returns whether the board was up, and why it ended."""
+        """Connect, probe, and stay until the connection ends. Returns whether the board was up, and why it ended."""
         self._links_made += 1
         link = _Link(self.name, self._host, self._port, self.clock, self._links_made)
         try:
@@ -325,7 +325,7 @@ class RelayBoard:
         return cause
 
     async def _probe(self, link: _Link) -> None:
-        """Any answer proves life, a refusal too."""
+        """Ask for one coil: any answer proves life, a refusal too."""
         await link.request(
             lambda client: client.read_coils(self._probe_coil, count=1, device_id=self._unit),
             f"read coil {self._probe_coil}",
@@ -384,7 +384,7 @@ class _Link:
         return self._lost.result() if self._lost.done() else None
 
     async def connect(self) -> bool:
-        """Open the connection. The library keeps to itself why it could not."""
+        """Open the connection. The library does not tell why it could not."""
         attempt = asyncio.create_task(self._client.connect())
         try:
             await asyncio.wait({attempt}, timeout=CONNECT_TIMEOUT_S)

@@ -1,7 +1,7 @@
 """Reports of vehicles that wait for the lane, in an order that is fair to those that stand in front of it.
 
 Theory of operation. A lane takes what is in the queue whenever it has its turn, so the queue is long only when an
-antenna reports faster than vehicles drive: it is broken, or somebody answers its beacon with one number after the
+antenna reports faster than vehicles drive: it is broken, or one sender answers its beacon with one number after the
 other. Then it counts who reports:
 
     a tag the lane is dealing with       first of all, whatever else waits
@@ -36,16 +36,16 @@ SEEN_MAX = 4096
 unanswered report within an eighth of one."""
 
 SEEN_S = 10.0
-"""A tag seen so long ago is new again."""
+"""Time after which a tag that was seen is new again."""
 
 NEW_TAGS_BURST, NEW_TAGS_PER_S = 64, 8.0
-"""New tags taken at once, and for ever: in one lane a vehicle takes a second to pass, and this is far above it."""
+"""New tags taken at once, and each second: in one lane a vehicle takes a second to pass, and this is far above it."""
 
 R = TypeVar("R")
 
 
 class ReportQueue(Generic[R]):
-    """See the module. One consumer."""
+    """Queue of reports, see the module. One consumer."""
 
     def __init__(self) -> None:
         self._dealt_with: OrderedDict[bytes, None] = OrderedDict()
@@ -62,7 +62,7 @@ class ReportQueue(Generic[R]):
         return not (self._first or self._others)
 
     def answered(self, obu_id: bytes, message: Message) -> None:
-        """The lane said this about the tag: it deals with it, or it has done so."""
+        """Note that the lane said this about the tag: it deals with it, or it has done so."""
         self._dealt_with.pop(obu_id, None)
         if isinstance(message, Stop) and message.stop_type != StopType.RESEND:
             return
@@ -102,7 +102,7 @@ class ReportQueue(Generic[R]):
         return report
 
     def _may_come(self, obu_id: bytes, now: float, *, result: bool) -> bool:
-        """Whether the tag was seen a moment ago, or is one of few that are new."""
+        """True when the tag was seen a moment ago, or is one of few that are new."""
         seen_at = self._seen.pop(obu_id, None)
         self._seen[obu_id] = now
         if len(self._seen) > SEEN_MAX:

@@ -1,21 +1,21 @@
-"""What keeps a talkative peer from making work and log lines without end."""
+"""Limits on the work and the log lines that a talkative peer can cause."""
 
 from __future__ import annotations
 
 import logging
 
 SAID_FIRST = 3
-"""Lines of a stretch that are written out: enough to see what it is about."""
+"""Lines of a stretch that are written out: enough to see its subject."""
 
 QUIET_S = 10.0
-"""A stretch is over when nothing of its kind has come for so long."""
+"""Time without another of its kind after which a stretch is over."""
 
 LONG_S = 60.0
-"""A stretch that lasts is counted so often: four lines a minute, however fast it comes."""
+"""Time after which a stretch that lasts is counted: four lines a minute, however fast it comes."""
 
 
 class Budget:
-    """Things a peer may do unasked: `burst` at once, and `per_s` of them for ever (a token bucket)."""
+    """Things a peer may do unasked: `burst` at once, and `per_s` of them in the long run (a token bucket)."""
 
     def __init__(self, burst: int, per_s: float) -> None:
         self._burst = burst
@@ -38,7 +38,7 @@ class LogStretch:
     """Warnings of one kind: the first few of a stretch are written, the others counted, the count when it ends."""
 
     def __init__(self, log: logging.Logger, device: str, kind: str) -> None:
-        """`kind`: what is counted, in the plural, for people."""
+        """`kind`: what is counted, in the plural, for the log."""
         self._log = log
         self._device = device
         self._kind = kind
@@ -47,7 +47,7 @@ class LogStretch:
         self._last = 0.0
 
     def say(self, now: float, text: str, *values: object) -> None:
-        """One more of the kind. `now`: monotonic seconds; `text` and `values` as for a logger."""
+        """Log or count one more of the kind. `now`: monotonic seconds; `text` and `values` as for a logger."""
         self.look(now)
         if self._count == 0:
             self._began = now
@@ -57,7 +57,7 @@ class LogStretch:
             self._log.warning(f"%s: {text}", self._device, *values)
 
     def look(self, now: float) -> None:
-        """Let time pass: a stretch that is over is counted."""
+        """Count a stretch that is over, or that lasts."""
         if self._count and (now - self._last >= QUIET_S or now - self._began >= LONG_S):
             self.end()
 

@@ -1,4 +1,4 @@
-"""A roadside antenna on a byte link: connects, starts it, keeps it alive, and hands over what it reports.
+"""Driver of a roadside antenna on a byte link: connects, starts it, keeps it alive, and hands over what it reports.
 
 Theory of operation. `run` owns the connection. It opens the link, sends C0 and waits for the B0 that answers it, looks
 at what B0 says of the antenna and its PSAMs, switches the radio on and is up. While up, a reader feeds the protocol
@@ -55,7 +55,7 @@ READ_BYTES_MAX = 16 * 1024
 """Bytes taken per read: a dozen of the longest frames."""
 
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.2, 10.0
-"""Pauses between attempts; a lane that stands still is worth asking every ten seconds."""
+"""Pauses between attempts; an antenna that is away is asked every ten seconds."""
 
 TICK_MAX_S = 0.5
 """Longest sleep of the timer, so that a session that has nothing to do is still looked at."""
@@ -64,18 +64,18 @@ log = logging.getLogger(__name__)
 
 
 class RsuState(Enum):
-    """Where the connection stands."""
+    """State of the connection."""
 
     DOWN = "down"
     STARTING = "starting"
     UP = "up"
     FAULTY = "faulty"
-    """It says itself that it cannot work; it is asked again and again."""
+    """Antenna that says it cannot work; it is asked again and again."""
 
 
 @dataclass(frozen=True, slots=True)
 class RsuCondition:
-    """A state and what is wrong, for people; `code` names it for programs (a reason of the gateway)."""
+    """State and fault of the connection, as text; `code` names it for programs (a reason of the gateway)."""
 
     state: RsuState
     cause: str
@@ -91,16 +91,16 @@ class RsuConfig:
     initialise: Callable[[], Initialise]
     """Makes the C0 of a connection: clock, mode and radio parameters."""
     timing: Timing | None = None
-    """None: that of the dialect."""
+    """Timing of the link; None: that of the dialect."""
     start_timeout_s: float = 8.0
     """Time for the B0: antennas reset their PSAMs before they answer."""
     ignore_psam_auth: bool = False
-    """Some antennas report *not authorised* and work; then this is set."""
+    """True for antennas that report *not authorised* and work all the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class RsuReport:
-    """One report of a vehicle, with the way back."""
+    """Report of a vehicle, with the means to answer it."""
 
     message: RsuMessage
     at: float
@@ -109,17 +109,17 @@ class RsuReport:
 
     @property
     def up_to_date(self) -> bool:
-        """Whether it was made after the last purchase order for its tag had arrived (`drivers.rsu_orders`), as it is
-        known now: what is ordered while a report waits makes it old."""
+        """True when it was made after the last purchase order for its tag had arrived (`drivers.rsu_orders`), as known
+        now: an order given while a report waits makes it old."""
         return self._up_to_date()
 
     def answer(self, message: LaneMessage) -> None:
-        """Answer it. Never blocks; on a link that is gone the answer is lost, and the antenna will ask again."""
+        """Answer the report. Never blocks; on a link that is gone the answer is lost, and the antenna asks again."""
         self._send(message)
 
 
 class RsuDriver:
-    """See the module. One consumer of `reports()`."""
+    """Driver of one antenna, see the module. One consumer of `reports()`."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class RsuDriver:
 
     @property
     def condition(self) -> RsuCondition:
-        """Where the connection stands now."""
+        """Condition of the connection now."""
         return self._condition
 
     async def reports(self) -> AsyncIterator[RsuReport]:
@@ -179,7 +179,7 @@ class RsuDriver:
 
     @property
     def lane_is_behind(self) -> bool:
-        """Whether reports wait for the lane."""
+        """True when reports wait for the lane."""
         return not self._queue.empty
 
     def deliver(self, obu_id: bytes, report: RsuReport) -> None:
@@ -191,11 +191,11 @@ class RsuDriver:
             )
 
     def answered(self, obu_id: bytes, message: Message) -> None:
-        """Take note of whom the lane deals with."""
+        """Note the tag that the lane deals with."""
         self._queue.answered(obu_id, message)
 
     def bad(self, event: BadBytes) -> None:
-        """Count bytes that were no message, and say so."""
+        """Count and log bytes that were no message."""
         self.bad_bytes += 1
         self._noise_log.say(
             self._clock.monotonic(),
@@ -207,12 +207,12 @@ class RsuDriver:
         )
 
     def look(self, now: float) -> None:
-        """Let time pass for what is said once a stretch."""
+        """Let time pass for the stretches of log lines."""
         self._left_log.look(now)
         self._noise_log.look(now)
 
     def enter(self, condition: RsuCondition) -> None:
-        """Take note of a new condition and tell whoever wants to know."""
+        """Note a new condition, log it and report it."""
         if condition == self._condition:
             return
         self._condition = condition
@@ -221,13 +221,13 @@ class RsuDriver:
         self._on_condition(condition)
 
     def trace(self, direction: str, data: bytes) -> None:
-        """Show raw bytes (`in`, `out`) to whoever records them."""
+        """Show raw bytes (`in`, `out`) to the trace, where there is one."""
         if self._on_trace is not None:
             self._on_trace(direction, data)
 
 
 class _SaysBroken(DeviceUnavailable):
-    """The antenna answered, and says that it cannot work. The condition has its words already."""
+    """Answer of an antenna that cannot work. The condition names the fault already."""
 
 
 class _Connection:
@@ -340,7 +340,7 @@ class _Connection:
                 self._ordered(event.said)
 
     def _restarted(self, event: PeerRestarted) -> None:
-        """The antenna lost its power: it is told everything again, and its status after that counts."""
+        """Start the antenna again after it lost its power; its status after that counts."""
         log.warning("%s: the antenna has been switched on again", self._config.device)
         self._driver.enter(RsuCondition(RsuState.STARTING, "restarted, waiting for its status"))
         if not event.repeated:
@@ -374,7 +374,7 @@ class _Connection:
             self._orders.written(obu_id, message, self._clock.monotonic())
 
     def _device_status(self, status: DeviceStatus) -> None:
-        """B0: fit for work, or in words why not."""
+        """Check B0: fit for work, or in words why not."""
         if status.rsu_status:
             codes = {1: "psam_reset_failed", 2: "rsu_antenna_fault", 3: "rsu_controller_fault"}
             cause = f"B0 reports fault {status.rsu_status:02X}"
@@ -388,7 +388,7 @@ class _Connection:
         self._driver.enter(RsuCondition(RsuState.UP, f"RSU {status.rsu_id.hex()} works"))
 
     def _broken(self, cause: str, code: str) -> None:
-        """It must not sell as it is: let go of it, and see later whether it has been cured."""
+        """Let go of an antenna that must not sell as it is, and see later whether it has been cured."""
         self._driver.enter(RsuCondition(RsuState.FAULTY, cause, code))
         self._failure = _SaysBroken(cause, device=self._config.device)
 

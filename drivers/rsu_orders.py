@@ -1,4 +1,4 @@
-"""Orders on their way to an antenna: which of them a report can be the answer to.
+"""Orders sent to an antenna: which of them a report can be the answer to.
 
 Theory of operation. An antenna that had to wait for an answer starts over with the tag, and takes the late answer for
 one to its newest report: answers carry the number of their report, but antennas do not look at it (inferred: of two
@@ -33,11 +33,11 @@ class _Tag:
         self.purchase = 0
         """Number of its last purchase order on this connection; 0 for none."""
         self.before: deque[float] = deque()
-        """Before the last purchase order, and without a report so far."""
+        """Orders before the last purchase order, without a report so far."""
         self.since: deque[float] = deque()
 
     def forget(self, now: float) -> None:
-        """Drop those that will have no report any more."""
+        """Drop orders that will have no report any more."""
         for orders in (self.before, self.since):
             while orders and now - orders[0] >= ORDER_LIFE_S:
                 orders.popleft()
@@ -52,7 +52,7 @@ class OrdersUnderWay:
         """Purchase orders written so far."""
 
     def written(self, obu_id: bytes, order: Message, now: float) -> None:
-        """An order about a tag was written, be it for the second time. `now`: monotonic seconds."""
+        """Note that an order about a tag was written, be it for the second time. `now`: monotonic seconds."""
         if isinstance(order, Stop) and order.stop_type != StopType.RESEND:
             return
         tag = self._tags.get(obu_id)
@@ -70,12 +70,12 @@ class OrdersUnderWay:
         tag.since.append(now)
 
     def bought_since(self, obu_id: bytes, purchases: int) -> bool:
-        """Whether a purchase was ordered of a tag since so many purchase orders had been written."""
+        """True when a purchase was ordered of a tag since so many purchase orders had been written."""
         tag = self._tags.get(obu_id)
         return tag is not None and tag.purchase > purchases
 
     def reported(self, obu_id: bytes, now: float) -> bool:
-        """A report came that answers some order: whether it was surely made after the last purchase order arrived."""
+        """Note a report that answers some order. True when it was surely made after the last purchase order arrived."""
         tag = self._tags.get(obu_id)
         if tag is None:
             return True

@@ -28,12 +28,12 @@ BAUD_MIN, BAUD_MAX = 300, 4_000_000
 """The slowest line any known device has, and what the fastest USB adapters can do."""
 WRITE_BYTES_MAX = 64 * 1024
 """Bytes the port has not taken yet. A port takes them at its baud rate: this much is most of a minute at 9600, so a
-writer that has it all before it has a port that stands still."""
+writer with a full backlog has a port that stands still."""
 DRAIN_TIMEOUT_S = 1.0
 """Wait of `close` for bytes still in the port: a minute's worth is never there, and a port that stands still never
 empties. What is left then is thrown away, or closing would hold the event loop up for as long as the driver likes."""
 DRAIN_LOOK_S = 0.01
-"""Between two looks whether the port has sent everything; nothing tells us."""
+"""Pause between two looks whether the port has sent everything; nothing tells us."""
 
 HINT_GONE = "plug the adapter back in; it is opened again by its name"
 HINT_MISSING = "check that the adapter is plugged in, and name it by its path in /dev/serial/by-id"
@@ -55,7 +55,7 @@ _REFUSALS = {
         "find it with `fuser -v` and stop it: ModemManager, brltty, a terminal, or a second gateway",
     ),
 }
-"""What a failed open means, and its cure. A lock that somebody else has is EAGAIN."""
+"""Meaning and cure of a failed open, by error number. A lock that somebody else has is EAGAIN."""
 
 
 class Parity(Enum):
@@ -68,7 +68,7 @@ class Parity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SerialSettings:
-    """How a port is set. Raises ValueError for a value no port has."""
+    """Settings of a port. Raises ValueError for a value no port has."""
 
     baud: int = 115_200
     bits: int = 8
@@ -195,7 +195,7 @@ class SerialLink:
     # --- inside -------------------------------------------------------------------------------------------------
 
     def _push(self) -> None:
-        """Give the port what it takes now; the loop goes on with the rest, whoever waits for it or not."""
+        """Give the port what it takes now; the loop goes on with the rest, waited for or not."""
         try:
             while self._to_write:
                 del self._to_write[: os.write(self._descriptor, self._to_write)]
@@ -213,7 +213,7 @@ class SerialLink:
         add: Callable[[int, Callable[[], None]], object] | None,
         remove: Callable[[int], object] | None,
     ) -> None:
-        """Until something has changed, with `add` until the descriptor is ready for it."""
+        """Wait until something has changed, with `add` until the descriptor is ready for it."""
         changed = self._loop.create_future()
         self._changed.add(changed)
         if add is not None:
@@ -239,7 +239,7 @@ class SerialLink:
             await asyncio.sleep(DRAIN_LOOK_S)
 
     def _lose(self, error: OSError) -> None:
-        """The port has gone. Its descriptor must not be watched any longer: it would be ready for ever."""
+        """Give up a port that has gone. Its descriptor must not be watched any longer: it would be ready for ever."""
         if self._lost is None:
             self._lost = error
             self._loop.remove_reader(self._descriptor)
@@ -262,7 +262,7 @@ class SerialLink:
 
 
 def _taken(descriptor: int, settings: SerialSettings) -> bool:
-    """Whether the port is as it was asked to be: a driver that lacks a format may leave it out without a word."""
+    """True when the port is as it was asked to be: a driver that lacks a format may leave it out without an error."""
     _, _, control, _, speed_in, speed_out, _ = termios.tcgetattr(descriptor)
     parity = {Parity.NONE: 0, Parity.EVEN: termios.PARENB, Parity.ODD: termios.PARENB | termios.PARODD}
     wanted = parity[settings.parity]

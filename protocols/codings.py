@@ -1,4 +1,4 @@
-"""How times, texts, numbers and plates stand on cards, tags, antennas: codings both ways, and what is odd about them.
+"""Codings of times, texts, numbers and plates on cards, tags, antennas: both ways, with what is odd about them.
 
 Reading never fails: what cannot be understood reads as an empty value and `odd` says why. Writing refuses what the
 field cannot hold. So a strange card is still a card, and we never make one.
@@ -16,7 +16,7 @@ from protocols.fields import Coding, Misfit, coded, raw, uint
 from protocols.plates import PLATE_COLOURS, colour_of_text
 
 CHINA_TIME: Final = timezone(timedelta(hours=8), "UTC+8")
-"""Zone for showing times to people; on the wire UNIX time is UTC."""
+"""Zone of displayed times; on the wire UNIX time is UTC."""
 
 UNIX_UNSET: Final = frozenset({0, 0xFFFFFFFF})
 """UNIX times that mean *never written*."""
@@ -91,7 +91,7 @@ def time_bytes(moment: str) -> bytes:
 
 
 def show_unix(seconds: int) -> str:
-    """UNIX seconds with the wall-clock time in China, for people."""
+    """UNIX seconds with the wall-clock time in China, for display."""
     if seconds in UNIX_UNSET:
         return f"{seconds} (not set)"
     return f"{seconds} ({datetime.fromtimestamp(seconds, CHINA_TIME):%Y-%m-%d %H:%M:%S} UTC+8)"
@@ -101,7 +101,7 @@ def show_unix(seconds: int) -> str:
 
 
 def upper_hex(value: bytes) -> str:
-    """Bytes for people."""
+    """Bytes as upper-case hex text."""
     return value.hex().upper()
 
 
@@ -147,7 +147,7 @@ def _write_bcd(value: str, length: int) -> bytes:
 
 
 def one_of(table: Mapping[int, object]) -> Callable[[bytes], str | None]:
-    """A check: this number is in the table, or FF for *not set*."""
+    """Check that a number is in the table, or FF for *not set*."""
 
     def odd(content: bytes) -> str | None:
         number = int.from_bytes(content, "big")
@@ -157,7 +157,7 @@ def one_of(table: Mapping[int, object]) -> Callable[[bytes], str | None]:
 
 
 def octets(size: int) -> Coding:
-    """Bytes as they are, shown as people write them."""
+    """Bytes as they are, shown as upper-case hex text."""
     return raw(size, upper_hex)
 
 
@@ -167,7 +167,7 @@ def digits(size: int) -> Coding:
 
 
 def hex_text(size: int) -> Coding:
-    """A code that people write in hexadecimal, such as a station: text, any digit allowed."""
+    """Code written in hexadecimal, such as a station: text, any digit allowed."""
     return coded(size, upper_hex, _from_hex, str)
 
 
@@ -187,24 +187,24 @@ def decimetres(size: int) -> Coding:
 
 
 def millimetres_text(value: int) -> str:
-    """A length for people."""
+    """Length as text."""
     return f"{value} mm"
 
 
 def quantity(size: int, unit: str) -> Coding:
-    """A number of a unit."""
+    """Number with a unit."""
     return uint(size, lambda value: f"{value} {unit}")
 
 
 def shifted(size: int, by: int) -> Coding:
-    """A number that stands on the link as value + `by`."""
+    """Number that stands on the link as value + `by`."""
     return coded(
         size, lambda content: int.from_bytes(content, "big") - by, lambda value, _: (value + by).to_bytes(size, "big")
     )
 
 
 def headed(size: int, header: bytes) -> Coding:
-    """`size` bytes on the link, which the peer puts behind `header`: the value is both together."""
+    """Bytes, `size` of them on the link, which the peer puts after `header`: the value is both together."""
 
     def write(value: bytes, _size: int) -> bytes:
         if not value.startswith(header):
@@ -222,7 +222,7 @@ SMALL: Final = coded(
     lambda value, _: b"\xff" if value is None else value.to_bytes(1, "big"),
     _show_optional,
 )
-"""A number whose FF means *not set* (None)."""
+"""Number whose FF means *not set* (None)."""
 DATE: Final = coded(4, read_date, _write_date, lambda value: "none" if value is None else value.isoformat(), _odd_date)
 COLOUR_WORD: Final = coded(2, _read_colour_word, _write_colour_word, _show_optional, _odd_colour_word)
 """Two bytes: 00 and the code, or GBK text on old OBUs (verified on a real ciphertext)."""

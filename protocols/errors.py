@@ -1,4 +1,4 @@
-"""What can be wrong with bytes: ours (local) or the peer's (remote)."""
+"""Errors in bytes and sequences: ours (local) or the peer's (remote)."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class ProtocolError(Exception):
 
 
 class LocalProtocolError(ProtocolError):
-    """We asked the codec or the session for something the protocol does not allow: a bug on our side."""
+    """Request of ours that the protocol does not allow, to the codec or the session: a bug on our side."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer's bytes, message or sequence break the protocol."""
+    """Peer's bytes, message or sequence that break the protocol."""

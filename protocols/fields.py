@@ -1,12 +1,12 @@
-"""The one language in which frames, files and bank messages are declared; the one module that knows construct.
+"""Declarations of frames, files and bank messages, one language for all; the one module that knows construct.
 
-A `Field` says everything about one value in one place: name, coding, meaning, words for its numbers, privacy, source.
+A `Field` declares all of one value in one place: name, coding, meaning, words for its numbers, privacy, source.
 A `Layout` is a run of fields without gaps. It is declared once and used to parse, to build, to change single fields
-of bytes that came, to walk damaged bytes and to describe them to people.
+of bytes that came, to walk damaged bytes and to describe them.
 
 Parsing and building first take the code that construct generates, which is several times quicker and checks nothing;
 whatever it trips over is done again field by field, which names the field and the offset. Lengths are checked here,
-since generated code reads past the end without a word. Codings of times, texts and plates are in `codings`.
+since generated code reads past the end without an error. Codings of times, texts and plates are in `codings`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Wire: TypeAlias = Any
 """A part of construct. The library ships no types."""
 
 _TRIPPED: Final = (construct.ConstructError, struct.error, KeyError, ValueError, TypeError, OverflowError)
-"""What generated code raises, beside construct's own, when bytes or values do not fit."""
+"""Errors of generated code, construct's own and others, when bytes or values do not fit."""
 
 
 class Label(NamedTuple):
@@ -47,17 +47,17 @@ Words: TypeAlias = Mapping[int, "Label | str"] | Callable[[Any, Mapping[str, Any
 
 
 class Privacy(Enum):
-    """What of a field may be shown to anybody."""
+    """Privacy of a field: the part of it that anybody may see."""
 
     OPEN = "open"
     PLATE = "plate"
     NUMBER = "number"
-    """Of a card, a tag, an account: its last digits."""
+    """Number of a card, a tag, an account: its last digits."""
     HIDDEN = "hidden"
     """A person's name, track data, keys, cryptograms: nothing."""
 
     def masked(self, text: str) -> str:
-        """`text` as anybody may see it."""
+        """Text with everything hidden that not everybody may see."""
         return _MASKS[self](text)
 
 
@@ -84,9 +84,9 @@ class Coding:
     wire: Wire
     show: Callable[[Any], str] = _plain_text
     odd: Callable[[bytes], str | None] = _nothing_odd
-    """What is odd about bytes that can be read all the same, None when nothing is."""
+    """Text about what is odd in readable bytes, None when nothing is."""
     notation: str = ""
-    """How the field's own documents write it, such as `n..19`."""
+    """Notation of the field's own documents, such as `n..19`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,19 +97,19 @@ class Field:
     coding: Coding
     meaning: str
     words: Words | Sequence[Words] | None = None
-    """For each of several numbers: a sequence."""
+    """Words for its number; for each of several numbers: a sequence."""
     privacy: Privacy = Privacy.OPEN
     odd: Callable[[bytes], str | None] | None = None
-    """Instead of the coding's own."""
+    """Check that replaces the coding's own."""
     default: object = None
-    """Written where a value has None or no bytes: a value, or what makes it from all values of the layout."""
+    """Value written in place of None or no bytes: the value itself, or what makes it from all values of the layout."""
     zh: str = ""
     source: str = ""
-    """Where it is another than the layout's, and how sure it is."""
+    """Source of this field where it is another than the layout's, and how sure it is."""
 
     @property
     def wire(self) -> Wire:
-        """Its part of the layout's construct."""
+        """Construct part of this field."""
         return self.coding.wire
 
     def parse(self, raw: bytes) -> Any:  # noqa: ANN401 - the coding decides
@@ -117,7 +117,7 @@ class Field:
         return self.wire.parse(raw)
 
     def complaint(self, raw: bytes) -> str | None:
-        """What is odd about these bytes, or None."""
+        """Text about what is odd in these bytes, or None."""
         return (self.odd or self.coding.odd)(raw)
 
     def plain(self, value: object, values: Mapping[str, Any]) -> object:
@@ -127,12 +127,12 @@ class Field:
         return self.default(values) if callable(self.default) else self.default
 
     def text(self, value: object, *, unmask: bool) -> str:
-        """The value for people."""
+        """Value as text for display."""
         shown = self.coding.show(value)
         return shown if unmask else self.privacy.masked(shown)
 
     def explained(self, value: object, neighbours: Mapping[str, Any], index: int | None = None) -> str:
-        """What the value means, '' where nothing is to be said."""
+        """Meaning of the value, '' where nothing is to be said."""
         words = self.words
         if isinstance(words, Sequence):
             words = None if index is None else words[index]
@@ -147,7 +147,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Repeated:
-    """Records of one shape, one behind the other."""
+    """Records of one shape, one after the other."""
 
     name: str
     fields: tuple[Field, ...]
@@ -157,12 +157,12 @@ class Repeated:
     count: int | None = None
     """None: the layout is bound to a count for every frame."""
     blank: Mapping[str, object] | None = None
-    """Fills up to `count` where there are fewer."""
+    """Values that fill up to `count` where there are fewer records."""
     default: object = None
 
     @property
     def wire(self) -> Wire:
-        """Its part of the layout's construct."""
+        """Construct part of these records."""
         return construct.Array(self.count, construct.Struct(*(one.name / one.wire for one in self.fields)))
 
     @property
@@ -183,7 +183,7 @@ class Repeated:
 
 
 class FieldText(NamedTuple):
-    """One field for people. A plain tuple, so it serialises to JSON as it is."""
+    """Field as text for display. A plain tuple, so it serialises to JSON as it is."""
 
     offset: int
     length: int
@@ -205,18 +205,18 @@ class Walked:
     """None where it could not be read."""
     problem: str = ""
     at: int = 0
-    """Where in `raw` the problem is."""
+    """Offset of the problem in `raw`."""
     children: tuple[Walked, ...] = ()
     index: int | None = None
-    """Its place among several numbers of one field."""
+    """Index among several numbers of one field."""
 
     @property
     def ends(self) -> bool:
-        """True when nothing behind it can be read."""
+        """True when nothing after it can be read."""
         return bool(self.problem) or (bool(self.children) and self.children[-1].ends)
 
     def trouble(self) -> Walked | None:
-        """Itself or the child with a problem."""
+        """This field, or its first child with a problem, None when there is none."""
         return self if self.problem else next((found for child in self.children if (found := child.trouble())), None)
 
 
@@ -226,7 +226,7 @@ class Layout:
     def __init__(
         self, name: str, source: str, fields: Iterable[Field | Repeated], *, told_by_length: bool = True
     ) -> None:
-        """`told_by_length`: bytes of another length are something else, whose fields would be others than they seem."""
+        """`told_by_length`: bytes of another length are something else, and not these fields."""
         self.name = name
         self.source = source
         """Document and clause, and how sure it is."""
@@ -304,8 +304,8 @@ class Layout:
         return tuple(f"{name} at offset {start} {complaint}" for name, start, complaint in found if complaint)
 
     def describe(self, raw: bytes, *, unmask: bool = False) -> list[FieldText]:
-        """Every field for people: value as text, meaning in English; one line for bytes of another length, whose
-        fields would be others than they seem. Never raises."""
+        """Every field as text with its meaning in English; one line for bytes of another length, whose fields would be
+        others than they seem. Never raises."""
         if self.fixed_size not in (None, len(raw)):
             return unreadable(raw, self.name, self._misfit(raw).problem, unmask=unmask)
         return list(_rows(self.walk(raw), unmask=unmask))
@@ -330,7 +330,7 @@ class Layout:
     def patch(self, raw: bytes, value: object) -> bytes:
         """`raw` with those fields written over that differ from the attributes of `value`.
 
-        What `value` has no attribute for stays, and so do filling, garbage and codings nobody has explained.
+        Fields that `value` has no attribute for stay, and so do filling, leftover bytes and unexplained codings.
         """
         out = bytearray()
         for _, one, part in self._parts(raw):
@@ -347,7 +347,7 @@ class Layout:
 
     @cached_property
     def _filled_in(self) -> tuple[Field | Repeated, ...]:
-        """What is written otherwise than given: records first, since counts are made from them."""
+        """Fields written otherwise than given: records first, since counts are made from them."""
         return (*self.repeats, *(one for one in self.fields if isinstance(one, Field) and one.default is not None))
 
     @cached_property
@@ -400,7 +400,7 @@ class Layout:
             ) from error
 
     def _misfit(self, data: bytes) -> RemoteProtocolError:
-        """What keeps these bytes from being this layout's."""
+        """Error that says why these bytes are not this layout's."""
         if self.fixed_size is not None and len(data) != self.fixed_size:
             return RemoteProtocolError(
                 f"{len(data)} bytes, {self.fixed_size} wanted",
@@ -478,7 +478,7 @@ class _Coded(construct.Adapter):  # type: ignore[misc]  # the library has no typ
 
 
 class _Counted(construct.Construct):  # type: ignore[misc]  # the library has no types
-    """Content behind its own length in packed digits; the length counts units, of which a byte holds one or two."""
+    """Content after its own length in packed digits; the length counts units, of which a byte holds one or two."""
 
     def __init__(
         self,
@@ -537,7 +537,7 @@ def counted(
     read: Callable[[bytes, int], Any],
     write: Callable[[Any], tuple[bytes, int]],
 ) -> Coding:
-    """At most `most` units behind `prefix` bytes of packed length digits; functions as of `coded`, with the count."""
+    """At most `most` units after `prefix` bytes of packed length digits; functions as of `coded`, with the count."""
     return Coding(_Counted(prefix, most, per_byte, read, write))
 
 
@@ -624,7 +624,7 @@ def _rows(walked: tuple[Walked, ...], *, unmask: bool) -> Iterator[FieldText]:
 
 
 def meaning_of(field: Field | Repeated, explained: str, odd: str | None = None) -> str:
-    """What a field is, what its value means, and what is odd about it."""
+    """Meaning of a field and of its value, and what is odd about it."""
     meaning = f"{field.meaning}: {explained}" if explained and field.meaning else explained or field.meaning
     return meaning if odd is None else f"{meaning} (odd: {odd})"
 
@@ -639,7 +639,7 @@ def _inner(error: Exception, name: str) -> str:
 
 
 def _cause_of(error: Exception) -> str:
-    """What went wrong, without the value: the last line of construct's text, before which it repeats the path."""
+    """Cause of an error, without the value: the last line of construct's text, before which it repeats the path."""
     if isinstance(error, Misfit):
         return error.problem
     return str(error).splitlines()[-1] if isinstance(error, construct.ConstructError) else type(error).__name__

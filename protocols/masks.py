@@ -1,4 +1,4 @@
-"""What of a plate or a number is shown to those who may not see all of it: on screens, in logs, in descriptions.
+"""Masks of plates and numbers for those who may not see all of them: on screens, in logs, in descriptions.
 
 Three stars stand for what is hidden, however much it is; of a short text nothing is shown.
 """

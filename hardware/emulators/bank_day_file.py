@@ -33,7 +33,7 @@ COLUMNS = (
     "count",
 )
 MIDNIGHT = "24:00"
-"""A bank whose day turns with the calendar."""
+"""Cut-over of a bank whose day turns with the calendar."""
 
 
 def settlement_day(moment: datetime, cut_over: str = MIDNIGHT) -> str:

@@ -55,28 +55,28 @@ from protocols.bank.transactions import BEIJING_OFFSET_MIN, is_request, local_ti
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
 CONNECTIONS_MAX = 64
-"""Gateways of a bench; more is a leak."""
+"""Most gateways of a bench; more is a leak."""
 ANSWERS_IN_WORK_MAX = 1024
 """Requests of one connection being worked on; above it the host stops reading, as a real one would."""
 READ_BYTES_MAX = 64 * 1024
 REQUEST_LOG_MAX = 100_000
 """Requests remembered for the `requests` command; the oldest leave first."""
 DUPLICATE_GAP_S = 0.02
-"""Between an answer and its second copy: separate segments, same moment."""
+"""Time between an answer and its second copy: separate segments, same moment."""
 FIRST_BATCH = "000001"
 ANCHOR_FIELD = 62
-"""Where the other side may say how far its ledger has come."""
+"""Field in which the gateway may say how far its ledger has come."""
 UNASKED_STANS = range(900_000, 900_256)
-"""Of answers that nobody asked for: a terminal of a bench never comes so far, so that none of them is a lie about
+"""STANs of unrequested answers: a terminal of a bench never comes so far, so that none of them is a lie about
 money."""
 TRICKLED_PER_S = 10
 """Bytes of a message that never ends: each comes before the other side could take the line for quiet."""
 CONTRACT_FIELD = 48
-"""Where this host's agreements put the contract reference."""
+"""Field in which this host's agreements put the contract reference."""
 
 
 class Mode(Enum):
-    """What to do with a message instead of the rules of the book."""
+    """Mode of answering a message instead of the rules of the book."""
 
     APPROVE = "approve"
     """Approve whatever the balance says."""
@@ -97,7 +97,7 @@ class Mode(Enum):
     APPROVE_THEN_DECLINE = "approve_then_decline"
     """Answer yes, and in the same moment, or after `ms`, no with `code`. `posted` tells which of them the book says."""
     DECLINE_THEN_APPROVE = "decline_then_approve"
-    """The same the other way round."""
+    """Answer no, and then yes: the opposite of the above."""
     ALTERED = "altered"
     """Do as the book says, and answer `value` in `field`, whatever was asked."""
     DUPLICATE_ANSWER = "duplicate_answer"
@@ -114,23 +114,23 @@ class Behaviour:
     contract: str | None = None
     code: str = "05"
     delay_ms: int | None = None
-    """Of an answer that is late, slow or nameless; None waits for the command `deliver`, so that a scenario need not
-    race a clock."""
+    """Delay of an answer that is late, slow or nameless; None waits for the command `deliver`, so that a scenario
+    need not race a clock."""
     remaining: int | None = None
     posted: bool = True
-    """Of two opposite answers: whether the one that says yes is true."""
+    """True when, of two opposite answers, the one that says yes is true."""
     field: int = 4
     value: str = ""
 
     def fits(self, mti: str, contract: str | None) -> bool:
-        """Whether it applies to this message."""
+        """True when it applies to this message."""
         same_type = self.mti is None or self.mti[:3] == mti[:3]  # a repeat, 0221, counts as its 0220
         return same_type and (self.contract is None or self.contract == contract)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankHostConfig:
-    """How to run one host."""
+    """Settings of one host."""
 
     listen: tuple[str, int] = ("127.0.0.1", 0)
     control: tuple[str, int] = ("127.0.0.1", 0)
@@ -165,7 +165,7 @@ class Book:
         )
 
     def balance(self, contract: str) -> int | None:
-        """What is left on an account in fen, None when there is none."""
+        """Balance of an account in fen, None when there is none."""
         row = self._database.execute("SELECT balance_fen FROM account WHERE contract = ?", (contract,)).fetchone()
         return None if row is None else int(row["balance_fen"])
 
@@ -219,11 +219,11 @@ class Book:
         return accounts
 
     def keep_anchor(self, anchor: Anchor) -> None:
-        """Remember where the other side's ledger stood."""
+        """Remember the ledger position that the gateway told."""
         self._database.execute("INSERT INTO anchor (content) VALUES (?)", (write_anchor(anchor),))
 
     def anchor(self) -> Anchor | None:
-        """The newest such word, None when there was none."""
+        """Newest ledger position told, None when there was none."""
         row = self._database.execute("SELECT content FROM anchor ORDER BY id DESC LIMIT 1").fetchone()
         return None if row is None else read_anchor(row["content"])
 
@@ -263,7 +263,7 @@ INSERT INTO counter (value) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM counter);
 
 Kind = Literal["sale", "reversal", "advice", "refund"]
 _KINDS: Mapping[str, Kind] = {"020": "sale", "040": "reversal", "022": "advice"}
-"""By the first three digits of the MTI: the fourth only tells repeats."""
+"""Kind of a message by the first three digits of the MTI: the fourth only tells repeats."""
 
 REFUND_PROCESSING = "200000"
 """F3 that makes an 0220 a refund."""
@@ -276,7 +276,7 @@ def _kind_of(request: Message) -> Kind | None:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What names a message at this host."""
+    """Keys that name a message at this host."""
 
     kind: Kind
     terminal: str
@@ -299,12 +299,12 @@ class Posting:
 
 @dataclass(eq=False, slots=True)
 class _Connection:
-    """One gateway at the line."""
+    """Connection of one gateway."""
 
     line: Line
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ANSWERS_IN_WORK_MAX))
     whole: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while no message has been begun that something else would end up in."""
+    """Set while no message has been begun, so that others can be sent."""
     heard: Message | None = None
     """The newest request."""
 
@@ -352,12 +352,12 @@ class BankHost:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the gateway connects to, port filled in."""
+        """Address the gateway connects to, port filled in."""
         return self._config.listen[0], self._port
 
     @property
     def control_address(self) -> tuple[str, int]:
-        """Where commands go."""
+        """Address commands go to."""
         return self._config.control[0], self._control_port
 
     @property
@@ -457,7 +457,7 @@ class BankHost:
             self._arrival.notify_all()
 
     def _keep_anchor(self, request: Message) -> None:
-        """What the other side says of its ledger; the newest stays, also over a restart of this host."""
+        """Keep the ledger position that a message tells; the newest stays, also over a restart of this host."""
         content = request.fields.get(ANCHOR_FIELD)
         anchor = read_anchor(content) if isinstance(content, bytes) else None
         if anchor is not None:
@@ -648,7 +648,7 @@ class BankHost:
         return {37: self._reference(), 39: "00", 60: (named[:2] or "00") + batch + named[8:]}
 
     def _mirror(self, request: Message) -> dict[int, str]:
-        """What an answer repeats from its request, and the host's own clock."""
+        """Fields that an answer repeats from its request, and the host's own clock."""
         now = local_time(self._utcnow(), BEIJING_OFFSET_MIN)
         fields = {number: value for number in (3, 4, 11, 25, 41, 42, 49, 60) if (value := request.text(number))}
         fields |= {12: now.strftime("%H%M%S"), 13: now.strftime("%m%d")}
@@ -748,7 +748,7 @@ class BankHost:
         }
 
     async def _command_anchor(self, _: Command) -> Command:
-        """Where the other side's ledger stood when it last said so."""
+        """Ledger position of the gateway when it last told it."""
         anchor = self._book.anchor()
         if anchor is None:
             return {"anchor": None}
@@ -834,7 +834,7 @@ _TIMED = (Mode.NO_F41, Mode.POSTED_BUT_CODE, Mode.DECLINE)
 
 
 def _spoken(fields: dict[int, str], behaviour: Behaviour | None) -> tuple[dict[int, str], dict[int, str] | None]:
-    """The answer, and the second one where there is one, instead of what the book says."""
+    """Answer that replaces the book's, and the second one where there is one."""
     if behaviour is None:
         return fields, None
     if behaviour.mode is Mode.POSTED_BUT_CODE:
@@ -848,7 +848,7 @@ def _spoken(fields: dict[int, str], behaviour: Behaviour | None) -> tuple[dict[i
 
 
 def _says_nothing(code: str) -> bool:
-    """Whether a code leaves open what became of the money."""
+    """True when a code leaves open what became of the money."""
     return response_code(code).in_doubt in (ResponseClass.UNKNOWN, ResponseClass.KEYS)
 
 

@@ -27,18 +27,18 @@ class Barrier:
         return "opening" if now < self._rise_at + self._opening_s else "open"
 
     def at_closed_limit(self, now: float) -> bool:
-        """The limit switch: the arm lies on it, still when it has begun to rise."""
+        """True when the arm lies on the limit switch, still when it has begun to rise."""
         position = self.position(now)
         return position == "closed" or (position == "opening" and now < (self._rise_at or 0.0) + self._leaving_s)
 
     def command(self, now: float) -> None:
-        """A rising edge of the coil."""
+        """Take a rising edge of the coil."""
         if self._rise_at is None or self.position(now) in {"closed", "closing"}:
             self._rise_at = now
         self._fall_at = max(now, self._rise_at + self._opening_s) + self._hold_s
 
     def passed(self, now: float) -> bool:
-        """The vehicle is through; the arm falls as soon as it has fully risen. False when it was not open."""
+        """Let the arm fall as soon as it has fully risen: the vehicle is through. False when it was not open."""
         if self._rise_at is None or self.position(now) in {"closed", "closing"}:
             return False
         self._fall_at = max(now, self._rise_at + self._opening_s)

@@ -110,7 +110,7 @@ RECORD_SIZES_OLD: Final = MappingProxyType({0xAA: 43, 0x44: 60})
 
 
 class Fci(Enum):
-    """What SELECT of the ETC application tells. Card makers differ; nobody may depend on it."""
+    """Answer to SELECT of the ETC application. Card makers differ; nobody may depend on it."""
 
     COPY = "copy"
     """Version and a copy of file 0015."""
@@ -119,7 +119,7 @@ class Fci(Enum):
 
 
 class Block(Enum):
-    """Whether the issuer has blocked the application."""
+    """State of the application: blocked by the issuer or not."""
 
     NONE = "none"
     TEMPORARY = "temporary"
@@ -128,7 +128,7 @@ class Block(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What GET TRANSACTION PROVE gives for the last transaction of one type."""
+    """Answer to GET TRANSACTION PROVE for the last transaction of one type."""
 
     sequence: int
     proof: DebitProof
@@ -136,7 +136,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Everything that survives power loss. Replaced as a whole, never changed in place."""
+    """State of a card that survives power loss. Replaced as a whole, never changed in place."""
 
     balance_raw: int
     offline_sequence: int
@@ -148,7 +148,7 @@ class Stored:
     log: tuple[bytes, ...] = ()
     """File 0018, newest first."""
     proofs: Mapping[int, Proof] = field(default_factory=dict)
-    """By transaction type."""
+    """Proofs by transaction type."""
     pin_tries: int = TRIES_MAX
     auth_tries: int = TRIES_MAX
     block: Block = Block.NONE
@@ -156,7 +156,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class OpenPurchase:
-    """Between 8050 and 8054."""
+    """Purchase between 8050 and 8054."""
 
     trade: Trade
     algorithm: Algorithm
@@ -166,7 +166,7 @@ class OpenPurchase:
 
 @dataclass(frozen=True, slots=True)
 class OpenLoad:
-    """Between 8050 and 8052."""
+    """Load between 8050 and 8052."""
 
     trade: Trade
     algorithm: Algorithm
@@ -303,7 +303,7 @@ class UserCard(Chip):
         return _tlv(0x6F, body)
 
     def _enter(self, directory: int) -> None:
-        """Another directory: security state and anything open end."""
+        """Enter another directory: security state and anything open end."""
         self._directory = directory
         self._current = None
         self._authenticated = False
@@ -423,7 +423,7 @@ class UserCard(Chip):
         return b""
 
     def _check_order(self, command: Command) -> None:
-        """An order of the issuer: right MAC, and the application not gone for ever."""
+        """Check an order of the issuer: right MAC, and the application not blocked for ever."""
         self._check_in_application()
         if self._stored.block is Block.PERMANENT:
             raise Refused(SW_LOCKED_FOR_EVER)
@@ -497,7 +497,7 @@ class UserCard(Chip):
         return b""
 
     def _record_id(self, p1: int, mode: int) -> int:
-        """Low bits 000: P1 is the record's id. 011 (transit scheme, one source) or 100: its number."""
+        """Id of a record. Low bits 000: P1 is the id. 011 (transit scheme, one source) or 100: P1 is its number."""
         ids = tuple(self._stored.records)
         if mode in (0x03, 0x04) and 1 <= p1 <= len(ids):
             return ids[p1 - 1]

@@ -1,4 +1,4 @@
-"""What emulated cards, PSAMs and ESAMs have in common: taking a command apart, dispatching it, answering it.
+"""Base of emulated cards, PSAMs and ESAMs: taking a command apart, dispatching it, answering it.
 
 A chip is a table from class and instruction to a handler. A handler returns the answer's data or raises `Refused` with
 a status word. Whatever bytes come in, an answer goes out: a chip does not crash.
@@ -40,7 +40,7 @@ GET_RESPONSE: Final = (0x00, 0xC0)
 
 
 class Refused(Exception):
-    """The chip says no, with this status word."""
+    """Refusal by the chip, with this status word."""
 
     def __init__(self, sw: int) -> None:
         super().__init__(f"{sw:04X}")

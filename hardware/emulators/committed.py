@@ -59,7 +59,7 @@ class Ruling:
 
     @property
     def allowed(self) -> bool:
-        """Whether a committed decision stands behind the edge."""
+        """True when a committed decision allows the edge."""
         return self.opening is not None
 
 
@@ -88,7 +88,7 @@ class CommittedRule:
         return self.use(self.behind(lane, signal))
 
     def behind(self, lane: str, signal: Signal) -> Ruling:
-        """What stands behind a write that arrives now, should it make an edge."""
+        """Ruling on a write that arrives now, should it make an edge."""
         try:
             opening = newest_opening(self._database, lane)
         except (sqlite3.Error, TypeError, ValueError) as error:  # the latter two: a row that is not as agreed
@@ -101,7 +101,7 @@ class CommittedRule:
         return Ruling(lane, signal, opening, None)
 
     def use(self, ruling: Ruling) -> Ruling:
-        """The edge is made: use up the row of `ruling`, unless another edge has done so since."""
+        """Use up the row of `ruling`, whose edge is made, unless another edge has done so since."""
         lane, signal, opening = ruling.lane, ruling.signal, ruling.opening
         if opening is None:
             return ruling

@@ -1,4 +1,4 @@
-"""How a bench steers an emulator: JSON lines over a loopback socket, and a capture of the raw bytes.
+"""Control of an emulator by a bench: JSON lines over a loopback socket, and a capture of the raw bytes.
 
 One line in, one line out: `{"cmd": "name", ...}` is answered by whatever the handler of that name returns, or by
 `{"error": "..."}`. Commands of one connection run one after the other; a client that waits for an event opens a
@@ -25,13 +25,13 @@ ANSWER_BYTES_MAX = 32 * 1024 * 1024
 """Longest answer line: a book or a request log of a whole day of bench traffic fits."""
 
 CONNECTIONS_MAX = 64
-"""Open control connections. A scenario holds a few; more means that somebody leaks them."""
+"""Open control connections. A scenario holds a few; more means a leak."""
 
 WAIT_MS_DEFAULT = 300_000
 """Default `timeout_ms` of a command that waits for an event: it has got stuck, also on a machine slow and busy."""
 
 CONNECT_TIMEOUT_S = 60.0
-"""A loopback connect succeeds at once or nobody listens."""
+"""Longest loopback connect: it succeeds at once or nobody listens."""
 
 ANSWER_TIMEOUT_S = 360.0
 """Default wait of a client for an answer, above any sensible `timeout_ms` of a `wait` command."""
@@ -174,7 +174,7 @@ class ControlClient:
 
 
 class SyncControlClient:
-    """The same for scripts and tests without an event loop."""
+    """Client of one control connection for scripts and tests without an event loop."""
 
     def __init__(self, host: str, port: int, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         try:

@@ -1,4 +1,4 @@
-"""More than anybody asked for, put on a line at a steady rate. How long is bounded by the command that wants it."""
+"""Flood of unrequested bytes, put on a line at a steady rate. Its length is bounded by the command that wants it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 
 FLOOD_MS_MAX = 60_000
-"""Longest flood of one command: a run goes on behind it, whatever its bench has forgotten."""
+"""Longest flood of one command: a run goes on after it, even when its bench forgets it."""
 PER_S_MAX = 10_000
 """Pieces a second: above what one process of a bench can make and send."""
 TURN_S = 0.01
-"""Between two portions; small against all that a flood is to disturb."""
+"""Time between two portions; small against all that a flood is to disturb."""
 PORTION_S = 0.1
 """Most that one portion makes up for: after a standstill there is no wave."""
 
 
 async def paced(pieces: Iterator[bytes], per_s: int) -> AsyncIterator[bytes]:
-    """Portions of `pieces`, together `per_s` of them a second, for ever. What its user is late for is left out."""
+    """Portions of `pieces`, together `per_s` of them a second, without end. What a late user has missed is left out."""
     loop = asyncio.get_running_loop()
     begun, had = loop.time(), 0
     while True:

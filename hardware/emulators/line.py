@@ -42,7 +42,7 @@ class TcpLine:
 
     @property
     def unsent(self) -> int:
-        """What the system has not taken yet."""
+        """Bytes the system has not taken yet."""
         return self._writer.transport.get_write_buffer_size()
 
     def send(self, data: bytes) -> None:
@@ -54,7 +54,7 @@ class TcpLine:
         await self._writer.drain()
 
     async def read(self, max_bytes: int) -> bytes:
-        """What came in."""
+        """Bytes that came in."""
         return await self._reader.read(max_bytes)
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ from protocols.regions import BENCH, region_of_network
 from protocols.rsu.messages import DeviceType
 
 FCI_APPLICATION: Final = bytes.fromhex("6F0B8409A00000000386980702")
-"""As in the computed sessions (inferred)."""
+"""FCI of the application as in the computed sessions (inferred)."""
 
 SYSTEM_FILE_BYTES: Final = 99
 """Length of MF/EF01 as issued (one source). Readers take the first 26 or 27 bytes."""
@@ -62,7 +62,7 @@ SW_WRONG_FILE: Final = 0x6981
 
 
 class Directory(Enum):
-    """Where on the ESAM one stands."""
+    """Directory of the ESAM that is selected."""
 
     MF = MF
     APPLICATION = OBU_APPLICATION

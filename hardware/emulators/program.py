@@ -1,4 +1,4 @@
-"""How an emulator runs as a program: what its arguments say, how it tells that it can be reached, and how it ends."""
+"""Running of an emulator as a program: its arguments, its ready line, and its end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def argument(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def say_ready(address: str, control: tuple[str, int]) -> None:
-    """`ready ADDRESS control HOST:PORT` on stdout, for whoever started it and waits."""
+    """Print `ready ADDRESS control HOST:PORT` on stdout, for the program that started it and waits."""
     sys.stdout.write(f"ready {address} control {control[0]}:{control[1]}\n")
     sys.stdout.flush()
 

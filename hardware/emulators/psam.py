@@ -48,7 +48,7 @@ from protocols.crypto.vehicle import RANDOM_BYTES
 from protocols.regions import region_of_network
 
 FCI_APPLICATION: Final = bytes.fromhex("6F098407A0000003869801")
-"""As in the computed sessions; real content differs by maker (inferred)."""
+"""FCI of the application as in the computed sessions; real content differs by maker (inferred)."""
 
 TERMINAL_DEFAULT: Final = bytes.fromhex("019900000001")
 SERIAL_DEFAULT: Final = bytes.fromhex("99010000000000000017")
@@ -65,7 +65,7 @@ _PURCHASE_HEAD = 20
 
 
 class SoftwarePsamRefusedError(ValueError):
-    """Somebody tried to build a software PSAM for production."""
+    """Refusal to build a software PSAM for production."""
 
 
 class _Section(Enum):
@@ -77,7 +77,7 @@ class _Section(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """Between 8070 and 8072: what MAC2 must be."""
+    """Purchase between 8070 and 8072: the MAC2 it must get."""
 
     mac2: bytes
 

@@ -52,7 +52,7 @@ def parse_listen(text: str) -> ListenAddress:
 
 
 class Pacer:
-    """When one direction of a line is done with its bytes. Times are seconds of the caller's clock."""
+    """Pace of one direction of a line: when its bytes are through. Times are seconds of the caller's clock."""
 
     def __init__(self, baud: int) -> None:
         """`baud`: bits a second, above 0."""
@@ -62,11 +62,11 @@ class Pacer:
         self._due = 0.0
 
     def begin(self, now: float) -> None:
-        """The line was idle until `now`. Not to be called while bytes follow each other."""
+        """Begin after an idle line, at `now`. Not to be called while bytes follow each other."""
         self._due = max(self._due, now)
 
     def take(self, count: int) -> float:
-        """`count` more bytes; when the last of them is through."""
+        """Time at which `count` more bytes are through."""
         self._due += count * self._byte_s
         return self._due
 
@@ -91,7 +91,7 @@ class PtyWire:
         self._pulled = asyncio.Event()
 
     def is_open(self) -> bool:
-        """Until it is closed from either end."""
+        """True until it is closed from either end."""
         return not self._pulled.is_set()
 
     @property
@@ -100,7 +100,7 @@ class PtyWire:
         return len(self._out)
 
     def send(self, data: bytes) -> None:
-        """Put bytes on the line behind those that wait; nothing happens on a closed one."""
+        """Put bytes on the line after those that wait; nothing happens on a closed one."""
         if not self.is_open() or not data:
             return
         self._out += data
@@ -114,7 +114,7 @@ class PtyWire:
         await self._drained.wait()
 
     async def read(self, max_bytes: int) -> bytes:
-        """What has come over the line, at least one byte; b"" when the port has gone."""
+        """Bytes that came over the line, at least one; b"" when the port has gone."""
         waited = False
         while self.is_open():
             try:
@@ -164,7 +164,7 @@ class PtyWire:
         self._timer = self._loop.call_at(self._sending.take(count), self._carry, count)
 
     def _carry(self, count: int) -> None:
-        """The line has carried `count` bytes."""
+        """Hand on `count` bytes that the line has carried."""
         self._timer = None
         chunk = bytes(self._out[:count])
         del self._out[:count]
@@ -193,11 +193,11 @@ class PtyPort:
 
     @property
     def plugged(self) -> bool:
-        """Whether it can be opened now."""
+        """True when it can be opened now."""
         return self._wire is not None and self._wire.is_open()
 
     def plug(self) -> PtyWire:
-        """Make the terminal, raw, and then its name. Raises OSError, also for a name that is somebody's file."""
+        """Make the terminal, raw, and then its name. Raises OSError, also for a name that a file has already."""
         self.unplug()
         path = self._address.path
         if path.exists() and not path.is_symlink():

@@ -6,7 +6,7 @@ Run as a program:
         --watch-database site.db --lanes '{"lane-1": {"barrier": 0, "green": 1, "red": 2}}'
 
 It prints `ready <address> control <address>` once both sockets listen, runs until SIGTERM or SIGINT, and ends with
-status 0, or 1 when a barrier or a green lamp was ever switched on without a committed decision behind it (2 usage, 3
+status 0, or 1 when a barrier or a green lamp was ever switched on without a committed decision (2 usage, 3
 a port is taken or a file cannot be written). That check (`hardware.emulators.committed`) is made inside the coil write,
 before the write is answered. A violation is recorded and the coil still switches, as on a real board, which does not
 know what a decision is.
@@ -25,7 +25,7 @@ Control commands (JSON lines, see `hardware.emulators.control`):
     state                               coils, lanes with barrier position and openings, listening, connections
     events {"since": N}                 coil edges and vehicles passing from number N on (default 0)
     verdict                             ok, edges checked, violations
-    lifts                               records behind the barrier openings of each lane, in order; null for none
+    lifts                               records that allowed the barrier openings of each lane, in order; null for none
     wait_open {lane, count, timeout_ms} answers once the lane had `count` barrier openings since start
     freeze {lane}                       receive, and execute nothing; with a lane, from the next write that opens it on
     thaw {"lose": false, "closed": true}  execute what has arrived, or with "lose" forget it; with "closed" false
@@ -108,7 +108,7 @@ logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
 @dataclass(frozen=True, slots=True)
 class LaneWiring:
-    """Which coils and inputs belong to a lane. Addresses count from 0, as on the wire."""
+    """Wiring of a lane: its coils and inputs. Addresses count from 0, as on the wire."""
 
     barrier: int
     green: int
@@ -119,7 +119,7 @@ class LaneWiring:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything one board is started with. Port 0 lets the system choose."""
+    """Settings one board is started with. Port 0 lets the system choose."""
 
     listen: tuple[str, int]
     control: tuple[str, int]
@@ -162,7 +162,7 @@ def parse_lanes(text: str) -> dict[str, LaneWiring]:
 
 
 class Journal:
-    """What the board must not forget when it is killed: one JSON line per judged edge. No path, no journal."""
+    """Journal that survives a kill of the board: one JSON line per judged edge. No path, no journal."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -245,7 +245,7 @@ class RelayBoard:
             self.violations.append(violation)
 
     def behind(self, coils: Iterable[int]) -> dict[int, Ruling]:
-        """What stands now behind a write that switches these coils on, for those that let somebody pass."""
+        """Rulings now on a write that switches these coils on, for those that let somebody pass."""
         meant = {coil: self._meaning.get(coil, ("", "")) for coil in coils}
         return {
             coil: self._rule.behind(lane, Signal(output))
@@ -263,7 +263,7 @@ class RelayBoard:
     ) -> list[Ruling]:
         """Switch coils `address`, `address + 1`, ...; return the rulings that found a violation.
 
-        `behind` is what stood behind the write when it arrived. Every rising edge of a barrier or green coil is judged
+        `behind` has the rulings made when the write arrived. Every rising edge of a barrier or green coil is judged
         before any coil of the same write switches.
         """
         at = wall.isoformat(timespec="microseconds")
@@ -340,7 +340,7 @@ class _Request:
     opens: str | None
     """Lane whose barrier coil it switches on."""
     behind: Mapping[int, Ruling]
-    """What stood behind its coils then."""
+    """Rulings on its coils, made when it arrived."""
 
 
 def _switched_on(frame: bytes) -> list[int]:
@@ -368,7 +368,7 @@ class _Connection(ServerRequestHandler):
         self._peer = "?"
         self._received = b""
         self.silent = False
-        """Do not answer the request that is worked on."""
+        """True when the request that is worked on is not to be answered."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         host, port = transport.get_extra_info("peername")[:2]
@@ -391,13 +391,13 @@ class _Connection(ServerRequestHandler):
             self._board.arrived(self, frame)
 
     async def work(self, frame: bytes) -> None:
-        """Execute one request and answer it, unless nobody is there to hear it."""
+        """Execute one request and answer it, unless its connection has closed."""
         super().data_received(frame)
         if self.last_pdu is not None:
             await self.handle_request()  # type: ignore[no-untyped-call]
 
     def handle_later(self) -> None:
-        """The library would begin at once; `work` does it."""
+        """Do nothing, where the library would begin at once; `work` does it."""
 
     def send(self, data: bytes, addr: tuple[Any, ...] | None = None) -> None:
         if self._board.muted or self.silent:
@@ -434,7 +434,7 @@ class BoardServer:
         self._frozen = False
         self._freezes_at: str | None = None
         self._behind: Mapping[int, Ruling] = {}
-        """Of the request that is worked on."""
+        """Rulings on the request that is worked on."""
         self._to_lose: dict[str, int] = {}
         self._lost_are_executed = False
         self._worker: asyncio.Task[None] | None = None
@@ -509,11 +509,11 @@ class BoardServer:
 
     @property
     def has_room(self) -> bool:
-        """For one more request."""
+        """True when one more request can be held."""
         return len(self._requests) < REQUESTS_MAX
 
     def arrived(self, connection: _Connection, frame: bytes) -> None:
-        """A whole request has come in. What it may open is settled here and now, whenever it is executed."""
+        """Take a whole request that has come in. Its rulings are made here and now, whenever it is executed."""
         coils = _switched_on(frame)
         opens = self.board.lane_opened_by(coils)
         self._requests.append(_Request(connection, frame, opens, self.board.behind(coils)))

@@ -43,7 +43,7 @@ PLATE_BYTES_MAX: Final = 12
 ID_LENGTH_MAX: Final = 64
 
 FEN_MAX: Final = 0xFFFFFFFF
-"""Of an amount, a balance or a PSAM's serial: four bytes."""
+"""Largest amount, balance or PSAM serial: four bytes."""
 
 NEVER_WRITTEN: Final = STATION_HEADER + b"\xff" * (STATION_BYTES - len(STATION_HEADER))
 """File 0019 of a vehicle without entry data."""
@@ -57,7 +57,7 @@ class SpecError(ValueError):
 
 
 class _Reader:
-    """Takes keys out of one JSON object; `done` complains about what nobody asked for."""
+    """Takes keys out of one JSON object; `done` refuses those that nobody took."""
 
     def __init__(self, value: object, path: str) -> None:
         if not isinstance(value, Mapping):
@@ -163,9 +163,9 @@ class ObuSpec:
     locked: bool
     battery_low: bool
     no_card: bool
-    """No card in the slot. The four flags before and this one default to false."""
+    """True for a tag without a card in the slot. The four flags before and this one default to false."""
     card_error: bool
-    """A card is in the slot and cannot be used; default false."""
+    """True when a card is in the slot and cannot be used; default false."""
 
     @classmethod
     def from_json(cls, value: object, path: str) -> Self:
@@ -318,7 +318,7 @@ class VehicleSpec:
 
 
 class Phase(Enum):
-    """Where a vehicle stands with the antenna."""
+    """Phase of a vehicle with the antenna."""
 
     AWAY = "away"
     SEARCHING = "searching"
@@ -346,7 +346,7 @@ class Phase(Enum):
 
 
 class Event(Enum):
-    """What can be waited for, counted per vehicle since it first arrived."""
+    """Event that can be waited for, counted per vehicle since it first arrived."""
 
     REPORTED = "reported"
     """B2 sent."""
@@ -373,20 +373,20 @@ class Event(Enum):
     STOPPED = "stopped"
     """C2 received that ends the pass."""
     PAUSED = "paused"
-    """It has reached its pause point and is held there."""
+    """Vehicle has reached its pause point and is held there."""
     FORGED = "forged"
-    """A report was made that does not say what is so."""
+    """Report made that is not true."""
     GONE = "gone"
-    """It has left, and the antenna has nothing more to do with it."""
+    """Vehicle has left, and the antenna has nothing more to do with it."""
 
 
 class FaultKind(Enum):
-    """What can be made to go wrong with one vehicle, each for a number of passes."""
+    """Kind of fault of one vehicle, each for a number of passes."""
 
     LOSE_ANSWER = "lose_answer"
     """The card debits, its answer is lost on the air: B5 error 01 with card serial 0."""
     LOSE_ANSWER_KEEP_SERIAL = "lose_answer_keep_serial"
-    """The same, and B5 tells the serial that the purchase would have."""
+    """Lost answer as above, but B5 tells the serial that the purchase would have."""
     DROP_RESULT = "drop_result"
     """The card debits, the antenna falls silent and searches again."""
     REFUSE_MAC1 = "refuse_mac1"
@@ -415,26 +415,26 @@ PURCHASE_FAULTS: Final = frozenset(
         FaultKind.FORGE_RESULT,
     }
 )
-"""At most one of them strikes in one purchase: the oldest that waits."""
+"""Faults of which at most one strikes in one purchase: the oldest that waits."""
 
 
 class PausePoint(Enum):
-    """Where a vehicle can be held until told to continue."""
+    """Point where a vehicle can be held until told to continue."""
 
     READ = "read"
-    """After C1, before anything is read."""
+    """Pause after C1, before anything is read."""
     DEBIT = "debit"
-    """After C6 or C3, before the card is asked."""
+    """Pause after C6 or C3, before the card is asked."""
     RESULT = "result"
-    """After the card has debited or been written, before B5."""
+    """Pause after the card has debited or been written, before B5."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """What a forged report tells. What is None is told as it would be after an honest purchase."""
+    """Content of a forged report. None is told as it would be after an honest purchase."""
 
     debits: bool = False
-    """The card is asked all the same, and pays; a forged result else tells of a purchase that nobody made."""
+    """True when the card is asked all the same, and pays; a forged result else tells of a purchase that nobody made."""
     balance_unchanged: bool = False
     balance_off_fen: int = 0
     """Added to the balance told."""
@@ -472,20 +472,20 @@ class Fault:
 
 @dataclass(slots=True)
 class Script:
-    """What is to happen to one vehicle. Kept by its id, so that it can be written before the vehicle arrives."""
+    """Faults and pause of one vehicle. Kept by its id, so that they can be written before the vehicle arrives."""
 
     faults: list[Fault] = field(default_factory=list)
     pause_before: PausePoint | None = None
     proceed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def arm(self, fault: Fault) -> None:
-        """Add a fault behind those that wait. Raises ValueError when there are too many."""
+        """Add a fault after those that wait. Raises ValueError when there are too many."""
         if len(self.faults) >= FAULTS_MAX:
             raise ValueError(f"{FAULTS_MAX} faults wait for this vehicle already")
         self.faults.append(fault)
 
     def strike(self, *kinds: FaultKind) -> Fault | None:
-        """The oldest armed fault of these kinds, one time of which is now used up."""
+        """Use up one time of the oldest armed fault of these kinds, and return it."""
         for fault in self.faults:
             if fault.what in kinds:
                 fault.remaining -= 1
@@ -496,7 +496,7 @@ class Script:
 
 
 class Mac1Fault(Enum):
-    """What the antenna's PSAM does wrong next."""
+    """Fault of the next MAC1 of the antenna's PSAM."""
 
     REFUSE = "refuse"
     DAMAGE = "damage"
@@ -508,7 +508,7 @@ class AntennaPsam(Psam):
     mac1_fault: Mac1Fault | None = None
 
     def process(self, command: bytes) -> bytes:
-        """As `Psam.process`, but for the fault."""
+        """Process as `Psam.process`, but for the fault."""
         fault = self.mac1_fault if command[:2] == b"\x80\x70" else None
         if fault is Mac1Fault.REFUSE:
             return Response(b"", SW_SECURITY).encode()
@@ -587,21 +587,21 @@ class Vehicle:
     purse: PurseReader | None
     script: Script
     random: random.Random
-    """For radio times. A series of its own, so that vehicles side by side do not disturb each other's."""
+    """Source of radio times, its own, so that vehicles side by side do not disturb each other's."""
     present: bool = True
     phase: Phase = Phase.SEARCHING
     search_at: float = 0.0
-    """Not reported before this (monotonic seconds)."""
+    """Time before which it is not reported (monotonic seconds)."""
     messages: Counter[str] = field(default_factory=Counter)
-    """Sent and received, by type, repetitions left out."""
+    """Messages sent and received, by type, repetitions left out."""
     events: Counter[Event] = field(default_factory=Counter)
     last_stop: int | None = None
     seen_at: str | None = None
-    """UTC of the last B2."""
+    """Time of the last B2, UTC."""
     paused_before: PausePoint | None = None
-    """Where it is being held now."""
+    """Point where it is being held now."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    """Something has changed that a searching vehicle may care for."""
+    """Set when something has changed that a searching vehicle may care for."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -619,7 +619,7 @@ class Vehicle:
         return self.obu.status(card_present=self.card is not None, card_error=self.spec.obu.card_error)
 
     def drive_up(self) -> None:
-        """It stands in front of the antenna again: power on, and no memory of the guard."""
+        """Drive up to the antenna again: power on, and no memory of the guard."""
         self.obu.esam.reset()
         if self.card is not None:
             self.card.reset()
@@ -629,7 +629,7 @@ class Vehicle:
         self.search_at = 0.0
 
     def drive_off(self) -> None:
-        """It leaves, in the middle of whatever goes on."""
+        """Drive off, in the middle of whatever goes on."""
         self.present = False
         self.left.set()
         self.wake.set()

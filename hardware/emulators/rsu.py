@@ -37,24 +37,24 @@ class RsuEmulator:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the lane connects to, port filled in. Raises LookupError on a serial line."""
+        """Address the lane connects to, port filled in. Raises LookupError on a serial line."""
         return self._antenna.address
 
     @property
     def listens_at(self) -> str:
-        """The same in words: HOST:PORT, or pty:PATH."""
+        """Address as text: HOST:PORT, or pty:PATH."""
         if self._antenna.serial:
             return str(self._config.listen)
         return "{}:{}".format(*self._antenna.address)
 
     @property
     def control_address(self) -> tuple[str, int]:
-        """Where commands go."""
+        """Address commands go to."""
         return self._config.control[0], self._control_port
 
     @property
     def failure(self) -> asyncio.Future[None]:
-        """Gets the exception of a bug of the emulator."""
+        """Future that gets the exception of a bug of the emulator."""
         return self._antenna.failure
 
     async def start(self) -> None:

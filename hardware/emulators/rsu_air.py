@@ -1,4 +1,4 @@
-"""What the emulated antenna does on the air: one pass over one vehicle, step by step, with its faults and its time.
+"""Work of the emulated antenna on the air: one pass over one vehicle, step by step, with its faults and its time.
 
 The chips do the work (`hardware.emulators.transaction`); here are the radio that all vehicles share, the shares of air
 time, the faults and pauses of a vehicle's script, and the reports that come of it. What the lane says to them, and what
@@ -64,9 +64,9 @@ from protocols.rsu.messages import (
 READ_SHARE, PURCHASE_SHARE, TAC_SHARE = 0.45, 0.55, 0.15
 """Parts of the radio time of a sale: before B4 and before B5. Asking for a TAC adds a little."""
 VEHICLE_SHARE = 0.15
-"""Of the whole, what the vehicle file takes where it is reported by itself (B3); B4 then takes so much less."""
+"""Part of the whole that the vehicle file takes where it is reported by itself (B3); B4 then takes so much less."""
 CARD_SHARE = 0.6
-"""Of a purchase's radio time, what passes before the card debits; MAC2, SetMMI and EventReport come after it."""
+"""Part of a purchase's radio time before the card debits; MAC2, SetMMI and EventReport come after it."""
 JITTER = 0.1
 
 ANTENNA_ID = 1
@@ -76,7 +76,7 @@ TRANS_TYPE_READ = 0x10
 """B4 TransType: composite purchase."""
 TRANS_TYPE_ONE_PIECE = 0x80
 BALANCE_UNREAD = 0xFFFFFFFF
-"""B5 balance when it could not be read (older dialect's word for it; one source)."""
+"""B5 balance when it could not be read (as the older dialect has it; one source)."""
 
 # B5 and B8 codes that `DebitError` and `TacError` leave out (one source, complete tables).
 ONE_PIECE_NOT_WRITTEN = 0x0A
@@ -93,7 +93,7 @@ TRADE_PURCHASE_ONLY = 2
 TRADE_EF04_ONLY = 1
 
 STATION_CODE_BYTES = 4
-"""Network and station, behind the header of file 0019."""
+"""Length of network and station, after the header of file 0019."""
 STATION_TAIL_BYTES = STATION_BYTES - len(STATION_HEADER) - STATION_CODE_BYTES
 """The rest of the file: what C3, C7 and the short C6 carry of it (36)."""
 CARD_FILE_STEPWISE_BYTES = 43
@@ -102,7 +102,7 @@ PURCHASES_MAX = 4096
 """Purchases remembered, one an OBU: as many as vehicles of one run."""
 
 FORGED_TAC = bytes.fromhex("F0F0F0F0")
-"""In a result that no card has made."""
+"""TAC of a result that no card has made."""
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ MAC1_FAULTS = {FaultKind.REFUSE_MAC1: Mac1Fault.REFUSE, FaultKind.PURCHASE_REFUS
 
 
 class SpellOver(Exception):
-    """The radio is off or the lane is gone: no pass goes on."""
+    """End of a spell: the radio is off or the lane is gone, no pass goes on."""
 
 
 class Spell:
@@ -284,7 +284,7 @@ class Air:
         )
 
     def _shown(self, vehicle: Vehicle, user: UserData) -> UserData:
-        """What B4 says of the card: what stands there, unless it is forged."""
+        """Card data that B4 reports: the true ones, unless forged."""
         asked = self._asked.get(vehicle.obu_id)
         if asked is None or user.error or vehicle.script.strike(FaultKind.FORGE_READING) is None:
             return user
@@ -314,7 +314,7 @@ class Air:
         return None if fault is FaultKind.DROP_RESULT else report
 
     def _forge(self, this: Pass, order: Debit, forgery: Forgery) -> DebitResult:
-        """A success that is none, or whose values are wrong."""
+        """Result that says success and is none, or whose values are wrong."""
         vehicle = this.vehicle
         if vehicle.card is None or vehicle.purse is None:
             return _debit_result(order, self._not_made(order), keep_serial=False)
@@ -352,7 +352,7 @@ class Air:
         return None if fault is FaultKind.DROP_RESULT else report
 
     def _remember(self, obu_id: bytes, result: PurchaseResult) -> None:
-        """What a C7 will be about. Only a purchase that the PSAM has begun has numbers of its own."""
+        """Remember the purchase that a C7 will be about. Only one that the PSAM has begun has numbers of its own."""
         if result.card_serial is None or result.psam_serial is None:
             return
         purchase = LoggedPurchase(result.card_serial, result.terminal, result.time)
@@ -435,7 +435,7 @@ class Air:
         return replace(report, tac=forgery.tac or report.tac, balance_raw=balance)
 
     def _forged_proof(self, vehicle: Vehicle, error: int) -> Forgery | None:
-        """How the proof of a purchase that was found is forged, if it is."""
+        """Forgery of the proof of a purchase that was found, None when there is none."""
         fault = None if error else vehicle.script.strike(FaultKind.FORGE_PROOF)
         if fault is None:
             return None

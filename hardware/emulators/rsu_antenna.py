@@ -19,7 +19,7 @@ no vehicle holds it while it waits for the lane.
 
 On a serial line nobody connects: it is one connection from plugging the cable in to pulling it out, and a lane that
 has started anew is known by its C0. Where a dialect marks the first frame after power-up, the antenna's first frame of
-its life has the mark, and so has the first after `restart`; until C0 comes it says B0 instead of heartbeats.
+its life has the mark, and so has the first after `restart`; until C0 comes it sends B0 instead of heartbeats.
 An empty frame says that a report was seen, and no more: the lane's second runs on.
 
 Repetition, recognition of repeated frames and heartbeats are those of `protocols.rsu.session`.
@@ -85,13 +85,13 @@ from protocols.rsu.session import (
 READ_BYTES_MAX = 16 * 1024
 """Bytes taken per read: more than a lane ever says at once."""
 WRITE_BYTES_MAX = 64 * 1024
-"""Unread by the lane, above which the line counts as broken: hundreds of reports that nobody takes."""
+"""Bytes unread by the lane above which the line counts as broken: hundreds of reports that nobody takes."""
 FLOOD_UNSENT_MAX = 4 * 1024
-"""Unread by the lane, above which a flood waits: it is to be in the way, not to break the line."""
+"""Bytes unread by the lane above which a flood waits: it is to be in the way, not to break the line."""
 TICK_MAX_S = 0.5
 """Longest sleep of a line's timer."""
 LANE_DEAD_S = 30.0
-"""A lane silent for three heartbeats has died without a goodbye: the next connection takes its place."""
+"""Silence of three heartbeats after which a lane has died without a goodbye: the next connection takes its place."""
 VEHICLES_MAX = 4096
 """Vehicles of one run; each keeps its chips in memory for the final count."""
 PRESENT_MAX = 16
@@ -100,11 +100,11 @@ RESENDS_MAX = 10
 """Times a lane may ask for the same report again within one pass; then the antenna searches anew."""
 
 STATION_DEFAULT = bytes.fromhex("99010101")
-"""Of the bench's own network 9901."""
+"""Station code of the bench's own network 9901."""
 
 PSAM_CHANNEL = 1
 MANUFACTURER = 0x77
-"""In no published list."""
+"""Manufacturer code in no published list."""
 RSU_ID, RSU_VERSION = bytes.fromhex("9A0001"), bytes.fromhex("2001")
 
 NOISE: Mapping[str, bytes] = MappingProxyType(
@@ -113,10 +113,10 @@ NOISE: Mapping[str, bytes] = MappingProxyType(
         "false_headers": bytes.fromhex("FFFF008100000400") * 32,  # of v3: the longest frame, again and again
     }
 )
-"""Garbage that costs a reader most: start marks in every place, and headers that promise a long frame."""
+"""Noise that costs a reader most: start marks in every place, and headers that promise a long frame."""
 
 OrderOfObu = Continue | Stop | Debit | WriteEntry | RecoverTac | FetchTac
-"""What the lane says about one OBU."""
+"""Order of the lane about one OBU."""
 
 COUNTED = (
     "connections",
@@ -127,40 +127,40 @@ COUNTED = (
     "unanswered",
     "out_of_turn",
 )
-"""What is counted about the line."""
+"""Counts kept of the line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RsuConfig:
-    """How to run one antenna."""
+    """Settings of one antenna."""
 
     listen: ListenAddress = ("127.0.0.1", 0)
     """A TCP address, or the name of a pseudo terminal that plays a serial port."""
     baud: int = BAUD_DEFAULT
-    """Of the serial port; TCP is not paced."""
+    """Speed of the serial port; TCP is not paced."""
     control: tuple[str, int] = ("127.0.0.1", 0)
     dialect: Dialect = DIALECTS["pcrsu-v3"]
     radio_ms: int = 280
     """Air time of one sale, the search before it not counted."""
     search_ms: int = 40
-    """From driving up, or from the end of a pause, to B2."""
+    """Time from driving up, or from the end of a pause, to B2."""
     terminal: bytes = TERMINAL_DEFAULT
     seed: int = 1
     capture: Path | None = None
     guard_s: float = 10.0
-    """A finished or frozen OBU that stays is not reported for so long (one firmware)."""
+    """Time for which a finished or frozen OBU that stays is not reported (one firmware)."""
     search_pause_s: float = 1.0
-    """After C2 *search again*, and after a purchase that failed."""
+    """Pause after C2 *search again*, and after a purchase that failed."""
     silence_s: float = 1.0
-    """After a report the lane says nothing to, the antenna searches again (one firmware)."""
+    """Silence of the lane after a report, after which the antenna searches again (one firmware)."""
     timing: Timing | None = None
-    """None: that of the dialect."""
+    """Times of the conversation; None: those of the dialect."""
     station: bytes = STATION_DEFAULT
     """Network and station, 4 bytes: what the antenna adds to an entry that travels without them (serial dialects)."""
 
 
 class _Line:
-    """One lane computer's connection, or all it says on a serial line while the cable is in."""
+    """Connection of one lane computer, or all it sends on a serial line while the cable is in."""
 
     def __init__(
         self, config: RsuConfig, capture: Capture, wire: Line, beat: Callable[[], Message], *, powered_up: bool
@@ -169,7 +169,7 @@ class _Line:
         self.wire = wire
         self.initialised: Initialise | None = None
         self.radio_wanted = False
-        """Switched on by the lane, perhaps before its C0."""
+        """True when the lane has switched the radio on, perhaps before its C0."""
         self.open = True
         self._config = config
         self._beat = beat
@@ -179,7 +179,7 @@ class _Line:
         self._capture = capture
 
     def restart(self) -> None:
-        """The antenna has lost its power and has it back; the cable stayed where it is."""
+        """Start anew: the antenna has lost its power and has it back; the cable stayed where it is."""
         self.initialised = None
         self.radio_wanted = False
         self.session = self._new_session(powered_up=True)
@@ -190,7 +190,7 @@ class _Line:
         return Session(config.dialect, Side.RSU, config.timing, heartbeat=self._beat, powered_up=powered_up)
 
     def send(self, message: RsuMessage, *, answering: Received | None = None) -> None:
-        """Say something. Raises SpellOver on a closed line."""
+        """Send a message. Raises SpellOver on a closed line."""
         if not self.open:
             raise SpellOver
         now = asyncio.get_running_loop().time()
@@ -222,7 +222,7 @@ class _Question:
     answer: asyncio.Future[Received | None]
 
     def give_up(self) -> None:
-        """The lane has been silent for too long."""
+        """Answer None: the lane has been silent for too long."""
         if not self.answer.done():
             self.answer.set_result(None)
 
@@ -286,23 +286,23 @@ class Antenna:
         self._overrun = 0
         self._shown: ObuReport | None = None
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Gets the exception when one of the antenna's tasks fails: a bug of the emulator."""
+        """Future that gets the exception when one of the antenna's tasks fails: a bug of the emulator."""
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the lane connects to, port filled in. Raises LookupError when it listens on a serial line."""
+        """Address the lane connects to, port filled in. Raises LookupError when it listens on a serial line."""
         if self._tcp is None:
             raise LookupError(f"{self._config.listen} is no network address")
         return self._tcp
 
     @property
     def listening(self) -> bool:
-        """Whether the lane can reach it now."""
+        """True when the lane can reach it now."""
         return self._server is not None or (self._pty is not None and self._pty.plugged)
 
     @property
     def serial(self) -> bool:
-        """Whether it sits on a serial line."""
+        """True when it sits on a serial line."""
         return self._pty is not None
 
     @property
@@ -417,8 +417,8 @@ class Antenna:
         self._line.write(data)
 
     def flood(self, what: str, per_s: int, seconds: float) -> None:
-        """For so long, pour on whatever line there is: NOISE by its name, or `reports`, each a B2 of another tag, like
-        the last real one. Raises LookupError when no tag has been reported yet."""
+        """Flood the line for so long, where there is one: NOISE by its name, or `reports`, each a B2 of another tag,
+        like the last real one. Raises LookupError when no tag has been reported yet."""
         if what in NOISE:
             self._spawn(self._pour(itertools.repeat(NOISE[what]), per_s, seconds))
         elif self._shown is None:
@@ -434,7 +434,7 @@ class Antenna:
                         self._line.write(portion)
 
     def _crowd(self, shown: ObuReport) -> Iterator[bytes]:
-        """Frames of tags that nobody has and that never say more."""
+        """Frames of invented tags, each reported once and no further."""
         dialect = self._config.dialect
         numbers = itertools.cycle(dialect.rules[Side.RSU].numbers)
         for tag in itertools.cycle(range(1 << 24)):
@@ -460,7 +460,7 @@ class Antenna:
         self.attach(TcpLine(reader, writer))
 
     def attach(self, wire: Line) -> None:
-        """A lane has connected. A second one is refused while the first lives."""
+        """Attach a lane that has connected. A second one is refused while the first lives."""
         line = self._line
         now = asyncio.get_running_loop().time()
         if line is not None and line.initialised is not None and now - line.heard_at < LANE_DEAD_S:
@@ -471,7 +471,7 @@ class Antenna:
         self._begin(wire)
 
     def _begin(self, wire: Line) -> None:
-        """A lane is on the line."""
+        """Begin with a lane on the line."""
         self._stats["connections"] += 1
         self._line = line = _Line(self._config, self._capture, wire, self._say_alive, powered_up=self._powered_up)
         self._powered_up = False
@@ -543,7 +543,7 @@ class Antenna:
             self._answered(event, message)
 
     def _switch(self, line: _Line, *, on: bool) -> None:
-        """C4 or 4C. Before C0 there is nothing to switch."""
+        """Switch the radio, C4 or 4C. Before C0 there is nothing to switch."""
         if not on:
             self._end_spell()
         elif self._spell is None and line.initialised is not None:
@@ -572,7 +572,7 @@ class Antenna:
         question.answer.set_result(event)
 
     def _unanswered(self, event: Unanswered) -> None:
-        """Repeated in vain. The lane still has what is left of its second."""
+        """Count a report repeated in vain. The lane still has what is left of its second."""
         self._stats["unanswered"] += 1
         self._give_up_later(event.message)
 
@@ -603,7 +603,7 @@ class Antenna:
         )
 
     def _say_alive(self) -> Message:
-        """What the antenna says by itself from time to time."""
+        """Message that the antenna sends by itself from time to time."""
         started = self._line is not None and self._line.initialised is not None
         return self._device_status(None) if self._marks_power_up and not started else self._heartbeat()
 
@@ -678,7 +678,7 @@ class Antenna:
         self._search(vehicle, 0.0)
 
     async def _ask(self, this: Pass, report: RsuMessage, phase: Phase, event: Event | None) -> Received | None:
-        """Send a report and wait for the lane's word; None when it stays silent."""
+        """Send a report and wait for the lane's answer; None when it stays silent."""
         vehicle, loop = this.vehicle, asyncio.get_running_loop()
         line = self._line
         if this.spell.over.is_set() or line is None:
@@ -707,7 +707,7 @@ class Antenna:
             del self._questions[vehicle.obu_id]
 
     def _end(self, vehicle: Vehicle, order: Message, report: RsuMessage) -> None:
-        """The lane's last word of a pass: C1, or a C2 that is no request to repeat."""
+        """The lane's last order of a pass: C1, or a C2 that is no request to repeat."""
         if isinstance(order, Stop):
             self._note(vehicle, Event.STOPPED)
             if order.stop_type == StopType.FREEZE:

@@ -15,10 +15,10 @@ from hardware.emulators.road import Event, Fault, FaultKind, Forgery, PausePoint
 from hardware.emulators.rsu_antenna import NOISE, Antenna
 
 WAIT_MS_MAX = 600_000
-"""Ten minutes: no scenario waits longer for one event."""
+"""Longest wait for one event, ten minutes: no scenario waits longer."""
 EXTRA_MS_MAX = 600_000
 COUNT_MAX = 1_000_000
-"""Far above what happens to one vehicle in a run; catches a slip of the pen."""
+"""Largest count, far above what happens to one vehicle in a run; catches a slip of the pen."""
 
 E = TypeVar("E", bound=Enum)
 
@@ -88,12 +88,12 @@ class Commands:
         return {"id": vehicle.spec.id, "was_guarded": was_guarded}
 
     async def _command_vehicles(self, command: Command) -> Command:
-        """Where every vehicle stands, what was said about it, what happened to it."""
+        """State of every vehicle, with the messages about it and its events."""
         _only(command)
         return {"vehicles": [_state(vehicle) for vehicle in self._antenna.vehicles.values()]}
 
     async def _command_cards(self, command: Command) -> Command:
-        """What every card says of itself, read as any reader would. Amounts are fen; vehicles without one are left out.
+        """Account of every card, read as any reader would. Amounts are fen; vehicles without one are left out.
 
         `decrements` has the amount of every purchase since the vehicle first arrived, `transactions` the whole record.
         """
@@ -204,7 +204,7 @@ class Commands:
     async def _command_flood(self, command: Command) -> Command:
         """`{"what": reports | all_ff | false_headers, "ms", "per_s": 500}`: for so long, answered before.
 
-        Reports are B2 of tags that nobody has, each another one; a piece of garbage has 256 bytes. No more is written
+        Reports are B2 of invented tags, each another one; a piece of noise has 256 bytes. No more is written
         than the lane reads.
         """
         _only(command, "what", "ms", "per_s")
@@ -234,7 +234,7 @@ class Commands:
 
 
 def _state(vehicle: Vehicle) -> Command:
-    """Where a vehicle stands, as JSON."""
+    """State of a vehicle as JSON."""
     left_s = vehicle.search_at - asyncio.get_running_loop().time()
     waits = vehicle.phase in (Phase.GUARDED, Phase.SEARCHING) and left_s > 0
     return {

@@ -1,4 +1,4 @@
-"""Whose turn it is between antenna and lane computer, one table for each of the two ways dialects go about a pass.
+"""Turns of antenna and lane computer, one table for each of the two ways in which dialects make a pass.
 
 Network dialects report vehicle and card together, serial ones in two steps; the latter also write an entry without a
 purchase, and fetch a lost result by another command:
@@ -38,7 +38,7 @@ ANSWERS: Answers = MappingProxyType(
         (Phase.PROVED, Stop): Phase.SEARCHING,
     }
 )
-"""What the lane may say in which phase, and where it leads. Anything else is out of turn: counted, not followed."""
+"""Orders the lane may give in each phase, and the phase they lead to. Others are out of turn: counted, not followed."""
 
 SAID: Said = MappingProxyType(
     {
@@ -64,7 +64,7 @@ ANSWERS_STEPWISE: Answers = MappingProxyType(
         (Phase.RESULT, Stop): Phase.SEARCHING,
     }
 )
-"""The same for dialects that report the vehicle by itself."""
+"""Orders in dialects that report the vehicle by itself."""
 
 SAID_STEPWISE: Said = MappingProxyType(
     {
@@ -79,7 +79,7 @@ SAID_STEPWISE: Said = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How an antenna of a dialect goes about a pass."""
+    """Manner in which an antenna of a dialect makes a pass."""
 
     answers: Answers
     said: Said

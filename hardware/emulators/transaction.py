@@ -1,4 +1,4 @@
-"""What an antenna does with one vehicle, APDU by APDU: identify it, read it, debit it, fetch a lost TAC.
+"""Work of an antenna with one vehicle, APDU by APDU: identify it, read it, debit it, fetch a lost TAC.
 
 It talks to the emulated chips with the commands of `protocols.card` and `protocols.obu` and reports in the terms of
 B2, B4, B5 and B8 frames. Radio time, repeats and frames are the antenna emulator's business.
@@ -59,7 +59,7 @@ class DebitError(IntEnum):
     """The purchase may have happened: only 805A, or the card seen again, tells."""
     MAC1_FAILED = 0x06
     MAC2_FAILED = 0x07
-    """The card debited, but the PSAM does not believe its MAC2; the TAC stands."""
+    """Result where the card debited, but the PSAM rejects its MAC2; the TAC stands."""
     PURCHASE_FAILED = 0x11
 
 
@@ -73,7 +73,7 @@ class TacError(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a B2 is made of."""
+    """Content of a B2."""
 
     obu_id: bytes
     device_type: DeviceType
@@ -84,7 +84,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class UserData:
-    """What a B4 is made of. Missing parts are zeros, as on the wire."""
+    """Content of a B4. Missing parts are zeros, as on the wire."""
 
     error: ReadError
     vehicle_file: bytes = field(default=bytes(VEHICLE_BYTES), repr=False)
@@ -102,7 +102,7 @@ class UserData:
 
 @dataclass(frozen=True, slots=True)
 class PurchaseResult:
-    """What a B5 is made of. None: the antenna never learned it."""
+    """Content of a B5. None: the antenna never learned it."""
 
     error: DebitError
     terminal: bytes
@@ -110,7 +110,7 @@ class PurchaseResult:
     trade_type: int
     tac: bytes | None = None
     mac2_ok: bool | None = None
-    """What the PSAM said to MAC2; None when it was not asked."""
+    """Verdict of the PSAM on MAC2; None when it was not asked."""
     card_serial: int | None = None
     """Offline sequence after the purchase = value of the 8050 answer + 1: the number under which 805A finds it.
 
@@ -124,7 +124,7 @@ class PurchaseResult:
 
 @dataclass(frozen=True, slots=True)
 class TacAnswer:
-    """What a B8 is made of."""
+    """Content of a B8."""
 
     error: TacError
     tac: bytes = bytes(4)
@@ -334,7 +334,7 @@ class AirTransaction:
         return _send(self._obu.esam, asked[-1])
 
     def _checks(self, block: VehicleBlock, rsu_random: bytes, algorithm: Algorithm) -> bool:
-        """Whether the MAC is right. The PSAM still has the leaf, and the MAC is one encrypted block."""
+        """True when the MAC is right. The PSAM still has the leaf, and the MAC is one encrypted block."""
         wanted = vehicle_mac_input(block.data, rsu_random, algorithm)
         return _send(self._sam, psam.crypt(psam.Crypt.ENCRYPT, wanted, len(wanted))) == block.mac
 

@@ -1,8 +1,8 @@
-"""Where our ledger stands, told to the bank in a private field: a copy of the head of its chain in other hands.
+"""Ledger position sent to the bank in a private field: a copy of the head of our chain in other hands.
 
 Advices, refunds, sign-ins and echoes carry it where the partner lets us have the field. Its place and form are ours
 (inferred, no public sample): twenty-three bytes in F62, terminal data in the UnionPay table. A host that does not know
-it passes it on or drops it; whoever asks the bank later can prove what the journal was.
+it passes it on or drops it; anyone who asks the bank later can prove what the journal was.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _FORM: Final = struct.Struct(f">{len(MAGIC)}sHQ{HEAD_BYTES}s")
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """One moment of a ledger."""
+    """Position of a ledger at one moment."""
 
     life: int
-    """Number of its incarnation."""
+    """Number of the ledger's incarnation."""
     journal: int
     """Number of the newest row of its journal."""
     head: bytes
@@ -31,12 +31,12 @@ class Anchor:
 
 
 def write_anchor(anchor: Anchor) -> bytes:
-    """The field's content."""
+    """Content of the field for `anchor`."""
     return _FORM.pack(MAGIC, anchor.life, anchor.journal, anchor.head[:HEAD_BYTES])
 
 
 def read_anchor(content: bytes) -> Anchor | None:
-    """What such a field says; None for one that is somebody else's."""
+    """Read the field's content; None for one that is not an anchor of ours."""
     if len(content) != _FORM.size or not content.startswith(MAGIC):
         return None
     _, life, journal, head = _FORM.unpack(content)

@@ -226,7 +226,7 @@ def _decode(data: bytes, dialect: Dialect) -> Message:
 
 
 def _stands_for(field: Field | Repeated, received: bytes | None, value: Value | None) -> bool:
-    """Whether these received bytes, and no fewer, hold the value."""
+    """True when these received bytes, and no fewer, hold the value."""
     if received is None or not isinstance(field, Field):
         return False
     try:

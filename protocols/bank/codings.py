@@ -1,4 +1,4 @@
-"""How a field of a bank message holds its characters, by the notation of ISO 8583 tables: `n6`, `n..19`, `ans...999`.
+"""Field codings of bank messages, in the notation of ISO 8583 tables: `n6`, `n..19`, `ans...999`.
 
 Letters say what the characters are, dots how many length digits stand in front (none: the length is fixed), the number
 how many characters there are, or at most:
@@ -29,7 +29,7 @@ _PACKED: Final = frozenset({"n", "z"})
 
 
 def coding(notation: str, *, pad_before: bool = False) -> Coding:
-    """`pad_before`: where the spare nibble of an odd number of digits goes; else it goes behind them."""
+    """`pad_before`: where the spare nibble of an odd number of digits goes; else it goes after them."""
     found = _NOTATION.fullmatch(notation)
     if found is None or found[2] not in _PREFIX_BYTES:
         raise ValueError(f"{notation!r} is no notation of a field")

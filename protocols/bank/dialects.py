@@ -1,4 +1,4 @@
-"""How each field of a message travels: dialects are data, the codec is one.
+"""Packing of each field of a message: dialects are data, the codec is one.
 
 Sources and their weight:
 
@@ -129,7 +129,7 @@ CUPS_POS_BCD_TEXT48 = CUPS_POS_BCD.changed(
     "cups-pos-bcd-text48",
     _field(48, "ans...512", "private data or contract reference", "附加数据-私有", privacy=_ID),
 )
-"""The same for partners whose agreement numbers hold letters: F48 as text (one terminal program declares ans)."""
+"""Dialect for partners whose agreement numbers hold letters: F48 as text (one terminal program declares ans)."""
 
 DIALECTS: Mapping[str, Dialect] = MappingProxyType(
     {dialect.name: dialect for dialect in (CUPS_POS_BCD, CUPS_POS_BCD_TEXT48)}

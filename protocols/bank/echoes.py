@@ -1,4 +1,4 @@
-"""Whether an answer is about the message it is taken for: what it says again is compared with what was asked.
+"""Check that an answer belongs to its request: fields it repeats are compared with what was asked.
 
 Hosts leave fields out, or send blanks for nothing: that is no difference. A field that is there and says something else
 is one, and then the answer proves nothing about our message, whatever its code: it may be another one's, or the host
@@ -16,12 +16,12 @@ from protocols.bank.responses import PARTIAL_CODE
 from protocols.bank.transactions import AMOUNT, BATCH, Profile, answer_mtis
 
 BATCH_DIGITS = slice(2, 8)
-"""Of F60: its type and network code differ between a request and its answer at some hosts."""
+"""Batch digits of F60: its type and network code differ between a request and its answer at some hosts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One field that answers something else than what was asked."""
+    """Field whose answer differs from the request."""
 
     field: str
     """`F4`, or `MTI`."""

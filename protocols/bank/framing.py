@@ -1,6 +1,6 @@
 """Cuts the byte stream of a bank link into messages: two bytes of length, big-endian, not counting themselves.
 
-Push what was read with `Framer.feed`, pull with `Framer.next_frame` until it says None. Length zero is a keep-alive:
+Push what was read with `Framer.feed`, pull with `Framer.next_frame` until it gives None. Length zero is a keep-alive:
 it is handed over as an empty frame and the owner of the link sends the same back.
 """
 

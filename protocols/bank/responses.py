@@ -1,4 +1,4 @@
-"""What a bank's answer code (F39) means for the money, and what to tell people: one table for each set of codes.
+"""Meaning of a bank's answer code (F39) for the money, with its text for display: one table for each set of codes.
 
 `CUPS_POS` is a UnionPay profile's response table completed with common ISO 8583 practice; 02, 06, 07, 33-36, 45 and 63
 are inferred. `ISO_1987` has every code that ISO 8583:1987 gives a meaning (several public lists agree on codes and
@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 
 class ResponseClass(Enum):
-    """What the engine may conclude from an answer."""
+    """Class of an answer: what the engine may conclude from it."""
 
     APPROVED = "A"
     DECLINED = "D"
@@ -49,7 +49,7 @@ class ResponseCode:
 
     @property
     def outcome_unknown(self) -> bool:
-        """The answer does not say whether money moved."""
+        """True when the answer does not say whether money moved."""
         return ResponseClass.UNKNOWN in {self.response_class, self.in_doubt}
 
 
@@ -75,8 +75,8 @@ PARTIAL_CODE = "10"
 """Approved for less than was asked: the amount of the answer is what was taken."""
 
 DUPLICATE_CODE = "94"
-"""The keys are known to the bank. To a repetition of ours they are ours; to a message sent once they may be somebody
-else's, or those of an earlier sale."""
+"""Keys known to the bank already. After a repetition of ours they are ours; after a message sent once they may be
+another sender's, or those of an earlier sale."""
 
 _A, _D, _L = ResponseClass.APPROVED, ResponseClass.DECLINED, ResponseClass.DECLINED_FOR_NOW
 _U, _K, _M = ResponseClass.UNKNOWN, ResponseClass.KEYS, ResponseClass.MANUAL
@@ -217,8 +217,8 @@ _ISO_1987_ROWS: tuple[_Row, ...] = (
     ("95", _U, "reconciliation error", "对账不平"),
     ("96", _U, "system malfunction", "系统异常"),
 )
-"""45-50 and 69-74 are reserved for ISO, 76-89 for private and 97-99 for national use: unknown without a partner's word
-on them."""
+"""45-50 and 69-74 are reserved for ISO, 76-89 for private and 97-99 for national use: unknown unless a partner's
+table has them."""
 
 _STATUS_LIST_CODES = frozenset({"04", "07", "33", "34", "35", "36", "37", "41", "43", "67"})
 _UNKNOWN_IN_DOUBT = frozenset({"91", "A0"})
@@ -252,7 +252,7 @@ RESPONSE_TABLES: Mapping[str, ResponseTable] = MappingProxyType({table.name: tab
 
 
 def response_code(code: str) -> ResponseCode:
-    """What a code that stands in the ledger means, for people and for rules about refusals; unknown where no table has
-    it. The first table that lists it is asked: where two tables call a code a refusal they call it the same one."""
+    """Meaning of a code in the ledger, for display and for rules about refusals; unknown where no table lists it.
+    The first table that lists it is asked: where two tables call a code a refusal they call it the same one."""
     known = (table.codes[code] for table in RESPONSE_TABLES.values() if code in table.codes)
     return next(known, None) or _unlisted(code)

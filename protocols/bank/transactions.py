@@ -42,14 +42,14 @@ One of these samples has another merchant (F42) than its request, so that a part
 
 
 class Mac(Enum):
-    """How messages are authenticated. Working-key schemes differ per host and come with the host."""
+    """Authentication of messages. Working-key schemes differ per host and come with the host."""
 
     NONE = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """One partner's way of speaking, and who we are to it."""
+    """Partner's variant of the messages, with our terminal and merchant numbers there."""
 
     terminal: str
     """F41, eight characters."""
@@ -68,7 +68,7 @@ class Profile:
     condition: str = "00"
     contract_field: int = 48
     anchor_field: int | None = 62
-    """Carries where our ledger stands (`protocols.bank.anchors`); None: this partner has no room for it (inferred)."""
+    """Field for our ledger position (`protocols.bank.anchors`); None: this partner has no room for it (inferred)."""
     sale_processing: str = "000000"
     sign_in_type: str = "00"
     sale_type: str = "22"
@@ -97,13 +97,13 @@ class Profile:
         _check("contract_field", self.contract_field in {48, 57, 59, 63}, "is one of the private text fields")
 
     def at_terminal(self, terminal: str) -> Profile:
-        """The same partner from another charge point."""
+        """Profile of the same partner for another charge point."""
         return replace(self, terminal=terminal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaleKeys:
-    """What names one sale on the POS link, kept with the attempt so that it can be reversed after a restart."""
+    """Keys of one sale on the POS link, kept with the attempt so that it can be reversed after a restart."""
 
     terminal: str
     merchant: str
@@ -121,7 +121,7 @@ class SaleKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a response says. Fields a host may leave out are None."""
+    """Content of a response. Fields a host may leave out are None."""
 
     mti: str
     stan: int
@@ -141,7 +141,7 @@ class Answer:
 
 
 class ReversalVerdict(Enum):
-    """What an answer to a reversal means for it."""
+    """Verdict on a reversal from its answer."""
 
     CLOSED = "closed"
     NOT_FOUND = "not_found"
@@ -283,7 +283,7 @@ def answer_mtis(mti: str) -> frozenset[str]:
 
 
 def is_request(mti: str) -> bool:
-    """Whether a message wants an answer: requests (0) and advices (2)."""
+    """True when a message wants an answer: requests (0) and advices (2)."""
     return mti[2] in "02"
 
 
@@ -309,7 +309,7 @@ def parse_answer(message: Message, responses: ResponseTable) -> Answer:
 
 
 def reversal_verdict(answer: Answer) -> ReversalVerdict:
-    """What an answer to a reversal means. A reversal is never declined: whatever closes nothing is repeated."""
+    """Verdict of an answer to a reversal. A reversal is never declined: whatever closes nothing is repeated."""
     if answer.response.code == APPROVED_CODE:
         return ReversalVerdict.CLOSED
     if answer.response.code == NOT_FOUND_CODE:

@@ -1,4 +1,4 @@
-"""Commands and responses of ISO 7816-4, short form, and what status words say.
+"""Commands and responses of ISO 7816-4, short form, and texts of status words.
 
 Le on the wire is optional in the field: readers on T=0 leave it out and fetch the answer with GET RESPONSE.
 """
@@ -17,7 +17,7 @@ DATA_BYTES_MAX: Final = 255
 """Lc is one byte: ETC cards know no extended length."""
 
 LE_MAX: Final = 256
-"""As many bytes as there are; 00 on the wire."""
+"""Largest answer length: as many bytes as there are; 00 on the wire."""
 
 SW_OK: Final = 0x9000
 SW_WRONG_LENGTH: Final = 0x6700
@@ -150,7 +150,7 @@ STATUS_WORDS: Final[Mapping[int, Label]] = MappingProxyType(
 
 
 def status_text(sw: int) -> Label:
-    """What a status word says, in both languages; the families 61xx, 63Cx and 6Cxx with their number."""
+    """Text of a status word, in both languages; the families 61xx, 63Cx and 6Cxx with their number."""
     known = STATUS_WORDS.get(sw)
     if known is not None:
         return known

@@ -1,4 +1,4 @@
-"""Numbers on cards and OBUs that stand for words. Unknown numbers stay numbers: real cards carry odd ones."""
+"""Code numbers on cards and OBUs, with their words. Unknown numbers stay numbers: real cards carry odd ones."""
 
 from __future__ import annotations
 

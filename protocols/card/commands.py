@@ -1,4 +1,4 @@
-"""Commands that cards, PSAMs and OBUs share: selecting, reading, proving who one is, protected writing."""
+"""Commands that cards, PSAMs and OBUs share: selecting, reading, authenticating, protected writing."""
 
 from __future__ import annotations
 
@@ -81,6 +81,6 @@ def protected_header(command: Command) -> bytes:
 
 
 def with_mac(command: Command, mac: bytes) -> Command:
-    """The command with its 4-byte line MAC behind the data."""
+    """The command with its 4-byte line MAC after the data."""
     expect_length("mac", mac, MAC_BYTES)
     return Command(command.cla, command.ins, command.p1, command.p2, command.data + mac, command.le)

@@ -20,7 +20,7 @@ from protocols.fields import FieldText, Layout, is_fill, unreadable
 from protocols.regions import REGION_BYTES, region_factor, region_of_issuer
 
 VERSION_WITH_VEHICLE: Final = 0x40
-"""From this card version on, file 0015 ends with plate colour and vehicle class."""
+"""Card version from which on file 0015 ends with plate colour and vehicle class."""
 
 CARD_FILE_LENGTHS: Final = (50, 43)
 """Lengths of file 0015, in the order to try them."""
@@ -64,7 +64,7 @@ class CardFile:
 
     @property
     def algorithm(self) -> Algorithm:
-        """What the card version asks for; the answer to 8050 has the last word."""
+        """Cipher that the card version asks for; the answer to 8050 decides."""
         return algorithm_of_version(self.version)
 
     @property
@@ -216,7 +216,7 @@ def describe_holder(data: bytes, *, unmask: bool = False) -> list[FieldText]:
 
 
 def _card_layout(data: bytes) -> Layout:
-    """Length first, version second: both disagree with each other on real cards."""
+    """Layout chosen by length first, version second: the two disagree on real cards."""
     if len(data) == layout.CARD_FILE_LONG.size:
         return layout.CARD_FILE_LONG
     if len(data) != layout.CARD_FILE_SHORT.size:

@@ -31,7 +31,7 @@ TERMINAL_BYTES: Final = 6
 
 
 class KeyKind(Enum):
-    """What a root key is for."""
+    """Purpose of a root key."""
 
     PURCHASE = "purchase"
     LOAD = "load"
@@ -43,7 +43,7 @@ class KeyKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class KeyUsage:
-    """What P1 and P2 of 801A ask for."""
+    """Key use that P1 and P2 of 801A ask for."""
 
     kind: KeyKind
     algorithm: Algorithm

@@ -95,7 +95,7 @@ def parse_balance(data: bytes) -> int:
 
 
 def signed_balance(balance_raw: int) -> int:
-    """A charge card's counter as people see it: two's complement of 32 bits (verified on a real card)."""
+    """Signed value of a charge card's counter: two's complement of 32 bits (verified on a real card)."""
     return balance_raw - (1 << 32) if balance_raw >> 31 else balance_raw
 
 

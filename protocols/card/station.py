@@ -22,7 +22,7 @@ _PLATE_OLD: Final = slice(27, 39)
 
 
 class StationLayout(Enum):
-    """Which of the layouts a 0019 record follows. Nothing on the card says so: the plate's place tells (inferred)."""
+    """Layout of a 0019 record. The card does not name it: the plate's place tells (inferred)."""
 
     NEW = "new"
     """Since 2020, with gantry and fee; also taken where its plate is empty, or a text that is none, such as a camera's
@@ -30,7 +30,7 @@ class StationLayout(Enum):
     OLD = "old"
     """Before 2020, with flag stations and staff."""
     BLANK = "blank"
-    """All FF or all 00 behind the header: no entry information."""
+    """All FF or all 00 after the header: no entry information."""
     UNKNOWN = "unknown"
     """Neither place holds a plate, or both do: only what the layouts share is read."""
 

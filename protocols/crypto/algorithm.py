@@ -34,6 +34,6 @@ def algorithm_of_version(version: int) -> Algorithm:
     """Cipher that a card or OBU of this version byte (0..255) is meant to be used with.
 
     Lane programs differ: some take only 5x as SM4, others everything from 50 up. Used here: high nibble of 5 or more,
-    except FF. A card may carry both key sets; the answer to 8050 has the last word.
+    except FF. A card may carry both key sets; the answer to 8050 decides.
     """
     return Algorithm.SM4 if version >= 0x50 and version != VERSION_UNSET else Algorithm.DES3

@@ -1,4 +1,4 @@
-"""From a root key to the leaf in one card, and from a leaf to the key of one session."""
+"""Derivation of keys: from a root to the leaf in one card, and from a leaf to the key of one session."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def tac_key(leaf: bytes, algorithm: Algorithm) -> bytes:
 
 
 def complement(data: bytes) -> bytes:
-    """Every bit turned over."""
+    """Bitwise complement."""
     return bytes(byte ^ 0xFF for byte in data)
 
 

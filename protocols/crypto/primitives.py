@@ -1,6 +1,6 @@
 """Block ciphers and the three MAC chains. Nothing here knows about cards.
 
-Triple DES has left the main name space of the cryptography library; the cards in the field have not left triple DES.
+Triple DES has left the main name space of the cryptography library; cards in the field still use it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def des_cbc_mac(key: bytes, data: bytes, iv: bytes = bytes(DES_BLOCK_BYTES)) -> 
 
 
 def des_cbc_mac_blocks(key: bytes, blocks: bytes, iv: bytes = bytes(DES_BLOCK_BYTES)) -> bytes:
-    """The same over data the caller has padded already (PSAM command 80FA 05)."""
+    """Same as `des_cbc_mac` over data the caller has padded already (PSAM command 80FA 05)."""
     expect_length("key", key, DES_KEY_BYTES)
     return _cbc_last(TripleDES(key * 3), blocks, iv)
 
@@ -64,7 +64,7 @@ def sm4_cbc_mac(key: bytes, data: bytes, iv: bytes = bytes(SM4_BLOCK_BYTES)) -> 
 
 
 def sm4_cbc_mac_blocks(key: bytes, blocks: bytes, iv: bytes = bytes(SM4_BLOCK_BYTES)) -> bytes:
-    """The same over data the caller has padded already."""
+    """Same as `sm4_cbc_mac` over data the caller has padded already."""
     return _cbc_last(SM4(expect_length("key", key, KEY_BYTES)), blocks, iv)
 
 
@@ -78,7 +78,7 @@ def retail_mac(key: bytes, data: bytes, iv: bytes = bytes(DES_BLOCK_BYTES)) -> b
 
 
 def retail_mac_blocks(key: bytes, blocks: bytes, iv: bytes = bytes(DES_BLOCK_BYTES)) -> bytes:
-    """The same over data the caller has padded already."""
+    """Same as `retail_mac` over data the caller has padded already."""
     expect_length("key", key, KEY_BYTES)
     left, right = key[:DES_KEY_BYTES], key[DES_KEY_BYTES:]
     chained = _cbc_last(TripleDES(left * 3), blocks, iv)

@@ -14,12 +14,12 @@ from protocols.crypto.keys import tac_key, uint
 from protocols.crypto.primitives import des_cbc_mac, expect_length, sm4_cbc_mac
 
 MAC_BYTES: Final = 4
-"""What of a MAC or TAC travels."""
+"""Bytes of a MAC or TAC that are transmitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """What all cryptograms of one purchase or load have in common."""
+    """Values that all cryptograms of one purchase or load have in common."""
 
     amount_fen: int
     """Unsigned 32 bits. Zero is legal: entry lanes purchase nothing and get a full TAC (verified)."""

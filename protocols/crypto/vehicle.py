@@ -58,7 +58,7 @@ def vehicle_mac(leaf: bytes, data: bytes, rsu_random: bytes, algorithm: Algorith
 
 
 def seal_vehicle(leaf: bytes, data: bytes, rsu_random: bytes, algorithm: Algorithm) -> bytes:
-    """What an ESAM answers to 00B4: the encrypted block for `data`. Inverse of `open_vehicle`."""
+    """Answer of an ESAM to 00B4: the encrypted block for `data`. Inverse of `open_vehicle`."""
     mac = vehicle_mac(leaf, data, rsu_random, algorithm)
     if len(mac) + len(data) > 0xFF:
         raise LocalProtocolError(f"{len(data)} bytes do not fit one encrypted read", field="data", clause=CLAUSE)
@@ -68,7 +68,7 @@ def seal_vehicle(leaf: bytes, data: bytes, rsu_random: bytes, algorithm: Algorit
 
 
 def open_vehicle(leaf: bytes, cipher: bytes, algorithm: Algorithm) -> VehicleBlock:
-    """Decrypt an answer to 00B4. The MAC is returned, not checked. Raises RemoteProtocolError for garbage."""
+    """Decrypt an answer to 00B4. The MAC is returned, not checked. Raises RemoteProtocolError for anything else."""
     if not cipher or len(cipher) % algorithm.block_bytes:
         raise RemoteProtocolError(
             f"{len(cipher)} cipher bytes are not whole blocks of {algorithm.block_bytes}",
@@ -83,7 +83,7 @@ def open_vehicle(leaf: bytes, cipher: bytes, algorithm: Algorithm) -> VehicleBlo
 def split_vehicle_block(plain: bytes, algorithm: Algorithm) -> VehicleBlock:
     """Take apart what a PSAM decrypted. Raises RemoteProtocolError when length byte and padding do not fit.
 
-    The check matters: a wrong key decrypts to garbage without any other sign.
+    The check matters: a wrong key decrypts to random bytes without any other sign.
     """
     mac_bytes = algorithm.block_bytes
     length = plain[0] if plain else 0

@@ -58,7 +58,7 @@ VEHICLE_79: Final = Layout(
 
 
 def _odd_vin(content: bytes) -> str | None:
-    """Nothing is odd about eight zeros and nine bytes that nobody has explained: half of the trucks have them."""
+    """Check of a VIN: eight zeros and nine unexplained bytes are not odd, since half of the trucks have them."""
     return None if content.startswith(bytes(8)) else text(17).odd(content)
 
 

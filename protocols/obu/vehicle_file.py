@@ -18,7 +18,7 @@ _LENGTH = slice(16, 18)
 
 
 class VehicleForm(Enum):
-    """Which of the forms a vehicle file follows. The file does not say: see `decode_vehicle_file`."""
+    """Form of a vehicle file. The file does not name it: see `decode_vehicle_file`."""
 
     HEAD = "head"
     """First 16 bytes only, as read from old OBUs."""
@@ -30,7 +30,7 @@ class VehicleForm(Enum):
 
 @dataclass(frozen=True, slots=True)
 class VehicleFile:
-    """What the tag says of its vehicle. Lengths in millimetres whatever the form; None where the form has no field."""
+    """Vehicle data of a tag. Lengths in millimetres whatever the form; None where the form has no field."""
 
     form: VehicleForm
     plate: str = field(repr=False)

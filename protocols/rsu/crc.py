@@ -13,7 +13,7 @@ def crc16_x25(data: bytes) -> int:
 
     Polynomial 1021 reflected (8408), start FFFF, input and output reflected, final xor FFFF; "123456789" gives 906E.
     The standard library only has the unreflected sum, in C: reflecting every input byte and the result turns one into
-    the other, which is much faster than a table walked in Python when garbage makes the deframer check again and again.
+    the other, much faster than a table walked in Python when noise makes the deframer check again and again.
     """
     plain = binascii.crc_hqx(data.translate(_REVERSED), 0xFFFF)
     return (_REVERSED[plain & 0xFF] << 8 | _REVERSED[plain >> 8]) ^ 0xFFFF

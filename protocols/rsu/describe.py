@@ -1,7 +1,7 @@
-"""One frame told to people, byte by byte: what each field is, holds and means, and what is wrong with it.
+"""Description of one frame, byte by byte: each field's name, value and meaning, and what is wrong with it.
 
 A damaged frame is described as far as its bytes go; nothing here raises because of what the bytes are. Files inside a
-frame (vehicle file, 0015, 0019) are one field each; whoever can read them is handed in by field name.
+frame (vehicle file, 0015, 0019) are one field each; the functions that read them are given by field name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FieldDescription:
     problem: str = ""
     hint: str = ""
     privacy: Privacy = Privacy.OPEN
-    """What a display may show of value and raw bytes."""
+    """Privacy that a display keeps for value and raw bytes."""
     fields: tuple[FieldDescription, ...] = ()
     span: int | None = None
     """Bytes of the frame that it takes where escaping makes that differ from `raw`; None: as many as `raw` has."""
@@ -49,7 +49,7 @@ class FieldDescription:
         return len(self.raw) if self.span is None else self.span
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON: bytes as hex text, stable keys."""
+        """Values for JSON: bytes as hex text, stable keys."""
         return {
             "offset": self.offset,
             "length": self.length,
@@ -66,7 +66,7 @@ class FieldDescription:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a frame, and what to do next."""
+    """Fault of a frame, and what to do next."""
 
     field: str
     offset: int
@@ -74,7 +74,7 @@ class Problem:
     next_step: str
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """Values for JSON."""
         return {"field": self.field, "offset": self.offset, "text": self.text, "next_step": self.next_step}
 
 
@@ -92,7 +92,7 @@ class FrameDescription:
     sender: str | None
     """`lane` or `rsu`."""
     source: str | None
-    """Where the layout comes from and how sure it is."""
+    """Source of the layout and how sure it is."""
     fields: tuple[FieldDescription, ...]
     problems: tuple[Problem, ...]
 
@@ -102,7 +102,7 @@ class FrameDescription:
         return not self.problems
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON: bytes as hex text, stable keys."""
+        """Values for JSON: bytes as hex text, stable keys."""
         return {
             "dialect": self.dialect,
             "raw": self.raw.hex(),
@@ -146,7 +146,7 @@ def describe_frame(dialect: Dialect, raw: bytes, files: Mapping[str, FileDescrib
 
 
 def _layout_for(dialect: Dialect, data: bytes, length: int) -> FrameLayout | None:
-    """The layout by what is there, else by what LEN promises (a frame cut short)."""
+    """Layout by the bytes present, else by what LEN promises (a frame cut short)."""
     found = dialect.layout_of(data)
     if found is None and data and len(data) < length:
         for layout in dialect.layouts_of(data[0]):
@@ -165,12 +165,12 @@ def _framing_field(field: FrameField) -> FieldDescription:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What describing a field of DATA needs beside the field."""
+    """Context in which a field of DATA is described."""
 
     dialect: Dialect
     layout: FrameLayout
     seen: Inspection
-    """Where the bytes of DATA stand in the frame."""
+    """Inspected frame, which tells where the bytes of DATA stand."""
     files: Mapping[str, FileDescriber]
 
     def describe(self, data: bytes, length: int) -> tuple[FieldDescription, ...]:
@@ -286,7 +286,7 @@ def _problems(fields: Iterable[FieldDescription]) -> Iterable[Problem]:
 
 
 def _value_text(found: Walked) -> str:
-    """A number of a field of several stands for itself."""
+    """Text of a value; one of several numbers of a field is shown as a plain number."""
     if found.value is None or not isinstance(found.field, Field) or found.index is not None:
         return "" if found.value is None else str(found.value)
     return found.field.coding.show(found.value)

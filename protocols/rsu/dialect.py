@@ -1,4 +1,4 @@
-"""What a dialect is: framing, layouts and the rules of its conversation, all of it data.
+"""Dialect of an antenna: framing, layouts and the rules of its conversation, all of it data.
 
 The session, the describer, the drivers and the emulators only ever see a `Dialect`. A new one is a layout module, a
 table of rules and a line in `registry.py`; no code branches on the name of a dialect.
@@ -40,24 +40,24 @@ _ABOUT_AN_OBU = (
 
 
 class Side(Enum):
-    """Which end of the link a session plays."""
+    """Side of the link that a session plays."""
 
     LANE = "lane"
     RSU = "rsu"
 
     @property
     def peer(self) -> Side:
-        """The other end."""
+        """Other end of the link."""
         return Side.RSU if self is Side.LANE else Side.LANE
 
 
 class Pace(Enum):
-    """Which clock an unanswered request is repeated by."""
+    """Pace of repetition: the clock by which an unanswered request is repeated."""
 
     REPORT = "report"
-    """What a passing vehicle said: fast, while it is in the zone."""
+    """Report of a passing vehicle: fast, while it is in the zone."""
     COMMAND = "command"
-    """What the antenna needs time for."""
+    """Command that the antenna needs time for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +65,26 @@ class Timing:
     """Times of a conversation, all milliseconds; `…_max` are counts."""
 
     retry_ms: int = 120
-    """An unanswered report is repeated after this time [one document]."""
+    """Time after which an unanswered report is repeated [one document]."""
     retries_max: int = 3
     """Repetitions of a report, after its first sending."""
     command_retry_ms: int = 1_000
-    """An unanswered command: the antenna may be resetting its PSAMs."""
+    """Time after which an unanswered command is repeated: the antenna may be resetting its PSAMs."""
     command_retries_max: int = 5
-    """With six sendings a second apart a command has the 6 s that gateways give a step; then reconnect."""
+    """Repetitions of a command: six sendings a second apart take the 6 s that gateways give a step; then reconnect."""
     duplicate_window_ms: int = 1_000
-    """A report and its repetitions take 480 ms; the rest is for a stall. After 1 s of silence antennas search anew."""
+    """Window for copies: report and repetitions take 480 ms, a stall the rest. After 1 s antennas search anew."""
     heartbeat_ms: int = 10_000
-    """Between two heartbeats of an antenna."""
+    """Time between two heartbeats of an antenna."""
     silence_ms: int = 30_000
-    """Three heartbeats missed: the peer is silent."""
+    """Time unheard after which the peer counts as silent: three heartbeats missed."""
     gap_ms: int = 60
-    """Quiet time after which an unfinished frame no longer hides complete ones behind it: half a repetition, so
+    """Quiet time after which an unfinished frame no longer hides complete ones after it: half a repetition, so
     that a report is read before it is repeated."""
 
 
 DEFAULT_TIMING = Timing()
-"""That of `pcrsu-v3`."""
+"""Timing of `pcrsu-v3`."""
 
 
 def _never(_: Message) -> bool:
@@ -108,7 +108,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class SideRules:
-    """What one side of the link says and does. Type bytes are those of the dialect."""
+    """Rules of one side of the link. Type bytes are those of the dialect."""
 
     sends: frozenset[int]
     numbers: tuple[int, ...]
@@ -117,7 +117,7 @@ class SideRules:
     """SEQ of an answer from the SEQ answered; None when answers take the own counter like everything else."""
     requests: Mapping[int, Request]
     automatic: Mapping[int, Message]
-    """What is answered at once without asking the caller, by the type byte received."""
+    """Answers given at once without asking the caller, by the type byte received."""
     asks_again: Callable[[Message], bool] = _never
     """True for an answer after which the same frame, should it come again, is news and no repetition."""
     hears_heartbeats: bool = False
@@ -128,7 +128,7 @@ class SideRules:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One way lane computers and antennas talk."""
+    """Dialect of lane computers and antennas."""
 
     name: str
     title: str
@@ -142,12 +142,12 @@ class Dialect:
     empty_frames: bool
     """True when a frame without DATA is allowed, as an acknowledgement."""
     foreign: Callable[[bytes], str | None] = _none_known
-    """Name of another link in whose form DATA stands, though type and length may be ours."""
+    """Name of another link whose form DATA has, though type and length may be ours."""
     timing: Timing = DEFAULT_TIMING
     """Times of a conversation that nobody has set otherwise."""
 
     def speaks(self, message: type[Message]) -> bool:
-        """Whether this dialect has a frame for that kind of message."""
+        """True when this dialect has a frame for that kind of message."""
         return any(layout.message is message for layout in self.layouts)
 
     def layouts_of(self, code: int) -> tuple[FrameLayout, ...]:

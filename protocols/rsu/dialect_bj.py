@@ -1,7 +1,7 @@
 """`legacy-serial-bj`: the serial dialect of lanes before the network generation, Beijing style.
 
 RSCTL of the antenna is X8, X counting 0 to 7; makers also give each type a fixed one, which changes nothing here. The
-lane computer answers with the two nibbles swapped and numbers what it says by itself 89, 80 .. 88. A report is
+lane computer answers with the two nibbles swapped and numbers its own messages 89, 80 .. 88. A report is
 answered by a command or by an empty frame, a heartbeat by nothing. An antenna just powered up marks its first frame
 with 98 and wants C0 again [two].
 """
@@ -20,7 +20,7 @@ TIMING = Timing(retry_ms=1_000, retries_max=0, silence_ms=90_000)
 """An antenna that hears nothing for 1 s searches anew without repeating [one]. Heartbeats may be 60 s apart; a lane
 that waited 90 s for one is known."""
 TIMING_REPEATING = Timing(silence_ms=90_000)
-"""For antennas that repeat a report, 120 ms three times [one document]."""
+"""Timing for antennas that repeat a report, 120 ms three times [one document]."""
 POWER_UP = 0x98
 
 
@@ -91,5 +91,5 @@ LEGACY_SINGLE_FF = replace(
     title="serial dialect, Beijing style, start mark of one FF",
     framing=LegacyFraming(stx_bytes=1),
 )
-"""Some makers start a frame with one FF. Noise between two frames is then a frame with one chance in 256 that its check
-is right; its length stops most of those [one]."""
+"""Dialect of makers that start a frame with one FF. Noise between two frames is then a frame with one chance in 256
+that its check is right; its length stops most of those [one]."""

@@ -1,4 +1,4 @@
-"""What every framing offers: bytes in, frames and discarded runs out, whatever the start mark, check and escaping.
+"""Interface of every framing: bytes in, frames and discarded runs out, whatever the start mark, check and escaping.
 
 A framing is a strategy object that a dialect names. It holds no state itself; `deframer()` makes the part that
 remembers bytes, one for each connection and direction.
@@ -26,7 +26,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class BadFrame:
-    """A run of bytes that belongs to no frame, and why. One event for a run, not one for a byte."""
+    """Run of bytes that belongs to no frame, with the reason. One event for a run, not one for a byte."""
 
     problem: str
     field: str
@@ -45,7 +45,7 @@ FrameEvent = Frame | BadFrame
 
 @dataclass(frozen=True, slots=True)
 class FrameField:
-    """One field of the frame around DATA, for people. Empty `raw` means that the field is missing."""
+    """Field of the frame around DATA, for display. Empty `raw` means that the field is missing."""
 
     name: str
     offset: int
@@ -64,10 +64,10 @@ class Inspection:
     data: bytes
     data_offset: int
     data_length: int | None
-    """What the frame says the length of DATA is; None where it does not say, or says what no frame can have."""
+    """Length of DATA according to the frame; None where it does not say, or says what no frame can have."""
     after: tuple[FrameField, ...]
     places: tuple[int, ...] | None = None
-    """Where each byte of DATA starts in the frame, and at the end where the last of them ends, for framings that
+    """Start of each byte of DATA in the frame, and at the end the end of the last of them, for framings that
     escape. None: DATA stands in the frame as it is."""
 
     def place(self, at: int) -> int:
@@ -84,20 +84,20 @@ class Deframer(Protocol):
 
     @property
     def unsettled(self) -> bool:
-        """True when `flush` may have something to say: bytes kept, or noise not reported yet."""
+        """True when `flush` may give something: bytes kept, or noise not reported yet."""
 
     def push(self, data: bytes) -> list[FrameEvent]:
         """Take the next bytes of the stream, in pieces of any size."""
 
     def flush(self) -> list[FrameEvent]:
-        """The line has been quiet for a while: give what can be read although an unfinished frame stands before it."""
+        """Give the frames after an unfinished one, and the noise: the line has been quiet for a while."""
 
     def finish(self) -> list[FrameEvent]:
-        """The stream has ended: nothing more will come, account for every byte left."""
+        """Account for every byte left: the stream has ended, nothing more will come."""
 
 
 class Framing(Protocol):
-    """How DATA becomes bytes on the link and back."""
+    """Framing of a dialect: DATA to bytes on the link and back."""
 
     def wrap(self, seq: int, data: bytes) -> bytes:
         """One whole frame around `data`."""
@@ -109,4 +109,4 @@ class Framing(Protocol):
         """A fresh deframer for one stream."""
 
     def inspect(self, raw: bytes) -> Inspection:
-        """`raw` taken apart for people, damaged or not."""
+        """Take `raw` apart for display, damaged or not."""

@@ -5,16 +5,16 @@ DATA before escaping. FE xor 01 is FF and FE xor 00 is FE, so the XOR over escap
 cannot see an un-escaping that was left out or done twice. What sees it is the length, which each layout knows: a
 frame is good only when `Dialect.decode` has found a layout for the length of its DATA, too.
 
-How a frame is found
---------------------
+Finding a frame
+---------------
 FF stands nowhere inside a frame. So the stream falls into runs of other bytes between runs of FF, and each run of other
-bytes is judged by itself: with enough FF directly before it (two, or one where a dialect says so) and one behind it, it
+bytes is judged by itself: with enough FF directly before it (two, or one where a dialect says so) and one after it, it
 is a frame when its escapes and its BCC are right. An FF may serve twice, as the end mark of one frame and in the start
 mark of the next: when one byte of `FF | FF FF` between two frames is lost, nobody can say whose it was, and both are
 read. Three FF in a row therefore need no rule of their own, and more than that are noise.
 
 The promise: however the stream is cut into pieces, its frames are those of that rule over the whole stream. Nothing
-before, between or behind can hide or delay a good frame: it is there with its last byte.
+before, between or after frames can hide or delay a good frame: it is there with its last byte.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ MARKS = b"\xff"
 _MARK_RUN = re.compile(rb"\xff*")
 ESCAPE = 0xFE
 ESCAPED = {0x00: 0xFE, 0x01: 0xFF}
-"""What the byte behind FE stands for."""
+"""Meaning of the byte after FE."""
 DATA_MAX = 512
-"""Longest DATA accepted. The longest known report (card files with a whole EF04 behind them) stays below 500."""
+"""Longest DATA accepted. The longest known report (card files with a whole EF04 after them) stays below 500."""
 CONTENT_MAX = 2 * (1 + DATA_MAX + 1)
 """Bytes between the marks when RSCTL, every byte of DATA and BCC are escaped: the most a deframer keeps of one run."""
 NOISE_RUN_MAX = CONTENT_MAX
-"""A run of noise is reported at the latest when it is as long as a frame can be: a chattering line must be heard."""
+"""Longest run of noise before it is reported, as long as a frame can be: a chattering line must be reported."""
 
 REPEAT_HINT = "wait for the repetition: bytes were lost or damaged on the line"
 
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
-    """What is wrong with the bytes between two marks. `offset` counts from the first of them."""
+    """Fault in the bytes between two marks. `offset` counts from the first of them."""
 
     problem: str
     field: str
@@ -63,7 +63,7 @@ class _Content:
 
     values: bytes
     places: tuple[int, ...]
-    """Where each value starts in the escaped bytes; one more at the end: where the last of them ends."""
+    """Start of each value in the escaped bytes; one more at the end: the end of the last of them."""
     fault: _Fault | None
 
 
@@ -90,13 +90,13 @@ def _unescape(content: bytes) -> _Content:
 
 
 def _end_of_marks(data: bytes, at: int) -> int:
-    """Where a run of FF ends that may start at `at`."""
+    """End of a run of FF that may start at `at`."""
     run = _MARK_RUN.match(data, at)
     return at if run is None else run.end()
 
 
 def escape(values: bytes) -> bytes:
-    """`values` as they go on the line; no FF is left in them."""
+    """Escape `values` as they go on the line; no FF is left in them."""
     return values.replace(b"\xfe", b"\xfe\x00").replace(MARKS, b"\xfe\x01")
 
 
@@ -110,7 +110,7 @@ def _bcc_text(stated: int, computed: int) -> str:
 
 
 def _judge(content: _Content) -> _Fault | None:
-    """Why `content` is no frame, None when it is one."""
+    """Reason why `content` is no frame, None when it is one."""
     if content.fault is not None:
         return content.fault
     size = len(content.values)
@@ -166,13 +166,13 @@ class LegacyDeframer:
         return events
 
     def flush(self) -> list[FrameEvent]:
-        """The line is quiet: report the noise. Nothing hides behind an unfinished frame, which may go on later."""
+        """Report the noise: the line is quiet. An unfinished frame hides nothing and may go on later."""
         events: list[FrameEvent] = []
         self._close_noise(events)
         return events
 
     def finish(self) -> list[FrameEvent]:
-        """The stream has ended: an unfinished frame is reported as cut short."""
+        """Report an unfinished frame as cut short: the stream has ended."""
         events = self.flush()
         if self._content:
             fault = _Fault("frame cut short: no end mark came", "ETX", len(self._content))

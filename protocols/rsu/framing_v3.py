@@ -1,14 +1,14 @@
 """Framing of `pcrsu-v3`: FFFF, VER, SEQ, LEN(4), DATA, CRC(2). No escaping, no end mark.
 
-How a frame is found again after garbage
-----------------------------------------
+Finding a frame again after noise
+---------------------------------
 FFFF may stand inside DATA, so a start mark alone proves nothing. The deframer judges each FFFF it holds (a *candidate*)
 from the left and knows three answers:
 
 - VER or LEN is impossible, or the whole candidate is here and its CRC is wrong: only its first byte is given up and the
   search goes on at the very next one. Bytes of a bad candidate are never skipped together, so a good frame that starts
   anywhere inside it is still found.
-- The whole candidate is here and its CRC is right: it is a frame, and the search goes on behind it.
+- The whole candidate is here and its CRC is right: it is a frame, and the search goes on after it.
 - Its bytes are not all here: it waits.
 
 What to do with a whole frame with a right CRC inside a candidate that waits? One of the two is no frame. If the outer
@@ -20,7 +20,7 @@ So the rule goes by what an owner can write. Content of tags stands only in mess
 - The outer candidate's DATA begins with such a type: it may be a message, and wins while bytes flow. The inner frame
   waits until the outer one is complete, until LEN_MAX + 10 bytes have come, or until `flush` says that the line is
   quiet: a frame does not pause in its middle for so long.
-- It begins with anything else, as behind most noise that looks like a header (the good frame's own FF among it): the
+- It begins with anything else, as after most noise that looks like a header (the good frame's own FF among it): the
   inner frame is taken at once, in the same `push`. If the outer one is whole first, or in the same push, and its CRC is
   right, it is a frame all the same.
 
@@ -28,7 +28,7 @@ A candidate with no frame inside is not dropped by `flush`: it may be a true fra
 
 The promise: however the stream is cut into pieces, the frames of all `push` calls and one `finish` are those of a
 search from the left over the whole stream, where a frame counts when its CRC is right and it does not start inside an
-earlier one. So no garbage before, between or behind loses a good frame. (A frame whose DATA begins with no type of a
+earlier one. So no noise before, between or after them loses a good frame. (A frame whose DATA begins with no type of a
 message and holds a whole frame is the exception, when it comes in pieces: it is given up for the one inside.)
 
 The work is bounded: a candidate's header is looked at once and its CRC is computed once, over at most FRAME_MAX bytes,
@@ -60,11 +60,11 @@ SLICE_BYTES = 16 * 1024
 MESSAGE_TYPES = range(0xB0, 0xFD)
 """First byte of DATA: B0 to FC holds all reports of an antenna and all commands of a lane computer that are known."""
 NOISE_RUN_MAX = FRAME_MAX
-"""A run of noise is reported at the latest when it is as long as a frame can be: a chattering line must be heard. One
-that begins with a header which cannot be goes on for as long through further faults: the first one names it."""
+"""Longest run of noise before it is reported, as long as a frame can be: a chattering line must be reported. One that
+begins with an impossible header goes on for as long through further faults: the first one names it."""
 FAULT_RUN_MIN = 128
-"""A run that begins with a wrong CRC goes on through the faults in as many bytes as its LEN says, and at least so many:
-false headers one behind the other are one piece of news."""
+"""Shortest run that begins with a wrong CRC. It goes on through the faults in as many bytes as its LEN says, and at
+least so many: false headers one after the other are one event."""
 
 CRC_HINT = "wait for the repetition; when every frame fails, its sender does not compute this check"
 CUT_HINT = "wait for the repetition: bytes were lost, or noise looked like a header"
@@ -84,7 +84,7 @@ _NOISE = _Fault("no frame starts here", "STX", 0, "look for noise, a wrong baud 
 
 
 class _Verdict(Enum):
-    """What a candidate is when it is no frame."""
+    """Reason why a candidate is no frame, or none yet."""
 
     WAIT = "its bytes are not all here"
     SKIP = "one more FF before a start mark"
@@ -94,7 +94,7 @@ class _Verdict(Enum):
 
 
 def _judge(buffer: bytes, at: int) -> int | _Verdict:
-    """What stands at `at`, where an STX has been seen: the length of a good frame, or why it is none (yet)."""
+    """Length of the good frame at `at`, where an STX has been seen, or why it is none (yet)."""
     left = len(buffer) - at
     if left < 3:
         return _Verdict.WAIT
@@ -120,7 +120,7 @@ def _length(buffer: bytes, at: int) -> int:
 
 
 def _last_mark(buffer: bytes, at: int) -> int:
-    """Where the last STX in a run of FF starts."""
+    """Start of the last STX in a run of FF."""
     marks = _MARKS.match(buffer, at)
     return at if marks is None else marks.end() - len(STX)
 
@@ -149,7 +149,7 @@ def _crc_text(stated: int, computed: int) -> str:
 
 
 def _cut_short(raw: bytes) -> _Fault:
-    """The fault of a candidate whose other bytes will not come."""
+    """Fault of a candidate whose other bytes will not come."""
     have = len(raw)
     if have < HEADER_BYTES:
         return _Fault(f"header cut short: {have} of {HEADER_BYTES} bytes", "LEN", have, CUT_HINT)
@@ -206,7 +206,7 @@ class V3Deframer:
         return events
 
     def flush(self) -> list[FrameEvent]:
-        """The line is quiet: take complete frames out of the waiting candidate, and report noise gathered so far."""
+        """Take complete frames out of the waiting candidate, and report noise gathered so far: the line is quiet."""
         events: list[FrameEvent] = []
         self._search(events, quiet=True)
         self._hold_again()
@@ -215,7 +215,7 @@ class V3Deframer:
         return events
 
     def finish(self) -> list[FrameEvent]:
-        """The stream has ended: like `flush`, and what is left is reported as cut short."""
+        """Report what is left as cut short, after what `flush` does: the stream has ended."""
         events = self.flush()
         if self._buffer:
             end = self._position + len(self._buffer)
@@ -282,7 +282,7 @@ class V3Deframer:
         return self._buffer[at + HEADER_BYTES] in MESSAGE_TYPES
 
     def _hold_again(self) -> None:
-        """Bytes may flow again: whatever waits inside something that may be a message is forgotten."""
+        """Forget what waits inside something that may be a message: bytes may flow again."""
         inside = False
         for start in list(self._waiting):
             if inside:
@@ -293,7 +293,7 @@ class V3Deframer:
         self._held = inside
 
     def _give(self, start: int, end: int, events: list[FrameEvent]) -> None:
-        """A frame. Whatever waits lies around it or starts in it."""
+        """Give a frame. Whatever waits lies around it or starts in it."""
         first = next(iter(self._waiting), start)
         if first < start:
             self._blame(first, _cut_short(self._buffer[first - self._position :]), start, events)
@@ -332,7 +332,7 @@ class V3Deframer:
         self._run_prefix = self._buffer[at : at + PREFIX_BYTES_MAX]
 
     def _discard(self, end: int, events: list[FrameEvent]) -> None:
-        """Put what is not told yet, up to `end`, into the open run."""
+        """Put what is not reported yet, up to `end`, into the open run."""
         count = end - self._told
         if count <= 0:
             return
@@ -441,7 +441,7 @@ class V3Framing:
 
 
 def _data_end(raw: bytes, length: int | None) -> tuple[int, str]:
-    """Where DATA ends, and what is wrong with LEN when the bytes themselves prove another length."""
+    """End of DATA, and what is wrong with LEN when the bytes themselves prove another length."""
     if length is None:
         return len(raw), ""
     actual = len(raw) - HEADER_BYTES - CRC_BYTES

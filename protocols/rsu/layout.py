@@ -1,6 +1,6 @@
-"""What every dialect's layout module builds on: one type byte with one length rule is one message type.
+"""Base of every dialect's layout module: one type byte with one length rule is one message type.
 
-The names in a layout are the field names of the message, its meanings are what people read. Repetition is counted from
+The names in a layout are the field names of the message, its meanings are for display. Repetition is counted from
 the whole DATA before anything is parsed, never greedily.
 """
 
@@ -23,7 +23,7 @@ TYPE = "type"
 """Name of the first field of every layout: the type byte."""
 
 Counts = Mapping[str, int]
-"""How many elements each repeated field of a frame has, by field name."""
+"""Number of elements of each repeated field of a frame, by field name."""
 Plan = Callable[[bytes], Counts | None]
 """Tells from the whole DATA whether a layout fits, and its counts; None when it does not."""
 Where = Callable[[bytes], bool]
@@ -40,7 +40,7 @@ class FrameLayout:
 
     code: int
     rule: str
-    """The length rule for people: `37`, or `18+9n`. With the code it names the layout."""
+    """Length rule for display: `37`, or `18+9n`. With the code it names the layout."""
     message: type[Message]
     layout: Layout
     plan: Plan

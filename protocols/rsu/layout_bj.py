@@ -40,7 +40,7 @@ from protocols.rsu.messages import (
 )
 
 CLOCK_SHIFT_S = 8 * 3600
-"""What clocks on the link are ahead of UTC: the country has one zone."""
+"""Lead of clocks on the link over UTC, seconds: the country has one zone."""
 WAIT_TIME_S = 2
 """Time before the same OBU is read again when a message of ours does not say: lanes set 1 or 2 s [two]."""
 STATION_HEADER = bytes.fromhex("aa2900")

@@ -1,4 +1,4 @@
-"""Words of the serial dialects, for people, where they are others than those of `pcrsu-v3`.
+"""Display words of the serial dialects, where they are others than those of `pcrsu-v3`.
 
 No table of result codes of this dialect is known: only 00 is, and 80 as the mark of a heartbeat.
 """
@@ -35,10 +35,10 @@ def balance(amount: int, _: Mapping[str, object]) -> str:
 
 
 def seconds(count: int, _: Mapping[str, object]) -> str:
-    """A time."""
+    """Seconds as text."""
     return f"{count} s"
 
 
 def vehicle_class(number: int, _: Mapping[str, object]) -> str:
-    """A class, as the antenna counts."""
+    """Vehicle class as text, as the antenna counts."""
     return f"class {number}"

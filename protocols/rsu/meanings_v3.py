@@ -1,4 +1,4 @@
-"""Words of `pcrsu-v3`, for people: tables first, the few that need reckoning after them.
+"""Display words of `pcrsu-v3`: tables first, the few that need reckoning after them.
 
 Result codes are those of the gantry interface V3.1 to V3.4 [one description, complete], and what V3.5 adds. What a code
 means for money is not decided here.
@@ -138,7 +138,7 @@ def obu_status(status: bytes, neighbours: Mapping[str, object]) -> str:
 
 
 def yuan(amount_fen: int, _: Mapping[str, object]) -> str:
-    """An amount."""
+    """Amount in fen as text."""
     return fen_text(amount_fen)
 
 
@@ -154,12 +154,12 @@ def balance(amount: int, _: Mapping[str, object]) -> str:
 
 
 def moment(unix_seconds: int, _: Mapping[str, object]) -> str:
-    """A clock."""
+    """UNIX seconds as text."""
     return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def wall_clock(digits: str, _: Mapping[str, object]) -> str:
-    """YYYYMMDDhhmmss; the wire carries no zone."""
+    """Date and time as text, from YYYYMMDDhhmmss; the wire carries no zone."""
     try:
         return datetime.strptime(digits, "%Y%m%d%H%M%S").strftime("%Y-%m-%d %H:%M:%S")  # noqa: DTZ007
     except ValueError:
@@ -167,7 +167,7 @@ def wall_clock(digits: str, _: Mapping[str, object]) -> str:
 
 
 def day(content: bytes, _: Mapping[str, object]) -> str:
-    """A date in BCD."""
+    """Date in BCD as text."""
     found = read_date(content)
     return "no date" if found is None else found.isoformat()
 
@@ -181,5 +181,5 @@ def issuer_name(content: bytes, _: Mapping[str, object]) -> str:
 
 
 def milliseconds(count: int, _: Mapping[str, object]) -> str:
-    """A time."""
+    """Milliseconds as text."""
     return f"{count} ms"

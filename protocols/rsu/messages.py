@@ -1,4 +1,4 @@
-"""What a lane computer and a roadside antenna tell each other, whatever the dialect.
+"""Messages of a lane computer and a roadside antenna, whatever the dialect.
 
 One frozen value per kind of message. A dialect's layout decides which fields stand on the wire; a field that a
 dialect or a frame size does not carry is None. Bytes nobody has explained stay as `reserved`, so that every frame
@@ -197,7 +197,7 @@ class Heartbeat:
     error: int | None = None
     """Serial dialects: 80."""
     rest: bytes | None = None
-    """Serial dialects: what a heartbeat as long as a report has behind its error byte."""
+    """Serial dialects: bytes after the error byte, in a heartbeat as long as a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class VehicleReport:
     obu_id: bytes
     error: int
     plate: bytes
-    """GBK, 12 bytes, zeros behind."""
+    """GBK, 12 bytes, zeros after the text."""
     plate_color: bytes
     vehicle_class: int
     user_type: int
@@ -286,7 +286,7 @@ class DebitResult:
     card_serial: int | None = None
     psam_serial: int | None = None
     balance_raw: int | None = None
-    """After the purchase, unsigned 32 bits as on the wire. FFFFFFFF in a serial dialect: could not be read."""
+    """Balance after the purchase, unsigned 32 bits as on the wire. FFFFFFFF in a serial dialect: could not be read."""
     unix_seconds: int | None = None
     """Serial dialects: the antenna's clock when the file was written, seconds since 1970 in UTC."""
 
@@ -324,7 +324,7 @@ class Unmodelled:
 
     code: int
     body: bytes
-    """Everything after the type byte."""
+    """Bytes after the type byte."""
 
 
 LaneMessage = Initialise | Continue | Stop | SwitchAntenna | Debit | WriteEntry | RecoverTac | FetchTac | HeartbeatAck

@@ -2,7 +2,7 @@
 
 Theory of operation
 -------------------
-The owner hands over what it read (`receive`), what it wants said (`send`) and the passing of time (`tick`, when
+The owner hands over what it read (`receive`), what it wants sent (`send`) and the passing of time (`tick`, when
 `next_tick` says so). Each of the three gives an `Output`: events to act on and bytes to write, in that order of
 importance: the bytes are always to be written, also when there are no events. `now` is monotonic seconds and never
 runs backwards.
@@ -10,7 +10,7 @@ runs backwards.
 The session does what both ends of every dialect need and nothing about money or vehicles:
 
 - *Framing*: bytes become frames; what is no frame becomes `BadBytes`. When the line has been quiet for
-  `Timing.gap_ms`, complete frames behind an unfinished one are read too.
+  `Timing.gap_ms`, complete frames after an unfinished one are read too.
 - *Repetition, sending*: a message the rules call a request is repeated until an answer to it comes, then given up
   (`Unanswered`). One request may wait for each OBU, so vehicles that are interleaved do not disturb each other.
   An answer is known by its type and its OBU, whatever counter its sender uses; an answer about no OBU is known by SEQ.
@@ -125,7 +125,7 @@ class BadBytes:
 
 @dataclass(frozen=True, slots=True)
 class PeerRestarted:
-    """The peer says by the number of a frame that it has just been powered up, and must be told everything again.
+    """Restart of the peer, told by a frame's number: just powered up, it must be told everything again.
 
     `received` is that frame; it answers nothing. When `repeated`, a command of ours that waited for such a frame has
     been written again; else the owner has to give it (C0) anew.
@@ -140,7 +140,7 @@ Event = Received | Duplicate | Unanswered | Silent | PeerBack | PeerRestarted | 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a call gives: events in the order they happened, and bytes to write to the link now."""
+    """Result of a call: events in the order they happened, and bytes to write to the link now."""
 
     events: tuple[Event, ...] = ()
     to_write: bytes = b""
@@ -150,7 +150,7 @@ class Output:
 
 
 class Peer(Enum):
-    """What we know of the other end."""
+    """State of the peer."""
 
     UNHEARD = "unheard"
     HEARD = "heard"
@@ -158,7 +158,7 @@ class Peer(Enum):
 
 
 class PeerInput(Enum):
-    """What changes it."""
+    """Input of `PEER_TABLE`."""
 
     FRAME = "frame"
     QUIET = "quiet"
@@ -186,7 +186,7 @@ class RequestState(Enum):
 
 
 class RequestInput(Enum):
-    """What happens to it."""
+    """Input of `REQUEST_TABLE`."""
 
     DUE = "due"
     SPENT = "spent"
@@ -212,7 +212,7 @@ class ReportState(Enum):
 
 
 class ReportInput(Enum):
-    """What happens to it."""
+    """Input of `REPORT_TABLE`."""
 
     ANSWER = "answer"
     ASK_AGAIN = "ask_again"
@@ -297,7 +297,7 @@ class Session:
 
     @property
     def peer(self) -> Peer:
-        """What is known of the other end."""
+        """State of the peer."""
         return self._peer
 
     @property
@@ -319,9 +319,9 @@ class Session:
         return Output(to_write=self._take_all(found, now, events), events=tuple(events))
 
     def send(self, message: Message, now: float, *, answering: Received | None = None) -> Output:
-        """Say `message`. `answering` gives it the SEQ of an answer and repeats it whenever that frame comes again.
+        """Send `message`. `answering` gives it the SEQ of an answer and repeats it whenever that frame comes again.
 
-        A request that is still waiting for the same OBU is replaced: the newer word counts.
+        A request that is still waiting for the same OBU is replaced by the newer one.
         """
         self._begin(now)
         code = self.dialect.code_of(message)
@@ -353,7 +353,7 @@ class Session:
         return Output(to_write=raw)
 
     def tick(self, now: float) -> Output:
-        """Do what time asks for: repetitions, heartbeats, silence, and frames hidden behind an unfinished one."""
+        """Do what time asks for: repetitions, heartbeats, silence, and frames hidden after an unfinished one."""
         self._begin(now)
         events: list[Event] = []
         to_write = bytearray(self._take_all(self._look_inside(now), now, events))
@@ -369,7 +369,7 @@ class Session:
         return Output(tuple(events), bytes(to_write))
 
     def next_tick(self, now: float) -> float | None:
-        """When `tick` has something to do, monotonic seconds; None when it never has."""
+        """Time at which `tick` has something to do (monotonic seconds); None when it never has."""
         self._begin(now)
         times = [waiting.due for waiting in self._outstanding.values()]
         times += [at for at in (self._look_at, self._beat_at, self._silent_at()) if at is not None]
@@ -378,7 +378,7 @@ class Session:
     # --- receiving ------------------------------------------------------------------------------------------------
 
     def _begin(self, now: float) -> None:
-        """The first call starts the clocks of silence and heartbeat."""
+        """Start the clocks of silence and heartbeat at the first call."""
         if self._heard_at is None:
             self._heard_at = now
             if self._heartbeat is not None:
@@ -432,7 +432,7 @@ class Session:
         return b"" if automatic is None else self.send(automatic, now, answering=received).to_write
 
     def _restarted(self, received: Received, code: int, now: float, events: list[Event]) -> bytes:
-        """The peer has just been powered up: say again what waits for a frame like this one."""
+        """Send again what waits for a frame like this one: the peer has just been powered up."""
         waiting = next((w for w in self._outstanding.values() if code in w.request.answers), None)
         events.append(PeerRestarted(received, repeated=waiting is not None))
         if waiting is None:
@@ -454,7 +454,7 @@ class Session:
             self._heard_at = now
 
     def _silent_at(self) -> float | None:
-        """When the peer will count as silent; None when it does already or need not be heard."""
+        """Time at which the peer will count as silent; None when it does already or need not be heard."""
         if not self._rules.hears_heartbeats or self._peer is Peer.SILENT or self._heard_at is None:
             return None
         return self._heard_at + self.timing.silence_ms / 1000

@@ -1,4 +1,4 @@
-"""The link of standardised stations, told apart: it has the framing of `pcrsu-v3` and some of its type bytes.
+"""Recognition of the link of standardised stations, which has the framing of `pcrsu-v3` and some of its type bytes.
 
 Nothing of it is decoded here. Its records stand in an envelope of 27 bytes (established on 217,784 frames of a real
 day): type, time 8, lane 5, certification 8 (zeros), target 2, record count 1 (always 01), record length 2, record.
