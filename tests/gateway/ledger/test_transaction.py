@@ -229,13 +229,13 @@ WHOLE_TABLE = {
     "gateway.debit.adoption._OPEN_REFUNDS",
     "gateway.debit.adoption._USED",
     "gateway.debit.recovery._QUEUED",
+    "gateway.ledger.backup._NEWEST",
     "gateway.ledger.key_change._TIMES_IN_FORCE",
     "gateway.ledger.life._NEWEST",
     "gateway.ledger.transaction._HEADS",
 }
 """On purpose: what an adoption must know of a whole ledger; all that waits, once at start-up; the journal, once for a
-new key; the newest of a ledger's few lives;
-the heads of the few chains."""
+new key; the newest row of a copy's journal, of a ledger's few lives; the heads of the few chains."""
 
 
 def test_no_statement_walks_through_a_table(engine):
