@@ -116,8 +116,6 @@ def store_intent(
     )
     if plan.file_before is not None and plan.file_after is not None:
         tx.insert(tables.purchase_file, purchase_id=purchase_id, before=plan.file_before, after=plan.file_after)
-    if attempt_no > 1:
-        tx.flush()  # nobody asked `has_open_purchase` before
 
 
 def store_result(
@@ -203,13 +201,7 @@ def newest_of_debit(tx: Transaction, debit_id: str) -> Row | None:
 
 def has_open_purchase(tx: Transaction, card_number: str | None, obu_id: bytes | None) -> bool:
     """True while a purchase of this card or in this tag is neither proved nor disproved: no new one may start."""
-    # Who asks may begin one, and it may still wait to be written when the next one asks.
-    obu = None if obu_id is None else obu_id.hex()
-    for asked in (("open purchase", card_number), ("open purchase in", obu)):
-        if asked in tx.memo and asked[1] is not None:
-            tx.flush()
-        tx.memo[asked] = True
-    return bool(tx.peek_rows(_OPEN, card=card_number, obu=obu))
+    return bool(tx.rows(_OPEN, card=card_number, obu=None if obu_id is None else obu_id.hex()))
 
 
 def open_in_tag(connection: Connection, obu_id: bytes, clock: Clock) -> tuple[str, PreviousPurchase] | None:
