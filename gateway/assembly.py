@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import Protocol
 
-from sqlalchemy import Engine
-
 from gateway.banks import assemble as banks
 from gateway.condition import Tell
 from gateway.config import SiteFile
 from gateway.debit.engine import Collection, DebitEngine, Timing
 from gateway.ledger.batches import LedgerWriter
+from gateway.ledger.reading import LedgerReader
 from gateway.model.passage import Funding
 from gateway.outbox.worker import Backlog
 from gateway.payers.mandates import IssuerPolicy, MandateReader
@@ -51,7 +50,7 @@ class Storage:
     """The ledger as parts use it."""
 
     writer: LedgerWriter
-    reader: Engine
+    reader: LedgerReader
     anchor: Callable[[], Anchor | None]
     """Where the ledger stands, for what banks are told."""
 

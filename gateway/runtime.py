@@ -75,7 +75,7 @@ class Gateway:
         self._board.write(running=False)
 
     async def _serve(self, ledger: RunningLedger, on_ready: Callable[[], None]) -> None:
-        documents = self._documents(ledger)
+        documents = await self._documents(ledger)
         storage = Storage(ledger.writer, ledger.reader, ledger.committer.anchor)
         parts = assemble(self._site, self._machine, storage, documents, time=self._time, listener=self)
         await self._recover(parts)
@@ -101,13 +101,12 @@ class Gateway:
         cause = "; ".join(f"{found.path} has mode {found.mode:04o}: {found.cure}" for found in still)
         self.tell("files", not still, cause or "our own user's alone", "files_open" if still else None)
 
-    def _documents(self, ledger: RunningLedger) -> Documents:
+    async def _documents(self, ledger: RunningLedger) -> Documents:
         """What the site's other files say; lists and tariffs are left alone where nothing needs them."""
         site = self._site
         tariffs = load_tariffs(site.tariffs.directory) if site.need(Need.TARIFFS) else None
-        with ledger.reader.connect() as connection:
-            if mandate_import.is_under_way(connection):
-                log.warning("an import of mandates is running or was cut short; if nobody runs it, give it again")
+        if await ledger.reader.read(mandate_import.is_under_way):
+            log.warning("an import of mandates is running or was cut short; if nobody runs it, give it again")
         needed = site.need(Need.LISTS)
         lists = open_lists(site.lists.directory, self._time, site.lists.drop_bound) if needed else None
         return Documents(self._rules, lists, tariffs)

@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from sqlalchemy import Engine
-
 from drivers.bank import BankLink, BankLinkConfig, BankLinkState, BankState
 from drivers.errors import DeviceError
 from gateway.banks.config import Bank
@@ -16,6 +14,7 @@ from gateway.condition import Tell
 from gateway.debit.attempts import Collection, Terminals
 from gateway.debit.engine import DebitEngine
 from gateway.ledger.batches import LedgerWriter
+from gateway.ledger.reading import LedgerReader
 from gateway.model.passage import DeclinePolicy
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import Backlog, OutboxWorker
@@ -124,7 +123,7 @@ def tasks(
     surroundings: Surroundings,
     *,
     writer: LedgerWriter,
-    reader: Engine,
+    reader: LedgerReader,
     rules: DebitRules,
     on_backlog: Callable[[str, Backlog], None],
 ) -> Mapping[str, Callable[[], Awaitable[object]]]:

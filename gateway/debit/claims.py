@@ -184,10 +184,8 @@ class PreviousPurchase:
     file_after: bytes | None
     written_fen: int
     amount_fen: int
-    funding: Funding
-    payer: str
-    mandate_id: str | None
-    contract_ref: str | None
+    payer: Payer
+    """Fixed with the hold; its limits are the mandate's present ones, as they bind now."""
     purchase_time: str
     card_serial: int | None
     """Serial of this purchase, from its own result, else one more than the last one seen of the card."""
@@ -198,8 +196,8 @@ class PreviousPurchase:
     debit_state: str
     release: Release | None
     """Of the passage's newest decision; None while there is none."""
-    decided_at: int | None
-    record_no: int | None
+    decided_s_ago: float | None
+    """Seconds since that, whatever lane, process or person made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +209,11 @@ class PreviousPassage:
     debit_state: str
     charge_point: str
     amount_fen: int
-    funding: Funding
-    payer: str
-    mandate_id: str | None
-    contract_ref: str | None
+    payer: Payer
+    """As above."""
     release: Release | None
     """Of its newest decision; None while there is none."""
-    decided_at: int | None
-    record_no: int | None
+    decided_s_ago: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +222,7 @@ class PreviousEntry:
 
     passage_id: str
     charge_point: str
-    decided_at: int
-    record_no: int
+    decided_s_ago: float
 
 
 @dataclass(frozen=True, slots=True)

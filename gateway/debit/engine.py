@@ -16,8 +16,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Engine
-
 from gateway.banks.channel import BankChannel
 from gateway.debit import decisions, holds, purchases
 from gateway.debit.asking import Banks
@@ -41,8 +39,9 @@ from gateway.debit.listening import Listener
 from gateway.debit.start_up import StartUp
 from gateway.debit.upkeep import Upkeep
 from gateway.debit.waiting import FollowUps, StorageLate, within
-from gateway.ledger import clock_readings, tables
+from gateway.ledger import tables
 from gateway.ledger.batches import LedgerWriter
+from gateway.ledger.reading import LedgerReader
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, new_id, new_ids
@@ -85,7 +84,7 @@ class DebitEngine:
     def __init__(
         self,
         writer: LedgerWriter,
-        reader: Engine,
+        reader: LedgerReader,
         channels: Mapping[str, BankChannel],
         *,
         clock: Clock,
@@ -105,32 +104,27 @@ class DebitEngine:
         self.start_up = StartUp(
             writer, reader, self.banks, self.upkeep, self._decider.taken_up, clock=clock, rules=self.rules
         )
-        self._listener = Listener(channels.values(), writer, reader, self._follow_ups, self.rules)
+        self._listener = Listener(channels.values(), writer, self._follow_ups, self.rules)
         self._begun = clock.monotonic()
         self._asked: dict[str, float] = {}
         """Monotonic second at which something was last asked for a debit, the oldest first."""
 
     # --- reading --------------------------------------------------------------------------------------------------
 
-    def previous(self, card_number: str) -> PreviousPurchase | None:
-        """The newest purchase of a card. An indexed read, well under a millisecond."""
-        with self._reader.connect() as connection:
-            return purchases.newest_purchase(connection, card_number)
+    # What is read here may be overtaken before it is acted on. That is safe: the change that acts on it (a hold, a
+    # purchase, a decision) finds debit, purchases and limits anew, and goes on only from where they stand then.
 
-    def newest_of_contract(self, contract: str) -> PreviousPassage | None:
+    async def previous(self, card_number: str) -> PreviousPurchase | None:
+        """The newest purchase of a card."""
+        return await self._reader.look_up(lambda c: purchases.newest_purchase(c, card_number, self._clock))
+
+    async def newest_of_contract(self, contract: str) -> PreviousPassage | None:
         """The newest claim on a tag contract."""
-        with self._reader.connect() as connection:
-            return purchases.newest_of_contract(connection, contract)
+        return await self._reader.look_up(lambda c: purchases.newest_of_contract(c, contract, self._clock))
 
-    def decided_s_ago(self, record_no: int, decided_at: int) -> float:
-        """Seconds since a decision was made, by whatever lane, process or person."""
-        with self._reader.connect() as connection:
-            return clock_readings.age_s(connection, self._clock, record_no, decided_at)
-
-    def card_of_open_purchase(self, obu_id: bytes) -> str | None:
-        """The card behind an unresolved purchase of this OBU."""
-        with self._reader.connect() as connection:
-            return purchases.open_purchase_of_obu(connection, obu_id)
+    async def open_in_tag(self, obu_id: bytes) -> tuple[str, PreviousPurchase] | None:
+        """Card number and unresolved purchase of this OBU."""
+        return await self._reader.look_up(lambda c: purchases.open_in_tag(c, obu_id, self._clock))
 
     def asked_s_ago(self, debit_id: str) -> float:
         """Seconds since a card or a bank was to be asked for this debit; for debits of an earlier process since this
@@ -319,10 +313,9 @@ class DebitEngine:
             self._writer.submit(lambda tx: decisions.repeat(tx, passage_id, debit_id, release, ruled))
         )
 
-    def newest_entry(self, card_number: str, charge_point: str) -> PreviousEntry | None:
+    async def newest_entry(self, card_number: str, charge_point: str) -> PreviousEntry | None:
         """The newest entry of a card recorded at a lane."""
-        with self._reader.connect() as connection:
-            return purchases.newest_entry(connection, card_number, charge_point)
+        return await self._reader.look_up(lambda c: purchases.newest_entry(c, card_number, charge_point, self._clock))
 
     async def admit(self, sight: Sight, context: DecisionContext, *, timeout_s: float) -> Decision:
         """Record the entry of a trip. Raises `StorageLate` as `hold` does."""

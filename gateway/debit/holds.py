@@ -64,7 +64,7 @@ class Asking:
 
 def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds, rules: DebitRules) -> HoldPlaced | HoldRefused:
     """Reserve the amount and store the purchase's intent, or say why not. Idempotent by the request's key."""
-    known = _known(tx, request.idempotency_key)
+    known = tx.find(tables.debit, idempotency_key=request.idempotency_key)
     if known is not None:
         return _replay(tx, known, request)
     earlier = tx.find(tables.refusal, idempotency_key=request.idempotency_key)
@@ -105,7 +105,7 @@ def begin_charge(
     An issuer that collects from its customers owes it at once: then this is the whole charge. A bank is asked next;
     its request is stored in the same transaction as the hold.
     """
-    known = _known(tx, request.idempotency_key)
+    known = tx.find(tables.debit, idempotency_key=request.idempotency_key)
     if known is not None:
         return _charge_again(tx, known, request, asking)
     earlier = tx.find(tables.refusal, idempotency_key=request.idempotency_key)
@@ -265,13 +265,6 @@ def _refused_again(tx: Transaction, earlier: Row, request: HoldRequest) -> Decis
     return decision_of(row)
 
 
-def _known(tx: Transaction, key: str) -> Row | None:
-    """The debit with this key, one that was claimed in this very transaction included."""
-    if ("key", key) in tx.memo:
-        return tx.find(tables.debit, idempotency_key=key)
-    return tx.peek(tables.debit, idempotency_key=key)
-
-
 def _replay(tx: Transaction, known: Row, request: HoldRequest) -> HoldPlaced | HoldRefused:
     if known.content_hash != request.content_hash:
         return HoldRefused("idempotency_conflict")
@@ -312,15 +305,10 @@ def _obligor(tx: Transaction, request: HoldRequest, new_id: str) -> _Obligor:
     else:
         # Nobody in particular: never the same as anybody else.
         values = {"subject_key": digest_of("unknown", request.sight.passage_id)}
-    memo = ("obligor", *values.values())
-    born: str | None = tx.memo.get(memo)
-    if born is not None:
-        return _Obligor(born, listed=False)
-    found = tx.peek(tables.obligor, **values)
+    found = tx.find(tables.obligor, **values)
     if found is not None:
         return _Obligor(found.id, listed=found.listed_at is not None)
     tx.insert(tables.obligor, id=new_id, **values)
-    tx.memo[memo] = new_id
     return _Obligor(new_id, listed=False)
 
 
@@ -356,5 +344,4 @@ def _insert_debit(
         hold_id=hold_id,
         abandoned=request.abandoned.value,
     )
-    tx.memo["key", request.idempotency_key] = debit_id
     return hold_id

@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import Enum
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import bindparam, select
 
 from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
 from gateway.debit import debts, refunds
@@ -66,11 +66,6 @@ _BY_STAN = (
     .order_by(_attempt.c.created_at.desc(), _attempt.c.batch.desc())
 )
 """One for each terminal, and once more each time a terminal's trace numbers were used up: the newest comes first."""
-_USED = (
-    select(_attempt.c.id)
-    .where(_attempt.c.channel == bindparam("channel"), _attempt.c.stan == bindparam("stan"))
-    .limit(1)
-)
 _OPEN_ADVICES = select(_attempt).where(
     _attempt.c.debit_id == bindparam("debit"), _attempt.c.kind == "advice", _attempt.c.state == AttemptState.STORED
 )
@@ -104,11 +99,6 @@ class LateEffect(Enum):
 
 NO_NEWS = (LateEffect.NO_SUCH_ATTEMPT, LateEffect.IGNORED)
 """Effects that changed nothing: a link may bring any number of them."""
-
-
-def was_used(connection: Connection, channel: str, stan: str) -> bool:
-    """Whether any message of ours to this bank had the trace number. One look into an index."""
-    return connection.execute(_USED, {"channel": channel, "stan": stan}).first() is not None
 
 
 def late_answer(tx: Transaction, channel: str, told: LateAnswer, rules: DebitRules) -> LateEffect:

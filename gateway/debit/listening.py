@@ -9,9 +9,6 @@ import logging
 from collections.abc import Iterable
 from functools import partial
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
-
 from gateway.banks.channel import BankChannel, LateAnswer
 from gateway.debit import late
 from gateway.debit.late import LateEffect
@@ -29,12 +26,10 @@ class Listener:
         self,
         channels: Iterable[BankChannel],
         writer: LedgerWriter,
-        reader: Engine,
         follow_ups: FollowUps,
         rules: DebitRules,
     ) -> None:
         self._writer = writer
-        self._reader = reader
         self._follow_ups = follow_ups
         self._rules = rules
         for channel in channels:
@@ -44,21 +39,8 @@ class Listener:
         channel.turns.in_turn(heard.terminal, heard.stan, partial(self._book, channel, heard))
 
     def _book(self, channel: BankChannel, heard: LateAnswer) -> None:
-        if not self._may_be_ours(channel.name, heard.stan):
-            log.debug("late answer of %s trace %s: no message of ours", channel.name, heard.stan)
-            return
         future = self._writer.submit(lambda tx: late.late_answer(tx, channel.name, heard, self._rules), essential=True)
         self._follow_ups.follow(future, partial(_tell, channel.name, heard))
-
-    def _may_be_ours(self, channel: str, stan: str) -> bool:
-        """Whether a message of ours may have had the trace number. Every message is durable before it leaves, so one
-        that no table knows is none of ours, and its answer costs no write: a host may send any number of them."""
-        try:
-            with self._reader.connect() as connection:
-                return late.was_used(connection, channel, stan)
-        except SQLAlchemyError as error:
-            log.warning("a late answer of %s goes to the writer unseen: %s", channel, type(error).__name__)
-            return True
 
 
 def _tell(channel: str, heard: LateAnswer, effect: LateEffect) -> None:

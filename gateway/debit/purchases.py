@@ -11,25 +11,48 @@ from dataclasses import replace
 from sqlalchemy import Connection, bindparam, literal_column, or_, select
 
 from gateway.debit import purchase_proof
-from gateway.debit.claims import PreviousEntry, PreviousPassage, PreviousPurchase, PurchasePlan, PurchaseResult
+from gateway.debit.claims import Payer, PreviousEntry, PreviousPassage, PreviousPurchase, PurchasePlan, PurchaseResult
 from gateway.debit.states import add_purchase, set_purchase
-from gateway.ledger import tables
+from gateway.ledger import clock_readings, tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.clock import Clock
 from gateway.model.passage import Funding, Outcome, PurchaseOutcome, Release
 from gateway.model.states import OPEN_PURCHASES, PurchaseState
 
 _p, _f, _d, _g, _s = tables.purchase, tables.purchase_file, tables.debit, tables.passage, tables.subject
 
+_PAYER = (
+    *(_d.c.funding, _d.c.payer, _d.c.mandate_id, _d.c.contract_ref),
+    *(tables.mandate.c.limit_fen, tables.mandate.c.stand_in_limit_fen),
+)
 _NEWEST_OF_CARD = (
-    select(_p, _f.c.before, _f.c.after, _d.c.amount, _d.c.funding, _d.c.payer, _d.c.mandate_id, _d.c.contract_ref)
+    select(_p, _f.c.before, _f.c.after, _d.c.amount, *_PAYER)
     .add_columns(_g.c.charge_point, _d.c.state.label("debit_state"))
     .join_from(_s, _g, _g.c.subject_id == _s.c.id)
     .join(_p, _p.c.passage_id == _g.c.id)
     .outerjoin(_f, _f.c.purchase_id == _p.c.id)  # a purchase may leave the files of its card alone
     .join(_d, _d.c.id == _p.c.debit_id)
+    .outerjoin(tables.mandate, tables.mandate.c.id == _d.c.mandate_id)
     .where(_s.c.card_number == bindparam("card"))
     .order_by(_d.c.hold_id.desc(), _p.c.attempt_no.desc())
+    .limit(1)
+)
+_NEWEST_OF_CONTRACT = (
+    select(_d.c.id, _d.c.passage_id, _d.c.state, _d.c.amount, _g.c.charge_point, *_PAYER)
+    .join_from(_s, _g, _g.c.subject_id == _s.c.id)
+    .join(_d, _d.c.passage_id == _g.c.id)
+    .outerjoin(tables.mandate, tables.mandate.c.id == _d.c.mandate_id)
+    .where(_s.c.contract == bindparam("contract"))
+    .order_by(_d.c.hold_id.desc())
+    .limit(1)
+)
+_CARD_OF_OPEN = (
+    select(_s.c.card_number)
+    .join_from(_s, _g, _g.c.subject_id == _s.c.id)
+    .join(_p, _p.c.passage_id == _g.c.id)
+    .where(_s.c.obu_id == bindparam("obu"), _p.c.state.in_(OPEN_PURCHASES))
+    .order_by(_p.c.created_at.desc())
     .limit(1)
 )
 _NEWEST_OF_DEBIT = (
@@ -93,8 +116,6 @@ def store_intent(
     )
     if plan.file_before is not None and plan.file_after is not None:
         tx.insert(tables.purchase_file, purchase_id=purchase_id, before=plan.file_before, after=plan.file_after)
-    if attempt_no > 1:
-        tx.flush()  # nobody asked `has_open_purchase` before
 
 
 def store_result(
@@ -164,13 +185,13 @@ def _proved(tx: Transaction, purchase: Row, result: PurchaseResult, card_number:
     return result
 
 
-def newest_purchase(connection: Connection, card_number: str) -> PreviousPurchase | None:
+def newest_purchase(connection: Connection, card_number: str, clock: Clock) -> PreviousPurchase | None:
     """The newest purchase of a card: what tells a new car from one we have already asked for money.
 
     Newest by the number of its hold, not by its time: the wall clock may have been set back in between.
     """
     row = connection.execute(_NEWEST_OF_CARD, {"card": card_number}).one_or_none()
-    return None if row is None else _previous(connection, row, card_number)
+    return None if row is None else _previous(connection, row, card_number, clock)
 
 
 def newest_of_debit(tx: Transaction, debit_id: str) -> Row | None:
@@ -180,71 +201,67 @@ def newest_of_debit(tx: Transaction, debit_id: str) -> Row | None:
 
 def has_open_purchase(tx: Transaction, card_number: str | None, obu_id: bytes | None) -> bool:
     """True while a purchase of this card or in this tag is neither proved nor disproved: no new one may start."""
-    # Who asks may begin one, and it may still wait to be written when the next one asks.
-    obu = None if obu_id is None else obu_id.hex()
-    for asked in (("open purchase", card_number), ("open purchase in", obu)):
-        if asked in tx.memo and asked[1] is not None:
-            tx.flush()
-        tx.memo[asked] = True
-    return bool(tx.peek_rows(_OPEN, card=card_number, obu=obu))
+    return bool(tx.rows(_OPEN, card=card_number, obu=None if obu_id is None else obu_id.hex()))
 
 
-def open_purchase_of_obu(connection: Connection, obu_id: bytes) -> str | None:
-    """Card number behind an unresolved purchase of this OBU, for an answer that comes after its passage ended."""
-    p, g, s = tables.purchase, tables.passage, tables.subject
-    return connection.execute(
-        select(s.c.card_number)
-        .join_from(s, g, g.c.subject_id == s.c.id)
-        .join(p, p.c.passage_id == g.c.id)
-        .where(s.c.obu_id == obu_id.hex(), p.c.state.in_(OPEN_PURCHASES))
-        .order_by(p.c.created_at.desc())
-        .limit(1)
-    ).scalar_one_or_none()
+def open_in_tag(connection: Connection, obu_id: bytes, clock: Clock) -> tuple[str, PreviousPurchase] | None:
+    """Card number and purchase behind an answer that comes after its passage ended; None where none is open."""
+    card_number = connection.execute(_CARD_OF_OPEN, {"obu": obu_id.hex()}).scalar()
+    previous = None if card_number is None else newest_purchase(connection, card_number, clock)
+    if card_number is None or previous is None or previous.state not in OPEN_PURCHASES:
+        return None
+    return card_number, previous
 
 
-def newest_of_contract(connection: Connection, contract: str) -> PreviousPassage | None:
+def newest_of_contract(connection: Connection, contract: str, clock: Clock) -> PreviousPassage | None:
     """The newest claim on a tag contract, whatever became of it: how a vehicle without a card is known again."""
-    s, g, d = tables.subject, tables.passage, tables.debit
-    row = connection.execute(
-        select(d, g.c.charge_point)
-        .join_from(s, g, g.c.subject_id == s.c.id)
-        .join(d, d.c.passage_id == g.c.id)
-        .where(s.c.contract == contract)
-        .order_by(d.c.hold_id.desc())
-        .limit(1)
-    ).one_or_none()
+    row = connection.execute(_NEWEST_OF_CONTRACT, {"contract": contract}).one_or_none()
     if row is None:
         return None
-    newest = _decided(connection, row.passage_id)
+    release, decided_s_ago = _decided(connection, row.passage_id, clock)
     return PreviousPassage(
         passage_id=row.passage_id,
         debit_id=row.id,
         debit_state=row.state,
         charge_point=row.charge_point,
         amount_fen=row.amount,
-        funding=Funding(row.funding),
-        payer=row.payer,
-        mandate_id=row.mandate_id,
-        contract_ref=row.contract_ref,
-        release=None if newest is None else Release(newest.release),
-        decided_at=None if newest is None else newest.decided_at,
-        record_no=None if newest is None else newest.record_no,
+        payer=_payer(row),
+        release=release,
+        decided_s_ago=decided_s_ago,
     )
 
 
-def newest_entry(connection: Connection, card_number: str, charge_point: str) -> PreviousEntry | None:
+def newest_entry(connection: Connection, card_number: str, charge_point: str, clock: Clock) -> PreviousEntry | None:
     """The newest entry of a card recorded at a lane."""
     row = connection.execute(_NEWEST_ENTRY, {"card": card_number, "charge_point": charge_point}).one_or_none()
-    return None if row is None else PreviousEntry(row.passage_id, row.charge_point, row.decided_at, row.record_no)
+    if row is None:
+        return None
+    age_s = clock_readings.age_s(connection, clock, row.record_no, row.decided_at)
+    return PreviousEntry(row.passage_id, row.charge_point, age_s)
 
 
-def _decided(connection: Connection, passage_id: str) -> Row | None:
-    """The newest decision about a passage, repeats included: a vehicle that stands still keeps its right."""
-    return connection.execute(NEWEST_DECISION, {"passage": passage_id}).one_or_none()
+def _payer(row: Row) -> Payer:
+    return Payer(
+        Funding(row.funding),
+        row.payer,
+        row.mandate_id,
+        row.contract_ref,
+        row.limit_fen,
+        row.stand_in_limit_fen or 0,
+    )
 
 
-def _previous(connection: Connection, row: Row, card_number: str) -> PreviousPurchase:
-    newest = _decided(connection, row.passage_id)
+def _decided(connection: Connection, passage_id: str, clock: Clock) -> tuple[Release | None, float | None]:
+    """The newest decision about a passage, repeats included: a vehicle that stands still keeps its right. With the
+    seconds since."""
+    row = connection.execute(NEWEST_DECISION, {"passage": passage_id}).one_or_none()
+    if row is None:
+        return None, None
+    return Release(row.release), clock_readings.age_s(connection, clock, row.record_no, row.decided_at)
+
+
+def _previous(connection: Connection, row: Row, card_number: str, clock: Clock) -> PreviousPurchase:
+    release, decided_s_ago = _decided(connection, row.passage_id, clock)
     serial = row.card_serial
     if serial is None:
         last = connection.execute(_SERIAL_OF_CARD, {"card": card_number}).one_or_none()
@@ -260,18 +277,14 @@ def _previous(connection: Connection, row: Row, card_number: str) -> PreviousPur
         file_after=row.after,
         written_fen=row.written_fen,
         amount_fen=row.amount,
-        funding=Funding(row.funding),
-        payer=row.payer,
-        mandate_id=row.mandate_id,
-        contract_ref=row.contract_ref,
+        payer=_payer(row),
         purchase_time=row.purchase_time,
         card_serial=serial,
         balance_before=row.balance_before,
         reason=row.reason,
         debit_state=row.debit_state,
-        release=None if newest is None else Release(newest.release),
-        decided_at=None if newest is None else newest.decided_at,
-        record_no=None if newest is None else newest.record_no,
+        release=release,
+        decided_s_ago=decided_s_ago,
     )
 
 

@@ -9,13 +9,12 @@ import logging
 from collections.abc import Callable, Container, Mapping
 from functools import partial
 
-from sqlalchemy import Engine
-
 from gateway.debit import recovery
 from gateway.debit.asking import Banks
 from gateway.debit.attempts import Collection, NewAttempt
 from gateway.debit.upkeep import Upkeep
 from gateway.ledger.batches import LedgerWriter, StorageUnavailable
+from gateway.ledger.reading import LedgerReader
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock
 from gateway.model.ids import digest_of
@@ -30,7 +29,7 @@ class StartUp:
     def __init__(
         self,
         writer: LedgerWriter,
-        reader: Engine,
+        reader: LedgerReader,
         banks: Banks,
         upkeep: Upkeep,
         taken_up: Container[str],
@@ -90,8 +89,8 @@ class StartUp:
         """
         behind, findings, after = self._behind, recovery.Findings(), ""
         while behind is not None:
-            with self._reader.connect() as connection:
-                page = recovery.page_of_held(connection, after, behind.newest_hold)
+            page = await self._reader.read(partial(recovery.page_of_held, after=after, newest_hold=behind.newest_hold))
+            # Asked after it was read; what has ended since is found ended by the change.
             free = [debit_id for debit_id in page if debit_id not in self._taken_up]
             findings += await self._close(free, behind)
             if progress is not None:
@@ -100,8 +99,7 @@ class StartUp:
                 break
             after = page[-1]
             await self._clock.sleep(0)
-        with self._reader.connect() as connection:
-            ended = recovery.ended_after_all(connection)
+        ended = await self._reader.read(recovery.ended_after_all)  # and what has ended stays so
         if ended:
             await self._writer.submit(partial(recovery.take_off_list, debit_ids=ended), essential=True)
         return findings

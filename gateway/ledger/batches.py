@@ -73,7 +73,7 @@ log = logging.getLogger(__name__)
 
 
 class StorageUnavailable(Exception):
-    """The change was not stored and never will be; nothing about it is durable.
+    """The change was not stored and never will be; nothing about it is durable. Of a query: it was not answered.
 
     With `StorageTrouble.LOST` it may stand in the copy that was rescued of a ledger whose file has gone.
     """

@@ -199,7 +199,7 @@ class Books:
         known = self._accounts.get((kind._value_, owner))
         if known is not None:
             return known
-        row = self._tx.peek(tables.account, kind=kind.value, owner=owner)
+        row = self._tx.find(tables.account, kind=kind.value, owner=owner)
         if row is None:
             return None
         # The same account may have come in by id before. One opened in this transaction is known already.

@@ -46,12 +46,14 @@ _MANY: RowValues = {}
 class Gathered:
     """The rows of one table that wait, with an index for each way they were asked for."""
 
-    __slots__ = ("_indexes", "facts", "rows")
+    __slots__ = ("_indexes", "_rooted", "facts", "rows")
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.rows: list[RowValues] = []
         self._indexes: dict[tuple[str, ...], tuple[itemgetter[Any], dict[Any, RowValues]]] = {}
+        self._rooted: dict[str, int] = {}
+        """By column: how many of the first rows refer to rows that wait as well."""
 
     def add(self, row: RowValues) -> None:
         """One more row, complete."""
@@ -84,6 +86,16 @@ class Gathered:
         wanted = tuple(values[parameter] for parameter in equals.values())
         return self._at(tuple(equals), wanted if len(wanted) > 1 else wanted[0]) is not None
 
+    def have_strays(self, column: str, parents: Gathered | None) -> bool:
+        """Whether any waiting row refers by a column to a row that does not wait among `parents`."""
+        at = self._rooted.get(column, 0)
+        if at < len(self.rows) and parents is not None and parents.facts.key is not None:
+            key = (parents.facts.key,)
+            while at < len(self.rows) and parents._at(key, self.rows[at][column]) is not None:
+                at += 1
+            self._rooted[column] = at
+        return at < len(self.rows)
+
     def change(self, row: RowValues, values: Mapping[str, Any]) -> None:
         """Set values of a waiting row."""
         row.update(values)
@@ -92,6 +104,8 @@ class Gathered:
         stale = [columns for columns in self._indexes if not values.keys().isdisjoint(columns)]
         for columns in stale:
             del self._indexes[columns]
+        for column in values:
+            self._rooted.pop(column, None)
 
     def _at(self, columns: tuple[str, ...], value: Any) -> RowValues | None:  # noqa: ANN401 - columns of any type
         found = self._indexes.get(columns)

@@ -23,6 +23,7 @@ from gateway.ledger.chain import ChainKeys
 from gateway.ledger.file import LedgerFile
 from gateway.ledger.incarnation import LedgerRefused, Place
 from gateway.ledger.marks import FOLLOW_EVERY_S, MarkUnwritable
+from gateway.ledger.reading import Reader
 from gateway.ledger.writer import Writer, WriterState
 from gateway.model.clock import Clock, from_us
 
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 class RunningLedger:
     """The open ledger, with its one writer and the mark that follows it. Made by `opened`."""
 
-    def __init__(self, committer: Committer, writer: Writer, reader: Engine, clock: Clock, tell: Tell) -> None:
+    def __init__(self, committer: Committer, writer: Writer, reader: Reader, clock: Clock, tell: Tell) -> None:
         self.committer = committer
         self.writer = writer
         self.reader = reader
@@ -66,9 +67,9 @@ def opened(
     with _refusing(tell), _held(place) as (file, engine):
         mark = incarnation.stand(place, engine)
         schema.upgrade(engine)
-        reader = engines.open_reader(file.real)
-        file.watch(engine, reader)
-        with reader.connect() as connection:
+        reading = engines.open_reader(file.real)
+        file.watch(engine, reading)
+        with reading.connect() as connection:
             newest_us = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar()
             passed(from_us(newest_us or 0))
             key_is_due = key_change.is_due(connection, keys)
@@ -79,14 +80,17 @@ def opened(
             log.info("ledger: chain key %s is in force", keys.current.id.hex())
         writer = Writer(committer, on_state=partial(_tell_state, tell, file))
         writer.start()
+        reader = Reader(reading)
+        reader.start()
         _tell_state(tell, file, writer.state)
         ledger = RunningLedger(committer, writer, reader, clock, tell)
         try:
             yield ledger
         finally:
+            reader.stop()
             writer.stop()
             ledger.follow()
-            file.let_go(engine, reader)
+            file.let_go(engine, reading)
 
 
 @contextlib.contextmanager

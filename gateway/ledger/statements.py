@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -19,8 +20,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import Update
-from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ClauseElement
-from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ClauseElement, Grouping
+from sqlalchemy.sql.selectable import Join, SelectBase
 
 PAGE = 5_000
 """Rows in memory of a select that walks through a whole table."""
@@ -37,6 +38,17 @@ Picker: TypeAlias = Callable[[Mapping[str, Any]], Any]
 """Takes some values out of many, always as a tuple unless said otherwise."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Of a select that joins tables along their references: which rows it can find."""
+
+    root: Table
+    one_of: tuple[tuple[str, str], ...]
+    """Columns of the root with the parameters they are compared with, of which one must be equal."""
+    branches: tuple[tuple[Table, str, Table], ...]
+    """Every other table, with the column by which it refers to the next one towards the root."""
+
+
 class Shape:
     """One statement as the driver takes it."""
 
@@ -45,6 +57,7 @@ class Shape:
         """Of a select of one table alone: the columns it compares with parameters, {column: parameter}.
 
         A row with another value in one of them cannot matter to it."""
+        self.tree = _tree_of(statement)
         if columns is None:
             # Rendering lists of constants wants a value for every parameter, though none is needed yet.
             statement = visitors.cloned_traverse(statement, {}, {"bindparam": _not_required})
@@ -248,16 +261,64 @@ def _equals_of(statement: ClauseElement) -> Mapping[str, str]:
     selects = sum(isinstance(element, SelectBase) for element in visitors.iterate(statement))
     if more or selects > 1 or not isinstance(source, Table):
         return {}
-    where = statement.whereclause
-    both = isinstance(where, BooleanClauseList) and where.operator is operators.and_
-    found: dict[str, str] = {}
-    for part in where.clauses if both and isinstance(where, BooleanClauseList) else [where]:
-        if not isinstance(part, BinaryExpression) or part.operator is not operators.eq:
-            continue
-        column, value = part.left, part.right
-        if isinstance(column, Column) and isinstance(value, BindParameter) and value.required:
-            found[column.name] = str(value.key)
-    return found
+    compared = map(_compared, _parts(statement.whereclause, operators.and_))
+    return {column.name: parameter for column, parameter in filter(None, compared)}
+
+
+def _tree_of(statement: ClauseElement) -> Tree | None:
+    """None for a select that joins otherwise, or whose condition may hold for any row."""
+    if not isinstance(statement, Select) or statement.whereclause is None:
+        return None
+    if sum(isinstance(element, SelectBase) for element in visitors.iterate(statement)) > 1:
+        return None
+    source, *more = statement.get_final_froms()
+    branches = []
+    while isinstance(source, Join):
+        branch = _branch_of(source.onclause)
+        if branch is None or source.isouter or not isinstance(source.right, Table):
+            return None
+        branches.append(branch)
+        source = source.left
+    if more or not branches or not isinstance(source, Table):
+        return None
+    grown = {table for table, _, _ in branches}
+    for one_of in map(_one_of, _parts(statement.whereclause, operators.and_)):
+        for table in {column.table for column, _ in one_of}:
+            if table not in grown and len(grown) == len(branches) and all(c.table is table for c, _ in one_of):
+                return Tree(table, tuple((column.name, parameter) for column, parameter in one_of), tuple(branches))
+    return None
+
+
+def _branch_of(condition: ClauseElement | None) -> tuple[Table, str, Table] | None:
+    """The table that refers to another, by which column, and the other."""
+    if not isinstance(condition, BinaryExpression) or condition.operator is not operators.eq:
+        return None
+    for one, other in ((condition.left, condition.right), (condition.right, condition.left)):
+        if isinstance(one, Column) and isinstance(other, Column) and one.references(other) and other.primary_key:
+            return one.table, one.name, other.table
+    return None
+
+
+def _one_of(condition: ClauseElement) -> list[tuple[Column[Any], str]]:
+    """Columns with parameters of which one must be equal; nothing where something else may hold."""
+    compared = [_compared(part) for part in _parts(condition, operators.or_)]
+    return [pair for pair in compared if pair is not None] if None not in compared else []
+
+
+def _compared(part: ClauseElement) -> tuple[Column[Any], str] | None:
+    """A column and the parameter it must be equal to."""
+    if not isinstance(part, BinaryExpression) or part.operator is not operators.eq:
+        return None
+    column, value = part.left, part.right
+    if isinstance(column, Column) and isinstance(value, BindParameter) and value.required:
+        return column, str(value.key)
+    return None
+
+
+def _parts(condition: Any, operator: Any) -> Sequence[Any]:  # noqa: ANN401 - a condition and one of `operators`
+    """What is joined by `and`, or by `or`."""
+    whole = condition.element if isinstance(condition, Grouping) else condition
+    return whole.clauses if isinstance(whole, BooleanClauseList) and whole.operator is operator else [whole]
 
 
 def _set_and_where(where: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

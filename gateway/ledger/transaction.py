@@ -24,7 +24,7 @@ from gateway.ledger.chain import ChainKey, ChainKeys, ChainKeyUnknown
 from gateway.ledger.gathered import FACTS, Gathered, RowValues, unknown_column
 from gateway.ledger.life import Head, Life
 from gateway.ledger.seals import LAYOUTS, SALT, SALT_BYTES, Layout, RandomBytes, Seals, as_stored
-from gateway.ledger.statements import Row, Runner
+from gateway.ledger.statements import Row, Runner, Shape
 from protocols.bank.anchors import Anchor
 
 T = TypeVar("T")
@@ -82,8 +82,6 @@ class Transaction:
         self._ids: dict[Table, int] = {}
         self._heads: dict[Table, _Head] = {}
         self.books = Books(self)
-        self.memo: dict[Any, Any] = {}
-        """What changes of this transaction know of each other without asking the database."""
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
@@ -123,23 +121,30 @@ class Transaction:
                 return waiting.facts.make_row(row.values())
         return self._runner.find(table, equals)
 
-    def peek(self, table: Table, **equals: Any) -> Row | None:  # noqa: ANN401 - as above
-        """As `find`, of what stands in the database alone: for callers who know what was gathered since (`memo`)."""
-        return self._runner.find(table, equals)
-
-    def peek_rows(self, statement: Executable, **values: Any) -> list[Row]:  # noqa: ANN401 - as above
-        """As `rows`, of what stands in the database alone."""
-        return self._runner.rows(self._runner.shape(statement), values)
-
     def rows(self, statement: Executable, **values: Any) -> list[Row]:  # noqa: ANN401 - as above
         """All rows of a select that stands in the code as a constant, with its bound parameters."""
         shape = self._runner.shape(statement)
-        for table in shape.tables:
-            waiting = self._waiting.get(table)
-            if waiting is not None and waiting.matters(shape.equals, values):
-                self.flush()
-                break
+        if self._could_see(shape, values):
+            self.flush()
         return self._runner.rows(shape, values)
+
+    def _could_see(self, shape: Shape, values: Mapping[str, Any]) -> bool:
+        """Whether any gathered row could be in what a select finds."""
+        gathered = self._waiting.get
+        if shape.tree is None:
+            return any(rows.matters(shape.equals, values) for rows in map(gathered, shape.tables) if rows is not None)
+        # A gathered row that hangs on gathered ones alone is found with their root or not at all.
+        if any(
+            (rows := gathered(table)) is not None and rows.have_strays(column, gathered(parent))
+            for table, column, parent in shape.tree.branches
+        ):
+            return True
+        roots = gathered(shape.tree.root)
+        return roots is not None and any(
+            roots.matters({column: parameter}, values)
+            for column, parameter in shape.tree.one_of
+            if values[parameter] is not None  # nothing equals null
+        )
 
     def first(self, statement: Executable, **values: Any) -> Row | None:  # noqa: ANN401 - as above
         """The first row of such a select."""

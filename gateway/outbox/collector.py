@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
-from sqlalchemy import Engine, exists, func, or_, select
+from sqlalchemy import Connection, exists, func, or_, select
 
 from gateway.debit.attempts import Collection, Recovery
 from gateway.debit.engine import DebitEngine
@@ -17,6 +18,7 @@ from gateway.debit.states import CONTRADICTED, LOST
 from gateway.debit.upkeep import NOT_TOLD
 from gateway.ledger import tables
 from gateway.ledger.batches import StorageUnavailable
+from gateway.ledger.reading import LedgerReader
 from gateway.model.clock import Clock, to_us
 from gateway.model.states import UNRESOLVED, DebitState, ItemState, RefundState
 
@@ -47,7 +49,7 @@ class Collector:
     """One channel's."""
 
     def __init__(
-        self, channel: str, engine: DebitEngine, reader: Engine, collection: Collection, *, clock: Clock
+        self, channel: str, engine: DebitEngine, reader: LedgerReader, collection: Collection, *, clock: Clock
     ) -> None:
         """`collection` has the terminals whose numbers recoveries, advices and refunds of this channel carry."""
         self._channel = channel
@@ -73,11 +75,11 @@ class Collector:
         now = self._clock.monotonic()
         if now >= self._untold_at:
             self._untold_at, self._seen = now + UNTOLD_EVERY_S, None
-        newest, left = self._left_by_people()
+        newest, left = await self._reader.read(partial(_left_by_people, self._channel, self._seen))
         for debit_id in left:
             await self._adopt(debit_id)
         self._seen = newest
-        for debit_id in self._due_debts():
+        for debit_id in await self._due_debts():
             if self._banks.fresh(self._channel) or not self._banks.reachable(self._channel):
                 # Vehicles wait, or the bank is away, for days perhaps: what is due stays due, and no try is wasted.
                 return
@@ -105,52 +107,43 @@ class Collector:
             return
         self._lists_at = now + LISTS_EVERY_S
         d, o = tables.debit, tables.obligor
-        with self._reader.connect() as connection:
-            owing = (
-                connection.execute(
-                    select(d.c.obligor_id)
-                    .join(o, o.c.id == d.c.obligor_id)
-                    .where(d.c.state == DebitState.DEBT, d.c.payer == self._channel, o.c.listed_at.is_(None))
-                    .distinct()
-                    .order_by(d.c.obligor_id)
-                )
-                .scalars()
-                .all()
-            )
+        unlisted = (
+            select(d.c.obligor_id)
+            .join(o, o.c.id == d.c.obligor_id)
+            .where(d.c.state == DebitState.DEBT, d.c.payer == self._channel, o.c.listed_at.is_(None))
+            .distinct()
+            .order_by(d.c.obligor_id)
+        )
+        owing = await self._reader.read(lambda connection: connection.execute(unlisted).scalars().all())
         for start in range(0, len(owing), FOUND_MAX):
             await self._upkeep.keep_lists(owing[start : start + FOUND_MAX])
 
-    def _due_debts(self) -> Sequence[str]:
+    async def _due_debts(self) -> Sequence[str]:
         d = tables.debit
         now = to_us(self._clock.utcnow())
-        with self._reader.connect() as connection:
-            return (
-                connection.execute(
-                    select(d.c.id)
-                    .where(d.c.state == DebitState.DEBT, d.c.payer == self._channel, d.c.retry_at <= now, ~_IN_DOUBT)
-                    .order_by(d.c.retry_at, d.c.id)
-                    .limit(FOUND_MAX)
-                )
-                .scalars()
-                .all()
-            )
+        due = (
+            select(d.c.id)
+            .where(d.c.state == DebitState.DEBT, d.c.payer == self._channel, d.c.retry_at <= now, ~_IN_DOUBT)
+            .order_by(d.c.retry_at, d.c.id)
+            .limit(FOUND_MAX)
+        )
+        return await self._reader.read(lambda connection: connection.execute(due).scalars().all())
 
-    def _left_by_people(self) -> tuple[int, Sequence[str]]:
-        """Debits that people touched since the last look; at the first look all that have something untold.
 
-        With them the journal's newest number: the next look begins there, once these are dealt with.
-        """
-        d, j, r = tables.debit, tables.journal, tables.refund
-        with self._reader.connect() as connection:
-            newest = connection.execute(select(func.coalesce(func.max(j.c.number), 0))).scalar_one()
-            if self._seen is None:
-                refunds = select(r.c.debit_id).where(
-                    r.c.state == RefundState.DECIDED, r.c.target == "bank", r.c.attempt_id.is_(None)
-                )
-                untold = ((d.c.state == DebitState.OWED) & ~_IN_DOUBT) | d.c.id.in_(refunds)
-                wanted = select(d.c.id).where(d.c.payer == self._channel, untold)
-            else:
-                touched = select(j.c.debit_id).where(j.c.number > self._seen, j.c.actor.is_not(None))
-                wanted = select(d.c.id).where(d.c.payer == self._channel, d.c.id.in_(touched))
-            found = connection.execute(wanted.order_by(d.c.id)).scalars().all()
-        return newest, found
+def _left_by_people(channel: str, seen: int | None, connection: Connection) -> tuple[int, Sequence[str]]:
+    """Debits that people touched since journal number `seen`; without one all that have something untold.
+
+    With them the journal's newest number: the next look begins there, once these are dealt with.
+    """
+    d, j, r = tables.debit, tables.journal, tables.refund
+    newest = connection.execute(select(func.coalesce(func.max(j.c.number), 0))).scalar_one()
+    if seen is None:
+        refunds = select(r.c.debit_id).where(
+            r.c.state == RefundState.DECIDED, r.c.target == "bank", r.c.attempt_id.is_(None)
+        )
+        untold = ((d.c.state == DebitState.OWED) & ~_IN_DOUBT) | d.c.id.in_(refunds)
+        wanted = select(d.c.id).where(d.c.payer == channel, untold)
+    else:
+        touched = select(j.c.debit_id).where(j.c.number > seen, j.c.actor.is_not(None))
+        wanted = select(d.c.id).where(d.c.payer == channel, d.c.id.in_(touched))
+    return newest, connection.execute(wanted.order_by(d.c.id)).scalars().all()

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import Engine, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel
 from gateway.debit import attempts
@@ -23,6 +23,7 @@ from gateway.debit.attempts import NewAttempt, Outgoing
 from gateway.debit.states import attempt_row, debit_row
 from gateway.ledger import tables
 from gateway.ledger.batches import LedgerWriter
+from gateway.ledger.reading import LedgerReader
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Change, Transaction
 from gateway.model.clock import Clock, to_us
@@ -69,7 +70,7 @@ class OutboxWorker:
         self,
         channel: BankChannel,
         writer: LedgerWriter,
-        reader: Engine,
+        reader: LedgerReader,
         *,
         clock: Clock,
         random: RandomBits,
@@ -100,20 +101,22 @@ class OutboxWorker:
         """Forever; ends only by cancellation, or with what went wrong in sending."""
         async with _messages() as messages:
             while True:
-                self._begin_round(messages)
+                await self._begin_round(messages)
                 if self._on_backlog is not None:
-                    self._on_backlog(self.backlog())
+                    self._on_backlog(await self.backlog())
                 await self._clock.sleep(POLL_S)
 
     async def round(self) -> int:
         """Send what is due and may go now, one message a terminal, and wait for the answers; how many went."""
         async with _messages() as messages:
-            return self._begin_round(messages)
+            return await self._begin_round(messages)
 
-    def _begin_round(self, messages: asyncio.TaskGroup) -> int:
+    async def _begin_round(self, messages: asyncio.TaskGroup) -> int:
         """Put on the wire what is due and may go now; a terminal that waits for an answer waits alone."""
-        due = [row for row in self._due() if row.destination not in self._sending]
-        urgent = self._terminals_held() if due else frozenset()
+        # As it was before reading: what ends its way meanwhile is read as it was before its answer.
+        sending = frozenset(self._sending)
+        due = [row for row in await self._due() if row.destination not in sending]
+        urgent = await self._reader.read(_terminals_held) if due else frozenset()
         begun = 0
         for row in due:
             if len(self._sending) >= TOGETHER_MAX:
@@ -129,16 +132,17 @@ class OutboxWorker:
     def _sent(self, destination: str, _: object) -> None:
         self._sending.discard(destination)
 
-    def backlog(self) -> Backlog:
+    async def backlog(self) -> Backlog:
         """How many messages wait, since when, and of which kinds that is too many or too long."""
         o = tables.outbox
-        with self._reader.connect() as connection:
-            rows = connection.execute(
-                select(o.c.kind, func.count().label("waiting"), func.min(o.c.created_at).label("oldest"))
-                .where(o.c.done_at.is_(None), o.c.destination.startswith(f"{self._channel.name}/", autoescape=True))
-                .group_by(o.c.kind)
-            ).all()
-            disputed = connection.execute(_DISPUTED, {"channel": self._channel.name}).scalar_one()
+        kinds = (
+            select(o.c.kind, func.count().label("waiting"), func.min(o.c.created_at).label("oldest"))
+            .where(o.c.done_at.is_(None), o.c.destination.startswith(f"{self._channel.name}/", autoescape=True))
+            .group_by(o.c.kind)
+        )
+        rows = await self._reader.read(lambda connection: connection.execute(kinds).all())
+        of_channel = {"channel": self._channel.name}
+        disputed = await self._reader.read(lambda connection: connection.execute(_DISPUTED, of_channel).scalar_one())
         now = to_us(self._clock.utcnow())
         alarms = tuple(
             row.kind
@@ -148,7 +152,7 @@ class OutboxWorker:
         oldest = min((row.oldest for row in rows), default=None)
         return Backlog(sum(row.waiting for row in rows), oldest, alarms, disputed)
 
-    def _due(self) -> Sequence[Row]:
+    async def _due(self) -> Sequence[Row]:
         """The head of every destination whose time has come."""
         o = tables.outbox
         heads = (
@@ -157,24 +161,15 @@ class OutboxWorker:
             .group_by(o.c.destination)
         )
         now = to_us(self._clock.utcnow())
-        with self._reader.connect() as connection:
-            # What waits longer than any pause was queued before the clock was set back.
-            due = (o.c.next_at <= now) | (o.c.next_at > now + self._longest_pause_us)
-            waiting = select(o).where(o.c.id.in_(heads), due).order_by(o.c.id)
-            found = connection.execute(waiting.limit(2 * TOGETHER_MAX)).all()
+        # What waits longer than any pause was queued before the clock was set back.
+        due = (o.c.next_at <= now) | (o.c.next_at > now + self._longest_pause_us)
+        waiting = select(o).where(o.c.id.in_(heads), due).order_by(o.c.id).limit(2 * TOGETHER_MAX)
+        found = await self._reader.read(lambda connection: connection.execute(waiting).all())
         if not self._looked:
             # Left by an earlier process: its sales are older than this one.
             self._looked = True
             self._known_since = {row.attempt_id: self._begun for row in found if row.kind == "reversal"}
         return found
-
-    def _terminals_held(self) -> frozenset[str]:
-        """Destinations where a reversal waits: no sale begins there before it has gone, and so must what is in its
-        way. A message that stepped aside for vehicles would else hold up the very terminal that should serve them."""
-        o = tables.outbox
-        with self._reader.connect() as connection:
-            waiting = select(o.c.destination).where(o.c.done_at.is_(None), o.c.kind == "reversal").distinct()
-            return frozenset(connection.execute(waiting).scalars())
 
     def _steps_aside(self, row: Row) -> bool:
         """Whether a message waits for vehicles or for its pace. One that waits too long already goes all the same."""
@@ -308,6 +303,14 @@ async def _messages() -> AsyncIterator[asyncio.TaskGroup]:
             yield group
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from failed
+
+
+def _terminals_held(connection: Connection) -> frozenset[str]:
+    """Destinations where a reversal waits: no sale begins there before it has gone, and so must what is in its way. A
+    message that stepped aside for vehicles would else hold up the very terminal that should serve them."""
+    o = tables.outbox
+    waiting = select(o.c.destination).where(o.c.done_at.is_(None), o.c.kind == "reversal").distinct()
+    return frozenset(connection.execute(waiting).scalars())
 
 
 def _is_stored(tx: Transaction, row: Row) -> bool:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy import Connection, Row, select
 
 from gateway.debit.claims import Payer
 from gateway.ledger import tables
+from gateway.ledger.reading import LedgerReader
 from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Funding
 from gateway.model.plate import Plate, PlateColour, PlateMatch, compare, normalise
@@ -116,28 +117,15 @@ def find(connection: Connection, kind: CredentialKind, key: str) -> Mandate | No
     return None if row is None else read_mandate(row, _plate_of(row))
 
 
-def by_id(connection: Connection, mandate_id: str) -> Mandate | None:
-    """A mandate by its own id, without any credential."""
-    m = tables.mandate
-    row = connection.execute(select(m).where(m.c.id == mandate_id)).one_or_none()
-    return None if row is None else read_mandate(row)
-
-
 class MandateReader:
     """Mandates as they stand in the ledger now."""
 
-    def __init__(self, reader: Engine) -> None:
+    def __init__(self, reader: LedgerReader) -> None:
         self._reader = reader
 
-    def find(self, kind: CredentialKind, key: str) -> Mandate | None:
+    async def find(self, kind: CredentialKind, key: str) -> Mandate | None:
         """The mandate behind a credential."""
-        with self._reader.connect() as connection:
-            return find(connection, kind, key)
-
-    def by_id(self, mandate_id: str) -> Mandate | None:
-        """A mandate by its own id."""
-        with self._reader.connect() as connection:
-            return by_id(connection, mandate_id)
+        return await self._reader.look_up(lambda connection: find(connection, kind, key))
 
 
 def stand_in_limit(tx: Transaction, mandate_id: str | None) -> int:

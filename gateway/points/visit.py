@@ -71,12 +71,8 @@ class PointSettings:
 class Mandates(Protocol):
     """Permissions to collect, as they stand now."""
 
-    def find(self, kind: CredentialKind, key: str) -> Mandate | None:
+    async def find(self, kind: CredentialKind, key: str) -> Mandate | None:
         """The mandate behind a credential."""
-        ...
-
-    def by_id(self, mandate_id: str) -> Mandate | None:
-        """A mandate by its own id."""
         ...
 
 
@@ -122,32 +118,16 @@ class Visit:
         """The same of a plate; one that was not read is on no list."""
         return self.listed(ListKind.PLATE, plate_key(plate)) if plate.known else None
 
-    def mandate_of(self, kind: CredentialKind, key: str) -> Mandate | None:
-        """The mandate behind a credential."""
-        return self._services.mandates.find(kind, key)
-
-    def payer_again(self, previous: PreviousPurchase | PreviousPassage) -> Payer:
-        """The payer fixed with the hold; the mandate's present limits, as they bind now."""
-        mandate = None
-        if previous.mandate_id is not None:
-            mandate = self._services.mandates.by_id(previous.mandate_id)
-        return Payer(
-            previous.funding,
-            previous.payer,
-            previous.mandate_id,
-            previous.contract_ref,
-            None if mandate is None else mandate.limit_fen,
-            0 if mandate is None else mandate.stand_in_limit_fen,
-        )
+    async def mandate_of(self, kind: CredentialKind, key: str) -> Mandate | None:
+        """The mandate behind a credential. It is read before the hold, as the fare is: the hold binds what it says."""
+        return await self._services.mandates.find(kind, key)
 
     def within_window(self, previous: PreviousPurchase | PreviousPassage | PreviousEntry) -> bool:
         """Decided at this place, and so lately that the customer still has the right to pass."""
         here = previous.charge_point == self._settings.name or previous.charge_point in self._settings.same_station
-        if not here or previous.record_no is None or previous.decided_at is None:
-            return False
         # Not by the time of day alone: setting the clock must neither lengthen anybody's right nor end it.
-        age_s = self.engine.decided_s_ago(previous.record_no, previous.decided_at)
-        return age_s < self._settings.repeat_window_s
+        decided_s_ago = previous.decided_s_ago
+        return here and decided_s_ago is not None and decided_s_ago < self._settings.repeat_window_s
 
     def leave_if_elsewhere(self, previous: PreviousPurchase | PreviousPassage) -> None:
         """Raises `Elsewhere`: what is read here may be older than what another charge point has just asked of it."""
@@ -197,7 +177,7 @@ class Visit:
     def claim_again(self, previous: PreviousPurchase | PreviousPassage, card_number: str | None) -> ProvenClaim:
         """A debit that was held before and is not decided."""
         purchase_id = previous.purchase_id if isinstance(previous, PreviousPurchase) else None
-        return self.claim(previous.debit_id, self.payer_again(previous), card_number, purchase_id)
+        return self.claim(previous.debit_id, previous.payer, card_number, purchase_id)
 
     def answered(self, claim: ProvenClaim, result: PurchaseResult | None) -> ProvenClaim:
         """The claim with what its card said, and the versions it is decided under."""

@@ -42,6 +42,7 @@ from gateway.debit.engine import BroughtIn, Collection, DebitEngine, ProvenClaim
 from gateway.ledger import engines, marks, schema
 from gateway.ledger import file as ledger_file
 from gateway.ledger.marks import MarkFile, MarkState
+from gateway.ledger.reading import Reader
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
 from gateway.model.passage import Abandoned, DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
@@ -100,16 +101,19 @@ class Ours:
         self._reading = engines.open_reader(path)
         self._file.watch(self._writing, self._reading)
         self._writer = Writer(self._committer)
-        self._engine = DebitEngine(self._writer, self._reading, {}, clock=self._clock, random=random.SystemRandom())
+        self._reader = Reader(self._reading)
+        self._engine = DebitEngine(self._writer, self._reader, {}, clock=self._clock, random=random.SystemRandom())
         self.waits: list[float] = []
         """Seconds each debit took."""
 
     def start(self) -> None:
         """Begin taking debits."""
         self._writer.start()
+        self._reader.start()
 
     def stop(self) -> None:
         """Let go of the ledger."""
+        self._reader.stop()
         self._writer.stop()
         self._file.let_go(self._writing, self._reading)
         self._held.close()

@@ -37,6 +37,7 @@ from gateway.debit.engine import Collection, DebitEngine
 from gateway.debit.recovery import Findings
 from gateway.debit.states import add_attempt, debit_row
 from gateway.ledger import engines
+from gateway.ledger.reading import Reader
 from gateway.ledger.transaction import Transaction
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.delivery import Delivery
@@ -181,8 +182,10 @@ async def start_up(path: Path, number: int) -> Start:
     writing = engines.open_writer(path)
     writer = Writer(Committer(writing, clock, keys=KEYS))
     writer.start()
+    reader = Reader(reading)
+    reader.start()
     try:
-        engine = DebitEngine(writer, reading, {BANK.name: BANK}, clock=clock, random=random.SystemRandom())
+        engine = DebitEngine(writer, reader, {BANK.name: BANK}, clock=clock, random=random.SystemRandom())
         told = [time.perf_counter()]
         found = await engine.start_up.recover(
             {"lane-1": COLLECTION}, lambda _tx, _mandate: 100_000, lambda _: told.append(time.perf_counter())
@@ -203,6 +206,7 @@ async def start_up(path: Path, number: int) -> Start:
             vehicles=vehicles,
         )
     finally:
+        reader.stop()
         writer.stop()
         writing.dispose()
         reading.dispose()

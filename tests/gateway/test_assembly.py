@@ -24,6 +24,7 @@ from gateway.timekeeping import Timekeeper
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 from hardware.bench.ledgers import new_ledger
+from tests.gateway.ledger.queries import AnswersAtOnce
 from tests.gateway.points.plaza import AT, TARIFF
 
 LANE = {
@@ -96,7 +97,7 @@ def build(tmp_path):
             parts = assemble(
                 site,
                 surroundings,
-                Storage(writer, reading, lambda: None),
+                Storage(writer, AnswersAtOnce(reading), lambda: None),
                 documents,
                 time=Timekeeper(surroundings.clock),
                 listener=listener,

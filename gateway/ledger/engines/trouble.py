@@ -12,5 +12,7 @@ class StorageTrouble(Enum):
     FULL = "the disk is full"
     UNREADABLE = "the database file cannot be read or written"
     LOST = "the database file is gone from its path, or another stands there"
+    SLOW = "the ledger does not answer in time"
+    CROWDED = "too many queries of the ledger wait"
     STOPPED = "the gateway is stopping"
     OTHER = "the database refused the statement"

@@ -111,4 +111,4 @@ def factor_of(issuer: bytes) -> bytes:
 
 
 def _ordered_before(previous: PreviousPurchase) -> Ordered:
-    return Ordered(previous.purchase_time, previous.written_fen, previous.funding is Funding.PURSE)
+    return Ordered(previous.purchase_time, previous.written_fen, previous.payer.funding is Funding.PURSE)

@@ -70,7 +70,7 @@ class Sale:
 
     async def card(self, visit: EtcVisit, seen: Identity, read: Read) -> Decision | None:
         """Settle what is open on the card, let through who has paid, or sell."""
-        previous = visit.engine.previous(read.card.card_number)
+        previous = await visit.engine.previous(read.card.card_number)
         if previous is None:
             return await self._sell(visit, seen, read, None)
         if previous.debit_state == DebitState.HELD:
@@ -99,7 +99,7 @@ class Sale:
             return await visit.turn_away(seen, "one_piece_refused")
         vehicle = decode_vehicle_file(user.vehicle_file)
         seen = with_vehicle(seen, vehicle)
-        earlier = visit.engine.newest_of_contract(contract)
+        earlier = await visit.engine.newest_of_contract(contract)
         if earlier is not None and earlier.debit_state == DebitState.HELD:
             return await self._finish_tag(visit, earlier)
         settled = earlier is not None and earlier.debit_state != DebitState.VOIDED
@@ -109,7 +109,7 @@ class Sale:
         listed = visit.listed_plate(plate)
         if listed is not None:
             return await visit.turn_away(seen, listed)
-        payer = mandates.payer_of_contract(visit.mandate_of(CredentialKind.CONTRACT, contract), plate)
+        payer = mandates.payer_of_contract(await visit.mandate_of(CredentialKind.CONTRACT, contract), plate)
         if isinstance(payer, str):
             return await visit.turn_away(seen, payer)
         fare = self._price(visit, vehicle, None)
@@ -165,7 +165,7 @@ class Sale:
         problem = problem_of(visit, read)
         if problem is not None:
             return await visit.turn_away(seen, problem)
-        payer = _payer(visit, card, plate_of(vehicle.plate, vehicle.plate_colour))
+        payer = await _payer(visit, card, plate_of(vehicle.plate, vehicle.plate_colour))
         if isinstance(payer, str):
             return await visit.turn_away(seen, payer)
         fare = self._price(visit, vehicle, decode_station(read.user.station))
@@ -229,13 +229,13 @@ def problem_of(visit: EtcVisit, read: Read) -> str | None:
     return visit.listed_plate(plate_of(vehicle.plate, vehicle.plate_colour)) if listed is None else listed
 
 
-def _payer(visit: EtcVisit, card: CardFile, plate: Plate) -> Payer | str:
+async def _payer(visit: EtcVisit, card: CardFile, plate: Plate) -> Payer | str:
     issuer = visit.issuers.of(card.issuer)
     if issuer is None:
         return "card_issuer_unknown"
     if card.card_type == CardType.STORED_VALUE:
         return mandates.payer_of_stored_value(issuer)
-    mandate = visit.mandate_of(CredentialKind.CARD, card.card_number)
+    mandate = await visit.mandate_of(CredentialKind.CARD, card.card_number)
     return mandates.payer_of_charge_card(issuer, mandate, plate)
 
 

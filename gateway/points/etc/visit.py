@@ -16,7 +16,6 @@ from gateway.debit.claims import Decision, Identity, PurchaseResult
 from gateway.debit.engine import ProvenClaim, StorageLate, Superseded, Timing
 from gateway.ledger.writer import StorageUnavailable
 from gateway.model.passage import Occasion, Release
-from gateway.model.states import OPEN_PURCHASES
 from gateway.payers.status_lists import ListKind, obu_key
 from gateway.points.etc.dialogue import Dialogue, Gone
 from gateway.points.etc.inspection import Issuers, tag_problem
@@ -102,15 +101,15 @@ class EtcVisit(Visit):
 
     async def take_late_result(self, message: DebitResult) -> Decision | None:
         """A B5 that came after its visit was decided as unknown."""
-        card_number = self.engine.card_of_open_purchase(message.obu_id)
-        previous = None if card_number is None else self.engine.previous(card_number)
-        if previous is None or previous.state not in OPEN_PURCHASES or card_number is None:
+        found = await self.engine.open_in_tag(message.obu_id)
+        if found is None:
             log.warning(
                 "%s: a purchase result (error %02X) that no purchase waits for", self.settings.name, message.error
             )
             self.antenna.acknowledge()
             return None
         self.occasion = Occasion.READING
+        card_number, previous = found
         claim = self.claim_again(previous, card_number)
         return await self.bring_in(claim, self.purchases.late_result(message, previous))
 

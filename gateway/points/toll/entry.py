@@ -61,7 +61,7 @@ class Entry:
         visit.antenna.stop(StopType.SEARCH_AGAIN)
         earlier = None
         if seen.card_number is not None:
-            earlier = visit.engine.newest_entry(seen.card_number, visit.settings.name)
+            earlier = await visit.engine.newest_entry(seen.card_number, visit.settings.name)
         if earlier is not None and visit.within_window(earlier):
             decision = await visit.engine.repeat_entry(earlier, visit.context())
             visit.note_spent()

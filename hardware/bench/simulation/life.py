@@ -25,7 +25,7 @@ from gateway.timekeeping import Timekeeper
 from hardware.bench.simulation import site
 from hardware.bench.simulation.boards import Coils, CountedOutputs
 from hardware.bench.simulation.loop import Crew
-from hardware.bench.simulation.storage import SimCommitter, SimWriter
+from hardware.bench.simulation.storage import SimCommitter, SimReader, SimWriter
 from hardware.bench.simulation.wires import LinkEnd
 from protocols.bank.codec import Message
 
@@ -122,6 +122,7 @@ class Life:
         self._links: list[LinkEnd] = []
         self.database, self.reader = world.storage.open()
         self.writer: SimWriter
+        self.queries: SimReader
         self.engine: DebitEngine
         self.supervisor: Supervisor
         self.restarts: dict[str, int] = {}
@@ -135,11 +136,12 @@ class Life:
         time.passed(from_us(int(newest)))
         committer = SimCommitter(self.database, world.clock, world.storage)
         self.writer = SimWriter(Batches(committer), world.storage, world.crash, world.answered)
+        self.queries = SimReader(self.reader, world.query_chance)
         template = world.template
         parts = assemble(
             world.site,
             Surroundings(self),
-            Storage(self.writer, self.reader, committer.anchor),
+            Storage(self.writer, self.queries, committer.anchor),
             Documents(template.rules, template.lists, template.tariffs),
             time=time,
             listener=self,
@@ -178,6 +180,7 @@ class Life:
         """Nothing of this process acts any more from here on."""
         self.dead = True
         self.writer.stop()
+        self.queries.dead = True
         for link in self._links:
             link.wire.abandon()
 

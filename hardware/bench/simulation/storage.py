@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from gateway.ledger import engines
@@ -29,6 +29,7 @@ from gateway.ledger import file as ledger_file
 from gateway.ledger.batches import Answer, Batches, Committer, Job, WriterState
 from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.marks import MemoryMark
+from gateway.ledger.reading import LedgerReader, Query, tell
 from gateway.ledger.transaction import Change
 from gateway.model.clock import Clock, to_us
 from hardware.bench.chain_key import KEYS
@@ -46,6 +47,11 @@ ANSWER_S = (0.0, 0.001)
 """From the commit to its answers."""
 LOOK_AGAIN_S = 1.0
 """Between two looks of an idle writer at its file and, after trouble, at the storage."""
+
+QUERY_S = (0.0, 0.003)
+"""From a query to its reading, and from that to its answer."""
+SLOW_QUERY_S = (0.05, 1.0)
+"""The same of a slow one, as many as there are slow commits."""
 
 T = TypeVar("T")
 
@@ -312,6 +318,42 @@ class SimCommitter(Committer):
                 change(transaction)
             transaction.finish()
             raise Crash("before the commit") if trouble is None else _refused(trouble)
+
+
+class SimReader(LedgerReader):
+    """Answers queries by timers: what they found may be out of date by then."""
+
+    def __init__(self, engine: Engine, chance: random.Random) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._engine = engine
+        self._chance = chance
+        self.dead = False
+
+    def _hand_in(self, query: Query[T], *, urgent: bool) -> asyncio.Future[T]:
+        del urgent
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._loop.call_later(self._delay_s(), self._step, query, future)
+        return future
+
+    def _step(self, query: Query[T], future: asyncio.Future[T]) -> None:
+        if self.dead or future.done():
+            return
+        result: Any = None
+        error: Exception | None = None
+        try:
+            with self._engine.connect() as connection:
+                result = query(connection)
+        except SQLAlchemyError as failed:
+            error = failed
+        self._loop.call_later(self._delay_s(), self._answer, future, result, error)
+
+    def _answer(self, future: asyncio.Future[T], result: T, error: Exception | None) -> None:
+        if not self.dead:
+            tell(future, result, error)
+
+    def _delay_s(self) -> float:
+        slow = self._chance.random() < SLOW_SHARE
+        return self._chance.uniform(*(SLOW_QUERY_S if slow else QUERY_S))
 
 
 class SimWriter:

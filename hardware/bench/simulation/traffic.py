@@ -79,7 +79,7 @@ class LaneWorkload:
         streams = [index % world.lanes for index in range(world.lanes + FOLLOWERS)]
         await asyncio.gather(*(world.crew.start(self._stream(world, n, lane)) for n, lane in enumerate(streams)))
         world.calm_down()
-        await world.serving.wait()
+        await world.mended()
         await self._show_again(world)
         return self._begun
 

@@ -81,7 +81,7 @@ class EngineWorkload:
         callers = [world.crew.start(self._caller(world, index)) for index in range(world.callers)]
         await asyncio.gather(*callers)
         world.calm_down()
-        await world.serving.wait()
+        await world.mended()
         await self._finish_held(world)
         await asyncio.sleep(BANK_ASKED_S[1])
         await people.find_out(world)

@@ -131,6 +131,7 @@ class World:
         self.trace = Trace(loop.time, into)
         self.chance = site.series(seed, "world")
         self.gateway_chance = site.series(seed, "gateway")
+        self.query_chance = site.series(seed, "queries")
         self.failed: asyncio.Future[str] = loop.create_future()
         self.watch = Watch(self.trace, self.template.limits, self.fail)
         self.storage = Storage(
@@ -443,6 +444,12 @@ class World:
         self.storage.trouble = None
         self.storage.crash_at = None
         self.storage.loss_due = None
+
+    async def mended(self) -> None:
+        """Return when the ledger's file is where it belongs and a gateway serves: till then people are told nothing."""
+        while self.storage.away is not None:
+            await self.clock.sleep(1.0)
+        await self.serving.wait()
 
     async def drained(self, longest_s: float) -> None:
         """Return when nothing waits for the bank any more. Fails the run when that takes too long."""

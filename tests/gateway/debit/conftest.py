@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
 from gateway.banks.turns import Turns
-from gateway.debit import debts, late, refunds
+from gateway.debit import debts, late, purchases, refunds
 from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldRequest, Identity, Payer, PurchasePlan, PurchaseResult, Sight
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, StorageLate
@@ -32,6 +32,7 @@ from gateway.outbox.worker import OutboxWorker
 from gateway.rules.loading import parse_rules
 from hardware.bench.chain_key import KEYS
 from hardware.bench.ledgers import ID, new_ledger
+from tests.gateway.ledger.queries import AnswersAtOnce
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
 DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
@@ -147,17 +148,18 @@ class Box:
     def open(self):
         self.database = engines.open_writer(self.path)
         self.reader = engines.open_reader(self.path)
+        self.queries = AnswersAtOnce(self.reader)
         self.committer = GatedCommitter(self.database, self.clock, keys=KEYS, mark=self.mark)
         self.writer = Writer(self.committer)
 
     async def __aenter__(self):
         self.writer.start()
         parts = {"clock": self.clock, "random": self.random, "rules": self.rules}
-        self.engine = DebitEngine(self.writer, self.reader, {"bank-1": self.bank}, **parts)
+        self.engine = DebitEngine(self.writer, self.queries, {"bank-1": self.bank}, **parts)
         self.outbox = OutboxWorker(
-            self.bank, self.writer, self.reader, fresh=lambda: self.engine.banks.fresh("bank-1"), **parts
+            self.bank, self.writer, self.queries, fresh=lambda: self.engine.banks.fresh("bank-1"), **parts
         )
-        self.collector = Collector("bank-1", self.engine, self.reader, COLLECTION, clock=self.clock)
+        self.collector = Collector("bank-1", self.engine, self.queries, COLLECTION, clock=self.clock)
         return self
 
     async def __aexit__(self, *_):
@@ -173,9 +175,18 @@ class Box:
     async def drain(self, rounds=8):
         """Let the outbox send what is due, a few times over."""
         for _ in range(rounds):
-            for row in self.outbox._due():
+            for row in await self.outbox._due():
                 await self.outbox._send(row)
             self.clock.now += 1.0
+
+    def queued(self):
+        """Messages that a bank must still hear."""
+        return self.rows("select count(*) from outbox where done_at is null")[0][0]
+
+    def previous(self, card_number):
+        """As the engine's, without a loop."""
+        with self.reader.connect() as connection:
+            return purchases.newest_purchase(connection, card_number, self.clock)
 
     def rows(self, sql, **values):
         with self.reader.connect() as connection:

@@ -73,7 +73,7 @@ async def come_to_rest(box):
         await box.outbox.round()
         box.clock.now += 90
         due = box.rows("select min(retry_at) from debit where retry_at is not null")[0][0]
-        if not box.outbox.backlog().count:
+        if not box.queued():
             if due is None:
                 return
             box.clock.now = max(box.clock.now, due / 1e6)

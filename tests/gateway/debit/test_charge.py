@@ -345,7 +345,7 @@ def test_a_power_cut_at_any_commit(tmp_path, cut_at):
     live(box, cut, after, check=False)
     box.check()
     assert len(set(answers)) == 1
-    assert box.outbox.backlog().count == 0
+    assert box.queued() == 0
     assert -box.balance("bank") == sum(box.bank.book.values())
     assert box.rows("select count(*) from debit") == [(1,)]
     assert sum(box.bank.book.values()) in (0, 1500)
@@ -409,7 +409,7 @@ def test_start_up_leaves_a_charge_under_way_to_its_caller(box):
 
     live(box, first, second)
     assert box.states("attempt") == ["approved"]
-    assert box.outbox.backlog().count == 0
+    assert box.queued() == 0
 
 
 # --- standing in, by the rules of the service ---------------------------------------------------------------------

@@ -262,10 +262,10 @@ def test_tries_wait_while_a_vehicle_does(box):
         box.clock.now += HOUR + 1
         box.engine.banks._waiting["bank-1"] = 1
         await box.collector.round()
-        assert box.outbox.backlog().count == 0
+        assert box.queued() == 0
         box.engine.banks._waiting["bank-1"] = 0
         await box.collector.round()
-        assert box.outbox.backlog().count == 1
+        assert box.queued() == 1
 
     live(box, scenario)
 
@@ -278,7 +278,7 @@ def test_a_vehicle_does_not_wait_for_a_terminal_that_a_debt_has_not_used_yet(box
             await debt(box, f"k{n}", mandate=f"m{n}")
         box.clock.now += HOUR + 5
         await box.collector.round()
-        assert box.outbox.backlog().count == 2
+        assert box.queued() == 2
         fresh = await box.charge(claim_request("fresh", mandate="m9"), APPROVED)
         assert fresh.outcome.value == "paid"
         retries = box.rows(

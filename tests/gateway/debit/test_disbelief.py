@@ -362,7 +362,7 @@ def test_keys_that_are_not_ours_are_not_undone_nor_asked_again(box, kind):
         await people_act(box, decision.debit_id)
         await box.drain(5)
         assert (len(box.bank.heard), len(box.states("attempt"))) == (heard, attempts)
-        assert box.outbox.backlog().disputed == 1
+        assert (await box.outbox.backlog()).disputed == 1
         return heard
 
     async def second_life(box):

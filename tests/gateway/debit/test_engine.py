@@ -291,7 +291,7 @@ def test_unknown_keeps_the_hold_and_a_later_proof_charges_once(box):
         first = await charge(box, hold_request(funding=Funding.PURSE), result=unknown)
         assert (first.release, first.outcome) == (Release.STOP, Outcome.UNKNOWN)
         assert box.rows("select held from account where kind='open'") == [(1500,)]
-        previous = box.engine.previous("99010000000000000001")
+        previous = box.previous("99010000000000000001")
         assert previous.state == "unknown"
         return await charge(box, hold_request(funding=Funding.PURSE))
 

@@ -192,7 +192,7 @@ def test_a_purchase_that_touches_no_file_is_seen_by_who_reads_its_card(box):
         request = hold_request()
         without = replace(request, plan=replace(request.plan, file_before=None, file_after=None))
         placed = await box.engine.hold(without, timeout_s=5)
-        previous = box.engine.previous(request.sight.identity.card_number)
+        previous = box.previous(request.sight.identity.card_number)
         assert (previous.purchase_id, previous.file_before, previous.file_after) == (placed.purchase_id, None, None)
         assert box.rows("select count(*) from purchase_file") == [(0,)]
 
@@ -205,7 +205,7 @@ def test_a_late_hold_that_the_next_reading_works_with_is_not_voided(box):
     async def scenario(box):
         request = hold_request()
         placed = await box.engine.hold(request, timeout_s=5)
-        previous = box.engine.previous(request.sight.identity.card_number)
+        previous = box.previous(request.sight.identity.card_number)
         second = await box.engine.next_purchase(previous, plan_after(previous), timeout_s=5)
         box.engine._decider.give_up(placed, request)
         await settle(box)
@@ -234,7 +234,7 @@ def test_a_next_purchase_stored_together_with_a_hold_of_its_card_bars_that_hold(
     async def scenario(box):
         request = hold_request()
         await box.engine.hold(request, timeout_s=5)
-        previous = box.engine.previous(request.sight.identity.card_number)
+        previous = box.previous(request.sight.identity.card_number)
         return await asyncio.gather(
             box.engine.next_purchase(previous, plan_after(previous), timeout_s=5),
             box.engine.hold(hold_request("k2"), timeout_s=5),
@@ -276,7 +276,7 @@ def test_next_purchase_after_the_hold_was_given_up_asks_no_card(box):
     async def scenario(box):
         request = hold_request()
         placed = await box.engine.hold(request, timeout_s=5)
-        previous = box.engine.previous(request.sight.identity.card_number)
+        previous = box.previous(request.sight.identity.card_number)
         box.engine._decider.give_up(placed, request)
         await settle(box)
         with pytest.raises(Superseded):
@@ -293,7 +293,7 @@ def test_what_is_known_of_an_earlier_purchase_does_not_void_the_one_under_way(bo
         request = hold_request()
         placed = await box.engine.hold(request, timeout_s=5)
         await bring_in(box, claim_of(request, placed, PurchaseResult(PurchaseOutcome.UNKNOWN)))
-        previous = box.engine.previous(request.sight.identity.card_number)
+        previous = box.previous(request.sight.identity.card_number)
         second = await box.engine.next_purchase(previous, plan_after(previous), timeout_s=5)
         stale = await bring_in(box, claim_of(request, placed, NOT_TAKEN))
         assert stale.outcome is Outcome.UNKNOWN

@@ -138,9 +138,9 @@ class Engine(RuleBasedStateMachine):
     async def _wire(self):
         box = self.box
         parts = {"clock": box.clock, "random": box.random}
-        self.engine = box.engine = DebitEngine(box.writer, box.reader, {"bank-1": self.bank}, **parts)
-        self.outbox = OutboxWorker(self.bank, box.writer, box.reader, **parts)
-        self.collector = Collector("bank-1", self.engine, box.reader, self.collection, clock=box.clock)
+        self.engine = box.engine = DebitEngine(box.writer, box.queries, {"bank-1": self.bank}, **parts)
+        self.outbox = OutboxWorker(self.bank, box.writer, box.queries, **parts)
+        self.collector = Collector("bank-1", self.engine, box.queries, self.collection, clock=box.clock)
         self.findings = await self.engine.start_up.recover({"lane-1": self.collection}, lambda tx, mandate: STAND_IN)
         await self.engine.start_up.close_behind()
 
@@ -167,7 +167,7 @@ class Engine(RuleBasedStateMachine):
 
     async def _send(self, rounds):
         for _ in range(rounds):
-            for row in self.outbox._due():
+            for row in await self.outbox._due():
                 await self.outbox._send(row)
             self.box.clock.now += 2.0
 
@@ -181,7 +181,7 @@ class Engine(RuleBasedStateMachine):
             self.bank.hear_late(0)
             await self._settle()
         for _ in range(ROUNDS_MAX):
-            if self.outbox.backlog().count == 0:
+            if self.box.queued() == 0:
                 return
             await self._drain(1)
         raise AssertionError(self.box.rows("select * from outbox where done_at is null"))
@@ -210,7 +210,7 @@ class Engine(RuleBasedStateMachine):
 
     def _claim(self, claim, result):
         card = claim.request.sight.identity.card_number
-        previous = self.engine.previous(card)
+        previous = self.box.previous(card)
         assert previous is not None
         purchase_id = self.box.rows(
             "select id from purchase where debit_id = :d order by attempt_no desc limit 1", d=claim.debit_id
@@ -535,14 +535,14 @@ class Engine(RuleBasedStateMachine):
         """The card was read and proves that it never paid: the same hold is tried again."""
         waiting = self._waiting("unknown", "intent")
         claim = waiting[index % len(waiting)]
-        previous = self.engine.previous(claim.request.sight.identity.card_number)
+        previous = self.box.previous(claim.request.sight.identity.card_number)
         assert previous.debit_id == claim.debit_id
         plan = PurchasePlan(previous.written_fen, "20261123100001", 50_000, previous.file_before, b"after, once more")
         first = self._run(self.engine.next_purchase(previous, plan, timeout_s=20))
         claim.card = None
         with pytest.raises(Superseded):
             self._run(self.engine.next_purchase(previous, plan, timeout_s=20))
-        newest = self.engine.previous(claim.request.sight.identity.card_number)
+        newest = self.box.previous(claim.request.sight.identity.card_number)
         assert (newest.purchase_id, newest.state, newest.attempt_no) == (first, "intent", previous.attempt_no + 1)
 
     def bring_in_again(self, index, result):
@@ -677,7 +677,7 @@ def _any(*states):
 
 
 def _queued(machine):
-    return machine.outbox.backlog().count > 0
+    return machine.box.queued() > 0
 
 
 WEIGHTED = (

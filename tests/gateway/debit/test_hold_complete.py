@@ -327,7 +327,7 @@ def test_a_power_cut_at_any_commit_of_a_completion(tmp_path, cut_at, asked_again
     assert -box.balance("bank") == sum(box.bank.book.values())
     assert box.balance("merchant") == delivered
     assert box.states()[0] in ({"voided"} if not delivered else {"funded", "released"})
-    assert box.outbox.backlog().count == 0
+    assert box.queued() == 0
 
 
 LEFT_BEHIND = (

@@ -237,7 +237,7 @@ def test_a_refund_that_is_given_up_is_a_persons_and_told_again_it_may_be_given_u
                 await box.drain(1)
                 box.clock.now += 600
             box.bank.answers.clear()
-            assert box.outbox.backlog().count == 0
+            assert box.queued() == 0
             assert box.items() == [("refund_unanswered", "open")]
             assert box.states("refund") == ["decided"]
             box.check()
@@ -272,10 +272,10 @@ def test_what_a_person_decided_in_a_program_of_its_own_is_told_by_the_collector(
         debit_id = await paid_debit(box)
         await box.collector.round()
         await refund(box, debit_id, 500, collection=None)
-        assert box.outbox.backlog().count == 0
+        assert box.queued() == 0
         await box.collector.round()
         await box.collector.round()
-        assert box.outbox.backlog().count == 1
+        assert box.queued() == 1
         box.bank.answers.append(APPROVED)
         await box.drain(1)
 

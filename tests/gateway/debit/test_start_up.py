@@ -291,7 +291,7 @@ def test_other_rules_under_a_version_that_decided_here_stop_the_start(box):
     async def second(box):
         changed = replace(rules_of("[debt]\nmax_tries = 1"), version=box.engine.rules.version)
         box.engine = DebitEngine(
-            box.writer, box.reader, {"bank-1": box.bank}, clock=box.clock, random=box.random, rules=changed
+            box.writer, box.queries, {"bank-1": box.bank}, clock=box.clock, random=box.random, rules=changed
         )
         with pytest.raises(recovery.RulesConflict):
             await box.start_up()

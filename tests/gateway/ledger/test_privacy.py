@@ -309,7 +309,7 @@ def test_the_engine_goes_on_after_an_erasure(desk):
         box = Box(desk.path)
         box.clock.now += 100
         async with box:
-            assert box.engine.previous(PURSE_CARDS[0]) is None
+            assert box.previous(PURSE_CARDS[0]) is None
             await charge(box, hold_request("again", card=PURSE_CARDS[0], at=to_us(box.clock.utcnow())))
             with box.reader.connect() as connection:
                 assert purchases.newest_purchase(connection, PURSE_CARDS[0]) is not None

@@ -4,7 +4,7 @@ import random
 import sys
 
 import pytest
-from sqlalchemy import Select, bindparam, func, select, text
+from sqlalchemy import Select, bindparam, func, or_, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.sql.dml import Delete, Update
@@ -150,12 +150,81 @@ def test_a_select_sees_what_waits_and_writes_only_what_it_could_see(tx):
     assert written(tx) == 1
 
 
-def test_a_look_at_the_database_alone_writes_nothing(tx):
-    subject(tx, 1, card_number="11", plate="A")
-    assert tx.peek(tables.subject, card_number="11") is None
-    assert tx.peek_rows(_PLATES, card="11") == []
+def seen(tx, number, card_number, *, subject_of=None):
+    """A passage of a card, with a subject of its own or one that was there before."""
+    owner = f"{number if subject_of is None else subject_of:032d}"
+    if subject_of is None:
+        subject(tx, number, card_number=card_number)
+    tx.insert(
+        tables.passage,
+        id=f"{number:032d}",
+        charge_point="lane-1",
+        service="toll",
+        subject_id=owner,
+        opened_at=1,
+        clock_quality="trusted",
+    )
+
+
+_PASSAGES = (
+    select(tables.passage.c.id)
+    .join_from(tables.subject, tables.passage, tables.passage.c.subject_id == tables.subject.c.id)
+    .where(or_(tables.subject.c.card_number == bindparam("card"), tables.subject.c.obu_id == bindparam("obu")))
+)
+
+
+def test_a_join_along_references_writes_only_what_it_could_see(tx):
+    seen(tx, 1, "11")
+    assert tx.rows(_PASSAGES, card="22", obu=None) == []
+    seen(tx, 2, "22")
+    assert written(tx) == 0
+    assert [row.id for row in tx.rows(_PASSAGES, card="22", obu=None)] == [f"{2:032d}"]
+    assert written(tx) == 2
+    assert tx.rows(_PASSAGES, card="33", obu=None) == []
+
+
+def test_a_join_sees_a_new_row_that_belongs_to_one_written_before(tx):
+    seen(tx, 1, "11")
     tx.flush()
-    assert len(tx.peek_rows(_PLATES, card="11")) == 1
+    seen(tx, 2, "22")
+    assert tx.rows(_PASSAGES, card="33", obu=None) == []
+    seen(tx, 3, None, subject_of=1)
+    assert [row.id for row in tx.rows(_PASSAGES, card="11", obu=None)] == [f"{1:032d}", f"{3:032d}"]
+
+
+def test_a_join_sees_a_new_row_that_was_moved_to_one_written_before(tx):
+    seen(tx, 1, "11")
+    tx.flush()
+    seen(tx, 2, "22")
+    assert tx.rows(_PASSAGES, card="33", obu=None) == []
+    tx.update(tables.passage, {"id": f"{2:032d}"}, subject_id=f"{1:032d}")
+    assert len(tx.rows(_PASSAGES, card="11", obu=None)) == 2
+
+
+_OUTER = select(tables.subject.c.id).outerjoin(tables.passage).where(tables.subject.c.card_number == bindparam("card"))
+_CROSS = select(tables.subject.c.id, tables.passage.c.id).where(tables.subject.c.card_number == bindparam("card"))
+_ELSEWISE = (
+    select(tables.passage.c.id)
+    .join_from(tables.subject, tables.passage, tables.passage.c.id == tables.subject.c.id)
+    .where(tables.subject.c.card_number == bindparam("card"))
+)
+_MAYBE = (
+    select(tables.passage.c.id)
+    .join_from(tables.subject, tables.passage)
+    .where(or_(tables.subject.c.card_number == bindparam("card"), tables.passage.c.opened_at > 0))
+)
+_OTHER_END = (
+    select(tables.passage.c.id)
+    .join_from(tables.subject, tables.passage)
+    .where(tables.passage.c.charge_point == bindparam("card"))
+)
+
+
+@pytest.mark.parametrize("statement", [_OUTER, _CROSS, _ELSEWISE, _MAYBE, _OTHER_END])
+def test_a_join_that_cannot_be_judged_has_everything_written(tx, statement):
+    seen(tx, 1, "11")
+    tx.rows(statement, card="22")
+    assert written(tx) == 1
 
 
 @pytest.mark.parametrize("statement", [_ALL, _NEWEST_OF_CARD, _EITHER])
@@ -229,13 +298,13 @@ WHOLE_TABLE = {
     "gateway.debit.adoption._OPEN_REFUNDS",
     "gateway.debit.adoption._USED",
     "gateway.debit.recovery._QUEUED",
+    "gateway.ledger.backup._NEWEST",
     "gateway.ledger.key_change._TIMES_IN_FORCE",
     "gateway.ledger.life._NEWEST",
     "gateway.ledger.transaction._HEADS",
 }
 """On purpose: what an adoption must know of a whole ledger; all that waits, once at start-up; the journal, once for a
-new key; the newest of a ledger's few lives;
-the heads of the few chains."""
+new key; the newest row of a copy's journal, of a ledger's few lives; the heads of the few chains."""
 
 
 def test_no_statement_walks_through_a_table(engine):

@@ -88,7 +88,7 @@ def test_debts_of_another_bank_are_not_its_own(box):
     async def scenario(box):
         await debts(box, 1)
         box.clock.now += HOUR
-        other = Collector("bank-2", box.engine, box.reader, COLLECTION, clock=box.clock)
+        other = Collector("bank-2", box.engine, box.queries, COLLECTION, clock=box.clock)
         await other.round()
         assert queued(box) == []
 
@@ -101,7 +101,7 @@ def test_without_a_terminal_it_waits_and_harms_nothing(box):
         await refund(box, await paid(box, "p"), 500)
         box.clock.now += HOUR
         nowhere = Collection(DeclinePolicy.RELEASE_AS_DEBT, {})
-        bare = Collector("bank-1", box.engine, box.reader, nowhere, clock=box.clock)
+        bare = Collector("bank-1", box.engine, box.queries, nowhere, clock=box.clock)
         await bare.round()
         assert queued(box) == []
         await box.collector.round()
@@ -229,9 +229,13 @@ def test_a_debt_that_somebody_has_settled_meanwhile_keeps_no_other_waiting(box):
     async def scenario(box):
         await debts(box, 2)
         box.clock.now += HOUR
-        due = box.collector._due_debts()
+        due = await box.collector._due_debts()
         await box.in_books(lambda tx: pay_at_till(tx, due[0], "till-1", "ann", box.engine.rules))
-        box.collector._due_debts = lambda: due
+
+        async def as_found():
+            return due
+
+        box.collector._due_debts = as_found
         await box.collector.round()
         assert queued(box) == [("recovery",)]
 

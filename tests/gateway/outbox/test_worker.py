@@ -64,7 +64,7 @@ async def owed(box, number=1, answer=SILENT):
 
 
 async def one_round(box):
-    rows = box.outbox._due()
+    rows = await box.outbox._due()
     for row in rows:
         await box.outbox._send(row)
     return [row.kind for row in rows]
@@ -84,7 +84,7 @@ def test_what_is_not_answered_is_repeated_for_ever_with_growing_pauses(box, answ
         pauses = [later - earlier for earlier, later in itertools.pairwise(sent_at)]
         assert pauses[:3] == sorted(pauses[:3])
         assert 60 <= pauses[-1] <= 60 + 1 + shipped_rules().retry.reversal.answer_timeout_s
-        assert box.outbox.backlog().count == 1
+        assert box.queued() == 1
 
     live(box, scenario)
     assert box.rows("select state from attempt") == [("reversing",)]
@@ -171,7 +171,7 @@ def test_an_answered_message_is_off_the_queue_at_once(box, answer):
         await owed(box, 1, NOT_SENT)
         box.bank.answers.append(answer)
         await one_round(box)
-        assert box.outbox.backlog().count == 0
+        assert box.queued() == 0
 
     live(box, scenario)
     assert box.rows("select last_answer from outbox") == [(answer.code,)]
@@ -260,22 +260,22 @@ def test_banks_whose_names_begin_alike_keep_to_their_own(box):
         other = MarkingBank(box.clock)
         for name in ("bank-10", "bank-", "bank%", "bank_1", "1"):
             other.name = name
-            worker = OutboxWorker(other, box.writer, box.reader, clock=box.clock, random=box.random)
-            assert worker._due() == []
-            assert worker.backlog().count == 0
-        assert box.outbox.backlog().count == 1
+            worker = OutboxWorker(other, box.writer, box.queries, clock=box.clock, random=box.random)
+            assert await worker._due() == []
+            assert (await worker.backlog()).count == 0
+        assert box.queued() == 1
 
     live(box, scenario)
 
 
 def test_the_backlog_tells_how_much_and_since_when(box):
     async def scenario(box):
-        assert (box.outbox.backlog().count, box.outbox.backlog().oldest_at) == (0, None)
+        assert (box.queued(), (await box.outbox.backlog()).oldest_at) == (0, None)
         begun = box.clock.now
         await owed(box, 1)
         box.clock.now += 100
         await owed(box, 2)
-        backlog = box.outbox.backlog()
+        backlog = await box.outbox.backlog()
         assert backlog.count == 2
         assert begun * 1e6 <= backlog.oldest_at < (begun + 10) * 1e6
 
@@ -285,12 +285,12 @@ def test_the_backlog_tells_how_much_and_since_when(box):
 def test_what_was_answered_late_is_taken_off_and_not_sent(box):
     async def scenario(box):
         await owed(box)
-        rows = box.outbox._due()
+        rows = await box.outbox._due()
         box.bank.late(LateAnswer("T0000001", "000001", APPROVED))
         await box.followed_up()
         for row in rows:
             await box.outbox._send(row)
-        assert box.outbox.backlog().count == 0
+        assert box.queued() == 0
 
     live(box, scenario)
     assert box.bank.heard == []
@@ -305,7 +305,7 @@ def test_a_message_that_was_queued_anew_is_not_sent_in_its_old_place(box):
         box.bank.answers.append(SILENT)
         await one_round(box)
         box.clock.now += 60
-        rows = box.outbox._due()
+        rows = await box.outbox._due()
         box.bank.late(LateAnswer("T0000001", "000001", APPROVED))
         await box.followed_up()
         heard = len(box.bank.heard)
@@ -327,7 +327,7 @@ def test_run_drains_reports_its_backlog_and_goes_on(box):
         worker = OutboxWorker(
             box.bank,
             box.writer,
-            box.reader,
+            box.queries,
             clock=box.clock,
             random=box.random,
             on_backlog=told.append,
@@ -362,7 +362,7 @@ def test_an_advice_for_a_claim_paid_in_the_meantime_is_not_sent(box):
         await box.in_books(lambda tx: tx.update(tables.attempt, {"kind": "advice"}, state="declined"))
         await one_round(box)
         assert box.bank.heard == []
-        assert box.outbox.backlog().count == 0
+        assert box.queued() == 0
         await box.in_books(lambda tx: tx.update(tables.attempt, {"kind": "advice"}, state="stored"))
         await box.in_books(lambda tx: tx.update(tables.outbox, {}, done_at=None))
 
@@ -375,7 +375,7 @@ def test_two_channels_each_hear_their_own(box):
         second.name = "bank-2"
         second.answers.append(SILENT)
         engine = DebitEngine(
-            box.writer, box.reader, {"bank-1": box.bank, "bank-2": second}, clock=box.clock, random=box.random
+            box.writer, box.queries, {"bank-1": box.bank, "bank-2": second}, clock=box.clock, random=box.random
         )
         box.engine = engine
         payer = replace(payer_of(Funding.BANK_ONLINE), name="bank-2")
@@ -384,9 +384,9 @@ def test_two_channels_each_hear_their_own(box):
         collection = Collection(DeclinePolicy.RELEASE_AS_DEBT, {"bank-2": Terminals(("T9000001",))})
         claim = ProvenClaim(placed.debit_id, payer, CONTEXT, collection, placed.purchase_id, TAKEN, "9" * 20)
         await engine.bring_in(claim, deadline=box.clock.monotonic() + 2)
-        assert box.outbox._due() == []
-        worker = OutboxWorker(second, box.writer, box.reader, clock=box.clock, random=box.random)
-        assert [row.destination for row in worker._due()] == ["bank-2/T9000001"]
+        assert await box.outbox._due() == []
+        worker = OutboxWorker(second, box.writer, box.queries, clock=box.clock, random=box.random)
+        assert [row.destination for row in await worker._due()] == ["bank-2/T9000001"]
 
     live(box, scenario)
     assert box.balance("bank") == 0
@@ -433,7 +433,7 @@ def test_an_advice_given_up_is_a_persons_and_may_still_be_answered(tmp_path, rul
         for _ in range(240):
             await one_round(box)
             box.clock.now += 1.0
-        assert box.outbox.backlog().count == 0
+        assert box.queued() == 0
         assert box.items() == [("advice_unanswered", "open")]
         assert box.rows("select state from attempt where kind = 'advice'") == [("unknown",)]
         assert box.rows("select last_answer from outbox") == [("given up by the rules",)]
@@ -458,7 +458,7 @@ def test_an_advice_is_not_given_up_before_its_time(tmp_path):
         while box.clock.now < late:
             await one_round(box)
             box.clock.now += 1
-        assert (box.outbox.backlog().count, box.items()) == (1, [])
+        assert (box.queued(), box.items()) == (1, [])
 
     live(box, scenario)
 
@@ -509,7 +509,7 @@ def test_a_reversal_is_never_given_up(tmp_path):
         for _ in range(300):
             await one_round(box)
             box.clock.now += 1.0
-        assert box.outbox.backlog().count == 1
+        assert box.queued() == 1
 
     live(box, scenario)
     assert box.rows("select tries from outbox")[0][0] > 2
@@ -521,11 +521,11 @@ def test_alarms_by_number_and_by_age(tmp_path):
     async def scenario(box):
         await owed(box, 1)
         await owed(box, 2, NOT_SENT)
-        assert box.outbox.backlog().alarms == ()
+        assert (await box.outbox.backlog()).alarms == ()
         await owed(box, 3, NOT_SENT)
-        assert box.outbox.backlog().alarms == ("advice",)
+        assert (await box.outbox.backlog()).alarms == ("advice",)
         box.clock.now += 100
-        assert set(box.outbox.backlog().alarms) == {"advice", "reversal"}
+        assert set((await box.outbox.backlog()).alarms) == {"advice", "reversal"}
 
     live(box, scenario)
 
@@ -627,16 +627,16 @@ def test_a_silent_terminal_holds_up_no_other(box):
         await spread(box, 12, ("A", "B", "C"))
         box.bank = HangingBank(box.clock)
         box.bank.mute = {"B"}
-        worker = OutboxWorker(box.bank, box.writer, box.reader, clock=box.clock, random=box.random)
+        worker = OutboxWorker(box.bank, box.writer, box.queries, clock=box.clock, random=box.random)
         task = asyncio.create_task(worker.run())
         async with asyncio.timeout(PATIENCE_S):
-            while worker.backlog().count != 4:
+            while (await worker.backlog()).count != 4:
                 await asyncio.sleep(0.001)
         assert sorted(m.split()[1] for m in box.bank.heard) == ["A"] * 4 + ["B"] + ["C"] * 4
-        assert worker.backlog().count == 4
+        assert (await worker.backlog()).count == 4
         box.bank.mute = set()
         box.bank.speaks.set()
-        while worker.backlog().count:
+        while (await worker.backlog()).count:
             await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -651,8 +651,8 @@ def test_each_terminal_hears_its_messages_in_order(box):
         await spread(box, 12, ("A", "B", "C"))
         order = box.rows("select attempt_id, destination from outbox order by id")
         box.bank = HangingBank(box.clock)
-        worker = OutboxWorker(box.bank, box.writer, box.reader, clock=box.clock, random=box.random)
-        while worker.backlog().count:
+        worker = OutboxWorker(box.bank, box.writer, box.queries, clock=box.clock, random=box.random)
+        while (await worker.backlog()).count:
             await worker.round()
             box.clock.now += 1
         ended = box.rows("select ref from journal where kind = 'attempt' and event = 'approved' order by number")

@@ -28,6 +28,7 @@ from gateway.debit.engine import DebitEngine
 from gateway.ledger import engines
 from gateway.ledger.marks import MemoryMark
 from gateway.ledger.positions import STAN_MAX
+from gateway.ledger.reading import Reader
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
@@ -130,11 +131,13 @@ class VirtualSelector(selectors.DefaultSelector):
     now = 0.0
     storing = 0
     """Changes handed in and not yet answered."""
+    reading = 0
+    """Queries handed in and not yet answered."""
     storage_stuck = False
     """True while a test keeps the storage from working: then time passes all the same."""
 
     def select(self, timeout=None):
-        if self.storing and not self.storage_stuck and timeout != 0:
+        if (self.reading or (self.storing and not self.storage_stuck)) and timeout != 0:
             ready = super().select(STORAGE_WAIT_S)
             if not ready:
                 raise RuntimeError("the ledger does not answer")
@@ -186,6 +189,20 @@ class CountedWriter(Writer):
         future = super().submit(change, essential=essential)
         self._selector.storing += 1
         future.add_done_callback(lambda _: setattr(self._selector, "storing", self._selector.storing - 1))
+        return future
+
+
+class CountedReader(Reader):
+    """Tells the loop how many queries are on their way."""
+
+    def __init__(self, engine, selector):
+        super().__init__(engine)
+        self._selector = selector
+
+    def _hand_in(self, query, *, urgent):
+        future = super()._hand_in(query, urgent=urgent)
+        self._selector.reading += 1
+        future.add_done_callback(lambda _: setattr(self._selector, "reading", self._selector.reading - 1))
         return future
 
 
@@ -600,10 +617,14 @@ class Plaza:
     def open(self):
         self.database = engines.open_writer(self.path)
         self.reader = engines.open_reader(self.path)
+        self.queries = CountedReader(self.reader, self.selector)
+        self.queries.start()
         self.committer = FullDisk(self.database, self.clock, keys=KEYS, mark=self.mark)
         self.writer = CountedWriter(self.committer, self.selector)
         self.writer.start()
-        self.engine = DebitEngine(self.writer, self.reader, {"bank-1": self.bank}, clock=self.clock, random=self.random)
+        self.engine = DebitEngine(
+            self.writer, self.queries, {"bank-1": self.bank}, clock=self.clock, random=self.random
+        )
 
     async def __aexit__(self, error, *_):
         try:
@@ -621,6 +642,7 @@ class Plaza:
             lane.task.cancel()
         await asyncio.gather(*(lane.task for lane in self.lanes.values()), return_exceptions=True)
         await asyncio.sleep(0)
+        self.queries.stop()
         self.writer.stop()
         self.database.dispose()
         self.reader.dispose()
@@ -666,7 +688,7 @@ class Plaza:
             utc_offset_min=LOCAL_OFFSET_S // 60,
             sections=[lane.section, *others],
             engine=self.engine,
-            mandates=MandateReader(self.reader),
+            mandates=MandateReader(self.queries),
             issuers={REGION: IssuerPolicy("issuer-9901", self.charge_cards)},
             lists=self.lists,
             tariffs=self.tariffs,

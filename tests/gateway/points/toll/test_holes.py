@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.ledger.reading import Reader
 from gateway.outbox.worker import OutboxWorker
 from gateway.points.etc.settings import OnePiecePolicy
 from protocols.rsu.messages import Debit, DeviceType, Stop, UserReport
@@ -46,9 +47,9 @@ def stalled_disk(plaza):
 
 async def drain(plaza, rounds=4):
     """What the bank must still hear."""
-    worker = OutboxWorker(plaza.bank, plaza.writer, plaza.reader, clock=plaza.clock, random=plaza.random)
+    worker = OutboxWorker(plaza.bank, plaza.writer, plaza.queries, clock=plaza.clock, random=plaza.random)
     for _ in range(rounds):
-        for row in worker._due():
+        for row in await worker._due():
             await worker._send(row)
         await plaza.settle(2)
 
@@ -94,6 +95,36 @@ def test_a_one_piece_tag_sold_to_after_a_hold_that_came_too_late(play):
         await plaza.settle()
         assert plaza.outcomes()[-1] == PAID
         assert len(plaza.bank.heard) == 1
+
+    play(story)
+
+
+# --- a query that does not end ------------------------------------------------------------------------------------
+
+
+def test_a_query_that_takes_long_delays_no_vehicle(play):
+    """Whatever else reads of the ledger does so beside the loop, and beside what vehicles wait for."""
+    begun, ends = threading.Event(), threading.Event()
+
+    def slow(_):
+        begun.set()
+        assert ends.wait(STALL_S_MAX)
+        return "at last"
+
+    async def story(plaza):
+        lane = plaza.lane()
+        waiting = Reader._hand_in(plaza.queries, slow, urgent=False)  # time passes meanwhile
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        lane.road.meet(Car(1))
+        await plaza.settle()
+        assert plaza.outcomes() == [PAID]
+        assert lane.board.lifts == 1
+        assert not waiting.done()
+        ends.set()
+        while not waiting.done():
+            await asyncio.sleep(0)
+        assert waiting.result() == "at last"
 
     play(story)
 
