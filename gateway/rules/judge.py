@@ -130,12 +130,6 @@ def recovery_after_s(rules: DebitRules, *, code: str | None, tries: int, amount_
     return schedule[min(tries, len(schedule) - 1)] if schedule else None
 
 
-def write_off_due(rules: DebitRules, *, age_s: float) -> bool:
-    """Whether a debt so old is proposed for writing off."""
-    days = rules.debt.write_off_after_days
-    return days is not None and age_s >= days * 86_400
-
-
 class ListingEffect(StrEnum):
     """What becomes of a payer's next debit."""
 

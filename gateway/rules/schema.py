@@ -54,7 +54,6 @@ FenOrNever = Annotated[Annotated[int, Field(ge=1, le=FEN_MAX)] | None, _NEVER_RE
 CountOrUnlimited = Annotated[Count | None, _UNLIMITED_READ, _UNLIMITED_WRITE]
 CountOrNever = Annotated[Annotated[int, Field(ge=1, le=COUNT_MAX)] | None, _NEVER_READ, _NEVER_WRITE]
 SecondsOrNever = Annotated[Annotated[int, Field(ge=1, le=10 * SECONDS_MAX)] | None, _NEVER_READ, _NEVER_WRITE]
-DaysOrNever = Annotated[Annotated[int, Field(ge=1, le=3660)] | None, _NEVER_READ, _NEVER_WRITE]
 Code = Annotated[str, Field(pattern=r"^[0-9A-Z]{2}$")]
 Codes = Annotated[tuple[Code, ...], Field(strict=False, max_length=100)]
 Delays = Annotated[tuple[Annotated[int, Field(ge=1, le=SECONDS_MAX)], ...], Field(strict=False, max_length=DELAYS_MAX)]
@@ -155,8 +154,6 @@ class Reversal(RuleSection):
 
     not_found_pause_s: float = Field(gt=0, le=3600)
     """seconds to the next try after "original not found", while the original may still be under way"""
-    repeat_marks: bool
-    """whether what left before goes out marked as a repetition (in the way of the bank's profile)"""
 
 
 class RecoveryByClass(RuleSection):
@@ -180,8 +177,6 @@ class Debt(RuleSection):
     """tries of one debt; where a schedule is shorter its last pause is repeated, an empty one stays empty"""
     minimum_fen: Fen
     """debts below this are not tried again by themselves: the message costs more"""
-    write_off_after_days: DaysOrNever
-    """days after which a debt is proposed for writing off, or "never" """
     four_eyes: bool
     """whether writing off needs a second person"""
 

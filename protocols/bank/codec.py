@@ -329,7 +329,7 @@ def _encode_content(spec: FieldSpec, value: Value, name: str) -> tuple[bytes, in
 
 def _hint(spec: FieldSpec) -> str | None:
     if spec.number == 48:
-        return "a contract reference with letters needs the dialect cups-pos-bcd-text48"
+        return "a contract reference is digits alone"
     return None
 
 

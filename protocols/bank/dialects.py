@@ -13,7 +13,7 @@ on which an odd digit count is padded, and how secret it is. Sources and their w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
@@ -89,10 +89,6 @@ class Dialect:
     fields: Mapping[int, FieldSpec]
     responses: ResponseTable = CUPS_POS
 
-    def changed(self, name: str, *specs: FieldSpec) -> Dialect:
-        """This dialect with some fields replaced: how a partner's deviations are written down."""
-        return Dialect(name, MappingProxyType({**self.fields, **{spec.number: spec for spec in specs}}), self.responses)
-
 
 _N, _Z, _AN, _ANS, _B = Kind.DIGITS, Kind.TRACK, Kind.PRINTABLE, Kind.TEXT, Kind.BINARY
 _FIX, _LL, _LLL = Length.FIXED, Length.LL, Length.LLL
@@ -148,7 +144,7 @@ _CUPS_POS_FIELDS = (
     FieldSpec(46, _ANS, _LLL, 999, "terminal extension data", "终端附加数据"),  # seen
     FieldSpec(47, _ANS, _LLL, 999, "marketing data", "营销信息"),
     # Totals in settlements, details in batch uploads, and the agreement number of partners that debit contracts.
-    # Packed digits after the UnionPay table (four programs agree). Some partners send text here: see TEXT48.
+    # Packed digits after the UnionPay table (four programs agree).
     FieldSpec(48, _N, _LLL, 322, "private data or contract reference", "附加数据-私有", _ID),
     FieldSpec(49, _AN, _FIX, 3, "currency", "交易货币代码"),  # seen
     FieldSpec(50, _AN, _FIX, 3, "settlement currency", "清算货币代码"),
@@ -173,14 +169,3 @@ _CUPS_POS_FIELDS = (
 
 CUPS_POS_BCD = Dialect("cups-pos-bcd", MappingProxyType({spec.number: spec for spec in _CUPS_POS_FIELDS}))
 """UnionPay POS: packed digits, raw bitmap of 64, GBK text."""
-
-CUPS_POS_BCD_TEXT48 = CUPS_POS_BCD.changed(
-    "cups-pos-bcd-text48",
-    replace(CUPS_POS_BCD.fields[48], kind=Kind.TEXT, size=512),
-)
-"""The same for partners whose agreement numbers hold letters: F48 as text (one terminal program declares ans)."""
-
-DIALECTS: Mapping[str, Dialect] = MappingProxyType(
-    {dialect.name: dialect for dialect in (CUPS_POS_BCD, CUPS_POS_BCD_TEXT48)}
-)
-"""Every dialect by name, for configuration files and the command line."""

@@ -40,12 +40,6 @@ ECHOED = frozenset({3, AMOUNT, TRACE, 25, TERMINAL, 42, CURRENCY, BATCH})
 One of these samples has another merchant (F42) than its request, so that a partner's profile may leave fields out."""
 
 
-class Mac(Enum):
-    """How messages are authenticated. Working-key schemes differ per host and come with the host."""
-
-    NONE = "none"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """One partner's way of speaking, and who we are to it."""
@@ -57,7 +51,6 @@ class Profile:
     dialect: Dialect = CUPS_POS_BCD
     tpdu: bytes = bytes.fromhex("6000030000")
     header: bytes = bytes.fromhex("603100310100")
-    mac: Mac = Mac.NONE
     currency: str = "156"
     utc_offset_min: int = BEIJING_OFFSET_MIN
     operator: str = "01 "

@@ -19,7 +19,6 @@ from hardware.emulators.bank_day_file import main as write_file
 from hardware.emulators.bank_host import BankHost, BankHostConfig, main
 from hardware.emulators.control import ControlClient, ControlError, SyncControlClient
 from protocols.bank.codec import Message, decode, encode
-from protocols.bank.dialects import CUPS_POS_BCD_TEXT48
 from protocols.bank.framing import KEEP_ALIVE, Framer, frame
 from protocols.bank.transactions import Profile, advice, echo, reversal, sale, sale_keys, sign_in
 from tests.programs import program
@@ -568,17 +567,6 @@ def test_capture_holds_the_bytes_of_both_directions(tmp_path):
         ("0410", 1250, "00"),
     ]
     assert read[1].original == "000001000101" + "0712"
-
-
-def test_text_contracts(tmp_path):
-    async def check(host, control, terminal):
-        await control.request("account", contract="测试-17", balance_fen=100)
-        message = debit(contract="测试-17", amount_fen=100)
-        terminal.writer.write(frame(encode(message, CUPS_POS_BCD_TEXT48)))
-        assert (await terminal.receive()).text(39) == "00"
-        assert await balance(control, "测试-17") == 0
-
-    host_test(check, tmp_path, dialect=CUPS_POS_BCD_TEXT48)
 
 
 # --- the product's link against it ------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from gateway.clearing import day as day_end
 from gateway.clearing.bank_file import BankFileError
 from gateway.clearing.day import ClearingRefused
 from gateway.clearing.items import explain, write_off
-from gateway.model.clearing import BankWord, DifferenceKind
+from gateway.model.clearing import DayFileWord, DifferenceKind
 from gateway.model.passage import PurchaseOutcome
 from tests.gateway.clearing.conftest import DAY, DAY_AFTER, DAY_BEFORE, approved
 from tests.gateway.debit.conftest import DECLINED, NOT_FOUND, SILENT, TAKEN, PurchaseResult
@@ -499,13 +499,13 @@ def test_the_file_tells_of_attempts_in_doubt(plaza):
     rows = plaza.rows("select id, terminal, batch, stan from attempt where kind = 'sale' order by created_at")
     plaza.bring([("sale", *rows[0][1:], 1500)])
     first = plaza.run()
-    assert first.told(BankWord.POSTED) == [rows[0][0]]
-    assert first.told(BankWord.NOT_POSTED) == [], "the bank may have booked it after its cut-over"
+    assert first.told(DayFileWord.POSTED) == [rows[0][0]]
+    assert first.told(DayFileWord.NOT_POSTED) == [], "the bank may have booked it after its cut-over"
     assert kinds(first) == ["in_doubt"]
     plaza.bring([], DAY_AFTER)
     second = plaza.run(DAY_AFTER)
-    assert second.told(BankWord.POSTED) == []
-    assert second.told(BankWord.NOT_POSTED) == [rows[1][0]], "the other one stands in the file of the day before"
+    assert second.told(DayFileWord.POSTED) == []
+    assert second.told(DayFileWord.NOT_POSTED) == [rows[1][0]], "the other one stands in the file of the day before"
 
 
 def test_silence_counts_only_with_the_files_of_all_days_it_may_stand_in(plaza):
@@ -515,9 +515,9 @@ def test_silence_counts_only_with_the_files_of_all_days_it_may_stand_in(plaza):
     plaza.drive(silent)
     ((attempt,),) = plaza.rows("select id from attempt where kind = 'sale'")
     plaza.bring([], DAY_AFTER)
-    assert plaza.run(DAY_AFTER).told(BankWord.NOT_POSTED) == []
+    assert plaza.run(DAY_AFTER).told(DayFileWord.NOT_POSTED) == []
     plaza.bring([])
-    assert plaza.run(DAY_AFTER).told(BankWord.NOT_POSTED) == [attempt]
+    assert plaza.run(DAY_AFTER).told(DayFileWord.NOT_POSTED) == [attempt]
 
 
 def test_a_bank_whose_cut_over_is_known_needs_one_file(plaza):
@@ -529,7 +529,7 @@ def test_a_bank_whose_cut_over_is_known_needs_one_file(plaza):
     plaza.drive(silent)
     plaza.bring([])
     ((attempt,),) = plaza.rows("select id from attempt where kind = 'sale'")
-    assert plaza.run().told(BankWord.NOT_POSTED) == [attempt]
+    assert plaza.run().told(DayFileWord.NOT_POSTED) == [attempt]
 
 
 def test_a_bank_that_tells_no_settlement_day_is_taken_by_its_cut_over(plaza):

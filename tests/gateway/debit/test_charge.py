@@ -56,7 +56,7 @@ def test_what_the_bank_says_decides(box, case):
     assert (decision.release, decision.outcome, decision.reason) == (barrier, outcome, reason)
     assert (box.states(), box.states("attempt"), box.kinds()) == ([state], attempts, heard)
     assert box.balance("merchant") == 1500
-    assert box.rows("select rules_version from decision") == [("2026-12-1",)]
+    assert box.rows("select rules_version from decision") == [("2026-12-2",)]
 
 
 def test_silence_without_leave_to_stand_in_calls_the_attendant(box):
@@ -440,7 +440,7 @@ def test_the_rules_of_a_service_say_whether_we_decide_in_the_banks_place(tmp_pat
     expected = (Release.GO, "bank_silent") if why_not is None else (Release.ATTENDANT, why_not)
     assert (decision.release, decision.reason) == expected
     assert box.rows("select stood_in from debit") == [(int(why_not is None),)]
-    assert box.rows("select rules_version from decision") == [("test-1@2026-12-1",)]
+    assert box.rows("select rules_version from decision") == [("test-1@2026-12-2",)]
 
 
 DECLINED_FOR_NOW = (

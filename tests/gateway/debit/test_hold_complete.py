@@ -379,7 +379,7 @@ def test_the_decision_of_a_hold_names_rules_and_numbers_without_a_gap(tmp_path):
 
     live(box, scenario)
     assert box.rows("select record_no, rules_version from decision order by record_no") == [
-        (n, "test-1@2026-12-1") for n in range(1, 7)
+        (n, "test-1@2026-12-2") for n in range(1, 7)
     ]
 
 

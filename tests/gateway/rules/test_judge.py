@@ -20,7 +20,6 @@ from gateway.rules.judge import (
     may_stand_in,
     pause_s,
     recovery_after_s,
-    write_off_due,
 )
 from gateway.rules.loading import SHIPPED, parse_rules, shipped_rules
 from protocols.bank.responses import RESPONSE_TABLES, response_code
@@ -212,13 +211,6 @@ def test_small_debts_are_left_alone():
     rules = rules_with("[debt]\nminimum_fen = 100\n")
     assert schedule(rules, "51", 99) == [None] * 7
     assert schedule(rules, "51", 100)[0] == 3600
-
-
-def test_writing_off_by_age():
-    assert not write_off_due(shipped_rules(), age_s=1e9)
-    rules = rules_with("[debt]\nwrite_off_after_days = 2\n")
-    assert not write_off_due(rules, age_s=2 * 86400 - 1)
-    assert write_off_due(rules, age_s=2 * 86400)
 
 
 # --- the list of debtors --------------------------------------------------------------------------------------------

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from protocols.bank.codec import Message, decode, encode
-from protocols.bank.dialects import CUPS_POS_BCD_TEXT48
 from protocols.bank.responses import CUPS_POS, ISO_1987, RESPONSE_TABLES, ResponseClass, response_code
 from protocols.bank.transactions import (
-    Mac,
     Profile,
     ReversalVerdict,
     advice,
@@ -74,7 +72,7 @@ def test_local_date_is_the_banks():
 
 
 def test_contract_elsewhere_and_other_terminal():
-    profile = Profile(terminal="B2E20002", merchant="990100000000001", contract_field=57, dialect=CUPS_POS_BCD_TEXT48)
+    profile = Profile(terminal="B2E20002", merchant="990100000000001", contract_field=57)
     message = sale(profile.at_terminal("B2E20003"), **{**SALE, "contract": "测试-17"})
     assert message.text(57) == "测试-17"
     assert message.text(41) == "B2E20003"
@@ -115,11 +113,6 @@ def test_wrong_profiles_are_refused(change, field):
     with pytest.raises(LocalProtocolError) as caught:
         Profile(**{"terminal": "B2E20001", "merchant": "990100000000001", **change})
     assert caught.value.field == field
-
-
-def test_profile_defaults():
-    assert PROFILE.mac is Mac.NONE
-    assert PROFILE.currency == "156"
 
 
 def test_answers_read():
