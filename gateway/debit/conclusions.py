@@ -101,14 +101,17 @@ def give_up(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decis
     """Void a hold nobody waits for, unless somebody has begun to work with it; None then.
 
     Between the hold and this change its vehicle may have been seen again: a later purchase or a sale of this debit is
-    under way, and it ends the hold.
+    under way, and it ends the hold. A request that was stored with it and has not left goes with it.
     """
     debit = debit_row(tx, conclusion.debit_id)
     newest = purchases.newest_of_debit(tx, debit.id)
     asked = newest is not None and (newest.id != conclusion.purchase_id or newest.state != PurchaseState.INTENT)
-    asked = asked or attempts.sale_of(tx, debit.id) is not None
+    sale = attempts.sale_of(tx, debit.id)
+    asked = asked or (sale is not None and conclusion.bank is None)
     if debit.state != DebitState.HELD or debit.final_amount is not None or asked:
         return None
+    if sale is not None and conclusion.bank is not None:
+        attempts.settle_answer(tx, sale.id, conclusion.bank)
     return conclude(tx, conclusion, rules)
 
 

@@ -9,7 +9,7 @@ decision of the first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
+from collections.abc import Awaitable, Callable, Container
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -63,8 +63,13 @@ class BroughtIn:
     commit_us: int
 
 
-Begin: TypeAlias = Callable[[Transaction, holds.Asking | None], holds.Begun | Decision | HoldRefused]
+Stored: TypeAlias = holds.Begun | Decision | HoldRefused
+Begin: TypeAlias = Callable[[Transaction, holds.Asking | None], Stored]
 """Stores a claim, with the bank's request where there is a way to ask it."""
+
+
+async def _as_long_as_it_takes(storing: asyncio.Future[Stored]) -> Stored:
+    return await storing
 
 
 class Decider:
@@ -104,23 +109,25 @@ class Decider:
         collection: Collection,
         deadline: float,
         essential: bool = False,
+        stored: Callable[[asyncio.Future[Stored]], Awaitable[Stored]] = _as_long_as_it_takes,
     ) -> BroughtIn | HoldRefused:
         """One commit for the claim with the bank's request, then the bank, then one commit for the decision.
 
         `essential`: what is claimed has happened already and must be stored even on a disk that is full.
+        `stored` waits for the claim's commit.
         """
         async with self._lock(key):
             with self._banks.waited_for(payer):
                 asking = self._banks.asking(payer, collection, deadline)
                 started = self._clock.monotonic()
-                begun = await self._writer.submit(lambda tx: begin(tx, asking), essential=essential)
+                begun = await stored(self._writer.submit(lambda tx: begin(tx, asking), essential=essential))
                 if not isinstance(begun, holds.Begun):
                     return self._brought(begun, started)
                 async with self._lock(begun.debit_id) if begun.debit_id != key else nullcontext():
                     claim = ProvenClaim(begun.debit_id, payer, context, collection)
                     return await self._finish(claim, begun.request, deadline)
 
-    def _brought(self, found: holds.Begun | Decision | HoldRefused, begun: float) -> BroughtIn | HoldRefused:
+    def _brought(self, found: Stored, begun: float) -> BroughtIn | HoldRefused:
         if isinstance(found, holds.Begun):
             raise TypeError("a charge of an issuer ends in one change")
         if isinstance(found, HoldRefused):
@@ -172,8 +179,9 @@ class Decider:
 
         return await asyncio.shield(self._writer.submit(change, essential=True))
 
-    def give_up(self, placed: HoldPlaced | HoldRefused, request: HoldRequest) -> None:
-        """A hold that became durable too late: its caller asked no card, so it is voided."""
+    def give_up(self, placed: HoldPlaced | HoldRefused, request: HoldRequest, *, unsent: bool = False) -> None:
+        """A hold that became durable too late: its caller asked no card, so it is voided. `unsent`: it was stored with
+        a request to the bank, which has not left."""
         if not isinstance(placed, HoldPlaced) or placed.replayed:
             return
         claim = ProvenClaim(
@@ -184,7 +192,9 @@ class Decider:
             purchase_id=placed.purchase_id,
             result=PurchaseResult(PurchaseOutcome.NOT_TAKEN),
         )
-        conclusion = self._conclusion(claim, None)
+        conclusion = self._conclusion(
+            claim, BankAnswer(Delivery.NOT_SENT, detail="stored too late") if unsent else None
+        )
         self._follow_ups.follow(
             self._writer.submit(lambda tx: conclusions.give_up(tx, conclusion, self._rules), essential=True), None
         )

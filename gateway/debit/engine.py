@@ -36,7 +36,7 @@ from gateway.debit.claims import (
     PurchaseResult,
     Sight,
 )
-from gateway.debit.decider import BroughtIn, Decider, ProvenClaim
+from gateway.debit.decider import BroughtIn, Decider, ProvenClaim, Stored
 from gateway.debit.listening import Listener
 from gateway.debit.start_up import StartUp
 from gateway.debit.upkeep import Upkeep
@@ -199,6 +199,52 @@ class DebitEngine:
             del self._asked[oldest]
 
     # --- without a card -------------------------------------------------------------------------------------------
+
+    async def charge_here(
+        self,
+        request: HoldRequest,
+        context: DecisionContext,
+        collection: Collection,
+        *,
+        deadline: float,
+        timeout_s: float,
+        on_stored: Callable[[], None],
+    ) -> BroughtIn | HoldRefused:
+        """As `charge`, for somebody who stands before a gate and is turned away by whoever asks.
+
+        So a refusal is not recorded here. The claim must become durable within `timeout_s`, which is told by
+        `on_stored`: else it raises `StorageLate`, and what becomes durable after all is voided as a late hold is.
+        """
+        if request.payer.funding is Funding.BANK_ONLINE and not self.banks.can_charge(request.payer):
+            return HoldRefused("bank_unavailable")
+        ids = self._new_ids()
+        self._note_asked(ids.debit)
+
+        def give_up(begun: Stored) -> None:
+            if isinstance(begun, holds.Begun):
+                placed = HoldPlaced(begun.debit_id, None, replayed=begun.debit_id != ids.debit)
+                self._decider.give_up(placed, request, unsent=begun.request is not None)
+
+        async def in_time(storing: asyncio.Future[Stored]) -> Stored:
+            try:
+                begun = await within(storing, timeout_s)
+            except TimeoutError as error:
+                self._follow_ups.follow(storing, give_up)
+                raise StorageLate from error
+            if isinstance(begun, holds.Begun):
+                on_stored()
+            return begun
+
+        work = self._decider.collect(
+            request.idempotency_key,
+            lambda tx, asking: holds.hold_and_ask(tx, request, ids, asking=asking, rules=self.rules),
+            payer=request.payer,
+            context=self._ruled(context),
+            collection=collection,
+            deadline=deadline,
+            stored=in_time,
+        )
+        return await self._follow_ups.see_through(work)
 
     async def charge(
         self, request: HoldRequest, context: DecisionContext, collection: Collection, *, deadline: float

@@ -91,6 +91,14 @@ def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds, rules: DebitR
     return HoldPlaced(ids.debit, ids.purchase if request.plan is not None else None, replayed=False)
 
 
+def hold_and_ask(
+    tx: Transaction, request: HoldRequest, ids: NewIds, *, asking: Asking | None, rules: DebitRules
+) -> Begun | HoldRefused:
+    """The hold of a claim without a purchase and its bank's request in one change; a refusal is not recorded."""
+    placed = place_hold(tx, request, ids, rules)
+    return placed if isinstance(placed, HoldRefused) else _ask_bank(tx, placed.debit_id, asking)
+
+
 def begin_charge(
     tx: Transaction,
     request: HoldRequest,
