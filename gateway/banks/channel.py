@@ -9,25 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Protocol
 
 from gateway.banks.turns import Turns
+from gateway.model.answers import AnswerClass, Refusal
 from gateway.model.delivery import Delivery
 from protocols.bank.anchors import Anchor
-
-
-class AnswerClass(StrEnum):
-    """What a response code means for the money."""
-
-    APPROVED = "approved"
-    DECLINED = "declined"
-    NOT_FOUND = "not_found"
-    """The original of a reversal is not known (yet)."""
-    DUPLICATE = "duplicate"
-    """The bank knows the keys already; whether as ours depends on how often we have sent them."""
-    UNSETTLED = "unsettled"
-    """No final word: repeat, or treat as silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +30,16 @@ class BankAnswer:
     """What went wrong on the way, for people."""
     difference: str | None = None
     """Where it says something else than was asked: field, asked, answered. Such an answer settles nothing."""
+
+    @property
+    def refused(self) -> bool:
+        """The bank has not done what was asked, and says so."""
+        return self.verdict is not None and self.verdict.refused
+
+    @property
+    def refusal(self) -> Refusal:
+        """What the next try depends on."""
+        return Refusal(self.verdict, self.code)
 
 
 @dataclass(frozen=True, slots=True)

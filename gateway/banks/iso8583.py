@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer, SaleOrder
+from gateway.banks.channel import BankAnswer, LateAnswer, SaleOrder
 from gateway.banks.turns import Turns
+from gateway.model.answers import AnswerClass
 from gateway.model.clock import EPOCH
 from gateway.model.delivery import Delivery
 from protocols.bank.codec import Message, decode, encode
 from protocols.bank.echoes import differences
-from protocols.bank.responses import DUPLICATE_CODE, PARTIAL_CODE, ResponseClass, ResponseCode
+from protocols.bank.responses import DUPLICATE_CODE, PARTIAL_CODE, ResponseClass, ResponseCode, response_code
 from protocols.bank.transactions import (
     Answer,
     Profile,
@@ -30,8 +31,8 @@ from protocols.errors import LocalProtocolError, RemoteProtocolError
 _VERDICTS: Mapping[ResponseClass, AnswerClass] = {
     ResponseClass.APPROVED: AnswerClass.APPROVED,
     ResponseClass.DECLINED: AnswerClass.DECLINED,
-    ResponseClass.DECLINED_FOR_NOW: AnswerClass.DECLINED,
-    ResponseClass.MANUAL: AnswerClass.DECLINED,
+    ResponseClass.DECLINED_FOR_NOW: AnswerClass.DECLINED_FOR_NOW,
+    ResponseClass.MANUAL: AnswerClass.MANUAL,
     ResponseClass.UNKNOWN: AnswerClass.UNSETTLED,
     ResponseClass.KEYS: AnswerClass.UNSETTLED,
 }
@@ -228,6 +229,17 @@ class Iso8583Channel:
             settlement_day=answer.settlement_date,
             detail=answer.text,
         )
+
+
+def words_of(code: str) -> tuple[str, str]:
+    """An answer code for people, in Chinese and English."""
+    known = response_code(code)
+    return known.chinese, known.english
+
+
+def refuses_for_good(code: str) -> bool:
+    """Whether an answer code is a final refusal."""
+    return response_code(code).response_class is ResponseClass.DECLINED
 
 
 def _of_sale(response: ResponseCode) -> AnswerClass:

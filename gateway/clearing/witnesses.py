@@ -13,6 +13,7 @@ from gateway.clearing.terms import Terms
 from gateway.debit.states import CONTRADICTED
 from gateway.ledger import tables
 from gateway.ledger.life import FIRST_LIFE
+from gateway.model.answers import AnswerClass
 from gateway.model.clearing import (
     OPEN_STANDINGS,
     BankEntry,
@@ -29,7 +30,6 @@ from gateway.model.clearing import (
 )
 from gateway.model.passage import Funding, Outcome
 from gateway.model.states import UNRESOLVED, AttemptState, DebitState, ItemState, PurchaseState, RefundState
-from protocols.bank.responses import DUPLICATE_CODE
 
 IDS_PER_QUERY: Final = 400
 """Bound values of one statement: some engines take a thousand."""
@@ -211,10 +211,10 @@ def _attempts() -> Select[Any]:
 
 def _end_lost() -> ColumnElement[bool]:
     """Disputed because its end may stand in a part of the ledger that was lost. Its keys are its own, for no part that
-    was lost can have used them, and a line that has them is about it. Not so where the bank said it knew them (94)."""
+    was lost can have used them, and a line that has them is about it. Not so where the bank said it knew them."""
     a, life = tables.attempt, tables.incarnation
     lost = exists().where(life.c.number > FIRST_LIFE, life.c.born_at > a.c.created_at)
-    return and_(func.coalesce(a.c.response_code, "") != DUPLICATE_CODE, lost)
+    return and_(func.coalesce(a.c.answer_class, "") != AnswerClass.DUPLICATE, lost)
 
 
 def _contradicted() -> ColumnElement[bool]:

@@ -33,7 +33,7 @@ from enum import Enum
 
 from sqlalchemy import bindparam, select, update
 
-from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel, SaleOrder
+from gateway.banks.channel import BankAnswer, BankChannel, SaleOrder
 from gateway.debit import debts, refunds
 from gateway.debit.claims import BankRequest
 from gateway.debit.states import (
@@ -56,6 +56,7 @@ from gateway.ledger.marks import MarkUnwritable
 from gateway.ledger.positions import pair
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.answers import UNANSWERED, AnswerClass
 from gateway.model.delivery import Delivery
 from gateway.model.passage import DeclinePolicy
 from gateway.model.states import ANSWERABLE, AWAITED, AttemptState, DebitState
@@ -67,9 +68,6 @@ REVERSED_KINDS = ("sale", "recovery")
 
 REPEATED_KINDS = ("advice", "refund")
 """Attempts that are repeated until the bank answers them."""
-
-UNANSWERED = "91"
-"""A bank that does not answer a recovery is tried again like one that says it does not operate."""
 
 _BUSY_TERMINALS = select(
     tables.attempt.c.terminal,
@@ -224,7 +222,7 @@ def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer) -> Row:
         keys_known(tx, row, answer)
     elif answer.verdict is AnswerClass.APPROVED:
         heard(tx, row, AttemptState.APPROVED, answer)
-    elif answer.verdict is AnswerClass.DECLINED:
+    elif answer.refused:
         heard(tx, row, AttemptState.DECLINED, answer)
     elif answer.delivery is Delivery.NOT_SENT:
         heard(tx, row, AttemptState.NOT_SENT, answer)
@@ -299,16 +297,16 @@ def settle_message(tx: Transaction, attempt_id: str, answer: BankAnswer, rules: 
     if answer.verdict is AnswerClass.DUPLICATE and row.sends == 1:
         keys_known(tx, row, answer)
         return True
-    if answer.verdict not in (AnswerClass.APPROVED, AnswerClass.DECLINED):
-        return False
     approved = answer.verdict is AnswerClass.APPROVED
+    if not (approved or answer.refused):
+        return False
     heard(tx, row, AttemptState.APPROVED if approved else AttemptState.DECLINED, answer)
     if row.kind == "refund":
         refunds.answered(tx, row, approved=approved, code=answer.code)
     elif approved:
         fund_by_bank(tx, row, rules)
     else:
-        debts.to_debt(tx, row.debit_id, rules, answer.code)
+        debts.to_debt(tx, row.debit_id, rules, answer.refusal)
     return True
 
 
@@ -371,17 +369,22 @@ def sale_of(tx: Transaction, debit_id: str) -> Row | None:
 
 
 def heard(tx: Transaction, row: Row, state: AttemptState, answer: BankAnswer) -> None:
-    """Move an attempt to the state an answer leads to, and keep what the answer said."""
+    """Move an attempt to the state an answer leads to, and keep what the bank said; other people's words have no code,
+    and what it said before stays."""
     # From here on it is counted how often the reversal left: its first one is no repetition.
     over = row.kind == "recovery" and row.state == AttemptState.STORED
+    said = {
+        "response_code": answer.code,
+        "answer_class": answer.verdict,
+        "retrieval_reference": answer.retrieval_reference,
+    }
     set_attempt(
         tx,
         row,
         state,
         sends=0 if over else row.sends,
-        response_code=answer.code,
-        retrieval_reference=answer.retrieval_reference,
         settlement_day=answer.settlement_day,
+        **({} if answer.code is None else said),
     )
 
 
@@ -411,7 +414,7 @@ def _settle_recovery(tx: Transaction, row: Row, answer: BankAnswer, rules: Debit
     if settled.state == AttemptState.APPROVED:
         fund_by_bank(tx, settled, rules)
     elif settled.state == AttemptState.DECLINED:
-        debts.refused_again(tx, row.debit_id, rules, answer.code)
+        debts.refused_again(tx, row.debit_id, rules, answer.refusal)
     elif settled.state == AttemptState.NOT_SENT:
         debts.not_tried(tx, row.debit_id, rules)
     return True

@@ -15,11 +15,12 @@ from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.answers import NOTHING_SAID, AnswerClass, Refusal
 from gateway.model.delivery import Delivery
 from gateway.model.passage import BankOutcome, DeclinePolicy, Funding, Money, PurchaseOutcome, Release, Verdict, decide
 from gateway.model.reasons import REASONS
 from gateway.model.states import AttemptState, DebitState, PurchaseState
-from gateway.rules.judge import NOT_SENT, SILENT, BankWord, WordKind, may_stand_in
+from gateway.rules.judge import may_stand_in
 from gateway.rules.loading import DebitRules
 
 _OWED = select(func.coalesce(func.sum(tables.debit.c.amount), 0).label("fen")).where(
@@ -168,10 +169,7 @@ def _stand_in_refusal(
     tx: Transaction, debit: Row, sale: Row | None, mandate_limit_fen: int, rules: DebitRules
 ) -> str | None:
     """None when we may decide in the bank's place, else the code of why not."""
-    word = NOT_SENT if sale is None or sale.state == AttemptState.NOT_SENT else SILENT
-    if sale is not None and sale.response_code is not None:
-        kind = WordKind.ANSWERED if sale.state == AttemptState.DECLINED else WordKind.UNSETTLED
-        word = BankWord(kind, sale.response_code)
+    told = _told(sale)
     counted = tx.rows(_STOOD_IN_TODAY, obligor=debit.obligor_id, day=debit.day, service=debit.service)
     return may_stand_in(
         rules,
@@ -181,8 +179,17 @@ def _stand_in_refusal(
         stood_in_today=counted[0].count,
         in_debt=tx.books.balance(AccountKind.DEBT, debit.obligor_id) != 0,
         mandate_limit_fen=mandate_limit_fen,
-        why=word,
+        answer=told.answer,
+        code=told.code,
+        sent=sale is not None and sale.state != AttemptState.NOT_SENT,
     )
+
+
+def _told(sale: Row | None) -> Refusal:
+    """What the bank said instead of an approval."""
+    if sale is None or sale.answer_class is None:
+        return NOTHING_SAID
+    return Refusal(AnswerClass(sale.answer_class), sale.response_code)
 
 
 def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None, rules: DebitRules) -> None:
@@ -209,7 +216,7 @@ def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None, rule
     elif verdict.money is Money.OWED:
         set_debit(tx, debit, DebitState.OWED, stood_in=int(verdict.release is Release.GO))
     elif verdict.money is Money.DEBT:
-        debts.to_debt(tx, debit.id, rules, None if sale is None else sale.response_code)
+        debts.to_debt(tx, debit.id, rules, _told(sale))
     elif verdict.money is Money.BANK_PAYS:
         if sale is None:
             raise RuntimeError("the bank paid without an attempt")

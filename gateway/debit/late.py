@@ -26,11 +26,10 @@ from enum import Enum
 
 from sqlalchemy import Connection, bindparam, select
 
-from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
+from gateway.banks.channel import BankAnswer, LateAnswer
 from gateway.debit import debts, refunds
 from gateway.debit.attempts import (
     REVERSED_KINDS,
-    UNANSWERED,
     dispute,
     end_reversal,
     fund_by_bank,
@@ -55,6 +54,7 @@ from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.answers import UNANSWERED, AnswerClass
 from gateway.model.delivery import Delivery
 from gateway.model.states import ANSWERABLE, AWAITED, BANK_DEBITS, UNRESOLVED, AttemptState, DebitState, RefundState
 from gateway.rules.loading import DebitRules
@@ -134,7 +134,7 @@ def late_answer(tx: Transaction, channel: str, told: LateAnswer, rules: DebitRul
         return _keys_known(tx, row, answer)
     if answer.verdict is AnswerClass.APPROVED:
         return _approved(tx, row, answer, rules)
-    if answer.verdict is AnswerClass.DECLINED:
+    if answer.refused:
         return _declined(tx, row, answer, rules)
     return LateEffect.IGNORED if answer.difference is None else LateEffect.DIFFERS
 
@@ -169,7 +169,7 @@ def resolve_attempt(
         close_item(tx, kind, row.id, note=source, actor=actor)
     word = AnswerClass.APPROVED if posted else AnswerClass.DECLINED
     day = settlement_day or row.settlement_day
-    answer = BankAnswer(Delivery.ANSWERED, word, row.response_code, row.retrieval_reference, day)
+    answer = BankAnswer(Delivery.ANSWERED, word, settlement_day=day)
     if row.state == AttemptState.DISPUTED and row.late_approval:
         return _suspense_told(tx, row, rules, posted=posted)
     if row.state == AttemptState.APPROVED:
@@ -306,9 +306,9 @@ def _declined(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
     heard(tx, row, AttemptState.DECLINED, answer)
     _drop_queued(tx, row.id)
     if row.kind == "recovery":
-        debts.refused_again(tx, row.debit_id, rules, answer.code)
+        debts.refused_again(tx, row.debit_id, rules, answer.refusal)
     elif debit_row(tx, row.debit_id).state == DebitState.OWED:
-        debts.to_debt(tx, row.debit_id, rules, answer.code)
+        debts.to_debt(tx, row.debit_id, rules, answer.refusal)
     return LateEffect.NOTED if row.state == AttemptState.STORED else LateEffect.DECLINED
 
 
@@ -365,11 +365,12 @@ def _withdraw(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
     """The bank has booked nothing behind its approval. A debit that is held stays held: whoever decides it then takes
     this bank for one that did not answer."""
     held = debit_row(tx, row.debit_id).state == DebitState.HELD
-    heard(tx, row, AttemptState.DECLINED, replace(answer, code=UNANSWERED) if held else answer)
+    silent = replace(answer, verdict=UNANSWERED.answer, code=UNANSWERED.code)
+    heard(tx, row, AttemptState.DECLINED, silent if held else answer)
     if row.kind == "refund":
         refunds.withdrawn(tx, row)
     elif not held:
-        debts.approval_withdrawn(tx, row, rules, UNANSWERED)
+        debts.approval_withdrawn(tx, row, rules)
     return LateEffect.WITHDRAWN
 
 

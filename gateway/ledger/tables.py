@@ -31,6 +31,7 @@ from sqlalchemy import (
     text,
 )
 
+from gateway.model.answers import AnswerClass
 from gateway.model.passage import Abandoned, Funding, Release
 from gateway.model.states import (
     OPEN_PURCHASES,
@@ -226,16 +227,18 @@ attempt = Table(
     Column("amount", BigInteger, nullable=False),
     Column("request", LargeBinary, nullable=False),
     Column("reversal", LargeBinary),
-    Column("response_code", String(4)),
+    Column("response_code", String(32)),
     Column("retrieval_reference", String(16)),
     Column("settlement_day", String(8)),
     Column("late_approval", Integer, nullable=False, server_default=text("0")),
     Column("sends", Integer, nullable=False, server_default=text("0")),
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
+    Column("answer_class", String(16)),
     UniqueConstraint("channel", "terminal", "batch", "stan", name="uq_attempt_wire_key"),
     known("kind", ("sale", "advice", "recovery", "refund")),
     known("state", AttemptState),
+    known("answer_class", AnswerClass),
     Index("ix_attempt_debit", "debit_id"),
     Index("ix_attempt_state", "state", "channel"),
     Index("ix_attempt_stan", "channel", "stan"),
@@ -245,7 +248,7 @@ attempt = Table(
 )
 """One try to collect a debit over a channel, or to pay some of it back. `request` and `reversal` are the very bytes
 that go on the wire. `recovery` is a sale for a debt, reversed when nobody answers; `advice` and `refund` are
-repeated."""
+repeated. `response_code` is the bank's own, `answer_class` what its channel says that it means."""
 
 outbox = Table(
     "outbox",

@@ -17,7 +17,7 @@ from functools import partial
 
 from sqlalchemy import Engine, bindparam, func, select
 
-from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel
+from gateway.banks.channel import BankAnswer, BankChannel
 from gateway.debit import attempts
 from gateway.debit.attempts import NewAttempt, Outgoing
 from gateway.debit.states import attempt_row, debit_row
@@ -25,6 +25,7 @@ from gateway.ledger import tables
 from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Change, Transaction
+from gateway.model.answers import AnswerClass
 from gateway.model.clock import Clock, to_us
 from gateway.model.delivery import Delivery
 from gateway.model.ids import RandomBits, new_id

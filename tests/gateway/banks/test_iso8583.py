@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.banks.channel import AnswerClass, LateAnswer, SaleOrder
+from gateway.banks.channel import LateAnswer, SaleOrder
 from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError
+from gateway.model.answers import AnswerClass
 from gateway.model.delivery import Delivery
 from protocols.bank.codec import decode, encode
 from protocols.bank.responses import CUPS_POS, ISO_1987, ResponseClass
@@ -94,8 +95,8 @@ def test_a_repetition_differs_in_its_type_alone(kind, mti):
 EXPECTED_OF_SALE = {
     ResponseClass.APPROVED: AnswerClass.APPROVED,
     ResponseClass.DECLINED: AnswerClass.DECLINED,
-    ResponseClass.DECLINED_FOR_NOW: AnswerClass.DECLINED,
-    ResponseClass.MANUAL: AnswerClass.DECLINED,
+    ResponseClass.DECLINED_FOR_NOW: AnswerClass.DECLINED_FOR_NOW,
+    ResponseClass.MANUAL: AnswerClass.MANUAL,
     ResponseClass.UNKNOWN: AnswerClass.UNSETTLED,
     ResponseClass.KEYS: AnswerClass.UNSETTLED,
 }
@@ -138,7 +139,7 @@ def test_the_verdict_on_a_reversal(code):
     ("code", "verdict"),
     [
         ("00", AnswerClass.APPROVED),
-        ("51", AnswerClass.DECLINED),
+        ("51", AnswerClass.DECLINED_FOR_NOW),
         ("91", AnswerClass.UNSETTLED),
         ("A0", AnswerClass.UNSETTLED),
         ("96", AnswerClass.UNSETTLED),
@@ -185,7 +186,7 @@ def test_an_answer_that_cannot_be_understood_is_silence():
     ("kind", "code", "verdict"),
     [
         ("sale", "00", AnswerClass.APPROVED),
-        ("sale", "51", AnswerClass.DECLINED),
+        ("sale", "51", AnswerClass.DECLINED_FOR_NOW),
         ("advice", "00", AnswerClass.APPROVED),
         ("advice", "91", AnswerClass.UNSETTLED),
     ],

@@ -6,13 +6,14 @@ from datetime import date
 
 import pytest
 
-from gateway.banks.channel import AnswerClass, BankAnswer
+from gateway.banks.channel import BankAnswer
 from gateway.clearing.day import run_day
 from gateway.clearing.imports import import_file
 from gateway.clearing.rules import ClearingRules
 from gateway.clearing.terms import Terms
 from gateway.ledger import database
 from gateway.ledger.writer import Committer
+from gateway.model.answers import AnswerClass
 from gateway.model.clock import to_us
 from gateway.model.delivery import Delivery
 from gateway.model.passage import Funding

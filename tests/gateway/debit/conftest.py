@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
+from gateway.banks.channel import BankAnswer, LateAnswer
 from gateway.banks.turns import Turns
 from gateway.debit import debts, late, refunds
 from gateway.debit.attempts import Terminals
@@ -24,6 +24,7 @@ from gateway.ledger.marks import MarkState, MemoryMark
 from gateway.ledger.positions import STAN_MAX
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
+from gateway.model.answers import AnswerClass
 from gateway.model.delivery import Delivery
 from gateway.model.ids import digest_of
 from gateway.model.passage import Abandoned, DeclinePolicy, Funding, PurchaseOutcome, Service
@@ -32,9 +33,10 @@ from gateway.outbox.worker import OutboxWorker
 from gateway.rules.loading import parse_rules
 from hardware.bench.chain_key import KEYS
 from hardware.bench.ledgers import ID, new_ledger
+from protocols.bank.responses import ResponseClass, response_code
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
-DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
+DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED_FOR_NOW, "51")
 NOT_FOUND = BankAnswer(Delivery.ANSWERED, AnswerClass.NOT_FOUND, "25")
 DUPLICATE = BankAnswer(Delivery.ANSWERED, AnswerClass.DUPLICATE, "94")
 SILENT = BankAnswer(Delivery.SILENT)
@@ -372,9 +374,16 @@ def rules_of(text):
     return parse_rules(f'version = "test-1"\n{text}'.encode(), Path("rules.toml"))
 
 
-def code(number, verdict=AnswerClass.DECLINED):
-    """An answer with this code."""
-    return BankAnswer(Delivery.ANSWERED, verdict, number)
+REFUSALS = {
+    ResponseClass.DECLINED: AnswerClass.DECLINED,
+    ResponseClass.DECLINED_FOR_NOW: AnswerClass.DECLINED_FOR_NOW,
+    ResponseClass.MANUAL: AnswerClass.MANUAL,
+}
+
+
+def code(number, verdict=None):
+    """An answer with this code, which refuses where nothing else is said."""
+    return BankAnswer(Delivery.ANSWERED, verdict or REFUSALS[response_code(number).response_class], number)
 
 
 def live(box, *lives, check=True):

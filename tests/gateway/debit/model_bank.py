@@ -8,12 +8,13 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
+from gateway.banks.channel import BankAnswer, LateAnswer
 from gateway.banks.turns import Turns
+from gateway.model.answers import AnswerClass
 from gateway.model.delivery import Delivery
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
-DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
+DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED_FOR_NOW, "51")
 NOT_FOUND = BankAnswer(Delivery.ANSWERED, AnswerClass.NOT_FOUND, "25")
 UNSETTLED = BankAnswer(Delivery.ANSWERED, AnswerClass.UNSETTLED, "96")
 SILENT = BankAnswer(Delivery.SILENT)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from gateway.banks.channel import AnswerClass
 from gateway.debit.claims import HoldPlaced, HoldRefused
 from gateway.debit.engine import Collection
 from gateway.ledger.writer import StorageUnavailable
+from gateway.model.answers import AnswerClass
 from gateway.model.passage import DeclinePolicy, Funding, Outcome, Release, Service
 
 from .conftest import (

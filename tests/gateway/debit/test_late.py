@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from gateway.banks.channel import AnswerClass, LateAnswer
+from gateway.banks.channel import LateAnswer
 from gateway.debit import late as late_words
 from gateway.debit.attempts import Terminals, _order, begin_reversal
 from gateway.debit.engine import Collection, DebitEngine
@@ -13,6 +13,7 @@ from gateway.debit.late import LateEffect, late_answer
 from gateway.debit.refunds import RefundRequest
 from gateway.ledger import tables
 from gateway.ledger.positions import BATCHES, STAN_MAX
+from gateway.model.answers import AnswerClass
 from gateway.model.passage import DeclinePolicy
 
 from .conftest import (

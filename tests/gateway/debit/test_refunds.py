@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from gateway.banks.channel import AnswerClass
 from gateway.debit.conclusions import issuer_paid
 from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest, pay_at_till, pay_refund
+from gateway.model.answers import AnswerClass
 from gateway.model.passage import Funding, Service
 
 from .conftest import (

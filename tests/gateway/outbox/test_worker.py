@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import literal, update
 from sqlalchemy.exc import DBAPIError
 
-from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
+from gateway.banks.channel import BankAnswer, LateAnswer
 from gateway.debit.attempts import Terminals
 from gateway.debit.engine import Collection, DebitEngine, ProvenClaim
 from gateway.ledger import tables
+from gateway.model.answers import AnswerClass
 from gateway.model.delivery import Delivery
 from gateway.model.passage import DeclinePolicy, Funding
 from gateway.outbox.worker import POLL_S, OutboxWorker

@@ -20,7 +20,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from gateway.assembly import assemble_point
-from gateway.banks.channel import AnswerClass, BankAnswer
+from gateway.banks.channel import BankAnswer
 from gateway.banks.turns import Turns
 from gateway.config import PointSection
 from gateway.debit.engine import DebitEngine
@@ -29,6 +29,7 @@ from gateway.ledger.marks import MemoryMark
 from gateway.ledger.positions import STAN_MAX
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
+from gateway.model.answers import AnswerClass
 from gateway.model.clock import to_us
 from gateway.model.delivery import Delivery
 from gateway.payers import mandate_import, mandates, status_list_build
@@ -116,7 +117,7 @@ MANDATES = [
 ]
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
-DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
+DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED_FOR_NOW, "51")
 SILENT = BankAnswer(Delivery.SILENT)
 
 
