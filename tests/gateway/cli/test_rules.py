@@ -102,7 +102,8 @@ def test_check_config_looks_at_the_rules_too(ask, run, site, own):
     (problem,) = ask("check-config", "--config", site, code=2)["problems"]
     assert problem["key"] == "rules.file"
     assert "stand_in.toll.x" in problem["problem"]
-    own('version = "east-2"\n[stand_in.toll]\nalso_after_codes = ["51", "41"]\n')
+    final = 'version = "east-2"\n[stand_in.toll]\nalso_after_codes = ["51", "41"]\n'
+    (site.parent / "rules.toml").write_text(final, encoding="utf-8")
     (problem,) = ask("check-config", "--config", site, code=2)["problems"]
     assert (problem["key"], problem["value"]) == ("rules.stand_in.toll.also_after_codes", "41")
     assert "final refusal" in problem["problem"]
