@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, func, select
 
-from gateway.banks.channel import BankAnswer
+from gateway.banks.channel import BankAnswer, BankChannel
 from gateway.debit import attempts, debts, holds, purchases
 from gateway.debit.claims import Decision, DecisionContext, PurchaseResult
 from gateway.debit.decisions import decision_of, repeat, write_decision
@@ -48,6 +48,8 @@ class Conclusion:
     card_number: str | None = None
     bank: BankAnswer | None = None
     """The answer to the debit's sale, or its absence; None when this caller did not ask."""
+    channel: BankChannel | None = None
+    """Whose answer it is."""
 
 
 def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decision:
@@ -62,7 +64,7 @@ def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Deci
         return _again(tx, debit, conclusion.context)
     sale = attempts.sale_of(tx, debit.id) if _bank_counts(debit, outcome) else None
     if _bank_counts(debit, outcome) and sale is not None:
-        sale = attempts.settle_answer(tx, sale.id, conclusion.bank or NOBODY_LISTENED)
+        sale = attempts.settle_answer(tx, sale.id, conclusion.bank or NOBODY_LISTENED, conclusion.channel)
     bank = _bank_outcome(sale) if _bank_counts(debit, outcome) else None
     refusal = None
     if bank is not None and bank is not BankOutcome.APPROVED:
@@ -112,7 +114,7 @@ def give_up(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decis
     if debit.state != DebitState.HELD or debit.final_amount is not None or asked:
         return None
     if sale is not None and conclusion.bank is not None:
-        attempts.settle_answer(tx, sale.id, conclusion.bank)
+        attempts.settle_answer(tx, sale.id, conclusion.bank, conclusion.channel)
     return conclude(tx, conclusion, rules)
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 from gateway.banks.channel import BankChannel
 from gateway.debit import decisions, holds, purchases
 from gateway.debit.asking import Banks
-from gateway.debit.attempts import Collection
+from gateway.debit.attempts import Asking
 from gateway.debit.claims import (
     Decision,
     DecisionContext,
@@ -46,12 +46,11 @@ from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, new_id, new_ids
-from gateway.model.passage import Funding, PurchaseOutcome, Release
+from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Release
 from gateway.rules.loading import DebitRules, shipped_rules
 
 __all__ = [
     "BroughtIn",
-    "Collection",
     "DebitEngine",
     "ProvenClaim",
     "StorageLate",
@@ -204,7 +203,7 @@ class DebitEngine:
         self,
         request: HoldRequest,
         context: DecisionContext,
-        collection: Collection,
+        decline_policy: DeclinePolicy,
         *,
         deadline: float,
         timeout_s: float,
@@ -240,14 +239,14 @@ class DebitEngine:
             lambda tx, asking: holds.hold_and_ask(tx, request, ids, asking=asking, rules=self.rules),
             payer=request.payer,
             context=self._ruled(context),
-            collection=collection,
+            decline_policy=decline_policy,
             deadline=deadline,
             stored=in_time,
         )
         return await self._follow_ups.see_through(work)
 
     async def charge(
-        self, request: HoldRequest, context: DecisionContext, collection: Collection, *, deadline: float
+        self, request: HoldRequest, context: DecisionContext, decline_policy: DeclinePolicy, *, deadline: float
     ) -> BroughtIn | HoldRefused:
         """Claim and collect an amount that needs no purchase on a card: a plate, a code, a contract.
 
@@ -258,7 +257,7 @@ class DebitEngine:
             return HoldRefused("purse_needs_card")
         if request.payer.funding is Funding.BANK_ONLINE and not self.banks.can_charge(request.payer):
             return HoldRefused("bank_unavailable")
-        work = self._charge(request, self._ruled(context), collection, deadline)
+        work = self._charge(request, self._ruled(context), decline_policy, deadline)
         if request.payer.funding is Funding.ISSUER_CLEARING:
             return await work
         return await self._follow_ups.see_through(work)
@@ -269,7 +268,7 @@ class DebitEngine:
         amount_fen: int,
         payer: Payer,
         context: DecisionContext,
-        collection: Collection,
+        decline_policy: DeclinePolicy,
         *,
         deadline: float,
     ) -> BroughtIn | HoldRefused:
@@ -283,7 +282,7 @@ class DebitEngine:
 
         ruled = self._ruled(context)
 
-        def begin(tx: Transaction, asking: holds.Asking | None) -> holds.Begun | Decision | HoldRefused:
+        def begin(tx: Transaction, asking: Asking | None) -> holds.Begun | Decision | HoldRefused:
             return holds.complete(tx, debit_id, amount_fen, payer, asking=asking, context=ruled)
 
         work = self._decider.collect(
@@ -291,7 +290,7 @@ class DebitEngine:
             begin,
             payer=payer,
             context=ruled,
-            collection=collection,
+            decline_policy=decline_policy,
             deadline=deadline,
             essential=True,
         )
@@ -312,11 +311,11 @@ class DebitEngine:
         return await asyncio.shield(self._writer.submit(lambda tx: holds.expire_hold(tx, debit_id, ruled)))
 
     async def _charge(
-        self, request: HoldRequest, context: DecisionContext, collection: Collection, deadline: float
+        self, request: HoldRequest, context: DecisionContext, decline_policy: DeclinePolicy, deadline: float
     ) -> BroughtIn | HoldRefused:
         ids = self._new_ids()
 
-        def begin(tx: Transaction, asking: holds.Asking | None) -> holds.Begun | Decision | HoldRefused:
+        def begin(tx: Transaction, asking: Asking | None) -> holds.Begun | Decision | HoldRefused:
             return holds.begin_charge(tx, request, ids, context=context, asking=asking, rules=self.rules)
 
         if request.payer.funding is Funding.ISSUER_CLEARING:
@@ -326,7 +325,7 @@ class DebitEngine:
             begin,
             payer=request.payer,
             context=context,
-            collection=collection,
+            decline_policy=decline_policy,
             deadline=deadline,
         )
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select
 
-from gateway.banks.channel import BankChannel
 from gateway.debit import attempts, limits, purchases
-from gateway.debit.attempts import NewAttempt, Terminals
+from gateway.debit.attempts import Asking
 from gateway.debit.claims import BankRequest, Decision, DecisionContext, HoldPlaced, HoldRefused, HoldRequest, Payer
 from gateway.debit.decisions import decision_of, newest_decision, refuse, store_sight, write_decision
 from gateway.debit.states import add_debit, debit_row, set_debit
@@ -51,15 +50,6 @@ class Begun:
 
     debit_id: str
     request: BankRequest | None
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """How a bank would be asked for a debit, when there is time for it."""
-
-    channel: BankChannel
-    terminals: Terminals
-    new: NewAttempt
 
 
 def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds, rules: DebitRules) -> HoldPlaced | HoldRefused:
@@ -213,8 +203,7 @@ def post_hold(tx: Transaction, debit: Row) -> None:
 def _ask_bank(tx: Transaction, debit_id: str, asking: Asking | None) -> Begun:
     if asking is None:
         return Begun(debit_id, None)
-    request = attempts.store_sale(tx, asking.channel, asking.terminals, asking.new, debit=debit_row(tx, debit_id))
-    return Begun(debit_id, request)
+    return Begun(debit_id, attempts.store_sale(tx, asking, debit_row(tx, debit_id)))
 
 
 def _free_unused(tx: Transaction, debit: Row, reason: str, context: DecisionContext) -> Decision:

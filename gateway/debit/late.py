@@ -21,23 +21,23 @@ been given back or cleared before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import bindparam, select
 
-from gateway.banks.channel import BankAnswer, LateAnswer
+from gateway.banks.channel import REVERSED_KINDS, BankAnswer, BankChannel, LateAnswer
 from gateway.debit import debts, refunds
 from gateway.debit.attempts import (
-    REVERSED_KINDS,
     dispute,
     end_reversal,
     fund_by_bank,
     heard,
-    keys_known,
     note_difference,
     off_queue,
     queue,
+    reference_known,
     settle_message,
 )
 from gateway.debit.states import (
@@ -60,17 +60,6 @@ from gateway.model.states import ANSWERABLE, AWAITED, BANK_DEBITS, UNRESOLVED, A
 from gateway.rules.loading import DebitRules
 
 _attempt = tables.attempt
-_BY_STAN = (
-    select(_attempt)
-    .where(_attempt.c.channel == bindparam("channel"), _attempt.c.stan == bindparam("stan"))
-    .order_by(_attempt.c.created_at.desc(), _attempt.c.batch.desc())
-)
-"""One for each terminal, and once more each time a terminal's trace numbers were used up: the newest comes first."""
-_USED = (
-    select(_attempt.c.id)
-    .where(_attempt.c.channel == bindparam("channel"), _attempt.c.stan == bindparam("stan"))
-    .limit(1)
-)
 _OPEN_ADVICES = select(_attempt).where(
     _attempt.c.debit_id == bindparam("debit"), _attempt.c.kind == "advice", _attempt.c.state == AttemptState.STORED
 )
@@ -106,32 +95,25 @@ NO_NEWS = (LateEffect.NO_SUCH_ATTEMPT, LateEffect.IGNORED)
 """Effects that changed nothing: a link may bring any number of them."""
 
 
-def was_used(connection: Connection, channel: str, stan: str) -> bool:
-    """Whether any message of ours to this bank had the trace number. One look into an index."""
-    return connection.execute(_USED, {"channel": channel, "stan": stan}).first() is not None
-
-
-def late_answer(tx: Transaction, channel: str, told: LateAnswer, rules: DebitRules) -> LateEffect:
-    """An answer to a sale, recovery, advice or refund that nobody waits for any more.
-
-    Without a terminal the trace number must be that of one terminal alone, settled attempts included: an answer
-    repeated for one of them would else be taken for the answer of its namesake on another terminal. Of one terminal's
-    attempts the newest is meant: between it and the one before lie all the trace numbers there are.
-    """
-    namesakes = tx.rows(_BY_STAN, channel=channel, stan=told.stan)
-    rows = [row for row in namesakes if told.terminal in (None, row.terminal)]
-    if not rows:
-        return _of_another_terminal(tx, namesakes, told)
-    row = rows[0]
-    if any(other.terminal != row.terminal for other in rows):
+def late_answer(tx: Transaction, channel: BankChannel, told: LateAnswer, rules: DebitRules) -> LateEffect:
+    """An answer to a sale, recovery, advice or refund that nobody waits for any more."""
+    meant = channel.meant(tx, told)
+    if len(meant.attempts) > 1:
         return LateEffect.AMBIGUOUS
-    answer = told.about(bytes(row.request))
+    if not meant.attempts:
+        return _of_nobody(tx, meant.alike, told)
+    row = attempt_row(tx, meant.attempts[0])
+    return answered(tx, row, told.about(bytes(row.request)), rules, channel)
+
+
+def answered(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules, channel: BankChannel) -> LateEffect:
+    """What the bank says of an attempt now; it may have said something before."""
     note_difference(tx, row, answer)
     if row.state == AttemptState.DISPUTED:
         # Whose message such a word is about is what is in dispute.
         return LateEffect.IGNORED
     if answer.verdict is AnswerClass.DUPLICATE:
-        return _keys_known(tx, row, answer)
+        return _reference_known(tx, row, answer, channel)
     if answer.verdict is AnswerClass.APPROVED:
         return _approved(tx, row, answer, rules)
     if answer.refused:
@@ -211,21 +193,21 @@ def _is_news(tx: Transaction, row: Row, *, posted: bool) -> bool:
     return row.state in (AttemptState.UNKNOWN, AttemptState.REVERSING)
 
 
-def _of_another_terminal(tx: Transaction, namesakes: list[Row], told: LateAnswer) -> LateEffect:
-    """An answer that names a terminal which has asked nothing of the kind. Where one attempt alone waits for an answer
-    with this trace number, it may be that one's, altered: people look at it; it stays as it is after silence."""
-    waiting = [row for row in namesakes if row.state in AWAITED]
-    if len(waiting) == 1:
-        note_difference(tx, waiting[0], told.about(bytes(waiting[0].request)))
+def _of_nobody(tx: Transaction, alike: Sequence[str], told: LateAnswer) -> LateEffect:
+    """An answer about none of our attempts. Where one alone waits for an answer much like it, it may be that one's,
+    altered: people look at it; the attempt stays as it is after silence."""
+    if len(alike) == 1:
+        row = attempt_row(tx, alike[0])
+        note_difference(tx, row, told.about(bytes(row.request)))
     return LateEffect.NO_SUCH_ATTEMPT
 
 
-def _keys_known(tx: Transaction, row: Row, answer: BankAnswer) -> LateEffect:
+def _reference_known(tx: Transaction, row: Row, answer: BankAnswer, channel: BankChannel) -> LateEffect:
     """94 that comes late. To a message that we have sent again it says nothing; nor can what has ended be disputed."""
     sent_once = row.kind in REVERSED_KINDS or row.sends == 1
     if not sent_once or row.state not in AWAITED or row.late_approval:
         return LateEffect.IGNORED
-    keys_known(tx, row, answer)
+    reference_known(tx, row, answer, channel)
     return LateEffect.DISPUTED
 
 

@@ -41,33 +41,32 @@ class Listener:
             channel.on_late(partial(self._hear, channel))
 
     def _hear(self, channel: BankChannel, heard: LateAnswer) -> None:
-        channel.turns.in_turn(heard.terminal, heard.stan, partial(self._book, channel, heard))
+        channel.turns.in_turn(heard.may_mean, partial(self._book, channel, heard))
 
     def _book(self, channel: BankChannel, heard: LateAnswer) -> None:
-        if not self._may_be_ours(channel.name, heard.stan):
-            log.debug("late answer of %s trace %s: no message of ours", channel.name, heard.stan)
+        if not self._may_be_ours(channel, heard):
+            log.debug("late answer of %s %s: no message of ours", channel.name, heard)
             return
-        future = self._writer.submit(lambda tx: late.late_answer(tx, channel.name, heard, self._rules), essential=True)
+        future = self._writer.submit(lambda tx: late.late_answer(tx, channel, heard, self._rules), essential=True)
         self._follow_ups.follow(future, partial(_tell, channel.name, heard))
 
-    def _may_be_ours(self, channel: str, stan: str) -> bool:
-        """Whether a message of ours may have had the trace number. Every message is durable before it leaves, so one
-        that no table knows is none of ours, and its answer costs no write: a host may send any number of them."""
+    def _may_be_ours(self, channel: BankChannel, heard: LateAnswer) -> bool:
+        """Whether a message of ours may be meant. Every message is durable before it leaves, so one that no table knows
+        is none of ours, and its answer costs no write: a host may send any number of them."""
         try:
             with self._reader.connect() as connection:
-                return late.was_used(connection, channel, stan)
+                return channel.may_be_ours(connection, heard)
         except SQLAlchemyError as error:
-            log.warning("a late answer of %s goes to the writer unseen: %s", channel, type(error).__name__)
+            log.warning("a late answer of %s goes to the writer unseen: %s", channel.name, type(error).__name__)
             return True
 
 
 def _tell(channel: str, heard: LateAnswer, effect: LateEffect) -> None:
     log.log(
         logging.DEBUG if effect in late.NO_NEWS else logging.WARNING,
-        "late answer %s of %s terminal %s trace %s: %s",
+        "late answer %s of %s %s: %s",
         heard.answer.code,
         channel,
-        heard.terminal,
-        heard.stan,
+        heard,
         effect.value,
     )

@@ -24,8 +24,10 @@ class KeysNeeded(Exception):
         super().__init__("a ledger of an earlier release is sealed when it is brought to this version: name the keys")
 
 
-def seal_everything(connection: Connection, keys: ChainKeys | None) -> None:
-    """Seal every covered row; on the connection of the migration. Raises `KeysNeeded` where rows wait and keys do not.
+def seal_everything(connection: Connection, keys: ChainKeys | None, *, keyed: bool = False) -> None:
+    """Seal every covered row; on the connection of the migration. `keyed`: its chains are under a key already.
+
+    Raises `KeysNeeded` where rows wait and keys do not.
 
     Its time is that of the newest row of the journal: a migration has no clock.
     """
@@ -35,7 +37,8 @@ def seal_everything(connection: Connection, keys: ChainKeys | None) -> None:
         raise KeysNeeded
     newest = connection.execute(select(func.coalesce(func.max(tables.journal.c.at), 0))).scalar_one()
     tx = Transaction(connection, int(newest), keys, SystemRandom())
-    tx.begin_key()
+    if not keyed:
+        tx.begin_key()
     for table, layout in LAYOUTS.items():
         for page in pages(connection, select(table)):
             tx.seal_rows(layout, page)

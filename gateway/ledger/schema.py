@@ -16,8 +16,11 @@ from gateway.ledger.chain import ChainKeys
 
 FOLDER = Path(__file__).parent / "migrations"
 
-SEALED_SINCE = "0008"
-"""Revision from which on every row is sealed by the transaction that writes it."""
+KEYED_SINCE = "0008"
+"""Revision from which on chains are under a key, and every row is sealed by the transaction that writes it."""
+
+SEALED_SINCE = "0011"
+"""Revision whose migration moved covered columns: what was sealed before is sealed anew."""
 
 
 class SchemaTooNew(Exception):
@@ -67,17 +70,18 @@ def upgrade(engine: Engine, keys: ChainKeys | None = None) -> str:
             command.stamp(config, "head")
         else:
             command.upgrade(config, "head")
-            if found is None or not _knows_seals(script, found):
-                first_seals.seal_everything(connection, keys)
+            if found is None or not _follows(script, found, SEALED_SINCE):
+                keyed = found is not None and _follows(script, found, KEYED_SINCE)
+                first_seals.seal_everything(connection, keys, keyed=keyed)
         head = script.get_current_head()
     if head is None:
         raise RuntimeError(f"no migrations in {FOLDER}")
     return head
 
 
-def _knows_seals(script: ScriptDirectory, revision: str) -> bool:
-    """Whether ledgers of this revision seal their rows."""
-    return any(step.revision == SEALED_SINCE for step in script.iterate_revisions(revision, "base"))
+def _follows(script: ScriptDirectory, revision: str, earlier: str) -> bool:
+    """Whether a revision is that one or comes after it."""
+    return any(step.revision == earlier for step in script.iterate_revisions(revision, "base"))
 
 
 def _config(connection: Connection) -> Config:

@@ -219,9 +219,8 @@ attempt = Table(
     Column("id", Id, primary_key=True),
     Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
     Column("channel", String(64), nullable=False),
-    Column("terminal", String(16), nullable=False),
-    Column("batch", String(6), nullable=False),
-    Column("stan", String(6), nullable=False),
+    Column("reference", String(64), nullable=False),
+    Column("destination", String(96), nullable=False),
     Column("kind", String(12), nullable=False),
     Column("state", String(12), nullable=False),
     Column("amount", BigInteger, nullable=False),
@@ -235,20 +234,33 @@ attempt = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
     Column("answer_class", String(16)),
-    UniqueConstraint("channel", "terminal", "batch", "stan", name="uq_attempt_wire_key"),
+    UniqueConstraint("channel", "reference", name="uq_attempt_reference"),
     known("kind", ("sale", "advice", "recovery", "refund")),
     known("state", AttemptState),
     known("answer_class", AnswerClass),
     Index("ix_attempt_debit", "debit_id"),
     Index("ix_attempt_state", "state", "channel"),
-    Index("ix_attempt_stan", "channel", "stan"),
     Index(
         "ix_attempt_settlement", "channel", "settlement_day", sqlite_where=text(f"state = '{AttemptState.APPROVED}'")
     ),
 )
-"""One try to collect a debit over a channel, or to pay some of it back. `request` and `reversal` are the very bytes
+"""One try to collect a debit over a channel, or to pay some of it back. `reference` names it at its channel,
+`destination` is where its messages wait (`outbox`). `request` and `reversal` are the very bytes
 that go on the wire. `recovery` is a sale for a debt, reversed when nobody answers; `advice` and `refund` are
 repeated. `response_code` is the bank's own, `answer_class` what its channel says that it means."""
+
+pos_attempt = Table(
+    "pos_attempt",
+    metadata,
+    Column("attempt_id", Id, ForeignKey("attempt.id"), primary_key=True),
+    Column("channel", String(64), nullable=False),
+    Column("terminal", String(16), nullable=False),
+    Column("batch", String(6), nullable=False),
+    Column("stan", String(6), nullable=False),
+    UniqueConstraint("channel", "terminal", "batch", "stan", name="uq_pos_attempt_wire_key"),
+    Index("ix_pos_attempt_stan", "channel", "stan"),
+)
+"""What names an attempt on a POS link (`gateway.banks.pos`)."""
 
 outbox = Table(
     "outbox",
@@ -266,7 +278,7 @@ outbox = Table(
     Index("ix_outbox_waiting", "destination", "id", sqlite_where=text("done_at is null")),
     Index("ix_outbox_attempt", "attempt_id"),
 )
-"""What a channel's host must still hear, first in first out for each terminal."""
+"""What a channel's host must still hear, first in first out for each destination."""
 
 # --- passages -----------------------------------------------------------------------------------------------------
 

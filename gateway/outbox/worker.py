@@ -1,7 +1,7 @@
-"""Drains the outbox: what a bank must still hear, first in first out for each of its terminals.
+"""Drains the outbox: what a bank must still hear, first in first out for each destination.
 
-One worker a channel. A destination (channel and terminal) is served one message at a time; a message that was not
-answered waits with growing pauses and keeps its place, so nothing overtakes it on that terminal. How long the pauses
+One worker a channel. A destination (on POS links a terminal) is served one message at a time; a message that was not
+answered waits with growing pauses and keeps its place, so nothing overtakes it there. How long the pauses
 are, how fast a backlog may drain, whether it steps aside for a vehicle that waits, and when a message is given up and
 handed to a person, are rules of each kind of message. The queue's age and length are what an alarm looks at.
 """
@@ -17,9 +17,9 @@ from functools import partial
 
 from sqlalchemy import Engine, bindparam, func, select
 
-from gateway.banks.channel import BankAnswer, BankChannel
+from gateway.banks.channel import REPEATED_KINDS, BankAnswer, BankChannel, NewAttempt
 from gateway.debit import attempts
-from gateway.debit.attempts import NewAttempt, Outgoing
+from gateway.debit.attempts import Asking, Outgoing
 from gateway.debit.states import attempt_row, debit_row
 from gateway.ledger import tables
 from gateway.ledger.batches import LedgerWriter
@@ -114,7 +114,7 @@ class OutboxWorker:
     def _begin_round(self, messages: asyncio.TaskGroup) -> int:
         """Put on the wire what is due and may go now; a terminal that waits for an answer waits alone."""
         due = [row for row in self._due() if row.destination not in self._sending]
-        urgent = self._terminals_held() if due else frozenset()
+        urgent = self._destinations_held() if due else frozenset()
         begun = 0
         for row in due:
             if len(self._sending) >= TOGETHER_MAX:
@@ -169,7 +169,7 @@ class OutboxWorker:
             self._known_since = {row.attempt_id: self._begun for row in found if row.kind == "reversal"}
         return found
 
-    def _terminals_held(self) -> frozenset[str]:
+    def _destinations_held(self) -> frozenset[str]:
         """Destinations where a reversal waits: no sale begins there before it has gone, and so must what is in its
         way. A message that stepped aside for vehicles would else hold up the very terminal that should serve them."""
         o = tables.outbox
@@ -220,7 +220,7 @@ class OutboxWorker:
         not: it is no answer to the reversal, and must be known before that closes."""
         if row.kind == "reversal":
             return nullcontext(lambda: None)
-        return self._channel.turns.asking(request.terminal, request.stan)
+        return self._channel.turns.asking(request.reference)
 
     async def _asked(self, row: Row, request: Outgoing) -> BankAnswer:
         if row.kind == "recovery" and request.sent_before:
@@ -235,20 +235,14 @@ class OutboxWorker:
 
         def change(tx: Transaction) -> bool:
             waits = _still_waits(tx, row)
-            if not waits and not (row.kind in attempts.REPEATED_KINDS and _is_stored(tx, row)):
+            if not waits and not (row.kind in REPEATED_KINDS and _is_stored(tx, row)):
                 # Something was heard meanwhile, and the message stands in the queue anew or is no longer wanted: an
                 # answer to a reversal that left before that proves nothing. A word on an advice is final all the same.
                 return False
             done = self._settle(tx, row, answer, since)
             if done:
                 sent = attempt_row(tx, row.attempt_id)
-                attempts.queue_advice(
-                    tx,
-                    debit_row(tx, sent.debit_id),
-                    self._channel,
-                    terminal=sent.terminal,
-                    new=advice,
-                )
+                attempts.queue_advice(tx, debit_row(tx, sent.debit_id), Asking(self._channel, advice))
             if waits:
                 self._mark(tx, row, answer, done)
             elif done:
@@ -262,7 +256,7 @@ class OutboxWorker:
         if not _still_waits(tx, row):
             return None
         age_s = (tx.now_us - row.created_at) / 1e6
-        if row.kind in attempts.REPEATED_KINDS and given_up(self._retry(row.kind), tries=row.tries, age_s=age_s):
+        if row.kind in REPEATED_KINDS and given_up(self._retry(row.kind), tries=row.tries, age_s=age_s):
             attempts.give_up_message(tx, row.attempt_id)
             self._mark(tx, row, BankAnswer(Delivery.NOT_SENT, detail="given up by the rules"), done=True)
             return None
@@ -275,14 +269,14 @@ class OutboxWorker:
     def _settle(self, tx: Transaction, row: Row, answer: BankAnswer, since: float) -> bool:
         """`since`: monotonic second at which this process first knew of a reversal."""
         if row.kind == "recovery":
-            return attempts.settle_message(tx, row.attempt_id, answer, self._rules)
+            return attempts.settle_message(tx, row.attempt_id, answer, self._rules, self._channel)
         if answer.delivery is not Delivery.ANSWERED:
             return False
         if row.kind == "reversal":
             # Its sale left before. The wall clock is not asked: it may have been set meanwhile.
             aged = self._clock.monotonic() - since >= self._channel.max_message_age_s
             return attempts.close_reversal(tx, row.attempt_id, answer, aged=aged, rules=self._rules)
-        return attempts.settle_message(tx, row.attempt_id, answer, self._rules)
+        return attempts.settle_message(tx, row.attempt_id, answer, self._rules, self._channel)
 
     def _mark(self, tx: Transaction, row: Row, answer: BankAnswer, done: bool) -> None:
         not_found = answer.verdict is AnswerClass.NOT_FOUND

@@ -25,10 +25,10 @@ from gateway.debit.claims import (
     PurchaseResult,
     Sight,
 )
-from gateway.debit.engine import BroughtIn, Collection, DebitEngine, ProvenClaim, Timing
+from gateway.debit.engine import BroughtIn, DebitEngine, ProvenClaim, Timing
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import digest_of
-from gateway.model.passage import Abandoned, Occasion, Release, Service
+from gateway.model.passage import Abandoned, DeclinePolicy, Occasion, Release, Service
 from gateway.model.plate import Plate
 from gateway.model.reasons import REASONS, Severity
 from gateway.payers.mandates import CredentialKind, Mandate
@@ -53,7 +53,7 @@ class PointSettings:
     name: str
     service: Service
     merchant: str
-    collection: Collection
+    decline_policy: DeclinePolicy
     utc_offset_s: int
     deadline_s: float = 2.0
     abandoned: Abandoned = Abandoned.KEEP
@@ -180,7 +180,7 @@ class Visit:
         found = await self.engine.charge_here(
             self._request(seen, payer, amount_fen, None, entry_data),
             self.context(),
-            self._settings.collection,
+            self._settings.decline_policy,
             deadline=deadline,
             timeout_s=max(0.0, deadline - self.clock.monotonic()),
             on_stored=on_stored,
@@ -206,7 +206,7 @@ class Visit:
             debit_id=debit_id,
             payer=payer,
             context=self.context(),
-            collection=self._settings.collection,
+            decline_policy=self._settings.decline_policy,
             purchase_id=purchase_id,
             card_number=card_number,
         )

@@ -610,7 +610,7 @@ def test_link_many_at_once(tmp_path):
     async def check(host, control, terminal):
         async with gateway(host) as (link, _, late):
             answers = await asyncio.gather(
-                *(link.exchange(debit(stan, amount_fen=stan), timeout_s=PATIENCE_S) for stan in range(1, 41))
+                *(link.exchange(encode(debit(stan, amount_fen=stan)), timeout_s=PATIENCE_S) for stan in range(1, 41))
             )
         assert [int(answer.text(4)) for answer in answers] == list(range(1, 41))
         assert {answer.text(39) for answer in answers} == {"00"}
@@ -625,13 +625,13 @@ def test_link_late_answer_after_its_deadline(tmp_path):
         async with gateway(host) as (link, _, late):
             await control.request("behave", mode="late", next=1)
             with pytest.raises(DeviceTimeout) as caught:
-                await link.exchange(debit(), timeout_s=0.1)
+                await link.exchange(encode(debit()), timeout_s=0.1)
             assert caught.value.outcome is Outcome.UNKNOWN
-            assert (await link.exchange(undo(debit()), timeout_s=PATIENCE_S)).text(39) == "25"
+            assert (await link.exchange(encode(undo(debit())), timeout_s=PATIENCE_S)).text(39) == "25"
             await control.request("deliver")
             await eventually(lambda: late)
             assert (late[0].mti, late[0].text(39)) == ("0210", "00")
-            assert (await link.exchange(undo(debit()), timeout_s=PATIENCE_S)).text(39) == "00"
+            assert (await link.exchange(encode(undo(debit())), timeout_s=PATIENCE_S)).text(39) == "00"
         assert await balance(control) == 10_000
 
     host_test(check, tmp_path)
@@ -643,11 +643,11 @@ def test_link_cut_reconnects(tmp_path, mode):
         async with gateway(host) as (link, ups, _):
             await control.request("behave", mode=mode, next=1)
             with pytest.raises(LinkLost) as caught:
-                await link.exchange(debit(), timeout_s=PATIENCE_S)
+                await link.exchange(encode(debit()), timeout_s=PATIENCE_S)
             assert caught.value.outcome is Outcome.UNKNOWN
             async with asyncio.timeout(PATIENCE_S):
                 await ups.get()
-            code = (await link.exchange(undo(debit()), timeout_s=PATIENCE_S)).text(39)
+            code = (await link.exchange(encode(undo(debit())), timeout_s=PATIENCE_S)).text(39)
             assert code == ("25" if mode == "cut" else "00")
         assert await balance(control) == 10_000
 
@@ -663,7 +663,7 @@ def test_link_outlives_a_refused_sign_in_and_a_host_that_is_away(tmp_path):
             await control.request("up")
             async with asyncio.timeout(PATIENCE_S):
                 await ups.get()
-            assert (await link.exchange(debit(), timeout_s=PATIENCE_S)).text(39) == "00"
+            assert (await link.exchange(encode(debit()), timeout_s=PATIENCE_S)).text(39) == "00"
             signed = [item for item in (await control.request("requests"))["requests"] if item["mti"] == "0800"]
             assert len(signed) == 4
 
@@ -674,9 +674,9 @@ def test_link_understands_a_bank_that_leaves_the_terminal_out_or_repeats_itself(
     async def check(host, control, terminal):
         async with gateway(host) as (link, _, late):
             await control.request("behave", mode="no_f41", next=1)
-            assert (await link.exchange(debit(1), timeout_s=PATIENCE_S)).text(39) == "00"
+            assert (await link.exchange(encode(debit(1)), timeout_s=PATIENCE_S)).text(39) == "00"
             await control.request("behave", mode="duplicate_answer", next=1)
-            assert (await link.exchange(debit(2), timeout_s=PATIENCE_S)).text(39) == "00"
+            assert (await link.exchange(encode(debit(2)), timeout_s=PATIENCE_S)).text(39) == "00"
             await eventually(lambda: late)
             assert late[0].text(11) == "000002"
 

@@ -95,7 +95,8 @@ class Plaza:
     def lines(self, day="1115"):
         """What an honest bank writes about a settlement day."""
         rows = self.box.rows(
-            "select kind, terminal, batch, stan, amount from attempt where state = 'approved' and settlement_day = :d"
+            "select kind, terminal, batch, stan, amount"
+            " from attempt join pos_attempt on attempt_id = id where state = 'approved' and settlement_day = :d"
             " order by created_at, id",
             d=day,
         )

@@ -376,7 +376,7 @@ def test_booked_by_the_bank_and_declined_here(plaza):
         await plaza.pass_bank(DECLINED)
 
     plaza.drive(declined)
-    (keys,) = plaza.rows("select terminal, batch, stan from attempt")
+    (keys,) = plaza.rows("select terminal, batch, stan from attempt join pos_attempt on attempt_id = id")
     plaza.bring([("sale", *keys, 1500)])
     assert kinds(plaza.run()) == ["not_posted_here"]
     assert plaza.rows("select state, amount, paid from clearing_row") == [("disputed", 0, 1500)]
@@ -390,7 +390,9 @@ def test_booked_before_the_cut_over_and_reversed_after_it_corrects_itself(plaza)
         await plaza.box.drain(3)
 
     plaza.drive(reversed_)
-    ((*keys, state),) = plaza.rows("select terminal, batch, stan, state from attempt where kind = 'sale'")
+    ((*keys, state),) = plaza.rows(
+        "select terminal, batch, stan, state from attempt join pos_attempt on attempt_id = id where kind = 'sale'"
+    )
     assert state == "reversed"
     plaza.bring([("sale", *keys, 1500)])
     assert "not_posted_here" in kinds(plaza.run())
@@ -496,7 +498,10 @@ def test_the_file_tells_of_attempts_in_doubt(plaza):
         await plaza.pass_bank(SILENT)
 
     plaza.drive(silent)
-    rows = plaza.rows("select id, terminal, batch, stan from attempt where kind = 'sale' order by created_at")
+    rows = plaza.rows(
+        "select id, terminal, batch, stan"
+        " from attempt join pos_attempt on attempt_id = id where kind = 'sale' order by created_at"
+    )
     plaza.bring([("sale", *rows[0][1:], 1500)])
     first = plaza.run()
     assert first.told(DayFileWord.POSTED) == [rows[0][0]]
@@ -541,7 +546,7 @@ def test_a_bank_that_tells_no_settlement_day_is_taken_by_its_cut_over(plaza):
     plaza.drive(untold)
     assert plaza.run().waiting == []
     assert plaza.run(DAY_AFTER).waiting == ["bank-1"]
-    (keys,) = plaza.rows("select terminal, batch, stan from attempt")
+    (keys,) = plaza.rows("select terminal, batch, stan from attempt join pos_attempt on attempt_id = id")
     plaza.bring([("sale", *keys, 1500)], DAY_AFTER)
     assert plaza.run(DAY_AFTER).differences == []
     assert plaza.balances() == {}

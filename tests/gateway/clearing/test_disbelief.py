@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.banks.channel import LateAnswer
+from gateway.banks.pos import PosLateAnswer
 from gateway.clearing.day import run_day
 from gateway.debit.late import LateEffect
 from gateway.model.clearing import DayFileWord, RowState
@@ -12,7 +12,7 @@ from tests.gateway.debit.conftest import APPROVED, DECLINED, DUPLICATE
 
 
 async def hears_late(plaza, answer):
-    plaza.box.bank.late(LateAnswer(*attempt(plaza)[4:7:2], answer))
+    plaza.box.bank._late(PosLateAnswer(*attempt(plaza)[4:7:2], answer))
     await plaza.box.followed_up()
 
 
@@ -126,7 +126,9 @@ def test_a_line_with_the_keys_is_no_proof_it_may_be_an_earlier_sale(disputed, am
     if amount == 1500:
         assert dict(end.result.states) == {RowState.CLEARED.value: 1}
     else:
-        assert disputed.rows("select state from attempt order by created_at, batch") == [("declined",), ("approved",)]
+        assert disputed.rows(
+            "select state from attempt join pos_attempt on attempt_id = id order by created_at, batch"
+        ) == [("declined",), ("approved",)]
 
 
 def test_a_file_without_the_keys_proves_that_nothing_was_booked(disputed):

@@ -25,7 +25,9 @@ def one_file(plaza):
 
 def attempt(plaza, kind="sale"):
     (row,) = plaza.rows(
-        "select id, state, settlement_day, late_approval, terminal, batch, stan from attempt where kind = :k", k=kind
+        "select id, state, settlement_day, late_approval, terminal, batch, stan"
+        " from attempt join pos_attempt on attempt_id = id where kind = :k",
+        k=kind,
     )
     return row
 
@@ -123,10 +125,9 @@ def test_not_posted_ends_the_reversal_and_the_bank_is_advised(silent):
     assert silent.rows("select count(*) from outbox where done_at is null") == [(0,)]
 
     async def adopt(plaza):
-        from tests.gateway.debit.conftest import COLLECTION
 
         ((debit,),) = plaza.rows("select id from debit")
-        await plaza.box.engine.upkeep.adopt(debit, COLLECTION)
+        await plaza.box.engine.upkeep.adopt(debit)
         plaza.box.bank.answers.append(APPROVED)
         await plaza.box.drain()
 

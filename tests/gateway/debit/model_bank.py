@@ -8,8 +8,8 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from gateway.banks.channel import BankAnswer, LateAnswer
-from gateway.banks.turns import Turns
+from gateway.banks.channel import BankAnswer
+from gateway.banks.pos import PosChannel, PosLateAnswer
 from gateway.model.answers import AnswerClass
 from gateway.model.delivery import Delivery
 
@@ -51,14 +51,14 @@ class Wandering:
     sent_at: float
 
 
-class ModelBank:
+class ModelBank(PosChannel):
     """A `BankChannel`."""
 
-    name = "bank-1"
     max_message_age_s = AGE_S
     up = True
 
     def __init__(self, clock):
+        super().__init__("bank-1", {"lane-1": ("T0000001", "T0000002")})
         self.clock = clock
         self.plan = {"sale": deque(), "reversal": deque(), "advice": deque()}
         self.book = {}
@@ -68,8 +68,6 @@ class ModelBank:
         self.network = []
         self.late_answers = []
         self.heard = []
-        self.late = None
-        self.turns = Turns()
         self.power_cut = asyncio.Event()
 
     # --- BankChannel ----------------------------------------------------------------------------------------------
@@ -91,9 +89,6 @@ class ModelBank:
 
     def repeat(self, request):
         return request + b" again"
-
-    def on_late(self, handler):
-        self.late = handler
 
     async def exchange(self, request, *, timeout_s):
         words = request.decode().split()
@@ -190,4 +185,4 @@ class ModelBank:
         """An answer nobody waits for any more gets through."""
         (terminal, stan), answer = self.late_answers.pop(index)
         for _ in range(2 if twice else 1):
-            self.late(LateAnswer(None if without_terminal else terminal, stan, answer))
+            self._late(PosLateAnswer(None if without_terminal else terminal, stan, answer))

@@ -8,17 +8,16 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from gateway.debit.claims import HoldPlaced, HoldRefused
-from gateway.debit.engine import Collection
 from gateway.ledger.writer import StorageUnavailable
 from gateway.model.answers import AnswerClass
 from gateway.model.passage import DeclinePolicy, Funding, Outcome, Release, Service
 
 from .conftest import (
     APPROVED,
-    COLLECTION,
     CONTEXT,
     DECLINED,
     NOT_SENT,
+    POLICY,
     SILENT,
     Box,
     claim_request,
@@ -68,7 +67,7 @@ def test_silence_without_leave_to_stand_in_calls_the_attendant(box):
 
 
 def test_a_lane_that_keeps_who_is_declined_calls_the_attendant(box):
-    strict = Collection(DeclinePolicy.HOLD_FOR_ATTENDANT, COLLECTION.terminals)
+    strict = DeclinePolicy.HOLD_FOR_ATTENDANT
 
     async def scenario(box):
         box.bank.answers.append(DECLINED)
@@ -329,11 +328,11 @@ def test_a_power_cut_at_any_commit(tmp_path, cut_at):
 
     async def cut(box):
         box.bank.plan["sale"].append(bank)
-        work = box.engine.charge(request, CONTEXT, COLLECTION, deadline=box.clock.monotonic() + 2)
+        work = box.engine.charge(request, CONTEXT, POLICY, deadline=box.clock.monotonic() + 2)
         box.finished = await until_the_fuse_burns(box, work, holds, stored)
 
     async def after(box):
-        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         if asked_again:
             answers.extend([await box.charge(request) for _ in range(2)])
         await box.engine.start_up.close_behind()
@@ -393,7 +392,7 @@ def test_start_up_leaves_a_charge_under_way_to_its_caller(box):
         await box.engine.hold(claim_request(service=Service.TOLL), timeout_s=5)
 
     async def second(box):
-        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         behind = box.engine.start_up._behind
 
         exchange = box.bank.exchange

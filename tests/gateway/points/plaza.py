@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 
 from gateway.assembly import assemble_point
 from gateway.banks.channel import BankAnswer
-from gateway.banks.turns import Turns
+from gateway.banks.pos import PosChannel
 from gateway.config import PointSection
 from gateway.debit.engine import DebitEngine
 from gateway.ledger import database
@@ -495,18 +495,17 @@ class Board:
         return self.done.count("lift")
 
 
-class Bank:
+class Bank(PosChannel):
     """A channel that answers as told, in virtual time; silence lasts as long as the asker waits."""
 
-    name = "bank-1"
     max_message_age_s = 60.0
     up = True
 
     def __init__(self):
+        super().__init__("bank-1", {f"lane-{n}": terminals(f"lane-{n}").get("bank-1", ()) for n in range(1, 10)})
         self.answers = deque()
         self.heard = []
         self.delay_s = 0.05
-        self.turns = Turns()
 
     def takes(self, contract_ref):
         return True
@@ -529,8 +528,7 @@ class Bank:
         await asyncio.sleep(timeout_s if answer.delivery is Delivery.SILENT else self.delay_s)
         return answer
 
-    def on_late(self, handler):
-        self.late = handler
+    refund = advice
 
 
 # --- plaza ----------------------------------------------------------------------------------------------------------
@@ -632,8 +630,8 @@ class Plaza:
         self.look_at_the_end()
         self.lanes = {}
         self.open()
-        collections = {lane.section.name: lane.section.collection for lane in old}
-        await self.engine.start_up.recover(collections, mandates.stand_in_limit)
+        policies = {lane.section.name: lane.section.bank_declines for lane in old}
+        await self.engine.start_up.recover(policies, mandates.stand_in_limit)
         await self.engine.start_up.close_behind()
         for lane in old:
             self.lanes[lane.section.name] = Lane(self, lane.section, lane.neighbours)
