@@ -18,7 +18,7 @@ from functools import partial
 from sqlalchemy import Engine, bindparam, func, select
 
 from gateway.banks.channel import REPEATED_KINDS, BankAnswer, BankChannel, NewAttempt
-from gateway.debit import attempts
+from gateway.debit import attempts, late
 from gateway.debit.attempts import Asking, Outgoing
 from gateway.debit.states import attempt_row, debit_row
 from gateway.ledger import tables
@@ -45,6 +45,9 @@ POLL_S = 0.25
 
 _WAITING = select(tables.outbox.c.id).where(tables.outbox.c.id == bindparam("id"), tables.outbox.c.done_at.is_(None))
 
+_UNKNOWN = select(tables.attempt.c.reference).where(
+    tables.attempt.c.id == bindparam("attempt"), tables.attempt.c.state == AttemptState.UNKNOWN
+)
 _DISPUTED = select(func.count()).where(
     tables.attempt.c.state == AttemptState.DISPUTED, tables.attempt.c.channel == bindparam("channel")
 )
@@ -193,6 +196,8 @@ class OutboxWorker:
         return False
 
     async def _send(self, row: Row) -> None:
+        if row.kind == "reversal" and await self._told_when_asked(row):
+            return
         request = await self._writer.submit(lambda tx: self._begin(tx, row), essential=True)
         if request is None:
             self._known_since.pop(row.attempt_id, None)
@@ -214,6 +219,26 @@ class OutboxWorker:
             answer.code or answer.delivery.value,
             "" if done else ", will repeat",
         )
+
+    async def _told_when_asked(self, row: Row) -> bool:
+        """Whether the bank says what became of a sale, so that it need not be undone. One that cannot be asked, or does
+        not say, is sent the reversal."""
+        query = self._channel.query
+        if query is None:
+            return False
+        with self._reader.connect() as connection:
+            reference = connection.execute(_UNKNOWN, {"attempt": row.attempt_id}).scalar_one_or_none()
+        if reference is None:
+            return False
+        answer = await query(reference, self._retry(row.kind).answer_timeout_s)
+
+        def change(tx: Transaction) -> bool:
+            attempt = attempt_row(tx, row.attempt_id)
+            if attempt.state == AttemptState.UNKNOWN:
+                late.answered(tx, attempt, answer, self._rules, self._channel)
+            return bool(attempt_row(tx, row.attempt_id).state != AttemptState.UNKNOWN)
+
+        return await self._writer.submit(change, essential=True)
 
     def _turn(self, row: Row, request: Outgoing) -> AbstractContextManager[Callable[[], None]]:
         """Until its answer is handed in, later ones to the same message wait. A late answer to a reversed sale does
