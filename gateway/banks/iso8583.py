@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
-from gateway.banks.channel import BankAnswer
+from gateway.banks.channel import REPEATED_KINDS, BankAnswer
 from gateway.banks.pos import PosChannel, PosLateAnswer, PosOrder
 from gateway.model.answers import AnswerClass
 from gateway.model.clock import EPOCH
@@ -25,7 +25,6 @@ from protocols.bank.transactions import (
     reversal,
     reversal_verdict,
     sale,
-    sale_keys,
 )
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
@@ -91,41 +90,21 @@ class Iso8583Channel(PosChannel):
         """Its link's word."""
         return self._transport.up
 
-    def sale(self, order: PosOrder) -> bytes:
-        """0200."""
-        return self._bytes(self._sale(order))
-
-    def reversal(self, order: PosOrder) -> bytes:
-        """0400 for the sale this order makes: same keys, same trace number."""
-        return self._bytes(reversal(self._profile(order), sale_keys(self._sale(order))))
-
-    def advice(self, order: PosOrder) -> bytes:
-        """0220: it has been decided already."""
-        return self._bytes(
-            advice(
-                self._profile(order),
-                stan=int(order.stan),
-                batch=order.batch,
-                amount_fen=order.amount_fen,
-                contract=order.contract_ref,
-                at=order.at,
-                anchor=order.anchor,
-            )
-        )
-
-    def refund(self, order: PosOrder) -> bytes:
-        """0220 with the processing code of a refund."""
-        return self._bytes(
-            refund(
-                self._profile(order),
-                stan=int(order.stan),
-                batch=order.batch,
-                amount_fen=order.amount_fen,
-                contract=order.contract_ref,
-                at=order.at,
-                anchor=order.anchor,
-            )
-        )
+    def message(self, kind: str, order: PosOrder) -> bytes:
+        """0200, 0400 for the sale the order makes, or 0220."""
+        profile = replace(self._own, terminal=order.terminal)
+        values: dict[str, Any] = {
+            "stan": int(order.stan),
+            "batch": order.batch,
+            "amount_fen": order.amount_fen,
+            "contract": order.contract_ref,
+            "at": order.at,
+        }
+        if kind in REPEATED_KINDS:
+            build = refund if kind == "refund" else advice
+            return self._bytes(build(profile, **values, anchor=order.anchor))
+        made = sale(profile, **values)
+        return self._bytes(reversal(profile, made) if kind == "reversal" else made)
 
     def repeat(self, request: bytes) -> bytes:
         """The stored message with the type the profile uses for repetitions; not another byte changes."""
@@ -162,26 +141,13 @@ class Iso8583Channel(PosChannel):
         """Whether the contract can be written in this dialect's field."""
         order = PosOrder(self._own.terminal, "000001", "000001", 1, contract_ref, EPOCH)
         try:
-            self.sale(order)
+            self.message("sale", order)
         except LocalProtocolError:
             return False
         return True
 
     def _bytes(self, message: Message) -> bytes:
         return encode(message, self._own.dialect)
-
-    def _sale(self, order: PosOrder) -> Message:
-        return sale(
-            self._profile(order),
-            stan=int(order.stan),
-            batch=order.batch,
-            amount_fen=order.amount_fen,
-            contract=order.contract_ref,
-            at=order.at,
-        )
-
-    def _profile(self, order: PosOrder) -> Profile:
-        return replace(self._own, terminal=order.terminal)
 
     def _compared(self, request: bytes, message: Message) -> BankAnswer:
         """What an answer says about the message it is taken for. One that differs settles nothing; that the bank knows

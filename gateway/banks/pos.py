@@ -116,20 +116,8 @@ class PosChannel(ABC):
         self._late: Callable[[LateAnswer], None] | None = None
 
     @abstractmethod
-    def sale(self, order: PosOrder) -> bytes:
-        """Debits a contract now."""
-
-    @abstractmethod
-    def reversal(self, order: PosOrder) -> bytes:
-        """Undoes the sale this order makes."""
-
-    @abstractmethod
-    def advice(self, order: PosOrder) -> bytes:
-        """Tells of a debit that has been decided already."""
-
-    @abstractmethod
-    def refund(self, order: PosOrder) -> bytes:
-        """Pays back."""
+    def message(self, kind: str, order: PosOrder) -> bytes:
+        """The bytes of a sale, its reversal, an advice or a refund."""
 
     def order(
         self,
@@ -155,10 +143,10 @@ class PosChannel(ABC):
         except MarkUnwritable:
             return NothingFree()
         order = PosOrder(found, batch, stan, amount_fen, contract_ref, new.at, None if undone else tx.anchor())
-        build = {"advice": self.advice, "refund": self.refund}.get(kind, self.sale)
-        made = Order(f"{found}/{batch}/{stan}", destination, build(order), self.reversal(order) if undone else None)
+        undo = self.message("reversal", order) if undone else None
+        request = self.message("sale" if undone else kind, order)
         tx.insert(_p, attempt_id=new.id, channel=self.name, terminal=found, batch=batch, stan=stan)
-        return made
+        return Order(f"{found}/{batch}/{stan}", destination, request, undo)
 
     def reference_known(self, tx: Transaction, attempt_id: str) -> None:
         """The terminal goes on in a new batch: the numbers of this one may be in use elsewhere."""

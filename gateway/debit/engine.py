@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import Engine
 
@@ -57,6 +58,8 @@ __all__ = [
     "Superseded",
     "Timing",
 ]
+
+T = TypeVar("T")
 
 ASKED_KEPT_S = 60.0
 """How long it is remembered when a debit's card was asked: longer than anybody means by lately."""
@@ -154,11 +157,7 @@ class DebitEngine:
         ids = self._new_ids()
         self._note_asked(ids.debit)
         future = self._writer.submit(lambda tx: holds.place_hold(tx, request, ids, self.rules))
-        try:
-            return await within(future, timeout_s)
-        except TimeoutError as error:
-            self._follow_ups.follow(future, lambda placed: self._decider.give_up(placed, request))
-            raise StorageLate from error
+        return await self._in_time(future, timeout_s, lambda placed: self._decider.give_up(placed, request))
 
     async def next_purchase(self, previous: PreviousPurchase, plan: PurchasePlan, *, timeout_s: float) -> str:
         """The card proves that the earlier purchase never happened: store the next attempt on the same hold.
@@ -182,13 +181,21 @@ class DebitEngine:
 
         self._note_asked(previous.debit_id)
         future = self._writer.submit(change)
-        try:
-            stored = await within(future, timeout_s)
-        except TimeoutError as error:
-            raise StorageLate from error
+        stored = await self._in_time(future, timeout_s)
         if stored is None:
             raise Superseded(f"purchase {previous.purchase_id} ended while its card was being read")
         return stored
+
+    async def _in_time(
+        self, future: asyncio.Future[T], timeout_s: float, too_late: Callable[[T], None] | None = None
+    ) -> T:
+        """What was stored; raises `StorageLate`. `too_late` hears of a change that becomes durable after all."""
+        try:
+            return await within(future, timeout_s)
+        except TimeoutError as error:
+            if too_late is not None:
+                self._follow_ups.follow(future, too_late)
+            raise StorageLate from error
 
     def _note_asked(self, debit_id: str) -> None:
         now = self._clock.monotonic()
@@ -225,11 +232,7 @@ class DebitEngine:
                 self._decider.give_up(placed, request, unsent=begun.request is not None)
 
         async def in_time(storing: asyncio.Future[Stored]) -> Stored:
-            try:
-                begun = await within(storing, timeout_s)
-            except TimeoutError as error:
-                self._follow_ups.follow(storing, give_up)
-                raise StorageLate from error
+            begun = await self._in_time(storing, timeout_s, give_up)
             if isinstance(begun, holds.Begun):
                 on_stored()
             return begun
@@ -352,10 +355,7 @@ class DebitEngine:
         future = self._writer.submit(
             lambda tx: decisions.refuse(tx, sight, subject_id, reason=reason, release=release, context=ruled)
         )
-        try:
-            return await within(future, timeout_s)
-        except TimeoutError as error:
-            raise StorageLate from error
+        return await self._in_time(future, timeout_s)
 
     async def repeat(self, passage_id: str, debit_id: str, release: Release, context: DecisionContext) -> Decision:
         """A vehicle that was dealt with is still there: same barrier as before, nothing charged."""
@@ -373,10 +373,7 @@ class DebitEngine:
         """Record the entry of a trip. Raises `StorageLate` as `hold` does."""
         subject_id, ruled = self.new_id(), self._ruled(context)
         future = self._writer.submit(lambda tx: decisions.admit(tx, sight, subject_id, ruled))
-        try:
-            return await within(future, timeout_s)
-        except TimeoutError as error:
-            raise StorageLate from error
+        return await self._in_time(future, timeout_s)
 
     async def repeat_entry(self, earlier: PreviousEntry, context: DecisionContext) -> Decision:
         """A vehicle whose entry is recorded is still there: let it through once more."""

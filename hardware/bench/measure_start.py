@@ -68,10 +68,8 @@ class _Bank(PosChannel):
     def takes(self, contract_ref: str) -> bool:
         return bool(contract_ref)
 
-    def sale(self, order: PosOrder) -> bytes:
-        return f"{order.terminal} {order.batch} {order.stan} {order.amount_fen}".encode()
-
-    reversal = advice = refund = sale
+    def message(self, kind: str, order: PosOrder) -> bytes:
+        return f"{kind} {order.terminal} {order.batch} {order.stan} {order.amount_fen}".encode()
 
     def repeat(self, request: bytes) -> bytes:
         return request

@@ -94,24 +94,6 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SaleKeys:
-    """What names one sale on the POS link, kept with the attempt so that it can be reversed after a restart."""
-
-    terminal: str
-    merchant: str
-    batch: str
-    stan: int
-    date: str
-    """MMDD as sent in F13."""
-    amount_fen: int
-    processing: str = "000000"
-    entry_mode: str = "012"
-    condition: str = "00"
-    currency: str = "156"
-    transaction_type: str = "22"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What a response says. Fields a host may leave out are None."""
 
@@ -183,15 +165,13 @@ def advice(
     amount_fen: int,
     contract: str,
     at: datetime,
-    repeat: bool = False,
     anchor: Anchor | None = None,
 ) -> Message:
     """0220 that tells the bank of a debit decided without it. Repeat until answered, never reverse."""
     fields = _debit_fields(
         profile, profile.advice_type, stan=stan, batch=batch, amount_fen=amount_fen, contract=contract, at=at
     )
-    mti = profile.advice_repeat_mti if repeat else ADVICE
-    return _message(profile, mti, fields | _anchored(profile, anchor))
+    return _message(profile, ADVICE, fields | _anchored(profile, anchor))
 
 
 def refund(
@@ -211,41 +191,12 @@ def refund(
     return _message(profile, ADVICE, fields | {3: profile.refund_processing} | _anchored(profile, anchor))
 
 
-def sale_keys(message: Message) -> SaleKeys:
-    """Keys of a sale or advice built here, for its reversal or its record."""
-    batch_field = _required(message, 60)
-    return SaleKeys(
-        terminal=_required(message, 41),
-        merchant=_required(message, 42),
-        batch=batch_field[2:8],
-        stan=int(_required(message, 11)),
-        date=_required(message, 13),
-        amount_fen=int(_required(message, 4)),
-        processing=_required(message, 3),
-        entry_mode=_required(message, 22),
-        condition=_required(message, 25),
-        currency=_required(message, 49),
-        transaction_type=batch_field[:2],
-    )
-
-
-def reversal(profile: Profile, keys: SaleKeys, *, repeat: bool = False) -> Message:
-    """0400 that undoes the sale named by `keys`, whether or not it happened. The STAN stays the original's."""
-    original = _batch(keys.batch) + _stan(keys.stan) + keys.date
-    fields: dict[int, Value] = {
-        3: keys.processing,
-        4: _amount(keys.amount_fen),
-        11: _stan(keys.stan),
-        22: keys.entry_mode,
-        25: keys.condition,
-        39: profile.reversal_reason,
-        41: keys.terminal,
-        42: keys.merchant,
-        49: keys.currency,
-        60: keys.transaction_type + keys.batch,
-        61: original,
-    }
-    return _message(profile, profile.reversal_repeat_mti if repeat else REVERSAL, fields)
+def reversal(profile: Profile, original: Message) -> Message:
+    """0400 that undoes a sale, whether or not it happened, under the sale's own keys."""
+    keys: dict[int, Value] = {number: _required(original, number) for number in (3, 4, 11, 22, 25, 41, 42, 49)}
+    type_and_batch = _required(original, 60)[:8]
+    named = type_and_batch[2:] + _required(original, 11) + _required(original, 13)
+    return _message(profile, REVERSAL, keys | {39: profile.reversal_reason, 60: type_and_batch, 61: named})
 
 
 def response_to(request: Message, code: str, fields: Mapping[int, Value], *, tpdu: bytes | None = None) -> Message:

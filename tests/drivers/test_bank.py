@@ -14,7 +14,7 @@ from drivers.errors import DeviceTimeout, DeviceUnavailable, LinkLost, Outcome
 from drivers.link import MemoryLink, memory_pair
 from protocols.bank.codec import Message, decode, encode
 from protocols.bank.framing import KEEP_ALIVE, Framer, frame
-from protocols.bank.transactions import Profile, is_request, response_to, reversal, sale, sale_keys
+from protocols.bank.transactions import Profile, is_request, response_to, reversal, sale
 from protocols.errors import LocalProtocolError
 
 PROFILE = Profile(terminal="B2E20001", merchant="990100000000001")
@@ -696,7 +696,7 @@ def test_same_keys_twice_and_too_many_are_refused_unsent():
                 await bank.link.exchange(encode(debit(stan)), timeout_s=5)
             assert caught.value.outcome is Outcome.NOT_SENT
             if stan == 101:  # a reversal of 101 is another exchange, and fills the last place
-                undo = reversal(PROFILE, sale_keys(debit(101)))
+                undo = reversal(PROFILE, debit(101))
                 bank.silent.add("0400")
                 asked.append(asyncio.create_task(bank.link.exchange(encode(undo), timeout_s=5)))
                 await bank.until(lambda: bank.seen("0400"))
@@ -712,7 +712,7 @@ def test_reversal_answered_as_advice_is_understood():
     async def check(bank):
         plain = bank.answer
         bank.answer = lambda request: plain(request, mti="0430")
-        undo = reversal(PROFILE, sale_keys(debit(101)))
+        undo = reversal(PROFILE, debit(101))
         assert (await bank.link.exchange(encode(undo), timeout_s=1)).mti == "0430"
 
     bank_test(check)

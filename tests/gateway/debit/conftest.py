@@ -82,17 +82,9 @@ class ToldBank(PosChannel):
     def takes(self, contract_ref):
         return True
 
-    def sale(self, order):
-        return f"sale {order.terminal} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
-
-    def reversal(self, order):
-        return f"reversal {order.terminal} {order.stan} {order.amount_fen}".encode()
-
-    def advice(self, order):
-        return f"advice {order.terminal} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
-
-    def refund(self, order):
-        return f"refund {order.terminal} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
+    def message(self, kind, order):
+        contract = "" if kind == "reversal" else f" {order.contract_ref}"
+        return f"{kind} {order.terminal} {order.stan} {order.amount_fen}{contract}".encode()
 
     def repeat(self, request):
         return request + b" again"

@@ -75,17 +75,8 @@ class ModelBank(PosChannel):
     def takes(self, contract_ref):
         return True
 
-    def sale(self, order):
-        return f"sale {order.terminal} {order.batch} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
-
-    def reversal(self, order):
-        return f"reversal {order.terminal} {order.batch} {order.stan} {order.amount_fen} -".encode()
-
-    def advice(self, order):
-        return f"advice {order.terminal} {order.batch} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
-
-    def refund(self, order):
-        return f"refund {order.terminal} {order.batch} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
+    def message(self, kind, order):
+        return f"{kind} {order.terminal} {order.batch} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
 
     def repeat(self, request):
         return request + b" again"

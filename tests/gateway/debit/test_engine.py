@@ -204,17 +204,13 @@ def test_declined_advice_becomes_a_debt(box):
 def test_a_message_says_when_it_was_made_and_where_the_ledger_stood_if_it_tells_what_was_decided(box, monkeypatch):
     made = []
 
-    def noted(kind):
-        make = getattr(ToldBank, kind)
+    make = ToldBank.message
 
-        def call(bank, order):
-            made.append((kind, order.at == bank.clock.utcnow(), order.anchor is not None))
-            return make(bank, order)
+    def noted(bank, kind, order):
+        made.append((kind, order.at == bank.clock.utcnow(), order.anchor is not None))
+        return make(bank, kind, order)
 
-        return call
-
-    for kind in ("sale", "reversal", "advice", "refund"):
-        monkeypatch.setattr(ToldBank, kind, noted(kind))
+    monkeypatch.setattr(ToldBank, "message", noted)
 
     async def scenario(box):
         decision = await box.charge(claim_request(), NOT_SENT)
@@ -224,8 +220,8 @@ def test_a_message_says_when_it_was_made_and_where_the_ledger_stood_if_it_tells_
 
     run(box, scenario)
     assert made == [
-        ("sale", True, False),
         ("reversal", True, False),
+        ("sale", True, False),
         ("advice", True, True),
         ("refund", True, True),
     ]

@@ -134,10 +134,10 @@ def test_started_twice_the_second_finds_the_same_open_and_closes_nothing(tmp_pat
 class PickyBank(ToldBank):
     """Its messages cannot carry one contract any more: the debit's advice cannot be built."""
 
-    def advice(self, order):
-        if order.contract_ref == "contract-m3":
+    def message(self, kind, order):
+        if kind == "advice" and order.contract_ref == "contract-m3":
             raise ValueError("no such contract")
-        return super().advice(order)
+        return super().message(kind, order)
 
 
 @pytest.mark.parametrize("page", [2, 100])

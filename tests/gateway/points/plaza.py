@@ -510,14 +510,9 @@ class Bank(PosChannel):
     def takes(self, contract_ref):
         return True
 
-    def sale(self, order):
-        return f"sale {order.terminal} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
-
-    def reversal(self, order):
-        return f"reversal {order.terminal} {order.stan} {order.amount_fen}".encode()
-
-    def advice(self, order):
-        return f"advice {order.terminal} {order.stan} {order.amount_fen}".encode()
+    def message(self, kind, order):
+        contract = f" {order.contract_ref}" if kind == "sale" else ""
+        return f"{kind} {order.terminal} {order.stan} {order.amount_fen}{contract}".encode()
 
     def repeat(self, request):
         return request
@@ -527,8 +522,6 @@ class Bank(PosChannel):
         answer = self.answers.popleft() if self.answers else SILENT
         await asyncio.sleep(timeout_s if answer.delivery is Delivery.SILENT else self.delay_s)
         return answer
-
-    refund = advice
 
 
 # --- plaza ----------------------------------------------------------------------------------------------------------
