@@ -219,10 +219,6 @@ class BankLink:
         """Where the connection stands now."""
         return self._state
 
-    def batch_of(self, terminal: str) -> str | None:
-        """Batch the host gave this terminal at its last sign-in, None before the first."""
-        return self._batches.get(terminal)
-
     async def run(self) -> None:
         """Keep the link up until cancelled."""
         failures = 0

@@ -14,16 +14,22 @@ from gateway.model.clock import EPOCH
 from gateway.model.delivery import Delivery
 from protocols.bank.codec import Message, decode, encode
 from protocols.bank.echoes import differences
-from protocols.bank.responses import DUPLICATE_CODE, PARTIAL_CODE, ResponseClass, ResponseCode, response_code
+from protocols.bank.responses import (
+    APPROVED_CODE,
+    DUPLICATE_CODE,
+    NOT_FOUND_CODE,
+    PARTIAL_CODE,
+    ResponseClass,
+    ResponseCode,
+    response_code,
+)
 from protocols.bank.transactions import (
     Answer,
     Profile,
-    ReversalVerdict,
     advice,
     parse_answer,
     refund,
     reversal,
-    reversal_verdict,
     sale,
 )
 from protocols.errors import LocalProtocolError, RemoteProtocolError
@@ -42,11 +48,11 @@ _NO_FINAL_WORD: Mapping[str, AnswerClass] = {
     PARTIAL_CODE: AnswerClass.UNSETTLED,
     DUPLICATE_CODE: AnswerClass.DUPLICATE,
 }
-_REVERSAL_VERDICTS: Mapping[ReversalVerdict, AnswerClass] = {
-    ReversalVerdict.CLOSED: AnswerClass.APPROVED,
-    ReversalVerdict.NOT_FOUND: AnswerClass.NOT_FOUND,
-    ReversalVerdict.REPEAT: AnswerClass.UNSETTLED,
+_OF_REVERSAL: Mapping[str, AnswerClass] = {
+    APPROVED_CODE: AnswerClass.APPROVED,
+    NOT_FOUND_CODE: AnswerClass.NOT_FOUND,
 }
+"""A reversal is never declined: whatever closes nothing is repeated."""
 
 
 class TransportError(Exception):
@@ -92,7 +98,7 @@ class Iso8583Channel(PosChannel):
 
     def message(self, kind: str, order: PosOrder) -> bytes:
         """0200, 0400 for the sale the order makes, or 0220."""
-        profile = replace(self._own, terminal=order.terminal)
+        profile = self._own.at_terminal(order.terminal)
         values: dict[str, Any] = {
             "stan": int(order.stan),
             "batch": order.batch,
@@ -166,7 +172,7 @@ class Iso8583Channel(PosChannel):
         """What an answer says by itself."""
         answer = self._parsed(message)
         if message.mti.startswith("04"):
-            verdict = _REVERSAL_VERDICTS[reversal_verdict(answer)]
+            verdict = _OF_REVERSAL.get(answer.response.code, AnswerClass.UNSETTLED)
         elif message.mti.startswith("023"):
             verdict = _of_advice(answer.response)
         else:

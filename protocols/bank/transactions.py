@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from enum import Enum
 
 from protocols.bank.anchors import Anchor, write_anchor
 from protocols.bank.codec import HEADER_BYTES, TPDU_BYTES, TPDU_ID, Message, Value
 from protocols.bank.dialects import CUPS_POS_BCD, Dialect
-from protocols.bank.responses import APPROVED_CODE, NOT_FOUND_CODE, ResponseCode, ResponseTable
+from protocols.bank.responses import ResponseCode, ResponseTable
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
 STAN_MAX = 999_999
@@ -101,26 +100,14 @@ class Answer:
     stan: int
     response: ResponseCode
     terminal: str | None
-    amount_fen: int | None
     reference: str | None
     """F37."""
-    authorisation: str | None
-    """F38."""
     settlement_date: str | None
     """F15, MMDD: the bank's day, which decides where the debit belongs, not our clock."""
     batch: str | None
     """F60.2."""
     text: str | None
     """F56 or F63 where the host explains itself."""
-
-
-class ReversalVerdict(Enum):
-    """What an answer to a reversal means for it."""
-
-    CLOSED = "closed"
-    NOT_FOUND = "not_found"
-    """Closes only when the maximum message age has passed without an approval."""
-    REPEAT = "repeat"
 
 
 # --- building ---------------------------------------------------------------------------------------------------
@@ -235,29 +222,17 @@ def parse_answer(message: Message, responses: ResponseTable) -> Answer:
     number is malformed."""
     if is_request(message.mti):
         raise RemoteProtocolError(f"MTI {message.mti} is a request, an answer was expected", field="MTI")
-    amount = message.text(4)
     batch_field = message.text(60)
     return Answer(
         mti=message.mti,
         stan=int(_required(message, 11)),
         response=responses.meaning(_required(message, 39)),
         terminal=message.text(41),
-        amount_fen=None if amount is None else int(amount),
         reference=_stripped(message, 37),
-        authorisation=_stripped(message, 38),
         settlement_date=message.text(15),
         batch=batch_field[2:8] if batch_field is not None and len(batch_field) >= 8 else None,
         text=_stripped(message, 56) or _stripped(message, 63),
     )
-
-
-def reversal_verdict(answer: Answer) -> ReversalVerdict:
-    """What an answer to a reversal means. A reversal is never declined: whatever closes nothing is repeated."""
-    if answer.response.code == APPROVED_CODE:
-        return ReversalVerdict.CLOSED
-    if answer.response.code == NOT_FOUND_CODE:
-        return ReversalVerdict.NOT_FOUND
-    return ReversalVerdict.REPEAT
 
 
 def local_time(at: datetime, utc_offset_min: int) -> datetime:

@@ -171,8 +171,7 @@ def test_signs_in_before_it_is_up():
         assert [state for _, state, _ in bank.states] == [BankState.CONNECTING, BankState.SIGNING_IN, BankState.UP]
         assert [message.mti for message in bank.requests] == ["0800"]
         assert bank.requests[0].text(60) == "00000001001"
-        assert bank.link.batch_of("B2E20001") == "000001"
-        assert bank.link.batch_of("B2E20002") is None
+        assert bank.link._batches == {"B2E20001": "000001"}
 
     bank_test(check)
 
@@ -184,7 +183,7 @@ def test_signs_every_terminal_in_and_keeps_the_batches_the_host_gives():
         )
         await bank.start()
         assert [message.text(41) for message in bank.seen("0800")] == ["B2E20001", "B2E20002"]
-        assert bank.link.batch_of("B2E20002") == "000042"
+        assert bank.link._batches["B2E20002"] == "000042"
         await bank.links[0].close()
         await bank.until(lambda: len(bank.seen("0800")) == 4)
         assert bank.seen("0800")[3].text(60) == "00000042001"

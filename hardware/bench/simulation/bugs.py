@@ -437,7 +437,14 @@ BUGS: Mapping[str, Bug] = {
     "dispute_forgotten": Bug("a debit is asked for anew while an attempt of it is disputed", _disputes_forgotten),
     "reversal_closed_by_12": Bug(
         "a reversal is closed by another answer than 00",
-        _edit((iso8583, "reversal_verdict", "== APPROVED_CODE", 'in (APPROVED_CODE, "12")')),
+        _edit(
+            (
+                iso8583.Iso8583Channel,
+                "_verdict",
+                "_OF_REVERSAL.get(answer.response.code,",
+                '_OF_REVERSAL.get({"12": "00"}.get(answer.response.code, answer.response.code),',
+            )
+        ),
     ),
     "void_keeps_hold": Bug(
         "a hold that is freed still counts",
