@@ -213,13 +213,12 @@ class DebitEngine:
         decline_policy: DeclinePolicy,
         *,
         deadline: float,
-        timeout_s: float,
         on_stored: Callable[[], None],
     ) -> BroughtIn | HoldRefused:
         """As `charge`, for somebody who stands before a gate and is turned away by whoever asks.
 
-        So a refusal is not recorded here. The claim must become durable within `timeout_s`, which is told by
-        `on_stored`: else it raises `StorageLate`, and what becomes durable after all is voided as a late hold is.
+        So a refusal is not recorded here. The claim must become durable before the deadline, which `on_stored` hears:
+        else it raises `StorageLate`, and what becomes durable after all is voided as a late hold is.
         """
         if request.payer.funding is Funding.BANK_ONLINE and not self.banks.can_charge(request.payer):
             return HoldRefused("bank_unavailable")
@@ -232,7 +231,7 @@ class DebitEngine:
                 self._decider.give_up(placed, request, unsent=begun.request is not None)
 
         async def in_time(storing: asyncio.Future[Stored]) -> Stored:
-            begun = await self._in_time(storing, timeout_s, give_up)
+            begun = await self._in_time(storing, max(0.0, deadline - self._clock.monotonic()), give_up)
             if isinstance(begun, holds.Begun):
                 on_stored()
             return begun

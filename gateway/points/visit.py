@@ -182,7 +182,6 @@ class Visit:
             self.context(),
             self._settings.decline_policy,
             deadline=deadline,
-            timeout_s=max(0.0, deadline - self.clock.monotonic()),
             on_stored=on_stored,
         )
         return found if isinstance(found, BroughtIn) else found.reason
