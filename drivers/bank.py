@@ -219,10 +219,6 @@ class BankLink:
         """State of the connection now."""
         return self._state
 
-    def batch_of(self, terminal: str) -> str | None:
-        """Batch the host gave this terminal at its last sign-in, None before the first."""
-        return self._batches.get(terminal)
-
     async def run(self) -> None:
         """Keep the link up until cancelled."""
         failures = 0
@@ -236,18 +232,18 @@ class BankLink:
         finally:
             self._enter(BankState.DOWN, "stopped")
 
-    async def exchange(self, message: Message, *, timeout_s: float) -> Message:
-        """Send a request and return its answer, whatever the answer says.
+    async def exchange(self, request: bytes, *, timeout_s: float) -> Message:
+        """Send these very bytes and return the answer to them, whatever it says.
 
         Raises DeviceUnavailable (nothing sent), DeviceTimeout or LinkLost (unknown unless their outcome says
-        otherwise), LocalProtocolError for a message that is no request or cannot be encoded.
+        otherwise), LocalProtocolError for bytes that are no request.
         """
         session = self._session
         if session is None or self._state.state is not BankState.UP:
             raise DeviceUnavailable(
                 f"bank link is {self._state.state.value}: {self._state.cause}", device=self._config.device
             )
-        return await self._exchange(session, message, timeout_s)
+        return await self._exchange(session, request, timeout_s)
 
     # --- one connection -----------------------------------------------------------------------------------------
 
@@ -428,7 +424,7 @@ class BankLink:
         batch = self._batches.get(terminal, UNKNOWN_BATCH)
         request = sign_in(profile, stan=self._next_network_stan(), batch=batch, anchor=self._anchor())
         try:
-            message = await self._exchange(session, request, self._config.sign_in_timeout_s)
+            message = await self._ask(session, request, self._config.sign_in_timeout_s)
             answer = parse_answer(message, profile.dialect.responses)
         except DeviceTimeout as error:
             raise DeviceUnavailable(f"sign-in of {terminal} not answered", device=self._config.device) from error
@@ -451,7 +447,7 @@ class BankLink:
             anchor=self._anchor(),
         )
         try:
-            await self._exchange(session, request, self._config.echo_timeout_s)
+            await self._ask(session, request, self._config.echo_timeout_s)
         except DeviceError as error:
             log.warning("%s: echo failed: %s", self._config.device, error.problem)
             return session.heard_at > sent_at
@@ -459,14 +455,21 @@ class BankLink:
 
     # --- one request --------------------------------------------------------------------------------------------
 
-    async def _exchange(self, session: _Session, message: Message, timeout_s: float) -> Message:
+    async def _ask(self, session: _Session, message: Message, timeout_s: float) -> Message:
+        return await self._exchange(session, encode(message, self._config.profile.dialect), timeout_s)
+
+    async def _exchange(self, session: _Session, request: bytes, timeout_s: float) -> Message:
         config = self._config
+        try:
+            message = decode(request, config.profile.dialect)
+        except RemoteProtocolError as error:
+            raise LocalProtocolError(f"{len(request)} bytes are no message: {error.problem}", data=request) from error
         if not is_request(message.mti):
             raise LocalProtocolError(f"MTI {message.mti} is not a request", field="MTI")
         stan = message.text(11)
         if stan is None:
             raise LocalProtocolError("request without F11 cannot be matched", field="F11")
-        data = frame(encode(message, config.profile.dialect))
+        data = frame(request)
         if timeout_s <= 0:
             raise DeviceTimeout("deadline passed before sending", device=config.device, outcome=Outcome.NOT_SENT)
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()

@@ -13,10 +13,10 @@ from typing import Protocol
 from gateway.banks import assemble as banks
 from gateway.condition import Tell
 from gateway.config import SiteFile
-from gateway.debit.engine import Collection, DebitEngine, Timing
+from gateway.debit.engine import DebitEngine, Timing
 from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.reading import LedgerReader
-from gateway.model.passage import Funding
+from gateway.model.passage import DeclinePolicy, Funding
 from gateway.outbox.worker import Backlog
 from gateway.payers.mandates import IssuerPolicy, MandateReader
 from gateway.payers.status_lists import StatusLists
@@ -87,8 +87,8 @@ class Parts:
     """What must run for the banks, by task name, in order of start."""
     points: list[Point]
     boards: RelayBoards
-    collections: Mapping[str, Collection]
-    """How each charge point collects, for what the last run left behind."""
+    decline_policies: Mapping[str, DeclinePolicy]
+    """By charge point, for what the last run left behind."""
 
 
 def assemble(
@@ -104,7 +104,7 @@ def assemble(
     linked = {
         bank.name: banks.link(
             bank,
-            [point.terminals.get(bank.name, []) for point in site.charge_points],
+            {point.name: point.terminals.get(bank.name, []) for point in site.charge_points},
             surroundings,
             listener.tell,
             utc_offset_min=site.site.utc_offset_min,
@@ -148,7 +148,7 @@ def assemble(
         tell=listener.tell,
     )
     points = [assemble_point(section, common) for section in site.charge_points]
-    return Parts(engine, work, points, boards, {point.name: point.collection for point in site.charge_points})
+    return Parts(engine, work, points, boards, {point.name: point.bank_declines for point in site.charge_points})
 
 
 def _issuers(site: SiteFile) -> dict[bytes, IssuerPolicy]:

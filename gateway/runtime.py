@@ -114,7 +114,7 @@ class Gateway:
     async def _recover(self, parts: Parts) -> None:
         """Classify what the last run left behind, before anything opens."""
         progress = partial(_say_progress, "classified")
-        findings = await parts.engine.start_up.recover(parts.collections, mandates.stand_in_limit, progress)
+        findings = await parts.engine.start_up.recover(parts.decline_policies, mandates.stand_in_limit, progress)
         self._findings = findings.counts
         log.info("start-up: %s", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in self._findings.items()))
 

@@ -9,13 +9,11 @@ from functools import partial
 from drivers.bank import BankLink, BankLinkConfig, BankLinkState, BankState
 from drivers.errors import DeviceError
 from gateway.banks.config import Bank
-from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings, TransportError
+from gateway.banks.iso8583 import Iso8583Channel, TransportError
 from gateway.condition import Tell
-from gateway.debit.attempts import Collection, Terminals
 from gateway.debit.engine import DebitEngine
 from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.reading import LedgerReader
-from gateway.model.passage import DeclinePolicy
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import Backlog, OutboxWorker
 from gateway.rules.loading import DebitRules
@@ -49,10 +47,10 @@ class BankTransport:
         if self._late is not None:
             self._late(message)
 
-    async def exchange(self, message: Message, *, timeout_s: float) -> Message:
+    async def exchange(self, request: bytes, *, timeout_s: float) -> Message:
         """Exchange one message; driver errors become transport errors with what is known of the request."""
         try:
-            return await self._link.exchange(message, timeout_s=timeout_s)
+            return await self._link.exchange(request, timeout_s=timeout_s)
         except DeviceError as error:
             raise TransportError(str(error), DELIVERIES[error.outcome]) from error
 
@@ -62,22 +60,21 @@ class LinkedBank:
     """One bank's line and channel, before there is an engine to work with it."""
 
     section: Bank
-    terminals: Sequence[Sequence[str]]
     channel: Iso8583Channel
     run: Callable[[], Awaitable[object]]
 
 
 def link(
     section: Bank,
-    terminals: Sequence[Sequence[str]],
+    terminals: Mapping[str, Sequence[str]],
     surroundings: Surroundings,
     tell: Tell,
     *,
     utc_offset_min: int,
     anchor: Callable[[], Anchor | None],
 ) -> LinkedBank:
-    """`terminals`: those of each charge point at this bank. `anchor`: where our ledger stands."""
-    numbers = tuple(number for of_point in terminals for number in of_point)
+    """`terminals`: numbers at this bank by charge point. `anchor`: where our ledger stands."""
+    numbers = tuple(number for of_point in terminals.values() for number in of_point)
     profile = Profile(
         terminal=numbers[0] if numbers else "",
         merchant=section.merchant_no,
@@ -111,10 +108,10 @@ def link(
             )
         ),
     )
-    channel = Iso8583Channel(Iso8583Settings(section.name, profile), transport)
+    channel = Iso8583Channel(section.name, profile, terminals, transport)
     transport.on_late(channel.heard_late)
     tell(device, False, "not connected yet", "bank_unavailable")
-    return LinkedBank(section, terminals, channel, transport.run)
+    return LinkedBank(section, channel, transport.run)
 
 
 def tasks(
@@ -139,11 +136,7 @@ def tasks(
         fresh=partial(engine.banks.fresh, name),
         on_backlog=partial(on_backlog, name),
     )
-    # The last charge point's terminals first: the first one is the busiest at most sites.
-    numbers = tuple(number for of_point in reversed(bank.terminals) for number in of_point)
-    terminals = {name: Terminals(numbers)} if numbers else {}
-    collection = Collection(DeclinePolicy.RELEASE_AS_DEBT, terminals)
-    collector = Collector(name, engine, reader, collection, clock=surroundings.clock)
+    collector = Collector(name, engine, reader, clock=surroundings.clock)
     return {f"bank/{name}": bank.run, f"outbox/{name}": worker.run, f"debts/{name}": collector.run}
 
 

@@ -1,33 +1,27 @@
-"""What the debit engine knows of a bank: messages it can build, and one exchange.
+"""What the debit engine knows of a bank: orders it can make, one exchange, and what it hears late.
 
-Building is pure, so that the engine can store the very bytes before the first of them leaves. An exchange ends in one
-of the three ways of `Delivery`; only `NOT_SENT` promises that the bank never saw the message.
+An order is made in the database transaction that stores it, so that the very bytes are durable before the first of them
+leaves. An exchange ends in one of the three ways of `Delivery`; only `NOT_SENT` promises that the bank never saw the
+message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Protocol
 
 from gateway.banks.turns import Turns
+from gateway.ledger.transaction import Transaction
+from gateway.model.answers import AnswerClass, Refusal
 from gateway.model.delivery import Delivery
-from protocols.bank.anchors import Anchor
 
+REVERSED_KINDS = ("sale", "recovery")
+"""Attempts that are undone when nobody answers."""
 
-class AnswerClass(StrEnum):
-    """What a response code means for the money."""
-
-    APPROVED = "approved"
-    DECLINED = "declined"
-    NOT_FOUND = "not_found"
-    """The original of a reversal is not known (yet)."""
-    DUPLICATE = "duplicate"
-    """The bank knows the keys already; whether as ours depends on how often we have sent them."""
-    UNSETTLED = "unsettled"
-    """No final word: repeat, or treat as silence."""
+REPEATED_KINDS = ("advice", "refund")
+"""Attempts that are repeated until the bank answers them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,36 +38,71 @@ class BankAnswer:
     difference: str | None = None
     """Where it says something else than was asked: field, asked, answered. Such an answer settles nothing."""
 
+    @property
+    def refused(self) -> bool:
+        """The bank has not done what was asked, and says so."""
+        return self.verdict is not None and self.verdict.refused
 
-@dataclass(frozen=True, slots=True)
-class LateAnswer:
-    """An answer nobody waits for any more, with the keys that find its attempt."""
+    @property
+    def refusal(self) -> Refusal:
+        """What the next try depends on."""
+        return Refusal(self.verdict, self.code)
 
-    terminal: str | None
-    """None where the host leaves field 41 out."""
-    stan: str
-    answer: BankAnswer
-    """What it says by itself."""
-    compare: Callable[[bytes], BankAnswer] | None = None
-    """What it says about the message it is taken for, of which these are the stored bytes."""
+
+class LateAnswer(Protocol):
+    """An answer nobody waits for any more; its text names it in the log."""
+
+    @property
+    def answer(self) -> BankAnswer:
+        """What it says by itself."""
+        ...
 
     def about(self, request: bytes) -> BankAnswer:
-        """The answer, compared with what was asked."""
-        return self.answer if self.compare is None else self.compare(request)
+        """What it says about the message it is taken for, of which these are the stored bytes."""
+        ...
+
+    def may_mean(self, reference: str) -> bool:
+        """Whether it may be about the attempt with this reference."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class SaleOrder:
-    """What a sale or an advice is for."""
+class Meant:
+    """The attempts that a late answer may be about."""
 
-    terminal: str
-    batch: str
-    stan: str
-    amount_fen: int
-    contract_ref: str
+    attempts: tuple[str, ...]
+    """None: no such attempt; more than one: it does not say which."""
+    alike: tuple[str, ...] = ()
+    """Where there is none: attempts it would be about if one thing that it says were different."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """Born outside the transaction, so that running it twice stores the same."""
+
+    id: str
     at: datetime
-    anchor: Anchor | None = None
-    """Where our ledger stands, for messages that tell it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is sent for one attempt."""
+
+    reference: str
+    """Names it at its channel, and no other attempt."""
+    destination: str
+    """Where its messages wait, one behind the other; begins with the channel's name and a slash."""
+    request: bytes
+    reversal: bytes | None
+    """Undoes a sale or recovery."""
+
+
+@dataclass(frozen=True, slots=True)
+class NothingFree:
+    """No order can be made now."""
+
+    kept_by: tuple[str, ...] = ()
+    """Attempts without any one of which there could be one."""
 
 
 class BankChannel(Protocol):
@@ -94,17 +123,44 @@ class BankChannel(Protocol):
         """Whether a message would leave at this moment, as far as its link knows."""
         ...
 
+    @property
+    def query(self) -> Callable[[str, float], Awaitable[BankAnswer]] | None:
+        """Asks what became of the attempt with a reference, for so many seconds; None where the bank cannot tell."""
+        ...
+
     def takes(self, contract_ref: str) -> bool:
         """Whether this bank's messages can carry the contract."""
         ...
 
-    def sale(self, order: SaleOrder) -> bytes: ...
-    def reversal(self, order: SaleOrder) -> bytes: ...
-    def advice(self, order: SaleOrder) -> bytes: ...
-    def refund(self, order: SaleOrder) -> bytes: ...
+    def order(
+        self,
+        tx: Transaction,
+        new: NewAttempt,
+        kind: str,
+        *,
+        debit_id: str,
+        amount_fen: int,
+        contract_ref: str,
+        charge_point: str | None,
+    ) -> Order | NothingFree:
+        """The messages of a new attempt, which the caller stores next in the same transaction. Without a charge point
+        it is any one's."""
+        ...
+
+    def reference_known(self, tx: Transaction, attempt_id: str) -> None:
+        """The bank knows the reference of this attempt as another's: none that comes must be near it."""
+        ...
+
     def repeat(self, request: bytes) -> bytes:
         """The same message marked as sent before."""
         ...
 
-    async def exchange(self, request: bytes, *, timeout_s: float) -> BankAnswer: ...
+    async def exchange(self, request: bytes, *, timeout_s: float) -> BankAnswer:
+        """Send these bytes and read the answer."""
+        ...
+
     def on_late(self, handler: Callable[[LateAnswer], None]) -> None: ...
+
+    def meant(self, tx: Transaction, heard: LateAnswer) -> Meant:
+        """Which attempts are meant."""
+        ...

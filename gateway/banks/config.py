@@ -14,8 +14,6 @@ class Bank(Section):
 
     name: Name
     """name of the channel; mandates and the bank account in the ledger carry it"""
-    protocol: Literal["cups-pos-bcd"] = "cups-pos-bcd"
-    """ISO 8583 dialect"""
     address: HostPort
     """host:port of the bank's front end"""
     merchant_no: str = Field(pattern=r"^[0-9A-Za-z]{15}$")
@@ -30,8 +28,6 @@ class Bank(Section):
     """fields that its answers fill otherwise than they were asked, and honestly so; all others are compared"""
     anchor_field: Literal[0, 62] = 62
     """private field in which sign-ins, echoes, advices and refunds tell where the ledger stands; 0 = none"""
-    mac: Literal["none"] = "none"
-    """message authentication of field 64; only "none" is supported by this version"""
     max_message_age_s: int = Field(180, ge=1, le=86_400)
     """seconds after which a message can no longer be under way in the bank's network"""
     echo_idle_s: float = Field(60.0, gt=0, le=3600)

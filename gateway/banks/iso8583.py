@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol
 
-from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer, SaleOrder
-from gateway.banks.turns import Turns
+from gateway.banks.channel import REPEATED_KINDS, BankAnswer
+from gateway.banks.pos import PosChannel, PosLateAnswer, PosOrder
+from gateway.model.answers import AnswerClass
 from gateway.model.clock import EPOCH
 from gateway.model.delivery import Delivery
 from protocols.bank.codec import Message, decode, encode
 from protocols.bank.echoes import differences
-from protocols.bank.responses import DUPLICATE_CODE, PARTIAL_CODE, ResponseClass, ResponseCode
+from protocols.bank.responses import (
+    APPROVED_CODE,
+    DUPLICATE_CODE,
+    NOT_FOUND_CODE,
+    PARTIAL_CODE,
+    ResponseClass,
+    ResponseCode,
+    response_code,
+)
 from protocols.bank.transactions import (
     Answer,
     Profile,
-    ReversalVerdict,
     advice,
     parse_answer,
     refund,
     reversal,
-    reversal_verdict,
     sale,
-    sale_keys,
 )
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
 _VERDICTS: Mapping[ResponseClass, AnswerClass] = {
     ResponseClass.APPROVED: AnswerClass.APPROVED,
     ResponseClass.DECLINED: AnswerClass.DECLINED,
-    ResponseClass.DECLINED_FOR_NOW: AnswerClass.DECLINED,
-    ResponseClass.MANUAL: AnswerClass.DECLINED,
+    ResponseClass.DECLINED_FOR_NOW: AnswerClass.DECLINED_FOR_NOW,
+    ResponseClass.MANUAL: AnswerClass.MANUAL,
     ResponseClass.UNKNOWN: AnswerClass.UNSETTLED,
     ResponseClass.KEYS: AnswerClass.UNSETTLED,
 }
@@ -41,11 +48,11 @@ _NO_FINAL_WORD: Mapping[str, AnswerClass] = {
     PARTIAL_CODE: AnswerClass.UNSETTLED,
     DUPLICATE_CODE: AnswerClass.DUPLICATE,
 }
-_REVERSAL_VERDICTS: Mapping[ReversalVerdict, AnswerClass] = {
-    ReversalVerdict.CLOSED: AnswerClass.APPROVED,
-    ReversalVerdict.NOT_FOUND: AnswerClass.NOT_FOUND,
-    ReversalVerdict.REPEAT: AnswerClass.UNSETTLED,
+_OF_REVERSAL: Mapping[str, AnswerClass] = {
+    APPROVED_CODE: AnswerClass.APPROVED,
+    NOT_FOUND_CODE: AnswerClass.NOT_FOUND,
 }
+"""A reversal is never declined: whatever closes nothing is repeated."""
 
 
 class TransportError(Exception):
@@ -64,93 +71,58 @@ class Transport(Protocol):
         """Whether it would carry a message at this moment."""
         ...
 
-    async def exchange(self, message: Message, *, timeout_s: float) -> Message:
-        """Send and return the matching answer; raises `TransportError`."""
+    async def exchange(self, request: bytes, *, timeout_s: float) -> Message:
+        """Send these bytes and return the matching answer; raises `TransportError`."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Iso8583Settings:
-    """One bank. `profile.terminal` is replaced by each order's own terminal."""
-
-    name: str
-    profile: Profile
-
-
-class Iso8583Channel:
+class Iso8583Channel(PosChannel):
     """A `BankChannel` over any of the ISO 8583 dialects."""
 
-    def __init__(self, settings: Iso8583Settings, transport: Transport) -> None:
-        self._settings = settings
+    def __init__(
+        self, name: str, profile: Profile, terminals: Mapping[str, Sequence[str]], transport: Transport
+    ) -> None:
+        """`profile.terminal` is replaced by each order's own terminal."""
+        super().__init__(name, terminals)
+        self._own = profile
         self._transport = transport
-        self._late: Callable[[LateAnswer], None] | None = None
-        self.turns = Turns()
-
-    @property
-    def name(self) -> str:
-        return self._settings.name
 
     @property
     def max_message_age_s(self) -> float:
-        return float(self._settings.profile.max_message_age_s)
+        return float(self._own.max_message_age_s)
 
     @property
     def up(self) -> bool:
         """Its link's word."""
         return self._transport.up
 
-    def on_late(self, handler: Callable[[LateAnswer], None]) -> None:
-        """Who hears answers that nobody waits for."""
-        self._late = handler
-
-    def sale(self, order: SaleOrder) -> bytes:
-        """0200."""
-        return self._bytes(self._sale(order))
-
-    def reversal(self, order: SaleOrder) -> bytes:
-        """0400 for the sale this order makes: same keys, same trace number."""
-        return self._bytes(reversal(self._profile(order), sale_keys(self._sale(order))))
-
-    def advice(self, order: SaleOrder) -> bytes:
-        """0220: it has been decided already."""
-        return self._bytes(
-            advice(
-                self._profile(order),
-                stan=int(order.stan),
-                batch=order.batch,
-                amount_fen=order.amount_fen,
-                contract=order.contract_ref,
-                at=order.at,
-                anchor=order.anchor,
-            )
-        )
-
-    def refund(self, order: SaleOrder) -> bytes:
-        """0220 with the processing code of a refund."""
-        return self._bytes(
-            refund(
-                self._profile(order),
-                stan=int(order.stan),
-                batch=order.batch,
-                amount_fen=order.amount_fen,
-                contract=order.contract_ref,
-                at=order.at,
-                anchor=order.anchor,
-            )
-        )
+    def message(self, kind: str, order: PosOrder) -> bytes:
+        """0200, 0400 for the sale the order makes, or 0220."""
+        profile = self._own.at_terminal(order.terminal)
+        values: dict[str, Any] = {
+            "stan": int(order.stan),
+            "batch": order.batch,
+            "amount_fen": order.amount_fen,
+            "contract": order.contract_ref,
+            "at": order.at,
+        }
+        if kind in REPEATED_KINDS:
+            build = refund if kind == "refund" else advice
+            return self._bytes(build(profile, **values, anchor=order.anchor))
+        made = sale(profile, **values)
+        return self._bytes(reversal(profile, made) if kind == "reversal" else made)
 
     def repeat(self, request: bytes) -> bytes:
         """The stored message with the type the profile uses for repetitions; not another byte changes."""
-        message = decode(request, self._settings.profile.dialect)
-        profile = self._settings.profile
+        message = decode(request, self._own.dialect)
+        profile = self._own
         kinds = {"0400": profile.reversal_repeat_mti, "0220": profile.advice_repeat_mti}
         return self._bytes(replace(message, mti=kinds.get(message.mti, message.mti)))
 
     async def exchange(self, request: bytes, *, timeout_s: float) -> BankAnswer:
         """Send stored bytes and read the verdict."""
-        asked = decode(request, self._settings.profile.dialect)
         try:
-            return self._compared(asked, await self._transport.exchange(asked, timeout_s=timeout_s))
+            return self._compared(request, await self._transport.exchange(request, timeout_s=timeout_s))
         except TransportError as error:
             delivery = Delivery.SILENT if error.delivery is Delivery.SILENT else Delivery.NOT_SENT
             return BankAnswer(delivery, detail=str(error))
@@ -168,54 +140,39 @@ class Iso8583Channel:
             return
         terminal = (answer.terminal or "").strip() or None
 
-        def compare(request: bytes) -> BankAnswer:
-            return self._compared(decode(request, self._settings.profile.dialect), message)
-
-        self._late(LateAnswer(terminal, f"{answer.stan:06d}", self._verdict(message), compare))
+        compare = partial(self._compared, message=message)
+        self._late(PosLateAnswer(terminal, f"{answer.stan:06d}", self._verdict(message), compare))
 
     def takes(self, contract_ref: str) -> bool:
         """Whether the contract can be written in this dialect's field."""
-        order = SaleOrder(self._settings.profile.terminal, "000001", "000001", 1, contract_ref, EPOCH)
+        order = PosOrder(self._own.terminal, "000001", "000001", 1, contract_ref, EPOCH)
         try:
-            self.sale(order)
+            self.message("sale", order)
         except LocalProtocolError:
             return False
         return True
 
     def _bytes(self, message: Message) -> bytes:
-        return encode(message, self._settings.profile.dialect)
+        return encode(message, self._own.dialect)
 
-    def _sale(self, order: SaleOrder) -> Message:
-        return sale(
-            self._profile(order),
-            stan=int(order.stan),
-            batch=order.batch,
-            amount_fen=order.amount_fen,
-            contract=order.contract_ref,
-            at=order.at,
-        )
-
-    def _profile(self, order: SaleOrder) -> Profile:
-        return replace(self._settings.profile, terminal=order.terminal)
-
-    def _compared(self, request: Message, message: Message) -> BankAnswer:
+    def _compared(self, request: bytes, message: Message) -> BankAnswer:
         """What an answer says about the message it is taken for. One that differs settles nothing; that the bank knows
         the keys is said all the same, for then nothing may be undone under them."""
         told = self._verdict(message)
-        different = differences(self._settings.profile, request, message)
+        different = differences(self._own, decode(request, self._own.dialect), message)
         if not different:
             return told
         verdict = told.verdict if told.verdict is AnswerClass.DUPLICATE else AnswerClass.UNSETTLED
         return replace(told, verdict=verdict, difference="; ".join(map(str, different)))
 
     def _parsed(self, message: Message) -> Answer:
-        return parse_answer(message, self._settings.profile.dialect.responses)
+        return parse_answer(message, self._own.dialect.responses)
 
     def _verdict(self, message: Message) -> BankAnswer:
         """What an answer says by itself."""
         answer = self._parsed(message)
         if message.mti.startswith("04"):
-            verdict = _REVERSAL_VERDICTS[reversal_verdict(answer)]
+            verdict = _OF_REVERSAL.get(answer.response.code, AnswerClass.UNSETTLED)
         elif message.mti.startswith("023"):
             verdict = _of_advice(answer.response)
         else:
@@ -228,6 +185,17 @@ class Iso8583Channel:
             settlement_day=answer.settlement_date,
             detail=answer.text,
         )
+
+
+def words_of(code: str) -> tuple[str, str]:
+    """An answer code for people, in Chinese and English."""
+    known = response_code(code)
+    return known.chinese, known.english
+
+
+def refuses_for_good(code: str) -> bool:
+    """Whether an answer code is a final refusal."""
+    return response_code(code).response_class is ResponseClass.DECLINED
 
 
 def _of_sale(response: ResponseCode) -> AnswerClass:

@@ -11,39 +11,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Key = tuple[str, str]
-"""Terminal and trace number."""
-
 
 class Turns:
     """Of one channel."""
 
     def __init__(self) -> None:
-        self._behind: dict[Key, list[Callable[[], None]]] = {}
+        self._behind: dict[str, list[Callable[[], None]]] = {}
 
     @contextmanager
-    def asking(self, terminal: str, stan: str) -> Iterator[Callable[[], None]]:
+    def asking(self, reference: str) -> Iterator[Callable[[], None]]:
         """From before the message is sent until what became of it is handed in for booking.
 
         Gives what to call where nothing was heard: whatever came in by another way is then the first word.
         """
-        key = (terminal, stan)
-        self._behind.setdefault(key, [])
+        self._behind.setdefault(reference, [])
         try:
-            yield lambda: self._end(key)
+            yield lambda: self._end(reference)
         finally:
-            self._end(key)
+            self._end(reference)
 
-    def in_turn(self, terminal: str | None, stan: str, book: Callable[[], None]) -> None:
-        """Book an answer that nobody waited for: now, or behind whoever is asking about this message. Without a
-        terminal it waits for any of those with its trace number."""
-        asked = (behind for key, behind in self._behind.items() if key[1] == stan and terminal in (None, key[0]))
+    def in_turn(self, may_mean: Callable[[str], bool], book: Callable[[], None]) -> None:
+        """Book an answer that nobody waited for: now, or behind whoever is asking about an attempt that it may mean."""
+        asked = (behind for reference, behind in self._behind.items() if may_mean(reference))
         behind = next(asked, None)
         if behind is None:
             book()
         else:
             behind.append(book)
 
-    def _end(self, key: Key) -> None:
-        for book in self._behind.pop(key, ()):
+    def _end(self, reference: str) -> None:
+        for book in self._behind.pop(reference, ()):
             book()

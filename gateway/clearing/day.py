@@ -41,7 +41,7 @@ from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Change, Transaction
 from gateway.model.clearing import (
     BankEntry,
-    BankWord,
+    DayFileWord,
     Difference,
     DifferenceKind,
     Finding,
@@ -102,7 +102,7 @@ class DayResult:
         """Whether anything was written besides that the day was run."""
         return bool(self.rows_written or self.items_written or self.lines_closed)
 
-    def told(self, word: BankWord) -> list[str]:
+    def told(self, word: DayFileWord) -> list[str]:
         """Attempts of which the day files say this."""
         return [finding.attempt_id for finding in self.findings if finding.word is word]
 

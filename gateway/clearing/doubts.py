@@ -23,7 +23,7 @@ from gateway.debit.late import LateEffect, resolve_attempt
 from gateway.ledger import tables
 from gateway.ledger.pace import Pace
 from gateway.ledger.transaction import Change
-from gateway.model.clearing import BankWord, Finding
+from gateway.model.clearing import DayFileWord, Finding
 
 ACTOR: Final = "day file"
 """Who says so, in the journal."""
@@ -111,11 +111,11 @@ def _settle(page: list[Finding], sources: dict[str, str], day: str, terms: Terms
         resolve_attempt(
             tx,
             finding.attempt_id,
-            posted=finding.word is BankWord.POSTED,
+            posted=finding.word is DayFileWord.POSTED,
             source=sources[finding.attempt_id],
             actor=ACTOR,
             rules=terms.debit_rules,
-            settlement_day=day if finding.word is BankWord.POSTED else None,
+            settlement_day=day if finding.word is DayFileWord.POSTED else None,
         )
         for finding in page
     ]

@@ -18,6 +18,7 @@ from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.answers import NOTHING_SAID
 from gateway.model.clearing import LOSSES, DifferenceKind
 from gateway.model.people import are_two
 from gateway.model.states import DebitState, ItemState
@@ -85,7 +86,7 @@ def _book_loss(tx: Transaction, item: Row, kind: DifferenceKind, terms: Terms) -
         return 0
     if kind is DifferenceKind.PROOF_MISSING and debit_row(tx, row.debit_id).state == DebitState.RELEASED:
         # The issuer will not take it over: it is the payer's own debt now, and recovered as such.
-        debts.to_debt(tx, row.debit_id, terms.debit_rules, None)
+        debts.to_debt(tx, row.debit_id, terms.debit_rules, NOTHING_SAID)
         tx.update(tables.clearing_row, {"ref": row.ref}, state="rejected", paid=0, changed_at=tx.now_us)
         return 0
     payer = AccountKind.BANK if row.kind == "attempt" else AccountKind.ISSUER

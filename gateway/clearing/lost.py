@@ -94,7 +94,7 @@ def _files_are_here(connection: Connection, channel: str, days: list[str]) -> bo
 
 def _could_be_it(connection: Connection, channel: str, days: list[str], kinds: tuple[str, ...], amount: int) -> bool:
     """Whether a line of these days that we do not know is for no more than this."""
-    b, f, a = tables.bank_line, tables.bank_file, tables.attempt
+    b, f, a = tables.bank_line, tables.bank_file, tables.pos_attempt
     ours = exists().where(
         a.c.channel == b.c.channel, a.c.terminal == b.c.terminal, a.c.batch == b.c.batch, a.c.stan == b.c.stan
     )

@@ -13,6 +13,7 @@ from gateway.clearing.terms import Terms
 from gateway.debit.states import CONTRADICTED
 from gateway.ledger import tables
 from gateway.ledger.life import FIRST_LIFE
+from gateway.model.answers import AnswerClass
 from gateway.model.clearing import (
     OPEN_STANDINGS,
     BankEntry,
@@ -29,7 +30,6 @@ from gateway.model.clearing import (
 )
 from gateway.model.passage import Funding, Outcome
 from gateway.model.states import UNRESOLVED, AttemptState, DebitState, ItemState, PurchaseState, RefundState
-from protocols.bank.responses import DUPLICATE_CODE
 
 IDS_PER_QUERY: Final = 400
 """Bound values of one statement: some engines take a thousand."""
@@ -160,7 +160,7 @@ def _add_other_days(
             entries[WireKeys(row.terminal, row.batch, row.stan)].elsewhere += 1
 
 
-def _named(keys: Sequence[WireKeys], table: Any = tables.attempt) -> ColumnElement[bool]:  # noqa: ANN401 - a table
+def _named(keys: Sequence[WireKeys], table: Any = tables.pos_attempt) -> ColumnElement[bool]:  # noqa: ANN401 - a table
     return tuple_(table.c.terminal, table.c.batch, table.c.stan).in_([(k.terminal, k.batch, k.stan) for k in keys])
 
 
@@ -180,14 +180,15 @@ def _of_day(day: str, terms: Terms) -> ColumnElement[bool]:
 
 def _attempts() -> Select[Any]:
     a, d, p, r = tables.attempt, tables.debit, tables.passage, tables.clearing_row
+    pos = tables.pos_attempt
     return (
         select(
             a.c.id,
             a.c.debit_id,
             a.c.channel,
-            a.c.terminal,
-            a.c.batch,
-            a.c.stan,
+            pos.c.terminal,
+            pos.c.batch,
+            pos.c.stan,
             a.c.kind,
             a.c.state,
             a.c.amount,
@@ -205,16 +206,17 @@ def _attempts() -> Select[Any]:
         )
         .join_from(a, d, d.c.id == a.c.debit_id)
         .join(p, p.c.id == d.c.passage_id)
+        .outerjoin(pos, pos.c.attempt_id == a.c.id)
         .outerjoin(r, r.c.ref == a.c.id)
     )
 
 
 def _end_lost() -> ColumnElement[bool]:
     """Disputed because its end may stand in a part of the ledger that was lost. Its keys are its own, for no part that
-    was lost can have used them, and a line that has them is about it. Not so where the bank said it knew them (94)."""
+    was lost can have used them, and a line that has them is about it. Not so where the bank said it knew them."""
     a, life = tables.attempt, tables.incarnation
     lost = exists().where(life.c.number > FIRST_LIFE, life.c.born_at > a.c.created_at)
-    return and_(func.coalesce(a.c.response_code, "") != DUPLICATE_CODE, lost)
+    return and_(func.coalesce(a.c.answer_class, "") != AnswerClass.DUPLICATE, lost)
 
 
 def _contradicted() -> ColumnElement[bool]:
@@ -254,7 +256,7 @@ def _of_attempt(connection: Connection, row: Row[Any], terms: Terms) -> OurSide:
         amount_fen=-row.amount if row.kind == "refund" else row.amount,
         standing=standing,
         day=day,
-        keys=WireKeys(row.terminal, row.batch, row.stan),
+        keys=None if row.stan is None else WireKeys(row.terminal, row.batch, row.stan),
         needs_lane=row.kind != "refund",
         cleared_on=_cleared_on(row),
     )

@@ -228,6 +228,7 @@ def _fare_missing(lane: ChargePoint, version: TariffVersion) -> str | None:
 
 
 def _check_rules(site: SiteFile, findings: _Findings) -> None:
+    from gateway.banks.iso8583 import refuses_for_good
     from gateway.rules.loading import RulesError, load_rules
 
     try:
@@ -237,6 +238,10 @@ def _check_rules(site: SiteFile, findings: _Findings) -> None:
             findings.wrong("rules.file", error.path, str(problem), "etcgw rules check FILE names every key")
         return
     findings.facts["rules"] = {"version": rules.version, "digest": rules.digest}
+    for service, rule in rules.stand_in:
+        for code in filter(refuses_for_good, rule.also_after_codes):
+            key = f"rules.stand_in.{service}.also_after_codes"
+            findings.wrong(key, code, "is a final refusal: nobody will pay what is stood in for", "leave it out")
 
 
 def _check_clearing(site: SiteFile, findings: _Findings) -> None:

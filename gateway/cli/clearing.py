@@ -216,7 +216,7 @@ def show(
 
 
 def _run_facts(end: DayEnd) -> dict[str, Any]:
-    from gateway.model.clearing import BankWord
+    from gateway.model.clearing import DayFileWord
 
     result = end.result
     kinds: dict[str, dict[str, int]] = {}
@@ -232,7 +232,7 @@ def _run_facts(end: DayEnd) -> dict[str, Any]:
             if result.states[state]
         },
         "differences": kinds,
-        "findings": {word.value: [told.attempt_id for told in end.told if told.word is word] for word in BankWord},
+        "findings": {word.value: [told.attempt_id for told in end.told if told.word is word] for word in DayFileWord},
         "settled": {effect.name.lower(): count for effect, count in sorted(end.effects.items(), key=_by_name)},
         "banks_waited_for": result.waiting,
     }

@@ -104,7 +104,7 @@ def _attempts(screen: Screen, attempts: Sequence[Attempt]) -> Cell:
         code = "" if attempt.response_code is None else f" {attempt.response_code}"
         kinds = ", ".join(message.kind for message in attempt.waiting)
         waiting = screen.say(f", {kinds} waiting", f",{kinds} 待发") if kinds else ""
-        return f"{attempt.kind} {attempt.stan} {state}{code}{waiting}"
+        return f"{attempt.kind} {attempt.stan or attempt.reference} {state}{code}{waiting}"
 
     return lines_cell(map(text, attempts))
 

@@ -167,10 +167,10 @@ def response_facts(code: str | None) -> dict[str, str] | None:
     """A bank's answer code for JSON."""
     if code is None:
         return None
-    from protocols.bank.responses import response_code
+    from gateway.banks.iso8583 import words_of
 
-    known = response_code(code)
-    return {"code": code, "zh": known.chinese, "en": known.english}
+    chinese, english = words_of(code)
+    return {"code": code, "zh": chinese, "en": english}
 
 
 def response_text(screen: Screen, code: str | None) -> str:

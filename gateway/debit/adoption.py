@@ -24,8 +24,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, Integer, cast, func, or_, select
+from sqlalchemy import or_, select
 
+from gateway.banks import pos
 from gateway.debit import attempts
 from gateway.debit.states import CONTRADICTED, LOST, add_item, set_item
 from gateway.ledger import engines, file, incarnation, marks, schema, tables
@@ -34,7 +35,6 @@ from gateway.ledger.chain import ChainKeys
 from gateway.ledger.incarnation import Birth, LedgerRefused, Place
 from gateway.ledger.life import FIRST_LIFE, Head, Incarnation
 from gateway.ledger.marks import MarkState, MarkTrouble, MemoryMark
-from gateway.ledger.positions import STAN_MAX, by_clock, next_batch_after
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock
 from gateway.model.passage import Funding
@@ -61,12 +61,6 @@ _OPEN_REFUNDS = (
     .where(_r.c.state == RefundState.DECIDED, _r.c.target == "bank", _r.c.attempt_id.is_(None))
     .order_by(_r.c.created_at, _r.c.id)
 )
-_USED = select(
-    _a.c.channel,
-    _a.c.terminal,
-    func.max(cast(_a.c.batch, Integer) * STAN_MAX + cast(_a.c.stan, Integer)).label("position"),
-).group_by(_a.c.channel, _a.c.terminal)
-_COUNTERS = "stan:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +136,7 @@ def _why_refused(place: Place) -> LedgerRefused:
 def _adopt(tx: Transaction, mark: MarkState | None, birth: Birth) -> tuple[Adopted, int]:
     known = FIRST_LIFE if mark is None else mark.incarnation_number
     begun, first = incarnation.begin_life(tx, birth, known=known)
-    terminals = _terminals(tx, mark)
+    terminals = pos.go_on_behind(tx, mark)
     open_attempts = tx.rows(_OPEN_ATTEMPTS)
     for row in open_attempts:
         attempts.dispute(tx, row, WHY_DISPUTED)
@@ -162,29 +156,3 @@ def _list_lost(tx: Transaction, debit_id: str, ref: str, amount: int) -> None:
         add_item(tx, LOST, debit_id, WHY_LOST, ref=ref, amount=amount)
     elif known.state != ItemState.OPEN:
         set_item(tx, known, ItemState.OPEN, detail=LOST, note=WHY_LOST, amount=amount)
-
-
-def _terminals(tx: Transaction, mark: MarkState | None) -> dict[str, int]:
-    """Where every terminal goes on that ledger or mark know: behind all of it, in another batch, and by the clock."""
-    tx.flush()
-    known = _counted(tx.connection)
-    for terminal, end in ({} if mark is None else mark.reserved).items():
-        known[terminal] = max(known.get(terminal, 0), end)
-    found = {}
-    for terminal, position in sorted(known.items()):
-        found[terminal] = max(next_batch_after(position), by_clock(tx.now_us))
-        tx.set_position(terminal, found[terminal])
-    return found
-
-
-def _counted(connection: Connection) -> dict[str, int]:
-    """The next position of every terminal, by its counter and by its attempts."""
-    c = tables.counter
-    known = {
-        row.name.removeprefix(_COUNTERS): int(row.value)
-        for row in connection.execute(select(c).where(c.c.name.startswith(_COUNTERS), c.c.name.contains("/")))
-    }
-    for row in connection.execute(_USED):
-        terminal = f"{row.channel}/{row.terminal}"
-        known[terminal] = max(known.get(terminal, 0), int(row.position))
-    return known

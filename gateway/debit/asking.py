@@ -1,7 +1,6 @@
 """The banks of a box as the debit engine asks them: whether one can be asked, in what time, and who waits for it.
 
-What is asked is in `gateway.debit.attempts`, stored before it leaves; here it meets the channel that carries it and the
-terminals whose numbers it takes.
+What is asked is in `gateway.debit.attempts`, stored before it leaves; here it meets the channel that carries it.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
-from gateway.banks.channel import BankAnswer, BankChannel
-from gateway.debit import attempts, holds, refunds
-from gateway.debit.attempts import Collection, NewAttempt, Recovery, Terminals
+from gateway.banks.channel import BankAnswer, BankChannel, NewAttempt
+from gateway.debit import attempts, refunds
+from gateway.debit.attempts import Asking, Recovery
 from gateway.debit.claims import BankRequest, Payer
 from gateway.debit.states import debit_row
 from gateway.ledger.transaction import Transaction
@@ -66,13 +65,17 @@ class Banks:
         finally:
             self._waiting[payer.name] -= 1
 
-    def asking(self, payer: Payer, collection: Collection, deadline: float) -> holds.Asking | None:
+    def channel(self, name: str) -> BankChannel | None:
+        """Of a bank of this site."""
+        return self._channels.get(name)
+
+    def asking(self, payer: Payer, charge_point: str, deadline: float) -> Asking | None:
         """How the bank is asked, None when that would be in vain: no link of ours, or no time."""
-        channel, terminals = self._channels.get(payer.name), collection.terminals.get(payer.name)
+        channel = self._channels.get(payer.name)
         worth_asking = self._time_left(deadline) > self._rules.deadline.bank_worth_asking_ms / 1000
-        if payer.funding is not Funding.BANK_ONLINE or channel is None or terminals is None or not worth_asking:
+        if payer.funding is not Funding.BANK_ONLINE or channel is None or not worth_asking:
             return None
-        return holds.Asking(channel, terminals, self.new_attempt())
+        return Asking(channel, self.new_attempt(), charge_point)
 
     def _time_left(self, deadline: float) -> float:
         return deadline - self._rules.deadline.kept_back_ms / 1000 - self._clock.monotonic()
@@ -81,7 +84,7 @@ class Banks:
 
     def turn(self, request: BankRequest) -> AbstractContextManager[Callable[[], None]]:
         """While a sale is asked and decided, its late answers wait; what is given says that nothing was heard."""
-        return self._channels[request.channel].turns.asking(request.terminal, request.stan)
+        return self._channels[request.channel].turns.asking(request.reference)
 
     async def ask(self, request: BankRequest, deadline: float) -> BankAnswer:
         """Send a stored sale and wait as long as the deadline allows."""
@@ -96,34 +99,23 @@ class Banks:
         """An attempt's id and time."""
         return NewAttempt(new_id(to_us(self._clock.utcnow()), self._random), self._clock.utcnow())
 
-    def advise(self, tx: Transaction, debit_id: str, collection: Collection | None, new: NewAttempt) -> None:
+    def advise(self, tx: Transaction, debit_id: str, charge_point: str | None, new: NewAttempt) -> None:
         """Queue the advice of a debit that is owed and about which nothing is in doubt at the bank."""
         debit = debit_row(tx, debit_id)
-        found = self._way(debit.payer, collection)
-        if found is not None:
-            channel, terminals = found
-            attempts.queue_advice(tx, debit, channel, terminal=terminals.numbers[0], new=new)
+        channel = self._channels.get(debit.payer)
+        if channel is not None:
+            attempts.queue_advice(tx, debit, Asking(channel, new, charge_point))
 
-    def tell_refund(self, tx: Transaction, refund_id: str, collection: Collection | None, new: NewAttempt) -> None:
+    def tell_refund(self, tx: Transaction, refund_id: str, new: NewAttempt) -> None:
         """Queue a refund that the bank pays."""
         refund = refunds.refund_row(tx, refund_id)
         debit = debit_row(tx, refund.debit_id)
-        found = self._way(debit.payer, collection)
-        if refund.target == "bank" and found is not None:
-            channel, terminals = found
-            attempts.queue_refund(tx, refund, debit, channel, terminals=terminals, new=new)
+        channel = self._channels.get(debit.payer)
+        if refund.target == "bank" and channel is not None:
+            attempts.queue_refund(tx, refund, debit, Asking(channel, new))
 
-    def recover_debt(self, tx: Transaction, debit_id: str, collection: Collection, new: NewAttempt) -> Recovery:
+    def recover_debt(self, tx: Transaction, debit_id: str, new: NewAttempt) -> Recovery:
         """Queue one more try to collect a debt, where one can be made now."""
         debit = debit_row(tx, debit_id)
-        found = self._way(debit.payer, collection)
-        if found is None:
-            return Recovery.LATER
-        channel, terminals = found
-        return attempts.store_recovery(tx, channel, terminals, new, debit=debit)
-
-    def _way(self, payer: str, collection: Collection | None) -> tuple[BankChannel, Terminals] | None:
-        """The channel of a debit's payer and the terminals to use there; None where one of them is missing."""
-        channel = self._channels.get(payer)
-        terminals = None if collection is None else collection.terminals.get(payer)
-        return None if channel is None or terminals is None else (channel, terminals)
+        channel = self._channels.get(debit.payer)
+        return Recovery.LATER if channel is None else attempts.store_recovery(tx, Asking(channel, new), debit)

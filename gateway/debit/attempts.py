@@ -18,7 +18,7 @@ attempt of a debit is unresolved at a time. What comes after its time is in `gat
 `disputed`: nobody here can tell whether the bank booked it, and it is not ours to undo or to ask again. The bank has
 answered that it knows the keys (94) to a message that left once: they may be those of an earlier, paid sale, of a
 ledger that was lost. Or its end may stand in a part of the ledger that was lost (`gateway.debit.adoption`). The debit
-waits, with an item, for people or the bank's day file; its terminal does not wait, and goes on in a new batch.
+waits, with an item, for people or the bank's day file; its channel does not wait (`reference_known`).
 
 An answer that says something else than was asked (another amount, currency, merchant) settles nothing: it is treated as
 one without a final word, and an item names the field.
@@ -26,14 +26,21 @@ one without a final word, and an item names the field.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
 
 from sqlalchemy import bindparam, select, update
 
-from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel, SaleOrder
+from gateway.banks.channel import (
+    REPEATED_KINDS,
+    REVERSED_KINDS,
+    BankAnswer,
+    BankChannel,
+    NewAttempt,
+    NothingFree,
+    Order,
+)
 from gateway.debit import debts, refunds
 from gateway.debit.claims import BankRequest
 from gateway.debit.states import (
@@ -52,36 +59,13 @@ from gateway.debit.states import (
 )
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
-from gateway.ledger.marks import MarkUnwritable
-from gateway.ledger.positions import pair
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.answers import UNANSWERED, AnswerClass
 from gateway.model.delivery import Delivery
-from gateway.model.passage import DeclinePolicy
-from gateway.model.states import ANSWERABLE, AWAITED, AttemptState, DebitState
+from gateway.model.states import ANSWERABLE, AttemptState, DebitState
 from gateway.rules.loading import DebitRules
-from protocols.bank.anchors import Anchor
 
-REVERSED_KINDS = ("sale", "recovery")
-"""Attempts that are undone when nobody answers."""
-
-REPEATED_KINDS = ("advice", "refund")
-"""Attempts that are repeated until the bank answers them."""
-
-UNANSWERED = "91"
-"""A bank that does not answer a recovery is tried again like one that says it does not operate."""
-
-_BUSY_TERMINALS = select(
-    tables.attempt.c.terminal,
-    tables.attempt.c.id,
-    tables.attempt.c.kind,
-    tables.attempt.c.state,
-    tables.attempt.c.sends,
-).where(
-    tables.one_of(tables.attempt.c.state, *AWAITED),
-    tables.attempt.c.channel == bindparam("channel"),
-    tables.attempt.c.kind.in_(REVERSED_KINDS),
-)
 _OFF_QUEUE = (
     update(tables.outbox)
     .where(tables.outbox.c.attempt_id == bindparam("attempt"), tables.outbox.c.done_at.is_(None))
@@ -97,8 +81,7 @@ class Outgoing:
     """A message about to leave."""
 
     message: bytes
-    terminal: str
-    stan: str
+    reference: str
     sent_before: bool
     """It left, or may have left, once before."""
 
@@ -113,105 +96,61 @@ class Recovery(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Terminals:
-    """The terminal numbers a charge point may use at a channel."""
+class Asking:
+    """How a bank would be asked or told."""
 
-    numbers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """How one charge point collects: its policy and its terminals at each bank channel."""
-
-    decline_policy: DeclinePolicy
-    terminals: Mapping[str, Terminals]
+    channel: BankChannel
+    new: NewAttempt
+    charge_point: str | None = None
+    """None: somebody for whom no customer waits."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewAttempt:
-    """Born outside the transaction, so that running it twice stores the same."""
-
-    id: str
-    at: datetime
-
-
-def store_sale(
-    tx: Transaction, channel: BankChannel, terminals: Terminals, new: NewAttempt, *, debit: Row
-) -> BankRequest | None:
-    """A sale on the first terminal that has no open attempt; None when every terminal waits for a reversal.
+def store_sale(tx: Transaction, asking: Asking, debit: Row) -> BankRequest | None:
+    """A sale, ready to be sent; None when its channel has nothing free for it.
 
     None also for a debit that is decided, or that a bank was asked about before: it is asked once.
-
-    On POS links a reversal goes out before the next sale of that terminal: so an open one blocks its terminal, and
-    only its terminal.
     """
     if debit.state != DebitState.HELD or debit.contract_ref is None or sale_of(tx, debit.id) is not None:
         return None
     if outcome_lost(tx, debit.id):
         return None
-    return _store_reversible(tx, channel, terminals, new, debit=debit, kind="sale")
+    return _store(tx, asking, debit, "sale")
 
 
-def store_recovery(
-    tx: Transaction, channel: BankChannel, terminals: Terminals, new: NewAttempt, *, debit: Row
-) -> Recovery:
+def store_recovery(tx: Transaction, asking: Asking, debit: Row) -> Recovery:
     """Make a new try to collect a debt, ready to be sent, where one can be made."""
     if debit.state != DebitState.DEBT or in_doubt(tx, debit.id):
         return Recovery.NOT_DUE
-    if debit.contract_ref is None or not channel.takes(debit.contract_ref):
+    if debit.contract_ref is None or not asking.channel.takes(debit.contract_ref):
         debts.without_bank(tx, debit)
         return Recovery.WITHOUT_BANK
-    if _store_reversible(tx, channel, terminals, new, debit=debit, kind="recovery") is None:
+    if _store(tx, asking, debit, "recovery") is None:
         return Recovery.LATER
     tx.update(tables.debit, {"id": debit.id}, retry_at=None, retries=debit.retries + 1)
-    queue(tx, attempt_row(tx, new.id), "recovery")
+    queue(tx, attempt_row(tx, asking.new.id), "recovery")
     return Recovery.QUEUED
 
 
-def queue_advice(tx: Transaction, debit: Row, channel: BankChannel, *, terminal: str, new: NewAttempt) -> None:
+def queue_advice(tx: Transaction, debit: Row, asking: Asking) -> None:
     """Tell the bank what was decided in its place. Only for an owed debit with no earlier attempt open."""
     if debit.state != DebitState.OWED or debit.contract_ref is None or in_doubt(tx, debit.id):
         return
-    order = _order(
-        tx,
-        channel.name,
-        terminal,
-        amount_fen=debit.amount,
-        contract_ref=debit.contract_ref,
-        at=new.at,
-        anchor=tx.anchor(),
-    )
-    if order is None:
-        return
-    _insert(tx, channel.name, order, attempt_id=new.id, debit_id=debit.id, kind="advice", request=channel.advice(order))
-    queue(tx, attempt_row(tx, new.id), "advice")
+    if _store(tx, asking, debit, "advice") is not None:
+        queue(tx, attempt_row(tx, asking.new.id), "advice")
 
 
-def queue_refund(
-    tx: Transaction, refund: Row, debit: Row, channel: BankChannel, *, terminals: Terminals, new: NewAttempt
-) -> None:
+def queue_refund(tx: Transaction, refund: Row, debit: Row, asking: Asking) -> None:
     """Ask the bank to pay back what was decided; repeated until it answers. Not while it may have been asked before."""
     if outcome_lost(tx, refund.id):
         return
     if debit.contract_ref is None:
         raise ValueError(f"debit {debit.id} has no contract a refund could name")
-    order = _order(
-        tx,
-        channel.name,
-        terminals.numbers[0],
-        amount_fen=refund.amount,
-        contract_ref=debit.contract_ref,
-        at=new.at,
-        anchor=tx.anchor(),
-    )
-    if order is None:
-        return
-    _insert(tx, channel.name, order, attempt_id=new.id, debit_id=debit.id, kind="refund", request=channel.refund(order))
-    tx.update(tables.refund, {"id": refund.id}, attempt_id=new.id, changed_at=tx.now_us)
-    queue(tx, attempt_row(tx, new.id), "refund")
+    if _store(tx, asking, debit, "refund", amount=refund.amount) is not None:
+        tx.update(tables.refund, {"id": refund.id}, attempt_id=asking.new.id, changed_at=tx.now_us)
+        queue(tx, attempt_row(tx, asking.new.id), "refund")
 
 
-def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer) -> Row:
+def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer, channel: BankChannel | None = None) -> Row:
     """Put the bank's word, or its absence, on a stored sale; returns the attempt as it then stands.
 
     What is already known stands: an answer that came in by another way while this one was decided is not undone.
@@ -221,10 +160,10 @@ def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer) -> Row:
     if row.state != AttemptState.STORED:
         return row
     if answer.verdict is AnswerClass.DUPLICATE:
-        keys_known(tx, row, answer)
+        reference_known(tx, row, answer, channel)
     elif answer.verdict is AnswerClass.APPROVED:
         heard(tx, row, AttemptState.APPROVED, answer)
-    elif answer.verdict is AnswerClass.DECLINED:
+    elif answer.refused:
         heard(tx, row, AttemptState.DECLINED, answer)
     elif answer.delivery is Delivery.NOT_SENT:
         heard(tx, row, AttemptState.NOT_SENT, answer)
@@ -240,7 +179,7 @@ def begin_reversal(tx: Transaction, attempt_id: str) -> Outgoing | None:
     if row.state not in (AttemptState.UNKNOWN, AttemptState.REVERSING) or row.kind not in REVERSED_KINDS:
         return None
     set_attempt(tx, row, AttemptState.REVERSING, sends=row.sends + 1)
-    return Outgoing(bytes(row.reversal), row.terminal, row.stan, sent_before=row.sends > 0)
+    return Outgoing(bytes(row.reversal), row.reference, sent_before=row.sends > 0)
 
 
 def begin_message(tx: Transaction, attempt_id: str) -> Outgoing | None:
@@ -249,7 +188,7 @@ def begin_message(tx: Transaction, attempt_id: str) -> Outgoing | None:
     if row.state != AttemptState.STORED:
         return None
     set_attempt(tx, row, AttemptState.STORED, sends=row.sends + 1)
-    return Outgoing(bytes(row.request), row.terminal, row.stan, sent_before=row.sends > 0)
+    return Outgoing(bytes(row.request), row.reference, sent_before=row.sends > 0)
 
 
 def close_reversal(tx: Transaction, attempt_id: str, answer: BankAnswer, *, aged: bool, rules: DebitRules) -> bool:
@@ -288,27 +227,29 @@ def end_reversal(tx: Transaction, row: Row, answer: BankAnswer | None, rules: De
         debts.refused_again(tx, row.debit_id, rules, UNANSWERED)
 
 
-def settle_message(tx: Transaction, attempt_id: str, answer: BankAnswer, rules: DebitRules) -> bool:
+def settle_message(
+    tx: Transaction, attempt_id: str, answer: BankAnswer, rules: DebitRules, channel: BankChannel | None = None
+) -> bool:
     """True when the answer ends an advice, a refund or a recovery; False when it must be repeated."""
     row = attempt_row(tx, attempt_id)
     if row.state not in ANSWERABLE:
         return True
     if row.kind == "recovery":
-        return _settle_recovery(tx, row, answer, rules)
+        return _settle_recovery(tx, row, answer, rules, channel)
     note_difference(tx, row, answer)
     if answer.verdict is AnswerClass.DUPLICATE and row.sends == 1:
-        keys_known(tx, row, answer)
+        reference_known(tx, row, answer, channel)
         return True
-    if answer.verdict not in (AnswerClass.APPROVED, AnswerClass.DECLINED):
-        return False
     approved = answer.verdict is AnswerClass.APPROVED
+    if not (approved or answer.refused):
+        return False
     heard(tx, row, AttemptState.APPROVED if approved else AttemptState.DECLINED, answer)
     if row.kind == "refund":
         refunds.answered(tx, row, approved=approved, code=answer.code)
     elif approved:
         fund_by_bank(tx, row, rules)
     else:
-        debts.to_debt(tx, row.debit_id, rules, answer.code)
+        debts.to_debt(tx, row.debit_id, rules, answer.refusal)
     return True
 
 
@@ -322,11 +263,12 @@ def give_up_message(tx: Transaction, attempt_id: str) -> None:
     add_item(tx, kind, row.debit_id, "the bank never answered it", ref=row.id, amount=row.amount, again=True)
 
 
-def keys_known(tx: Transaction, row: Row, answer: BankAnswer) -> None:
+def reference_known(tx: Transaction, row: Row, answer: BankAnswer, channel: BankChannel | None) -> None:
     """The bank says that it knows the keys of a message that left once."""
     heard(tx, row, AttemptState.DISPUTED, answer)
     dispute(tx, attempt_row(tx, row.id), "the bank knows these keys already, and they were sent once")
-    next_batch(tx, row.channel, row.terminal)
+    if channel is not None:
+        channel.reference_known(tx, row.id)
 
 
 def dispute(tx: Transaction, row: Row, why: str) -> None:
@@ -371,26 +313,31 @@ def sale_of(tx: Transaction, debit_id: str) -> Row | None:
 
 
 def heard(tx: Transaction, row: Row, state: AttemptState, answer: BankAnswer) -> None:
-    """Move an attempt to the state an answer leads to, and keep what the answer said."""
+    """Move an attempt to the state an answer leads to, and keep what the bank said; other people's words have no code,
+    and what it said before stays."""
     # From here on it is counted how often the reversal left: its first one is no repetition.
     over = row.kind == "recovery" and row.state == AttemptState.STORED
+    said = {
+        "response_code": answer.code,
+        "answer_class": answer.verdict,
+        "retrieval_reference": answer.retrieval_reference,
+    }
     set_attempt(
         tx,
         row,
         state,
         sends=0 if over else row.sends,
-        response_code=answer.code,
-        retrieval_reference=answer.retrieval_reference,
         settlement_day=answer.settlement_day,
+        **({} if answer.code is None else said),
     )
 
 
 def queue(tx: Transaction, row: Row, kind: str) -> None:
-    """Put a message behind those that wait for the same terminal."""
+    """Put a message behind those that wait at its destination."""
     tx.insert(
         tables.outbox,
         id=tx.row_id(tables.outbox),
-        destination=f"{row.channel}/{row.terminal}",
+        destination=row.destination,
         kind=kind,
         attempt_id=row.id,
         created_at=tx.now_us,
@@ -403,127 +350,69 @@ def off_queue(tx: Transaction, attempt_id: str, why: str) -> None:
     tx.execute(_OFF_QUEUE, attempt=attempt_id, now=tx.now_us, why=why)
 
 
-def _settle_recovery(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> bool:
+def _settle_recovery(
+    tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules, channel: BankChannel | None
+) -> bool:
     """Always an end of this message: what is in doubt is not repeated but reversed."""
     if row.state != AttemptState.STORED:
         return True
-    settled = settle_answer(tx, row.id, answer)
+    settled = settle_answer(tx, row.id, answer, channel)
     if settled.state == AttemptState.APPROVED:
         fund_by_bank(tx, settled, rules)
     elif settled.state == AttemptState.DECLINED:
-        debts.refused_again(tx, row.debit_id, rules, answer.code)
+        debts.refused_again(tx, row.debit_id, rules, answer.refusal)
     elif settled.state == AttemptState.NOT_SENT:
         debts.not_tried(tx, row.debit_id, rules)
     return True
 
 
-def _store_reversible(
-    tx: Transaction, channel: BankChannel, terminals: Terminals, new: NewAttempt, *, debit: Row, kind: str
-) -> BankRequest | None:
-    terminal = _free_terminal(tx, channel.name, terminals.numbers)
-    if terminal is None and kind == "sale":
-        terminal = _given_way(tx, channel.name, terminals.numbers)
-    if terminal is None:
+def _store(tx: Transaction, asking: Asking, debit: Row, kind: str, *, amount: int | None = None) -> BankRequest | None:
+    """An attempt with its channel's order; None when the channel can make none now."""
+    channel, fen = asking.channel, debit.amount if amount is None else amount
+
+    def order() -> Order | NothingFree:
+        return channel.order(
+            tx,
+            asking.new,
+            kind,
+            debit_id=debit.id,
+            amount_fen=fen,
+            contract_ref=debit.contract_ref,
+            charge_point=asking.charge_point,
+        )
+
+    made = order()
+    if isinstance(made, NothingFree) and kind == "sale" and _gives_way(tx, made.kept_by):
+        made = order()
+    if isinstance(made, NothingFree):
         return None
-    order = _order(tx, channel.name, terminal, amount_fen=debit.amount, contract_ref=debit.contract_ref, at=new.at)
-    if order is None:
-        return None
-    request = channel.sale(order)
-    _insert(
+    add_attempt(
         tx,
-        channel.name,
-        order,
-        attempt_id=new.id,
+        asking.new.id,
         debit_id=debit.id,
+        channel=channel.name,
+        reference=made.reference,
+        destination=made.destination,
         kind=kind,
-        request=request,
-        reversal=channel.reversal(order),
+        amount=fen,
+        request=made.request,
+        reversal=made.reversal,
     )
-    return BankRequest(channel.name, terminal, order.stan, request)
+    return BankRequest(channel.name, made.reference, made.request)
 
 
-def _free_terminal(tx: Transaction, channel: str, numbers: Iterable[str]) -> str | None:
-    taken = {row.terminal for row in tx.rows(_BUSY_TERMINALS, channel=channel)}
-    return next((number for number in numbers if number not in taken), None)
-
-
-def _given_way(tx: Transaction, channel: str, numbers: Iterable[str]) -> str | None:
-    """A terminal that only a recovery keeps, one that has not left: it goes back and is due again.
+def _gives_way(tx: Transaction, kept_by: Iterable[str]) -> bool:
+    """Whether one of these was a recovery that has not left: it goes back and is due again.
 
     Debts wait for days, and a vehicle does not wait for them.
     """
-    busy: dict[str, list[Row]] = {}
-    for row in tx.rows(_BUSY_TERMINALS, channel=channel):
-        busy.setdefault(row.terminal, []).append(row)
-    for number in numbers:
-        first, *more = busy[number]
-        if more or (first.kind, first.state, first.sends) != ("recovery", AttemptState.STORED, 0):
+    for attempt_id in kept_by:
+        recovery = attempt_row(tx, attempt_id)
+        if (recovery.kind, recovery.state, recovery.sends) != ("recovery", AttemptState.STORED, 0):
             continue
-        recovery = attempt_row(tx, first.id)
         set_attempt(tx, recovery, AttemptState.NOT_SENT)
         off_queue(tx, recovery.id, "gave way to a vehicle")
         retries = debit_row(tx, recovery.debit_id).retries - 1
         tx.update(tables.debit, {"id": recovery.debit_id}, retries=retries, retry_at=tx.now_us)
-        return number
-    return None
-
-
-def next_batch(tx: Transaction, channel: str, terminal: str) -> None:
-    """Let a terminal go on in a new batch: the numbers of this one may be in use elsewhere."""
-    tx.next_batch(f"{channel}/{terminal}")
-
-
-def _order(
-    tx: Transaction,
-    channel: str,
-    terminal: str,
-    *,
-    amount_fen: int,
-    contract_ref: str,
-    at: datetime,
-    anchor: Anchor | None = None,
-) -> SaleOrder | None:
-    """The next message of a terminal. When its trace numbers are used up the batch moves on: the pair never repeats.
-
-    None while that cannot be promised, because the mark cannot be written: then nothing is said to the bank, claims go
-    on without it, and what is left untold is found by the collector.
-    """
-    try:
-        batch, stan = pair(tx.next_position(f"{channel}/{terminal}"))
-    except MarkUnwritable:
-        return None
-    return SaleOrder(
-        terminal=terminal,
-        batch=batch,
-        stan=stan,
-        amount_fen=amount_fen,
-        contract_ref=contract_ref,
-        at=at,
-        anchor=anchor,
-    )
-
-
-def _insert(
-    tx: Transaction,
-    channel: str,
-    order: SaleOrder,
-    *,
-    attempt_id: str,
-    debit_id: str,
-    kind: str,
-    request: bytes,
-    reversal: bytes | None = None,
-) -> None:
-    add_attempt(
-        tx,
-        attempt_id,
-        debit_id=debit_id,
-        channel=channel,
-        terminal=order.terminal,
-        batch=order.batch,
-        stan=order.stan,
-        kind=kind,
-        amount=order.amount_fen,
-        request=request,
-        reversal=reversal,
-    )
+        return True
+    return False

@@ -230,6 +230,5 @@ class BankRequest:
     """A stored attempt, ready to go out."""
 
     channel: str
-    terminal: str
-    stan: str
+    reference: str
     request: bytes

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, func, select
 
-from gateway.banks.channel import BankAnswer
+from gateway.banks.channel import BankAnswer, BankChannel
 from gateway.debit import attempts, debts, holds, purchases
 from gateway.debit.claims import Decision, DecisionContext, PurchaseResult
 from gateway.debit.decisions import decision_of, repeat, write_decision
@@ -15,11 +15,12 @@ from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.answers import NOTHING_SAID, AnswerClass, Refusal
 from gateway.model.delivery import Delivery
 from gateway.model.passage import BankOutcome, DeclinePolicy, Funding, Money, PurchaseOutcome, Release, Verdict, decide
 from gateway.model.reasons import REASONS
 from gateway.model.states import AttemptState, DebitState, PurchaseState
-from gateway.rules.judge import NOT_SENT, SILENT, BankWord, WordKind, may_stand_in
+from gateway.rules.judge import may_stand_in
 from gateway.rules.loading import DebitRules
 
 _OWED = select(func.coalesce(func.sum(tables.debit.c.amount), 0).label("fen")).where(
@@ -47,6 +48,8 @@ class Conclusion:
     card_number: str | None = None
     bank: BankAnswer | None = None
     """The answer to the debit's sale, or its absence; None when this caller did not ask."""
+    channel: BankChannel | None = None
+    """Whose answer it is."""
 
 
 def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decision:
@@ -61,7 +64,7 @@ def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Deci
         return _again(tx, debit, conclusion.context)
     sale = attempts.sale_of(tx, debit.id) if _bank_counts(debit, outcome) else None
     if _bank_counts(debit, outcome) and sale is not None:
-        sale = attempts.settle_answer(tx, sale.id, conclusion.bank or NOBODY_LISTENED)
+        sale = attempts.settle_answer(tx, sale.id, conclusion.bank or NOBODY_LISTENED, conclusion.channel)
     bank = _bank_outcome(sale) if _bank_counts(debit, outcome) else None
     refusal = None
     if bank is not None and bank is not BankOutcome.APPROVED:
@@ -101,14 +104,17 @@ def give_up(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decis
     """Void a hold nobody waits for, unless somebody has begun to work with it; None then.
 
     Between the hold and this change its vehicle may have been seen again: a later purchase or a sale of this debit is
-    under way, and it ends the hold.
+    under way, and it ends the hold. A request that was stored with it and has not left goes with it.
     """
     debit = debit_row(tx, conclusion.debit_id)
     newest = purchases.newest_of_debit(tx, debit.id)
     asked = newest is not None and (newest.id != conclusion.purchase_id or newest.state != PurchaseState.INTENT)
-    asked = asked or attempts.sale_of(tx, debit.id) is not None
+    sale = attempts.sale_of(tx, debit.id)
+    asked = asked or (sale is not None and conclusion.bank is None)
     if debit.state != DebitState.HELD or debit.final_amount is not None or asked:
         return None
+    if sale is not None and conclusion.bank is not None:
+        attempts.settle_answer(tx, sale.id, conclusion.bank, conclusion.channel)
     return conclude(tx, conclusion, rules)
 
 
@@ -165,10 +171,7 @@ def _stand_in_refusal(
     tx: Transaction, debit: Row, sale: Row | None, mandate_limit_fen: int, rules: DebitRules
 ) -> str | None:
     """None when we may decide in the bank's place, else the code of why not."""
-    word = NOT_SENT if sale is None or sale.state == AttemptState.NOT_SENT else SILENT
-    if sale is not None and sale.response_code is not None:
-        kind = WordKind.ANSWERED if sale.state == AttemptState.DECLINED else WordKind.UNSETTLED
-        word = BankWord(kind, sale.response_code)
+    told = _told(sale)
     counted = tx.rows(_STOOD_IN_TODAY, obligor=debit.obligor_id, day=debit.day, service=debit.service)
     return may_stand_in(
         rules,
@@ -178,8 +181,17 @@ def _stand_in_refusal(
         stood_in_today=counted[0].count,
         in_debt=tx.books.balance(AccountKind.DEBT, debit.obligor_id) != 0,
         mandate_limit_fen=mandate_limit_fen,
-        why=word,
+        answer=told.answer,
+        code=told.code,
+        sent=sale is not None and sale.state != AttemptState.NOT_SENT,
     )
+
+
+def _told(sale: Row | None) -> Refusal:
+    """What the bank said instead of an approval."""
+    if sale is None or sale.answer_class is None:
+        return NOTHING_SAID
+    return Refusal(AnswerClass(sale.answer_class), sale.response_code)
 
 
 def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None, rules: DebitRules) -> None:
@@ -206,7 +218,7 @@ def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None, rule
     elif verdict.money is Money.OWED:
         set_debit(tx, debit, DebitState.OWED, stood_in=int(verdict.release is Release.GO))
     elif verdict.money is Money.DEBT:
-        debts.to_debt(tx, debit.id, rules, None if sale is None else sale.response_code)
+        debts.to_debt(tx, debit.id, rules, _told(sale))
     elif verdict.money is Money.BANK_PAYS:
         if sale is None:
             raise RuntimeError("the bank paid without an attempt")

@@ -14,6 +14,7 @@ from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.answers import UNANSWERED, Refusal
 from gateway.model.people import are_two
 from gateway.model.states import DebitState, ItemState
 from gateway.rules.judge import is_listed, recovery_after_s
@@ -32,7 +33,7 @@ _DEBTS = select(
 ).where(tables.debit.c.obligor_id == bindparam("obligor"), tables.debit.c.state == DebitState.DEBT)
 
 
-def to_debt(tx: Transaction, debit_id: str, rules: DebitRules, code: str | None) -> None:
+def to_debt(tx: Transaction, debit_id: str, rules: DebitRules, refusal: Refusal) -> None:
     """debt -> open: the bank said a final no; the claim stays and is collected another way."""
     debit = debit_row(tx, debit_id)
     tx.books.move(
@@ -43,12 +44,12 @@ def to_debt(tx: Transaction, debit_id: str, rules: DebitRules, code: str | None)
         amount=debit.amount,
         event_us=tx.now_us,
     )
-    set_debit(tx, debit, DebitState.DEBT, detail=code, retry_at=_next_try(tx, debit, rules, code), retries=0)
+    set_debit(tx, debit, DebitState.DEBT, detail=refusal.code, retry_at=_next_try(tx, debit, rules, refusal), retries=0)
     keep_list(tx, debit.obligor_id, rules)
 
 
-def approval_withdrawn(tx: Transaction, attempt: Row, rules: DebitRules, code: str) -> None:
-    """debt -> bank: the bank has taken nothing behind its approval; the claim is a debt, due as after `code`."""
+def approval_withdrawn(tx: Transaction, attempt: Row, rules: DebitRules) -> None:
+    """debt -> bank: the bank has taken nothing behind its approval; the claim is a debt, due as after silence."""
     debit = debit_row(tx, attempt.debit_id)
     tx.books.move(
         "approval_withdrawn",
@@ -60,17 +61,22 @@ def approval_withdrawn(tx: Transaction, attempt: Row, rules: DebitRules, code: s
         attempt_id=attempt.id,
     )
     set_debit(
-        tx, debit, DebitState.DEBT, detail="approval withdrawn", collected=0, retry_at=_next_try(tx, debit, rules, code)
+        tx,
+        debit,
+        DebitState.DEBT,
+        detail="approval withdrawn",
+        collected=0,
+        retry_at=_next_try(tx, debit, rules, UNANSWERED),
     )
     keep_list(tx, debit.obligor_id, rules)
 
 
-def refused_again(tx: Transaction, debit_id: str, rules: DebitRules, code: str | None) -> None:
+def refused_again(tx: Transaction, debit_id: str, rules: DebitRules, refusal: Refusal) -> None:
     """A recovery was refused or undone: the next one by the schedule, if there is one."""
     debit = debit_row(tx, debit_id)
     if debit.state != DebitState.DEBT:
         return
-    again = None if code is None else recovery_after_s(rules, code=code, tries=debit.retries, amount_fen=debit.amount)
+    again = recovery_after_s(rules, refusal, tries=debit.retries, amount_fen=debit.amount)
     tx.update(tables.debit, {"id": debit.id}, retry_at=None if again is None else tx.now_us + again * 1_000_000)
 
 
@@ -184,6 +190,6 @@ def keep_list(tx: Transaction, obligor_id: str, rules: DebitRules) -> None:
         tx.note("obligor", obligor_id, "listed" if listed else "unlisted", detail=f"debts {debts.fen} fen")
 
 
-def _next_try(tx: Transaction, debit: Row, rules: DebitRules, code: str | None) -> int | None:
-    again = recovery_after_s(rules, code=code, tries=0, amount_fen=debit.amount)
+def _next_try(tx: Transaction, debit: Row, rules: DebitRules, refusal: Refusal) -> int | None:
+    again = recovery_after_s(rules, refusal, tries=0, amount_fen=debit.amount)
     return None if again is None else tx.now_us + again * 1_000_000

@@ -9,7 +9,7 @@ decision of the first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
+from collections.abc import Awaitable, Callable, Container
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from gateway.banks.channel import BankAnswer
 from gateway.debit import attempts, conclusions, holds, purchases
 from gateway.debit.asking import Banks
-from gateway.debit.attempts import Collection
+from gateway.debit.attempts import Asking
 from gateway.debit.claims import (
     BankRequest,
     Decision,
@@ -47,7 +47,7 @@ class ProvenClaim:
     debit_id: str
     payer: Payer
     context: DecisionContext
-    collection: Collection
+    decline_policy: DeclinePolicy
     purchase_id: str | None = None
     result: PurchaseResult | None = None
     """None: nothing new about the purchase (there is none, or its result is stored already)."""
@@ -63,8 +63,13 @@ class BroughtIn:
     commit_us: int
 
 
-Begin: TypeAlias = Callable[[Transaction, holds.Asking | None], holds.Begun | Decision | HoldRefused]
+Stored: TypeAlias = holds.Begun | Decision | HoldRefused
+Begin: TypeAlias = Callable[[Transaction, Asking | None], Stored]
 """Stores a claim, with the bank's request where there is a way to ask it."""
+
+
+async def _as_long_as_it_takes(storing: asyncio.Future[Stored]) -> Stored:
+    return await storing
 
 
 class Decider:
@@ -101,26 +106,28 @@ class Decider:
         *,
         payer: Payer,
         context: DecisionContext,
-        collection: Collection,
+        decline_policy: DeclinePolicy,
         deadline: float,
         essential: bool = False,
+        stored: Callable[[asyncio.Future[Stored]], Awaitable[Stored]] = _as_long_as_it_takes,
     ) -> BroughtIn | HoldRefused:
         """One commit for the claim with the bank's request, then the bank, then one commit for the decision.
 
         `essential`: what is claimed has happened already and must be stored even on a disk that is full.
+        `stored` waits for the claim's commit.
         """
         async with self._lock(key):
             with self._banks.waited_for(payer):
-                asking = self._banks.asking(payer, collection, deadline)
+                asking = self._banks.asking(payer, context.charge_point, deadline)
                 started = self._clock.monotonic()
-                begun = await self._writer.submit(lambda tx: begin(tx, asking), essential=essential)
+                begun = await stored(self._writer.submit(lambda tx: begin(tx, asking), essential=essential))
                 if not isinstance(begun, holds.Begun):
                     return self._brought(begun, started)
                 async with self._lock(begun.debit_id) if begun.debit_id != key else nullcontext():
-                    claim = ProvenClaim(begun.debit_id, payer, context, collection)
+                    claim = ProvenClaim(begun.debit_id, payer, context, decline_policy)
                     return await self._finish(claim, begun.request, deadline)
 
-    def _brought(self, found: holds.Begun | Decision | HoldRefused, begun: float) -> BroughtIn | HoldRefused:
+    def _brought(self, found: Stored, begun: float) -> BroughtIn | HoldRefused:
         if isinstance(found, holds.Begun):
             raise TypeError("a charge of an issuer ends in one change")
         if isinstance(found, HoldRefused):
@@ -156,7 +163,7 @@ class Decider:
 
         Where the answer does not prove the purchase the bank is not asked, and the decision is in the same commit.
         """
-        asking = self._banks.asking(claim.payer, claim.collection, deadline)
+        asking = self._banks.asking(claim.payer, claim.context.charge_point, deadline)
         decide = self._deciding(claim, None)
 
         def change(tx: Transaction) -> BankRequest | Decision | None:
@@ -168,23 +175,26 @@ class Decider:
             if asking is None:
                 return None
             debit = debit_row(tx, claim.debit_id)
-            return attempts.store_sale(tx, asking.channel, asking.terminals, asking.new, debit=debit)
+            return attempts.store_sale(tx, asking, debit)
 
         return await asyncio.shield(self._writer.submit(change, essential=True))
 
-    def give_up(self, placed: HoldPlaced | HoldRefused, request: HoldRequest) -> None:
-        """A hold that became durable too late: its caller asked no card, so it is voided."""
+    def give_up(self, placed: HoldPlaced | HoldRefused, request: HoldRequest, *, unsent: bool = False) -> None:
+        """A hold that became durable too late: its caller asked no card, so it is voided. `unsent`: it was stored with
+        a request to the bank, which has not left."""
         if not isinstance(placed, HoldPlaced) or placed.replayed:
             return
         claim = ProvenClaim(
             debit_id=placed.debit_id,
             payer=request.payer,
             context=DecisionContext(charge_point=request.sight.charge_point),
-            collection=Collection(DeclinePolicy.HOLD_FOR_ATTENDANT, {}),
+            decline_policy=DeclinePolicy.HOLD_FOR_ATTENDANT,
             purchase_id=placed.purchase_id,
             result=PurchaseResult(PurchaseOutcome.NOT_TAKEN),
         )
-        conclusion = self._conclusion(claim, None)
+        conclusion = self._conclusion(
+            claim, BankAnswer(Delivery.NOT_SENT, detail="stored too late") if unsent else None
+        )
         self._follow_ups.follow(
             self._writer.submit(lambda tx: conclusions.give_up(tx, conclusion, self._rules), essential=True), None
         )
@@ -214,7 +224,7 @@ class Decider:
         def change(tx: Transaction) -> Decision:
             decision = conclusions.conclude(tx, conclusion, self._rules)
             if claim.payer.funding is Funding.BANK_ONLINE:
-                self._banks.advise(tx, claim.debit_id, claim.collection, advice)
+                self._banks.advise(tx, claim.debit_id, claim.context.charge_point, advice)
             return decision
 
         return change
@@ -223,12 +233,13 @@ class Decider:
         return conclusions.Conclusion(
             debit_id=claim.debit_id,
             context=claim.context.under(self._rules.version),
-            decline_policy=claim.collection.decline_policy,
+            decline_policy=claim.decline_policy,
             stand_in_limit_fen=claim.payer.stand_in_limit_fen,
             purchase_id=claim.purchase_id,
             result=claim.result,
             card_number=claim.card_number,
             bank=answer,
+            channel=self._banks.channel(claim.payer.name),
         )
 
     def _lock(self, key: str) -> asyncio.Lock:

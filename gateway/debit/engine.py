@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gateway.banks.channel import BankChannel
 from gateway.debit import decisions, holds, purchases
 from gateway.debit.asking import Banks
-from gateway.debit.attempts import Collection
+from gateway.debit.attempts import Asking
 from gateway.debit.claims import (
     Decision,
     DecisionContext,
@@ -34,7 +35,7 @@ from gateway.debit.claims import (
     PurchaseResult,
     Sight,
 )
-from gateway.debit.decider import BroughtIn, Decider, ProvenClaim
+from gateway.debit.decider import BroughtIn, Decider, ProvenClaim, Stored
 from gateway.debit.listening import Listener
 from gateway.debit.start_up import StartUp
 from gateway.debit.upkeep import Upkeep
@@ -45,18 +46,19 @@ from gateway.ledger.reading import LedgerReader
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, new_id, new_ids
-from gateway.model.passage import Funding, PurchaseOutcome, Release
+from gateway.model.passage import DeclinePolicy, Funding, PurchaseOutcome, Release
 from gateway.rules.loading import DebitRules, shipped_rules
 
 __all__ = [
     "BroughtIn",
-    "Collection",
     "DebitEngine",
     "ProvenClaim",
     "StorageLate",
     "Superseded",
     "Timing",
 ]
+
+T = TypeVar("T")
 
 ASKED_KEPT_S = 60.0
 """How long it is remembered when a debit's card was asked: longer than anybody means by lately."""
@@ -149,11 +151,7 @@ class DebitEngine:
         ids = self._new_ids()
         self._note_asked(ids.debit)
         future = self._writer.submit(lambda tx: holds.place_hold(tx, request, ids, self.rules))
-        try:
-            return await within(future, timeout_s)
-        except TimeoutError as error:
-            self._follow_ups.follow(future, lambda placed: self._decider.give_up(placed, request))
-            raise StorageLate from error
+        return await self._in_time(future, timeout_s, lambda placed: self._decider.give_up(placed, request))
 
     async def next_purchase(self, previous: PreviousPurchase, plan: PurchasePlan, *, timeout_s: float) -> str:
         """The card proves that the earlier purchase never happened: store the next attempt on the same hold.
@@ -177,13 +175,21 @@ class DebitEngine:
 
         self._note_asked(previous.debit_id)
         future = self._writer.submit(change)
-        try:
-            stored = await within(future, timeout_s)
-        except TimeoutError as error:
-            raise StorageLate from error
+        stored = await self._in_time(future, timeout_s)
         if stored is None:
             raise Superseded(f"purchase {previous.purchase_id} ended while its card was being read")
         return stored
+
+    async def _in_time(
+        self, future: asyncio.Future[T], timeout_s: float, too_late: Callable[[T], None] | None = None
+    ) -> T:
+        """What was stored; raises `StorageLate`. `too_late` hears of a change that becomes durable after all."""
+        try:
+            return await within(future, timeout_s)
+        except TimeoutError as error:
+            if too_late is not None:
+                self._follow_ups.follow(future, too_late)
+            raise StorageLate from error
 
     def _note_asked(self, debit_id: str) -> None:
         now = self._clock.monotonic()
@@ -194,8 +200,49 @@ class DebitEngine:
 
     # --- without a card -------------------------------------------------------------------------------------------
 
+    async def charge_here(
+        self,
+        request: HoldRequest,
+        context: DecisionContext,
+        decline_policy: DeclinePolicy,
+        *,
+        deadline: float,
+        on_stored: Callable[[], None],
+    ) -> BroughtIn | HoldRefused:
+        """As `charge`, for somebody who stands before a gate and is turned away by whoever asks.
+
+        So a refusal is not recorded here. The claim must become durable before the deadline, which `on_stored` hears:
+        else it raises `StorageLate`, and what becomes durable after all is voided as a late hold is.
+        """
+        if request.payer.funding is Funding.BANK_ONLINE and not self.banks.can_charge(request.payer):
+            return HoldRefused("bank_unavailable")
+        ids = self._new_ids()
+        self._note_asked(ids.debit)
+
+        def give_up(begun: Stored) -> None:
+            if isinstance(begun, holds.Begun):
+                placed = HoldPlaced(begun.debit_id, None, replayed=begun.debit_id != ids.debit)
+                self._decider.give_up(placed, request, unsent=begun.request is not None)
+
+        async def in_time(storing: asyncio.Future[Stored]) -> Stored:
+            begun = await self._in_time(storing, max(0.0, deadline - self._clock.monotonic()), give_up)
+            if isinstance(begun, holds.Begun):
+                on_stored()
+            return begun
+
+        work = self._decider.collect(
+            request.idempotency_key,
+            lambda tx, asking: holds.hold_and_ask(tx, request, ids, asking=asking, rules=self.rules),
+            payer=request.payer,
+            context=self._ruled(context),
+            decline_policy=decline_policy,
+            deadline=deadline,
+            stored=in_time,
+        )
+        return await self._follow_ups.see_through(work)
+
     async def charge(
-        self, request: HoldRequest, context: DecisionContext, collection: Collection, *, deadline: float
+        self, request: HoldRequest, context: DecisionContext, decline_policy: DeclinePolicy, *, deadline: float
     ) -> BroughtIn | HoldRefused:
         """Claim and collect an amount that needs no purchase on a card: a plate, a code, a contract.
 
@@ -206,7 +253,7 @@ class DebitEngine:
             return HoldRefused("purse_needs_card")
         if request.payer.funding is Funding.BANK_ONLINE and not self.banks.can_charge(request.payer):
             return HoldRefused("bank_unavailable")
-        work = self._charge(request, self._ruled(context), collection, deadline)
+        work = self._charge(request, self._ruled(context), decline_policy, deadline)
         if request.payer.funding is Funding.ISSUER_CLEARING:
             return await work
         return await self._follow_ups.see_through(work)
@@ -217,7 +264,7 @@ class DebitEngine:
         amount_fen: int,
         payer: Payer,
         context: DecisionContext,
-        collection: Collection,
+        decline_policy: DeclinePolicy,
         *,
         deadline: float,
     ) -> BroughtIn | HoldRefused:
@@ -231,7 +278,7 @@ class DebitEngine:
 
         ruled = self._ruled(context)
 
-        def begin(tx: Transaction, asking: holds.Asking | None) -> holds.Begun | Decision | HoldRefused:
+        def begin(tx: Transaction, asking: Asking | None) -> holds.Begun | Decision | HoldRefused:
             return holds.complete(tx, debit_id, amount_fen, payer, asking=asking, context=ruled)
 
         work = self._decider.collect(
@@ -239,7 +286,7 @@ class DebitEngine:
             begin,
             payer=payer,
             context=ruled,
-            collection=collection,
+            decline_policy=decline_policy,
             deadline=deadline,
             essential=True,
         )
@@ -260,11 +307,11 @@ class DebitEngine:
         return await asyncio.shield(self._writer.submit(lambda tx: holds.expire_hold(tx, debit_id, ruled)))
 
     async def _charge(
-        self, request: HoldRequest, context: DecisionContext, collection: Collection, deadline: float
+        self, request: HoldRequest, context: DecisionContext, decline_policy: DeclinePolicy, deadline: float
     ) -> BroughtIn | HoldRefused:
         ids = self._new_ids()
 
-        def begin(tx: Transaction, asking: holds.Asking | None) -> holds.Begun | Decision | HoldRefused:
+        def begin(tx: Transaction, asking: Asking | None) -> holds.Begun | Decision | HoldRefused:
             return holds.begin_charge(tx, request, ids, context=context, asking=asking, rules=self.rules)
 
         if request.payer.funding is Funding.ISSUER_CLEARING:
@@ -274,7 +321,7 @@ class DebitEngine:
             begin,
             payer=request.payer,
             context=context,
-            collection=collection,
+            decline_policy=decline_policy,
             deadline=deadline,
         )
 
@@ -301,10 +348,7 @@ class DebitEngine:
         future = self._writer.submit(
             lambda tx: decisions.refuse(tx, sight, subject_id, reason=reason, release=release, context=ruled)
         )
-        try:
-            return await within(future, timeout_s)
-        except TimeoutError as error:
-            raise StorageLate from error
+        return await self._in_time(future, timeout_s)
 
     async def repeat(self, passage_id: str, debit_id: str, release: Release, context: DecisionContext) -> Decision:
         """A vehicle that was dealt with is still there: same barrier as before, nothing charged."""
@@ -321,10 +365,7 @@ class DebitEngine:
         """Record the entry of a trip. Raises `StorageLate` as `hold` does."""
         subject_id, ruled = self.new_id(), self._ruled(context)
         future = self._writer.submit(lambda tx: decisions.admit(tx, sight, subject_id, ruled))
-        try:
-            return await within(future, timeout_s)
-        except TimeoutError as error:
-            raise StorageLate from error
+        return await self._in_time(future, timeout_s)
 
     async def repeat_entry(self, earlier: PreviousEntry, context: DecisionContext) -> Decision:
         """A vehicle whose entry is recorded is still there: let it through once more."""

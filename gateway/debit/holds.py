@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select
 
-from gateway.banks.channel import BankChannel
 from gateway.debit import attempts, limits, purchases
-from gateway.debit.attempts import NewAttempt, Terminals
+from gateway.debit.attempts import Asking
 from gateway.debit.claims import BankRequest, Decision, DecisionContext, HoldPlaced, HoldRefused, HoldRequest, Payer
 from gateway.debit.decisions import decision_of, newest_decision, refuse, store_sight, write_decision
 from gateway.debit.states import add_debit, debit_row, set_debit
@@ -53,15 +52,6 @@ class Begun:
     request: BankRequest | None
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """How a bank would be asked for a debit, when there is time for it."""
-
-    channel: BankChannel
-    terminals: Terminals
-    new: NewAttempt
-
-
 def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds, rules: DebitRules) -> HoldPlaced | HoldRefused:
     """Reserve the amount and store the purchase's intent, or say why not. Idempotent by the request's key."""
     known = tx.find(tables.debit, idempotency_key=request.idempotency_key)
@@ -89,6 +79,14 @@ def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds, rules: DebitR
             plan=request.plan,
         )
     return HoldPlaced(ids.debit, ids.purchase if request.plan is not None else None, replayed=False)
+
+
+def hold_and_ask(
+    tx: Transaction, request: HoldRequest, ids: NewIds, *, asking: Asking | None, rules: DebitRules
+) -> Begun | HoldRefused:
+    """The hold of a claim without a purchase and its bank's request in one change; a refusal is not recorded."""
+    placed = place_hold(tx, request, ids, rules)
+    return placed if isinstance(placed, HoldRefused) else _ask_bank(tx, placed.debit_id, asking)
 
 
 def begin_charge(
@@ -205,8 +203,7 @@ def post_hold(tx: Transaction, debit: Row) -> None:
 def _ask_bank(tx: Transaction, debit_id: str, asking: Asking | None) -> Begun:
     if asking is None:
         return Begun(debit_id, None)
-    request = attempts.store_sale(tx, asking.channel, asking.terminals, asking.new, debit=debit_row(tx, debit_id))
-    return Begun(debit_id, request)
+    return Begun(debit_id, attempts.store_sale(tx, asking, debit_row(tx, debit_id)))
 
 
 def _free_unused(tx: Transaction, debit: Row, reason: str, context: DecisionContext) -> Decision:

@@ -21,24 +21,23 @@ been given back or cleared before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 
 from sqlalchemy import bindparam, select
 
-from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
+from gateway.banks.channel import REVERSED_KINDS, BankAnswer, BankChannel, LateAnswer
 from gateway.debit import debts, refunds
 from gateway.debit.attempts import (
-    REVERSED_KINDS,
-    UNANSWERED,
     dispute,
     end_reversal,
     fund_by_bank,
     heard,
-    keys_known,
     note_difference,
     off_queue,
     queue,
+    reference_known,
     settle_message,
 )
 from gateway.debit.states import (
@@ -55,17 +54,12 @@ from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
+from gateway.model.answers import UNANSWERED, AnswerClass
 from gateway.model.delivery import Delivery
 from gateway.model.states import ANSWERABLE, AWAITED, BANK_DEBITS, UNRESOLVED, AttemptState, DebitState, RefundState
 from gateway.rules.loading import DebitRules
 
 _attempt = tables.attempt
-_BY_STAN = (
-    select(_attempt)
-    .where(_attempt.c.channel == bindparam("channel"), _attempt.c.stan == bindparam("stan"))
-    .order_by(_attempt.c.created_at.desc(), _attempt.c.batch.desc())
-)
-"""One for each terminal, and once more each time a terminal's trace numbers were used up: the newest comes first."""
 _OPEN_ADVICES = select(_attempt).where(
     _attempt.c.debit_id == bindparam("debit"), _attempt.c.kind == "advice", _attempt.c.state == AttemptState.STORED
 )
@@ -101,30 +95,28 @@ NO_NEWS = (LateEffect.NO_SUCH_ATTEMPT, LateEffect.IGNORED)
 """Effects that changed nothing: a link may bring any number of them."""
 
 
-def late_answer(tx: Transaction, channel: str, told: LateAnswer, rules: DebitRules) -> LateEffect:
-    """An answer to a sale, recovery, advice or refund that nobody waits for any more.
-
-    Without a terminal the trace number must be that of one terminal alone, settled attempts included: an answer
-    repeated for one of them would else be taken for the answer of its namesake on another terminal. Of one terminal's
-    attempts the newest is meant: between it and the one before lie all the trace numbers there are.
-    """
-    namesakes = tx.rows(_BY_STAN, channel=channel, stan=told.stan)
-    rows = [row for row in namesakes if told.terminal in (None, row.terminal)]
-    if not rows:
-        return _of_another_terminal(tx, namesakes, told)
-    row = rows[0]
-    if any(other.terminal != row.terminal for other in rows):
+def late_answer(tx: Transaction, channel: BankChannel, told: LateAnswer, rules: DebitRules) -> LateEffect:
+    """An answer to a sale, recovery, advice or refund that nobody waits for any more."""
+    meant = channel.meant(tx, told)
+    if len(meant.attempts) > 1:
         return LateEffect.AMBIGUOUS
-    answer = told.about(bytes(row.request))
+    if not meant.attempts:
+        return _of_nobody(tx, meant.alike, told)
+    row = attempt_row(tx, meant.attempts[0])
+    return answered(tx, row, told.about(bytes(row.request)), rules, channel)
+
+
+def answered(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules, channel: BankChannel) -> LateEffect:
+    """What the bank says of an attempt now; it may have said something before."""
     note_difference(tx, row, answer)
     if row.state == AttemptState.DISPUTED:
         # Whose message such a word is about is what is in dispute.
         return LateEffect.IGNORED
     if answer.verdict is AnswerClass.DUPLICATE:
-        return _keys_known(tx, row, answer)
+        return _reference_known(tx, row, answer, channel)
     if answer.verdict is AnswerClass.APPROVED:
         return _approved(tx, row, answer, rules)
-    if answer.verdict is AnswerClass.DECLINED:
+    if answer.refused:
         return _declined(tx, row, answer, rules)
     return LateEffect.IGNORED if answer.difference is None else LateEffect.DIFFERS
 
@@ -159,7 +151,7 @@ def resolve_attempt(
         close_item(tx, kind, row.id, note=source, actor=actor)
     word = AnswerClass.APPROVED if posted else AnswerClass.DECLINED
     day = settlement_day or row.settlement_day
-    answer = BankAnswer(Delivery.ANSWERED, word, row.response_code, row.retrieval_reference, day)
+    answer = BankAnswer(Delivery.ANSWERED, word, settlement_day=day)
     if row.state == AttemptState.DISPUTED and row.late_approval:
         return _suspense_told(tx, row, rules, posted=posted)
     if row.state == AttemptState.APPROVED:
@@ -201,21 +193,21 @@ def _is_news(tx: Transaction, row: Row, *, posted: bool) -> bool:
     return row.state in (AttemptState.UNKNOWN, AttemptState.REVERSING)
 
 
-def _of_another_terminal(tx: Transaction, namesakes: list[Row], told: LateAnswer) -> LateEffect:
-    """An answer that names a terminal which has asked nothing of the kind. Where one attempt alone waits for an answer
-    with this trace number, it may be that one's, altered: people look at it; it stays as it is after silence."""
-    waiting = [row for row in namesakes if row.state in AWAITED]
-    if len(waiting) == 1:
-        note_difference(tx, waiting[0], told.about(bytes(waiting[0].request)))
+def _of_nobody(tx: Transaction, alike: Sequence[str], told: LateAnswer) -> LateEffect:
+    """An answer about none of our attempts. Where one alone waits for an answer much like it, it may be that one's,
+    altered: people look at it; the attempt stays as it is after silence."""
+    if len(alike) == 1:
+        row = attempt_row(tx, alike[0])
+        note_difference(tx, row, told.about(bytes(row.request)))
     return LateEffect.NO_SUCH_ATTEMPT
 
 
-def _keys_known(tx: Transaction, row: Row, answer: BankAnswer) -> LateEffect:
+def _reference_known(tx: Transaction, row: Row, answer: BankAnswer, channel: BankChannel) -> LateEffect:
     """94 that comes late. To a message that we have sent again it says nothing; nor can what has ended be disputed."""
     sent_once = row.kind in REVERSED_KINDS or row.sends == 1
     if not sent_once or row.state not in AWAITED or row.late_approval:
         return LateEffect.IGNORED
-    keys_known(tx, row, answer)
+    reference_known(tx, row, answer, channel)
     return LateEffect.DISPUTED
 
 
@@ -296,9 +288,9 @@ def _declined(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
     heard(tx, row, AttemptState.DECLINED, answer)
     _drop_queued(tx, row.id)
     if row.kind == "recovery":
-        debts.refused_again(tx, row.debit_id, rules, answer.code)
+        debts.refused_again(tx, row.debit_id, rules, answer.refusal)
     elif debit_row(tx, row.debit_id).state == DebitState.OWED:
-        debts.to_debt(tx, row.debit_id, rules, answer.code)
+        debts.to_debt(tx, row.debit_id, rules, answer.refusal)
     return LateEffect.NOTED if row.state == AttemptState.STORED else LateEffect.DECLINED
 
 
@@ -355,11 +347,12 @@ def _withdraw(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
     """The bank has booked nothing behind its approval. A debit that is held stays held: whoever decides it then takes
     this bank for one that did not answer."""
     held = debit_row(tx, row.debit_id).state == DebitState.HELD
-    heard(tx, row, AttemptState.DECLINED, replace(answer, code=UNANSWERED) if held else answer)
+    silent = replace(answer, verdict=UNANSWERED.answer, code=UNANSWERED.code)
+    heard(tx, row, AttemptState.DECLINED, silent if held else answer)
     if row.kind == "refund":
         refunds.withdrawn(tx, row)
     elif not held:
-        debts.approval_withdrawn(tx, row, rules, UNANSWERED)
+        debts.approval_withdrawn(tx, row, rules)
     return LateEffect.WITHDRAWN
 
 

@@ -36,20 +36,19 @@ class Listener:
             channel.on_late(partial(self._hear, channel))
 
     def _hear(self, channel: BankChannel, heard: LateAnswer) -> None:
-        channel.turns.in_turn(heard.terminal, heard.stan, partial(self._book, channel, heard))
+        channel.turns.in_turn(heard.may_mean, partial(self._book, channel, heard))
 
     def _book(self, channel: BankChannel, heard: LateAnswer) -> None:
-        future = self._writer.submit(lambda tx: late.late_answer(tx, channel.name, heard, self._rules), essential=True)
+        future = self._writer.submit(lambda tx: late.late_answer(tx, channel, heard, self._rules), essential=True)
         self._follow_ups.follow(future, partial(_tell, channel.name, heard))
 
 
 def _tell(channel: str, heard: LateAnswer, effect: LateEffect) -> None:
     log.log(
         logging.DEBUG if effect in late.NO_NEWS else logging.WARNING,
-        "late answer %s of %s terminal %s trace %s: %s",
+        "late answer %s of %s %s: %s",
         heard.answer.code,
         channel,
-        heard.terminal,
-        heard.stan,
+        heard,
         effect.value,
     )

@@ -23,7 +23,6 @@ from dataclasses import dataclass, fields
 from sqlalchemy import Connection, bindparam, func, select
 
 from gateway.debit import attempts, conclusions
-from gateway.debit.attempts import Collection
 from gateway.debit.claims import DecisionContext, PurchaseResult
 from gateway.debit.states import close_item, debit_row, intents_unknown, set_attempt
 from gateway.ledger import tables
@@ -117,7 +116,6 @@ class Behind:
     """Per mandate."""
     decline_policies: Mapping[str, DeclinePolicy]
     """By charge point; one that is no longer configured holds for the attendant."""
-    collections: Mapping[str, Collection]
     newest_hold: int
     """Debits with a later hold belong to vehicles of this run."""
 

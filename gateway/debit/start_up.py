@@ -9,15 +9,16 @@ import logging
 from collections.abc import Callable, Container, Mapping
 from functools import partial
 
+from gateway.banks.channel import NewAttempt
 from gateway.debit import recovery
 from gateway.debit.asking import Banks
-from gateway.debit.attempts import Collection, NewAttempt
 from gateway.debit.upkeep import Upkeep
 from gateway.ledger.batches import LedgerWriter, StorageUnavailable
 from gateway.ledger.reading import LedgerReader
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock
 from gateway.model.ids import digest_of
+from gateway.model.passage import DeclinePolicy
 from gateway.rules.loading import DebitRules
 
 log = logging.getLogger(__name__)
@@ -49,11 +50,11 @@ class StartUp:
 
     async def recover(
         self,
-        collections: Mapping[str, Collection],
+        decline_policies: Mapping[str, DeclinePolicy],
         stand_in_limits: Callable[[Transaction, str | None], int],
         progress: Callable[[recovery.Findings], None] | None = None,
     ) -> recovery.Findings:
-        """Classify every open debit before a charge point opens; `collections` by charge point.
+        """Classify every open debit before a charge point opens; `decline_policies` by charge point.
 
         What is in doubt becomes `unknown` and is queued, so its card and tag are barred from a new purchase and its
         terminal from a new sale. Closing what can be closed comes after (`close_behind`).
@@ -75,8 +76,7 @@ class StartUp:
         self._behind = recovery.Behind(
             self._rules,
             stand_in_limits,
-            {name: c.decline_policy for name, c in collections.items()},
-            collections,
+            decline_policies,
             findings.newest_hold,
         )
         return findings
@@ -131,9 +131,6 @@ class StartUp:
             if found.decided_now:
                 # Same id whenever the change runs: it is made of nothing but the debit's.
                 advice = NewAttempt(digest_of("advice at start-up", debit_id)[:32], at)
-                own = behind.collections.get(found.charge_point)
-                # What a charge point that is gone has left is told by any other that knows the bank.
-                for collection in behind.collections.values() if own is None else (own,):
-                    self._banks.advise(tx, debit_id, collection, advice)
+                self._banks.advise(tx, debit_id, found.charge_point, advice)
             findings += found
         return findings

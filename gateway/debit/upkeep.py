@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from gateway.banks.channel import NewAttempt
 from gateway.debit import debts, refunds
 from gateway.debit.asking import Banks
-from gateway.debit.attempts import Collection, NewAttempt, Recovery
+from gateway.debit.attempts import Recovery
 from gateway.debit.states import add_item, close_item
 from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.transaction import Transaction
@@ -29,12 +30,10 @@ class Upkeep:
         self._banks = banks
         self._rules = rules
 
-    async def start_recovery(self, debit_id: str, collection: Collection) -> Recovery:
+    async def start_recovery(self, debit_id: str) -> Recovery:
         """Queue one more try to collect a debt, where one can be made now."""
         new = self._banks.new_attempt()
-        return await asyncio.shield(
-            self._writer.submit(lambda tx: self._banks.recover_debt(tx, debit_id, collection, new))
-        )
+        return await asyncio.shield(self._writer.submit(lambda tx: self._banks.recover_debt(tx, debit_id, new)))
 
     async def keep_lists(self, obligors: Sequence[str]) -> None:
         """Put these payers on the box's own list, or take them off, by their debts and how old those are."""
@@ -45,16 +44,16 @@ class Upkeep:
 
         await asyncio.shield(self._writer.submit(change))
 
-    async def adopt(self, debit_id: str, collection: Collection) -> None:
+    async def adopt(self, debit_id: str) -> None:
         """Queue what a person's act left to be told to the bank: an advice, refunds."""
         advice = self._banks.new_attempt()
 
         def change(tx: Transaction) -> None:
-            self._banks.advise(tx, debit_id, collection, advice)
+            self._banks.advise(tx, debit_id, None, advice)
             for refund in refunds.untold(tx, debit_id):
                 # Same id whenever this change runs, and another one where the refund is told anew.
                 new = NewAttempt(digest_of("refund", refund.id, advice.id)[:32], advice.at)
-                self._banks.tell_refund(tx, refund.id, collection, new)
+                self._banks.tell_refund(tx, refund.id, new)
             close_item(tx, NOT_TOLD, debit_id, note="it is told")
 
         await asyncio.shield(self._writer.submit(change, essential=True))

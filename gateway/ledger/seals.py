@@ -68,6 +68,7 @@ CODES: Final[Mapping[str, int]] = {
     "clearing_share": 24,
     "clearing_payout": 25,
     "incarnation": 26,
+    "pos_attempt": 27,
 }
 """Covered tables. A code stands in ledgers for ever: none is changed or given out again."""
 

@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 
 from gateway.ledger.engines import partial_index
+from gateway.model.answers import AnswerClass
 from gateway.model.passage import Abandoned, Funding, Release
 from gateway.model.states import (
     OPEN_PURCHASES,
@@ -219,32 +220,46 @@ attempt = Table(
     Column("id", Id, primary_key=True),
     Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
     Column("channel", String(64), nullable=False),
-    Column("terminal", String(16), nullable=False),
-    Column("batch", String(6), nullable=False),
-    Column("stan", String(6), nullable=False),
+    Column("reference", String(64), nullable=False),
+    Column("destination", String(96), nullable=False),
     Column("kind", String(12), nullable=False),
     Column("state", String(12), nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("request", LargeBinary, nullable=False),
     Column("reversal", LargeBinary),
-    Column("response_code", String(4)),
+    Column("response_code", String(32)),
     Column("retrieval_reference", String(16)),
     Column("settlement_day", String(8)),
     Column("late_approval", Integer, nullable=False, server_default=text("0")),
     Column("sends", Integer, nullable=False, server_default=text("0")),
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
-    UniqueConstraint("channel", "terminal", "batch", "stan", name="uq_attempt_wire_key"),
+    Column("answer_class", String(16)),
+    UniqueConstraint("channel", "reference", name="uq_attempt_reference"),
     known("kind", ("sale", "advice", "recovery", "refund")),
     known("state", AttemptState),
+    known("answer_class", AnswerClass),
     Index("ix_attempt_debit", "debit_id"),
     Index("ix_attempt_state", "state", "channel"),
-    Index("ix_attempt_stan", "channel", "stan"),
     partial_index("ix_attempt_settlement", "channel", "settlement_day", where=f"state = '{AttemptState.APPROVED}'"),
 )
-"""One try to collect a debit over a channel, or to pay some of it back. `request` and `reversal` are the very bytes
+"""One try to collect a debit over a channel, or to pay some of it back. `reference` names it at its channel,
+`destination` is where its messages wait (`outbox`). `request` and `reversal` are the very bytes
 that go on the wire. `recovery` is a sale for a debt, reversed when nobody answers; `advice` and `refund` are
-repeated."""
+repeated. `response_code` is the bank's own, `answer_class` what its channel says that it means."""
+
+pos_attempt = Table(
+    "pos_attempt",
+    metadata,
+    Column("attempt_id", Id, ForeignKey("attempt.id"), primary_key=True),
+    Column("channel", String(64), nullable=False),
+    Column("terminal", String(16), nullable=False),
+    Column("batch", String(6), nullable=False),
+    Column("stan", String(6), nullable=False),
+    UniqueConstraint("channel", "terminal", "batch", "stan", name="uq_pos_attempt_wire_key"),
+    Index("ix_pos_attempt_stan", "channel", "stan"),
+)
+"""What names an attempt on a POS link (`gateway.banks.pos`)."""
 
 outbox = Table(
     "outbox",
@@ -262,7 +277,7 @@ outbox = Table(
     partial_index("ix_outbox_waiting", "destination", "id", where="done_at is null"),
     Index("ix_outbox_attempt", "attempt_id"),
 )
-"""What a channel's host must still hear, first in first out for each terminal."""
+"""What a channel's host must still hear, first in first out for each destination."""
 
 # --- passages -----------------------------------------------------------------------------------------------------
 

@@ -317,7 +317,7 @@ class JudgedRow:
     other_day: bool = False
 
 
-class BankWord(StrEnum):
+class DayFileWord(StrEnum):
     """What a day file says of a row in doubt."""
 
     POSTED = "bank_says_posted"
@@ -328,7 +328,7 @@ class BankWord(StrEnum):
 class Finding:
     """The bank's word on a row in doubt, for the debit engine."""
 
-    word: BankWord
+    word: DayFileWord
     attempt_id: str
     amount_fen: int
     """Signed, as the bank has it; ours where it has none."""
@@ -503,13 +503,13 @@ class _Judge:
             kind = DifferenceKind.NOT_POSTED_HERE
             if row.standing in PROVABLE_STANDINGS:
                 kind = DifferenceKind.IN_DOUBT
-                self.found.findings.append(Finding(BankWord.POSTED, row.ref, entry.amount_fen))
+                self.found.findings.append(Finding(DayFileWord.POSTED, row.ref, entry.amount_fen))
             elif row.standing is Standing.DISPUTED:
                 kind = DifferenceKind.IN_DOUBT
             self._differ(kind, at_stake, bank_fen=entry.amount_fen * entry.stands, note=row.standing.value)
             self._add(self._state())
         elif in_doubt and (entry is not None or (row.last_day is not None and row.last_day <= self.day)):
-            self.found.findings.append(Finding(BankWord.NOT_POSTED, row.ref, row.amount_fen))
+            self.found.findings.append(Finding(DayFileWord.NOT_POSTED, row.ref, row.amount_fen))
 
     def _lane(self) -> None:
         lane = self.lane

@@ -12,7 +12,7 @@ from functools import partial
 
 from sqlalchemy import Connection, exists, func, or_, select
 
-from gateway.debit.attempts import Collection, Recovery
+from gateway.debit.attempts import Recovery
 from gateway.debit.engine import DebitEngine
 from gateway.debit.states import CONTRADICTED, LOST
 from gateway.debit.upkeep import NOT_TOLD
@@ -48,15 +48,11 @@ _IN_DOUBT = or_(
 class Collector:
     """One channel's."""
 
-    def __init__(
-        self, channel: str, engine: DebitEngine, reader: LedgerReader, collection: Collection, *, clock: Clock
-    ) -> None:
-        """`collection` has the terminals whose numbers recoveries, advices and refunds of this channel carry."""
+    def __init__(self, channel: str, engine: DebitEngine, reader: LedgerReader, *, clock: Clock) -> None:
         self._channel = channel
         self._banks = engine.banks
         self._upkeep = engine.upkeep
         self._reader = reader
-        self._collection = collection
         self._clock = clock
         self._seen: int | None = None
         self._lists_at = 0.0
@@ -83,7 +79,7 @@ class Collector:
             if self._banks.fresh(self._channel) or not self._banks.reachable(self._channel):
                 # Vehicles wait, or the bank is away, for days perhaps: what is due stays due, and no try is wasted.
                 return
-            found = await self._upkeep.start_recovery(debit_id, self._collection)
+            found = await self._upkeep.start_recovery(debit_id)
             if found is Recovery.LATER:
                 return
             level = logging.ERROR if found is Recovery.WITHOUT_BANK else logging.INFO
@@ -93,7 +89,7 @@ class Collector:
         """One that no message can tell of must not stand before the others: it goes on people's list, and the next
         start tries it again."""
         try:
-            await self._upkeep.adopt(debit_id, self._collection)
+            await self._upkeep.adopt(debit_id)
         except StorageUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one of them is wrong with that one

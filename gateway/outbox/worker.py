@@ -1,7 +1,7 @@
-"""Drains the outbox: what a bank must still hear, first in first out for each of its terminals.
+"""Drains the outbox: what a bank must still hear, first in first out for each destination.
 
-One worker a channel. A destination (channel and terminal) is served one message at a time; a message that was not
-answered waits with growing pauses and keeps its place, so nothing overtakes it on that terminal. How long the pauses
+One worker a channel. A destination (on POS links a terminal) is served one message at a time; a message that was not
+answered waits with growing pauses and keeps its place, so nothing overtakes it there. How long the pauses
 are, how fast a backlog may drain, whether it steps aside for a vehicle that waits, and when a message is given up and
 handed to a person, are rules of each kind of message. The queue's age and length are what an alarm looks at.
 """
@@ -17,15 +17,16 @@ from functools import partial
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from gateway.banks.channel import AnswerClass, BankAnswer, BankChannel
-from gateway.debit import attempts
-from gateway.debit.attempts import NewAttempt, Outgoing
+from gateway.banks.channel import REPEATED_KINDS, BankAnswer, BankChannel, NewAttempt
+from gateway.debit import attempts, late
+from gateway.debit.attempts import Asking, Outgoing
 from gateway.debit.states import attempt_row, debit_row
 from gateway.ledger import tables
 from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.reading import LedgerReader
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Change, Transaction
+from gateway.model.answers import AnswerClass
 from gateway.model.clock import Clock, to_us
 from gateway.model.delivery import Delivery
 from gateway.model.ids import RandomBits, new_id
@@ -45,6 +46,9 @@ POLL_S = 0.25
 
 _WAITING = select(tables.outbox.c.id).where(tables.outbox.c.id == bindparam("id"), tables.outbox.c.done_at.is_(None))
 
+_UNKNOWN = select(tables.attempt.c.reference).where(
+    tables.attempt.c.id == bindparam("attempt"), tables.attempt.c.state == AttemptState.UNKNOWN
+)
 _DISPUTED = select(func.count()).where(
     tables.attempt.c.state == AttemptState.DISPUTED, tables.attempt.c.channel == bindparam("channel")
 )
@@ -116,7 +120,7 @@ class OutboxWorker:
         # As it was before reading: what ends its way meanwhile is read as it was before its answer.
         sending = frozenset(self._sending)
         due = [row for row in await self._due() if row.destination not in sending]
-        urgent = await self._reader.read(_terminals_held) if due else frozenset()
+        urgent = await self._reader.read(_destinations_held) if due else frozenset()
         begun = 0
         for row in due:
             if len(self._sending) >= TOGETHER_MAX:
@@ -187,6 +191,8 @@ class OutboxWorker:
         return False
 
     async def _send(self, row: Row) -> None:
+        if row.kind == "reversal" and await self._told_when_asked(row):
+            return
         request = await self._writer.submit(lambda tx: self._begin(tx, row), essential=True)
         if request is None:
             self._known_since.pop(row.attempt_id, None)
@@ -209,12 +215,34 @@ class OutboxWorker:
             "" if done else ", will repeat",
         )
 
+    async def _told_when_asked(self, row: Row) -> bool:
+        """Whether the bank says what became of a sale, so that it need not be undone. One that cannot be asked, or does
+        not say, is sent the reversal."""
+        query = self._channel.query
+        if query is None:
+            return False
+        unknown = {"attempt": row.attempt_id}
+        reference = await self._reader.read(
+            lambda connection: connection.execute(_UNKNOWN, unknown).scalar_one_or_none()
+        )
+        if reference is None:
+            return False
+        answer = await query(reference, self._retry(row.kind).answer_timeout_s)
+
+        def change(tx: Transaction) -> bool:
+            attempt = attempt_row(tx, row.attempt_id)
+            if attempt.state == AttemptState.UNKNOWN:
+                late.answered(tx, attempt, answer, self._rules, self._channel)
+            return bool(attempt_row(tx, row.attempt_id).state != AttemptState.UNKNOWN)
+
+        return await self._writer.submit(change, essential=True)
+
     def _turn(self, row: Row, request: Outgoing) -> AbstractContextManager[Callable[[], None]]:
         """Until its answer is handed in, later ones to the same message wait. A late answer to a reversed sale does
         not: it is no answer to the reversal, and must be known before that closes."""
         if row.kind == "reversal":
             return nullcontext(lambda: None)
-        return self._channel.turns.asking(request.terminal, request.stan)
+        return self._channel.turns.asking(request.reference)
 
     async def _asked(self, row: Row, request: Outgoing) -> BankAnswer:
         if row.kind == "recovery" and request.sent_before:
@@ -229,20 +257,14 @@ class OutboxWorker:
 
         def change(tx: Transaction) -> bool:
             waits = _still_waits(tx, row)
-            if not waits and not (row.kind in attempts.REPEATED_KINDS and _is_stored(tx, row)):
+            if not waits and not (row.kind in REPEATED_KINDS and _is_stored(tx, row)):
                 # Something was heard meanwhile, and the message stands in the queue anew or is no longer wanted: an
                 # answer to a reversal that left before that proves nothing. A word on an advice is final all the same.
                 return False
             done = self._settle(tx, row, answer, since)
             if done:
                 sent = attempt_row(tx, row.attempt_id)
-                attempts.queue_advice(
-                    tx,
-                    debit_row(tx, sent.debit_id),
-                    self._channel,
-                    terminal=sent.terminal,
-                    new=advice,
-                )
+                attempts.queue_advice(tx, debit_row(tx, sent.debit_id), Asking(self._channel, advice))
             if waits:
                 self._mark(tx, row, answer, done)
             elif done:
@@ -256,7 +278,7 @@ class OutboxWorker:
         if not _still_waits(tx, row):
             return None
         age_s = (tx.now_us - row.created_at) / 1e6
-        if row.kind in attempts.REPEATED_KINDS and given_up(self._retry(row.kind), tries=row.tries, age_s=age_s):
+        if row.kind in REPEATED_KINDS and given_up(self._retry(row.kind), tries=row.tries, age_s=age_s):
             attempts.give_up_message(tx, row.attempt_id)
             self._mark(tx, row, BankAnswer(Delivery.NOT_SENT, detail="given up by the rules"), done=True)
             return None
@@ -269,14 +291,14 @@ class OutboxWorker:
     def _settle(self, tx: Transaction, row: Row, answer: BankAnswer, since: float) -> bool:
         """`since`: monotonic second at which this process first knew of a reversal."""
         if row.kind == "recovery":
-            return attempts.settle_message(tx, row.attempt_id, answer, self._rules)
+            return attempts.settle_message(tx, row.attempt_id, answer, self._rules, self._channel)
         if answer.delivery is not Delivery.ANSWERED:
             return False
         if row.kind == "reversal":
             # Its sale left before. The wall clock is not asked: it may have been set meanwhile.
             aged = self._clock.monotonic() - since >= self._channel.max_message_age_s
             return attempts.close_reversal(tx, row.attempt_id, answer, aged=aged, rules=self._rules)
-        return attempts.settle_message(tx, row.attempt_id, answer, self._rules)
+        return attempts.settle_message(tx, row.attempt_id, answer, self._rules, self._channel)
 
     def _mark(self, tx: Transaction, row: Row, answer: BankAnswer, done: bool) -> None:
         not_found = answer.verdict is AnswerClass.NOT_FOUND
@@ -305,7 +327,7 @@ async def _messages() -> AsyncIterator[asyncio.TaskGroup]:
         raise failed.exceptions[0] from failed
 
 
-def _terminals_held(connection: Connection) -> frozenset[str]:
+def _destinations_held(connection: Connection) -> frozenset[str]:
     """Destinations where a reversal waits: no sale begins there before it has gone, and so must what is in its way. A
     message that stepped aside for vehicles would else hold up the very terminal that should serve them."""
     o = tables.outbox

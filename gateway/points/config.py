@@ -13,8 +13,6 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from gateway.debit.attempts import Terminals
-from gateway.debit.engine import Collection
 from gateway.documents import Name, Problem, Section
 from gateway.model.passage import DeclinePolicy
 
@@ -58,14 +56,6 @@ class ChargePoint(Section):
     """"release_as_debt" or "hold_for_attendant" when the bank says no after the card has paid"""
     deadline_ms: int = Field(2000, ge=500, le=10_000)
     """time from the first report to the committed decision"""
-
-    @property
-    def collection(self) -> Collection:
-        """How this charge point collects."""
-        return Collection(
-            self.bank_declines,
-            {bank: Terminals(tuple(numbers)) for bank, numbers in self.terminals.items() if numbers},
-        )
 
     def problems(self, boards: frozenset[str], banks: frozenset[str]) -> Iterator[Problem]:
         """What this section says wrongly of the rest of the site file; keys count from the section."""

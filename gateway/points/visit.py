@@ -26,10 +26,10 @@ from gateway.debit.claims import (
     PurchaseResult,
     Sight,
 )
-from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, Timing
+from gateway.debit.engine import BroughtIn, DebitEngine, ProvenClaim, Timing
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import digest_of
-from gateway.model.passage import Abandoned, Occasion, Release, Service
+from gateway.model.passage import Abandoned, DeclinePolicy, Occasion, Release, Service
 from gateway.model.plate import Plate
 from gateway.model.reasons import REASONS, Severity
 from gateway.payers.list_file import StatusListError
@@ -57,7 +57,7 @@ class PointSettings:
     name: str
     service: Service
     merchant: str
-    collection: Collection
+    decline_policy: DeclinePolicy
     utc_offset_s: int
     deadline_s: float = 2.0
     abandoned: Abandoned = Abandoned.KEEP
@@ -151,7 +151,33 @@ class Visit:
 
         `entry_data` tells this visit of the customer from the one before.
         """
-        request = HoldRequest(
+        placed = await self.engine.hold(self._request(seen, payer, amount_fen, plan, entry_data), timeout_s=timeout_s)
+        return placed if isinstance(placed, HoldPlaced) else placed.reason
+
+    async def charge(
+        self,
+        seen: Identity,
+        payer: Payer,
+        amount_fen: int,
+        entry_data: bytes,
+        *,
+        deadline: float,
+        on_stored: Callable[[], None],
+    ) -> BroughtIn | str:
+        """Claim and collect what needs no purchase on a card; else the code of why not."""
+        found = await self.engine.charge_here(
+            self._request(seen, payer, amount_fen, None, entry_data),
+            self.context(),
+            self._settings.decline_policy,
+            deadline=deadline,
+            on_stored=on_stored,
+        )
+        return found if isinstance(found, BroughtIn) else found.reason
+
+    def _request(
+        self, seen: Identity, payer: Payer, amount_fen: int, plan: PurchasePlan | None, entry_data: bytes
+    ) -> HoldRequest:
+        return HoldRequest(
             idempotency_key=digest_of(self._settings.name, seen.obu_id, seen.card_number or seen.contract, entry_data),
             sight=self.sight(seen),
             merchant=self._settings.merchant,
@@ -160,8 +186,6 @@ class Visit:
             plan=plan,
             abandoned=self._settings.abandoned,
         )
-        placed = await self.engine.hold(request, timeout_s=timeout_s)
-        return placed if isinstance(placed, HoldPlaced) else placed.reason
 
     def claim(self, debit_id: str, payer: Payer, card_number: str | None, purchase_id: str | None) -> ProvenClaim:
         """A held debit, before anything is known of its purchase."""
@@ -169,7 +193,7 @@ class Visit:
             debit_id=debit_id,
             payer=payer,
             context=self.context(),
-            collection=self._settings.collection,
+            decline_policy=self._settings.decline_policy,
             purchase_id=purchase_id,
             card_number=card_number,
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.model.answers import AnswerClass, Refusal
 from gateway.model.passage import Service
 from gateway.rules.loading import DebitRules
 from gateway.rules.schema import Limit, Retry
-from protocols.bank.responses import ResponseClass, response_code
 
 GROWTH_TRIES_MAX = 64
 """Tries after which a pause has long reached its maximum; keeps the power within what a float holds."""
@@ -17,46 +16,14 @@ _SERVICE_SECTIONS = {name: service.word for service in Service for name in (serv
 """Section of the rules for each service, by either of its names."""
 
 
-class WordKind(StrEnum):
-    """What came from the bank while somebody waited."""
-
-    SILENT = "silent"
-    """Sent, or partly sent, and not answered in time."""
-    NOT_SENT = "not_sent"
-    """The bank never saw the request."""
-    ANSWERED = "answered"
-    UNSETTLED = "unsettled"
-    """Answered, and it does not say what happened to the money, whatever its code says elsewhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class BankWord:
-    """The bank's word on a request, or its absence, as far as standing in depends on it."""
-
-    kind: WordKind
-    code: str | None = None
-    """Answer code (F39); None with `ANSWERED` is an answer nobody could read, which is as good as silence."""
-
-    @property
-    def cause(self) -> str:
-        """In the words of `[stand_in.<service>] after`; "declined" and whatever else is final is none of them."""
-        if self.kind is WordKind.UNSETTLED:
-            return "unsettled"
-        if self.code is None:
-            return WordKind.NOT_SENT.value if self.kind is WordKind.NOT_SENT else WordKind.SILENT.value
-        match response_code(self.code).response_class:
-            case ResponseClass.DECLINED_FOR_NOW:
-                return "declined_for_now"
-            case ResponseClass.DECLINED | ResponseClass.MANUAL:
-                return "declined"
-            case _:
-                # An approval that stands is no question; one that comes here is for another amount, which settles
-                # nothing. The same holds for what the bank itself does not know.
-                return "unsettled"
-
-
-SILENT = BankWord(WordKind.SILENT)
-NOT_SENT = BankWord(WordKind.NOT_SENT)
+def cause_of(answer: AnswerClass | None, *, sent: bool) -> str:
+    """Why an approval is missing, in the words of `[stand_in.<service>] after`; "declined" is none of them."""
+    if answer is None:
+        return "silent" if sent else "not_sent"
+    if answer is AnswerClass.DECLINED_FOR_NOW:
+        return "declined_for_now"
+    # An approval that stands is no question; one that comes here says nothing that settles anything.
+    return "declined" if answer.refused else "unsettled"
 
 
 def may_stand_in(
@@ -68,9 +35,13 @@ def may_stand_in(
     stood_in_today: int,
     in_debt: bool,
     mandate_limit_fen: int,
-    why: BankWord,
+    answer: AnswerClass | None = None,
+    code: str | None = None,
+    sent: bool = True,
 ) -> str | None:
     """None when a debit may be decided in the bank's place, else the code of the reason why not.
+
+    `answer` and `code` are the bank's, None where it said nothing; not `sent`: it never saw the request.
 
     `owed_fen` is what the payer owes on our word already, `stood_in_today` counts its debits stood in for on this day
     in this service; this debit is in neither. Raises KeyError for a service the rules do not know.
@@ -78,9 +49,8 @@ def may_stand_in(
     rule = getattr(rules.stand_in, _SERVICE_SECTIONS[service])
     if not rule.allowed:
         return "stand_in_not_offered"
-    listed = why.code is not None and why.code in rule.also_after_codes
-    barred = why.code is not None and why.code in rule.never_after_codes
-    if barred or not (listed or why.cause in rule.after):
+    listed = code in rule.also_after_codes and answer is not AnswerClass.DECLINED
+    if code in rule.never_after_codes or not (listed or cause_of(answer, sent=sent) in rule.after):
         return "stand_in_after_answer"
     if in_debt and not rule.allowed_in_debt:
         return "stand_in_in_debt"
@@ -112,28 +82,21 @@ def alarming(retry: Retry, *, count: int, oldest_age_s: float) -> bool:
     return count >= retry.alarm_count or (count > 0 and oldest_age_s >= retry.alarm_age_s)
 
 
-def recovery_after_s(rules: DebitRules, *, code: str | None, tries: int, amount_fen: int) -> int | None:
+def recovery_after_s(rules: DebitRules, refusal: Refusal, *, tries: int, amount_fen: int) -> int | None:
     """Seconds from a refusal to the next try to recover the debt, None when there is none.
 
-    `code` is the answer code of that refusal, `tries` the recoveries made so far (0 after the refusal that made the
-    debt).
+    `tries`: the recoveries made so far (0 after the refusal that made the debt).
     """
-    if code is None or tries >= rules.debt.max_tries or amount_fen < rules.debt.minimum_fen:
+    if refusal.code is None or tries >= rules.debt.max_tries or amount_fen < rules.debt.minimum_fen:
         return None
-    own = rules.debt.recovery_by_code.get(code)
+    own = rules.debt.recovery_by_code.get(refusal.code)
     by_class = {
-        ResponseClass.DECLINED: rules.debt.recovery_after_s.D,
-        ResponseClass.DECLINED_FOR_NOW: rules.debt.recovery_after_s.L,
-        ResponseClass.MANUAL: rules.debt.recovery_after_s.M,
+        AnswerClass.DECLINED: rules.debt.recovery_after_s.D,
+        AnswerClass.DECLINED_FOR_NOW: rules.debt.recovery_after_s.L,
+        AnswerClass.MANUAL: rules.debt.recovery_after_s.M,
     }
-    schedule = by_class.get(response_code(code).response_class, ()) if own is None else own
+    schedule = own if own is not None else () if refusal.answer is None else by_class.get(refusal.answer, ())
     return schedule[min(tries, len(schedule) - 1)] if schedule else None
-
-
-def write_off_due(rules: DebitRules, *, age_s: float) -> bool:
-    """Whether a debt so old is proposed for writing off."""
-    days = rules.debt.write_off_after_days
-    return days is not None and age_s >= days * 86_400
 
 
 class ListingEffect(StrEnum):

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from gateway.documents import Section
 from gateway.model.money import FEN_MAX
-from protocols.bank.responses import ResponseClass, response_code
 
 DAY_S = 86_400
 SECONDS_MAX = 366 * DAY_S
@@ -23,7 +22,7 @@ DELAYS_MAX = 50
 """Steps of one recovery schedule; more would be harassment."""
 
 Cause = Literal["silent", "not_sent", "unsettled", "declined_for_now"]
-"""Why the bank's word is missing, see `gateway.rules.judge.BankWord`."""
+"""Why an approval is missing, see `gateway.rules.judge.cause_of`."""
 Effect = Literal["refuse", "allow", "attendant"]
 
 
@@ -54,8 +53,7 @@ FenOrNever = Annotated[Annotated[int, Field(ge=1, le=FEN_MAX)] | None, _NEVER_RE
 CountOrUnlimited = Annotated[Count | None, _UNLIMITED_READ, _UNLIMITED_WRITE]
 CountOrNever = Annotated[Annotated[int, Field(ge=1, le=COUNT_MAX)] | None, _NEVER_READ, _NEVER_WRITE]
 SecondsOrNever = Annotated[Annotated[int, Field(ge=1, le=10 * SECONDS_MAX)] | None, _NEVER_READ, _NEVER_WRITE]
-DaysOrNever = Annotated[Annotated[int, Field(ge=1, le=3660)] | None, _NEVER_READ, _NEVER_WRITE]
-Code = Annotated[str, Field(pattern=r"^[0-9A-Z]{2}$")]
+Code = Annotated[str, Field(pattern=r"^[0-9A-Za-z_.\-]{1,32}$")]
 Codes = Annotated[tuple[Code, ...], Field(strict=False, max_length=100)]
 Delays = Annotated[tuple[Annotated[int, Field(ge=1, le=SECONDS_MAX)], ...], Field(strict=False, max_length=DELAYS_MAX)]
 
@@ -82,20 +80,12 @@ class StandIn(RuleSection):
     """whether a payer with unpaid debts is stood in for"""
     after: Annotated[tuple[Cause, ...], Field(strict=False)]
     """what must have happened at the bank: "silent" sent and not answered, "not_sent" it never saw the request,
-    "unsettled" answered without saying whether money moved (class U and K, and a partial approval),
-    "declined_for_now" a refusal that may pass (class L)"""
+    "unsettled" answered without saying whether money moved, or in part, "declined_for_now" a refusal that may pass"""
     also_after_codes: Codes
-    """answer codes after which standing in is allowed besides, for example ["91"]; never one of a final refusal"""
+    """answer codes after which standing in is allowed besides, for example ["91"]; never after a final refusal: nobody
+    will pay what is stood in for"""
     never_after_codes: Codes
     """answer codes after which it is not allowed, whatever the other keys say"""
-
-    @field_validator("also_after_codes")
-    @classmethod
-    def _no_final_refusal(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
-        final = [c for c in codes if response_code(c).response_class is ResponseClass.DECLINED]
-        if final:
-            raise ValueError(f"code {final[0]} is a final refusal: nobody will pay what is stood in for")
-        return codes
 
 
 class StandInByService(RuleSection):
@@ -155,8 +145,6 @@ class Reversal(RuleSection):
 
     not_found_pause_s: float = Field(gt=0, le=3600)
     """seconds to the next try after "original not found", while the original may still be under way"""
-    repeat_marks: bool
-    """whether what left before goes out marked as a repetition (in the way of the bank's profile)"""
 
 
 class RecoveryByClass(RuleSection):
@@ -175,13 +163,12 @@ class Debt(RuleSection):
 
     recovery_after_s: RecoveryByClass
     recovery_by_code: dict[Code, Delays]
-    """schedules of single answer codes; they go before those of the classes"""
+    """schedules of single answer codes, which go before those of the classes, and of "unanswered": a bank that was
+    silent"""
     max_tries: Count
     """tries of one debt; where a schedule is shorter its last pause is repeated, an empty one stays empty"""
     minimum_fen: Fen
     """debts below this are not tried again by themselves: the message costs more"""
-    write_off_after_days: DaysOrNever
-    """days after which a debt is proposed for writing off, or "never" """
     four_eyes: bool
     """whether writing off needs a second person"""
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select
 from gateway.ledger import tables
 from gateway.views.rows import by_pages, view_of
 
-_a, _o = tables.attempt, tables.outbox
+_a, _o, _p = tables.attempt, tables.outbox, tables.pos_attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,16 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try to collect a debit, or to pay some of it back. `response_code`: the bank's; `request`, `reversal`: bytes
-    on the wire, None where masked, because they carry the payer's contract."""
+    on the wire, None where masked, because they carry the payer's contract. Terminal, batch and STAN: of POS links."""
 
     attempt_id: str
     kind: str
     state: str
     channel: str
-    terminal: str
-    batch: str
-    stan: str
+    reference: str
+    terminal: str | None
+    batch: str | None
+    stan: str | None
     amount_fen: int
     response_code: str | None
     retrieval_reference: str | None
@@ -65,7 +66,12 @@ def attempts_of(
         ours = _o.c.attempt_id.in_(select(_a.c.id).where(_a.c.debit_id.in_(page)))
         for row in connection.execute(select(_o).where(ours).order_by(_o.c.id)):
             messages[row.attempt_id].append(view_of(Message, row))
-        query = select(_a).where(_a.c.debit_id.in_(page)).order_by(_a.c.created_at, _a.c.id)
+        query = (
+            select(_a, _p.c.terminal, _p.c.batch, _p.c.stan)
+            .outerjoin(_p, _p.c.attempt_id == _a.c.id)
+            .where(_a.c.debit_id.in_(page))
+            .order_by(_a.c.created_at, _a.c.id)
+        )
         for row in connection.execute(query):
             hidden = {} if unmask else {"request": None, "reversal": None}
             outbox = tuple(messages[row.id])

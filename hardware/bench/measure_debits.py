@@ -38,7 +38,7 @@ from gateway.debit.claims import (
     PurchaseResult,
     Sight,
 )
-from gateway.debit.engine import BroughtIn, Collection, DebitEngine, ProvenClaim
+from gateway.debit.engine import BroughtIn, DebitEngine, ProvenClaim
 from gateway.ledger import engines, marks, schema
 from gateway.ledger import file as ledger_file
 from gateway.ledger.marks import MarkFile, MarkState
@@ -68,7 +68,7 @@ DAY: Final = "20261123"
 MERCHANT, ISSUER, LANE = "road", "issuer-9901", "lane-1"
 BALANCE_FEN: Final = 50_000
 PLAN: Final = PurchasePlan(FARE_FEN, "20261123100000", BALANCE_FEN, bytes(43), bytes(43))
-COLLECTION: Final = Collection(DeclinePolicy.RELEASE_AS_DEBT, {})
+POLICY: Final = DeclinePolicy.RELEASE_AS_DEBT
 CONTEXT: Final = DecisionContext(LANE)
 PURSE: Final = Payer(Funding.PURSE, ISSUER)
 CLEARING: Final = Payer(Funding.ISSUER_CLEARING, ISSUER)
@@ -224,7 +224,7 @@ async def _charge(engine: DebitEngine, number: int, clock: SystemClock) -> None:
     request = HoldRequest(
         f"{number:064d}", _sight(engine, number, clock), MERCHANT, CLEARING, FARE_FEN, None, Abandoned.VOID
     )
-    charged = await engine.charge(request, CONTEXT, COLLECTION, deadline=clock.monotonic() + 60)
+    charged = await engine.charge(request, CONTEXT, POLICY, deadline=clock.monotonic() + 60)
     if not isinstance(charged, BroughtIn) or charged.decision.outcome is not Outcome.PAID:
         raise TypeError(f"charge refused: {charged}")
 
@@ -240,7 +240,7 @@ async def _passage(engine: DebitEngine, number: int, clock: SystemClock) -> None
         placed.debit_id,
         PURSE,
         CONTEXT,
-        COLLECTION,
+        POLICY,
         placed.purchase_id,
         _paid(number),
         sight.identity.card_number,

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from drivers.clock import SystemClock
-from gateway.banks.channel import BankAnswer, LateAnswer, SaleOrder
-from gateway.banks.turns import Turns
+from gateway.banks.channel import BankAnswer, NewAttempt
+from gateway.banks.pos import PosChannel, PosOrder
 from gateway.debit import attempts, conclusions, holds, purchases
-from gateway.debit.attempts import NewAttempt, Terminals
+from gateway.debit.attempts import Asking
 from gateway.debit.claims import (
     DecisionContext,
     HoldPlaced,
@@ -33,10 +33,10 @@ from gateway.debit.claims import (
     PurchaseResult,
     Sight,
 )
-from gateway.debit.engine import Collection, DebitEngine
+from gateway.debit.engine import DebitEngine
 from gateway.debit.recovery import Findings
 from gateway.debit.states import add_attempt, debit_row
-from gateway.ledger import engines
+from gateway.ledger import engines, tables
 from gateway.ledger.reading import Reader
 from gateway.ledger.transaction import Transaction
 from gateway.ledger.writer import Committer, Writer
@@ -60,21 +60,17 @@ COUNT = """
 """What start-up has to look at, as one statement."""
 
 
-class _Bank:
+class _Bank(PosChannel):
     """A channel that is never reached: this is about what is stored."""
 
-    name = "bank-1"
     max_message_age_s = 60.0
     up = False
-    turns = Turns()
 
     def takes(self, contract_ref: str) -> bool:
         return bool(contract_ref)
 
-    def sale(self, order: SaleOrder) -> bytes:
-        return f"{order.terminal} {order.batch} {order.stan} {order.amount_fen}".encode()
-
-    reversal = advice = refund = sale
+    def message(self, kind: str, order: PosOrder) -> bytes:
+        return f"{kind} {order.terminal} {order.batch} {order.stan} {order.amount_fen}".encode()
 
     def repeat(self, request: bytes) -> bytes:
         return request
@@ -83,12 +79,8 @@ class _Bank:
         await asyncio.sleep(0)
         return BankAnswer(Delivery.NOT_SENT, detail=f"{len(request)} bytes, {timeout_s} s: there is no bank")
 
-    def on_late(self, handler: Callable[[LateAnswer], None]) -> None:
-        """Nothing is ever heard."""
 
-
-BANK = _Bank()
-COLLECTION = Collection(DeclinePolicy.RELEASE_AS_DEBT, {BANK.name: Terminals(TERMINALS)})
+BANK = _Bank("bank-1", {"lane-1": TERMINALS})
 TAKEN = PurchaseResult(PurchaseOutcome.TAKEN, card_serial=7, tac=bytes(4), tac_source="b5")
 
 
@@ -188,7 +180,9 @@ async def start_up(path: Path, number: int) -> Start:
         engine = DebitEngine(writer, reader, {BANK.name: BANK}, clock=clock, random=random.SystemRandom())
         told = [time.perf_counter()]
         found = await engine.start_up.recover(
-            {"lane-1": COLLECTION}, lambda _tx, _mandate: 100_000, lambda _: told.append(time.perf_counter())
+            {"lane-1": DeclinePolicy.RELEASE_AS_DEBT},
+            lambda _tx, _mandate: 100_000,
+            lambda _: told.append(time.perf_counter()),
         )
         classified = time.perf_counter()
         vehicles, closing = Vehicles(), asyncio.create_task(engine.start_up.close_behind())
@@ -240,7 +234,7 @@ def _leave(n: int, left: Left, clock: SystemClock) -> Callable[[Transaction], No
             conclusion = conclusions.Conclusion(ids.debit, context, DeclinePolicy.RELEASE_AS_DEBT, 100_000)
             conclusions.conclude(tx, conclusion, rules)
             debit, new = debit_row(tx, ids.debit), NewAttempt(f"{n:031x}4", clock.utcnow())
-            attempts.queue_advice(tx, debit, BANK, terminal=TERMINALS[n % len(TERMINALS)], new=new)
+            attempts.queue_advice(tx, debit, Asking(BANK, new))
 
     return change
 
@@ -253,13 +247,20 @@ def _sale_under_way(tx: Transaction, n: int, debit_id: str) -> None:
         attempt_id,
         debit_id=debit_id,
         channel=BANK.name,
-        terminal=f"A{n:07d}",
-        batch="000001",
-        stan="000001",
+        reference=f"A{n:07d}/000001/000001",
+        destination=f"{BANK.name}/A{n:07d}",
         kind="sale",
         amount=FARE_FEN,
         request=bytes(100),
         reversal=bytes(100),
+    )
+    tx.insert(
+        tables.pos_attempt,
+        attempt_id=attempt_id,
+        channel=BANK.name,
+        terminal=f"A{n:07d}",
+        batch="000001",
+        stan="000001",
     )
 
 

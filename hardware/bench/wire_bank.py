@@ -67,8 +67,8 @@ def split_stream(data: bytes) -> Iterator[bytes]:
         at += 2 + length
 
 
-def read_wire(message: bytes, *, text48: bool = False) -> BankWire:
-    """Read one message without its length. `text48`: this partner's F48 is text. Raises ValueError."""
+def read_wire(message: bytes) -> BankWire:
+    """Read one message without its length. Raises ValueError."""
     if len(message) < _FIELDS_AT:
         raise ValueError(f"{len(message)} bytes are no bank message")
     bitmap = int.from_bytes(message[_BITMAP_AT:_FIELDS_AT], "big")
@@ -77,7 +77,7 @@ def read_wire(message: bytes, *, text48: bool = False) -> BankWire:
     at = _FIELDS_AT
     for number in range(1, 65):
         if bitmap & (1 << (64 - number)):
-            start, size, count = _extent(message, at, number, text48)
+            start, size, count = _extent(message, at, number)
             found[number], digits[number] = message[start : start + size], count
             at = start + size
     if at != len(message):
@@ -89,12 +89,12 @@ def read_wire(message: bytes, *, text48: bool = False) -> BankWire:
         stan=int(_packed(found[11], 6)) if 11 in found else None,
         code=found[39].decode("ascii") if 39 in found else None,
         terminal=found[41].decode("ascii") if 41 in found else None,
-        contract=_contract(found[48], digits[48], text48) if 48 in found else None,
+        contract=_packed(found[48], digits[48]) if 48 in found else None,
         original=_packed(found[61], digits[61]) if 61 in found else None,
     )
 
 
-def _extent(message: bytes, at: int, number: int, text48: bool) -> tuple[int, int, int]:
+def _extent(message: bytes, at: int, number: int) -> tuple[int, int, int]:
     """Where the content of a field starts, its bytes, its characters."""
     if number in _FIXED:
         start, size, count = at, _FIXED[number], _FIXED[number]
@@ -103,7 +103,7 @@ def _extent(message: bytes, at: int, number: int, text48: bool) -> tuple[int, in
         if number not in _SHORT_PACKED | _SHORT_PLAIN | _LONG_PACKED | _LONG_PLAIN:
             raise ValueError(f"field {number} is not known here")
         count = int(_packed(message[at : at + prefix], 2 * prefix))
-        halved = number in _SHORT_PACKED | _LONG_PACKED and not (text48 and number == 48)
+        halved = number in _SHORT_PACKED | _LONG_PACKED
         start, size = at + prefix, -(-count // 2) if halved else count
     if start + size > len(message):
         raise ValueError(f"field {number} runs past the end")
@@ -116,7 +116,3 @@ def _packed(raw: bytes, count: int) -> str:
     if len(text) != count or not text.isdecimal():
         raise ValueError(f"{raw.hex()} is not {count} packed digits")
     return text
-
-
-def _contract(raw: bytes, count: int, text48: bool) -> str:
-    return raw.decode("gbk") if text48 else _packed(raw, count)

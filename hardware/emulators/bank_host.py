@@ -48,7 +48,6 @@ from hardware.emulators.program import run, say_ready
 from protocols.bank.anchors import Anchor, read_anchor, write_anchor
 from protocols.bank.codec import Message, decode, encode
 from protocols.bank.codings import Value
-from protocols.bank.dialects import CUPS_POS_BCD, DIALECTS, Dialect
 from protocols.bank.framing import FRAME_BYTES_MAX, KEEP_ALIVE, LENGTH_BYTES, Framer, frame
 from protocols.bank.responses import ResponseClass, response_code
 from protocols.bank.transactions import BEIJING_OFFSET_MIN, is_request, local_time, response_to
@@ -137,7 +136,6 @@ class BankHostConfig:
     book: Path
     latency_ms: int = 180
     capture: Path | None = None
-    dialect: Dialect = CUPS_POS_BCD
     cut_over: str = MIDNIGHT
     """Local time, HH:MM, from which F15 and the day file count the next day."""
 
@@ -429,7 +427,7 @@ class BankHost:
         if not body:
             await self._send(connection, KEEP_ALIVE)
             return
-        request = decode(body, self._config.dialect)
+        request = decode(body)
         if not is_request(request.mti):
             raise RemoteProtocolError(f"MTI {request.mti} is not a request", field="MTI")
         connection.heard = request
@@ -516,7 +514,7 @@ class BankHost:
         answer = response_to(request, fields[39], dict(fields))
         if not fields[39]:
             answer = replace(answer, fields={n: value for n, value in answer.fields.items() if n != 39})
-        return frame(encode(answer, self._config.dialect))
+        return frame(encode(answer))
 
     async def _send(self, connection: _Connection, data: bytes) -> None:
         await connection.whole.wait()
@@ -886,7 +884,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--latency-ms", type=int, default=180)
     parser.add_argument("--capture", type=Path, metavar="PATH", help="append raw bytes as JSON lines")
     parser.add_argument("--cut-over", default=MIDNIGHT, metavar="HH:MM", help="local time at which its day turns")
-    parser.add_argument("--dialect", choices=sorted(DIALECTS), default=CUPS_POS_BCD.name)
     arguments = parser.parse_args(argv)
     config = BankHostConfig(
         listen=arguments.listen,
@@ -894,7 +891,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         book=arguments.book,
         latency_ms=arguments.latency_ms,
         capture=arguments.capture,
-        dialect=DIALECTS[arguments.dialect],
         cut_over=arguments.cut_over,
     )
     return run("bank-host", serve(config), (OSError, ValueError, sqlite3.Error, LocalProtocolError))

@@ -28,10 +28,6 @@ class Dialect:
     fields: Mapping[int, Field]
     responses: ResponseTable = CUPS_POS
 
-    def changed(self, name: str, *fields: tuple[int, Field]) -> Dialect:
-        """This dialect with some fields replaced: how a partner's deviations are written down."""
-        return Dialect(name, MappingProxyType({**self.fields, **dict(fields)}), self.responses)
-
 
 _ID, _SECRET = Privacy.NUMBER, Privacy.HIDDEN
 
@@ -99,7 +95,7 @@ _CUPS_POS_FIELDS = (
     _field(46, "ans...999", "terminal extension data", "终端附加数据"),  # seen
     _field(47, "ans...999", "marketing data", "营销信息"),
     # Totals in settlements, details in batch uploads, and the agreement number of partners that debit contracts.
-    # Packed digits after the UnionPay table (four programs agree). Some partners send text here: see TEXT48.
+    # Packed digits after the UnionPay table (four programs agree).
     _field(48, "n...322", "private data or contract reference", "附加数据-私有", privacy=_ID),
     _field(49, "an3", "currency", "交易货币代码"),  # seen
     _field(50, "an3", "settlement currency", "清算货币代码"),
@@ -124,14 +120,3 @@ _CUPS_POS_FIELDS = (
 
 CUPS_POS_BCD = Dialect("cups-pos-bcd", MappingProxyType(dict(_CUPS_POS_FIELDS)))
 """UnionPay POS: packed digits, raw bitmap of 64, GBK text."""
-
-CUPS_POS_BCD_TEXT48 = CUPS_POS_BCD.changed(
-    "cups-pos-bcd-text48",
-    _field(48, "ans...512", "private data or contract reference", "附加数据-私有", privacy=_ID),
-)
-"""Dialect for partners whose agreement numbers hold letters: F48 as text (one terminal program declares ans)."""
-
-DIALECTS: Mapping[str, Dialect] = MappingProxyType(
-    {dialect.name: dialect for dialect in (CUPS_POS_BCD, CUPS_POS_BCD_TEXT48)}
-)
-"""Every dialect by name, for configuration files and the command line."""

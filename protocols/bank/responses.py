@@ -42,15 +42,6 @@ class ResponseCode:
     english: str
     chinese: str
     in_doubt: ResponseClass
-    status_list: bool = False
-    """The issuer wants the card stopped: put it on the status list."""
-    listed: bool = True
-    """False for a code this table does not know."""
-
-    @property
-    def outcome_unknown(self) -> bool:
-        """True when the answer does not say whether money moved."""
-        return ResponseClass.UNKNOWN in {self.response_class, self.in_doubt}
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +211,6 @@ _ISO_1987_ROWS: tuple[_Row, ...] = (
 """45-50 and 69-74 are reserved for ISO, 76-89 for private and 97-99 for national use: unknown unless a partner's
 table has them."""
 
-_STATUS_LIST_CODES = frozenset({"04", "07", "33", "34", "35", "36", "37", "41", "43", "67"})
 _UNKNOWN_IN_DOUBT = frozenset({"91", "A0"})
 """91 after a hold may have been sent on by the switch; with A0 the answer itself cannot be trusted."""
 
@@ -233,7 +223,6 @@ def _table(name: str, rows: Iterable[_Row]) -> ResponseTable:
             english=english,
             chinese=chinese,
             in_doubt=_U if code in _UNKNOWN_IN_DOUBT else response_class,
-            status_list=code in _STATUS_LIST_CODES,
         )
         for code, response_class, english, chinese in rows
     }
@@ -241,7 +230,7 @@ def _table(name: str, rows: Iterable[_Row]) -> ResponseTable:
 
 
 def _unlisted(code: str) -> ResponseCode:
-    return ResponseCode(code, _U, "code not in the table", "未知应答码", _U, listed=False)
+    return ResponseCode(code, _U, "code not in the table", "未知应答码", _U)
 
 
 CUPS_POS = _table("cups-pos", _CUPS_POS_ROWS)

@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from enum import Enum
 
 from protocols.bank.anchors import Anchor, write_anchor
 from protocols.bank.codec import HEADER_BYTES, TPDU_BYTES, TPDU_ID, Message
 from protocols.bank.codings import Value
 from protocols.bank.dialects import CUPS_POS_BCD, Dialect
-from protocols.bank.responses import APPROVED_CODE, NOT_FOUND_CODE, ResponseCode, ResponseTable
+from protocols.bank.responses import ResponseCode, ResponseTable
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
 STAN_MAX = 999_999
@@ -41,12 +40,6 @@ ECHOED = frozenset({3, AMOUNT, TRACE, 25, TERMINAL, 42, CURRENCY, BATCH})
 One of these samples has another merchant (F42) than its request, so that a partner's profile may leave fields out."""
 
 
-class Mac(Enum):
-    """Authentication of messages. Working-key schemes differ per host and come with the host."""
-
-    NONE = "none"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """Partner's variant of the messages, with our terminal and merchant numbers there."""
@@ -58,7 +51,6 @@ class Profile:
     dialect: Dialect = CUPS_POS_BCD
     tpdu: bytes = bytes.fromhex("6000030000")
     header: bytes = bytes.fromhex("603100310100")
-    mac: Mac = Mac.NONE
     currency: str = "156"
     utc_offset_min: int = BEIJING_OFFSET_MIN
     operator: str = "01 "
@@ -102,24 +94,6 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SaleKeys:
-    """Keys of one sale on the POS link, kept with the attempt so that it can be reversed after a restart."""
-
-    terminal: str
-    merchant: str
-    batch: str
-    stan: int
-    date: str
-    """MMDD as sent in F13."""
-    amount_fen: int
-    processing: str = "000000"
-    entry_mode: str = "012"
-    condition: str = "00"
-    currency: str = "156"
-    transaction_type: str = "22"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """Content of a response. Fields a host may leave out are None."""
 
@@ -127,26 +101,14 @@ class Answer:
     stan: int
     response: ResponseCode
     terminal: str | None
-    amount_fen: int | None
     reference: str | None
     """F37."""
-    authorisation: str | None
-    """F38."""
     settlement_date: str | None
     """F15, MMDD: the bank's day, which decides where the debit belongs, not our clock."""
     batch: str | None
     """F60.2."""
     text: str | None
     """F56 or F63 where the host explains itself."""
-
-
-class ReversalVerdict(Enum):
-    """Verdict on a reversal from its answer."""
-
-    CLOSED = "closed"
-    NOT_FOUND = "not_found"
-    """Closes only when the maximum message age has passed without an approval."""
-    REPEAT = "repeat"
 
 
 # --- building ---------------------------------------------------------------------------------------------------
@@ -191,15 +153,13 @@ def advice(
     amount_fen: int,
     contract: str,
     at: datetime,
-    repeat: bool = False,
     anchor: Anchor | None = None,
 ) -> Message:
     """0220 that tells the bank of a debit decided without it. Repeat until answered, never reverse."""
     fields = _debit_fields(
         profile, profile.advice_type, stan=stan, batch=batch, amount_fen=amount_fen, contract=contract, at=at
     )
-    mti = profile.advice_repeat_mti if repeat else ADVICE
-    return _message(profile, mti, fields | _anchored(profile, anchor))
+    return _message(profile, ADVICE, fields | _anchored(profile, anchor))
 
 
 def refund(
@@ -219,41 +179,12 @@ def refund(
     return _message(profile, ADVICE, fields | {3: profile.refund_processing} | _anchored(profile, anchor))
 
 
-def sale_keys(message: Message) -> SaleKeys:
-    """Keys of a sale or advice built here, for its reversal or its record."""
-    batch_field = _required(message, 60)
-    return SaleKeys(
-        terminal=_required(message, 41),
-        merchant=_required(message, 42),
-        batch=batch_field[2:8],
-        stan=int(_required(message, 11)),
-        date=_required(message, 13),
-        amount_fen=int(_required(message, 4)),
-        processing=_required(message, 3),
-        entry_mode=_required(message, 22),
-        condition=_required(message, 25),
-        currency=_required(message, 49),
-        transaction_type=batch_field[:2],
-    )
-
-
-def reversal(profile: Profile, keys: SaleKeys, *, repeat: bool = False) -> Message:
-    """0400 that undoes the sale named by `keys`, whether or not it happened. The STAN stays the original's."""
-    original = _batch(keys.batch) + _stan(keys.stan) + keys.date
-    fields: dict[int, Value] = {
-        3: keys.processing,
-        4: _amount(keys.amount_fen),
-        11: _stan(keys.stan),
-        22: keys.entry_mode,
-        25: keys.condition,
-        39: profile.reversal_reason,
-        41: keys.terminal,
-        42: keys.merchant,
-        49: keys.currency,
-        60: keys.transaction_type + keys.batch,
-        61: original,
-    }
-    return _message(profile, profile.reversal_repeat_mti if repeat else REVERSAL, fields)
+def reversal(profile: Profile, original: Message) -> Message:
+    """0400 that undoes a sale, whether or not it happened, under the sale's own keys."""
+    keys: dict[int, Value] = {number: _required(original, number) for number in (3, 4, 11, 22, 25, 41, 42, 49)}
+    type_and_batch = _required(original, 60)[:8]
+    named = type_and_batch[2:] + _required(original, 11) + _required(original, 13)
+    return _message(profile, REVERSAL, keys | {39: profile.reversal_reason, 60: type_and_batch, 61: named})
 
 
 def response_to(request: Message, code: str, fields: Mapping[int, Value], *, tpdu: bytes | None = None) -> Message:
@@ -292,29 +223,17 @@ def parse_answer(message: Message, responses: ResponseTable) -> Answer:
     number is malformed."""
     if is_request(message.mti):
         raise RemoteProtocolError(f"MTI {message.mti} is a request, an answer was expected", field="MTI")
-    amount = message.text(4)
     batch_field = message.text(60)
     return Answer(
         mti=message.mti,
         stan=int(_required(message, 11)),
         response=responses.meaning(_required(message, 39)),
         terminal=message.text(41),
-        amount_fen=None if amount is None else int(amount),
         reference=_stripped(message, 37),
-        authorisation=_stripped(message, 38),
         settlement_date=message.text(15),
         batch=batch_field[2:8] if batch_field is not None and len(batch_field) >= 8 else None,
         text=_stripped(message, 56) or _stripped(message, 63),
     )
-
-
-def reversal_verdict(answer: Answer) -> ReversalVerdict:
-    """Verdict of an answer to a reversal. A reversal is never declined: whatever closes nothing is repeated."""
-    if answer.response.code == APPROVED_CODE:
-        return ReversalVerdict.CLOSED
-    if answer.response.code == NOT_FOUND_CODE:
-        return ReversalVerdict.NOT_FOUND
-    return ReversalVerdict.REPEAT
 
 
 def local_time(at: datetime, utc_offset_min: int) -> datetime:

@@ -14,7 +14,7 @@ from drivers.errors import DeviceTimeout, DeviceUnavailable, LinkLost, Outcome
 from drivers.link import MemoryLink, memory_pair
 from protocols.bank.codec import Message, decode, encode
 from protocols.bank.framing import KEEP_ALIVE, Framer, frame
-from protocols.bank.transactions import Profile, is_request, response_to, reversal, sale, sale_keys
+from protocols.bank.transactions import Profile, is_request, response_to, reversal, sale
 from protocols.errors import LocalProtocolError
 
 PROFILE = Profile(terminal="B2E20001", merchant="990100000000001")
@@ -171,8 +171,7 @@ def test_signs_in_before_it_is_up():
         assert [state for _, state, _ in bank.states] == [BankState.CONNECTING, BankState.SIGNING_IN, BankState.UP]
         assert [message.mti for message in bank.requests] == ["0800"]
         assert bank.requests[0].text(60) == "00000001001"
-        assert bank.link.batch_of("B2E20001") == "000001"
-        assert bank.link.batch_of("B2E20002") is None
+        assert bank.link._batches == {"B2E20001": "000001"}
 
     bank_test(check)
 
@@ -184,7 +183,7 @@ def test_signs_every_terminal_in_and_keeps_the_batches_the_host_gives():
         )
         await bank.start()
         assert [message.text(41) for message in bank.seen("0800")] == ["B2E20001", "B2E20002"]
-        assert bank.link.batch_of("B2E20002") == "000042"
+        assert bank.link._batches["B2E20002"] == "000042"
         await bank.links[0].close()
         await bank.until(lambda: len(bank.seen("0800")) == 4)
         assert bank.seen("0800")[3].text(60) == "00000042001"
@@ -194,10 +193,10 @@ def test_signs_every_terminal_in_and_keeps_the_batches_the_host_gives():
 
 def test_exchange_brings_the_answer():
     async def check(bank):
-        answer = await bank.link.exchange(debit(), timeout_s=1.2)
+        answer = await bank.link.exchange(encode(debit()), timeout_s=1.2)
         assert (answer.mti, answer.text(39), answer.text(11)) == ("0210", "00", "000101")
         bank.codes["0200"] = "51"
-        assert (await bank.link.exchange(debit(102), timeout_s=1.2)).text(39) == "51"
+        assert (await bank.link.exchange(encode(debit(102)), timeout_s=1.2)).text(39) == "51"
 
     bank_test(check)
 
@@ -206,13 +205,13 @@ def test_nothing_is_written_while_the_link_is_not_up():
     async def check(bank):
         bank.silent.add("0800")
         with pytest.raises(DeviceUnavailable) as caught:
-            await bank.link.exchange(debit(), timeout_s=1)
+            await bank.link.exchange(encode(debit()), timeout_s=1)
         assert caught.value.outcome is Outcome.NOT_SENT
         bank.tasks.append(asyncio.create_task(bank.link.run()))
         await bank.until(lambda: bank.seen("0800"))
         assert bank.link.state.state is BankState.SIGNING_IN
         with pytest.raises(DeviceUnavailable, match="signing_in"):
-            await bank.link.exchange(debit(), timeout_s=1)
+            await bank.link.exchange(encode(debit()), timeout_s=1)
         assert bank.seen("0200") == []
 
     bank_test(check, started=False)
@@ -223,7 +222,7 @@ def test_silence_is_unknown_at_the_deadline_and_a_late_answer_is_told():
         bank.silent.add("0200")
         began = now()
         with pytest.raises(DeviceTimeout) as caught:
-            await bank.link.exchange(debit(), timeout_s=1.2)
+            await bank.link.exchange(encode(debit()), timeout_s=1.2)
         assert caught.value.outcome is Outcome.UNKNOWN
         assert now() - began == pytest.approx(1.2)
         await bank.links[0].write(bank.answer(bank.seen("0200")[0]))
@@ -231,7 +230,7 @@ def test_silence_is_unknown_at_the_deadline_and_a_late_answer_is_told():
         assert bank.late[0].text(11) == "000101"
         # The same keys may be used again, and its answer goes to the new asker.
         bank.silent.clear()
-        assert (await bank.link.exchange(debit(), timeout_s=1)).mti == "0210"
+        assert (await bank.link.exchange(encode(debit()), timeout_s=1)).mti == "0210"
         assert len(bank.late) == 1
 
     bank_test(check)
@@ -241,7 +240,7 @@ def test_second_copy_of_an_answer_is_late():
     async def check(bank):
         once = bank.answer
         bank.answer = lambda request: once(request) * 2
-        assert (await bank.link.exchange(debit(), timeout_s=1)).mti == "0210"
+        assert (await bank.link.exchange(encode(debit()), timeout_s=1)).mti == "0210"
         await bank.until(lambda: bank.late)
         assert bank.late[0].mti == "0210"
 
@@ -257,14 +256,14 @@ def test_answer_without_terminal_matches_when_only_one_fits(terminal):
 
         bank.answer = answer
         got = await asyncio.gather(
-            bank.link.exchange(debit(101), timeout_s=1), bank.link.exchange(debit(102), timeout_s=1)
+            bank.link.exchange(encode(debit(101)), timeout_s=1), bank.link.exchange(encode(debit(102)), timeout_s=1)
         )
         assert [message.text(11) for message in got] == ["000101", "000102"]
 
         # Two terminals with the same STAN: nobody may be given the other's approval.
         got = await asyncio.gather(
-            bank.link.exchange(debit(103), timeout_s=1),
-            bank.link.exchange(debit(103, "B2E20002"), timeout_s=1),
+            bank.link.exchange(encode(debit(103)), timeout_s=1),
+            bank.link.exchange(encode(debit(103, "B2E20002")), timeout_s=1),
             return_exceptions=True,
         )
         assert [type(item) for item in got] == [DeviceTimeout, DeviceTimeout]
@@ -284,7 +283,7 @@ def test_answer_without_terminal_may_belong_to_a_request_that_is_over(answered):
 
     async def check(bank):
         bank.silent.add("0200")
-        first = asyncio.create_task(bank.link.exchange(debit(104), timeout_s=5 if answered else 0.05))
+        first = asyncio.create_task(bank.link.exchange(encode(debit(104)), timeout_s=5 if answered else 0.05))
         await bank.until(lambda: bank.seen("0200"))
         if answered:
             await bank.links[-1].write(nameless(bank.seen("0200")[0]))
@@ -292,7 +291,7 @@ def test_answer_without_terminal_may_belong_to_a_request_that_is_over(answered):
         else:
             with pytest.raises(DeviceTimeout):
                 await first
-        second = asyncio.create_task(bank.link.exchange(debit(104, "B2E20002"), timeout_s=5))
+        second = asyncio.create_task(bank.link.exchange(encode(debit(104, "B2E20002")), timeout_s=5))
         await bank.until(lambda: len(bank.seen("0200")) == 2)
         await bank.links[-1].write(nameless(bank.seen("0200")[0]))
         await bank.until(lambda: bank.late)
@@ -309,7 +308,7 @@ def test_answer_without_terminal_is_told_apart_by_its_amount():
     async def check(bank):
         bank.silent.add("0200")
         other = sale(PROFILE.at_terminal("B2E20002"), stan=105, batch="000001", amount_fen=1300, contract="1", at=AT)
-        asked = [asyncio.create_task(bank.link.exchange(what, timeout_s=5)) for what in (debit(105), other)]
+        asked = [asyncio.create_task(bank.link.exchange(encode(what), timeout_s=5)) for what in (debit(105), other)]
         await bank.until(lambda: len(bank.seen("0200")) == 2)
         for request in reversed(bank.seen("0200")):
             await bank.links[-1].write(nameless(request, f4=request.text(4), f38=request.text(4)[-6:]))
@@ -322,11 +321,11 @@ def test_requests_that_are_over_are_forgotten_in_time():
     async def check(bank):
         bank.silent.add("0200")
         with pytest.raises(DeviceTimeout):
-            await bank.link.exchange(debit(106), timeout_s=1)
+            await bank.link.exchange(encode(debit(106)), timeout_s=1)
         first = now()
         await asyncio.sleep(2 * PROFILE.max_message_age_s - 1)
         for terminal, timely in (("B2E20002", False), ("B2E20003", False), ("B2E20004", True)):
-            asked = asyncio.create_task(bank.link.exchange(debit(106, terminal), timeout_s=5))
+            asked = asyncio.create_task(bank.link.exchange(encode(debit(106, terminal)), timeout_s=5))
             await bank.until(lambda: bank.seen("0200")[-1].text(41) == terminal)  # noqa: B023 - awaited in the turn
             await bank.links[-1].write(nameless(bank.seen("0200")[-1]))
             answer = (await asyncio.gather(asked, return_exceptions=True))[0]
@@ -339,7 +338,8 @@ def test_requests_that_are_over_are_forgotten_in_time():
 def test_same_stan_on_two_terminals_with_terminal_in_the_answer():
     async def check(bank):
         got = await asyncio.gather(
-            bank.link.exchange(debit(103), timeout_s=1), bank.link.exchange(debit(103, "B2E20002"), timeout_s=1)
+            bank.link.exchange(encode(debit(103)), timeout_s=1),
+            bank.link.exchange(encode(debit(103, "B2E20002")), timeout_s=1),
         )
         assert [message.text(41) for message in got] == ["B2E20001", "B2E20002"]
 
@@ -350,7 +350,7 @@ def test_answer_of_another_terminal_is_not_ours():
     async def check(bank):
         bank.answer = lambda request: frame(encode(response_to(request, "00", {11: request.text(11), 41: "B2E20009"})))
         with pytest.raises(DeviceTimeout):
-            await bank.link.exchange(debit(), timeout_s=1)
+            await bank.link.exchange(encode(debit()), timeout_s=1)
         assert len(bank.late) == 1
 
     bank_test(check)
@@ -359,7 +359,7 @@ def test_answer_of_another_terminal_is_not_ours():
 def test_answers_out_of_order_glued_and_in_single_bytes():
     async def check(bank):
         bank.silent.add("0200")
-        asked = [asyncio.create_task(bank.link.exchange(debit(stan), timeout_s=5)) for stan in (101, 102, 103)]
+        asked = [asyncio.create_task(bank.link.exchange(encode(debit(stan)), timeout_s=5)) for stan in (101, 102, 103)]
         await bank.until(lambda: len(bank.seen("0200")) == 3)
         first, second, third = map(bank.answer, bank.seen("0200"))
         await bank.links[0].write(third + first + second[:20])
@@ -375,17 +375,17 @@ def test_answers_out_of_order_glued_and_in_single_bytes():
 def test_cut_line_is_unknown_for_every_request_and_comes_back():
     async def check(bank):
         bank.silent.add("0200")
-        asked = [asyncio.create_task(bank.link.exchange(debit(stan), timeout_s=5)) for stan in (101, 102)]
+        asked = [asyncio.create_task(bank.link.exchange(encode(debit(stan)), timeout_s=5)) for stan in (101, 102)]
         await bank.until(lambda: len(bank.seen("0200")) == 2)
         await bank.links[0].close()
         results = await asyncio.gather(*asked, return_exceptions=True)
         assert [(type(item), item.outcome) for item in results] == [(LinkLost, Outcome.UNKNOWN)] * 2
         with pytest.raises(DeviceUnavailable):
-            await bank.link.exchange(debit(103), timeout_s=5)
+            await bank.link.exchange(encode(debit(103)), timeout_s=5)
         await bank.until(lambda: bank.link.state.state is BankState.UP)
         assert len(bank.seen("0800")) == 2
         bank.silent.clear()
-        assert (await bank.link.exchange(debit(104), timeout_s=5)).mti == "0210"
+        assert (await bank.link.exchange(encode(debit(104)), timeout_s=5)).mti == "0210"
         causes = [cause for _, state, cause in bank.states if state is BankState.DOWN]
         assert causes == ["the bank closed the connection"]
 
@@ -542,7 +542,7 @@ def test_exchanges_go_on_while_the_bank_sends_what_nobody_asked_for():
         await bank.links[0].write(flood(bank, 400))
         for number in range(10):
             await bank.links[0].write(flood(bank, 10, 5000 + 10 * number))
-            assert (await bank.link.exchange(debit(number + 1), timeout_s=1)).text(39) == "00"
+            assert (await bank.link.exchange(encode(debit(number + 1)), timeout_s=1)).text(39) == "00"
         assert len(bank.links) == 1
 
     bank_test(check)
@@ -614,7 +614,7 @@ def test_bytes_of_a_message_that_is_not_whole_do_not_postpone_the_echo():
 def test_silence_is_filled_with_echoes_and_traffic_postpones_them():
     async def check(bank):
         await asyncio.sleep(40)
-        await bank.link.exchange(debit(), timeout_s=1)
+        await bank.link.exchange(encode(debit()), timeout_s=1)
         await asyncio.sleep(40)
         assert bank.seen("0820") == []
         await asyncio.sleep(30)
@@ -668,7 +668,7 @@ def test_single_unreadable_messages_are_survived_and_a_third_is_not():
     async def check(bank):
         for _ in range(2):
             await bank.links[0].write(frame(b"nonsense"))
-        assert (await bank.link.exchange(debit(), timeout_s=1)).mti == "0210"
+        assert (await bank.link.exchange(encode(debit()), timeout_s=1)).mti == "0210"
         await bank.links[0].write(frame(b"nonsense"))
         await bank.until(lambda: bank.states[-1][1] is BankState.DOWN)
         assert "unreadable bytes from the bank" in bank.states[-1][2]
@@ -688,16 +688,16 @@ def test_impossible_length_ends_the_connection():
 def test_same_keys_twice_and_too_many_are_refused_unsent():
     async def check(bank):
         bank.silent.add("0200")
-        asked = [asyncio.create_task(bank.link.exchange(debit(stan), timeout_s=5)) for stan in (101, 102)]
+        asked = [asyncio.create_task(bank.link.exchange(encode(debit(stan)), timeout_s=5)) for stan in (101, 102)]
         await bank.until(lambda: len(bank.seen("0200")) == 2)
         for stan, why in ((101, "under way already"), (103, "3 requests unanswered")):
             with pytest.raises(DeviceUnavailable, match=why) as caught:
-                await bank.link.exchange(debit(stan), timeout_s=5)
+                await bank.link.exchange(encode(debit(stan)), timeout_s=5)
             assert caught.value.outcome is Outcome.NOT_SENT
             if stan == 101:  # a reversal of 101 is another exchange, and fills the last place
-                undo = reversal(PROFILE, sale_keys(debit(101)))
+                undo = reversal(PROFILE, debit(101))
                 bank.silent.add("0400")
-                asked.append(asyncio.create_task(bank.link.exchange(undo, timeout_s=5)))
+                asked.append(asyncio.create_task(bank.link.exchange(encode(undo), timeout_s=5)))
                 await bank.until(lambda: bank.seen("0400"))
         assert len(bank.seen("0200")) == 2
         for task in asked:
@@ -711,8 +711,8 @@ def test_reversal_answered_as_advice_is_understood():
     async def check(bank):
         plain = bank.answer
         bank.answer = lambda request: plain(request, mti="0430")
-        undo = reversal(PROFILE, sale_keys(debit(101)))
-        assert (await bank.link.exchange(undo, timeout_s=1)).mti == "0430"
+        undo = reversal(PROFILE, debit(101))
+        assert (await bank.link.exchange(encode(undo), timeout_s=1)).mti == "0430"
 
     bank_test(check)
 
@@ -720,7 +720,7 @@ def test_reversal_answered_as_advice_is_understood():
 def test_passed_deadline_sends_nothing():
     async def check(bank):
         with pytest.raises(DeviceTimeout) as caught:
-            await bank.link.exchange(debit(), timeout_s=0)
+            await bank.link.exchange(encode(debit()), timeout_s=0)
         assert caught.value.outcome is Outcome.NOT_SENT
         assert bank.seen("0200") == []
 
@@ -731,7 +731,7 @@ def test_what_is_no_request_is_our_error():
     async def check(bank):
         for message, field_name in ((Message("0210", {11: "000001"}), "MTI"), (Message("0200", {}), "F11")):
             with pytest.raises(LocalProtocolError) as caught:
-                await bank.link.exchange(message, timeout_s=1)
+                await bank.link.exchange(encode(message), timeout_s=1)
             assert caught.value.field == field_name
 
     bank_test(check)
@@ -740,7 +740,7 @@ def test_what_is_no_request_is_our_error():
 def test_request_of_the_bank_is_ignored():
     async def check(bank):
         await bank.links[0].write(frame(encode(Message("0820", {11: "000001"}))))
-        assert (await bank.link.exchange(debit(), timeout_s=1)).mti == "0210"
+        assert (await bank.link.exchange(encode(debit()), timeout_s=1)).mti == "0210"
         assert bank.late == []
         assert is_request("0820")
 
@@ -750,7 +750,7 @@ def test_request_of_the_bank_is_ignored():
 def test_answer_to_a_cancelled_exchange_is_late():
     async def check(bank):
         bank.silent.add("0200")
-        asked = asyncio.create_task(bank.link.exchange(debit(), timeout_s=5))
+        asked = asyncio.create_task(bank.link.exchange(encode(debit()), timeout_s=5))
         await bank.until(lambda: bank.seen("0200"))
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
@@ -767,7 +767,7 @@ def pending_answer(bank):
 def test_answer_in_the_same_turn_as_the_cancellation_is_late_not_lost():
     async def check(bank):
         bank.silent.add("0200")
-        asked = asyncio.create_task(bank.link.exchange(debit(), timeout_s=5))
+        asked = asyncio.create_task(bank.link.exchange(encode(debit()), timeout_s=5))
         await bank.until(lambda: bank.seen("0200"))
         bank.link._received(bank.link._session, decode(bank.answer(bank.seen("0200")[0])[2:]))
         asked.cancel()
@@ -784,7 +784,7 @@ def test_two_answers_in_one_segment_are_told_in_their_order(cancelled):
 
     async def check(bank):
         bank.silent.add("0200")
-        asked = asyncio.create_task(bank.link.exchange(debit(), timeout_s=5))
+        asked = asyncio.create_task(bank.link.exchange(encode(debit()), timeout_s=5))
         await bank.until(lambda: bank.seen("0200"))
         request = bank.seen("0200")[0]
         for code in ("00", "05"):
@@ -805,7 +805,7 @@ def test_two_answers_in_one_segment_are_told_in_their_order(cancelled):
 def test_answer_in_the_same_turn_as_the_deadline_is_not_lost():
     async def check(bank):
         bank.silent.add("0200")
-        asked = asyncio.create_task(bank.link.exchange(debit(), timeout_s=5))
+        asked = asyncio.create_task(bank.link.exchange(encode(debit()), timeout_s=5))
         await bank.until(lambda: bank.seen("0200"))
         message = decode(bank.answer(bank.seen("0200")[0])[2:])
         # Timers of one turn run in their order: the answer first, then the deadline, then the waiting task.
@@ -825,7 +825,7 @@ def pending_deadline(loop):
 def test_stopping_fails_what_is_under_way():
     async def check(bank):
         bank.silent.add("0200")
-        asked = asyncio.create_task(bank.link.exchange(debit(), timeout_s=5))
+        asked = asyncio.create_task(bank.link.exchange(encode(debit()), timeout_s=5))
         await bank.until(lambda: bank.seen("0200"))
         bank.running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -866,7 +866,7 @@ def test_broken_write_takes_its_outcome_along():
 
         bank.link._session.link.write = broken
         with pytest.raises(LinkLost) as caught:
-            await bank.link.exchange(debit(), timeout_s=1)
+            await bank.link.exchange(encode(debit()), timeout_s=1)
         assert caught.value.outcome is Outcome.NOT_SENT
         await bank.links[0].write(KEEP_ALIVE)  # the reader cannot answer it either, and gives up
         await bank.until(lambda: "gone" in bank.states[-1][2])

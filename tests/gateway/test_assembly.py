@@ -118,7 +118,7 @@ def test_a_site_of_one_lane_and_no_bank(build, kind):
     assert (dict(parts.banks), list(parts.boards.boards)) == ({}, ["plaza"])
     assert surroundings.devices == ["lane-1/antenna", "lane-1/outputs"]
     assert listener.told == {"board/plaza": (False, "barrier_fault"), "lane-1/antenna": (False, "rsu_silent")}
-    assert parts.collections["lane-1"].terminals == {}
+    assert list(parts.decline_policies) == ["lane-1"]
 
 
 def test_an_entry_lane_needs_no_tariff_and_a_lane_that_charges_does():
@@ -143,10 +143,7 @@ def test_each_bank_has_its_line_its_outbox_and_its_debts(build):
     assert list(parts.banks) == ["bank/bank-1", "outbox/bank-1", "debts/bank-1"]
     assert surroundings.devices[0] == "bank/bank-1"
     assert listener.told["bank/bank-1"] == (False, "bank_unavailable")
-    assert {name: c.terminals["bank-1"].numbers for name, c in parts.collections.items()} == {
-        "lane-1": ("T0000001",),
-        "lane-2": ("T0000002",),
-    }
+    assert parts.engine.banks.channel("bank-1")._terminals == {"lane-1": ["T0000001"], "lane-2": ["T0000002"]}
 
 
 class Kiosk(ChargePoint):
@@ -170,7 +167,7 @@ def test_a_new_kind_of_charge_point_needs_no_board_issuer_bank_list_or_tariff(bu
     parts, surroundings, _ = build({"kind": "kiosk", "name": "kiosk-1"}, model=SiteWithKiosks)
     assert [point.name for point in parts.points] == ["kiosk-1"]
     assert surroundings.devices == []
-    assert list(parts.collections) == ["kiosk-1"]
+    assert list(parts.decline_policies) == ["kiosk-1"]
 
 
 def test_a_kind_that_nobody_can_assemble_is_an_error_of_ours(build):

@@ -153,7 +153,10 @@ def test_keys_the_bank_knows_at_a_first_send_are_left_to_people(tmp_path):
         requests = (await r.bank.request("requests"))["requests"]
         assert [request["mti"] for request in requests if request["mti"].startswith("04")] == [], "nothing is undone"
         first, second, third = (
-            int(b) for (b,) in rows(r, "select batch from attempt where kind = 'sale' order by batch")
+            int(b)
+            for (b,) in rows(
+                r, "select batch from attempt join pos_attempt on attempt_id = id where kind = 'sale' order by batch"
+            )
         )
         assert first < second < third, "each goes on in a batch of its own"
         assert set((await at_the_bank(r)).values()) == {FARE}

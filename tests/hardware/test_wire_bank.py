@@ -48,14 +48,6 @@ def test_vectors(name):
         read_wire(body(vector) + b"\x00")
 
 
-def test_contract_as_text():
-    vector = VECTORS["hand-0200-sale"]
-    digits = bytes.fromhex("00169901230000000017")
-    text = b"\x00\x06" + "测试17".encode("gbk")
-    assert body(vector).count(digits) == 1
-    assert read_wire(body(vector).replace(digits, text), text48=True).contract == "测试17"
-
-
 def test_stream():
     first, second = (body(VECTORS[name]) for name in ("hand-0200-sale", "hand-0400-reversal"))
     stream = b"".join(len(part).to_bytes(2, "big") + part for part in (first, b"", second))

@@ -54,7 +54,7 @@ def settings(section: EtcPoint, common: Common) -> dict[str, Any]:
         "station": section.station.upper(),
         "lane_no": section.lane_no,
         "gantry": bytes.fromhex(section.gantry),
-        "collection": section.collection,
+        "decline_policy": section.bank_declines,
         "utc_offset_s": common.utc_offset_min * 60,
         "tac_command": TacCommand.BY_SERIAL if dialect.speaks(FetchTac) else by_content,
         "entry_write": EntryWrite.COMMAND if dialect.speaks(WriteEntry) else EntryWrite.ZERO_PURCHASE,

@@ -116,11 +116,18 @@ class Sale:
         if isinstance(fare, str):
             return await visit.turn_away(seen, fare)
         entry_data = user.station + (b"" if earlier is None else earlier.passage_id.encode())
-        placed = await visit.hold(seen, payer, fare, None, entry_data, timeout_s=visit.antenna.time_left())
-        if isinstance(placed, str):
-            return await visit.turn_away(seen, placed)
-        visit.antenna.stop(StopType.FREEZE)
-        return await visit.bring_in(visit.claim(placed.debit_id, payer, None, None), None)
+        brought = await visit.charge(
+            seen,
+            payer,
+            fare,
+            entry_data,
+            deadline=visit.antenna.deadline,
+            on_stored=lambda: visit.antenna.stop(StopType.FREEZE),
+        )
+        if isinstance(brought, str):
+            return await visit.turn_away(seen, brought)
+        visit.note_spent(brought.bank_us, brought.commit_us)
+        return brought.decision
 
     async def _finish_tag(self, visit: EtcVisit, earlier: PreviousPassage) -> Decision:
         """The tag's last claim was never decided: it is brought in, and the bank is asked once."""

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import bindparam, select
 
 from drivers import bank, barrier_arm, lane_io
-from gateway.banks import iso8583, turns
+from gateway.banks import iso8583, pos, turns
 from gateway.debit import (
     adoption,
     attempts,
@@ -301,15 +301,15 @@ BUGS: Mapping[str, Bug] = {
     ),
     "stan_reused": Bug(
         "trace numbers begin again after a while",
-        _edit((attempts, "pair", "position % STAN_MAX + 1", "position % 12 + 1")),
+        _edit((pos, "pair", "position % STAN_MAX + 1", "position % 12 + 1")),
     ),
     "positions_from_ledger_alone": Bug(
         "trace numbers go on where the ledger stands, whatever the mark has given out",
         _edit(
             (positions.Positions, "_next", "self._mark.reserved(terminal) or 0", "0"),
             (
-                adoption,
-                "_terminals",
+                pos,
+                "go_on_behind",
                 "max(next_batch_after(position), by_clock(tx.now_us))",
                 "_counted(tx.connection).get(terminal, position)",
             ),
@@ -385,7 +385,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "terminal_not_blocked": Bug(
         "a terminal sells on while its reversal is open",
-        _edit((attempts, "_free_terminal", "number not in taken", "True")),
+        _edit((pos.PosChannel, "_free", "if number not in busy", "if True")),
     ),
     "silence_is_not_sent": Bug(
         "a request without an answer counts as never sent",
@@ -437,7 +437,14 @@ BUGS: Mapping[str, Bug] = {
     "dispute_forgotten": Bug("a debit is asked for anew while an attempt of it is disputed", _disputes_forgotten),
     "reversal_closed_by_12": Bug(
         "a reversal is closed by another answer than 00",
-        _edit((iso8583, "reversal_verdict", "== APPROVED_CODE", 'in (APPROVED_CODE, "12")')),
+        _edit(
+            (
+                iso8583.Iso8583Channel,
+                "_verdict",
+                "_OF_REVERSAL.get(answer.response.code,",
+                '_OF_REVERSAL.get({"12": "00"}.get(answer.response.code, answer.response.code),',
+            )
+        ),
     ),
     "void_keeps_hold": Bug(
         "a hold that is freed still counts",

@@ -117,7 +117,7 @@ async def _until_answered(
 
 async def charge(world: World, chance: random.Random, index: int, request: HoldRequest) -> str | None:
     """Claim and collect without a card; the debit, or None where there is none."""
-    context, collection = DecisionContext(site.caller_name(index)), site.collection(index)
+    context, policy = DecisionContext(site.caller_name(index)), site.decline_policy(index)
     calls = [request]
     if chance.random() < TWICE:
         calls.append(request)
@@ -128,7 +128,7 @@ async def charge(world: World, chance: random.Random, index: int, request: HoldR
         return await ask(
             world,
             "charge",
-            lambda engine: engine.charge(call, context, collection, deadline=world.loop.time() + DEADLINE_S),
+            lambda engine: engine.charge(call, context, policy, deadline=world.loop.time() + DEADLINE_S),
         )
 
     lives = world.rolled_back
@@ -157,7 +157,7 @@ async def pump(
         return await _expire(world, placed.debit_id, index) if chance.random() < EXPIRED else None
     roll, most = chance.random(), next(part for share, part in DELIVERED if chance.random() < share or share == 1.0)
     delivered = int(request.amount_fen * most * roll) if most else 0
-    context, collection = DecisionContext(site.caller_name(index)), site.collection(index)
+    context, policy = DecisionContext(site.caller_name(index)), site.decline_policy(index)
     if delivered == 0:
         return await release(world, placed.debit_id, context)
 
@@ -170,7 +170,7 @@ async def pump(
                 amount,
                 request.payer,
                 context,
-                collection,
+                policy,
                 deadline=world.loop.time() + DEADLINE_S,
             ),
             placed.debit_id,

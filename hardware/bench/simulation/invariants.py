@@ -335,7 +335,8 @@ class Watch(Picture):
             self.standing_in[debit.obligor] += amount
 
     def _new_attempt(self, row: Any) -> None:  # noqa: ANN401
-        _, _, key, state, debit_id, kind, _, terminal, batch, stan, amount, late, created, code = row
+        _, _, key, state, debit_id, kind, _, reference, amount, late, created, code, *_ = row
+        terminal, batch, stan = reference.split("/")
         attempt = Attempt(key, state, debit_id, kind, (terminal, batch, stan), amount, late, created)
         if attempt.key in self.by_key:
             self._broken(f"attempt {key}: wire keys {attempt.key} were used before")

@@ -61,9 +61,9 @@ class HeardTransport:
 
         self._real.on_late(heard)
 
-    async def exchange(self, message: Message, *, timeout_s: float) -> Message:
+    async def exchange(self, request: bytes, *, timeout_s: float) -> Message:
         """As the product's."""
-        answer = await self._real.exchange(message, timeout_s=timeout_s)
+        answer = await self._real.exchange(request, timeout_s=timeout_s)
         self._life.world.watch.heard(answer)
         return answer
 
@@ -147,7 +147,7 @@ class Life:
             listener=self,
         )
         self.engine = parts.engine
-        await self.engine.start_up.recover(parts.collections, mandates.stand_in_limit)
+        await self.engine.start_up.recover(parts.decline_policies, mandates.stand_in_limit)
         world.watch.started()
         self.supervisor = Supervisor(world.clock, self._report)
         self.restarts = self.supervisor.restarts

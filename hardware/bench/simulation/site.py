@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gateway.config import SiteFile
-from gateway.debit.engine import Collection
 from gateway.ledger import engines
 from gateway.ledger.batches import Committer
 from gateway.ledger.marks import MarkState, MemoryMark
@@ -342,10 +341,9 @@ def psam_terminal(index: int, *, caller: bool = False) -> bytes:
     return bytes.fromhex(f"0199{9 if caller else 0}{index:07d}")
 
 
-@functools.cache
-def collection(index: int) -> Collection:
-    """How a charge point of the engine's workload collects."""
-    return Caller.model_validate(_caller(index)).collection
+def decline_policy(index: int) -> DeclinePolicy:
+    """Of a charge point of the engine's workload."""
+    return Caller.model_validate(_caller(index)).bank_declines
 
 
 class Caller(ChargePoint):

@@ -64,7 +64,7 @@ _WATCHED = {
     ),
     "attempt": (
         "id",
-        "state, debit_id, kind, channel, terminal, batch, stan, amount, late_approval, created_at, response_code",
+        "state, debit_id, kind, channel, reference, amount, late_approval, created_at, response_code",
         ("state", "late_approval", "response_code"),
     ),
     "purchase": (

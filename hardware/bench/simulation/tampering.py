@@ -28,7 +28,7 @@ TAMPERED_SHARE = 0.5
 
 FAULTS = ("row_changed", "row_deleted", "row_put_in", "chain_made_anew")
 
-FORGED: dict[str, tuple[str, ...]] = {"passage": ("id",), "outbox": ("id",), "attempt": ("id", "stan")}
+FORGED: dict[str, tuple[str, ...]] = {"passage": ("id",), "outbox": ("id",), "attempt": ("id", "reference")}
 """Tables into which a copy of a row can be put, and the columns in which it must be another."""
 
 

@@ -6,13 +6,14 @@ from datetime import date
 
 import pytest
 
-from gateway.banks.channel import AnswerClass, BankAnswer
+from gateway.banks.channel import BankAnswer
 from gateway.clearing.day import run_day
 from gateway.clearing.imports import import_file
 from gateway.clearing.rules import ClearingRules
 from gateway.clearing.terms import Terms
 from gateway.ledger import engines
 from gateway.ledger.writer import Committer
+from gateway.model.answers import AnswerClass
 from gateway.model.clock import to_us
 from gateway.model.delivery import Delivery
 from gateway.model.passage import Funding
@@ -94,7 +95,8 @@ class Plaza:
     def lines(self, day="1115"):
         """What an honest bank writes about a settlement day."""
         rows = self.box.rows(
-            "select kind, terminal, batch, stan, amount from attempt where state = 'approved' and settlement_day = :d"
+            "select kind, terminal, batch, stan, amount"
+            " from attempt join pos_attempt on attempt_id = id where state = 'approved' and settlement_day = :d"
             " order by created_at, id",
             d=day,
         )

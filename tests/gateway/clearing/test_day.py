@@ -6,7 +6,7 @@ from gateway.clearing import day as day_end
 from gateway.clearing.bank_file import BankFileError
 from gateway.clearing.day import ClearingRefused
 from gateway.clearing.items import explain, write_off
-from gateway.model.clearing import BankWord, DifferenceKind
+from gateway.model.clearing import DayFileWord, DifferenceKind
 from gateway.model.passage import PurchaseOutcome
 from tests.gateway.clearing.conftest import DAY, DAY_AFTER, DAY_BEFORE, approved
 from tests.gateway.debit.conftest import DECLINED, NOT_FOUND, SILENT, TAKEN, PurchaseResult
@@ -376,7 +376,7 @@ def test_booked_by_the_bank_and_declined_here(plaza):
         await plaza.pass_bank(DECLINED)
 
     plaza.drive(declined)
-    (keys,) = plaza.rows("select terminal, batch, stan from attempt")
+    (keys,) = plaza.rows("select terminal, batch, stan from attempt join pos_attempt on attempt_id = id")
     plaza.bring([("sale", *keys, 1500)])
     assert kinds(plaza.run()) == ["not_posted_here"]
     assert plaza.rows("select state, amount, paid from clearing_row") == [("disputed", 0, 1500)]
@@ -390,7 +390,9 @@ def test_booked_before_the_cut_over_and_reversed_after_it_corrects_itself(plaza)
         await plaza.box.drain(3)
 
     plaza.drive(reversed_)
-    ((*keys, state),) = plaza.rows("select terminal, batch, stan, state from attempt where kind = 'sale'")
+    ((*keys, state),) = plaza.rows(
+        "select terminal, batch, stan, state from attempt join pos_attempt on attempt_id = id where kind = 'sale'"
+    )
     assert state == "reversed"
     plaza.bring([("sale", *keys, 1500)])
     assert "not_posted_here" in kinds(plaza.run())
@@ -496,16 +498,19 @@ def test_the_file_tells_of_attempts_in_doubt(plaza):
         await plaza.pass_bank(SILENT)
 
     plaza.drive(silent)
-    rows = plaza.rows("select id, terminal, batch, stan from attempt where kind = 'sale' order by created_at")
+    rows = plaza.rows(
+        "select id, terminal, batch, stan"
+        " from attempt join pos_attempt on attempt_id = id where kind = 'sale' order by created_at"
+    )
     plaza.bring([("sale", *rows[0][1:], 1500)])
     first = plaza.run()
-    assert first.told(BankWord.POSTED) == [rows[0][0]]
-    assert first.told(BankWord.NOT_POSTED) == [], "the bank may have booked it after its cut-over"
+    assert first.told(DayFileWord.POSTED) == [rows[0][0]]
+    assert first.told(DayFileWord.NOT_POSTED) == [], "the bank may have booked it after its cut-over"
     assert kinds(first) == ["in_doubt"]
     plaza.bring([], DAY_AFTER)
     second = plaza.run(DAY_AFTER)
-    assert second.told(BankWord.POSTED) == []
-    assert second.told(BankWord.NOT_POSTED) == [rows[1][0]], "the other one stands in the file of the day before"
+    assert second.told(DayFileWord.POSTED) == []
+    assert second.told(DayFileWord.NOT_POSTED) == [rows[1][0]], "the other one stands in the file of the day before"
 
 
 def test_silence_counts_only_with_the_files_of_all_days_it_may_stand_in(plaza):
@@ -515,9 +520,9 @@ def test_silence_counts_only_with_the_files_of_all_days_it_may_stand_in(plaza):
     plaza.drive(silent)
     ((attempt,),) = plaza.rows("select id from attempt where kind = 'sale'")
     plaza.bring([], DAY_AFTER)
-    assert plaza.run(DAY_AFTER).told(BankWord.NOT_POSTED) == []
+    assert plaza.run(DAY_AFTER).told(DayFileWord.NOT_POSTED) == []
     plaza.bring([])
-    assert plaza.run(DAY_AFTER).told(BankWord.NOT_POSTED) == [attempt]
+    assert plaza.run(DAY_AFTER).told(DayFileWord.NOT_POSTED) == [attempt]
 
 
 def test_a_bank_whose_cut_over_is_known_needs_one_file(plaza):
@@ -529,7 +534,7 @@ def test_a_bank_whose_cut_over_is_known_needs_one_file(plaza):
     plaza.drive(silent)
     plaza.bring([])
     ((attempt,),) = plaza.rows("select id from attempt where kind = 'sale'")
-    assert plaza.run().told(BankWord.NOT_POSTED) == [attempt]
+    assert plaza.run().told(DayFileWord.NOT_POSTED) == [attempt]
 
 
 def test_a_bank_that_tells_no_settlement_day_is_taken_by_its_cut_over(plaza):
@@ -541,7 +546,7 @@ def test_a_bank_that_tells_no_settlement_day_is_taken_by_its_cut_over(plaza):
     plaza.drive(untold)
     assert plaza.run().waiting == []
     assert plaza.run(DAY_AFTER).waiting == ["bank-1"]
-    (keys,) = plaza.rows("select terminal, batch, stan from attempt")
+    (keys,) = plaza.rows("select terminal, batch, stan from attempt join pos_attempt on attempt_id = id")
     plaza.bring([("sale", *keys, 1500)], DAY_AFTER)
     assert plaza.run(DAY_AFTER).differences == []
     assert plaza.balances() == {}

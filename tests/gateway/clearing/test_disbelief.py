@@ -2,17 +2,17 @@
 
 import pytest
 
-from gateway.banks.channel import LateAnswer
+from gateway.banks.pos import PosLateAnswer
 from gateway.clearing.day import run_day
 from gateway.debit.late import LateEffect
-from gateway.model.clearing import BankWord, RowState
+from gateway.model.clearing import DayFileWord, RowState
 from tests.gateway.clearing.conftest import DAY, TODAY, approved
 from tests.gateway.clearing.test_doubts import attempt, line, one_file, settle, state
 from tests.gateway.debit.conftest import APPROVED, DECLINED, DUPLICATE
 
 
 async def hears_late(plaza, answer):
-    plaza.box.bank.late(LateAnswer(*attempt(plaza)[4:7:2], answer))
+    plaza.box.bank._late(PosLateAnswer(*attempt(plaza)[4:7:2], answer))
     await plaza.box.followed_up()
 
 
@@ -37,7 +37,7 @@ def people(plaza):
 def test_the_file_has_what_was_approved_and_it_is_cleared(contradicted):
     contradicted.bring([line(contradicted)])
     end = settle(contradicted)
-    assert [finding.word for finding in end.told] == [BankWord.POSTED]
+    assert [finding.word for finding in end.told] == [DayFileWord.POSTED]
     assert dict(end.effects) == {LateEffect.SETTLED: 1}
     assert people(contradicted) == [("answer_contradicted", "corrected")]
     assert dict(end.result.states) == {RowState.CLEARED.value: 1}
@@ -47,7 +47,7 @@ def test_the_file_has_what_was_approved_and_it_is_cleared(contradicted):
 def test_the_file_lacks_it_and_the_approval_is_withdrawn(contradicted):
     contradicted.bring([])
     end = settle(contradicted)
-    assert [finding.word for finding in end.told] == [BankWord.NOT_POSTED]
+    assert [finding.word for finding in end.told] == [DayFileWord.NOT_POSTED]
     assert dict(end.effects) == {LateEffect.WITHDRAWN: 1}
     assert people(contradicted) == [("answer_contradicted", "corrected")]
     assert (attempt(contradicted)[1], state(contradicted)) == ("declined", ("debt", 0))
@@ -126,13 +126,15 @@ def test_a_line_with_the_keys_is_no_proof_it_may_be_an_earlier_sale(disputed, am
     if amount == 1500:
         assert dict(end.result.states) == {RowState.CLEARED.value: 1}
     else:
-        assert disputed.rows("select state from attempt order by created_at, batch") == [("declined",), ("approved",)]
+        assert disputed.rows(
+            "select state from attempt join pos_attempt on attempt_id = id order by created_at, batch"
+        ) == [("declined",), ("approved",)]
 
 
 def test_a_file_without_the_keys_proves_that_nothing_was_booked(disputed):
     disputed.bring([])
     end = settle(disputed)
-    assert [finding.word for finding in end.told] == [BankWord.NOT_POSTED]
+    assert [finding.word for finding in end.told] == [DayFileWord.NOT_POSTED]
     assert dict(end.effects) == {LateEffect.CLOSED: 1}
     assert (attempt(disputed)[1], state(disputed)) == ("declined", ("owed", 0))
     assert people(disputed) == [("attempt_disputed", "corrected")]
@@ -142,7 +144,7 @@ def test_keys_that_were_booked_and_taken_back_hold_nothing_of_ours(disputed):
     booked = line(disputed)
     disputed.bring([booked, ("reversal", *booked[1:])])
     end = settle(disputed)
-    assert [finding.word for finding in end.told] == [BankWord.NOT_POSTED]
+    assert [finding.word for finding in end.told] == [DayFileWord.NOT_POSTED]
 
 
 def test_what_has_been_cleared_is_not_withdrawn(plaza):

@@ -7,7 +7,7 @@ from gateway.clearing.doubts import ACTOR, run_and_settle
 from gateway.debit import attempts
 from gateway.debit.late import LateEffect
 from gateway.ledger import tables
-from gateway.model.clearing import BankWord
+from gateway.model.clearing import DayFileWord
 from tests.gateway.clearing.conftest import DAY, DAY_AFTER, TODAY
 from tests.gateway.debit.conftest import APPROVED, NOT_FOUND, SILENT
 
@@ -25,7 +25,9 @@ def one_file(plaza):
 
 def attempt(plaza, kind="sale"):
     (row,) = plaza.rows(
-        "select id, state, settlement_day, late_approval, terminal, batch, stan from attempt where kind = :k", k=kind
+        "select id, state, settlement_day, late_approval, terminal, batch, stan"
+        " from attempt join pos_attempt on attempt_id = id where kind = :k",
+        k=kind,
     )
     return row
 
@@ -65,7 +67,7 @@ def reversal_left(plaza):
 def test_posted_before_the_reversal_left_settles_and_clears(silent):
     silent.bring([line(silent)])
     end = settle(silent)
-    assert [finding.word for finding in end.told] == [BankWord.POSTED]
+    assert [finding.word for finding in end.told] == [DayFileWord.POSTED]
     assert dict(end.effects) == {LateEffect.SETTLED: 1}
     assert end.changed
     assert attempt(silent)[1:3] == ("approved", DAY)
@@ -117,16 +119,15 @@ def test_not_posted_ends_the_reversal_and_the_bank_is_advised(silent):
     reversal_left(silent)
     silent.bring([])
     end = settle(silent)
-    assert [finding.word for finding in end.told] == [BankWord.NOT_POSTED]
+    assert [finding.word for finding in end.told] == [DayFileWord.NOT_POSTED]
     assert dict(end.effects) == {LateEffect.CLOSED: 1}
     assert attempt(silent)[1] == "reversed"
     assert silent.rows("select count(*) from outbox where done_at is null") == [(0,)]
 
     async def adopt(plaza):
-        from tests.gateway.debit.conftest import COLLECTION
 
         ((debit,),) = plaza.rows("select id from debit")
-        await plaza.box.engine.upkeep.adopt(debit, COLLECTION)
+        await plaza.box.engine.upkeep.adopt(debit)
         plaza.box.bank.answers.append(APPROVED)
         await plaza.box.drain()
 

@@ -77,7 +77,10 @@ def test_a_line_that_could_be_it_leaves_it_to_people(adopted, amount, left):
 
 def test_a_line_with_the_keys_of_a_disputed_sale_is_about_it(adopted):
     """Its keys are its own: no part that was lost can have used them."""
-    (keys,) = adopted.rows("select 'sale', terminal, batch, stan, amount from attempt where state = 'disputed'")
+    (keys,) = adopted.rows(
+        "select 'sale', terminal, batch, stan, amount"
+        " from attempt join pos_attempt on attempt_id = id where state = 'disputed'"
+    )
     files(adopted, keys)
     settle(adopted)
     assert adopted.rows("select state from attempt where amount = :a order by created_at", a=AMOUNT) == [

@@ -10,7 +10,7 @@ from drivers.bank import BankLink, BankLinkConfig, BankState
 from drivers.clock import SystemClock
 from drivers.link import TcpLink
 from gateway.banks.assemble import BankTransport
-from gateway.banks.iso8583 import Iso8583Channel, Iso8583Settings
+from gateway.banks.iso8583 import Iso8583Channel
 from gateway.clearing.imports import import_file
 from hardware.emulators.bank_host import BankHost, BankHostConfig
 from hardware.emulators.control import ControlClient
@@ -40,7 +40,7 @@ async def through_the_host(plaza, folder, drive):
         )
     )
     running = asyncio.create_task(transport.run())
-    box.bank = Iso8583Channel(Iso8583Settings("bank-1", profile), transport)
+    box.bank = Iso8583Channel("bank-1", profile, {"lane-1": ("T0000001", "T0000002")}, transport)
     assert not box.bank.up, "connecting"
     try:
         async with asyncio.timeout(PATIENCE_S), await ControlClient.connect(*host.control_address) as control, box:

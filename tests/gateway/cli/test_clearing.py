@@ -205,7 +205,8 @@ def test_attempts_in_doubt_end_as_the_file_says_and_clear(clear, run, site, plaz
 
     plaza.drive(silent)
     (attempt, *keys) = plaza.rows(
-        "select id, terminal, batch, stan from attempt where kind = 'sale' and state = 'unknown'"
+        "select id, terminal, batch, stan"
+        " from attempt join pos_attempt on attempt_id = id where kind = 'sale' and state = 'unknown'"
     )[0]
     found = clear([*plaza.lines(), ("sale", *keys, 1500)])
     assert found["findings"] == {"bank_says_posted": [attempt], "bank_says_not": []}
@@ -224,7 +225,10 @@ def test_what_the_file_did_to_attempts_in_doubt_is_told(run, site, plaza):
         await plaza.box.drain(1)
 
     plaza.drive(silent)
-    keys = plaza.rows("select terminal, batch, stan from attempt where kind = 'sale' and state = 'reversing'")[0]
+    keys = plaza.rows(
+        "select terminal, batch, stan"
+        " from attempt join pos_attempt on attempt_id = id where kind = 'sale' and state = 'reversing'"
+    )[0]
     file = plaza.file([*plaza.lines(), ("sale", *keys, 1500)])
     told = run("clearing", "run", DAY, "--config", site, "--bank-file", f"bank-1={file}", code=1).stderr
     assert "1 attempts in doubt: the bank's money is in suspense, its reversal is open again 1" in told

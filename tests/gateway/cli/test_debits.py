@@ -144,9 +144,8 @@ def test_a_running_gateway_tells_the_bank_of_a_refund(act, drive, stored):
 
     async def tell(box):
         from gateway.outbox.collector import Collector
-        from tests.gateway.debit.conftest import COLLECTION
 
-        await Collector("bank-1", box.engine, box.queries, COLLECTION, clock=box.clock).round()
+        await Collector("bank-1", box.engine, box.queries, clock=box.clock).round()
         box.bank.answers.extend([APPROVED, APPROVED])
         await box.drain(3)
         return [message for message in box.bank.heard if message.startswith("refund")]

@@ -41,7 +41,7 @@ def test_show_the_rules_shipped(ask, run, site):
 def test_show_the_rules_of_a_site(ask, run, site, own):
     path = own()
     found = ask("rules", "show", "--config", site)
-    assert found["version"] == "east-2@2026-12-1"
+    assert found["version"] == "east-2@2026-12-2"
     assert found["file"] == str(path)
     changed = [rule for rule in found["rules"] if not rule["as_shipped"]]
     assert [(r["key"], r["value"], r["shipped"]) for r in changed] == [
@@ -64,7 +64,7 @@ def test_shown_as_toml_they_can_be_kept_and_compared(run, ask, site, own, tmp_pa
 def test_check(ask, run, tmp_path):
     path = tmp_path / "new.toml"
     path.write_text(OWN, encoding="utf-8")
-    assert ask("rules", "check", path)["version"] == "east-2@2026-12-1"
+    assert ask("rules", "check", path)["version"] == "east-2@2026-12-2"
     assert "in order" in run("rules", "check", path).stdout
     path.write_text(OWN + "x = 1\nallowed = 3\n", encoding="utf-8")
     found = ask("rules", "check", path, code=2)
@@ -78,7 +78,7 @@ def test_check(ask, run, tmp_path):
 def test_diff(ask, run, site, own, tmp_path):
     path = own()
     found = ask("rules", "diff", SHIPPED, "--config", site)
-    assert found["b"]["version"] == "east-2@2026-12-1"
+    assert found["b"]["version"] == "east-2@2026-12-2"
     assert {"key": "stand_in.toll.per_debit_fen", "a": "unlimited", "b": 5000} in found["differences"]
     turned = ask("rules", "diff", path, SHIPPED)
     assert {"key": "stand_in.toll.per_debit_fen", "a": 5000, "b": "unlimited"} in turned["differences"]
@@ -97,8 +97,13 @@ def test_wrong_rules_are_wrong_usage_with_a_next_step(run, site, own):
 
 
 def test_check_config_looks_at_the_rules_too(ask, run, site, own):
-    assert ask("check-config", "--config", site)["facts"]["rules"]["version"] == "2026-12-1"
+    assert ask("check-config", "--config", site)["facts"]["rules"]["version"] == "2026-12-2"
     own(OWN + "x = 1\n")
     (problem,) = ask("check-config", "--config", site, code=2)["problems"]
     assert problem["key"] == "rules.file"
     assert "stand_in.toll.x" in problem["problem"]
+    final = 'version = "east-2"\n[stand_in.toll]\nalso_after_codes = ["51", "41"]\n'
+    (site.parent / "rules.toml").write_text(final, encoding="utf-8")
+    (problem,) = ask("check-config", "--config", site, code=2)["problems"]
+    assert (problem["key"], problem["value"]) == ("rules.stand_in.toll.also_after_codes", "41")
+    assert "final refusal" in problem["problem"]

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
-from gateway.banks.turns import Turns
+from gateway.banks.channel import BankAnswer
+from gateway.banks.pos import PosChannel, PosLateAnswer
 from gateway.debit import debts, late, purchases, refunds
-from gateway.debit.attempts import Terminals
 from gateway.debit.claims import DecisionContext, HoldRequest, Identity, Payer, PurchasePlan, PurchaseResult, Sight
-from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, StorageLate
+from gateway.debit.engine import DebitEngine, ProvenClaim, StorageLate
 from gateway.ledger import engines, marks
 from gateway.ledger.marks import MarkState, MemoryMark
 from gateway.ledger.positions import STAN_MAX
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
+from gateway.model.answers import AnswerClass
 from gateway.model.delivery import Delivery
 from gateway.model.ids import digest_of
 from gateway.model.passage import Abandoned, DeclinePolicy, Funding, PurchaseOutcome, Service
@@ -32,10 +32,11 @@ from gateway.outbox.worker import OutboxWorker
 from gateway.rules.loading import parse_rules
 from hardware.bench.chain_key import KEYS
 from hardware.bench.ledgers import ID, new_ledger
+from protocols.bank.responses import ResponseClass, response_code
 from tests.gateway.ledger.queries import AnswersAtOnce
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
-DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
+DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED_FOR_NOW, "51")
 NOT_FOUND = BankAnswer(Delivery.ANSWERED, AnswerClass.NOT_FOUND, "25")
 DUPLICATE = BankAnswer(Delivery.ANSWERED, AnswerClass.DUPLICATE, "94")
 SILENT = BankAnswer(Delivery.SILENT)
@@ -43,6 +44,9 @@ NOT_SENT = BankAnswer(Delivery.NOT_SENT)
 
 BATCH_1 = STAN_MAX
 """Position of batch 000001, STAN 000001: with a clock of this century the numbers of a test could not be foretold."""
+
+
+TERMINALS = {"lane-1": ("T0000001", "T0000002")}
 
 
 class FakeClock:
@@ -64,34 +68,24 @@ class FakeClock:
         await asyncio.sleep(0)
 
 
-class ToldBank:
+class ToldBank(PosChannel):
     """A channel whose answers are queued by the test; messages are kept for reading."""
 
-    name = "bank-1"
     max_message_age_s = 60.0
     up = True
 
     def __init__(self, clock):
+        super().__init__("bank-1", TERMINALS)
         self.clock = clock
         self.answers = deque()
         self.heard = []
-        self.late = None
-        self.turns = Turns()
 
     def takes(self, contract_ref):
         return True
 
-    def sale(self, order):
-        return f"sale {order.terminal} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
-
-    def reversal(self, order):
-        return f"reversal {order.terminal} {order.stan} {order.amount_fen}".encode()
-
-    def advice(self, order):
-        return f"advice {order.terminal} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
-
-    def refund(self, order):
-        return f"refund {order.terminal} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
+    def message(self, kind, order):
+        contract = "" if kind == "reversal" else f" {order.contract_ref}"
+        return f"{kind} {order.terminal} {order.stan} {order.amount_fen}{contract}".encode()
 
     def repeat(self, request):
         return request + b" again"
@@ -103,9 +97,6 @@ class ToldBank:
             self.clock.now += max(0.0, timeout_s)
         await asyncio.sleep(0)
         return answer
-
-    def on_late(self, handler):
-        self.late = handler
 
 
 class GatedCommitter(Committer):
@@ -159,7 +150,7 @@ class Box:
         self.outbox = OutboxWorker(
             self.bank, self.writer, self.queries, fresh=lambda: self.engine.banks.fresh("bank-1"), **parts
         )
-        self.collector = Collector("bank-1", self.engine, self.queries, COLLECTION, clock=self.clock)
+        self.collector = Collector("bank-1", self.engine, self.queries, clock=self.clock)
         return self
 
     async def __aexit__(self, *_):
@@ -202,7 +193,7 @@ class Box:
         """Charge without a card; the bank's next answers are these."""
         if answers:
             self.bank.answers.extend(answers)
-        found = await self.engine.charge(request, CONTEXT, COLLECTION, deadline=self.clock.monotonic() + timeout)
+        found = await self.engine.charge(request, CONTEXT, POLICY, deadline=self.clock.monotonic() + timeout)
         return getattr(found, "decision", found)
 
     async def complete(self, debit_id, amount, payer, *answers, timeout=2.0):
@@ -210,19 +201,19 @@ class Box:
         if answers:
             self.bank.answers.extend(answers)
         deadline = self.clock.monotonic() + timeout
-        found = await self.engine.complete(debit_id, amount, payer, CONTEXT, COLLECTION, deadline=deadline)
+        found = await self.engine.complete(debit_id, amount, payer, CONTEXT, POLICY, deadline=deadline)
         return getattr(found, "decision", found)
 
     async def in_books(self, change):
         """One change of the ledger, durable."""
         return await self.writer.submit(change, essential=True)
 
-    async def refund(self, request, collection=None):
-        """A person's word that some is given back; with a collection its bank is told, as by the collector."""
+    async def refund(self, request, *, told=False):
+        """A person's word that some is given back; `told`: its bank is, as by the collector."""
         refund_id = self.engine.new_id()
         found = await self.in_books(lambda tx: refunds.decide_refund(tx, request, refund_id))
-        if collection is not None and isinstance(found, refunds.Refunded) and not found.replayed:
-            await self.engine.upkeep.adopt(request.debit_id, collection)
+        if told and isinstance(found, refunds.Refunded) and not found.replayed:
+            await self.engine.upkeep.adopt(request.debit_id)
         return found
 
     async def adjust(self, debit_id, amount, reason, actor):
@@ -252,16 +243,16 @@ class Box:
 
     async def start_up(self):
         """Classify, then close what can be closed; what was found and what was closed."""
-        found = await self.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        found = await self.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         return found, await self.engine.start_up.close_behind()
 
     async def heard_late(self, answer, stan="000001", terminal="T0000001"):
         """An answer nobody waits for any more."""
-        self.bank.late(LateAnswer(terminal, stan, answer))
+        self.bank._late(PosLateAnswer(terminal, stan, answer))
         await self.followed_up()
 
     def states(self, table="debit"):
-        order = {"debit": "hold_id", "attempt": "created_at, stan", "refund": "created_at, id"}[table]
+        order = {"debit": "hold_id", "attempt": "created_at, reference", "refund": "created_at, id"}[table]
         return [row[0] for row in self.rows(f"select state from {table} order by {order}")]
 
     def kinds(self):
@@ -276,7 +267,7 @@ class Box:
         assert not bad, bad
 
 
-COLLECTION = Collection(DeclinePolicy.RELEASE_AS_DEBT, {"bank-1": Terminals(("T0000001", "T0000002"))})
+POLICY = DeclinePolicy.RELEASE_AS_DEBT
 CONTEXT = DecisionContext("lane-1", tariff_version="t1", list_version="l1", list_age_s=3)
 
 
@@ -369,7 +360,7 @@ async def charge(box, request, *, result=TAKEN, timeout=2.0):
         placed.debit_id,
         request.payer,
         CONTEXT,
-        COLLECTION,
+        POLICY,
         placed.purchase_id,
         result,
         request.sight.identity.card_number,
@@ -383,9 +374,16 @@ def rules_of(text):
     return parse_rules(f'version = "test-1"\n{text}'.encode(), Path("rules.toml"))
 
 
-def code(number, verdict=AnswerClass.DECLINED):
-    """An answer with this code."""
-    return BankAnswer(Delivery.ANSWERED, verdict, number)
+REFUSALS = {
+    ResponseClass.DECLINED: AnswerClass.DECLINED,
+    ResponseClass.DECLINED_FOR_NOW: AnswerClass.DECLINED_FOR_NOW,
+    ResponseClass.MANUAL: AnswerClass.MANUAL,
+}
+
+
+def code(number, verdict=None):
+    """An answer with this code, which refuses where nothing else is said."""
+    return BankAnswer(Delivery.ANSWERED, verdict or REFUSALS[response_code(number).response_class], number)
 
 
 def live(box, *lives, check=True):

@@ -8,12 +8,13 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
-from gateway.banks.turns import Turns
+from gateway.banks.channel import BankAnswer
+from gateway.banks.pos import PosChannel, PosLateAnswer
+from gateway.model.answers import AnswerClass
 from gateway.model.delivery import Delivery
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
-DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
+DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED_FOR_NOW, "51")
 NOT_FOUND = BankAnswer(Delivery.ANSWERED, AnswerClass.NOT_FOUND, "25")
 UNSETTLED = BankAnswer(Delivery.ANSWERED, AnswerClass.UNSETTLED, "96")
 SILENT = BankAnswer(Delivery.SILENT)
@@ -50,14 +51,14 @@ class Wandering:
     sent_at: float
 
 
-class ModelBank:
+class ModelBank(PosChannel):
     """A `BankChannel`."""
 
-    name = "bank-1"
     max_message_age_s = AGE_S
     up = True
 
     def __init__(self, clock):
+        super().__init__("bank-1", {"lane-1": ("T0000001", "T0000002")})
         self.clock = clock
         self.plan = {"sale": deque(), "reversal": deque(), "advice": deque()}
         self.book = {}
@@ -67,8 +68,6 @@ class ModelBank:
         self.network = []
         self.late_answers = []
         self.heard = []
-        self.late = None
-        self.turns = Turns()
         self.power_cut = asyncio.Event()
 
     # --- BankChannel ----------------------------------------------------------------------------------------------
@@ -76,23 +75,11 @@ class ModelBank:
     def takes(self, contract_ref):
         return True
 
-    def sale(self, order):
-        return f"sale {order.terminal} {order.batch} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
-
-    def reversal(self, order):
-        return f"reversal {order.terminal} {order.batch} {order.stan} {order.amount_fen} -".encode()
-
-    def advice(self, order):
-        return f"advice {order.terminal} {order.batch} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
-
-    def refund(self, order):
-        return f"refund {order.terminal} {order.batch} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
+    def message(self, kind, order):
+        return f"{kind} {order.terminal} {order.batch} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
 
     def repeat(self, request):
         return request + b" again"
-
-    def on_late(self, handler):
-        self.late = handler
 
     async def exchange(self, request, *, timeout_s):
         words = request.decode().split()
@@ -189,4 +176,4 @@ class ModelBank:
         """An answer nobody waits for any more gets through."""
         (terminal, stan), answer = self.late_answers.pop(index)
         for _ in range(2 if twice else 1):
-            self.late(LateAnswer(None if without_terminal else terminal, stan, answer))
+            self._late(PosLateAnswer(None if without_terminal else terminal, stan, answer))

@@ -95,14 +95,19 @@ def test_every_terminal_goes_on_behind_all_that_is_known(box):
         await box.charge(claim_request("after", mandate="m9"), APPROVED)
 
     again(box, scenario)
-    newest = box.rows("select batch, stan from attempt order by created_at desc limit 1")[0]
+    newest = box.rows(
+        "select batch, stan from attempt join pos_attempt on attempt_id = id order by created_at desc limit 1"
+    )[0]
     assert newest == pair(now + 5 + STAN_MAX)
 
 
 def test_without_a_mark_the_attempts_themselves_are_counted(box):
     live(box, open_ones)
     box.open()
-    newest = box.rows("select max(batch * :n + stan) from attempt where terminal = 'T0000001'", n=STAN_MAX)[0][0]
+    newest = box.rows(
+        "select max(batch * :n + stan) from attempt join pos_attempt on attempt_id = id where terminal = 'T0000001'",
+        n=STAN_MAX,
+    )[0][0]
     box.database.dispose()
     box.reader.dispose()
     box.clock.now = 1_577_836_900.0  # the clock says nothing: hardly after 2020

@@ -9,7 +9,7 @@ from gateway.debit.claims import HoldPlaced
 from gateway.debit.refunds import RefundRequest
 from gateway.model.passage import Service
 
-from .conftest import COLLECTION, CONTEXT, Box, claim_request, live, rules_of
+from .conftest import CONTEXT, Box, claim_request, live, rules_of
 from .model_bank import ADVICE, REVERSAL, ModelBank
 
 SALE = ("approve", "decline", "answer lost", "answer late", "decline late", "delayed", "vanished", "not sent")
@@ -37,7 +37,7 @@ async def refund(box, chance, n):
     funded = box.rows("select id from debit where state in ('funded', 'recovered') order by hold_id")
     if funded and chance.random() < 0.5:
         wanted = RefundRequest(f"r{n}", chance.choice(funded)[0], chance.randrange(1, 900), "x", "ann")
-        await box.refund(wanted, COLLECTION if chance.random() < 0.5 else None)
+        await box.refund(wanted, told=chance.random() < 0.5)
 
 
 async def hear_late(box, **how):
@@ -118,7 +118,10 @@ def test_payer_by_payer_the_bank_took_what_was_collected_less_what_went_back(tmp
             " where debit_id = debit.id and state = 'paid')) from debit group by obligor_id"
         )
     )
-    asked = box.rows("select terminal, stan, obligor_id from attempt a join debit d on d.id = a.debit_id")
+    asked = box.rows(
+        "select p.terminal, p.stan, d.obligor_id from attempt a join debit d on d.id = a.debit_id"
+        " join pos_attempt p on p.attempt_id = a.id"
+    )
     payer = {(terminal, stan): obligor for terminal, stan, obligor in asked}
     theirs = dict.fromkeys(ours, 0)
     for key, fen in box.bank.book.items():

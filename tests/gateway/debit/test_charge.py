@@ -7,18 +7,17 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from gateway.banks.channel import AnswerClass
 from gateway.debit.claims import HoldPlaced, HoldRefused
-from gateway.debit.engine import Collection
 from gateway.ledger.writer import StorageUnavailable
+from gateway.model.answers import AnswerClass
 from gateway.model.passage import DeclinePolicy, Funding, Outcome, Release, Service
 
 from .conftest import (
     APPROVED,
-    COLLECTION,
     CONTEXT,
     DECLINED,
     NOT_SENT,
+    POLICY,
     SILENT,
     Box,
     claim_request,
@@ -56,7 +55,7 @@ def test_what_the_bank_says_decides(box, case):
     assert (decision.release, decision.outcome, decision.reason) == (release, outcome, reason)
     assert (box.states(), box.states("attempt"), box.kinds()) == ([state], attempts, heard)
     assert box.balance("merchant") == 1500
-    assert box.rows("select rules_version from decision") == [("2026-12-1",)]
+    assert box.rows("select rules_version from decision") == [("2026-12-2",)]
 
 
 def test_silence_without_leave_to_stand_in_calls_the_attendant(box):
@@ -68,7 +67,7 @@ def test_silence_without_leave_to_stand_in_calls_the_attendant(box):
 
 
 def test_a_lane_that_keeps_who_is_declined_calls_the_attendant(box):
-    strict = Collection(DeclinePolicy.HOLD_FOR_ATTENDANT, COLLECTION.terminals)
+    strict = DeclinePolicy.HOLD_FOR_ATTENDANT
 
     async def scenario(box):
         box.bank.answers.append(DECLINED)
@@ -329,11 +328,11 @@ def test_a_power_cut_at_any_commit(tmp_path, cut_at):
 
     async def cut(box):
         box.bank.plan["sale"].append(bank)
-        work = box.engine.charge(request, CONTEXT, COLLECTION, deadline=box.clock.monotonic() + 2)
+        work = box.engine.charge(request, CONTEXT, POLICY, deadline=box.clock.monotonic() + 2)
         box.finished = await until_the_fuse_burns(box, work, holds, stored)
 
     async def after(box):
-        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         if asked_again:
             answers.extend([await box.charge(request) for _ in range(2)])
         await box.engine.start_up.close_behind()
@@ -393,7 +392,7 @@ def test_start_up_leaves_a_charge_under_way_to_its_caller(box):
         await box.engine.hold(claim_request(service=Service.TOLL), timeout_s=5)
 
     async def second(box):
-        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         behind = box.engine.start_up._behind
 
         exchange = box.bank.exchange
@@ -440,7 +439,7 @@ def test_the_rules_of_a_service_say_whether_we_decide_in_the_banks_place(tmp_pat
     expected = (Release.GO, "bank_silent") if why_not is None else (Release.ATTENDANT, why_not)
     assert (decision.release, decision.reason) == expected
     assert box.rows("select stood_in from debit") == [(int(why_not is None),)]
-    assert box.rows("select rules_version from decision") == [("test-1@2026-12-1",)]
+    assert box.rows("select rules_version from decision") == [("test-1@2026-12-2",)]
 
 
 DECLINED_FOR_NOW = (

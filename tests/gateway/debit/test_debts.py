@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from gateway.banks.channel import AnswerClass
 from gateway.debit.debts import pay_at_till
+from gateway.model.answers import AnswerClass
 
 from .conftest import (
     APPROVED,

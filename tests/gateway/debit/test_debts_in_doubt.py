@@ -1,9 +1,10 @@
 """A debt about which a bank has yet to say what became of an earlier try is not tried again."""
 
-from gateway.debit.attempts import NewAttempt, Recovery, store_recovery
+from gateway.banks.channel import NewAttempt
+from gateway.debit.attempts import Asking, Recovery, store_recovery
 from gateway.debit.states import debit_row
 
-from .conftest import APPROVED, COLLECTION, DECLINED, claim_request, live
+from .conftest import APPROVED, DECLINED, claim_request, live
 
 HOUR_S = 3601
 
@@ -19,11 +20,10 @@ def test_a_debt_whose_sale_is_in_doubt_gets_no_further_try(box):
         await box.collector.round()
         assert box.states("attempt") == ["reversing"]
         # Nor does it when somebody else finds it due.
-        terminals = COLLECTION.terminals["bank-1"]
 
         def change(tx):
             new = NewAttempt("a" * 32, box.clock.utcnow())
-            return store_recovery(tx, box.bank, terminals, new, debit=debit_row(tx, debit_id))
+            return store_recovery(tx, Asking(box.bank, new), debit_row(tx, debit_id))
 
         assert await box.in_books(change) is Recovery.NOT_DUE
         assert box.states("attempt") == ["reversing"]

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.banks.channel import BankAnswer, LateAnswer
+from gateway.banks.channel import BankAnswer
+from gateway.banks.pos import PosLateAnswer
 from gateway.clearing.items import explain
 from gateway.debit.late import LateEffect, late_answer
 from gateway.debit.refunds import RefundRefused, RefundRequest
@@ -14,7 +15,6 @@ from gateway.model.delivery import Delivery
 
 from .conftest import (
     APPROVED,
-    COLLECTION,
     DECLINED,
     DUPLICATE,
     NOT_FOUND,
@@ -42,7 +42,7 @@ class Fickle(ToldBank):
         if self.second is not None and not request.startswith(b"reversal"):
             _, terminal, stan = request.decode().split()[:3]
             second, self.second = self.second, None
-            self.late(LateAnswer(terminal, stan, second))
+            self._late(PosLateAnswer(terminal, stan, second))
         return answer
 
 
@@ -74,7 +74,7 @@ async def contradicted(box, kind, first, second):
 
 async def people_act(box, debit_id):
     """Everything that could have the debit asked for again; the codes of why not."""
-    refund = await box.refund(RefundRequest("r1", debit_id, 100, "x", "ann"), COLLECTION)
+    refund = await box.refund(RefundRequest("r1", debit_id, 100, "x", "ann"), told=True)
     adjusted = await box.adjust(debit_id, 900, "misread", "ann")
     written_off = await box.write_off(debit_id, "ann", "gone")
     box.clock.now += 30 * 24 * HOUR
@@ -132,7 +132,7 @@ def test_people_or_the_day_file_say_what_was_true_behind_an_approval(fickle, kin
 def test_what_was_given_back_meanwhile_is_not_withdrawn(box):
     async def scenario(box):
         decision = await box.charge(claim_request(), APPROVED)
-        await box.refund(RefundRequest("r1", decision.debit_id, 100, "x", "ann"), COLLECTION)
+        await box.refund(RefundRequest("r1", decision.debit_id, 100, "x", "ann"), told=True)
         await box.heard_late(DECLINED)
         attempt = box.rows("select id from attempt where kind = 'sale'")[0][0]
         assert await box.resolve_attempt(attempt, posted=False, source="x", actor="a") is LateEffect.IGNORED
@@ -145,7 +145,7 @@ def test_what_was_given_back_meanwhile_is_not_withdrawn(box):
 def test_a_refund_is_contradicted_as_any_other(fickle, posted):
     async def scenario(box):
         decision = await box.charge(claim_request(), APPROVED)
-        await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+        await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), told=True)
         box.bank.second = DECLINED
         box.bank.answers.append(APPROVED)
         await box.drain(1)
@@ -248,7 +248,7 @@ def test_what_is_in_doubt_about_another_debit_does_not_make_this_one_due(fickle)
 def test_a_refund_that_is_refused_then_approved_is_not_paid_at_a_till_too(box):
     async def scenario(box):
         decision = await box.charge(claim_request(), APPROVED)
-        await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+        await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), told=True)
         box.bank.answers.append(DECLINED)
         await box.drain(1)
         await box.heard_late(APPROVED, stan="000002")
@@ -294,7 +294,7 @@ def test_a_late_answer_is_compared_with_what_was_asked(box):
 
     async def scenario(box):
         await box.charge(claim_request(), SILENT)
-        box.bank.late(LateAnswer("T0000001", "000001", APPROVED, compare))
+        box.bank._late(PosLateAnswer("T0000001", "000001", APPROVED, compare))
         await box.followed_up()
 
     live(box, scenario)
@@ -306,8 +306,8 @@ def test_a_late_answer_is_compared_with_what_was_asked(box):
 def test_a_late_answer_to_something_else_is_told_apart_from_one_that_says_nothing_new(box):
     async def scenario(box):
         await box.charge(claim_request(), SILENT)
-        told = LateAnswer("T0000001", "000001", DIFFERENT)
-        effect = await box.in_books(lambda tx: late_answer(tx, "bank-1", told, box.engine.rules))
+        told = PosLateAnswer("T0000001", "000001", DIFFERENT)
+        effect = await box.in_books(lambda tx: late_answer(tx, box.bank, told, box.engine.rules))
         assert effect is LateEffect.DIFFERS
 
     live(box, scenario)
@@ -319,7 +319,7 @@ def test_an_answer_of_a_terminal_that_asked_nothing_is_on_the_list_where_it_can_
         for n in range(1 + others):
             await box.charge(claim_request(f"k{n}", mandate=f"m{n}"), SILENT)
         compare = {b"sale T0000001 000001 1500 contract-m0": DIFFERENT}.__getitem__
-        box.bank.late(LateAnswer("T9999999", "000001", APPROVED, compare))
+        box.bank._late(PosLateAnswer("T9999999", "000001", APPROVED, compare))
         await box.followed_up()
 
     live(box, scenario)
@@ -342,7 +342,7 @@ async def disputed(box, kind):
         decision = await box.charge(claim_request(), NOT_SENT)
     else:
         decision = await box.charge(claim_request(), APPROVED)
-        await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+        await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), told=True)
     box.bank.answers.append(DUPLICATE)
     await box.drain(1)
     return decision
@@ -387,12 +387,20 @@ def test_a_dispute_ends_by_a_word_from_outside(box, kind, posted):
         assert ("attempt_disputed", "corrected") in box.items()
         box.check()
         if not posted:
-            keys = box.rows("select batch, stan from attempt where id = :i", i=attempt)
+            keys = box.rows(
+                "select batch, stan from attempt join pos_attempt on attempt_id = id where id = :i", i=attempt
+            )
             box.clock.now += 30 * 24 * HOUR
             await box.collector.round()
             box.bank.answers.append(APPROVED)
             await box.drain(1)
-            assert box.rows("select batch, stan from attempt order by created_at desc, batch desc limit 1") != keys
+            assert (
+                box.rows(
+                    "select batch, stan"
+                    " from attempt join pos_attempt on attempt_id = id order by created_at desc, batch desc limit 1"
+                )
+                != keys
+            )
         again = await box.resolve_attempt(attempt, posted=posted, source="file 1", actor="ann")
         assert again is LateEffect.IGNORED
 
@@ -408,7 +416,9 @@ def test_its_terminal_goes_on_in_a_new_batch_with_the_next_trace_number(box):
         await box.charge(claim_request("k2", mandate="m2"), APPROVED)
 
     live(box, scenario)
-    assert box.rows("select terminal, batch, stan, state from attempt order by batch, stan") == [
+    assert box.rows(
+        "select terminal, batch, stan, state from attempt join pos_attempt on attempt_id = id order by batch, stan"
+    ) == [
         ("T0000001", "000001", "000001", "approved"),
         ("T0000001", "000001", "000002", "disputed"),
         ("T0000001", "000002", "000003", "approved"),
@@ -423,7 +433,7 @@ def test_94_to_a_repetition_of_ours_is_repeated_as_ever(box, kind):
             await box.charge(claim_request(), NOT_SENT)
         else:
             decision = await box.charge(claim_request(), APPROVED)
-            await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+            await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), told=True)
         box.bank.answers.extend([SILENT, DUPLICATE, APPROVED])
         for _ in range(3):
             box.clock.now += 600
@@ -520,7 +530,9 @@ def test_a_recovery_gives_way_to_a_vehicle_only_while_it_has_not_left(box, sent,
         if behind:
             await box.charge(claim_request("k1", mandate="m1"), SILENT)
         await box.collector.round()
-        recovery = box.rows("select id, terminal from attempt where kind = 'recovery'")[0]
+        recovery = box.rows(
+            "select id, terminal from attempt join pos_attempt on attempt_id = id where kind = 'recovery'"
+        )[0]
         if sent:
             from gateway.debit.attempts import begin_message
 
@@ -528,12 +540,16 @@ def test_a_recovery_gives_way_to_a_vehicle_only_while_it_has_not_left(box, sent,
         other = "T0000002" if recovery[1] == "T0000001" else "T0000001"
         if not behind:
             await box.charge(claim_request("k1", mandate="m1"), SILENT)
-        assert box.rows("select terminal from attempt where state = 'unknown'") == [(other,)]
+        assert box.rows("select terminal from attempt join pos_attempt on attempt_id = id where state = 'unknown'") == [
+            (other,)
+        ]
         await box.charge(claim_request("k2", mandate="m2"), APPROVED)
         return recovery
 
     recovery = live(box, scenario)
-    asked = box.rows("select terminal from attempt where kind = 'sale' and state = 'approved'")
+    asked = box.rows(
+        "select terminal from attempt join pos_attempt on attempt_id = id where kind = 'sale' and state = 'approved'"
+    )
     assert asked == ([(recovery[1],)] if taken else [])
     assert box.rows("select state from attempt where id = :i", i=recovery[0]) == [("not_sent" if taken else "stored",)]
 
@@ -552,7 +568,7 @@ def test_nothing_answered_is_no_contradiction(fickle):
 
 def test_an_answer_is_a_value():
     assert BankAnswer(Delivery.ANSWERED) == BankAnswer(Delivery.ANSWERED)
-    assert LateAnswer(None, "000001", APPROVED).about(b"anything") is APPROVED
+    assert PosLateAnswer(None, "000001", APPROVED).about(b"anything") is APPROVED
 
 
 @pytest.mark.parametrize(("word", "state"), [(DECLINED, "disputed"), (APPROVED, "approved")])
@@ -569,7 +585,7 @@ def test_a_word_on_an_advice_counts_though_it_was_put_behind_a_reversal_meanwhil
             box.bank.exchange = exchange
             answer = await exchange(request, timeout_s=timeout_s)
             await box.heard_late(APPROVED)
-            box.bank.late(LateAnswer("T0000001", "000002", APPROVED))
+            box.bank._late(PosLateAnswer("T0000001", "000002", APPROVED))
             return answer
 
         box.bank.exchange = reopened_meanwhile

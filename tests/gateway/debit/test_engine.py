@@ -5,14 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.banks.channel import LateAnswer
+from gateway.banks.pos import PosLateAnswer
 from gateway.debit.claims import HoldPlaced, HoldRefused, PurchaseResult
 from gateway.debit.refunds import RefundRequest
 from gateway.model.passage import Funding, Outcome, PurchaseOutcome, Release
 
 from .conftest import (
     APPROVED,
-    COLLECTION,
     DECLINED,
     NOT_FOUND,
     NOT_SENT,
@@ -148,7 +147,7 @@ def test_not_found_closes_a_reversal_only_when_the_sale_can_no_longer_arrive(box
 
 
 def late(box, answer, stan="000001", terminal="T0000001"):
-    box.bank.late(LateAnswer(terminal, stan, answer))
+    box.bank._late(PosLateAnswer(terminal, stan, answer))
 
 
 async def settle(box):
@@ -205,28 +204,24 @@ def test_declined_advice_becomes_a_debt(box):
 def test_a_message_says_when_it_was_made_and_where_the_ledger_stood_if_it_tells_what_was_decided(box, monkeypatch):
     made = []
 
-    def noted(kind):
-        make = getattr(ToldBank, kind)
+    make = ToldBank.message
 
-        def call(bank, order):
-            made.append((kind, order.at == bank.clock.utcnow(), order.anchor is not None))
-            return make(bank, order)
+    def noted(bank, kind, order):
+        made.append((kind, order.at == bank.clock.utcnow(), order.anchor is not None))
+        return make(bank, kind, order)
 
-        return call
-
-    for kind in ("sale", "reversal", "advice", "refund"):
-        monkeypatch.setattr(ToldBank, kind, noted(kind))
+    monkeypatch.setattr(ToldBank, "message", noted)
 
     async def scenario(box):
         decision = await box.charge(claim_request(), NOT_SENT)
         box.bank.answers.append(APPROVED)
         await box.drain(1)
-        await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+        await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), told=True)
 
     run(box, scenario)
     assert made == [
-        ("sale", True, False),
         ("reversal", True, False),
+        ("sale", True, False),
         ("advice", True, True),
         ("refund", True, True),
     ]

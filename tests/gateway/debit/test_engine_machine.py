@@ -21,9 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy.exc import OperationalError
 
-from gateway.debit.attempts import Terminals
 from gateway.debit.claims import HoldPlaced, HoldRefused, PurchasePlan, PurchaseResult
-from gateway.debit.engine import Collection, DebitEngine, ProvenClaim, StorageLate, Superseded
+from gateway.debit.engine import DebitEngine, ProvenClaim, StorageLate, Superseded
 from gateway.debit.refunds import RefundRefused, RefundRequest
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import StorageUnavailable, Writer
@@ -105,7 +104,6 @@ class Engine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.box = Box(self.folder / "ledger.db")
         self.bank = ModelBank(self.box.clock)
-        self.collection = Collection(self.policy, {"bank-1": Terminals(TERMINALS)})
         self.claims = {}
         self.decisions = {}
         self._start()
@@ -140,8 +138,8 @@ class Engine(RuleBasedStateMachine):
         parts = {"clock": box.clock, "random": box.random}
         self.engine = box.engine = DebitEngine(box.writer, box.queries, {"bank-1": self.bank}, **parts)
         self.outbox = OutboxWorker(self.bank, box.writer, box.queries, **parts)
-        self.collector = Collector("bank-1", self.engine, box.queries, self.collection, clock=box.clock)
-        self.findings = await self.engine.start_up.recover({"lane-1": self.collection}, lambda tx, mandate: STAND_IN)
+        self.collector = Collector("bank-1", self.engine, box.queries, clock=box.clock)
+        self.findings = await self.engine.start_up.recover({"lane-1": self.policy}, lambda tx, mandate: STAND_IN)
         await self.engine.start_up.close_behind()
 
     def _power_cut(self, *, lose):
@@ -219,7 +217,7 @@ class Engine(RuleBasedStateMachine):
             claim.debit_id,
             claim.payer,
             CONTEXT,
-            self.collection,
+            self.policy,
             purchase_id,
             honest(result, claim.request, list(self.claims).index(claim.key)),
             card,
@@ -389,7 +387,7 @@ class Engine(RuleBasedStateMachine):
 
         async def one():
             deadline = self.box.clock.monotonic() + timeout
-            return await self.engine.charge(claim.request, CONTEXT, self.collection, deadline=deadline)
+            return await self.engine.charge(claim.request, CONTEXT, self.policy, deadline=deadline)
 
         if not refused:
             self.claims[claim.key] = claim
@@ -420,7 +418,7 @@ class Engine(RuleBasedStateMachine):
 
         async def one():
             deadline = self.box.clock.monotonic() + timeout
-            parts = (claim.debit_id, delivered, claim.payer, CONTEXT, self.collection)
+            parts = (claim.debit_id, delivered, claim.payer, CONTEXT, self.policy)
             return await self.engine.complete(*parts, deadline=deadline)
 
         if before is None:
@@ -493,14 +491,14 @@ class Engine(RuleBasedStateMachine):
         in_doubt = bool(self.box.rows(doubt, d=debit_id))
         number = self.box.rows("select count(*) from refund")[0][0]
         request = RefundRequest(f"r{number}", debit_id, amount, "x", "ann")
-        found = self._run(self.box.refund(request, self.collection if told else None))
+        found = self._run(self.box.refund(request, told=told))
         if amount > left:
             assert found == RefundRefused("refund_above_collected")
         elif in_doubt:
             assert found == RefundRefused("bank_in_doubt")
         else:
             assert (found.amount_fen, found.replayed) == (amount, False)
-            again = self._run(self.box.refund(request, self.collection))
+            again = self._run(self.box.refund(request, told=True))
             assert (again.refund_id, again.replayed) == (found.refund_id, True)
             self._run(self.collector.round())
 

@@ -11,10 +11,10 @@ from gateway.model.passage import Funding, Outcome, PurchaseOutcome, Release, Se
 
 from .conftest import (
     APPROVED,
-    COLLECTION,
     CONTEXT,
     DECLINED,
     NOT_SENT,
+    POLICY,
     SILENT,
     Box,
     claim_request,
@@ -305,12 +305,12 @@ def test_a_power_cut_at_any_commit_of_a_completion(tmp_path, cut_at, asked_again
         box.debit_id = await held(box, request)
         box.bank.plan["sale"].append(bank)
         work = box.engine.complete(
-            box.debit_id, delivered, request.payer, CONTEXT, COLLECTION, deadline=box.clock.monotonic() + 2
+            box.debit_id, delivered, request.payer, CONTEXT, POLICY, deadline=box.clock.monotonic() + 2
         )
         await until_the_fuse_burns(box, work, holds, stored)
 
     async def after(box):
-        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         if asked_again:
             answers.append(await box.complete(box.debit_id, delivered, request.payer))
         await box.engine.start_up.close_behind()
@@ -379,7 +379,7 @@ def test_the_decision_of_a_hold_names_rules_and_numbers_without_a_gap(tmp_path):
 
     live(box, scenario)
     assert box.rows("select record_no, rules_version from decision order by record_no") == [
-        (n, "test-1@2026-12-1") for n in range(1, 7)
+        (n, "test-1@2026-12-2") for n in range(1, 7)
     ]
 
 
@@ -418,7 +418,7 @@ def test_what_was_delivered_is_stored_even_where_no_new_sale_would_be(box):
         marks.clear()
         box.bank.answers.append(APPROVED)
         deadline = box.clock.monotonic() + 2
-        await box.engine.charge(pump("k2"), CONTEXT, COLLECTION, deadline=deadline)
+        await box.engine.charge(pump("k2"), CONTEXT, POLICY, deadline=deadline)
         assert marks == [False, True]
 
     live(box, scenario)

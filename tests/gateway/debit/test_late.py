@@ -5,23 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from gateway.banks.channel import AnswerClass, LateAnswer
-from gateway.debit.attempts import Terminals, _order, begin_reversal
-from gateway.debit.engine import Collection, DebitEngine
+from gateway.banks.channel import NewAttempt
+from gateway.banks.pos import PosLateAnswer
+from gateway.debit.attempts import begin_reversal
+from gateway.debit.engine import DebitEngine
 from gateway.debit.late import LateEffect, late_answer
 from gateway.debit.refunds import RefundRequest
 from gateway.ledger import tables
 from gateway.ledger.positions import BATCHES, STAN_MAX
-from gateway.model.passage import DeclinePolicy
+from gateway.model.answers import AnswerClass
 
 from .conftest import (
     APPROVED,
-    COLLECTION,
     CONTEXT,
     DECLINED,
     DUPLICATE,
     NOT_FOUND,
     NOT_SENT,
+    POLICY,
     SILENT,
     ToldBank,
     claim_request,
@@ -56,7 +57,7 @@ async def recovery(box, *answers, drained=1):
 
 async def refund(box, *answers, drained=1):
     decision = await box.charge(claim_request(), APPROVED)
-    await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), COLLECTION)
+    await box.refund(RefundRequest("r1", decision.debit_id, 500, "x", "ann"), told=True)
     box.bank.answers.extend(answers)
     for _ in range(drained):
         await box.drain(1)
@@ -66,7 +67,7 @@ async def refund(box, *answers, drained=1):
 
 def kept(box, stan):
     """The attempt with this trace number, its debit, and what is in suspense."""
-    rows = box.rows("select kind, state from attempt where stan = :s", s=stan)
+    rows = box.rows("select kind, state from attempt join pos_attempt on attempt_id = id where stan = :s", s=stan)
     return (*rows[0], box.states()[0], box.balance("suspense"))
 
 
@@ -223,7 +224,7 @@ def test_a_late_word_in_every_state(box, case, word):
         rules = box.engine.rules
 
         def change(tx):
-            return late_answer(tx, "bank-1", LateAnswer("T0000001", stan, word), rules)
+            return late_answer(tx, box.bank, PosLateAnswer("T0000001", stan, word), rules)
 
         effect = await box.in_books(change)
         after = kept(box, stan)
@@ -265,7 +266,9 @@ def test_a_bank_that_approves_what_it_had_refused_is_put_on_the_list(box, kind):
 
     live(box, scenario)
     assert ("answer_contradicted", "open") in box.items()
-    assert box.rows("select state from attempt where stan = '000002'") == [("disputed",)]
+    assert box.rows("select state from attempt join pos_attempt on attempt_id = id where stan = '000002'") == [
+        ("disputed",)
+    ]
 
 
 def written(box):
@@ -346,17 +349,16 @@ def test_banks_that_number_their_terminals_alike_are_not_mixed_up(box):
         other.name = "bank-2"
         banks = {bank.name: bank for bank in (box.bank, other)}
         box.engine = DebitEngine(box.writer, box.queries, banks, clock=box.clock, random=box.random)
-        alike = Collection(DeclinePolicy.RELEASE_AS_DEBT, {name: Terminals(("T0000001",)) for name in banks})
         for name in banks:
             request = claim_request(name)
             request = replace(request, payer=replace(request.payer, name=name))
-            await box.engine.charge(request, CONTEXT, alike, deadline=box.clock.monotonic() + 2)
+            await box.engine.charge(request, CONTEXT, POLICY, deadline=box.clock.monotonic() + 2)
         await box.heard_late(APPROVED)
 
     live(box, scenario)
-    assert box.rows("select channel, terminal, stan, state from attempt order by channel") == [
-        ("bank-1", "T0000001", "000001", "approved"),
-        ("bank-2", "T0000001", "000001", "unknown"),
+    assert box.rows("select channel, reference, state from attempt order by channel") == [
+        ("bank-1", "T0000001/000001/000001", "approved"),
+        ("bank-2", "T0000001/000001/000001", "unknown"),
     ]
 
 
@@ -367,7 +369,7 @@ def test_a_reversal_that_is_opened_again_leaves_every_other_message_in_its_place
     async def scenario(box):
         await box.charge(claim_request("k0", mandate="m0"), NOT_SENT)
         await box.charge(claim_request("k1", mandate="m1"), DECLINED)
-        ((stan,),) = box.rows("select stan from attempt where state = 'declined'")
+        ((stan,),) = box.rows("select stan from attempt join pos_attempt on attempt_id = id where state = 'declined'")
         box.clock.now += HOUR + 1
         await box.collector.round()
         before = box.rows(waiting)
@@ -397,7 +399,7 @@ def test_the_batch_moves_on_when_the_trace_numbers_are_used_up(box):
             await box.charge(claim_request(f"k{n}"), APPROVED)
 
     live(box, scenario)
-    assert box.rows("select batch, stan from attempt order by batch, stan") == [
+    assert box.rows("select batch, stan from attempt join pos_attempt on attempt_id = id order by batch, stan") == [
         ("000001", "000001"),
         ("000001", "989998"),
         ("000001", "989999"),
@@ -416,7 +418,7 @@ def test_a_late_answer_after_that_finds_the_attempt_of_the_new_batch(box, termin
         await box.heard_late(APPROVED, stan="000001", terminal=terminal)
 
     live(box, scenario)
-    assert box.rows("select batch, state from attempt order by batch") == [
+    assert box.rows("select batch, state from attempt join pos_attempt on attempt_id = id order by batch") == [
         ("000001", "declined"),
         ("000002", "approved"),
     ]
@@ -428,9 +430,13 @@ def test_batches_begin_again_after_the_last_one(box):
         await near_the_end(box, "T0000001", 0, batch=BATCHES - 1)
 
         def change(tx):
-            return _order(tx, "bank-1", "T0000001", amount_fen=1, contract_ref="c", at=box.clock.utcnow())
+            new = NewAttempt("a" * 32, box.clock.utcnow())
+            made = box.bank.order(tx, new, "sale", debit_id="d", amount_fen=1, contract_ref="c", charge_point="lane-1")
+            tx.find(tables.pos_attempt, attempt_id=new.id)
+            tx._waiting.pop(tables.pos_attempt)
+            return made
 
         order = await box.in_books(change)
-        assert (order.batch, order.stan) == ("000000", "000001")
+        assert order.reference == "T0000001/000000/000001"
 
     live(box, scenario)

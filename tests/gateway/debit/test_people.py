@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.banks.channel import LateAnswer
+from gateway.banks.pos import PosLateAnswer
 from gateway.debit import debts, late, limits, people, refunds
 from gateway.debit.attempts import Recovery
 from gateway.debit.claims import HoldRefused
@@ -18,9 +18,9 @@ from gateway.model.passage import Funding, Occasion, Outcome
 from gateway.rules.loading import shipped_rules
 from tests.gateway.debit.conftest import (
     APPROVED,
-    COLLECTION,
     CONTEXT,
     DECLINED,
+    POLICY,
     SILENT,
     TAKEN,
     PurchaseOutcome,
@@ -83,7 +83,7 @@ def test_a_bank_debit_that_a_person_says_was_taken_is_owed_and_its_bank_advised(
         held = await charge(box, hold_request(payer=BANK), result=UNKNOWN)
         decision = await say(box, taken=True, debit_id=held.debit_id)
         assert decision.outcome is Outcome.OWED
-        await box.engine.upkeep.adopt(held.debit_id, COLLECTION)
+        await box.engine.upkeep.adopt(held.debit_id)
         box.bank.answers.append(APPROVED)
         await box.drain(1)
         assert box.rows("select state, collected from debit") == [("funded", 1500)]
@@ -110,7 +110,7 @@ def test_a_proof_after_a_person_said_not_taken_is_put_on_the_list(box):
     async def scenario(box):
         request = hold_request()
         placed = await box.engine.hold(request, timeout_s=5)
-        claim = ProvenClaim(placed.debit_id, request.payer, CONTEXT, COLLECTION, placed.purchase_id, UNKNOWN)
+        claim = ProvenClaim(placed.debit_id, request.payer, CONTEXT, POLICY, placed.purchase_id, UNKNOWN)
         await box.engine.bring_in(claim, deadline=box.clock.monotonic() + 2)
         await say(box, taken=False, debit_id=placed.debit_id)
         brought = await box.engine.bring_in(replace(claim, result=TAKEN), deadline=box.clock.monotonic() + 2)
@@ -181,8 +181,8 @@ def test_an_answer_that_comes_after_all_closes_the_item_of_its_advice(box):
     async def scenario(box):
         held = await charge(box, hold_request(payer=BANK), result=UNKNOWN)
         await say(box, taken=True, debit_id=held.debit_id)
-        await box.engine.upkeep.adopt(held.debit_id, COLLECTION)
-        ((advice, stan),) = box.rows("select id, stan from attempt")
+        await box.engine.upkeep.adopt(held.debit_id)
+        ((advice, stan),) = box.rows("select id, stan from attempt join pos_attempt on attempt_id = id")
 
         def give_up(tx):
             from gateway.debit import attempts
@@ -192,7 +192,7 @@ def test_an_answer_that_comes_after_all_closes_the_item_of_its_advice(box):
 
         await box.writer.submit(give_up)
         await box.writer.submit(
-            lambda tx: late.late_answer(tx, "bank-1", LateAnswer("T0000001", stan, APPROVED), RULES)
+            lambda tx: late.late_answer(tx, box.bank, PosLateAnswer("T0000001", stan, APPROVED), RULES)
         )
         assert box.rows("select kind, state from item where kind like 'advice%'") == [
             ("advice_unanswered", "corrected")
@@ -220,7 +220,7 @@ def test_a_debt_is_tried_again_at_once_when_somebody_asks(box):
         assert await box.writer.submit(lambda tx: debts.retry_now(tx, debit_id, "wang")) is None
         assert box.rows("select retry_at from debit") == [(int(box.clock.now * 1e6),)]
         assert box.rows("select actor from journal where event = 'retry_asked'") == [("wang",)]
-        assert await box.engine.upkeep.start_recovery(debit_id, COLLECTION) is Recovery.QUEUED
+        assert await box.engine.upkeep.start_recovery(debit_id) is Recovery.QUEUED
         assert await box.writer.submit(lambda tx: debts.retry_now(tx, debit_id, "wang")) == "bank_in_doubt"
         box.bank.answers.append(APPROVED)
         await box.drain(1)
@@ -281,7 +281,7 @@ def test_what_was_paid_at_a_till_goes_back_at_a_till(box):
         debit_id = await in_debt(box)
         assert await box.writer.submit(lambda tx: debts.pay_at_till(tx, debit_id, "till-1", "wang", RULES)) is None
         request = RefundRequest("r1", debit_id, 500, "too much", "wang")
-        refunded = await box.refund(request, COLLECTION)
+        refunded = await box.refund(request, told=True)
         assert isinstance(refunded, Refunded)
         assert (refunded.target, refunded.state) == ("till", "decided")
         assert box.rows("select count(*) from attempt where kind = 'refund'") == [(0,)]

@@ -28,7 +28,7 @@ from gateway.model.reasons import REASONS, Severity
 from gateway.rules.loading import shipped_rules
 from hardware.bench.chain_key import KEYS
 
-from .conftest import COLLECTION, CONTEXT, TAKEN, charge, hold_request, honest, live
+from .conftest import CONTEXT, POLICY, TAKEN, charge, hold_request, honest, live
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "purchase-results.jsonl"
 NOTHING_KNOWN = Known(written_fen=1500, balance_before=50_000, last_serial=None, psam_serial_used=False)
@@ -187,7 +187,7 @@ def test_of_two_at_once_one_is_believed(box):
         requests = [hold_request("k1"), hold_request("k2", card=OTHER_CARD)]
         placed = [await box.engine.hold(request, timeout_s=5) for request in requests]
         claims = [
-            ProvenClaim(p.debit_id, r.payer, CONTEXT, COLLECTION, p.purchase_id, told(r), r.sight.identity.card_number)
+            ProvenClaim(p.debit_id, r.payer, CONTEXT, POLICY, p.purchase_id, told(r), r.sight.identity.card_number)
             for r, p in zip(requests, placed, strict=True)
         ]
         deadline = box.clock.monotonic() + 2
@@ -232,7 +232,7 @@ def test_a_late_success_is_compared_as_well(box):
     async def scenario(box):
         request = hold_request("k1")
         placed = await box.engine.hold(request, timeout_s=5)
-        claim = ProvenClaim(placed.debit_id, request.payer, CONTEXT, COLLECTION, placed.purchase_id, None, CARD)
+        claim = ProvenClaim(placed.debit_id, request.payer, CONTEXT, POLICY, placed.purchase_id, None, CARD)
         for result, reason in (
             (PurchaseResult(PurchaseOutcome.UNKNOWN), "purchase_unknown"),
             (told(request, balance_after=50_000), BALANCE),

@@ -4,14 +4,13 @@ import asyncio
 
 import pytest
 
-from gateway.banks.channel import AnswerClass
 from gateway.debit.conclusions import issuer_paid
 from gateway.debit.refunds import Refunded, RefundRefused, RefundRequest, pay_at_till, pay_refund
+from gateway.model.answers import AnswerClass
 from gateway.model.passage import Funding, Service
 
 from .conftest import (
     APPROVED,
-    COLLECTION,
     DECLINED,
     NOT_SENT,
     SILENT,
@@ -29,9 +28,9 @@ async def paid_debit(box, key="k1", amount=1500):
     return (await box.charge(claim_request(key, amount=amount), APPROVED)).debit_id
 
 
-async def refund(box, debit_id, amount, key="r1", collection=COLLECTION, **more):
+async def refund(box, debit_id, amount, key="r1", *, told=True, **more):
     request = RefundRequest(key, debit_id, amount, "complaint", "ann", **more)
-    return await box.refund(request, collection)
+    return await box.refund(request, told=told)
 
 
 def books(box):
@@ -97,7 +96,7 @@ def test_refunds_at_once_never_pass_what_was_collected(box):
     async def scenario(box):
         debit_id = await paid_debit(box)
         # By people's programs: no bank is told yet, so none of them is in doubt.
-        found = await asyncio.gather(*(refund(box, debit_id, 400, f"r{n}", None) for n in range(5)))
+        found = await asyncio.gather(*(refund(box, debit_id, 400, f"r{n}", told=False) for n in range(5)))
         assert [type(one) for one in found].count(Refunded) == 3
         assert found.count(RefundRefused("refund_above_collected")) == 2
 
@@ -119,7 +118,7 @@ def test_while_a_refund_is_on_its_way_the_next_one_waits(box):
 def test_refunds_decided_at_the_same_moment_are_each_told_once_and_never_more_than_was_collected(box):
     async def scenario(box):
         debit_id = await paid_debit(box)
-        asked = (refund(box, debit_id, 600, f"r{n}", collection=None) for n in range(3))
+        asked = (refund(box, debit_id, 600, f"r{n}", told=False) for n in range(3))
         found = await asyncio.gather(*asked)
         assert sorted(type(one).__name__ for one in found) == ["RefundRefused", "Refunded", "Refunded"]
         assert RefundRefused("refund_above_collected") in found
@@ -271,7 +270,7 @@ def test_what_a_person_decided_in_a_program_of_its_own_is_told_by_the_collector(
     async def scenario(box):
         debit_id = await paid_debit(box)
         await box.collector.round()
-        await refund(box, debit_id, 500, collection=None)
+        await refund(box, debit_id, 500, told=False)
         assert box.queued() == 0
         await box.collector.round()
         await box.collector.round()

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.debit import holds, recovery
 from gateway.debit.claims import HoldPlaced, HoldRefused
-from gateway.debit.engine import Collection, DebitEngine
+from gateway.debit.engine import DebitEngine
 from gateway.ledger import engines
 from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.verify import verify
@@ -19,10 +19,10 @@ from hardware.bench.chain_key import KEYS
 
 from .conftest import (
     APPROVED,
-    COLLECTION,
     CONTEXT,
     DECLINED,
     NOT_SENT,
+    POLICY,
     SILENT,
     Box,
     ToldBank,
@@ -95,7 +95,7 @@ def test_a_power_cut_in_the_midst_of_it_changes_nothing(tmp_path, monkeypatch, a
             await start(box)
 
     async def start(box):
-        await box.engine.start_up.recover({"lane-1": measure_start.COLLECTION}, lambda tx, mandate: 100_000)
+        await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         return await box.engine.start_up.close_behind()
 
     live(box, cut, start)
@@ -134,10 +134,10 @@ def test_started_twice_the_second_finds_the_same_open_and_closes_nothing(tmp_pat
 class PickyBank(ToldBank):
     """Its messages cannot carry one contract any more: the debit's advice cannot be built."""
 
-    def advice(self, order):
-        if order.contract_ref == "contract-m3":
+    def message(self, kind, order):
+        if kind == "advice" and order.contract_ref == "contract-m3":
             raise ValueError("no such contract")
-        return super().advice(order)
+        return super().message(kind, order)
 
 
 @pytest.mark.parametrize("page", [2, 100])
@@ -194,7 +194,7 @@ def test_a_storage_in_trouble_is_no_bad_debit(box):
         await box.engine.hold(claim_request(), timeout_s=5)
 
     async def second(box):
-        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         submitted = []
 
         def refused(change, *, essential=False):
@@ -222,7 +222,7 @@ def test_charge_points_may_open_while_it_closes(box, monkeypatch):
             await box.engine.hold(claim_request(f"k{n}"), timeout_s=5)
 
     async def second(box):
-        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         closing = asyncio.create_task(box.engine.start_up.close_behind())
         mine = [await box.engine.hold(claim_request(f"new{n}"), timeout_s=5) for n in range(4)]
         closed = await closing
@@ -241,7 +241,7 @@ def test_it_binds_until_it_is_closed(box):
         await box.engine.hold(claim_request("k2", amount=1000, limit=5000, service=Service.FUEL), timeout_s=5)
 
     async def second(box):
-        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         refused = await box.engine.hold(claim_request("k3", amount=1, limit=5000), timeout_s=5)
         assert refused == HoldRefused("limit_exceeded")
         await box.engine.start_up.close_behind()
@@ -272,7 +272,7 @@ def test_a_debit_of_a_charge_point_that_is_gone_is_told_to_its_bank_all_the_same
         await box.in_books(lambda tx: holds.complete(tx, debit_id, 500, request.payer, asking=None, context=CONTEXT))
 
     async def second(box):
-        await box.engine.start_up.recover({"lane-9": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.engine.start_up.recover({"lane-9": POLICY}, lambda tx, mandate: 100_000)
         await box.collector.round()
         await box.engine.start_up.close_behind()
         await box.collector.round()
@@ -331,12 +331,12 @@ def test_a_card_and_a_tag_stay_barred_as_long_as_their_purchase_is_open(box):
 
 def test_a_lane_that_keeps_who_is_declined_is_remembered(box):
     """The bank had said no when the power went: the policy of its charge point decides the barrier."""
-    strict = Collection(DeclinePolicy.HOLD_FOR_ATTENDANT, COLLECTION.terminals)
+    strict = DeclinePolicy.HOLD_FOR_ATTENDANT
 
     async def first(box):
         placed = await box.engine.hold(hold_request(funding=Funding.BANK_ONLINE), timeout_s=5)
+        from gateway.banks.channel import NewAttempt
         from gateway.debit import attempts, purchases
-        from gateway.debit.attempts import NewAttempt
         from gateway.debit.states import debit_row
 
         from .conftest import TAKEN
@@ -344,8 +344,7 @@ def test_a_lane_that_keeps_who_is_declined_is_remembered(box):
         def change(tx):
             purchases.store_result(tx, placed.purchase_id, TAKEN, None)
             new = NewAttempt("0" * 32, box.clock.utcnow())
-            terminals = COLLECTION.terminals["bank-1"]
-            attempts.store_sale(tx, box.bank, terminals, new, debit=debit_row(tx, placed.debit_id))
+            attempts.store_sale(tx, attempts.Asking(box.bank, new, "lane-1"), debit_row(tx, placed.debit_id))
             attempts.settle_answer(tx, new.id, DECLINED)
 
         await box.in_books(change)

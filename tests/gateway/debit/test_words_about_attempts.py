@@ -6,7 +6,7 @@ import pytest
 
 from gateway.debit.late import LateEffect, resolve_attempt
 
-from .conftest import APPROVED, COLLECTION, DECLINED, NOT_SENT, SILENT, claim_request, live
+from .conftest import APPROVED, DECLINED, NOT_SENT, POLICY, SILENT, claim_request, live
 from .test_charge import until_the_fuse_burns
 from .test_late import kept, recovery, refund, sale
 
@@ -56,7 +56,9 @@ def test_a_word_about_an_attempt_in_every_state(box, case, posted):
     async def scenario(box):
         await begin(box, *answers, drained=drained)
         before = kept(box, stan)
-        attempt_id, debit_id = box.rows("select id, debit_id from attempt where stan = :s", s=stan)[0]
+        attempt_id, debit_id = box.rows(
+            "select id, debit_id from attempt join pos_attempt on attempt_id = id where stan = :s", s=stan
+        )[0]
         effect = await box.resolve_attempt(attempt_id, posted=posted, source="file 1", actor="ann")
         box.check()
         said = box.rows("select ref, event, debit_id, detail, actor from journal where kind = 'person'")
@@ -110,7 +112,7 @@ def test_an_approval_withdrawn_before_anything_is_decided_leaves_the_debit_held(
         await until_the_fuse_burns(box, box.charge(claim_request(), SILENT), 1, stored=False)
 
     async def words(box):
-        await box.engine.start_up.recover({"lane-1": COLLECTION}, lambda tx, mandate: 100_000)
+        await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         await box.heard_late(APPROVED)
         await box.heard_late(DECLINED)
         assert box.items() == [("answer_contradicted", "open")]

@@ -268,14 +268,14 @@ CORRUPTIONS = [
     ("the chain of the journal holds", "update journal set event = 'funded' where number = 1"),
     (
         "a debit has at most one attempt open and one approved",
-        "insert into attempt (id, debit_id, channel, terminal, batch, stan, kind, state, amount, request, created_at,"
-        " changed_at) select 'x', debit_id, channel, terminal, batch, '999999', kind, state, amount, request, 0, 0"
+        "insert into attempt (id, debit_id, channel, reference, destination, kind, state, amount, request, created_at,"
+        " changed_at) select 'x', debit_id, channel, 'x', destination, kind, state, amount, request, 0, 0"
         " from attempt where state = 'unknown'",
     ),
     (
         "a debit has at most one attempt open and one approved",
-        "insert into attempt (id, debit_id, channel, terminal, batch, stan, kind, state, amount, request, created_at,"
-        " changed_at) select 'x', debit_id, channel, terminal, batch, '999999', kind, state, amount, request, 0, 0"
+        "insert into attempt (id, debit_id, channel, reference, destination, kind, state, amount, request, created_at,"
+        " changed_at) select 'x', debit_id, channel, 'x', destination, kind, state, amount, request, 0, 0"
         " from attempt where state = 'approved'",
     ),
     (

@@ -12,7 +12,7 @@ from gateway.model.clearing import (
     BankEntry,
     BankLine,
     BankLineKind,
-    BankWord,
+    DayFileWord,
     DifferenceKind,
     FeeRounding,
     JudgedRow,
@@ -268,7 +268,7 @@ def test_silence_of_the_file_counts_once_the_last_possible_day_is_over(standing)
     assert not run([ours(standing=standing, day=None, last_day=DAY_AFTER)], []).findings
     assert not run([ours(standing=standing, day=None)], []).findings
     found = run([ours(standing=standing, day=None, last_day=DAY)], [])
-    assert [(f.word, f.attempt_id, f.amount_fen) for f in found.findings] == [(BankWord.NOT_POSTED, "a1", 1500)]
+    assert [(f.word, f.attempt_id, f.amount_fen) for f in found.findings] == [(DayFileWord.NOT_POSTED, "a1", 1500)]
     assert not found.rows
     assert not found.differences
 
@@ -276,13 +276,13 @@ def test_silence_of_the_file_counts_once_the_last_possible_day_is_over(standing)
 def test_booked_and_taken_back_in_the_file_is_a_no_at_once():
     lines = [line(), line(kind=BankLineKind.REVERSAL)]
     found = run([ours(standing=Standing.IN_DOUBT, day=None, last_day=DAY_AFTER)], lines)
-    assert [f.word for f in found.findings] == [BankWord.NOT_POSTED]
+    assert [f.word for f in found.findings] == [DayFileWord.NOT_POSTED]
     assert not found.differences
 
 
 def test_the_file_is_the_proof_of_a_row_in_doubt():
     found = run([ours(standing=Standing.IN_DOUBT, day=None, last_day=DAY)], [line(amount=1400)])
-    assert [(f.word, f.amount_fen) for f in found.findings] == [(BankWord.POSTED, 1400)]
+    assert [(f.word, f.amount_fen) for f in found.findings] == [(DayFileWord.POSTED, 1400)]
     assert found.rows == [JudgedRow("a1", "d1", RowState.DISPUTED, 0, 1400, other_day=True)]
 
 
@@ -292,7 +292,7 @@ def test_a_reversal_in_the_file_of_another_day_counts():
         found = match(DAY, [] if row is None else [row], {keys(): entry}, {})
         assert not found.differences
     found = match(DAY, [ours(standing=Standing.IN_DOUBT)], {keys(): entry}, {})
-    assert [f.word for f in found.findings] == [BankWord.NOT_POSTED]
+    assert [f.word for f in found.findings] == [DayFileWord.NOT_POSTED]
     # The reversal alone, its original in the file of the day before.
     alone = gather([line(kind=BankLineKind.REVERSAL)])
     alone[keys()].elsewhere = 1

@@ -5,20 +5,18 @@ import asyncio
 import pytest
 
 from gateway.debit.debts import pay_at_till, retry_now
-from gateway.debit.engine import Collection
 from gateway.debit.refunds import RefundRequest
 from gateway.ledger import tables
 from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.writer import StorageUnavailable
-from gateway.model.passage import DeclinePolicy
 from gateway.outbox import collector as module
 from gateway.outbox.collector import Collector
 from tests.gateway.debit.conftest import (
     APPROVED,
-    COLLECTION,
     DECLINED,
     DUPLICATE,
     NOT_SENT,
+    TERMINALS,
     Box,
     ToldBank,
     claim_request,
@@ -45,7 +43,7 @@ async def paid(box, key="k1"):
 
 async def refund(box, debit_id, amount, key="r1"):
     """Decided by somebody's own program, which knows no bank."""
-    await box.refund(RefundRequest(key, debit_id, amount, "x", "ann"), None)
+    await box.refund(RefundRequest(key, debit_id, amount, "x", "ann"))
 
 
 def queued(box):
@@ -88,7 +86,7 @@ def test_debts_of_another_bank_are_not_its_own(box):
     async def scenario(box):
         await debts(box, 1)
         box.clock.now += HOUR
-        other = Collector("bank-2", box.engine, box.queries, COLLECTION, clock=box.clock)
+        other = Collector("bank-2", box.engine, box.queries, clock=box.clock)
         await other.round()
         assert queued(box) == []
 
@@ -100,10 +98,11 @@ def test_without_a_terminal_it_waits_and_harms_nothing(box):
         await debts(box, 1)
         await refund(box, await paid(box, "p"), 500)
         box.clock.now += HOUR
-        nowhere = Collection(DeclinePolicy.RELEASE_AS_DEBT, {})
-        bare = Collector("bank-1", box.engine, box.queries, nowhere, clock=box.clock)
-        await bare.round()
+        numbers, box.bank._any = box.bank._any, ()
+        await box.collector.round()
         assert queued(box) == []
+        box.bank._any = numbers
+        box.clock.now += HOUR
         await box.collector.round()
         assert sorted(queued(box)) == [("recovery",), ("refund",)]
 
@@ -133,17 +132,10 @@ class PickyBank(ToldBank):
     def takes(self, contract_ref):
         return contract_ref != "contract-m0" or not self.picky
 
-    def sale(self, order):
-        self._check(order)
-        return super().sale(order)
-
-    def refund(self, order):
-        self._check(order)
-        return super().refund(order)
-
-    def _check(self, order):
-        if not self.takes(order.contract_ref):
+    def message(self, kind, order):
+        if kind in ("sale", "refund") and not self.takes(order.contract_ref):
             raise ValueError("no such contract")
+        return super().message(kind, order)
 
 
 def test_a_decision_no_message_can_tell_keeps_no_other_from_the_bank(tmp_path, caplog):
@@ -293,7 +285,7 @@ def test_what_the_storage_refused_is_tried_again(box):
         await refund(box, await paid(box), 500)
         adopt = box.engine.upkeep.adopt
 
-        async def refused(debit_id, collection):
+        async def refused(debit_id):
             raise StorageUnavailable(StorageTrouble.FULL)
 
         box.engine.upkeep.adopt = refused
@@ -315,9 +307,9 @@ def test_at_the_first_look_only_what_its_bank_does_not_know_is_touched(box):
         adopted = []
         adopt = box.engine.upkeep.adopt
 
-        async def seen(debit_id, collection):
+        async def seen(debit_id):
             adopted.append(debit_id)
-            await adopt(debit_id, collection)
+            await adopt(debit_id)
 
         box.engine.upkeep.adopt = seen
         await box.collector.round()
@@ -329,11 +321,9 @@ def test_at_the_first_look_only_what_its_bank_does_not_know_is_touched(box):
 
 def test_a_debit_owed_that_its_bank_was_never_told_is_told(box):
     async def first(box):
-        nowhere = Collection(DeclinePolicy.RELEASE_AS_DEBT, {})
-        deadline = box.clock.monotonic() + 2
-        from tests.gateway.debit.conftest import CONTEXT
-
-        await box.engine.charge(claim_request(), CONTEXT, nowhere, deadline=deadline)
+        box.bank._any, box.bank._terminals = (), {}
+        await box.charge(claim_request())
+        box.bank._any, box.bank._terminals = ("T0000001",), TERMINALS
         assert (box.states(), queued(box)) == (["owed"], [])
 
     async def second(box):

@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import literal, update
 from sqlalchemy.exc import DBAPIError
 
-from gateway.banks.channel import AnswerClass, BankAnswer, LateAnswer
-from gateway.debit.attempts import Terminals
-from gateway.debit.engine import Collection, DebitEngine, ProvenClaim
+from gateway.banks.channel import BankAnswer
+from gateway.banks.pos import PosLateAnswer
+from gateway.debit.engine import DebitEngine, ProvenClaim
 from gateway.ledger import tables
+from gateway.model.answers import AnswerClass
 from gateway.model.delivery import Delivery
-from gateway.model.passage import DeclinePolicy, Funding
+from gateway.model.passage import Funding
 from gateway.outbox.worker import POLL_S, OutboxWorker
 from gateway.rules.loading import shipped_rules
 from tests.gateway.debit.conftest import (
@@ -24,6 +25,7 @@ from tests.gateway.debit.conftest import (
     DECLINED,
     NOT_FOUND,
     NOT_SENT,
+    POLICY,
     SILENT,
     TAKEN,
     Box,
@@ -202,7 +204,7 @@ def test_an_approval_heard_while_its_reversal_is_on_the_wire_is_known_before_tha
 
         async def approved_meanwhile(request, *, timeout_s):
             box.bank.exchange = exchange
-            box.bank.late(LateAnswer("T0000001", "000001", APPROVED))
+            box.bank._late(PosLateAnswer("T0000001", "000001", APPROVED))
             return await exchange(request, timeout_s=timeout_s)
 
         box.bank.exchange = approved_meanwhile
@@ -286,7 +288,7 @@ def test_what_was_answered_late_is_taken_off_and_not_sent(box):
     async def scenario(box):
         await owed(box)
         rows = await box.outbox._due()
-        box.bank.late(LateAnswer("T0000001", "000001", APPROVED))
+        box.bank._late(PosLateAnswer("T0000001", "000001", APPROVED))
         await box.followed_up()
         for row in rows:
             await box.outbox._send(row)
@@ -306,7 +308,7 @@ def test_a_message_that_was_queued_anew_is_not_sent_in_its_old_place(box):
         await one_round(box)
         box.clock.now += 60
         rows = await box.outbox._due()
-        box.bank.late(LateAnswer("T0000001", "000001", APPROVED))
+        box.bank._late(PosLateAnswer("T0000001", "000001", APPROVED))
         await box.followed_up()
         heard = len(box.bank.heard)
         for row in rows:
@@ -381,12 +383,11 @@ def test_two_channels_each_hear_their_own(box):
         payer = replace(payer_of(Funding.BANK_ONLINE), name="bank-2")
         request = hold_request("k9", payer=payer)
         placed = await engine.hold(request, timeout_s=5)
-        collection = Collection(DeclinePolicy.RELEASE_AS_DEBT, {"bank-2": Terminals(("T9000001",))})
-        claim = ProvenClaim(placed.debit_id, payer, CONTEXT, collection, placed.purchase_id, TAKEN, "9" * 20)
+        claim = ProvenClaim(placed.debit_id, payer, CONTEXT, POLICY, placed.purchase_id, TAKEN, "9" * 20)
         await engine.bring_in(claim, deadline=box.clock.monotonic() + 2)
         assert await box.outbox._due() == []
         worker = OutboxWorker(second, box.writer, box.queries, clock=box.clock, random=box.random)
-        assert [row.destination for row in await worker._due()] == ["bank-2/T9000001"]
+        assert [row.destination for row in await worker._due()] == ["bank-2/T0000001"]
 
     live(box, scenario)
     assert box.balance("bank") == 0
@@ -400,7 +401,9 @@ def test_an_advice_steps_aside_for_vehicles_but_never_in_front_of_a_reversal(box
         box.outbox._fresh = lambda: True
         assert await box.outbox.round() == 0
         await owed(box, 2, SILENT)
-        terminals = {terminal for (terminal,) in box.rows("select terminal from attempt")}
+        terminals = {
+            terminal for (terminal,) in box.rows("select terminal from attempt join pos_attempt on attempt_id = id")
+        }
         assert len(terminals) == 1
         box.bank.answers.extend([APPROVED, APPROVED])
         assert [await box.outbox.round() for _ in range(2)] == [1, 1]
@@ -617,7 +620,7 @@ async def spread(box, number, terminals):
             terminal = terminals[place % len(terminals)]
             request = b"advice " + terminal.encode() + b" x"
             tx.update(tables.outbox, {"id": message}, destination=f"bank-1/{terminal}")
-            tx.update(tables.attempt, {"id": attempt}, terminal=terminal, request=request)
+            tx.update(tables.attempt, {"id": attempt}, destination=f"bank-1/{terminal}", request=request)
 
     await box.in_books(change)
 
@@ -782,7 +785,10 @@ def test_a_recovery_whose_worker_broke_off_is_reversed_and_never_sent_again(box)
 
     live(box, scenario)
     assert [m.split()[0] for m in box.bank.heard] == ["sale", "sale", "reversal"]
-    assert box.rows("select state from attempt order by stan") == [("declined",), ("reversed",)]
+    assert box.rows("select state from attempt join pos_attempt on attempt_id = id order by stan") == [
+        ("declined",),
+        ("reversed",),
+    ]
     assert box.states() == ["debt"]
 
 

@@ -21,8 +21,8 @@ from pydantic import TypeAdapter
 from sqlalchemy.exc import DBAPIError
 
 from gateway.assembly import assemble_point
-from gateway.banks.channel import AnswerClass, BankAnswer
-from gateway.banks.turns import Turns
+from gateway.banks.channel import BankAnswer
+from gateway.banks.pos import PosChannel
 from gateway.config import PointSection
 from gateway.debit.engine import DebitEngine
 from gateway.ledger import engines
@@ -31,6 +31,7 @@ from gateway.ledger.positions import STAN_MAX
 from gateway.ledger.reading import Reader
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import Committer, Writer
+from gateway.model.answers import AnswerClass
 from gateway.model.clock import to_us
 from gateway.model.delivery import Delivery
 from gateway.payers import mandate_import, mandates, status_list_build
@@ -118,7 +119,7 @@ MANDATES = [
 ]
 
 APPROVED = BankAnswer(Delivery.ANSWERED, AnswerClass.APPROVED, "00")
-DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED, "51")
+DECLINED = BankAnswer(Delivery.ANSWERED, AnswerClass.DECLINED_FOR_NOW, "51")
 SILENT = BankAnswer(Delivery.SILENT)
 
 
@@ -512,30 +513,24 @@ class Board:
         return self.done.count("lift")
 
 
-class Bank:
+class Bank(PosChannel):
     """A channel that answers as told, in virtual time; silence lasts as long as the asker waits."""
 
-    name = "bank-1"
     max_message_age_s = 60.0
     up = True
 
     def __init__(self):
+        super().__init__("bank-1", {f"lane-{n}": terminals(f"lane-{n}").get("bank-1", ()) for n in range(1, 10)})
         self.answers = deque()
         self.heard = []
         self.delay_s = 0.05
-        self.turns = Turns()
 
     def takes(self, contract_ref):
         return True
 
-    def sale(self, order):
-        return f"sale {order.terminal} {order.stan} {order.amount_fen} {order.contract_ref}".encode()
-
-    def reversal(self, order):
-        return f"reversal {order.terminal} {order.stan} {order.amount_fen}".encode()
-
-    def advice(self, order):
-        return f"advice {order.terminal} {order.stan} {order.amount_fen}".encode()
+    def message(self, kind, order):
+        contract = f" {order.contract_ref}" if kind == "sale" else ""
+        return f"{kind} {order.terminal} {order.stan} {order.amount_fen}{contract}".encode()
 
     def repeat(self, request):
         return request
@@ -545,9 +540,6 @@ class Bank:
         answer = self.answers.popleft() if self.answers else SILENT
         await asyncio.sleep(timeout_s if answer.delivery is Delivery.SILENT else self.delay_s)
         return answer
-
-    def on_late(self, handler):
-        self.late = handler
 
 
 # --- plaza ----------------------------------------------------------------------------------------------------------
@@ -654,8 +646,8 @@ class Plaza:
         self.look_at_the_end()
         self.lanes = {}
         self.open()
-        collections = {lane.section.name: lane.section.collection for lane in old}
-        await self.engine.start_up.recover(collections, mandates.stand_in_limit)
+        policies = {lane.section.name: lane.section.bank_declines for lane in old}
+        await self.engine.start_up.recover(policies, mandates.stand_in_limit)
         await self.engine.start_up.close_behind()
         for lane in old:
             self.lanes[lane.section.name] = Lane(self, lane.section, lane.neighbours)

@@ -4,13 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.model.answers import NOTHING_SAID, UNANSWERED, AnswerClass, Refusal
 from gateway.model.reasons import REASONS
 from gateway.rules.judge import (
-    NOT_SENT,
-    SILENT,
-    BankWord,
     ListingEffect,
-    WordKind,
     alarming,
     beyond_limit,
     given_up,
@@ -20,10 +17,9 @@ from gateway.rules.judge import (
     may_stand_in,
     pause_s,
     recovery_after_s,
-    write_off_due,
 )
 from gateway.rules.loading import SHIPPED, parse_rules, shipped_rules
-from protocols.bank.responses import RESPONSE_TABLES, response_code
+from protocols.bank.responses import RESPONSE_TABLES, ResponseClass, response_code
 
 SERVICES = ("toll", "fuel", "parking", "counter", "service_area")
 
@@ -32,8 +28,19 @@ def rules_with(text):
     return parse_rules(f'version = "t"\n{text}'.encode(), SHIPPED)
 
 
+ANSWERS = {
+    ResponseClass.APPROVED: AnswerClass.UNSETTLED,  # in part, or of something else than was asked
+    ResponseClass.DECLINED: AnswerClass.DECLINED,
+    ResponseClass.DECLINED_FOR_NOW: AnswerClass.DECLINED_FOR_NOW,
+    ResponseClass.MANUAL: AnswerClass.MANUAL,
+    ResponseClass.UNKNOWN: AnswerClass.UNSETTLED,
+    ResponseClass.KEYS: AnswerClass.UNSETTLED,
+}
+SILENT, NOT_SENT = {}, {"sent": False}
+
+
 def answered(code):
-    return BankWord(WordKind.ANSWERED, code)
+    return {"answer": ANSWERS[response_code(code).response_class], "code": code}
 
 
 def stand_in(rules=None, service="toll", **more):
@@ -43,7 +50,6 @@ def stand_in(rules=None, service="toll", **more):
         "stood_in_today": 0,
         "in_debt": False,
         "mandate_limit_fen": 5000,
-        "why": SILENT,
     }
     refusal = may_stand_in(rules or shipped_rules(), service, **case | more)
     assert refusal is None or refusal in REASONS
@@ -80,7 +86,6 @@ def test_a_toll_is_stood_in_for_up_to_the_mandates_limit_as_before(amount, owed,
     [
         (SILENT, None),
         (NOT_SENT, None),
-        (BankWord(WordKind.ANSWERED), None),
         (answered("96"), None),
         (answered("A0"), None),
         (answered("10"), None),
@@ -89,32 +94,40 @@ def test_a_toll_is_stood_in_for_up_to_the_mandates_limit_as_before(amount, owed,
         (answered("41"), "stand_in_after_answer"),
         (answered("30"), "stand_in_after_answer"),
         (answered("ZZ"), None),
-        (BankWord(WordKind.UNSETTLED, "51"), None),
-        (BankWord(WordKind.UNSETTLED, "05"), None),
+        ({"answer": AnswerClass.UNSETTLED, "code": "51"}, None),
+        ({"answer": AnswerClass.UNSETTLED, "code": "PAYING"}, None),
+        ({"answer": AnswerClass.DUPLICATE, "code": "94"}, None),
     ],
     ids=str,
 )
 def test_standing_in_depends_on_the_banks_word(word, refusal):
-    assert stand_in(why=word) == refusal
+    assert stand_in(**word) == refusal
 
 
 @pytest.mark.parametrize("code", sorted({code for table in RESPONSE_TABLES.values() for code in table.codes}))
 def test_no_final_refusal_can_be_stood_in_for_even_where_all_causes_are_allowed(code):
     rules = rules_with('[stand_in.toll]\nafter = ["silent", "not_sent", "unsettled", "declined_for_now"]\n')
     final = response_code(code).response_class.value in "DM"
-    assert (stand_in(rules, why=answered(code)) is not None) == final
+    assert (stand_in(rules, **answered(code)) is not None) == final
 
 
 def test_causes_and_codes_can_be_chosen():
     only_silence = rules_with('[stand_in.toll]\nafter = ["silent"]\nalso_after_codes = ["91"]\n')
     assert stand_in(only_silence) is None
-    assert stand_in(only_silence, why=answered("91")) is None
-    assert stand_in(only_silence, why=NOT_SENT) == "stand_in_after_answer"
-    assert stand_in(only_silence, why=answered("96")) == "stand_in_after_answer"
+    assert stand_in(only_silence, **answered("91")) is None
+    assert stand_in(only_silence, **NOT_SENT) == "stand_in_after_answer"
+    assert stand_in(only_silence, **answered("96")) == "stand_in_after_answer"
     never = rules_with('[stand_in.toll]\nalso_after_codes = ["91"]\nnever_after_codes = ["91", "96"]\n')
-    assert stand_in(never, why=answered("91")) == "stand_in_after_answer"
-    assert stand_in(never, why=answered("96")) == "stand_in_after_answer"
-    assert stand_in(never, why=answered("98")) is None
+    assert stand_in(never, **answered("91")) == "stand_in_after_answer"
+    assert stand_in(never, **answered("96")) == "stand_in_after_answer"
+    assert stand_in(never, **answered("98")) is None
+
+
+def test_no_list_of_codes_lets_a_final_refusal_be_stood_in_for():
+    rules = rules_with('[stand_in.toll]\nalso_after_codes = ["41", "30", "NOTENOUGH"]\n')
+    assert stand_in(rules, **answered("41")) == "stand_in_after_answer"
+    assert stand_in(rules, **answered("30")) is None
+    assert stand_in(rules, answer=AnswerClass.DECLINED_FOR_NOW, code="NOTENOUGH") is None
 
 
 @pytest.mark.parametrize(
@@ -183,13 +196,15 @@ def test_alarms_by_age_and_by_count():
 
 
 def schedule(rules, code, amount_fen=1500):
-    return [recovery_after_s(rules, code=code, tries=n, amount_fen=amount_fen) for n in range(7)]
+    refusal = NOTHING_SAID if code is None else Refusal(answered(code)["answer"], code)
+    return [recovery_after_s(rules, refusal, tries=n, amount_fen=amount_fen) for n in range(7)]
 
 
 def test_debts_are_tried_again_by_the_answer_that_made_them():
     rules = shipped_rules()
     assert schedule(rules, "51") == [3600, 86400, 259200, 604800, 1296000, None, None]
     assert schedule(rules, "91")[0] == 600
+    assert recovery_after_s(rules, UNANSWERED, tries=0, amount_fen=1500) == 600
     for code in ("41", "14", "03", "30", "ZZ", None):
         assert schedule(rules, code) == [None] * 7
 
@@ -212,13 +227,6 @@ def test_small_debts_are_left_alone():
     rules = rules_with("[debt]\nminimum_fen = 100\n")
     assert schedule(rules, "51", 99) == [None] * 7
     assert schedule(rules, "51", 100)[0] == 3600
-
-
-def test_writing_off_by_age():
-    assert not write_off_due(shipped_rules(), age_s=1e9)
-    rules = rules_with("[debt]\nwrite_off_after_days = 2\n")
-    assert not write_off_due(rules, age_s=2 * 86400 - 1)
-    assert write_off_due(rules, age_s=2 * 86400)
 
 
 # --- the list of debtors --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.bank.codec import HEADER_BYTES, TPDU_BYTES, Message, decode, describe, encode
-from protocols.bank.dialects import CUPS_POS_BCD, CUPS_POS_BCD_TEXT48, DIALECTS
+from protocols.bank.dialects import CUPS_POS_BCD
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.fields import Privacy
 
@@ -228,14 +228,9 @@ def test_what_cannot_be_packed_is_our_error(message, field):
     assert caught.value.field == field
 
 
-def test_contract_with_letters_has_its_dialect():
-    message = Message("0200", {48: "合同B2E2"})
+def test_contract_with_letters_is_told_as_such():
     with pytest.raises(LocalProtocolError, match="contract reference"):
-        encode(message)
-    raw = encode(message, CUPS_POS_BCD_TEXT48)
-    assert raw.endswith(b"\x00\x08" + "合同B2E2".encode("gbk"))
-    assert decode(raw, CUPS_POS_BCD_TEXT48) == message
-    assert set(DIALECTS) == {"cups-pos-bcd", "cups-pos-bcd-text48"}
+        encode(Message("0200", {48: "合同B2E2"}))
 
 
 def test_description_masks_and_places_every_field():

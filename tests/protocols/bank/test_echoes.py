@@ -9,7 +9,7 @@ import pytest
 
 from protocols.bank.codec import Message, decode
 from protocols.bank.echoes import Difference, differences
-from protocols.bank.transactions import ECHOED, Profile, advice, refund, response_to, reversal, sale, sale_keys
+from protocols.bank.transactions import ECHOED, Profile, advice, refund, response_to, reversal, sale
 
 PROFILE = Profile(terminal="B2E20001", merchant="990100000000001")
 AT = datetime(2026, 7, 12, 1, 30, tzinfo=UTC)
@@ -19,7 +19,7 @@ REQUESTS = {
     "sale": SALE,
     "advice": advice(PROFILE, **ORDER),
     "refund": refund(PROFILE, **ORDER),
-    "reversal": reversal(PROFILE, sale_keys(SALE)),
+    "reversal": reversal(PROFILE, SALE),
 }
 ALTERED = {
     3: "200000",

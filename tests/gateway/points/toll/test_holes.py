@@ -90,6 +90,8 @@ def test_a_one_piece_tag_sold_to_after_a_hold_that_came_too_late(play):
             await plaza.settle(3)
         await plaza.settle(1)
         assert plaza.rows("select state from debit") == [("voided",)]
+        assert plaza.rows("select state from attempt") == [("not_sent",)], "stored with the claim, and kept back"
+        assert plaza.rows("select count(*) from outbox") == [(0,)]
         assert plaza.bank.heard == []
         lane.road.meet(car)
         await plaza.settle()

@@ -1006,6 +1006,21 @@ def test_a_one_piece_tag_pays_by_its_contract_once(play):
     play(story)
 
 
+def test_a_one_piece_tag_costs_two_commits(play):
+    """The claim with its bank's request, then the decision."""
+
+    async def story(plaza):
+        lane = plaza.lane(**CONTRACT)
+        plaza.bank.answers.append(bench.APPROVED)
+        before = plaza.rows("select count(*) from journal where event = 'sealed'")[0][0]
+        lane.road.meet(Car(bench.GOOD, device_type=2))
+        await plaza.settle()
+        assert plaza.outcomes() == [PAID]
+        assert plaza.rows("select count(*) from journal where event = 'sealed'") == [(before + 2,)]
+
+    play(story)
+
+
 ONE_PIECE_REFUSED = {
     "no_mandate": Car(500, device_type=2),
     "no_mandate, it collects after clearing": Car(bench.CLEARING, device_type=2),
