@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from drivers.clock import Clock
-from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome
+from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, RequestOutcome
 from drivers.link import Link
 from drivers.restraint import Budget, LogStretch
 from protocols.bank.anchors import Anchor
@@ -137,7 +137,7 @@ class _Pending:
         return self.stan == answer.text(11) and answer.mti in self.accepted and terminal in ("", self.terminal)
 
 
-class _Over:
+class _UnansweredRequests:
     """Requests that are over but whose answer may still come."""
 
     def __init__(self, keep_s: float) -> None:
@@ -209,7 +209,7 @@ class BankLink:
         self._network_stan = NETWORK_STAN_FIRST - 1
         self._batches: dict[str, str] = {}
         # A request and then its answer may each be under way as long as a message can be.
-        self._over = _Over(2.0 * config.profile.max_message_age_s)
+        self._unanswered = _UnansweredRequests(2.0 * config.profile.max_message_age_s)
         # Of the link, not of a connection: a host that connects anew may not begin anew.
         self._budget = Budget(config.unasked_burst, config.unasked_per_s)
         self._unasked_log = LogStretch(log, config.device, "messages nobody asked for")
@@ -378,7 +378,7 @@ class BankLink:
             return next(named, None)
         # Two requests may fit: taking either could give one car the other's approval.
         fitting = [pending for pending in waiting if pending.fits(message, stan)]
-        if len(fitting) != 1 or self._over.may_mean(message, stan, self._clock.monotonic()):
+        if len(fitting) != 1 or self._unanswered.may_mean(message, stan, self._clock.monotonic()):
             return None
         return fitting[0]
 
@@ -471,7 +471,7 @@ class BankLink:
             raise LocalProtocolError("request without F11 cannot be matched", field="F11")
         data = frame(request)
         if timeout_s <= 0:
-            raise DeviceTimeout("deadline passed before sending", device=config.device, outcome=Outcome.NOT_SENT)
+            raise DeviceTimeout("deadline passed before sending", device=config.device, outcome=RequestOutcome.NOT_SENT)
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         pending = _Pending(answer_mtis(message.mti), stan, message.text(41), message.text(4), future)
         self._admit(session, pending)
@@ -492,7 +492,7 @@ class BankLink:
                 self._on_late(answer.result())
             raise
         finally:
-            self._over.add(pending, self._clock.monotonic())
+            self._unanswered.add(pending, self._clock.monotonic())
             for waiting in (session.pending, session.unfetched):
                 if pending in waiting:
                     waiting.remove(pending)

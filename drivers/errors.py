@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Outcome(Enum):
-    """Outcome of a request when a driver gives up: what is known about it. Chooses between void and unknown."""
+class RequestOutcome(Enum):
+    """RequestOutcome of a request when a driver gives up: what is known about it. Chooses between void and unknown."""
 
     NOT_SENT = "not_sent"
     """No byte left this process: the work was certainly not done."""
@@ -22,9 +22,11 @@ class DeviceError(Exception):
     `device` is the configured name, `outcome` what is known about the request, `hint` what a technician tries next.
     """
 
-    default_outcome = Outcome.UNKNOWN
+    default_outcome = RequestOutcome.UNKNOWN
 
-    def __init__(self, problem: str, *, device: str, outcome: Outcome | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, problem: str, *, device: str, outcome: RequestOutcome | None = None, hint: str | None = None
+    ) -> None:
         self.problem = problem
         self.device = device
         self.outcome = self.default_outcome if outcome is None else outcome
@@ -41,13 +43,13 @@ class DeviceError(Exception):
 class DeviceUnavailable(DeviceError):
     """The device is not there or not ready. Nothing was sent unless said otherwise."""
 
-    default_outcome = Outcome.NOT_SENT
+    default_outcome = RequestOutcome.NOT_SENT
 
 
 class DeviceTimeout(DeviceError):
     """No answer before the deadline."""
 
-    default_outcome = Outcome.UNKNOWN
+    default_outcome = RequestOutcome.UNKNOWN
 
 
 class Unanswered(DeviceTimeout):
@@ -66,10 +68,10 @@ class Unanswered(DeviceTimeout):
 class DeviceRefused(DeviceError):
     """The device answered and said no."""
 
-    default_outcome = Outcome.REFUSED
+    default_outcome = RequestOutcome.REFUSED
 
 
 class LinkLost(DeviceError):
     """The link broke while the request was under way."""
 
-    default_outcome = Outcome.UNKNOWN
+    default_outcome = RequestOutcome.UNKNOWN

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from drivers.barrier_arm import ArmWatch
 from drivers.clock import Clock
-from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, Outcome, Unanswered
+from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, RequestOutcome, Unanswered
 
 TIMEOUT_S = 1.0
 """Default time of one operation with all its tries. The passage keeps 250 ms for the barrier; the rest is for the
@@ -232,7 +232,7 @@ class LaneOutputs:
                 await self._busy.acquire()
         except TimeoutError as error:
             raise DeviceTimeout(
-                "the lane's last operation is not finished", device=self._board.name, outcome=Outcome.NOT_SENT
+                "the lane's last operation is not finished", device=self._board.name, outcome=RequestOutcome.NOT_SENT
             ) from error
         try:
             yield deadline
@@ -261,7 +261,7 @@ class LaneOutputs:
                 once=True,
             )
         except DeviceError as error:
-            self._stray_on = error.outcome is Outcome.UNKNOWN
+            self._stray_on = error.outcome is RequestOutcome.UNKNOWN
             if not isinstance(error, Unanswered):
                 raise
             unanswered = error
@@ -343,9 +343,9 @@ class LaneOutputs:
                 await write(min(remaining, TRY_S_MAX))
             except DeviceError as error:
                 last = error
-                if error.outcome is Outcome.UNKNOWN:
+                if error.outcome is RequestOutcome.UNKNOWN:
                     maybe_done = error
-                if isinstance(error, DeviceRefused) or (once and error.outcome is not Outcome.NOT_SENT):
+                if isinstance(error, DeviceRefused) or (once and error.outcome is not RequestOutcome.NOT_SENT):
                     break
             else:
                 return
@@ -353,7 +353,7 @@ class LaneOutputs:
         raise (
             maybe_done
             or last
-            or DeviceTimeout(f"{what}: no time left", device=self._board.name, outcome=Outcome.NOT_SENT)
+            or DeviceTimeout(f"{what}: no time left", device=self._board.name, outcome=RequestOutcome.NOT_SENT)
         )
 
     async def _end_pulse(self, after_s: float) -> None:

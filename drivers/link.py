@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from drivers.errors import DeviceUnavailable, LinkLost, Outcome
+from drivers.errors import DeviceUnavailable, LinkLost, RequestOutcome
 from drivers.serial_link import Parity, SerialLink, SerialSettings
 
 MEMORY_BYTES_MAX = 64 * 1024
@@ -86,7 +86,7 @@ class TcpLink:
     async def write(self, data: bytes) -> None:
         """Hand `data` to the system and wait while its buffers are full. Raises LinkLost."""
         if self._writer.is_closing():
-            raise LinkLost("connection is closed", device=self._device, outcome=Outcome.NOT_SENT)
+            raise LinkLost("connection is closed", device=self._device, outcome=RequestOutcome.NOT_SENT)
         self._writer.write(data)
         try:
             await self._writer.drain()
@@ -222,7 +222,7 @@ class MemoryLink:
     async def write(self, data: bytes) -> None:
         """Hand `data` over; waits while the peer leaves too much unread. Raises LinkLost."""
         if self._outgoing.closed:
-            raise LinkLost("connection is closed", device=self._device, outcome=Outcome.NOT_SENT)
+            raise LinkLost("connection is closed", device=self._device, outcome=RequestOutcome.NOT_SENT)
         if not await self._outgoing.give(data):
             raise LinkLost("connection broke while writing", device=self._device)
 

@@ -31,7 +31,15 @@ from pymodbus.exceptions import ConnectionException, ModbusException
 from pymodbus.pdu import ModbusPDU
 
 from drivers.clock import Clock
-from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome, Unanswered
+from drivers.errors import (
+    DeviceError,
+    DeviceRefused,
+    DeviceTimeout,
+    DeviceUnavailable,
+    LinkLost,
+    RequestOutcome,
+    Unanswered,
+)
 from protocols.errors import LocalProtocolError
 
 BACKOFF_FIRST_S = 0.1
@@ -65,23 +73,23 @@ ADDRESS_MAX = 0xFFFF
 
 READ_COILS, READ_INPUTS, WRITE_COIL, WRITE_COILS = 1, 2, 5, 15
 
-EXCEPTION_CODES: dict[int, tuple[str, Outcome]] = {
-    1: ("function not supported", Outcome.REFUSED),
-    2: ("no such address", Outcome.REFUSED),
-    3: ("value not allowed", Outcome.REFUSED),
-    4: ("failed while carrying it out", Outcome.UNKNOWN),
-    5: ("accepted, still working on it", Outcome.UNKNOWN),
-    6: ("busy", Outcome.REFUSED),
-    8: ("memory parity error", Outcome.UNKNOWN),
-    10: ("gateway has no path to the board", Outcome.REFUSED),
-    11: ("board behind the gateway did not answer", Outcome.UNKNOWN),
+EXCEPTION_CODES: dict[int, tuple[str, RequestOutcome]] = {
+    1: ("function not supported", RequestOutcome.REFUSED),
+    2: ("no such address", RequestOutcome.REFUSED),
+    3: ("value not allowed", RequestOutcome.REFUSED),
+    4: ("failed while carrying it out", RequestOutcome.UNKNOWN),
+    5: ("accepted, still working on it", RequestOutcome.UNKNOWN),
+    6: ("busy", RequestOutcome.REFUSED),
+    8: ("memory parity error", RequestOutcome.UNKNOWN),
+    10: ("gateway has no path to the board", RequestOutcome.REFUSED),
+    11: ("board behind the gateway did not answer", RequestOutcome.UNKNOWN),
 }
 """Exception code -> (text, outcome), section 7. 4, 5, 8 and 11 leave open whether the coil has switched."""
 
 STOPPED = "stopped"
 """Cause of *down* when `run()` was cancelled: no fault."""
 
-UNKNOWN_EXCEPTION = ("exception code not in the standard", Outcome.UNKNOWN)
+UNKNOWN_EXCEPTION = ("exception code not in the standard", RequestOutcome.UNKNOWN)
 
 log = logging.getLogger(__name__)
 
@@ -283,7 +291,9 @@ class RelayBoard:
             async with asyncio.timeout(deadline - self.clock.monotonic()):
                 await self._turn.acquire()
         except TimeoutError as error:
-            raise DeviceTimeout(f"{what}: no turn in time", device=self.name, outcome=Outcome.NOT_SENT) from error
+            raise DeviceTimeout(
+                f"{what}: no turn in time", device=self.name, outcome=RequestOutcome.NOT_SENT
+            ) from error
 
     def _wrong_answer(self, what: str, answer: ModbusPDU) -> DeviceError:
         """Drop the connection: the board answered another question, and nothing it said there can be trusted."""
@@ -406,7 +416,7 @@ class _Link:
         number and passes it over.
         """
         if seconds <= 0:
-            raise DeviceTimeout(f"{what}: no time left", device=self._device, outcome=Outcome.NOT_SENT)
+            raise DeviceTimeout(f"{what}: no time left", device=self._device, outcome=RequestOutcome.NOT_SENT)
         # A task, so that the loss of the connection ends the wait: the library waits on, for an answer that nobody
         # can send any more.
         sent_at = self._clock.monotonic()

@@ -22,7 +22,7 @@ from enum import Enum
 
 import serial
 
-from drivers.errors import DeviceUnavailable, LinkLost, Outcome
+from drivers.errors import DeviceUnavailable, LinkLost, RequestOutcome
 
 BAUD_MIN, BAUD_MAX = 300, 4_000_000
 """The slowest line any known device has, and what the fastest USB adapters can do."""
@@ -152,13 +152,13 @@ class SerialLink:
     async def write(self, data: bytes) -> None:
         """Take all of `data`, then wait until the system has it. Raises LinkLost."""
         if self._closed:
-            raise LinkLost("the port is closed", device=self._device, outcome=Outcome.NOT_SENT)
-        self._check(Outcome.NOT_SENT)
+            raise LinkLost("the port is closed", device=self._device, outcome=RequestOutcome.NOT_SENT)
+        self._check(RequestOutcome.NOT_SENT)
         if len(self._to_write) + len(data) > WRITE_BYTES_MAX:
             raise LinkLost(
                 f"{self._name} takes no more bytes, {len(self._to_write)} wait",
                 device=self._device,
-                outcome=Outcome.NOT_SENT,
+                outcome=RequestOutcome.NOT_SENT,
                 hint="check the cable and that no flow control is set",
             )
         if self._to_write:
@@ -246,7 +246,7 @@ class SerialLink:
             self._loop.remove_writer(self._descriptor)
         self._wake()
 
-    def _check(self, outcome: Outcome = Outcome.UNKNOWN) -> None:
+    def _check(self, outcome: RequestOutcome = RequestOutcome.UNKNOWN) -> None:
         if self._lost is not None:
             raise LinkLost(
                 f"{self._name} has gone: {self._lost.strerror or self._lost}",

@@ -11,9 +11,9 @@ from functools import singledispatch
 from typing import Protocol
 
 from gateway.banks import assemble as banks
-from gateway.condition import Tell
 from gateway.config import SiteFile
 from gateway.debit.engine import DebitEngine, Timing
+from gateway.health import Tell
 from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.reading import LedgerReader
 from gateway.model.passage import DeclinePolicy, Funding

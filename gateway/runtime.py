@@ -15,14 +15,14 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway import garbage, private_files
+from gateway import garbage_collection, private_files
 from gateway.acts.desk import Desk
 from gateway.acts.doing import terms_of
 from gateway.assembly import Documents, Parts, Storage, assemble
-from gateway.condition import ConditionBoard
 from gateway.config import SiteFile, chain_keys_of
 from gateway.debit.engine import DebitEngine, Timing
 from gateway.debit.recovery import Findings
+from gateway.health import HealthFile
 from gateway.ledger import running
 from gateway.ledger.incarnation import LedgerRefused, Place
 from gateway.ledger.running import RunningLedger
@@ -48,7 +48,7 @@ class Gateway:
         self._site = site
         self._machine = Machine(None if site.bench is None else site.bench.clock)
         self._clock = self._machine.clock
-        self._board = ConditionBoard(site.storage.state, self._clock, self._facts)
+        self._board = HealthFile(site.storage.state, self._clock, self._facts)
         self.tell = self._board.report
         self._supervisor = Supervisor(self._clock, self.tell)
         self._time = Timekeeper(self._clock)
@@ -81,7 +81,7 @@ class Gateway:
         await self._recover(parts)
         self._start_common(ledger, documents, parts.engine)
         points = self._start(parts)
-        garbage.look_rarely()
+        garbage_collection.collect_rarely()
         closing = asyncio.get_running_loop().create_task(self._close_behind(parts.engine))
         on_ready()
         await self._stopping.wait()
@@ -156,7 +156,7 @@ class Gateway:
     async def _close_behind(self, engine: DebitEngine) -> None:
         """Close what the last run left open, while charge points are open. What fails here the next start finds."""
         try:
-            closed = await engine.start_up.close_behind(partial(_say_progress, "closed"))
+            closed = await engine.start_up.close_backlog(partial(_say_progress, "closed"))
         except (StorageUnavailable, SQLAlchemyError):
             log.exception("open debits of the last run are not all closed; the next start goes on")
             return

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from drivers.clock import SetClock, SystemClock
-from drivers.errors import Outcome
+from drivers.errors import RequestOutcome
 from drivers.lane_io import CoilWriter
 from drivers.link import Link, open_link
 from drivers.modbus import RelayBoard, StateCallback
@@ -25,9 +25,9 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 3.0
 
 DELIVERIES = {
-    Outcome.NOT_SENT: Delivery.NOT_SENT,
-    Outcome.REFUSED: Delivery.ANSWERED,
-    Outcome.UNKNOWN: Delivery.SILENT,
+    RequestOutcome.NOT_SENT: Delivery.NOT_SENT,
+    RequestOutcome.REFUSED: Delivery.ANSWERED,
+    RequestOutcome.UNKNOWN: Delivery.SILENT,
 }
 """What a driver knows of a request, as banks and charge points are told it."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from gateway.condition import Tell
+from gateway.health import Tell
 from gateway.model.clock import Clock, ClockQuality
 
 BEHIND_MAX: Final = timedelta(minutes=2)

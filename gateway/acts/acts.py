@@ -17,12 +17,12 @@ from gateway.acts.actor import NAME_CHARS_MAX, REASON_CHARS_MAX, Actor, Role
 from gateway.clearing import items
 from gateway.clearing.day import ClearingRefused
 from gateway.clearing.terms import Terms as ClearingTerms
-from gateway.debit import debts, limits, people, refunds
+from gateway.debit import debts, limits, manual_resolution, refunds
 from gateway.debit.claims import Decision
+from gateway.debit.dual_control import proposal
 from gateway.debit.late import LateEffect
 from gateway.debit.recovery import keep_rules
 from gateway.debit.states import debit_row
-from gateway.debit.two_people import proposal
 from gateway.ledger.transaction import Transaction
 from gateway.model.ids import digest_of, new_id
 from gateway.model.states import RefundState
@@ -168,8 +168,13 @@ class ResolvePurchase(OfDebit):
 
     def change(self, tx: Transaction, debit_id: str, actor: Actor, terms: Terms) -> Facts:
         keep_rules(tx, terms.rules)
-        said, deciding = people.Said(actor.name, self.reason), people.Deciding(terms.rules, stand_in_limit)
-        found: Decision | str = people.resolve_purchase(tx, debit_id, taken=self.taken, said=said, deciding=deciding)
+        by, deciding = (
+            manual_resolution.ResolvedBy(actor.name, self.reason),
+            manual_resolution.Deciding(terms.rules, stand_in_limit),
+        )
+        found: Decision | str = manual_resolution.resolve_purchase(
+            tx, debit_id, taken=self.taken, by=by, deciding=deciding
+        )
         if isinstance(found, str):
             raise Refused(found, f"debit {debit_id} is not resolved")
         return {"record_no": found.record_no}
@@ -185,13 +190,13 @@ class ResolveAttempt(OfDebit):
     reason: Reason
 
     def change(self, tx: Transaction, debit_id: str, actor: Actor, terms: Terms) -> Facts:
-        found: LateEffect | str = people.resolve_attempt(
+        found: LateEffect | str = manual_resolution.resolve_attempt(
             tx,
             debit_id,
             self.attempt_id,
             posted=self.posted,
             source=self.source,
-            said=people.Said(actor.name, self.reason),
+            by=manual_resolution.ResolvedBy(actor.name, self.reason),
             rules=terms.rules,
         )
         if isinstance(found, str):

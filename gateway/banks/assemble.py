@@ -10,8 +10,8 @@ from drivers.bank import BankLink, BankLinkConfig, BankLinkState, BankState
 from drivers.errors import DeviceError
 from gateway.banks.config import Bank
 from gateway.banks.iso8583 import Iso8583Channel, TransportError
-from gateway.condition import Tell
 from gateway.debit.engine import DebitEngine
+from gateway.health import Tell
 from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.reading import LedgerReader
 from gateway.outbox.collector import Collector

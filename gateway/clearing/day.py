@@ -46,8 +46,8 @@ from gateway.model.clearing import (
     DifferenceKind,
     Finding,
     JudgedRow,
+    Resolution,
     RowState,
-    Verdict,
     WireKeys,
     check_lanes,
     fee_of,
@@ -219,14 +219,14 @@ def _with_payer(difference: Difference, payer: str) -> Difference:
     )
 
 
-def _verdicts(connection: Connection) -> Mapping[tuple[str, str], Verdict]:
+def _verdicts(connection: Connection) -> Mapping[tuple[str, str], Resolution]:
     i = tables.item
     rows = connection.execute(
         select(i.c.kind, i.c.ref, i.c.state).where(
-            i.c.kind.in_([kind.value for kind in DifferenceKind]), i.c.state.in_([v.value for v in Verdict])
+            i.c.kind.in_([kind.value for kind in DifferenceKind]), i.c.state.in_([v.value for v in Resolution])
         )
     )
-    return {(row.kind, row.ref): Verdict(row.state) for row in rows}
+    return {(row.kind, row.ref): Resolution(row.state) for row in rows}
 
 
 def _is_news(found: _Judged) -> bool:

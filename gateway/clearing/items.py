@@ -20,7 +20,7 @@ from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.answers import NOTHING_SAID
 from gateway.model.clearing import LOSSES, DifferenceKind
-from gateway.model.people import are_two
+from gateway.model.dual_control import are_two
 from gateway.model.states import DebitState, ItemState
 
 NEVER_WRITTEN_OFF: Final = frozenset(

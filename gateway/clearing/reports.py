@@ -25,7 +25,7 @@ from gateway.ledger import tables
 from gateway.ledger.life import newest
 from gateway.model.clearing import NumberRange, RowState, VehicleKind, number_range, parse_day, vehicle_kind
 from gateway.model.clock import to_us
-from gateway.model.passage import Funding, Outcome
+from gateway.model.passage import Funding, PassageOutcome
 
 RECORDS_SLACK: Final = 10_000
 """Records looked at on either side of a period: a clock that was set back leaves times that do not ascend."""
@@ -109,7 +109,7 @@ def report(connection: Connection, period: Period) -> list[ReportRow]:
     for decision in _decisions(connection, period):
         numbers.append(decision.record_no)
         numbers_of.setdefault(decision.charge_point, []).append(decision.record_no)
-        if decision.outcome != Outcome.REPEAT.value and not decision.superseded:
+        if decision.outcome != PassageOutcome.REPEAT.value and not decision.superseded:
             standing.append(decision)
     for page in _pages(standing, PAGE):
         _count(connection, page, rows, whole)
@@ -128,7 +128,7 @@ def _decisions(connection: Connection, period: Period) -> Iterator[Decision]:
         .where(
             later.c.passage_id == e.c.passage_id,
             later.c.record_no > e.c.record_no,
-            later.c.outcome != Outcome.REPEAT.value,
+            later.c.outcome != PassageOutcome.REPEAT.value,
         )
         .exists()
         .label("superseded")

@@ -28,7 +28,7 @@ from gateway.model.clearing import (
     full_day,
     gather,
 )
-from gateway.model.passage import Funding, Outcome
+from gateway.model.passage import Funding, PassageOutcome
 from gateway.model.states import UNRESOLVED, AttemptState, DebitState, ItemState, PurchaseState, RefundState
 
 IDS_PER_QUERY: Final = 400
@@ -40,7 +40,7 @@ NEAR_US: Final = 45 * 86_400_000_000
 LATE_DAYS: Final = 62
 """Claims on issuers that were settled this much after their day still come into the next run."""
 
-GONE_OUTCOMES: Final = (Outcome.PAID.value, Outcome.OWED.value, Outcome.DEBT.value)
+GONE_OUTCOMES: Final = (PassageOutcome.PAID.value, PassageOutcome.OWED.value, PassageOutcome.DEBT.value)
 """Decisions that let a vehicle go for a claim."""
 
 _STANDINGS: Final[Mapping[str, Standing]] = {

@@ -1,4 +1,4 @@
-"""The `etcgw` command line. Data goes to stdout, talk to stderr, and the exit code says how it ended (see `exits`).
+"""The `etcgw` command line. Data goes to stdout, talk to stderr, and the exit code says how it ended (see `errors`).
 
 Every command imports what it needs when it runs: `etcgw --help` must be there at once on a slow box.
 """

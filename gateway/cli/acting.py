@@ -6,7 +6,7 @@ import json
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.cli.exits import CliFault, ExitCode, refusal
+from gateway.cli.errors import CliFault, ExitCode, refusal
 from gateway.cli.screen import Words
 from gateway.cli.store import change_ledger
 

@@ -17,7 +17,7 @@ import typer
 
 from gateway import private_files
 from gateway.cli import labels
-from gateway.cli.exits import ExitCode
+from gateway.cli.errors import ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, path_of, screen_of, zone_of
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Heading, Screen
 from gateway.model.states import OPEN_DEBITS

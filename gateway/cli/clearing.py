@@ -12,7 +12,7 @@ import typer
 from gateway.cli import labels, words
 from gateway.cli.acting import act_on
 from gateway.cli.columns import Column, Columns, each, facts, fen, money, only, said, show_one, show_record, show_table
-from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import (
     HELP_NAMES,
     ConfigOption,

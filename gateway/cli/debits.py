@@ -15,7 +15,7 @@ import typer
 from gateway.cli import labels, words
 from gateway.cli.acting import act_on
 from gateway.cli.columns import Column, Columns, at, each, facts, fen, money, only, show_one, show_record, show_table
-from gateway.cli.exits import CliFault, refusal
+from gateway.cli.errors import CliFault, refusal
 from gateway.cli.options import (
     HELP_NAMES,
     ConfigOption,

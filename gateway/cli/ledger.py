@@ -12,7 +12,7 @@ import typer
 
 from gateway.cli import labels, words
 from gateway.cli.columns import Column, Columns, each, fen, only, said, show_one, show_table
-from gateway.cli.exits import ExitCode
+from gateway.cli.errors import ExitCode
 from gateway.cli.options import (
     HELP_NAMES,
     ConfigOption,

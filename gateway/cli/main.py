@@ -28,7 +28,7 @@ from gateway.cli import (
     run,
     status,
 )
-from gateway.cli.exits import Fault, explain
+from gateway.cli.errors import Fault, explain
 from gateway.cli.options import HELP_NAMES
 from gateway.cli.screen import Language, Screen, visible
 

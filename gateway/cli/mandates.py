@@ -26,7 +26,7 @@ from gateway.cli.columns import (
     show_table,
     within,
 )
-from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import (
     HELP_NAMES,
     ConfigOption,

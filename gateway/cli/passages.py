@@ -8,7 +8,7 @@ import typer
 
 from gateway.cli import labels, words
 from gateway.cli.columns import Column, Columns, each, facts, fen, only, said, show_table, within
-from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import (
     HELP_NAMES,
     ConfigOption,
@@ -24,7 +24,7 @@ from gateway.cli.screen import DOUBTFUL, Cell, Screen, Words
 from gateway.cli.store import ledger_of
 from gateway.cli.visit import PASSAGE as VISIT
 from gateway.cli.visit import show_passage
-from gateway.model.passage import Occasion, Outcome
+from gateway.model.passage import Occasion, PassageOutcome
 
 if TYPE_CHECKING:
     from gateway.views.decisions import Timing
@@ -48,7 +48,7 @@ def passages(
         str | None,
         typer.Option("--since", metavar="TIME", help="Only from then on: ISO 8601 site time, or 30m, 2h, 1d."),
     ] = None,
-    outcome: Annotated[Outcome | None, typer.Option("--outcome", help="Only these.")] = None,
+    outcome: Annotated[PassageOutcome | None, typer.Option("--outcome", help="Only these.")] = None,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
 ) -> None:

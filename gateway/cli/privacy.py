@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from gateway.cli.columns import Column, Columns, said, show_one
-from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, now_utc, screen_of, site_of
 from gateway.cli.screen import DOUBTFUL, Cell, Screen, Words
 from gateway.cli.store import committing, ledger_of, reader_of

@@ -6,7 +6,7 @@ import os
 import pwd
 from pathlib import Path
 
-from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.screen import Words
 
 

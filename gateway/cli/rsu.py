@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from gateway.cli import labels
-from gateway.cli.exits import ExitCode
+from gateway.cli.errors import ExitCode
 from gateway.cli.options import HELP_NAMES, JsonOption, UnmaskOption, screen_of
 from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Heading, Screen
 from protocols.masks import STARS

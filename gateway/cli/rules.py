@@ -11,7 +11,7 @@ import typer
 from gateway.cli import labels
 from gateway.cli.check import problem_facts, show_problems
 from gateway.cli.columns import Column, Columns, each, only, said, show_table
-from gateway.cli.exits import ExitCode
+from gateway.cli.errors import ExitCode
 from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, screen_of, site_of
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen, Words
 

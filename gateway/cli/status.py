@@ -10,7 +10,7 @@ import typer
 
 from gateway.cli import labels
 from gateway.cli.columns import Column, Columns, said, show_table
-from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, age_text, at_site, now_utc
 from gateway.cli.rights import need_right
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen, Words

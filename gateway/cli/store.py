@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.cli.exits import CliFault, ExitCode
+from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.rights import need_right
 from gateway.cli.screen import Words
 

@@ -27,7 +27,7 @@ from gateway.cli.parts import (
     payer,
 )
 from gateway.cli.screen import QUIET, Cell, Screen, Words
-from gateway.model.passage import Outcome
+from gateway.model.passage import PassageOutcome
 
 if TYPE_CHECKING:
     from gateway.views.history import Event
@@ -196,7 +196,7 @@ DEBIT_PAGE: Final[Columns[Visit]] = (
 def show_debit(screen: Screen, visit: Visit) -> None:
     """Where a debit stands, on one page."""
     show_record(screen, DEBIT_PAGE, visit)
-    decisions = [decision for decision in visit.decisions if decision.outcome is not Outcome.REPEAT]
+    decisions = [decision for decision in visit.decisions if decision.outcome is not PassageOutcome.REPEAT]
     _show_part(screen, Words("Decisions", "判定"), DECISION, decisions)
     _show_part(screen, Words("Bank attempts", "银行请求"), ATTEMPTS_OF_DEBIT, visit.attempts)
     _show_part(screen, Words("Purchases on the card", "卡片扣款"), PURCHASE, visit.purchases)

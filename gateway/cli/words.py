@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Screen, Words
 from gateway.model.money import CURRENCY, format_fen
-from gateway.model.passage import Funding, Occasion, Outcome, Release
+from gateway.model.passage import Funding, Occasion, PassageOutcome, Release
 from gateway.model.plate import PlateColour
 from gateway.model.reasons import REASONS, Reason
 from gateway.model.special_events import SPECIAL_EVENTS
@@ -22,13 +22,13 @@ Table = Mapping[str, tuple[Words, str]]
 
 OUTCOMES: Final[Table] = MappingProxyType(
     {
-        Outcome.PAID.value: (Words("paid", "已付"), GOOD),
-        Outcome.OWED.value: (Words("owed", "欠付"), DOUBTFUL),
-        Outcome.DEBT.value: (Words("debt", "欠费"), DOUBTFUL),
-        Outcome.ENTERED.value: (Words("entered", "入口已写"), GOOD),
-        Outcome.REFUSED.value: (Words("refused", "拒绝"), BAD),
-        Outcome.UNKNOWN.value: (Words("unknown", "未定"), BAD),
-        Outcome.REPEAT.value: (Words("repeat", "重复"), QUIET),
+        PassageOutcome.PAID.value: (Words("paid", "已付"), GOOD),
+        PassageOutcome.OWED.value: (Words("owed", "欠付"), DOUBTFUL),
+        PassageOutcome.DEBT.value: (Words("debt", "欠费"), DOUBTFUL),
+        PassageOutcome.ENTERED.value: (Words("entered", "入口已写"), GOOD),
+        PassageOutcome.REFUSED.value: (Words("refused", "拒绝"), BAD),
+        PassageOutcome.UNKNOWN.value: (Words("unknown", "未定"), BAD),
+        PassageOutcome.REPEAT.value: (Words("repeat", "重复"), QUIET),
     }
 )
 BARRIERS: Final[Table] = MappingProxyType(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.model.ids import digest_of
-from gateway.model.passage import Abandoned, Funding, Occasion, Outcome, PurchaseOutcome, Release, Service
+from gateway.model.passage import Abandoned, Funding, Occasion, PassageOutcome, PurchaseOutcome, Release, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Decision:
     passage_id: str
     debit_id: str | None
     release: Release
-    outcome: Outcome
+    outcome: PassageOutcome
     reason: str | None
     amount_fen: int
     funding: Funding | None

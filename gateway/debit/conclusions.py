@@ -17,7 +17,16 @@ from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.answers import NOTHING_SAID, AnswerClass, Refusal
 from gateway.model.delivery import Delivery
-from gateway.model.passage import BankOutcome, DeclinePolicy, Funding, Money, PurchaseOutcome, Release, Verdict, decide
+from gateway.model.passage import (
+    BankOutcome,
+    DecisionRow,
+    DeclinePolicy,
+    Funding,
+    Money,
+    PurchaseOutcome,
+    Release,
+    decide,
+)
 from gateway.model.reasons import REASONS
 from gateway.model.states import AttemptState, DebitState, PurchaseState
 from gateway.rules.judge import may_stand_in
@@ -194,7 +203,7 @@ def _told(sale: Row | None) -> Refusal:
     return Refusal(AnswerClass(sale.answer_class), sale.response_code)
 
 
-def _apply(tx: Transaction, debit: Row, verdict: Verdict, sale: Row | None, rules: DebitRules) -> None:
+def _apply(tx: Transaction, debit: Row, verdict: DecisionRow, sale: Row | None, rules: DebitRules) -> None:
     """Move the money as the verdict says. A hold that stays moves nothing."""
     if verdict.money is Money.HOLD_STAYS:
         return

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from sqlalchemy import bindparam, func, select
 
+from gateway.debit.dual_control import agreed
 from gateway.debit.states import add_item, close_item, debit_row, in_doubt, set_debit
-from gateway.debit.two_people import agreed
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.answers import UNANSWERED, Refusal
-from gateway.model.people import are_two
+from gateway.model.dual_control import are_two
 from gateway.model.states import DebitState, ItemState
 from gateway.rules.judge import is_listed, recovery_after_s
 from gateway.rules.loading import DebitRules

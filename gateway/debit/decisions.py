@@ -8,13 +8,13 @@ from gateway.debit.states import debit_row
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
-from gateway.model.passage import Funding, Money, Outcome, Release, Verdict
+from gateway.model.passage import DecisionRow, Funding, Money, PassageOutcome, Release
 from gateway.model.reasons import REASONS
 
 
 def write_decision(
     tx: Transaction,
-    verdict: Verdict,
+    verdict: DecisionRow,
     context: DecisionContext,
     passage_id: str,
     debit: Row | None,
@@ -71,7 +71,7 @@ def decision_of(row: Row) -> Decision:
         passage_id=row.passage_id,
         debit_id=row.debit_id,
         release=Release(row.release),
-        outcome=Outcome(row.outcome),
+        outcome=PassageOutcome(row.outcome),
         reason=row.reason,
         amount_fen=row.amount,
         funding=None if row.funding is None else Funding(row.funding),
@@ -83,26 +83,26 @@ def refuse(
 ) -> Decision:
     """A passage that never became a claim: recorded with its reason."""
     store_sight(tx, sight, subject_id)
-    verdict = Verdict(release, Money.NONE, Outcome.REFUSED, reason)
+    verdict = DecisionRow(release, Money.NONE, PassageOutcome.REFUSED, reason)
     return write_decision(tx, verdict, context, sight.passage_id, None)
 
 
 def admit(tx: Transaction, sight: Sight, subject_id: str, context: DecisionContext) -> Decision:
     """An entry that stands on the card: recorded, and nothing owed yet."""
     store_sight(tx, sight, subject_id)
-    verdict = Verdict(Release.GO, Money.NONE, Outcome.ENTERED, None)
+    verdict = DecisionRow(Release.GO, Money.NONE, PassageOutcome.ENTERED, None)
     return write_decision(tx, verdict, context, sight.passage_id, None)
 
 
 def repeat(tx: Transaction, passage_id: str, debit_id: str, release: Release, context: DecisionContext) -> Decision:
     """A vehicle that was dealt with is still there: the barrier as decided before, and nothing charged."""
-    verdict = Verdict(release, Money.NONE, Outcome.REPEAT, "already_charged")
+    verdict = DecisionRow(release, Money.NONE, PassageOutcome.REPEAT, "already_charged")
     return write_decision(tx, verdict, context, passage_id, debit_row(tx, debit_id), amount=0)
 
 
 def repeat_entry(tx: Transaction, passage_id: str, context: DecisionContext) -> Decision:
     """A vehicle whose entry is recorded is still there."""
-    verdict = Verdict(Release.GO, Money.NONE, Outcome.REPEAT, "already_charged")
+    verdict = DecisionRow(Release.GO, Money.NONE, PassageOutcome.REPEAT, "already_charged")
     return write_decision(tx, verdict, context, passage_id, None)
 
 

@@ -20,7 +20,7 @@ from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.ids import digest_of
-from gateway.model.passage import Funding, Money, Outcome, Release, Verdict
+from gateway.model.passage import DecisionRow, Funding, Money, PassageOutcome, Release
 from gateway.model.states import DebitState
 from gateway.rules.judge import ListingEffect, listing_effect
 from gateway.rules.loading import DebitRules
@@ -31,7 +31,7 @@ _LAST_PURCHASE = (
     .order_by(tables.purchase.c.attempt_no.desc())
     .limit(1)
 )
-_ISSUER_OWES = Verdict(Release.GO, Money.KEEP_OPEN, Outcome.PAID, None)
+_ISSUER_OWES = DecisionRow(Release.GO, Money.KEEP_OPEN, PassageOutcome.PAID, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,11 @@ def expire_hold(tx: Transaction, debit_id: str, context: DecisionContext) -> Dec
     tx.books.expire(debit.hold_id, "expired", event_us=tx.now_us)
     set_debit(tx, debit, DebitState.VOIDED, detail="expired")
     return write_decision(
-        tx, Verdict(Release.STOP, Money.VOID, Outcome.REFUSED, "hold_expired"), context, debit.passage_id, debit
+        tx,
+        DecisionRow(Release.STOP, Money.VOID, PassageOutcome.REFUSED, "hold_expired"),
+        context,
+        debit.passage_id,
+        debit,
     )
 
 
@@ -209,7 +213,7 @@ def _ask_bank(tx: Transaction, debit_id: str, asking: Asking | None) -> Begun:
 def _free_unused(tx: Transaction, debit: Row, reason: str, context: DecisionContext) -> Decision:
     tx.books.void(debit.hold_id, "released_unused", event_us=tx.now_us)
     set_debit(tx, debit, DebitState.VOIDED)
-    verdict = Verdict(Release.STOP, Money.VOID, Outcome.REFUSED, reason)
+    verdict = DecisionRow(Release.STOP, Money.VOID, PassageOutcome.REFUSED, reason)
     return write_decision(tx, verdict, context, debit.passage_id, debit)
 
 

@@ -17,7 +17,7 @@ from gateway.ledger import clock_readings, tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock
-from gateway.model.passage import Funding, Outcome, PurchaseOutcome, Release
+from gateway.model.passage import Funding, PassageOutcome, PurchaseOutcome, Release
 from gateway.model.states import OPEN_PURCHASES, PurchaseState
 
 _p, _f, _d, _g, _s = tables.purchase, tables.purchase_file, tables.debit, tables.passage, tables.subject
@@ -77,7 +77,7 @@ _NEWEST_ENTRY = (
     .where(
         _s.c.card_number == bindparam("card"),
         _g.c.charge_point == bindparam("charge_point"),
-        tables.decision.c.outcome == Outcome.ENTERED.value,
+        tables.decision.c.outcome == PassageOutcome.ENTERED.value,
     )
     .order_by(tables.decision.c.record_no.desc())
     .limit(1)

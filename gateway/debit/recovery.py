@@ -1,4 +1,4 @@
-"""Start-up: every open debit is found, classified and queued before a charge point opens; closing goes on behind.
+"""Start-up: every open debit is found, classified and queued before a charge point opens; closing may take longer.
 
 What a crash can leave behind, and what becomes of it:
 
@@ -108,7 +108,7 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
+class ClosingRules:
     """How debits are decided that no vehicle waits for."""
 
     rules: DebitRules
@@ -176,7 +176,7 @@ def take_off_list(tx: Transaction, debit_ids: list[str]) -> None:
         close_item(tx, NOT_CLOSED, debit_id, note="it has ended")
 
 
-def close(tx: Transaction, debit_id: str, behind: Behind) -> Findings:
+def close(tx: Transaction, debit_id: str, closing: ClosingRules) -> Findings:
     """End one held debit, if what is known ends it."""
     debit = debit_row(tx, debit_id)
     if debit.state != DebitState.HELD:
@@ -187,7 +187,7 @@ def close(tx: Transaction, debit_id: str, behind: Behind) -> Findings:
     if purchase is not None:
         if purchase.state in (*OPEN_PURCHASES, PurchaseState.DISPUTED):
             return Findings(open_debits=1, unknown_purchases=1)
-        conclusions.conclude(tx, _conclusion(tx, debit, point, behind, purchase_id=purchase.id), behind.rules)
+        conclusions.conclude(tx, _conclusion(tx, debit, point, closing, purchase_id=purchase.id), closing.rules)
         voided = int(purchase.state == PurchaseState.NOT_TAKEN)
         return Findings(open_debits=1, decided_now=1, voided=voided, charge_point=point)
     sale = attempts.sale_of(tx, debit.id)
@@ -198,9 +198,9 @@ def close(tx: Transaction, debit_id: str, behind: Behind) -> Findings:
         if debit.abandoned == Abandoned.KEEP:
             return Findings(open_debits=1)
         nothing_asked = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
-        conclusions.conclude(tx, _conclusion(tx, debit, point, behind, result=nothing_asked), behind.rules)
+        conclusions.conclude(tx, _conclusion(tx, debit, point, closing, result=nothing_asked), closing.rules)
         return Findings(open_debits=1, decided_now=1, voided=1, charge_point=point)
-    conclusions.conclude(tx, _conclusion(tx, debit, point, behind), behind.rules)
+    conclusions.conclude(tx, _conclusion(tx, debit, point, closing), closing.rules)
     return Findings(open_debits=1, decided_now=1, charge_point=point)
 
 
@@ -208,16 +208,16 @@ def _conclusion(
     tx: Transaction,
     debit: Row,
     point: str,
-    behind: Behind,
+    closing: ClosingRules,
     *,
     purchase_id: str | None = None,
     result: PurchaseResult | None = None,
 ) -> conclusions.Conclusion:
     return conclusions.Conclusion(
         debit_id=debit.id,
-        context=DecisionContext(charge_point=point, occasion=Occasion.START, rules_version=behind.rules.version),
-        decline_policy=behind.decline_policies.get(point, DeclinePolicy.HOLD_FOR_ATTENDANT),
-        stand_in_limit_fen=behind.stand_in_limits(tx, debit.mandate_id),
+        context=DecisionContext(charge_point=point, occasion=Occasion.START, rules_version=closing.rules.version),
+        decline_policy=closing.decline_policies.get(point, DeclinePolicy.HOLD_FOR_ATTENDANT),
+        stand_in_limit_fen=closing.stand_in_limits(tx, debit.mandate_id),
         purchase_id=purchase_id,
         result=result,
     )

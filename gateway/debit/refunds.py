@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, select
 
 from gateway.debit.debts import keep_list
+from gateway.debit.dual_control import agreed
 from gateway.debit.states import (
     add_item,
     add_refund,
@@ -21,7 +22,6 @@ from gateway.debit.states import (
     set_debit,
     set_refund,
 )
-from gateway.debit.two_people import agreed
 from gateway.ledger import tables
 from gateway.ledger.books import AccountKind
 from gateway.ledger.statements import Row

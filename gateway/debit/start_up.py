@@ -1,4 +1,4 @@
-"""Start-up of the debit engine: what the last run left is classified before charge points open, and closed behind.
+"""Start-up of the debit engine: the last run's open debits are classified before charge points open, and closed after.
 
 What a crash can leave and what becomes of it is in `gateway.debit.recovery`; here it is done, page by page.
 """
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class StartUp:
-    """One a life of the engine: `recover`, then `close_behind` as often as it takes."""
+    """One a life of the engine: `recover`, then `close_backlog` as often as it takes."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class StartUp:
         self._taken_up = taken_up
         self._clock = clock
         self._rules = rules
-        self._behind: recovery.Behind | None = None
+        self._closing: recovery.ClosingRules | None = None
 
     async def recover(
         self,
@@ -57,7 +57,7 @@ class StartUp:
         """Classify every open debit before a charge point opens; `decline_policies` by charge point.
 
         What is in doubt becomes `unknown` and is queued, so its card and tag are barred from a new purchase and its
-        terminal from a new sale. Closing what can be closed comes after (`close_behind`).
+        terminal from a new sale. Closing what can be closed comes after (`close_backlog`).
         """
         await self._writer.submit(lambda tx: recovery.keep_rules(tx, self._rules), essential=True)
         findings, after = recovery.Findings(), ""
@@ -73,7 +73,7 @@ class StartUp:
         findings += await self._writer.submit(recovery.classify_rest, essential=True)
         if progress is not None:
             progress(findings)
-        self._behind = recovery.Behind(
+        self._closing = recovery.ClosingRules(
             self._rules,
             stand_in_limits,
             decline_policies,
@@ -81,18 +81,18 @@ class StartUp:
         )
         return findings
 
-    async def close_behind(self, progress: Callable[[recovery.Findings], None] | None = None) -> recovery.Findings:
+    async def close_backlog(self, progress: Callable[[recovery.Findings], None] | None = None) -> recovery.Findings:
         """Close what start-up found and needs no vehicle for; charge points may be open meanwhile.
 
         A debit that somebody is bringing in at this moment is left to that one. One that cannot be closed stays held,
         is told in the log and put on people's list; it keeps no other open.
         """
-        behind, findings, after = self._behind, recovery.Findings(), ""
-        while behind is not None:
-            page = await self._reader.read(partial(recovery.page_of_held, after=after, newest_hold=behind.newest_hold))
+        rules, findings, after = self._closing, recovery.Findings(), ""
+        while rules is not None:
+            page = await self._reader.read(partial(recovery.page_of_held, after=after, newest_hold=rules.newest_hold))
             # Asked after it was read; what has ended since is found ended by the change.
             free = [debit_id for debit_id in page if debit_id not in self._taken_up]
-            findings += await self._close(free, behind)
+            findings += await self._close(free, rules)
             if progress is not None:
                 progress(findings)
             if len(page) < recovery.CLOSING_PAGE:
@@ -104,9 +104,9 @@ class StartUp:
             await self._writer.submit(partial(recovery.take_off_list, debit_ids=ended), essential=True)
         return findings
 
-    async def _close(self, debit_ids: list[str], behind: recovery.Behind) -> recovery.Findings:
+    async def _close(self, debit_ids: list[str], rules: recovery.ClosingRules) -> recovery.Findings:
         """Close these in one change; where that fails, each in a change of its own."""
-        closing = self._writer.submit(partial(self._close_page, debit_ids, behind), essential=True)
+        closing = self._writer.submit(partial(self._close_page, debit_ids, rules), essential=True)
         try:
             return await closing
         except StorageUnavailable:
@@ -120,14 +120,14 @@ class StartUp:
         for debit_id in debit_ids:
             # Somebody may have taken it up meanwhile.
             if debit_id not in self._taken_up:
-                findings += await self._close([debit_id], behind)
+                findings += await self._close([debit_id], rules)
         return findings
 
-    def _close_page(self, debit_ids: list[str], behind: recovery.Behind, tx: Transaction) -> recovery.Findings:
+    def _close_page(self, debit_ids: list[str], rules: recovery.ClosingRules, tx: Transaction) -> recovery.Findings:
         findings = recovery.Findings()
         at = self._clock.utcnow()
         for debit_id in debit_ids:
-            found = recovery.close(tx, debit_id, behind)
+            found = recovery.close(tx, debit_id, rules)
             if found.decided_now:
                 # Same id whenever the change runs: it is made of nothing but the debit's.
                 advice = NewAttempt(digest_of("advice at start-up", debit_id)[:32], at)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, func, select
 
-from gateway.condition import Tell
+from gateway.health import Tell
 from gateway.ledger import engines, incarnation, key_change, schema, tables
 from gateway.ledger import file as ledger_file
 from gateway.ledger.batches import Committer

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.ledger.tables import quoted
-from gateway.model.people import are_two
+from gateway.model.dual_control import are_two
 from gateway.model.states import (
     AWAITED,
     EARNED_DEBITS,

@@ -347,17 +347,17 @@ class Matching:
         return sum(row.state is state for row in self.rows)
 
 
-class Verdict(StrEnum):
+class Resolution(StrEnum):
     """What people said about a difference that was found before."""
 
     EXPLAINED = "explained"
     WRITTEN_OFF = "written_off"
 
 
-Verdicts = Mapping[tuple[str, str], Verdict]
+Resolutions = Mapping[tuple[str, str], Resolution]
 """By kind and ref of the difference."""
 
-NO_VERDICTS: Verdicts = {}
+NO_RESOLUTIONS: Resolutions = {}
 
 
 def gather(lines: Iterable[BankLine]) -> dict[WireKeys, BankEntry]:
@@ -385,7 +385,7 @@ def match(
     bank: Mapping[WireKeys, BankEntry] | None,
     lanes: Mapping[str, LaneRecord],
     *,
-    verdicts: Verdicts = NO_VERDICTS,
+    verdicts: Resolutions = NO_RESOLUTIONS,
 ) -> Matching:
     """Match the rows of one payer and day. `lanes` by debit; `bank` is None for an issuer, who sends no file.
 
@@ -435,7 +435,7 @@ class _Judge:
     row: OurRow
     entry: BankEntry | None
     lane: LaneRecord | None
-    verdicts: Verdicts
+    verdicts: Resolutions
     found: Matching
     issuer: bool
     open_kinds: list[DifferenceKind] = field(default_factory=list)
@@ -526,11 +526,11 @@ class _Judge:
 
     def _weigh(self, kind: DifferenceKind, ref: str) -> None:
         verdict = self.verdicts.get((kind, ref))
-        if verdict is Verdict.EXPLAINED and kind in EXPLAINABLE:
+        if verdict is Resolution.EXPLAINED and kind in EXPLAINABLE:
             return
-        if verdict is Verdict.WRITTEN_OFF and kind is DifferenceKind.AMOUNT_DIFFERS:
+        if verdict is Resolution.WRITTEN_OFF and kind is DifferenceKind.AMOUNT_DIFFERS:
             return  # the loss is booked; what is left is agreed
-        if verdict is Verdict.WRITTEN_OFF:
+        if verdict is Resolution.WRITTEN_OFF:
             self.given_up = True
             return
         self.open_kinds.append(kind)

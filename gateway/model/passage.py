@@ -89,7 +89,7 @@ class Money(StrEnum):
     NONE = "none"
 
 
-class Outcome(StrEnum):
+class PassageOutcome(StrEnum):
     """How a passage reads in a list."""
 
     PAID = "paid"
@@ -129,12 +129,12 @@ class DeclinePolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DecisionRow:
     """One row of the decision table, applied."""
 
     release: Release
     money: Money
-    outcome: Outcome
+    outcome: PassageOutcome
     reason: str | None
     """Code in `gateway.model.reasons`, None when there is nothing to explain."""
 
@@ -146,7 +146,7 @@ def decide(
     *,
     decline_policy: DeclinePolicy,
     stand_in_allowed: bool,
-) -> Verdict:
+) -> DecisionRow:
     """The decision table of a charge point. `bank` is None when no bank was asked.
 
     Raises ValueError where only a purchase can pay and there is none: a purse pays by it, an issuer for its TAC.
@@ -154,21 +154,21 @@ def decide(
     if purchase is PurchaseOutcome.NONE and funding is not Funding.BANK_ONLINE:
         raise ValueError(f"{funding} without a purchase on a card")
     if purchase is PurchaseOutcome.NOT_TAKEN:
-        return Verdict(Release.STOP, Money.VOID, Outcome.REFUSED, "purchase_refused")
+        return DecisionRow(Release.STOP, Money.VOID, PassageOutcome.REFUSED, "purchase_refused")
     if purchase is PurchaseOutcome.UNKNOWN:
-        return Verdict(Release.STOP, Money.HOLD_STAYS, Outcome.UNKNOWN, "purchase_unknown")
+        return DecisionRow(Release.STOP, Money.HOLD_STAYS, PassageOutcome.UNKNOWN, "purchase_unknown")
     if purchase is PurchaseOutcome.DISPUTED:
-        return Verdict(Release.ATTENDANT, Money.HOLD_STAYS, Outcome.UNKNOWN, "purchase_disputed")
+        return DecisionRow(Release.ATTENDANT, Money.HOLD_STAYS, PassageOutcome.UNKNOWN, "purchase_disputed")
     if funding is Funding.PURSE:
-        return Verdict(Release.GO, Money.ISSUER_PAYS, Outcome.PAID, None)
+        return DecisionRow(Release.GO, Money.ISSUER_PAYS, PassageOutcome.PAID, None)
     if funding is Funding.ISSUER_CLEARING:
-        return Verdict(Release.GO, Money.KEEP_OPEN, Outcome.PAID, None)
+        return DecisionRow(Release.GO, Money.KEEP_OPEN, PassageOutcome.PAID, None)
     if bank is BankOutcome.APPROVED:
-        return Verdict(Release.GO, Money.BANK_PAYS, Outcome.PAID, None)
+        return DecisionRow(Release.GO, Money.BANK_PAYS, PassageOutcome.PAID, None)
     if bank is BankOutcome.DECLINED:
         release = Release.GO if decline_policy is DeclinePolicy.RELEASE_AS_DEBT else Release.ATTENDANT
-        return Verdict(release, Money.DEBT, Outcome.DEBT, "bank_declined")
+        return DecisionRow(release, Money.DEBT, PassageOutcome.DEBT, "bank_declined")
     # Silent, or never asked: we decide in the bank's place, as far as the stand-in limit goes.
     if stand_in_allowed:
-        return Verdict(Release.GO, Money.OWED, Outcome.OWED, "bank_silent")
-    return Verdict(Release.ATTENDANT, Money.OWED, Outcome.OWED, "stand_in_limit")
+        return DecisionRow(Release.GO, Money.OWED, PassageOutcome.OWED, "bank_silent")
+    return DecisionRow(Release.ATTENDANT, Money.OWED, PassageOutcome.OWED, "stand_in_limit")

@@ -7,7 +7,7 @@ import logging
 from datetime import timedelta
 from pathlib import Path
 
-from gateway.condition import Tell
+from gateway.health import Tell
 from gateway.model.clock import Clock
 from gateway.payers.list_file import StatusListError
 from gateway.payers.status_lists import DropBound, StatusLists, proved_times

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.condition import Tell
 from gateway.debit.engine import DebitEngine, Timing
+from gateway.health import Tell
 from gateway.payers.mandates import IssuerPolicy, MandateReader
 from gateway.payers.status_lists import StatusLists
 from gateway.points.config import ChargePoint

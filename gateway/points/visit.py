@@ -42,12 +42,12 @@ log = logging.getLogger(__name__)
 REFUSAL_COMMIT_S = 5.0
 """A refusal releases nothing, so its record may take longer than a sale's."""
 
-ELSEWHERE_S = 5.0
+PURCHASE_UNDER_WAY_S = 5.0
 """A purchase asked for at another charge point may be under way for this long: its deadline and a late answer."""
 
 
-class Elsewhere(Exception):
-    """What was read of this customer may not be true any more: they are left alone and looked at again."""
+class SightOutdated(Exception):
+    """Sight that may not be true any more: the customer is left alone and looked at again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,10 +130,10 @@ class Visit:
         return here and decided_s_ago is not None and decided_s_ago < self._settings.repeat_window_s
 
     def leave_if_elsewhere(self, previous: PreviousPurchase | PreviousPassage) -> None:
-        """Raises `Elsewhere`: what is read here may be older than what another charge point has just asked of it."""
-        lately = self.engine.asked_s_ago(previous.debit_id) < ELSEWHERE_S
+        """Raises `SightOutdated`: read here may be older than another charge point's purchase order."""
+        lately = self.engine.asked_s_ago(previous.debit_id) < PURCHASE_UNDER_WAY_S
         if previous.charge_point != self._settings.name and lately:
-            raise Elsewhere(f"{previous.charge_point} deals with it")
+            raise SightOutdated(f"{previous.charge_point} deals with it")
 
     # --- asking the engine ----------------------------------------------------------------------------------------
 

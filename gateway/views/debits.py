@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, func, select, union_all
 
 from gateway.ledger import tables
-from gateway.model.passage import Funding, Outcome
+from gateway.model.passage import Funding, PassageOutcome
 from gateway.views.attempts import Attempt, attempts_of
 from gateway.views.passages import record_number
 from gateway.views.rows import by_pages, view_of
@@ -76,7 +76,7 @@ def _records_of(connection: Connection, passage_ids: Sequence[str]) -> dict[str,
     found: dict[str, int] = {}
     for page in by_pages(passage_ids):
         query = select(_e.c.debit_id, func.max(_e.c.record_no)).where(
-            _e.c.passage_id.in_(page), _e.c.debit_id.is_not(None), _e.c.outcome != Outcome.REPEAT.value
+            _e.c.passage_id.in_(page), _e.c.debit_id.is_not(None), _e.c.outcome != PassageOutcome.REPEAT.value
         )
         found |= {debit_id: number for debit_id, number in connection.execute(query.group_by(_e.c.debit_id))}
     return found

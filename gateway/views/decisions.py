@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Column, ColumnElement, Connection, Label, Row, select
 
 from gateway.ledger import tables
-from gateway.model.passage import Funding, Occasion, Outcome, Release
+from gateway.model.passage import Funding, Occasion, PassageOutcome, Release
 from gateway.views.rows import view_of
 
 _d, _t, _j = tables.decision, tables.timing, tables.journal
@@ -41,7 +41,7 @@ class Decision:
     lane: str
     decided_us: int
     fare_fen: int
-    outcome: Outcome
+    outcome: PassageOutcome
     release: Release
     reason: str | None
     special_event: int | None

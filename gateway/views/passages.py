@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from gateway.ledger import tables
-from gateway.model.passage import Outcome
+from gateway.model.passage import PassageOutcome
 from gateway.views.decisions import DECISION, Decision, decision_of
 from gateway.views.identity import IDENTITY, Identity, identity_of
 from gateway.views.rows import view_of
@@ -64,7 +64,7 @@ class Wanted:
     last: int
     lane: str | None = None
     since_us: int | None = None
-    outcome: Outcome | None = None
+    outcome: PassageOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +85,15 @@ def passages(connection: Connection, wanted: Wanted, *, unmask: bool) -> tuple[L
     other = _d.alias("other")
     same = other.c.passage_id == _d.c.passage_id
     # The decision that stands is the newest that is no repeat: repeats charge nothing and change nothing.
-    newest = select(func.max(other.c.record_no)).where(same, other.c.outcome != Outcome.REPEAT.value)
+    newest = select(func.max(other.c.record_no)).where(same, other.c.outcome != PassageOutcome.REPEAT.value)
     count = select(func.count()).where(same).scalar_subquery()
-    repeats = select(func.count()).where(same, other.c.outcome == Outcome.REPEAT.value).scalar_subquery()
+    repeats = select(func.count()).where(same, other.c.outcome == PassageOutcome.REPEAT.value).scalar_subquery()
     conditions: list[ColumnElement[bool]] = [_d.c.record_no == newest.scalar_subquery()]
     if wanted.lane is not None:
         conditions.append(_d.c.charge_point == wanted.lane)
     if wanted.since_us is not None:
         conditions.append(_d.c.decided_at >= wanted.since_us)
-    if wanted.outcome is Outcome.REPEAT:
+    if wanted.outcome is PassageOutcome.REPEAT:
         conditions.append(repeats > 0)
     elif wanted.outcome is not None:
         conditions.append(_d.c.outcome == wanted.outcome.value)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from drivers.clock import SystemClock
-from gateway import garbage
+from gateway import garbage_collection
 from gateway.debit.claims import (
     DecisionContext,
     HoldPlaced,
@@ -45,7 +45,7 @@ from gateway.ledger.marks import MarkFile, MarkState
 from gateway.ledger.reading import Reader
 from gateway.ledger.writer import Committer, Writer
 from gateway.model.clock import to_us
-from gateway.model.passage import Abandoned, DeclinePolicy, Funding, Outcome, PurchaseOutcome, Service
+from gateway.model.passage import Abandoned, DeclinePolicy, Funding, PassageOutcome, PurchaseOutcome, Service
 from hardware.bench.chain_key import KEYS
 from hardware.bench.hand_written import HandWritten
 from hardware.bench.ledgers import ID
@@ -141,7 +141,7 @@ class Ours:
 
 def measure(folder: Path, *, share: float = 1.0) -> list[Row]:
     """One row for each kind of debit and number of waiting callers; `share` of the usual debits."""
-    garbage.look_rarely()  # as the gateway does; the loop gains from it, too
+    garbage_collection.collect_rarely()  # as the gateway does; the loop gains from it, too
     return [
         asyncio.run(_compare(folder, kind, callers, max(ROUNDS * callers, int(DEBITS[callers] * share))))
         for kind in KINDS
@@ -225,7 +225,7 @@ async def _charge(engine: DebitEngine, number: int, clock: SystemClock) -> None:
         f"{number:064d}", _sight(engine, number, clock), MERCHANT, CLEARING, FARE_FEN, None, Abandoned.VOID
     )
     charged = await engine.charge(request, CONTEXT, POLICY, deadline=clock.monotonic() + 60)
-    if not isinstance(charged, BroughtIn) or charged.decision.outcome is not Outcome.PAID:
+    if not isinstance(charged, BroughtIn) or charged.decision.outcome is not PassageOutcome.PAID:
         raise TypeError(f"charge refused: {charged}")
 
 
@@ -289,7 +289,7 @@ def measure_memory(folder: Path, debits: int = MEMORY_AFTER[-1]) -> list[Row]:
 
 
 async def _charge_many(path: Path, debits: int) -> list[Row]:
-    garbage.look_rarely()
+    garbage_collection.collect_rarely()
     marks = [mark for mark in MEMORY_AFTER if mark < debits] + [debits]
     ours = Ours(path)
     ours.start()

@@ -185,7 +185,7 @@ async def start_up(path: Path, number: int) -> Start:
             lambda _: told.append(time.perf_counter()),
         )
         classified = time.perf_counter()
-        vehicles, closing = Vehicles(), asyncio.create_task(engine.start_up.close_behind())
+        vehicles, closing = Vehicles(), asyncio.create_task(engine.start_up.close_backlog())
         await _vehicles(engine, vehicles, closing, number, clock)
         closed = await closing
         return Start(

@@ -20,7 +20,7 @@ from protocols.rsu.dialect import Dialect
 from protocols.rsu.messages import Continue, Debit, FetchTac, Message, RecoverTac, Stop, VehicleReport, WriteEntry
 
 Answers = Mapping[tuple[Phase, type[Message]], Phase]
-Said = Mapping[Phase, tuple[Phase, Event]]
+Transitions = Mapping[Phase, tuple[Phase, Event]]
 
 ANSWERS: Answers = MappingProxyType(
     {
@@ -40,7 +40,7 @@ ANSWERS: Answers = MappingProxyType(
 )
 """Orders the lane may give in each phase, and the phase they lead to. Others are out of turn: counted, not followed."""
 
-SAID: Said = MappingProxyType(
+SAID: Transitions = MappingProxyType(
     {
         Phase.READING: (Phase.READ, Event.READ),
         Phase.BUYING: (Phase.RESULT, Event.RESULT_SENT),
@@ -66,7 +66,7 @@ ANSWERS_STEPWISE: Answers = MappingProxyType(
 )
 """Orders in dialects that report the vehicle by itself."""
 
-SAID_STEPWISE: Said = MappingProxyType(
+SAID_STEPWISE: Transitions = MappingProxyType(
     {
         Phase.DESCRIBING: (Phase.DESCRIBED, Event.DESCRIBED),
         Phase.READING: (Phase.READ, Event.READ),
@@ -82,7 +82,7 @@ class Manner:
     """Manner in which an antenna of a dialect makes a pass."""
 
     answers: Answers
-    said: Said
+    said: Transitions
     stepwise: bool
     """Vehicle and card are reported apart, and an OBU report does not tell the kind of device: tags with a card are
     all there is."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from drivers.bank import NETWORK_STAN_FIRST, NETWORK_STAN_LAST, SIGN_INS_AT_ONCE, BankLink, BankLinkConfig, BankState
-from drivers.errors import DeviceTimeout, DeviceUnavailable, LinkLost, Outcome
+from drivers.errors import DeviceTimeout, DeviceUnavailable, LinkLost, RequestOutcome
 from drivers.link import MemoryLink, memory_pair
 from protocols.bank.codec import Message, decode, encode
 from protocols.bank.framing import KEEP_ALIVE, Framer, frame
@@ -206,7 +206,7 @@ def test_nothing_is_written_while_the_link_is_not_up():
         bank.silent.add("0800")
         with pytest.raises(DeviceUnavailable) as caught:
             await bank.link.exchange(encode(debit()), timeout_s=1)
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
         bank.tasks.append(asyncio.create_task(bank.link.run()))
         await bank.until(lambda: bank.seen("0800"))
         assert bank.link.state.state is BankState.SIGNING_IN
@@ -223,7 +223,7 @@ def test_silence_is_unknown_at_the_deadline_and_a_late_answer_is_told():
         began = now()
         with pytest.raises(DeviceTimeout) as caught:
             await bank.link.exchange(encode(debit()), timeout_s=1.2)
-        assert caught.value.outcome is Outcome.UNKNOWN
+        assert caught.value.outcome is RequestOutcome.UNKNOWN
         assert now() - began == pytest.approx(1.2)
         await bank.links[0].write(bank.answer(bank.seen("0200")[0]))
         await bank.until(lambda: bank.late)
@@ -379,7 +379,7 @@ def test_cut_line_is_unknown_for_every_request_and_comes_back():
         await bank.until(lambda: len(bank.seen("0200")) == 2)
         await bank.links[0].close()
         results = await asyncio.gather(*asked, return_exceptions=True)
-        assert [(type(item), item.outcome) for item in results] == [(LinkLost, Outcome.UNKNOWN)] * 2
+        assert [(type(item), item.outcome) for item in results] == [(LinkLost, RequestOutcome.UNKNOWN)] * 2
         with pytest.raises(DeviceUnavailable):
             await bank.link.exchange(encode(debit(103)), timeout_s=5)
         await bank.until(lambda: bank.link.state.state is BankState.UP)
@@ -693,7 +693,7 @@ def test_same_keys_twice_and_too_many_are_refused_unsent():
         for stan, why in ((101, "under way already"), (103, "3 requests unanswered")):
             with pytest.raises(DeviceUnavailable, match=why) as caught:
                 await bank.link.exchange(encode(debit(stan)), timeout_s=5)
-            assert caught.value.outcome is Outcome.NOT_SENT
+            assert caught.value.outcome is RequestOutcome.NOT_SENT
             if stan == 101:  # a reversal of 101 is another exchange, and fills the last place
                 undo = reversal(PROFILE, debit(101))
                 bank.silent.add("0400")
@@ -721,7 +721,7 @@ def test_passed_deadline_sends_nothing():
     async def check(bank):
         with pytest.raises(DeviceTimeout) as caught:
             await bank.link.exchange(encode(debit()), timeout_s=0)
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
         assert bank.seen("0200") == []
 
     bank_test(check)
@@ -862,12 +862,12 @@ def test_network_stans_stay_in_their_range():
 def test_broken_write_takes_its_outcome_along():
     async def check(bank):
         async def broken(_data):
-            raise LinkLost("gone", device="bank", outcome=Outcome.NOT_SENT)
+            raise LinkLost("gone", device="bank", outcome=RequestOutcome.NOT_SENT)
 
         bank.link._session.link.write = broken
         with pytest.raises(LinkLost) as caught:
             await bank.link.exchange(encode(debit()), timeout_s=1)
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
         await bank.links[0].write(KEEP_ALIVE)  # the reader cannot answer it either, and gives up
         await bank.until(lambda: "gone" in bank.states[-1][2])
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from drivers.barrier_arm import ArmWatch
-from drivers.errors import DeviceRefused, DeviceTimeout, DeviceUnavailable, Outcome, Unanswered
+from drivers.errors import DeviceRefused, DeviceTimeout, DeviceUnavailable, RequestOutcome, Unanswered
 from drivers.lane_io import LOOKS_A_TRAVEL, LaneOutputs
 from tests.drivers.hand_clock import HandClock, finish, settle
 
@@ -110,13 +110,13 @@ def open_on(board, **changed):
 @pytest.mark.parametrize(
     ("limit", "outcome"),
     [
-        (["closed"] * (LOOKS_A_TRAVEL + 1), Outcome.REFUSED),
+        (["closed"] * (LOOKS_A_TRAVEL + 1), RequestOutcome.REFUSED),
         (["closed", "up"], None),
         (["up"], None),
-        (["closed", "closed", "silent"], Outcome.UNKNOWN),
-        (["lost"], Outcome.UNKNOWN),
-        (["closed", "lost"], Outcome.UNKNOWN),
-        (["slow", *["closed"] * 9], Outcome.UNKNOWN),  # so late that the arm could be down again
+        (["closed", "closed", "silent"], RequestOutcome.UNKNOWN),
+        (["lost"], RequestOutcome.UNKNOWN),
+        (["closed", "lost"], RequestOutcome.UNKNOWN),
+        (["slow", *["closed"] * 9], RequestOutcome.UNKNOWN),  # so late that the arm could be down again
         (["slow", "closed", "up"], None),
     ],
     ids=["lay still", "moved", "up already", "silent", "connection lost", "lost later", "too late", "late, and moved"],
@@ -146,7 +146,7 @@ def test_without_a_limit_nothing_is_asked_and_nothing_is_proved():
         lane, opened = open_on(board)
         with pytest.raises(DeviceTimeout) as caught:
             await finish(board.clock, opened)
-        assert caught.value.outcome is Outcome.UNKNOWN
+        assert caught.value.outcome is RequestOutcome.UNKNOWN
         assert (board.orders, board.asked) == (1, [])
         await lane.close()
 
@@ -161,11 +161,11 @@ def test_while_an_opening_is_open_to_question_the_next_one_is_not_sent():
         await settle()
         with pytest.raises(DeviceTimeout) as caught:
             await lane.open_barrier(2, timeout_s=0.01)
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
         await finish(board.clock, asyncio.wait_for(first, None))
         with pytest.raises(DeviceTimeout, match="followed by another one") as caught:
             await lane.confirm_opening(2)
-        assert caught.value.outcome is Outcome.UNKNOWN
+        assert caught.value.outcome is RequestOutcome.UNKNOWN
         assert board.orders == 1
         await lane.close()
 

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from drivers.errors import DeviceUnavailable, LinkLost, Outcome
+from drivers.errors import DeviceUnavailable, LinkLost, RequestOutcome
 from drivers.link import MEMORY_BYTES_MAX, TcpLink, memory_pair
 
 
@@ -71,7 +71,7 @@ def test_write_on_a_closed_link_sends_nothing(pair):
         await near.close()
         with pytest.raises(LinkLost) as caught:
             await near.write(b"x")
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
         assert await far.read(10) == b""
         await far.close()
 
@@ -105,7 +105,7 @@ def test_memory_write_ends_when_the_peer_reads_or_closes():
         await far.close()
         with pytest.raises(LinkLost) as caught:
             await writing
-        assert caught.value.outcome is Outcome.UNKNOWN
+        assert caught.value.outcome is RequestOutcome.UNKNOWN
 
     asyncio.run(run())
 
@@ -128,7 +128,7 @@ def test_nobody_listens():
             port = unused.getsockname()[1]
             with pytest.raises(DeviceUnavailable) as caught:
                 await TcpLink.connect("127.0.0.1", port, timeout_s=5, device="bank")
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
         assert caught.value.device == "bank"
 
     asyncio.run(run())
@@ -155,7 +155,7 @@ def test_reset_by_the_peer_is_a_lost_link():
         far._writer.transport.abort()
         with pytest.raises(LinkLost) as caught:
             await near.read(10)
-        assert caught.value.outcome is Outcome.UNKNOWN
+        assert caught.value.outcome is RequestOutcome.UNKNOWN
         await near.close()
 
     asyncio.run(run())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drivers.clock import SystemClock
-from drivers.errors import DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome, Unanswered
+from drivers.errors import DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, RequestOutcome, Unanswered
 from drivers.modbus import (
     BACKOFF_FIRST_S,
     BACKOFF_S_MAX,
@@ -214,7 +214,7 @@ def test_no_board_is_unavailable_at_once():
         board = RelayBoard("127.0.0.1", 1, clock=SystemClock())
         with pytest.raises(DeviceUnavailable) as caught:
             await board.write_coil(0, True, timeout_s=LONG_S)
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
 
     asyncio.run(scenario())
 
@@ -229,7 +229,7 @@ def test_silence_is_unknown_and_the_next_connection_works():
         async with connected(reply) as (scripted, board, watch):
             with pytest.raises(DeviceTimeout) as caught:
                 await board.write_coil(0, True, timeout_s=0.1)
-            assert caught.value.outcome is Outcome.UNKNOWN
+            assert caught.value.outcome is RequestOutcome.UNKNOWN
             silent = False
             await watch.until(lambda state, cause: state is BoardState.DOWN and "no answer within" in cause)
             await watch.until_up(2)
@@ -246,13 +246,13 @@ def test_an_order_without_an_answer_keeps_its_connection_for_the_question_what_b
         async with connected(lambda pdu: answers[pdu[0]]) as (scripted, board, _):
             with pytest.raises(Unanswered) as caught:
                 await board.order_coil(0, turn_s=LONG_S, answer_s=0.1)
-            assert caught.value.outcome is Outcome.UNKNOWN
+            assert caught.value.outcome is RequestOutcome.UNKNOWN
             kept = caught.value.connection
             assert await board.read_inputs(0, 1, connection=kept) == (True,)
             assert (scripted.connections, board.state) == (1, BoardState.UP)
             with pytest.raises(DeviceUnavailable, match="has ended") as caught:
                 await board.read_inputs(0, 1, connection=kept + 1)
-            assert caught.value.outcome is Outcome.NOT_SENT
+            assert caught.value.outcome is RequestOutcome.NOT_SENT
 
     asyncio.run(scenario())
 
@@ -282,7 +282,7 @@ def test_an_order_whose_turn_does_not_come_is_not_sent_and_one_that_is_sent_keep
             await until(lambda: scripted.asked)
             with pytest.raises(DeviceTimeout) as caught:
                 await board.order_coil(1, turn_s=0.05, answer_s=LONG_S)
-            assert caught.value.outcome is Outcome.NOT_SENT
+            assert caught.value.outcome is RequestOutcome.NOT_SENT
             assert len(scripted.asked) == 1
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
@@ -295,7 +295,7 @@ def test_a_cut_is_link_lost_long_before_the_time_is_over():
         async with connected(lambda _: "cut") as (_, board, watch):
             with pytest.raises(LinkLost) as caught:
                 await board.write_coil(0, True, timeout_s=LONG_S)
-            assert caught.value.outcome is Outcome.UNKNOWN
+            assert caught.value.outcome is RequestOutcome.UNKNOWN
             await watch.until_up(2)
 
     asyncio.run(scenario())
@@ -308,7 +308,7 @@ def test_exception_answers(code):
             with pytest.raises(DeviceRefused, match=f"exception {code}") as caught:
                 await board.write_coil(0, True, timeout_s=LONG_S)
             never_switched = code in {1, 2, 3, 6, 10}
-            assert caught.value.outcome is (Outcome.REFUSED if never_switched else Outcome.UNKNOWN)
+            assert caught.value.outcome is (RequestOutcome.REFUSED if never_switched else RequestOutcome.UNKNOWN)
             assert board.state is BoardState.UP
             assert scripted.connections == 1
 
@@ -327,7 +327,7 @@ def test_an_answer_to_another_question_is_unknown(answer):
             asyncio.get_running_loop().set_exception_handler(lambda *_: None)
             with pytest.raises(LinkLost) as caught:
                 await board.write_coil(0, True, timeout_s=LONG_S)
-            assert caught.value.outcome is Outcome.UNKNOWN
+            assert caught.value.outcome is RequestOutcome.UNKNOWN
             await watch.until_up(2)
 
     asyncio.run(scenario())
@@ -383,7 +383,7 @@ def test_the_queue_is_bounded():
             await asyncio.sleep(0)
             with pytest.raises(DeviceUnavailable, match="waiting already") as caught:
                 await board.write_coil(0, True, timeout_s=LONG_S)
-            assert caught.value.outcome is Outcome.NOT_SENT
+            assert caught.value.outcome is RequestOutcome.NOT_SENT
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
@@ -399,7 +399,7 @@ def test_the_time_runs_while_a_request_waits_for_its_turn():
             await asyncio.sleep(0)
             with pytest.raises(DeviceTimeout) as caught:
                 await board.write_coil(1, True, timeout_s=0.05)
-            assert caught.value.outcome is Outcome.NOT_SENT
+            assert caught.value.outcome is RequestOutcome.NOT_SENT
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
             assert all(pdu[2] != 1 for pdu in scripted.asked)

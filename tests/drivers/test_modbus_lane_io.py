@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from drivers.errors import DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome
+from drivers.errors import DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, RequestOutcome
 from drivers.lane_io import OFF_TRIES_MAX, TRIES_MAX, LaneOutputs
 from tests.drivers.hand_clock import HandClock, finish, settle
 
@@ -98,7 +98,7 @@ def test_an_opening_that_may_have_been_done_is_never_ordered_again(error, applie
         lane = lane_on(board, closed_limit=7)
         with pytest.raises(error) as caught:
             await finish(board.clock, lane.open_barrier(1))
-        assert caught.value.outcome is Outcome.UNKNOWN
+        assert caught.value.outcome is RequestOutcome.UNKNOWN
         with pytest.raises(error):
             await finish(board.clock, lane.confirm_opening(1))
         await board.clock.advance(10.0)
@@ -142,10 +142,10 @@ def test_an_on_nobody_answered_may_come_behind_its_off_and_does_not_swallow_the_
 @pytest.mark.parametrize(
     ("faults", "outcome", "writes"),
     [
-        ([(not_sent(), False)] * 99, Outcome.NOT_SENT, 0),
-        ([(silent(), False), *[(not_sent(), False)] * 99], Outcome.UNKNOWN, 0),
-        ([(silent(), True), (refused(), False)], Outcome.UNKNOWN, 1),
-        ([(refused(), False)], Outcome.REFUSED, 0),
+        ([(not_sent(), False)] * 99, RequestOutcome.NOT_SENT, 0),
+        ([(silent(), False), *[(not_sent(), False)] * 99], RequestOutcome.UNKNOWN, 0),
+        ([(silent(), True), (refused(), False)], RequestOutcome.UNKNOWN, 1),
+        ([(refused(), False)], RequestOutcome.REFUSED, 0),
     ],
     ids=["never sent", "once silent", "silent, then refused", "refused"],
 )
@@ -186,7 +186,7 @@ def test_no_time_is_not_sent():
         board = Board()
         with pytest.raises(DeviceTimeout) as caught:
             await lane_on(board).show_go(timeout_s=0.0)
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
         assert board.writes == []
 
     asyncio.run(scenario())
@@ -234,7 +234,7 @@ def test_an_opening_behind_an_unfinished_pulse_is_not_sent():
         board.faults = [(LinkLost("cut", device="board-1"), False)] * 99
         with pytest.raises(DeviceUnavailable, match="last pulse has not ended") as caught:
             await finish(board.clock, lane.open_barrier(1, timeout_s=0.3))
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
         board.faults = []
         await board.clock.advance(3.0)
         assert board.coils[BARRIER] is False  # the background went on trying
@@ -368,7 +368,7 @@ def test_one_operation_of_a_lane_at_a_time():
         await settle()
         with pytest.raises(DeviceTimeout) as caught:
             await lane.open_barrier(1, timeout_s=0.01)
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         board.down = False

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drivers import serial_link as module
-from drivers.errors import DeviceUnavailable, LinkLost, Outcome
+from drivers.errors import DeviceUnavailable, LinkLost, RequestOutcome
 from drivers.link import SerialAddress, TcpAddress, TcpLink, open_link, parse_link_address
 from drivers.serial_link import Parity, SerialLink, SerialSettings
 
@@ -124,7 +124,7 @@ def test_a_second_opener_is_told_the_cure(port):
             port.open()
         assert "another program holds the port" in str(caught.value)
         assert "fuser" in caught.value.hint
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
         port.say(b"x")
         assert await link.read(1) == b"x"  # the first one does not notice
         await link.close()
@@ -164,13 +164,13 @@ def test_pulled_while_reading_is_lost_and_stays_lost(port):
         port.pull()
         with pytest.raises(LinkLost) as caught:
             await reading
-        assert caught.value.outcome is Outcome.UNKNOWN
+        assert caught.value.outcome is RequestOutcome.UNKNOWN
         assert "has gone" in str(caught.value)
         with pytest.raises(LinkLost):
             await link.read(10)
         with pytest.raises(LinkLost) as caught:
             await link.write(b"x")
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
         with file_number_is_free(link):
             await link.close()
 
@@ -255,12 +255,12 @@ def test_a_port_that_stands_still_is_not_fed_for_ever(port, monkeypatch):
         await asyncio.sleep(0)
         with pytest.raises(LinkLost) as caught:
             await link.write(bytes(20_000))
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
         with file_number_is_free(link):
             await link.close()
         with pytest.raises(LinkLost) as caught:
             await stuck
-        assert caught.value.outcome is Outcome.UNKNOWN
+        assert caught.value.outcome is RequestOutcome.UNKNOWN
 
     run(check)
 
@@ -275,7 +275,7 @@ def test_closing_ends_a_read_and_refuses_a_write(port):
         assert await link.read(10) == b""
         with pytest.raises(LinkLost) as caught:
             await link.write(b"x")
-        assert caught.value.outcome is Outcome.NOT_SENT
+        assert caught.value.outcome is RequestOutcome.NOT_SENT
 
     run(check)
 

@@ -13,7 +13,7 @@ import pytest
 
 from drivers.bank import BankLink, BankLinkConfig, BankState
 from drivers.clock import SystemClock
-from drivers.errors import DeviceTimeout, LinkLost, Outcome
+from drivers.errors import DeviceTimeout, LinkLost, RequestOutcome
 from drivers.link import TcpLink
 from hardware.bench.wire_bank import read_wire, split_stream
 from hardware.emulators.bank_day_file import main as write_file
@@ -627,7 +627,7 @@ def test_link_late_answer_after_its_deadline(tmp_path):
             await control.request("behave", mode="late", next=1)
             with pytest.raises(DeviceTimeout) as caught:
                 await link.exchange(encode(debit()), timeout_s=0.1)
-            assert caught.value.outcome is Outcome.UNKNOWN
+            assert caught.value.outcome is RequestOutcome.UNKNOWN
             assert (await link.exchange(encode(undo(debit())), timeout_s=PATIENCE_S)).text(39) == "25"
             await control.request("deliver")
             await eventually(lambda: late)
@@ -645,7 +645,7 @@ def test_link_cut_reconnects(tmp_path, mode):
             await control.request("behave", mode=mode, next=1)
             with pytest.raises(LinkLost) as caught:
                 await link.exchange(encode(debit()), timeout_s=PATIENCE_S)
-            assert caught.value.outcome is Outcome.UNKNOWN
+            assert caught.value.outcome is RequestOutcome.UNKNOWN
             async with asyncio.timeout(PATIENCE_S):
                 await ups.get()
             code = (await link.exchange(encode(undo(debit())), timeout_s=PATIENCE_S)).text(39)

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from drivers.clock import SystemClock
-from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, Outcome, Unanswered
+from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, RequestOutcome, Unanswered
 from drivers.lane_io import LaneOutputs
 from drivers.modbus import BoardState, RelayBoard
 from hardware.emulators.committed import CommittedRule, Signal, newest_opening
@@ -313,7 +313,7 @@ def test_mute_is_a_timeout_of_unknown_outcome(tmp_path, decisions, apply):
             await control.request("mute", apply=apply)
             with pytest.raises(DeviceTimeout) as caught:
                 await board.write_coil(0, True, timeout_s=0.3)
-            assert caught.value.outcome is Outcome.UNKNOWN
+            assert caught.value.outcome is RequestOutcome.UNKNOWN
             assert (await control.request("state"))["coils"] == ([0] if apply else [])
             await control.request("unmute")
             await until(lambda: board.state is BoardState.UP)
@@ -457,11 +457,11 @@ def test_refused_is_refused_and_switches_nothing(tmp_path, decisions):
             await control.request("refuse")
             with pytest.raises(DeviceRefused) as caught:
                 await switch(board, 0)
-            assert caught.value.outcome is Outcome.REFUSED
+            assert caught.value.outcome is RequestOutcome.REFUSED
             await control.request("refuse", code=4)
             with pytest.raises(DeviceRefused) as caught:
                 await switch(board, 0)
-            assert caught.value.outcome is Outcome.UNKNOWN
+            assert caught.value.outcome is RequestOutcome.UNKNOWN
             assert (await control.request("state"))["coils"] == []
             assert await violations(control) == []
             await control.request("accept")
@@ -736,7 +736,7 @@ def test_the_driver_survives_a_killed_board(start, decisions):
             decisions.insert(1)
             with pytest.raises(DeviceError) as caught:
                 await lane.open_barrier(1, timeout_s=0.2)
-            assert caught.value.outcome is Outcome.NOT_SENT
+            assert caught.value.outcome is RequestOutcome.NOT_SENT
             second = await asyncio.to_thread(start, port=first.port)
             await until(lambda: board.state is BoardState.UP)
             await lane.safe_state(timeout_s=LONG_S)

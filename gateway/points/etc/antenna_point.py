@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from gateway.debit.claims import Decision
-from gateway.model.passage import Outcome, Release
+from gateway.model.passage import PassageOutcome, Release
 from gateway.points.etc.crowd import Crowd
 from gateway.points.etc.dialogue import VEHICLE_REPORTS
 from gateway.points.etc.visit import Errand, EtcServices, EtcVisit
@@ -156,7 +156,9 @@ class AntennaPoint:
     async def _serve(self, report: Report, message: ObuReport) -> None:
         visit = EtcVisit(self._services, self._errand, report, self._visits[message.obu_id])
         remembered = self._remembered.get(message.obu_id)
-        tries = 0 if remembered is None or remembered.decision.outcome is not Outcome.REFUSED else remembered.tries
+        tries = (
+            0 if remembered is None or remembered.decision.outcome is not PassageOutcome.REFUSED else remembered.tries
+        )
         decision = await visit.run(message)
         if decision is None:
             self._crowd.was_silent(message.obu_id)
@@ -182,17 +184,22 @@ class AntennaPoint:
         """How long the vehicle is left alone. One whose money is not settled is looked at again at once."""
         settings = self._services.settings
         now = self._services.clock.monotonic()
-        again_at_once = decision.outcome is Outcome.UNKNOWN and decision.release is Release.STOP
-        retried = decision.outcome is Outcome.REFUSED and decision.debit_id is not None
+        again_at_once = decision.outcome is PassageOutcome.UNKNOWN and decision.release is Release.STOP
+        retried = decision.outcome is PassageOutcome.REFUSED and decision.debit_id is not None
         if again_at_once:
             # Also by the report that ended the visit: the antenna has started over and waits for its answer.
             quiet_until = float("-inf")
         elif retried and tries < settings.attempts_max:
             quiet_until = now
-        elif decision.outcome in (Outcome.PAID, Outcome.OWED, Outcome.DEBT, Outcome.ENTERED):
+        elif decision.outcome in (
+            PassageOutcome.PAID,
+            PassageOutcome.OWED,
+            PassageOutcome.DEBT,
+            PassageOutcome.ENTERED,
+        ):
             # Seen once more it becomes a repeat, which is recorded; only then is it left alone.
             quiet_until = now
-        elif decision.outcome is Outcome.REPEAT:
+        elif decision.outcome is PassageOutcome.REPEAT:
             quiet_until = now + max(settings.quiet_s, REPEAT_QUIET_S)
         else:
             quiet_until = now + settings.quiet_s

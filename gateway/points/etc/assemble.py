@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from drivers.rsu import RsuCondition, RsuConfig, RsuDriver, RsuState
-from gateway.condition import Tell
+from gateway.health import Tell
 from gateway.model.clock import Clock
 from gateway.points.assemble import Common
 from gateway.points.etc.config import EtcPoint

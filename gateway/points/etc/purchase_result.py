@@ -17,7 +17,7 @@ from gateway.points.etc.rsu_errors import (
     BalanceTold,
     CardSerialTold,
     MoneyMeaning,
-    Report,
+    ReportType,
     ResultFields,
     RsuErrorProfile,
 )
@@ -43,7 +43,7 @@ def result_of(
 ) -> PurchaseResult:
     """How the purchase ended. `fetched`: the B5 was asked for once more (C7), when file 0019 had proved the purchase;
     an antenna without power since then knows no PSAM serial of it and sends zero (inferred)."""
-    meaning = profile.meaning(Report.RESULT, answer.error)
+    meaning = profile.meaning(ReportType.RESULT, answer.error)
     outcome = {
         MoneyMeaning.TAKEN: PurchaseOutcome.DISPUTED if meaning.disputed else PurchaseOutcome.TAKEN,
         MoneyMeaning.NOT_TAKEN: PurchaseOutcome.NOT_TAKEN,

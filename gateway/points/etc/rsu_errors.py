@@ -30,7 +30,7 @@ class MoneyMeaning(Enum):
     TAKEN = "taken"
 
 
-class Report(Enum):
+class ReportType(Enum):
     """Reports of an antenna that carry an error byte for one tag."""
 
     VEHICLE = "B3"
@@ -216,10 +216,10 @@ class RsuErrorProfile:
     """Error tables of one maker and interface version, and how it tells of purchases."""
 
     name: str
-    reports: Mapping[Report, Codes]
+    reports: Mapping[ReportType, Codes]
     result: ResultFields = ResultFields()
 
-    def meaning(self, report: Report, code: int) -> Meaning:
+    def meaning(self, report: ReportType, code: int) -> Meaning:
         """What `code` in the error byte of `report` says. Never raises for a code.
 
         A code that the profile does not list is UNKNOWN where the report can follow a debit (B5, B8). B3 and B4 only
@@ -228,11 +228,11 @@ class RsuErrorProfile:
         listed = self.reports.get(report, {}).get(code)
         if listed is not None:
             return listed
-        after_debit = report in (Report.RESULT, Report.TAC)
+        after_debit = report in (ReportType.RESULT, ReportType.TAC)
         return (_unknown if after_debit else _not_taken)(reasons.RSU_ERROR_UNLISTED)
 
 
-def _profile(name: str, reports: Mapping[Report, Codes]) -> RsuErrorProfile:
+def _profile(name: str, reports: Mapping[ReportType, Codes]) -> RsuErrorProfile:
     return RsuErrorProfile(name, MappingProxyType({report: MappingProxyType(dict(c)) for report, c in reports.items()}))
 
 
@@ -240,25 +240,31 @@ def _telling(profile: RsuErrorProfile, name: str, **fields: Any) -> RsuErrorProf
     return replace(profile, name=f"{profile.name}-{name}", result=ResultFields(**fields))
 
 
-PCRSU_V3: Final = _profile("pcrsu-v3", {Report.USER: _V3_USER, Report.RESULT: _V3_RESULT, Report.TAC: _V3_TAC})
+PCRSU_V3: Final = _profile(
+    "pcrsu-v3", {ReportType.USER: _V3_USER, ReportType.RESULT: _V3_RESULT, ReportType.TAC: _V3_TAC}
+)
 """Gantry interface V3.1 to V3.4 and the lane and parking versions made from it."""
 
-PCRSU_V3_5: Final = _profile("pcrsu-v3.5", {Report.USER: _V35_USER, Report.RESULT: _V3_RESULT, Report.TAC: _V3_TAC})
+PCRSU_V3_5: Final = _profile(
+    "pcrsu-v3.5", {ReportType.USER: _V35_USER, ReportType.RESULT: _V3_RESULT, ReportType.TAC: _V3_TAC}
+)
 """V3.5: B4 07 to 09 are named for one-piece tags, 0C is unused."""
 
 L_EF04_EXIT: Final = _profile(
-    "l-ef04-exit", {Report.VEHICLE: _EF04_VEHICLE, Report.USER: _EF04_USER, Report.RESULT: _EF04_RESULT_EXIT}
+    "l-ef04-exit",
+    {ReportType.VEHICLE: _EF04_VEHICLE, ReportType.USER: _EF04_USER, ReportType.RESULT: _EF04_RESULT_EXIT},
 )
 """2019 transition dialect, trade mode 3: purchase, then EF04. One firmware."""
 
 L_EF04_ENTRY: Final = _profile(
-    "l-ef04-entry", {Report.VEHICLE: _EF04_VEHICLE, Report.USER: _EF04_USER, Report.RESULT: _EF04_RESULT_ENTRY}
+    "l-ef04-entry",
+    {ReportType.VEHICLE: _EF04_VEHICLE, ReportType.USER: _EF04_USER, ReportType.RESULT: _EF04_RESULT_ENTRY},
 )
 """2019 transition dialect, trade mode 2: EF04, then purchase. One firmware."""
 
 L_BJ: Final = _profile(
     "l-bj",
-    {Report.VEHICLE: {0x00: _OK_READ}, Report.USER: {0x00: _OK_READ}, Report.RESULT: {0x00: _TAKEN}},
+    {ReportType.VEHICLE: {0x00: _OK_READ}, ReportType.USER: {0x00: _OK_READ}, ReportType.RESULT: {0x00: _TAKEN}},
 )
 """Serial dialect of the Beijing style: only 00 is documented, so every other B5 is UNKNOWN."""
 

@@ -30,7 +30,7 @@ from gateway.points.etc.inspection import card_problem, plate_of, vehicle_proble
 from gateway.points.etc.seen_before import Next, what_next
 from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
 from gateway.points.etc.visit import EtcVisit, Read, with_vehicle
-from gateway.points.visit import Elsewhere
+from gateway.points.visit import SightOutdated
 from protocols.card.codes import CardType
 from protocols.card.files import CardFile
 from protocols.card.station import Station, decode_station
@@ -149,7 +149,7 @@ class Sale:
             proof = await visit.purchases.proof(previous, read.user.balance_raw, read.card.issuer)
             return await visit.bring_in(claim, proof)
         if then is Next.LOOK_AGAIN:
-            raise Elsewhere("its card was read before the purchase order had arrived")
+            raise SightOutdated("its card was read before the purchase order had arrived")
         if then is Next.DISPUTED:
             return await visit.bring_in(claim, PurchaseResult(PurchaseOutcome.DISPUTED))
         not_taken = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
@@ -189,7 +189,7 @@ class Sale:
         if isinstance(placed, str):
             return await visit.turn_away(seen, placed)
         if placed.replayed:
-            raise Elsewhere("its claim was stored by another reading")
+            raise SightOutdated("its claim was stored by another reading")
         claim = visit.claim(placed.debit_id, payer, card.card_number, placed.purchase_id)
         return await self._purchase(visit, claim, plan, card)
 

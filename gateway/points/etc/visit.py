@@ -20,11 +20,10 @@ from gateway.payers.status_lists import ListKind, obu_key
 from gateway.points.etc.dialogue import Dialogue, Gone
 from gateway.points.etc.inspection import Issuers, tag_problem
 from gateway.points.etc.purchase import CardPurchases, factor_of
-from gateway.points.etc.rsu_errors import Report as ReportKind
-from gateway.points.etc.rsu_errors import RsuErrorProfile
+from gateway.points.etc.rsu_errors import ReportType, RsuErrorProfile
 from gateway.points.etc.settings import EtcSettings
 from gateway.points.ports import Report
-from gateway.points.visit import Elsewhere, Services, Visit
+from gateway.points.visit import Services, SightOutdated, Visit
 from protocols.card.files import CardFile, decode_card_file
 from protocols.obu.vehicle_file import VehicleFile, decode_vehicle_file
 from protocols.rsu.messages import DebitResult, DeviceType, ObuReport, StopType, UserReport, VehicleReport
@@ -86,7 +85,7 @@ class EtcVisit(Visit):
         except Gone:
             log.info("%s: a vehicle stopped answering before its purchase", self.settings.name)
             return None
-        except (Elsewhere, Superseded) as reason:
+        except (SightOutdated, Superseded) as reason:
             log.info("%s: a vehicle is left alone for now: %s", self.settings.name, reason)
             self.antenna.let_go()
             return None
@@ -161,7 +160,7 @@ class EtcVisit(Visit):
         return await self.turn_away(seen, "cpc_to_attendant", Release.ATTENDANT)
 
     def _error_reason(self, code: int) -> str:
-        reason = self.errors.meaning(ReportKind.USER, code).reason
+        reason = self.errors.meaning(ReportType.USER, code).reason
         return "rsu_error_unlisted" if reason is None else reason.code
 
     # --- deciding -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from functools import partial
 from drivers.errors import DeviceError
 from drivers.lane_io import LaneOutputs
 from drivers.modbus import BoardState
-from gateway.condition import Tell
+from gateway.health import Tell
 from gateway.points.gate import config
 from gateway.points.ports import OutputFault
 from gateway.surroundings import DELIVERIES, Surroundings

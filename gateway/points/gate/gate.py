@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from gateway.debit.claims import Decision
 from gateway.model.clock import Clock
-from gateway.model.passage import Outcome, Release
+from gateway.model.passage import PassageOutcome, Release
 from gateway.points.ports import GateOutputs, OutputFault
 
 LIFT_TRY_S = 1.0
@@ -54,7 +54,7 @@ class Gate:
                 if self._unconfirmed is None:
                     self._report_fault("barrier", None)
                 return None
-            if decision.outcome is Outcome.REPEAT and who in self._lifting.values():
+            if decision.outcome is PassageOutcome.REPEAT and who in self._lifting.values():
                 self._log.info("record %d: its vehicle's opening is under way", decision.record_no)
                 return None
             await outputs.open_barrier(decision.record_no, timeout_s=OUTPUT_TIMEOUT_S)

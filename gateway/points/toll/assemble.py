@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from gateway.condition import Tell
+from gateway.health import Tell
 from gateway.points.assemble import Common, Point
 from gateway.points.etc import assemble as etc
 from gateway.points.etc.antenna_point import AntennaPoint

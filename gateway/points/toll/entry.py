@@ -7,8 +7,7 @@ from gateway.model.passage import Occasion
 from gateway.points.etc.dialogue import Gone
 from gateway.points.etc.file_0019 import STATION_TAIL, entered_here, entry_record
 from gateway.points.etc.purchase import factor_of
-from gateway.points.etc.rsu_errors import MoneyMeaning
-from gateway.points.etc.rsu_errors import Report as ReportKind
+from gateway.points.etc.rsu_errors import MoneyMeaning, ReportType
 from gateway.points.etc.sale import problem_of
 from gateway.points.etc.settings import EntryWrite
 from gateway.points.etc.visit import EtcVisit, Read
@@ -34,7 +33,7 @@ class Entry:
             error = await self._write(visit, read.card, station, seconds)
         except Gone:
             return None
-        meaning = visit.errors.meaning(ReportKind.RESULT, error)
+        meaning = visit.errors.meaning(ReportType.RESULT, error)
         if meaning.money is not MoneyMeaning.TAKEN:
             reason = "record_update_failed" if meaning.reason is None else meaning.reason.code
             return await visit.turn_away(seen, reason)

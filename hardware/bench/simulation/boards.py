@@ -18,7 +18,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, LinkLost, Outcome, Unanswered
+from drivers.errors import (
+    DeviceError,
+    DeviceRefused,
+    DeviceTimeout,
+    DeviceUnavailable,
+    LinkLost,
+    RequestOutcome,
+    Unanswered,
+)
 from drivers.modbus import BoardState, StateCallback
 from gateway.points.gate.assemble import Outputs
 from gateway.points.ports import OutputFault
@@ -226,7 +234,7 @@ class Coils:
             async with asyncio.timeout(turn_s):
                 await self._turn.acquire()
         except TimeoutError as error:
-            raise DeviceTimeout("no turn in time", device=self.name, outcome=Outcome.NOT_SENT) from error
+            raise DeviceTimeout("no turn in time", device=self.name, outcome=RequestOutcome.NOT_SENT) from error
         try:
             here = self._connected_to(connection)
             self._connection = None  # unless it is seen to have lived through this

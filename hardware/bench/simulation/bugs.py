@@ -469,7 +469,7 @@ BUGS: Mapping[str, Bug] = {
     "namesakes_forgotten": Bug(
         "an answer that names no terminal is given to whoever waits with its trace number",
         _edit(
-            (bank._Over, "may_mean", "return any(", "return False and any("),
+            (bank._UnansweredRequests, "may_mean", "return any(", "return False and any("),
             (bank._Pending, "fits", "amount in (None, self.amount)", "True"),
         ),
     ),
@@ -488,7 +488,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "opening_repeated": Bug(
         "an opening that may have been carried out is ordered again",
-        _edit((lane_io.LaneOutputs, "_persist", "once and error.outcome is not Outcome.NOT_SENT", "False")),
+        _edit((lane_io.LaneOutputs, "_persist", "once and error.outcome is not RequestOutcome.NOT_SENT", "False")),
         "lanes",
     ),
     "lifted_again_without_proof": Bug(

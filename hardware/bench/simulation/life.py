@@ -172,7 +172,7 @@ class Life:
 
     async def _close_behind(self, held: list[str]) -> None:
         world = self.world
-        await self.engine.start_up.close_behind()
+        await self.engine.start_up.close_backlog()
         # A debit that somebody was bringing in at that moment is ended by that one.
         world.loop.call_later(CLOSED_S, lambda: None if self.dead else world.watch.closed_behind(held))
 

@@ -12,7 +12,7 @@ import typer
 from hardware.bench.simulation.bugs import BUGS
 from hardware.bench.simulation.runner import Run, run, run_all
 from hardware.bench.simulation.summary import Summary
-from hardware.bench.simulation.world import Outcome
+from hardware.bench.simulation.world import RunResult
 
 PROGRESS_EVERY_S = 5.0
 
@@ -54,7 +54,7 @@ def simulate(
     return summary.good
 
 
-def _played(runs: Sequence[Run], workers: int, trace: Path | None) -> Iterator[tuple[Run, Outcome]]:
+def _played(runs: Sequence[Run], workers: int, trace: Path | None) -> Iterator[tuple[Run, RunResult]]:
     if trace is None:
         yield from run_all(runs, workers)
         return
@@ -62,7 +62,7 @@ def _played(runs: Sequence[Run], workers: int, trace: Path | None) -> Iterator[t
         yield runs[0], run(runs[0], into)
 
 
-def _complain(what: Run, outcome: Outcome) -> None:
+def _complain(what: Run, outcome: RunResult) -> None:
     for line in outcome.last_lines:
         typer.echo(line, err=True)
     typer.echo(f"BROKEN seed {what.seed}, {what.workload}, line {outcome.lines}: {outcome.problem}", err=True)

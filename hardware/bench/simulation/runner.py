@@ -21,7 +21,7 @@ from hardware.bench.simulation.site import CALLERS, LANES
 from hardware.bench.simulation.storage import folder
 from hardware.bench.simulation.traffic import LaneWorkload
 from hardware.bench.simulation.workloads import EngineWorkload
-from hardware.bench.simulation.world import Outcome, World, play
+from hardware.bench.simulation.world import RunResult, World, play
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ class Run:
         return f"etcbench simulate --seed {self.seed} --seeds 1 {sizes}{planted} --trace trace.txt"
 
 
-def run(what: Run, into: TextIO | None = None) -> Outcome:
+def run(what: Run, into: TextIO | None = None) -> RunResult:
     """Play one seed. `into` gets the whole trace."""
 
-    async def whole() -> Outcome:
+    async def whole() -> RunResult:
         engine = what.workload == "engine"
         world = World(what.seed, path, lanes=0 if engine else LANES, callers=CALLERS if engine else 0, into=into)
         workload = EngineWorkload(what.size) if engine else LaneWorkload(what.size)
@@ -66,7 +66,7 @@ def run(what: Run, into: TextIO | None = None) -> Outcome:
         gc.collect()
 
 
-def run_all(runs: Sequence[Run], workers: int) -> Iterator[tuple[Run, Outcome]]:
+def run_all(runs: Sequence[Run], workers: int) -> Iterator[tuple[Run, RunResult]]:
     """Every run with what came of it, in the order in which they end."""
     if workers <= 1:
         for what in runs:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hardware.bench.simulation.declared import FAULTS, FULL_DEBITS, FULL_PASSAGES, LEAST, TRANSITIONS
-from hardware.bench.simulation.world import Outcome
+from hardware.bench.simulation.world import RunResult
 
 NAME_WIDTH = 44
 
@@ -25,11 +25,11 @@ class Summary:
     outcomes: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     transitions: Counter[str] = field(default_factory=Counter)
-    broken: list[Outcome] = field(default_factory=list)
+    broken: list[RunResult] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
     """By workload and seed."""
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: RunResult) -> None:
         """Count one run."""
         self.runs += 1
         if outcome.workload == "lanes":

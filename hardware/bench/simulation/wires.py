@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from drivers.errors import DeviceUnavailable, LinkLost, Outcome
+from drivers.errors import DeviceUnavailable, LinkLost, RequestOutcome
 from hardware.bench.simulation.loop import Crew
 from hardware.bench.simulation.trace import Trace
 
@@ -248,7 +248,7 @@ class LinkEnd:
     async def write(self, data: bytes) -> None:
         """Hand over all of `data`. Raises LinkLost."""
         if self._closed or self.wire.broken:
-            raise LinkLost("connection is closed", device=self.wire.device, outcome=Outcome.NOT_SENT)
+            raise LinkLost("connection is closed", device=self.wire.device, outcome=RequestOutcome.NOT_SENT)
         self.wire.send(self._outgoing, data)
 
     async def close(self) -> None:

@@ -94,7 +94,7 @@ ANTENNA_RESTART_EVERY_S = (30.0, 200.0)
 
 
 @dataclass(slots=True)
-class Outcome:
+class RunResult:
     """What one run says at its end."""
 
     seed: int
@@ -473,7 +473,7 @@ class World:
 
 async def play(
     world: World, workload: Callable[[World], Coroutine[Any, Any, int]], name: str, calm_s: float = 400.0
-) -> Outcome:
+) -> RunResult:
     """Run a workload to its end, then let everything settle, and ask whether all is well."""
     done = 0
 
@@ -496,7 +496,7 @@ async def play(
     if task.done() and not task.cancelled() and task.exception() is not None and not world.failed.done():
         raise RuntimeError(f"the simulation itself failed with seed {world.seed}") from task.exception()
     problem = world.failed.result() if world.failed.done() else None
-    outcome = Outcome(
+    outcome = RunResult(
         world.seed,
         name,
         world.trace.digest,

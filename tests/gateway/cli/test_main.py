@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from drivers.errors import DeviceRefused, DeviceTimeout, DeviceUnavailable
 from gateway.cli import status
-from gateway.cli.exits import HANDLERS, CliFault, ExitCode, explain
+from gateway.cli.errors import HANDLERS, CliFault, ExitCode, explain
 from gateway.cli.main import app
 from gateway.cli.screen import Language
 from gateway.ledger.backup import CopyDamaged

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from gateway import private_files
-from gateway.condition import ConditionBoard
+from gateway.health import HealthFile
 from tests import accounts
 from tests.gateway.debit.conftest import FakeClock
 
@@ -72,7 +72,7 @@ def test_what_commands_write_is_their_users_alone(site):
 @pytest.mark.parametrize("command", [("passages",), ("status",), ("ledger", "verify"), ("debts",)])
 def test_another_user_is_told_whose_files_they_are(run, begun, open_folder, command):
     state = begun.parent / "state.json"
-    ConditionBoard(state, FakeClock(), dict).write(running=False)
+    HealthFile(state, FakeClock(), dict).write(running=False)
     state.chmod(0o600)
     site = copied(begun, open_folder)
     run(*command, "--config", site, code=3 if command == ("status",) else 0)  # also: all it needs is imported now

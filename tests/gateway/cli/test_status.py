@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gateway.cli.options import now_utc
-from gateway.condition import ConditionBoard
+from gateway.health import HealthFile
 from gateway.model.clock import to_us
 from tests.gateway.debit.conftest import FakeClock
 
@@ -26,7 +26,7 @@ def state(site, monkeypatch):
             "outbox": {"bank-1": {"waiting": 3, "oldest_us": to_us(clock.utcnow()) - 90_000_000}},
             "restarts": {"lane/lane-1": 1},
         }
-        board = ConditionBoard(site.parent / "state.json", clock, lambda: facts)
+        board = HealthFile(site.parent / "state.json", clock, lambda: facts)
         board.report("ledger", True, "storage is writing")
         for part, (cause, code) in reports.items():
             board.report(part, False, cause, code)

@@ -244,7 +244,7 @@ class Box:
     async def start_up(self):
         """Classify, then close what can be closed; what was found and what was closed."""
         found = await self.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
-        return found, await self.engine.start_up.close_behind()
+        return found, await self.engine.start_up.close_backlog()
 
     async def heard_late(self, answer, stan="000001", terminal="T0000001"):
         """An answer nobody waits for any more."""

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from gateway.debit.claims import HoldPlaced, HoldRefused
 from gateway.ledger.writer import StorageUnavailable
 from gateway.model.answers import AnswerClass
-from gateway.model.passage import DeclinePolicy, Funding, Outcome, Release, Service
+from gateway.model.passage import DeclinePolicy, Funding, PassageOutcome, Release, Service
 
 from .conftest import (
     APPROVED,
@@ -35,12 +35,21 @@ ISSUER = Funding.ISSUER_CLEARING
 
 SAYS = (
     # answer, time left for it, release, outcome, reason, state of the debit, states of its attempts, messages
-    (APPROVED, 2.0, Release.GO, Outcome.PAID, None, "funded", ["approved"], ["sale"]),
-    (DECLINED, 2.0, Release.GO, Outcome.DEBT, "bank_declined", "debt", ["declined"], ["sale"]),
-    (SILENT, 2.0, Release.GO, Outcome.OWED, "bank_silent", "owed", ["unknown"], ["sale"]),
-    (NOT_SENT, 2.0, Release.GO, Outcome.OWED, "bank_silent", "owed", ["not_sent", "stored"], ["sale"]),
-    (code("96", AnswerClass.UNSETTLED), 2.0, Release.GO, Outcome.OWED, "bank_silent", "owed", ["unknown"], ["sale"]),
-    (None, 0.2, Release.GO, Outcome.OWED, "bank_silent", "owed", ["stored"], []),
+    (APPROVED, 2.0, Release.GO, PassageOutcome.PAID, None, "funded", ["approved"], ["sale"]),
+    (DECLINED, 2.0, Release.GO, PassageOutcome.DEBT, "bank_declined", "debt", ["declined"], ["sale"]),
+    (SILENT, 2.0, Release.GO, PassageOutcome.OWED, "bank_silent", "owed", ["unknown"], ["sale"]),
+    (NOT_SENT, 2.0, Release.GO, PassageOutcome.OWED, "bank_silent", "owed", ["not_sent", "stored"], ["sale"]),
+    (
+        code("96", AnswerClass.UNSETTLED),
+        2.0,
+        Release.GO,
+        PassageOutcome.OWED,
+        "bank_silent",
+        "owed",
+        ["unknown"],
+        ["sale"],
+    ),
+    (None, 0.2, Release.GO, PassageOutcome.OWED, "bank_silent", "owed", ["stored"], []),
 )
 
 
@@ -63,7 +72,11 @@ def test_silence_without_leave_to_stand_in_calls_the_attendant(box):
         return await box.charge(claim_request(stand_in=1000), SILENT)
 
     decision = live(box, scenario)
-    assert (decision.release, decision.outcome, decision.reason) == (Release.ATTENDANT, Outcome.OWED, "stand_in_limit")
+    assert (decision.release, decision.outcome, decision.reason) == (
+        Release.ATTENDANT,
+        PassageOutcome.OWED,
+        "stand_in_limit",
+    )
 
 
 def test_a_lane_that_keeps_who_is_declined_calls_the_attendant(box):
@@ -87,7 +100,7 @@ def test_an_issuer_that_collects_is_charged_in_one_commit(box):
         return decision
 
     decision = live(box, scenario)
-    assert (decision.release, decision.outcome, decision.funding) == (Release.GO, Outcome.PAID, ISSUER)
+    assert (decision.release, decision.outcome, decision.funding) == (Release.GO, PassageOutcome.PAID, ISSUER)
     assert box.states() == ["released"]
     assert box.balance("open") == -1500
     assert box.bank.heard == []
@@ -135,7 +148,7 @@ def test_twenty_callers_with_one_claim_are_one_execution(box, funding, limit):
 
     decisions = live(box, scenario)
     assert len(set(decisions)) == 1
-    assert decisions[0].outcome is (Outcome.PAID if limit is None else Outcome.REFUSED)
+    assert decisions[0].outcome is (PassageOutcome.PAID if limit is None else PassageOutcome.REFUSED)
     assert len(box.bank.heard) <= 1
     assert box.rows("select count(*) from decision") == [(1,)]
 
@@ -211,7 +224,7 @@ def test_a_claim_refused_and_reserved_in_one_commit_is_refused_twice(box):
 def test_the_same_key_for_another_claim_is_refused(box):
     async def scenario(box):
         first = await box.charge(claim_request(), APPROVED)
-        assert first.outcome is Outcome.PAID
+        assert first.outcome is PassageOutcome.PAID
         others = (
             claim_request(amount=1501),
             claim_request(mandate="m2"),
@@ -228,7 +241,11 @@ def test_the_same_key_for_another_claim_is_refused(box):
 def test_a_refused_charge_stays_refused_though_the_limit_was_raised(box):
     async def first(box):
         refused = await box.charge(claim_request(limit=1000))
-        assert (refused.release, refused.outcome, refused.reason) == (Release.STOP, Outcome.REFUSED, "limit_exceeded")
+        assert (refused.release, refused.outcome, refused.reason) == (
+            Release.STOP,
+            PassageOutcome.REFUSED,
+            "limit_exceeded",
+        )
         return refused
 
     async def second(box):
@@ -236,7 +253,7 @@ def test_a_refused_charge_stays_refused_though_the_limit_was_raised(box):
         assert again == box.refused
         assert await box.charge(claim_request(limit=5000, amount=1)) == HoldRefused("idempotency_conflict")
         another = await box.charge(claim_request("k2", limit=5000), APPROVED)
-        assert another.outcome is Outcome.PAID
+        assert another.outcome is PassageOutcome.PAID
 
     async def remembered(box):
         box.refused = await first(box)
@@ -269,7 +286,7 @@ def test_a_caller_who_gives_up_does_not_stop_it(box):
             await task
         go_on.set()
         again = await box.charge(claim_request())
-        assert again.outcome is Outcome.PAID
+        assert again.outcome is PassageOutcome.PAID
 
     live(box, scenario)
     assert box.kinds() == ["sale"]
@@ -335,7 +352,7 @@ def test_a_power_cut_at_any_commit(tmp_path, cut_at):
         await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         if asked_again:
             answers.extend([await box.charge(request) for _ in range(2)])
-        await box.engine.start_up.close_behind()
+        await box.engine.start_up.close_backlog()
         box.check()
         answers.extend([await box.charge(request) for _ in range(2)])
         box.clock.now += 60
@@ -379,7 +396,7 @@ def test_a_hold_and_a_charge_with_one_key_are_one_claim(box):
         assert isinstance(placed, HoldPlaced)
         decision = await box.charge(claim_request(), APPROVED)
         assert decision.debit_id == placed.debit_id
-        assert decision.outcome is Outcome.PAID
+        assert decision.outcome is PassageOutcome.PAID
 
     live(box, scenario)
     assert box.rows("select count(*) from debit") == [(1,)]
@@ -404,7 +421,7 @@ def test_start_up_leaves_a_charge_under_way_to_its_caller(box):
 
         box.bank.exchange = meanwhile
         decision = await box.charge(claim_request(), APPROVED)
-        assert decision.outcome is Outcome.PAID
+        assert decision.outcome is PassageOutcome.PAID
 
     live(box, first, second)
     assert box.states("attempt") == ["approved"]
@@ -464,7 +481,7 @@ def test_a_refusal_that_may_pass_is_stood_in_for_where_the_rules_say_so(tmp_path
         return decision
 
     decision = live(box, scenario)
-    assert decision.outcome is (Outcome.OWED if stood_in else Outcome.DEBT)
+    assert decision.outcome is (PassageOutcome.OWED if stood_in else PassageOutcome.DEBT)
     assert decision.release is Release.GO
     assert box.kinds() == (["sale", "advice"] if stood_in else ["sale"])
     assert box.states() == ["funded" if stood_in else "debt"]

@@ -9,7 +9,7 @@ from gateway.model.passage import (
     DeclinePolicy,
     Funding,
     Money,
-    Outcome,
+    PassageOutcome,
     PurchaseOutcome,
     Release,
     decide,
@@ -80,6 +80,6 @@ def test_an_open_barrier_always_has_money_behind_it_and_a_closed_one_a_reason():
             assert purchase in (PurchaseOutcome.TAKEN, PurchaseOutcome.NONE)
         else:
             assert verdict.reason in REASONS
-            assert verdict.outcome is not Outcome.PAID
+            assert verdict.outcome is not PassageOutcome.PAID
         if purchase is PurchaseOutcome.TAKEN:
             assert verdict.money is not Money.VOID, "the evidence stands"

@@ -8,7 +8,7 @@ import pytest
 from gateway.banks.pos import PosLateAnswer
 from gateway.debit.claims import HoldPlaced, HoldRefused, PurchaseResult
 from gateway.debit.refunds import RefundRequest
-from gateway.model.passage import Funding, Outcome, PurchaseOutcome, Release
+from gateway.model.passage import Funding, PassageOutcome, PurchaseOutcome, Release
 
 from .conftest import (
     APPROVED,
@@ -39,7 +39,7 @@ def test_purse_is_paid_by_the_issuer_and_the_bank_is_never_asked(box):
         return await charge(box, hold_request(funding=Funding.PURSE))
 
     decision = run(box, scenario)
-    assert (decision.release, decision.outcome) == (Release.GO, Outcome.PAID)
+    assert (decision.release, decision.outcome) == (Release.GO, PassageOutcome.PAID)
     assert box.bank.heard == []
     assert box.balance("issuer") == -1500
     assert box.balance("merchant") == 1500
@@ -51,7 +51,7 @@ def test_issuer_clearing_stays_open_towards_the_issuer(box):
     async def scenario(box):
         return await charge(box, hold_request(funding=Funding.ISSUER_CLEARING))
 
-    assert run(box, scenario).outcome is Outcome.PAID
+    assert run(box, scenario).outcome is PassageOutcome.PAID
     assert box.balance("open") == -1500
     assert box.rows("select state from debit") == [("released",)]
 
@@ -61,7 +61,7 @@ def test_bank_approves(box):
         box.bank.answers.append(APPROVED)
         return await charge(box, hold_request(funding=Funding.BANK_ONLINE))
 
-    assert run(box, scenario).outcome is Outcome.PAID
+    assert run(box, scenario).outcome is PassageOutcome.PAID
     assert box.bank.heard == ["sale T0000001 000001 1500 contract-m1"]
     assert box.balance("bank") == -1500
     assert box.balance("open") == 0
@@ -73,7 +73,7 @@ def test_bank_declines_and_the_claim_becomes_a_debt(box):
         return await charge(box, hold_request(funding=Funding.BANK_ONLINE))
 
     decision = run(box, scenario)
-    assert (decision.release, decision.outcome, decision.reason) == (Release.GO, Outcome.DEBT, "bank_declined")
+    assert (decision.release, decision.outcome, decision.reason) == (Release.GO, PassageOutcome.DEBT, "bank_declined")
     assert box.balance("debt") == -1500
     assert box.balance("merchant") == 1500
 
@@ -88,7 +88,7 @@ def test_silent_bank_is_stood_in_for_then_reversed_then_advised(box):
         return decision
 
     decision = run(box, scenario)
-    assert (decision.release, decision.outcome, decision.reason) == (Release.GO, Outcome.OWED, "bank_silent")
+    assert (decision.release, decision.outcome, decision.reason) == (Release.GO, PassageOutcome.OWED, "bank_silent")
     assert [m.split()[0] for m in box.bank.heard] == ["sale", "reversal", "advice"]
     assert box.rows("select state from debit") == [("funded",)]
     assert box.balance("bank") == -1500
@@ -284,14 +284,14 @@ def test_unknown_keeps_the_hold_and_a_later_proof_charges_once(box):
     async def scenario(box):
         unknown = PurchaseResult(PurchaseOutcome.UNKNOWN, error=1)
         first = await charge(box, hold_request(funding=Funding.PURSE), result=unknown)
-        assert (first.release, first.outcome) == (Release.STOP, Outcome.UNKNOWN)
+        assert (first.release, first.outcome) == (Release.STOP, PassageOutcome.UNKNOWN)
         assert box.rows("select held from account where kind='open'") == [(1500,)]
         previous = box.previous("99010000000000000001")
         assert previous.state == "unknown"
         return await charge(box, hold_request(funding=Funding.PURSE))
 
     second = run(box, scenario)
-    assert (second.release, second.outcome) == (Release.GO, Outcome.PAID)
+    assert (second.release, second.outcome) == (Release.GO, PassageOutcome.PAID)
     assert box.balance("issuer") == -1500
     assert box.rows("select count(*) from debit") == [(1,)]
 

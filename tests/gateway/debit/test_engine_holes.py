@@ -14,7 +14,7 @@ from gateway.debit.claims import DecisionContext, HoldPlaced, HoldRefused, Purch
 from gateway.debit.engine import ProvenClaim, Superseded
 from gateway.ledger import tables
 from gateway.ledger.writer import StorageUnavailable
-from gateway.model.passage import DeclinePolicy, Funding, Occasion, Outcome, PurchaseOutcome, Release
+from gateway.model.passage import DeclinePolicy, Funding, Occasion, PassageOutcome, PurchaseOutcome, Release
 
 from .conftest import (
     APPROVED,
@@ -62,7 +62,7 @@ async def bring_in(box, claim, timeout=2.0):
 
 async def recover(box):
     findings = await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: STAND_IN)
-    closed = await box.engine.start_up.close_behind()
+    closed = await box.engine.start_up.close_backlog()
     return replace(findings, decided_now=closed.decided_now, voided=closed.voided)
 
 
@@ -103,7 +103,7 @@ def test_two_antennas_that_bring_in_one_claim_ask_the_bank_once(box):
 
     decisions = run(box, scenario)
     assert kinds(box) == ["sale"]
-    assert {d.outcome for d in decisions} == {Outcome.PAID}
+    assert {d.outcome for d in decisions} == {PassageOutcome.PAID}
     assert len({d.record_no for d in decisions}) == 1
     assert box.rows("select state from debit") == [("funded",)]
     assert box.balance("bank") == -1500
@@ -143,7 +143,7 @@ def test_a_claim_whose_asker_vanished_is_finished_without_a_second_sale(box):
         box.check()
         box.bank.answers.extend([APPROVED, APPROVED])
         decision = await bring_in(box, replace(claim, result=None))
-        assert decision.outcome is Outcome.OWED
+        assert decision.outcome is PassageOutcome.OWED
         await box.drain()
 
     run(box, scenario)
@@ -165,7 +165,7 @@ def test_an_answer_noted_before_the_decision_decides_it(box):
         return await bring_in(box, claim)
 
     decision = run(box, scenario)
-    assert decision.outcome is Outcome.PAID
+    assert decision.outcome is PassageOutcome.PAID
     assert box.rows("select count(*) from outbox") == [(0,)]
 
 
@@ -212,7 +212,7 @@ def test_a_late_hold_that_the_next_reading_works_with_is_not_voided(box):
         return await bring_in(box, claim_of(request, replace(placed, purchase_id=second)))
 
     decision = run(box, scenario)
-    assert (decision.release, decision.outcome) == (Release.GO, Outcome.PAID)
+    assert (decision.release, decision.outcome) == (Release.GO, PassageOutcome.PAID)
     assert box.balance("issuer") == -1500
 
 
@@ -255,7 +255,7 @@ def test_a_late_hold_without_a_card_is_not_voided_while_its_bank_is_asked(box):
         Interrupt(box, "sale", given_up_meanwhile)
         return await bring_in(box, claim_of(request, placed, result=None))
 
-    assert run(box, scenario).outcome is Outcome.PAID
+    assert run(box, scenario).outcome is PassageOutcome.PAID
     assert box.rows("select state from debit") == [("funded",)]
 
 
@@ -267,7 +267,7 @@ def test_a_hold_that_was_given_up_asks_no_bank(box):
         return await bring_in(box, claim_of(request, placed, result=None))
 
     decision = run(box, scenario)
-    assert (decision.outcome, decision.release) == (Outcome.REFUSED, Release.STOP)
+    assert (decision.outcome, decision.release) == (PassageOutcome.REFUSED, Release.STOP)
     assert box.bank.heard == []
 
 
@@ -295,10 +295,10 @@ def test_what_is_known_of_an_earlier_purchase_does_not_void_the_one_under_way(bo
         previous = box.previous(request.sight.identity.card_number)
         second = await box.engine.next_purchase(previous, plan_after(previous), timeout_s=5)
         stale = await bring_in(box, claim_of(request, placed, NOT_TAKEN))
-        assert stale.outcome is Outcome.UNKNOWN
+        assert stale.outcome is PassageOutcome.UNKNOWN
         return await bring_in(box, claim_of(request, replace(placed, purchase_id=second)))
 
-    assert run(box, scenario).outcome is Outcome.PAID
+    assert run(box, scenario).outcome is PassageOutcome.PAID
     assert box.balance("issuer") == -1500
 
 
@@ -311,7 +311,7 @@ def test_proof_that_a_voided_claim_was_paid_is_put_on_the_list(box):
         await bring_in(box, claim_of(request, placed, NOT_TAKEN))
         await box.writer.submit(lambda tx: tx.execute(update(tables.purchase).values(state="unknown")) and None)
         decision = await bring_in(box, claim_of(request, placed))
-        assert decision.outcome is Outcome.REFUSED
+        assert decision.outcome is PassageOutcome.REFUSED
         assert box.rows("select kind from item") == [("taken_after_void",)]
         await box.writer.submit(lambda tx: tx.execute(update(tables.purchase).values(state="not_taken")) and None)
 
@@ -455,7 +455,7 @@ def test_more_open_debits_than_a_page_are_all_classified(tmp_path, monkeypatch):
     async def second(box):
         findings = await box.engine.start_up.recover({}, lambda tx, mandate: 0)
         assert findings.open_debits == 7
-        return await box.engine.start_up.close_behind(lambda f: told.append(f.open_debits))
+        return await box.engine.start_up.close_backlog(lambda f: told.append(f.open_debits))
 
     cut(box, first)
     assert run(box, second).unknown_purchases == 7
@@ -471,7 +471,7 @@ def test_a_charge_point_that_is_gone_is_decided_for_the_attendant(tmp_path):
 
     async def second(box):
         await box.engine.start_up.recover({}, lambda tx, mandate: 0)
-        await box.engine.start_up.close_behind()
+        await box.engine.start_up.close_backlog()
 
     cut(box, first)
     run(box, second)
@@ -568,7 +568,7 @@ def test_a_late_decline_while_the_sale_is_under_way_decides_it(box):
         Interrupt(box, "sale", decline)
         return await bring_in(box, claim)
 
-    assert run(box, scenario).outcome is Outcome.DEBT
+    assert run(box, scenario).outcome is PassageOutcome.DEBT
     assert box.rows("select count(*) from outbox") == [(0,)]
 
 
@@ -638,7 +638,7 @@ def test_with_every_terminal_blocked_the_bank_is_told_afterwards(box):
         for n in range(3):
             payer = payer_of(ONLINE, mandate=f"m{n}")
             decision = await charge(box, hold_request(f"k{n}", payer=payer, card=f"9901{n:016d}"))
-            assert decision.outcome is Outcome.OWED
+            assert decision.outcome is PassageOutcome.OWED
         assert [m.split()[1] for m in box.bank.heard] == ["T0000001", "T0000002"]
         box.check()
         box.bank.answers.extend([APPROVED] * 6)
@@ -680,7 +680,7 @@ def test_without_terminals_or_time_nothing_is_sent_and_the_claim_is_owed(box):
         return first, second
 
     for decision in run(box, scenario):
-        assert decision.outcome is Outcome.OWED
+        assert decision.outcome is PassageOutcome.OWED
     assert box.bank.heard == []
     assert box.rows("select kind from attempt order by kind") == [("advice",)] * 2, "any terminal will do"
 
@@ -759,7 +759,7 @@ def test_a_result_is_stored_however_long_the_storage_takes(box):
         box.writer._committer.commit = full_twice
         return await bring_in(box, claim_of(request, placed))
 
-    assert run(box, scenario).outcome is Outcome.PAID
+    assert run(box, scenario).outcome is PassageOutcome.PAID
 
 
 def test_giving_up_is_for_fresh_holds_only(box):
@@ -784,7 +784,7 @@ def test_concluding_twice_gives_the_newest_decision(box):
     async def scenario(box):
         first = await charge(box, hold_request())
         repeat = await box.engine.repeat(first.passage_id, first.debit_id, Release.GO, CONTEXT)
-        assert (repeat.amount_fen, repeat.outcome, repeat.record_no) == (0, Outcome.REPEAT, 2)
+        assert (repeat.amount_fen, repeat.outcome, repeat.record_no) == (0, PassageOutcome.REPEAT, 2)
         conclusion = conclusions.Conclusion(first.debit_id, CONTEXT, DeclinePolicy.RELEASE_AS_DEBT, 0)
         assert await box.writer.submit(lambda tx: conclusions.conclude(tx, conclusion, box.engine.rules)) == repeat
 
@@ -801,7 +801,7 @@ def test_what_another_charge_point_let_go_is_a_repeat_here(box):
         conclusion = conclusions.Conclusion(first.debit_id, there, DeclinePolicy.RELEASE_AS_DEBT, 0)
         for _ in range(2):
             again = await box.writer.submit(lambda tx: conclusions.conclude(tx, conclusion, box.engine.rules))
-            assert (again.record_no, again.outcome, again.release) == (2, Outcome.REPEAT, Release.GO)
+            assert (again.record_no, again.outcome, again.release) == (2, PassageOutcome.REPEAT, Release.GO)
 
     run(box, scenario)
     assert box.rows("select record_no, charge_point, outcome, amount from decision") == [
@@ -831,7 +831,7 @@ def test_terminals_of_another_charge_point_do_not_count(box):
         placed = await box.engine.hold(request, timeout_s=5)
         return await bring_in(box, claim_of(request, placed, context=replace(CONTEXT, charge_point="lane-9")))
 
-    assert run(box, scenario).outcome is Outcome.OWED
+    assert run(box, scenario).outcome is PassageOutcome.OWED
     assert box.bank.heard == []
 
 

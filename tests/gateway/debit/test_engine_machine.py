@@ -26,7 +26,7 @@ from gateway.debit.engine import DebitEngine, ProvenClaim, StorageLate, Supersed
 from gateway.debit.refunds import RefundRefused, RefundRequest
 from gateway.ledger.verify import verify
 from gateway.ledger.writer import StorageUnavailable, Writer
-from gateway.model.passage import DeclinePolicy, Funding, Outcome, PurchaseOutcome, Release, Service
+from gateway.model.passage import DeclinePolicy, Funding, PassageOutcome, PurchaseOutcome, Release, Service
 from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 from hardware.bench.chain_key import KEYS
@@ -140,7 +140,7 @@ class Engine(RuleBasedStateMachine):
         self.outbox = OutboxWorker(self.bank, box.writer, box.queries, **parts)
         self.collector = Collector("bank-1", self.engine, box.queries, clock=box.clock)
         self.findings = await self.engine.start_up.recover({"lane-1": self.policy}, lambda tx, mandate: STAND_IN)
-        await self.engine.start_up.close_behind()
+        await self.engine.start_up.close_backlog()
 
     def _power_cut(self, *, lose):
         """`lose`: what was handed to the writer and not committed is gone, else it just made it."""
@@ -373,7 +373,7 @@ class Engine(RuleBasedStateMachine):
             return
         decision = decisions[0]
         if claim.card is PurchaseOutcome.TAKEN:
-            assert decision.outcome in (Outcome.PAID, Outcome.OWED, Outcome.DEBT)
+            assert decision.outcome in (PassageOutcome.PAID, PassageOutcome.OWED, PassageOutcome.DEBT)
             assert all(d == decision for d in decisions), "the second caller gets the first one's decision"
         else:
             assert decision.release is not Release.GO
@@ -397,7 +397,7 @@ class Engine(RuleBasedStateMachine):
             assert {d.reason for d in decisions} == {"limit_exceeded"}
         elif decisions is not None:
             claim.debit_id = decisions[0].debit_id
-            assert decisions[0].outcome in (Outcome.PAID, Outcome.OWED, Outcome.DEBT)
+            assert decisions[0].outcome in (PassageOutcome.PAID, PassageOutcome.OWED, PassageOutcome.DEBT)
 
     def pump(self, mandate, amount):
         """A maximum is reserved."""
@@ -437,7 +437,7 @@ class Engine(RuleBasedStateMachine):
         claim = self._pumps()[index % len(self._pumps())]
         found = self._run(getattr(self.engine, how)(claim.debit_id, CONTEXT))
         if claim.ended is None:
-            assert found.outcome is Outcome.REFUSED
+            assert found.outcome is PassageOutcome.REFUSED
             claim.ended = "freed"
         elif claim.ended == "claimed":
             assert found == (HoldRefused("debit_settled") if how == "release" else None)

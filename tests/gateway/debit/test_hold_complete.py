@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.debit.claims import HoldPlaced, HoldRefused, PurchaseResult
-from gateway.model.passage import Funding, Outcome, PurchaseOutcome, Release, Service
+from gateway.model.passage import Funding, PassageOutcome, PurchaseOutcome, Release, Service
 
 from .conftest import (
     APPROVED,
@@ -54,7 +54,7 @@ def test_what_was_delivered_is_claimed_and_the_rest_is_free(box, delivered, fund
         debit_id = await held(box, request)
         assert box.rows("select held from account where kind = 'open'") == [(MAXIMUM,)]
         decision = await box.complete(debit_id, delivered, request.payer, APPROVED)
-        assert (decision.outcome, decision.release) == (Outcome.PAID, Release.GO)
+        assert (decision.outcome, decision.release) == (PassageOutcome.PAID, Release.GO)
         assert decision.amount_fen == delivered
 
     live(box, scenario)
@@ -89,7 +89,7 @@ def test_nothing_delivered_frees_the_hold_and_asks_no_bank(box):
     async def scenario(box):
         debit_id = await held(box)
         first = await box.complete(debit_id, 0, pump().payer, APPROVED)
-        assert (first.outcome, first.reason) == (Outcome.REFUSED, "nothing_delivered")
+        assert (first.outcome, first.reason) == (PassageOutcome.REFUSED, "nothing_delivered")
         assert await box.complete(debit_id, 0, pump().payer) == first
         assert await box.complete(debit_id, 5, pump().payer) == HoldRefused("idempotency_conflict")
         assert await box.engine.release(debit_id, CONTEXT) == first
@@ -102,7 +102,11 @@ def test_nothing_delivered_frees_the_hold_and_asks_no_bank(box):
 
 @pytest.mark.parametrize(
     ("answer", "outcome", "state"),
-    [(DECLINED, Outcome.DEBT, "debt"), (SILENT, Outcome.OWED, "owed"), (NOT_SENT, Outcome.OWED, "owed")],
+    [
+        (DECLINED, PassageOutcome.DEBT, "debt"),
+        (SILENT, PassageOutcome.OWED, "owed"),
+        (NOT_SENT, PassageOutcome.OWED, "owed"),
+    ],
 )
 @pytest.mark.parametrize("delivered", [500, MAXIMUM + 500])
 def test_the_fuel_is_in_the_tank_whatever_the_bank_says(box, answer, outcome, state, delivered):
@@ -192,7 +196,7 @@ def test_only_the_payer_of_the_hold_completes_it(box, funding, completed):
         assert first in (None, again)
         return again
 
-    assert live(box, scenario).outcome is Outcome.PAID
+    assert live(box, scenario).outcome is PassageOutcome.PAID
     assert len(box.bank.heard) == (funding is Funding.BANK_ONLINE)
 
 
@@ -234,7 +238,11 @@ def test_a_released_hold_is_void_and_released_again_says_the_same(box):
     async def scenario(box):
         debit_id = await held(box)
         first = await box.engine.release(debit_id, CONTEXT)
-        assert (first.outcome, first.release, first.reason) == (Outcome.REFUSED, Release.STOP, "nothing_delivered")
+        assert (first.outcome, first.release, first.reason) == (
+            PassageOutcome.REFUSED,
+            Release.STOP,
+            "nothing_delivered",
+        )
         assert await box.engine.release(debit_id, CONTEXT) == first
         assert await box.engine.release("0" * 32, CONTEXT) == HoldRefused("debit_unknown")
 
@@ -249,7 +257,7 @@ def test_only_an_untouched_hold_runs_out(box):
         untouched = await held(box)
         carded = await held(box, hold_request("k2", card="99010000000000000002"))
         expired = await box.engine.expire(untouched, CONTEXT)
-        assert (expired.outcome, expired.reason) == (Outcome.REFUSED, "hold_expired")
+        assert (expired.outcome, expired.reason) == (PassageOutcome.REFUSED, "hold_expired")
         assert await box.engine.expire(untouched, CONTEXT) is None
         assert await box.engine.expire(carded, CONTEXT) is None
 
@@ -273,7 +281,7 @@ def test_a_hold_stored_too_late_is_not_voided_once_it_was_completed(box):
         assert box.states() == ["held"]
         return await box.complete(placed.debit_id, 500, pump().payer, APPROVED)
 
-    assert live(box, scenario).outcome is Outcome.PAID
+    assert live(box, scenario).outcome is PassageOutcome.PAID
 
 
 def test_a_hold_stored_too_late_without_a_card_is_freed(box):
@@ -313,7 +321,7 @@ def test_a_power_cut_at_any_commit_of_a_completion(tmp_path, cut_at, asked_again
         await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         if asked_again:
             answers.append(await box.complete(box.debit_id, delivered, request.payer))
-        await box.engine.start_up.close_behind()
+        await box.engine.start_up.close_backlog()
         box.check()
         known = box.rows("select final_amount from debit")[0][0] is not None
         assert (box.states() == ["held"]) is not known

@@ -8,7 +8,7 @@ import pytest
 from gateway.debit.claims import HoldPlaced, HoldRefused, Identity
 from gateway.debit.debts import pay_at_till
 from gateway.ledger import tables
-from gateway.model.passage import Funding, Outcome, Release, Service
+from gateway.model.passage import Funding, PassageOutcome, Release, Service
 
 from .conftest import APPROVED, CONTEXT, DECLINED, Box, claim_request, hold_request, live, payer_of, rules_of
 
@@ -82,7 +82,7 @@ def test_what_was_paid_binds_no_more(box):
     async def scenario(box):
         return [(await box.charge(request, APPROVED)).outcome for request in claims(limit=5000, number=8)]
 
-    assert set(live(box, scenario)) == {Outcome.PAID}
+    assert set(live(box, scenario)) == {PassageOutcome.PAID}
 
 
 def test_a_debt_binds_and_what_is_due_back_does_not_help(box):
@@ -175,7 +175,7 @@ def test_the_rules_limit_a_mandate_that_states_nothing(tmp_path):
         paid = await box.charge(claim_request("k2", service=Service.FUEL, amount=1001), APPROVED)
         return refused.reason, paid.outcome
 
-    assert live(box, scenario) == ("limit_per_debit", Outcome.PAID)
+    assert live(box, scenario) == ("limit_per_debit", PassageOutcome.PAID)
 
 
 def test_a_changed_limit_binds_the_next_request(box):
@@ -197,7 +197,7 @@ def test_a_hold_that_was_voided_does_not_count_for_its_day(box):
         await box.engine.release(placed.debit_id, CONTEXT)
         return await box.charge(claim_request("k3"), APPROVED)
 
-    assert live(box, scenario).outcome is Outcome.PAID
+    assert live(box, scenario).outcome is PassageOutcome.PAID
 
 
 # --- the box's own list -------------------------------------------------------------------------------------------
@@ -225,14 +225,14 @@ def test_debts_put_a_payer_on_the_list_and_payment_takes_it_off(box):
         held = await box.engine.hold(claim_request("h", service=Service.FUEL), timeout_s=5)
         assert held == HoldRefused("debts_listed")
         other = await box.charge(claim_request("o", service=Service.FUEL, mandate="m2"), APPROVED)
-        assert other.outcome is Outcome.PAID
+        assert other.outcome is PassageOutcome.PAID
         rules = box.engine.rules
         for debit_id in debts:
             assert (await box.charge(claim_request(f"b-{debit_id}", service=Service.FUEL))).reason == "debts_listed"
             assert await box.in_books(lambda tx, d=debit_id: pay_at_till(tx, d, "till-1", "ann", rules)) is None
         return await box.charge(claim_request("after", service=Service.FUEL), APPROVED)
 
-    assert live(box, scenario).outcome is Outcome.PAID
+    assert live(box, scenario).outcome is PassageOutcome.PAID
     assert box.rows("select event from journal where kind = 'obligor'") == [("listed",), ("unlisted",)]
 
 
@@ -247,7 +247,7 @@ def test_a_debt_that_grows_old_lists_its_payer(tmp_path):
         old = await box.charge(claim_request("k3", service=Service.FUEL))
         return young.outcome, old.reason
 
-    assert live(box, scenario) == (Outcome.PAID, "debts_listed")
+    assert live(box, scenario) == (PassageOutcome.PAID, "debts_listed")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.debit import people, purchases
+from gateway.debit import manual_resolution, purchases
 from gateway.debit.claims import PurchaseResult
 from gateway.debit.engine import ProvenClaim
 from gateway.debit.purchase_proof import (
@@ -23,7 +23,7 @@ from gateway.debit.purchase_proof import (
     serial_is_above,
 )
 from gateway.ledger.writer import Committer
-from gateway.model.passage import Funding, Outcome, PurchaseOutcome, Release
+from gateway.model.passage import Funding, PassageOutcome, PurchaseOutcome, Release
 from gateway.model.reasons import REASONS, Severity
 from gateway.rules.loading import shipped_rules
 from hardware.bench.chain_key import KEYS
@@ -130,7 +130,11 @@ def test_a_success_that_contradicts_what_is_known_opens_nothing(box, name, fundi
         heard = len(box.bank.heard)
         values = {"card_serial": 8, "psam_serial": 10, **otherwise}
         decision = await charge(box, request, result=told(request, **values))
-        assert (decision.release, decision.outcome, decision.reason) == (Release.ATTENDANT, Outcome.UNKNOWN, reason)
+        assert (decision.release, decision.outcome, decision.reason) == (
+            Release.ATTENDANT,
+            PassageOutcome.UNKNOWN,
+            reason,
+        )
         assert len(box.bank.heard) == heard, "no bank is asked for what is disputed"
         assert disputes(box) == [("disputed", reason)]
         assert box.states() == ["funded", "held"]
@@ -154,7 +158,7 @@ def test_what_a_disputed_purchase_told_is_not_remembered_of_the_card(box):
         assert box.rows("select * from card_serial") == []
         after = hold_request("k2")
         decision = await charge(box, after, result=told(after, card_serial=8, psam_serial=77))
-        assert decision.outcome is Outcome.PAID
+        assert decision.outcome is PassageOutcome.PAID
 
     live(box, scenario)
 
@@ -192,7 +196,7 @@ def test_of_two_at_once_one_is_believed(box):
         ]
         deadline = box.clock.monotonic() + 2
         brought = await asyncio.gather(*(box.engine.bring_in(claim, deadline=deadline) for claim in claims))
-        assert sorted(b.decision.outcome for b in brought) == [Outcome.PAID, Outcome.UNKNOWN]
+        assert sorted(b.decision.outcome for b in brought) == [PassageOutcome.PAID, PassageOutcome.UNKNOWN]
         assert disputes(box) == [("disputed", PSAM)]
 
     live(box, scenario)
@@ -202,7 +206,7 @@ def test_the_same_serial_under_another_terminal_is_another_one(box):
     async def scenario(box):
         one, other = hold_request("k1"), hold_request("k2", card=OTHER_CARD)
         for request, terminal in ((one, "019900000001"), (other, "019900000002")):
-            assert (await charge(box, request, result=told(request, terminal=terminal))).outcome is Outcome.PAID
+            assert (await charge(box, request, result=told(request, terminal=terminal))).outcome is PassageOutcome.PAID
 
     live(box, scenario)
 
@@ -212,7 +216,7 @@ def test_a_card_whose_counter_begins_anew_goes_on_paying(box):
         for number, serial in enumerate((SERIALS - 2, SERIALS - 1, 0, 5)):
             request = hold_request(f"k{number}")
             decision = await charge(box, request, result=told(request, card_serial=serial, psam_serial=number))
-            assert decision.outcome is Outcome.PAID, serial
+            assert decision.outcome is PassageOutcome.PAID, serial
         assert box.rows("select serial from card_serial") == [(5,)]
 
     live(box, scenario)
@@ -223,7 +227,9 @@ def test_of_a_card_that_was_forgotten_nothing_is_compared(box):
         await charge(box, hold_request("k1"))
         await box.in_books(lambda tx: tx.execute(purchases.tables.card_serial.delete()))
         request = hold_request("k2")
-        assert (await charge(box, request, result=told(request, card_serial=3, psam_serial=90))).outcome is Outcome.PAID
+        assert (
+            await charge(box, request, result=told(request, card_serial=3, psam_serial=90))
+        ).outcome is PassageOutcome.PAID
 
     live(box, scenario)
 
@@ -251,9 +257,12 @@ def test_a_person_ends_it_and_what_was_told_stays_in_the_journal(box, taken):
     async def scenario(box):
         request = hold_request("k1")
         decision = await charge(box, request, result=told(request, balance_after=50_000))
-        said, deciding = people.Said("wang", "the card was read"), people.Deciding(shipped_rules(), lambda tx, m: 0)
+        by, deciding = (
+            manual_resolution.ResolvedBy("wang", "the card was read"),
+            manual_resolution.Deciding(shipped_rules(), lambda tx, m: 0),
+        )
         await box.in_books(
-            lambda tx: people.resolve_purchase(tx, decision.debit_id, taken=taken, said=said, deciding=deciding)
+            lambda tx: manual_resolution.resolve_purchase(tx, decision.debit_id, taken=taken, by=by, deciding=deciding)
         )
         assert box.states() == ["funded" if taken else "voided"]
         assert box.rows("select state, tac from purchase") == [("taken" if taken else "not_taken", None)]
@@ -326,7 +335,7 @@ def test_real_purchases_pass_every_check(box):
                 tac_source="b5",
                 balance_after=row["balance_after"],
             )
-            assert (await charge(box, request, result=result)).outcome is Outcome.PAID, row["id"]
+            assert (await charge(box, request, result=result)).outcome is PassageOutcome.PAID, row["id"]
 
     live(box, scenario)
 

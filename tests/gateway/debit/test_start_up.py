@@ -96,7 +96,7 @@ def test_a_power_cut_in_the_midst_of_it_changes_nothing(tmp_path, monkeypatch, a
 
     async def start(box):
         await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
-        return await box.engine.start_up.close_behind()
+        return await box.engine.start_up.close_backlog()
 
     live(box, cut, start)
     assert box.rows("select state, count(*) from debit group by state order by state") == [
@@ -205,10 +205,10 @@ def test_a_storage_in_trouble_is_no_bad_debit(box):
 
         submit, box.writer.submit = box.writer.submit, refused
         with pytest.raises(StorageUnavailable):
-            await box.engine.start_up.close_behind()
+            await box.engine.start_up.close_backlog()
         box.writer.submit = submit
         assert len(submitted) == 1
-        assert (await box.engine.start_up.close_behind()).voided == 1
+        assert (await box.engine.start_up.close_backlog()).voided == 1
 
     live(box, first, second)
 
@@ -223,7 +223,7 @@ def test_charge_points_may_open_while_it_closes(box, monkeypatch):
 
     async def second(box):
         await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
-        closing = asyncio.create_task(box.engine.start_up.close_behind())
+        closing = asyncio.create_task(box.engine.start_up.close_backlog())
         mine = [await box.engine.hold(claim_request(f"new{n}"), timeout_s=5) for n in range(4)]
         closed = await closing
         assert closed.voided == 6
@@ -244,7 +244,7 @@ def test_it_binds_until_it_is_closed(box):
         await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
         refused = await box.engine.hold(claim_request("k3", amount=1, limit=5000), timeout_s=5)
         assert refused == HoldRefused("limit_exceeded")
-        await box.engine.start_up.close_behind()
+        await box.engine.start_up.close_backlog()
         assert isinstance(await box.engine.hold(claim_request("k4", amount=4000, limit=5000), timeout_s=5), HoldPlaced)
 
     live(box, first, second)
@@ -274,7 +274,7 @@ def test_a_debit_of_a_charge_point_that_is_gone_is_told_to_its_bank_all_the_same
     async def second(box):
         await box.engine.start_up.recover({"lane-9": POLICY}, lambda tx, mandate: 100_000)
         await box.collector.round()
-        await box.engine.start_up.close_behind()
+        await box.engine.start_up.close_backlog()
         await box.collector.round()
         box.bank.answers.append(APPROVED)
         await box.drain(2)
@@ -351,7 +351,7 @@ def test_a_lane_that_keeps_who_is_declined_is_remembered(box):
 
     async def second(box):
         await box.engine.start_up.recover({"lane-1": strict}, lambda tx, mandate: 100_000)
-        await box.engine.start_up.close_behind()
+        await box.engine.start_up.close_backlog()
 
     live(box, first, second)
     assert box.rows("select release, outcome, recovered from decision") == [("attendant", "debt", Occasion.START)]

@@ -122,7 +122,7 @@ def test_an_approval_withdrawn_before_anything_is_decided_leaves_the_debit_held(
         assert (box.balance("bank"), box.balance("debt"), box.balance("merchant")) == (0, 0, 0)
         box.check()
 
-        await box.engine.start_up.close_behind()
+        await box.engine.start_up.close_backlog()
         assert (box.states(), box.balance("bank"), box.balance("merchant")) == (["debt"], 0, 1500)
         assert box.rows("select count(*) from debit where retry_at is null") == [(0,)], "it is tried again"
 

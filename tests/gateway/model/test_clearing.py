@@ -19,10 +19,10 @@ from gateway.model.clearing import (
     LaneRecord,
     NumberRange,
     OurRow,
+    Resolution,
     RowState,
     Standing,
     VehicleKind,
-    Verdict,
     WireKeys,
     check_lanes,
     day_text,
@@ -239,7 +239,7 @@ def test_a_refund_needs_no_lane():
 def test_a_lane_that_recorded_another_amount_holds_the_row_back():
     found = run([ours()], [line()], [lane(1, 1500, released=1400)])
     assert states(found) == {"a1": RowState.DISPUTED}
-    explained = {(Kind.LANE_AMOUNT_DIFFERS, "d1"): Verdict.EXPLAINED}
+    explained = {(Kind.LANE_AMOUNT_DIFFERS, "d1"): Resolution.EXPLAINED}
     assert states(run([ours()], [line()], [lane(1, 1500, released=1400)], verdicts=explained)) == {
         "a1": RowState.CLEARED
     }
@@ -339,24 +339,24 @@ def test_an_explanation_clears_only_where_the_payer_agrees_on_the_money(kind):
     }.get(kind)
     if made is None:
         return  # these hold no row back
-    found = run(*made, verdicts={(kind, "a1"): Verdict.EXPLAINED})
+    found = run(*made, verdicts={(kind, "a1"): Resolution.EXPLAINED})
     assert kinds(found)[0][0] is kind, "explaining does not make it disappear"
     assert states(found) == {"a1": RowState.CLEARED if kind in EXPLAINABLE else RowState.DISPUTED}
 
 
 def test_given_up_is_rejected_and_pays_nothing():
-    found = run([ours()], [], verdicts={(Kind.MISSING_AT_BANK, "a1"): Verdict.WRITTEN_OFF})
+    found = run([ours()], [], verdicts={(Kind.MISSING_AT_BANK, "a1"): Resolution.WRITTEN_OFF})
     assert found.rows == [JudgedRow("a1", "d1", RowState.REJECTED, 1500, 0)]
 
 
 def test_a_difference_in_the_amount_given_up_leaves_what_the_bank_grants():
-    verdicts = {(Kind.AMOUNT_DIFFERS, "a1"): Verdict.WRITTEN_OFF}
+    verdicts = {(Kind.AMOUNT_DIFFERS, "a1"): Resolution.WRITTEN_OFF}
     found = run([ours()], [line(amount=1400)], verdicts=verdicts)
     assert found.rows == [JudgedRow("a1", "d1", RowState.CLEARED, 1500, 1400)]
 
 
 def test_two_troubles_with_one_row_both_hold_it_back():
-    one = {(Kind.AMOUNT_DIFFERS, "a1"): Verdict.WRITTEN_OFF}
+    one = {(Kind.AMOUNT_DIFFERS, "a1"): Resolution.WRITTEN_OFF}
     found = run([ours()], [line(amount=1400)], [], verdicts=one)
     assert [d.kind for d in found.differences] == [Kind.AMOUNT_DIFFERS, Kind.MISSING_LANE_RECORD]
     assert states(found) == {"a1": RowState.DISPUTED}
@@ -388,7 +388,7 @@ def whole_days(draw):
         if draw(st.booleans()):
             lanes.append(lane(number, 1500, draw(st.sampled_from([0, 1500]))))
     names = [(kind, f"{letter}{number}") for kind in Kind for letter in "ad" for number in range(1, 7)]
-    said = draw(st.dictionaries(st.sampled_from(names), st.sampled_from(Verdict), max_size=4))
+    said = draw(st.dictionaries(st.sampled_from(names), st.sampled_from(Resolution), max_size=4))
     return rows, lines, lanes, said
 
 

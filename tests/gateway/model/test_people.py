@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.model.people import are_two
+from gateway.model.dual_control import are_two
 
 
 @pytest.mark.parametrize(

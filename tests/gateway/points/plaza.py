@@ -648,7 +648,7 @@ class Plaza:
         self.open()
         policies = {lane.section.name: lane.section.bank_declines for lane in old}
         await self.engine.start_up.recover(policies, mandates.stand_in_limit)
-        await self.engine.start_up.close_behind()
+        await self.engine.start_up.close_backlog()
         for lane in old:
             self.lanes[lane.section.name] = Lane(self, lane.section, lane.neighbours)
 

@@ -1,7 +1,7 @@
 """Lists of passages, debits and accounts: the same facts wherever they are asked for."""
 
 from gateway.ledger.books import AccountKind
-from gateway.model.passage import Funding, Outcome
+from gateway.model.passage import Funding, PassageOutcome
 from gateway.views import accounts, debits, passages
 
 
@@ -11,7 +11,7 @@ def test_the_decision_that_stands_is_the_same_for_a_passage_and_its_debit(connec
     found = debits.debits(connection, (), 100)
     assert {debit.debit_id: debit.record_no for debit in found} == claimed
     assert [p.decision.record_no for p in listed] == [7, 6, 4, 3, 2, 1]
-    assert listed[0].decision.outcome is Outcome.REFUSED
+    assert listed[0].decision.outcome is PassageOutcome.REFUSED
     assert found[0].funding is Funding.PURSE
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import create_engine, text
 
-from gateway.model.passage import Funding, Outcome
+from gateway.model.passage import Funding, PassageOutcome
 from gateway.views.rows import IDS_PER_QUERY, by_pages, view_of
 
 
@@ -14,7 +14,7 @@ class Seen:
     lane: str
     amount_fen: int
     created_us: int | None
-    outcome: Outcome
+    outcome: PassageOutcome
     funding: Funding | None
     stood_in: bool
     said: str
@@ -31,8 +31,8 @@ COLUMNS = {"charge_point": "a", "amount": 5, "created_at": None, "outcome": "pai
 
 def test_names_units_and_types():
     seen = view_of(Seen, row(**COLUMNS), said="x")
-    assert seen == Seen("a", 5, None, Outcome.PAID, None, True, "x")
-    assert (type(seen.outcome), type(seen.stood_in)) == (Outcome, bool)
+    assert seen == Seen("a", 5, None, PassageOutcome.PAID, None, True, "x")
+    assert (type(seen.outcome), type(seen.stood_in)) == (PassageOutcome, bool)
 
 
 def test_a_column_of_the_fields_own_name_comes_first():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.model.passage import Funding, Occasion, Outcome, Release
+from gateway.model.passage import Funding, Occasion, PassageOutcome, Release
 from gateway.views.debits import find_debit
 from gateway.views.history import history_of
 from gateway.views.passages import find_passage
@@ -17,8 +17,8 @@ from tests.gateway.debit.test_refunds import paid_debit, refund
 def test_values_are_typed_and_names_masked(connection):
     visit = find_visit(connection, "4", unmask=False)
     (decision,) = visit.decisions
-    assert (decision.outcome, decision.release, decision.occasion) == (Outcome.OWED, Release.GO, Occasion.LANE)
-    assert type(decision.outcome) is Outcome
+    assert (decision.outcome, decision.release, decision.occasion) == (PassageOutcome.OWED, Release.GO, Occasion.LANE)
+    assert type(decision.outcome) is PassageOutcome
     assert visit.debit.funding is Funding.BANK_ONLINE
     assert visit.debit.stood_in is True
     assert visit.passage.who.plate == "测A***01"

@@ -5,7 +5,7 @@ from collections import Counter
 from hardware.bench.simulation import declared
 from hardware.bench.simulation.invariants import TRANSITIONS
 from hardware.bench.simulation.summary import Summary
-from hardware.bench.simulation.world import Outcome
+from hardware.bench.simulation.world import RunResult
 
 
 def test_every_transition_the_watcher_allows_is_declared_or_explained():
@@ -23,7 +23,7 @@ def test_nothing_is_declared_twice():
 def full_size():
     summary = Summary()
     for workload, size in (("lanes", declared.FULL_PASSAGES), ("engine", declared.FULL_DEBITS)):
-        outcome = Outcome(1, workload, "", 0, 0, 0.0, None, [], done=size)
+        outcome = RunResult(1, workload, "", 0, 0, 0.0, None, [], done=size)
         half = declared.LEAST // 2
         outcome.faults, outcome.transitions = Counter(), Counter()
         outcome.faults.update(dict.fromkeys(declared.FAULTS, half))
@@ -51,6 +51,6 @@ def test_a_full_run_that_missed_something_is_not():
 
 def test_a_smaller_run_need_not_hit_everything():
     summary = Summary()
-    summary.add(Outcome(1, "lanes", "", 0, 0, 0.0, None, [], done=60))
+    summary.add(RunResult(1, "lanes", "", 0, 0, 0.0, None, [], done=60))
     assert summary.missing()
     assert summary.good

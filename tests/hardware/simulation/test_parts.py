@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from drivers.errors import DeviceUnavailable, LinkLost, Outcome
+from drivers.errors import DeviceUnavailable, LinkLost, RequestOutcome
 from hardware.bench.simulation import site
 from hardware.bench.simulation.log_reader import LogReader, reading
 from hardware.bench.simulation.loop import Crew, Deadlock, SimClock, VirtualLoop
@@ -15,7 +15,7 @@ from hardware.bench.simulation.storage import Storage, folder
 from hardware.bench.simulation.summary import Summary
 from hardware.bench.simulation.trace import Trace
 from hardware.bench.simulation.wires import MESSAGE_FAULTS, Harm, Network, damage_bank, damage_frame
-from hardware.bench.simulation.world import Outcome as RunOutcome
+from hardware.bench.simulation.world import RunResult
 from protocols.bank.framing import Framer, frame
 
 
@@ -139,7 +139,7 @@ def test_a_closed_link_says_the_end_for_ever_and_a_broken_one_that_nothing_was_s
         network.cut("peer")
         with pytest.raises(LinkLost) as lost:
             await other.write(b"x")
-        assert lost.value.outcome is Outcome.NOT_SENT
+        assert lost.value.outcome is RequestOutcome.NOT_SENT
         with pytest.raises(LinkLost):
             await other.read(10)
         network.ignore("peer")
@@ -205,7 +205,7 @@ def test_the_watcher_sees_committed_rows_and_no_others():
 
 def outcome(**changes):
     values = {"seed": 1, "workload": "engine", "digest": "d", "lines": 1, "commits": 1, "virtual_s": 1.0}
-    return RunOutcome(**{**values, "problem": None, "last_lines": [], **changes})
+    return RunResult(**{**values, "problem": None, "last_lines": [], **changes})
 
 
 def test_a_run_of_full_size_that_left_something_out_is_no_good():

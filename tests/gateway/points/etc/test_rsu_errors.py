@@ -12,14 +12,14 @@ from gateway.points.etc.rsu_errors import (
     PCRSU_V3_5,
     PROFILES,
     MoneyMeaning,
-    Report,
+    ReportType,
 )
 
 TAKEN, NOT_TAKEN, UNKNOWN = MoneyMeaning.TAKEN, MoneyMeaning.NOT_TAKEN, MoneyMeaning.UNKNOWN
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
-@pytest.mark.parametrize("report", Report)
+@pytest.mark.parametrize("report", ReportType)
 def test_every_possible_byte_has_a_meaning(profile, report):
     for code in range(256):
         meaning = profile.meaning(report, code)
@@ -29,8 +29,8 @@ def test_every_possible_byte_has_a_meaning(profile, report):
             assert meaning.reason in REASONS.values()
         listed = code in profile.reports.get(report, {})
         if not listed:
-            assert meaning.money is (UNKNOWN if report in (Report.RESULT, Report.TAC) else NOT_TAKEN)
-        if report in (Report.VEHICLE, Report.USER):
+            assert meaning.money is (UNKNOWN if report in (ReportType.RESULT, ReportType.TAC) else NOT_TAKEN)
+        if report in (ReportType.VEHICLE, ReportType.USER):
             assert meaning.money is NOT_TAKEN
 
 
@@ -51,7 +51,7 @@ def test_every_possible_byte_has_a_meaning(profile, report):
     ],
 )
 def test_v3_result(code, money, reason):
-    meaning = PCRSU_V3.meaning(Report.RESULT, code)
+    meaning = PCRSU_V3.meaning(ReportType.RESULT, code)
     assert (meaning.money, meaning.reason) == (money, reason)
 
 
@@ -64,20 +64,20 @@ def test_only_a_bad_mac2_is_disputed():
 
 def test_a_failed_file_write_is_paid_at_the_exit_and_not_at_the_entry():
     for code in (0x22, 0x23):
-        assert L_EF04_EXIT.meaning(Report.RESULT, code).money is TAKEN
-        assert L_EF04_ENTRY.meaning(Report.RESULT, code).money is NOT_TAKEN
+        assert L_EF04_EXIT.meaning(ReportType.RESULT, code).money is TAKEN
+        assert L_EF04_ENTRY.meaning(ReportType.RESULT, code).money is NOT_TAKEN
 
 
 def test_a_tac_in_hand_proves_the_purchase_and_its_absence_proves_nothing():
-    money = {code: PCRSU_V3.meaning(Report.TAC, code).money for code in range(6)}
+    money = {code: PCRSU_V3.meaning(ReportType.TAC, code).money for code in range(6)}
     assert money == {0: TAKEN, 1: UNKNOWN, 2: UNKNOWN, 3: UNKNOWN, 4: UNKNOWN, 5: TAKEN}
 
 
 def test_versions_differ_in_user_report_codes():
-    assert PCRSU_V3.meaning(Report.USER, 0x07).reason is reasons.RSU_ERROR_UNLISTED
-    assert PCRSU_V3_5.meaning(Report.USER, 0x07).reason is reasons.ONE_PIECE_VEHICLE_FAILED
-    assert PCRSU_V3_5.meaning(Report.USER, 0x0C).reason is reasons.RSU_ERROR_UNLISTED
-    assert PCRSU_V3.meaning(Report.USER, 0x11).reason is reasons.OBU_NO_CARD
+    assert PCRSU_V3.meaning(ReportType.USER, 0x07).reason is reasons.RSU_ERROR_UNLISTED
+    assert PCRSU_V3_5.meaning(ReportType.USER, 0x07).reason is reasons.ONE_PIECE_VEHICLE_FAILED
+    assert PCRSU_V3_5.meaning(ReportType.USER, 0x0C).reason is reasons.RSU_ERROR_UNLISTED
+    assert PCRSU_V3.meaning(ReportType.USER, 0x11).reason is reasons.OBU_NO_CARD
 
 
 def test_device_status():

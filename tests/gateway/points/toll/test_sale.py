@@ -16,7 +16,7 @@ from gateway.model.reasons import REASONS, Severity
 from gateway.payers.list_file import ListFile, StatusListError
 from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
 from gateway.points.toll.settings import LaneKind
-from gateway.points.visit import ELSEWHERE_S
+from gateway.points.visit import PURCHASE_UNDER_WAY_S
 from gateway.rules.loading import shipped_rules
 from gateway.tariffs.quote import TariffSet
 from protocols.card.codes import PassStatus
@@ -731,7 +731,7 @@ def test_a_purchase_under_way_at_another_lane_is_left_to_it_however_the_clock_is
         assert two.road.of(Debit) == []
         assert [type(order) for order in two.road.orders] == [Continue, Stop]
         assert plaza.decisions() == []
-        await plaza.settle(ELSEWHERE_S)
+        await plaza.settle(PURCHASE_UNDER_WAY_S)
         two.road.meet(car)
         await plaza.settle()
         assert [d[:4] for d in plaza.decisions()] == [("lane-1", *UNKNOWN), ("lane-2", *PAID)]
@@ -746,7 +746,7 @@ def test_not_taken_at_the_other_lane_is_void_there_and_sold_here(play):
         one, two = plaza.lane("lane-1"), plaza.lane("lane-2")
         car = Car(1, script=bench.deque([LOST_NOT_TAKEN]))
         one.road.meet(car)
-        await plaza.settle(ELSEWHERE_S + 1)
+        await plaza.settle(PURCHASE_UNDER_WAY_S + 1)
         two.road.meet(car)
         await plaza.settle()
         assert [d[:4] for d in plaza.decisions()] == [

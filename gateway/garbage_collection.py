@@ -1,4 +1,4 @@
-"""How often Python looks for garbage in a process that runs for months.
+"""Pace of Python's garbage collection in a process that runs for months.
 
 Almost everything a passage leaves behind is freed the moment nobody holds it. Only what refers to itself in a circle
 waits for the collector, which by default looks after every 700 new objects: a tenth of the time of a busy ledger, spent
@@ -16,7 +16,7 @@ OLDER_MAX = 20
 """Looks at the young before one at the older ones."""
 
 
-def look_rarely() -> None:
+def collect_rarely() -> None:
     """Once per process, when start-up is done."""
     gc.collect()
     gc.freeze()

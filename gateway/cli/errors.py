@@ -12,7 +12,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from drivers.errors import DeviceError, Outcome
+from drivers.errors import DeviceError, RequestOutcome
 from gateway.cli.screen import Words
 from protocols.errors import ProtocolError
 
@@ -93,16 +93,18 @@ def explain(error: Exception) -> Fault:
 
 _DEVICE_CODES: Final = MappingProxyType(
     {
-        Outcome.NOT_SENT: ExitCode.UNAVAILABLE,
-        Outcome.REFUSED: ExitCode.REFUSED,
-        Outcome.UNKNOWN: ExitCode.UNKNOWN,
+        RequestOutcome.NOT_SENT: ExitCode.UNAVAILABLE,
+        RequestOutcome.REFUSED: ExitCode.REFUSED,
+        RequestOutcome.UNKNOWN: ExitCode.UNKNOWN,
     }
 )
 _DEVICE_LIKELY: Final = MappingProxyType(
     {
-        Outcome.NOT_SENT: Words("the device is off, unplugged or at another address", "设备未上电、未接线或地址有误"),
-        Outcome.REFUSED: Words("the device answered and said no", "设备已应答并拒绝"),
-        Outcome.UNKNOWN: Words(
+        RequestOutcome.NOT_SENT: Words(
+            "the device is off, unplugged or at another address", "设备未上电、未接线或地址有误"
+        ),
+        RequestOutcome.REFUSED: Words("the device answered and said no", "设备已应答并拒绝"),
+        RequestOutcome.UNKNOWN: Words(
             "the request left and no answer came: it may have been carried out",
             "请求已发出但无应答,可能已被执行",
         ),

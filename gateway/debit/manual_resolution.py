@@ -21,8 +21,8 @@ from gateway.rules.loading import DebitRules
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """Who said something, and why."""
+class ResolvedBy:
+    """Person who resolves what is stuck, and the reason given."""
 
     actor: str
     reason: str
@@ -37,7 +37,9 @@ class Deciding:
     """Per mandate."""
 
 
-def resolve_purchase(tx: Transaction, debit_id: str, *, taken: bool, said: Said, deciding: Deciding) -> Decision | str:
+def resolve_purchase(
+    tx: Transaction, debit_id: str, *, taken: bool, by: ResolvedBy, deciding: Deciding
+) -> Decision | str:
     """A person knows whether the card paid: its purchase ends so, and the debit is decided. Else the code of why not.
 
     A bank that would have been asked after the purchase was not: such a debit is owed, and its bank is advised.
@@ -58,10 +60,10 @@ def resolve_purchase(tx: Transaction, debit_id: str, *, taken: bool, said: Said,
         purchase.id,
         "said_taken" if taken else "said_not_taken",
         debit_id=debit.id,
-        detail=said.reason[:400],
-        actor=said.actor,
+        detail=by.reason[:400],
+        actor=by.actor,
     )
-    close_item(tx, "disputed_purchase", debit.id, note=said.reason, actor=said.actor)
+    close_item(tx, "disputed_purchase", debit.id, note=by.reason, actor=by.actor)
     passage = tx.find(tables.passage, id=debit.passage_id)
     point = "" if passage is None else passage.charge_point
     conclusion = conclusions.Conclusion(
@@ -75,12 +77,12 @@ def resolve_purchase(tx: Transaction, debit_id: str, *, taken: bool, said: Said,
 
 
 def resolve_attempt(
-    tx: Transaction, debit_id: str, attempt_id: str, *, posted: bool, source: str, said: Said, rules: DebitRules
+    tx: Transaction, debit_id: str, attempt_id: str, *, posted: bool, source: str, by: ResolvedBy, rules: DebitRules
 ) -> LateEffect | str:
     """A person has it from the bank whether an attempt moved money. Else the code of why that is not taken."""
     attempt = tx.find(tables.attempt, id=attempt_id)
     if attempt is None or attempt.debit_id != debit_id:
         return "attempt_unknown"
-    detail = f"{source}: {said.reason}"
-    effect = late.resolve_attempt(tx, attempt.id, posted=posted, source=detail, actor=said.actor, rules=rules)
+    detail = f"{source}: {by.reason}"
+    effect = late.resolve_attempt(tx, attempt.id, posted=posted, source=detail, actor=by.actor, rules=rules)
     return "attempt_settled" if effect is LateEffect.IGNORED else effect

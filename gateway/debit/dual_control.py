@@ -11,7 +11,7 @@ from gateway.debit.states import new_item, set_item
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
-from gateway.model.people import are_two
+from gateway.model.dual_control import are_two
 from gateway.model.states import ItemState
 
 WIDTH = 200

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.condition import SAMPLES_MAX, ConditionBoard
+from gateway.health import SAMPLES_MAX, HealthFile
 
 PATIENCE_S = 300.0
 
@@ -33,7 +33,7 @@ class Clock:
 
 @pytest.fixture
 def board(tmp_path):
-    return ConditionBoard(tmp_path / "state.json", Clock(), lambda: {"site": "测试"})
+    return HealthFile(tmp_path / "state.json", Clock(), lambda: {"site": "测试"})
 
 
 def read(board):
@@ -88,7 +88,7 @@ def test_a_reader_never_sees_half_a_file(board):
 
 
 def test_a_file_that_cannot_be_written_costs_a_warning(tmp_path, caplog):
-    board = ConditionBoard(tmp_path / "no" / "such" / "folder" / "state.json", Clock(), dict)
+    board = HealthFile(tmp_path / "no" / "such" / "folder" / "state.json", Clock(), dict)
     board.write(running=True)
     assert "not written" in caplog.text
 

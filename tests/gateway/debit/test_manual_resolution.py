@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 
 from gateway.banks.pos import PosLateAnswer
-from gateway.debit import debts, late, limits, people, refunds
+from gateway.debit import debts, late, limits, manual_resolution, refunds
 from gateway.debit.attempts import Recovery
 from gateway.debit.claims import HoldRefused
 from gateway.debit.engine import ProvenClaim
 from gateway.debit.late import LateEffect
-from gateway.debit.people import Deciding, Said
+from gateway.debit.manual_resolution import Deciding, ResolvedBy
 from gateway.debit.refunds import Refunded, RefundRequest
 from gateway.ledger import tables
-from gateway.model.passage import Funding, Occasion, Outcome
+from gateway.model.passage import Funding, Occasion, PassageOutcome
 from gateway.rules.loading import shipped_rules
 from tests.gateway.debit.conftest import (
     APPROVED,
@@ -31,7 +31,7 @@ from tests.gateway.debit.conftest import (
 )
 
 RULES = shipped_rules()
-SAID = Said("wang", "the camera shows it")
+SAID = ResolvedBy("wang", "the camera shows it")
 DECIDING = Deciding(RULES, lambda _tx, _mandate: 100_000)
 UNKNOWN = PurchaseResult(PurchaseOutcome.UNKNOWN, error=1)
 DISPUTED = PurchaseResult(PurchaseOutcome.DISPUTED)
@@ -50,7 +50,7 @@ def drive(box, scenario):
 
 async def say(box, *, taken, debit_id):
     return await box.writer.submit(
-        lambda tx: people.resolve_purchase(tx, debit_id, taken=taken, said=SAID, deciding=DECIDING)
+        lambda tx: manual_resolution.resolve_purchase(tx, debit_id, taken=taken, by=SAID, deciding=DECIDING)
     )
 
 
@@ -62,9 +62,9 @@ async def say(box, *, taken, debit_id):
 def test_a_stuck_purchase_ends_as_a_person_says(box, found, taken, state):
     async def scenario(box):
         held = await charge(box, hold_request(), result=found)
-        assert held.outcome is Outcome.UNKNOWN
+        assert held.outcome is PassageOutcome.UNKNOWN
         decision = await say(box, taken=taken, debit_id=held.debit_id)
-        assert decision.outcome is (Outcome.PAID if taken else Outcome.REFUSED)
+        assert decision.outcome is (PassageOutcome.PAID if taken else PassageOutcome.REFUSED)
         assert box.rows("select state, amount, collected from debit") == [(state, 1500, 1500 if taken else 0)]
         assert box.rows("select state from purchase") == [("taken" if taken else "not_taken",)]
         assert box.rows("select actor, detail from journal where event like 'said_%'") == [("wang", SAID.reason)]
@@ -82,7 +82,7 @@ def test_a_bank_debit_that_a_person_says_was_taken_is_owed_and_its_bank_advised(
     async def scenario(box):
         held = await charge(box, hold_request(payer=BANK), result=UNKNOWN)
         decision = await say(box, taken=True, debit_id=held.debit_id)
-        assert decision.outcome is Outcome.OWED
+        assert decision.outcome is PassageOutcome.OWED
         await box.engine.upkeep.adopt(held.debit_id)
         box.bank.answers.append(APPROVED)
         await box.drain(1)
@@ -114,7 +114,7 @@ def test_a_proof_after_a_person_said_not_taken_is_put_on_the_list(box):
         await box.engine.bring_in(claim, deadline=box.clock.monotonic() + 2)
         await say(box, taken=False, debit_id=placed.debit_id)
         brought = await box.engine.bring_in(replace(claim, result=TAKEN), deadline=box.clock.monotonic() + 2)
-        assert brought.decision.outcome is Outcome.REFUSED
+        assert brought.decision.outcome is PassageOutcome.REFUSED
         assert box.rows("select kind, amount from item") == [("taken_after_void", 1500)]
 
     drive(box, scenario)
@@ -127,8 +127,8 @@ async def say_of_attempt(box, debit_id, *, posted, attempt_id=None):
     ((found,),) = box.rows("select id from attempt where debit_id = :d and kind = 'sale'", d=debit_id)
     chosen = attempt_id or found
     return await box.writer.submit(
-        lambda tx: people.resolve_attempt(
-            tx, debit_id, chosen, posted=posted, source="call to the bank", said=SAID, rules=RULES
+        lambda tx: manual_resolution.resolve_attempt(
+            tx, debit_id, chosen, posted=posted, source="call to the bank", by=SAID, rules=RULES
         )
     )
 
@@ -209,7 +209,7 @@ async def in_debt(box, key="k1", amount=1500):
     box.bank.answers.append(DECLINED)
     card = f"9901000000000000{int(key[1:]):04d}"
     decision = await charge(box, hold_request(key, payer=BANK, amount=amount, card=card))
-    assert decision.outcome is Outcome.DEBT
+    assert decision.outcome is PassageOutcome.DEBT
     return decision.debit_id
 
 

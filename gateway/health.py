@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class PartCondition:
+class PartHealth:
     """One part of the gateway. `code` is a reason of `gateway.model.reasons` when there is one."""
 
     works: bool
@@ -46,14 +46,14 @@ class Tell(Protocol):
     def __call__(self, part: str, works: bool, cause: str, code: str | None = None) -> None: ...
 
 
-class ConditionBoard:
+class HealthFile:
     """Conditions of all parts, by name such as `lane-1/antenna`."""
 
     def __init__(self, path: Path, clock: Clock, facts: Callable[[], dict[str, Any]]) -> None:
         self._path = path
         self._clock = clock
         self._facts = facts
-        self._parts: dict[str, PartCondition] = {}
+        self._parts: dict[str, PartHealth] = {}
         self._lags: deque[float] = deque(maxlen=SAMPLES_MAX)
 
     def report(self, part: str, works: bool, cause: str, code: str | None = None) -> None:
@@ -63,7 +63,7 @@ class ConditionBoard:
             return
         if known is None or known.works != works:
             log.log(logging.INFO if works else logging.ERROR, "%s: %s", part, cause)
-        self._parts[part] = PartCondition(works, cause, code, to_us(self._clock.utcnow()))
+        self._parts[part] = PartHealth(works, cause, code, to_us(self._clock.utcnow()))
 
     async def run(self) -> None:
         """Measure the event loop and renew the file, for ever."""
@@ -115,7 +115,7 @@ class ConditionBoard:
         }
 
 
-def _part(condition: PartCondition) -> dict[str, Any]:
+def _part(condition: PartHealth) -> dict[str, Any]:
     reason = REASONS.get(condition.code) if condition.code is not None else None
     return {
         "works": condition.works,
