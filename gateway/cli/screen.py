@@ -1,4 +1,4 @@
-"""What people and scripts see: JSON, aligned `Label: value`, tables that fit the terminal, and words in two languages.
+"""Output of commands: JSON, aligned `Label: value`, tables that fit the terminal, and words in two languages.
 
 stdout carries data only, stderr everything else. Colour goes to terminals alone and stops with NO_COLOR (rich sees to
 both). A table that does not fit leaves out its least important columns and says so; it never cuts a value short.
@@ -74,7 +74,7 @@ class Cell(NamedTuple):
     text: str
     style: str = ""
     shown: bool = False
-    """Whether `visible` has been applied: to a text of several lines it is, line by line."""
+    """True when `visible` has been applied: to a text of several lines it is, line by line."""
 
 
 def lines_cell(texts: Iterable[str]) -> Cell:
@@ -230,7 +230,7 @@ def _room(stream: TextIO) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """Which columns are shown, how wide, and which are missed; by index."""
+    """Columns of a table that are shown, with their widths, and those left out; by index."""
 
     widths: dict[int, int]
     left_out: list[int]
