@@ -32,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one vehicle, against what was expected."""
+    """Result of one vehicle, against what was expected."""
 
     vehicle: Vehicle
     decisions: tuple[DecisionRow, ...]
@@ -71,7 +71,7 @@ def judge(
 def accounts(
     view: LedgerView, vehicles: Sequence[Vehicle], bank_book: Mapping[str, Any], cards: Sequence[Mapping[str, Any]]
 ) -> list[Line]:
-    """Every account against its outside."""
+    """Compare every account with its outside."""
     balances = view.balances()
     debits = view.debits()
     by_obu = {v.obu_id: v for v in vehicles}
