@@ -48,7 +48,7 @@ Fen = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
 class Refused(Exception):
-    """Nothing was done: `code` is a reason of `gateway.model.reasons`."""
+    """Refusal of an act, of which nothing was done: `code` is a reason of `gateway.model.reasons`."""
 
     def __init__(self, code: str, what: str) -> None:
         self.code = code

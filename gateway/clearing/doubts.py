@@ -122,7 +122,7 @@ def _settle(page: list[Finding], sources: dict[str, str], day: str, terms: Terms
 
 
 def _sources(connection: Connection, day: str, attempt_ids: set[str]) -> dict[str, str]:
-    """The files behind the word on each attempt, by day and digest."""
+    """Files that give the word on each attempt, by day and digest."""
     f, a = tables.bank_file, tables.attempt
     digests: dict[str, list[str]] = {}
     for channel, digest in connection.execute(

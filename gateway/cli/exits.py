@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """The same for every command."""
+    """Exit code, with one meaning for every command."""
 
     DONE = 0
     REFUSED = 1

@@ -47,7 +47,7 @@ STATION_BYTES: Final = 43
 """File 0019; one layout pads it to 63 bytes."""
 
 LOOSE: Final = "tail"
-"""Bytes behind a frame. They may be anything, the next frame with its card included."""
+"""Bytes after a frame. They may be anything, the next frame with its card included."""
 
 
 @app.command()

@@ -224,7 +224,7 @@ def yuan(amount_fen: int | None) -> str:
 
 
 def yuan_with_currency(amount_fen: int | None) -> str:
-    """The same with the currency, where no heading says it."""
+    """Fen as yuan with the currency, where no heading says it."""
     return "" if amount_fen is None else f"{format_fen(amount_fen)} {CURRENCY}"
 
 

@@ -279,7 +279,7 @@ class OurRow:
     keys: WireKeys | None = None
     """None for an issuer, who has no messages."""
     last_day: str | None = None
-    """Of a row in doubt: the last day into which the bank may have booked it."""
+    """Last day into which the bank may have booked it, of a row in doubt."""
     needs_lane: bool = True
     proved: bool = True
     """False where an issuer wants a TAC and there is none."""

@@ -9,7 +9,7 @@ class Delivery(StrEnum):
     """Delivery of one request; after `SILENT` alone it is open what was done."""
 
     ANSWERED = "answered"
-    """With a yes, a no, or something else."""
+    """Answer received: a yes, a no, or something else."""
     SILENT = "silent"
     """Sent, or partly sent, and no answer in time: it may have been acted on."""
     NOT_SENT = "not_sent"

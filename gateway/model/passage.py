@@ -111,9 +111,9 @@ class Occasion(IntEnum):
     READING = 1
     """At the charge point, when the vehicle was read again after something had gone wrong."""
     START = 2
-    """By the gateway alone, for a passage that an earlier process left open: nothing moved at the charge point."""
+    """Start of the gateway, for a passage that an earlier process left open: nothing moved at the charge point."""
     PERSON = 3
-    """By a person's word: nothing moved at the charge point."""
+    """Word of a person: nothing moved at the charge point."""
 
     @property
     def moved(self) -> bool:

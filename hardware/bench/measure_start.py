@@ -83,7 +83,7 @@ class _Bank:
         return BankAnswer(Delivery.NOT_SENT, detail=f"{len(request)} bytes, {timeout_s} s: there is no bank")
 
     def on_late(self, handler: Callable[[LateAnswer], None]) -> None:
-        """Nothing is ever heard."""
+        """Do nothing: no answer ever comes late."""
 
 
 BANK = _Bank()

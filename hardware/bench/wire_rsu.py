@@ -73,7 +73,7 @@ class RsuWire:
     at: str | None = None
     """Time at which its last byte passed, UTC, when it was read from a capture file."""
     direction: str | None = None
-    """From a capture file: `in` = from the lane computer."""
+    """Direction told by a capture file: `in` = from the lane computer."""
     repeat: bool = False
     """Byte for byte one of the last frames of its direction: a repetition, not a second order."""
 

@@ -46,7 +46,7 @@ class Copy:
 
 
 class Disk:
-    """See the module."""
+    """Disk of one run, see the module."""
 
     def __init__(self, world: World, storage: Storage, chance: random.Random) -> None:
         self._world = world

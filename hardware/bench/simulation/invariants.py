@@ -202,7 +202,7 @@ class Picture:
 
 
 class Watch(Picture):
-    """See the module. Every method may raise `Broken` through `fail`."""
+    """Watcher of a run, see the module. Every method may raise `Broken` through `fail`."""
 
     def __init__(self, trace: Trace, limits: Mapping[str, Limits], fail: Callable[[str], None]) -> None:
         super().__init__()

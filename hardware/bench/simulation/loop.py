@@ -46,7 +46,7 @@ class _NoSelector:
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """See the module. `call_soon_threadsafe` is for callers of the same thread only."""
+    """Event loop of virtual time. `call_soon_threadsafe` is for callers of the same thread only."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -113,7 +113,7 @@ class Outcome:
 
 
 class World:
-    """See the module. Made inside the running virtual loop."""
+    """World of one run, see the module. Made inside the running virtual loop."""
 
     def __init__(
         self, seed: int, folder: Path, *, lanes: int = 0, callers: int = 0, into: TextIO | None = None
