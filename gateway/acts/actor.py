@@ -1,4 +1,4 @@
-"""Who does something: an account of this machine, told by the kernel. Nobody types a name.
+"""Actor: an account of this machine, told by the kernel. Nobody types a name.
 
 The kernel says whose process is at the other end of a local socket, and whose this one is. Roles come from the groups
 of the account; the gateway's own user and root have them all, because they could write the ledger themselves.
@@ -27,7 +27,7 @@ REASON_CHARS_MAX: Final = 200
 
 
 class Role(StrEnum):
-    """What an account may do."""
+    """Role of an account: what it may do."""
 
     CASHIER = "cashier"
     """Take and give money at a till."""
@@ -41,21 +41,21 @@ class Actor:
 
     uid: int
     name: str
-    """As the ledger keeps it."""
+    """Name of the account, as the ledger keeps it."""
     groups: frozenset[str]
 
     @property
     def is_owner(self) -> bool:
-        """Whether it is root, or the user this process runs as."""
+        """True for root and for the user this process runs as."""
         return self.uid in (0, os.geteuid())
 
     def has(self, role: Role, groups: Mapping[Role, Iterable[str]]) -> bool:
-        """Whether it may do what this role may; `groups` of the machine have it."""
+        """True when the account may do what this role may; `groups` of the machine have it."""
         return self.is_owner or not self.groups.isdisjoint(groups.get(role, ()))
 
 
 def of_account(uid: int, gid: int) -> Actor:
-    """The actor behind a user and its main group, by the machine's own tables."""
+    """Actor of a user and its main group, by the machine's own tables."""
     try:
         account = pwd.getpwuid(uid)
     except KeyError:
@@ -64,12 +64,12 @@ def of_account(uid: int, gid: int) -> Actor:
 
 
 def of_this_process() -> Actor:
-    """Whoever runs this command."""
+    """Actor that runs this command."""
     return of_account(os.geteuid(), os.getegid())
 
 
 def of_peer(peer: socket.socket) -> Actor:
-    """Whoever has opened the other end of a local socket."""
+    """Actor that has opened the other end of a local socket."""
     _, uid, gid = _PEER.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     return of_account(uid, gid)
 

@@ -1,4 +1,4 @@
-"""Everything people do about money that a charge point did not do: what it needs, who may do it, what it changes.
+"""Acts of people about money that no charge point did: what each needs, who may do it, what it changes.
 
 An act is made of plain values, so that it can be asked of a running gateway; it is one change of the ledger. What it
 returns are facts for programs; a command or a page shows them.
@@ -31,7 +31,7 @@ from gateway.rules.loading import DebitRules
 from gateway.views.debits import find_debit
 
 Facts: TypeAlias = dict[str, Any]
-"""What an act tells: JSON."""
+"""Facts that an act tells, as JSON."""
 
 PROPOSED: Final = "proposed"
 """State of what waits for a second person."""
@@ -48,7 +48,7 @@ Fen = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
 class Refused(Exception):
-    """Nothing was done: `code` is a reason of `gateway.model.reasons`."""
+    """Refusal of an act, of which nothing was done: `code` is a reason of `gateway.model.reasons`."""
 
     def __init__(self, code: str, what: str) -> None:
         self.code = code
@@ -58,11 +58,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What acts need to know of the site."""
+    """Terms of the site that acts need to know."""
 
     rules: DebitRules
     clearing: Callable[[], ClearingTerms]
-    """Asked for by few acts, from a file of its own."""
+    """Terms of clearing, from a file of their own; few acts ask for them."""
 
 
 class Act(BaseModel):

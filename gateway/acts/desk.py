@@ -1,4 +1,4 @@
-"""The running gateway's desk: people's acts over a local socket, each told by the kernel whose it is.
+"""Desk of the running gateway: people's acts over a local socket, each told by the kernel whose it is.
 
 One act a connection: a line of JSON there, a line of JSON back. The request is an act of `gateway.acts.acts` with its
 name in `act`; the answer has `done` (facts), or `refused` (the code of a reason) with `what`, or `failed` (in words:
@@ -28,13 +28,13 @@ from gateway.ledger.batches import StorageUnavailable
 from gateway.ledger.transaction import Change
 
 LINE_BYTES_MAX: Final = 16 * 1024
-"""Of an act; the longest has two reasons of 200 characters."""
+"""Bytes of an act; the longest has two reasons of 200 characters."""
 
 ASKED_WITHIN_S: Final = 5.0
-"""From connecting to the end of the line."""
+"""Seconds from connecting to the end of the line."""
 
 AT_ONCE_MAX: Final = 8
-"""People at the desk; the next ones wait in the socket's own queue."""
+"""Connections served at once; the next ones wait in the socket's own queue."""
 
 OWNER_ONLY, ANYBODY = 0o600, 0o666
 
@@ -44,7 +44,7 @@ Submit = Callable[[Change[Facts]], Future[Facts]]
 
 
 class Desk:
-    """Serves until it is cancelled."""
+    """Server of people's acts; it runs until it is cancelled."""
 
     def __init__(self, path: Path, groups: Mapping[Role, Iterable[str]], submit: Submit, terms: Terms) -> None:
         self._path = path
@@ -54,7 +54,7 @@ class Desk:
         self._seats = asyncio.Semaphore(AT_ONCE_MAX)
 
     async def run(self) -> None:
-        """Open the socket, serve whoever comes, and take the socket away again."""
+        """Open the socket, serve every connection, and take the socket away again."""
         with listen(self._path, ANYBODY if any(self._groups.values()) else OWNER_ONLY) as listening:
             try:
                 async with await asyncio.start_unix_server(self._serve, sock=listening, limit=LINE_BYTES_MAX) as server:

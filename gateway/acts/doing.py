@@ -1,4 +1,4 @@
-"""An act of somebody becomes one change of the ledger, if that account may do it."""
+"""Doing an act: it becomes one change of the ledger, if the account may do it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.rules.loading import DebitRules, load_rules
 
 
 def change_of(act: Act, actor: Actor, terms: Terms, groups: Mapping[Role, Iterable[str]]) -> Change[Facts]:
-    """The change that does it. Raises `Refused` where the account has not the role; the change raises it, too."""
+    """Change that does the act. Raises `Refused` where the account has not the role; the change raises it, too."""
     if not actor.has(act.role, groups):
         raise Refused("not_your_role", f"{actor.name} has not the role {act.role.value}")
 
@@ -26,7 +26,7 @@ def change_of(act: Act, actor: Actor, terms: Terms, groups: Mapping[Role, Iterab
 
 
 def terms_of(site: SiteFile, rules: DebitRules | None = None) -> Terms:
-    """What acts need of a site. Raises `RulesError`."""
+    """Terms of a site for its acts. Raises `RulesError`."""
     found = load_rules(site.rules.file) if rules is None else rules
     return Terms(found, lambda: clearing_terms_of(site, found))
 

@@ -29,7 +29,7 @@ AMOUNT_FEN_MAX = 10**12
 """F4 of ISO 8583 has twelve digits."""
 
 PROGRESS_EVERY = 100_000
-"""Lines between two words on how far the reading is."""
+"""Lines between two reports of how far the reading is."""
 
 
 class BankFileError(Exception):
@@ -40,7 +40,7 @@ class BankFileError(Exception):
         self.reason = reason
         self.problems = list(problems)
         self.lines = [f"{path}: {problem}" for problem in self.problems]
-        """For people, one a problem."""
+        """Lines for people, one a problem."""
         super().__init__("\n".join(self.lines))
 
 
@@ -50,9 +50,9 @@ class FileSummary:
 
     digest: str
     lines: int
-    """Without header, totals and lines the profile skips."""
+    """Number of lines without header, totals and lines the profile skips."""
     amount_fen: int
-    """What stays booked by it: sales and advices less refunds and reversals."""
+    """Amount that stays booked by the file: sales and advices less refunds and reversals."""
 
 
 def check_file(
@@ -269,7 +269,7 @@ class _Digest(io.RawIOBase):
         return count
 
     def hexdigest(self) -> str:
-        """Over everything, also what nobody asked for any more."""
+        """Digest of the whole file; bytes that were not read yet are read."""
         while chunk := self._raw.read(io.DEFAULT_BUFFER_SIZE):
             self._digest.update(chunk)
         return self._digest.hexdigest()

@@ -81,13 +81,13 @@ class _Judged:
 
 @dataclass(slots=True)
 class DayResult:
-    """What a run found and did. Amounts are fen."""
+    """Result of a run: what it found and did. Amounts are fen."""
 
     day: str
     states: Counter[str] = field(default_factory=Counter)
     """Rows by state."""
     amounts: Counter[str] = field(default_factory=Counter)
-    """What our books say of them, by state."""
+    """Amounts of the rows in our books, by state."""
     differences: list[Difference] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     """The bank's word on attempts in doubt, for the debit engine to settle."""
@@ -99,7 +99,7 @@ class DayResult:
 
     @property
     def changed(self) -> bool:
-        """Whether anything was written besides that the day was run."""
+        """True when anything was written besides that the day was run."""
         return bool(self.rows_written or self.items_written or self.lines_closed)
 
     def told(self, word: DayFileWord) -> list[str]:
@@ -152,12 +152,12 @@ def run_day(
 
 @dataclass(slots=True)
 class _Compared:
-    """Everything a run has found out before it writes."""
+    """Findings of a run before it writes."""
 
     judged: list[_Judged] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     payers: set[str] = field(default_factory=set)
-    """Who could be matched, `LANES` among them."""
+    """Payers that could be matched, `LANES` among them."""
     touched: set[str] = field(default_factory=set)
     """Rows that the files of this day name."""
 
@@ -201,13 +201,13 @@ def _compare(
 
 
 LANES: Final = "lanes"
-"""Whom a difference between a lane and our own books is noted under."""
+"""Payer under which a difference between a lane and our own books is noted."""
 
 _OF_LANES: Final = frozenset({DifferenceKind.LANE_AMOUNT_DIFFERS, DifferenceKind.LANE_WITHOUT_CLAIM})
 
 
 def _with_payer(difference: Difference, payer: str) -> Difference:
-    """A message that our books do not know is named by its bank too."""
+    """Difference whose ref begins with the payer when our books do not know the message."""
     if difference.kind is not DifferenceKind.MISSING_HERE:
         return difference
     return Difference(
@@ -230,13 +230,13 @@ def _verdicts(connection: Connection) -> Mapping[tuple[str, str], Resolution]:
 
 
 def _is_news(found: _Judged) -> bool:
-    """Whether a row is to be written: new, or disputed so far and something has changed."""
+    """True when a row is to be written: new, or disputed so far and something has changed."""
     stored = found.side.stored
     return stored is None or _differs((stored.stored_state, stored.stored_amount, stored.stored_paid), found.row)
 
 
 def _differs(stored: tuple[str, int, int], row: JudgedRow) -> bool:
-    """Whether a stored row is to be written again; one that is settled never is."""
+    """True when a stored row is to be written again; one that is settled never is."""
     return stored[0] == RowState.DISPUTED.value and stored != (row.state.value, row.amount_fen, row.paid_fen)
 
 
@@ -324,7 +324,7 @@ def _write_row(
 
 
 def _book(tx: Transaction, side: OurSide, row: JudgedRow) -> bool:
-    """What a cleared row does to its own debit. False where the row has no part in settlement and payout."""
+    """Book a cleared row on its own debit. False where the row has no part in settlement and payout."""
     if side.kind == "refund":
         if row.state is not RowState.CLEARED:
             return False
@@ -389,14 +389,14 @@ def _open_lines(tx: Transaction, day: str) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Of the rows of a line; amounts are fen."""
+    """Sums of the rows of a line; amounts are fen."""
 
     count: int
     amount: int
     paid: int
     fee: int
     shares: Mapping[str, int]
-    """By owner, of rows that are split."""
+    """Shares by owner, of rows that are split."""
 
 
 def _close_change(line_id: int, sums: _Sums, terms: Terms) -> Change[int]:
@@ -477,7 +477,7 @@ def _pay_out(tx: Transaction, line: Row, sums: _Sums, fee: int, terms: Terms) ->
 
 
 def _owners(line: Row, sums: _Sums) -> dict[str, int]:
-    """What each owner has of a line; what is not split is the collector's."""
+    """Amounts of a line by owner; what is not split is the collector's."""
     found: dict[str, int] = {line.merchant: sums.amount}
     for owner, share in sums.shares.items():
         found[line.merchant] -= share
@@ -486,7 +486,7 @@ def _owners(line: Row, sums: _Sums) -> dict[str, int]:
 
 
 def _reference(line: Row) -> str:
-    """What the transfers of a line carry."""
+    """Reference that the transfers of a line carry."""
     return f"clearing/{line.day}/{line.id}"
 
 
@@ -499,7 +499,7 @@ def _move(
     target: tuple[AccountKind, str],
     amount: int,
 ) -> None:
-    """Move a signed amount; nothing is no transfer."""
+    """Move a signed amount; 0 makes no transfer."""
     if amount < 0:
         source, target, amount = target, source, -amount
     if amount:
@@ -524,7 +524,7 @@ class _ItemNews:
     kind: str
     ref: str
     difference: Difference | None
-    """None: it is gone."""
+    """Difference found; None when it is gone."""
 
 
 def _items_to_write(connection: Connection, day: str, compared: _Compared) -> Iterator[_ItemNews]:

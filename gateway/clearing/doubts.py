@@ -26,10 +26,10 @@ from gateway.ledger.transaction import Change
 from gateway.model.clearing import DayFileWord, Finding
 
 ACTOR: Final = "day file"
-"""Who says so, in the journal."""
+"""Actor of the banks' word, in the journal."""
 
 DIGEST_CHARS: Final = 16
-"""Of a file's SHA-256: enough to find it by."""
+"""Digits of a file's SHA-256: enough to find it by."""
 
 
 @dataclass(slots=True)
@@ -38,14 +38,14 @@ class DayEnd:
 
     result: DayResult
     told: list[Finding] = field(default_factory=list)
-    """What the files said of attempts in doubt, in the order in which it was put on them."""
+    """Findings of the files on attempts in doubt, in the order in which they were put on them."""
     effects: Counter[LateEffect] = field(default_factory=Counter)
     proved_open: list[str] = field(default_factory=list)
     """Claims and refunds that had ended in no lost part of the ledger: the bank is asked for them again."""
 
     @property
     def changed(self) -> bool:
-        """Whether anything was written besides that the day was run."""
+        """True when anything was written besides that the day was run."""
         return self.result.changed or self.settled > 0 or bool(self.proved_open)
 
     @property
@@ -122,7 +122,7 @@ def _settle(page: list[Finding], sources: dict[str, str], day: str, terms: Terms
 
 
 def _sources(connection: Connection, day: str, attempt_ids: set[str]) -> dict[str, str]:
-    """The files behind the word on each attempt, by day and digest."""
+    """Files that give the word on each attempt, by day and digest."""
     f, a = tables.bank_file, tables.attempt
     digests: dict[str, list[str]] = {}
     for channel, digest in connection.execute(

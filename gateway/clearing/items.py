@@ -1,4 +1,4 @@
-"""What people do about a difference: explain it, or give it up, which takes two of them.
+"""Items: people explain a difference, or give it up, which takes two of them.
 
 An item is open until it is explained, corrected by itself (the next run finds no difference any more), or written off.
 A write-off is proposed by one person and agreed by another; where our books hold money that the payer does not grant,

@@ -30,14 +30,14 @@ GIVING: Final = ("refund",)
 
 @dataclass(frozen=True, slots=True)
 class LostPart:
-    """What a lost part of the ledger sent left between these two moments (UTC microseconds)."""
+    """Lost part of the ledger, whose messages left between these two moments (UTC microseconds)."""
 
     since: int
     until: int
 
 
 def proved_open(connection: Connection, terms: Terms) -> list[str]:
-    """What the listed claims and refunds are about that ended in no lost part, by the files that are here."""
+    """Refs of the listed claims and refunds that ended in no lost part, by the files that are here."""
     parts = list(_parts(connection))
     found = []
     for row in connection.execute(_listed()):
@@ -51,7 +51,7 @@ def proved_open(connection: Connection, terms: Terms) -> list[str]:
 
 
 def take_off(tx: Transaction, refs: list[str], actor: str) -> None:
-    """These are as open as they look."""
+    """Take claims and refunds off the list, because they are as open as they look."""
     for ref in refs:
         close_item(tx, LOST, ref, note=NOTE, actor=actor)
 
@@ -67,7 +67,7 @@ def _listed() -> Select[Any]:
 
 
 def _parts(connection: Connection) -> Iterator[LostPart]:
-    """One for each adoption: from the newest row that was left, to the adoption."""
+    """Lost parts, one for each adoption: from the newest row that was left, to the adoption."""
     life, j = tables.incarnation, tables.journal
     rows = connection.execute(
         select(life.c.born_at, j.c.at)
@@ -79,7 +79,7 @@ def _parts(connection: Connection) -> Iterator[LostPart]:
 
 
 def _days(terms: Terms, channel: str, parts: list[LostPart]) -> list[str]:
-    """The settlement days into which a bank may have booked what these sent."""
+    """Settlement days into which a bank may have booked what these parts sent."""
     found: set[str] = set()
     for part in parts:
         found.update(days_between(*terms.booking_days(channel, part.since, part.until)))
@@ -93,7 +93,7 @@ def _files_are_here(connection: Connection, channel: str, days: list[str]) -> bo
 
 
 def _could_be_it(connection: Connection, channel: str, days: list[str], kinds: tuple[str, ...], amount: int) -> bool:
-    """Whether a line of these days that we do not know is for no more than this."""
+    """True when a line of these days that we do not know is for no more than this amount."""
     b, f, a = tables.bank_line, tables.bank_file, tables.pos_attempt
     ours = exists().where(
         a.c.channel == b.c.channel, a.c.terminal == b.c.terminal, a.c.batch == b.c.batch, a.c.stan == b.c.stan

@@ -42,20 +42,20 @@ class Period:
 
     day: str
     shift: int | None
-    """From 1; None is the whole day."""
+    """Number of the shift from 1; None is the whole day."""
     begins_us: int
     ends_us: int
 
 
 @dataclass(slots=True)
 class Sum:
-    """How many, and how much in fen."""
+    """Count and sum in fen."""
 
     count: int = 0
     fen: int = 0
 
     def add(self, fen: int) -> None:
-        """One more."""
+        """Count one more."""
         self.count += 1
         self.fen += fen
 
@@ -68,7 +68,7 @@ class ReportRow:
     charge_point: str | None
     vehicles: Counter[VehicleKind] = field(default_factory=Counter)
     funding: dict[Funding, Sum] = field(default_factory=lambda: {funding: Sum() for funding in Funding})
-    """What vehicles were let go for, by who pays."""
+    """Claims for which vehicles were let go, by funding source."""
     records: NumberRange | None = None
     lane: Sum = field(default_factory=Sum)
     ledger: Sum = field(default_factory=Sum)
@@ -77,12 +77,12 @@ class ReportRow:
 
     @property
     def all_vehicles(self) -> int:
-        """The sum that must come out."""
+        """Number of all vehicles, each counted once."""
         return sum(self.vehicles.values())
 
 
 def whole_day(day: str, terms: Terms) -> Period:
-    """The local day."""
+    """Period of the whole local day."""
     return Period(day, None, *terms.day_bounds(day))
 
 

@@ -1,4 +1,4 @@
-"""What differs by bank and by road owner, as data: fees, splits, shifts and the form of day files. One TOML file.
+"""Rules that differ by bank and by road owner, as data: fees, splits, shifts and the form of day files. One TOML file.
 
     version = "2026-11-01"                    # stored with every line that was cleared by it
     own_account = "main"                      # name of our own bank account in the ledger
@@ -206,7 +206,7 @@ class ClearingRules(Section):
         return self
 
     def fee(self, payer: str) -> Fee:
-        """What a payer keeps for itself."""
+        """Fee that a payer keeps for itself."""
         return self.fees.get(payer, NO_FEE)
 
     def profile(self, channel: str) -> DayFileProfile:
@@ -214,7 +214,7 @@ class ClearingRules(Section):
         return self.day_files.get(channel, OURS)
 
     def owners(self, charge_point: str, station: str | None, collector: str) -> dict[str, int]:
-        """Who shares what is collected at a charge point, by weight, in the order of the file."""
+        """Owners who share what is collected at a charge point, by weight, in the order of the file."""
         found = self.splits.get(charge_point)
         if found is None and station is not None:
             found = self.splits.get(station)

@@ -1,4 +1,4 @@
-"""What the day end must know of the site, joined from its files by whoever calls."""
+"""Terms of the site that the day end must know, joined from its files by the caller."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gateway.model.clock import from_us, to_us
 from gateway.rules.loading import DebitRules, shipped_rules
 
 MESSAGE_AGE_S_DEFAULT = 86_400.0
-"""Of a bank that is no longer in the site file: as if its messages could wander for a day."""
+"""Longest time a message is under way at a bank that is no longer in the site file: a day."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Rules of clearing, and where this site stands."""
+    """Terms of clearing: its rules, and terminals, stations, zone and debit rules of this site."""
 
     rules: ClearingRules = DEFAULTS
     terminals: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -25,10 +25,10 @@ class Terms:
     stations: Mapping[str, str] = field(default_factory=dict)
     """Station by charge point, for splits."""
     message_age_s: Mapping[str, float] = field(default_factory=dict)
-    """Longest time a message wanders in a bank's network, by channel."""
+    """Longest time a message is under way in a bank's network, by channel."""
     utc_offset_min: int = 480
     debit_rules: DebitRules = field(default_factory=shipped_rules)
-    """What becomes of a claim that turns into a debt here."""
+    """Debit rules: what becomes of a claim that turns into a debt here."""
 
     @property
     def zone(self) -> timezone:

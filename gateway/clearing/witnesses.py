@@ -1,4 +1,4 @@
-"""Reading what the three witnesses say of a day: our books, the lanes, and the banks' files as they were stored."""
+"""Witnesses of a day, as stored: our books, the lanes' records, and the banks' files."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def channels_of(connection: Connection, day: str, terms: Terms) -> list[str]:
 
 
 def bank_day(connection: Connection, channel: str, day: str, terms: Terms) -> BankDay:
-    """What a bank's file and our books say of one day."""
+    """Day of one channel: the entries of the bank's file and our rows."""
     file_ids = _file_ids(connection, channel, day)
     entries = gather(_lines(connection, file_ids))
     _add_other_days(connection, channel, file_ids, entries)
@@ -144,7 +144,7 @@ def _lines(connection: Connection, file_ids: Collection[int]) -> Iterator[BankLi
 def _add_other_days(
     connection: Connection, channel: str, file_ids: Collection[int], entries: dict[WireKeys, BankEntry]
 ) -> None:
-    """A message booked on one side of the cut-over may be taken back on the other."""
+    """Add bookings of other days: a message booked on one side of the cut-over may be taken back on the other."""
     b = tables.bank_line
     elsewhere = select(b.c.terminal, b.c.batch, b.c.stan, b.c.kind).where(
         b.c.channel == channel, b.c.file_id.not_in(file_ids)
@@ -212,15 +212,15 @@ def _attempts() -> Select[Any]:
 
 
 def _end_lost() -> ColumnElement[bool]:
-    """Disputed because its end may stand in a part of the ledger that was lost. Its keys are its own, for no part that
-    was lost can have used them, and a line that has them is about it. Not so where the bank said it knew them."""
+    """Attempts disputed because their end may stand in a part of the ledger that was lost. No such part can have used
+    their keys, so a line that has them is about them. Not so where the bank said it knew them (94)."""
     a, life = tables.attempt, tables.incarnation
     lost = exists().where(life.c.number > FIRST_LIFE, life.c.born_at > a.c.created_at)
     return and_(func.coalesce(a.c.answer_class, "") != AnswerClass.DUPLICATE, lost)
 
 
 def _contradicted() -> ColumnElement[bool]:
-    """Approved, then refused by the same bank, and nobody has found out since which was true."""
+    """Attempts approved, then refused by the same bank, and nobody has found out since which was true."""
     a, i = tables.attempt, tables.item
     found = exists().where(i.c.kind == CONTRADICTED, i.c.ref == a.c.id, i.c.state == ItemState.OPEN)
     return and_(a.c.state == AttemptState.APPROVED, found)
@@ -391,7 +391,7 @@ def _stored(row: Row[Any]) -> Row[Any] | None:
 
 
 def lane_records(connection: Connection, debit_ids: Iterable[str]) -> dict[str, LaneRecord]:
-    """What lanes wrote down about these debits: the newest decision that let each go."""
+    """Lane records of these debits: the newest decision that let each go."""
     found: dict[str, LaneRecord] = {}
     for page in pages(debit_ids, IDS_PER_QUERY):
         found |= _lanes_of(connection, tables.debit.c.id.in_(page))
@@ -399,7 +399,7 @@ def lane_records(connection: Connection, debit_ids: Iterable[str]) -> dict[str, 
 
 
 def lane_records_of_day(connection: Connection, day: str) -> dict[str, LaneRecord]:
-    """The same for every debit of a business day."""
+    """Lane records of every debit of a business day."""
     return _lanes_of(connection, tables.debit.c.day == day)
 
 

@@ -1,4 +1,4 @@
-"""How a command has an act done: by the running gateway, or where none runs by itself, on the gateway's ledger."""
+"""Acts of a command: done by the running gateway, or where none runs by the command, on the gateway's ledger."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ANSWERED_WITHIN_S: Final = 15.0
 
 
 def act_on(site: SiteFile, act: Act) -> dict[str, Any]:
-    """Have it done in the name of whoever runs this command; what it tells. Raises `CliFault`."""
+    """Have an act done in the name of the account that runs this command; returns its facts. Raises `CliFault`."""
     from gateway.acts.actor import of_this_process
     from gateway.acts.acts import Refused
     from gateway.acts.doing import change_of, terms_of
@@ -44,7 +44,7 @@ def act_on(site: SiteFile, act: Act) -> dict[str, Any]:
 
 
 def _ask(site: SiteFile, act: Act) -> dict[str, Any] | None:
-    """The running gateway's answer; None where none runs."""
+    """Answer of the running gateway; None where none runs."""
     from gateway.acts.desk import reachable
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as desk:

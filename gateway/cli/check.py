@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Findings:
-    """What the checks gather."""
+    """Findings of the checks."""
 
     problems: list[Problem] = field(default_factory=list)
     notes: list[dict[str, str]] = field(default_factory=list)
-    """Nothing wrong, but somebody may want to know."""
+    """Notes on what is not wrong, but somebody may want to know."""
     facts: dict[str, Any] = field(default_factory=dict)
 
     def wrong(self, key: str, value: object, problem: str, cure: str) -> None:
@@ -92,7 +92,7 @@ def check_config(
 
 
 def _check_places(site: SiteFile, findings: _Findings) -> None:
-    """Folders the gateway writes to."""
+    """Check the folders the gateway writes to."""
     ledger, state = site.storage.ledger, site.storage.state
     if ledger.parent.exists() and not os.access(ledger.parent, os.W_OK):
         findings.wrong(
@@ -109,7 +109,7 @@ def _check_places(site: SiteFile, findings: _Findings) -> None:
 
 
 def _check_people(site: SiteFile, findings: _Findings) -> None:
-    """Whether those who have a role can come to the gateway's desk."""
+    """Check that those who have a role can come to the gateway's desk."""
     socket, people = site.people.socket, site.people
     if not socket.parent.is_dir() and socket.parent != site.storage.ledger.parent:
         findings.wrong(
@@ -126,7 +126,7 @@ def _check_people(site: SiteFile, findings: _Findings) -> None:
 
 
 def _check_rights(site: SiteFile, findings: _Findings) -> None:
-    """What is in our files is nobody's business but the gateway's user's."""
+    """Check that nobody but the gateway's user may use our files."""
     for found in private_files.open_to_others(site.storage.files):
         problem = f"has mode {found.mode:04o}: others than its owner may use it"
         findings.wrong("storage", found.path, problem, found.cure)
@@ -213,7 +213,7 @@ def _check_tariffs(site: SiteFile, findings: _Findings) -> None:
 
 
 def _fare_missing(lane: ChargePoint, version: TariffVersion) -> str | None:
-    """Why a lane could not price any vehicle, None when it can."""
+    """Reason why a lane could not price any vehicle, None when it can."""
     from gateway.points.toll.config import ChargingLane
     from gateway.points.toll.settings import LaneKind
 
@@ -297,7 +297,7 @@ def _check_ledger(site: SiteFile, findings: _Findings) -> None:
 
 
 def _check_mandates(site: SiteFile, engine: Engine, findings: _Findings) -> None:
-    """Banks that mandates name, against the site file and the lanes' terminals."""
+    """Check the banks that mandates name against the site file and the lanes' terminals."""
     from gateway.views import debits, mandates
 
     with engine.connect() as connection:
@@ -319,7 +319,7 @@ def _check_mandates(site: SiteFile, engine: Engine, findings: _Findings) -> None
 
 
 def _check_barriers(site: SiteFile, findings: _Findings) -> None:
-    """Without its closed limit nothing can prove that an opening was lost."""
+    """Note lanes whose barrier has no closed limit: nothing can prove there that an opening was lost."""
     from gateway.points.toll.config import TollLane
 
     points: Sequence[ChargePoint] = site.charge_points

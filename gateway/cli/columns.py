@@ -18,7 +18,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 Text = str | Cell | None
-"""What people read of a fact; None for nothing."""
+"""Text of a fact for people; None for nothing."""
 
 
 def plain(_: Screen, value: object) -> str:

@@ -214,7 +214,7 @@ def _unknown(which: str) -> CliFault:
 
 
 class RefundTarget(StrEnum):
-    """Where a refund may go besides where the money came from."""
+    """Target of a refund besides where the money came from."""
 
     TILL = "till"
 
@@ -415,5 +415,5 @@ _DONE: Final[Columns[Mapping[str, Any]]] = (
 
 
 def tell_state(screen: Screen, site: SiteFile, done: Mapping[str, Any], *, as_json: bool) -> None:
-    """Where a debit stands after what was done."""
+    """Show where a debit stands after what was done."""
     show_one(replace(screen, zone=zone_of(site)), _DONE, done, as_json=as_json)

@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, and the one place that turns errors into a code and three sentences for people.
+"""Ends of a command: exit codes, and the one place that turns errors into a code and three sentences for people.
 
 What a file handed to a command says (mandates, a list delivery, a tariff) is refused with 1; what the site file says
 with 2. A ledger that cannot be opened is a device that is not available (3).
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """The same for every command."""
+    """Exit code, with one meaning for every command."""
 
     DONE = 0
     REFUSED = 1
@@ -56,7 +56,7 @@ class Fault:
     likely: Words | None = None
     next_step: Words | None = None
     more: tuple[str, ...] = ()
-    """What else happened, a line each: files have many problems at once."""
+    """Lines on what else happened: files have many problems at once."""
 
 
 class CliFault(Exception):
@@ -68,7 +68,7 @@ class CliFault(Exception):
 
 
 def explain(error: Exception) -> Fault:
-    """The fault behind an error. What is not foreseen here is our own mistake."""
+    """Fault of an error. An error that is not foreseen here is our own mistake."""
     if isinstance(error, CliFault):
         return error.fault
     if isinstance(error, DeviceError):
@@ -169,7 +169,7 @@ def _clearing_refused(error: ClearingRefused) -> Fault:
 
 
 def refusal(code: str, what: str) -> CliFault:
-    """What to raise for a refusal whose code stands in the table of reasons."""
+    """Fault to raise for a refusal whose code stands in the table of reasons."""
     from gateway.model.reasons import REASONS
 
     reason = REASONS[code]
@@ -263,7 +263,7 @@ def _files(error: OSError) -> Fault:
 def _told(
     code: ExitCode, likely: Words | None, next_step: Words | None, what: str = "{}"
 ) -> Callable[[Exception], Fault]:
-    """What makes the fault of an error that says itself what happened."""
+    """Function that makes the fault of an error whose text says what happened."""
     return lambda error: Fault(code, what.format(error), likely, next_step)
 
 

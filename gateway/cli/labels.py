@@ -1,4 +1,4 @@
-"""What columns and values are called where several commands show them: one term, one translation."""
+"""Labels of columns and values that several commands show: one term, one translation."""
 
 from __future__ import annotations
 

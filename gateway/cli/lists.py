@@ -45,7 +45,7 @@ app = typer.Typer(
 
 
 class KindChoice(StrEnum):
-    """What a list entry is about."""
+    """Kind of a list entry."""
 
     CARD = "card"
     OBU = "obu"
@@ -119,7 +119,7 @@ def _publish(
     version: str,
     **asked: Any,  # noqa: ANN401 - as `build` takes them
 ) -> BuildResult:
-    """Build, telling what comes and goes, and how far it is."""
+    """Build, showing what comes and goes, and the progress."""
     from gateway.payers import status_list_build
 
     directory = site.lists.directory
@@ -145,7 +145,7 @@ def _publish(
 
 
 def _columns(base: str | None, created_at: datetime, effective_at: datetime, *, dry_run: bool) -> Columns[BuildResult]:
-    """Of a list that was built, with what was asked for."""
+    """Columns of a list that was built, with what was asked for."""
     kind = Words("full", "全量") if base is None else Words(f"increment on {base}", f"基于 {base}")
     return (
         Column("file", of=lambda r: None if r.path is None else str(r.path)),
@@ -175,7 +175,7 @@ def _effect_text(screen: Screen, effect: Effect) -> str:
 
 
 STEPS_TOLD = 16
-"""Of the buckets a build writes, every so-manieth is told: a line for each of 256 would be noise."""
+"""Buckets between two reports of a build: a line for each of 256 would be noise."""
 
 
 def _seldom(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
@@ -187,7 +187,7 @@ def _seldom(report: Callable[[Progress], None]) -> Callable[[Progress], None]:
 
 
 def _file_time(file: Path) -> datetime:
-    """A delivery is not younger than its file, so the age of the list is not told too low."""
+    """Time of a delivery's file: the delivery is not younger, so the age of the list is not told too low."""
     return datetime.fromtimestamp(file.stat().st_mtime, UTC)
 
 

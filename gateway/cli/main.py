@@ -1,4 +1,4 @@
-"""The program `etcgw`: its own options, its commands, and what becomes of errors."""
+"""Program `etcgw`: its own options, its commands, and what it does with errors."""
 
 from __future__ import annotations
 

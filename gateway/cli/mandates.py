@@ -179,7 +179,7 @@ def _bring_in(
 
 
 def _each_percent(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """Tells once a hundredth: a line for each of a thousand transactions would be noise."""
+    """Tell once a hundredth: a line for each of a thousand transactions would be noise."""
     told = 0
 
     def progress(done: int, total: int) -> None:
@@ -366,7 +366,7 @@ def _limit_text(screen: Screen, limit: view.Limit) -> str:
 NO_LIMIT: Final = "none"
 
 LIMITED: Final = {service.word: service.value for service in Service} | {"*": "*"}
-"""What a limit may be for, by the words of a command; * counts all services together."""
+"""Services a limit may be for, by the words of a command; * counts all services together."""
 
 
 def _limited(text: str) -> str:
@@ -440,7 +440,7 @@ def limit(
 
 
 def _show_limits(screen: Screen, site: SiteFile, mandate_id: str, *, as_json: bool) -> None:
-    """What binds now."""
+    """Show the limits that bind now."""
     from gateway.views.mandates import limits_of, mandate_of
 
     with ledger_of(site) as connection:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def joined(*parts: str | None) -> str:
-    """Names of people, one behind the other."""
+    """Names of people in one text."""
     return " / ".join(part for part in parts if part)
 
 

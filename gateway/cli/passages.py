@@ -87,7 +87,7 @@ def _total(_: Screen, timing: Timing | None) -> str:
 
 
 def _remark(screen: Screen, passage: Listed) -> Cell:
-    """What makes a passage longer than one decision."""
+    """Remark on what makes a passage longer than one decision."""
     parts = []
     if passage.decision.occasion is not Occasion.LANE:
         parts.append(words.occasion_text(screen, passage.decision))

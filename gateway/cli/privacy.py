@@ -126,7 +126,7 @@ def _unknown(text: str) -> CliFault:
 
 
 def _erase(site: SiteFile, selection: Selection, screen: Screen) -> tuple[Erased, bool]:
-    """Passage after passage in short transactions; and whether the database's log was emptied after it."""
+    """Erase passage after passage in short transactions; and True when the database's log was emptied after it."""
     from gateway.acts.actor import of_this_process
     from gateway.ledger import engines
     from gateway.ledger.pace import Pace
@@ -153,7 +153,7 @@ def _kept(why: str, count: int) -> Column[Erased]:
 
 
 def _columns(found: Erased, *, dry_run: bool, log_emptied: bool) -> Columns[Erased]:
-    """A trial does not tell what only an erasure finds."""
+    """Columns of an erasure; a trial does not tell what only an erasure finds."""
     kept = {why: found.kept[why] for why in WHY_KEPT if found.kept[why]}
     return (
         Column("dry_run", of=lambda _: dry_run),

@@ -47,7 +47,7 @@ STATION_BYTES: Final = 43
 """File 0019; one layout pads it to 63 bytes."""
 
 LOOSE: Final = "tail"
-"""Bytes behind a frame. They may be anything, the next frame with its card included."""
+"""Bytes after a frame. They may be anything, the next frame with its card included."""
 
 
 @app.command()
@@ -179,7 +179,7 @@ def _bad_hex(problem: str) -> typer.BadParameter:
 
 
 def _describe(dialect: Dialect, raw: bytes, *, unmask: bool) -> FrameDescription:
-    """The frame with the files inside it taken apart by those who know them."""
+    """Describe a frame, with the files inside it taken apart as well."""
     from protocols.card import describe_card_file, describe_station
     from protocols.obu import describe_obu_status, describe_vehicle_file
     from protocols.rsu.describe import describe_frame
@@ -215,7 +215,7 @@ def _masked_facts(field: FieldDescription, *, inside_file: bool) -> dict[str, ob
 
 
 def _hides(field: FieldDescription) -> bool:
-    """Whether bytes of this field could give a vehicle, a tag or a card away."""
+    """True when bytes of this field could give a vehicle, a tag or a card away."""
     return field.private or field.name == LOOSE
 
 

@@ -17,7 +17,7 @@ READY = "ready"
 """The one line on stdout: lanes are open. A supervisor or a bench waits for it."""
 
 LIBRARIES = ("alembic", "pymodbus", "asyncio")
-"""Loggers whose small talk is of use with `--log-level debug` only."""
+"""Loggers whose records are of use with `--log-level debug` only."""
 
 
 class LogLevel(StrEnum):

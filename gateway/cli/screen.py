@@ -1,4 +1,4 @@
-"""What people and scripts see: JSON, aligned `Label: value`, tables that fit the terminal, and words in two languages.
+"""Output of commands: JSON, aligned `Label: value`, tables that fit the terminal, and words in two languages.
 
 stdout carries data only, stderr everything else. Colour goes to terminals alone and stops with NO_COLOR (rich sees to
 both). A table that does not fit leaves out its least important columns and says so; it never cuts a value short.
@@ -53,7 +53,7 @@ class Language(StrEnum):
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Language:
-        """By the locale's own order: LC_ALL, LC_MESSAGES, LANG."""
+        """Language of the locale, in its own order: LC_ALL, LC_MESSAGES, LANG."""
         for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
             value = environment.get(name)
             if value:
@@ -74,7 +74,7 @@ class Cell(NamedTuple):
     text: str
     style: str = ""
     shown: bool = False
-    """Whether `visible` has been applied: to a text of several lines it is, line by line."""
+    """True when `visible` has been applied: to a text of several lines it is, line by line."""
 
 
 def lines_cell(texts: Iterable[str]) -> Cell:
@@ -115,7 +115,7 @@ class Screen:
         return zh if self.language is Language.ZH else en
 
     def word(self, words: Words) -> str:
-        """The same for words from a table."""
+        """Text in the language chosen, of words from a table."""
         return self.say(*words)
 
     def iso(self, moment_us: int | None) -> str | None:
@@ -124,7 +124,7 @@ class Screen:
         return None if found is None else found.isoformat(timespec="milliseconds")
 
     def short(self, moment_us: int | None) -> str:
-        """The same for a table: month, day and time of day; nothing for None."""
+        """Stored microseconds for a table: month, day and time of day; nothing for None."""
         found = self._local(moment_us)
         return "" if found is None else f"{found:%m-%d %H:%M:%S}"
 
@@ -203,7 +203,7 @@ def _console(stream: TextIO, width: int | None = None) -> Console:
 
 
 def _print_trimmed(stream: TextIO, what: Any, width: int) -> None:  # noqa: ANN401 - any renderable of rich
-    """Print without the blanks that rich puts behind the last column of a table."""
+    """Print without the blanks that rich puts after the last column of a table."""
     from rich.segment import Segment, Segments
 
     console = _console(stream, width)
@@ -230,7 +230,7 @@ def _room(stream: TextIO) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """Which columns are shown, how wide, and which are missed; by index."""
+    """Columns of a table that are shown, with their widths, and those left out; by index."""
 
     widths: dict[int, int]
     left_out: list[int]

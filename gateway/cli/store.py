@@ -1,4 +1,4 @@
-"""The ledger as commands use it: a read-only snapshot to look, and changes of their own beside a running gateway."""
+"""Ledger for commands: a read-only snapshot to look, and changes of their own beside a running gateway."""
 
 from __future__ import annotations
 
@@ -139,14 +139,14 @@ def writer_of(site: SiteFile, open_engine: Callable[[Path], Engine]) -> Iterator
 
 
 def place_of(site: SiteFile) -> Place:
-    """Where the ledger and its mark stand."""
+    """Place of the ledger and its mark."""
     from gateway.ledger.incarnation import Place
 
     return Place(site.storage.ledger, site.storage.mark_file)
 
 
 def change_ledger(site: SiteFile, change: Change[Any]) -> Any:  # noqa: ANN401 - whatever the change returns
-    """One such change."""
+    """Make one change as `changes_of` does."""
     with changes_of(site) as commit:
         return commit(change)
 

@@ -1,4 +1,4 @@
-"""Everything about one visit, as `etcgw passages show`, `etcgw debits show` and `debits history` tell it.
+"""Visit of one vehicle with all its parts, as `etcgw passages show`, `etcgw debits show` and `debits history` tell it.
 
 The order is that of events: decisions, the debit with its transfers, attempts at the bank, purchases on the card, items
 that somebody must explain.
@@ -194,7 +194,7 @@ DEBIT_PAGE: Final[Columns[Visit]] = (
 
 
 def show_debit(screen: Screen, visit: Visit) -> None:
-    """Where a debit stands, on one page."""
+    """Show where a debit stands, on one page."""
     show_record(screen, DEBIT_PAGE, visit)
     decisions = [decision for decision in visit.decisions if decision.outcome is not PassageOutcome.REPEAT]
     _show_part(screen, Words("Decisions", "判定"), DECISION, decisions)
@@ -216,7 +216,7 @@ WHAT: Final[Mapping[str, Words]] = {
     "person": Words("person", "人工"),
     "decision": Words("decision", "判定"),
 }
-"""Whose event it is."""
+"""Nouns whose events the history shows."""
 
 _STATES: Final[Mapping[str, words.Table]] = {
     "debit": words.DEBIT_STATES,

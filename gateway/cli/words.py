@@ -57,7 +57,7 @@ DEBIT_STATES: Final[Table] = MappingProxyType(
         DebitState.VOIDED.value: (Words("voided", "已撤销"), QUIET),
     }
 )
-"""In the order in which a claim goes through them."""
+"""States of a debit in the order in which a claim goes through them."""
 
 OCCASIONS: Final[Mapping[Occasion, Words]] = MappingProxyType(
     {
@@ -67,7 +67,7 @@ OCCASIONS: Final[Mapping[Occasion, Words]] = MappingProxyType(
         Occasion.PERSON: Words("by a person; nothing moved at the lane", "人工认定,车道未动作"),
     }
 )
-"""How a decision came about."""
+"""Occasions on which a decision is made."""
 
 ATTEMPT_STATES: Final[Table] = MappingProxyType(
     {
@@ -114,7 +114,7 @@ LATE_EFFECTS: Final[Mapping[str, Words]] = MappingProxyType(
         "ignored": Words("known already", "已知,未变"),
     }
 )
-"""What a word about an attempt in doubt did, by the lower-case name of `gateway.debit.late.LateEffect`."""
+"""Effects of a word about an attempt in doubt, by the lower-case name of `gateway.debit.late.LateEffect`."""
 
 ITEM_STATES: Final[Table] = MappingProxyType(
     {
@@ -154,7 +154,7 @@ def named(screen: Screen, table: Table, code: str | None) -> Cell:
 
 
 def coded(table: Table) -> Callable[[Screen, str | None], str | Cell]:
-    """What gives the words of a code; nothing where there is none."""
+    """Function that gives the words of a code; nothing where there is none."""
     return lambda screen, code: "" if code is None else named(screen, table, code)
 
 
@@ -200,13 +200,13 @@ def reason_text(screen: Screen, code: str | None) -> str:
 
 
 def next_step(screen: Screen, code: str | None) -> str:
-    """What to do about a reason."""
+    """Next step for a reason."""
     known = known_reason(code)
     return "" if known is None else screen.say(known.next_step_en, known.next_step_zh)
 
 
 def known_reason(code: str | None) -> Reason | None:
-    """The reason behind a code of the ledger, None where there is none."""
+    """Reason of a code of the ledger, None where there is none."""
     return None if code is None else REASONS.get(code)
 
 
@@ -224,7 +224,7 @@ def yuan(amount_fen: int | None) -> str:
 
 
 def yuan_with_currency(amount_fen: int | None) -> str:
-    """The same with the currency, where no heading says it."""
+    """Fen as yuan with the currency, where no heading says it."""
     return "" if amount_fen is None else f"{format_fen(amount_fen)} {CURRENCY}"
 
 
@@ -247,12 +247,12 @@ def colour_text(screen: Screen, code: int | None) -> str:
 
 
 def barrier_text(screen: Screen, decision: Decision) -> str | Cell:
-    """What a decision did to the barrier; nothing where none moved."""
+    """Effect of a decision on the barrier; nothing where none moved."""
     return named(screen, BARRIERS, decision.release) if decision.occasion.moved else Cell("-", QUIET)
 
 
 def occasion_text(screen: Screen, decision: Decision) -> str:
-    """How a decision came about, by whom and why."""
+    """Occasion of a decision, by whom and why."""
     how = screen.word(OCCASIONS[decision.occasion])
     said = ": ".join(part for part in (decision.said_by, decision.said_why) if part)
     return f"{how}: {said}" if said else how

@@ -50,7 +50,7 @@ def split_by_weight(amount_fen: int, weights: Sequence[int]) -> list[int]:
 
 
 class FeeRounding(StrEnum):
-    """What becomes of parts of a fen; a fee on money that goes back is the mirror image."""
+    """Rounding of parts of a fen; a fee on money that goes back is the mirror image."""
 
     HALF_UP = "half_up"
     HALF_EVEN = "half_even"
@@ -82,7 +82,7 @@ def day_text(day: date) -> str:
 
 
 def parse_day(text: str) -> date:
-    """The day behind YYYYMMDD. Raises ValueError for anything else."""
+    """Day written as YYYYMMDD. Raises ValueError for anything else."""
     if len(text) != 8 or not (text.isascii() and text.isdigit()):
         raise ValueError(f"{text!r} is no day; write it as YYYYMMDD")
     return date(int(text[:4]), int(text[4:6]), int(text[6:]))
@@ -116,7 +116,7 @@ def days_between(first: str, last: str) -> list[str]:
 
 
 class RowState(StrEnum):
-    """Where a row stands. Exactly one."""
+    """State of a row; each has exactly one."""
 
     CLEARED = "cleared"
     DISPUTED = "disputed"
@@ -124,7 +124,7 @@ class RowState(StrEnum):
 
 
 class Standing(StrEnum):
-    """What our books say of a row."""
+    """Standing of a row in our books."""
 
     POSTED = "posted"
     SUSPENSE = "suspense"
@@ -141,14 +141,14 @@ class Standing(StrEnum):
 
 
 OPEN_STANDINGS = frozenset({Standing.IN_DOUBT, Standing.SUSPENSE, Standing.CONTRADICTED, Standing.DISPUTED})
-"""Of which the file may say that the bank booked nothing."""
+"""Standings of rows of which the file may say that the bank booked nothing."""
 
 PROVABLE_STANDINGS = frozenset({Standing.IN_DOUBT, Standing.CONTRADICTED})
-"""Of which a line with their keys says that the bank booked them."""
+"""Standings of rows of which a line with their keys says that the bank booked them."""
 
 
 class BankLineKind(StrEnum):
-    """What a line of a bank's day file tells."""
+    """Kind of a line in a bank's day file."""
 
     SALE = "sale"
     ADVICE = "advice"
@@ -158,7 +158,7 @@ class BankLineKind(StrEnum):
 
 
 class DifferenceKind(StrEnum):
-    """How the witnesses disagree."""
+    """Kind of a disagreement between the witnesses."""
 
     MISSING_AT_BANK = "missing_at_bank"
     """Posted here, not in the bank's file of its day."""
@@ -207,7 +207,7 @@ LOSSES = frozenset(
 
 @dataclass(frozen=True, slots=True, order=True)
 class WireKeys:
-    """What names a message at a bank, in its file and in our books."""
+    """Keys that name a message at a bank, in its file and in our books."""
 
     terminal: str
     batch: str
@@ -240,29 +240,29 @@ class BankEntry:
     booked: int = 0
     taken_back: int = 0
     elsewhere: int = 0
-    """What files of other days add: a message booked before the cut-over may be taken back after it."""
+    """Net bookings in files of other days: a message booked before the cut-over may be taken back after it."""
 
     @property
     def stands(self) -> int:
-        """How many times it stays booked by this file."""
+        """Number of times the message stays booked by this file."""
         return self.booked - self.taken_back
 
     @property
     def stands_in_all(self) -> int:
-        """The same by all files that are known."""
+        """Number of times the message stays booked by all files that are known."""
         return self.stands + self.elsewhere
 
 
 @dataclass(frozen=True, slots=True)
 class LaneRecord:
-    """What a lane wrote down about a claim it let go."""
+    """Lane's record of a claim it let go."""
 
     debit_id: str
     record_no: int
     charge_point: str
     amount_fen: int
     released_fen: int
-    """What the books had released for it when the lane decided; 0 where they released nothing."""
+    """Amount the books had released for the claim when the lane decided; 0 where they released nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +279,7 @@ class OurRow:
     keys: WireKeys | None = None
     """None for an issuer, who has no messages."""
     last_day: str | None = None
-    """Of a row in doubt: the last day into which the bank may have booked it."""
+    """Last day into which the bank may have booked it, of a row in doubt."""
     needs_lane: bool = True
     proved: bool = True
     """False where an issuer wants a TAC and there is none."""
@@ -318,7 +318,7 @@ class JudgedRow:
 
 
 class DayFileWord(StrEnum):
-    """What a day file says of a row in doubt."""
+    """Word of a day file on a row in doubt."""
 
     POSTED = "bank_says_posted"
     NOT_POSTED = "bank_says_not"
@@ -336,7 +336,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Matching:
-    """What `match` found. A row stands in `rows` once."""
+    """Result of `match`. A row stands in `rows` once."""
 
     rows: list[JudgedRow] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
@@ -348,14 +348,14 @@ class Matching:
 
 
 class Resolution(StrEnum):
-    """What people said about a difference that was found before."""
+    """Resolution by people of a difference that was found before."""
 
     EXPLAINED = "explained"
     WRITTEN_OFF = "written_off"
 
 
 Resolutions = Mapping[tuple[str, str], Resolution]
-"""By kind and ref of the difference."""
+"""Resolutions by kind and ref of the difference."""
 
 NO_RESOLUTIONS: Resolutions = {}
 
@@ -429,7 +429,7 @@ def check_lanes(lanes: Iterable[LaneRecord]) -> list[Difference]:
 
 @dataclass(slots=True)
 class _Judge:
-    """One row against the other two witnesses."""
+    """Judge of one row against the other two witnesses."""
 
     day: str
     row: OurRow
@@ -483,7 +483,7 @@ class _Judge:
         return True
 
     def _again(self) -> None:
-        """The row was cleared on another day; what the file of this day says comes on top."""
+        """Note what this day's file says of a row that was cleared on another day."""
         entry = self.entry
         if entry is None:
             return
@@ -493,7 +493,7 @@ class _Judge:
             self._note(DifferenceKind.REVERSED_AT_BANK, self.row.amount_fen)
 
     def _not_ours(self) -> None:
-        """A row that our books do not count as paid."""
+        """Judge a row that our books do not count as paid."""
         row, entry = self.row, self.entry
         booked = entry is not None and entry.stands > 0 and entry.stands_in_all > 0
         in_doubt = row.standing in OPEN_STANDINGS
@@ -520,7 +520,7 @@ class _Judge:
             self._weigh(DifferenceKind.LANE_AMOUNT_DIFFERS, self.row.debit_id)
 
     def _differ(self, kind: DifferenceKind, at_stake: int, *, bank_fen: int | None = None, note: str = "") -> None:
-        """A difference that holds the row back."""
+        """Note a difference that holds the row back."""
         self._note(kind, at_stake, note, bank_fen)
         self._weigh(kind, self.row.ref)
 
@@ -541,7 +541,7 @@ class _Judge:
         self.found.differences.append(Difference(kind, row.ref, at_stake, row.debit_id, ours, bank_fen, note))
 
     def _ours_fen(self) -> int:
-        """What our books hold of it, signed."""
+        """Signed amount of the row in our books."""
         posted = self.row.standing in (Standing.POSTED, Standing.CONTRADICTED)
         return self.row.amount_fen if posted else 0
 
@@ -562,7 +562,7 @@ class _Judge:
 
 
 class VehicleKind(StrEnum):
-    """How a vehicle counts in a shift's report: the number of vehicles is the sum of all kinds."""
+    """Kind of a vehicle in a shift's report: the number of vehicles is the sum of all kinds."""
 
     PAID = "paid"
     ENTERED = "entered"
@@ -590,7 +590,7 @@ _OF_DEBIT: Mapping[str, VehicleKind] = {
 
 
 def vehicle_kind(outcome: str, reason: str | None, debit_state: str | None) -> VehicleKind:
-    """By the newest decision of its passage and where its claim stands now."""
+    """Kind of a vehicle by the newest decision of its passage and where its claim stands now."""
     if reason in VIOLATION_REASONS:
         return VehicleKind.VIOLATION
     if reason in SPECIAL_REASONS:
@@ -612,7 +612,7 @@ class NumberRange:
 
 
 GAPS_SHOWN_MAX = 20
-"""More gaps than that are one finding: the ledger's own check lists them all."""
+"""Most gaps that are shown; more are one finding: the ledger's own check lists them all."""
 
 
 def number_range(numbers: Iterable[int]) -> NumberRange | None:

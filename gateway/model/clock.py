@@ -15,11 +15,11 @@ ONE_MICROSECOND = timedelta(microseconds=1)
 
 
 class ClockQuality(StrEnum):
-    """How far the wall clock can be trusted."""
+    """Quality of the wall clock: how far it can be trusted."""
 
     TRUSTED = "trusted"
     SUSPECT = "suspect"
-    """Behind our own newest record, or before this software existed: judge no dates by it."""
+    """Earlier than our own newest record, or than this software existed: judge no dates by it."""
 
 
 class Clock(Protocol):
@@ -27,7 +27,7 @@ class Clock(Protocol):
 
     @property
     def boot(self) -> str:
-        """Names the start of the machine that the monotonic seconds count from; those of another are no relation."""
+        """Name of the machine's start that the monotonic seconds count from; those of another are no relation."""
         ...
 
     def monotonic(self) -> float: ...
@@ -41,5 +41,5 @@ def to_us(moment: datetime) -> int:
 
 
 def from_us(value: int) -> datetime:
-    """The aware UTC moment behind stored microseconds."""
+    """Aware UTC moment of stored microseconds."""
     return EPOCH + timedelta(microseconds=value)

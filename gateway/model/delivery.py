@@ -1,4 +1,4 @@
-"""Whether a request to a bank or a board left us and was answered: it decides between asking again and finding out."""
+"""Delivery of a request to a bank or a board, and of the answer: it decides between asking again and finding out."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from enum import StrEnum
 
 
 class Delivery(StrEnum):
-    """How one request ended; after `SILENT` alone it is open what was done."""
+    """Delivery of one request; after `SILENT` alone it is open what was done."""
 
     ANSWERED = "answered"
-    """With a yes, a no, or something else."""
+    """Answer received: a yes, a no, or something else."""
     SILENT = "silent"
     """Sent, or partly sent, and no answer in time: it may have been acted on."""
     NOT_SENT = "not_sent"

@@ -1,4 +1,4 @@
-"""Words of a passage: how it is paid, how each step ended, and what the decision table makes of that.
+"""Passage: its funding, the outcome of each step, and the decision table that judges them.
 
 The decision table is the whole policy of letting go in one pure function, so it can be read, tested exhaustively and
 shown to a customer. Times are milliseconds, money is integer fen.
@@ -11,7 +11,7 @@ from enum import IntEnum, StrEnum
 
 
 class Service(StrEnum):
-    """What the money is for; numbered for clearing in `CLEARING_SERVICE`."""
+    """Service that the money is for; numbered for clearing in `CLEARING_SERVICE`."""
 
     TOLL = "toll"
     PARKING = "parking"
@@ -20,12 +20,12 @@ class Service(StrEnum):
 
     @property
     def word(self) -> str:
-        """As rules and commands call it: clearing knows a counter's sales as those of the service area."""
+        """Name in rules and commands: clearing knows a counter's sales as those of the service area."""
         return "counter" if self is Service.SERVICE_AREA else self.value
 
 
 class Funding(StrEnum):
-    """Who pays us. Exactly one per debit, fixed with the hold."""
+    """Funding source: who pays us. Exactly one per debit, fixed with the hold."""
 
     PURSE = "purse"
     """Stored-value card: the purchase took the money, the issuer owes us; no bank is asked."""
@@ -36,7 +36,7 @@ class Funding(StrEnum):
 
 
 class Abandoned(StrEnum):
-    """What becomes of a hold that nobody comes back to, when nothing was asked of card or bank."""
+    """Fate of a hold that nobody comes back to, when nothing was asked of card or bank."""
 
     VOID = "void"
     """Nothing was delivered on it: a lane whose barrier follows the decision."""
@@ -45,7 +45,7 @@ class Abandoned(StrEnum):
 
 
 class PurchaseOutcome(StrEnum):
-    """How the purchase on card or tag ended."""
+    """Outcome of the purchase on card or tag."""
 
     TAKEN = "taken"
     NOT_TAKEN = "not_taken"
@@ -57,7 +57,7 @@ class PurchaseOutcome(StrEnum):
 
 
 class BankOutcome(StrEnum):
-    """How far the bank answered inside the deadline."""
+    """Outcome of the request to the bank inside the deadline."""
 
     APPROVED = "approved"
     DECLINED = "declined"
@@ -68,7 +68,7 @@ class BankOutcome(StrEnum):
 
 
 class Release(StrEnum):
-    """Whether the customer may go on: what a barrier, a nozzle or a turnstile follows."""
+    """Release of the customer: what a barrier, a nozzle or a turnstile follows."""
 
     GO = "go"
     STOP = "stop"
@@ -77,7 +77,7 @@ class Release(StrEnum):
 
 
 class Money(StrEnum):
-    """What a decision does to the claim."""
+    """Effect of a decision on the claim."""
 
     ISSUER_PAYS = "issuer_pays"
     KEEP_OPEN = "keep_open"
@@ -90,7 +90,7 @@ class Money(StrEnum):
 
 
 class PassageOutcome(StrEnum):
-    """How a passage reads in a list."""
+    """Outcome of a passage, as a list shows it."""
 
     PAID = "paid"
     OWED = "owed"
@@ -104,25 +104,25 @@ class PassageOutcome(StrEnum):
 
 
 class Occasion(IntEnum):
-    """On what occasion a decision was made; the number stands in the ledger."""
+    """Occasion of a decision; the number stands in the ledger."""
 
     LANE = 0
     """At the charge point, in the passage itself."""
     READING = 1
     """At the charge point, when the vehicle was read again after something had gone wrong."""
     START = 2
-    """By the gateway alone, for a passage that an earlier process left open: nothing moved at the charge point."""
+    """Start of the gateway, for a passage that an earlier process left open: nothing moved at the charge point."""
     PERSON = 3
-    """By a person's word: nothing moved at the charge point."""
+    """Word of a person: nothing moved at the charge point."""
 
     @property
     def moved(self) -> bool:
-        """Whether barrier and display followed it."""
+        """True when barrier and display followed the decision."""
         return self not in (Occasion.START, Occasion.PERSON)
 
 
 class DeclinePolicy(StrEnum):
-    """What a lane does when the bank says no after the purchase proves the claim."""
+    """Policy of a lane for a bank's no after the purchase proves the claim."""
 
     RELEASE_AS_DEBT = "release_as_debt"
     HOLD_FOR_ATTENDANT = "hold_for_attendant"

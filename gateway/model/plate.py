@@ -63,7 +63,7 @@ _COLOUR_NAMES: dict[PlateColour, tuple[str, str]] = {
 
 
 class PlateMatch(Enum):
-    """What comparing two plates shows. Only SAME may be taken for equality."""
+    """Result of comparing two plates. Only SAME may be taken for equality."""
 
     SAME = "same"
     DIFFERENT_TEXT = "different_text"
@@ -125,7 +125,7 @@ class Plate:
 
     @property
     def known(self) -> bool:
-        """Whether text and colour are both read, so that the plate names one vehicle."""
+        """True when text and colour are both read, so that the plate names one vehicle."""
         return self.text_known and self.colour_known
 
 

@@ -1,4 +1,4 @@
-"""Why a charge point refused, delayed or remarked on something: one stable code, two languages, what to do next.
+"""Reasons why a charge point refused, delayed or remarked on something: a stable code, two languages, next steps.
 
 The `code` is for programs and never changes with the language; texts are for the lane display, the CLI and reports.
 `special_event` is the number under which the toll network knows the same thing (see `special_events`), None where
@@ -15,7 +15,7 @@ from typing import Final
 
 
 class Severity(Enum):
-    """How far a reason reaches."""
+    """Severity of a reason."""
 
     NOTE = "note"
     """Recorded with the passage; the vehicle goes on."""

@@ -1,7 +1,7 @@
 """States of the rows on which money hangs, and the moves between them: one enum and one table for each noun.
 
 A table names for every state those that may follow it; under None it names the states in which a new row may begin. A
-state that stands behind itself is kept while other columns change. No other move is made: `gateway.debit.states`
+state that may follow itself is kept while other columns change. No other move is made: `gateway.debit.states`
 refuses it. The checks of the database, the words and options of the command line and what the simulation counts and
 allows are made of the same enums and tables.
 """
@@ -16,7 +16,7 @@ Moves = Mapping[str | None, frozenset[str]]
 
 
 class DebitState(StrEnum):
-    """Where a claim stands, in the order in which it goes on."""
+    """State of a claim, in the order in which it goes on."""
 
     HELD = "held"
     RELEASED = "released"
@@ -29,7 +29,7 @@ class DebitState(StrEnum):
 
 
 class AttemptState(StrEnum):
-    """What is known of one try to collect a debit, or to pay some of it back; see `gateway.debit.attempts`."""
+    """State of an attempt to collect a debit, or to pay some of it back; see `gateway.debit.attempts`."""
 
     STORED = "stored"
     NOT_SENT = "not_sent"
@@ -42,7 +42,7 @@ class AttemptState(StrEnum):
 
 
 class PurchaseState(StrEnum):
-    """What is known of a purchase that a card was asked for."""
+    """State of a purchase that a card was asked for."""
 
     INTENT = "intent"
     UNKNOWN = "unknown"
@@ -52,14 +52,14 @@ class PurchaseState(StrEnum):
 
 
 class RefundState(StrEnum):
-    """How far a refund has come."""
+    """State of a refund."""
 
     DECIDED = "decided"
     PAID = "paid"
 
 
 class MandateStatus(StrEnum):
-    """Whether a mandate may be used; an import sets it, whatever it was before."""
+    """Status of a mandate: may it be used? An import sets it, whatever it was before."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -67,7 +67,7 @@ class MandateStatus(StrEnum):
 
 
 class ItemState(StrEnum):
-    """What people have done about a difference."""
+    """State of a reconciliation item: what people have done about a difference."""
 
     OPEN = "open"
     EXPLAINED = "explained"
@@ -88,7 +88,7 @@ DEBIT_MOVES: Final[Moves] = {
     _D.WRITTEN_OFF: frozenset(),
     _D.VOIDED: frozenset(),
 }
-"""What is paid is a debt again only where its bank has taken back the approval; a released claim where its issuer does
+"""A paid debit is a debt again only where its bank has taken back the approval; a released claim where its issuer does
 not take it over. An issuer's claim that needs no card begins released."""
 
 ATTEMPT_MOVES: Final[Moves] = {
@@ -102,7 +102,7 @@ ATTEMPT_MOVES: Final[Moves] = {
     _A.REVERSED: frozenset({_A.REVERSING}),
     _A.DISPUTED: frozenset({_A.DISPUTED, _A.APPROVED, _A.DECLINED, _A.REVERSING, _A.REVERSED}),
 }
-"""Of all kinds together; which kind takes which way is told in `gateway.debit.attempts`."""
+"""Moves of all kinds of attempts together; `gateway.debit.attempts` tells which kind takes which."""
 
 PURCHASE_MOVES: Final[Moves] = {
     None: frozenset({_P.INTENT}),
@@ -112,14 +112,14 @@ PURCHASE_MOVES: Final[Moves] = {
     _P.NOT_TAKEN: frozenset(),
     _P.DISPUTED: frozenset({_P.TAKEN, _P.NOT_TAKEN}),
 }
-"""A disputed one is ended by a person's word alone."""
+"""A disputed purchase is ended by a person's word alone."""
 
 REFUND_MOVES: Final[Moves] = {
     None: frozenset({_R.DECIDED}),
     _R.DECIDED: frozenset({_R.PAID}),
     _R.PAID: frozenset({_R.DECIDED}),
 }
-"""What is paid is due again where the bank had approved it and paid nothing."""
+"""A paid refund is due again where the bank had approved it and paid nothing."""
 
 ITEM_MOVES: Final[Moves] = {
     None: frozenset({_I.OPEN, _I.EXPLAINED}),
@@ -137,7 +137,7 @@ MOVES: Final[Mapping[str, Moves]] = {
     "refund": REFUND_MOVES,
     "item": ITEM_MOVES,
 }
-"""By the name of the table whose rows they are of."""
+"""Moves by the name of the table whose rows they are of."""
 
 
 class StateRefused(RuntimeError):
@@ -157,26 +157,26 @@ def check_move(noun: str, ref: object, before: str | None, after: str) -> None:
 # --- states that are asked for together -------------------------------------------------------------------------------
 
 OPEN_DEBITS: Final = (_D.HELD, _D.RELEASED, _D.OWED)
-"""Not settled one way or the other yet."""
+"""States of a debit that is not settled one way or the other yet."""
 
 OWING_DEBITS: Final = (*OPEN_DEBITS, _D.DEBT)
-"""The obligor owes the amount, or has it reserved."""
+"""States of a debit whose obligor owes the amount, or has it reserved."""
 
 SETTLED_DEBITS: Final = tuple(state for state in _D if state not in OWING_DEBITS)
-"""Nothing follows, as far as is known."""
+"""States of a debit on which nothing follows, as far as is known."""
 
 LET_GO_DEBITS: Final = (_D.RELEASED, _D.OWED)
-"""The vehicle has gone, and the claim is neither paid nor refused."""
+"""States of a claim that is neither paid nor refused, after the vehicle has gone."""
 
 PAID_DEBITS: Final = (_D.FUNDED, _D.RECOVERED)
 
 UNEARNED_DEBITS: Final = (_D.HELD, _D.VOIDED)
-"""Nothing is claimed of the obligor yet, or any more."""
+"""States of a debit for which nothing is claimed of the obligor yet, or any more."""
 
 EARNED_DEBITS: Final = tuple(state for state in _D if state not in UNEARNED_DEBITS)
 
 BANK_DEBITS: Final = (_D.HELD, _D.OWED, _D.DEBT)
-"""A claim on a bank in one of these is still to be collected."""
+"""States of a claim on a bank that is still to be collected."""
 
 AWAITED: Final = (_A.STORED, _A.UNKNOWN, _A.REVERSING)
 """States of an attempt about which a bank is asked, or will be. An approval that came late keeps one open, too."""
@@ -185,13 +185,13 @@ UNRESOLVED: Final = (*AWAITED, _A.DISPUTED)
 """States of an attempt whose end is not known. A disputed one is not asked about: people and the day file end it."""
 
 ANSWERABLE: Final = (_A.STORED, _A.UNKNOWN)
-"""The request of the attempt may be answered yet."""
+"""States of an attempt whose request may be answered yet."""
 
 OPEN_PURCHASES: Final = (_P.INTENT, _P.UNKNOWN)
-"""Neither proved nor disproved."""
+"""States of a purchase that is neither proved nor disproved."""
 
 STUCK_PURCHASES: Final = (_P.UNKNOWN, _P.DISPUTED)
-"""What a person may end who knows what the card did."""
+"""States of a purchase that a person may end who knows what the card did."""
 
 LISTED_ITEMS: Final = (_I.OPEN, _I.EXPLAINED)
-"""On people's list, whether or not somebody has looked."""
+"""States of items on people's list, whether or not somebody has looked."""

@@ -9,7 +9,7 @@ _CLASSES_PER_KIND = 6
 
 
 class VehicleKind(Enum):
-    """What the first digit of a class stands for, with the word used in class names."""
+    """Kind of vehicle, the first digit of a class, with the word used in class names."""
 
     PASSENGER = ("客车", "passenger car")
     GOODS = ("货车", "goods vehicle")
@@ -68,6 +68,6 @@ class VehicleClass(IntEnum):
 
 
 def is_vehicle_class(code: int) -> bool:
-    """Whether a code read from a tag or card is one of the network's classes."""
+    """True when a code read from a tag or card is one of the network's classes."""
     kind, step = divmod(code, 10)
     return 0 <= kind <= 2 and 1 <= step <= _CLASSES_PER_KIND

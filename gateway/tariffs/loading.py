@@ -99,7 +99,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class _Table:
-    """One TOML table that knows where it stands, so that every error can name the full key."""
+    """TOML table with its place in the file, so that every error can name the full key."""
 
     def __init__(self, file: Path, path: str, values: Mapping[str, object]) -> None:
         self.file = file

@@ -1,4 +1,4 @@
-"""What a passage costs: a pure function from tariff data and facts of the passage to integer fen.
+"""Fare of a passage: a pure function from tariff data and facts of the passage to integer fen.
 
 Three sources of a fare, chosen by the data of the exit station:
 
@@ -28,7 +28,7 @@ from gateway.model.vehicle_class import is_vehicle_class
 PERMILLE: Final = 1000
 METRES_PER_KM: Final = 1000
 ENTRY_AHEAD_MAX: Final = timedelta(minutes=1)
-"""How far an entry may lie in our future: two lanes whose clocks differ, not a wrong date."""
+"""Most that an entry may lie in our future: two lanes whose clocks differ, not a wrong date."""
 ENTRY_EARLIEST: Final = datetime(2001, 1, 1, tzinfo=UTC)
 """Lane clocks that lost their battery start at 1970 or 2000; an entry before this date was stamped by one."""
 
@@ -49,7 +49,7 @@ class RoundingMode(StrEnum):
 
 
 class RoundingPlace(StrEnum):
-    """Whether each toll unit is rounded and then summed, or the sum is rounded once."""
+    """Place of rounding: each toll unit before the sum, or the sum once."""
 
     UNIT = "unit"
     TOTAL = "total"
@@ -57,7 +57,7 @@ class RoundingPlace(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rounding:
-    """How an exact amount becomes money."""
+    """Rounding of an exact amount to money."""
 
     unit: RoundingUnit = RoundingUnit.FEN
     mode: RoundingMode = RoundingMode.HALF_UP
@@ -112,7 +112,7 @@ Fares = Mapping[int, Fen]
 
 @dataclass(frozen=True, slots=True)
 class Discount:
-    """What ETC users pay less, in thousandths of the full fare, and how the discounted fare is rounded."""
+    """Discount of ETC users in thousandths of the full fare, and the rounding of the discounted fare."""
 
     permille_off: int = 0
     rounding: Rounding = field(default_factory=Rounding)
@@ -136,7 +136,7 @@ class PerMetre:
 
 
 class FareKind(StrEnum):
-    """Where the fare of a quote came from."""
+    """Source of the fare of a quote."""
 
     CLASS_TABLE = "class_table"
     MATRIX = "matrix"
@@ -188,7 +188,7 @@ class TariffSet:
 
 @dataclass(frozen=True, slots=True)
 class EntryFact:
-    """Where and when the trip began, as read from card, tag or centre."""
+    """Entry of a trip: station and time, as read from card, tag or centre."""
 
     station: str
     at: datetime
@@ -221,7 +221,7 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why there is no fare. `detail` names the data that were missing, for the attendant and the tariff office."""
+    """Reason why there is no fare. `detail` names the missing data, for the attendant and the tariff office."""
 
     reason: Reason
     detail: str

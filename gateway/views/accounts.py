@@ -36,7 +36,7 @@ class AccountName(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What stands on the account of one owner, or (`owner` None) on those of all payers together."""
+    """Balance of the account of one owner, or (`owner` None) of those of all payers together."""
 
     kind: str
     owner: str | None

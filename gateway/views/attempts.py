@@ -1,4 +1,4 @@
-"""Attempts at banks, with what their hosts must still hear."""
+"""Attempts at banks, with the messages their hosts must still get."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Attempt:
 
     @property
     def waiting(self) -> tuple[Message, ...]:
-        """What the bank has not heard yet."""
+        """Messages the bank has not received yet."""
         return tuple(message for message in self.outbox if message.done_us is None)
 
 
@@ -88,6 +88,6 @@ class Backlog:
 
 
 def backlog(connection: Connection) -> Backlog:
-    """What all banks must still hear."""
+    """Backlog of messages to all banks."""
     query = select(func.count(), func.min(_o.c.created_at)).where(_o.c.done_at.is_(None))
     return Backlog(*connection.execute(query).one())

@@ -38,7 +38,7 @@ class BankFile:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one collector gets of one payer for one service: `paid_fen` is granted, `fee_fen` kept back."""
+    """Settlement of one payer with one collector for one service: `paid_fen` is granted, `fee_fen` kept back."""
 
     line: int
     collector: str
@@ -54,7 +54,7 @@ class Line:
 
     @property
     def net_fen(self) -> int:
-        """What is settled."""
+        """Amount that is settled."""
         return self.paid_fen - self.fee_fen
 
 
@@ -73,7 +73,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """Everything stored about the clearing of a day (YYYYMMDD); `run` is None before the first."""
+    """Clearing of a day (YYYYMMDD), all that is stored; `run` is None before the first."""
 
     day: str
     run: Run | None

@@ -1,4 +1,4 @@
-"""Decisions about a passage, with the time they took and the word of a person behind them."""
+"""Decisions about a passage, with the time they took and the person's word they followed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _d, _t, _j = tables.decision, tables.timing, tables.journal
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the time of a passage went, in microseconds from trade start to the answered commit."""
+    """Time a passage took, by part, in microseconds from trade start to the answered commit."""
 
     total_us: int
     radio_us: int
@@ -57,7 +57,7 @@ class Decision:
 
 
 def _said(column: Column[Any]) -> Label[Any]:
-    """Of the word of a person that a decision followed; nothing for all that no person decided."""
+    """Column of the person's word that a decision followed; null for all that no person decided."""
     # A person's word and the decision that follows it are one change of the ledger, made at one time.
     word = (_d.c.recovered == Occasion.PERSON.value, _j.c.debit_id == _d.c.debit_id)
     same = (_j.c.kind == "person", _j.c.at == _d.c.decided_at)

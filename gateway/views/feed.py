@@ -41,7 +41,7 @@ class Page(Generic[T]):
 
     @property
     def more(self) -> bool:
-        """Whether there are rows behind this page already."""
+        """True when there are rows after this page already."""
         return self.head > self.last
 
 
@@ -87,16 +87,14 @@ def journal_query(after: int, limit: int) -> Select[Any]:
 
 
 def records_after(connection: Connection, record_no: int, limit: int = PAGE_MAX, *, unmask: bool) -> Page[Record]:
-    """What was decided after a record number (0: from the beginning). Raises `Gap`, ValueError for a limit out of
-    bounds."""
+    """Decisions after a record number (0: from the beginning). Raises `Gap`, ValueError for a limit out of bounds."""
     rows = _rows(connection, records_query, record_no, limit)
     found = (Record(decision_of(row), row.vehicle_class, identity_of(row, unmask=unmask)) for row in rows)
     return Page(tuple(found), record_no + len(rows), _head(connection, _d.c.record_no))
 
 
 def journal_after(connection: Connection, number: int, limit: int = PAGE_MAX) -> Page[Entry]:
-    """What the journal says after a number (0: from the beginning). Raises `Gap`, ValueError for a limit out of
-    bounds."""
+    """Journal rows after a number (0: from the beginning). Raises `Gap`, ValueError for a limit out of bounds."""
     rows = _rows(connection, journal_query, number, limit)
     found = (view_of(Entry, row, booked_us=row.at) for row in rows)
     return Page(tuple(found), number + len(rows), _head(connection, _j.c.number))

@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a gateway is. `stopped`: it ended in order; `age_s`: of its last sign of life; `state`: all it says of
+    """Health of a gateway. `stopped`: it ended in order; `age_s`: of its last sign of life; `state`: all it says of
     itself, with what does not run marked so."""
 
     running: bool

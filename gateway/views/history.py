@@ -14,7 +14,7 @@ from gateway.views.rows import view_of
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened to a debit or to one of its parts. `what`: purchase, transfer, decision, or the kind of the
+    """Event of a debit or of one of its parts. `what`: purchase, transfer, decision, or the kind of the
     journal's row; `number`: its own in its series; `event`: the state entered, or the act; `event_us`: when it
     happened, where that is not `booked_us`; `detail`: codes, accounts, what a person said."""
 
@@ -30,7 +30,7 @@ class Event:
 
 
 def history_of(connection: Connection, debit_id: str) -> tuple[Event, ...]:
-    """How a debit came where it stands: purchases, transfers, journal and decisions, in the order of their booking.
+    """History of a debit: purchases, transfers, journal and decisions, in the order of their booking.
 
     What was booked in one transaction has one time: money first, then what the journal says of it, then the decision.
     """

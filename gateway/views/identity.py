@@ -1,4 +1,4 @@
-"""What a passage told of tag, card and vehicle."""
+"""Identity of tag, card and vehicle, as a passage told it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gateway.views.masks import number_shown, plate_shown
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a passage told of tag, card and vehicle; None for what was not read, or was erased. `plate_colour`: code of
-    the toll network."""
+    """Identity of tag, card and vehicle in a passage; None for what was not read, or was erased. `plate_colour`: code
+    of the toll network."""
 
     obu_id: str | None
     contract: str | None

@@ -23,7 +23,7 @@ _m, _c, _l, _d = tables.mandate, tables.credential, tables.mandate_limit, tables
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What proves a payer: card, contract or plate. `key`: masked like any number, or the plate with its colour."""
+    """Credential of a payer: card, contract or plate. `key`: masked like any number, or the plate with its colour."""
 
     kind: str
     key: str | None
@@ -48,7 +48,7 @@ class Mandate:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Stated for one service of a mandate (`*`: all together); None for no such limit."""
+    """Limit stated for one service of a mandate (`*`: all together); None for no such limit."""
 
     service: str
     per_debit_fen: int | None
@@ -58,7 +58,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What a mandate's payer has reserved, owes as released, and owes as debt."""
+    """Exposure of a mandate's payer: reserved, owed as released, and owed as debt."""
 
     held_fen: int
     open_fen: int
@@ -111,7 +111,7 @@ def mandate_of(connection: Connection, mandate_id: str, *, unmask: bool) -> Mand
 
 
 def use_of(connection: Connection, mandate_id: str, *, unmask: bool) -> Use | None:
-    """How a mandate is used; None when there is none of this id."""
+    """Use of a mandate; None when there is none of this id."""
     mandate = mandate_of(connection, mandate_id, unmask=unmask)
     if mandate is None:
         return None
@@ -122,7 +122,7 @@ def use_of(connection: Connection, mandate_id: str, *, unmask: bool) -> Use | No
 
 
 def limits_of(connection: Connection, mandate_id: str) -> tuple[Limit, ...]:
-    """What is stated for the mandate itself."""
+    """Limits stated for the mandate itself."""
     rows = connection.execute(select(_l).where(_l.c.mandate_id == mandate_id).order_by(_l.c.service))
     return tuple(view_of(Limit, row) for row in rows)
 

@@ -1,4 +1,4 @@
-"""What names a person or a vehicle, as far as it may be shown: the one place that decides it."""
+"""Masking of what names a person or a vehicle: the one place that decides how far it may be shown."""
 
 from __future__ import annotations
 

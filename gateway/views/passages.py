@@ -59,7 +59,7 @@ def passage_of(connection: Connection, passage_id: str, *, unmask: bool) -> Pass
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which passages to list: the newest `last`, of one lane, since a moment (UTC microseconds), of one outcome."""
+    """Filter of passages: the newest `last`, of one lane, since a moment (UTC microseconds), of one outcome."""
 
     last: int
     lane: str | None = None

@@ -31,7 +31,7 @@ class StationFiles:
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """What we asked a card to do, and how it ended. `purchase_time`: YYYYMMDDhhmmss as on the card; `reason`: code of
+    """Purchase asked of a card, and how it ended. `purchase_time`: YYYYMMDDhhmmss as on the card; `reason`: code of
     `gateway.model.reasons`; `file_0019`: None when erased."""
 
     attempt_no: int

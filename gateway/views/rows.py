@@ -17,7 +17,7 @@ UNITS: Final = {"_us": "_at", "_fen": ""}
 `amount`."""
 
 OTHER_NAMES: Final = {"lane": "charge_point", "bank": "channel"}
-"""Words of people for columns of the ledger."""
+"""Fields of views that have another name than their column of the ledger."""
 
 
 def view_of(kind: type[T], row: Row[Any], **given: Any) -> T:  # noqa: ANN401 - fields of any view
@@ -54,7 +54,7 @@ def _other_name(name: str) -> str:
 
 
 def _conversion(hint: Any) -> Callable[[Any], Any] | None:  # noqa: ANN401 - an annotation
-    """What turns a column's value into the type of a field; None where it stays as it is."""
+    """Conversion of a column's value into the type of a field; None where it stays as it is."""
     for one in get_args(hint) if isinstance(hint, UnionType) else (hint,):
         if one is bool or (isinstance(one, type) and issubclass(one, Enum)):
             return one
@@ -66,5 +66,5 @@ IDS_PER_QUERY: Final = 500
 
 
 def by_pages(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """So many identifiers at a time as one statement may name."""
+    """Pages of identifiers, each of as many as one statement may name."""
     return (ids[at : at + IDS_PER_QUERY] for at in range(0, len(ids), IDS_PER_QUERY))

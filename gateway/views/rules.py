@@ -49,5 +49,5 @@ def rules_beside(rules: DebitRules, shipped: DebitRules) -> tuple[Rule, ...]:
 
 
 def differences(a: DebitRules, b: DebitRules) -> tuple[Difference, ...]:
-    """What differs between two documents."""
+    """Differences between two documents."""
     return tuple(Difference(*found) for found in diff(a, b))

@@ -29,7 +29,7 @@ class ListFile:
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """What is in force at a moment, and all that is published; `stale`: older than `age_limit_h`; `refusal`: why the
+    """Lists in force at a moment, and all that is published; `stale`: older than `age_limit_h`; `refusal`: why the
     newest publication is not used."""
 
     directory: Path

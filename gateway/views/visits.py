@@ -1,4 +1,4 @@
-"""Visits: one passage with everything that hangs on it, for whoever looks into one passage or one debit."""
+"""Visits: one passage with all its parts, for looking into one passage or one debit."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Debit:
 
     @property
     def refundable_fen(self) -> int:
-        """What may still go back."""
+        """Amount that may still go back."""
         return self.collected_fen - self.refunded_fen
 
 
@@ -101,7 +101,7 @@ def find_visit_of_debit(connection: Connection, text: str, *, unmask: bool) -> V
 
 
 def visit_of(connection: Connection, passage_id: str, *, unmask: bool) -> Visit:
-    """Everything about a passage that is known to be there."""
+    """Visit of a passage that is known to be there."""
     passage = passage_of(connection, passage_id, unmask=unmask)
     debit = _debit_of(connection, passage_id, unmask=unmask)
     known = debit is not None

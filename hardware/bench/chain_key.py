@@ -12,7 +12,7 @@ BENCH_KEY: Final = ChainKey(hashlib.sha256(b"etc-gateway bench chain key").diges
 KEYS: Final = ChainKeys(BENCH_KEY)
 
 FILE_NAME: Final = "chain.key"
-"""As a site file names it where it says nothing."""
+"""Name of the key file where a site file names none."""
 
 
 def write_key_file(folder: Path) -> Path:

@@ -34,7 +34,7 @@ LANES = {"lane-1": None, "lane-2": "99010101", "lane-4": FROM}
 
 FREEZE_S = (0.5, 7.0)
 FLOOD_S = (1.0, 6.0)
-"""Shortest and longest."""
+"""Seconds a flood lasts, shortest and longest."""
 
 LIFT_S = 15.0
 """A barrier that has not moved so long after its decision does not move any more: longer than any freeze."""
@@ -44,7 +44,7 @@ BANK_EVERY = 2
 
 
 class Kind(Enum):
-    """What happens to the site. The value is what a person reads."""
+    """Kind of trouble at the site. The value is what a person reads."""
 
     KILL = "gateway killed"
     FREEZE_GATEWAY = "gateway frozen"
@@ -64,17 +64,17 @@ FLOODS = (Kind.ANSWERS, Kind.TRICKLE, Kind.REPORTS, Kind.ALL_FF, Kind.FALSE_HEAD
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One thing that happens, and how long; `lane` is where, for an antenna's."""
+    """Trouble of one kind, and how long; `lane` is where, for an antenna's."""
 
     kind: Kind
     seconds: float
     lane: str
     overlap: float
-    """Share of it that is over when the next one begins."""
+    """Share of the trouble that is over when the next one begins."""
 
 
 def troubles(seed: int, kinds: tuple[Kind, ...]) -> Iterator[Trouble]:
-    """The same for ever for one seed; every kind comes once in each round."""
+    """Troubles without end, the same for one seed; every kind comes once in each round."""
     chance = random.Random(f"{seed}:chaos")  # noqa: S311 - repeatable on purpose
     while True:
         for kind in chance.sample(kinds, len(kinds)):
@@ -84,7 +84,7 @@ def troubles(seed: int, kinds: tuple[Kind, ...]) -> Iterator[Trouble]:
 
 @dataclass(slots=True)
 class Survived:
-    """What was done to the site and what is left of it."""
+    """Result of a run: troubles, vehicles, comparisons and problems."""
 
     seed: int
     seconds: float = 0.0
@@ -99,7 +99,7 @@ class Survived:
         return not self.problems and bool(self.lines) and all(line.agrees for line in self.lines)
 
     def text(self) -> str:
-        """For people."""
+        """Report for people."""
         rows = [f"{kind.value:<38}{self.happened[kind]:>4}" for kind in Kind if self.happened[kind]]
         rows.append(f"seed {self.seed}, {self.seconds:.0f} s, {self.through} of {len(self.vehicles)} vehicles through")
         rows += [
@@ -109,7 +109,7 @@ class Survived:
         return "\n".join(rows)
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs; keys are stable."""
+        """Report for programs; keys are stable."""
         return {
             "good": self.good,
             "seed": self.seed,
@@ -123,7 +123,7 @@ class Survived:
 
 
 class Chaos:
-    """Runs over a started site."""
+    """Run of troubles over a started site."""
 
     def __init__(
         self, site: EmulatedSite, kinds: tuple[Kind, ...], *, seed: int, seconds: float, say: Callable[[str], None]
@@ -140,7 +140,7 @@ class Chaos:
         self.result = Survived(seed)
 
     async def run(self) -> Survived:
-        """Every kind at least once, and for `seconds` at least; then all that stands there gets through."""
+        """Run every kind at least once, and for `seconds` at least; then let all that stands there through."""
         banked = {lane: [self._vehicle(lane, ONLINE) for _ in range(self._bank_vehicles())] for lane in LANES}
         await Demo(self._site, [v for vehicles in banked.values() for v in vehicles]).prepare()
         await self._until(self._site.works, "not every part of the site came up")
@@ -157,7 +157,7 @@ class Chaos:
         return self.result
 
     def _bank_vehicles(self) -> int:
-        """Of one lane: a sale takes about a second, and what is over them pays from its card."""
+        """Vehicles of one lane that pay by bank: a sale takes about a second, and further ones pay from their card."""
         return 20 + int(self._wanted_s) // BANK_EVERY
 
     async def _storm(self, begun: float) -> None:
@@ -216,7 +216,7 @@ class Chaos:
         )
 
     async def _traffic(self, lane: str, banked: Iterator[Vehicle]) -> None:
-        """One vehicle after the other, through everything."""
+        """Drive one vehicle after the other, through everything."""
         for asks in cycle((False,) * (BANK_EVERY - 1) + (True,)):
             if self._last:
                 return
@@ -243,7 +243,7 @@ class Chaos:
             await asyncio.sleep(LOOK_S)
 
     def _is_over(self, vehicle: Vehicle) -> bool:
-        """Through, or a person's: no purchase of a card of this bench may be in dispute, and the comparisons say so."""
+        """True when through, or a person's: no purchase of this bench may be in dispute, and the comparisons say so."""
         return self._view.release_of(vehicle.obu_id) in ("go", "attendant")
 
     async def _until(self, holds: Callable[[], bool], problem: str) -> bool:
@@ -268,7 +268,7 @@ async def run_chaos(
     seed: int = 1,
     say: Callable[[str], None] = lambda _: None,
 ) -> Survived:
-    """The whole of it in `folder`, for `seconds` at least; kills are always among what happens."""
+    """Run everything in `folder`, for `seconds` at least; kills are always among the troubles."""
     kinds = (Kind.KILL, *(FREEZES if freezes else ()), *(FLOODS if floods else ()))
     async with EmulatedSite(folder, deadline_ms=PATIENT_MS, seed=seed) as site:
         return await Chaos(site, kinds, seed=seed, seconds=seconds, say=say).run()

@@ -1,4 +1,4 @@
-"""A clock that stands: for rows that shall always be the same."""
+"""Clock that stands still: for rows that shall always be the same."""
 
 from __future__ import annotations
 

@@ -28,18 +28,18 @@ BETWEEN_S = 0.15
 
 @dataclass(slots=True)
 class Run:
-    """What a run has come to so far; the live table shows it."""
+    """Result of a run so far; the live table shows it."""
 
     results: list[Result] = field(default_factory=list)
     on_the_road: dict[str, Vehicle] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    """What is wrong beside vehicles and accounts."""
+    """Faults beside those of vehicles and accounts."""
     condition: dict[str, Any] = field(default_factory=dict)
     phase: str = "starting"
     seconds: float = 0.0
     slower: float = 1.0
-    """How many times its own processor time work took on this machine."""
+    """Slowdown of work on this machine, by its own processor time."""
     deadline_ms: int = DEADLINE_MS
 
     @property
@@ -54,7 +54,7 @@ class Run:
 
 
 class _BankLine:
-    """Who is on the line to the bank: many at a time, or one that cuts it or keeps it waiting, alone."""
+    """Turns on the line to the bank: many vehicles at a time, or alone one that cuts the line or keeps it waiting."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Condition()
@@ -78,7 +78,7 @@ class _BankLine:
 
 
 class Demo:
-    """One run over a started site."""
+    """Demo run over a started site."""
 
     def __init__(self, site: EmulatedSite, vehicles: Sequence[Vehicle] = VEHICLES, *, slower: float = 1.0) -> None:
         self._site = site
@@ -89,7 +89,7 @@ class Demo:
         self.run = Run(slower=slower, deadline_ms=site.deadline_ms)
 
     async def prepare(self) -> None:
-        """Site file, mandates, lists, bank accounts; then the gateway."""
+        """Make site file, mandates, lists and bank accounts; then start the gateway."""
         self.run.phase = "setting up the site"
         site = self._site
         site.write_site_file()
@@ -108,7 +108,7 @@ class Demo:
         await site.gateway.start()
 
     async def drive(self) -> None:
-        """Every lane's vehicles one after the other, the lanes side by side."""
+        """Drive each lane's vehicles one after the other, the lanes side by side."""
         self.run.phase = "vehicles on the road"
         begun = time.monotonic()
         await self._all_works()
@@ -166,7 +166,7 @@ class Demo:
             await asyncio.sleep(BETWEEN_S)
 
     async def drive_one(self, vehicle: Vehicle) -> Result:
-        """One vehicle arrives, is dealt with, and leaves."""
+        """Drive one vehicle: it arrives, is dealt with, and leaves."""
         spec = vehicle.on_the_road(int(time.time()))
         if vehicle.enters_at is not None:
             async with self._lane_free[vehicle.enters_at]:
@@ -175,7 +175,7 @@ class Demo:
             return await self._pass(vehicle, spec)
 
     async def _pass(self, vehicle: Vehicle, spec: dict[str, Any]) -> Result:
-        """The lane to itself: arrive with whatever goes wrong, be dealt with, leave."""
+        """Drive a vehicle with the lane to itself: arrive with its fault, be dealt with, leave."""
         road = self._site.controls[vehicle.lane]
         if vehicle.bank is not None:
             await self._bank("behave", contract=vehicle.contract_ref, mti="0200", **vehicle.bank)
@@ -208,7 +208,7 @@ class Demo:
         return result
 
     async def _enter_first(self, vehicle: Vehicle, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """The vehicle passes its entry lane; what its card then holds is what it brings to the exit."""
+        """Drive the vehicle through its entry lane; what its card then holds is what it brings to the exit."""
         lane = str(vehicle.enters_at)
         road = self._site.controls[lane]
         self.run.on_the_road[lane] = vehicle
@@ -228,7 +228,7 @@ class Demo:
             await self._site.controls[vehicle.lane].request("pause", id=vehicle.id, before="result")
 
     async def _pull_the_plug(self, vehicle: Vehicle) -> None:
-        """The serial port goes while the card has paid and its answer has not left, and comes back."""
+        """Unplug the serial port while the card has paid and its answer has not left, and plug it in again."""
         road = self._site.controls[vehicle.lane]
         await road.request("wait", id=vehicle.id, event="taken", count=1)
         await road.request("unplug")

@@ -27,12 +27,12 @@ LANES = 6
 
 STATION = "99010206"
 RADIO_MS = 5
-"""The air is not what is tried here."""
+"""Radio delay, short because the air is not what is tried here."""
 
 
 @dataclass(slots=True)
 class Endured:
-    """What came of it."""
+    """Result of a run: outcomes, faults, comparisons and problems."""
 
     passages: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -46,7 +46,7 @@ class Endured:
         return not self.problems and bool(self.lines) and all(line.agrees for line in self.lines)
 
     def text(self) -> str:
-        """For people."""
+        """Report for people."""
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
         faults = ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items()))
         rows = [f"{self.passages} passages: {outcomes}", f"{self.frames} frames, hurt: {faults}"]

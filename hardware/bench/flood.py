@@ -1,4 +1,4 @@
-"""A line on which a device says far too much: everything passes, and words of our own are put between on the way in."""
+"""Line on which a device says far too much: everything passes, and words of our own are put in on the way in."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hardware.bench.hostile_cut import CUTTERS
 
 READ_BYTES_MAX = 16 * 1024
 CONNECT_TIMEOUT_S = 5.0
-"""A loopback connection is there at once or not at all."""
+"""Limit for connecting: a loopback connection is there at once or not at all."""
 TURNS_PER_S = 50
 """Portions in which a flood is written: one a turn, or one word a turn where fewer are wanted."""
 
 
 class FloodLine:
-    """Between the gateway and one device, in this process; the gateway is given `address`.
+    """Line between the gateway and one device, in this process; the gateway is given `address`.
 
     `word`: makes what is said, by its number from 0, one sequence a connection. While `on`, so many a second go to the
     gateway, fewer when it does not read them; with `instead` they take the place of what the device says.
@@ -41,11 +41,11 @@ class FloodLine:
         self.said = 0
         """Words the gateway was given."""
         self.connections = 0
-        """Made by the gateway so far."""
+        """Connections the gateway has made so far."""
 
     @property
     def address(self) -> str:
-        """Where the gateway connects to."""
+        """Address that the gateway connects to."""
         if self._server is None:
             raise RuntimeError("the line is not open")
         host, port = self._server.sockets[0].getsockname()

@@ -189,7 +189,7 @@ class HandWritten:
     # --- rows -----------------------------------------------------------------------------------------------------
 
     def _obligor(self, number: int) -> tuple[str, int]:
-        """Who owes and their account, made where they are new."""
+        """Obligor and account of a vehicle, made where they are new."""
         subject = _digest("plate", f"测A{number % self._vehicles:05d}", 0)
         row = self._run("select id, listed_at from obligor where subject_key = ?", (subject,)).fetchone()
         if row is not None:
@@ -297,7 +297,7 @@ class HandWritten:
     # --- seals ----------------------------------------------------------------------------------------------------
 
     def _returned(self, table: str, statement: str, values: tuple[Any, ...]) -> bool:
-        """Write one row and keep it as it stands now; whether there was one."""
+        """Write one row and keep it as it stands now; False where there was none."""
         row = self._run(f"{statement} returning *", values).fetchone()
         if row is not None:
             self._seal(table, row)
@@ -307,7 +307,7 @@ class HandWritten:
         self._touched[table, row[0]] = row
 
     def _content(self) -> bytes:
-        """What the transaction has written, as the journal vouches for it."""
+        """Content that the transaction has written, as the journal vouches for it."""
         content = b""
         for (table, key), row in self._touched.items():
             lines = "\n".join(map(ascii, row)).encode("ascii")

@@ -1,4 +1,4 @@
-"""A bad line: a program between the gateway and an emulator that hurts what passes, by a seed that it prints.
+"""Hostile line: a program between the gateway and an emulator that hurts what passes, by a seed that it prints.
 
     python -m hardware.bench.hostile --listen ADDRESS --connect ADDRESS --control HOST:PORT --seed 7 --rate 0.05
 
@@ -47,9 +47,9 @@ READ_BYTES_MAX = 16 * 1024
 CONNECT_TIMEOUT_S = 5.0
 """A loopback connection is there at once or not at all."""
 RECONNECT_S = 0.2
-"""Between two tries to reach the device when the gateway's side is a serial port."""
+"""Pause between two tries to reach the device when the gateway's side is a serial port."""
 CONNECTIONS_MAX = 64
-"""At once. A gateway holds one for each device; more means that somebody leaks them."""
+"""Connections at once. A gateway holds one for each device; more means that somebody leaks them."""
 QUIET_S = 1.0
 """An unfinished frame whose rest has not come for so long is passed on as it is: the device would have sent it, too.
 Far above every pause inside a frame, so that a slow machine does not change what counts as one."""
@@ -59,7 +59,7 @@ MS_MAX = 60_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostileConfig:
-    """How to run one bad line."""
+    """Configuration of one bad line."""
 
     listen: ListenAddress
     connect: LinkAddress
@@ -68,7 +68,7 @@ class HostileConfig:
     framing: str = "pcrsu-v3"
     """A key of `CUTTERS`."""
     baud: int = BAUD_DEFAULT
-    """Of the serial port on the gateway's side."""
+    """Baud rate of the serial port on the gateway's side."""
     log: Path | None = None
 
 
@@ -91,7 +91,7 @@ class _PtyLink:
 
 @dataclass(slots=True)
 class _Counts:
-    """One direction since the start."""
+    """Counts of one direction since the start."""
 
     frames: int = 0
     hurt: int = 0
@@ -118,7 +118,7 @@ class FaultLog:
             self._file = os.fdopen(descriptor, "ab", buffering=0)
 
     def write(self, entry: Command) -> None:
-        """Append one."""
+        """Append one entry."""
         if self._file is not None:
             stamped = {"t": datetime.now(UTC).isoformat(timespec="microseconds"), **entry}
             self._file.write(json.dumps(stamped, separators=(",", ":")).encode() + b"\n")
@@ -148,17 +148,17 @@ class HostileLink:
         self._counts = {direction: _Counts() for direction in Direction}
         self._tasks: set[asyncio.Task[None]] = set()
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Gets the exception of a bug of this program."""
+        """Future that gets the exception of a bug of this program."""
 
     @property
     def listens_at(self) -> str:
-        """What the gateway connects to: HOST:PORT, or pty:PATH."""
+        """Address that the gateway connects to: HOST:PORT, or pty:PATH."""
         listen = self._config.listen
         return str(listen) if isinstance(listen, PtyAddress) else f"{listen[0]}:{self._port}"
 
     @property
     def control_address(self) -> tuple[str, int]:
-        """Where commands go."""
+        """Address that takes commands."""
         return self._config.control[0], self._control_port
 
     async def start(self) -> None:
@@ -269,7 +269,7 @@ class HostileLink:
                 await asyncio.gather(*carrying, return_exceptions=True)
 
     async def _carry(self, source: Link, sink: Link, connection: int, direction: Direction) -> None:
-        """One direction, until the source ends or either side breaks."""
+        """Carry one direction, until the source ends or either side breaks."""
         cutter = CUTTERS[self._config.framing]()
         numbers = 0
         with contextlib.suppress(DeviceError):
@@ -319,7 +319,7 @@ class HostileLink:
 
 
 async def _parts(source: Link, cutter: Cutter) -> AsyncIterator[Part]:
-    """What `source` gives, cut into frames, to its end. Raises DeviceError."""
+    """Parts of what `source` gives, cut into frames, to its end. Raises DeviceError."""
     reading: asyncio.Task[bytes] | None = None
     try:
         while True:

@@ -33,21 +33,21 @@ class Part:
 
 
 class Cutter(Protocol):
-    """One direction of one connection."""
+    """Cutter of one direction of one connection."""
 
     @property
     def pending(self) -> int:
         """Bytes kept because their frame is not whole yet."""
 
     def push(self, data: bytes) -> list[Part]:
-        """Take what was read; what is settled now."""
+        """Take what was read; returns what is settled now."""
 
     def flush(self) -> list[Part]:
-        """Nothing more comes for now: hand over everything kept."""
+        """Hand over everything kept, because nothing more comes for now."""
 
 
 class RsuCutter:
-    """By the framing of an antenna's dialect."""
+    """Cutter by the framing of an antenna's dialect."""
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing
@@ -96,7 +96,7 @@ class RsuCutter:
 
 
 class LengthCutter:
-    """By a length that stands in a header of fixed size, in its last two bytes, big-endian."""
+    """Cutter by a length that stands in a header of fixed size, in its last two bytes, big-endian."""
 
     def __init__(self, header_bytes: int, length_max: int) -> None:
         self._header_bytes = header_bytes
@@ -130,7 +130,7 @@ class LengthCutter:
 
 
 class ReadCutter:
-    """Every read is a frame: for peers that write one at a time and wait."""
+    """Cutter that takes every read for a frame: for peers that write one at a time and wait."""
 
     pending = 0
 
@@ -153,4 +153,4 @@ CUTTERS: Mapping[str, Callable[[], Cutter]] = MappingProxyType(
         "reads": ReadCutter,
     }
 )
-"""The framings that can be named: every dialect of antennas, the bank's, Modbus/TCP, and none at all."""
+"""Framings that can be named: every dialect of antennas, the bank's, Modbus/TCP, and none at all."""

@@ -1,4 +1,4 @@
-"""What a bad line does to a frame, drawn from a seed and nothing else.
+"""Faults of frames on a bad line, drawn from a seed and nothing else.
 
 Whether and how a frame suffers depends on the seed, the number of its connection, its direction, its number among the
 frames of that direction, the kind of fault and its own bytes. So the same frames suffer the same again, however fast
@@ -20,10 +20,10 @@ PIECES_MAX = 6
 
 
 class Fault(Enum):
-    """What can happen to a frame, in the order in which it happens."""
+    """Fault of a frame, in the order in which faults are done to it."""
 
     DROP_FRAME = "drop_frame"
-    """It is lost whole; nothing else happens to it."""
+    """The frame is lost whole; nothing else happens to it."""
     LOSE_FF = "lose_ff"
     """One byte FF is lost: in most frames a start or end mark. Nothing happens to a frame without any."""
     DROP_BYTES = "drop_bytes"
@@ -35,15 +35,15 @@ class Fault(Enum):
     STRAY_BEFORE = "stray_before"
     """Up to three bytes too many before its start."""
     REPEAT = "repeat"
-    """It comes twice, equally hurt."""
+    """The frame comes twice, equally hurt."""
     CHOP = "chop"
-    """It comes in pieces with pauses between."""
+    """The frame comes in pieces with pauses between."""
     DELAY = "delay"
-    """It comes late, and everything behind it."""
+    """The frame comes late, and everything after it."""
 
 
 class Direction(Enum):
-    """Which way a frame goes."""
+    """Direction of a frame."""
 
     TO_DEVICE = "to_device"
     TO_GATEWAY = "to_gateway"
@@ -51,7 +51,7 @@ class Direction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Nature:
-    """How bad a line is. A kind without a rate never happens."""
+    """Nature of a line: how often it does each kind. A kind without a rate never happens."""
 
     seed: int
     rates: Mapping[Fault, float]
@@ -71,25 +71,25 @@ class Nature:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which frame it is."""
+    """Place of a frame in a run."""
 
     connection: int
     direction: Direction
     frame: int
-    """Its number in this direction of this connection, from 1."""
+    """Number of the frame in this direction of this connection, from 1."""
 
 
 Particulars = Mapping[str, int | str]
-"""What exactly a fault did: offsets in the frame as it was then, bytes as hex, milliseconds."""
+"""Particulars of a fault: offsets in the frame as it was then, bytes as hex, milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """What became of a frame."""
+    """Treatment that a frame got."""
 
     faults: tuple[tuple[Fault, Particulars], ...]
     pieces: tuple[tuple[int, bytes], ...]
-    """In order: pause before the piece in milliseconds, and its bytes."""
+    """Pieces in order: pause before the piece in milliseconds, and its bytes."""
 
 
 def treat(frame: bytes, place: Place, nature: Nature) -> Treatment:
@@ -124,11 +124,11 @@ class _Patient:
     """Offset at which a new piece starts, and the pause before it in milliseconds."""
 
     def stream(self) -> bytes:
-        """All its bytes as they will be sent."""
+        """Bytes of the whole frame as they will be sent."""
         return self.before + bytes(self.body) * self.copies
 
     def pieces(self) -> tuple[tuple[int, bytes], ...]:
-        """Pauses and bytes; none when nothing is left."""
+        """Pieces with pauses and bytes; none when nothing is left."""
         stream = self.stream()
         starts = ((0, self.delay_ms), *self.cuts)
         ends = (*(at for at, _ in self.cuts), len(stream))
@@ -216,4 +216,4 @@ _ACTS: Mapping[Fault, Callable[[_Patient, random.Random], Particulars | None]] =
         Fault.DELAY: _delay,
     }
 )
-"""What each kind does to a frame. None: there was nothing it could be done to."""
+"""Acts by kind of fault. An act gives None when there was nothing it could be done to."""

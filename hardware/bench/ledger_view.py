@@ -1,4 +1,4 @@
-"""The bench's own look into the gateway's database: plain sqlite3, read only, no code shared with the gateway."""
+"""View of the gateway's database by the bench alone: plain sqlite3, read only, no code shared with the gateway."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BUSY_MS = 60_000
-"""Only a start after a crash or an end keeps readers out, and not for long."""
+"""Longest wait: only a start after a crash or an end keeps readers out, and not for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class DecisionRow:
 
     @property
     def own_us(self) -> int | None:
-        """Our share: all but radio and bank."""
+        """Own share of the time: all but radio and bank."""
         if self.total_us is None or self.radio_us is None or self.bank_us is None:
             return None
         return self.total_us - self.radio_us - self.bank_us
@@ -102,7 +102,7 @@ class LedgerView:
             return int(connection.execute("select count(*) from outbox where done_at is null").fetchone()[0])
 
     def release_of(self, obu_id: str) -> str | None:
-        """What the newest decision about a tag did with it: go, stop or attendant; None when there is none."""
+        """Release of the newest decision about a tag: go, stop or attendant; None when there is none."""
         found = self.value(
             "select e.release from decision e join passage p on p.id = e.passage_id"
             " join subject s on s.id = p.subject_id where s.obu_id = ? order by e.record_no desc limit 1",

@@ -13,11 +13,11 @@ from gateway.model.clock import Clock
 from hardware.bench.chain_key import KEYS
 
 ID = f"{1:032x}"
-"""Of the first life of every ledger of a bench: none leaves it."""
+"""Id of the first life of every ledger of a bench: none leaves it."""
 
 
 def new_ledger(path: Path, clock: Clock) -> MarkState:
-    """Make an empty ledger; what its mark says. Raises FileExistsError.
+    """Make an empty ledger; returns what its mark says. Raises FileExistsError.
 
     Thousands are made in one process, and those of one moment are the same: each is a copy of the first.
     """
@@ -33,7 +33,7 @@ def new_ledger(path: Path, clock: Clock) -> MarkState:
 
 
 _MADE: dict[tuple[datetime, float, str], tuple[bytes, MarkState]] = {}
-"""By all that a ledger takes from a clock: the file, and what its mark says."""
+"""Files with what their marks say, by all that a ledger takes from a clock."""
 
 
 def _make(clock: Clock) -> tuple[bytes, MarkState]:

@@ -53,7 +53,7 @@ async def watch(folder: Path, *, quiet: bool = False) -> Run:
 
 
 async def serve(folder: Path) -> None:
-    """The site of the demo with one ordinary vehicle after another, until cancelled."""
+    """Run the site of the demo with one ordinary vehicle after another, until cancelled."""
     console = show.console()
     async with EmulatedSite(folder, deadline_ms=lane_deadline_ms(slowdown())) as site:
         demo = Demo(site)
@@ -93,7 +93,7 @@ async def _follow(demo: Demo, driving: asyncio.Task[None], console: Console) -> 
 
 
 async def _tell(demo: Demo, driving: asyncio.Task[None], console: Console) -> None:
-    """Without a terminal: a line for each change of phase and each vehicle."""
+    """Print a line for each change of phase and each vehicle, where there is no terminal."""
     phase, told = "", 0
     while not driving.done():
         await asyncio.wait({driving}, timeout=REFRESH_S)

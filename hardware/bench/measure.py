@@ -1,4 +1,4 @@
-"""`make bench`: how fast it is, as ratios to references measured in the same run on the same disk.
+"""Measurements of `make bench`: speed as ratios to references measured in the same run on the same disk.
 
 Absolute times of a shared machine say little; a ratio to hand-written code that does the same work says how much the
 structure costs. Nothing here passes or fails.

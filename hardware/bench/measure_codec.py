@@ -22,7 +22,7 @@ _B5 = struct.Struct(">B4sB6s7sBBB4sHII")
 _DATA = bytes.fromhex("b599000001000199000000012026112310000009000111223344000700000009000b71b0")
 _STREAM_BYTES = 64 * 1024
 _READ_BYTES = 16 * 1024
-"""As much as the driver takes from a line at once."""
+"""Bytes of one read, as many as the driver takes from a line at once."""
 
 STREAMS = {
     "frames": V3Framing().wrap(1, _DATA),
@@ -31,7 +31,7 @@ STREAMS = {
     "false headers, LEN impossible": bytes.fromhex("ffff0001ffff0001"),
     "false headers, LEN short": bytes.fromhex("ffff0001000000041122"),
 }
-"""What a line may bring, over and over."""
+"""Streams a line may bring, each piece over and over."""
 
 
 def measure(_folder: Path) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def _streams() -> list[dict[str, Any]]:
 
 
 def deframer_ratio(piece: bytes) -> tuple[float, float]:
-    """How many times a bare loop's time the deframer takes over a stream of `piece`, and its microseconds for as many
+    """Time of the deframer over a stream of `piece` as a multiple of a bare loop's, and its microseconds for as many
     bytes as one B5 has. The two take turns, so that a busy machine disturbs both."""
     stream = (piece * (_STREAM_BYTES // len(piece) + 1))[:_STREAM_BYTES]
     reads = [stream[start : start + _READ_BYTES] for start in range(0, len(stream), _READ_BYTES)]
@@ -66,7 +66,7 @@ def _pushed(reads: list[bytes]) -> None:
 
 
 def _by_hand(stream: bytes) -> list[bytes]:
-    """What a person would write: find the mark, read the length, check. It waits for nothing and reports nothing."""
+    """Reference written by hand: find the mark, read the length, check. It waits for nothing and reports nothing."""
     found = []
     at = stream.find(b"\xff\xff\x00")
     while at >= 0:

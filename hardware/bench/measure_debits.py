@@ -52,11 +52,11 @@ from hardware.bench.ledgers import ID
 
 CALLERS: Final = (1, 10, 50, 200)
 DEBITS: Final = {1: 1_500, 10: 6_000, 50: 12_000, 200: 16_000}
-"""Of each kind by callers: some seconds for either side."""
+"""Number of debits of each kind by callers: some seconds for either side."""
 ROUNDS: Final = 6
 """Turns of either side."""
 VEHICLES: Final = 4_000
-"""They come again and again: most of the time who owes is known."""
+"""Number of vehicles, each seen again and again: most of the time who owes is known."""
 MEMORY_AFTER: Final = (100_000, 500_000, 1_000_000)
 MEMORY_CALLERS: Final = 200
 PROGRESS_EVERY: Final = 100_000
@@ -86,7 +86,7 @@ class Kind:
 
 
 class Ours:
-    """A ledger with its engine, and what its debits took."""
+    """Engine under measurement: a ledger with its engine, and what its debits took."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -133,7 +133,7 @@ class Ours:
         following_mark.cancel()
 
     async def _follow(self) -> None:
-        """As the gateway does beside its lanes."""
+        """Keep the mark following, as the gateway does beside its lanes."""
         while True:
             await self._clock.sleep(marks.FOLLOW_EVERY_S)
             await asyncio.to_thread(self._committer.follow)
@@ -186,7 +186,7 @@ async def _compare(folder: Path, kind: Kind, callers: int, debits: int) -> Row:
 
 
 def _same_rows(ours: Path, by_hand: Path) -> None:
-    """A loop that writes less would be quicker than it is."""
+    """Compare the rows of both: a loop that writes less would be quicker than it is."""
     found, expected = _counts(ours), _counts(by_hand)
     if found != expected:
         different = {name: (found.get(name), expected.get(name)) for name in found | expected}
@@ -249,7 +249,7 @@ async def _passage(engine: DebitEngine, number: int, clock: SystemClock) -> None
 
 
 def _paid(number: int) -> PurchaseResult:
-    """What card and PSAM tell of the purchase of this number, each one further than the time before."""
+    """Result of card and PSAM for the purchase of this number, each one further than the time before."""
     return PurchaseResult(
         PurchaseOutcome.TAKEN,
         error=0,
@@ -315,7 +315,7 @@ async def _charge_many(path: Path, debits: int) -> list[Row]:
 
 
 def _progress(done: int, debits: int, taken_s: float) -> None:
-    """On a terminal one line that goes on, else a line now and then."""
+    """Show progress: on a terminal one line that goes on, else a line now and then."""
     on_terminal, end = sys.stderr.isatty(), done == debits
     if on_terminal or end or done % PROGRESS_EVERY == 0:
         line = f"memory: {done} of {debits} debits, {taken_s:.0f} s"

@@ -1,4 +1,4 @@
-"""How quick status list look-ups are, as ratios against references that run on the same machine in the same run.
+"""Speed of status list look-ups, as ratios against references that run on the same machine in the same run.
 
 A list of invented cards is built by the real builder in a process of its own. Look-ups are timed with the file in
 memory and with its pages dropped, beside an SQLite primary-key look-up and a Python dictionary that hold the same
@@ -32,13 +32,13 @@ from gateway.payers.status_list_build import LOWEST_PRIORITY, build
 from gateway.payers.status_lists import ListKind, StatusLists, digest_of
 
 ENTRIES_DEFAULT: Final = 200_000
-"""Enough for a stable ratio in a few seconds; the bench test uses five million."""
+"""Entries of a list: enough for a stable ratio in a few seconds; the bench test uses five million."""
 PROBES: Final = 5_000
 COLD_PROBES: Final = 200
-"""Each drops the file from memory first, which takes milliseconds."""
+"""Look-ups that each drop the file from memory first, which takes milliseconds."""
 SWITCHES: Final = 2
 BUILD_SECONDS_MAX: Final = 900
-"""A build that hangs must end the bench; five million entries take well under a minute."""
+"""Time limit of a build, as one that hangs must end the bench; five million entries take well under a minute."""
 SEED: Final = 20261101
 CREATED: Final = datetime(2026, 11, 1, tzinfo=UTC)
 LIST_TYPES: Final = 7
@@ -147,7 +147,7 @@ class _Watcher(threading.Thread):
 
 
 def _listed(number: int, version: int) -> bool:
-    """Whether a card is on the bench list after so many increments."""
+    """True when a card is on the bench list after so many increments."""
     changed = (number // 2) + 1 <= version
     return (number % 2 == 0) != changed
 
@@ -158,7 +158,7 @@ def _increment(path: Path, version: int) -> None:
 
 
 def _wrong_answers(lists: StatusLists, entries: int, chance: random.Random) -> int:
-    """Of `PROBES` listed and `PROBES` unlisted cards, how many get another answer than the list says."""
+    """Number of `PROBES` listed and `PROBES` unlisted cards that get another answer than the list says."""
     wrong = 0
     for _ in range(PROBES):
         number = 2 * chance.randrange(entries)

@@ -1,4 +1,4 @@
-"""Start-up with many open debits: how long it classifies, how long it closes behind, and whether vehicles are barred.
+"""Start-up with many open debits: time to classify, time to close them, and whether vehicles are barred.
 
 The ledger is filled by the engine's own changes, as a power cut in the midst of a day would leave it: purchases without
 an answer, sales under way, decided nothing, pumps running, advices waiting. Then a new engine starts on it. The
@@ -57,7 +57,7 @@ COUNT = """
          left join purchase p on p.debit_id = d.id left join attempt a on a.debit_id = d.id
     where d.state in ('held', 'owed')
 """
-"""What start-up has to look at, as one statement."""
+"""Reference for what start-up has to look at, as one statement."""
 
 
 class _Bank(PosChannel):
@@ -93,10 +93,10 @@ class Left:
     card: bool
     purchase: PurchaseResult | None = None
     asked: bool = False
-    """Its bank was being asked."""
+    """True when its bank was being asked."""
     delivered_fen: int | None = None
     decided: bool = False
-    """Owed on our own word; its advice waits."""
+    """True when it is owed on our own word; its advice waits."""
 
 
 KINDS: Mapping[str, Left] = {
@@ -114,7 +114,7 @@ KINDS: Mapping[str, Left] = {
 
 @dataclass(slots=True)
 class Vehicles:
-    """What became of the vehicles that came while the closing went on."""
+    """Counts of what became of the vehicles that came while the closing went on."""
 
     barred_by_card: int = 0
     barred_by_tag: int = 0
@@ -207,7 +207,7 @@ async def start_up(path: Path, number: int) -> Start:
 
 
 def fill(committer: Committer, number: int, clock: SystemClock) -> None:
-    """So many open debits, of all kinds in turn."""
+    """Fill the ledger with so many open debits, of all kinds in turn."""
     kinds = list(KINDS.values())
     left = iter(range(number))
     while group := list(islice(left, PER_COMMIT)):
@@ -215,7 +215,7 @@ def fill(committer: Committer, number: int, clock: SystemClock) -> None:
 
 
 def _leave(n: int, left: Left, clock: SystemClock) -> Callable[[Transaction], None]:
-    """The change that leaves debit number `n` as its kind says."""
+    """Make the change that leaves debit number `n` as its kind says."""
     request = _request(n, left.funding, left.service, card=left.card)
     ids = holds.NewIds(*(f"{n:031x}{part}" for part in "0123"))
     context = DecisionContext("lane-1")
@@ -240,7 +240,7 @@ def _leave(n: int, left: Left, clock: SystemClock) -> Callable[[Transaction], No
 
 
 def _sale_under_way(tx: Transaction, n: int, debit_id: str) -> None:
-    """As `attempts.store_sale`, at a terminal of its own: at one site so many are never under way."""
+    """Store a sale as `attempts.store_sale` does, at a terminal of its own: at one site so many are never under way."""
     attempt_id = f"{n:031x}4"
     add_attempt(
         tx,
@@ -287,7 +287,7 @@ def _card(n: int) -> str:
 async def _vehicles(
     engine: DebitEngine, seen: Vehicles, closing: asyncio.Task[Findings], number: int, clock: SystemClock
 ) -> None:
-    """Three after another, again and again until the closing is done; at least once."""
+    """Send three vehicles one after another, again and again until the closing is done; at least once."""
     for n in _of_kind("purse, card being asked", number):
         by_card, by_tag = _again(n, _card(n), n), _again(n, _card(number * 2 + n), n)
         fresh = _again(n, _card(number * 3 + n), number * 3 + n)
@@ -309,7 +309,7 @@ def _of_kind(name: str, number: int) -> Iterator[int]:
 
 
 def _again(n: int, card: str, obu: int) -> HoldRequest:
-    """A vehicle with this card and this tag, at another lane."""
+    """Hold request of a vehicle with this card and this tag, at another lane."""
     request = _request(n, Funding.PURSE, Service.TOLL, card=True)
     identity = replace(request.sight.identity, card_number=card, obu_id=obu.to_bytes(4), plate=f"新{card[-8:]}")
     passage_id = f"{int(card):031x}"[-31:] + f"{obu % 7}"

@@ -30,10 +30,10 @@ SERIAL_DIALECT = "legacy-serial-bj"
 SITES = Path(__file__).parent.parent / "sites"
 
 ORPHAN_S = 30.0
-"""A program whose starter is gone has this long to end in order; then it is killed."""
+"""Time that a program whose starter is gone has to end in order; then it is killed."""
 
 GUARDED = (sys.executable, "-I", "-S", kept.__file__, str(ORPHAN_S))
-"""What stands before a command that shall end with this process; its standard input is a pipe from here."""
+"""Beginning of a command that shall end with this process; its standard input is a pipe from here."""
 
 
 class ProgramFailed(Exception):
@@ -54,7 +54,7 @@ class LanePlan:
 
     @property
     def dialect(self) -> str:
-        """What its antenna speaks."""
+        """Dialect of its antenna."""
         return "pcrsu-v3" if self.station is None else SERIAL_DIALECT
 
     @property
@@ -94,7 +94,7 @@ class Program:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, None before the first start."""
+        """Process id, None before the first start."""
         return None if self._process is None else self._process.pid
 
     async def start(self) -> str:
@@ -138,14 +138,14 @@ class Program:
         return self._process.returncode or 0
 
     async def kill(self) -> None:
-        """kill -9: no farewell."""
+        """Kill the program with kill -9: no farewell."""
         if self._process is not None:
             if self.running:
                 self._process.kill()
             await self._gone()
 
     def freeze(self) -> None:
-        """Stop it where it stands; `thaw` lets it go on. One that has ended stays ended."""
+        """Stop the program where it stands; `thaw` lets it go on. One that has ended stays ended."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -258,7 +258,7 @@ class EmulatedSite:
             await self._start_line(number, lane)
 
     async def _start_line(self, number: int, lane: LanePlan) -> None:
-        """The gateway is given the far end of a line that can be made bad."""
+        """Start a line that can be made bad; the gateway is given its far end."""
         program = Program(
             lane.line,
             [
@@ -293,7 +293,7 @@ class EmulatedSite:
         self.addresses[name] = await self._ready(program)
 
     async def _ready(self, program: Program) -> str:
-        """Start a program with a control socket; the address it listens on, as a site file names it."""
+        """Start a program with a control socket; returns the address it listens on, as a site file names it."""
         self.programs[program.name] = program
         _, listen, _, control = (await program.start()).split()
         host, port = parse_address(control)
@@ -316,7 +316,7 @@ class EmulatedSite:
         write_key_file(self.folder)
 
     def works(self, since_us: int = 0) -> bool:
-        """Whether the running gateway says that every part of it works.
+        """True when the running gateway says that every part of it works.
 
         What an earlier process said does not count, nor what was said before `since_us` (UTC microseconds).
         """
@@ -327,7 +327,7 @@ class EmulatedSite:
         return bool(state["works"]) and state["pid"] == self.gateway.pid and state["written_us"] >= since_us
 
     def part_works(self, part: str) -> bool:
-        """Whether the running gateway says that this part works."""
+        """True when the running gateway says that this part works."""
         try:
             return bool(json.loads((self.folder / "state.json").read_text())["parts"][part]["works"])
         except (OSError, ValueError, KeyError):

@@ -32,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one vehicle, against what was expected."""
+    """Result of one vehicle, against what was expected."""
 
     vehicle: Vehicle
     decisions: tuple[DecisionRow, ...]
@@ -71,7 +71,7 @@ def judge(
 def accounts(
     view: LedgerView, vehicles: Sequence[Vehicle], bank_book: Mapping[str, Any], cards: Sequence[Mapping[str, Any]]
 ) -> list[Line]:
-    """Every account against its outside."""
+    """Compare every account with its outside."""
     balances = view.balances()
     debits = view.debits()
     by_obu = {v.obu_id: v for v in vehicles}
@@ -97,7 +97,7 @@ def accounts(
 
 
 def on_the_cards(vehicles: Sequence[Vehicle], cards: Sequence[Mapping[str, Any]]) -> list[Line]:
-    """Each card was debited exactly once for its fare, or not at all; an entry may be written by a purchase of zero."""
+    """Check that each card was debited once for its fare, or not at all; a purchase of zero may write an entry."""
     debited = {str(c["card_number"]): [int(a) for a in c["decrements"] if a] for c in cards}
     wrong = sum(
         debited.get(v.card_number, []) != ([v.fare_fen] if v.expected.charged else [])
@@ -108,7 +108,7 @@ def on_the_cards(vehicles: Sequence[Vehicle], cards: Sequence[Mapping[str, Any]]
 
 
 def lifts(view: LedgerView, lifted: Mapping[str, Sequence[int | None]]) -> list[Line]:
-    """Each lift of a barrier has a decision of its own to open that lane, and no decision has two."""
+    """Check that each lift of a barrier has a decision of its own to open that lane, and no decision two."""
     decided = {d.record_no: d.charge_point for d in view.decisions() if d.release == "go"}
     alone = sum(record is None or decided.get(record) != lane for lane, records in lifted.items() for record in records)
     records = [record for records in lifted.values() for record in records if record is not None]

@@ -9,7 +9,7 @@ from hardware.bench.demo import Run
 
 
 def as_dict(run: Run) -> dict[str, Any]:
-    """The whole summary."""
+    """Summary of a run as one dictionary."""
     return {
         "good": run.good,
         "seconds": round(run.seconds, 1),

@@ -1,4 +1,4 @@
-"""The demo's vehicles: what each is, what goes wrong with it, and what must come of it.
+"""Vehicles of the demo: what each is, what goes wrong with it, and what must come of it.
 
 Expected decisions follow from the design's decision table, expected fares from the table of prices below. Both are
 written by hand here and share no code with the gateway, so an error there cannot hide itself.
@@ -36,7 +36,7 @@ NET_FARES: Mapping[tuple[str, int, str | None], int] = {
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What must come of a vehicle: its decisions in order, and where its money ends."""
+    """Expectation of a vehicle: its decisions in order, and where its money ends."""
 
     decisions: tuple[tuple[str, str, str | None], ...]
     """(outcome, release, reason) of each decision."""
@@ -63,7 +63,7 @@ class Vehicle:
     balance_fen: int = 50_000
     entry: str | None = None
     entry_age_s: int = 1800
-    """How long ago the entry on the card was; negative lies in the future."""
+    """Age of the entry on the card in seconds; negative lies in the future."""
     priced_as: str | None = None
     """Lane whose prices hold, where it is not its own name."""
     enters_at: str | None = None
@@ -71,14 +71,14 @@ class Vehicle:
     trouble: str | None = None
     """`noise` on the line while it passes, or `unplug`: the serial port vanishes in the middle and comes back."""
     funding: str | None = None
-    """Of its mandate: bank_online or issuer_clearing; None = no mandate is imported."""
+    """Funding of its mandate: bank_online or issuer_clearing; None = no mandate is imported."""
     mandate_status: str = "active"
     mandate_colour: int | None = None
     stand_in_limit_fen: int = 20_000
     bank: Mapping[str, Any] | None = None
-    """What the bank does instead of answering 00."""
+    """Behaviour of the bank instead of answering 00."""
     fault: str | None = None
-    """What the antenna or the air does (fault names of the RSU emulator)."""
+    """Fault of the antenna or the air (fault names of the RSU emulator)."""
     seen_again: bool = False
     listed: tuple[str, int] | None = None
     """Status list entry: kind (card or obu) and list type."""
@@ -117,7 +117,7 @@ class Vehicle:
 
     @property
     def contract_ref(self) -> str:
-        """Digits, as field 48 of the bank's dialect carries them."""
+        """Contract as digits, as field 48 of the bank's dialect carries them."""
         return f"622848{self.number:010d}"
 
     @property
@@ -126,7 +126,7 @@ class Vehicle:
 
     @property
     def troubles_the_line(self) -> bool:
-        """The bank's behaviour would disturb another vehicle that is asking it."""
+        """True when the bank's behaviour would disturb another vehicle that is asking it."""
         return self.bank is not None and self.bank.get("mode") in (LATE, "cut_before_answer")
 
     def on_the_road(self, now: int) -> dict[str, Any]:
@@ -433,11 +433,11 @@ VEHICLES: tuple[Vehicle, ...] = (
     Vehicle(50, "U-turn: entry is this exit", "lane-4", _refused("u_turn", "attendant"), entry="99010206"),
     Vehicle(36, "tag expired", "lane-1", _refused("obu_expired"), obu={"issued": "20150101", "expires": "20250101"}),
 )
-"""Order within a lane is the order of the road."""
+"""Vehicles of the scenario; order within a lane is the order of the road."""
 
 
 def mandate_lines(vehicles: Sequence[Vehicle] = VEHICLES) -> list[str]:
-    """The CSV that `etcgw mandates import` takes."""
+    """Lines of the CSV that `etcgw mandates import` takes."""
     lines = [
         "mandate_id,status,funding,channel,contract_ref,limit_fen,stand_in_limit_fen,card_number,contract,plate,plate_colour"
     ]
@@ -467,7 +467,7 @@ def mandate_lines(vehicles: Sequence[Vehicle] = VEHICLES) -> list[str]:
 
 
 def list_lines(vehicles: Sequence[Vehicle] = VEHICLES) -> list[str]:
-    """The CSV that `etcgw lists build` takes: the listed vehicles among entries nobody here drives."""
+    """Lines of the CSV that `etcgw lists build` takes: the listed vehicles among entries nobody here drives."""
     lines = ["kind,key,list_type,sign"]
     lines += [f"card,9901{n:016d},{n % 7 + 1},1" for n in range(2_000)]
     for v in vehicles:

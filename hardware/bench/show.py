@@ -1,4 +1,4 @@
-"""What the demo shows: a live table while vehicles drive, and the summary at its end."""
+"""Display of the demo: a live table while vehicles drive, and the summary at its end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BARRIERS = {"go": ("抬杆", "green"), "stop": ("关闭", "red"), "attendant": (
 
 
 def live(run: Run) -> RenderableType:
-    """The newest vehicles, and who is on the road."""
+    """Live table: the newest vehicles, and those on the road."""
     table = Table(title=f"{run.phase}: {len(run.results)} vehicles dealt with", expand=False)
     for name in ("lane", "plate", "vehicle", "fare", "barrier", "outcome", "ms"):
         table.add_column(name, justify="right" if name in ("fare", "ms") else "left", no_wrap=name != "vehicle")
@@ -38,7 +38,7 @@ def live(run: Run) -> RenderableType:
 
 
 def summary(run: Run) -> RenderableType:
-    """Vehicles, time, accounts, verdict."""
+    """Summary: vehicles, time, accounts, verdict."""
     parts: list[RenderableType] = [_vehicles(run.results), _totals(run.results), "", _times(run), ""]
     parts.append(_accounts(run.lines))
     wrong = [r for r in run.results if not r.right]
@@ -91,7 +91,7 @@ line-height: {line_height}px; }}
 
 
 def save_picture(run: Run, path: Path) -> None:
-    """The summary as an SVG file."""
+    """Save the summary as an SVG file."""
     recording = Console(record=True, width=PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True)
     recording.print(summary(run))
     recording.save_svg(str(path), title="make run", code_format=PICTURE, unique_id="summary")

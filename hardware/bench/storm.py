@@ -33,7 +33,7 @@ ROUNDS_EXTRA_MAX = 5
 
 
 class Place(Enum):
-    """Where in a passage the gateway dies."""
+    """Place in a passage at which the gateway dies."""
 
     BEFORE_C6 = "before C6"
     C6_TO_B5 = "between C6 and B5"
@@ -44,7 +44,7 @@ class Place(Enum):
 
 @dataclass(slots=True)
 class StormResult:
-    """What the storm did and what is left of it."""
+    """Result of the storm: kills by place, vehicles, comparisons and problems."""
 
     histogram: Counter[Place] = field(default_factory=Counter)
     elsewhere: int = 0
@@ -58,14 +58,14 @@ class StormResult:
         return not self.problems and all(line.agrees for line in self.lines)
 
     def text(self) -> str:
-        """The histogram, for people."""
+        """Histogram, for people."""
         rows = [f"{place.value:<28}{self.histogram[place]:>4}  {'#' * self.histogram[place]}" for place in Place]
         rows.append(f"{'landed elsewhere':<28}{self.elsewhere:>4}")
         rows.append(f"{'kills in all':<28}{self.kills:>4}   vehicles {len(self.vehicles)}")
         return "\n".join(rows)
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs; keys are stable."""
+        """Report for programs; keys are stable."""
         return {
             "good": self.good,
             "kills": self.kills,
@@ -78,7 +78,7 @@ class StormResult:
 
 
 class Storm:
-    """Runs over a started site."""
+    """Storm over a started site."""
 
     def __init__(self, site: EmulatedSite, *, wanted: int = 5, lane: str = "lane-1", entry: str | None = None) -> None:
         self._site = site
@@ -198,7 +198,7 @@ class Storm:
             await self._until(lambda: self._view.release_of(vehicle.obu_id) == "go", "no decision")
 
     async def _landed(self, vehicle: Vehicle) -> Place | None:
-        """Where the kill really hit, from what is durable and what the antenna saw."""
+        """Place that the kill really hit, from what is durable and what the antenna saw."""
         answer = await self._site.controls[self._lane].request("vehicles")
         messages = next(v["messages"] for v in answer["vehicles"] if v["id"] == vehicle.id)
         ordered, result = bool(messages.get("C6")), bool(messages.get("B5"))
@@ -223,7 +223,7 @@ class Storm:
         )
 
     def _asked(self, vehicle: Vehicle) -> bool:
-        """A sale of it is stored without an answer."""
+        """True when a sale of the vehicle is stored without an answer."""
         return bool(
             self._view.value(
                 "select count(*) from attempt a join debit d on d.id = a.debit_id join passage p on p.id = d.passage_id"
@@ -249,7 +249,7 @@ class Storm:
         await self._site.controls[vehicle.lane].request("arrive", vehicle=vehicle.on_the_road(int(time.time())))
 
     async def _through(self, vehicle: Vehicle) -> None:
-        """It must get an open barrier in the end; then it leaves."""
+        """Wait for an open barrier, which the vehicle must get in the end; then let it leave."""
         await self._until(
             lambda: self._view.release_of(vehicle.obu_id) == "go", f"{vehicle.id} ({vehicle.story}) never got through"
         )
@@ -257,7 +257,7 @@ class Storm:
         await self._site.controls[vehicle.lane].request("leave", id=vehicle.id)
 
     async def _traffic(self) -> None:
-        """One ordinary vehicle after the other on the second lane, through every kill."""
+        """Drive one ordinary vehicle after the other on the second lane, through every kill."""
         while not self._last:
             vehicle = self._passer()
             self.result.vehicles.append(vehicle)
@@ -271,7 +271,7 @@ class Storm:
     # --- the end --------------------------------------------------------------------------------------------------
 
     async def _prove(self) -> None:
-        """Every vehicle charged once, every account as the outside has it, the ledger in agreement with itself."""
+        """Prove that each vehicle is charged once, accounts are as outside, and the ledger agrees with itself."""
         await self._until(lambda: not self._view.waiting(), "the outbox is not empty")
         self.result.lines, problems = await outside(self._site, self._view, self.result.vehicles)
         self.result.problems += problems
@@ -302,6 +302,6 @@ async def outside(site: EmulatedSite, view: LedgerView, vehicles: Sequence[Vehic
 
 
 async def run_storm(folder: Path, *, wanted: int = 5, lane: str = "lane-1", entry: str | None = None) -> StormResult:
-    """The whole storm in `folder`, on the vehicles of one lane; an exit lane needs the entry they come from."""
+    """Run the whole storm in `folder`, on the vehicles of one lane; an exit lane needs the entry they come from."""
     async with EmulatedSite(folder, deadline_ms=PATIENT_MS) as site:
         return await Storm(site, wanted=wanted, lane=lane, entry=entry).run()

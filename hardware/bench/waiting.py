@@ -10,7 +10,7 @@ LOOK_S = 0.03
 """Pause between two looks."""
 
 STUCK_S = 300.0
-"""What has not come after this long has got stuck, also on a machine that is slow and busy: no run waits for it."""
+"""Time after which what has not come has got stuck, also on a machine that is slow and busy: no run waits for it."""
 
 
 async def wait_until(holds: Callable[[], bool], limit_s: float = STUCK_S) -> bool:

@@ -1,4 +1,4 @@
-"""What really went over the wires, read with decoders of the bench's own.
+"""Wire traffic of a run, read with decoders of the bench's own.
 
 An emulator that shares the gateway's codec would share its misunderstandings. So the bench reads the raw bytes both
 emulators have recorded and finds the money in them with plain `struct`.
@@ -20,7 +20,7 @@ from hardware.bench.wire_rsu import orders, read_capture
 
 
 def compare(vehicles: Sequence[Vehicle], folder: Path, plan: Sequence[LanePlan]) -> list[Line]:
-    """Amounts in C6 frames and in 0200 messages against the fares made by hand."""
+    """Compare amounts in C6 frames and in 0200 messages with the fares made by hand."""
     by_obu = {v.obu_id: v for v in vehicles}
     ordered = [
         (f.obu_id.hex(), f.amount_fen)

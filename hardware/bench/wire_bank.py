@@ -33,7 +33,7 @@ _LONG_PLAIN = frozenset({46, 47, 54, 55, 56, 57, 58, 59, 62, 63})
 
 @dataclass(frozen=True, slots=True)
 class BankWire:
-    """What one message says about money. None where the field is absent."""
+    """Message of a bank link, as far as it is about money. None where the field is absent."""
 
     mti: str
     processing: str | None
@@ -95,7 +95,7 @@ def read_wire(message: bytes) -> BankWire:
 
 
 def _extent(message: bytes, at: int, number: int) -> tuple[int, int, int]:
-    """Where the content of a field starts, its bytes, its characters."""
+    """Extent of a field: start of its content, its bytes, its characters."""
     if number in _FIXED:
         start, size, count = at, _FIXED[number], _FIXED[number]
     else:

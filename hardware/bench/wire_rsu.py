@@ -71,9 +71,9 @@ class RsuWire:
     stop_type: int | None = None
     """C2."""
     at: str | None = None
-    """When its last byte passed, UTC, when it was read from a capture file."""
+    """Time at which its last byte passed, UTC, when it was read from a capture file."""
     direction: str | None = None
-    """From a capture file: `in` = from the lane computer."""
+    """Direction told by a capture file: `in` = from the lane computer."""
     repeat: bool = False
     """Byte for byte one of the last frames of its direction: a repetition, not a second order."""
 
@@ -266,14 +266,14 @@ _LENGTHS = {
     0xC6: {67, 159, 164, 174},
     0xC8: {7, 22, 104},
 }
-"""Lengths of DATA whose fields stand where the readers look. Older revisions have others: they are refused."""
+"""Lengths of DATA with fields that stand where the readers look. Older revisions have others: they are refused."""
 
 
 # --- serial dialects ------------------------------------------------------------------------------------------------
 
 
 def _cut_serial(mark: bytes, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """As `_cut`: whatever stands between a start mark and FF, and whose escapes and check are right."""
+    """Cut as `_cut`: whatever stands between a start mark and FF, and whose escapes and check are right."""
     for run in re.finditer(rb"[^\xff]+", data):
         start, end = run.span()
         enclosed = data[max(0, start - len(mark)) : start] == mark and data[end : end + 1] == b"\xff"
@@ -370,25 +370,25 @@ _SERIAL_LENGTHS = {
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How one dialect is read."""
+    """Form of one dialect, for reading it."""
 
     cut: Callable[[bytes], Iterator[tuple[int, bytes]]]
-    """Position behind each good frame, and the frame."""
+    """Cutter: position after each good frame, and the frame."""
     open: Callable[[bytes], tuple[int, bytes]]
-    """Sequence and DATA of a good frame."""
+    """Opener: sequence and DATA of a good frame."""
     readers: Mapping[int, Callable[[RsuWire, bytes], RsuWire]]
     lengths: Mapping[int, set[int]]
     sequences: int
     """Sequence numbers of an antenna, and so of the answers to it, before they start again."""
     xor: bool = False
-    """The check is an XOR of all bytes."""
+    """True when the check is an XOR of all bytes."""
 
     def fits(self, data: bytes) -> bool:
-        """Whether DATA is of no known type, or as long as one of its type's layouts."""
+        """True when DATA is of no known type, or as long as one of its type's layouts."""
         return not data or data[0] not in self.lengths or len(data) in self.lengths[data[0]]
 
     def cut_whole(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """As `cut`, without frames that only an XOR takes for good."""
+        """Cut as `cut`, without frames that only an XOR takes for good."""
         return (found for found in self.cut(data) if not self.xor or self.fits(self.open(found[1])[1]))
 
 

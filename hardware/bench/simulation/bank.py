@@ -14,11 +14,11 @@ from protocols.bank.codec import Message
 
 LATENCY_MS = 15
 LATE_MS = (1_500, 15_000)
-"""With all other delays this stays below the longest age of a message that the bank promises."""
+"""Delay of a late answer: with all others it stays below the longest age of a message that the bank promises."""
 SLOW_MS = (1_000, 4_000)
-"""About as long as anybody waits for an answer."""
+"""Delay of a slow answer: about as long as anybody waits for one."""
 JUST_LATE_MS = (1_600, 2_400)
-"""About when whoever asked gives up, and the reversal leaves."""
+"""Delay to about when whoever asked gives up, and the reversal leaves."""
 
 ALTERED_ECHOES = {f"altered_{name}": 0.003 for name in ("amount", "currency", "merchant", "terminal", "batch")}
 OPPOSITES = {f"{words}_{truth}": 0.004 for words in ("yes_no", "no_yes") for truth in ("posted", "not_posted")}
@@ -89,7 +89,7 @@ CHANCES: Mapping[str, Mapping[str, float]] = {
         "cut_before_answer": 0.01,
     },
 }
-"""By the first three digits of the message type."""
+"""Chances of the bank's faults, by the first three digits of the message type."""
 
 
 _ALTERED = {

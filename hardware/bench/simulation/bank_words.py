@@ -1,4 +1,4 @@
-"""What the simulated bank says otherwise than its book has it, and what people must therefore ask it about."""
+"""Words of the simulated bank that differ from its book, and what people must therefore ask it about."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Key = tuple[str, str, str]
 
 
 class BankWords:
-    """Of one run. The watcher tells of attempts, the bank of what it does to a message."""
+    """Bank's words of one run. The watcher tells of attempts, the bank of what it does to a message."""
 
     def __init__(self, booked: Callable[[Attempt], bool], still_due: Callable[[Attempt], bool]) -> None:
         """`booked`: the bank's book has its money; `still_due`: nothing else has paid what it asked for."""
@@ -31,7 +31,7 @@ class BankWords:
         self._in_question: dict[str, Attempt] = {}
 
     def answered_otherwise(self, message: Message, fault: str) -> Key:
-        """The bank is about to do this to a message of ours; its keys."""
+        """Note that the bank is about to do this to a message of ours; returns its keys."""
         key = (message.text(41) or "", (message.text(60) or "")[2:8], message.text(11) or "")
         if fault.startswith("altered") and message.mti.startswith("020"):
             self.altered.add(key)
@@ -40,12 +40,12 @@ class BankWords:
         return key
 
     def look_at(self, attempt: Attempt) -> None:
-        """An attempt has changed, or what is known of it."""
+        """Look at an attempt that has changed, or of which more is known."""
         if attempt.state == "disputed" or attempt.contradicted or attempt.key in self.opposite:
             self._in_question[attempt.id] = attempt
 
     def look_again(self, attempts: Iterable[Attempt]) -> None:
-        """The ledger is another, older one: these are its attempts."""
+        """Look at the attempts of another, older ledger."""
         self._in_question.clear()
         for attempt in attempts:
             self.look_at(attempt)
@@ -55,19 +55,19 @@ class BankWords:
         return [attempt for attempt in self._in_question.values() if self._left(attempt)]
 
     def hidden(self, attempt: Attempt) -> bool:
-        """Whether a refusal may hide money: no gateway could know of it before it is told."""
+        """True when a refusal may hide money: no gateway could know of it before it is told."""
         return attempt.key in self.opposite and attempt.state == "declined"
 
     def beyond_knowing(self, attempt: Attempt) -> bool:
-        """Ended by the wrong word of two, where the other was lost on the line or in a crash, or came when its debit
-        had been paid another way: clearing's comparison finds it, and people give the money back or up."""
+        """True when ended by the wrong word of two, where the other was lost on the line or in a crash, or came when
+        its debit had been paid another way: clearing's comparison finds it, and people give the money back or up."""
         ended = attempt.key in self.opposite and attempt.state in ("approved", "declined")
         return ended and (attempt.state == "approved") != self._booked(attempt)
 
     def heard_late(self, attempt: Attempt, code: str | None) -> Callable[[], bool]:
-        """The gateway has heard one of two opposite words, and nobody waited for it. Gives what to ask a little later:
-        whether it kept what it heard from people. The second word must be a contradiction to the first, also where that
-        had not been booked yet."""
+        """Note that the gateway has heard one of two opposite words, and nobody waited for it. Returns what to ask
+        later: whether it kept what it heard from people. The second word must be a contradiction to the first, also
+        where that had not been booked yet."""
         attempt.late_codes.add(code)
         attempt.heard_codes.add(code)
         early = attempt.state == "stored" and code == self.opposite[attempt.key]

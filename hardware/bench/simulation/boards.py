@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from hardware.bench.simulation.world import World
 
 TRAVEL_S = TRAVEL_MS / 1000
-"""Of an arm, up and down: never is it away from its limit for less than twice that."""
+"""Travel time of an arm, up and down: it is never away from its limit for less than twice that."""
 LEAVING_S = 0.4
-"""Until an arm on its way has left its limit."""
+"""Time until an arm on its way has left its limit."""
 STANDS_S = 20.0
 COIL_BACK_S = 0.1
-"""Until a board that does it by itself has switched a barrier's coil off again."""
+"""Time until a board that does it by itself has switched a barrier's coil off again."""
 LATENCY_S = (0.005, 0.02)
 
 ORDER_HARM = {"freeze": 0.04, "lost_write": 0.06, "lost_answer": 0.03, "refused": 0.015, "cut": 0.015}
@@ -60,7 +60,7 @@ QUEUE_LOST = 0.2
 T = TypeVar("T")
 
 _record: ContextVar[int] = ContextVar("record", default=0)
-"""Whose opening a task of the driver works on."""
+"""Record number whose opening a task of the driver works on."""
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class Board:
         self._due = 0.0
 
     def receive(self, harms: Mapping[str, float], execute: Callable[[], T]) -> asyncio.Future[T]:
-        """A request has come; the future is its answer, which may never be."""
+        """Take a request that has come; the future is its answer, which may never be."""
         loop = self._world.loop
         request = _Request(execute, loop.create_future(), self._draw(harms))
         self._due = max(self._due + 1e-6, loop.time() + self._chance.uniform(*LATENCY_S))
@@ -95,11 +95,11 @@ class Board:
         return request.answer
 
     def passed(self) -> None:
-        """The vehicle before the barrier has driven off."""
+        """Note that the vehicle before the barrier has driven off."""
         self._arm.passed(self._world.loop.time())
 
     def switch(self, coil: int, on: bool, record_no: int) -> None:
-        """Switch a coil, at the bidding of whoever opens for this record."""
+        """Switch a coil, for the opening of this record."""
         edge = on and not self._coils[coil]
         self._coils[coil] = on
         if coil != BARRIER or not edge:
@@ -111,7 +111,7 @@ class Board:
             self._world.loop.call_later(COIL_BACK_S, self._coils.__setitem__, BARRIER, False)
 
     def lies(self) -> bool:
-        """The closed limit input."""
+        """True when the closed limit input is on."""
         return self._arm.at_closed_limit(self._world.loop.time())
 
     def _draw(self, harms: Mapping[str, float]) -> str | None:
@@ -158,7 +158,7 @@ class Board:
 
 
 def _answer(future: asyncio.Future[Any], what: object) -> None:
-    """Nobody may wait for it any more."""
+    """Set the answer of a request for which nobody may wait any more."""
     if future.done():
         return
     if isinstance(what, Exception):
@@ -182,7 +182,7 @@ class Coils:
         self._connected = 0
 
     async def run(self) -> None:
-        """It connects when it is asked for something."""
+        """Do nothing: it connects when it is asked for something."""
 
     async def write_coil(self, address: int, on: bool, *, timeout_s: float) -> None:
         """Switch one coil or raise DeviceError."""
@@ -212,7 +212,7 @@ class Coils:
     async def read_inputs(
         self, address: int, count: int, *, timeout_s: float, connection: int | None
     ) -> tuple[bool, ...]:
-        """The closed limit. Raises DeviceError."""
+        """Read the closed limit. Raises DeviceError."""
         if (address, count) != (self._board.closed_limit, 1):
             raise ValueError(f"this board has no inputs {address} to {address + count - 1}")
         closed = await self._exchange(
@@ -263,7 +263,7 @@ class Coils:
 
 
 class CountedOutputs(Outputs):
-    """The product's way to barrier and lamps of one lane; counts what becomes of openings."""
+    """Outputs of one lane as the product has them; counts what becomes of openings."""
 
     def __init__(self, world: World, lane: str, made: Outputs) -> None:
         super().__init__(made.driver)
@@ -272,7 +272,7 @@ class CountedOutputs(Outputs):
         self._trace = world.trace
 
     async def make_safe(self) -> None:
-        """As the product's, with a line in the trace where it fails."""
+        """Do as the product does, with a line in the trace where it fails."""
         try:
             await self.driver.safe_state()
         except DeviceError as error:
@@ -284,7 +284,7 @@ class CountedOutputs(Outputs):
         await self._counted(super().open_barrier(record_no, timeout_s=timeout_s), "ordered")
 
     async def confirm_opening(self, record_no: int) -> None:
-        """What became of it. Raises OutputFault."""
+        """Confirm what became of an opening. Raises OutputFault."""
         await self._counted(super().confirm_opening(record_no), "unanswered")
 
     async def _counted(self, work: Coroutine[Any, Any, None], before: str) -> None:
@@ -299,4 +299,4 @@ class CountedOutputs(Outputs):
 LIFT_ENDS = tuple(
     f"lift:{before}->{end}" for before in ("ordered", "unanswered") for end in ("done", "not done", "unknown")
 )
-"""What may become of an opening, by what is known of it before."""
+"""Ends of an opening, by what is known of it before."""

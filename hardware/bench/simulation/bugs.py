@@ -1,4 +1,4 @@
-"""Known bugs that can be planted in the gateway's code, in this process only, to prove that the simulation bites.
+"""Known bugs that can be planted in the gateway's code, in this process only, to prove that the simulation finds them.
 
 Most are an edit of a few words in one function: its source is taken, the words are replaced, and the function made of
 the result stands in its place until the run ends. An edit that no longer fits raises, so that a bug cannot quietly
@@ -93,7 +93,7 @@ def _edited(owner: Owner, name: str, words: Sequence[tuple[str, str]]) -> Functi
 
 
 def _edit(*edits: tuple[Owner, str, str, str]) -> Callable[[], AbstractContextManager[None]]:
-    """Each edit: where the function stands, its name, the words to replace, and what to put there."""
+    """Patch by edits: where each function stands, its name, the words to replace, and what to put there."""
 
     @contextmanager
     def patch() -> Iterator[None]:
@@ -110,7 +110,7 @@ def _edit(*edits: tuple[Owner, str, str, str]) -> Callable[[], AbstractContextMa
 
 @contextmanager
 def _answers_before_commit() -> Iterator[None]:
-    """Every second group is answered, and stored together with the next one."""
+    """Answer every second group before it is stored together with the next one."""
     real = batches.Committer.commit
     kept: list[Any] = []
 
@@ -131,7 +131,7 @@ def _answers_before_commit() -> Iterator[None]:
 
 @contextmanager
 def _outbox_outside() -> Iterator[None]:
-    """What must be said is queued by the next change, not by the one that makes it necessary."""
+    """Queue a message in the next change, not in the one that makes it necessary."""
     real = attempts.queue
     kept: list[Any] = []
 
@@ -146,7 +146,7 @@ def _outbox_outside() -> Iterator[None]:
 
 @contextmanager
 def _disputes_forgotten() -> Iterator[None]:
-    """A disputed attempt keeps its debit from nothing."""
+    """Let a disputed attempt keep its debit from nothing."""
     a = tables.attempt
     open_ones = select(a.c.id).where(a.c.debit_id == bindparam("debit"), a.c.state.in_(AWAITED)).limit(1)
     with _put(states, "_UNRESOLVED_OF_DEBIT", open_ones):
@@ -155,7 +155,7 @@ def _disputes_forgotten() -> Iterator[None]:
 
 @contextmanager
 def _nobody_let_through_again() -> Iterator[None]:
-    """The row of those who have paid and are still there is missing."""
+    """Leave out the row of those who have paid and are still there."""
     rest = tuple(row for row in seen_before.TABLE if row.then is not seen_before.Next.LET_THROUGH)
     with _put(seen_before, "TABLE", rest):
         yield
@@ -164,7 +164,7 @@ def _nobody_let_through_again() -> Iterator[None]:
 def _from_the_first_row(
     patch: Callable[[], AbstractContextManager[None]],
 ) -> Callable[[], AbstractContextManager[None]]:
-    """A bug in what rows are vouched for with: also those of the file that every run begins with were made with it."""
+    """Plant a bug in what rows are vouched for with, also for the file that every run begins with."""
 
     @contextmanager
     def patched() -> Iterator[None]:
@@ -179,7 +179,7 @@ def _from_the_first_row(
 
 
 MOVES_UNCHECKED = (states, "check_move", "if after not in", "if False and after not in")
-"""Goes with bugs that the tables of states would stop before the simulation sees what they do."""
+"""Edit beside bugs that the tables of states would stop before the simulation sees what they do."""
 
 BUGS: Mapping[str, Bug] = {
     "hold_not_counted": Bug(

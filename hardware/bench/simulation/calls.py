@@ -1,4 +1,4 @@
-"""What clients and people ask for: again after a crash, twice at once, with other content under one key."""
+"""Calls of clients and people: again after a crash, twice at once, with other content under one key."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEADLINE_S = 2.0
 TRIES_MAX = 6
 AGAIN_S = 0.5
 ASKED_EVERY_S = 5.0
-"""Between two calls of people at the bank."""
+"""Time between two calls of people at the bank."""
 
 TWICE, OTHER_CONTENT = 0.03, 0.01
 """Shares of calls made twice at once, and with another content beside them."""
@@ -41,11 +41,11 @@ REFUNDED, REFUNDED_TWICE, TOO_MUCH = 0.25, 0.2, 0.2
 """Shares of collected debits that are paid back, of those that are asked for twice, and for more than is there."""
 ADJUSTED, QUERIED = 0.05, 0.05
 DELIVERED = ((0.15, 0.0), (0.5, 1.0), (1.0, 1.3))
-"""Of a pump's hold: up to this share of visits, up to this part of the hold. 0 = nothing, above 1 = an overrun."""
+"""Delivery on a pump's hold: up to this share of visits, up to this part of it. 0 = nothing, above 1 = an overrun."""
 FORGOTTEN, EXPIRED = 0.02, 0.5
-"""Of a pump's holds nobody comes back to, and of these the ones whose time runs out at once."""
+"""Share of pump holds nobody comes back to, and share of these whose time runs out at once."""
 ALONE = 0.2
-"""Of debts that one person would write off, and nobody seconds."""
+"""Share of debts that one person would write off, and nobody seconds."""
 TILL = "till-1"
 GROUPS = {role: ("people",) for role in Role}
 PEOPLE = {name: Actor(4_000_000_000 + n, name, frozenset({"people"})) for n, name in enumerate(("p1", "p2"))}
@@ -73,7 +73,7 @@ async def ask(
 
 
 async def order(world: World, what: str, change: Callable[[Transaction], T], about: str | None = None) -> T | None:
-    """A person's act, which is one change of the ledger; None where the debit `about` was lost."""
+    """Do a person's act, which is one change of the ledger; None where the debit `about` was lost."""
 
     async def stored(life: Life) -> T:
         return await life.writer.submit(change, essential=True)
@@ -82,7 +82,7 @@ async def order(world: World, what: str, change: Callable[[Transaction], T], abo
 
 
 async def do(world: World, who: str, act: acts.Act, about: str | None = None) -> acts.Facts | str | None:
-    """A person's act at the gateway's desk: what it tells, or the code of why nothing was done; None as `ask`."""
+    """Do a person's act at the gateway's desk: its facts, or the code of why nothing was done; None as `ask`."""
     change = change_of(act, PEOPLE[who], acts.Terms(world.template.rules, _no_clearing), GROUPS)
 
     async def told(life: Life) -> acts.Facts | str:
@@ -116,7 +116,7 @@ async def _until_answered(
 
 
 async def charge(world: World, chance: random.Random, index: int, request: HoldRequest) -> str | None:
-    """Claim and collect without a card; the debit, or None where there is none."""
+    """Claim and collect without a card; returns the debit, or None where there is none."""
     context, policy = DecisionContext(site.caller_name(index)), site.decline_policy(index)
     calls = [request]
     if chance.random() < TWICE:
@@ -151,7 +151,7 @@ async def charge(world: World, chance: random.Random, index: int, request: HoldR
 async def pump(
     world: World, chance: random.Random, index: int, request: HoldRequest, placed: HoldPlaced
 ) -> BroughtIn | HoldRefused | Decision | None:
-    """What was reserved is delivered, in part, in whole or beyond; or nothing is."""
+    """Deliver what was reserved, in part, in whole or beyond; or release the hold, or leave it."""
     await asyncio.sleep(chance.uniform(0.0, 3.0))
     if chance.random() < FORGOTTEN:
         return await _expire(world, placed.debit_id, index) if chance.random() < EXPIRED else None
@@ -188,7 +188,7 @@ async def pump(
 
 
 async def release(world: World, debit_id: str, context: DecisionContext) -> Decision | HoldRefused | None:
-    """Nothing was delivered."""
+    """Release a hold on which nothing was delivered."""
     answer = await ask(world, "release", lambda engine: engine.release(debit_id, context), debit_id)
     if isinstance(answer, Decision):
         world.watch.told_decided(answer.record_no, answer.passage_id)
@@ -196,7 +196,7 @@ async def release(world: World, debit_id: str, context: DecisionContext) -> Deci
 
 
 async def _expire(world: World, debit_id: str, index: int) -> Decision | None:
-    """The hold's time is over."""
+    """End a hold whose time is over."""
     context = DecisionContext(site.caller_name(index))
     answer = await ask(world, "expire", lambda engine: engine.expire(debit_id, context), debit_id)
     if answer is not None:
@@ -205,7 +205,7 @@ async def _expire(world: World, debit_id: str, index: int) -> Decision | None:
 
 
 async def take_up_debt(world: World, chance: random.Random) -> None:
-    """Somebody sees to one of the debts: it is paid at a till, tried again at once, or written off by two."""
+    """See to one of the debts: it is paid at a till, tried again at once, or written off by two."""
     waiting = [debit.id for debit in world.watch.debits.values() if debit.state == "debt"]
     if not waiting:
         return
@@ -227,14 +227,14 @@ async def take_up_debt(world: World, chance: random.Random) -> None:
 
 
 def _code(told: acts.Facts | str | None) -> str:
-    """How an act ended, to be counted."""
+    """Code of how an act ended, to be counted."""
     if isinstance(told, str):
         return told
     return acts.PROPOSED if told is not None and told.get(acts.PROPOSED) else "done"
 
 
 async def ask_the_bank(world: World) -> None:
-    """People who ask the bank, and its day file, about what no message ends: for ever."""
+    """Ask the bank, and its day file, about what no message ends: for ever."""
     since: dict[tuple[int, str], float] = {}
     while True:
         await asyncio.sleep(ASKED_EVERY_S)
@@ -256,7 +256,7 @@ async def _resolve(world: World, attempt: Attempt, *, posted: bool) -> None:
 
 
 async def settle_dispute(world: World, debit_id: str) -> None:
-    """A person has looked at the card, and says what is so."""
+    """Settle a dispute as a person who has looked at the card."""
     purchase = world.watch.debits[debit_id].purchases[-1]
     taken = (purchase.card, purchase.time) in world.watch.card_paid
     passage_id = world.watch.debits[debit_id].passage
@@ -267,7 +267,7 @@ async def settle_dispute(world: World, debit_id: str) -> None:
 
 
 async def afterwards(world: World, chance: random.Random, debit_id: str) -> None:
-    """What people ask for later: some of it back, a correction, how it stands."""
+    """Ask for later things on a debit: some of it back, a correction, how it stands."""
     debit = world.watch.debits.get(debit_id)
     if debit is None:
         return
@@ -291,7 +291,7 @@ async def afterwards(world: World, chance: random.Random, debit_id: str) -> None
 
 
 async def _refund(world: World, chance: random.Random, request: RefundRequest) -> None:
-    """What the act of that name does, with an id that can be drawn again. Its bank is told by the collector."""
+    """Refund as the act of that name does, with an id that can be drawn again. Its bank is told by the collector."""
     debit, rules = world.watch.debits[request.debit_id], world.template.rules
 
     async def one() -> Refunded | RefundRefused | None:

@@ -1,4 +1,4 @@
-"""What a run of full size must have hit: every fault the simulation can make, every transition the design allows."""
+"""Declared hits of a run of full size: every fault the simulation can make, every transition the design allows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hardware.bench.simulation.wires import CONNECT_FAULTS, MESSAGE_FAULTS
 from hardware.bench.simulation.world import CRASH_PLACES, CRASH_WHILE_LOST, TROUBLES
 
 LEAST = 100
-"""Hits of each in a run of full size."""
+"""Least hits of each in a run of full size."""
 FULL_PASSAGES, FULL_DEBITS = 20_000, 200_000
 
 FAULTS = (
@@ -50,11 +50,11 @@ NOT_DECLARED: Mapping[str, str] = {
     "debit:released->funded": "the same",
     "debit:recovered->debt": "of the few recoveries that are approved and then refused, fewer have not been booked",
 }
-"""What the watcher allows and runs bring about too seldom to be counted on, or never, and why."""
+"""Transitions the watcher allows and runs bring about too seldom to be counted on, or never, and why."""
 
 
 def _moves(noun: str) -> tuple[str, ...]:
-    """Those of its table that runs of full size bring about."""
+    """Moves of its table that runs of full size bring about."""
     moves = (f"{noun}:{old or 'new'}->{new}" for old, states in MOVES[noun].items() for new in sorted(states - {old}))
     return tuple(move for move in moves if move not in NOT_DECLARED)
 

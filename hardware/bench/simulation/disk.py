@@ -1,4 +1,4 @@
-"""A disk that gives back an older ledger when the gateway's process has ended, or none at all; and who sees to it.
+"""Disk that gives back an older ledger when the gateway's process has ended, or none at all; and people who adopt it.
 
 A copy of the ledger is taken some commits before the process is to end, with the watcher's picture of that moment. At
 some ends the copy stands in the ledger's place afterwards; at others nothing does, and people bring back the copy. The
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 OLDER, GONE = "older_file", "file_gone"
 HARMED: Final = 0.8
-"""Of the ends of a process after which there is a copy that has lost something."""
+"""Share of the ends of a process, with a copy that has lost something, at which the file is harmed."""
 LOST_COMMITS: Final = (5, 120)
 """Commits from the copy to the end of the process."""
 SIDES: Final = ("", "-wal")
 IN_FLIGHT_S: Final = 20.0
-"""From an adoption on: what the lost part had sent may still arrive at the bank; above all delays made here."""
+"""Time from an adoption in which messages of the lost part may still reach the bank; above all delays made here."""
 BANK_ASKED_S: Final = (35.0, 60.0)
-"""From an adoption to the day when the bank's file is here: a message cannot be under way any more."""
+"""Time from an adoption to the day when the bank's file is here: a message cannot be under way any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class Copy:
     folder: Path
     journal: int
     picture: bytes
-    """The watcher's, see `Watch.picture`."""
+    """Picture of the watcher, see `Watch.picture`."""
 
 
 class Disk:
-    """See the module."""
+    """Disk of one run, see the module."""
 
     def __init__(self, world: World, storage: Storage, chance: random.Random) -> None:
         self._world = world
@@ -55,15 +55,15 @@ class Disk:
         self._copy: Copy | None = None
         self._copy_at: int | None = None
         self._place = Place(storage.path, Path(f"{storage.path}.mark"))
-        """Names alone: this mark is in memory."""
+        """Place by names alone: this mark is in memory."""
 
     def plan(self) -> None:
-        """A life begins: when the copy is to be taken."""
+        """Choose at which commit of a life the copy is to be taken."""
         crash_at = self._storage.crash_at
         self._copy_at = None if crash_at is None else crash_at[0] - self._chance.randint(*LOST_COMMITS)
 
     def committed(self) -> None:
-        """A commit has just ended."""
+        """Take the copy when the commit it was planned for has ended."""
         if self._copy_at is None or self._storage.commits < self._copy_at:
             return
         self._copy_at = None
@@ -78,7 +78,7 @@ class Disk:
         self._copy = Copy(folder, journal, self._world.watch.picture())
 
     def harm(self) -> str | None:
-        """The process has ended: what becomes of the file, if anything. A mark that trails this far sees nothing."""
+        """Harm the file after the process has ended; returns how, or None. A mark that trails this far sees nothing."""
         copy = self._copy
         if copy is None or copy.journal >= self._storage.mark.state.journal or self._chance.random() >= HARMED:
             return None
@@ -90,7 +90,7 @@ class Disk:
         return what
 
     def refused(self) -> str | None:
-        """What a start says to the file, as the product would at a path: the code, None where it starts."""
+        """Code with which a start refuses the file, as the product would at a path; None where it starts."""
         if not self._storage.path.exists():
             return "ledger_gone"
         reader = engines.open_reader(self._storage.path)
@@ -104,7 +104,7 @@ class Disk:
         return None
 
     def adopt(self) -> None:
-        """People bring back the copy where nothing is left, and begin a new life."""
+        """Adopt as people do: bring back the copy where nothing is left, and begin a new life."""
         world, storage = self._world, self._storage
         if self._copy is not None and not storage.path.exists():
             self._bring_back(self._copy)

@@ -1,4 +1,4 @@
-"""Results that antennas forge: what each kind tells, and of what it is known that it must be found out.
+"""Results that antennas forge: what each kind tells, and which are known to be found out.
 
 Only what contradicts something the ledger knows is forged; that is what the gateway promises to find. A result that is
 right in everything but that the card has not paid could be told from a true one by its TAC alone, and its key is the
@@ -52,7 +52,7 @@ def _other_card(told: Told, card: str, chance: random.Random) -> Forgery | None:
 
 
 def _replay(told: Told, card: str, chance: random.Random) -> Forgery | None:
-    """What the antenna has told of an earlier purchase of this card."""
+    """Result the antenna has told of an earlier purchase of this card."""
     return _whole(_pick([purchase for purchase in told.numbered if purchase.card == card], chance))
 
 
@@ -84,11 +84,11 @@ FORGERIES: Mapping[str, Callable[[Told, str, random.Random], Forgery | None]] = 
     "other_card": _other_card,
     "replay": _replay,
 }
-"""By name. Each gives what an antenna tells of a card in the place of the truth; None where it has nothing for it."""
+"""Forgeries by name. Each gives what an antenna tells of a card instead of the truth; None where it has nothing."""
 
 
 def draw(told: Told, card: str, chance: random.Random) -> tuple[str, Forgery] | None:
-    """One forgery of any kind."""
+    """Draw one forgery of any kind."""
     name = chance.choice(list(FORGERIES))
     forgery = FORGERIES[name](told, card, chance)
     return None if forgery is None else (name, forgery)

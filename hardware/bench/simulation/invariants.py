@@ -1,4 +1,4 @@
-"""Watches a run from outside: after every commit, posting, purchase, lift and answer it asks whether all is still true.
+"""Invariants of a run, watched from outside after every commit, posting, purchase, lift and answer.
 
 The watcher keeps a picture of the ledger made of nothing but the rows that were committed, and a tally of what the
 outside did: postings in the bank's book, purchases of cards, lifts of barriers, answers given to callers. What the
@@ -39,13 +39,13 @@ COLLECTING = ("sale", "advice", "recovery")
 PAYING = ("bank_approved", "purse_paid", "issuer_paid", "debt_paid_at_till")
 """Events that bring money for a debit."""
 KINDS_OF = {"020": ("sale", "recovery"), "040": ("sale", "recovery"), "022": ("advice", "refund")}
-"""Attempts by the message that carries them."""
+"""Kinds of attempts by the message that carries them."""
 
 TRANSITIONS: Mapping[str, frozenset[tuple[str | None, str]]] = {
     noun: frozenset((old, new) for old, states in MOVES[noun].items() for new in states if new != old)
     for noun in ("debit", "attempt", "purchase")
 }
-"""What may become of what. Anything else is broken. Rows that are new may have gone several steps in one commit."""
+"""Transitions that are allowed; any other is broken. New rows may have gone several steps in one commit."""
 
 
 def _reachable(allowed: frozenset[tuple[str | None, str]]) -> frozenset[str]:
@@ -84,17 +84,17 @@ class Attempt:
     """Fen that `bank_approved` transfers of this attempt moved, less what was withdrawn."""
     code: str | None = None
     contradicted: bool = False
-    """An item says that the bank said yes and no."""
+    """True when an item says that the bank said yes and no."""
     was_contradicted: bool = False
     undoing: bool = False
-    """Its reversal has left, and may be under way still when the attempt is disputed."""
+    """True when its reversal has left, and may be under way still when the attempt is disputed."""
     asked: int = 0
     """Times its sale reached the bank: a line may repeat it."""
     by_people: bool = False
-    """It was in dispute, and people have said how it ended."""
+    """True when it was in dispute, and people have said how it ended."""
     heard_codes: set[str | None] = field(default_factory=set)
     late_codes: set[str | None] = field(default_factory=set)
-    """Of those, the ones that nobody waited for, where the bank has given two opposite ones."""
+    """Codes of those that nobody waited for, where the bank has given two opposite ones."""
 
 
 @dataclass(slots=True)
@@ -114,12 +114,12 @@ class Purchase:
 
 @dataclass(slots=True)
 class Told:
-    """What purchases that were taken have told, as far as the ledger knows it."""
+    """Facts that purchases that were taken have told, as far as the ledger knows them."""
 
     numbered: list[Purchase] = field(default_factory=list)
-    """Those with terminal and serials, in order."""
+    """Purchases with terminal and serials, in order."""
     last_serials: dict[str, int] = field(default_factory=dict)
-    """Serial of the last one by card."""
+    """Serial of the last purchase by card."""
 
 
 @dataclass(slots=True)
@@ -139,7 +139,7 @@ class Debit:
     purchases: list[Purchase] = field(default_factory=list)
     service: str = "toll"
     completed: bool = False
-    """What it claims has been stated anew."""
+    """True when its amount has been stated anew."""
     hold: str = "none"
     """none, pending, post, void."""
     collected: int = 0
@@ -152,7 +152,7 @@ class Debit:
 
 @dataclass(slots=True)
 class BankKey:
-    """What the bank's book holds under one sale's or advice's keys."""
+    """Sums in the bank's book under one sale's or advice's keys."""
 
     net: int = 0
     posted: int = 0
@@ -167,7 +167,7 @@ def _counted(debit: Debit) -> int:
 
 @dataclass
 class Picture:
-    """What is known of the ledger from its committed rows: no longer so when an older ledger comes back."""
+    """Picture of the ledger from its committed rows: no longer so when an older ledger comes back."""
 
     debits: dict[str, Debit] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
@@ -202,7 +202,7 @@ class Picture:
 
 
 class Watch(Picture):
-    """See the module. Every method may raise `Broken` through `fail`."""
+    """Watcher of a run, see the module. Every method may raise `Broken` through `fail`."""
 
     def __init__(self, trace: Trace, limits: Mapping[str, Limits], fail: Callable[[str], None]) -> None:
         super().__init__()
@@ -218,7 +218,7 @@ class Watch(Picture):
         """Attempts of parts of the ledger that were lost, by their keys."""
         self._lost_purchases: set[tuple[str, str]] = set()
         self._in_flight_until = 0.0
-        """Until then a message of a lost part may still arrive."""
+        """Time until which a message of a lost part may still arrive."""
         self.card_paid: dict[tuple[str, str], int] = {}
         self.outcomes: Counter[str] = Counter()
         self.transitions: Counter[str] = Counter()
@@ -244,7 +244,7 @@ class Watch(Picture):
     # --- the ledger -----------------------------------------------------------------------------------------------
 
     def committed(self, rows: list[Any]) -> None:
-        """The rows one commit has changed, in order."""
+        """Check the rows one commit has changed, in order."""
         self.steps += 1
         self._touched.clear()
         self._moved.clear()
@@ -271,16 +271,16 @@ class Watch(Picture):
             self._look_at_debit(self.debits[debit_id])
 
     def file_lost(self) -> None:
-        """What is stored from here on is in no file: nothing may follow from it."""
+        """Note that what is stored from here on is in no file: nothing may follow from it."""
         self._at_loss = self.records, self.opened.copy()
 
     def file_found(self) -> None:
-        """It has come back, or what was rescued of it has."""
+        """Note that the file has come back, or what was rescued of it has."""
         self._at_loss = None
         self._in_nothing.clear()
 
     def rows(self) -> dict[str, int]:
-        """What must stand in the ledger, by table."""
+        """Number of rows that must stand in the ledger, by table."""
         return {
             "decision": self.records,
             "debit": len(self.debits),
@@ -328,7 +328,7 @@ class Watch(Picture):
         self._grown[debit.obligor] += max(0, more)
 
     def _let_go(self, debit: Debit, amount: int) -> None:
-        """More, or less, is owed on our own decision. What grows is looked at when the commit's decisions are known."""
+        """Note more, or less, that is owed on our own decision. More is checked when all of the commit is known."""
         if amount > 0:
             self._growing.append((debit, amount))
         else:
@@ -357,7 +357,7 @@ class Watch(Picture):
         self.words.look_at(attempt)
 
     def _look_at_open_questions(self, new: Attempt) -> None:
-        """Nothing is asked anew for a debit while people must find out about an earlier attempt of it."""
+        """Check that nothing is asked anew for a debit while people must find out about an earlier attempt of it."""
         for other in self.debits[new.debit_id].attempts:
             # A late approval in suspense may have had an advice behind it when both came into dispute.
             disputed = other.state == "disputed" and not other.late
@@ -368,7 +368,7 @@ class Watch(Picture):
                 )
 
     def _look_at_terminal(self, new: Attempt) -> None:
-        """A sale begins only where no other one is in doubt: a reversal goes out before the terminal's next sale."""
+        """Check that no other sale is in doubt when one begins: a reversal goes out before the terminal's next sale."""
         at = self.sale_at.get(new.key[0])
         other = None if at is None else self.attempts[at]
         # A word that came too late may follow the new sale within the commit.
@@ -428,7 +428,7 @@ class Watch(Picture):
         self.told.last_serials[card] = serial
 
     def _look_at_card(self, purchase: Purchase) -> None:
-        """What is claimed of a card must be so: whatever an antenna has told, the card has paid, or it has not."""
+        """Check what is claimed of a card: whatever an antenna has told, the card has paid, or it has not."""
         key, card, time = purchase.id, purchase.card, purchase.time
         paid = self.card_paid.get((card, time))
         if purchase.state == "taken" and paid is None:
@@ -461,8 +461,8 @@ class Watch(Picture):
             self._touched[debit_id] = None
 
     def _look_at_limits(self) -> None:
-        """What a payer owes after this commit. Whatever became less in it counts as if it had come first, and what an
-        older claim has grown by (a pump has delivered more than was held) as if it had come last."""
+        """Check what a payer owes after this commit. Whatever became less in it counts as if it had come first, and
+        what an older claim has grown by (a pump has delivered more than was held) as if it had come last."""
         for obligor, mandate in self._claimed.items():
             limits = None if mandate is None else self._limits.get(mandate)
             if limits is None or limits.limit is None:
@@ -481,7 +481,7 @@ class Watch(Picture):
                 self._broken(f"record {number} lets go while {own} fen are owed on our own decision, allowed {allowed}")
 
     def _held_back(self, obligor: str) -> int:
-        """Of this commit, owed without letting go."""
+        """Fen of this commit that are owed without letting go."""
         return sum(a for d, a in self._growing if d.obligor == obligor and d.id not in self._opened)
 
     def _new_transfer(self, row: Any) -> None:  # noqa: ANN401
@@ -648,7 +648,7 @@ class Watch(Picture):
                 self._broken(f"debit {debit.id}: an advice beside a sale that is {open_sale[0].state}")
 
     def _expected(self, attempt: Attempt) -> int:
-        """What the bank's book says under an attempt's keys once it is approved."""
+        """Net amount of the bank's book under an attempt's keys once it is approved."""
         return -attempt.amount if attempt.kind == "refund" else attempt.amount
 
     def _net(self, attempt: Attempt) -> int:
@@ -658,7 +658,7 @@ class Watch(Picture):
     # --- the outside ----------------------------------------------------------------------------------------------
 
     def request(self, message: Message) -> None:
-        """The bank has received this."""
+        """Check a message that the bank has received."""
         kind = message.mti[:3]
         if kind not in ("020", "040", "022"):
             return
@@ -692,7 +692,7 @@ class Watch(Picture):
                 self._broken(f"an advice for debit {debit.id} reached the bank while its sale is {open_sale[0].state}")
 
     def posting(self, keys: Keys, posting: Posting) -> None:
-        """The bank has moved money."""
+        """Keep and check a movement of money at the bank."""
         self._trace.add("bank", f"posts {keys.kind} {keys.terminal} {keys.stan} {posting.amount_fen} fen")
         attempt = self.by_key.get((keys.terminal, keys.batch, keys.stan))
         if keys.kind == "reversal":
@@ -718,7 +718,7 @@ class Watch(Picture):
             self._broken(f"debit {debit.id} of {debit.amount} fen was charged {net} fen at the bank")
 
     def card_pays(self, card: str, time: str, amount: int, fare: int | None) -> None:
-        """A card has paid, whatever becomes of its answer. `fare` is what it should be."""
+        """Check a card's payment, whatever becomes of its answer. `fare` is what it should be."""
         self._trace.add("card", f"{card[-6:]} pays {amount} fen at {time}")
         self.transitions["card:paid"] += 1
         if (card, time) in self.card_paid:
@@ -738,7 +738,7 @@ class Watch(Picture):
             self._broken(f"card {card} paid {amount} fen, the fare is {fare}")
 
     def lift(self, lane: str, record_no: int) -> None:
-        """A barrier has been lifted for this record: durable, of this lane, opening it, and not lifted for before."""
+        """Check the record a barrier is lifted for: durable, of this lane, opening it, and not lifted for before."""
         self.lifted[lane] += 1
         self._trace.add(lane, f"lift for record {record_no}")
         if self.openings.get(record_no) != lane:
@@ -751,19 +751,19 @@ class Watch(Picture):
             self._broken(f"{lane} lifts its barrier {self.lifted[lane]} times for {opened} decisions")
 
     def told_held(self, debit_id: str, amount: int) -> None:
-        """A caller was told that a hold stands."""
+        """Check a hold of which a caller was told that it stands."""
         debit = self.debits.get(debit_id)
         if debit is None or debit.amount != amount or debit_id in self._in_nothing:
             self._broken(f"a caller was told of hold {debit_id} over {amount} fen, durable is {debit}")
 
     def told_decided(self, record_no: int, passage_id: str) -> None:
-        """A caller was told a decision."""
+        """Check a decision that a caller was told."""
         records = self.records if self._at_loss is None else self._at_loss[0]
         if record_no > records or passage_id not in self.decided:
             self._broken(f"a caller was told record {record_no}, durable are {records}")
 
     def started(self) -> None:
-        """A gateway has finished its start-up: nothing its last life left behind is unclassified."""
+        """Check that start-up left nothing of the last life unclassified."""
         for debit in self.debits.values():
             if debit.state != "held":
                 continue
@@ -774,21 +774,21 @@ class Watch(Picture):
                 self._broken(f"start-up left the sale of debit {debit.id} as it was")
 
     def closed_behind(self, held: list[str]) -> None:
-        """Start-up has also closed what needs nobody, of the debits that were held when it began."""
+        """Check that start-up has also closed what needs nobody, of the debits that were held when it began."""
         for debit_id in held:
             debit = self.debits[debit_id]
             if debit.state == "held" and not debit.purchases and debit.service == "toll":
                 self._broken(f"start-up left debit {debit.id} held, and no card was ever asked")
 
     def heard(self, message: Message) -> None:
-        """The gateway's link has handed an answer to whoever asked."""
+        """Note that the gateway's link has handed an answer to whoever asked."""
         batch = (message.text(60) or "")[2:8]
         attempt = self.by_key.get((message.text(41) or "", batch, message.text(11) or ""))
         if attempt is not None and message.mti in ("0210", "0230"):
             attempt.heard_codes.add(message.text(39))
 
     def heard_late(self, message: Message) -> Callable[[], None] | None:
-        """The gateway's link has handed on an answer that nobody waited for. What to look at a little later."""
+        """Note a late answer that the gateway's link has handed on; returns what to look at a little later."""
         terminal, stan = message.text(41), message.text(11) or ""
         found = [a for key, a in self.by_key.items() if (key[0], key[2]) == (terminal, stan)]
         if len(found) != 1 or message.mti not in ("0210", "0230"):
@@ -808,31 +808,31 @@ class Watch(Picture):
         return look
 
     def answered_otherwise(self, message: Message, fault: str) -> None:
-        """The bank is about to do this to a message of ours."""
+        """Note that the bank is about to do this to a message of ours."""
         attempt = self.by_key.get(self.words.answered_otherwise(message, fault))
         if attempt is not None:
             self.words.look_at(attempt)
 
     def booked(self, attempt: Attempt) -> bool:
-        """Whether the bank's book has its money."""
+        """True when the bank's book has the attempt's money."""
         return self._net(attempt) != 0
 
     def _still_due(self, attempt: Attempt) -> bool:
         return attempt.kind in ("sale", "recovery") or self.debits[attempt.debit_id].state == "debt"
 
     def promise(self, kept: bool, text: str) -> None:
-        """Any other promise a workload looks at."""
+        """Check any other promise a workload looks at."""
         if not kept:
             self._broken(text)
 
     # --- an older ledger ------------------------------------------------------------------------------------------
 
     def picture(self) -> bytes:
-        """All that is known of the ledger now."""
+        """Picture of all that is known of the ledger now."""
         return pickle.dumps({part.name: getattr(self, part.name) for part in fields(Picture)})
 
     def roll_back(self, picture: bytes) -> None:
-        """The ledger is again what it was at that moment; what the outside did since has happened all the same."""
+        """Go back to the ledger of that moment; what the outside did since has happened all the same."""
         attempts, by_card = self.attempts, self.by_card
         for name, value in pickle.loads(picture).items():  # noqa: S301 - our own, made a moment ago
             setattr(self, name, value)
@@ -841,7 +841,7 @@ class Watch(Picture):
         self._lost_purchases |= {key for key in by_card if key not in self.by_card}
 
     def adopted(self, in_flight_until: float) -> None:
-        """People have taken the older ledger over: nothing of it may be under way at a bank any more."""
+        """Check an older ledger that people have taken over: nothing of it may be under way at a bank any more."""
         self._in_flight_until = in_flight_until
         for attempt in self.attempts.values():
             if attempt.state in AWAITED:
@@ -858,18 +858,18 @@ class Watch(Picture):
         return [(number, item[1]) for number, item in self.items.items() if item[0] == LOST and item[2] == "open"]
 
     def knows(self, row_id: str) -> bool:
-        """Whether there is such a debit or attempt, now."""
+        """True when there is such a debit or attempt, now."""
         return row_id in self.debits or row_id in self.attempts
 
     def posted_in_lost_part(self, debit_id: str) -> bool:
-        """Whether the bank's book holds anything for a claim under keys that we lost."""
+        """True when the bank's book holds anything for a claim under keys that we lost."""
         return any(self._net(a) for a in self._lost_of(debit_id))
 
     def _lost_of(self, debit_id: str) -> list[Attempt]:
         return [attempt for attempt in self.lost.values() if attempt.debit_id == debit_id]
 
     def _in_flight(self, attempt: Attempt | None, key: tuple[str, str, str]) -> bool:
-        """What was sent before the older ledger came back, and arrives now."""
+        """True for a message sent before the older ledger came back that may arrive now."""
         of_before = key in self.lost if attempt is None else attempt.state == "disputed"
         return of_before and self._trace.now() < self._in_flight_until
 
@@ -884,7 +884,7 @@ class Watch(Picture):
         return messages or [f"owed debit {debit_id}" for debit_id in owed]
 
     def at_the_end(self) -> None:
-        """Everybody has gone home, and all lines work: nothing may be open any more."""
+        """Check the end, when no vehicle is left and all lines work: nothing may be open any more."""
         for what in self.waits_for_bank():
             self._broken(f"{what} still waits")
         for debit in self.debits.values():
@@ -906,7 +906,7 @@ class Watch(Picture):
                 self._broken(f"suspense:{owner} is not empty")
 
     def _lost_at_the_end(self) -> None:
-        """The bank's book and ours differ by exactly what was lost, and people know of it."""
+        """Check that the bank's book and ours differ by exactly what was lost, and people know of it."""
         for key, found in self.book.items():
             if key not in self.by_key and key not in self.lost and found.net:
                 self._broken(f"the bank's book says {found.net} fen for {key}, which nobody ever asked")

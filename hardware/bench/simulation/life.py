@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from hardware.bench.simulation.world import World
 
 CLOSED_S = 15.0
-"""After closing behind, until whoever was in the middle of it has ended too."""
+"""Time after the closing until whoever was in the middle of it has ended too."""
 
 T = TypeVar("T")
 
 
 class HeardTransport:
-    """The product's, with a watcher who hears what it hands on."""
+    """Transport of the product, with a watcher who hears what it hands on."""
 
     def __init__(self, real: BankTransport, life: Life) -> None:
         self._real = real
@@ -49,11 +49,11 @@ class HeardTransport:
 
     @property
     def up(self) -> bool:
-        """As the product's."""
+        """True when the product's transport is up."""
         return self._real.up
 
     def on_late(self, handler: Callable[[Message], None]) -> None:
-        """As the product's; the world hears it first."""
+        """Set the product's handler; the world hears each late answer first."""
 
         def heard(message: Message) -> None:
             self._life.world.heard_late(self._life, message)
@@ -62,14 +62,14 @@ class HeardTransport:
         self._real.on_late(heard)
 
     async def exchange(self, request: bytes, *, timeout_s: float) -> Message:
-        """As the product's."""
+        """Exchange as the product does; the watcher hears the answer."""
         answer = await self._real.exchange(request, timeout_s=timeout_s)
         self._life.world.watch.heard(answer)
         return answer
 
 
 class Surroundings:
-    """The world as one life of the gateway comes to it."""
+    """Surroundings of one life of the gateway, as the world gives them."""
 
     def __init__(self, life: Life) -> None:
         self._life = life
@@ -77,17 +77,17 @@ class Surroundings:
         self.chance: random.Random = life.world.gateway_chance
 
     async def connect(self, address: str, *, device: str) -> LinkEnd:
-        """Over a line of the simulated network."""
+        """Connect over a line of the simulated network."""
         del device
         place = address.rpartition(":")[0]
         return await self._life.connect(place)
 
     def board(self, section: gate.RelayBoard, on_state: StateCallback) -> Coils:
-        """The lane's own."""
+        """Coils of the lane's own board."""
         return Coils(self._life.world.board_named(section.name), section.name, self._life.world.clock, on_state)
 
     def device(self, name: str, make: Callable[[], T]) -> T:
-        """The product's own; openings are counted, and banks' answers heard."""
+        """Make the product's own device; openings are counted, and banks' answers heard."""
         made = make()
         if isinstance(made, Outputs):
             return cast("T", CountedOutputs(self._life.world, name.partition("/")[0], made))
@@ -100,10 +100,10 @@ class _Caller:
     """A charge point that the workload plays."""
 
     async def run(self) -> None:
-        """Nothing runs in the gateway."""
+        """Do nothing: nothing of it runs in the gateway."""
 
     async def drain(self) -> None:
-        """Nobody is under way here."""
+        """Do nothing: nobody is under way here."""
 
 
 @assemble_point.register
@@ -177,7 +177,7 @@ class Life:
         world.loop.call_later(CLOSED_S, lambda: None if self.dead else world.watch.closed_behind(held))
 
     def die(self) -> None:
-        """Nothing of this process acts any more from here on."""
+        """End the process: nothing of it acts any more from here on."""
         self.dead = True
         self.writer.stop()
         self.queries.dead = True
@@ -194,22 +194,22 @@ class Life:
     # --- what its parts come to -----------------------------------------------------------------------------------
 
     async def connect(self, place: str) -> LinkEnd:
-        """A line that ends with this process. Raises DeviceUnavailable."""
+        """Open a line that ends with this process. Raises DeviceUnavailable."""
         link = await self.world.network.connect(place, place)
         self._links = [other for other in self._links if other.wire.whole]
         self._links.append(link)
         return link
 
     def tell(self, part: str, works: bool, cause: str, code: str | None = None) -> None:
-        """A lane has trouble with a part of it."""
+        """Report to the world how a part of a lane works."""
         del code
         self.world.lane_fault(part.rpartition("/")[2], None if works else cause)
 
     def note_timing(self, timing: Timing) -> None:
-        """Of no interest here."""
+        """Ignore a timing, which is of no interest here."""
 
     def backlog(self, channel: str, backlog: Backlog) -> None:
-        """Of no interest here."""
+        """Ignore a backlog, which is of no interest here."""
 
     def _report(self, name: str, works: bool, what: str) -> None:
         if not self.dead:

@@ -13,7 +13,7 @@ SOURCES = ("gateway", "drivers", "protocols", "asyncio")
 """Loggers of the product, and the one that tells of its forgotten tasks."""
 
 ID = re.compile(rf"\b(?!{site.REGION.hex()})(?:[0-9a-f]{{32}}|[0-9a-f]{{64}})\b")
-"""Of a row, or a digest: hex by time and chance that may look like anything. A tag's contract is as long."""
+"""Id of a row, or a digest: hex by time and chance that may look like anything. A tag's contract is as long."""
 
 
 class LogReader(logging.Handler):
@@ -35,7 +35,7 @@ class LogReader(logging.Handler):
 
 @contextmanager
 def reading(reader: LogReader) -> Iterator[None]:
-    """Nothing of the log goes anywhere else meanwhile."""
+    """Read the log here; nothing of it goes anywhere else meanwhile."""
     loggers = [logging.getLogger(name) for name in SOURCES]
     before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:

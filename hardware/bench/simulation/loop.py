@@ -27,17 +27,17 @@ Ts = TypeVarTuple("Ts")
 
 
 class Deadlock(RuntimeError):
-    """Everybody waits and no timer is set: nothing would ever happen again."""
+    """Deadlock: all tasks wait and no timer is set, so nothing would ever happen again."""
 
 
 class _NoSelector:
-    """Stands where a loop keeps the thing that waits for descriptors."""
+    """Selector in name only: it stands where a loop keeps the thing that waits for descriptors."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
 
     def select(self, timeout: float | None) -> list[Any]:
-        """Nothing ever becomes ready from outside; time passes instead. Raises Deadlock."""
+        """Let time pass, because nothing ever becomes ready from outside. Raises Deadlock."""
         if timeout is None:
             raise Deadlock(f"at {self._loop.time():.6f} s everybody waits and no timer is set")
         if timeout > 0:
@@ -46,7 +46,7 @@ class _NoSelector:
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """See the module. `call_soon_threadsafe` is for callers of the same thread only."""
+    """Event loop of virtual time. `call_soon_threadsafe` is for callers of the same thread only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        """As everywhere, on the next whole microsecond.
+        """Set a timer as everywhere, on the next whole microsecond.
 
         The base class calls a timer up to a nanosecond early. Real time has moved on when the callback looks at the
         clock again; here one that waits for the rest of that nanosecond would wait for ever.
@@ -76,18 +76,18 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return super().call_at(moment, callback, *args, context=context)
 
     def jump(self) -> None:
-        """To the moment of the next timer."""
+        """Jump to the moment of the next timer."""
         self._now = max(self._now, self._scheduled[0].when())  # type: ignore[attr-defined]
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """Nothing comes from outside."""
+        """Do nothing: nothing comes from outside."""
 
     def _write_to_self(self) -> None:
-        """The loop never sleeps, so nobody has to wake it."""
+        """Do nothing: the loop never sleeps, so nobody has to wake it."""
 
 
 class SimClock:
-    """The loop's time, and a wall clock somebody may set. `offset` is by how much it has been set so far."""
+    """Clock of the loop's time, and a wall clock somebody may set. `offset` is by how much it has been set so far."""
 
     boot = "the only start"
 
@@ -119,7 +119,7 @@ class Crew:
 
     @property
     def context(self) -> contextvars.Context:
-        """Where callbacks of this owner run."""
+        """Context in which callbacks of this owner run."""
         return self._context
 
     def call(self, function: Callable[..., T], *args: object) -> T:

@@ -1,4 +1,4 @@
-"""What people do about claims that may have ended in a lost part of the ledger, once the bank's day file is here."""
+"""People's acts on claims that may have ended in a lost part of the ledger, once the bank's day file is here."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hardware.bench.simulation.world import World
 
 
 async def after_adoption(world: World) -> None:
-    """The bank's file of the day on which the disk gave back an older ledger."""
+    """Wait for the bank's file of the day on which the disk gave back an older ledger, and use it."""
     chance = site.series(world.seed, f"bank file {world.rolled_back}")
     await asyncio.sleep(chance.uniform(*BANK_ASKED_S))
     await find_out(world)
 
 
 async def find_out(world: World) -> None:
-    """Claims for which the bank has booked nothing under keys that were lost are as open as they look."""
+    """Explain claims for which the bank has booked nothing under lost keys: they are as open as they look."""
     for number, debit_id in world.watch.lost_claims():
         if not world.watch.posted_in_lost_part(debit_id):
             await calls.order(world, "explain", partial(_not_charged, number, debit_id))

@@ -27,7 +27,7 @@ def simulate(
     trace: Path | None,
     as_json: bool,
 ) -> bool:
-    """Run every seed with both workloads; whether all is well."""
+    """Run every seed with both workloads; True when all is well."""
     if bug is not None and bug not in BUGS:
         raise typer.BadParameter(f"bug {bug!r} is not known; known are {', '.join(BUGS)}")
     runs = [Run(seed, "lanes", passages, bug) for seed in seeds if passages]

@@ -26,7 +26,7 @@ from hardware.bench.simulation.world import RunResult, World, play
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one seed is to do."""
+    """Order of one run: seed, workload and size."""
 
     seed: int
     workload: str
@@ -34,11 +34,11 @@ class Run:
     size: int
     """Passages or debits."""
     bug: str | None = None
-    """Planted in the gateway's code for this run."""
+    """Bug planted in the gateway's code for this run."""
 
     @property
     def command(self) -> str:
-        """How to see it again."""
+        """Command that shows the run again."""
         sizes = (
             f"--passages {self.size} --debits 0" if self.workload == "lanes" else f"--passages 0 --debits {self.size}"
         )
@@ -80,7 +80,7 @@ def run_all(runs: Sequence[Run], workers: int) -> Iterator[tuple[Run, RunResult]
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for its next seed for ever."""
+    """End this worker with its parent: it would wait for its next seed for ever."""
     parent = multiprocessing.parent_process()
     if parent is None:
         raise RuntimeError("a worker has a parent")

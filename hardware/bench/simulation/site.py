@@ -1,4 +1,4 @@
-"""What stands at a simulated site: prices, mandates, vehicles and callers, all decided before the run.
+"""Simulated site: its prices, mandates, vehicles and callers, all decided before the run.
 
 Prices and limits are written here by hand. The watcher knows them from here and the gateway from the files that are
 made of them, so an error in the gateway's reading or reckoning cannot hide.
@@ -49,11 +49,11 @@ MAX_MESSAGE_AGE_S = 30
 FARES: Mapping[int, int] = {1: 1500, 2: 2500, 3: 3800}
 ABSURD_CLASS, NO_FARE_CLASS = 4, 12
 DIALECTS = ("pcrsu-v3", "pcrsu-v3", "pcrsu-v3", "legacy-serial-bj")
-"""Of the antennas, by lane."""
+"""Dialects of the antennas, by lane."""
 
 
 def station(index: int) -> str:
-    """A lane's own: a vehicle that comes to another one pays again."""
+    """Station of a lane, its own: a vehicle that comes to another one pays again."""
     return f"9901010{index + 1}"
 
 
@@ -107,12 +107,12 @@ M = []
 91 = [2, 10, 40]
 92 = [2, 10, 40]
 """
-"""As shipped, but for waits of minutes and days: nobody waits so long here. What has waited for five seconds no longer
-steps aside for vehicles, because here there always are some."""
+"""Rules as shipped, but for waits of minutes and days: nobody waits so long here. What has waited for five seconds no
+longer steps aside for vehicles, because here there always are some."""
 BARRIER, GREEN, RED = 0, 1, 2
 CLOSED_LIMIT = 0
 PULSE_MS, TRAVEL_MS = 300, 500
-"""Of every barrier and its arm."""
+"""Pulse of every barrier and travel time of its arm."""
 LANES = len(DIALECTS)
 TERMINALS_A_LANE = 3
 CALLERS = 20
@@ -175,7 +175,7 @@ SHARES: Mapping[Kind, int] = {
     Kind.ABSURD: 1,
     Kind.OTHER_PLATE: 2,
 }
-"""Of a fleet; they sum up to `FLEET`."""
+"""Numbers of a fleet's vehicles by kind; they sum up to `FLEET`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class Owner:
 
     @property
     def contract_ref(self) -> str:
-        """The account at the bank."""
+        """Contract of the account at the bank."""
         return f"6217{self.number:08d}"
 
     @property
@@ -209,7 +209,7 @@ class Owner:
 
     @property
     def fare(self) -> int | None:
-        """Fen; None where there is none."""
+        """Fare in fen; None where there is none."""
         return FARES.get(self.vehicle_class)
 
     @property
@@ -218,7 +218,7 @@ class Owner:
 
     @property
     def two_piece(self) -> bool:
-        """Tag and card. The serial dialects tell of no other."""
+        """True for tag and card. The serial dialects tell of no other."""
         return self.kind not in (Kind.TAG, Kind.TAG_UNKNOWN, Kind.CPC)
 
     def spec(self) -> dict[str, Any]:
@@ -250,7 +250,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a mandate allows, fen."""
+    """Limits of a mandate, fen."""
 
     limit: int | None
     stand_in: int
@@ -297,7 +297,7 @@ def fleet() -> list[Owner]:
 
 
 def balances() -> dict[str, int]:
-    """What stands on the accounts at the bank, fen."""
+    """Balances of the accounts at the bank, fen."""
     found = {account.contract_ref: account.balance_fen for account in accounts()}
     for owner in fleet():
         if owner.kind in LIMITS:
@@ -332,7 +332,7 @@ def terminals(index: int, count: int, *, caller: bool) -> tuple[str, ...]:
 
 
 def has_limit(index: int) -> bool:
-    """Whether a lane's barrier has a limit input."""
+    """True when a lane's barrier has a limit input."""
     return index % 3 == 0
 
 
@@ -342,7 +342,7 @@ def psam_terminal(index: int, *, caller: bool = False) -> bytes:
 
 
 def decline_policy(index: int) -> DeclinePolicy:
-    """Of a charge point of the engine's workload."""
+    """Decline policy of a charge point of the engine's workload."""
     return Caller.model_validate(_caller(index)).bank_declines
 
 
@@ -353,13 +353,13 @@ class Caller(ChargePoint):
 
 
 class SimulatedSite(SiteFile):
-    """A site file that also knows those."""
+    """Site file that also knows the callers."""
 
     charge_points: list[Annotated[ChargingLane | EntryLane | Caller, Field(discriminator="kind")]]  # type: ignore[assignment]
 
 
 def site_file(lanes: int, callers: int) -> SimulatedSite:
-    """What the gateway is told about the site."""
+    """Site file of the gateway."""
     points = [*(_lane(index) for index in range(lanes)), *(_caller(index) for index in range(callers))]
     boards = [{"name": f"board-{lane_name(index)}", "address": f"{lane_name(index)}:502"} for index in range(lanes)]
     return SimulatedSite.model_validate(
@@ -384,7 +384,7 @@ def site_file(lanes: int, callers: int) -> SimulatedSite:
 
 
 def _point(index: int, name: str, numbers: tuple[str, ...]) -> dict[str, Any]:
-    """Every third one holds a declined vehicle for the attendant."""
+    """Charge point; every third one holds a declined vehicle for the attendant."""
     policy = DeclinePolicy.HOLD_FOR_ATTENDANT if index % 3 == 2 else DeclinePolicy.RELEASE_AS_DEBT
     return {"name": name, "terminals": {BANK: list(numbers)}, "bank_declines": policy}
 
@@ -419,22 +419,22 @@ def _caller(index: int) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Made once a process: a ledger with mandates, status lists and tariffs."""
+    """Template made once a process: a ledger with mandates, status lists and tariffs."""
 
     folder: Path
     ledger: Path
     mark: MarkState
-    """What is remembered of that ledger outside it."""
+    """Mark of that ledger, kept outside it."""
     lists: StatusLists
     tariffs: TariffSet
     rules: DebitRules
     limits: Mapping[str, Limits] = field(default_factory=dict)
-    """By mandate."""
+    """Limits by mandate."""
 
 
 @functools.cache
 def template() -> Template:
-    """The files every run of this process begins with."""
+    """Files every run of this process begins with."""
     folder = Path(tempfile.mkdtemp(prefix="etc-simulation-template-"))
     (folder / "tariffs").mkdir()
     (folder / "lists").mkdir()

@@ -39,14 +39,14 @@ from hardware.bench.simulation.trace import Trace
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's own file system in memory
 
 COMMIT_S = (0.001, 0.02)
-"""From taking a group of changes to its commit."""
+"""Time from taking a group of changes to its commit."""
 SLOW_COMMIT_S = (0.1, 1.5)
 SLOW_SHARE = 0.01
-"""Of commits: a disk that is busy with something else."""
+"""Share of slow commits: a disk that is busy with something else."""
 ANSWER_S = (0.0, 0.001)
-"""From the commit to its answers."""
+"""Time from the commit to its answers."""
 LOOK_AGAIN_S = 1.0
-"""Between two looks of an idle writer at its file and, after trouble, at the storage."""
+"""Time between two looks of an idle writer at its file and, after trouble, at the storage."""
 
 QUERY_S = (0.0, 0.003)
 """From a query to its reading, and from that to its answer."""
@@ -80,11 +80,11 @@ _WATCHED = {
     "item": ("id", "kind, debit_id, state, ref", ("state",)),
     "account": ("id", "kind, owner, balance, held", ("balance", "held")),
 }
-"""What of each table is watched. `new.` is put before plain column names."""
+"""Columns of each table that are watched. `new.` is put before plain column names."""
 
 IMMUTABLE = ("transfer", "decision")
 KEPT = ("journal",)
-"""Rows that are never changed nor deleted, and of no further interest."""
+"""Tables of rows that are never changed nor deleted, and of no further interest."""
 
 
 def _columns(names: str) -> str:
@@ -136,7 +136,7 @@ def _watched(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> No
 
 
 class Loss(Enum):
-    """What the disk, or a person, does to the file under the running gateway; by what is put behind its path."""
+    """Loss of a file under the running gateway, by disk or person; the value is what follows the ledger's path."""
 
     FILE_GONE = ""
     FILE_REPLACED = " "
@@ -174,21 +174,21 @@ class Storage:
     ) -> None:
         self.path = path
         self.mark = MemoryMark(template.mark, first=template.mark.first)
-        """Stands on another disk: it survives whatever becomes of the file. All terminals begin with the same trace
+        """Mark on another disk: it survives whatever becomes of the file. All terminals begin with the same trace
         number, so that each has namesakes."""
         self.chance = chance
         self.salts = salts
-        """Where the salts of its rows come from."""
+        """Source of the salts of its rows."""
         self.trace = trace
         self.commits = 0
         self.trouble: StorageTrouble | None = None
-        """What every commit meets now."""
+        """Trouble that every commit meets now."""
         self.crash_at: tuple[int, str] | None = None
         """Number of a commit and the place at which the process ends."""
         self.loss_due: tuple[Loss, str, Callable[[], None]] | None = None
-        """What is to happen to the file at the next commit, at which place of it, and who is told."""
+        """Loss that is due at the next commit: at which place of it, and who is told."""
         self.away: Loss | None = None
-        """What has happened to the file, until somebody has put it right."""
+        """Loss that has happened to the file, until somebody has put it right."""
         self.file: ledger_file.LedgerFile
         self._held = ExitStack()
         self._watch = watch
@@ -204,7 +204,7 @@ class Storage:
         return writer, reader
 
     def close(self, writer: Engine, reader: Engine, *, orderly: bool = False) -> None:
-        """The end of a life. Without order all that is in the log stays there."""
+        """End a life. Without order all that is in the log stays there."""
         if orderly:
             self.file.let_go(writer, reader)
         writer.dispose()
@@ -214,7 +214,7 @@ class Storage:
     # --- the file under the running gateway -----------------------------------------------------------------------
 
     def meet_loss(self, place: str) -> None:
-        """The file goes, if it is to go at this place."""
+        """Take the file away, if it is to go at this place."""
         if self.loss_due is None or self.loss_due[1] != place:
             return
         (self.away, _, told), self.loss_due = self.loss_due, None
@@ -224,7 +224,7 @@ class Storage:
         told()
 
     def put_back(self) -> None:
-        """The very same files at their places again, and what was rescued of them thrown away."""
+        """Put the very same files at their places again, and throw away what was rescued of them."""
         self._aside().replace(self._part())
         self.away = None
         for end in ("-wal", "-shm"):
@@ -234,7 +234,7 @@ class Storage:
             copy.unlink()
 
     def put_rescued(self) -> bool:
-        """What was rescued in the place of what was lost; False where the gateway has left nothing to be put back."""
+        """Put what was rescued in the place of what was lost; False where the gateway has left nothing to put back."""
         self._aside().unlink()
         self.away = None
         copies = self._beside(".rescued-*")
@@ -247,7 +247,7 @@ class Storage:
         return self.path.exists()
 
     def rows(self, table: str) -> int:
-        """Of the file as it stands."""
+        """Number of rows in the file as it stands."""
         connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
         try:
             return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - our own names
@@ -275,7 +275,7 @@ class Storage:
 
 
 def _refused(trouble: StorageTrouble) -> DBAPIError:
-    """What the driver raises, with SQLite's own code."""
+    """Error that the driver raises, with SQLite's own code."""
     codes = {StorageTrouble.BUSY: sqlite3.SQLITE_BUSY, StorageTrouble.FULL: sqlite3.SQLITE_FULL}
     cause = sqlite3.OperationalError(trouble.value)
     cause.sqlite_errorcode = codes.get(trouble, sqlite3.SQLITE_IOERR)
@@ -290,7 +290,7 @@ class SimCommitter(Committer):
         self._storage = storage
 
     def commit(self, changes: list[Change[Any]]) -> list[Any]:
-        """As `Committer.commit`. Raises DBAPIError for trouble, Crash where the process is to end."""
+        """Commit as `Committer.commit` does. Raises DBAPIError for trouble, Crash where the process is to end."""
         storage = self._storage
         storage.commits += 1
         storage.meet_loss("before the commit")
@@ -306,7 +306,7 @@ class SimCommitter(Committer):
         return results
 
     def keep_reserve(self) -> bool:
-        """The disk has room unless it is said to be full."""
+        """True unless the disk is said to be full."""
         return self._storage.trouble is not StorageTrouble.FULL
 
     def _undo(self, changes: list[Change[Any]]) -> None:
@@ -357,7 +357,7 @@ class SimReader(LedgerReader):
 
 
 class SimWriter:
-    """Drives the writer's judgement by timers. `on_crash` is called where the process ends, and nothing after it;
+    """Writer whose batches are driven by timers. `on_crash` is called where the process ends, and nothing after it;
     `on_answers` with what callers are about to be told."""
 
     def __init__(
@@ -380,7 +380,7 @@ class SimWriter:
 
     @property
     def state(self) -> WriterState:
-        """What the writer can do now."""
+        """State of the writer: what it can do now."""
         return self._batches.state
 
     @property
@@ -397,11 +397,11 @@ class SimWriter:
         return future
 
     def stop(self) -> None:
-        """The process has ended."""
+        """Mark the process as ended."""
         self.dead = True
 
     def end(self) -> None:
-        """It was stopped in order, and nobody listens any more."""
+        """End the writer in order; nobody listens any more."""
         self.dead = True
         self._batches.stop()
 

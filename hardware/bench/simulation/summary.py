@@ -1,4 +1,4 @@
-"""Adds up what many seeds hit, and says it to people or programs."""
+"""Sum of what many seeds hit, for people or programs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Summary:
     transitions: Counter[str] = field(default_factory=Counter)
     broken: list[RunResult] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
-    """By workload and seed."""
+    """Digests by workload and seed."""
 
     def add(self, outcome: RunResult) -> None:
         """Count one run."""
@@ -47,7 +47,7 @@ class Summary:
 
     @property
     def full_size(self) -> bool:
-        """Whether so much was run that everything declared must have been hit."""
+        """True when so much was run that everything declared must have been hit."""
         return self.passages >= FULL_PASSAGES and self.debits >= FULL_DEBITS
 
     def missing(self) -> list[str]:
@@ -59,11 +59,11 @@ class Summary:
 
     @property
     def good(self) -> bool:
-        """No promise broken, and in a run of full size nothing declared left out."""
+        """True when no promise is broken, and in a run of full size nothing declared is left out."""
         return not self.broken and not (self.full_size and self.missing())
 
     def text(self) -> str:
-        """For people."""
+        """Summary for people."""
         lines = [
             f"{self.runs} runs: {self.passages} passages, {self.debits} debits, {self.commits} commits, "
             f"{self.virtual_s / 3600:.1f} h of virtual time",
@@ -82,7 +82,7 @@ class Summary:
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """Summary for programs."""
         return {
             "runs": self.runs,
             "passages": self.passages,

@@ -1,4 +1,4 @@
-"""Somebody changes the ledger's file while the gateway is down: rows changed, deleted, put in, a chain made anew.
+"""Tampering with the ledger's file while the gateway is down: rows changed, deleted, put in, a chain made anew.
 
 Verification must find each of them and name table, row and column. Then everything is put back as it was, so that the
 run goes on; what is done to a file is chosen by the seed and by the rows there are, in the order of their keys.
@@ -24,7 +24,7 @@ from gateway.ledger.verify import verify
 from hardware.bench.chain_key import KEYS
 
 TAMPERED_SHARE = 0.5
-"""Of crashes: the file is changed before the gateway comes back."""
+"""Share of crashes after which the file is changed before the gateway comes back."""
 
 FAULTS = ("row_changed", "row_deleted", "row_put_in", "chain_made_anew")
 
@@ -51,11 +51,11 @@ class Tamperer:
 
     @property
     def comes(self) -> bool:
-        """Whether somebody is at the file this time."""
+        """True when somebody is at the file this time."""
         return self._chance.random() < TAMPERED_SHARE
 
     def act(self) -> Iterator[tuple[Change, bool]]:
-        """Each change made, and whether verification has named it."""
+        """Make each change, and tell whether verification has named it."""
         with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
             connection.execute("pragma synchronous=off")
             connection.execute("pragma foreign_keys=off")
@@ -74,7 +74,7 @@ class Tamperer:
             yield change, any(map(change.names, findings))
 
     def _tables(self, connection: sqlite3.Connection) -> tuple[Table | None, Table | None, Table | None]:
-        """Three different ones with rows in them."""
+        """Choose three different tables with rows in them."""
         full = [
             tables.metadata.tables[name]
             for name in CODES
@@ -94,7 +94,7 @@ class Tamperer:
             reader.dispose()
 
     def _row(self, connection: sqlite3.Connection, table: Table) -> tuple[int, dict[str, Any]]:
-        """One row of a table with its place."""
+        """Choose one row of a table, with its place."""
         keys = ", ".join(column.name for column in table.primary_key)
         count = connection.execute(f"select count(*) from {table.name}").fetchone()[0]  # noqa: S608 - our own names
         place, *values = connection.execute(
@@ -152,7 +152,7 @@ class Tamperer:
         )
 
     def _make_chain_anew(self, connection: sqlite3.Connection) -> Iterator[Change]:
-        """Who knows how it works and has no key: the newest transfer is changed, its link and the head made anew."""
+        """Change the newest transfer, its link and the head, as one who knows how it works and has no key."""
         connection.row_factory = sqlite3.Row
         newest = connection.execute("select * from transfer order by id desc limit 2").fetchall()
         connection.row_factory = None
@@ -177,7 +177,7 @@ def _write_newest(connection: sqlite3.Connection, number: int, event_at: int, li
 
 
 def _without_key(link: bytes) -> ChainKey:
-    """Says that it is the ledger's key, and is none."""
+    """Make a key that says it is the ledger's, and is none."""
     key = ChainKey(bytes(chain.SECRET_BYTES))
     object.__setattr__(key, "id", link[: chain.KEY_ID_BYTES])
     return key
@@ -192,7 +192,7 @@ def _changeable(table: Table) -> Sequence[Column[Any]]:
 
 
 def _other(column: Column[Any], value: Any) -> Any:  # noqa: ANN401 - whatever a column holds
-    """Another value that no other row has."""
+    """Value that no other row has."""
     if isinstance(column.type, Integer):
         return (value or 0) + 1_000_000_007
     if isinstance(column.type, LargeBinary):
@@ -201,7 +201,7 @@ def _other(column: Column[Any], value: Any) -> Any:  # noqa: ANN401 - whatever a
 
 
 def _is_row(table: Table, row: dict[str, Any], found: Finding) -> bool:
-    """Whether a finding is about this row; those with a personal key are named by something else."""
+    """True when a finding is about this row; those with a personal key are named by something else."""
     if table.name in KEYED_BY_SALT:
         return True
     return found.row == f"{table.name} {' '.join(str(row[column.name]) for column in table.primary_key)}"

@@ -1,4 +1,4 @@
-"""What happened, one line each: `time actor: what`. The digest over all lines is the run's fingerprint."""
+"""Trace of what happened, one line each: `time actor: what`. The digest over all lines is the run's fingerprint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Trace:
         self.last: deque[str] = deque(maxlen=KEPT)
         self.lines = 0
         self.ended = False
-        """True: what still happens is of no interest."""
+        """True when what still happens is of no interest."""
 
     def add(self, actor: str, what: str) -> None:
         """Write down that `actor` did `what` now."""

@@ -39,9 +39,9 @@ SLOW_MS = (200, 2500)
 LEAVES_EARLY = 0.05
 EARLY_S = (0.02, 1.0)
 PATIENCE_S = (3.0, 11.0)
-"""From driving up to giving up when no barrier lifts."""
+"""Time from driving up to giving up when no barrier lifts."""
 OFF_S = (0.2, 1.5)
-"""From the lift to being gone."""
+"""Time from the lift to being gone."""
 STANDS_STILL, STILL_S = 0.04, (11.0, 25.0)
 """Chance that a vehicle whose barrier has lifted does not drive off, and how long: it is seen once more, and whatever
 is done to the clock meanwhile it has paid."""

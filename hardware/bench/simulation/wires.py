@@ -1,4 +1,4 @@
-"""Byte links in memory that do harm on purpose, each kind of harm counted by its name.
+"""Byte links in memory with faults on purpose, each kind of harm counted by its name.
 
 A *wire* is one connection with two ends. The gateway's end keeps the contract of `drivers.link`; the emulator's end is
 a `hardware.emulators.line.Line`. What one side hands over in one call is a *message*: it arrives whole a little later,
@@ -18,13 +18,13 @@ from hardware.bench.simulation.loop import Crew
 from hardware.bench.simulation.trace import Trace
 
 LATENCY_S = (0.0005, 0.004)
-"""Of one message on a good line."""
+"""Delay of one message on a good line."""
 DUPLICATE_AFTER_S = (0.001, 0.3)
 REORDER_S = (0.02, 0.5)
 REFUSE_TIMEOUT_S = 3.0
-"""A connection that nobody answers is given up after so long, as by `drivers.link`."""
+"""Time after which a connection that nobody answers is given up, as by `drivers.link`."""
 APART_S = 2e-6
-"""Between two messages that arrive one right after the other; more than the loop's clock can tell."""
+"""Time between two messages that arrive one right after the other; more than the loop's clock can tell."""
 SPARED = 0.03
 
 MESSAGE_FAULTS = ("drop", "delay", "duplicate", "reorder", "cut", "half_frame", "corrupt")
@@ -33,20 +33,20 @@ CONNECT_FAULTS = ("connect_refused", "connect_timeout")
 
 @dataclass(slots=True)
 class Harm:
-    """How often what goes wrong on one line. Chances are of one message, or of one connecting."""
+    """Chances of faults on one line: of one message, or of one connecting."""
 
     chances: Mapping[str, float] = field(default_factory=dict)
     delay_s: tuple[float, float] = (0.1, 3.0)
     corrupt: Callable[[bytes, random.Random], bytes] = lambda data, _: data
-    """Makes of a message one that the receiver can tell is damaged."""
+    """Function that makes of a message one that the receiver can tell is damaged."""
     spares: Callable[[bytes], bool] = lambda _: False
-    """Messages that are harmed `SPARED` times as often: else hardly a connection would come up."""
+    """True for messages that are harmed `SPARED` times as often: else hardly a connection would come up."""
     orders_in_order: bool = False
-    """Whether what the gateway says keeps its order, as on the byte stream it is. An antenna takes an order that comes
-    after a later one for the answer to its newest report: no line does that, and no gateway could know of it."""
+    """True when the gateway's orders arrive in order, as on a byte stream. An antenna takes an order that comes after a
+    later one for the answer to its newest report: no line does that, and no gateway could know of it."""
 
     def draw(self, chance: random.Random, faults: tuple[str, ...]) -> str | None:
-        """At most one fault."""
+        """Draw at most one fault."""
         roll = chance.random()
         for name in faults:
             share = self.chances.get(name, 0.0)
@@ -57,7 +57,7 @@ class Harm:
 
 
 class Network:
-    """Everything lines share: who listens where, chance, and what is written down."""
+    """Network: listeners, chance, harm and trace that all lines share."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, chance: random.Random, trace: Trace) -> None:
         self.loop = loop
@@ -76,7 +76,7 @@ class Network:
         self._harm[address] = harm
 
     def ignore(self, address: str) -> None:
-        """Nobody listens there any more; connections are cut."""
+        """End listening at `address`; connections are cut."""
         self._listeners.pop(address, None)
         self.cut(address)
 
@@ -86,7 +86,7 @@ class Network:
             wire.cut("cut from outside")
 
     async def connect(self, address: str, device: str) -> LinkEnd:
-        """The near end of a new connection. Raises DeviceUnavailable."""
+        """Connect; returns the near end of a new connection. Raises DeviceUnavailable."""
         harm = self._harm[address]
         fault = None if self.calm else harm.draw(self.chance, CONNECT_FAULTS)
         if fault is not None:
@@ -109,7 +109,7 @@ class Network:
 
 
 class Wire:
-    """One connection."""
+    """Wire of one connection."""
 
     def __init__(self, network: Network, address: str, device: str, harm: Harm) -> None:
         self.network = network
@@ -117,7 +117,7 @@ class Wire:
         self.device = device
         self.harm = harm
         self.whole = True
-        """Until it is cut, or one side has closed it."""
+        """True until it is cut, or one side has closed it."""
         self.broken = False
         self._to_far, self._to_near = _Pipe(network.loop), _Pipe(network.loop)
         self.near = LinkEnd(self, self._to_near, self._to_far)
@@ -165,13 +165,13 @@ class Wire:
         self.network.loop.call_at(due, pipe.deliver, data)
 
     def close(self, pipe: _Pipe) -> None:
-        """The side that writes into `pipe` has hung up: the other one reads to the end first."""
+        """Hang up by the side that writes into `pipe`: the other one reads to the end first."""
         self.whole = False
         due = pipe.behind(self.network.loop.time() + LATENCY_S[0])
         self.network.loop.call_at(due, pipe.end)
 
     def cut(self, why: str) -> None:
-        """Break it; what has not arrived is lost."""
+        """Break the wire; what has not arrived is lost."""
         if self.broken:
             return
         self.broken = True
@@ -182,7 +182,7 @@ class Wire:
             pipe.end()
 
     def abandon(self) -> None:
-        """The gateway has died: what it wrote still arrives, and nobody reads what comes back."""
+        """Leave the wire when the gateway has died: what it wrote still arrives, and nobody reads what comes back."""
         if not self.broken:
             self._to_near.lost = True
             self._to_near.end()
@@ -190,7 +190,7 @@ class Wire:
 
 
 class _Pipe:
-    """One direction."""
+    """Pipe of one direction."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -199,10 +199,10 @@ class _Pipe:
         self._last_due = 0.0
         self.ended = False
         self.lost = False
-        """Broken, not closed: nothing arrives any more."""
+        """True when broken, not closed: nothing arrives any more."""
 
     def behind(self, due: float) -> float:
-        """A moment after what was sent earlier arrives: timers of one moment have no order among them."""
+        """Moment after what was sent earlier arrives: timers of one moment have no order among them."""
         self._last_due = max(self._last_due + APART_S, due)
         return self._last_due
 
@@ -216,7 +216,7 @@ class _Pipe:
         self._wake()
 
     async def take(self, max_bytes: int) -> bytes:
-        """At least one byte; b"" at the end."""
+        """Take at least one byte; b"" at the end."""
         while not self._buffer and not self.ended:
             self._waiter = self._loop.create_future()
             await self._waiter
@@ -230,7 +230,7 @@ class _Pipe:
 
 
 class LinkEnd:
-    """The gateway's end: a `drivers.link.Link`."""
+    """Gateway's end of a wire: a `drivers.link.Link`."""
 
     def __init__(self, wire: Wire, incoming: _Pipe, outgoing: _Pipe) -> None:
         self.wire = wire
@@ -239,7 +239,7 @@ class LinkEnd:
         self._closed = False
 
     async def read(self, max_bytes: int) -> bytes:
-        """Up to `max_bytes`; b"" when the peer closed. Raises LinkLost."""
+        """Read up to `max_bytes`; b"" when the peer closed. Raises LinkLost."""
         data = await self._incoming.take(max_bytes)
         if not data and self.wire.broken and not self._closed:
             raise LinkLost("connection broke while reading", device=self.wire.device)
@@ -260,7 +260,7 @@ class LinkEnd:
 
 
 class LineEnd:
-    """The emulator's end: a `hardware.emulators.line.Line`."""
+    """Emulator's end of a wire: a `hardware.emulators.line.Line`."""
 
     def __init__(self, wire: Wire, incoming: _Pipe, outgoing: _Pipe) -> None:
         self.peer = wire.address
@@ -277,10 +277,10 @@ class LineEnd:
             self._wire.send(self._outgoing, data)
 
     async def drain(self) -> None:
-        """Nothing piles up here."""
+        """Do nothing: nothing piles up here."""
 
     async def read(self, max_bytes: int) -> bytes:
-        """At least one byte; b"" at the end. Raises ConnectionResetError on a broken line."""
+        """Read at least one byte; b"" at the end. Raises ConnectionResetError on a broken line."""
         data = await self._incoming.take(max_bytes)
         if not data and self._wire.broken and not self._closed:
             raise ConnectionResetError(f"{self.peer}: the line broke")
@@ -295,23 +295,23 @@ class LineEnd:
 
 
 def damage_bank(data: bytes, _: random.Random) -> bytes:
-    """A message whose type is no number any more. Any other byte could make a sound message of another meaning, which
-    on a real link the MAC would tell."""
+    """Damage a message: its type is no number any more. Any other byte could make a sound message of another meaning,
+    which on a real link the MAC would tell."""
     at = BANK_TYPE_AT
     return data[:at] + b"\xff" + data[at + 1 :] if len(data) > at else data
 
 
 def is_network_message(data: bytes) -> bool:
-    """Sign-in, echo or keep-alive of a bank link, or its answer."""
+    """True for sign-in, echo or keep-alive of a bank link, or its answer."""
     return len(data) <= BANK_TYPE_AT or data[BANK_TYPE_AT] == NETWORK_MESSAGES
 
 
 NETWORK_MESSAGES = 0x08
 BANK_TYPE_AT = 2 + 5 + 6
-"""Where the message type begins: behind length, TPDU and header."""
+"""Offset at which the message type begins: after length, TPDU and header."""
 
 
 def damage_frame(data: bytes, chance: random.Random) -> bytes:
-    """One bit turned: check bytes tell."""
+    """Turn one bit: check bytes tell."""
     at, bit = chance.randrange(len(data)), 1 << chance.randrange(8)
     return data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :]

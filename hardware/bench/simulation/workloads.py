@@ -1,4 +1,4 @@
-"""What is driven through a simulated site: debits at the engine's API, or vehicles through its lanes."""
+"""Workloads of a simulated site: debits at the engine's API, or vehicles through its lanes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FORGED = 0.05
 DISPUTE_TAKEN_UP = 0.7
 """Chance that somebody settles a disputed purchase at once; the others wait for the end of the run."""
 BALANCE = 1_000_000
-"""On every card here, fen: nothing is taken from it."""
+"""Balance of every card here, fen: nothing is taken from it."""
 DEBT_TAKEN_UP = 0.08
 """Chance, after each debit, that somebody sees to a debt."""
 DEADLINE_S = 2.0
@@ -48,9 +48,9 @@ AMOUNTS = (1, 4_000)
 USUAL, OFTEN = 1500, 0.5
 """An amount that comes again and again, as fares do: by its amount alone nobody tells one debit from another."""
 THINK_S = (0.0, 0.2)
-"""Between two debits of one caller."""
+"""Time between two debits of one caller."""
 BUSY_S, QUIET_S = 20.0, 30.0
-"""Traffic comes and goes: debts are tried again only while no vehicle waits for the bank."""
+"""Time of traffic and of quiet: debts are tried again only while no vehicle waits for the bank."""
 
 
 @dataclass(slots=True)
@@ -63,16 +63,16 @@ class Card:
 
 
 class EngineWorkload:
-    """Callers that place holds, ask cards that are none, and bring the money in; and do it again after a crash."""
+    """Workload of callers that place holds, ask emulated cards, bring the money in, and do it again after a crash."""
 
     def __init__(self, debits: int) -> None:
         self._wanted = debits
         self._begun = 0
         self._accounts = site.accounts()
         self._psam_serials: Counter[int] = Counter()
-        """Last one of each caller's PSAM."""
+        """Last serial of each caller's PSAM."""
         self._keys: dict[str, str] = {}
-        """Debit by idempotency key."""
+        """Debits by idempotency key."""
 
     async def __call__(self, world: World) -> int:
         """Runs until all debits are begun, then until all is settled; returns how many there were."""
@@ -118,7 +118,7 @@ class EngineWorkload:
             await calls.take_up_debt(world, chance)
 
     async def _passage(self, world: World, chance: random.Random, index: int, card: Card) -> str | None:
-        """As a lane does it: hold, ask the card, bring in."""
+        """Do as a lane does it: hold, ask the card, bring in."""
         request = self._request(world, chance, index, card, Service.TOLL)
         placed = await self._reserve(world, chance, request)
         if placed is None:
@@ -192,7 +192,7 @@ class EngineWorkload:
         return PurchasePlan(amount, time, BALANCE, b"before", time.encode())
 
     async def _hold(self, world: World, chance: random.Random, request: HoldRequest) -> HoldPlaced | HoldRefused | None:
-        """None when it must be tried again."""
+        """Place a hold; None when it must be tried again."""
         if chance.random() < 0.03 and request.idempotency_key in self._keys:
             return None
         calls = [request]
@@ -257,7 +257,7 @@ class EngineWorkload:
         return self._paid(index, plan, card)
 
     def _paid(self, index: int, plan: PurchasePlan, card: Card) -> PurchaseResult:
-        """What a card and a PSAM tell that have done as they were asked."""
+        """Result of a card and a PSAM that have done as they were asked."""
         card.serial += 1
         self._psam_serials[index] += 1
         return PurchaseResult(
@@ -271,7 +271,7 @@ class EngineWorkload:
         )
 
     def _forged(self, index: int, plan: PurchasePlan, card: Card, forgery: Forgery) -> PurchaseResult:
-        """The same with what an antenna tells otherwise, whether or not the card has paid."""
+        """Result that an antenna tells otherwise, whether or not the card has paid."""
         told = self._paid(index, plan, card)
         if not forgery.debits:
             card.serial -= 1
@@ -315,7 +315,7 @@ class EngineWorkload:
             await self._finish(world, debit)
 
     async def _show_again(self, world: World, card_number: str) -> None:
-        """The card comes back, and its open purchase is proved or disproved."""
+        """Bring the card back; its open purchase is proved or disproved."""
         for debit in [d for d in world.watch.debits.values() if d.state == "held"]:
             if any(p.card == card_number and p.state in ("intent", "unknown") for p in debit.purchases):
                 await self._finish(world, debit)

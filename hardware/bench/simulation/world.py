@@ -1,4 +1,4 @@
-"""One simulated site over several lives of its gateway, and everything around it that goes wrong.
+"""World of one run: a simulated site over several lives of its gateway, and everything around it that goes wrong.
 
 The world owns time, chance, lines, bank, antennas and the ledger's file; the gateway comes and goes (`life.Life`).
 Workloads are tasks of the world. The first broken promise ends the run.
@@ -66,7 +66,7 @@ CRASH_PLACES = ("before the commit", "before the answer", "after the answer")
 CRASH_EVERY = (60, 1500)
 """Commits from one crash to the next."""
 DOWN_S = (0.05, 8.0)
-"""From a crash to the next start."""
+"""Time from a crash to the next start."""
 TROUBLE_EVERY_S = (5.0, 60.0)
 TROUBLES: tuple[tuple[StorageTrouble, tuple[float, float]], ...] = (
     (StorageTrouble.BUSY, (0.05, 1.5)),
@@ -75,7 +75,7 @@ TROUBLES: tuple[tuple[StorageTrouble, tuple[float, float]], ...] = (
 )
 LOSS_EVERY_S = (15.0, 50.0)
 LOST_FOR_S = (4.0, 8.0)
-"""Until somebody has seen to a ledger whose file has gone: longer than the slowest commit and the writer's look."""
+"""Time until somebody sees to a ledger whose file has gone: longer than the slowest commit and the writer's look."""
 SEEN_TO = ("put_back", "rescued", "killed")
 """The very same file comes back while the gateway runs; or it is stopped and started on what it has rescued; or it is
 killed, and gets the same file back."""
@@ -84,18 +84,18 @@ BANK_RESTART_EVERY_S = (20.0, 200.0)
 BANK_DOWN_S = (0.2, 15.0)
 CLOCK_STEP_EVERY_S = (2.0, 30.0)
 CLOCK_BACK_S, CLOCK_FORWARD_S = (-1500.0, 0.0), (0.0, 1500.0)
-"""Of one setting of the box's clock: beyond all that is reckoned in minutes."""
+"""Range of one setting of the box's clock: beyond all that is reckoned in minutes."""
 LONGEST_S = 50_000.0
 """Virtual time in which a workload of any size has ended, many times over."""
 BOOKED_WITHIN_S = 20.0
-"""From hearing something to having it durable: longer than any trouble of the storage."""
+"""Time from hearing something to having it durable: longer than any trouble of the storage."""
 CUT_OVER_EVERY_S = (30.0, 200.0)
 ANTENNA_RESTART_EVERY_S = (30.0, 200.0)
 
 
 @dataclass(slots=True)
 class RunResult:
-    """What one run says at its end."""
+    """Result of one run, at its end."""
 
     seed: int
     workload: str
@@ -113,7 +113,7 @@ class RunResult:
 
 
 class World:
-    """See the module. Made inside the running virtual loop."""
+    """World of one run, see the module. Made inside the running virtual loop."""
 
     def __init__(
         self, seed: int, folder: Path, *, lanes: int = 0, callers: int = 0, into: TextIO | None = None
@@ -145,7 +145,7 @@ class World:
         self.tamperer = Tamperer(self.storage.path, site.series(seed, "tampering"))
         self.disk = Disk(self, self.storage, site.series(seed, "disk"))
         self.rolled_back = 0
-        """How often the disk has given back an older ledger."""
+        """Number of times the disk has given back an older ledger."""
         self.on_adoption: Callable[[], object] = lambda: None
         self.network = Network(loop, site.series(seed, "network"), self.trace)
         self.crew = Crew("world")
@@ -162,21 +162,21 @@ class World:
         self.life: Life | None = None
         self.crashing = False
         self.forging: dict[str, str] = {}
-        """What is being forged of each vehicle."""
+        """Kinds of what is being forged, by vehicle."""
         self._lift_waiters: dict[str, list[Callable[[], None]]] = {}
         self._checked = 0
 
     # --- what happens ---------------------------------------------------------------------------------------------
 
     def fail(self, problem: str) -> None:
-        """A promise was broken: the run ends."""
+        """End the run: a promise was broken."""
         if not self.failed.done():
             self.trace.add("watch", f"BROKEN {problem}")
             self.trace.ended = True
             self.failed.set_result(problem)
 
     def lifted(self, lane: str) -> None:
-        """The barrier of a lane has been asked to open."""
+        """Tell those who wait that the barrier of a lane has been asked to open."""
         for waiter in self._lift_waiters.pop(lane, []):
             waiter()
 
@@ -185,28 +185,28 @@ class World:
         self._lift_waiters.setdefault(lane, []).append(waiter)
 
     def heard_late(self, life: Life, message: Message) -> None:
-        """An answer that no exchange waits for has come in. If the process lives on it must have been booked soon."""
+        """Take an answer that no exchange waits for. If the process lives on it must have been booked soon."""
         look = self.watch.heard_late(message)
         if look is not None:
             self.trace.add("gateway", f"hears late {message.mti} {message.text(41)} {message.text(11)}")
             self.loop.call_later(BOOKED_WITHIN_S, lambda: None if life.dead or self.storage.trouble else look())
 
     def board_named(self, name: str) -> Board:
-        """The board that a section of the site file is about."""
+        """Board that a section of the site file is about."""
         return next(board for board in self.boards if board.name == name)
 
     def lane_fault(self, part: str, problem: str | None) -> None:
-        """A lane has trouble with a part. A trade that fails is a bug of the gateway."""
+        """Take a lane's trouble with a part. A trade that fails is a bug of the gateway."""
         if part == "trade" and problem is not None and "StorageUnavailable" not in problem:
             self.fail(f"a trade failed: {problem}")
 
     def task_failed(self, name: str, what: str) -> None:
-        """A task of the gateway failed and is started again. Only storage may be the reason."""
+        """Take the fault of a task of the gateway that is started again. Only storage may be the reason."""
         if "StorageUnavailable" not in what:
             self.fail(f"task {name}: {what}")
 
     def crash(self, place: str) -> None:
-        """The gateway's process ends at once; it comes back after a while."""
+        """End the gateway's process at once; it comes back after a while."""
         life = self.life
         if life is None or life.dead:
             return
@@ -230,7 +230,7 @@ class World:
         await self.begin(harmed=harm is not None)
 
     def _tamper(self) -> None:
-        """The file is changed while nobody holds it; verification must name every change. It is put back then."""
+        """Change the file while nobody holds it; verification must name every change. It is put back then."""
         if self.network.calm or not self.tamperer.comes:
             return
         for change, found in self.tamperer.act():
@@ -259,7 +259,7 @@ class World:
         life.crew.start(life.run()).add_done_callback(partial(self._ended, "a start"))
 
     def _ended(self, what: str, task: asyncio.Task[None]) -> None:
-        """Whatever fails in silence leaves somebody waiting, and proves nothing from there on."""
+        """Fail the run where a task failed in silence: somebody waits, and nothing is proved from there on."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(f"{what} failed: {error!r}")
 
@@ -270,7 +270,7 @@ class World:
         return self.life
 
     def answered(self, answers: list[Answer]) -> None:
-        """Callers are about to be told this."""
+        """Check what callers are about to be told."""
         told = sum(answer.error is None for answer in answers)
         self.watch.promise(not told or self.storage.away is None, f"{told} are answered, and the ledger's file is gone")
 
@@ -284,7 +284,7 @@ class World:
             self.loop.call_soon(self.check_whole)
 
     def check_whole(self) -> None:
-        """The ledger's own verification, and the watcher's picture against the rows."""
+        """Run the ledger's own verification, and compare the watcher's picture with the rows."""
         reader = engines.open_reader(self.storage.path)
         try:
             for check in verify(reader, KEYS):
@@ -315,7 +315,7 @@ class World:
         return antenna
 
     def _make_board(self, index: int) -> Board:
-        """With and without a limit input, with and without coils that come back by themselves."""
+        """Make a board, with and without a limit input, with and without coils that come back by themselves."""
         name = site.lane_name(index)
         chance = site.series(self.seed, f"board {index}")
         return Board(self, name, chance, limit=site.has_limit(index), coil_comes_back=index % 2 == 1)
@@ -336,7 +336,7 @@ class World:
     # --- disturbers -----------------------------------------------------------------------------------------------
 
     def start_disturbers(self) -> None:
-        """Trouble that comes by the clock and not by the message."""
+        """Start trouble that comes by the clock and not by the message."""
         for disturber in (
             self._storage_troubles,
             self._losses,
@@ -385,7 +385,7 @@ class World:
         self.watch.file_lost()
 
     async def _restart_on_rescued(self, life: Life) -> None:
-        """A person stops the gateway, does what it says, and starts it again."""
+        """Stop the gateway as a person does, do what it says, and start it again."""
         self.trace.add("gateway", "is stopped")
         self.serving.clear()
         life.die()
@@ -438,7 +438,7 @@ class World:
     # --- the run --------------------------------------------------------------------------------------------------
 
     def calm_down(self) -> None:
-        """No new harm from here on; what is under way takes its course."""
+        """Do no new harm from here on; what is under way takes its course."""
         self.trace.add("world", "calms down")
         self.network.calm = True
         self.storage.trouble = None
