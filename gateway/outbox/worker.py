@@ -35,8 +35,8 @@ from gateway.rules.loading import DebitRules, shipped_rules
 from gateway.rules.schema import Retry
 
 TOGETHER_MAX = 64
-"""Messages on the wire at once, one a terminal: more than a plaza has lanes, so that a bank that is silent to some
-terminals holds up none that it answers."""
+"""Messages on the wire at once, one a destination: more than a plaza has lanes, so that a bank that is silent to some
+holds up none that it answers."""
 
 KINDS = ("reversal", "advice", "refund", "recovery")
 
@@ -110,12 +110,12 @@ class OutboxWorker:
                 await self._clock.sleep(POLL_S)
 
     async def round(self) -> int:
-        """Send what is due and may go now, one message a terminal, and wait for the answers; how many went."""
+        """Send what is due and may go now, one message a destination, and wait for the answers; how many went."""
         async with _messages() as messages:
             return self._begin_round(messages)
 
     def _begin_round(self, messages: asyncio.TaskGroup) -> int:
-        """Put on the wire what is due and may go now; a terminal that waits for an answer waits alone."""
+        """Put on the wire what is due and may go now; a destination that waits for an answer waits alone."""
         due = [row for row in self._due() if row.destination not in self._sending]
         urgent = self._destinations_held() if due else frozenset()
         begun = 0
@@ -173,8 +173,8 @@ class OutboxWorker:
         return found
 
     def _destinations_held(self) -> frozenset[str]:
-        """Destinations where a reversal waits: no sale begins there before it has gone, and so must what is in its
-        way. A message that stepped aside for vehicles would else hold up the very terminal that should serve them."""
+        """Destinations where a reversal waits: no sale may begin there before it has gone, and so must what is in its
+        way. A message that stepped aside for vehicles would else hold up the very place that should serve them."""
         o = tables.outbox
         with self._reader.connect() as connection:
             waiting = select(o.c.destination).where(o.c.done_at.is_(None), o.c.kind == "reversal").distinct()
