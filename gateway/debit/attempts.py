@@ -2,8 +2,9 @@
 
 Theory of operation. A *sale* is stored with its bytes and those of its reversal before it leaves. It ends approved or
 declined, or nobody answers: then it is `unknown`, its reversal waits in the outbox, and the debit is owed on our own
-decision. `reversing` is committed before the reversal's first byte. When the reversal closes, an *advice* tells the
-bank what we decided. A *recovery* is a sale for a debt. A *refund* gives back what was collected.
+decision. A bank that can tell what became of it is asked first. `reversing` is committed before the reversal's first
+byte. When the reversal closes, an *advice* tells the bank what we decided. A *recovery* is a sale for a debt. A *refund*
+gives back what was collected.
 
     sale, recovery   stored -> approved | declined | not_sent | unknown;  unknown -> approved | declined | reversing
                      reversing -> reversed;  not_sent | declined | reversed -> reversing (an approval came late)
@@ -16,8 +17,8 @@ Sales and recoveries that nobody answers are reversed; advices and refunds are r
 attempt of a debit is unresolved at a time. What comes after its time is in `gateway.debit.late`.
 
 `disputed`: nobody here can tell whether the bank booked it, and it is not ours to undo or to ask again. The bank has
-answered that it knows the keys (94) to a message that left once: they may be those of an earlier, paid sale, of a
-ledger that was lost. Or its end may stand in a part of the ledger that was lost (`gateway.debit.adoption`). The debit
+answered that it knows the reference of a message that left once: it may be that of an earlier, paid sale, of a ledger
+that was lost. Or its end may stand in a part of the ledger that was lost (`gateway.debit.adoption`). The debit
 waits, with an item, for people or the bank's day file; its channel does not wait (`reference_known`).
 
 An answer that says something else than was asked (another amount, currency, merchant) settles nothing: it is treated as

@@ -56,8 +56,8 @@ class StartUp:
     ) -> recovery.Findings:
         """Classify every open debit before a charge point opens; `decline_policies` by charge point.
 
-        What is in doubt becomes `unknown` and is queued, so its card and tag are barred from a new purchase and its
-        terminal from a new sale. Closing what can be closed comes after (`close_backlog`).
+        What is in doubt becomes `unknown` and is queued, so its card and tag are barred from a new purchase, and what
+        its channel keeps for it from a new sale. Closing what can be closed comes after (`close_backlog`).
         """
         await self._writer.submit(lambda tx: recovery.keep_rules(tx, self._rules), essential=True)
         findings, after = recovery.Findings(), ""

@@ -30,8 +30,8 @@ FOUND_MAX = 50
 
 
 UNTOLD_EVERY_S = 60.0
-"""Between two looks for everything untold, and not only for what people touched: a message whose trace number could not
-be reserved was not queued."""
+"""Between two looks for everything untold, and not only for what people touched: a message for which nothing
+was free was not queued."""
 
 LISTS_EVERY_S = 3600.0
 """Between two looks at the age of debts, which rules count in days."""

@@ -36,8 +36,8 @@ from gateway.rules.loading import DebitRules, shipped_rules
 from gateway.rules.schema import Retry
 
 TOGETHER_MAX = 64
-"""Messages on the wire at once, one a terminal: more than a plaza has lanes, so that a bank that is silent to some
-terminals holds up none that it answers."""
+"""Messages on the wire at once, one a destination: more than a plaza has lanes, so that a bank that is silent to some
+holds up none that it answers."""
 
 KINDS = ("reversal", "advice", "refund", "recovery")
 
@@ -111,12 +111,12 @@ class OutboxWorker:
                 await self._clock.sleep(POLL_S)
 
     async def round(self) -> int:
-        """Send what is due and may go now, one message a terminal, and wait for the answers; how many went."""
+        """Send what is due and may go now, one message a destination, and wait for the answers; how many went."""
         async with _messages() as messages:
             return await self._begin_round(messages)
 
     async def _begin_round(self, messages: asyncio.TaskGroup) -> int:
-        """Put on the wire what is due and may go now; a terminal that waits for an answer waits alone."""
+        """Put on the wire what is due and may go now; a destination that waits for an answer waits alone."""
         # As it was before reading: what ends its way meanwhile is read as it was before its answer.
         sending = frozenset(self._sending)
         due = [row for row in await self._due() if row.destination not in sending]

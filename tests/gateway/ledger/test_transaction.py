@@ -295,8 +295,8 @@ def statements_of_the_code():
 
 
 WHOLE_TABLE = {
+    "gateway.banks.pos._HIGHEST",
     "gateway.debit.adoption._OPEN_REFUNDS",
-    "gateway.debit.adoption._USED",
     "gateway.debit.recovery._QUEUED",
     "gateway.ledger.backup._NEWEST",
     "gateway.ledger.key_change._TIMES_IN_FORCE",

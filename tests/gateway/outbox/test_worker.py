@@ -183,15 +183,15 @@ def test_the_advice_behind_a_reversal_is_dated_and_names_who_owes(box):
     orders = []
 
     async def scenario(box):
-        advice = box.bank.advice
-        box.bank.advice = lambda order: orders.append(order) or advice(order)
+        message = box.bank.message
+        box.bank.message = lambda kind, order: orders.append((kind, order)) or message(kind, order)
         await owed(box)
         box.bank.answers.append(APPROVED)
         await one_round(box)
         return box.clock.utcnow()
 
     now = live(box, scenario)
-    (order,) = orders
+    (order,) = [order for kind, order in orders if kind == "advice"]
     assert (order.amount_fen, order.contract_ref, order.at) == (1500, "contract-m1", now)
 
 
