@@ -3,8 +3,8 @@
 Theory of operation. A *sale* is stored with its bytes and those of its reversal before it leaves. It ends approved or
 declined, or nobody answers: then it is `unknown`, its reversal waits in the outbox, and the debit is owed on our own
 decision. A bank that can tell what became of it is asked first. `reversing` is committed before the reversal's first
-byte. When the reversal closes, an *advice* tells the bank what we decided. A *recovery* is a sale for a debt. A *refund*
-gives back what was collected.
+byte. When the reversal closes, an *advice* tells the bank what we decided. A *recovery* is a sale for a debt. A
+*refund* gives back what was collected.
 
     sale, recovery   stored -> approved | declined | not_sent | unknown;  unknown -> approved | declined | reversing
                      reversing -> reversed;  not_sent | declined | reversed -> reversing (an approval came late)
