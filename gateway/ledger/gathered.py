@@ -86,6 +86,10 @@ class Gathered:
         wanted = tuple(values[parameter] for parameter in equals.values())
         return self._at(tuple(equals), wanted if len(wanted) > 1 else wanted[0]) is not None
 
+    def have(self, column: str, value: Any) -> bool:  # noqa: ANN401 - columns of any type
+        """Whether any waiting row has this value; none has null for one, which equals nothing."""
+        return value is not None and self._at((column,), value) is not None
+
     def have_strays(self, column: str, parents: Gathered | None) -> bool:
         """Whether any waiting row refers by a column to a row that does not wait among `parents`."""
         at = self._rooted.get(column, 0)

@@ -130,21 +130,20 @@ class Transaction:
 
     def _could_see(self, shape: Shape, values: Mapping[str, Any]) -> bool:
         """Whether any gathered row could be in what a select finds."""
-        gathered = self._waiting.get
-        if shape.tree is None:
-            return any(rows.matters(shape.equals, values) for rows in map(gathered, shape.tables) if rows is not None)
+        gathered, tree = self._waiting.get, shape.tree
+        if tree is None:
+            for table in shape.tables:
+                rows = gathered(table)
+                if rows is not None and rows.matters(shape.equals, values):
+                    return True
+            return False
         # A gathered row that hangs on gathered ones alone is found with their root or not at all.
-        if any(
-            (rows := gathered(table)) is not None and rows.have_strays(column, gathered(parent))
-            for table, column, parent in shape.tree.branches
-        ):
-            return True
-        roots = gathered(shape.tree.root)
-        return roots is not None and any(
-            roots.matters({column: parameter}, values)
-            for column, parameter in shape.tree.one_of
-            if values[parameter] is not None  # nothing equals null
-        )
+        for table, column, parent in tree.branches:
+            rows = gathered(table)
+            if rows is not None and rows.have_strays(column, gathered(parent)):
+                return True
+        roots = gathered(tree.root)
+        return roots is not None and any(roots.have(column, values[parameter]) for column, parameter in tree.one_of)
 
     def first(self, statement: Executable, **values: Any) -> Row | None:  # noqa: ANN401 - as above
         """The first row of such a select."""
