@@ -66,7 +66,7 @@ class Collector:
             await self._clock.sleep(POLL_S)
 
     async def round(self) -> None:
-        """Queue what is due."""
+        """Queue what is due. What is found may have changed by its turn: each change looks at its debit again."""
         await self._keep_lists()
         now = self._clock.monotonic()
         if now >= self._untold_at:
