@@ -38,6 +38,7 @@ from hardware.emulators.chip import (
     read_part,
     write_part,
 )
+from hardware.emulators.issuers import issuing_region
 from hardware.emulators.test_keys import LeafKeys
 from protocols.card import (
     CardFile,
@@ -76,7 +77,6 @@ from protocols.crypto import (
     session_key,
     tac,
 )
-from protocols.regions import region_of_network
 
 DIRECTORY_NAME: Final = b"1PAY.SYS.DDF01"
 FCI_MF: Final = bytes.fromhex("6F15840E") + DIRECTORY_NAME + bytes.fromhex("A503880101")
@@ -613,9 +613,7 @@ def make_card(
     `balance_raw` is fen on a stored-value card and an unsigned 32-bit counter on a charge card. `inner_number` is 16
     digits. A repeatable run passes its own `random`.
     """
-    region = region_of_network(network)
-    if region is None:
-        raise ValueError(f"network {network} belongs to no known region; the bench uses 9901")
+    region = issuing_region(network)
     card_file = card_file_new(
         issuer=region.text_bytes + bytes.fromhex(network) + b"\x00\x01",
         card_type=card_type,

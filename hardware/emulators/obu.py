@@ -27,6 +27,7 @@ from hardware.emulators.chip import (
     read_part,
     write_part,
 )
+from hardware.emulators.issuers import issuing_region
 from hardware.emulators.test_keys import LeafKeys
 from protocols.card import apdu
 from protocols.card.apdu import Command
@@ -36,7 +37,6 @@ from protocols.crypto import Algorithm, seal_vehicle
 from protocols.obu import SystemInfo, decode_system_info, obu_status_new, system_info_new, vehicle_file_new
 from protocols.obu.commands import OBU_APPLICATION, SFI_SYSTEM
 from protocols.obu.system_info import MOUNT_FITTED, MOUNT_REMOVED, VERSION_ONE_PIECE
-from protocols.regions import BENCH, region_of_network
 from protocols.rsu.messages import DeviceType
 
 FCI_APPLICATION: Final = bytes.fromhex("6F0B8409A00000000386980702")
@@ -271,9 +271,7 @@ def make_obu(
     one-piece tags and CPC cards, which have no user card. `ef04`: a zero-filled route file; CPC cards always have one.
     `tampered` sets the status bit and, unless `mount_flag` says otherwise, mount flag 00.
     """
-    region = BENCH if network.startswith(BENCH.code) else region_of_network(network)
-    if region is None:
-        raise ValueError(f"network {network} belongs to no known region; the bench uses 9901")
+    region = issuing_region(network)
     cpc = device_type is DeviceType.CPC_CARD
     one_piece = device_type is DeviceType.ONE_PIECE
     if version is None:

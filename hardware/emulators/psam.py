@@ -28,6 +28,7 @@ from hardware.emulators.chip import (
     file_address,
     read_part,
 )
+from hardware.emulators.issuers import issuing_region
 from hardware.emulators.test_keys import ROOTS
 from protocols.card import apdu, layout
 from protocols.card.apdu import Command
@@ -45,7 +46,6 @@ from protocols.crypto.primitives import (
 )
 from protocols.crypto.purse import MAC_BYTES
 from protocols.crypto.vehicle import RANDOM_BYTES
-from protocols.regions import region_of_network
 
 FCI_APPLICATION: Final = bytes.fromhex("6F098407A0000003869801")
 """FCI of the application as in the computed sessions; real content differs by maker (inferred)."""
@@ -113,9 +113,7 @@ class Psam(Chip):
         if mode.strip().lower() == "production":
             raise SoftwarePsamRefusedError("a software PSAM with published keys cannot serve in production")
         super().__init__(random=random, t0=t0)
-        region = region_of_network(network)
-        if region is None:
-            raise ValueError(f"network {network} belongs to no known region; the bench uses 9901")
+        region = issuing_region(network)
         self._algorithms = algorithms
         self._usages = usages
         self._serial_step = serial_step
