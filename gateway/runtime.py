@@ -140,7 +140,7 @@ class Gateway:
         start("people", desk.run)
 
     def _start(self, parts: Parts) -> list[str]:
-        """Banks, then charge points with their devices, then the boards they share. Names of what takes vehicles."""
+        """Start banks, charge points with devices, then shared boards; returns names of the charge points' tasks."""
         started = []
         for name, work in parts.banks.items():
             self._supervisor.start(name, work)

@@ -1,4 +1,4 @@
-"""The rules that a ledger keeps, each as one query for the rows that break it. See `gateway.ledger.verify`.
+"""Rules that a ledger keeps, each as one query for the rows that break it. See `gateway.ledger.verify`.
 
 Portable SQL: dialect differences have no place here. States are those of `gateway.model.states`.
 """
@@ -32,7 +32,7 @@ _D, _A, _P = DebitState, AttemptState, PurchaseState
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A query that returns bad rows only, as (row, problem), and one that counts what was looked at."""
+    """Rule: a query that returns bad rows only, as (row, problem), and one that counts the rows checked."""
 
     name: str
     count: str
