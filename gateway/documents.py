@@ -40,7 +40,7 @@ class Section(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a file."""
+    """Problem: one thing wrong with a file."""
 
     key: str
     value: str
@@ -53,7 +53,7 @@ class Problem:
 
 
 class DocumentError(Exception):
-    """The file cannot be used; every problem names key, value and cure."""
+    """Error of a file that cannot be used; every problem names key, value and cure."""
 
     def __init__(self, path: Path, problems: list[Problem]) -> None:
         self.path = path

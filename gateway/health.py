@@ -98,7 +98,7 @@ class HealthFile:
             log.warning("condition not written to %s: %s", self._path, why)
 
     def snapshot(self, *, running: bool) -> dict[str, Any]:
-        """The file's content; keys are stable."""
+        """Content of the file; keys are stable."""
         lags = sorted(self._lags)
         return {
             "running": running,

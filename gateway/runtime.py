@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """One gateway process. `run` serves until it is told to stop."""
+    """Gateway process. `run` serves until it is told to stop."""
 
     def __init__(self, site: SiteFile) -> None:
         self._site = site

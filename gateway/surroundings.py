@@ -33,7 +33,7 @@ DELIVERIES = {
 
 
 class Board(CoilWriter, Protocol):
-    """A relay board with the connection to it."""
+    """Relay board with the connection to it."""
 
     async def run(self) -> None:
         """Keep the board connected, for ever."""

@@ -26,7 +26,7 @@ from protocols.bank.transactions import ECHOED, Profile
 
 
 class BankTransport:
-    """A bank link in the shape a channel wants."""
+    """Transport over a bank link, in the shape a channel wants."""
 
     def __init__(self, make_link: Callable[[Callable[[Message], None]], BankLink]) -> None:
         """`make_link`: makes the link, given the handler of answers that no exchange waits for."""

@@ -115,7 +115,7 @@ class BankChannel(Protocol):
     def name(self) -> str: ...
     @property
     def max_message_age_s(self) -> float:
-        """Longest time a message may wander in the bank's network before it is dropped."""
+        """Longest time a message may be under way in the bank's network before it is dropped."""
         ...
 
     @property

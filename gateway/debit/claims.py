@@ -126,7 +126,7 @@ class HoldPlaced:
 
 @dataclass(frozen=True, slots=True)
 class HoldRefused:
-    """No hold: `reason` is a code of `gateway.model.reasons`."""
+    """Refusal of a hold: `reason` is a code of `gateway.model.reasons`."""
 
     reason: str
 

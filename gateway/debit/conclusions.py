@@ -56,7 +56,7 @@ class Conclusion:
     result: PurchaseResult | None = None
     card_number: str | None = None
     bank: BankAnswer | None = None
-    """The answer to the debit's sale, or its absence; None when this caller did not ask."""
+    """Answer to the debit's sale, or its absence; None when this caller did not ask."""
     channel: BankChannel | None = None
     """Channel of that answer."""
 

@@ -1,4 +1,4 @@
-"""The debit engine: what a charge point calls to reserve, prove and collect money.
+"""Debit engine: reserves, proves and collects money for the charge points.
 
 Every call ends in one durable change (see `gateway.ledger.writer`); what it returns has been committed. Where a card
 proves the claim the order is always the same: `hold` (with the purchase's intent), then the card is asked, then
@@ -98,7 +98,7 @@ class DebitEngine:
         self._clock = clock
         self._random = random
         self.rules = shipped_rules() if rules is None else rules
-        """The rules in force; every decision names their version."""
+        """Rules in force; every decision names their version."""
         self._follow_ups = FollowUps()
         self.banks = Banks(channels, clock=clock, random=random, rules=self.rules)
         self._decider = Decider(writer, self.banks, self._follow_ups, clock=clock, rules=self.rules)

@@ -29,11 +29,11 @@ BALANCES: Final = 1 << 32
 """Balances are 32 bits; a charge card's is a counter that runs through zero (true of 1,989 of 1,989 real purchases)."""
 
 SERIALS: Final = 1 << 16
-"""A card's serial has two bytes and begins anew after the last."""
+"""Number of card serials: two bytes, beginning anew after the last."""
 
 BETWEEN_MAX: Final = SERIALS // 2 - 1
-"""Most that a serial may be above the last one: beyond half of the numbers nobody can tell above from below (RFC 1982).
-Other operators' lanes and gantries count as well; a lorry that passes 200 of them every day may stay away for 160 days.
+"""Most that a serial may be above the last one: beyond half of the numbers above and below look alike (RFC 1982). Other
+operators' lanes and gantries count as well; a lorry that passes 200 of them every day may stay away for 160 days.
 """
 
 

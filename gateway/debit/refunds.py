@@ -88,7 +88,7 @@ class Refunded:
 
 @dataclass(frozen=True, slots=True)
 class RefundRefused:
-    """No refund: `reason` is a code of `gateway.model.reasons`."""
+    """Refusal of a refund: `reason` is a code of `gateway.model.reasons`."""
 
     reason: str
 

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class StorageLate(Exception):
-    """The change was handed in but not durable in time; it is followed up, the caller gives up."""
+    """Storage too late: the change was handed in, not durable in time and followed up; the caller gives up."""
 
 
 class FollowUps:
@@ -34,7 +34,7 @@ class FollowUps:
         return await asyncio.shield(task)
 
     def follow(self, future: asyncio.Future[T], then: Callable[[T], None] | None) -> None:
-        """See a change through that nobody waits for any more."""
+        """Follow a change to its end that nobody waits for any more."""
 
         def done(finished: asyncio.Future[T]) -> None:
             self.under_way.discard(finished)

@@ -29,7 +29,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 class CopyDamaged(Exception):
-    """The copy does not pass SQLite's own check, so the ledger would not either; names the first finding."""
+    """Damage of a copy that fails SQLite's own check, as the ledger would, too; names the first finding."""
 
 
 @dataclass(frozen=True, slots=True)

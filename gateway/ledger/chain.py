@@ -21,7 +21,7 @@ GENESIS = bytes(32)
 """Link before the first row."""
 
 CHAINED = {"transfer": "id", "decision": "record_no", "journal": "number"}
-"""The chained tables with the column that holds their gap-free number, from 1."""
+"""Chained tables with the column that holds their gap-free number, from 1."""
 
 SECRET_BYTES = 32
 KEY_ID_BYTES = 4
@@ -72,7 +72,7 @@ class ChainKeyUnknown(Exception):
 
 
 def encode(values: Iterable[int | str | bytes | None]) -> bytes:
-    """A row's values as bytes, one a line: None, decimal digits, or text in quotes with escapes (as `ascii` writes it).
+    """Encode a row's values, one a line: None, decimal digits, or text in quotes with escapes (as `ascii` writes it).
 
     Values of different kind or content never give the same line, and no value can hold a line's end.
     """
@@ -80,7 +80,7 @@ def encode(values: Iterable[int | str | bytes | None]) -> bytes:
 
 
 def link(key: ChainKey, table: str, previous: bytes, values: Sequence[int | str | bytes | None]) -> bytes:
-    """The link of a row of `table` with these values (all columns but `chain`, in table order) after `previous`."""
+    """Link of a row of `table` with these values (all columns but `chain`, in table order) after `previous`."""
     whole = previous + key.id + encode(values)
     made = hashlib.blake2b(whole, digest_size=MAC_BYTES, key=key.secret, person=table.encode("ascii"))
     return key.id + made.digest()

@@ -20,7 +20,7 @@ PUBLISHED: Final = frozenset({"5f23573b"})
 """Published key ids: the bench's, which comes with the source."""
 
 FILE_BYTES_MAX: Final = 256
-"""A key file has 65 bytes; what is larger is not one."""
+"""Longest key file: it has 65 bytes; what is larger is not one."""
 
 
 class ChainKeyError(DocumentError):

@@ -29,7 +29,7 @@ WAITING_MAX: Final = 10_000
 """Queries that may wait in front of one thread: a thousand lanes with ten each, as for the writer."""
 
 LOOK_UP_S: Final = 2.0
-"""Longest wait for what a customer waits for: all the time a visit has."""
+"""Longest wait for an answer to a customer's query: all the time a visit has."""
 
 STOP_S: Final = 3.0
 """Longest wait for a query under way when the gateway stops: below the time a service manager gives."""

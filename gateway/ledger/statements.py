@@ -35,7 +35,7 @@ Row: TypeAlias = Any
 """Row that was read: columns are attributes."""
 
 Picker: TypeAlias = Callable[[Mapping[str, Any]], Any]
-"""Takes some values out of many, always as a tuple unless said otherwise."""
+"""Function that takes some values out of many, always as a tuple unless said otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Tree:
     one_of: tuple[tuple[str, str], ...]
     """Columns of the root with the parameters they are compared with, of which one must be equal."""
     branches: tuple[tuple[Table, str, Table], ...]
-    """Every other table, with the column by which it refers to the next one towards the root."""
+    """Branches: every other table, with the column by which it refers to the next one towards the root."""
 
 
 class Shape:

@@ -61,7 +61,7 @@ class _Head:
 
 
 class Transaction:
-    """One transaction, shared by all changes of a batch; `now_us` is the booking time of all of them."""
+    """Transaction of one batch, shared by its changes; `now_us` is the booking time of all of them."""
 
     def __init__(
         self, connection: Connection, now_us: int, keys: ChainKeys, random: RandomBytes, life: Life | None = None

@@ -38,7 +38,7 @@ class Rule:
     count: str
     bad: str
     unless: Callable[..., bool] | None = None
-    """A row is not bad where this is true of what it has behind row and problem."""
+    """Function that gives true for a row that is not bad, from the values that follow row and problem."""
 
 
 RULES: Final = (

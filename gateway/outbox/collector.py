@@ -42,7 +42,7 @@ _IN_DOUBT = or_(
     exists().where(_i.c.debit_id == _d.c.id, _i.c.kind == CONTRADICTED, _i.c.state == ItemState.OPEN),
     exists().where(_i.c.kind == LOST, _i.c.ref == _d.c.id, _i.c.state == ItemState.OPEN),
 )
-"""The end of an attempt or of the claim itself is not known, or the bank has told two: nothing is asked until then."""
+"""Unknown end of an attempt or of the claim, or two ends told by the bank: nothing is asked until then."""
 
 
 class Collector:

@@ -48,7 +48,7 @@ FILE_SUFFIX: Final = ".etcl"
 DIGEST_LENGTH: Final = 12
 
 VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
-"""A list version: may stand in a file name."""
+"""Pattern of a list version: may stand in a file name."""
 ENTRIES_MAX: Final = 1 << 27
 """Entries of one file: well over the 50 million of the whole country."""
 INCREMENTS_MAX: Final = 32
@@ -192,7 +192,7 @@ class ChainFile:
 
 
 Chain = tuple[ChainFile, ...]
-"""A full list and its increments, oldest first."""
+"""Chain: a full list and its increments, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

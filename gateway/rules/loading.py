@@ -33,7 +33,7 @@ from gateway.rules.schema import (
 
 SHIPPED: Final = Path(__file__).with_name("default.toml")
 FILE_BYTES_MAX: Final = 1 << 20
-"""A document of rules has a few kilobytes; what is larger is not one."""
+"""Largest document of rules: it has a few kilobytes; what is larger is not one."""
 
 
 class RulesError(DocumentError):
@@ -115,7 +115,7 @@ def diff(before: DebitRules, after: DebitRules) -> list[tuple[str, Any, Any]]:
 
 
 def flat(rules: DebitRules) -> Iterator[tuple[str, Any]]:
-    """Every key with its value as the document writes it."""
+    """Keys and their values as the document writes them."""
     yield from _flat(tomllib.loads(rules.body), "")
 
 

@@ -26,10 +26,10 @@ REMEMBERED_MAX = 64
 """Vehicles remembered after they were dealt with: more than a queue that reaches back to the road."""
 
 REPEAT_QUIET_S = 30.0
-"""A vehicle that paid and stands still is released once more at most this often."""
+"""Least seconds between two releases of a vehicle that paid and stands still."""
 
 DRAIN_EXTRA_S = 2.0
-"""An orderly stop waits this much longer than a visit may take: for its commit and its release."""
+"""Seconds an orderly stop waits longer than a visit may take: for its commit and its release."""
 
 INBOX_MAX = 16
 """Reports of one vehicle that wait: a visit has five steps, each repeated at most three times."""

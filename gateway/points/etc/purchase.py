@@ -59,7 +59,7 @@ class CardPurchases:
         return result_of(answer, ordered, self._errors, fetched=fetched)
 
     async def proof(self, previous: PreviousPurchase, balance_raw: int | None, issuer: bytes) -> PurchaseResult:
-        """The result of a purchase that file 0019 proves, with its TAC where the dialect can fetch it.
+        """Result of a purchase that file 0019 proves, with its TAC where the dialect can fetch it.
 
         The file is what this antenna says of the card. Where the balance it read beside it does not agree nothing more
         is asked for: the purchase is disputed as it is stored.

@@ -45,7 +45,7 @@ class Entry:
         return await visit.turn_away(seen, "one_piece_refused")
 
     async def _write(self, visit: EtcVisit, card: CardFile, station: bytes, seconds: int) -> int:
-        """The error byte of the antenna's answer; its report is acknowledged when the entry is recorded."""
+        """Write the entry; gives the answer's error byte. Its report is acknowledged when the entry is recorded."""
         antenna, factor = visit.antenna, factor_of(card.issuer)
         if visit.settings.entry_write is EntryWrite.COMMAND:
             command = WriteEntry(antenna.obu_id, factor, visit.local(seconds), station[STATION_TAIL])

@@ -24,7 +24,7 @@ class Road:
         self._time = time
 
     def price(self, vehicle: VehicleFile, station: Station | None) -> Price:
-        """The fare by the tariff version in force."""
+        """Price, the fare, by the tariff version in force."""
         entry: EntryFact | None = None
         if self._settings.kind is LaneKind.EXIT:
             found = entry_of(station)
