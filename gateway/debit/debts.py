@@ -88,7 +88,7 @@ def not_tried(tx: Transaction, debit_id: str, rules: DebitRules) -> None:
 
 
 def without_bank(tx: Transaction, debit: Row) -> None:
-    """Stop the tries: no contract, or one that no message of its bank can carry, until a person asks for one."""
+    """Stop the tries until a person asks for one: no contract, or no message of its bank can carry it."""
     tx.update(tables.debit, {"id": debit.id}, retry_at=None)
     add_item(tx, WITHOUT_BANK, debit.id, "no bank can be asked for this debt", amount=debit.amount)
 

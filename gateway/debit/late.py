@@ -70,7 +70,7 @@ _ASKED_OF_DEBIT = (
     .where(_attempt.c.debit_id == bindparam("debit"), _attempt.c.state.in_(UNRESOLVED), _attempt.c.late_approval == 0)
     .limit(1)
 )
-"""Attempt whose money may still come in: then the money of a late approval only goes back."""
+"""Unresolved attempt whose money may still come in; not one with a late approval, whose money only goes back."""
 
 
 class LateEffect(Enum):
@@ -178,7 +178,7 @@ def resolve_attempt(
 
 
 def _is_news(tx: Transaction, row: Row, *, posted: bool) -> bool:
-    """True when such a word changes anything. A "not posted" does not undo what the bank answered itself, unless the
+    """True when such a result changes anything. A "not posted" does not undo what the bank answered itself, unless the
     bank has contradicted itself."""
     if row.state == AttemptState.DISPUTED:
         return True

@@ -114,7 +114,7 @@ def log_pages_left(connection: Connection) -> int:
 
 
 def take_over_log(engine: Engine, *, wait_ms: int | None = None) -> None:
-    """Take over the write-ahead log into the file and log what is left; it is as durable as before.
+    """Take over the write-ahead log into the file, and report pages left to the program log; as durable as before.
 
     With `wait_ms` it waits for readers so long, keeps writers out meanwhile, and empties the log; without, it waits for
     nobody and nobody for it.
