@@ -36,7 +36,7 @@ Work = Callable[[], Awaitable[object]]
 
 @singledispatch
 def assemble_point(section: ChargePoint, common: Common) -> Point:
-    """A charge point of any kind: one line a kind below."""
+    """Assemble a charge point of any kind: one line a kind below."""
     del common
     raise TypeError(f"{section.name}: {type(section).__name__} is no kind of charge point that is known here")
 
@@ -47,17 +47,17 @@ assemble_point.register(EntryLane, toll.assemble)
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """The ledger as parts use it."""
+    """Ledger as the parts use it: writer, reader and anchor."""
 
     writer: LedgerWriter
     reader: LedgerReader
     anchor: Callable[[], Anchor | None]
-    """Where the ledger stands, for what banks are told."""
+    """Gives the anchor (position of the journal) that banks are told; None before the first commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """What a site's other files say. Lists and tariffs are None where nothing needs them."""
+    """Contents of a site's other files. Lists and tariffs are None where nothing needs them."""
 
     rules: DebitRules
     lists: StatusLists | None = None
@@ -65,30 +65,30 @@ class Documents:
 
 
 class Listener(Protocol):
-    """Who hears of what the parts do."""
+    """Receiver of what the parts report: health, timings and backlogs."""
 
     @property
     def tell(self) -> Tell: ...
     def note_timing(self, timing: Timing) -> None:
-        """Where the time of a passage went."""
+        """Take the timing of one finished passage."""
         ...
 
     def backlog(self, channel: str, backlog: Backlog) -> None:
-        """What waits for a bank."""
+        """Take the backlog of messages that wait for a bank."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything a gateway is made of, made and not yet started."""
+    """All parts of a gateway, made and not yet started."""
 
     engine: DebitEngine
     banks: Mapping[str, Work]
-    """What must run for the banks, by task name, in order of start."""
+    """Tasks of the banks, by task name, in order of start."""
     points: list[Point]
     boards: RelayBoards
     decline_policies: Mapping[str, DeclinePolicy]
-    """By charge point, for what the last run left behind."""
+    """Decline policy by charge point, for debits that the last run left open."""
 
 
 def assemble(

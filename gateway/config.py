@@ -69,14 +69,14 @@ class Storage(Section):
 
     @property
     def files(self) -> list[Path]:
-        """What the gateway writes and nobody but its user may read, whether it is there or not. A key that others
-        could read is no key any more: such a one is refused, not closed."""
+        """Files that the gateway writes and nobody but its user may read, existing or not. A key file that others could
+        read is refused instead of closed: its key is compromised."""
         mark = self.mark_file
         return [*private_files.of_ledger(self.ledger), mark, Path(f"{mark}.lock"), self.state]
 
     @property
     def mark_file(self) -> Path:
-        """Where the ledger's mark stands."""
+        """Path of the ledger's mark."""
         return Path(f"{os.path.realpath(self.ledger)}.mark") if self.mark is None else self.mark
 
 
@@ -118,7 +118,7 @@ class Lists(Section):
 
     @property
     def drop_bound(self) -> DropBound:
-        """Both of them."""
+        """Both drop limits as one bound."""
         return DropBound(self.drop_percent_max, self.drop_entries_max)
 
 
@@ -184,7 +184,7 @@ class SiteFile(Section):
     bench: BenchSwitches | None = None
 
     def need(self, what: Need) -> bool:
-        """Whether a charge point here cannot do without it."""
+        """True when a charge point of this site cannot work without it."""
         return any(what in point.needs for point in self.charge_points)
 
 
@@ -217,7 +217,7 @@ def load(path: Path) -> SiteFile:
 
 
 def chain_keys_of(site: SiteFile) -> ChainKeys:
-    """The keys of the ledger's chains, from the files the site names. Raises `ChainKeyError`."""
+    """Load the keys of the ledger's chains from the files the site names. Raises `ChainKeyError`."""
     storage = site.storage
     production = site.mode is Mode.PRODUCTION
     return chain_key_files.load(storage.chain_key, storage.retired_chain_keys, production=production)
@@ -229,7 +229,7 @@ def parameters() -> Iterator[tuple[str, str, str]]:
 
 
 def _cross_check(site: SiteFile) -> Iterator[Problem]:
-    """What one key alone cannot tell."""
+    """Problems between sections, which the check of one key cannot find."""
     for kind, sections in (
         ("banks", site.banks),
         ("relay_boards", site.relay_boards),
@@ -251,7 +251,7 @@ def _cross_check(site: SiteFile) -> Iterator[Problem]:
 
 
 def _check_boards(site: SiteFile) -> Iterator[Problem]:
-    """A board under two names would hide that two outputs share a coil."""
+    """Problems of relay boards: a board under two names would hide that two outputs share a coil."""
     wired: dict[tuple[str, int], str] = {}
     for i, board in enumerate(site.relay_boards):
         other = wired.setdefault((board.address, board.unit), board.name)
@@ -265,7 +265,7 @@ def _check_boards(site: SiteFile) -> Iterator[Problem]:
 
 
 def _check_banks(site: SiteFile) -> Iterator[Problem]:
-    """A bank that no charge point can ask."""
+    """Problems of banks: one that no charge point can ask."""
     for i, bank in enumerate(site.banks):
         if not any(point.terminals.get(bank.name) for point in site.charge_points):
             cure = "Give charge points terminal numbers at this bank, or remove it"
@@ -273,7 +273,7 @@ def _check_banks(site: SiteFile) -> Iterator[Problem]:
 
 
 def _check_charge_points(site: SiteFile) -> Iterator[Problem]:
-    """Charge points against the rest of the file and each other."""
+    """Problems of charge points against the rest of the file and each other."""
     boards = frozenset(board.name for board in site.relay_boards)
     banks = frozenset(bank.name for bank in site.banks)
     claimed: dict[tuple[Hashable, ...], str] = {}

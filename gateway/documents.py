@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 VALUE_SHOWN_MAX = 60
-"""Characters of a wrong value that are repeated to whoever wrote it."""
+"""Characters of a wrong value that are repeated in the error message."""
 
 PORT_MAX = 65_535
 
@@ -40,7 +40,7 @@ class Section(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a file."""
+    """Problem: one thing wrong with a file."""
 
     key: str
     value: str
@@ -53,13 +53,13 @@ class Problem:
 
 
 class DocumentError(Exception):
-    """The file cannot be used; every problem names key, value and cure."""
+    """Error of a file that cannot be used; every problem names key, value and cure."""
 
     def __init__(self, path: Path, problems: list[Problem]) -> None:
         self.path = path
         self.problems = problems
         self.lines = [f"{path}: {problem}" for problem in problems]
-        """For people, one a problem."""
+        """Problems as text for people, one a line."""
         super().__init__("\n".join(self.lines))
 
 
@@ -96,12 +96,12 @@ def _of_any(models: list[type[BaseModel]], prefix: str) -> Iterator[tuple[str, s
 
 
 def described(field: FieldInfo) -> str:
-    """What stands under a key in the source, as one line."""
+    """Description of a key, from the text under it in the source, as one line."""
     return " ".join((field.description or "").split())
 
 
 def models_of(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - whatever a field is annotated with
-    """The sections behind an annotation: several where each has its own `kind`, none for a plain value."""
+    """Sections that an annotation allows: several where each has its own `kind`, none for a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for inner in getattr(annotation, "__args__", ()) for model in models_of(inner)]
@@ -125,13 +125,13 @@ def problem_of(found: ErrorDetails, root: type[BaseModel]) -> Problem:
 
 
 def shortened(value: Any) -> str:  # noqa: ANN401 - whatever stood in the file
-    """A value as it may be repeated in a message."""
+    """Value as it may be repeated in a message, shortened."""
     text = repr(value)
     return text if len(text) <= VALUE_SHOWN_MAX else text[: VALUE_SHOWN_MAX - 3] + "..."
 
 
 def _place(path: tuple[int | str, ...], root: type[BaseModel]) -> tuple[str, str]:
-    """The key as it stands in the file, and the description of the last one known."""
+    """Key as it stands in the file, and the description of the last one known."""
     models: list[type[BaseModel]] = [root]
     key = text = ""
     for part in path:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import gc
 
 YOUNG_MAX = 50_000
-"""New objects between two looks: some megabytes, the batches of a second or two."""
+"""New objects between two collections: some megabytes, the batches of a second or two."""
 
 OLDER_MAX = 20
-"""Looks at the young before one at the older ones."""
+"""Collections of the young generation before one of the older ones."""
 
 
 def collect_rarely() -> None:
-    """Once per process, when start-up is done."""
+    """Freeze what start-up made and collect rarely from then on; called once per process, when start-up is done."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_MAX, OLDER_MAX, OLDER_MAX)

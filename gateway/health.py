@@ -1,4 +1,4 @@
-"""What works and what does not, in words: collected from every part, kept in a file for whoever asks.
+"""Health of every part, in words: collected from all of them and kept in a file for `etcgw status` and others.
 
 The file is replaced whole (write, rename), so a reader never sees half of it. It says when it was written: a file that
 is not renewed belongs to a gateway that is not running.
@@ -20,7 +20,7 @@ from gateway.model.clock import Clock, to_us
 from gateway.model.reasons import REASONS
 
 WRITE_EVERY_S = 1.0
-"""The file is renewed at least this often, so that its age tells whether the gateway lives."""
+"""Longest time between two writes of the file, so that its age tells whether the gateway lives."""
 
 SAMPLES_MAX = 4096
 """Loop-lag samples kept: some minutes of a lane."""
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PartHealth:
-    """One part of the gateway. `code` is a reason of `gateway.model.reasons` when there is one."""
+    """Health of one part of the gateway. `code` is a reason of `gateway.model.reasons` when there is one."""
 
     works: bool
     cause: str
@@ -41,13 +41,13 @@ class PartHealth:
 
 
 class Tell(Protocol):
-    """Say how a part does; `code` is a reason of `gateway.model.reasons`."""
+    """Report the health of a part; `code` is a reason of `gateway.model.reasons`."""
 
     def __call__(self, part: str, works: bool, cause: str, code: str | None = None) -> None: ...
 
 
 class HealthFile:
-    """Conditions of all parts, by name such as `lane-1/antenna`."""
+    """Health of all parts, by name such as `lane-1/antenna`, kept in a file."""
 
     def __init__(self, path: Path, clock: Clock, facts: Callable[[], dict[str, Any]]) -> None:
         self._path = path
@@ -57,7 +57,7 @@ class HealthFile:
         self._lags: deque[float] = deque(maxlen=SAMPLES_MAX)
 
     def report(self, part: str, works: bool, cause: str, code: str | None = None) -> None:
-        """Take note; only changes are logged."""
+        """Note the health of a part; only changes are logged."""
         known = self._parts.get(part)
         if known is not None and (known.works, known.cause, known.code) == (works, cause, code):
             return
@@ -98,7 +98,7 @@ class HealthFile:
             log.warning("condition not written to %s: %s", self._path, why)
 
     def snapshot(self, *, running: bool) -> dict[str, Any]:
-        """The file's content; keys are stable."""
+        """Content of the file; keys are stable."""
         lags = sorted(self._lags)
         return {
             "running": running,

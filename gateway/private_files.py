@@ -1,4 +1,4 @@
-"""Files that nobody but their owner reads: they say who passed when, and what is in them decides about money.
+"""Files that only their owner may read: they record who passed when, and data that decides about money.
 
 Every program of ours makes its files for its own user alone. Files that an older version made, or somebody copied,
 are closed at a start; a folder may hold what is not ours, so it is only looked at.
@@ -17,15 +17,15 @@ UMASK: Final = 0o077
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 OTHERS: Final = 0o077
-"""Rights of the group and of everybody."""
+"""Permission bits of the group and of all others."""
 
 BESIDE_LEDGER: Final = ("", "-wal", "-shm", ".lock", ".reserve")
-"""What stands with a ledger, by what its names end with."""
+"""Files that belong to a ledger, by the suffix of their names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A file or folder that others may use."""
+    """File or folder that others than its owner may use."""
 
     path: Path
     mode: int
@@ -33,22 +33,22 @@ class Open:
 
     @property
     def cure(self) -> str:
-        """The command that closes it."""
+        """Command that closes it."""
         return f"chmod {FOLDER_MODE if self.folder else FILE_MODE:o} {self.path}"
 
 
 def make_private() -> None:
-    """From now on this process, and those it starts, make files for their own user alone."""
+    """Set the umask: from now on this process, and those it starts, make files for their own user alone."""
     os.umask(UMASK)
 
 
 def of_ledger(ledger: Path) -> list[Path]:
-    """A ledger's file and those that stand with it; where it is a link, those of what it points to."""
+    """Files of a ledger: its own and those beside it; where it is a link, those of its target."""
     return [Path(f"{os.path.realpath(ledger)}{end}") for end in BESIDE_LEDGER]
 
 
 def open_to_others(files: Iterable[Path]) -> Iterator[Open]:
-    """Those of the files there are that others than their owner may use, and their folders."""
+    """Find existing files, of those given, that others than their owner may use, and their folders."""
     folders: dict[Path, None] = {}
     for path in files:
         try:
@@ -65,7 +65,7 @@ def open_to_others(files: Iterable[Path]) -> Iterator[Open]:
 
 
 def close(files: Iterable[Path]) -> list[Open]:
-    """Take the rights of others away; what is still open afterwards."""
+    """Take the rights of others away; returns what is still open afterwards."""
     still = []
     for found in open_to_others(files):
         if found.folder:

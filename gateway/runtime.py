@@ -1,4 +1,4 @@
-"""Runs a gateway: what starts and stops, and in which order.
+"""Runs a gateway: starts and stops its parts, in a fixed order.
 
 Start-up order is a promise: storage, then every open debit classified, then lists and tariffs, then devices, and only
 then do charge points take vehicles. The parts are made by `gateway.assembly`.
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """One gateway process. `run` serves until it is told to stop."""
+    """Gateway process. `run` serves until it is told to stop."""
 
     def __init__(self, site: SiteFile) -> None:
         self._site = site
@@ -96,13 +96,13 @@ class Gateway:
     # --- starting -------------------------------------------------------------------------------------------------
 
     def _close_files(self) -> None:
-        """Whatever is ours was made for our own user alone, and may have been opened since."""
+        """Close files of ours to other users: all were made for our own user alone, and may have been opened since."""
         still = private_files.close(self._site.storage.files)
         cause = "; ".join(f"{found.path} has mode {found.mode:04o}: {found.cure}" for found in still)
         self.tell("files", not still, cause or "our own user's alone", "files_open" if still else None)
 
     async def _documents(self, ledger: RunningLedger) -> Documents:
-        """What the site's other files say; lists and tariffs are left alone where nothing needs them."""
+        """Load the site's other files; lists and tariffs are left alone where nothing needs them."""
         site = self._site
         tariffs = load_tariffs(site.tariffs.directory) if site.need(Need.TARIFFS) else None
         if await ledger.reader.read(mandate_import.is_under_way):
@@ -112,7 +112,7 @@ class Gateway:
         return Documents(self._rules, lists, tariffs)
 
     async def _recover(self, parts: Parts) -> None:
-        """Classify what the last run left behind, before anything opens."""
+        """Classify the debits the last run left open, before anything opens."""
         progress = partial(_say_progress, "classified")
         findings = await parts.engine.start_up.recover(parts.decline_policies, mandates.stand_in_limit, progress)
         self._findings = findings.counts
@@ -140,7 +140,7 @@ class Gateway:
         start("people", desk.run)
 
     def _start(self, parts: Parts) -> list[str]:
-        """Banks, then charge points with their devices, then the boards they share. Names of what takes vehicles."""
+        """Start banks, charge points with devices, then shared boards; returns names of the charge points' tasks."""
         started = []
         for name, work in parts.banks.items():
             self._supervisor.start(name, work)
@@ -154,7 +154,7 @@ class Gateway:
         return started
 
     async def _close_behind(self, engine: DebitEngine) -> None:
-        """Close what the last run left open, while charge points are open. What fails here the next start finds."""
+        """Close debits the last run left open, while charge points are open. What fails here the next start finds."""
         try:
             closed = await engine.start_up.close_backlog(partial(_say_progress, "closed"))
         except (StorageUnavailable, SQLAlchemyError):
@@ -165,11 +165,11 @@ class Gateway:
     # --- hearing --------------------------------------------------------------------------------------------------
 
     def note_timing(self, timing: Timing) -> None:
-        """Where the time of a passage went."""
+        """Keep the timing of one finished passage, to be stored soon."""
         self._timings.note(timing)
 
     def backlog(self, channel: str, backlog: Backlog) -> None:
-        """What waits for a bank."""
+        """Note the backlog of a bank and report it as that outbox's health."""
         self._backlogs[channel] = backlog
         late = ", ".join(backlog.alarms)
         self.tell(

@@ -1,4 +1,4 @@
-"""Tasks that must go on: one that fails is reported, counted and started again; the others never notice."""
+"""Supervised tasks: one that fails is reported, counted and started again; the others are not affected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAUSE_FIRST_S, PAUSE_MAX_S = 0.5, 30.0
 """Pauses before a failed task starts again; they double, so that a hopeless one does not fill the log."""
 
 STEADY_S = 60.0
-"""A task that ran this long has earned the short pause again."""
+"""Time of running after which a task has earned the short pause again."""
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The world outside the process, as its parts come to it: clock, chance, lines, relay boards and other devices.
+"""Surroundings of the process, as its parts use them: clock, random source, lines, relay boards and other devices.
 
 The product's is `Machine`. A simulation or a test brings its own, and the same builders make the same parts of it.
 """
@@ -29,19 +29,19 @@ DELIVERIES = {
     RequestOutcome.REFUSED: Delivery.ANSWERED,
     RequestOutcome.UNKNOWN: Delivery.SILENT,
 }
-"""What a driver knows of a request, as banks and charge points are told it."""
+"""Delivery of a request, as banks and charge points are told it, by the outcome its driver reports."""
 
 
 class Board(CoilWriter, Protocol):
-    """A relay board with the connection to it."""
+    """Relay board with the connection to it."""
 
     async def run(self) -> None:
-        """Keep it connected, for ever."""
+        """Keep the board connected, for ever."""
         ...
 
 
 class Surroundings(Protocol):
-    """See the module."""
+    """Source of everything outside the process; see the module."""
 
     @property
     def clock(self) -> Clock: ...
@@ -53,33 +53,33 @@ class Surroundings(Protocol):
         ...
 
     def board(self, section: RelayBoardSection, on_state: StateCallback) -> Board:
-        """A relay board, and who hears when it comes and goes."""
+        """Make a relay board; `on_state` hears when it comes and goes."""
         ...
 
     def device(self, name: str, make: Callable[[], T]) -> T:
-        """A device behind the interface of its charge point or channel, such as `lane-1/outputs`: the one made, or
-        what stands in its place."""
+        """Give a device behind the interface of its charge point or channel, such as `lane-1/outputs`: the one made, or
+        its substitute."""
         ...
 
 
 class Machine:
-    """The box itself."""
+    """Surroundings of the product: the real machine."""
 
     def __init__(self, clock: datetime | None = None) -> None:
-        """`clock`: what it says now, on a bench; None for the machine's time."""
+        """`clock`: its initial time, on a bench; None for the machine's time."""
         self.clock = SystemClock() if clock is None else SetClock(clock)
         self.chance = random.SystemRandom()
 
     async def connect(self, address: str, *, device: str) -> Link:
-        """Over TCP or a serial port. Raises `DeviceError`."""
+        """Connect over TCP or a serial port. Raises `DeviceError`."""
         return await open_link(address, timeout_s=CONNECT_TIMEOUT_S, device=device)
 
     def board(self, section: RelayBoardSection, on_state: StateCallback) -> RelayBoard:
-        """Over Modbus TCP."""
+        """Make a relay board over Modbus TCP."""
         host, port = host_port(section.address)
         return RelayBoard(host, port, unit=section.unit, clock=self.clock, name=section.name, on_state=on_state)
 
     def device(self, name: str, make: Callable[[], T]) -> T:
-        """The one made."""
+        """Give the device that was made."""
         del name
         return make()

@@ -1,4 +1,4 @@
-"""Where the time of each passage went, on its way to the ledger: later than its decision, and never in its way."""
+"""Timings of passages: stored in the ledger later than the decision, so that they never delay it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ STORE_EVERY_S = 1.0
 
 
 class Timings:
-    """Those not stored yet."""
+    """Timings not stored yet."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._waiting: deque[Timing] = deque(maxlen=WAITING_MAX)
 
     def note(self, timing: Timing) -> None:
-        """Store it soon."""
+        """Keep a timing, to be stored soon."""
         self._waiting.append(timing)
 
     async def run(self, engine: DebitEngine) -> None:
-        """For ever."""
+        """Store the waiting timings again and again, for ever."""
         while True:
             await self._clock.sleep(STORE_EVERY_S)
             await self.store(engine)
 
     async def store(self, engine: DebitEngine) -> None:
-        """Those that wait, once; lost where the ledger does not store."""
+        """Store the waiting timings once; they are lost where the ledger does not store."""
         batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
         with contextlib.suppress(StorageUnavailable):
             await engine.note_timings(batch)

@@ -1,4 +1,4 @@
-"""A bank of the site file: its link, its channel, its outbox and the collector of its debts."""
+"""Assembly of a bank of the site file: its link, its channel, its outbox and the collector of its debts."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from protocols.bank.transactions import ECHOED, Profile
 
 
 class BankTransport:
-    """A bank link in the shape a channel wants."""
+    """Transport over a bank link, in the shape a channel wants."""
 
     def __init__(self, make_link: Callable[[Callable[[Message], None]], BankLink]) -> None:
-        """`make_link`: of who hears the answers that no exchange waits for."""
+        """`make_link`: makes the link, given the handler of answers that no exchange waits for."""
         self._late: Callable[[Message], None] | None = None
         self._link = make_link(self._heard)
         self.run = self._link.run
 
     @property
     def up(self) -> bool:
-        """Whether the bank has signed every terminal in, and the line lives."""
+        """True when the bank has signed every terminal in, and the line lives."""
         return self._link.state.state is BankState.UP
 
     def on_late(self, handler: Callable[[Message], None]) -> None:
-        """Who hears the answers that no exchange waits for."""
+        """Set the handler of answers that no exchange waits for."""
         self._late = handler
 
     def _heard(self, message: Message) -> None:
@@ -57,7 +57,7 @@ class BankTransport:
 
 @dataclass(frozen=True, slots=True)
 class LinkedBank:
-    """One bank's line and channel, before there is an engine to work with it."""
+    """Line and channel of one bank, before there is an engine to work with it."""
 
     section: Bank
     channel: Iso8583Channel
@@ -73,7 +73,7 @@ def link(
     utc_offset_min: int,
     anchor: Callable[[], Anchor | None],
 ) -> LinkedBank:
-    """`terminals`: numbers at this bank by charge point. `anchor`: where our ledger stands."""
+    """Link a bank. `terminals`: numbers at this bank by charge point. `anchor`: position of our ledger."""
     numbers = tuple(number for of_point in terminals.values() for number in of_point)
     profile = Profile(
         terminal=numbers[0] if numbers else "",
@@ -124,7 +124,7 @@ def tasks(
     rules: DebitRules,
     on_backlog: Callable[[str, Backlog], None],
 ) -> Mapping[str, Callable[[], Awaitable[object]]]:
-    """What must run for this bank, by task name."""
+    """Tasks of this bank, by task name."""
     name = bank.section.name
     worker = OutboxWorker(
         bank.channel,

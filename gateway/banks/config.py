@@ -1,4 +1,4 @@
-"""What a site file says of a bank."""
+"""Section of the site file for a bank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bank over ISO 8583: orders become messages of a profile, answers become verdicts the engine understands."""
+"""Bank channel over ISO 8583: orders become messages of a profile, answers become verdicts of the engine."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ _OF_REVERSAL: Mapping[str, AnswerClass] = {
     APPROVED_CODE: AnswerClass.APPROVED,
     NOT_FOUND_CODE: AnswerClass.NOT_FOUND,
 }
-"""A reversal is never declined: whatever closes nothing is repeated."""
+"""Verdicts on answers to reversals, which are never declined: any that closes nothing is repeated."""
 
 
 class TransportError(Exception):
-    """The link could not carry an exchange through."""
+    """Fault of the link: it could not carry an exchange through."""
 
     def __init__(self, problem: str, delivery: Delivery) -> None:
         self.delivery = delivery
@@ -64,11 +64,11 @@ class TransportError(Exception):
 
 
 class Transport(Protocol):
-    """The link under a channel."""
+    """Transport of messages: the link under a channel."""
 
     @property
     def up(self) -> bool:
-        """Whether it would carry a message at this moment."""
+        """True when it would carry a message at this moment."""
         ...
 
     async def exchange(self, request: bytes, *, timeout_s: float) -> Message:
@@ -77,7 +77,7 @@ class Transport(Protocol):
 
 
 class Iso8583Channel(PosChannel):
-    """A `BankChannel` over any of the ISO 8583 dialects."""
+    """Channel to a bank over any of the ISO 8583 dialects."""
 
     def __init__(
         self, name: str, profile: Profile, terminals: Mapping[str, Sequence[str]], transport: Transport
@@ -93,11 +93,11 @@ class Iso8583Channel(PosChannel):
 
     @property
     def up(self) -> bool:
-        """Its link's word."""
+        """True when its link would carry a message at this moment."""
         return self._transport.up
 
     def message(self, kind: str, order: PosOrder) -> bytes:
-        """0200, 0400 for the sale the order makes, or 0220."""
+        """Make the message: 0200, 0400 for the sale the order makes, or 0220."""
         profile = self._own.at_terminal(order.terminal)
         values: dict[str, Any] = {
             "stan": int(order.stan),
@@ -113,7 +113,7 @@ class Iso8583Channel(PosChannel):
         return self._bytes(reversal(profile, made) if kind == "reversal" else made)
 
     def repeat(self, request: bytes) -> bytes:
-        """The stored message with the type the profile uses for repetitions; not another byte changes."""
+        """Repeat the stored message with the type the profile uses for repetitions; not another byte changes."""
         message = decode(request, self._own.dialect)
         profile = self._own
         kinds = {"0400": profile.reversal_repeat_mti, "0220": profile.advice_repeat_mti}
@@ -131,7 +131,7 @@ class Iso8583Channel(PosChannel):
             return BankAnswer(Delivery.SILENT, detail=f"answer not understood: {error}")
 
     def heard_late(self, message: Message) -> None:
-        """An answer that no exchange waits for, from the link."""
+        """Take an answer that no exchange waits for, from the link."""
         try:
             answer = self._parsed(message)
         except RemoteProtocolError:
@@ -144,7 +144,7 @@ class Iso8583Channel(PosChannel):
         self._late(PosLateAnswer(terminal, f"{answer.stan:06d}", self._verdict(message), compare))
 
     def takes(self, contract_ref: str) -> bool:
-        """Whether the contract can be written in this dialect's field."""
+        """True when the contract can be written in this dialect's field."""
         order = PosOrder(self._own.terminal, "000001", "000001", 1, contract_ref, EPOCH)
         try:
             self.message("sale", order)
@@ -156,8 +156,8 @@ class Iso8583Channel(PosChannel):
         return encode(message, self._own.dialect)
 
     def _compared(self, request: bytes, message: Message) -> BankAnswer:
-        """What an answer says about the message it is taken for. One that differs settles nothing; that the bank knows
-        the keys is said all the same, for then nothing may be undone under them."""
+        """Compare an answer with the message it is taken for. One that differs settles nothing; that the bank knows the
+        keys is said all the same, for then nothing may be undone under them."""
         told = self._verdict(message)
         different = differences(self._own, decode(request, self._own.dialect), message)
         if not different:
@@ -169,7 +169,7 @@ class Iso8583Channel(PosChannel):
         return parse_answer(message, self._own.dialect.responses)
 
     def _verdict(self, message: Message) -> BankAnswer:
-        """What an answer says by itself."""
+        """Verdict of an answer by itself."""
         answer = self._parsed(message)
         if message.mti.startswith("04"):
             verdict = _OF_REVERSAL.get(answer.response.code, AnswerClass.UNSETTLED)
@@ -188,13 +188,13 @@ class Iso8583Channel(PosChannel):
 
 
 def words_of(code: str) -> tuple[str, str]:
-    """An answer code for people, in Chinese and English."""
+    """Text of an answer code for people, in Chinese and English."""
     known = response_code(code)
     return known.chinese, known.english
 
 
 def refuses_for_good(code: str) -> bool:
-    """Whether an answer code is a final refusal."""
+    """True when an answer code is a final refusal."""
     return response_code(code).response_class is ResponseClass.DECLINED
 
 

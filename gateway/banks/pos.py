@@ -1,4 +1,4 @@
-"""What only a bank's POS terminals have: terminal, batch and trace number (STAN) name a message.
+"""POS terminals of a bank: terminal, batch and trace number (STAN) name a message.
 
 Theory of operation. On POS links a reversal goes out before the next sale of its terminal: so an attempt that is open
 blocks its terminal, and only its terminal. Batch and STAN are one growing number (`gateway.ledger.positions`), reserved
@@ -53,7 +53,7 @@ _BY_STAN = (
     .where(_p.c.channel == bindparam("channel"), _p.c.stan == bindparam("stan"))
     .order_by(_a.c.created_at.desc(), _p.c.batch.desc())
 )
-"""One for each terminal, and once more each time a terminal's trace numbers were used up: the newest comes first."""
+"""Attempts by STAN, one a terminal, and one more each time its trace numbers were used up: newest first."""
 _HIGHEST = select(
     _p.c.channel,
     _p.c.terminal,
@@ -64,7 +64,7 @@ _COUNTERS = "stan:"
 
 @dataclass(frozen=True, slots=True)
 class PosOrder:
-    """What a message of a terminal is for."""
+    """Order of a terminal: facts for one message."""
 
     terminal: str
     batch: str
@@ -73,15 +73,15 @@ class PosOrder:
     contract_ref: str
     at: datetime
     anchor: Anchor | None = None
-    """Where our ledger stands, for messages that tell it."""
+    """Anchor (position of our ledger), for messages that tell it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PosLateAnswer:
-    """A late answer with what it says of its message."""
+    """Late answer of a POS host, with the terminal and STAN it gives."""
 
     terminal: str | None
-    """None where the host leaves field 41 out."""
+    """Terminal number; None where the host leaves field 41 out."""
     stan: str
     answer: BankAnswer
     compare: Callable[[bytes], BankAnswer] | None = None
@@ -90,20 +90,20 @@ class PosLateAnswer:
         return f"terminal {self.terminal} trace {self.stan}"
 
     def about(self, request: bytes) -> BankAnswer:
-        """The answer, compared with what was asked."""
+        """Compare the answer with what was asked."""
         return self.answer if self.compare is None else self.compare(request)
 
     def may_mean(self, reference: str) -> bool:
-        """Without a terminal it may be any one's with its trace number."""
+        """True when terminal and trace number fit; an answer without a terminal fits any."""
         terminal, _, stan = reference.split("/")
         return stan == self.stan and self.terminal in (None, terminal)
 
 
 class PosChannel(ABC):
-    """The part of a `BankChannel` that keeps its terminals."""
+    """Channel to a bank that keeps its terminals: the POS part of a `BankChannel`."""
 
     query = None
-    """No POS message that asks what became of another is known from a real sample."""
+    """Query of another message's end: none is known from a real POS sample."""
 
     def __init__(self, name: str, terminals: Mapping[str, Sequence[str]]) -> None:
         """`terminals`: numbers by charge point."""
@@ -116,7 +116,7 @@ class PosChannel(ABC):
 
     @abstractmethod
     def message(self, kind: str, order: PosOrder) -> bytes:
-        """The bytes of a sale, its reversal, an advice or a refund."""
+        """Make the bytes of a sale, its reversal, an advice or a refund."""
 
     def order(
         self,
@@ -129,8 +129,8 @@ class PosChannel(ABC):
         contract_ref: str,
         charge_point: str | None,
     ) -> Order | NothingFree:
-        """A sale or recovery takes a free terminal. While it cannot be promised that batch and STAN never come again
-        nothing is free: claims go on without a message, and what is left untold is found by the collector."""
+        """Make an order; a sale or recovery takes a free terminal. While it cannot be promised that batch and STAN
+        never come again nothing is free: claims go on without a message, and the collector finds what is untold."""
         numbers = self._any if charge_point is None else self._terminals.get(charge_point, ())
         undone = kind in REVERSED_KINDS
         found = self._free(tx, numbers) if undone else self._of_debit(tx, debit_id, numbers)
@@ -148,17 +148,17 @@ class PosChannel(ABC):
         return Order(f"{found}/{batch}/{stan}", destination, request, undo)
 
     def reference_known(self, tx: Transaction, attempt_id: str) -> None:
-        """The terminal goes on in a new batch: the numbers of this one may be in use elsewhere."""
+        """Continue the terminal in a new batch: the numbers of this one may be in use elsewhere."""
         row = tx.find(_p, attempt_id=attempt_id)
         if row is not None:
             tx.next_batch(f"{self.name}/{row.terminal}")
 
     def on_late(self, handler: Callable[[LateAnswer], None]) -> None:
-        """Who hears answers that nobody waits for."""
+        """Set the handler of answers that no exchange waits for."""
         self._late = handler
 
     def meant(self, tx: Transaction, heard: LateAnswer) -> Meant:
-        """The newest attempt of its terminal: between it and the one before lie all the trace numbers there are.
+        """Find the newest attempt of its terminal: between it and the one before lie all the trace numbers there are.
 
         Without a terminal the trace number must be that of one terminal alone, settled attempts included: an answer
         repeated for one of them would else be taken for the answer of its namesake on another terminal.
@@ -209,7 +209,7 @@ def go_on_behind(tx: Transaction, mark: MarkState | None) -> dict[str, int]:
 
 
 def _counted(connection: Connection) -> dict[str, int]:
-    """The next position of every terminal (`channel/number`), by its counter and by its attempts."""
+    """Next position of every terminal (`channel/number`), by its counter and by its attempts."""
     c = tables.counter
     known = {
         row.name.removeprefix(_COUNTERS): int(row.value)

@@ -1,4 +1,4 @@
-"""Answers about one message are booked in the order in which they came in.
+"""Turns of a bank's answers: those about one message are booked in the order in which they came in.
 
 Whoever asks a bank books the answer a moment later, in a change of its own. A second answer to the same message that
 comes in between must not be booked before the first: which of two final words counts would else hang on the speed of a
@@ -13,14 +13,14 @@ from contextlib import contextmanager
 
 
 class Turns:
-    """Of one channel."""
+    """Turns of one channel."""
 
     def __init__(self) -> None:
         self._behind: dict[str, list[Callable[[], None]]] = {}
 
     @contextmanager
     def asking(self, reference: str) -> Iterator[Callable[[], None]]:
-        """From before the message is sent until what became of it is handed in for booking.
+        """Hold back other answers from before the message is sent until its own result is handed in for booking.
 
         Gives what to call where nothing was heard: whatever came in by another way is then the first word.
         """
@@ -31,7 +31,7 @@ class Turns:
             self._end(reference)
 
     def in_turn(self, may_mean: Callable[[str], bool], book: Callable[[], None]) -> None:
-        """Book an answer that nobody waited for: now, or behind whoever is asking about an attempt that it may mean."""
+        """Book a late answer: now, or behind the exchange of an attempt that it may mean."""
         asked = (behind for reference, behind in self._behind.items() if may_mean(reference))
         behind = next(asked, None)
         if behind is None:

@@ -1,4 +1,4 @@
-"""Going on with a ledger that is not the newest one this box has seen: a restored backup, a file that lost its log.
+"""Adoption of a ledger that is not the newest one this box has seen: a restored backup, a file that lost its log.
 
 Theory of operation. What such a file says was true once. What it has open may have ended in the part that was lost:
 been paid, undone, told. So nothing of it is undone, told or asked again before the bank's day file or a person has said
@@ -65,13 +65,13 @@ _OPEN_REFUNDS = (
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A new life of a ledger, and what it found open."""
+    """New life of a ledger, and the counts of what was open in it."""
 
     incarnation: Incarnation
     why: str
-    """Code of what a start would have refused the file for."""
+    """Code of the reason for which a start would have refused the file."""
     terminals: Mapping[str, int]
-    """By channel and number: the position they go on with."""
+    """Position each terminal goes on with, by channel and number."""
     disputed: int
     claims: int
     refunds: int
@@ -105,8 +105,8 @@ def _adopt_alone(place: Place, clock: Clock, keys: ChainKeys, birth: Birth) -> A
 def adopt_file(
     path: Path, mark: MarkState | None, clock: Clock, keys: ChainKeys, birth: Birth
 ) -> tuple[Adopted, MarkState]:
-    """The same without a look at why: one commit in the file, which is empty where it is gone; what its mark is to say
-    then."""
+    """Adopt without asking why it was refused: one commit in the file, which is empty where it is gone; the new state
+    of its mark."""
     engine = (engines.open_writer if path.exists() else engines.open_new)(path)
     try:
         schema.upgrade(engine)
@@ -116,7 +116,7 @@ def adopt_file(
 
 
 def begin_anew(committer: Committer, mark: MarkState | None, birth: Birth) -> tuple[Adopted, MarkState]:
-    """The one commit of an adoption."""
+    """Make the one commit of an adoption."""
     found, first = committer.commit([lambda tx: _adopt(tx, mark, birth)])[0]
     head: Head | None = committer.head
     if head is None:
@@ -150,7 +150,7 @@ def _adopt(tx: Transaction, mark: MarkState | None, birth: Birth) -> tuple[Adopt
 
 
 def _list_lost(tx: Transaction, debit_id: str, ref: str, amount: int) -> None:
-    """Once more, where an earlier adoption had listed it and somebody had found out: it was open again since."""
+    """List an outcome as lost, also where an earlier adoption had listed it and its item was closed since."""
     known = tx.find(tables.item, kind=LOST, ref=ref)
     if known is None:
         add_item(tx, LOST, debit_id, WHY_LOST, ref=ref, amount=amount)

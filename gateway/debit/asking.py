@@ -1,4 +1,4 @@
-"""The banks of a box as the debit engine asks them: whether one can be asked, in what time, and who waits for it.
+"""Banks of a box as the debit engine asks them: which can be asked, in what time, and which a vehicle waits for.
 
 What is asked is in `gateway.debit.attempts`, stored before it leaves; here it meets the channel that carries it.
 """
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Banks:
-    """Every bank of the box, by the name of its channel."""
+    """Banks of the box, by the name of their channel."""
 
     def __init__(
         self, channels: Mapping[str, BankChannel], *, clock: Clock, random: RandomBits, rules: DebitRules
@@ -40,16 +40,16 @@ class Banks:
     # --- whether, and in what time --------------------------------------------------------------------------------
 
     def fresh(self, channel: str) -> bool:
-        """Whether a vehicle waits for this bank at this moment: a backlog steps aside for it."""
+        """True while a vehicle waits for this bank: a backlog steps aside for it."""
         return self._waiting[channel] > 0
 
     def reachable(self, channel: str) -> bool:
-        """Whether this bank can be asked at this moment."""
+        """True when this bank can be asked at this moment."""
         found = self._channels.get(channel)
         return found is not None and found.up
 
     def can_charge(self, payer: Payer) -> bool:
-        """Whether the mandate names a bank of this site and a contract its messages can carry."""
+        """True when the mandate names a bank of this site and a contract its messages can carry."""
         channel = self._channels.get(payer.name)
         if channel is None or payer.contract_ref is None or not channel.takes(payer.contract_ref):
             log.error("mandate %s cannot be charged: no bank %s, or no usable contract", payer.mandate_id, payer.name)
@@ -58,7 +58,7 @@ class Banks:
 
     @contextmanager
     def waited_for(self, payer: Payer) -> Iterator[None]:
-        """Somebody waits for this payer's bank."""
+        """Mark this payer's bank as waited for while the block runs."""
         self._waiting[payer.name] += 1
         try:
             yield
@@ -66,11 +66,11 @@ class Banks:
             self._waiting[payer.name] -= 1
 
     def channel(self, name: str) -> BankChannel | None:
-        """Of a bank of this site."""
+        """Channel of a bank of this site, None for an unknown one."""
         return self._channels.get(name)
 
     def asking(self, payer: Payer, charge_point: str, deadline: float) -> Asking | None:
-        """How the bank is asked, None when that would be in vain: no link of ours, or no time."""
+        """Way to ask the payer's bank, None when that would be in vain: no link of ours, or no time."""
         channel = self._channels.get(payer.name)
         worth_asking = self._time_left(deadline) > self._rules.deadline.bank_worth_asking_ms / 1000
         if payer.funding is not Funding.BANK_ONLINE or channel is None or not worth_asking:
@@ -83,7 +83,7 @@ class Banks:
     # --- a sale that is stored ------------------------------------------------------------------------------------
 
     def turn(self, request: BankRequest) -> AbstractContextManager[Callable[[], None]]:
-        """While a sale is asked and decided, its late answers wait; what is given says that nothing was heard."""
+        """Hold back late answers to a sale while it is asked and decided; the given function tells of no answer."""
         return self._channels[request.channel].turns.asking(request.reference)
 
     async def ask(self, request: BankRequest, deadline: float) -> BankAnswer:
@@ -96,7 +96,7 @@ class Banks:
     # --- what is told later ---------------------------------------------------------------------------------------
 
     def new_attempt(self) -> NewAttempt:
-        """An attempt's id and time."""
+        """Make an attempt's id and time."""
         return NewAttempt(new_id(to_us(self._clock.utcnow()), self._random), self._clock.utcnow())
 
     def advise(self, tx: Transaction, debit_id: str, charge_point: str | None, new: NewAttempt) -> None:

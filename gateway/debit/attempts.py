@@ -79,16 +79,16 @@ _SALE_OF_DEBIT = select(tables.attempt).where(
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message about to leave."""
+    """Message about to leave, for the outbox to send."""
 
     message: bytes
     reference: str
     sent_before: bool
-    """It left, or may have left, once before."""
+    """True when it left, or may have left, once before."""
 
 
 class Recovery(Enum):
-    """What became of a try to collect a debt that was due."""
+    """Result of a try to collect a debt that was due."""
 
     QUEUED = "one more try"
     LATER = "nothing can be asked of its bank now"
@@ -98,16 +98,16 @@ class Recovery(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How a bank would be asked or told."""
+    """Way to ask or tell a bank: its channel and the new attempt."""
 
     channel: BankChannel
     new: NewAttempt
     charge_point: str | None = None
-    """None: somebody for whom no customer waits."""
+    """Charge point where a customer waits; None when none does."""
 
 
 def store_sale(tx: Transaction, asking: Asking, debit: Row) -> BankRequest | None:
-    """A sale, ready to be sent; None when its channel has nothing free for it.
+    """Store a sale, ready to be sent; None when its channel has nothing free for it.
 
     None also for a debit that is decided, or that a bank was asked about before: it is asked once.
     """
@@ -133,7 +133,7 @@ def store_recovery(tx: Transaction, asking: Asking, debit: Row) -> Recovery:
 
 
 def queue_advice(tx: Transaction, debit: Row, asking: Asking) -> None:
-    """Tell the bank what was decided in its place. Only for an owed debit with no earlier attempt open."""
+    """Queue an advice of what was decided in the bank's place. Only for an owed debit with no earlier attempt open."""
     if debit.state != DebitState.OWED or debit.contract_ref is None or in_doubt(tx, debit.id):
         return
     if _store(tx, asking, debit, "advice") is not None:
@@ -141,7 +141,7 @@ def queue_advice(tx: Transaction, debit: Row, asking: Asking) -> None:
 
 
 def queue_refund(tx: Transaction, refund: Row, debit: Row, asking: Asking) -> None:
-    """Ask the bank to pay back what was decided; repeated until it answers. Not while it may have been asked before."""
+    """Queue a refund that the bank pays; repeated until it answers. Not while it may have been asked before."""
     if outcome_lost(tx, refund.id):
         return
     if debit.contract_ref is None:
@@ -152,7 +152,7 @@ def queue_refund(tx: Transaction, refund: Row, debit: Row, asking: Asking) -> No
 
 
 def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer, channel: BankChannel | None = None) -> Row:
-    """Put the bank's word, or its absence, on a stored sale; returns the attempt as it then stands.
+    """Record the bank's answer, or its absence, on a stored sale; returns the attempt as it then stands.
 
     What is already known stands: an answer that came in by another way while this one was decided is not undone.
     """
@@ -175,7 +175,7 @@ def settle_answer(tx: Transaction, attempt_id: str, answer: BankAnswer, channel:
 
 
 def begin_reversal(tx: Transaction, attempt_id: str) -> Outgoing | None:
-    """Durable before the reversal's first byte: from here on it wins. None when it is no longer wanted."""
+    """Begin a reversal, durable before its first byte: from here on it wins. None when it is no longer wanted."""
     row = attempt_row(tx, attempt_id)
     if row.state not in (AttemptState.UNKNOWN, AttemptState.REVERSING) or row.kind not in REVERSED_KINDS:
         return None
@@ -184,7 +184,7 @@ def begin_reversal(tx: Transaction, attempt_id: str) -> Outgoing | None:
 
 
 def begin_message(tx: Transaction, attempt_id: str) -> Outgoing | None:
-    """Durable before the first byte of an advice, refund or recovery. None when the bank has answered it."""
+    """Begin an advice, refund or recovery, durable before its first byte. None when the bank has answered it."""
     row = attempt_row(tx, attempt_id)
     if row.state != AttemptState.STORED:
         return None
@@ -193,7 +193,7 @@ def begin_message(tx: Transaction, attempt_id: str) -> Outgoing | None:
 
 
 def close_reversal(tx: Transaction, attempt_id: str, answer: BankAnswer, *, aged: bool, rules: DebitRules) -> bool:
-    """True when the answer ends the reversal; "original not found" only when `aged`: the sale can no longer arrive."""
+    """True when the answer ends a reversal; "original not found" only when `aged`: the sale can no longer arrive."""
     row = attempt_row(tx, attempt_id)
     note_difference(tx, row, answer)
     if row.state != AttemptState.REVERSING:
@@ -207,7 +207,7 @@ def close_reversal(tx: Transaction, attempt_id: str, answer: BankAnswer, *, aged
 
 
 def end_reversal(tx: Transaction, row: Row, answer: BankAnswer | None, rules: DebitRules) -> None:
-    """reversing -> reversed; what a late approval had brought goes back to the bank."""
+    """Move reversing -> reversed; money of a late approval goes back to the bank."""
     if answer is None:
         set_attempt(tx, row, AttemptState.REVERSED)
     else:
@@ -231,7 +231,7 @@ def end_reversal(tx: Transaction, row: Row, answer: BankAnswer | None, rules: De
 def settle_message(
     tx: Transaction, attempt_id: str, answer: BankAnswer, rules: DebitRules, channel: BankChannel | None = None
 ) -> bool:
-    """True when the answer ends an advice, a refund or a recovery; False when it must be repeated."""
+    """Settle a message: True when the answer ends an advice, a refund or a recovery; False when it must be repeated."""
     row = attempt_row(tx, attempt_id)
     if row.state not in ANSWERABLE:
         return True
@@ -255,7 +255,7 @@ def settle_message(
 
 
 def give_up_message(tx: Transaction, attempt_id: str) -> None:
-    """The rules repeat it no longer: the bank may know of it or not, and a person must find out."""
+    """Give up a message that the rules repeat no longer: the bank may know of it or not, and a person must find out."""
     row = attempt_row(tx, attempt_id)
     if row.state != AttemptState.STORED or row.kind not in REPEATED_KINDS:
         return
@@ -265,7 +265,7 @@ def give_up_message(tx: Transaction, attempt_id: str) -> None:
 
 
 def reference_known(tx: Transaction, row: Row, answer: BankAnswer, channel: BankChannel | None) -> None:
-    """The bank says that it knows the keys of a message that left once."""
+    """Handle the bank's answer that it knows the keys of a message that left once."""
     heard(tx, row, AttemptState.DISPUTED, answer)
     dispute(tx, attempt_row(tx, row.id), "the bank knows these keys already, and they were sent once")
     if channel is not None:
@@ -273,7 +273,7 @@ def reference_known(tx: Transaction, row: Row, answer: BankAnswer, channel: Bank
 
 
 def dispute(tx: Transaction, row: Row, why: str) -> None:
-    """Leave an attempt to people and the bank's day file: nothing is undone, repeated or asked anew before their word.
+    """Dispute an attempt: nothing is undone, repeated or asked anew before a word of people or the bank's day file.
 
     What waits in the queue for it is dropped, an item is opened. `why` is for people, 200 characters at most.
     """
@@ -283,13 +283,13 @@ def dispute(tx: Transaction, row: Row, why: str) -> None:
 
 
 def note_difference(tx: Transaction, row: Row, answer: BankAnswer) -> None:
-    """Put it on people's list where an answer says something else than was asked."""
+    """Open an item for people where an answer says something else than was asked."""
     if answer.difference is not None:
         add_item(tx, DIFFERS, row.debit_id, answer.difference[:200], ref=row.id, amount=row.amount)
 
 
 def fund_by_bank(tx: Transaction, attempt: Row, rules: DebitRules) -> None:
-    """bank -> open (or debt), and the claim is paid."""
+    """Post bank -> open (or debt): the claim is paid."""
     debit = debit_row(tx, attempt.debit_id)
     if debit.state == DebitState.DEBT:
         bank = (AccountKind.BANK, attempt.channel)
@@ -308,14 +308,14 @@ def fund_by_bank(tx: Transaction, attempt: Row, rules: DebitRules) -> None:
 
 
 def sale_of(tx: Transaction, debit_id: str) -> Row | None:
-    """The one sale of a debit, None when no bank was asked on line."""
+    """Find the one sale of a debit, None when no bank was asked on line."""
     found = tx.rows(_SALE_OF_DEBIT, debit=debit_id)
     return found[0] if found else None
 
 
 def heard(tx: Transaction, row: Row, state: AttemptState, answer: BankAnswer) -> None:
-    """Move an attempt to the state an answer leads to, and keep what the bank said; other people's words have no code,
-    and what it said before stays."""
+    """Move an attempt to the state an answer leads to, and keep the bank's codes; a person's or a day file's word has
+    none, and earlier codes stay."""
     # From here on it is counted how often the reversal left: its first one is no repetition.
     over = row.kind == "recovery" and row.state == AttemptState.STORED
     said = {
@@ -334,7 +334,7 @@ def heard(tx: Transaction, row: Row, state: AttemptState, answer: BankAnswer) ->
 
 
 def queue(tx: Transaction, row: Row, kind: str) -> None:
-    """Put a message behind those that wait at its destination."""
+    """Queue a message behind those that wait at its destination."""
     tx.insert(
         tables.outbox,
         id=tx.row_id(tables.outbox),
@@ -354,7 +354,7 @@ def off_queue(tx: Transaction, attempt_id: str, why: str) -> None:
 def _settle_recovery(
     tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules, channel: BankChannel | None
 ) -> bool:
-    """Always an end of this message: what is in doubt is not repeated but reversed."""
+    """Settle a recovery; always an end of this message: what is in doubt is not repeated but reversed."""
     if row.state != AttemptState.STORED:
         return True
     settled = settle_answer(tx, row.id, answer, channel)
@@ -368,7 +368,7 @@ def _settle_recovery(
 
 
 def _store(tx: Transaction, asking: Asking, debit: Row, kind: str, *, amount: int | None = None) -> BankRequest | None:
-    """An attempt with its channel's order; None when the channel can make none now."""
+    """Store an attempt with its channel's order; None when the channel can make none now."""
     channel, fen = asking.channel, debit.amount if amount is None else amount
 
     def order() -> Order | NothingFree:
@@ -403,7 +403,7 @@ def _store(tx: Transaction, asking: Asking, debit: Row, kind: str, *, amount: in
 
 
 def _gives_way(tx: Transaction, kept_by: Iterable[str]) -> bool:
-    """Whether one of these was a recovery that has not left: it goes back and is due again.
+    """True when one of these was a recovery that has not left: it is cancelled and due again.
 
     Debts wait for days, and a vehicle does not wait for them.
     """

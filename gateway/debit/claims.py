@@ -1,4 +1,4 @@
-"""Values the debit engine speaks in. Money is integer fen, times are UTC microseconds unless named otherwise."""
+"""Values of the debit engine. Money is integer fen, times are UTC microseconds unless named otherwise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.model.passage import Abandoned, Funding, Occasion, PassageOutcome, 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who stands at the charge point, as far as it was read."""
+    """Identity of the customer at the charge point, as far as it was read."""
 
     obu_id: bytes | None = None
     contract: str | None = None
@@ -22,12 +22,12 @@ class Identity:
     vehicle_class: int | None = None
     device_type: int | None = None
     code: str | None = None
-    """What a scanned code names; stored nowhere, it only tells one payer from another."""
+    """Scanned code; stored nowhere, it only tells one payer from another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Payer:
-    """Who pays: exactly one funding source."""
+    """Payer of a debit: exactly one funding source."""
 
     funding: Funding
     name: str
@@ -42,7 +42,7 @@ class Payer:
 
 @dataclass(frozen=True, slots=True)
 class PurchasePlan:
-    """What the card will be asked to do."""
+    """Purchase that the card will be asked for."""
 
     written_fen: int
     """Amount the purchase carries: the fare, or zero where a charge card only proves the passage."""
@@ -56,18 +56,18 @@ class PurchasePlan:
 
 @dataclass(frozen=True, slots=True)
 class PurchaseResult:
-    """How the card answered. Fields are None where the answer was lost or the dialect has none."""
+    """Result of a purchase as the card answered. Fields are None where the answer was lost or the dialect has none."""
 
     outcome: PurchaseOutcome
     reason: str | None = None
-    """Code of why it was not taken, is unknown or disputed, where the antenna or the lane said so."""
+    """Code of the reason why it was not taken, is unknown or disputed, where the antenna or the lane said so."""
     error: int | None = None
     terminal: str | None = None
     card_serial: int | None = None
     psam_serial: int | None = None
     tac: bytes | None = None
     tac_source: str | None = None
-    """`b5` with the result, `b8` fetched later."""
+    """Source of the TAC: `b5` with the result, `b8` fetched later."""
     algorithm: int | None = None
     key_version: int | None = None
     balance_after: int | None = None
@@ -75,7 +75,7 @@ class PurchaseResult:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One vehicle at one charge point, before anything was decided."""
+    """Sight of one vehicle at one charge point, before anything was decided."""
 
     passage_id: str
     charge_point: str
@@ -89,7 +89,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
-    """A claim to reserve. Same key and same content is the same claim; same key and other content is refused."""
+    """Request for a hold. Same key and same content is the same claim; same key and other content is refused."""
 
     idempotency_key: str
     sight: Sight
@@ -98,7 +98,7 @@ class HoldRequest:
     amount_fen: int
     plan: PurchasePlan | None
     abandoned: Abandoned
-    """What becomes of it when nobody comes back to it."""
+    """Fate of the hold when nobody comes back to it."""
 
     @property
     def content_hash(self) -> str:
@@ -117,7 +117,7 @@ class HoldRequest:
 
 @dataclass(frozen=True, slots=True)
 class HoldPlaced:
-    """The hold and the intent are durable."""
+    """Hold and intent that are durable."""
 
     debit_id: str
     purchase_id: str | None
@@ -126,14 +126,14 @@ class HoldPlaced:
 
 @dataclass(frozen=True, slots=True)
 class HoldRefused:
-    """No hold: `reason` is a code of `gateway.model.reasons`."""
+    """Refusal of a hold: `reason` is a code of `gateway.model.reasons`."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionContext:
-    """What a decision stores beside the money: which versions it was made with and why it looks as it does."""
+    """Context of a decision, stored beside the money: charge point, occasion and versions it was made with."""
 
     charge_point: str
     tariff_version: str | None = None
@@ -143,7 +143,7 @@ class DecisionContext:
     rules_version: str | None = None
 
     def under(self, rules_version: str) -> DecisionContext:
-        """The same with the version of the rules. Field by field: `replace` costs as much as storing a row."""
+        """Copy with the version of the rules. Field by field: `replace` costs as much as storing a row."""
         return DecisionContext(
             self.charge_point,
             self.tariff_version,
@@ -156,7 +156,7 @@ class DecisionContext:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A committed decision."""
+    """Decision that is committed."""
 
     record_no: int
     decided_at: int
@@ -171,7 +171,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class PreviousPurchase:
-    """The newest purchase of a card that the ledger knows."""
+    """Newest purchase of a card that the ledger knows."""
 
     purchase_id: str
     passage_id: str
@@ -185,24 +185,24 @@ class PreviousPurchase:
     written_fen: int
     amount_fen: int
     payer: Payer
-    """Fixed with the hold; its limits are the mandate's present ones, as they bind now."""
+    """Payer, fixed with the hold; its limits are the mandate's present ones, as they bind now."""
     purchase_time: str
     card_serial: int | None
     """Serial of this purchase, from its own result, else one more than the last one seen of the card."""
     balance_before: int | None
-    """As read before the order; None where the antenna told none."""
+    """Balance read before the order; None where the antenna told none."""
     reason: str | None
-    """Why it was not taken, is unknown or disputed."""
+    """Code of the reason why it was not taken, is unknown or disputed."""
     debit_state: str
     release: Release | None
-    """Of the passage's newest decision; None while there is none."""
+    """Release by the passage's newest decision; None while there is none."""
     decided_s_ago: float | None
-    """Seconds since that, whatever lane, process or person made it."""
+    """Seconds since that decision, whatever lane, process or person made it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreviousPassage:
-    """The newest claim on a tag contract."""
+    """Newest claim on a tag contract."""
 
     passage_id: str
     debit_id: str
@@ -210,15 +210,15 @@ class PreviousPassage:
     charge_point: str
     amount_fen: int
     payer: Payer
-    """As above."""
+    """Payer, fixed with the hold; its limits are the mandate's present ones, as they bind now."""
     release: Release | None
-    """Of its newest decision; None while there is none."""
+    """Release by its newest decision; None while there is none."""
     decided_s_ago: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class PreviousEntry:
-    """The newest recorded entry of a card at one lane."""
+    """Newest recorded entry of a card at one lane."""
 
     passage_id: str
     charge_point: str
@@ -227,7 +227,7 @@ class PreviousEntry:
 
 @dataclass(frozen=True, slots=True)
 class BankRequest:
-    """A stored attempt, ready to go out."""
+    """Stored attempt, ready to be sent to its bank."""
 
     channel: str
     reference: str

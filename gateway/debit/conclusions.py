@@ -1,4 +1,4 @@
-"""The end of a claim: what card and bank have told goes through the decision table, and the money moves."""
+"""Conclusion of a claim: the results of card and bank go through the decision table, and the money moves."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NOBODY_LISTENED = BankAnswer(Delivery.SILENT, detail="not answered before whoeve
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """Everything the decision table needs for one passage."""
+    """Input of the decision table for one passage."""
 
     debit_id: str
     context: DecisionContext
@@ -56,9 +56,9 @@ class Conclusion:
     result: PurchaseResult | None = None
     card_number: str | None = None
     bank: BankAnswer | None = None
-    """The answer to the debit's sale, or its absence; None when this caller did not ask."""
+    """Answer to the debit's sale, or its absence; None when this caller did not ask."""
     channel: BankChannel | None = None
-    """Whose answer it is."""
+    """Channel of that answer."""
 
 
 def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Decision:
@@ -101,7 +101,7 @@ def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Deci
 
 
 def _again(tx: Transaction, debit: Row, context: DecisionContext) -> Decision:
-    """What was decided before. Where that let a vehicle go at another charge point it is a repeat here: no barrier
+    """Earlier decision of a passage. Where it let a vehicle go at another charge point it is a repeat here: no barrier
     lifts on another one's record."""
     newest = tx.rows(purchases.NEWEST_DECISION, passage=debit.passage_id)[0]
     if newest.charge_point == context.charge_point or newest.release != Release.GO:
@@ -132,7 +132,7 @@ def _why_disputed(reason: str | None) -> str:
 
 
 def _purchase_outcome(tx: Transaction, conclusion: Conclusion) -> tuple[PurchaseOutcome, bool, str | None]:
-    """What the ledger holds for true after this answer, whether its proof (the TAC) is stored, and the code of why not.
+    """Outcome of the purchase after this answer, True when its proof (the TAC) is stored, and the code of the reason.
 
     The first end of a purchase stands. The debit's newest purchase counts, whichever the answer was about: what is
     known of an earlier one says nothing about the one that is under way.
@@ -165,7 +165,7 @@ def _bank_counts(debit: Row, purchase: PurchaseOutcome) -> bool:
 
 
 def _bank_outcome(sale: Row | None) -> BankOutcome:
-    """How far the bank was heard. A sale whose asker did not live to tell is one without an answer."""
+    """Outcome of the bank's sale. A sale without an answer, as after a crash of its asker, counts as silent."""
     if sale is None:
         return BankOutcome.NOT_SENT
     known = {
@@ -179,7 +179,7 @@ def _bank_outcome(sale: Row | None) -> BankOutcome:
 def _stand_in_refusal(
     tx: Transaction, debit: Row, sale: Row | None, mandate_limit_fen: int, rules: DebitRules
 ) -> str | None:
-    """None when we may decide in the bank's place, else the code of why not."""
+    """None when we may decide in the bank's place, else the code of the reason why not."""
     told = _told(sale)
     counted = tx.rows(_STOOD_IN_TODAY, obligor=debit.obligor_id, day=debit.day, service=debit.service)
     return may_stand_in(
@@ -197,7 +197,7 @@ def _stand_in_refusal(
 
 
 def _told(sale: Row | None) -> Refusal:
-    """What the bank said instead of an approval."""
+    """Refusal by the bank: its answer class and code, or that it said nothing."""
     if sale is None or sale.answer_class is None:
         return NOTHING_SAID
     return Refusal(AnswerClass(sale.answer_class), sale.response_code)
@@ -235,7 +235,7 @@ def _apply(tx: Transaction, debit: Row, verdict: DecisionRow, sale: Row | None, 
 
 
 def issuer_paid(tx: Transaction, debit_id: str, *, reference: str | None = None) -> bool:
-    """issuer -> open at the day's end: the issuer took the claim into its clearing. False when it had before."""
+    """Post issuer -> open at the day's end: the issuer took the claim into its clearing. False when it had before."""
     debit = debit_row(tx, debit_id)
     if debit.state != DebitState.RELEASED:
         return False

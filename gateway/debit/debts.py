@@ -34,7 +34,7 @@ _DEBTS = select(
 
 
 def to_debt(tx: Transaction, debit_id: str, rules: DebitRules, refusal: Refusal) -> None:
-    """debt -> open: the bank said a final no; the claim stays and is collected another way."""
+    """Post debt -> open: the bank finally refused; the claim stays and is collected another way."""
     debit = debit_row(tx, debit_id)
     tx.books.move(
         "declined",
@@ -49,7 +49,7 @@ def to_debt(tx: Transaction, debit_id: str, rules: DebitRules, refusal: Refusal)
 
 
 def approval_withdrawn(tx: Transaction, attempt: Row, rules: DebitRules) -> None:
-    """debt -> bank: the bank has taken nothing behind its approval; the claim is a debt, due as after silence."""
+    """Post debt -> bank: the bank booked nothing for its approval; the claim is a debt, due as after silence."""
     debit = debit_row(tx, attempt.debit_id)
     tx.books.move(
         "approval_withdrawn",
@@ -72,7 +72,7 @@ def approval_withdrawn(tx: Transaction, attempt: Row, rules: DebitRules) -> None
 
 
 def refused_again(tx: Transaction, debit_id: str, rules: DebitRules, refusal: Refusal) -> None:
-    """A recovery was refused or undone: the next one by the schedule, if there is one."""
+    """Schedule the next recovery, if there is one, after one was refused or undone."""
     debit = debit_row(tx, debit_id)
     if debit.state != DebitState.DEBT:
         return
@@ -81,14 +81,14 @@ def refused_again(tx: Transaction, debit_id: str, rules: DebitRules, refusal: Re
 
 
 def not_tried(tx: Transaction, debit_id: str, rules: DebitRules) -> None:
-    """The link was down: the try does not count, and is made a little later."""
+    """Schedule a recovery a little later: the link was down, and the try does not count."""
     debit = debit_row(tx, debit_id)
     pause_us = int(rules.retry.recovery.max_pause_s * 1e6)
     tx.update(tables.debit, {"id": debit.id}, retries=debit.retries - 1, retry_at=tx.now_us + pause_us)
 
 
 def without_bank(tx: Transaction, debit: Row) -> None:
-    """Its contract is gone, or no message of its bank can carry it: no try is due until a person asks for one."""
+    """Stop the tries until a person asks for one: no contract, or no message of its bank can carry it."""
     tx.update(tables.debit, {"id": debit.id}, retry_at=None)
     add_item(tx, WITHOUT_BANK, debit.id, "no bank can be asked for this debt", amount=debit.amount)
 
@@ -102,7 +102,7 @@ def recovered(
     event: str,
     attempt_id: str | None = None,
 ) -> None:
-    """source -> debt: the debt is paid."""
+    """Post source -> debt: the debt is paid."""
     tx.books.move(
         event,
         debit.id,
@@ -119,7 +119,7 @@ def recovered(
 
 
 def pay_at_till(tx: Transaction, debit_id: str, till: str, actor: str, rules: DebitRules) -> str | None:
-    """A debt paid in cash: None, or the code of why not."""
+    """Pay a debt in cash: None, or the code of the reason why not."""
     debit = debit_row(tx, debit_id)
     if debit.state != DebitState.DEBT:
         return "not_a_debt"
@@ -131,7 +131,7 @@ def pay_at_till(tx: Transaction, debit_id: str, till: str, actor: str, rules: De
 
 
 def retry_now(tx: Transaction, debit_id: str, actor: str) -> str | None:
-    """Have a debt tried again at once, whatever the schedule says: None, or the code of why not."""
+    """Have a debt tried again at once, whatever the schedule says: None, or the code of the reason why not."""
     debit = debit_row(tx, debit_id)
     if debit.state != DebitState.DEBT:
         return "not_a_debt"
@@ -145,7 +145,7 @@ def retry_now(tx: Transaction, debit_id: str, actor: str) -> str | None:
 
 
 def write_off(tx: Transaction, debit_id: str, actor: str, reason: str, rules: DebitRules) -> str | None:
-    """loss -> debt, once two people agree (one where the rules say so): None when done, else a code."""
+    """Post loss -> debt, once two people agree (one where the rules say so): None when done, else a code."""
     debit = debit_row(tx, debit_id)
     if debit.state != DebitState.DEBT:
         return "not_a_debt"

@@ -1,4 +1,4 @@
-"""From a claim to its decision: what is known is stored, the bank asked where the funding says so, the table applied.
+"""Decider: stores a claim or its card's answer, asks the bank where the funding says so, applies the table.
 
 One commit for the claim or the card's answer, with the bank's request; then the bank; then one commit for the decision.
 Whatever the bank does, and however long it takes, a claim that was stored is decided: `deadline`, a monotonic second,
@@ -42,7 +42,7 @@ from gateway.rules.loading import DebitRules
 
 @dataclass(frozen=True, slots=True)
 class ProvenClaim:
-    """A held debit whose card has answered, or never needed one, and everything its decision depends on."""
+    """Held debit whose card has answered, or never needed one, with everything its decision depends on."""
 
     debit_id: str
     payer: Payer
@@ -50,13 +50,13 @@ class ProvenClaim:
     decline_policy: DeclinePolicy
     purchase_id: str | None = None
     result: PurchaseResult | None = None
-    """None: nothing new about the purchase (there is none, or its result is stored already)."""
+    """Result of the purchase; None: nothing new (there is none, or its result is stored already)."""
     card_number: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BroughtIn:
-    """A decision with what it cost in time."""
+    """Decision with the time it took, in microseconds."""
 
     decision: Decision
     bank_us: int
@@ -73,7 +73,7 @@ async def _as_long_as_it_takes(storing: asyncio.Future[Stored]) -> Stored:
 
 
 class Decider:
-    """One an engine."""
+    """Decider of claims; one for each engine."""
 
     def __init__(
         self, writer: LedgerWriter, banks: Banks, follow_ups: FollowUps, *, clock: Clock, rules: DebitRules
@@ -84,7 +84,7 @@ class Decider:
         self._clock = clock
         self._rules = rules
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """One a debit that is being brought in; gone with its last user."""
+        """Lock of each debit that is being brought in; removed with its last user."""
 
     @property
     def taken_up(self) -> Container[str]:
@@ -94,7 +94,7 @@ class Decider:
     # --- a claim that is not stored yet ---------------------------------------------------------------------------
 
     async def at_once(self, begin: Begin) -> BroughtIn | HoldRefused:
-        """One commit for a claim and its decision, without a bank; it happens whether anybody waits for it or not."""
+        """Store and decide a claim in one commit, without a bank; it happens whether anybody waits for it or not."""
         begun = self._clock.monotonic()
         # Nobody else waits for this future: where its caller is cancelled so may it be, and the change happens.
         return self._brought(await self._writer.submit(lambda tx: begin(tx, None)), begun)
@@ -111,7 +111,7 @@ class Decider:
         essential: bool = False,
         stored: Callable[[asyncio.Future[Stored]], Awaitable[Stored]] = _as_long_as_it_takes,
     ) -> BroughtIn | HoldRefused:
-        """One commit for the claim with the bank's request, then the bank, then one commit for the decision.
+        """Store the claim with the bank's request in one commit, ask the bank, store the decision in another.
 
         `essential`: what is claimed has happened already and must be stored even on a disk that is full.
         `stored` waits for the claim's commit.
@@ -159,7 +159,7 @@ class Decider:
             return await self._finish(claim, stored, deadline)
 
     async def store_sale(self, claim: ProvenClaim, deadline: float) -> BankRequest | Decision | None:
-        """One commit for the card's answer and the bank's request; None when the bank cannot be asked in time.
+        """Store the card's answer and the bank's request in one commit; None when the bank cannot be asked in time.
 
         Where the answer does not prove the purchase the bank is not asked, and the decision is in the same commit.
         """
@@ -180,8 +180,8 @@ class Decider:
         return await asyncio.shield(self._writer.submit(change, essential=True))
 
     def give_up(self, placed: HoldPlaced | HoldRefused, request: HoldRequest, *, unsent: bool = False) -> None:
-        """A hold that became durable too late: its caller asked no card, so it is voided. `unsent`: it was stored with
-        a request to the bank, which has not left."""
+        """Void a hold that became durable too late: its caller asked no card. `unsent`: it was stored with a request to
+        the bank, which has not left."""
         if not isinstance(placed, HoldPlaced) or placed.replayed:
             return
         claim = ProvenClaim(
@@ -217,7 +217,7 @@ class Decider:
         return BroughtIn(decision, bank_us, self._us_since(begun))
 
     def _deciding(self, claim: ProvenClaim, answer: BankAnswer | None) -> Callable[[Transaction], Decision]:
-        """The change that decides; what is owed on our own word gets its advice in it."""
+        """Make the change that decides; a debit owed on our own decision gets its advice in it."""
         conclusion = self._conclusion(claim, answer)
         advice = self._banks.new_attempt()
 

@@ -23,7 +23,7 @@ def write_decision(
     debit_id: str | None = None,
     funding: Funding | None = None,
 ) -> Decision:
-    """The immutable row that barrier and display follow. Without the debit's row its facts come by name."""
+    """Write the immutable row that barrier and display follow. Without the debit's row its facts come by name."""
     if debit is not None:
         debit_id, funding = debit.id, Funding(debit.funding)
         amount = debit.amount if amount is None else amount
@@ -60,7 +60,7 @@ def write_decision(
 
 
 def newest_decision(tx: Transaction, passage_id: str) -> Decision:
-    """The newest decision about a passage."""
+    """Read the newest decision about a passage."""
     return decision_of(tx.rows(purchases.NEWEST_DECISION, passage=passage_id)[0])
 
 
@@ -81,27 +81,27 @@ def decision_of(row: Row) -> Decision:
 def refuse(
     tx: Transaction, sight: Sight, subject_id: str, *, reason: str, release: Release, context: DecisionContext
 ) -> Decision:
-    """A passage that never became a claim: recorded with its reason."""
+    """Record a passage that never became a claim, with its reason."""
     store_sight(tx, sight, subject_id)
     verdict = DecisionRow(release, Money.NONE, PassageOutcome.REFUSED, reason)
     return write_decision(tx, verdict, context, sight.passage_id, None)
 
 
 def admit(tx: Transaction, sight: Sight, subject_id: str, context: DecisionContext) -> Decision:
-    """An entry that stands on the card: recorded, and nothing owed yet."""
+    """Record an entry that stands on the card; nothing is owed yet."""
     store_sight(tx, sight, subject_id)
     verdict = DecisionRow(Release.GO, Money.NONE, PassageOutcome.ENTERED, None)
     return write_decision(tx, verdict, context, sight.passage_id, None)
 
 
 def repeat(tx: Transaction, passage_id: str, debit_id: str, release: Release, context: DecisionContext) -> Decision:
-    """A vehicle that was dealt with is still there: the barrier as decided before, and nothing charged."""
+    """Record that a vehicle is still there: the barrier as decided before, and nothing charged."""
     verdict = DecisionRow(release, Money.NONE, PassageOutcome.REPEAT, "already_charged")
     return write_decision(tx, verdict, context, passage_id, debit_row(tx, debit_id), amount=0)
 
 
 def repeat_entry(tx: Transaction, passage_id: str, context: DecisionContext) -> Decision:
-    """A vehicle whose entry is recorded is still there."""
+    """Record that a vehicle whose entry is recorded is still there."""
     verdict = DecisionRow(Release.GO, Money.NONE, PassageOutcome.REPEAT, "already_charged")
     return write_decision(tx, verdict, context, passage_id, None)
 

@@ -1,4 +1,4 @@
-"""What takes two people: one proposes it, and it is done when another asks for the same.
+"""Dual control: one person proposes an act, and it is done when another asks for the same.
 
 A person is an account of the machine, as `gateway.acts.actor` tells it; nobody types a name.
 """
@@ -15,11 +15,11 @@ from gateway.model.dual_control import are_two
 from gateway.model.states import ItemState
 
 WIDTH = 200
-"""Characters of an item's note."""
+"""Longest note of an item, in characters."""
 
 
 def agreed(tx: Transaction, kind: str, debit: Row, *, amount: int, actor: str, reason: str) -> Row | None:
-    """The proposal of another person to do this with this amount; None when there is none, and then it is proposed.
+    """Find another person's proposal to do this with this amount; None when there is none, and then it is proposed.
 
     `kind` is that of the item that waits for the second person; there is one for each debit.
     """
@@ -32,7 +32,7 @@ def agreed(tx: Transaction, kind: str, debit: Row, *, amount: int, actor: str, r
 
 
 def proposal(tx: Transaction, kind: str, debit_id: str, amount: int) -> Row | None:
-    """What stands before a second person, for this amount."""
+    """Open proposal that waits for a second person, for this amount."""
     found = tx.find(tables.item, kind=kind, ref=debit_id)
     return found if found is not None and (found.state, found.amount) == (ItemState.OPEN, amount) else None
 
@@ -40,7 +40,7 @@ def proposal(tx: Transaction, kind: str, debit_id: str, amount: int) -> Row | No
 def _propose(
     tx: Transaction, kind: str, debit: Row, earlier: Row | None, *, amount: int, actor: str, reason: str
 ) -> None:
-    """Put it before a second person, anew where it was closed before or was for another amount."""
+    """Propose an act to a second person, anew where it was closed before or was for another amount."""
     put: dict[str, Any] = {"amount": amount, "note": reason[:WIDTH], "actor": actor}
     if earlier is None:
         new_item(tx, ItemState.OPEN, detail=kind, kind=kind, ref=debit.id, debit_id=debit.id, **put)

@@ -1,4 +1,4 @@
-"""The debit engine: what a charge point calls to reserve, prove and collect money.
+"""Debit engine: reserves, proves and collects money for the charge points.
 
 Every call ends in one durable change (see `gateway.ledger.writer`); what it returns has been committed. Where a card
 proves the claim the order is always the same: `hold` (with the purchase's intent), then the card is asked, then
@@ -61,11 +61,11 @@ __all__ = [
 T = TypeVar("T")
 
 ASKED_KEPT_S = 60.0
-"""How long it is remembered when a debit's card was asked: longer than anybody means by lately."""
+"""Seconds for which the time of asking a debit's card is remembered: longer than any caller looks back."""
 
 
 class Superseded(Exception):
-    """What the caller meant to go on with was ended by somebody else in the meantime. Nothing was stored."""
+    """Claim or purchase of the caller that was ended by somebody else in the meantime. Nothing was stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Timing:
 
 
 class DebitEngine:
-    """One engine a box, shared by all its charge points."""
+    """Debit engine; one for each box, shared by all its charge points."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class DebitEngine:
         self._clock = clock
         self._random = random
         self.rules = shipped_rules() if rules is None else rules
-        """The rules in force; every decision names their version."""
+        """Rules in force; every decision names their version."""
         self._follow_ups = FollowUps()
         self.banks = Banks(channels, clock=clock, random=random, rules=self.rules)
         self._decider = Decider(writer, self.banks, self._follow_ups, clock=clock, rules=self.rules)
@@ -117,15 +117,15 @@ class DebitEngine:
     # purchase, a decision) finds debit, purchases and limits anew, and goes on only from where they stand then.
 
     async def previous(self, card_number: str) -> PreviousPurchase | None:
-        """The newest purchase of a card."""
+        """Read the newest purchase of a card."""
         return await self._reader.look_up(lambda c: purchases.newest_purchase(c, card_number, self._clock))
 
     async def newest_of_contract(self, contract: str) -> PreviousPassage | None:
-        """The newest claim on a tag contract."""
+        """Read the newest claim on a tag contract."""
         return await self._reader.look_up(lambda c: purchases.newest_of_contract(c, contract, self._clock))
 
     async def open_in_tag(self, obu_id: bytes) -> tuple[str, PreviousPurchase] | None:
-        """Card number and unresolved purchase of this OBU."""
+        """Read card number and unresolved purchase of this OBU."""
         return await self._reader.look_up(lambda c: purchases.open_in_tag(c, obu_id, self._clock))
 
     def asked_s_ago(self, debit_id: str) -> float:
@@ -154,7 +154,7 @@ class DebitEngine:
         return await self._in_time(future, timeout_s, lambda placed: self._decider.give_up(placed, request))
 
     async def next_purchase(self, previous: PreviousPurchase, plan: PurchasePlan, *, timeout_s: float) -> str:
-        """The card proves that the earlier purchase never happened: store the next attempt on the same hold.
+        """Store the next attempt on the same hold, after the card proved that the earlier purchase never happened.
 
         Raises `Superseded` when that purchase has ended another way since it was looked at, else as `hold`.
         """
@@ -183,7 +183,7 @@ class DebitEngine:
     async def _in_time(
         self, future: asyncio.Future[T], timeout_s: float, too_late: Callable[[T], None] | None = None
     ) -> T:
-        """What was stored; raises `StorageLate`. `too_late` hears of a change that becomes durable after all."""
+        """Result of a change stored in time; raises `StorageLate`, and `too_late` hears of a later one."""
         try:
             return await within(future, timeout_s)
         except TimeoutError as error:
@@ -209,7 +209,7 @@ class DebitEngine:
         deadline: float,
         on_stored: Callable[[], None],
     ) -> BroughtIn | HoldRefused:
-        """As `charge`, for somebody who stands before a gate and is turned away by whoever asks.
+        """Charge as `charge` does, at a gate where the caller turns the customer away after a refusal.
 
         So a refusal is not recorded here. The claim must become durable before the deadline, which `on_stored` hears:
         else it raises `StorageLate`, and what becomes durable after all is voided as a late hold is.
@@ -268,7 +268,7 @@ class DebitEngine:
         *,
         deadline: float,
     ) -> BroughtIn | HoldRefused:
-        """What was delivered under a hold is known: collect that, or free the hold where it is nothing.
+        """Complete a hold with what was delivered: collect that, or free the hold where it is nothing.
 
         More than was held is marked as an overrun. `payer` must be the hold's, with the limits that bind it now. A
         caller that is cancelled does not stop it.
@@ -295,14 +295,14 @@ class DebitEngine:
     async def release(
         self, debit_id: str, context: DecisionContext, reason: str = "nothing_delivered"
     ) -> Decision | HoldRefused:
-        """Nothing was delivered under a hold: free it. A hold that was completed or asked for stays."""
+        """Free a hold under which nothing was delivered. A hold that was completed or asked for stays."""
         ruled = self._ruled(context)
         return await asyncio.shield(
             self._writer.submit(lambda tx: holds.release(tx, debit_id, reason, ruled), essential=True)
         )
 
     async def expire(self, debit_id: str, context: DecisionContext) -> Decision | None:
-        """Free a hold whose time is over; None when something was begun behind it: then only evidence frees it."""
+        """Free a hold whose time is over; None when anything was begun on it: then only evidence frees it."""
         ruled = self._ruled(context)
         return await asyncio.shield(self._writer.submit(lambda tx: holds.expire_hold(tx, debit_id, ruled)))
 
@@ -351,14 +351,14 @@ class DebitEngine:
         return await self._in_time(future, timeout_s)
 
     async def repeat(self, passage_id: str, debit_id: str, release: Release, context: DecisionContext) -> Decision:
-        """A vehicle that was dealt with is still there: same barrier as before, nothing charged."""
+        """Record that a vehicle is still there: same barrier as before, nothing charged."""
         ruled = self._ruled(context)
         return await asyncio.shield(
             self._writer.submit(lambda tx: decisions.repeat(tx, passage_id, debit_id, release, ruled))
         )
 
     async def newest_entry(self, card_number: str, charge_point: str) -> PreviousEntry | None:
-        """The newest entry of a card recorded at a lane."""
+        """Read the newest entry of a card recorded at a lane."""
         return await self._reader.look_up(lambda c: purchases.newest_entry(c, card_number, charge_point, self._clock))
 
     async def admit(self, sight: Sight, context: DecisionContext, *, timeout_s: float) -> Decision:
@@ -368,14 +368,14 @@ class DebitEngine:
         return await self._in_time(future, timeout_s)
 
     async def repeat_entry(self, earlier: PreviousEntry, context: DecisionContext) -> Decision:
-        """A vehicle whose entry is recorded is still there: let it through once more."""
+        """Record that a vehicle whose entry is recorded is still there: let it through once more."""
         ruled = self._ruled(context)
         return await asyncio.shield(
             self._writer.submit(lambda tx: decisions.repeat_entry(tx, earlier.passage_id, ruled))
         )
 
     async def note_timings(self, timings: list[Timing]) -> None:
-        """Store where the time of finished passages went; losing some at a power cut costs no money."""
+        """Store the timings of finished passages; losing some at a power cut costs no money."""
         rows = [
             {
                 "record_no": t.record_no,
@@ -396,12 +396,12 @@ class DebitEngine:
             await asyncio.shield(self._writer.submit(change))
 
     def new_id(self) -> str:
-        """A fresh time-ordered identifier."""
+        """Make a fresh time-ordered identifier."""
         return new_id(to_us(self._clock.utcnow()), self._random)
 
     def _new_ids(self) -> holds.NewIds:
         return holds.NewIds(*new_ids(4, to_us(self._clock.utcnow()), self._random))
 
     def _ruled(self, context: DecisionContext) -> DecisionContext:
-        """With the rules' version: it stands on every decision."""
+        """Add the rules' version to a context: it stands on every decision."""
         return context.under(self.rules.version)

@@ -1,4 +1,4 @@
-"""Claims: reserve an amount, charge at once, and complete, release or expire what is reserved. Idempotent by key.
+"""Holds: reserve an amount, charge at once, and complete, release or expire what is reserved. Idempotent by key.
 
 A hold behind a purchase that was asked for never ends by time: only the card's answer, its file 0019, or a person ends
 it (`gateway.debit.conclusions`).
@@ -36,7 +36,7 @@ _ISSUER_OWES = DecisionRow(Release.GO, Money.KEEP_OPEN, PassageOutcome.PAID, Non
 
 @dataclass(frozen=True, slots=True)
 class NewIds:
-    """Identifiers born outside the transaction, so that running it twice stores the same."""
+    """New identifiers, made outside the transaction, so that running it twice stores the same."""
 
     debit: str
     purchase: str
@@ -46,7 +46,7 @@ class NewIds:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A charge under way: its claim stands, and the bank is asked next where there is a request."""
+    """Charge under way: its claim stands, and the bank is asked next where there is a request."""
 
     debit_id: str
     request: BankRequest | None
@@ -84,7 +84,7 @@ def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds, rules: DebitR
 def hold_and_ask(
     tx: Transaction, request: HoldRequest, ids: NewIds, *, asking: Asking | None, rules: DebitRules
 ) -> Begun | HoldRefused:
-    """The hold of a claim without a purchase and its bank's request in one change; a refusal is not recorded."""
+    """Store the hold of a claim without a purchase and its bank's request in one change; a refusal is not recorded."""
     placed = place_hold(tx, request, ids, rules)
     return placed if isinstance(placed, HoldRefused) else _ask_bank(tx, placed.debit_id, asking)
 
@@ -126,7 +126,7 @@ def begin_charge(
 def complete(
     tx: Transaction, debit_id: str, amount_fen: int, payer: Payer, *, asking: Asking | None, context: DecisionContext
 ) -> Begun | Decision | HoldRefused:
-    """What was delivered under a hold is known: it is what is claimed now, whatever was reserved.
+    """Complete a hold with what was delivered: that amount is claimed now, whatever was reserved.
 
     Where nothing was delivered the hold is freed: no bank is asked for nothing. An issuer that collects from its
     customers owes the claim at once; a bank is asked next. What a card proves is brought in with its answer instead.
@@ -159,7 +159,7 @@ def complete(
 
 
 def release(tx: Transaction, debit_id: str, reason: str, context: DecisionContext) -> Decision | HoldRefused:
-    """Nothing was delivered under a hold: it is free again."""
+    """Free a hold under which nothing was delivered."""
     debit = tx.find(tables.debit, id=debit_id)
     if debit is None:
         return HoldRefused("debit_unknown")
@@ -172,7 +172,7 @@ def release(tx: Transaction, debit_id: str, reason: str, context: DecisionContex
 
 
 def expire_hold(tx: Transaction, debit_id: str, context: DecisionContext) -> Decision | None:
-    """A hold whose time is over and behind which nothing was begun is free again; None when something was."""
+    """Free a hold whose time is over and on which nothing was begun; None when anything was."""
     debit = debit_row(tx, debit_id)
     asked = purchases.newest_of_debit(tx, debit_id) is not None or attempts.sale_of(tx, debit_id) is not None
     if debit.state != DebitState.HELD or debit.final_amount is not None or asked:
@@ -189,7 +189,7 @@ def expire_hold(tx: Transaction, debit_id: str, context: DecisionContext) -> Dec
 
 
 def post_hold(tx: Transaction, debit: Row) -> None:
-    """The hold becomes final for what is claimed; what goes beyond it is a transfer of its own, linked and marked."""
+    """Post the hold for the amount claimed; what goes beyond it is a transfer of its own, linked and marked."""
     reserved = tx.books.reserved(debit.hold_id)
     posted = tx.books.post(debit.hold_id, "released", amount=min(debit.amount, reserved), event_us=tx.now_us)
     if debit.amount > reserved:
@@ -276,7 +276,7 @@ def _replay(tx: Transaction, known: Row, request: HoldRequest) -> HoldPlaced | H
 
 
 def _replay_refused(tx: Transaction, earlier: Row, request: HoldRequest) -> HoldRefused:
-    """A key that a charge was turned away with reserves nothing either: its passage is recorded and decided."""
+    """Refusal of a hold whose key a charge was refused with: its passage is recorded and decided."""
     again = _refused_again(tx, earlier, request)
     if isinstance(again, HoldRefused):
         return again
@@ -292,7 +292,7 @@ class _Obligor:
 
 
 def _obligor(tx: Transaction, request: HoldRequest, new_id: str) -> _Obligor:
-    """Who owes: the mandate, else the plate with its colour, else the card, tag or code that was read."""
+    """Obligor of a claim: the mandate, else the plate with its colour, else the card, tag or code that was read."""
     mandate, identity = request.payer.mandate_id, request.sight.identity
     if mandate is not None:
         values = {"mandate_id": mandate}
@@ -316,7 +316,7 @@ def _obligor(tx: Transaction, request: HoldRequest, new_id: str) -> _Obligor:
 def _insert_debit(
     tx: Transaction, request: HoldRequest, debit_id: str, obligor: str, *, state: DebitState = DebitState.HELD
 ) -> int:
-    """The claim and the pending transfer behind it; returns that transfer's number."""
+    """Insert the claim and its pending transfer; returns that transfer's number."""
     payer = request.payer
     hold_id = tx.books.hold(
         "hold",

@@ -1,4 +1,4 @@
-"""Words of a bank that come after their time: answers nobody waits for, and what its day file or a person says.
+"""Late bank answers: answers no exchange waits for, and the results that a day file or a person gives.
 
 An approval that comes while the reversal has not left settles the debit. Once the reversal left, the reversal wins:
 the approval goes bank -> suspense, never to the debit, the reversal is opened again with the same bytes, and its close
@@ -70,11 +70,11 @@ _ASKED_OF_DEBIT = (
     .where(_attempt.c.debit_id == bindparam("debit"), _attempt.c.state.in_(UNRESOLVED), _attempt.c.late_approval == 0)
     .limit(1)
 )
-"""An attempt whose money may still come in: of a late approval it only goes back."""
+"""Unresolved attempt whose money may still come in; not one with a late approval, whose money only goes back."""
 
 
 class LateEffect(Enum):
-    """What such a word did."""
+    """Effect of a late bank answer."""
 
     NO_SUCH_ATTEMPT = "no such attempt"
     AMBIGUOUS = "more than one attempt could be meant"
@@ -96,7 +96,7 @@ NO_NEWS = (LateEffect.NO_SUCH_ATTEMPT, LateEffect.IGNORED)
 
 
 def late_answer(tx: Transaction, channel: BankChannel, told: LateAnswer, rules: DebitRules) -> LateEffect:
-    """An answer to a sale, recovery, advice or refund that nobody waits for any more."""
+    """Book an answer to a sale, recovery, advice or refund that no exchange waits for any more."""
     meant = channel.meant(tx, told)
     if len(meant.attempts) > 1:
         return LateEffect.AMBIGUOUS
@@ -107,7 +107,7 @@ def late_answer(tx: Transaction, channel: BankChannel, told: LateAnswer, rules: 
 
 
 def answered(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules, channel: BankChannel) -> LateEffect:
-    """What the bank says of an attempt now; it may have said something before."""
+    """Book a bank answer on an attempt; there may have been another before."""
     note_difference(tx, row, answer)
     if row.state == AttemptState.DISPUTED:
         # Whose message such a word is about is what is in dispute.
@@ -131,7 +131,7 @@ def resolve_attempt(
     rules: DebitRules,
     settlement_day: str | None = None,
 ) -> LateEffect:
-    """What the bank's day file, or a person who asked the bank, says of an attempt: its money moved, or it did not.
+    """Resolve an attempt by the bank's day file, or by a person who asked the bank: its money moved, or it did not.
 
     `source` names the file or the call, for the journal; `settlement_day` is the day the bank booked it on, where it
     is known. A word that changes nothing is not written down.
@@ -178,7 +178,7 @@ def resolve_attempt(
 
 
 def _is_news(tx: Transaction, row: Row, *, posted: bool) -> bool:
-    """Whether such a word changes anything. What the bank answered itself, a "not posted" does not undo, unless the
+    """True when such a result changes anything. A "not posted" does not undo what the bank answered itself, unless the
     bank has contradicted itself."""
     if row.state == AttemptState.DISPUTED:
         return True
@@ -194,8 +194,8 @@ def _is_news(tx: Transaction, row: Row, *, posted: bool) -> bool:
 
 
 def _of_nobody(tx: Transaction, alike: Sequence[str], told: LateAnswer) -> LateEffect:
-    """An answer about none of our attempts. Where one alone waits for an answer much like it, it may be that one's,
-    altered: people look at it; the attempt stays as it is after silence."""
+    """Book an answer about none of our attempts. Where a single attempt waits for an answer much like it, it may be
+    that one's, altered: people look at it; the attempt stays as it is after silence."""
     if len(alike) == 1:
         row = attempt_row(tx, alike[0])
         note_difference(tx, row, told.about(bytes(row.request)))
@@ -203,7 +203,7 @@ def _of_nobody(tx: Transaction, alike: Sequence[str], told: LateAnswer) -> LateE
 
 
 def _reference_known(tx: Transaction, row: Row, answer: BankAnswer, channel: BankChannel) -> LateEffect:
-    """94 that comes late. To a message that we have sent again it says nothing; nor can what has ended be disputed."""
+    """Book a late 94. It says nothing of a message that we have sent again; nor can what has ended be disputed."""
     sent_once = row.kind in REVERSED_KINDS or row.sends == 1
     if not sent_once or row.state not in AWAITED or row.late_approval:
         return LateEffect.IGNORED
@@ -240,7 +240,7 @@ def _approved(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
 
 
 def _into_suspense(tx: Transaction, row: Row) -> LateEffect:
-    """The bank's money is in none of our claims, and goes back."""
+    """Move the bank's money to suspense: it is in none of our claims, and goes back."""
     tx.books.move(
         "late_approval",
         row.debit_id,
@@ -258,8 +258,8 @@ def _into_suspense(tx: Transaction, row: Row) -> LateEffect:
 
 
 def _approved_after_all(tx: Transaction, row: Row) -> LateEffect:
-    """An advice or refund that the bank refused before. None of them can be reversed: where its money is still due it
-    must not be asked for another way until it is known what the bank did."""
+    """Book an approval of an advice or refund that the bank refused before. None of them can be reversed: where its
+    money is still due it must not be asked for another way until it is known what the bank did."""
     effect = _contradicted(tx, row, f"the bank refused it with {row.response_code}, and approved it later")
     if _can_be_asked_again(tx, row):
         dispute(tx, row, "refused, then approved: it cannot be reversed")
@@ -267,7 +267,7 @@ def _approved_after_all(tx: Transaction, row: Row) -> LateEffect:
 
 
 def _can_be_asked_again(tx: Transaction, row: Row) -> bool:
-    """Whether the money of a refused advice or refund is still due, and nothing else is under way for its debit."""
+    """True when the money of a refused advice or refund is still due, and nothing else is under way for its debit."""
     if tx.first(_ASKED_OF_DEBIT, debit=row.debit_id) is not None:
         return False
     if row.kind == "refund":
@@ -295,7 +295,7 @@ def _declined(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) 
 
 
 def _suspense_told(tx: Transaction, row: Row, rules: DebitRules, *, posted: bool) -> LateEffect:
-    """What became of a late approval whose reversal may have ended in a part of the ledger that was lost."""
+    """Resolve a late approval whose reversal may have ended in a part of the ledger that was lost."""
     if not posted:
         end_reversal(tx, row, None, rules)
         return LateEffect.CLOSED
@@ -312,7 +312,7 @@ def _contradicted(tx: Transaction, row: Row, note: str) -> LateEffect:
 
 
 def _booked(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
-    """A disputed attempt was booked, and as ours."""
+    """Book a disputed attempt that the bank posted for us."""
     if row.kind == "refund":
         heard(tx, row, AttemptState.APPROVED, answer)
         refunds.answered(tx, row, approved=True, code=answer.code)
@@ -328,7 +328,7 @@ def _booked(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) ->
 
 
 def _not_booked(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
-    """A disputed attempt moved nothing: what is still due may be asked for again, under keys of its own."""
+    """Close a disputed attempt that moved nothing: what is still due may be asked for again, under keys of its own."""
     heard(tx, row, AttemptState.DECLINED, answer)
     if row.kind == "recovery":
         debts.refused_again(tx, row.debit_id, rules, UNANSWERED)
@@ -344,8 +344,8 @@ def _can_be_withdrawn(tx: Transaction, row: Row) -> bool:
 
 
 def _withdraw(tx: Transaction, row: Row, answer: BankAnswer, rules: DebitRules) -> LateEffect:
-    """The bank has booked nothing behind its approval. A debit that is held stays held: whoever decides it then takes
-    this bank for one that did not answer."""
+    """Withdraw an approval for which the bank has booked nothing. A debit that is held stays held: its later decision
+    treats this bank as one that did not answer."""
     held = debit_row(tx, row.debit_id).state == DebitState.HELD
     silent = replace(answer, verdict=UNANSWERED.answer, code=UNANSWERED.code)
     heard(tx, row, AttemptState.DECLINED, silent if held else answer)

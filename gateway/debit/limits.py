@@ -1,4 +1,4 @@
-"""Whether a payer may owe one more debit: exposure, limits a debit and a day, and the box's own list.
+"""Limits of what a payer may owe: exposure, limits a debit and a day, and the box's own list.
 
 Limits are read in the very transaction that places the hold, so one that was changed binds from the next hold on. A
 hold counts from the moment it is durable, and no more once it is voided. Changes of one transaction see each other,
@@ -65,7 +65,7 @@ def problem(tx: Transaction, request: HoldRequest, obligor_id: str, listed: bool
 def change_limit(
     tx: Transaction, mandate_id: str, service: str, changes: Mapping[str, int | None], *, actor: str, rules: DebitRules
 ) -> str | None:
-    """State limits of a mandate for a service (`*`: all together); None when done, else the code of why not.
+    """Set limits of a mandate for a service (`*`: all together); None when done, else the code of the reason why not.
 
     `changes` by column, None for no such limit. What it does not name stays as it is: stated before, or by the rules.
     """
@@ -85,7 +85,7 @@ def change_limit(
 
 
 def clear_limit(tx: Transaction, mandate_id: str, service: str, actor: str) -> str | None:
-    """Take back what was stated for a service: the rules' limits bind again. None when done, else a code."""
+    """Remove the limits stated for a service: the rules' limits bind again. None when done, else a code."""
     if tx.find(_m, id=mandate_id) is None:
         return "mandate_unknown"
     tx.execute(_CLEAR, mandate=mandate_id, service=service)
@@ -94,7 +94,7 @@ def clear_limit(tx: Transaction, mandate_id: str, service: str, actor: str) -> s
 
 
 def change_exposure(tx: Transaction, mandate_id: str, limit_fen: int | None, actor: str) -> str | None:
-    """Change the most a mandate's payer may owe at once, None for no such limit. None when done, else a code."""
+    """Change the exposure limit of a mandate's payer, None for no such limit. None when done, else a code."""
     mandate = tx.find(_m, id=mandate_id)
     if mandate is None:
         return "mandate_unknown"
@@ -109,7 +109,7 @@ def _told(value: int | None) -> str:
 
 
 def exposure(tx: Transaction, obligor: str) -> int:
-    """Fen the obligor owes or has reserved: holds + |open| + |debt|. What is due back never lowers it."""
+    """Exposure of an obligor, fen owed or reserved: holds + |open| + |debt|. What is due back never lowers it."""
     books = tx.books
     return (
         books.held(AccountKind.OPEN, obligor)

@@ -1,4 +1,4 @@
-"""Answers of banks that nobody waits for any more, on their way to the writer; `gateway.debit.late` says what they do.
+"""Listener for late bank answers: hands them to the writer; `gateway.debit.late` says what they do.
 
 While its sale is being asked or decided, a late answer waits for its turn (`gateway.banks.turns`).
 """
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Listener:
-    """Hears every channel's late answers."""
+    """Hands every channel's late answers to the writer."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a person says about a debit that cannot end by itself: what the card did, or what the bank did.
+"""Manual resolution of a debit that cannot end by itself: a person says what the card or the bank did.
 
 Only what is stuck is taken: a purchase whose answer was lost, or whose card shows neither file, and an attempt that the
 bank has not told the end of. What is known stands, whoever says otherwise. Every word is journalled with who gave it.
@@ -30,17 +30,17 @@ class ResolvedBy:
 
 @dataclass(frozen=True, slots=True)
 class Deciding:
-    """What a decision depends on that is made away from its charge point."""
+    """Inputs of a decision that is made away from its charge point."""
 
     rules: DebitRules
     stand_in_limits: Callable[[Transaction, str | None], int]
-    """Per mandate."""
+    """Stand-in limit of a mandate, fen."""
 
 
 def resolve_purchase(
     tx: Transaction, debit_id: str, *, taken: bool, by: ResolvedBy, deciding: Deciding
 ) -> Decision | str:
-    """A person knows whether the card paid: its purchase ends so, and the debit is decided. Else the code of why not.
+    """End a purchase by a person who knows whether the card paid, and decide. Else the code of the reason why not.
 
     A bank that would have been asked after the purchase was not: such a debit is owed, and its bank is advised.
     """
@@ -79,7 +79,7 @@ def resolve_purchase(
 def resolve_attempt(
     tx: Transaction, debit_id: str, attempt_id: str, *, posted: bool, source: str, by: ResolvedBy, rules: DebitRules
 ) -> LateEffect | str:
-    """A person has it from the bank whether an attempt moved money. Else the code of why that is not taken."""
+    """End an attempt by a person who asked the bank whether money moved. Else the code of the reason why not."""
     attempt = tx.find(tables.attempt, id=attempt_id)
     if attempt is None or attempt.debit_id != debit_id:
         return "attempt_unknown"

@@ -1,4 +1,4 @@
-"""What must agree before it is believed that a card has paid. Pure: values in, codes of the failed checks out.
+"""Proof of a purchase: checks before it is believed that a card has paid. Pure: values in, codes of failed checks out.
 
 An antenna's word is bytes from the roadside, and the TAC in it can be checked by nobody here: its key is the issuer's.
 What can be checked is whether the rest fits what was known before:
@@ -29,30 +29,30 @@ BALANCES: Final = 1 << 32
 """Balances are 32 bits; a charge card's is a counter that runs through zero (true of 1,989 of 1,989 real purchases)."""
 
 SERIALS: Final = 1 << 16
-"""A card's serial has two bytes and begins anew after the last."""
+"""Number of card serials: two bytes, beginning anew after the last."""
 
 BETWEEN_MAX: Final = SERIALS // 2 - 1
-"""Most that a serial may be above the last one: beyond half of the numbers nobody can tell above from below (RFC 1982).
-Other operators' lanes and gantries count as well; a lorry that passes 200 of them every day may stay away for 160 days.
+"""Most that a serial may be above the last one: beyond half of the numbers above and below look alike (RFC 1982). Other
+operators' lanes and gantries count as well; a lorry that passes 200 of them every day may stay away for 160 days.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the ledger knows of a purchase before its result is stored. Amounts are fen."""
+    """Facts that the ledger knows of a purchase before its result is stored. Amounts are fen."""
 
     written_fen: int
-    """What the card was ordered to pay."""
+    """Amount the card was ordered to pay."""
     balance_before: int | None
-    """As read before the order, 32 bits as on the wire."""
+    """Balance read before the order, 32 bits as on the wire."""
     last_serial: int | None
-    """Of the last purchase taken of this card; None for a card that is new here, or was erased."""
+    """Serial of the last purchase taken of this card; None for a card that is new here, or was erased."""
     psam_serial_used: bool
-    """A purchase was taken before under this terminal and PSAM serial."""
+    """True when a purchase was taken before under this terminal and PSAM serial."""
 
 
 def failed_checks(result: PurchaseResult, known: Known) -> tuple[str, ...]:
-    """Codes of what contradicts a result that says the card has paid, the gravest first; none: it may be believed."""
+    """Codes of the checks that a result saying the card has paid fails, the gravest first; none: it may be believed."""
     return tuple(
         code
         for code, holds in (
@@ -65,21 +65,21 @@ def failed_checks(result: PurchaseResult, known: Known) -> tuple[str, ...]:
 
 
 def balance_agrees(before: int | None, written_fen: int, after: int | None) -> bool:
-    """Whether a purchase of this amount leads from one balance to the other; True where one of them is not known."""
+    """True when a purchase of this amount leads from one balance to the other, or one of them is not known."""
     if before is None or after is None:
         return True
     return (before - written_fen - after) % BALANCES == 0
 
 
 def serial_is_above(last: int | None, serial: int | None) -> bool:
-    """Whether a card's serial comes after the last one known; True where one of them is not known."""
+    """True when a card's serial comes after the last one known, or one of them is not known."""
     if last is None or serial is None:
         return True
     return 0 < (serial - last) % SERIALS <= BETWEEN_MAX
 
 
 def evidence(failed: tuple[str, ...], result: PurchaseResult, known: Known) -> str:
-    """What was told and what it contradicts, on one line of the journal."""
+    """Text for the journal, on one line: the result told and the facts it contradicts."""
     tac = "none" if result.tac is None else result.tac.hex()
     return (
         f"{', '.join(failed)}: balance {known.balance_before} - {known.written_fen} told {result.balance_after};"

@@ -1,4 +1,4 @@
-"""Changes on purchases: the intent before the card is asked, and its end.
+"""Changes on purchases: store the intent before the card is asked, and the end.
 
 A result that says `taken` is checked against what is known (`gateway.debit.purchase_proof`) in the change that stores
 it: of two that claim the same serial one passes, whether they come apart or in one group.
@@ -103,7 +103,7 @@ NEWEST_DECISION = (
 def store_intent(
     tx: Transaction, *, purchase_id: str, passage_id: str, debit_id: str, attempt_no: int, plan: PurchasePlan
 ) -> None:
-    """What the card will be asked, durable before it is asked."""
+    """Store the purchase the card will be asked for, durable before it is asked."""
     add_purchase(
         tx,
         purchase_id,
@@ -121,7 +121,7 @@ def store_intent(
 def store_result(
     tx: Transaction, purchase_id: str, result: PurchaseResult, card_number: str | None
 ) -> PurchaseResult | None:
-    """The card's answer, as it was stored. None when the purchase had ended before: its first end stands."""
+    """Store the card's answer; returns it as stored. None when the purchase had ended before: its first end stands."""
     purchase = tx.find(tables.purchase, id=purchase_id)
     return None if purchase is None else end_purchase(tx, purchase, result, card_number)
 
@@ -129,7 +129,7 @@ def store_result(
 def end_purchase(
     tx: Transaction, purchase: Row, result: PurchaseResult, card_number: str | None
 ) -> PurchaseResult | None:
-    """As `store_result`, of a purchase that was just read."""
+    """End a purchase that was just read, as `store_result` does."""
     if purchase.state not in OPEN_PURCHASES:
         return None
     if result.outcome is PurchaseOutcome.TAKEN:
@@ -153,7 +153,7 @@ def end_purchase(
 
 
 def end_by_person(tx: Transaction, purchase: Row, *, taken: bool) -> None:
-    """A person who knows what the card did ends a stuck purchase.
+    """End a stuck purchase by the word of a person who knows what the card did.
 
     What was told of it stays, and where it was taken its PSAM serial is used. But no TAC that came with a doubt proves
     anything, and no serial that did is the last one of its card.
@@ -163,7 +163,7 @@ def end_by_person(tx: Transaction, purchase: Row, *, taken: bool) -> None:
 
 
 def _proved(tx: Transaction, purchase: Row, result: PurchaseResult, card_number: str | None) -> PurchaseResult:
-    """The result where nothing contradicts it; the card's serial is remembered then. Else the same, disputed."""
+    """Check a result: itself where nothing contradicts it, and the card's serial is remembered; else disputed."""
     last = None
     if card_number is not None and result.card_serial is not None:
         last = tx.find(tables.card_serial, card_number=card_number)
@@ -186,7 +186,7 @@ def _proved(tx: Transaction, purchase: Row, result: PurchaseResult, card_number:
 
 
 def newest_purchase(connection: Connection, card_number: str, clock: Clock) -> PreviousPurchase | None:
-    """The newest purchase of a card: what tells a new car from one we have already asked for money.
+    """Newest purchase of a card: tells a new car from one we have already asked for money.
 
     Newest by the number of its hold, not by its time: the wall clock may have been set back in between.
     """
@@ -195,7 +195,7 @@ def newest_purchase(connection: Connection, card_number: str, clock: Clock) -> P
 
 
 def newest_of_debit(tx: Transaction, debit_id: str) -> Row | None:
-    """The purchase that speaks for a debit: one that was taken, else the last that was tried."""
+    """Purchase that counts for a debit: one that was taken, else the last that was tried."""
     return tx.first(_NEWEST_OF_DEBIT, debit=debit_id)
 
 
@@ -205,7 +205,7 @@ def has_open_purchase(tx: Transaction, card_number: str | None, obu_id: bytes | 
 
 
 def open_in_tag(connection: Connection, obu_id: bytes, clock: Clock) -> tuple[str, PreviousPurchase] | None:
-    """Card number and purchase behind an answer that comes after its passage ended; None where none is open."""
+    """Card number and purchase for an answer that comes after its passage ended; None where none is open."""
     card_number = connection.execute(_CARD_OF_OPEN, {"obu": obu_id.hex()}).scalar()
     previous = None if card_number is None else newest_purchase(connection, card_number, clock)
     if card_number is None or previous is None or previous.state not in OPEN_PURCHASES:
@@ -214,7 +214,7 @@ def open_in_tag(connection: Connection, obu_id: bytes, clock: Clock) -> tuple[st
 
 
 def newest_of_contract(connection: Connection, contract: str, clock: Clock) -> PreviousPassage | None:
-    """The newest claim on a tag contract, whatever became of it: how a vehicle without a card is known again."""
+    """Newest claim on a tag contract, whatever its state: recognises a vehicle without a card."""
     row = connection.execute(_NEWEST_OF_CONTRACT, {"contract": contract}).one_or_none()
     if row is None:
         return None
@@ -232,7 +232,7 @@ def newest_of_contract(connection: Connection, contract: str, clock: Clock) -> P
 
 
 def newest_entry(connection: Connection, card_number: str, charge_point: str, clock: Clock) -> PreviousEntry | None:
-    """The newest entry of a card recorded at a lane."""
+    """Newest entry of a card recorded at a lane."""
     row = connection.execute(_NEWEST_ENTRY, {"card": card_number, "charge_point": charge_point}).one_or_none()
     if row is None:
         return None
@@ -252,8 +252,8 @@ def _payer(row: Row) -> Payer:
 
 
 def _decided(connection: Connection, passage_id: str, clock: Clock) -> tuple[Release | None, float | None]:
-    """The newest decision about a passage, repeats included: a vehicle that stands still keeps its right. With the
-    seconds since."""
+    """Newest decision about a passage, repeats included: a vehicle that stands still keeps its right. With the seconds
+    since."""
     row = connection.execute(NEWEST_DECISION, {"passage": passage_id}).one_or_none()
     if row is None:
         return None, None

@@ -79,12 +79,12 @@ _ENDED_AFTER_ALL = (
 
 
 class RulesConflict(Exception):
-    """Two different documents of rules carry one version: a decision could not say which it followed."""
+    """Conflict of rules: two different documents carry one version, so a decision could not say which it followed."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """What start-up found; counts only, but for the newest hold and, of one debit, its charge point."""
+    """Findings of a start-up; counts only, but for the newest hold and, of one debit, its charge point."""
 
     open_debits: int = 0
     unknown_purchases: int = 0
@@ -103,21 +103,21 @@ class Findings:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What there is to tell people."""
+        """Counts by name, for people."""
         return {f.name: getattr(self, f.name) for f in fields(self)[:-2]}
 
 
 @dataclass(frozen=True, slots=True)
 class ClosingRules:
-    """How debits are decided that no vehicle waits for."""
+    """Rules by which debits are decided that no vehicle waits for."""
 
     rules: DebitRules
     stand_in_limits: Callable[[Transaction, str | None], int]
-    """Per mandate."""
+    """Stand-in limit of a mandate, fen."""
     decline_policies: Mapping[str, DeclinePolicy]
-    """By charge point; one that is no longer configured holds for the attendant."""
+    """Decline policy by charge point; one that is no longer configured holds for the attendant."""
     newest_hold: int
-    """Debits with a later hold belong to vehicles of this run."""
+    """Newest hold at start-up: debits with a later one belong to vehicles of this run."""
 
 
 def keep_rules(tx: Transaction, rules: DebitRules) -> None:
@@ -160,18 +160,18 @@ def classify_rest(tx: Transaction) -> Findings:
 
 
 def page_of_held(connection: Connection, after: str, newest_hold: int) -> list[str]:
-    """Ids of the next debits that were held at start-up."""
+    """Read ids of the next debits that were held at start-up."""
     values = {"after": after, "newest": newest_hold, "page": CLOSING_PAGE}
     return list(connection.execute(_HELD_PAGE, values).scalars())
 
 
 def ended_after_all(connection: Connection) -> list[str]:
-    """Debits on people's list because they could not be closed, and that have ended since."""
+    """Find debits with an item because they could not be closed, and that have ended since."""
     return list(connection.execute(_ENDED_AFTER_ALL).scalars())
 
 
 def take_off_list(tx: Transaction, debit_ids: list[str]) -> None:
-    """People need not look at these any more."""
+    """Close these items: people need not look at them any more."""
     for debit_id in debit_ids:
         close_item(tx, NOT_CLOSED, debit_id, note="it has ended")
 

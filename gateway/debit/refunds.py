@@ -1,4 +1,4 @@
-"""Money that goes back, and claims that are put right: always new, linked transfers, never an edit.
+"""Refunds and adjustments: always new, linked transfers, never an edit.
 
 A refund is decided here (merchant -> due_back) and paid when its target has taken it (due_back -> bank, issuer or
 till). All refunds of a debit together never exceed what was collected for it.
@@ -66,7 +66,7 @@ class RefundRequest:
     reason: str
     actor: str
     target: str | None = None
-    """`till`, or where the money came from (`bank`, `issuer`), which is what None stands for."""
+    """Target of the money: `till`, or its source (`bank`, `issuer`), which None stands for."""
 
     @property
     def content_hash(self) -> str:
@@ -76,7 +76,7 @@ class RefundRequest:
 
 @dataclass(frozen=True, slots=True)
 class Refunded:
-    """A refund as it stands."""
+    """Refund as it stands."""
 
     refund_id: str
     debit_id: str
@@ -88,13 +88,13 @@ class Refunded:
 
 @dataclass(frozen=True, slots=True)
 class RefundRefused:
-    """No refund: `reason` is a code of `gateway.model.reasons`."""
+    """Refusal of a refund: `reason` is a code of `gateway.model.reasons`."""
 
     reason: str
 
 
 def decide_refund(tx: Transaction, request: RefundRequest, refund_id: str) -> Refunded | RefundRefused:
-    """merchant -> due_back, or why not. The bank is told by an attempt of its own, an issuer by clearing."""
+    """Post merchant -> due_back, or say why not. The bank is told by an attempt of its own, an issuer by clearing."""
     known = tx.find(tables.refund, idempotency_key=request.idempotency_key)
     if known is not None:
         if known.content_hash != request.content_hash:
@@ -134,7 +134,7 @@ def decide_refund(tx: Transaction, request: RefundRequest, refund_id: str) -> Re
 
 
 def ask_refund(tx: Transaction, request: RefundRequest, refund_id: str, rules: DebitRules) -> Refunded | RefundRefused:
-    """As `decide_refund`, for a person: above the limit of the rules another one must have asked for the same before.
+    """Decide a refund for a person: above the rules' limit another one must have asked for the same before.
 
     The first is told `item_needs_second`, and what was asked for is put before somebody else.
     """
@@ -155,7 +155,7 @@ def ask_refund(tx: Transaction, request: RefundRequest, refund_id: str, rules: D
 
 
 def _refusal(tx: Transaction, request: RefundRequest, debit: Row) -> str | None:
-    """The code of why this must not be paid back."""
+    """Code of the reason why this must not be paid back, or None."""
     if request.amount_fen <= 0 or request.amount_fen > debit.collected - debit.refunded:
         return "refund_above_collected"
     if in_doubt(tx, debit.id):
@@ -172,7 +172,7 @@ def _where_it_came_from(tx: Transaction, debit: Row) -> str:
 
 
 def refund_row(tx: Transaction, refund_id: str) -> Row:
-    """One refund as it stands in this transaction."""
+    """Read one refund as it stands in this transaction."""
     refund = tx.find(tables.refund, id=refund_id)
     if refund is None:
         raise LookupError(f"the ledger has no refund {refund_id}")
@@ -180,12 +180,12 @@ def refund_row(tx: Transaction, refund_id: str) -> Row:
 
 
 def untold(tx: Transaction, debit_id: str) -> list[Row]:
-    """Refunds of a debit that its bank has not been told of."""
+    """Find refunds of a debit that its bank has not been told of."""
     return tx.rows(_UNTOLD, debit=debit_id)
 
 
 def pay_refund(tx: Transaction, refund_id: str, *, payer: str | None = None, attempt_id: str | None = None) -> bool:
-    """due_back -> bank, issuer or till: the target has taken it. False when it was paid before.
+    """Post due_back -> bank, issuer or till: the target has taken it. False when it was paid before.
 
     `payer` is the account's owner where it is not the debit's own payer: the name of the till.
     """
@@ -209,19 +209,19 @@ def pay_refund(tx: Transaction, refund_id: str, *, payer: str | None = None, att
 
 
 def of_attempt(tx: Transaction, attempt: Row) -> Row:
-    """The refund that an attempt tells the bank of."""
+    """Refund that an attempt tells the bank of."""
     return tx.rows(_OF_ATTEMPT, debit=attempt.debit_id, attempt=attempt.id)[0]
 
 
 def tell_anew(tx: Transaction, attempt: Row) -> None:
-    """The bank never had it: it is told under other keys, unless the bank had refused it and people see to it."""
+    """Tell the bank anew of a refund it never had, under other keys, unless it had refused it and people see to it."""
     refund = of_attempt(tx, attempt)
     if not has_open_item(tx, DECLINED, refund.id):
         tx.update(tables.refund, {"id": refund.id}, attempt_id=None, changed_at=tx.now_us)
 
 
 def withdrawn(tx: Transaction, attempt: Row) -> None:
-    """bank -> due_back: the bank has paid out nothing after all, and a person finds another way."""
+    """Post bank -> due_back: the bank has paid out nothing after all, and a person finds another way."""
     refund = of_attempt(tx, attempt)
     debit = debit_row(tx, refund.debit_id)
     tx.books.move(
@@ -240,7 +240,7 @@ def withdrawn(tx: Transaction, attempt: Row) -> None:
 
 
 def answered(tx: Transaction, attempt: Row, *, approved: bool, code: str | None) -> None:
-    """The bank's word on a refund. One it refuses stays due, and a person finds another way to pay it."""
+    """Book the bank's answer to a refund. One it refuses stays due, and a person finds another way to pay it."""
     refund = of_attempt(tx, attempt)
     if approved:
         pay_refund(tx, refund.id, attempt_id=attempt.id)
@@ -249,7 +249,7 @@ def answered(tx: Transaction, attempt: Row, *, approved: bool, code: str | None)
 
 
 def pay_at_till(tx: Transaction, refund_id: str, till: str, actor: str) -> str | None:
-    """Pay a decided refund in cash: None when done, else the code of why not."""
+    """Pay a decided refund in cash: None when done, else the code of the reason why not."""
     refund = tx.find(tables.refund, id=refund_id)
     if refund is None:
         return "refund_unknown"
@@ -266,7 +266,7 @@ def pay_at_till(tx: Transaction, refund_id: str, till: str, actor: str) -> str |
 def adjust(
     tx: Transaction, debit_id: str, amount_fen: int, reason: str, *, actor: str, rules: DebitRules
 ) -> str | None:
-    """Put right what an unpaid claim asks for: a linked transfer of the difference. None when done, else a code.
+    """Adjust an unpaid claim by a linked transfer of the difference. None when done, else a code.
 
     A claim that is paid is put right by a refund, or by a debit of its own for what is missing.
     """

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class StartUp:
-    """One a life of the engine: `recover`, then `close_backlog` as often as it takes."""
+    """Start-up of one engine: `recover`, then `close_backlog` as often as it takes."""
 
     def __init__(
         self,

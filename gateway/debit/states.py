@@ -55,7 +55,7 @@ _INTENTS_UNKNOWN = (
 
 
 def debit_row(tx: Transaction, debit_id: str) -> Row:
-    """One debit as it stands in this transaction."""
+    """Read one debit as it stands in this transaction."""
     return _one(tx.find(tables.debit, id=debit_id), f"debit {debit_id}")
 
 
@@ -72,7 +72,7 @@ def set_debit(tx: Transaction, row: Row, state: DebitState, *, detail: str | Non
 
 
 def attempt_row(tx: Transaction, attempt_id: str) -> Row:
-    """One attempt as it stands in this transaction."""
+    """Read one attempt as it stands in this transaction."""
     return _one(tx.find(tables.attempt, id=attempt_id), f"attempt {attempt_id}")
 
 
@@ -100,13 +100,13 @@ def set_purchase(tx: Transaction, row: Row, state: PurchaseState, **values: Any)
 
 
 def intents_unknown(tx: Transaction) -> None:
-    """Purchases that an earlier run left without an answer become unknown, all at once."""
+    """Move all purchases that an earlier run left without an answer to unknown."""
     check_move("purchase", "of an earlier run", PurchaseState.INTENT, PurchaseState.UNKNOWN)
     tx.execute(_INTENTS_UNKNOWN, now=tx.now_us)
 
 
 def add_refund(tx: Transaction, refund_id: str, *, debit_id: str, detail: str, by: str, **values: Any) -> None:  # noqa: ANN401 - columns
-    """Begin a refund: decided by somebody."""
+    """Begin a refund that was decided."""
     _add(tx, tables.refund, refund_id, RefundState.DECIDED, debit_id=debit_id, **values)
     tx.note("refund", refund_id, RefundState.DECIDED.value, debit_id=debit_id, detail=detail, actor=by)
 
@@ -118,14 +118,14 @@ def set_refund(tx: Transaction, row: Row, state: RefundState, *, detail: str) ->
 
 
 def in_doubt(tx: Transaction, debit_id: str) -> bool:
-    """Whether it is open what became of an attempt of this debit: its bank has yet to say it, has said both, or said
-    it in a part of the ledger that was lost."""
+    """True when the end of an attempt of this debit is open: its bank has yet to say it, has said both, or said it in a
+    part of the ledger that was lost."""
     unresolved = tx.first(_UNRESOLVED_OF_DEBIT, debit=debit_id) is not None
     return unresolved or contradicted(tx, debit_id) or outcome_lost(tx, debit_id)
 
 
 def outcome_lost(tx: Transaction, ref: str) -> bool:
-    """Whether a claim or refund may have ended in a part of the ledger that was lost, and nobody has found out yet."""
+    """True when a claim or refund may have ended in a lost part of the ledger, and nobody has found out yet."""
     if tx.life is None or not tx.life.adopted_at:
         return False
     item = tx.find(tables.item, kind=LOST, ref=ref)
@@ -133,12 +133,12 @@ def outcome_lost(tx: Transaction, ref: str) -> bool:
 
 
 def contradicted(tx: Transaction, debit_id: str) -> bool:
-    """Whether a bank has said two opposite things about an attempt of this debit, and nobody has found out since."""
+    """True when a bank has said two opposite things about an attempt of this debit, and nobody has found out since."""
     return tx.first(_CONTRADICTED_OF_DEBIT, debit=debit_id) is not None
 
 
 def has_open_item(tx: Transaction, kind: str, ref: str) -> bool:
-    """Whether people still have to see to this."""
+    """True while people have to work on this item."""
     item = tx.find(tables.item, kind=kind, ref=ref)
     return item is not None and item.state == ItemState.OPEN
 
@@ -153,7 +153,7 @@ def add_item(
     amount: int = 0,
     again: bool = False,
 ) -> None:
-    """Put a difference on the list people work through; once per kind and `ref` (default: the debit).
+    """Open an item for a difference that people must explain; once per kind and `ref` (default: the debit).
 
     `again`: it can happen once more after it was put right, and its item is opened once more then.
     """
@@ -174,14 +174,14 @@ def close_item(
     note: str,
     actor: str | None = None,
 ) -> None:
-    """End a difference; nothing when there is none open."""
+    """Close an item; nothing when there is none open."""
     row = tx.find(tables.item, kind=kind, ref=ref)
     if row is not None and row.state in LISTED_ITEMS:
         set_item(tx, row, state, detail=note[:400], by=actor, note=note[:200], actor=actor)
 
 
 def new_item(tx: Transaction, state: ItemState, *, detail: str, debit_id: str | None, **values: Any) -> None:  # noqa: ANN401 - columns
-    """Begin an item that is not there yet."""
+    """Insert an item that is not there yet."""
     number = tx.row_id(tables.item)
     _add(tx, tables.item, number, state, debit_id=debit_id, **values)
     tx.note("item", str(number), state.value, debit_id=debit_id, detail=detail)
@@ -196,7 +196,7 @@ def set_item(
     by: str | None = None,
     **values: Any,  # noqa: ANN401 - columns
 ) -> None:
-    """Move an item to another state; `row` is how it stood before, `by` whose word moves it.
+    """Move an item to another state; `row` is how it stood before, `by` the person whose word moves it.
 
     Whoever proposed or said something about an item has said nothing about it once it is opened anew.
     """
@@ -216,7 +216,7 @@ def _set(tx: Transaction, table: Table, row: Row, state: State, **values: Any) -
 
 
 def _one(row: Row | None, what: str) -> Row:
-    """A row that a foreign key promises."""
+    """Read a row that a foreign key promises."""
     if row is None:
         raise LookupError(f"the ledger has no {what}")
     return row

@@ -1,4 +1,4 @@
-"""What is done about debits between vehicles: debts tried again, payers listed, and banks told what people decided.
+"""Upkeep of debits between vehicles: debts tried again, payers listed, and banks told what people decided.
 
 The collector of debts (`gateway.outbox.collector`) finds what is due; here it becomes durable.
 """
@@ -23,7 +23,7 @@ NOT_TOLD = "decision_not_told"
 
 
 class Upkeep:
-    """Each call is one durable change."""
+    """Upkeep of debits; each call is one durable change."""
 
     def __init__(self, writer: LedgerWriter, banks: Banks, rules: DebitRules) -> None:
         self._writer = writer
@@ -45,7 +45,7 @@ class Upkeep:
         await asyncio.shield(self._writer.submit(change))
 
     async def adopt(self, debit_id: str) -> None:
-        """Queue what a person's act left to be told to the bank: an advice, refunds."""
+        """Queue the messages to the bank that a person's act left: an advice, refunds."""
         advice = self._banks.new_attempt()
 
         def change(tx: Transaction) -> None:
@@ -59,6 +59,6 @@ class Upkeep:
         await asyncio.shield(self._writer.submit(change, essential=True))
 
     async def leave_to_people(self, kind: str, debit_id: str, error: Exception) -> None:
-        """Put a debit on the list that people work through: something about it cannot be done, by an error of ours."""
+        """Open an item for a debit that an error of ours keeps from being handled."""
         note = f"{type(error).__name__}: the log of this moment says more"
         await self._writer.submit(lambda tx: add_item(tx, kind, debit_id, note, again=True), essential=True)

@@ -1,4 +1,4 @@
-"""Waiting for the ledger's writer: so long and no longer, and what goes on where nobody waits any more.
+"""Waiting for the ledger's writer with a time limit, and follow-up of changes that nobody waits for any more.
 
 A change that was handed in cannot be taken back. Whoever gives up waiting for it (`within`), or was cancelled, leaves
 it to the follow-ups: it ends, and what must be done about its end is done.
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class StorageLate(Exception):
-    """The change was handed in but not durable in time; it is followed up, the caller gives up."""
+    """Storage too late: the change was handed in, not durable in time and followed up; the caller gives up."""
 
 
 class FollowUps:
@@ -24,17 +24,17 @@ class FollowUps:
 
     def __init__(self) -> None:
         self.under_way: set[asyncio.Future[Any]] = set()
-        """Keeps them from being collected."""
+        """Changes and work under way, kept here from being collected."""
 
     async def see_through(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run to its end even when nobody waits any more: a claim that was stored must be decided."""
+        """Run to the end even when nobody waits any more: a claim that was stored must be decided."""
         task = asyncio.get_running_loop().create_task(work)
         self.under_way.add(task)
         task.add_done_callback(self.under_way.discard)
         return await asyncio.shield(task)
 
     def follow(self, future: asyncio.Future[T], then: Callable[[T], None] | None) -> None:
-        """See a change through that nobody waits for any more."""
+        """Follow a change to its end that nobody waits for any more."""
 
         def done(finished: asyncio.Future[T]) -> None:
             self.under_way.discard(finished)
@@ -51,7 +51,7 @@ class FollowUps:
 
 
 async def within(future: asyncio.Future[T], timeout_s: float) -> T:
-    """Wait so long and no longer; `TimeoutError` then. The future goes on whatever becomes of the caller.
+    """Wait for a limited time; `TimeoutError` then. The future goes on whatever becomes of the caller.
 
     As `wait_for` of a shielded future, at half the price: every durable answer is waited for here.
     """
@@ -78,6 +78,6 @@ async def within(future: asyncio.Future[T], timeout_s: float) -> T:
 
 
 def _forget(future: asyncio.Future[Any]) -> None:
-    """Nobody is left to hear the error of a change whose caller was cancelled."""
+    """Drop the error of a change whose caller was cancelled."""
     if not future.cancelled():
         future.exception()

@@ -1,4 +1,4 @@
-"""A whole copy of a ledger in one file, right also while a gateway writes to it.
+"""Backup of a ledger: a whole copy in one file, right also while a gateway writes to it.
 
 The copy is of one moment: it runs under a read transaction, which a writer never waits for. It is written
 in steps to a temporary name, checked, flushed and only then given its name; it needs no write-ahead log beside it and
@@ -25,27 +25,27 @@ PAGES_A_STEP: Final = 256
 _NEWEST = select(tables.journal.c.number, tables.journal.c.chain).order_by(tables.journal.c.number.desc()).limit(1)
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""Told after each step how many pages of how many are copied. May rest, to leave the disk to others."""
+"""Function told after each step how many pages of how many are copied. May rest, to leave the disk to others."""
 
 
 class CopyDamaged(Exception):
-    """The copy does not pass SQLite's own check, so the ledger would not either; names the first finding."""
+    """Damage of a copy that fails SQLite's own check, as the ledger would, too; names the first finding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy holds."""
+    """Result of a copy."""
 
     path: Path
     size_bytes: int
     journal_number: int
     """Newest row of the journal; 0 where there is none."""
     journal_head: str | None
-    """Its digest, hexadecimal."""
+    """Digest of that row, hexadecimal."""
 
 
 def nothing(_done: int, _total: int) -> None:
-    """Progress that nobody wants to see."""
+    """Ignore the progress."""
 
 
 def copy(source: Path, target: Path, progress: Progress = nothing) -> Copied:
@@ -85,7 +85,7 @@ def write(connection: Connection, target: Path, progress: Progress = nothing) ->
 
 
 def _newest(copied: Path) -> tuple[int, str | None]:
-    """Journal number and head of a copy."""
+    """Read journal number and head of a copy."""
     engine = engines.open_reader(copied)
     try:
         with engine.connect() as connection:
@@ -96,7 +96,7 @@ def _newest(copied: Path) -> tuple[int, str | None]:
 
 
 def _flush(path: Path) -> int:
-    """Make a file or a folder durable; its size."""
+    """Make a file or a folder durable; returns its size."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

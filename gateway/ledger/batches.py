@@ -1,4 +1,4 @@
-"""What the one writer does with the changes it is given, step by step and without a thread.
+"""Batches: commits the writer's changes in groups, step by step and without a thread.
 
 Theory of operation. A *job* is a change with the mark whether it is essential. `Batches.step` takes the jobs that have
 come in and makes one try: it commits a group of them in one database transaction and says who is answered with what.
@@ -63,17 +63,17 @@ PROBE = "storage_probe"
 """Counter that is written to find out whether the storage takes writes again."""
 
 RESERVE_BYTES = 8 << 20
-"""Kept aside for results when the disk fills up: thousands of purchase results with their index pages."""
+"""Bytes kept aside for results when the disk fills up: thousands of purchase results with their index pages."""
 
 FREE_MIN_BYTES = 32 << 20
-"""Selling starts again only with this much free besides the reserve."""
+"""Free bytes, besides the reserve, that selling needs to start again."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 class StorageUnavailable(Exception):
-    """The change was not stored and never will be; nothing about it is durable. Of a query: it was not answered.
+    """Change that was not stored and never will be; nothing about it is durable. Of a query: it was not answered.
 
     With `StorageTrouble.LOST` it may stand in the copy that was rescued of a ledger whose file has gone.
     """
@@ -84,7 +84,7 @@ class StorageUnavailable(Exception):
 
 
 class WriterState(Enum):
-    """What the writer can do now."""
+    """State of the writer."""
 
     WRITING = "writing"
     BUSY = "busy"
@@ -103,11 +103,11 @@ _STATE_OF = {
 }
 
 _ONLY_ESSENTIAL = {WriterState.FULL: StorageTrouble.FULL, WriterState.LOST: StorageTrouble.LOST}
-"""States in which ordinary changes are refused at once, with what their callers are told."""
+"""States in which ordinary changes are refused at once, with the trouble their callers are told."""
 
 
 class LedgerWriter(Protocol):
-    """What the engine and the outbox need of a writer; the product's has a thread, the simulation's has not."""
+    """Writer as the engine and the outbox use it; the product's has a thread, the simulation's has not."""
 
     @property
     def selling_allowed(self) -> bool:
@@ -122,7 +122,7 @@ class LedgerWriter(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A change on its way. `caller` is whatever its driver needs to find who waits for it."""
+    """Change handed in. `caller` is what its driver needs to find who waits for it."""
 
     change: Change[Any]
     essential: bool = False
@@ -131,7 +131,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a job: the result of its change, durable; or why nothing of it is stored."""
+    """Answer to a job: the durable result of its change, or the error for which nothing of it is stored."""
 
     job: Job
     result: Any = None
@@ -140,7 +140,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Whom to answer now, how many jobs are kept for another try, and when to make it."""
+    """Result of a step: answers to give now, number of jobs kept for another try, and the pause before it."""
 
     answers: list[Answer]
     kept: int
@@ -186,10 +186,10 @@ class Committer:
         self._life: Life | None = None
         self._followed: Head | None = None
         self.head: Head | None = None
-        """Where the journal stands durably, as far as this process wrote it."""
+        """Newest journal row that is durable, as far as this process wrote it."""
 
     def commit(self, changes: list[Change[Any]]) -> list[Any]:
-        """One transaction for all: the results in order, durable; or an error and nothing of it stored."""
+        """Commit all in one transaction: the results in order, durable; or an error and nothing of it stored."""
         now = clock_readings.read(self._clock)
         with (
             self._engine.begin() as connection,
@@ -203,13 +203,13 @@ class Committer:
         return results
 
     def transaction(self, connection: Connection, now_us: int) -> Transaction:
-        """What changes get to work with, on a connection that has begun: positions of this ledger's life."""
+        """Make the transaction of a batch, on a connection that has begun, with the positions of this ledger's life."""
         if self._life is None:
             self._life = life.begin(connection, self._mark)
         return Transaction(connection, now_us, self._keys, self._random, self._life)
 
     def anchor(self) -> Anchor | None:
-        """Where the ledger durably stands, for whoever keeps it elsewhere; None before this process has committed."""
+        """Anchor (durable position of the journal) to be kept elsewhere; None before this process has committed."""
         life = None if self._life is None else self._life.incarnation
         head = self.head
         return None if life is None or head is None else Anchor(life.number, head.number, head.digest)
@@ -225,22 +225,22 @@ class Committer:
             self._followed = head
 
     def stands(self) -> bool:
-        """Whether what is committed now can be found at the ledger's path."""
+        """True when a commit made now can be found at the ledger's path."""
         return self._file is None or self._file.stands()
 
     def safe_to_write(self) -> bool:
-        """After the file was lost: whether storing something through what is open harms nobody."""
+        """True when, after the file was lost, storing through the open descriptors harms nobody."""
         return self._file is None or self._file.safe_to_write()
 
     def rescue(self) -> bool:
-        """Make a whole file of what is open. False when that must be tried again."""
+        """Make a whole file from the open descriptors. False when that must be tried again."""
         if self._file is None:
             return True
         with self._engine.connect() as connection:
             return self._file.rescue(connection, self._clock.utcnow())
 
     def found_again(self) -> None:
-        """The file that was lost is back."""
+        """Note that the file that was lost is back."""
         if self._file is not None:
             self._file.found_again()
 
@@ -273,18 +273,18 @@ class Committer:
 
 
 class Batches:
-    """The writer's judgement: what to commit together, what to try again, whom to answer what."""
+    """Batches of the writer: decides which changes to commit together, which to try again, and the answers."""
 
     def __init__(self, committer: Committer, on_state: Callable[[WriterState], None] | None = None) -> None:
         self._committer = committer
         self._on_state = on_state
         self._alone: deque[Job] = deque()
-        """What is left of a group in which one change was at fault: one a step, before all others."""
+        """Rest of a group in which one change was at fault: one a step, before all others."""
         self._waiting: deque[Job] = deque()
         self._withheld: list[Answer] = []
-        """To changes that are stored in a file which is no longer at its path."""
+        """Answers withheld from changes that are stored in a file which is no longer at its path."""
         self._rescued = True
-        """Whether all that is stored stands in a file at some path."""
+        """True when all that is stored stands in a file at some path."""
         self.state = WriterState.STOPPED
 
     def start(self) -> None:
@@ -317,7 +317,7 @@ class Batches:
         return StepResult(answers, self.kept, pause_s)
 
     def stop(self) -> list[Answer]:
-        """The end: what is still kept is answered as not stored, and what was withheld as lost."""
+        """Stop: kept jobs are answered as not stored, and withheld ones as lost."""
         self._rescue(now=True)
         lost = [answer.job for answer in self._withheld]
         left = [*self._alone, *self._waiting]
@@ -332,7 +332,7 @@ class Batches:
         return [*_refused(lost, StorageTrouble.LOST), *_refused(left, StorageTrouble.STOPPED)]
 
     def _look_at_file(self) -> list[Answer]:
-        """Before anything is stored. When the file has come back: what was withheld."""
+        """Check the file before anything is stored. When it has come back: the withheld answers."""
         if not self._committer.stands():
             self._set_state(WriterState.LOST)
             return []
@@ -345,7 +345,7 @@ class Batches:
         return told
 
     def _rescue(self, *, now: bool) -> None:
-        """After a loss; not `now` while somebody waits for the answers of this step."""
+        """Rescue the data after a loss; not `now` while somebody waits for the answers of this step."""
         if self._rescued or not now:
             return
         self._rescued = self._committer.rescue()
@@ -380,7 +380,7 @@ class Batches:
         return 0.0
 
     def _stored(self, stored: list[Answer], answers: list[Answer]) -> None:
-        """Committed; durable only if the file is still where it was."""
+        """Answers of a committed group; durable only if the file is still where it was."""
         if not self._committer.stands():
             self._set_state(WriterState.LOST)
             self._rescued = False
@@ -397,7 +397,7 @@ class Batches:
             self._alone.extend(group)
 
     def _after_trouble(self, group: list[Job], trouble: StorageTrouble, answers: list[Answer], *, last: bool) -> float:
-        """Keep of the group what is worth another try."""
+        """Keep the changes of a group that are worth another try."""
         if self.state is not WriterState.LOST:
             self._set_state(_STATE_OF[trouble])
         if trouble is StorageTrouble.FULL:
@@ -413,7 +413,7 @@ class Batches:
         return RETRY_S if self.kept else 0.0
 
     def _refuse_ordinary(self, trouble: StorageTrouble) -> list[Answer]:
-        """Tell the ordinary ones at once that they are not stored; keeps those that must be, whatever it takes."""
+        """Answer ordinary changes at once as not stored; essential ones are kept."""
         refused = [job for kept in (self._alone, self._waiting) for job in kept if not job.essential]
         if refused:
             self._alone = deque(job for job in self._alone if job.essential)
@@ -421,7 +421,7 @@ class Batches:
         return _refused(refused, trouble)
 
     def _look_again(self) -> None:
-        """After trouble: back to writing once the storage takes a transaction and the reserve stands again."""
+        """Return to writing after trouble, once the storage takes a transaction and the reserve stands again."""
         try:
             self._committer.commit([_probe])
         except DBAPIError as error:
@@ -441,7 +441,7 @@ class Batches:
 
 
 def _probe(tx: Transaction) -> int:
-    """A change that writes: a transaction that writes nothing succeeds on a full disk too."""
+    """Write a counter as a probe: a transaction that writes nothing succeeds on a full disk too."""
     return tx.next_number(PROBE)
 
 

@@ -1,4 +1,4 @@
-"""Double entry inside one database transaction.
+"""Books: double entry inside one database transaction.
 
 Accounts touched by a batch are read once, changed in memory and written once when the batch ends, so the merchant's
 account, which every debit touches, costs one update a batch. That is right because there is one writer.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class AccountKind(StrEnum):
-    """Accounts of the design: who or what an account belongs to is its owner."""
+    """Kinds of account of the design: whose an account is, is its owner."""
 
     OPEN = "open"
     DEBT = "debt"
@@ -37,7 +37,7 @@ class AccountKind(StrEnum):
 
 
 class BooksError(Exception):
-    """The books would stop being true: a bug in the caller, nothing was written."""
+    """Violation of the books' rules: a bug in the caller, nothing was written."""
 
 
 @dataclass(slots=True)
@@ -50,12 +50,12 @@ class _Account:
     version: int
     changed: bool = False
     opened: bool = False
-    """In this transaction."""
+    """True when it was opened in this transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A pending transfer, as far as its end needs to know it."""
+    """Pending transfer, as far as its end needs to know it."""
 
     amount: int
     debit_id: str | None
@@ -67,16 +67,16 @@ _WRITTEN = ("balance", "held", "version")
 
 
 class Books:
-    """Accounts and transfers of one running transaction."""
+    """Books of one running transaction: its accounts and transfers."""
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._accounts: dict[tuple[str, str], _Account] = {}
-        """By kind and owner. A kind's text is hashed much faster than the kind."""
+        """Accounts by kind and owner. A kind's text is hashed much faster than the kind."""
         self._by_id: dict[int, _Account] = {}
         self._begun: dict[int, _Pending] = {}
-        """Pending transfers seen so far. What they say never changes; whether they have ended is the database's to
-        judge: only one transfer can name a pending one as its own."""
+        """Pending transfers seen so far. They never change; the database checks whether they have ended: only one
+        transfer can name a pending one as its own."""
 
     def hold(
         self,
@@ -181,14 +181,14 @@ class Books:
             self._tx.update_many(tables.account, "id", _WRITTEN, stored)
 
     def close(self) -> None:
-        """Forget everything: nothing a long run leaves behind may keep its transactions alive."""
+        """Forget all accounts and transfers, so that nothing a long run keeps holds its transactions alive."""
         del self._tx
         self._accounts.clear()
         self._by_id.clear()
         self._begun.clear()
 
     def _account(self, kind: AccountKind, owner: str) -> _Account:
-        """An account that money moves on; opened when there is none yet."""
+        """Account that money moves on; opened when there is none yet."""
         found = self._stored(kind, owner)
         if found is None:
             found = self._open(kind, owner)
@@ -208,7 +208,7 @@ class Books:
         return loaded
 
     def _open(self, kind: AccountKind, owner: str) -> _Account:
-        """A new account. Its row is gathered now, so that transfers find their account, and filled at the end."""
+        """Open a new account. Its row is gathered now, so that transfers find their account, and filled at the end."""
         number = self._tx.row_id(tables.account)
         self._tx.insert(tables.account, id=number, kind=kind.value, owner=owner, balance=0, held=0, version=0)
         return _Account(number, kind, owner, 0, 0, 0, opened=True)

@@ -1,4 +1,4 @@
-"""Keyed chains over the rows that never change.
+"""Chains with a key over the rows that never change.
 
 The `chain` of a row (its *link*, 32 bytes) is the id of a key (4 bytes) and a keyed BLAKE2b (28 bytes) over the link of
 the row before it (32 zero bytes before the first), that id and the row's other columns, in table order. So a row that
@@ -18,10 +18,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 GENESIS = bytes(32)
-"""Before the first row."""
+"""Link before the first row."""
 
 CHAINED = {"transfer": "id", "decision": "record_no", "journal": "number"}
-"""The chained tables with the column that holds their gap-free number, from 1."""
+"""Chained tables with the column that holds their gap-free number, from 1."""
 
 SECRET_BYTES = 32
 KEY_ID_BYTES = 4
@@ -32,7 +32,7 @@ _ID_PREFIX = b"etc-gateway chain key id\x00"
 
 @dataclass(frozen=True, slots=True)
 class ChainKey:
-    """One key. `id` says which it is without saying what it is."""
+    """Key of a chain. `id` identifies it without revealing it."""
 
     secret: bytes = field(repr=False)
     id: bytes = field(init=False)
@@ -45,7 +45,7 @@ class ChainKey:
 
 @dataclass(frozen=True, slots=True)
 class ChainKeys:
-    """The key of new rows, and those of older rows."""
+    """Keys of a chain: the one for new rows, and those of older rows."""
 
     current: ChainKey
     retired: tuple[ChainKey, ...] = ()
@@ -55,13 +55,13 @@ class ChainKeys:
         yield from self.retired
 
     def of(self, link_or_id: bytes) -> ChainKey | None:
-        """The key that a link was made with, None where it is not among these."""
+        """Find the key that a link was made with, None where it is not among these."""
         key_id = link_or_id[:KEY_ID_BYTES]
         return next((key for key in self if key.id == key_id), None)
 
 
 class ChainKeyUnknown(Exception):
-    """The ledger's newest row was chained under a key we do not have: nothing may be added under another."""
+    """Key of the ledger's newest row is not among ours: nothing may be added under another."""
 
     def __init__(self, key_id: bytes) -> None:
         self.key_id = key_id
@@ -72,7 +72,7 @@ class ChainKeyUnknown(Exception):
 
 
 def encode(values: Iterable[int | str | bytes | None]) -> bytes:
-    """A row's values as bytes, one a line: None, decimal digits, or text in quotes with escapes (as `ascii` writes it).
+    """Encode a row's values, one a line: None, decimal digits, or text in quotes with escapes (as `ascii` writes it).
 
     Values of different kind or content never give the same line, and no value can hold a line's end.
     """
@@ -80,7 +80,7 @@ def encode(values: Iterable[int | str | bytes | None]) -> bytes:
 
 
 def link(key: ChainKey, table: str, previous: bytes, values: Sequence[int | str | bytes | None]) -> bytes:
-    """The link of a row of `table` with these values (all columns but `chain`, in table order) after `previous`."""
+    """Link of a row of `table` with these values (all columns but `chain`, in table order) after `previous`."""
     whole = previous + key.id + encode(values)
     made = hashlib.blake2b(whole, digest_size=MAC_BYTES, key=key.secret, person=table.encode("ascii"))
     return key.id + made.digest()

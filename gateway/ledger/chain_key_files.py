@@ -1,4 +1,4 @@
-"""Chain keys by file reference: read, checked, made. The only place that sees a key's text.
+"""Chain keys from files: read, checked, made. The only place that handles a key's text.
 
 A key file holds 64 hex digits and a line's end, and belongs to the gateway's user alone (mode 0600). A key that was
 published, as the one of the bench is, proves nothing: production refuses it by its id.
@@ -17,18 +17,18 @@ from gateway.documents import DocumentError, Problem
 from gateway.ledger.chain import SECRET_BYTES, ChainKey, ChainKeys
 
 PUBLISHED: Final = frozenset({"5f23573b"})
-"""Ids of keys that everybody knows: the bench's, which comes with the source."""
+"""Published key ids: the bench's, which comes with the source."""
 
 FILE_BYTES_MAX: Final = 256
-"""A key file has 65 bytes; what is larger is not one."""
+"""Longest key file: it has 65 bytes; what is larger is not one."""
 
 
 class ChainKeyError(DocumentError):
-    """A key file cannot be used; the problem names the key of the site file and the cure."""
+    """Problem of a key file that cannot be used; names the key of the site file and the cure."""
 
 
 def load(current: Path, retired: Sequence[Path], *, production: bool) -> ChainKeys:
-    """The keys of a site. Raises `ChainKeyError` with every problem of the first bad file."""
+    """Load the keys of a site. Raises `ChainKeyError` with every problem of the first bad file."""
     keys = ChainKeys(
         _read("storage.chain_key", current, production=production),
         tuple(_read("storage.retired_chain_keys", path, production=production) for path in retired),
@@ -41,7 +41,7 @@ def load(current: Path, retired: Sequence[Path], *, production: bool) -> ChainKe
 
 
 def make(path: Path) -> ChainKey:
-    """A new random key in a new file. Raises `ChainKeyError` where there is a file already, or none can be made."""
+    """Make a random key in a new file. Raises `ChainKeyError` where there is a file already, or none can be made."""
     secret = secrets.token_bytes(SECRET_BYTES)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -77,7 +77,7 @@ def _read(name: str, path: Path, *, production: bool) -> ChainKey:
 
 
 def _parsed(name: str, path: Path, text: bytes) -> ChainKey:
-    """The value is never shown: it may be a key with a slip in it."""
+    """Parse a key. The value is never shown: it may be a key with a slip in it."""
     try:
         secret = bytes.fromhex(text.decode("ascii").strip())
         if len(secret) == SECRET_BYTES:

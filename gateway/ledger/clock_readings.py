@@ -1,4 +1,4 @@
-"""Readings of the box's two clocks, kept beside the decisions: how long ago one was made, whatever was done to a clock.
+"""Clock readings, kept beside the decisions: they give a decision's age whatever was done to a clock.
 
 Theory of operation. Decisions carry the time of day, and somebody may set that by hours. The monotonic clock cannot be
 set, but means nothing outside the start of the machine it counts from. A reading is both clocks at one moment, with the
@@ -23,7 +23,7 @@ from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
 
 APART_US_MAX = 1_000_000
-"""Clocks that have drifted this far from where a reading saw them get a new one: an age is right to a second."""
+"""Drift from the newest reading at which a new one is stored: an age is right to a second."""
 
 _READING = tables.clock_reading
 _BEFORE = (
@@ -42,34 +42,34 @@ _AFTER = (
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Both clocks at one moment."""
+    """Reading of both clocks at one moment."""
 
     boot: str
-    """Names the start of the machine that the monotonic clock counts from."""
+    """Name of the start of the machine that the monotonic clock counts from."""
     wall_us: int
     monotonic_us: int
 
     def agrees_with(self, other: Reading) -> bool:
-        """Nobody has set the wall clock between the two, and the machine has not started anew."""
+        """True when nobody has set the wall clock between the two, and the machine has not started anew."""
         apart_us = (self.wall_us - self.monotonic_us) - (other.wall_us - other.monotonic_us)
         return self.boot == other.boot and abs(apart_us) < APART_US_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """What a process knows: the newest reading stored, and the newest decision when it looked."""
+    """Coverage known to a process: the newest reading stored, and the newest decision when it looked."""
 
     newest: Reading
     record_no: int
 
 
 def read(clock: Clock) -> Reading:
-    """Both clocks now."""
+    """Read both clocks now."""
     return Reading(clock.boot, to_us(clock.utcnow()), int(clock.monotonic() * 1e6))
 
 
 def cover(tx: Transaction, now: Reading, known: Covered | None) -> Covered:
-    """Store a reading where the decisions of this transaction need one; the last word in it before it is finished.
+    """Store a reading where the decisions of this transaction need one; called last before it is finished.
 
     `known`: what this returned for the last transaction that was committed. Where another process has made a decision
     since, it is looked up anew.
@@ -92,7 +92,7 @@ def cover(tx: Transaction, now: Reading, known: Covered | None) -> Covered:
 
 
 def age_s(connection: Connection, clock: Clock, record_no: int, decided_at: int) -> float:
-    """Seconds since a decision was made. `decided_at`: its time of day, UTC microseconds."""
+    """Age of a decision in seconds. `decided_at`: its time of day, UTC microseconds."""
     now, runner = read(clock), Runner(connection)
     before = runner.rows(runner.shape(_BEFORE), {"record_no": record_no})
     if before and before[0].boot == now.boot:

@@ -1,4 +1,4 @@
-"""The ledger's file: that one gateway alone has it, and that what is open is still what stands at its path.
+"""File of the ledger: one gateway alone has it, and the open file must still be the one at its path.
 
 Theory of operation. An open ledger is three files: the ledger itself, SQLite's write-ahead log beside it (`-wal`) and
 the index of that log (`-shm`). When somebody deletes or replaces one of them under a running gateway, the gateway keeps
@@ -37,10 +37,10 @@ from sqlalchemy.exc import DBAPIError
 from gateway.ledger import backup, engines
 
 LOCK_AT: Final = 1 << 62
-"""The byte that is locked: far behind the end of any file, and far from SQLite's own at 1 GiB."""
+"""Byte that is locked: far behind the end of any file, and far from SQLite's own at 1 GiB."""
 
 CLOSE_WAIT_MS: Final = 3000
-"""How long an orderly end waits for other processes that read: below the time a service manager gives."""
+"""Longest wait of an orderly end for other processes that read: below the time a service manager gives."""
 
 _FLOCK: Final = "hhqqi0q"
 """`struct flock`: kind, whence, start, length, process (0 for open file description locks)."""
@@ -49,15 +49,15 @@ log = logging.getLogger(__name__)
 
 
 class AlreadyRunning(Exception):
-    """Another gateway process works on this ledger."""
+    """Lock held by another gateway process that works on this ledger."""
 
 
 class LedgerLost(Exception):
-    """What stands at the ledger's path is not what is open, here or in the gateway that runs."""
+    """File at the ledger's path is not the one that is open, here or in the gateway that runs."""
 
 
 class Part(Enum):
-    """One of the three files, by what is put behind the ledger's path."""
+    """Part of a ledger on disk: one of the three files, by the suffix of the ledger's path."""
 
     LEDGER = ""
     LOG = "-wal"
@@ -65,7 +65,7 @@ class Part(Enum):
 
 
 class Place(Enum):
-    """What a path leads to."""
+    """State of a path: the file it leads to."""
 
     OURS = "the file that is open"
     NOTHING = "gone"
@@ -76,13 +76,13 @@ Identity = tuple[int, int]
 
 
 class LedgerFile:
-    """One opened ledger; `held` and `beside` make them."""
+    """Ledger file that is open; `held` and `beside` make them."""
 
     def __init__(self, path: Path, handle: int) -> None:
         self.path = path
-        """As the site names it; commands go by this name, so it must lead here."""
+        """Path as the site names it; commands go by this name, so it must lead here."""
         self.real = path.resolve()
-        """Without links: SQLite puts log and index beside this one."""
+        """Path without links: SQLite puts log and index beside this one."""
         self._names = {
             Part.LEDGER: os.fspath(path),
             Part.LOG: f"{self.real}{Part.LOG.value}",
@@ -93,10 +93,10 @@ class LedgerFile:
         self._ours: tuple[Identity, ...] | None = None
         self._rescued: Path | None = None
         self.account = ""
-        """After a loss: what is missing, what was rescued, what to do."""
+        """Report after a loss: what is missing, what was rescued, what to do."""
 
     def watch(self, *opened: Engine) -> None:
-        """Open every connection of these, so that none is opened later to another file, and note what they opened.
+        """Open every connection of these, so that none is opened later to another file, and note their identity.
 
         Raises LedgerLost when the path leads elsewhere already.
         """
@@ -108,7 +108,7 @@ class LedgerFile:
         self._ours = tuple(found for found in ours if found is not None)
 
     def stands(self) -> bool:
-        """Whether all three are where they were opened. Asked around every commit: three calls of the system."""
+        """True when all three are where they were opened. Asked around every commit: three calls of the system."""
         if self._ours is None:
             return True
         stat = os.stat
@@ -122,7 +122,7 @@ class LedgerFile:
         return True
 
     def safe_to_write(self) -> bool:
-        """After a loss: whether what is stored through the open descriptors can harm nobody.
+        """True when, after a loss, storing through the open descriptors can harm nobody.
 
         Whoever opened the ledger since its index went has made another index, and writes to the same log without
         knowing of us.
@@ -130,14 +130,14 @@ class LedgerFile:
         return not (self._place(Part.LOG) is Place.OURS and self._place(Part.INDEX) is Place.ANOTHER)
 
     def found_again(self) -> None:
-        """All three are back in their places."""
+        """Note that all three are back in their places."""
         self._rescued = None
         log.warning("%s is in its place again", self.path)
 
     # --- after a loss ---------------------------------------------------------------------------------------------
 
     def rescue(self, connection: Connection, at: datetime) -> bool:
-        """Make a whole file of what is open, and say in `account` where it is. False when it must be tried again."""
+        """Make a whole file of the open data, and say in `account` where it is. False when it must be tried again."""
         lost = self._what_is_lost()
         try:
             self._put_log_aside(at)
@@ -149,7 +149,7 @@ class LedgerFile:
         return True
 
     def _keep(self, connection: Connection, at: datetime) -> str:
-        """Where everything is now. Raises as `rescue` catches."""
+        """Keep all data in a whole file and say where it is. Raises as `rescue` catches."""
         ledger, written, index = (self._place(part) for part in Part)
         if ledger is Place.OURS and written is Place.OURS:
             return "ledger and log hold everything: stop the gateway and start it again"
@@ -177,7 +177,7 @@ class LedgerFile:
         )
 
     def _put_log_aside(self, at: datetime) -> None:
-        """Of a ledger that another one stands in the place of."""
+        """Put aside the log of a ledger whose place another one has taken."""
         if self._place_of(os.fspath(self.real), Part.LEDGER) is not Place.ANOTHER:
             return
         for part in (Part.LOG, Part.INDEX):
@@ -185,7 +185,7 @@ class LedgerFile:
                 Path(self._names[part]).rename(f"{self._free_name('lost', at)}{part.value}")
 
     def _free_name(self, what: str, at: datetime) -> Path:
-        """A name beside the ledger at which nothing stands, neither a database nor what belongs to one."""
+        """Find a name beside the ledger at which nothing stands, neither a database nor what belongs to one."""
         base = f"{self.path}.{what}-{at:%Y%m%dT%H%M%SZ}"
         names = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
         return next(Path(name) for name in names if not any(Path(name + part.value).exists() for part in Part))
@@ -221,7 +221,7 @@ class LedgerFile:
 
 @contextmanager
 def held(path: Path) -> Iterator[LedgerFile]:
-    """The ledger for this process alone, among gateways and commands that may not run beside one.
+    """Hold the ledger for this process alone, among gateways and commands that may not run beside one.
 
     Raises FileNotFoundError, and AlreadyRunning when another process holds this file or this name.
     """
@@ -235,7 +235,7 @@ def held(path: Path) -> Iterator[LedgerFile]:
 
 @contextmanager
 def beside(path: Path) -> Iterator[LedgerFile]:
-    """The ledger for a command that may work beside a gateway.
+    """Open the ledger for a command that may work beside a gateway.
 
     Raises FileNotFoundError, and LedgerLost when a gateway runs at this name and holds another file: its log lies here
     and would be applied to a ledger it does not belong to.
@@ -263,7 +263,7 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
 
 
 def _lock(handle: int) -> bool:
-    """Take the lock for as long as the handle is open; False when somebody else has it."""
+    """Take the lock for as long as the handle is open; False when another process has it."""
     try:
         fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, LOCK_AT, 1, 0))
     except BlockingIOError:
@@ -272,14 +272,14 @@ def _lock(handle: int) -> bool:
 
 
 def _locked(handle: int) -> bool:
-    """Whether somebody else has the lock; takes nothing."""
+    """True when another process has the lock; takes nothing."""
     asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, LOCK_AT, 1, 0)
     found = struct.unpack(_FLOCK, fcntl.fcntl(handle, fcntl.F_OFD_GETLK, asked))
     return bool(found[0] != fcntl.F_UNLCK)
 
 
 def _identity(name: str) -> Identity | None:
-    """What a path leads to; None when to nothing, or to nothing we can see."""
+    """Identity of the file a path leads to; None when there is none that we can see."""
     try:
         return _identity_of(os.stat(name))  # noqa: PTH116
     except OSError:

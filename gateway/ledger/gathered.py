@@ -1,4 +1,4 @@
-"""Rows of one table that wait in memory to be inserted, and how they are found and changed while they wait."""
+"""Gathered rows of one table: they wait in memory to be inserted, and are found and changed while they wait."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from gateway.ledger import tables
 from gateway.ledger.statements import row_maker
 
 RowValues: TypeAlias = dict[str, Any]
-"""A row in the making: all columns by name, in table order."""
+"""Values of a row not yet written: all columns by name, in table order."""
 
 
 class Facts:
-    """What gathering needs to know of a table; made once."""
+    """Facts of a table that gathering needs; made once."""
 
     __slots__ = ("columns", "empty", "key", "make_row", "number", "parents", "place", "width")
 
     def __init__(self, table: Table, place: int) -> None:
         self.place = place
-        """Parents before children: foreign keys are checked row by row."""
+        """Order of writing, parents before children: foreign keys are checked row by row."""
         self.columns = tuple(column.name for column in table.columns)
         self.width = len(self.columns)
         self.empty: RowValues = {column.name: _default(column) for column in table.columns}
-        """What the database would put where nothing is given."""
+        """Values the database would put where nothing is given."""
         key = list(table.primary_key)
         self.key = key[0].name if len(key) == 1 else None
         self.number = key[0].name if isinstance(key[0].type, Integer) else None
-        """A key that the database would make up by itself where it is missing, and nobody here would know it."""
+        """Key that the database would make up by itself where it is missing, and nobody here would know it."""
         self.make_row = row_maker(self.columns)
         self.parents = {
             column.name: frozenset(foreign.column.table for foreign in column.foreign_keys)
@@ -40,11 +40,11 @@ class Facts:
 
 
 _MANY: RowValues = {}
-"""Stands in an index for several rows."""
+"""Marker in an index for several rows."""
 
 
 class Gathered:
-    """The rows of one table that wait, with an index for each way they were asked for."""
+    """Rows of one table that wait, with an index for each way they were asked for."""
 
     __slots__ = ("_indexes", "_rooted", "facts", "rows")
 
@@ -53,17 +53,17 @@ class Gathered:
         self.rows: list[RowValues] = []
         self._indexes: dict[tuple[str, ...], tuple[itemgetter[Any], dict[Any, RowValues]]] = {}
         self._rooted: dict[str, int] = {}
-        """By column: how many of the first rows refer to rows that wait as well."""
+        """Number of the first rows, by column, that refer to rows that wait as well."""
 
     def add(self, row: RowValues) -> None:
-        """One more row, complete."""
+        """Add one complete row."""
         self.rows.append(row)
         if self._indexes:
             for pick, index in self._indexes.values():
                 _enter(index, pick(row), row)
 
     def find(self, equals: Mapping[str, Any]) -> RowValues | None:
-        """The one waiting row with these values, None when there is none. Raises `LookupError` when there are more."""
+        """Find the one waiting row with these values, None when there is none. Raises `LookupError` for more."""
         key = self.facts.key
         if key is not None and key in equals:
             row = self._at((key,), equals[key])
@@ -80,7 +80,7 @@ class Gathered:
         return row
 
     def matters(self, equals: Mapping[str, str], values: Mapping[str, Any]) -> bool:
-        """Whether any waiting row could be seen by a select that compares these columns with these parameters."""
+        """True when a select that compares these columns with these parameters could see any waiting row."""
         if not equals:
             return True
         wanted = tuple(values[parameter] for parameter in equals.values())
@@ -91,7 +91,7 @@ class Gathered:
         return value is not None and self._at((column,), value) is not None
 
     def have_strays(self, column: str, parents: Gathered | None) -> bool:
-        """Whether any waiting row refers by a column to a row that does not wait among `parents`."""
+        """True when any waiting row refers by a column to a row that does not wait among `parents`."""
         at = self._rooted.get(column, 0)
         if at < len(self.rows) and parents is not None and parents.facts.key is not None:
             key = (parents.facts.key,)
@@ -121,7 +121,7 @@ class Gathered:
 
 
 def unknown_column(names: Iterable[str], facts: Facts) -> TypeError:
-    """The error for a value of a column that the table has not."""
+    """Make the error for a value of a column that the table has not."""
     strange = [name for name in names if name not in facts.empty]
     return TypeError(f"no such column: {', '.join(strange)}")
 

@@ -1,4 +1,4 @@
-"""A ledger's lives: how one is made, and the one place that decides whether a file is the ledger this box knows.
+"""Incarnations (lives) of a ledger: makes one, and alone decides whether a file is the ledger this box knows.
 
 Theory of operation. `create` is the only way to a ledger where there was none. A start compares file and mark before
 anything else (`stand`); a file that is not the newest one this box has seen, or a mark that cannot say, is refused
@@ -37,7 +37,7 @@ from gateway.timekeeping import EARLIEST
 
 
 class LedgerRefused(Exception):
-    """This ledger is not worked on. `reason` is a code of `gateway.model.reasons`."""
+    """Refusal to work on this ledger. `reason` is a code of `gateway.model.reasons`."""
 
     def __init__(self, reason: str, detail: str) -> None:
         self.reason = reason
@@ -46,7 +46,7 @@ class LedgerRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a site keeps its ledger and what it remembers of it."""
+    """Paths of a site's ledger and of its mark."""
 
     ledger: Path
     mark: Path
@@ -54,7 +54,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """Why a life begins, and by whom."""
+    """Birth of a life: its reason and the person who begins it."""
 
     id: str
     reason: str
@@ -62,7 +62,7 @@ class Birth:
 
 
 def born(clock: Clock, random: RandomBits, *, reason: str, actor: str) -> Birth:
-    """A new life's name. Raises `LedgerRefused` while the clock cannot tell where its positions begin."""
+    """Make a new life's name. Raises `LedgerRefused` while the clock cannot tell where its positions begin."""
     now_us = to_us(clock.utcnow())
     if clock.utcnow() < EARLIEST:  # its terminals would begin with positions that may have been used
         raise LedgerRefused("clock_bad", f"the clock says {clock.utcnow().isoformat()}")
@@ -82,7 +82,7 @@ def create(place: Place, clock: Clock, keys: ChainKeys, birth: Birth) -> Incarna
 
 
 def make(path: Path, clock: Clock, keys: ChainKeys, birth: Birth) -> MarkState:
-    """Make an empty ledger in its first life; what its mark is to say."""
+    """Make an empty ledger in its first life; returns the state for its mark."""
     engine = engines.open_new(path)
     try:
         schema.upgrade(engine)
@@ -96,7 +96,7 @@ def make(path: Path, clock: Clock, keys: ChainKeys, birth: Birth) -> MarkState:
 
 
 def begin_life(tx: Transaction, birth: Birth, *, known: int = 0) -> tuple[Incarnation, int]:
-    """The row of a new life, and the position at which terminals begin in it that nobody knows.
+    """Insert the row of a new life; with the position at which terminals begin that nobody knows.
 
     `known`: number of a life that is known of, and that this file may have lost.
     """
@@ -118,7 +118,7 @@ def begin_life(tx: Transaction, birth: Birth, *, known: int = 0) -> tuple[Incarn
 
 
 def stand(place: Place, engine: Engine | None = None) -> MarkFile:
-    """The mark of a ledger that may be worked on. Raises `LedgerRefused`; changes nothing.
+    """Check that a ledger may be worked on; returns its mark. Raises `LedgerRefused`; changes nothing.
 
     `engine`: one that has the file open already.
     """
@@ -135,7 +135,7 @@ def stand(place: Place, engine: Engine | None = None) -> MarkFile:
 
 
 def marked(place: Place) -> MarkState:
-    """What the mark says, where ledger and mark are both there. Raises `LedgerRefused` where one is not."""
+    """State of the mark, where ledger and mark are both there. Raises `LedgerRefused` where one is not."""
     try:
         state = marks.read(place.mark)
     except MarkMissing as error:
@@ -151,7 +151,7 @@ def marked(place: Place) -> MarkState:
 
 
 def compare(connection: Connection, place: Place, state: MarkState) -> None:
-    """Hold a ledger against what its mark says. Raises `LedgerRefused`."""
+    """Compare a ledger with its mark. Raises `LedgerRefused`."""
     found = life.newest(connection) if inspect(connection).has_table(tables.incarnation.name) else None
     if found is None or found.id != state.incarnation:
         whose = "is of no life we know" if found is None else f"is of life {found.number}"
@@ -172,14 +172,14 @@ def compare(connection: Connection, place: Place, state: MarkState) -> None:
 
 
 def journal_head(connection: Connection) -> Head:
-    """Where the journal's chain stands."""
+    """Head of the journal's chain."""
     c = tables.chain
     row = connection.execute(select(c).where(c.c.name == tables.journal.name)).first()
     return Head(0, chain.GENESIS) if row is None else Head(int(row.number), bytes(row.digest))
 
 
 def digest_at(connection: Connection, number: int) -> bytes | None:
-    """The chain digest of one row of the journal; None where there is none."""
+    """Chain digest of one row of the journal; None where there is none."""
     j = tables.journal
     found = connection.execute(select(j.c.chain).where(j.c.number == number)).scalar()
     return None if found is None else bytes(found)

@@ -1,4 +1,4 @@
-"""Changing the chain key: the site names a new one, and the journal says from which row on it is in force.
+"""Change of the chain key: the site names a new one, and the journal says from which row on it is in force.
 
 It happens where the gateway starts, because nobody else writes then; commands beside it go on under the key that the
 journal ends with. A key comes into force once: one that was given up may have been given away.
@@ -16,14 +16,14 @@ _j = tables.journal
 _TIMES_IN_FORCE = (
     select(func.count().label("n")).select_from(_j).where(_j.c.kind == key_notes.KIND, _j.c.ref == bindparam("key"))
 )
-"""Walks through the journal; asked once for each new key."""
+"""Count of a key's times in force; walks through the journal, asked once for each new key."""
 
 
 _NEWEST_LINK = select(tables.chain.c.digest).where(tables.chain.c.name == _j.name)
 
 
 class ChainKeyReused(Exception):
-    """The site names as its current key one that the journal has given up before."""
+    """Key that the site names as its current one and that the journal has given up before."""
 
     def __init__(self, key_id: bytes) -> None:
         self.key_id = key_id
@@ -33,13 +33,13 @@ class ChainKeyReused(Exception):
 
 
 def is_due(connection: Connection, keys: ChainKeys) -> bool:
-    """Whether the journal ends under another key than the site's current one."""
+    """True when the journal ends under another key than the site's current one."""
     link = connection.execute(_NEWEST_LINK).scalar_one_or_none()
     return link is not None and keys.of(link) is not keys.current
 
 
 def take_current(tx: Transaction) -> bool:
-    """A change: put the site's current key in force where the journal still ends under a retired one; True if it did.
+    """Put the site's current key in force where the journal still ends under a retired one; True if it did.
 
     Raises `ChainKeyReused`, and `ChainKeyUnknown` where the journal ends under a key we do not have.
     """

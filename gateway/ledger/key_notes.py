@@ -1,4 +1,4 @@
-"""What the journal says of chain keys: which one is in force from which row on.
+"""Notes of chain keys in the journal: each tells from which row on a key is in force.
 
 A note is itself the first row of the journal under the key it names. It says where the other chains stood then, so each
 row of each chain has exactly one key it may be under, and a key that was given up and stolen later makes no row that
@@ -18,7 +18,7 @@ ROTATED: Final = "rotated"
 EVENTS: Final = (BEGUN, ROTATED)
 
 OTHERS: Final = ("transfer", "decision")
-"""The chains beside the journal."""
+"""Chains beside the journal."""
 
 _DETAIL = re.compile(
     r"after (?P<before>[0-9a-f]{8}|none); transfer (?P<transfer>\d+) (?P<transfer_head>[0-9a-f]{64}),"
@@ -29,7 +29,7 @@ _DETAIL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """Where a chain stands: number and link of its newest row."""
+    """Position of a chain: number and link of its newest row."""
 
     number: int
     link: bytes
@@ -37,23 +37,23 @@ class Stand:
 
 @dataclass(frozen=True, slots=True)
 class KeyNote:
-    """A key came into force."""
+    """Note of a key that came into force."""
 
     key_id: bytes
     before: bytes | None
     """Id of the key it follows; None where there was none."""
     others: Mapping[str, Stand]
-    """By chain: the last row that is not under this key."""
+    """Last row, by chain, that is not under this key."""
 
 
 def detail_of(before: bytes | None, others: Mapping[str, Stand]) -> str:
-    """The note's text."""
+    """Text of the note."""
     stands = ", ".join(f"{name} {others[name].number} {others[name].link.hex()}" for name in OTHERS)
     return f"after {'none' if before is None else before.hex()}; {stands}"
 
 
 def parse(ref: str, detail: str | None) -> KeyNote | None:
-    """The note behind a row's `ref` and `detail`; None for what the ledger never writes."""
+    """Parse the note in a row's `ref` and `detail`; None for what the ledger never writes."""
     found = _DETAIL.fullmatch(detail or "")
     if found is None or not re.fullmatch(r"[0-9a-f]{8}", ref, re.ASCII):
         return None

@@ -1,4 +1,4 @@
-"""What a process knows of the life of the ledger it works on: which one it is, and where its numbers go on."""
+"""Life of the ledger a process works on: its incarnation and the positions of its terminals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIRST_LIFE: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where the journal's chain stands."""
+    """Head of the journal's chain."""
 
     number: int
     digest: bytes
@@ -29,24 +29,24 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Incarnation:
-    """One life of a ledger."""
+    """Incarnation: one life of a ledger."""
 
     number: int
     id: str
     born_at: int
-    """UTC microseconds."""
+    """Time at which it began, UTC microseconds."""
 
 
 @dataclass(slots=True)
 class Life:
-    """One process's work on one life of a ledger."""
+    """Work of one process on one life of a ledger."""
 
     positions: Positions
     incarnation: Incarnation | None
 
     @property
     def adopted_at(self) -> int:
-        """When the file was adopted, which had lost something: claims made before may have ended in the lost part.
+        """Time at which a file that had lost something was adopted: earlier claims may have ended in the lost part.
 
         UTC microseconds; 0 for a ledger that never lost anything.
         """
@@ -55,11 +55,11 @@ class Life:
 
 
 def newest(connection: Connection) -> Incarnation | None:
-    """The life a ledger is in; None while it is being made."""
+    """Read the incarnation a ledger is in; None while it is being made."""
     row = connection.execute(_NEWEST).first()
     return None if row is None else Incarnation(row.number, row.id, row.born_at)
 
 
 def begin(connection: Connection, mark: Mark) -> Life:
-    """What a process that has just opened the ledger knows of it."""
+    """Begin the work of a process that has just opened the ledger."""
     return Life(Positions(mark), newest(connection))

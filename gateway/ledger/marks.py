@@ -1,4 +1,4 @@
-"""The mark: what this box remembers of its ledger outside the database, so that an older or lost file is recognised.
+"""Mark of the ledger: a memory of this box outside the database, by which an older or lost file is recognised.
 
 Theory of operation. A database cannot tell that it is a copy of last week. The mark is a small file of its own, on
 another disk if the site has one, and says which life of which ledger it belongs to, how far its journal had come, and
@@ -48,69 +48,69 @@ __all__ = [
 ]
 
 FORMAT: Final = 1
-"""Of the file; one of another format is not read."""
+"""Format number of the file; one of another format is not read."""
 
 BYTES_MAX: Final = 1 << 20
-"""Of the file: ten thousand terminals have half of it."""
+"""Longest file in bytes: ten thousand terminals have half of it."""
 
 FOLLOW_EVERY_S: Final = 0.5
-"""Between two looks whether journal number and head have moved: the mark trails by less than a second."""
+"""Seconds between two checks whether the journal has moved: the mark trails by less than a second."""
 
 
 class MarkMissing(MarkTrouble):
-    """There is no such file."""
+    """Mark file that is not there."""
 
 
 class MarkUnreadable(MarkTrouble):
-    """There is a file, and it is no whole mark of ours."""
+    """Mark file that is no whole mark of ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarkState:
-    """What a mark says."""
+    """State that a mark holds."""
 
     incarnation: str
     """Id of the ledger's newest life."""
     incarnation_number: int
     first: int = 0
-    """Position at which terminals begin that nobody knows, at the earliest: the clock may be set back."""
+    """Earliest position at which unknown terminals begin: the clock may be set back."""
     journal: int = 0
-    """Number of the newest journal row it has heard of."""
+    """Number of the newest journal row noted."""
     head: bytes = chain.GENESIS
     """Chain digest of that row."""
     reserved: Mapping[str, int] = field(default_factory=dict)
-    """By terminal (`channel/number`): the first position that is not given out."""
+    """First position that is not given out, by terminal (`channel/number`)."""
     restored_us: int | None = None
-    """When a backup was put in the ledger's place (UTC microseconds); None since it was adopted."""
+    """Time at which a backup was put in the ledger's place (UTC microseconds); None since it was adopted."""
 
 
 class Mark(Protocol):
-    """What the ledger needs of its mark while it works."""
+    """Mark as the ledger uses it while it works."""
 
     def begin(self, now_us: int) -> int:
-        """The first position of a terminal that neither ledger nor mark knows. Raises `MarkUnwritable`."""
+        """First position of a terminal that neither ledger nor mark knows. Raises `MarkUnwritable`."""
 
     def reserved(self, terminal: str) -> int | None:
-        """Up to where a terminal's positions are given out, as the mark says. Raises `MarkUnwritable`."""
+        """End of a terminal's positions that are given out, as the mark has it. Raises `MarkUnwritable`."""
 
     def reserve(self, terminal: str, end: int) -> None:
         """Give positions out up to `end`; durable on return. Raises `MarkUnwritable`, and nothing is given out."""
 
     def follow(self, journal: int, head: bytes) -> None:
-        """The journal has durably come this far. Raises `MarkUnwritable`."""
+        """Note how far the journal has durably come. Raises `MarkUnwritable`."""
 
 
 class MarkFile:
-    """The mark of a ledger at work: bound to one incarnation, it never writes into the mark of another."""
+    """Mark of a ledger at work: bound to one incarnation, it never writes into the mark of another."""
 
     def __init__(self, path: Path, incarnation: str) -> None:
         self.path = path
         self._incarnation = incarnation
         self._lock = Lock()
-        """Between the writer's thread and whoever follows."""
+        """Lock between the writer's thread and callers of `follow`."""
 
     def begin(self, now_us: int) -> int:
-        """By the clock: behind whatever was given out before, be the whole folder new. Raises `MarkUnwritable`."""
+        """Position by the clock: behind all given out before, even in a new folder. Raises `MarkUnwritable`."""
         with self._alone():
             return max(self._own().first, by_clock(now_us))
 
@@ -147,10 +147,10 @@ class MarkFile:
 
 
 class MemoryMark:
-    """A mark for simulations and tests: survives the process that it is a memory of."""
+    """Mark for simulations and tests, in memory: survives the process whose memory it is."""
 
     def __init__(self, state: MarkState | None = None, *, first: int | None = None) -> None:
-        """`first`: position at which a terminal nobody knows begins, instead of the one by the clock."""
+        """`first`: position at which an unknown terminal begins, instead of the one by the clock."""
         self.state = MarkState("0" * 32, 1) if state is None else state
         self._first = first
 
@@ -170,7 +170,7 @@ class MemoryMark:
 
 
 def read(path: Path) -> MarkState:
-    """What the file says. Raises `MarkMissing`, `MarkUnreadable`."""
+    """Read the mark file. Raises `MarkMissing`, `MarkUnreadable`."""
     try:
         with path.open("rb") as file:
             data = file.read(BYTES_MAX + 1)
@@ -210,7 +210,7 @@ def write(path: Path, state: MarkState) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Nobody else writes this mark meanwhile. Raises `MarkUnwritable` where not even the lock can be had."""
+    """Lock the mark against other writers. Raises `MarkUnwritable` where not even the lock can be had."""
     try:
         handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -223,7 +223,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether there was no room."""
+    """True when there was no room on the disk."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -261,7 +261,7 @@ def _write_all(handle: int, data: bytes) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make what was renamed in a folder durable."""
+    """Make renames in a folder durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

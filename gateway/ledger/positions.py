@@ -1,4 +1,4 @@
-"""Batch and trace number (STAN) of a bank terminal as one growing number, so that a pair never comes twice.
+"""Positions of bank terminals: batch and trace number (STAN) as one growing number, so that a pair never comes twice.
 
 Theory of operation. *Position* p of a terminal is the pair (batch p // STAN_MAX, STAN p % STAN_MAX + 1). A terminal
 counts in its ledger, and the ledger may be an old copy tomorrow, or gone. So positions are given out in blocks, and a
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class MarkTrouble(Exception):
-    """The mark cannot be read or written."""
+    """Trouble with the mark, which cannot be read or written."""
 
 
 class MarkUnwritable(MarkTrouble):
-    """What should be durable in the mark is not. `full`: for want of room on its disk."""
+    """Mark that could not be made durable. `full`: for want of room on its disk."""
 
     def __init__(self, problem: str, *, full: bool = False) -> None:
         self.full = full
@@ -37,17 +37,17 @@ STAN_MAX: Final = 989_999
 """Trace numbers of one batch; those above belong to sign-ins and echoes of the link."""
 
 BATCHES: Final = 1_000_000
-"""Batch numbers have six digits."""
+"""Number of batches: their numbers have six digits."""
 
 BLOCK: Final = 1000
 """Positions given out at once: a busy lane flushes the mark for it once in an hour or two."""
 
 COUNTED_FROM_US: Final = 1_577_836_800_000_000
-"""2020-01-01T00:00Z in UTC microseconds: where the clock begins to count positions."""
+"""Time from which the clock counts positions: 2020-01-01T00:00Z in UTC microseconds."""
 
 
 def by_clock(now_us: int) -> int:
-    """The position of a moment, in milliseconds since 2020."""
+    """Position of a moment, in milliseconds since 2020."""
     return max(0, (now_us - COUNTED_FROM_US) // 1000)
 
 
@@ -57,30 +57,30 @@ def pair(position: int) -> tuple[str, str]:
 
 
 def next_batch_after(position: int) -> int:
-    """The same place in the next batch. A STAN that came back at once could be taken for its namesake of the batch
-    before, by a host that leaves the batch out of its answers."""
+    """Position with the same STAN in the next batch. A STAN that came back at once could be taken for its namesake of
+    the batch before, by a host that leaves the batch out of its answers."""
     return position + STAN_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Positions of one terminal that this process may use."""
+    """Block of positions of one terminal that this process may use."""
 
     next: int
-    """The first that it has not given out yet, whatever the counter in the ledger says since: a change that took one
-    may have been rolled back, and somebody may have set the counter back."""
+    """First position not given out yet, whatever the counter in the ledger says since: a change that took one may have
+    been rolled back, and somebody may have set the counter back."""
     end: int
 
 
 class Positions:
-    """What one process has of its terminals' blocks."""
+    """Blocks of positions that one process has for its terminals."""
 
     def __init__(self, mark: Mark) -> None:
         self._mark = mark
         self._blocks: dict[str, _Block] = {}
 
     def take(self, terminal: str, counted: int | None, now_us: int) -> int:
-        """The next position of a terminal of which the ledger says `counted`: no start will ever use it again.
+        """Take the next position of a terminal of which the ledger says `counted`: no start will ever use it again.
 
         Raises `MarkUnwritable`; then nothing is given out.
         """
@@ -93,7 +93,7 @@ class Positions:
         return position
 
     def next_batch(self, terminal: str, counted: int | None, now_us: int) -> int:
-        """Where a terminal goes on whose numbers may be in use elsewhere: in a batch of its own, not behind the clock.
+        """Position for a terminal whose numbers may be in use elsewhere: in a new batch, not behind the clock.
 
         Raises `MarkUnwritable` for a terminal that has taken no position yet.
         """

@@ -1,4 +1,4 @@
-"""Erasing what names a person, while the books stay whole.
+"""Erasure of personal data, while the books stay whole.
 
 Personal data stands beside the books, never in them: `subject` (plate, card, tag), `purchase_file` (file 0019, which
 holds a plate), `card_serial` (by card number), and the digest of a plate or card by which an obligor without a mandate
@@ -41,24 +41,24 @@ from gateway.ledger.transaction import Change, Transaction
 from gateway.model.states import SETTLED_DEBITS, UNRESOLVED, ItemState, RefundState
 
 PAGE: Final = 500
-"""Passages looked for at a time."""
+"""Number of passages looked for at a time."""
 
 AGE_MIN_US: Final = 86_400 * 1_000_000
-"""A day, the longest time for which a vehicle that paid keeps its right to pass at a lane: until then its card's number
-is what keeps it from being charged again."""
+"""Least age of an erased passage, a day: the longest time for which a vehicle that paid keeps its right to pass at a
+lane; until then its card's number keeps it from being charged again."""
 
 WHY_KEPT: Final = ("too_young", "debit_open", "bank_in_doubt", "refund_open", "item_open", "undecided")
-"""Why a passage that was asked for is not erased, in the order in which it is looked for."""
+"""Reasons why a passage that was asked for is not erased, in the order in which they are looked for."""
 
 _s, _g, _d, _p = tables.subject, tables.passage, tables.debit, tables.purchase
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which passages. Exactly one of the four; times are UTC microseconds."""
+    """Selection of passages. Exactly one of the four; times are UTC microseconds."""
 
     before_us: int | None = None
-    """Every passage that began before then."""
+    """Time before which the passages began."""
     passage_id: str | None = None
     plate: str | None = None
     card_number: str | None = None
@@ -73,7 +73,7 @@ class Selection:
 
 @dataclass(slots=True)
 class Erased:
-    """What an erasure did, or would do."""
+    """Counts of an erasure, done or planned."""
 
     passages: int = 0
     purchase_files: int = 0
@@ -94,7 +94,7 @@ class Erased:
 
 
 def look(connection: Connection, selection: Selection, now_us: int) -> Erased:
-    """What `erase` would do; reads only."""
+    """Count what `erase` would do; reads only."""
     found = Erased()
     after = ""
     while True:
@@ -149,7 +149,7 @@ def _erase_some(tx: Transaction, passage_ids: Sequence[str], actor: str) -> Eras
 
 
 def _page_of(connection: Connection, selection: Selection, after: str, now_us: int) -> Sequence[Row[Any]]:
-    """The next passages after id `after` that were asked for and are not erased."""
+    """Find the next passages after id `after` that were asked for and are not erased."""
     how = _how(selection)
     values = {"wanted": getattr(selection, how), "after": after, "now": now_us}
     return connection.execute(_PAGES[how], values).all()
@@ -169,7 +169,7 @@ def _erase(tx: Transaction, row: Any, actor: str) -> Erased:  # noqa: ANN401 - a
 
 
 def _of_passage(table: Any, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:  # noqa: ANN401 - any table with `debit_id`
-    """Whether a debit of the passage has such a row."""
+    """Condition that a debit of the passage has such a row."""
     return exists(
         select(table.c.id).join(_d, _d.c.id == table.c.debit_id).where(_d.c.passage_id == _g.c.id, *conditions)
     )
@@ -218,7 +218,7 @@ _DROP_SERIAL = delete(tables.card_serial).where(
     tables.card_serial.c.card_number == bindparam("card"),
     ~exists(select(_s.c.id).where(_s.c.card_number == tables.card_serial.c.card_number)),
 )
-"""The last serial of a card goes with the last passage that names it."""
+"""Deletes the last serial of a card with the last passage that names it."""
 
 _other_debit, _other_passage, _other_subject = (
     _d.alias("other_debit"),
@@ -240,7 +240,7 @@ _FORGET_OBLIGOR = (
     )
     .values(subject_key=null(), salt=null())
 )
-"""An obligor known by plate or card goes unknown with the last of its passages; the next one opens a new obligor."""
+"""Makes an obligor known by plate or card unknown with the last of its passages; the next one opens a new obligor."""
 
 
 def _how(selection: Selection) -> str:

@@ -1,4 +1,4 @@
-"""Reads of a running gateway, off its event loop: a slow one delays no lane.
+"""Reads of a running gateway, outside its event loop: a slow one delays no lane.
 
 Theory of operation. A *query* is a function of a connection, on which everything read is of one state of the ledger.
 It runs in a thread, and its answer comes back to the loop. What a customer waits for (`look_up`: a few rows by an
@@ -29,7 +29,7 @@ WAITING_MAX: Final = 10_000
 """Queries that may wait in front of one thread: a thousand lanes with ten each, as for the writer."""
 
 LOOK_UP_S: Final = 2.0
-"""Longest wait for what a customer waits for: all the time a visit has."""
+"""Longest wait for an answer to a customer's query: all the time a visit has."""
 
 STOP_S: Final = 3.0
 """Longest wait for a query under way when the gateway stops: below the time a service manager gives."""
@@ -41,11 +41,11 @@ log = logging.getLogger(__name__)
 
 
 class LedgerReader(ABC):
-    """Answers queries; the product's has threads, the simulation's has not."""
+    """Reader that answers queries; the product's has threads, the simulation's has not."""
 
     @abstractmethod
     def _hand_in(self, query: Query[T], *, urgent: bool) -> Future[T]:
-        """Answer a query, an urgent one not behind those that are not."""
+        """Hand in a query; an urgent one does not wait behind those that are not."""
 
     def read(self, query: Query[T]) -> Future[T]:
         """Answer a query that takes its time. Fails with `StorageUnavailable` where too many wait, DBAPIError."""
@@ -61,7 +61,7 @@ class LedgerReader(ABC):
 
 
 class Reader(LedgerReader):
-    """Two daemon threads on the connections of an engine that reads."""
+    """Reader with two daemon threads on the connections of an engine that reads."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -74,12 +74,12 @@ class Reader(LedgerReader):
         self._stopping = False
 
     def start(self) -> None:
-        """Begin answering."""
+        """Start both threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End; what waits fails with `StorageUnavailable`."""
+        """Stop; waiting queries fail with `StorageUnavailable`."""
         self._stopping = True
         for waiting in self._waiting.values():
             waiting.put(None)
@@ -118,7 +118,7 @@ class Reader(LedgerReader):
 
 
 def tell(future: Future[T], result: T, error: Exception | None) -> None:
-    """Give a query's caller the answer, if there still is one."""
+    """Tell a query's caller the answer, if it still waits."""
     if future.done():
         return
     if error is None:

@@ -1,4 +1,4 @@
-"""Putting a backup in the place of a ledger, so that nobody takes it for the newest one.
+"""Restore: puts a backup in the place of a ledger, so that nobody takes it for the newest one.
 
 The ledger that is replaced is kept aside, with its write-ahead log. The mark stays: it knows how far the box had come
 and which numbers were given out, and notes that a backup stands there now. So a start refuses it until a person adopts
@@ -24,11 +24,11 @@ SIDES: Final = ("-wal", "-shm")
 
 
 class NotALedger(Exception):
-    """What should be restored is no whole ledger; names what is wrong with it."""
+    """File to be restored is no whole ledger; names the problem."""
 
 
 def restore(backup: Path, place: Place, at: datetime) -> Path | None:
-    """Put a copy of `backup` in the ledger's place; where the replaced ledger was put, None where there was none.
+    """Restore a copy of `backup` as the ledger; returns where the replaced ledger was put, None where there was none.
 
     For a stopped gateway: raises AlreadyRunning. Raises NotALedger, OSError and `MarkUnwritable`, and then the ledger
     is where it was.
@@ -53,7 +53,7 @@ def restore(backup: Path, place: Place, at: datetime) -> Path | None:
 
 
 def _copy(backup: Path, target: Path) -> None:
-    """The file as it is, durable; its owner alone may read it."""
+    """Copy the file as it is, durable; its owner alone may read it."""
     target.unlink(missing_ok=True)
     target.touch(0o600)
     with backup.open("rb") as source, target.open("wb") as copied:
@@ -63,14 +63,14 @@ def _copy(backup: Path, target: Path) -> None:
 
 
 def _note(place: Place, at: datetime) -> None:
-    """Into the mark, before the file: a restore that is cut short is refused as well. Without a mark nothing starts."""
+    """Note it in the mark, before the file: a restore cut short is refused as well. Without a mark nothing starts."""
     with suppress(MarkTrouble), marks.locked(place.mark):
         state = marks.read(place.mark)
         marks.write(place.mark, replace(state, restored_us=to_us(at)))
 
 
 def _put_aside(ledger: Path, at: datetime) -> Path | None:
-    """The ledger with its log under another name; the log first, for SQLite would apply it to whatever stands there."""
+    """Rename the ledger with its log; the log first, for SQLite would apply it to whatever stands there."""
     if not any(Path(f"{ledger}{side}").exists() for side in ("", *SIDES)):
         return None
     aside = Path(f"{ledger}.replaced-{at:%Y%m%dT%H%M%S%fZ}")

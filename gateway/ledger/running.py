@@ -1,4 +1,4 @@
-"""The ledger of a running gateway: opened for this process alone, written by one writer, followed by its mark.
+"""Ledger of a running gateway: opened for this process alone, written by one writer, followed by its mark.
 
 Two gateways on one ledger would each believe they are the one writer, so the file is locked first.
 """
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class RunningLedger:
-    """The open ledger, with its one writer and the mark that follows it. Made by `opened`."""
+    """Ledger that is open, with its one writer and the mark that follows it. Made by `opened`."""
 
     def __init__(self, committer: Committer, writer: Writer, reader: Reader, clock: Clock, tell: Tell) -> None:
         self.committer = committer
@@ -41,13 +41,13 @@ class RunningLedger:
         self._tell = tell
 
     async def keep_mark(self) -> None:
-        """Let the mark follow the commits, beside the loop and the writer's thread."""
+        """Let the mark follow the commits, outside the loop and the writer's thread."""
         while True:
             await asyncio.to_thread(self.follow)
             await self._clock.sleep(FOLLOW_EVERY_S)
 
     def follow(self) -> None:
-        """Once; also after the last commit."""
+        """Let the mark follow once; also after the last commit."""
         try:
             self.committer.follow()
         except MarkUnwritable as error:
@@ -60,7 +60,7 @@ class RunningLedger:
 def opened(
     place: Place, keys: ChainKeys, clock: Clock, tell: Tell, *, passed: Callable[[datetime], None]
 ) -> Iterator[RunningLedger]:
-    """The ledger for this process alone. `passed`: told the moment of the newest record, which is over.
+    """Open the ledger for this process alone. `passed`: told the moment of the newest record, which is over.
 
     Raises `LedgerRefused` where there is none, or not this one; `tell` has heard of it then.
     """
@@ -95,7 +95,7 @@ def opened(
 
 @contextlib.contextmanager
 def _held(place: Place) -> Iterator[tuple[LedgerFile, Engine]]:
-    """The ledger's file, locked, and the writer's engine on it."""
+    """Lock the ledger's file and open the writer's engine on it."""
     if not place.ledger.exists():
         incarnation.marked(place)
     # Before its mark is looked at: another gateway may hold it under another name, which has no mark.

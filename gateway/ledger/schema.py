@@ -1,4 +1,4 @@
-"""Bringing a database to this version's shape. Forward only; a database from the future is left alone."""
+"""Schema of the ledger: brings a database to this version. Forward only; a database from the future is left alone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gateway.ledger import engines
 FOLDER = Path(__file__).parent / "migrations"
 
 FIRST = "0100"
-"""Revision of the first release; numbers below it were development's, whose ledgers nothing here can read."""
+"""Revision of the first release; lower numbers were development's, whose ledgers nothing here can read."""
 
 
 class SchemaTooNew(Exception):
-    """The database was written by a later version of this software."""
+    """Database that was written by a later version of this software."""
 
     def __init__(self, found: str) -> None:
         self.found = found
@@ -31,7 +31,7 @@ class SchemaTooNew(Exception):
 
 
 class SchemaTooOld(Exception):
-    """The database was written before the first release."""
+    """Database that was written before the first release."""
 
     def __init__(self, found: str) -> None:
         self.found = found
@@ -43,8 +43,8 @@ class SchemaTooOld(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """A database's shape against this version's. `found` is None for a database that never had one of ours; `refused`:
-    why this version does not work on it."""
+    """State of a database's schema against this version's. `found` is None for a database that never had one of ours;
+    `refused`: the reason why this version does not work on it."""
 
     found: str | None
     head: str | None
@@ -52,7 +52,7 @@ class SchemaState:
 
 
 def look(engine: Engine) -> SchemaState:
-    """Compare without changing anything."""
+    """Compare schemas without changing anything."""
     with engine.connect() as connection:
         return _state(connection)
 

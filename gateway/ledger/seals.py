@@ -1,4 +1,4 @@
-"""Seals: what rows that may change stood like after each transaction, vouched for by the journal's chain.
+"""Seals: states of rows that may change, after each transaction, vouched for by the journal's chain.
 
 Theory of operation. Every transaction puts one row into the journal (kind `rows`, event `sealed`) whose `content` names
 each covered row it has inserted, changed or deleted, with a commitment to the row's values. The newest seal of a row
@@ -39,7 +39,7 @@ DIGEST_BYTES: Final = 16
 SALT: Final = "salt"
 
 CONTENT_BYTES_MAX: Final = 1 << 16
-"""Of one row of the journal: a large import is sealed in several."""
+"""Longest content of one row of the journal: a large import is sealed in several."""
 
 CODES: Final[Mapping[str, int]] = {
     "counter": 1,
@@ -70,7 +70,7 @@ CODES: Final[Mapping[str, int]] = {
     "incarnation": 26,
     "pos_attempt": 27,
 }
-"""Covered tables. A code stands in ledgers for ever: none is changed or given out again."""
+"""Codes of the covered tables. A code stands in ledgers for ever: none is changed or given out again."""
 
 NOT_COVERED: Final[Mapping[str, str]] = {
     "chain": "is compared with the chains themselves",
@@ -80,7 +80,7 @@ NOT_COVERED: Final[Mapping[str, str]] = {
     "clock_reading": "tells how old a decision is, and moves no money",
     "timing": "tells how long things took, written in bulk after the fact",
 }
-"""Every other table, and why."""
+"""Tables that are not covered, with the reason."""
 
 LEFT_OUT: Final[Mapping[str, Mapping[str, str]]] = {
     "account": {
@@ -94,7 +94,7 @@ LEFT_OUT: Final[Mapping[str, Mapping[str, str]]] = {
         "last_answer": "is for people to read; the attempt keeps what was answered",
     },
 }
-"""Columns of covered tables that no seal covers, and why."""
+"""Columns of covered tables that no seal covers, with the reason."""
 
 KEYED_BY_SALT: Final = frozenset({"card_serial", "credential"})
 """Tables whose own key names a person."""
@@ -103,18 +103,18 @@ _PLAIN = frozenset((int, str, bytes, type(None)))
 _HEADER = struct.Struct(">BHB")
 
 FullRow: TypeAlias = tuple[Any, ...]
-"""All columns of a row, in table order."""
+"""Row with all its columns, in table order."""
 
 
 class RandomBytes(Protocol):
-    """Where salts come from: the system's source in the product, a seeded one in the simulation."""
+    """Source of salts: the system's in the product, a seeded one in the simulation."""
 
     def randbytes(self, n: int, /) -> bytes:
-        """So many random bytes."""
+        """Give `n` random bytes."""
 
 
 class Layout:
-    """How rows of one covered table are sealed."""
+    """Layout of the seals of one covered table."""
 
     __slots__ = ("_covered", "_key", "_pack", "_salt", "code", "columns", "name", "names", "table")
 
@@ -125,7 +125,7 @@ class Layout:
         left_out = LEFT_OUT.get(table.name, {})
         every = [column.name for column in table.columns]
         self.columns = tuple(name for name in every if name not in left_out)
-        """Covered ones, in table order."""
+        """Covered columns, in table order."""
         self.names = frozenset(self.columns)
         self._covered = None if not left_out else [name not in left_out for name in every]
         self._salt = every.index(SALT) if SALT in every else None
@@ -134,15 +134,15 @@ class Layout:
 
     @property
     def salted(self) -> bool:
-        """Whether its rows have a salt."""
+        """True when its rows have a salt."""
         return self._salt is not None
 
     def key_of(self, row: FullRow) -> bytes:
-        """What names a row in its seals."""
+        """Key that names a row in its seals."""
         return self._key(row)
 
     def seal(self, row: FullRow, count: int | None = None) -> bytes:
-        """The seal of a row as the database has it, or of its first `count` covered columns: digest and tags."""
+        """Seal a row as the database has it, or its first `count` covered columns: digest and tags."""
         lines = self._lines(row, count)
         checks = list(map(crc32, lines.split(b"\n")))
         number = len(checks)
@@ -155,7 +155,7 @@ class Layout:
         return blake2b(lines, digest_size=DIGEST_BYTES).digest() + tags
 
     def digest(self, row: FullRow, count: int | None = None) -> bytes:
-        """What a seal begins with, and all that decides whether a row is the same."""
+        """Digest that begins a seal and alone decides whether a row is the same."""
         return blake2b(self._lines(row, count), digest_size=DIGEST_BYTES).digest()
 
     def _lines(self, row: FullRow, count: int | None) -> bytes:
@@ -193,7 +193,7 @@ def _key_maker(columns: Sequence[str], table: Table) -> Callable[[FullRow], byte
 
 
 def _packed(key: Any) -> bytes:  # noqa: ANN401 - a number or a text
-    """A key in few bytes: most are 128 random bits in hex digits."""
+    """Pack a key in few bytes: most are 128 random bits in hex digits."""
     if isinstance(key, str) and len(key) == 32:
         try:
             raw = bytes.fromhex(key)
@@ -205,14 +205,14 @@ def _packed(key: Any) -> bytes:  # noqa: ANN401 - a number or a text
 
 
 def shown(key: bytes) -> str:
-    """A row's key as people know it."""
+    """Key of a row as people know it."""
     if not (key.isascii() and key[:1] in b"'\"0123456789"):
         return key.hex()
     return " ".join(part.strip("'\"") for part in key.decode("ascii", "replace").split("\n"))
 
 
 def as_stored(values: Iterable[Any]) -> FullRow:
-    """A row that a change has put together, with its values as the database gives them back."""
+    """Convert a row that a change has put together to the values that the database gives back."""
     row = tuple(values)
     return row if _PLAIN.issuperset(map(type, row)) else tuple(map(_plain, row))
 
@@ -234,13 +234,13 @@ BY_CODE: Final[Mapping[int, Layout]] = {layout.code: layout for layout in LAYOUT
 
 
 class Seals:
-    """The covered rows one transaction has touched, as they stand at its end."""
+    """Seals of the covered rows one transaction has touched, as they stand at its end."""
 
     def __init__(self) -> None:
         self._rows: dict[Layout, dict[bytes, FullRow | None]] = {}
 
     def put(self, layout: Layout, rows: Iterable[FullRow]) -> None:
-        """These rows were inserted, or changed to this."""
+        """Note that these rows were inserted, or changed to this."""
         kept = self._rows.get(layout)
         if kept is None:
             kept = self._rows[layout] = {}
@@ -249,11 +249,11 @@ class Seals:
             kept[key_of(row)] = row
 
     def gone(self, layout: Layout, rows: Iterable[FullRow]) -> None:
-        """These rows were deleted."""
+        """Note that these rows were deleted."""
         self._rows.setdefault(layout, {}).update((layout.key_of(row), None) for row in rows)
 
     def contents(self) -> list[bytes]:
-        """What the journal gets, in pieces of bounded size; nothing where no covered row was touched."""
+        """Contents for the journal, in pieces of bounded size; nothing where no covered row was touched."""
         pieces: list[bytes] = []
         piece: list[bytes] = []
         size = 0
@@ -277,11 +277,11 @@ class Seals:
 
 
 class BadContent(ValueError):
-    """Not what a transaction seals."""
+    """Content that no transaction seals."""
 
 
 def entries(content: bytes) -> Iterator[tuple[int, bytes, int, bytes | None]]:
-    """What a journal row seals: (code, key, columns, seal). No seal: the row was deleted. Raises `BadContent`."""
+    """Read a journal row's seals: (code, key, columns, seal). No seal: the row was deleted. Raises `BadContent`."""
     at, end, start, unpack = 0, len(content), _HEADER.size, _HEADER.unpack_from
     while at < end:
         if end - at < start:

@@ -24,7 +24,7 @@ from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClau
 from sqlalchemy.sql.selectable import Join, SelectBase
 
 PAGE = 5_000
-"""Rows in memory of a select that walks through a whole table."""
+"""Rows kept in memory of a select that walks through a whole table."""
 
 SHAPES_MAX = 512
 """Shapes kept: the code has a few dozen, and a shape is made of names in the code, never of data."""
@@ -32,29 +32,29 @@ SHAPES_MAX = 512
 _WHERE, _SET = "where_", "set_"
 
 Row: TypeAlias = Any
-"""A row read: columns are attributes."""
+"""Row that was read: columns are attributes."""
 
 Picker: TypeAlias = Callable[[Mapping[str, Any]], Any]
-"""Takes some values out of many, always as a tuple unless said otherwise."""
+"""Function that takes some values out of many, always as a tuple unless said otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Of a select that joins tables along their references: which rows it can find."""
+    """Tree of a select that joins tables along their references: tells which rows it can find."""
 
     root: Table
     one_of: tuple[tuple[str, str], ...]
     """Columns of the root with the parameters they are compared with, of which one must be equal."""
     branches: tuple[tuple[Table, str, Table], ...]
-    """Every other table, with the column by which it refers to the next one towards the root."""
+    """Branches: every other table, with the column by which it refers to the next one towards the root."""
 
 
 class Shape:
-    """One statement as the driver takes it."""
+    """Shape: one statement as the driver takes it."""
 
     def __init__(self, statement: ClauseElement, dialect: Dialect, columns: Sequence[str] | None = None) -> None:
         self.equals = _equals_of(statement)
-        """Of a select of one table alone: the columns it compares with parameters, {column: parameter}.
+        """Columns that a select of one table alone compares with parameters, {column: parameter}.
 
         A row with another value in one of them cannot matter to it."""
         self.tree = _tree_of(statement)
@@ -75,33 +75,33 @@ class Shape:
         self._row: Callable[[Iterable[Any]], Row] | None = None
 
     def row_of(self, description: Sequence[Sequence[Any]]) -> Callable[[Iterable[Any]], Row]:
-        """What makes rows of this statement's results; the same for every run."""
+        """Maker of rows from this statement's results; the same for every run."""
         if self._row is None:
             self._row = row_maker(column[0] for column in description)
         return self._row
 
 
 class Shapes:
-    """The shapes of one kind of database, each compiled when it is first used."""
+    """Shapes of one kind of database, each compiled when it is first used."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._known: dict[Any, Shape] = {}
 
     def insert(self, table: Table, columns: tuple[str, ...]) -> Shape:
-        """Insert into these columns."""
+        """Shape of an insert into these columns."""
         key = ("insert", table, columns)
         return self._known.get(key) or self._keep(key, Shape(insert(table), self._dialect, columns))
 
     def select(self, table: Table, columns: tuple[str, ...]) -> Shape:
-        """Whole rows by the values of these columns."""
+        """Shape of a select of whole rows by the values of these columns."""
         key = ("select", table, columns)
         return self._known.get(key) or self._keep(
             key, Shape(select(table).where(*(table.c[name] == bindparam(name) for name in columns)), self._dialect)
         )
 
     def update(self, table: Table, where: tuple[str, ...], columns: tuple[str, ...], *, returning: bool) -> Shape:
-        """Set columns by the values of others; `returning`: give back the whole changed rows."""
+        """Shape of an update of columns by the values of others; `returning`: give back the whole changed rows."""
         key = ("update", table, where, columns, returning)
         found = self._known.get(key)
         if found is not None:
@@ -110,7 +110,7 @@ class Shapes:
         return self._keep(key, Shape(statement.returning(*table.columns) if returning else statement, self._dialect))
 
     def of(self, statement: Executable) -> Shape:
-        """A statement of the code (a module's constant)."""
+        """Shape of a statement that stands in the code as a constant."""
         found = self._known.get(statement)
         if found is not None:
             return found
@@ -149,7 +149,7 @@ class Runner:
         self.run_many(self._shapes.insert(table, columns), rows)
 
     def find(self, table: Table, equals: Mapping[str, Any]) -> Row | None:
-        """The one row with these values, None when there is none; more than one is an error."""
+        """Find the one row with these values, None when there is none; more than one is an error."""
         found = self.rows(self._shapes.select(table, tuple(equals)), equals)
         if not found:
             return None
@@ -165,7 +165,7 @@ class Runner:
     def update_returning(
         self, table: Table, where: Mapping[str, Any], values: Mapping[str, Any]
     ) -> list[tuple[Any, ...]]:
-        """As `update`; the changed rows whole, as they are now."""
+        """Update, and return the changed rows whole, as they are now."""
         shape = self._shapes.update(table, tuple(where), tuple(values), returning=True)
         return self.run_returning(shape, _set_and_where(where, values))
 
@@ -192,7 +192,7 @@ class Runner:
             raise self._wrapped(shape, error) from error
 
     def run_many(self, shape: Shape, values: Sequence[Mapping[str, Any]]) -> None:
-        """The same statement for many sets of parameters."""
+        """Run the same statement for many sets of parameters."""
         try:
             if len(values) == 1:
                 self._cursor.execute(shape.sql, shape.arguments(values[0]))
@@ -202,7 +202,7 @@ class Runner:
             raise self._wrapped(shape, error) from error
 
     def rows(self, shape: Shape, values: Mapping[str, Any]) -> list[Row]:
-        """All rows of a select."""
+        """Fetch all rows of a select."""
         cursor = self._cursor
         try:
             cursor.execute(shape.sql, shape.arguments(values))
@@ -212,12 +212,12 @@ class Runner:
         return list(map(shape.row_of(cursor.description), found)) if found else found
 
     def _wrapped(self, shape: Shape, error: Exception) -> Exception:
-        """The driver's error as SQLAlchemy's: whoever judges storage trouble knows only those."""
+        """Wrap the driver's error as SQLAlchemy's: code that judges storage trouble knows only those."""
         return DBAPIError.instance(shape.sql, None, error, self._error, dialect=self._dialect)
 
 
 def pages(connection: Connection, statement: Select[Any]) -> Iterator[list[tuple[Any, ...]]]:
-    """All rows of a select without parameters as the driver gives them, some at a time; nothing else is as quick."""
+    """Read all rows of a select without parameters, in pages, as the driver gives them; nothing else is as quick."""
     cursor = connection.connection.cursor()
     try:
         cursor.execute(str(statement.compile(dialect=connection.dialect)))
@@ -228,13 +228,13 @@ def pages(connection: Connection, statement: Select[Any]) -> Iterator[list[tuple
 
 
 def row_maker(columns: Iterable[str]) -> Callable[[Iterable[Any]], Row]:
-    """What makes a row out of its values in order."""
+    """Make a function that builds a row from its values in order."""
     kind: Any = namedtuple("Row", list(columns), rename=True)  # type: ignore[misc]
     return partial(tuple.__new__, kind)
 
 
 def picker(names: Sequence[str]) -> Picker:
-    """What takes the values with these names out of a mapping, as a tuple."""
+    """Make a function that takes the values with these names out of a mapping, as a tuple."""
     if not names:
         return lambda _: ()
     if len(names) == 1:
@@ -266,7 +266,7 @@ def _equals_of(statement: ClauseElement) -> Mapping[str, str]:
 
 
 def _tree_of(statement: ClauseElement) -> Tree | None:
-    """None for a select that joins otherwise, or whose condition may hold for any row."""
+    """Find the tree of a select; None for one that joins otherwise, or whose condition may hold for any row."""
     if not isinstance(statement, Select) or statement.whereclause is None:
         return None
     if sum(isinstance(element, SelectBase) for element in visitors.iterate(statement)) > 1:
@@ -290,7 +290,7 @@ def _tree_of(statement: ClauseElement) -> Tree | None:
 
 
 def _branch_of(condition: ClauseElement | None) -> tuple[Table, str, Table] | None:
-    """The table that refers to another, by which column, and the other."""
+    """Find the table that refers to another, by which column, and the other."""
     if not isinstance(condition, BinaryExpression) or condition.operator is not operators.eq:
         return None
     for one, other in ((condition.left, condition.right), (condition.right, condition.left)):
@@ -300,13 +300,13 @@ def _branch_of(condition: ClauseElement | None) -> tuple[Table, str, Table] | No
 
 
 def _one_of(condition: ClauseElement) -> list[tuple[Column[Any], str]]:
-    """Columns with parameters of which one must be equal; nothing where something else may hold."""
+    """Find columns with parameters of which one must be equal; nothing where something else may hold."""
     compared = [_compared(part) for part in _parts(condition, operators.or_)]
     return [pair for pair in compared if pair is not None] if None not in compared else []
 
 
 def _compared(part: ClauseElement) -> tuple[Column[Any], str] | None:
-    """A column and the parameter it must be equal to."""
+    """Find a column and the parameter it must be equal to."""
     if not isinstance(part, BinaryExpression) or part.operator is not operators.eq:
         return None
     column, value = part.left, part.right
@@ -316,7 +316,7 @@ def _compared(part: ClauseElement) -> tuple[Column[Any], str] | None:
 
 
 def _parts(condition: Any, operator: Any) -> Sequence[Any]:  # noqa: ANN401 - a condition and one of `operators`
-    """What is joined by `and`, or by `or`."""
+    """Split a condition at `and`, or at `or`."""
     whole = condition.element if isinstance(condition, Grouping) else condition
     return whole.clauses if isinstance(whole, BooleanClauseList) and whole.operator is operator else [whole]
 
@@ -340,6 +340,6 @@ _SHAPES: dict[tuple[Any, ...], Shapes] = {}
 
 
 def _shapes_of(dialect: Dialect) -> Shapes:
-    """Shared by all engines of a kind, so that a ledger opened again finds its statements compiled."""
+    """Shapes shared by all engines of a kind, so that a ledger opened again finds its statements compiled."""
     kind = (type(dialect), dialect.paramstyle, dialect.server_version_info)
     return _SHAPES.get(kind) or _SHAPES.setdefault(kind, Shapes(dialect))

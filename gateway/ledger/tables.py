@@ -1,4 +1,4 @@
-"""The tables, in portable SQLAlchemy Core. `migrations/` brings a database to exactly this shape.
+"""Tables of the ledger, in portable SQLAlchemy Core. `migrations/` brings a database to exactly this shape.
 
 Money is integer fen, times are UTC microseconds since 1970, identifiers are text of `gateway.model.ids`. Three kinds of
 rows never change: `transfer`, `decision` and `journal`. Each is a chain: its numbers have no gap, and `chain` is a
@@ -58,22 +58,22 @@ Id = String(32)
 
 
 def salt() -> Column[bytes]:
-    """The salt of a row that names a person; gone with what it hides."""
+    """Column with the salt of a row that names a person; erased with what it hides."""
     return Column("salt", LargeBinary)
 
 
 def quoted(values: Iterable[str]) -> str:
-    """Values as they stand in a statement; ours alone, with nothing in them that needs an escape."""
+    """Quote values for a statement; ours alone, with nothing in them that needs an escape."""
     return ", ".join(f"'{value}'" for value in values)
 
 
 def known(column: str, values: Iterable[str]) -> CheckConstraint:
-    """The check that a column holds one of these: most are an enum."""
+    """Check that a column holds one of these: most are an enum."""
     return CheckConstraint(f"{column} in ({quoted(values)})", name=f"{column}_known")
 
 
 def one_of(column: Column[str], *values: str) -> ColumnElement[bool]:
-    """`column in (values)` with the values in the statement itself: what a partial index needs to be used."""
+    """Condition `column in (values)` with the values in the statement itself, as a partial index needs to be used."""
     return column.in_([literal_column(f"'{value}'") for value in values])
 
 
@@ -83,7 +83,7 @@ counter = Table(
     Column("name", String(80), primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
-"""Last number of a gap-free series, or the next position of a terminal (`gateway.ledger.positions`)."""
+"""Counters: last number of a gap-free series, or the next position of a terminal (`gateway.ledger.positions`)."""
 
 chain = Table(
     "chain",
@@ -92,7 +92,7 @@ chain = Table(
     Column("number", BigInteger, nullable=False),
     Column("digest", LargeBinary, nullable=False),
 )
-"""Head of each chain: the number and `chain` of its newest row. Also what tells that rows were cut off at the end."""
+"""Heads of the chains: number and `chain` of the newest row. Also shows that rows were cut off at the end."""
 
 incarnation = Table(
     "incarnation",
@@ -116,7 +116,7 @@ rules = Table(
     Column("body", Text, nullable=False),
     Column("in_force_at", BigInteger, nullable=False),
 )
-"""Every version of the debit rules that decided anything here, as TOML text."""
+"""Versions of the debit rules that decided anything here, as TOML text."""
 
 # --- books --------------------------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ obligor = Table(
     Column("listed_at", BigInteger),
     salt(),
 )
-"""Who owes: a mandate, else plate + colour (then `subject_key` is their digest). `listed_at`: since when it stands on
+"""Obligor: a mandate, else plate + colour (then `subject_key` is their digest). `listed_at`: since when it stands on
 the box's own list for its debts."""
 
 debit = Table(
@@ -209,10 +209,10 @@ debit = Table(
     Index("ix_debit_day", "day"),
     partial_index("ix_debit_retry", "retry_at", where="retry_at is not null"),
 )
-"""A claim. `payer` is the issuer (purse, issuer_clearing) or the bank channel (bank_online). `day`: local day of the
-event, YYYYMMDD, for limits a day. `amount` is what is claimed now (the hold's amount stands in its pending transfer),
-`final_amount` what a hold was completed with; `collected` is what came in for it from bank, issuer or till, `refunded`
-what was decided to go back. `abandoned`: what becomes of a hold that nobody comes back to."""
+"""Debit: our claim. `payer` is the issuer (purse, issuer_clearing) or the bank channel (bank_online). `day`: local day
+of the event, YYYYMMDD, for limits a day. `amount` is what is claimed now (the hold's amount stands in its pending
+transfer), `final_amount` what a hold was completed with; `collected` is what came in for it from bank, issuer or till,
+`refunded` what was decided to go back. `abandoned`: what becomes of a hold that nobody comes back to."""
 
 attempt = Table(
     "attempt",
@@ -243,10 +243,10 @@ attempt = Table(
     Index("ix_attempt_state", "state", "channel"),
     partial_index("ix_attempt_settlement", "channel", "settlement_day", where=f"state = '{AttemptState.APPROVED}'"),
 )
-"""One try to collect a debit over a channel, or to pay some of it back. `reference` names it at its channel,
-`destination` is where its messages wait (`outbox`). `request` and `reversal` are the very bytes
-that go on the wire. `recovery` is a sale for a debt, reversed when nobody answers; `advice` and `refund` are
-repeated. `response_code` is the bank's own, `answer_class` what its channel says that it means."""
+"""Attempt: one try to collect a debit over a channel, or to pay some of it back. `reference` names it at its channel,
+`destination` is where its messages wait (`outbox`). `request` and `reversal` are the very bytes that go on the wire.
+`recovery` is a sale for a debt, reversed when nobody answers; `advice` and `refund` are repeated. `response_code` is
+the bank's own, `answer_class` what its channel says that it means."""
 
 pos_attempt = Table(
     "pos_attempt",
@@ -259,7 +259,7 @@ pos_attempt = Table(
     UniqueConstraint("channel", "terminal", "batch", "stan", name="uq_pos_attempt_wire_key"),
     Index("ix_pos_attempt_stan", "channel", "stan"),
 )
-"""What names an attempt on a POS link (`gateway.banks.pos`)."""
+"""Terminal, batch and STAN that name an attempt on a POS link (`gateway.banks.pos`)."""
 
 outbox = Table(
     "outbox",
@@ -277,7 +277,7 @@ outbox = Table(
     partial_index("ix_outbox_waiting", "destination", "id", where="done_at is null"),
     Index("ix_outbox_attempt", "attempt_id"),
 )
-"""What a channel's host must still hear, first in first out for each destination."""
+"""Outbox: messages that a channel's host must still hear, first in first out for each destination."""
 
 # --- passages -----------------------------------------------------------------------------------------------------
 
@@ -341,8 +341,8 @@ purchase = Table(
     partial_index("ix_purchase_open", "state", where=f"state in ({quoted(OPEN_PURCHASES)})"),
     partial_index("ix_purchase_psam", "terminal", "psam_serial", where=f"state = '{PurchaseState.TAKEN}'"),
 )
-"""What we asked the card to do, stored before it was asked, and how it ended. `purchase_time` is BCD text as in C6.
-`reason`: why it was not taken, is unknown or disputed."""
+"""Purchase that the card was asked for, stored before it was asked, and its end. `purchase_time` is BCD text as in C6.
+`reason`: code of why it was not taken, is unknown or disputed."""
 
 purchase_file = Table(
     "purchase_file",
@@ -400,8 +400,8 @@ clock_reading = Table(
     Column("after_record", Integer, nullable=False),
     Index("ix_clock_reading_record", "after_record"),
 )
-"""Both clocks of the box at one moment, good for the decisions after `after_record` (`gateway.ledger.clock_readings`).
-`boot` names the start of the machine that `monotonic_us` counts from."""
+"""Readings of both clocks of the box at one moment, for the decisions after `after_record`
+(`gateway.ledger.clock_readings`). `boot` names the start of the machine that `monotonic_us` counts from."""
 
 timing = Table(
     "timing",
@@ -413,7 +413,7 @@ timing = Table(
     Column("commit_us", BigInteger, nullable=False),
     Column("barrier_us", BigInteger),
 )
-"""Where the time of a passage went, from trade start to the answered commit; written a little later, in bulk."""
+"""Timing of a passage, from trade start to the answered commit; written a little later, in bulk."""
 
 journal = Table(
     "journal",
@@ -441,7 +441,7 @@ refusal = Table(
     Column("content_hash", String(64), nullable=False),
     Column("record_no", Integer, ForeignKey("decision.record_no"), nullable=False),
 )
-"""Charges that were refused: asked again with the same key they get the same answer."""
+"""Refusals of charges: asked again with the same key they get the same answer."""
 
 refund = Table(
     "refund",
@@ -462,7 +462,7 @@ refund = Table(
     known("state", RefundState),
     Index("ix_refund_debit", "debit_id"),
 )
-"""Money that goes back: decided here (merchant -> due_back), paid when the target has taken it (due_back -> target)."""
+"""Refunds: decided here (merchant -> due_back), paid when the target has taken the money (due_back -> target)."""
 
 item = Table(
     "item",
@@ -482,8 +482,8 @@ item = Table(
     UniqueConstraint("kind", "ref", name="uq_item_kind_ref"),
     known("state", ItemState),
 )
-"""A difference somebody must explain: charged without TAC, disputed purchase, in the bank's file and not in ours, ...
-`ref` names what it is about (a debit's id where there is one). A write-off needs two people: `actor` proposed it,
+"""Item: a difference somebody must explain (charged without TAC, disputed purchase, in the bank's file and not in ours,
+...). `ref` names what it is about (a debit's id where there is one). A write-off needs two people: `actor` proposed it,
 `second_actor` agreed."""
 
 # --- who may pay --------------------------------------------------------------------------------------------------
@@ -529,7 +529,7 @@ credential = Table(
     known("kind", ("card", "contract", "plate")),
     Index("ix_credential_mandate", "mandate_id"),
 )
-"""What proves a payer: a card number, a tag's contract, a plate with its colour (key `plate|colour`)."""
+"""Credential of a payer: a card number, a tag's contract, a plate with its colour (key `plate|colour`)."""
 
 # --- day end ------------------------------------------------------------------------------------------------------
 
@@ -548,7 +548,7 @@ bank_file = Table(
     known("state", ("loading", "read")),
     Index("ix_bank_file_day", "channel", "day"),
 )
-"""A bank's day file that was read. `amount`: what it books less what it takes back."""
+"""Day file of a bank that was read. `amount`: what it books less what it takes back."""
 
 bank_line = Table(
     "bank_line",
@@ -565,7 +565,7 @@ bank_line = Table(
     known("kind", ("sale", "advice", "refund", "reversal")),
     Index("ix_bank_line_keys", "channel", "terminal", "batch", "stan"),
 )
-"""A line of it, without the contract: nothing here names a person."""
+"""Line of a day file, without the contract: nothing here names a person."""
 
 clearing_run = Table(
     "clearing_run",
@@ -577,7 +577,7 @@ clearing_run = Table(
     Column("ended_at", BigInteger),
     known("state", ("running", "done")),
 )
-"""The clearing of one day; run again it goes on where it stands."""
+"""Clearing of one day; run again it goes on where it stands."""
 
 clearing_line = Table(
     "clearing_line",
@@ -600,9 +600,9 @@ clearing_line = Table(
     known("payer_kind", ("bank", "issuer")),
     known("state", ("open", "closed")),
 )
-"""What one collector gets of one payer for one service and day. Closed with its transfers, and never changed again:
-what is cleared later for the same day gets a line of its own, the next `seq`. `amount` is what our books say, `paid`
-what the payer grants (they differ where a difference was written off), `fee` what it keeps."""
+"""Clearing line: a collector's amount of one payer for one service and day. Closed with its transfers, and never
+changed again: what is cleared later for the same day gets a line of its own, the next `seq`. `amount` is what our books
+say, `paid` what the payer grants (they differ where a difference was written off), `fee` what it keeps."""
 
 clearing_row = Table(
     "clearing_row",
@@ -626,8 +626,8 @@ clearing_row = Table(
     Index("ix_clearing_row_debit", "debit_id"),
     Index("ix_clearing_row_line", "line_id"),
 )
-"""One movement that a payer owes us (negative: that we owe a payer) and where it stands: in exactly one state. `ref` is
-the attempt (bank), the debit (issuer) or the refund it is about."""
+"""Clearing row: one movement that a payer owes us (negative: that we owe a payer), in exactly one state. `ref` is the
+attempt (bank), the debit (issuer) or the refund it is about."""
 
 clearing_share = Table(
     "clearing_share",
@@ -636,7 +636,7 @@ clearing_share = Table(
     Column("owner", String(64), primary_key=True),
     Column("amount", BigInteger, nullable=False),
 )
-"""How a cleared row is split over road owners; only where it is split. The shares add up to the row."""
+"""Share of a road owner in a cleared row; only where it is split. The shares add up to the row."""
 
 clearing_payout = Table(
     "clearing_payout",
@@ -646,4 +646,4 @@ clearing_payout = Table(
     Column("amount", BigInteger, nullable=False),
     Column("fee", BigInteger, nullable=False),
 )
-"""What an owner gets of a line: `amount` is its share, `fee` what is kept back of it."""
+"""Payout of a line to an owner: `amount` is its share, `fee` what is kept back of it."""

@@ -1,4 +1,4 @@
-"""What a change of the ledger may use while it runs: rows, books and numbers of one transaction.
+"""Transaction of the ledger: rows, books and numbers that a change may use while it runs.
 
 Inserts are gathered and written many at a time, at the latest before the commit. A change never notices: what it
 inserted it can read and change. A row asked for by value is looked for among the gathered ones first; a select that
@@ -33,7 +33,7 @@ _CHAINED: dict[Table, tuple[str, Callable[[RowValues], tuple[Any, ...]]]] = {
     table: (number, itemgetter(*(column.name for column in table.columns if column.name != "chain")))
     for table, number in ((tables.metadata.tables[name], number) for name, number in chain.CHAINED.items())
 }
-"""Of each chained table: the column with its number, and what takes out of a row what is digested."""
+"""Number column of each chained table, and the function that takes the digested values out of a row."""
 
 _HEADS = select(tables.chain)
 _MOVE_HEAD = (
@@ -50,7 +50,7 @@ _OTHERS = tuple(tables.metadata.tables[name] for name in key_notes.OTHERS)
 
 
 class _Head:
-    """Where a chain stands in this transaction."""
+    """Head of a chain in this transaction."""
 
     __slots__ = ("digest", "found", "found_digest", "new", "number")
 
@@ -61,19 +61,19 @@ class _Head:
 
 
 class Transaction:
-    """One transaction, shared by all changes of a batch; `now_us` is the booking time of all of them."""
+    """Transaction of one batch, shared by its changes; `now_us` is the booking time of all of them."""
 
     def __init__(
         self, connection: Connection, now_us: int, keys: ChainKeys, random: RandomBytes, life: Life | None = None
     ) -> None:
-        """`life`: what the process knows of the ledger's life; without it no position can be taken."""
+        """`life`: the process's work on the ledger's life; without it no position can be taken."""
         self.connection = connection
-        """For selects of its own; `flush` first. What writes goes through the methods here, which seal it."""
+        """Connection for selects; `flush` first. What writes goes through the methods here, which seal it."""
         self.now_us = now_us
         self.life = life
         self._keys = keys
         self._key: ChainKey = keys.current
-        """In force; known once the heads are loaded."""
+        """Key in force; known once the heads are loaded."""
         self._random = random
         self._seals = Seals()
         self._runner = Runner(connection)
@@ -86,7 +86,7 @@ class Transaction:
     # --- rows -----------------------------------------------------------------------------------------------------
 
     def insert(self, table: Table, **values: Any) -> None:  # noqa: ANN401 - columns of any type
-        """Add one row."""
+        """Insert one row."""
         waiting = self._waiting.get(table) or self._gather(table)
         facts = waiting.facts
         row = {**facts.empty, **values}
@@ -99,7 +99,7 @@ class Transaction:
         waiting.add(row)
 
     def insert_chained(self, table: Table, **values: Any) -> int:  # noqa: ANN401 - as above
-        """Add one row to a chain; returns its number."""
+        """Insert one row into a chain; returns its number."""
         waiting = self._waiting.get(table) or self._gather(table)
         facts = waiting.facts
         number_column, digested = _CHAINED[table]
@@ -113,7 +113,7 @@ class Transaction:
         return number
 
     def find(self, table: Table, **equals: Any) -> Row | None:  # noqa: ANN401 - as above
-        """The one row with these values, which no other row may have; None when there is none."""
+        """Find the one row with these values, which no other row may have; None when there is none."""
         waiting = self._waiting.get(table)
         if waiting is not None:
             row = waiting.find(equals)
@@ -122,14 +122,14 @@ class Transaction:
         return self._runner.find(table, equals)
 
     def rows(self, statement: Executable, **values: Any) -> list[Row]:  # noqa: ANN401 - as above
-        """All rows of a select that stands in the code as a constant, with its bound parameters."""
+        """Fetch all rows of a select that stands in the code as a constant, with its bound parameters."""
         shape = self._runner.shape(statement)
         if self._could_see(shape, values):
             self.flush()
         return self._runner.rows(shape, values)
 
     def _could_see(self, shape: Shape, values: Mapping[str, Any]) -> bool:
-        """Whether any gathered row could be in what a select finds."""
+        """True when a select could find any gathered row."""
         gathered, tree = self._waiting.get, shape.tree
         if tree is None:
             for table in shape.tables:
@@ -146,7 +146,7 @@ class Transaction:
         return roots is not None and any(roots.have(column, values[parameter]) for column, parameter in tree.one_of)
 
     def first(self, statement: Executable, **values: Any) -> Row | None:  # noqa: ANN401 - as above
-        """The first row of such a select."""
+        """Fetch the first row of such a select."""
         found = self.rows(statement, **values)
         return found[0] if found else None
 
@@ -184,7 +184,7 @@ class Transaction:
         return len(rows)
 
     def execute_many(self, statement: Executable, values: list[dict[str, Any]]) -> None:
-        """The same for many sets of parameters; not for covered tables, whose rows would go unsealed."""
+        """Run such a statement for many sets of parameters; not for covered tables, whose rows would go unsealed."""
         layout = _layout_of(statement)
         if layout is not None:
             raise TypeError(f"many rows of {layout.name} at once would go unsealed")
@@ -209,7 +209,7 @@ class Transaction:
         detail: str | None = None,
         actor: str | None = None,
     ) -> None:
-        """One row of the journal: what `kind` of thing, which one, and what became of it."""
+        """Write one row of the journal: the `kind` of thing, its id, and the event."""
         self.insert_chained(
             tables.journal,
             kind=kind,
@@ -222,20 +222,20 @@ class Transaction:
         )
 
     def close(self) -> None:
-        """Let go of its cursor. A statement that was not run to its end, because a change failed, would keep the
+        """Close its cursor. A statement that was not run to its end, because a change failed, would keep the
         connection's files open after the connection is closed."""
         self._runner.close()
 
     # --- numbers --------------------------------------------------------------------------------------------------
 
     def next_number(self, name: str) -> int:
-        """The next number of a gap-free series; rolled back together with the change that took it."""
+        """Take the next number of a gap-free series; rolled back together with the change that took it."""
         last = self._counted(name) or 0
         self._numbers[name] = last + 1
         return last + 1
 
     def next_position(self, terminal: str) -> int:
-        """The next position (batch and STAN) of a bank terminal, never to be used again.
+        """Take the next position (batch and STAN) of a bank terminal, never to be used again.
 
         Raises `MarkUnwritable` where that cannot be promised.
         """
@@ -256,7 +256,7 @@ class Transaction:
         self._numbers[name] = position
 
     def _counted(self, name: str) -> int | None:
-        """Where a counter stands; one that is not there yet is made, and has counted nothing."""
+        """Read a counter; one that is not there yet is made, and has counted nothing."""
         last = self._numbers.get(name)
         if last is None:
             row = self.find(tables.counter, name=name)
@@ -272,7 +272,7 @@ class Transaction:
         return self.life
 
     def row_id(self, table: Table) -> int:
-        """The next integer key of a table."""
+        """Take the next integer key of a table."""
         last = self._ids.get(table)
         if last is None:
             found = self.first(_HIGHEST[table])
@@ -290,12 +290,12 @@ class Transaction:
         return number, number
 
     def head(self) -> Head | None:
-        """Where the journal will stand after this transaction; None where it wrote nothing into it."""
+        """Head of the journal after this transaction; None where it wrote nothing into it."""
         head = self._heads.get(tables.journal)
         return None if head is None or head.number == head.found else Head(head.number, head.digest)
 
     def anchor(self) -> Anchor | None:
-        """Where the ledger durably stood when this transaction began, for whoever keeps it elsewhere."""
+        """Anchor (durable position of the journal) at this transaction's begin, to be kept elsewhere."""
         life = None if self.life is None else self.life.incarnation
         if life is None:
             return None
@@ -306,17 +306,17 @@ class Transaction:
 
     @property
     def keys(self) -> ChainKeys:
-        """Those of the site."""
+        """Chain keys of the site."""
         return self._keys
 
     @property
     def key_is_due(self) -> bool:
-        """Whether the journal ends under a retired key. Raises `ChainKeyUnknown` where we do not have its key."""
+        """True when the journal ends under a retired key. Raises `ChainKeyUnknown` where we do not have its key."""
         self._load_head(tables.journal)
         return self._key is not self._keys.current
 
     def take_current_key(self) -> None:
-        """From here on every chained row is under the site's current key; the journal says so."""
+        """Put the site's current key in force for every chained row from here on, with a note in the journal."""
         self._note_key(self._keys.current, self._key)
 
     # --- writing what was gathered ----------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ class Transaction:
         self.books.close()
 
     def _seal(self) -> None:
-        """The journal vouches for the covered rows as they are now, and for how far the other chains have come."""
+        """Seal in the journal the covered rows as they are now, and how far the other chains have come."""
         contents = self._seals.contents()
         self._seals = Seals()
         if not contents and any(head.number != head.found for head in map(self._heads.get, _OTHERS) if head):
@@ -366,12 +366,12 @@ class Transaction:
         return waiting
 
     def _flush_parents(self, parents: Mapping[str, frozenset[Table]], values: Mapping[str, Any]) -> None:
-        """A reference is checked when it is written: what it points to may still wait here."""
+        """Write gathered rows that a reference may point to: it is checked when it is written."""
         if any(name in parents and not parents[name].isdisjoint(self._waiting) for name in values):
             self.flush()
 
     def _load_head(self, table: Table) -> _Head:
-        """All at once: who writes one chain writes the others, too."""
+        """Load all heads at once: a writer of one chain writes the others, too."""
         if not self._heads:
             for row in self.rows(_HEADS):
                 self._heads[tables.metadata.tables[row.name]] = _Head(int(row.number), bytes(row.digest))
@@ -385,7 +385,7 @@ class Transaction:
         return head
 
     def _choose_key(self) -> None:
-        """The key the journal ends with stays in force until a note says otherwise; a new journal begins with one."""
+        """Keep the key the journal ends with in force until a note says otherwise; a new journal begins with one."""
         head = self._heads.get(tables.journal)
         if head is None:
             self._new_head(tables.journal)
@@ -397,7 +397,7 @@ class Transaction:
         self._key = key
 
     def _note_key(self, key: ChainKey, before: ChainKey | None) -> None:
-        """From here on every chained row is under this key; the journal says so, and where the other chains stand."""
+        """Put a key in force for every chained row from here on; the note names the heads of the other chains."""
         heads = {table.name: self._heads.get(table) for table in _OTHERS}
         others = {
             name: key_notes.Stand(0, chain.GENESIS) if head is None else key_notes.Stand(head.number, head.digest)
@@ -427,7 +427,7 @@ _RETURNING: dict[Executable, Executable] = {}
 
 
 def _returning(statement: Executable) -> Executable:
-    """The statement giving back whole rows; one for each that stands in the code."""
+    """Statement that gives back whole rows; one for each that stands in the code."""
     found = _RETURNING.get(statement)
     if found is None:
         if not isinstance(statement, Update | Delete):
@@ -437,7 +437,7 @@ def _returning(statement: Executable) -> Executable:
 
 
 def _layout_of(statement: Executable) -> Layout | None:
-    """Of the covered table that a statement writes to."""
+    """Layout of the covered table that a statement writes to."""
     if not isinstance(statement, Update | Delete | Insert) or not isinstance(statement.table, Table):
         return None
     return LAYOUTS.get(statement.table)

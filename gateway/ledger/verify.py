@@ -1,4 +1,4 @@
-"""Does the ledger agree with itself? Read only, over one snapshot of the database.
+"""Verification of the ledger against itself. Read only, over one snapshot of the database.
 
 The sum over all accounts is zero by construction, so it proves little; the checks that bite compare each account with
 its transfers, each debit with its money and with the journal, each row that never changes with the link it was chained
@@ -30,7 +30,7 @@ NOTED_HEADS = "heads noted elsewhere stand in their chains"
 RULES_ON_FILE = "the rules on file are what their digests say"
 
 CHECKS = (*verify_chains.NAMES.values(), verify_seals.NAME, RULES_ON_FILE, *(rule.name for rule in RULES))
-"""Every check by its name, in the order in which they are told."""
+"""Names of all checks, in the order in which they are told."""
 
 
 def verify(
@@ -56,7 +56,7 @@ def verify(
 def _chains_and_seals(
     connection: Connection, walks: ChainWalks, sealed: SealedRows, wanted: list[bytes], tell: Callable[[str], None]
 ) -> list[Check]:
-    """The journal is walked first, because it knows of keys and seals."""
+    """Check chains and seals; the journal is walked first, because it knows of keys and seals."""
     tell(verify_chains.NAMES["journal"])
     checks = [walks.journal(sealed.read)]
     for table in (tables.transfer, tables.decision):
@@ -72,7 +72,7 @@ def _chains_and_seals(
 
 
 def _rules_on_file(connection: Connection) -> Check:
-    """Decisions name the version of the rules they followed: what stands under it must still be that."""
+    """Check that each version of the rules named by decisions still has the text it had."""
     rows = connection.execute(select(tables.rules.c.version, tables.rules.c.digest, tables.rules.c.body)).all()
     problem = "the text is another than the one its digest was made of"
     bad = (row.version for row in rows if not _has_digest(row.body, row.digest))

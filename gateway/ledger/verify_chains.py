@@ -1,4 +1,4 @@
-"""Do the chains hold, each row under the key that was in force when it was written?
+"""Verification of the chains: each row holds under the key that was in force when it was written.
 
 The journal is walked first: its own rows say which key is in force from where on, in each chain (`key_notes`).
 """
@@ -28,7 +28,7 @@ NAMES: Final[Mapping[str, str]] = {
 
 @dataclass(slots=True)
 class KeyLine:
-    """What the journal has said of keys so far."""
+    """Keys of the chains by the notes of the journal so far."""
 
     keys: ChainKeys
     notes: list[KeyNote] = field(default_factory=list)
@@ -39,7 +39,7 @@ class KeyLine:
         return self.notes[-1].key_id if self.notes else None
 
     def take(self, ref: str, event: str, detail: str | None) -> str | None:
-        """A row of the journal that speaks of a key; what is wrong with it, None when nothing is."""
+        """Take a row of the journal that speaks of a key; returns its problem, None when there is none."""
         note = key_notes.parse(ref, detail)
         if note is None or event not in key_notes.EVENTS:
             return "speaks of a chain key as the ledger never does"
@@ -51,12 +51,12 @@ class KeyLine:
         return None
 
     def spans(self, name: str) -> list[tuple[Stand, bytes]]:
-        """Of a chain beside the journal: after which row each key is in force, in their order."""
+        """Spans of keys in a chain beside the journal: after which row each is in force, in their order."""
         return [(note.others[name], note.key_id) for note in self.notes]
 
 
 class _Columns:
-    """Where the columns of a chained table stand in its rows."""
+    """Positions of the columns of a chained table in its rows."""
 
     def __init__(self, table: Table) -> None:
         names = [column.name for column in table.columns]
@@ -64,13 +64,13 @@ class _Columns:
         self.chain = names.index("chain")
 
     def linked(self, row: Row) -> Row:
-        """What a link is made of."""
+        """Values of a row that its link covers."""
         return row[: self.chain] + row[self.chain + 1 :]
 
 
 @dataclass(slots=True)
 class _Walk:
-    """Where the walk through one chain stands."""
+    """State of the walk through one chain."""
 
     name: str
     columns: _Columns
@@ -80,7 +80,7 @@ class _Walk:
 
 
 class ChainWalks:
-    """The chains of one snapshot. `noted` are links noted elsewhere; those met on the way are in `seen`."""
+    """Chains of one snapshot. `noted` are links noted elsewhere; those met on the way are in `seen`."""
 
     def __init__(self, connection: Connection, keys: ChainKeys, noted: Sequence[bytes]) -> None:
         self._connection = connection
@@ -147,7 +147,7 @@ class ChainWalks:
             self.seen.add(stored)
 
     def _named_by(self, stored: object) -> bytes | None:
-        """Where the journal knows no key (it was cut, or is gone) a link can still be held against the key it names."""
+        """Key that a link names, for the case that the journal knows no key (it was cut, or is gone)."""
         key = self._line.keys.of(stored) if isinstance(stored, bytes) else None
         return None if key is None else key.id
 
@@ -156,7 +156,7 @@ class ChainWalks:
             yield from page
 
     def _not_current(self) -> str:
-        """The journal holds, and ends under another key than the site's."""
+        """Problem of a journal that holds, and ends under another key than the site's."""
         in_force, current = (self._line.in_force or b"").hex(), self._line.keys.current.id.hex()
         return (
             f"is under chain key {in_force}, which is retired, and no row says that {current} followed:"
@@ -183,7 +183,7 @@ def _not_as_noted(walk: _Walk, stand: Stand) -> str | None:
 
 
 def _unlike(stored: object, key_id: bytes, keys: ChainKeys) -> str:
-    """A file tampered with may hold anything where a link stood."""
+    """Problem of a link; a file tampered with may hold anything where a link stood."""
     changed = "is not what it was chained as: it was changed, or put in"
     other = keys.of(stored) if isinstance(stored, bytes) else None
     if other is None or other.id == key_id:
@@ -192,7 +192,7 @@ def _unlike(stored: object, key_id: bytes, keys: ChainKeys) -> str:
 
 
 def _wrong_head(connection: Connection, name: str, table: Table, walk: _Walk) -> Finding | None:
-    """Rows cut off at the end leave a chain that holds; what tells is the head, written with every row."""
+    """Compare a chain's end with its head, written with every row: rows cut off leave a chain that holds."""
     head = connection.execute(select(tables.chain).where(tables.chain.c.name == table.name)).one_or_none()
     number, stored = (0, chain.GENESIS) if head is None else (int(head.number), bytes(head.digest))
     if (number, stored) == (walk.rows, walk.link):

@@ -1,4 +1,4 @@
-"""The rules that a ledger keeps, each as one query for the rows that break it. See `gateway.ledger.verify`.
+"""Rules that a ledger keeps, each as one query for the rows that break it. See `gateway.ledger.verify`.
 
 Portable SQL: dialect differences have no place here. States are those of `gateway.model.states`.
 """
@@ -32,13 +32,13 @@ _D, _A, _P = DebitState, AttemptState, PurchaseState
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A query that returns bad rows only, as (row, problem), and one that counts what was looked at."""
+    """Rule: a query that returns bad rows only, as (row, problem), and one that counts the rows checked."""
 
     name: str
     count: str
     bad: str
     unless: Callable[..., bool] | None = None
-    """A row is not bad where this is true of what it has behind row and problem."""
+    """Function that gives true for a row that is not bad, from the values that follow row and problem."""
 
 
 RULES: Final = (

@@ -1,4 +1,4 @@
-"""Is every covered row what the journal has sealed? Names table, row and column of each that is not.
+"""Verification of the seals: names table, row and column of each covered row that differs from its seal in the journal.
 
 Theory of operation. While the journal is walked, the newest seal of every row is kept in a temporary database
 (what does not fit goes to disk, so memory is bounded whatever the ledger holds). Then each covered table is read once;
@@ -39,7 +39,7 @@ _PROBLEMS: Final[Mapping[str, str]] = {
 
 
 class SealedRows:
-    """The newest seal of every row, gathered while the journal is walked."""
+    """Newest seal of every row, gathered while the journal is walked."""
 
     def __init__(self) -> None:
         self._store = engines.scratch(CACHE_KIB)
@@ -62,7 +62,7 @@ class SealedRows:
         self._store.close()
 
     def read(self, number: int, ref: str, content: bytes | None) -> None:
-        """One row of the journal that seals, in order."""
+        """Read one row of the journal that seals, in order."""
         self._numbers = number, ref
         waiting, size = self._waiting, seals.DIGEST_BYTES
         try:
@@ -91,7 +91,7 @@ class SealedRows:
             yield from self._of_table(connection, layout)
 
     def _cut_off(self, connection: Connection) -> Iterator[Finding]:
-        """Every transaction seals how far the other chains have come: they end where the newest says."""
+        """Compare the ends of the other chains with the newest seal: every transaction seals how far they have come."""
         if self._numbers is None:
             return
         number, ref = self._numbers
@@ -117,7 +117,7 @@ class SealedRows:
             yield from self._named(connection, layout, bad)
 
     def _load_present(self, connection: Connection, layout: Layout) -> None:
-        """The commitments to the rows there are; for each number of columns that a seal of this table covers."""
+        """Load the commitments to the rows there are; for each number of columns that a seal of this table covers."""
         store, code, every = self._store, layout.code, len(layout.columns)
         counts = store.execute("select distinct columns from newest where code = ? and columns > 0", (code,))
         older = [count for (count,) in counts if count != every]
@@ -129,7 +129,7 @@ class SealedRows:
             store.executemany("insert into present values (?, ?, ?)", rows)
 
     def _agrees(self, layout: Layout) -> bool:
-        """Whether there are as many rows as seals, and each has its own: the usual case, told by the database alone."""
+        """True when there are as many rows as seals, and each has its own: the usual case, told by SQL alone."""
         sealed, present, same = self._store.execute(
             "select (select count(*) from newest where code = :code and digest is not null),"
             " (select count(*) from present where columns = :every),"
@@ -164,7 +164,7 @@ class SealedRows:
                 key, rows = _next(present)
 
     def _named(self, connection: Connection, layout: Layout, bad: Mapping[bytes, str]) -> Iterator[Finding]:
-        """The rows found, and the columns by which they differ."""
+        """Name the rows found, and the columns by which they differ."""
         unseen = dict(bad)
         for page in pages(connection, select(layout.table)):
             for row in page:
@@ -193,7 +193,7 @@ class SealedRows:
 
 
 def _shown(layout: Layout, row: FullRow) -> str:
-    """What a row is called where people can find it; nothing that names a person."""
+    """Name of a row under which people can find it; nothing that names a person."""
     values = dict(zip((column.name for column in layout.table.columns), row, strict=True))
     if layout.table is tables.credential:
         return f"{values['kind']} of mandate {values['mandate_id']}"

@@ -1,4 +1,4 @@
-"""The one writer of a box: every change to the ledger goes through here, many at a time.
+"""Writer of a box, the only one: every change to the ledger goes through here, many at a time.
 
 Theory of operation. A *change* is a function of a `Transaction`; it reads, decides and writes, and its return value is
 the answer. Callers hand changes in and wait. The writer's thread takes whatever waits, has it committed in one database
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 QUEUE_MAX = 10_000
-"""Changes that may be under way: a thousand lanes with ten each; beyond it something upstream has lost its bounds."""
+"""Most changes under way: a thousand lanes with ten each; beyond it something upstream has lost its bounds."""
 
 IDLE_S = 1.0
 """Longest sleep of an idle writer, after which a storage in trouble is looked at again."""
@@ -58,17 +58,17 @@ T = TypeVar("T")
 
 
 class Writer:
-    """The thread that drives `Batches`, and the asyncio side that waits for it."""
+    """Writer: the thread that drives `Batches`, and the asyncio side that waits for it."""
 
     def __init__(self, committer: Committer, on_state: Callable[[WriterState], None] | None = None) -> None:
         self._committer = committer
         self._batches = Batches(committer, on_state)
         self._turn: list[Job] = []
-        """Handed in during this turn of the loop, not yet given to the thread."""
+        """Jobs handed in during this turn of the loop, not yet given to the thread."""
         self._turn_of: AbstractEventLoop | None = None
         self._turns: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        """Over `_turn` and `_under_way`."""
+        """Lock over `_turn` and `_under_way`."""
         self._under_way = 0
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._stopping = threading.Event()
@@ -76,7 +76,7 @@ class Writer:
 
     @property
     def state(self) -> WriterState:
-        """What the storage lets the writer do now."""
+        """State of the writer by what the storage allows now."""
         return self._batches.state
 
     @property
@@ -85,12 +85,12 @@ class Writer:
         return self._batches.state is WriterState.WRITING
 
     def start(self) -> None:
-        """Begin taking changes."""
+        """Start to take changes."""
         self._batches.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Commit what waits, then end. What the storage refuses at that point fails with `StorageUnavailable`.
+        """Stop: commit what waits. Changes that the storage refuses at that point fail with `StorageUnavailable`.
 
         Called by the thread that submits, so that nothing comes in between the last look at the queue and the end.
         """
@@ -127,7 +127,7 @@ class Writer:
         return future
 
     def _hand_over(self) -> None:
-        """Give the thread what this turn has gathered."""
+        """Hand over to the thread the jobs this turn has gathered."""
         with self._lock:
             turn, self._turn = self._turn, []
         if turn:
@@ -156,7 +156,7 @@ class Writer:
         return jobs
 
     def _deliver(self, answers: list[Answer]) -> None:
-        """Tell the callers, all of one loop in one call."""
+        """Deliver the answers to the callers, all of one loop in one call."""
         if not answers:
             return
         with self._lock:

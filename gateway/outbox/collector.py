@@ -1,4 +1,4 @@
-"""Finds what should be told to a bank and is not queued yet: debts whose next try is due, and what people decided.
+"""Collector: finds messages to a bank that are not queued yet, for debts whose next try is due and for acts of people.
 
 People act through a program of their own (`etcgw debits`), which knows the ledger but no bank: it decides, and the
 messages that follow are made here. Debts are left alone while a vehicle waits for the bank, or its link is down.
@@ -23,18 +23,18 @@ from gateway.model.clock import Clock, to_us
 from gateway.model.states import UNRESOLVED, DebitState, ItemState, RefundState
 
 POLL_S = 1.0
-"""Between two looks: debts wait for hours, and a person who decided something for seconds."""
+"""Seconds between two looks: debts wait for hours, and a person who decided something for seconds."""
 
 FOUND_MAX = 50
-"""Debts taken up in one look: the rest is found by the next."""
+"""Debts taken up in one look: the next finds the rest."""
 
 
 UNTOLD_EVERY_S = 60.0
-"""Between two looks for everything untold, and not only for what people touched: a message for which nothing
-was free was not queued."""
+"""Seconds between two looks for everything untold, not only for what people touched: a message for which nothing was
+free was not queued."""
 
 LISTS_EVERY_S = 3600.0
-"""Between two looks at the age of debts, which rules count in days."""
+"""Seconds between two looks at the age of debts, which rules count in days."""
 
 _a, _d, _i = tables.attempt, tables.debit, tables.item
 _IN_DOUBT = or_(
@@ -42,11 +42,11 @@ _IN_DOUBT = or_(
     exists().where(_i.c.debit_id == _d.c.id, _i.c.kind == CONTRADICTED, _i.c.state == ItemState.OPEN),
     exists().where(_i.c.kind == LOST, _i.c.ref == _d.c.id, _i.c.state == ItemState.OPEN),
 )
-"""The end of an attempt or of the claim itself is not known, or the bank has told two: nothing is asked until then."""
+"""Unknown end of an attempt or of the claim, or two ends told by the bank: nothing is asked until then."""
 
 
 class Collector:
-    """One channel's."""
+    """Collector for one channel."""
 
     def __init__(self, channel: str, engine: DebitEngine, reader: LedgerReader, *, clock: Clock) -> None:
         self._channel = channel
@@ -60,13 +60,13 @@ class Collector:
         self._log = logging.getLogger(f"{__name__}.{channel}")
 
     async def run(self) -> None:
-        """Forever; ends only by cancellation."""
+        """Collect forever; ends only by cancellation."""
         while True:
             await self.round()
             await self._clock.sleep(POLL_S)
 
     async def round(self) -> None:
-        """Queue what is due. What is found may have changed by its turn: each change looks at its debit again."""
+        """Queue what is due. Each change looks at its debit again: what was read may have changed by its turn."""
         await self._keep_lists()
         now = self._clock.monotonic()
         if now >= self._untold_at:
@@ -86,8 +86,8 @@ class Collector:
             self._log.log(level, "debt of debit %s: %s", debit_id, found.value)
 
     async def _adopt(self, debit_id: str) -> None:
-        """One that no message can tell of must not stand before the others: it goes on people's list, and the next
-        start tries it again."""
+        """Queue what a person decided. A debit that no message can tell of must not stand before the others: it goes on
+        people's list, and the next start tries it again."""
         try:
             await self._upkeep.adopt(debit_id)
         except StorageUnavailable:
@@ -97,7 +97,7 @@ class Collector:
             await self._upkeep.leave_to_people(NOT_TOLD, debit_id, error)
 
     async def _keep_lists(self) -> None:
-        """Put payers on the box's own list for debts that have become old, not only for new ones."""
+        """Keep the box's own list up to date for debts that have become old, not only for new ones."""
         now = self._clock.monotonic()
         if now < self._lists_at:
             return

@@ -1,4 +1,4 @@
-"""Drains the outbox: what a bank must still hear, first in first out for each destination.
+"""Outbox worker: sends the messages a bank must still hear, first in first out for each destination.
 
 One worker a channel. A destination (on POS links a terminal) is served one message at a time; a message that was not
 answered waits with growing pauses and keeps its place, so nothing overtakes it there. How long the pauses
@@ -42,7 +42,7 @@ holds up none that it answers."""
 KINDS = ("reversal", "advice", "refund", "recovery")
 
 POLL_S = 0.25
-"""Between two looks at the queue."""
+"""Seconds between two looks at the queue."""
 
 _WAITING = select(tables.outbox.c.id).where(tables.outbox.c.id == bindparam("id"), tables.outbox.c.done_at.is_(None))
 
@@ -56,19 +56,19 @@ _DISPUTED = select(func.count()).where(
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What still waits at one channel."""
+    """Backlog of one channel: the messages that still wait."""
 
     count: int
     oldest_at: int | None
-    """UTC microseconds."""
+    """Time of the oldest message, UTC microseconds."""
     alarms: tuple[str, ...] = ()
-    """Kinds of message of which too many wait, or one for too long."""
+    """Kinds of message that too many wait of, or one for too long."""
     disputed: int = 0
-    """Attempts that wait for people or the bank's day file, and not in the queue."""
+    """Attempts that wait for people or the bank's day file, and are not in the queue."""
 
 
 class OutboxWorker:
-    """Sends one channel's messages until the bank has the last word on each."""
+    """Worker of one channel: sends its messages until the bank has the last word on each."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class OutboxWorker:
         fresh: Callable[[], bool] = lambda: False,
         on_backlog: Callable[[Backlog], None] | None = None,
     ) -> None:
-        """`fresh` tells whether a vehicle waits for this bank."""
+        """`fresh`: True while a vehicle waits for this bank."""
         self._channel = channel
         self._writer = writer
         self._reader = reader
@@ -95,14 +95,14 @@ class OutboxWorker:
         self._on_backlog = on_backlog
         self._next_of_kind: dict[str, float] = {}
         self._sending: set[str] = set()
-        """Destinations with a message on the wire."""
+        """Destinations whose message is being sent."""
         self._known_since: dict[str, float] = {}
-        """Monotonic second since which this process knows a reversal, by attempt."""
+        """Time at which this process first knew of a reversal (monotonic seconds), by attempt."""
         self._begun, self._looked = clock.monotonic(), False
         self._log = logging.getLogger(f"{__name__}.{channel.name}")
 
     async def run(self) -> None:
-        """Forever; ends only by cancellation, or with what went wrong in sending."""
+        """Work forever; ends only by cancellation, or with the error of a sending."""
         async with _messages() as messages:
             while True:
                 await self._begin_round(messages)
@@ -116,7 +116,7 @@ class OutboxWorker:
             return await self._begin_round(messages)
 
     async def _begin_round(self, messages: asyncio.TaskGroup) -> int:
-        """Put on the wire what is due and may go now; a destination that waits for an answer waits alone."""
+        """Begin to send what is due and may go now; a destination that waits for an answer waits alone."""
         # As it was before reading: what ends its way meanwhile is read as it was before its answer.
         sending = frozenset(self._sending)
         due = [row for row in await self._due() if row.destination not in sending]
@@ -137,7 +137,7 @@ class OutboxWorker:
         self._sending.discard(destination)
 
     async def backlog(self) -> Backlog:
-        """How many messages wait, since when, and of which kinds that is too many or too long."""
+        """Count the waiting messages, their age, and the kinds of which it is too many or too long."""
         o = tables.outbox
         kinds = (
             select(o.c.kind, func.count().label("waiting"), func.min(o.c.created_at).label("oldest"))
@@ -157,7 +157,7 @@ class OutboxWorker:
         return Backlog(sum(row.waiting for row in rows), oldest, alarms, disputed)
 
     async def _due(self) -> Sequence[Row]:
-        """The head of every destination whose time has come."""
+        """Find the first message of every destination whose time has come."""
         o = tables.outbox
         heads = (
             select(func.min(o.c.id))
@@ -176,7 +176,7 @@ class OutboxWorker:
         return found
 
     def _steps_aside(self, row: Row) -> bool:
-        """Whether a message waits for vehicles or for its pace. One that waits too long already goes all the same."""
+        """True when a message waits for vehicles or for its pace. One that waits too long already goes all the same."""
         retry, now = self._retry(row.kind), self._clock.monotonic()
         age_s = (to_us(self._clock.utcnow()) - row.created_at) / 1e6
         if retry.yield_to_fresh and age_s < retry.alarm_age_s and self._fresh():
@@ -216,7 +216,7 @@ class OutboxWorker:
         )
 
     async def _told_when_asked(self, row: Row) -> bool:
-        """Whether the bank says what became of a sale, so that it need not be undone. One that cannot be asked, or does
+        """True when the bank tells the end of a sale, so that it need not be undone. One that cannot be asked, or does
         not say, is sent the reversal."""
         query = self._channel.query
         if query is None:
@@ -238,8 +238,8 @@ class OutboxWorker:
         return await self._writer.submit(change, essential=True)
 
     def _turn(self, row: Row, request: Outgoing) -> AbstractContextManager[Callable[[], None]]:
-        """Until its answer is handed in, later ones to the same message wait. A late answer to a reversed sale does
-        not: it is no answer to the reversal, and must be known before that closes."""
+        """Hold back late answers to a message until its own is handed in. A late answer to a reversed sale does not
+        wait: it is no answer to the reversal, and must be known before that closes."""
         if row.kind == "reversal":
             return nullcontext(lambda: None)
         return self._channel.turns.asking(request.reference)
@@ -252,7 +252,7 @@ class OutboxWorker:
         return await self._channel.exchange(message, timeout_s=self._retry(row.kind).answer_timeout_s)
 
     def _settling(self, row: Row, answer: BankAnswer, since: float) -> Change[bool]:
-        """What an answer, or its absence, changes."""
+        """Make the change that books an answer, or its absence."""
         advice = NewAttempt(new_id(to_us(self._clock.utcnow()), self._random), self._clock.utcnow())
 
         def change(tx: Transaction) -> bool:
@@ -274,7 +274,7 @@ class OutboxWorker:
         return change
 
     def _begin(self, tx: Transaction, row: Row) -> Outgoing | None:
-        """The message to send, or None when it is no longer wanted or given up (then it is taken off the queue)."""
+        """Begin a message: None when it is no longer wanted or given up (then it is taken off the queue)."""
         if not _still_waits(tx, row):
             return None
         age_s = (tx.now_us - row.created_at) / 1e6
@@ -289,7 +289,7 @@ class OutboxWorker:
         return request
 
     def _settle(self, tx: Transaction, row: Row, answer: BankAnswer, since: float) -> bool:
-        """`since`: monotonic second at which this process first knew of a reversal."""
+        """Settle a message. `since`: monotonic second at which this process first knew of a reversal."""
         if row.kind == "recovery":
             return attempts.settle_message(tx, row.attempt_id, answer, self._rules, self._channel)
         if answer.delivery is not Delivery.ANSWERED:
@@ -319,7 +319,7 @@ class OutboxWorker:
 
 @asynccontextmanager
 async def _messages() -> AsyncIterator[asyncio.TaskGroup]:
-    """Messages on the wire: the first that fails ends the others, and is what is told."""
+    """Task group of messages being sent: the first that fails ends the others, and is what is told."""
     try:
         async with asyncio.TaskGroup() as group:
             yield group
@@ -328,8 +328,8 @@ async def _messages() -> AsyncIterator[asyncio.TaskGroup]:
 
 
 def _destinations_held(connection: Connection) -> frozenset[str]:
-    """Destinations where a reversal waits: no sale begins there before it has gone, and so must what is in its way. A
-    message that stepped aside for vehicles would else hold up the very terminal that should serve them."""
+    """Destinations where a reversal waits: no sale begins there before it has gone, so messages in its way must go too.
+    One that stepped aside for vehicles would else hold up the very terminal that should serve them."""
     o = tables.outbox
     waiting = select(o.c.destination).where(o.c.done_at.is_(None), o.c.kind == "reversal").distinct()
     return frozenset(connection.execute(waiting).scalars())

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Final
 
 CACHE_KIB: Final = 8 * 1024
-"""Of a file kept in our own memory: the inner pages of 50 million entries take 6 MiB, so a look-up reads one
-page more at most."""
+"""Memory of ours for a file, KiB: the inner pages of 50 million entries take 6 MiB, so a look-up reads one page more at
+most."""
 _SCHEMA: Final = """
     PRAGMA page_size = 4096; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
     CREATE TABLE entry (digest BLOB PRIMARY KEY, list_type INTEGER) WITHOUT ROWID;
@@ -31,7 +31,7 @@ _BUILD_AGAIN: Final = "free space or fix the rights of the list directory, then 
 
 
 class StatusListError(Exception):
-    """A list file or `CURRENT` cannot be used. Names the file, the field, and what to do."""
+    """Problem of a list file or `CURRENT` that cannot be used. Names the file, the field, and what to do."""
 
     def __init__(self, file: Path, field: str, problem: str, cure: str) -> None:
         self.file = file
@@ -56,7 +56,7 @@ def _immutable(path: Path) -> str:
 
 
 class ListFile:
-    """One verified list file, open. Closed when nothing refers to it any more."""
+    """Verified list file that is open. Closed when nothing refers to it any more."""
 
     __slots__ = ("_database", "path")
 
@@ -79,7 +79,7 @@ class ListFile:
         return opened
 
     def find(self, digest: bytes) -> tuple[int | None] | None:
-        """(list type,) of a digest, (None,) if it leaves the list here, None if the file does not name it."""
+        """Find a digest: (list type,), (None,) if it leaves the list here, None if the file does not name it."""
         try:
             found: tuple[int | None] | None = self._database.execute(_FIND, (digest,)).fetchone()
         except sqlite3.Error as error:
@@ -94,7 +94,7 @@ def checksum_of(path: Path) -> str:
 
 
 def write(path: Path, entries: Iterable[tuple[bytes, int | None]]) -> int:
-    """Write (digest, list type) pairs, ascending, to a new file, on disk for good when this returns. How many.
+    """Write (digest, list type) pairs, ascending, to a new file, on disk for good when this returns; their number.
 
     Raises StatusListError.
     """
@@ -113,13 +113,13 @@ def write(path: Path, entries: Iterable[tuple[bytes, int | None]]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a publication did to the one before it, in entries in force."""
+    """Effect of a publication on the one before it, in entries in force."""
 
     before: int
     added: int
     removed: int
     changed: int
-    """Those that have another list type."""
+    """Entries that have another list type."""
 
     @property
     def after(self) -> int:

@@ -1,4 +1,4 @@
-"""Status lists in force at a running gateway: opened at its start, switched whenever newer ones are published."""
+"""Keeper of the status lists at a running gateway: opened at its start, switched whenever newer ones are published."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def open_lists(directory: Path, time: Timekeeper, drop_bound: DropBound) -> StatusLists:
-    """The lists in force, or the nearest to it: a clock that is wrong stops no lane. Raises `StatusListError`."""
+    """Open the lists in force, or the nearest to it: a clock that is wrong stops no lane. Raises `StatusListError`."""
     for moment in proved_times(directory):
         time.passed(moment)
     lists = StatusLists.open(directory, time.now, drop_bound)
@@ -27,7 +27,7 @@ def open_lists(directory: Path, time: Timekeeper, drop_bound: DropBound) -> Stat
 
 
 class ListKeeper:
-    """Looks for newly published lists. Reading and checking them happens beside the loop, switching is instant."""
+    """Keeper that looks for newly published lists. They are read and checked outside the loop, switching is instant."""
 
     def __init__(
         self, lists: StatusLists, time: Timekeeper, clock: Clock, tell: Tell, *, age_limit_h: float, look_every_s: float
@@ -40,7 +40,7 @@ class ListKeeper:
         self._look_every_s = look_every_s
 
     async def run(self) -> None:
-        """For ever."""
+        """Look for new lists again and again, for ever."""
         lists = self._lists
         while True:
             try:

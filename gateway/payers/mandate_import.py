@@ -1,4 +1,4 @@
-"""Bringing the mandates of a file in force beside a running gateway: what differs, in short transactions.
+"""Import of mandates: brings a file in force beside a running gateway, by its differences, in short transactions.
 
 Theory of operation. The file is checked to its end before anything is written (`mandates.read_csv`), and compared with
 the ledger. Only what differs is written, a few hundred rows a transaction, because a second copy that is switched to at
@@ -39,16 +39,16 @@ BEGUN: Final = "mandate_import"
 """Counter of imports that began."""
 
 ENDED: Final = "mandate_import_ended"
-"""Number of the last one that came to its end."""
+"""Counter of the last import that ended."""
 
 UNIT_ROWS_MAX: Final = 200
 """Rows of one mandate that change together; the cards of a whole fleet come and go in several transactions."""
 
 ROWS_READ: Final = 5_000
-"""Of the ledger, in memory at a time."""
+"""Rows of the ledger in memory at a time."""
 
 Name: TypeAlias = tuple[CredentialKind, str]
-"""What a credential is found by."""
+"""Name of a credential, by which it is found."""
 
 T = TypeVar("T")
 
@@ -61,12 +61,12 @@ _END = delete(_m).where(_m.c.id == bindparam("mandate"))
 
 
 class ImportOvertaken(Exception):
-    """Another import began after this one, which therefore stopped."""
+    """Stop of an import because another began after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What an import changes, in mandates. One is changed when it or one of its credentials is."""
+    """Changes of an import, in mandates. One is changed when it or one of its credentials is."""
 
     added: int
     changed: int
@@ -75,22 +75,22 @@ class Changes:
 
     @property
     def none(self) -> bool:
-        """Whether the ledger says all of it already."""
+        """True when the ledger has all of it already."""
         return not (self.added or self.changed or self.removed)
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What changes of one mandate, in the order of the fields."""
+    """Unit of changes of one mandate, in the order of the fields."""
 
     mandate_id: str
     drops: Sequence[Name] = ()
-    """Credentials it has no more, or not as they were; what another mandate has taken meanwhile stays there."""
+    """Credentials it loses, or that change; what another mandate has taken meanwhile stays there."""
     row: Mandate | None = None
-    """As it is to stand; None: it stays as it is."""
+    """Row of the mandate as it is to stand; None: it stays as it is."""
     new: bool = False
     takes: Sequence[Name] = ()
-    """Those of `puts` that another mandate may still have."""
+    """Names of `puts` that another mandate may still have."""
     puts: Sequence[Credential] = ()
     gone: bool = False
 
@@ -99,7 +99,7 @@ class Unit:
         return len(self.drops) + (self.row is not None) + len(self.takes) + len(self.puts) + self.gone
 
     def parts(self) -> Iterator[Unit]:
-        """The same in pieces that fit into a transaction, to be applied in this order."""
+        """Split it into parts that fit into a transaction, to be applied in this order."""
         if self.rows <= UNIT_ROWS_MAX:
             yield self
             return
@@ -116,35 +116,35 @@ class Unit:
 
 @dataclass(slots=True)
 class Plan:
-    """How the ledger differs from a file."""
+    """Plan: the differences of the ledger from a file."""
 
     mandates: Mapping[str, Mandate]
-    """Of the file, by id."""
+    """Mandates of the file, by id."""
     known: set[str] = field(default_factory=set)
     """Mandates of the file that the ledger has."""
     rewritten: set[str] = field(default_factory=set)
-    """Those of them whose own row differs."""
+    """Known mandates whose own row differs."""
     removed: list[str] = field(default_factory=list)
     drops: dict[str, list[Name]] = field(default_factory=dict)
-    """By the mandate that has them now."""
+    """Credentials to remove, by the mandate that has them now."""
     taken: set[Name] = field(default_factory=set)
     """Credentials that pass from one mandate to another."""
     puts: dict[str, list[Credential]] = field(default_factory=dict)
-    """By the mandate that gets them."""
+    """Credentials to add, by the mandate that gets them."""
     begun: int = 0
     """Number of the last import that had begun when the ledger was read."""
     under_way: bool = False
-    """Whether that one had not ended."""
+    """True when that import had not ended."""
 
     @property
     def changes(self) -> Changes:
-        """In numbers."""
+        """Numbers of changes."""
         changed = sum(1 for _ in self._changed())
         added = len(self.mandates) - len(self.known)
         return Changes(added, changed, len(self.removed), len(self.known) - changed)
 
     def units(self) -> Iterator[Unit]:
-        """Everything to write. New mandates come first, so that a credential that passes to one is never nobody's."""
+        """Units to write. New mandates come first, so that a credential that passes to one is never nobody's."""
         for mandate_id, mandate in self.mandates.items():
             if mandate_id not in self.known:
                 yield from self._unit(mandate_id, row=mandate, new=True).parts()
@@ -165,7 +165,7 @@ class Plan:
 
 
 def compare(connection: Connection, mandates: Mapping[str, Mandate], credentials: Iterable[Credential]) -> Plan:
-    """How what the ledger holds differs from these mandates."""
+    """Compare the ledger with these mandates and credentials."""
     plan = Plan(mandates, begun=_counted(connection, BEGUN))
     plan.under_way = plan.begun != _counted(connection, ENDED)
     for row in connection.execute(select(_m).execution_options(yield_per=ROWS_READ)):
@@ -202,7 +202,7 @@ def bring_in(
     show: Callable[[Plan], None],
     tell: Callable[[int, int], None],
 ) -> Changes:
-    """Put the mandates of a checked file in force; returns what that changed. Raises `ImportOvertaken`.
+    """Import the mandates of a checked file; returns what that changed. Raises `ImportOvertaken`.
 
     `name` of the file goes into the journal. `commit` makes one change durable. `show` hears what comes and goes before
     anything is written, `tell` after each transaction how many rows are written, of how many.
@@ -229,13 +229,13 @@ def bring_in(
 
 
 def put_all(tx: Transaction, mandates: Mapping[str, Mandate], credentials: Iterable[Credential]) -> None:
-    """The same in the caller's own transaction: for a ledger that no gateway works on yet."""
+    """Import all in the caller's own transaction: for a ledger that no gateway works on yet."""
     tx.flush()
     _apply(tx, list(compare(tx.connection, mandates, credentials).units()))
 
 
 def is_under_way(connection: Connection) -> bool:
-    """Whether an import has begun and not ended: one is running now, or was cut short."""
+    """True when an import has begun and not ended: one is running now, or was cut short."""
     return _counted(connection, BEGUN) != _counted(connection, ENDED)
 
 
@@ -266,7 +266,7 @@ def _end(tx: Transaction, number: int) -> None:
 
 
 def _apply(tx: Transaction, units: Sequence[Unit]) -> None:
-    """All that goes before all that comes: rows that come are then written many at a time."""
+    """Apply units: credentials that go before those that come, so that new rows are written many at a time."""
     for unit in units:
         for kind, key in unit.drops:
             tx.execute(_DROP, of_kind=kind.value, of_key=key, mandate=unit.mandate_id)
@@ -288,6 +288,6 @@ def _apply(tx: Transaction, units: Sequence[Unit]) -> None:
 
 
 def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Half a unit each: a credential that another mandate may still have is two rows."""
+    """Chunks of half a unit each: a credential that another mandate may still have is two rows."""
     size = max(UNIT_ROWS_MAX // 2, 1)
     return (values[at : at + size] for at in range(0, len(values), size))

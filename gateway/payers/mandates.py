@@ -1,4 +1,4 @@
-"""Who pays: from what was read (card, tag contract, plate) to a mandate, and from there to exactly one payer.
+"""Mandates: from what was read (card, tag contract, plate) to a mandate, and from there to exactly one payer.
 
 Mandates and their credentials live in the ledger's database and come in as CSV. One bad line and the old mandates stay;
 how a good file comes in force is told in `gateway.payers.mandate_import`.
@@ -38,13 +38,13 @@ COLUMNS = (
 )
 
 LIMIT_DIGITS_MAX = 15
-"""Of a limit in fen; more is no limit at all, and far below what the ledger can count to."""
+"""Digits of a limit in fen; more is no limit at all, and far below what the ledger can count to."""
 
 CONTRACT_REF_DIGITS_MAX = 64
 """Width of an agreement number in the ledger. Digits alone, as F48 of `cups-pos-bcd`, which carries it."""
 
 TEXT_CHARS_MAX = {"mandate_id": 64, "channel": 64, "plate": 16}
-"""Widths in the ledger."""
+"""Widths of texts in the ledger."""
 
 PROBLEMS_MAX = 20
 """Bad lines named in one error: enough to see a pattern."""
@@ -58,7 +58,7 @@ class CredentialKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mandate:
-    """Permission to collect. `plate` is the vehicle the credential was given for, None when it was not stated."""
+    """Permission to collect. `plate`: vehicle the credential was given for, None when it was not stated."""
 
     mandate_id: str
     status: MandateStatus
@@ -72,7 +72,7 @@ class Mandate:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What proves a mandate's payer."""
+    """Credential that proves a mandate's payer."""
 
     kind: CredentialKind
     key: str
@@ -81,13 +81,13 @@ class Credential:
 
     @property
     def name(self) -> tuple[CredentialKind, str]:
-        """What it is found by; no two credentials have the same."""
+        """Name by which it is found; no two credentials have the same."""
         return self.kind, self.key
 
 
 @dataclass(frozen=True, slots=True)
 class IssuerPolicy:
-    """How cards of one issuer pay; the issuer is known by the region bytes of file 0015."""
+    """Policy of one issuer for its cards; the issuer is known by the region bytes of file 0015."""
 
     name: str
     charge_card_without_mandate: Funding | None = None
@@ -95,19 +95,19 @@ class IssuerPolicy:
 
 
 class MandateImportError(Exception):
-    """The file is refused; every problem names its line and column and what is expected."""
+    """Refusal of a file; every problem names its line and column and what is expected."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         shown = problems[:PROBLEMS_MAX]
         more = len(problems) - len(shown)
         self.lines = [*shown, *([f"and {more} more"] if more else [])]
-        """For people, one a problem."""
+        """Problems for people, one a line."""
         super().__init__("\n".join(self.lines))
 
 
 def find(connection: Connection, kind: CredentialKind, key: str) -> Mandate | None:
-    """The mandate behind a credential."""
+    """Find the mandate behind a credential."""
     m, c = tables.mandate, tables.credential
     row = connection.execute(
         select(m, c.c.plate, c.c.plate_colour)
@@ -118,18 +118,18 @@ def find(connection: Connection, kind: CredentialKind, key: str) -> Mandate | No
 
 
 class MandateReader:
-    """Mandates as they stand in the ledger now."""
+    """Reader of mandates as they stand in the ledger now."""
 
     def __init__(self, reader: LedgerReader) -> None:
         self._reader = reader
 
     async def find(self, kind: CredentialKind, key: str) -> Mandate | None:
-        """The mandate behind a credential."""
+        """Find the mandate behind a credential."""
         return await self._reader.look_up(lambda connection: find(connection, kind, key))
 
 
 def stand_in_limit(tx: Transaction, mandate_id: str | None) -> int:
-    """Fen that may be owed under a mandate on our own decision; zero without one."""
+    """Stand-in limit of a mandate: fen that may be owed on our own decision; zero without one."""
     if mandate_id is None:
         return 0
     found = tx.find(tables.mandate, id=mandate_id)
@@ -137,12 +137,12 @@ def stand_in_limit(tx: Transaction, mandate_id: str | None) -> int:
 
 
 def payer_of_stored_value(issuer: IssuerPolicy) -> Payer:
-    """A stored-value card: the purchase is the payment, the issuer owes it to us."""
+    """Payer of a stored-value card: the purchase is the payment, the issuer owes it to us."""
     return Payer(Funding.PURSE, issuer.name)
 
 
 def payer_of_charge_card(issuer: IssuerPolicy, mandate: Mandate | None, vehicle: Plate) -> Payer | str:
-    """A charge card: its mandate's funding, else the issuer's policy, else the code of the reason why not."""
+    """Payer of a charge card: its mandate's funding, else the issuer's policy, else the code of the reason why not."""
     if mandate is None:
         if issuer.charge_card_without_mandate is Funding.ISSUER_CLEARING:
             return Payer(Funding.ISSUER_CLEARING, issuer.name)
@@ -164,7 +164,7 @@ def payer_of_charge_card(issuer: IssuerPolicy, mandate: Mandate | None, vehicle:
 
 
 def payer_of_contract(mandate: Mandate | None, vehicle: Plate) -> Payer | str:
-    """A credential without a card (tag contract, plate): only a bank mandate can pay."""
+    """Payer of a credential without a card (tag contract, plate): only a bank mandate can pay."""
     if mandate is None or mandate.funding is not Funding.BANK_ONLINE or mandate.channel is None:
         return "no_mandate"
     refusal = refusal_of(mandate, vehicle)
@@ -181,7 +181,7 @@ def payer_of_contract(mandate: Mandate | None, vehicle: Plate) -> Payer | str:
 
 
 def refusal_of(mandate: Mandate, vehicle: Plate) -> str | None:
-    """Why an existing mandate does not pay for this vehicle; None when it does.
+    """Code of the reason why an existing mandate does not pay for this vehicle; None when it does.
 
     A plate that was not read never matches silently: a mandate given for one vehicle pays for that one only.
     """
@@ -231,7 +231,7 @@ def read_csv(lines: Iterable[str]) -> tuple[dict[str, Mandate], list[Credential]
 
 
 class _Line:
-    """One line of the file; problems go to the shared list."""
+    """Line of the file; problems go to the shared list."""
 
     def __init__(self, number: int, row: Mapping[str, str | None], problems: list[str]) -> None:
         self._number = number
@@ -325,7 +325,7 @@ class _Line:
 
 
 def _digits(text: str, most: int) -> bool:
-    """Whether a text is a number as the ledger and the bank write it; `isdigit` alone takes those of other scripts."""
+    """True when a text is a number as ledger and bank write it; `isdigit` alone takes those of other scripts."""
     return text.isascii() and text.isdigit() and len(text) <= most
 
 
@@ -337,7 +337,7 @@ def _short(value: str) -> str:
 
 
 def mandate_row(mandate: Mandate, now_us: int) -> dict[str, Any]:
-    """A mandate as the ledger keeps it."""
+    """Row of a mandate, as the ledger keeps it."""
     return {
         "id": mandate.mandate_id,
         "status": mandate.status.value,
@@ -351,7 +351,7 @@ def mandate_row(mandate: Mandate, now_us: int) -> dict[str, Any]:
 
 
 def credential_row(credential: Credential) -> dict[str, Any]:
-    """A credential as the ledger keeps it."""
+    """Row of a credential, as the ledger keeps it."""
     plate = credential.plate
     return {
         "kind": credential.kind.value,
@@ -363,7 +363,7 @@ def credential_row(credential: Credential) -> dict[str, Any]:
 
 
 def read_mandate(row: Row[Any], plate: Plate | None = None) -> Mandate:
-    """A mandate out of a row of the ledger, for the vehicle its credential names."""
+    """Read a mandate from a row of the ledger, for the vehicle its credential names."""
     return Mandate(
         mandate_id=row.id,
         status=MandateStatus(row.status),
@@ -377,12 +377,12 @@ def read_mandate(row: Row[Any], plate: Plate | None = None) -> Mandate:
 
 
 def read_credential(row: Row[Any]) -> Credential:
-    """A credential out of a row of the ledger."""
+    """Read a credential from a row of the ledger."""
     return Credential(CredentialKind(row.kind), row.key, row.mandate_id, _plate_of(row))
 
 
 def _plate_of(row: Row[Any]) -> Plate | None:
-    """The vehicle a credential was given for."""
+    """Plate of the vehicle a credential was given for."""
     if not row.plate:
         return None
     return Plate(row.plate, None if row.plate_colour is None else PlateColour(row.plate_colour))

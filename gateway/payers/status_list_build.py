@@ -54,9 +54,9 @@ from gateway.payers.status_lists import (
 COLUMNS: Final = ("kind", "key", "list_type", "sign")
 BUCKETS: Final = 256
 BUFFER_BYTES: Final = 64 * 1024
-"""Of one bucket in memory before it goes to a file: 16 MiB over all buckets."""
+"""Bytes of one bucket in memory before it goes to a file: 16 MiB over all buckets."""
 RECORD_LENGTH: Final = DIGEST_LENGTH + 1
-"""Of a row in a bucket file: digest and list type, 0 where the entry leaves the list."""
+"""Bytes of a record in a bucket file: digest and list type, 0 where the entry leaves the list."""
 PROGRESS_ROWS: Final = 100_000
 """Rows between two progress reports: a few reports a second."""
 LOWEST_PRIORITY: Final = 19
@@ -65,7 +65,7 @@ _WORK_PREFIX: Final = ".build-"
 
 
 class StatusListBuildError(Exception):
-    """A delivery cannot become a list. Names file, line and column of the fault and what to do."""
+    """Fault of a delivery that cannot become a list. Names file, line and column of the fault and what to do."""
 
     def __init__(self, file: Path, line: int | None, column: str | None, problem: str, cure: str) -> None:
         self.file = file
@@ -78,7 +78,7 @@ class StatusListBuildError(Exception):
 
 
 class DropUnconfirmed(StatusListBuildError):
-    """A delivery takes more entries off the list than the bound lets it, and nobody confirmed just that number."""
+    """Delivery that takes more entries off the list than the bound lets it, and nobody confirmed just that number."""
 
     def __init__(self, file: Path, effect: Effect, confirmed: int | None) -> None:
         self.effect = effect
@@ -89,8 +89,8 @@ class DropUnconfirmed(StatusListBuildError):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a build is: `read` counts rows (total not known), `write` buckets of `BUCKETS`; `compare` says only
-    that it began."""
+    """Progress of a build: `read` counts rows (total not known), `write` buckets of `BUCKETS`; `compare` says only that
+    it began."""
 
     phase: str
     done: int
@@ -99,20 +99,20 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """A list that was built: rows read, entries kept, and rows that a later row of the same key replaced."""
+    """Result of a build: rows read, entries kept, and rows that a later row of the same key replaced."""
 
     path: Path | None
-    """None: it was a trial."""
+    """Path of the list file; None: it was a trial."""
     version: str
     rows: int
     entries: int
     replaced: int
     effect: Effect | None
-    """On the publication before it; None where that cannot be read."""
+    """Effect on the publication before it; None where that cannot be read."""
 
 
 def _silent(_: Progress | Effect) -> None:
-    """What nobody listens to."""
+    """Ignore a report."""
 
 
 def build(
@@ -196,7 +196,7 @@ def roll_back(directory: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Publication:
-    """What a build was asked to publish."""
+    """Publication that a build was asked for."""
 
     version: str
     base_version: str | None
@@ -243,7 +243,7 @@ def _check_place(directory: Path, chains: tuple[Chain, ...], new: _Publication) 
 
 @contextmanager
 def _only_builder(directory: Path) -> Iterator[None]:
-    """Hold the directory for one builder; the lock goes with the process, however that ends."""
+    """Lock the directory for one builder; the lock goes with the process, however that ends."""
     with (directory / _LOCK_NAME).open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -254,7 +254,7 @@ def _only_builder(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _work_directory(directory: Path) -> Iterator[Path]:
-    """A directory for spool and unfinished file on the same disk; leftovers of a killed build go first."""
+    """Make a directory for spool and unfinished file on the same disk; leftovers of a killed build go first."""
     for leftover in directory.glob(f"{_WORK_PREFIX}*"):
         shutil.rmtree(leftover)
     with TemporaryDirectory(prefix=_WORK_PREFIX, dir=directory) as work:
@@ -270,7 +270,7 @@ _COLOURS: Final = frozenset(str(int(colour)) for colour in PlateColour if colour
 
 
 PLATE_CHARS_MAX: Final = 16
-"""Of a plate as anything else in the gateway can hold it."""
+"""Characters of a plate as anything else in the gateway can hold it."""
 
 
 def _plate_ok(key: str) -> bool:
@@ -288,7 +288,7 @@ _KEY_RULES: Final[dict[ListKind, tuple[Callable[[str], object], str]]] = {
 
 
 def key_form(kind: ListKind, key: str) -> str | None:
-    """The form a key of this kind must have, when `key` does not have it; None when it does."""
+    """Required form of a key of this kind, when `key` does not have it; None when it does."""
     fits, form = _KEY_RULES[kind]
     return None if fits(key) else form
 
@@ -296,7 +296,7 @@ def key_form(kind: ListKind, key: str) -> str | None:
 _KINDS: Final = {kind.value: kind for kind in ListKind}
 _TYPES: Final = {str(number): number for number in range(1, 256)}
 _SIGNS: Final = {"1": True, "2": False}
-"""Whether the entry enters the list or leaves it."""
+"""Signs: True where the entry enters the list, False where it leaves it."""
 
 
 def _read_rows(
@@ -358,13 +358,13 @@ def _record_of(source: Path, line: int, row: Sequence[str], *, increment: bool) 
 
 @contextmanager
 def _buckets(work: Path) -> Iterator[list[IO[bytes]]]:
-    """Where records wait by the first byte of their digest, in order of arrival."""
+    """Open the buckets, where records wait by the first byte of their digest, in order of arrival."""
     with ExitStack() as opened:
         yield [opened.enter_context(SpooledTemporaryFile(BUFFER_BYTES, dir=str(work))) for _ in range(BUCKETS)]
 
 
 def _sorted(buckets: Sequence[IO[bytes]], progress: Callable[[Progress], None]) -> Iterator[tuple[bytes, int | None]]:
-    """Bucket after bucket, ascending; of several records with one digest the last that arrived."""
+    """Sort bucket after bucket, ascending; of several records with one digest the last that arrived counts."""
     for done, bucket in enumerate(buckets, start=1):
         bucket.seek(0)
         data = bucket.read()
@@ -378,7 +378,7 @@ def _sorted(buckets: Sequence[IO[bytes]], progress: Callable[[Progress], None]) 
 def _effect_on(
     directory: Path, chains: tuple[Chain, ...], new: Path, entries: int, *, increment: bool
 ) -> Effect | None:
-    """What the new file does to the newest publication that can be read; None where none of them can."""
+    """Effect of the new file on the newest publication that can be read; None where none of them can."""
     if not chains:
         return Effect(0, entries, 0, 0)
     for chain in chains[:1] if increment else chains:

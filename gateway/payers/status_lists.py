@@ -1,4 +1,4 @@
-"""Status lists: who must not pay here, in immutable checksummed files that are looked up without loading them.
+"""Status lists: contracts that must not pay here, in immutable checksummed files, looked up without loading them.
 
 A list file (`list_file`) holds one publication: either the whole list (full) or what changed since another publication
 (increment). `CURRENT` names the files that belong together, so one version is never mixed with another.
@@ -44,17 +44,17 @@ from gateway.payers.list_file import Effect, ListFile, StatusListError
 
 MANIFEST_NAME: Final = "CURRENT"
 FILE_SUFFIX: Final = ".etcl"
-"""Our own: what is not named any more is deleted by it, and a ledger may lie in the same folder."""
+"""File suffix of ours: what is not named any more is deleted by it, and a ledger may lie in the same folder."""
 DIGEST_LENGTH: Final = 12
 
 VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
-"""A list version: may stand in a file name."""
+"""Pattern of a list version: may stand in a file name."""
 ENTRIES_MAX: Final = 1 << 27
 """Entries of one file: well over the 50 million of the whole country."""
 INCREMENTS_MAX: Final = 32
 """Increments on one full list. Each costs every look-up a probe; past this a full list is due."""
 CHAINS_MAX: Final = 4
-"""Chains `CURRENT` may name: the one in force, one waiting for its hour, and room for a hasty correction of each."""
+"""Most chains in `CURRENT`: the one in force, one waiting for its hour, and room for a hasty correction of each."""
 MANIFEST_BYTES_MAX: Final = 128 * 1024
 """`CURRENT` with every chain full takes up to 68 KiB."""
 LOAD_TRIES_MAX: Final = 3
@@ -62,7 +62,7 @@ LOAD_TRIES_MAX: Final = 3
 
 
 class ListKind(Enum):
-    """What an entry is about. The value is part of the digest."""
+    """Kind of key that an entry has. The value is part of the digest."""
 
     CARD = "card"
     OBU = "obu"
@@ -79,13 +79,13 @@ def obu_key(issuer: bytes, serial: bytes) -> str:
 
 
 def plate_key(plate: Plate) -> str:
-    """Key of a plate with its colour. Ask only with `plate.known`: an unread plate is on no list."""
+    """Key of a plate with its colour. Only for one with `plate.known`: an unread plate is on no list."""
     colour = PlateColour.UNKNOWN if plate.colour is None else plate.colour
     return f"{plate.text}|{int(colour)}"
 
 
 def canonical_key(kind: ListKind, key: str) -> str:
-    """The written form that is hashed, without checking that it is well formed."""
+    """Written form of a key that is hashed, without checking that it is well formed."""
     if kind is ListKind.PLATE:
         text, bar, colour = key.rpartition("|")
         return f"{normalise(text)}{bar}{colour.strip()}"
@@ -93,7 +93,7 @@ def canonical_key(kind: ListKind, key: str) -> str:
 
 
 def digest_of(kind: ListKind, key: str) -> bytes:
-    """12-byte digest under which an entry is stored."""
+    """Digest (12 bytes) under which an entry is stored."""
     whole = f"{kind.value}:{canonical_key(kind, key)}".encode(errors="surrogatepass")
     return hashlib.blake2b(whole, digest_size=DIGEST_LENGTH).digest()
 
@@ -112,7 +112,7 @@ _CARD_REASON: Final[Mapping[int, Reason]] = MappingProxyType(
         7: reasons.CARD_LISTED_VALUE_LOW,
     }
 )
-"""By list type (several sources). Numbers of tag and plate lists are not public and stay plain numbers."""
+"""Reasons by list type of a card (several sources). Types of tag and plate lists are not public and stay numbers."""
 
 _REASON: Final[Mapping[ListKind, Reason]] = MappingProxyType(
     {
@@ -122,12 +122,12 @@ _REASON: Final[Mapping[ListKind, Reason]] = MappingProxyType(
         ListKind.PSAM: reasons.PSAM_LISTED,
     }
 )
-"""Where the list type has none of its own."""
+"""Reasons for list types that have none of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListHit:
-    """An entry in force. `list_version` is the publication that put it there."""
+    """Hit: an entry in force. `list_version` is the publication that put it there."""
 
     kind: ListKind
     list_type: int
@@ -135,7 +135,7 @@ class ListHit:
 
     @property
     def reason(self) -> Reason:
-        """Why it stops a passage."""
+        """Reason for which it stops a passage."""
         return (_CARD_REASON if self.kind is ListKind.CARD else {}).get(self.list_type, _REASON[self.kind])
 
 
@@ -144,20 +144,20 @@ class ListHit:
 
 @dataclass(frozen=True, slots=True)
 class DropBound:
-    """How many entries may leave at once without a person who confirms it: either bound is enough to let them."""
+    """Bound on entries that may leave at once without a person who confirms it: either bound is enough to let them."""
 
     percent_max: float = 10.0
     entries_max: int = 100
 
     def exceeded(self, effect: Effect) -> bool:
-        """Whether more than both leave, or all there were."""
+        """True when more than both bounds leave, or all there were."""
         if effect.before and not effect.after:
             return True
         return effect.removed > self.entries_max and effect.removed * 100 > effect.before * self.percent_max
 
 
 DROP_BOUND: Final = DropBound()
-"""Where the site file says nothing else: a list changes by a few percent a day."""
+"""Bound where the site file says nothing else: a list changes by a few percent a day."""
 
 
 # --- CURRENT --------------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ DROP_BOUND: Final = DropBound()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainFile:
-    """A list file as `CURRENT` names it."""
+    """List file as `CURRENT` names it."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.etcl$")]
     version: Annotated[str, Field(pattern=f"^{VERSION.pattern}$")]
@@ -174,16 +174,16 @@ class ChainFile:
     size: int
     entries: int
     created_at: AwareDatetime
-    """When the issuer made the list; its age counts from here."""
+    """Time at which the issuer made the list; its age counts from here."""
     effective_at: AwareDatetime
-    """Not used before."""
+    """Time before which it is not used."""
     effect: Effect | None = None
-    """None: published on top of one that could not be read."""
+    """Effect on the publication before; None: that one could not be read."""
     confirmed: int = 0
     """Entries whose leaving a person confirmed."""
 
     def problem(self, directory: Path) -> str | None:
-        """Why the file cannot be what was published, as far as that shows without reading it."""
+        """Reason why the file cannot be the published one, as far as that shows without reading it; else None."""
         try:
             size = (directory / self.name).stat().st_size
         except OSError as error:
@@ -192,12 +192,12 @@ class ChainFile:
 
 
 Chain = tuple[ChainFile, ...]
-"""A full list and its increments, oldest first."""
+"""Chain: a full list and its increments, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Content of `CURRENT`: chains newest first."""
+    """Manifest: content of `CURRENT`, chains newest first."""
 
     chains: Annotated[
         tuple[Annotated[Chain, Field(min_length=1, max_length=INCREMENTS_MAX + 1)], ...],
@@ -206,7 +206,7 @@ class Manifest:
     format: Literal[2] = 2
 
     def encode(self) -> bytes:
-        """As it stands in the file."""
+        """Encode it as it stands in the file."""
         content = _MANIFEST.dump_json(self, indent=1)
         return b"%b\n%b\n" % (content, _checksum(content))
 
@@ -241,7 +241,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def proved_times(directory: Path) -> list[datetime]:
-    """When each list that `CURRENT` names was made, if that can be read: moments that are over."""
+    """Times at which the lists that `CURRENT` names were made, if that can be read: moments that are over."""
     with suppress(StatusListError):
         return [file.created_at for chain in read_manifest(directory).chains for file in chain]
     return []
@@ -250,12 +250,12 @@ def proved_times(directory: Path) -> list[datetime]:
 # --- snapshots ------------------------------------------------------------------------------------------------------
 
 Looked = tuple[tuple[tuple[str, int, int, int], ...], Chain | None]
-"""Name, inode, size and modification time of every file that a load depends on, and the chain that is due: equal means
-that nothing changed."""
+"""State of a load: name, inode, size and modification time of every file it depends on, and the chain that is due:
+equal means that nothing changed."""
 
 
 def _look(directory: Path, now: datetime) -> Looked:
-    """Raises StatusListError if there is no such directory."""
+    """Look at the directory. Raises StatusListError if there is none."""
     seen = []
     try:
         for path in directory.iterdir():
@@ -274,14 +274,14 @@ def _look(directory: Path, now: datetime) -> Looked:
 
 
 class Snapshot:
-    """One consistent state of the lists: a verified full list with its increments. Never changes."""
+    """Snapshot: one consistent state of the lists, a verified full list with its increments. Never changes."""
 
     __slots__ = ("__weakref__", "_newest_first", "chain", "created_at", "files", "looked", "version")
 
     def __init__(self, chain: Chain, files: tuple[ListFile, ...], looked: Looked) -> None:
         self.chain = chain
         self.files = files
-        """Of the chain, oldest first."""
+        """Files of the chain, oldest first."""
         self.looked = looked
         self.version = chain[-1].version
         self.created_at = chain[-1].created_at
@@ -293,12 +293,12 @@ class Snapshot:
         return sum(named.entries for named in self.chain)
 
     def untouched(self, looked: Looked) -> dict[ChainFile, ListFile]:
-        """Files that are still what was verified."""
+        """Files that are still the verified ones."""
         same = {facts[0] for facts in self.looked[0] if facts in looked[0]}
         return {named: file for named, file in zip(self.chain, self.files, strict=True) if named.name in same}
 
     def lookup(self, kind: ListKind, key: str) -> ListHit | None:
-        """The entry in force for a key; the newest file that names the key decides.
+        """Find the entry in force for a key; the newest file that names the key decides.
 
         Raises StatusListError where a file was damaged since it was opened.
         """
@@ -388,7 +388,7 @@ def load(
 
 
 class StatusLists:
-    """The lists in force at a charge point: look-ups now, a newer publication when it is ready and proved."""
+    """Status lists in force at a charge point: look-ups now, a newer publication when it is ready and proved."""
 
     def __init__(self, directory: Path, snapshot: Snapshot, refusal: StatusListError | None, bound: DropBound) -> None:
         self._directory = directory
@@ -396,7 +396,7 @@ class StatusLists:
         self._snapshot = snapshot
         self._examined = snapshot.looked
         self.refusal = refusal
-        """Why the newest publication is not in use; None when it is."""
+        """Reason why the newest publication is not in use; None when it is."""
 
     @classmethod
     def open(cls, directory: Path, now: datetime, bound: DropBound = DROP_BOUND) -> StatusLists:
@@ -406,7 +406,7 @@ class StatusLists:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The state in force. Hold it for one passage to have one version throughout."""
+        """Snapshot in force. Hold it for one passage to have one version throughout."""
         return self._snapshot
 
     @property
@@ -415,7 +415,7 @@ class StatusLists:
         return self._snapshot.version
 
     def lookup(self, kind: ListKind, key: str) -> ListHit | None:
-        """The entry in force for a key, None if it is on no list. Never raises for the content of a key."""
+        """Find the entry in force for a key, None if it is on no list. Never raises for the content of a key."""
         return self._snapshot.lookup(kind, key)
 
     def age(self, now: datetime) -> timedelta:
@@ -423,7 +423,7 @@ class StatusLists:
         return now - self._snapshot.created_at
 
     def stale(self, now: datetime, limit: timedelta) -> bool:
-        """Whether the lists are older than allowed (reason LIST_STALE). Meaningful only with a trusted clock."""
+        """True when the lists are older than allowed (reason LIST_STALE). Meaningful only with a trusted clock."""
         return self.age(now) > limit
 
     def prepare(self, now: datetime) -> Snapshot | None:

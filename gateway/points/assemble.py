@@ -1,4 +1,4 @@
-"""What the assembler of a charge point is given, and what it gives back; each kind has its own in `assemble`."""
+"""Assembly of a charge point: parts it is given, and parts it gives back; each kind has its own in `assemble`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gateway.timekeeping import Timekeeper
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Common:
-    """What all charge points of a site share."""
+    """Parts that all charge points of a site share."""
 
     merchant: str
     utc_offset_min: int
@@ -27,9 +27,9 @@ class Common:
     engine: DebitEngine
     mandates: MandateReader
     issuers: Mapping[bytes, IssuerPolicy]
-    """By the region bytes of tags and cards."""
+    """Policies of issuers, by the region bytes of tags and cards."""
     lists: StatusLists | None
-    """None where no charge point needs any; so with the tariffs."""
+    """Status lists; None where no charge point needs any; so with the tariffs."""
     tariffs: TariffSet | None
     boards: RelayBoards
     surroundings: Surroundings
@@ -39,22 +39,22 @@ class Common:
 
 
 class Serving(Protocol):
-    """A charge point at work."""
+    """Charge point at work."""
 
     async def run(self) -> None:
         """Serve until cancelled."""
         ...
 
     async def drain(self) -> None:
-        """Begin with nobody new, and wait for those under way; for an orderly stop."""
+        """Drain: take no new customers, and wait for those under way; for an orderly stop."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One charge point with its devices, made and not yet started."""
+    """Charge point with its devices, made and not yet started."""
 
     name: str
     serving: Serving
     devices: Mapping[str, Callable[[], Awaitable[object]]]
-    """What each of its own devices needs to have running, by task name."""
+    """Tasks of its own devices, by task name."""

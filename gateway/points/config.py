@@ -1,4 +1,4 @@
-"""What a site file says of every charge point, whatever its kind. Each kind adds its own section to this.
+"""Section of the site file for every charge point, whatever its kind. Each kind adds its own section to this.
 
 `gateway.config` has the list of kinds; what only a kind knows (its keys, what it needs, what it has for itself alone)
 stands in its own `config` module.
@@ -20,7 +20,7 @@ TerminalNumber = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{8}$")]
 
 
 class Need(Enum):
-    """What a site must have for a charge point to work."""
+    """Needs of a charge point, which its site must fulfil."""
 
     ISSUERS = "issuers"
     LISTS = "lists"
@@ -29,14 +29,14 @@ class Need(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Something that a charge point has for itself alone: a coil, an antenna, a terminal number."""
+    """Claim to something that a charge point has for itself alone: a coil, an antenna, a terminal number."""
 
     what: tuple[Hashable, ...]
     key: str
-    """Below the charge point's own section."""
+    """Key below the charge point's own section."""
     value: str
     owner: str
-    """What stands in the place of `{}` in the problem of whoever claims it, too."""
+    """Owner's name for the place of `{}` in the problem of another section that claims it, too."""
     problem: str
     cure: str
 
@@ -58,7 +58,7 @@ class ChargePoint(Section):
     """time from the first report to the committed decision"""
 
     def problems(self, boards: frozenset[str], banks: frozenset[str]) -> Iterator[Problem]:
-        """What this section says wrongly of the rest of the site file; keys count from the section."""
+        """Problems of this section with the rest of the site file; keys count from the section."""
         for bank, numbers in self.terminals.items():
             if bank not in banks:
                 yield Problem("terminals", repr(bank), "is no bank", f"Known are: {', '.join(sorted(banks))}")
@@ -66,7 +66,7 @@ class ChargePoint(Section):
                 yield Problem(f"terminals.{bank}", repr(number), "is named twice", "Name each terminal once")
 
     def claims(self) -> Iterator[Claim]:
-        """What no other charge point may have, too."""
+        """Claims to what no other charge point may have."""
         cure = "Give each lane its own terminals: their trace numbers must not mix"
         for bank, numbers in self.terminals.items():
             for number in dict.fromkeys(numbers):

@@ -1,4 +1,4 @@
-"""What a charge point needs of its devices. Drivers have these shapes; their assemblers join the two."""
+"""Ports of a charge point: its devices as it needs them. Drivers have these shapes; their assemblers join the two."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from protocols.rsu.messages import LaneMessage, RsuMessage
 
 
 class Report(Protocol):
-    """One report of an antenna, and the way to answer it."""
+    """Report of an antenna, and the way to answer it."""
 
     @property
     def message(self) -> RsuMessage: ...
     @property
     def at(self) -> float:
-        """Monotonic second of its arrival."""
+        """Time of its arrival, monotonic second."""
         ...
 
     @property
     def up_to_date(self) -> bool:
-        """It was made after the antenna had the last purchase order for this tag; else it proves nothing about that
-        purchase."""
+        """True when it was made after the antenna had the last purchase order for this tag; else it proves nothing
+        about that purchase."""
         ...
 
     def answer(self, message: LaneMessage) -> None:
@@ -31,7 +31,7 @@ class Report(Protocol):
 
 
 class Antenna(Protocol):
-    """Reports of vehicles, one after the other. Heartbeats and device status stay inside the driver."""
+    """Antenna: gives reports of vehicles, one after the other. Heartbeats and device status stay inside the driver."""
 
     def reports(self) -> AsyncIterator[Report]: ...
 
@@ -52,7 +52,7 @@ class GateOutputs(Protocol):
 
 
 class OutputFault(Exception):
-    """The barrier or the lights did not confirm.
+    """Fault of outputs: the barrier or the lights did not confirm.
 
     `certain`: nothing was switched, nor will it be, so the same may be ordered again. Otherwise it may have been, or
     may yet be when a frozen board thaws.

@@ -1,4 +1,4 @@
-"""One customer at one charge point: what every visit does, whatever stands there to read and to release.
+"""Visit of one customer at one charge point: the common part, whatever stands there to read and to release.
 
 A visit asks the engine, keeps the facts for the record, and knows how long the customer's right lasts. What is read,
 and in which order things happen, is the kind's business (`gateway.points.etc` for tags and cards at an antenna).
@@ -40,10 +40,10 @@ from gateway.timekeeping import Timekeeper
 log = logging.getLogger(__name__)
 
 REFUSAL_COMMIT_S = 5.0
-"""A refusal releases nothing, so its record may take longer than a sale's."""
+"""Seconds for the commit of a refusal: it releases nothing, so its record may take longer than a sale's."""
 
 PURCHASE_UNDER_WAY_S = 5.0
-"""A purchase asked for at another charge point may be under way for this long: its deadline and a late answer."""
+"""Seconds for which a purchase asked for at another charge point may be under way: its deadline and a late answer."""
 
 
 class SightOutdated(Exception):
@@ -52,7 +52,7 @@ class SightOutdated(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointSettings:
-    """One charge point, from the site file."""
+    """Settings of one charge point, from the site file."""
 
     name: str
     service: Service
@@ -61,24 +61,24 @@ class PointSettings:
     utc_offset_s: int
     deadline_s: float = 2.0
     abandoned: Abandoned = Abandoned.KEEP
-    """What becomes of a hold that nobody comes back to."""
+    """Fate of a hold that nobody comes back to."""
     repeat_window_s: float = 300.0
-    """How long a customer who has paid keeps the right to pass."""
+    """Seconds for which a customer who has paid keeps the right to pass."""
     same_station: frozenset[str] = frozenset()
-    """The other charge points of this place: who paid there and changed over has the right here, too."""
+    """Other charge points of this place: a customer who paid there and changed over has the right here, too."""
 
 
 class Mandates(Protocol):
-    """Permissions to collect, as they stand now."""
+    """Mandates as they stand now."""
 
     async def find(self, kind: CredentialKind, key: str) -> Mandate | None:
-        """The mandate behind a credential."""
+        """Find the mandate behind a credential."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What every visit of a charge point uses."""
+    """Services that every visit of a charge point uses."""
 
     settings: PointSettings
     engine: DebitEngine
@@ -88,11 +88,11 @@ class Services:
     time: Timekeeper
     note_timing: Callable[[Timing], None]
     report_fault: Callable[[str, str | None], None]
-    """Name of a part of this charge point and what is wrong with it; None when it works again."""
+    """Reports the name of a part of this charge point and its fault; None when it works again."""
 
 
 class Visit:
-    """See the module. Made for one customer, used once."""
+    """Visit of a customer, see the module. Made for one customer, used once."""
 
     def __init__(self, services: Services) -> None:
         self.engine = services.engine
@@ -106,7 +106,7 @@ class Visit:
     # --- who and how long -----------------------------------------------------------------------------------------
 
     def listed(self, kind: ListKind, key: str) -> str | None:
-        """Code of why this may not be used, by the lists in force when the visit began."""
+        """Code of the reason why this may not be used, by the lists in force when the visit began."""
         try:
             hit = self._lists.lookup(kind, key)
         except StatusListError as damage:
@@ -115,22 +115,22 @@ class Visit:
         return None if hit is None else hit.reason.code
 
     def listed_plate(self, plate: Plate) -> str | None:
-        """The same of a plate; one that was not read is on no list."""
+        """Code of the same for a plate; one that was not read is on no list."""
         return self.listed(ListKind.PLATE, plate_key(plate)) if plate.known else None
 
     async def mandate_of(self, kind: CredentialKind, key: str) -> Mandate | None:
-        """The mandate behind a credential. It is read before the hold, as the fare is: the hold binds what it says."""
+        """Find a credential's mandate. It is read before the hold, as the fare is: the hold binds what it says."""
         return await self._services.mandates.find(kind, key)
 
     def within_window(self, previous: PreviousPurchase | PreviousPassage | PreviousEntry) -> bool:
-        """Decided at this place, and so lately that the customer still has the right to pass."""
+        """True when decided at this place, and so lately that the customer still has the right to pass."""
         here = previous.charge_point == self._settings.name or previous.charge_point in self._settings.same_station
         # Not by the time of day alone: setting the clock must neither lengthen anybody's right nor end it.
         decided_s_ago = previous.decided_s_ago
         return here and decided_s_ago is not None and decided_s_ago < self._settings.repeat_window_s
 
     def leave_if_elsewhere(self, previous: PreviousPurchase | PreviousPassage) -> None:
-        """Raises `SightOutdated`: read here may be older than another charge point's purchase order."""
+        """Raise `SightOutdated` where this reading may be older than another charge point's purchase order."""
         lately = self.engine.asked_s_ago(previous.debit_id) < PURCHASE_UNDER_WAY_S
         if previous.charge_point != self._settings.name and lately:
             raise SightOutdated(f"{previous.charge_point} deals with it")
@@ -188,7 +188,7 @@ class Visit:
         )
 
     def claim(self, debit_id: str, payer: Payer, card_number: str | None, purchase_id: str | None) -> ProvenClaim:
-        """A held debit, before anything is known of its purchase."""
+        """Make the claim of a held debit, before anything is known of its purchase."""
         return ProvenClaim(
             debit_id=debit_id,
             payer=payer,
@@ -199,12 +199,12 @@ class Visit:
         )
 
     def claim_again(self, previous: PreviousPurchase | PreviousPassage, card_number: str | None) -> ProvenClaim:
-        """A debit that was held before and is not decided."""
+        """Make the claim of a debit that was held before and is not decided."""
         purchase_id = previous.purchase_id if isinstance(previous, PreviousPurchase) else None
         return self.claim(previous.debit_id, previous.payer, card_number, purchase_id)
 
     def answered(self, claim: ProvenClaim, result: PurchaseResult | None) -> ProvenClaim:
-        """The claim with what its card said, and the versions it is decided under."""
+        """Add to the claim what its card said, and the versions it is decided under."""
         return replace(claim, result=result, context=self.context())
 
     async def refuse(self, seen: Identity, reason: str, release: Release | None = None) -> Decision:
@@ -217,22 +217,22 @@ class Visit:
     # --- facts for the record -------------------------------------------------------------------------------------
 
     def today(self) -> date | None:
-        """The local day, None while the clock is not to be trusted."""
+        """Local day, None while the clock is not to be trusted."""
         if not self._services.time.trusted:
             return None
         return self.clock.utcnow().astimezone(self.zone).date()
 
     @property
     def zone(self) -> timezone:
-        """Of times on cards."""
+        """Time zone of times on cards."""
         return timezone(timedelta(seconds=self._settings.utc_offset_s))
 
     def local(self, unix_seconds: int) -> str:
-        """YYYYMMDDhhmmss."""
+        """Format a time as YYYYMMDDhhmmss."""
         return datetime.fromtimestamp(unix_seconds, self.zone).strftime("%Y%m%d%H%M%S")
 
     def sight(self, seen: Identity) -> Sight:
-        """Who is here, as it is recorded."""
+        """Sight of the customer, as it is recorded."""
         return Sight(
             passage_id=self.engine.new_id(),
             charge_point=self._settings.name,
@@ -244,7 +244,7 @@ class Visit:
         )
 
     def context(self) -> DecisionContext:
-        """Which versions a decision is made with."""
+        """Context of a decision, with the versions it is made with."""
         age = self.clock.utcnow() - self._lists.created_at
         return DecisionContext(
             charge_point=self._settings.name,

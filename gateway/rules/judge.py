@@ -1,4 +1,4 @@
-"""What the rules say in one case. Pure functions: the caller brings what it knows, and acts on the answer."""
+"""Judgement by the debit rules in one case. Pure functions: the caller brings what it knows, and acts on the answer."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from gateway.rules.loading import DebitRules
 from gateway.rules.schema import Limit, Retry
 
 GROWTH_TRIES_MAX = 64
-"""Tries after which a pause has long reached its maximum; keeps the power within what a float holds."""
+"""Tries after which a pause has reached its maximum; keeps the power within what a float holds."""
 
 _SERVICE_SECTIONS = {name: service.word for service in Service for name in (service.value, service.word)}
 """Section of the rules for each service, by either of its names."""
 
 
 def cause_of(answer: AnswerClass | None, *, sent: bool) -> str:
-    """Why an approval is missing, in the words of `[stand_in.<service>] after`; "declined" is none of them."""
+    """Cause of a missing approval, in the words of `[stand_in.<service>] after`; "declined" is none of them."""
     if answer is None:
         return "silent" if sent else "not_sent"
     if answer is AnswerClass.DECLINED_FOR_NOW:
@@ -72,13 +72,13 @@ def pause_s(retry: Retry, tries: int) -> float:
 
 
 def given_up(retry: Retry, *, tries: int, age_s: float) -> bool:
-    """Whether a message that was tried so often and is so old goes to a person instead of the bank."""
+    """True when a message with so many tries or of such age goes to a person instead of the bank."""
     too_often = retry.max_tries > 0 and tries >= retry.max_tries
     return too_often or (retry.expire_after_s > 0 and age_s >= retry.expire_after_s)
 
 
 def alarming(retry: Retry, *, count: int, oldest_age_s: float) -> bool:
-    """Whether somebody must be told of a queue with so many messages, the oldest so old."""
+    """True when somebody must be told of a queue with so many messages, the oldest so old."""
     return count >= retry.alarm_count or (count > 0 and oldest_age_s >= retry.alarm_age_s)
 
 
@@ -100,7 +100,7 @@ def recovery_after_s(rules: DebitRules, refusal: Refusal, *, tries: int, amount_
 
 
 class ListingEffect(StrEnum):
-    """What becomes of a payer's next debit."""
+    """Effect of listing on a payer's next debit."""
 
     ALLOW = "allow"
     REFUSE = "refuse"
@@ -108,7 +108,7 @@ class ListingEffect(StrEnum):
 
 
 def is_listed(rules: DebitRules, *, was_listed: bool, debts_fen: int, debts_count: int, oldest_age_s: float) -> bool:
-    """Whether a payer with these unpaid debts stands on the box's own list; one that does leaves it at another mark."""
+    """True when a payer with these debts stands on the box's own list; a listed one leaves it at another mark."""
     listing = rules.listing
     if debts_count == 0:
         return False
@@ -123,7 +123,7 @@ def is_listed(rules: DebitRules, *, was_listed: bool, debts_fen: int, debts_coun
 
 
 def listing_effect(rules: DebitRules, service: str) -> ListingEffect:
-    """What a listed payer meets at this service. Raises KeyError for a service the rules do not know."""
+    """Effect of listing at this service. Raises KeyError for a service the rules do not know."""
     return ListingEffect(getattr(rules.listing.effect, _SERVICE_SECTIONS[service]))
 
 

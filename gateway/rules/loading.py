@@ -1,4 +1,4 @@
-"""Reads debit rules: the shipped document, a site's own over it, and a stored one as it was.
+"""Loading of debit rules: the shipped document, a site's own over it, and a stored one as it was.
 
 A site's document states its version and what differs. What is then in force is named `version@shipped version`, so an
 update of the software that ships other numbers cannot change what a recorded version means. A document whose version
@@ -33,22 +33,22 @@ from gateway.rules.schema import (
 
 SHIPPED: Final = Path(__file__).with_name("default.toml")
 FILE_BYTES_MAX: Final = 1 << 20
-"""A document of rules has a few kilobytes; what is larger is not one."""
+"""Largest document of rules: it has a few kilobytes; what is larger is not one."""
 
 
 class RulesError(DocumentError):
-    """The rules cannot be used; every problem names key, value and cure."""
+    """Problem of rules that cannot be used; names key, value and cure of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class DebitRules:
-    """One version of the rules, complete."""
+    """Debit rules of one version, complete."""
 
     version: str
     digest: str
-    """SHA-256 over the content, hex: order, comments and notation of the document do not matter."""
+    """Digest (SHA-256, hex) over the content: order, comments and notation of the document do not matter."""
     body: str
-    """The content as TOML; read again it gives the same rules."""
+    """Content as TOML; read again it gives the same rules."""
     stand_in: StandInByService
     deadline: Deadline
     retry: RetryByKind
@@ -60,7 +60,7 @@ class DebitRules:
 
 
 def load_rules(path: Path | None) -> DebitRules:
-    """The rules of a site's file, or those shipped. Raises `RulesError`."""
+    """Load the rules of a site's file, or those shipped. Raises `RulesError`."""
     if path is None:
         return shipped_rules()
     try:
@@ -75,12 +75,12 @@ def load_rules(path: Path | None) -> DebitRules:
 
 @cache
 def shipped_rules() -> DebitRules:
-    """The rules that come with the software."""
+    """Load the rules that come with the software."""
     return _rules(_validated(_shipped_table(), SHIPPED))
 
 
 def parse_rules(data: bytes, path: Path) -> DebitRules:
-    """The rules of a document; `path` is for error messages. Raises `RulesError`."""
+    """Parse the rules of a document; `path` is for error messages. Raises `RulesError`."""
     table = _table(data, path)
     version = table.get("version")
     if isinstance(version, str) and "@" in version:
@@ -100,7 +100,7 @@ def parse_rules(data: bytes, path: Path) -> DebitRules:
 
 
 def digest_of_body(body: str) -> str:
-    """The digest that belongs to a stored text, whatever keys the software of its time knew.
+    """Digest of a stored text, whatever keys the software of its time knew.
 
     Raises ValueError for what is no TOML.
     """
@@ -108,14 +108,14 @@ def digest_of_body(body: str) -> str:
 
 
 def diff(before: DebitRules, after: DebitRules) -> list[tuple[str, Any, Any]]:
-    """What differs, as (key, value before, value after) in the order of the document; None where a key is not there."""
+    """Differences as (key, value before, value after) in the order of the document; None where a key is not there."""
     old, new = dict(flat(before)), dict(flat(after))
     keys = [*old, *(key for key in new if key not in old)]
     return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
 def flat(rules: DebitRules) -> Iterator[tuple[str, Any]]:
-    """Every key with its value as the document writes it."""
+    """Keys and their values as the document writes them."""
     yield from _flat(tomllib.loads(rules.body), "")
 
 
@@ -145,7 +145,7 @@ def _table(data: bytes, path: Path) -> dict[str, Any]:
 
 
 def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables key by key, everything else as a whole."""
+    """Lay a document over another: tables key by key, everything else as a whole."""
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
@@ -183,7 +183,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _toml(table: Mapping[str, Any], name: str) -> Iterator[str]:
-    """A table of plain values and tables as TOML lines: values first, because what follows a heading belongs to it."""
+    """Write a table of plain values and tables as TOML lines: values first, as what follows a heading belongs to it."""
     plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
     if name and (plain or not table):
         yield f"\n[{name}]"

@@ -1,4 +1,4 @@
-"""The shape of a document of debit rules: every key with its unit and meaning.
+"""Schema of a document of debit rules: every key with its unit and meaning.
 
 No key has a default here. What a site leaves out is as in `default.toml`, so the shipped numbers stand in one place.
 Where something may be without limit, the document says so in a word ("unlimited", "never", "mandate"), which here is
@@ -16,13 +16,13 @@ from gateway.model.money import FEN_MAX
 
 DAY_S = 86_400
 SECONDS_MAX = 366 * DAY_S
-"""A year: what shall wait longer is no retry any more."""
+"""Longest time of a retry, a year: what shall wait longer is no retry any more."""
 COUNT_MAX = 1_000_000
 DELAYS_MAX = 50
 """Steps of one recovery schedule; more would be harassment."""
 
 Cause = Literal["silent", "not_sent", "unsettled", "declined_for_now"]
-"""Why an approval is missing, see `gateway.rules.judge.cause_of`."""
+"""Cause of a missing approval, see `gateway.rules.judge.cause_of`."""
 Effect = Literal["refuse", "allow", "attendant"]
 
 

@@ -1,5 +1,5 @@
-"""Engines: what differs between databases that hold a ledger. An engine is one module with the functions named here;
-the rest of the ledger is portable SQLAlchemy Core and knows this package alone.
+"""Engines of databases that hold a ledger, one module for each, with the functions named here; the rest of the ledger
+is portable SQLAlchemy Core and knows this package alone.
 """
 
 from gateway.ledger.engines.sqlite import (

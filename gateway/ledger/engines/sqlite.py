@@ -21,7 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from gateway.ledger.engines.trouble import StorageTrouble
 
 BUSY_TIMEOUT_MS = 200
-"""How long one BEGIN waits for another writer: below the 250 ms a lane keeps back for its commit."""
+"""Longest wait of one BEGIN for another writer: below the 250 ms a lane keeps back for its commit."""
 
 CACHE_KIB = 16_384
 
@@ -30,14 +30,14 @@ _NO_ROOM = (
     sqlite3.SQLITE_IOERR_WRITE,  # a quota that is used up
     sqlite3.SQLITE_IOERR_SHMSIZE,  # no room for the index of the write-ahead log
 )
-"""Results that mean a full disk without being SQLITE_FULL."""
+"""Result codes that mean a full disk without being SQLITE_FULL."""
 
 
 log = logging.getLogger(__name__)
 
 
 def partial_index(name: str, *columns: str, where: str) -> Index:
-    """An index over the rows alone that meet a condition."""
+    """Make an index over the rows alone that meet a condition."""
     return Index(name, *columns, sqlite_where=text(where))
 
 
@@ -45,7 +45,7 @@ def partial_index(name: str, *columns: str, where: str) -> Index:
 
 
 def open_new(path: Path) -> Engine:
-    """The engine of the one writer of a ledger that is being made: creates its folder and the file, which its owner
+    """Open the one writer's engine on a ledger that is being made: creates its folder and the file, which its owner
     alone may read.
 
     For `gateway.ledger.incarnation` and adoptions: whatever else opens a ledger finds one, or says that there is none.
@@ -56,7 +56,7 @@ def open_new(path: Path) -> Engine:
 
 
 def open_writer(path: Path) -> Engine:
-    """The engine of the one writer. Never makes a file: an empty ledger at a wrong path would sell into nothing."""
+    """Open the one writer's engine. Never makes a file: an empty ledger at a wrong path would sell into nothing."""
     engine = create_engine(
         f"sqlite:///file:{quote(str(path))}?mode=rw&uri=true",
         pool_size=1,
@@ -69,7 +69,7 @@ def open_writer(path: Path) -> Engine:
 
 
 def open_eraser(path: Path) -> Engine:
-    """As `open_writer`, and what it deletes or overwrites is gone from the file: SQLite fills it with zeros.
+    """Open a writer that overwrites with zeros what it deletes or changes, so that it is gone from the file.
 
     What the write-ahead log still holds of it goes with `forget_log`.
     """
@@ -90,7 +90,7 @@ def open_all(engine: Engine) -> None:
 
 
 def open_reader(path: Path) -> Engine:
-    """An engine that can only read; readers never wait for the writer."""
+    """Open an engine that can only read; readers never wait for the writer."""
     engine = create_engine(
         f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true",
         pool_size=2,
@@ -106,7 +106,7 @@ def open_reader(path: Path) -> Engine:
 
 
 def log_pages_left(connection: Connection) -> int:
-    """Bring the rows that stand in the write-ahead log alone into the file; the pages somebody's reading still needs
+    """Bring the rows that stand in the write-ahead log alone into the file; returns the pages a reader still needs
     there. Raises DBAPIError."""
     with _as_dbapi_error("wal_checkpoint"):
         _, pages, taken_over = _driver_of(connection).execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -114,7 +114,7 @@ def log_pages_left(connection: Connection) -> int:
 
 
 def take_over_log(engine: Engine, *, wait_ms: int | None = None) -> None:
-    """The same, and what is left is told in the log; it is as durable as before.
+    """Take over the write-ahead log into the file, and report pages left to the program log; as durable as before.
 
     With `wait_ms` it waits for readers so long, keeps writers out meanwhile, and empties the log; without, it waits for
     nobody and nobody for it.
@@ -159,7 +159,7 @@ def copy_into(connection: Connection, path: Path, progress: Callable[[int, int],
 
 
 def problem_of_file(path: Path, tables: Iterable[str]) -> str | None:
-    """Why a file that nobody has open is no whole database with these tables; None when it is one."""
+    """Problem of a file that nobody has open and that is no whole database with these tables; None when it is one."""
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as opened:
             damage = _damage(opened)
@@ -178,7 +178,7 @@ def _damage(opened: sqlite3.Connection) -> str | None:
 
 
 def scratch(cache_kib: int) -> sqlite3.Connection:
-    """A database for this process alone, gone when it is closed; what does not fit into its cache goes to the disk."""
+    """Open a database for this process alone, gone when closed; what does not fit into its cache goes to the disk."""
     store = sqlite3.connect("", isolation_level=None)
     for pragma in ("journal_mode=off", "synchronous=off", f"cache_size=-{cache_kib}"):
         store.execute(f"PRAGMA {pragma}")
@@ -190,7 +190,7 @@ def scratch(cache_kib: int) -> sqlite3.Connection:
 
 @contextmanager
 def without_foreign_keys(engine: Engine) -> Iterator[Connection]:
-    """One transaction in which tables may be rebuilt: references are checked once, at its end.
+    """Run one transaction in which tables may be rebuilt: references are checked once, at its end.
 
     SQLite changes a column by making the table anew, and dropping the old one would count as deleting what others refer
     to; the switch can only be turned outside a transaction.
@@ -212,7 +212,7 @@ def without_foreign_keys(engine: Engine) -> Iterator[Connection]:
 
 
 def trouble_of(error: DBAPIError) -> StorageTrouble:
-    """Classify what the driver said. By SQLite's result code, never by message text."""
+    """Classify a driver's error by SQLite's result code, never by message text."""
     cause = error.orig
     code = getattr(cause, "sqlite_errorcode", None)
     if not isinstance(code, int):
@@ -236,7 +236,7 @@ def trouble_of(error: DBAPIError) -> StorageTrouble:
 
 @contextmanager
 def _as_dbapi_error(statement: str) -> Iterator[None]:
-    """The driver's error as SQLAlchemy's: whoever judges trouble knows only those."""
+    """Wrap the driver's error as SQLAlchemy's: code that judges trouble knows only those."""
     try:
         yield
     except sqlite3.Error as error:
@@ -247,7 +247,7 @@ def _as_dbapi_error(statement: str) -> Iterator[None]:
 
 
 def _driver_of(connection: Connection) -> sqlite3.Connection:
-    """The driver's own connection."""
+    """Get the driver's own connection."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, sqlite3.Connection):
         raise TypeError("the connection has no driver connection")
@@ -277,12 +277,12 @@ def _prepare_reader(connection: sqlite3.Connection, _record: ConnectionPoolEntry
 
 
 def _begin_immediate(connection: Connection) -> None:
-    """On the driver's connection: every commit pays for it, and SQLAlchemy's way costs as much as the whole rest."""
+    """Begin on the driver's connection: SQLAlchemy's way would cost every commit as much as the whole rest."""
     driver = _driver_of(connection)
     with _as_dbapi_error("BEGIN IMMEDIATE"):
         driver.execute("BEGIN IMMEDIATE")
 
 
 def _begin_snapshot(connection: Connection) -> None:
-    """Everything read on one connection until its end is of one state. pysqlite alone begins at the first write."""
+    """Begin a read of one state until the connection's end. pysqlite alone begins at the first write."""
     connection.exec_driver_sql("BEGIN")

@@ -1,4 +1,4 @@
-"""Trouble with the storage, as the ledger judges it whatever the engine."""
+"""Storage trouble, as the ledger judges it whatever the engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class StorageTrouble(Enum):
-    """What a failed database call means for the caller."""
+    """Kind of trouble with the storage that a failed database call means for the caller."""
 
     BUSY = "another process holds the database"
     FULL = "the disk is full"

@@ -1,4 +1,4 @@
-"""Alembic's entry point; always called with an open connection (see `gateway.ledger.schema`)."""
+"""Entry point of Alembic; always called with an open connection (see `gateway.ledger.schema`)."""
 
 from alembic import context
 

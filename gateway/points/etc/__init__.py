@@ -1,1 +1,1 @@
-"""Tag and card at an antenna, wherever it stands: a toll lane, a pump, a car-park gate."""
+"""Tag and card at an antenna, at any charge point: a toll lane, a pump, a car-park gate."""

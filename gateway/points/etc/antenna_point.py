@@ -1,4 +1,4 @@
-"""A charge point with an antenna: vehicles come as its reports, and each is served by a visit of its own.
+"""Charge point with an antenna: vehicles come as its reports, and each is served by a visit of its own.
 
 The point owns the vehicles it is dealing with (one visit each, by OBU id) and the memory of those it has just dealt
 with. What one vehicle goes through is in `gateway.points.etc.visit`. A point never stops because of one vehicle: a
@@ -26,31 +26,31 @@ REMEMBERED_MAX = 64
 """Vehicles remembered after they were dealt with: more than a queue that reaches back to the road."""
 
 REPEAT_QUIET_S = 30.0
-"""A vehicle that paid and stands still is released once more at most this often."""
+"""Least seconds between two releases of a vehicle that paid and stands still."""
 
 DRAIN_EXTRA_S = 2.0
-"""An orderly stop waits this much longer than a visit may take: for its commit and its release."""
+"""Seconds an orderly stop waits longer than a visit may take: for its commit and its release."""
 
 INBOX_MAX = 16
 """Reports of one vehicle that wait: a visit has five steps, each repeated at most three times."""
 
 
 class Releaser(Protocol):
-    """What lets a vehicle go: a gate, a nozzle."""
+    """Releaser of vehicles: a gate, a nozzle."""
 
     @property
     def under_way(self) -> frozenset[asyncio.Task[None]]:
-        """What is still being seen to of earlier decisions."""
+        """Tasks still under way for earlier decisions."""
         ...
 
     async def follow(self, who: bytes, decision: Decision) -> int | None:
-        """Do what the committed row says; microseconds until it was confirmed, None when it was not."""
+        """Act on the committed row; microseconds until it was confirmed, None when it was not."""
         ...
 
 
 @dataclass(slots=True)
 class _Remembered:
-    """A vehicle that was dealt with."""
+    """Vehicle that was dealt with."""
 
     decision: Decision
     quiet_until: float
@@ -82,7 +82,7 @@ class AntennaPoint:
                 task.cancel()
 
     async def drain(self) -> None:
-        """Begin with no more vehicles and wait for those under way; `run` must be running. For an orderly stop."""
+        """Drain: take no more vehicles and wait for those under way; `run` must be running. For an orderly stop."""
         self._closing = True
         under_way = self._tasks | self._releaser.under_way
         if under_way:
@@ -136,7 +136,7 @@ class AntennaPoint:
         task.add_done_callback(lambda done: self._ended(obu_id, inbox, done))
 
     def _ended(self, obu_id: bytes, inbox: asyncio.Queue[Report], task: asyncio.Task[None]) -> None:
-        """A visit is over, one way or the other; what it did not read is routed anew."""
+        """End a visit; the reports it did not read are routed anew."""
         self._tasks.discard(task)
         if self._visits.get(obu_id) is inbox:
             del self._visits[obu_id]
@@ -167,7 +167,7 @@ class AntennaPoint:
         await self._follow(message.obu_id, decision, visit, tries + 1)
 
     async def _late_result(self, report: Report, message: DebitResult) -> None:
-        """A B5 whose passage was already decided as unknown: the proof came after all."""
+        """Bring in a B5 whose passage was already decided as unknown: the proof came after all."""
         visit = EtcVisit(self._services, self._errand, report, self._visits[message.obu_id])
         decision = await visit.take_late_result(message)
         if decision is not None:
@@ -181,7 +181,7 @@ class AntennaPoint:
         self._remember(obu_id, decision, tries)
 
     def _remember(self, obu_id: bytes, decision: Decision, tries: int) -> None:
-        """How long the vehicle is left alone. One whose money is not settled is looked at again at once."""
+        """Remember how long the vehicle is left alone. One whose money is not settled is looked at again at once."""
         settings = self._services.settings
         now = self._services.clock.monotonic()
         again_at_once = decision.outcome is PassageOutcome.UNKNOWN and decision.release is Release.STOP

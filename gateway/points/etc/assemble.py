@@ -1,4 +1,4 @@
-"""The antenna of a charge point, and what a site says about tags and cards there."""
+"""Assembly of a charge point's antenna, and the site's settings for tags and cards there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRANS_MODE_COMPOSITE = 1
 
 
 def antenna(section: EtcPoint, common: Common) -> RsuDriver:
-    """The driver of its antenna; its `run` must be running."""
+    """Make the driver of its antenna; its `run` must be running."""
     device = f"{section.name}/antenna"
     common.tell(device, False, "not connected yet", "rsu_silent")
     return common.surroundings.device(
@@ -40,12 +40,12 @@ def antenna(section: EtcPoint, common: Common) -> RsuDriver:
 
 
 def errors(section: EtcPoint) -> RsuErrorProfile:
-    """What the antenna's error bytes mean, and its other ways."""
+    """Error profile of its antenna: error bytes and the maker's other ways."""
     return PROFILES[section.antenna.errors or PROFILE_OF_DIALECT[section.antenna.dialect]]
 
 
 def settings(section: EtcPoint, common: Common) -> dict[str, Any]:
-    """Fields of `EtcSettings`, but for the service and the neighbours, which are the kind's to tell."""
+    """Fields of `EtcSettings`, but for the service and the neighbours, which the kind adds."""
     dialect = dialect_named(section.antenna.dialect)
     by_content = TacCommand.BY_CONTENT if dialect.speaks(RecoverTac) else TacCommand.NONE
     return {

@@ -1,4 +1,4 @@
-"""What a site file says of a charge point with an antenna."""
+"""Section of the site file for a charge point with an antenna."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Antenna(Section):
     """true for antennas that report their PSAM as not authorised and work all the same"""
 
     def problems(self) -> Iterator[Problem]:
-        """Names of tables that this version does not have."""
+        """Problems of names of tables that this version does not have."""
         for part, named, known in (("dialect", self.dialect, DIALECTS), ("errors", self.errors, PROFILES)):
             if named is not None and named not in known:
                 cure = f"Known are: {', '.join(sorted(known))}"
@@ -73,12 +73,12 @@ class EtcPoint(ChargePoint):
     """seconds for which a refused vehicle is not dealt with again"""
 
     def problems(self, boards: frozenset[str], banks: frozenset[str]) -> Iterator[Problem]:
-        """Those of every charge point, and the antenna's."""
+        """Problems of every charge point, and of the antenna."""
         yield from super().problems(boards, banks)
         yield from self.antenna.problems()
 
     def claims(self) -> Iterator[Claim]:
-        """Also the antenna, and the number by which cards and records tell it apart."""
+        """Claims, also to the antenna, and to the number by which cards and records tell it apart."""
         yield from super().claims()
         address = self.antenna.address
         yield Claim(

@@ -1,4 +1,4 @@
-"""One vehicle's exchange with the antenna: each report is answered once, and the answer asks for the next one."""
+"""Dialogue of one vehicle with the antenna: each report is answered once, and the answer asks for the next one."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 
 
 class Gone(Exception):
-    """The vehicle stopped answering before anything was asked of its card: there is nothing to decide."""
+    """End of a visit: the vehicle stopped answering before anything was asked of its card, and nothing is to decide."""
 
 
 class Dialogue:
-    """With the report in hand, its answer, and the time that all of it takes. Made for one first report."""
+    """Dialogue with the report in hand, its answer, and the time that all of it takes. Made for one first report."""
 
     def __init__(
         self, lane: str, first: Report, inbox: asyncio.Queue[Report], *, deadline_s: float, clock: Clock
@@ -46,15 +46,15 @@ class Dialogue:
         self._answered = False
         self._started = first.at
         self.deadline = first.at + deadline_s
-        """Monotonic second."""
+        """Deadline, monotonic second."""
         self.factor = bytes(8)
-        """Of the tag's issuer; zero until it is known, as after a restart of the antenna."""
+        """Diversification factor of the tag's issuer; zero until it is known, as after a restart of the antenna."""
         self._asked_at: float | None = None
         self._radio_s = 0.0
 
     @property
     def obu_id(self) -> bytes:
-        """Of the tag that all this is about."""
+        """OBU id of the tag that all this is about."""
         message = self._report.message
         if not isinstance(message, VEHICLE_REPORTS):
             raise TypeError("a visit's reports are about one OBU")
@@ -62,7 +62,7 @@ class Dialogue:
 
     @property
     def up_to_date(self) -> bool:
-        """What the report in hand says of the card was read after the last purchase order had arrived."""
+        """True when the report in hand was read from the card after the last purchase order had arrived."""
         return self._report.up_to_date
 
     async def ask(self, order: LaneMessage, *wanted: type[R]) -> R:
@@ -92,21 +92,21 @@ class Dialogue:
             log.info("%s: %s out of turn, skipped", self._lane, type(message).__name__)
 
     def onward(self) -> Continue:
-        """C1: go on with this vehicle."""
+        """Make a C1: go on with this vehicle."""
         return Continue(self.obu_id, self.factor)
 
     def acknowledge(self) -> None:
-        """What the antenna reported is durable: it need not tell it again."""
+        """Acknowledge the report, which is durable: the antenna need not tell it again."""
         if not self._answered:
             self._answer(self.onward())
 
     def stop(self, kind: StopType) -> None:
-        """C2: no more with this vehicle."""
+        """Send a C2: no more with this vehicle."""
         now = int(self._clock.utcnow().timestamp())
         self._answer(Stop(self.obu_id, kind, now))
 
     def close(self) -> None:
-        """All is durable. A result of the card is acknowledged; anything else ends with the search for the next tag."""
+        """Close, all is durable: acknowledge a result of the card; after anything else search for the next tag."""
         if isinstance(self._report.message, DebitResult | WriteResult | TacResult):
             self.acknowledge()
         elif not self._answered:

@@ -1,4 +1,4 @@
-"""File 0019 as it is written on a card: where a trip began, where it went last, what it cost."""
+"""File 0019 as it is written on a card: entry of the trip, last place, and fare."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from protocols.card.station import Station, station_new
 from protocols.obu.vehicle_file import VehicleFile
 
 STATION_TAIL: Final = slice(7, 43)
-"""The 36 bytes of file 0019 that C3 and C7 carry: from the lane on. Which ones they are is not documented (inferred:
-the last 36, so that header, network and station, which the antenna knows or adds, are left out)."""
+"""Bytes of file 0019 that C3 and C7 carry, 36 from the lane on. Which ones they are is not documented (inferred: the
+last 36, so that header, network and station, which the antenna knows or adds, are left out)."""
 
 
 def entry_record(settings: EtcSettings, vehicle: VehicleFile, seconds: int) -> bytes:
-    """A trip begins here. `seconds`: UNIX time."""
+    """Make the file of a trip that begins here. `seconds`: UNIX time."""
     return station_new(
         network=settings.station[:4],
         station=settings.station[4:],
@@ -35,7 +35,7 @@ def entry_record(settings: EtcSettings, vehicle: VehicleFile, seconds: int) -> b
 def purchase_record(
     settings: EtcSettings, read: Station, vehicle: VehicleFile, seconds: int, fare: int, *, leaves: bool
 ) -> bytes:
-    """As it will stand on the card after a purchase.
+    """Make the file as it will stand on the card after a purchase.
 
     `read`: what stands there now. `seconds`: UNIX time of the purchase. `fare`: fen. `leaves`: the trip that was
     entered ends here, so its entry is kept and closed; else it begins and ends here.
@@ -59,7 +59,7 @@ def purchase_record(
 
 
 def entered_here(settings: EtcSettings, station: Station, now: datetime) -> bool:
-    """The trip on the card began in this lane, just now: within the time a vehicle keeps its right to pass."""
+    """True when the trip on the card began in this lane just now: while a vehicle keeps its right to pass."""
     if station.network is None or station.station is None or station.unix_seconds is None:
         return False
     here = (station.network + station.station, station.lane) == (settings.station, settings.lane_no)
@@ -68,7 +68,7 @@ def entered_here(settings: EtcSettings, station: Station, now: datetime) -> bool
 
 
 def entry_of(station: Station | None) -> EntryFact | str:
-    """Where the trip began; without a valid entry the code of the reason."""
+    """Entry of the trip; without a valid entry the code of the reason."""
     if station is None or station.network is None or station.station is None or station.unix_seconds is None:
         return "no_entry"
     if station.status not in VALID_ENTRY_STATUSES:

@@ -1,4 +1,4 @@
-"""May this tag and this card be used here? Pure checks on what was read, each failing with a reason's code.
+"""Inspection of tag and card: pure checks on what was read, each failing with a reason's code.
 
 Order matters to people: the first thing wrong is what the driver is told. Dates count only when the clock is trusted.
 """
@@ -30,12 +30,12 @@ class Issuers:
     by_region: Mapping[bytes, IssuerPolicy]
 
     def of(self, issuer: bytes) -> IssuerPolicy | None:
-        """The policy behind an issuer identifier of a tag or a card."""
+        """Find the policy behind an issuer identifier of a tag or a card."""
         return self.by_region.get(issuer[:4])
 
 
 def tag_problem(report: ObuReport, today: date | None, issuers: Issuers) -> str | None:
-    """What a tag's own report (B2) already rules out; `today` is None while the clock is not trusted."""
+    """Problem of a tag that its own report (B2) already shows; `today` is None while the clock is not trusted."""
     status = decode_obu_status(report.status, report.device_type or DeviceType.TWO_PIECE)
     starts, expires = read_date(report.issued), read_date(report.expires)
     if status.tampered or status.mount_flag == MOUNT_FLAG_REMOVED:
@@ -56,7 +56,7 @@ def tag_problem(report: ObuReport, today: date | None, issuers: Issuers) -> str 
 
 
 def card_problem(card: CardFile, today: date | None, issuers: Issuers) -> str | None:
-    """What file 0015 rules out by itself."""
+    """Problem of a card that file 0015 shows by itself."""
     if issuers.of(card.issuer) is None:
         return "card_issuer_unknown"
     if card.card_type not in (CardType.STORED_VALUE, CardType.CHARGE):
@@ -69,7 +69,7 @@ def card_problem(card: CardFile, today: date | None, issuers: Issuers) -> str | 
 
 
 def vehicle_problem(vehicle: VehicleFile, card: CardFile, camera: Plate | None) -> str | None:
-    """Tag against card, then tag against camera. A plate that was not read never matches silently.
+    """Problem of tag against card, then of tag against camera. A plate that was not read never matches silently.
 
     Cards of the older format name no colour; then the text alone is compared, and the tag's colour counts.
     """
@@ -94,6 +94,6 @@ def vehicle_problem(vehicle: VehicleFile, card: CardFile, camera: Plate | None) 
 
 
 def plate_of(text: str, colour: int | None) -> Plate:
-    """A plate from a file's fields; colour numbers nobody knows count as not read."""
+    """Plate from a file's fields; colour numbers nobody knows count as not read."""
     known = colour is not None and colour in PlateColour.__members__.values()
     return Plate(text, PlateColour(colour) if known and colour is not None else None)

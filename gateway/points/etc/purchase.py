@@ -1,4 +1,4 @@
-"""A purchase on a card through an antenna: the order, what its answer says, and the proof of one that was lost.
+"""Purchase on a card through an antenna: the order, the reading of its answer, and the proof of one that was lost.
 
 That a purchase was taken is the antenna's word, fresh, late or fetched: the change that stores it compares it with what
 is known (`gateway.debit.purchase_proof`), and where that contradicts it the purchase is disputed instead.
@@ -31,7 +31,7 @@ class CardPurchases:
         self._antenna = antenna
 
     async def buy(self, plan: PurchasePlan, issuer: bytes, funding: Funding) -> PurchaseResult:
-        """C6, and what comes of it. From here on the card may have paid."""
+        """Order a purchase (C6) and wait for its result. From here on the card may have paid."""
         if plan.file_after is None:
             raise ValueError("a purchase through an antenna writes file 0019: nothing else could prove it")
         order = Debit(
@@ -48,18 +48,18 @@ class CardPurchases:
         return self.result(answer, Ordered(plan.purchase_time, plan.written_fen, funding is Funding.PURSE))
 
     def late_result(self, answer: DebitResult, previous: PreviousPurchase) -> PurchaseResult:
-        """What a B5 says that came after its visit had ended."""
+        """Result in a B5 that came after its visit had ended."""
         return self.result(answer, _ordered_before(previous))
 
     def result(self, answer: DebitResult, ordered: Ordered, *, fetched: bool = False) -> PurchaseResult:
-        """What a B5 says of this purchase. One of another time speaks of an earlier try: it proves nothing."""
+        """Result in a B5 of this purchase. One of another time speaks of an earlier try: it proves nothing."""
         if answer.trans_time_bcd != ordered.purchase_time:
             log.warning("%s: a result of another purchase, error %02X", self._settings.name, answer.error)
             return PurchaseResult(PurchaseOutcome.UNKNOWN, error=answer.error)
         return result_of(answer, ordered, self._errors, fetched=fetched)
 
     async def proof(self, previous: PreviousPurchase, balance_raw: int | None, issuer: bytes) -> PurchaseResult:
-        """The result of a purchase that file 0019 proves, with its TAC where the dialect can fetch it.
+        """Result of a purchase that file 0019 proves, with its TAC where the dialect can fetch it.
 
         The file is what this antenna says of the card. Where the balance it read beside it does not agree nothing more
         is asked for: the purchase is disputed as it is stored.
@@ -74,7 +74,7 @@ class CardPurchases:
         return shown
 
     async def _fetch_tac(self, previous: PreviousPurchase, shown: PurchaseResult) -> PurchaseResult:
-        """The proof of a purchase whose answer was lost; without it the visit is charged and listed."""
+        """Fetch the TAC of a purchase whose answer was lost; without it the visit is charged and listed."""
         serial = previous.card_serial
         if serial is None:
             return shown
@@ -89,7 +89,7 @@ class CardPurchases:
         return replace(taken, tac=answer.tac, tac_source="b8", balance_after=answer.balance_raw)
 
     async def _recover_tac(self, previous: PreviousPurchase, shown: PurchaseResult, issuer: bytes) -> PurchaseResult:
-        """The same in dialects that are asked by the purchase's content: its result comes once more, whole."""
+        """Recover the same in dialects that are asked by the purchase's content: its result comes once more, whole."""
         if previous.file_after is None:
             return shown
         tail = previous.file_after[STATION_TAIL]

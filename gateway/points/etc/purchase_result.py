@@ -1,4 +1,4 @@
-"""What a B5 says of the purchase it answers, by the profile of its antenna. Pure.
+"""Result of a purchase as a B5 gives it, by the profile of its antenna. Pure.
 
 A success is the card's word as an antenna passes it on. It must tell what the ledger compares it with (balance, card
 serial, terminal and PSAM serial: `gateway.debit.purchase_proof`) and the TAC that clearing wants. What a maker's
@@ -29,19 +29,19 @@ INCOMPLETE = "purchase_proof_incomplete"
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """What the card was asked to do."""
+    """Purchase that was ordered from the card."""
 
     purchase_time: str
-    """YYYYMMDDhhmmss as in C6: MAC1 and TAC are made with it, so a true result carries it."""
+    """Purchase time, YYYYMMDDhhmmss as in C6: MAC1 and TAC are made with it, so a true result carries it."""
     written_fen: int
     stored_value: bool
-    """It pays from its purse; False for a charge card."""
+    """True when it pays from its purse; False for a charge card."""
 
 
 def result_of(
     answer: DebitResult, ordered: Ordered, profile: RsuErrorProfile, *, fetched: bool = False
 ) -> PurchaseResult:
-    """How the purchase ended. `fetched`: the B5 was asked for once more (C7), when file 0019 had proved the purchase;
+    """Result of the purchase. `fetched`: the B5 was asked for once more (C7), when file 0019 had proved the purchase;
     an antenna without power since then knows no PSAM serial of it and sends zero (inferred)."""
     meaning = profile.meaning(ReportType.RESULT, answer.error)
     outcome = {
@@ -71,7 +71,7 @@ def result_of(
 
 
 def _lacks(answer: DebitResult) -> bool:
-    """A success without something that proves it: the form of B5 for tags that hold no purse, or a TAC of zeros."""
+    """True when a success lacks a proof: the form of B5 for tags that hold no purse, or a TAC of zeros."""
     needed = (answer.tac, answer.card_serial, answer.psam_serial, answer.balance_raw)
     return any(value is None for value in needed) or not any(answer.tac or b"")
 
@@ -85,7 +85,7 @@ def _card_serial(answer: DebitResult, fields: ResultFields) -> int | None:
 
 
 def _balance_after(answer: DebitResult, ordered: Ordered, fields: ResultFields) -> int | None:
-    """32 bits as on the wire; None where the antenna could not read it and says so."""
+    """Balance after, 32 bits as on the wire; None where the antenna could not read it and says so."""
     balance = answer.balance_raw
     if balance is None or balance == fields.balance_unread:
         return None

@@ -1,4 +1,4 @@
-"""What the error byte of an antenna's report means, for people (a reason) and for money, and what its B5 leaves out.
+"""Error bytes of an antenna's reports: their meaning for people (a reason) and for money, and what its B5 leaves out.
 
 A table per profile, because the same byte means different things to different makers. The one question that matters is
 whether the card was debited: TAKEN and NOT_TAKEN are stated only where the source says so or where the step that
@@ -23,7 +23,7 @@ from gateway.model.reasons import Reason
 
 
 class MoneyMeaning(Enum):
-    """Whether the purchase that the report is about took money from the card."""
+    """Meaning of a report for money: the purchase took money from the card, or not, or it is not known."""
 
     NOT_TAKEN = "not_taken"
     UNKNOWN = "unknown"
@@ -41,7 +41,7 @@ class ReportType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """One code of one report: the reason to show (None for plain success) and what it says about the money.
+    """Meaning of one code in one report: the reason to show (None for plain success) and what it says about the money.
 
     `disputed` marks evidence that contradicts itself: the card says debited, its proof does not hold.
     """
@@ -182,33 +182,33 @@ _EF04_RESULT_ENTRY: Codes = {
 
 
 class BalanceTold(Enum):
-    """Which balance a B5 carries."""
+    """Kind of balance that a B5 carries."""
 
     AFTER = "after"
     BEFORE = "before"
-    """As it was before the purchase."""
+    """Balance before the purchase."""
 
 
 class CardSerialTold(Enum):
-    """Which number of the card a B5 carries."""
+    """Kind of card number that a B5 carries."""
 
     OF_PURCHASE = "of_purchase"
-    """Under which the card gives the TAC again."""
+    """Serial under which the card gives the TAC again."""
     BEFORE = "before"
-    """As the card told it when the purchase began: one less."""
+    """Serial that the card told when the purchase began: one less."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultFields:
-    """How the B5 of a purchase that was made tells what proves it. The defaults are the rule; what differs from them is
-    a maker's honest way, and weakens what can be compared."""
+    """Fields of a success's B5 that tell what proves it. The defaults are the rule; what differs from them is a maker's
+    honest way, and weakens what can be compared."""
 
     balance: BalanceTold = BalanceTold.AFTER
     card_serial: CardSerialTold = CardSerialTold.OF_PURCHASE
     balance_unread: int | None = None
-    """This in the place of a balance says that it could not be read: it is not compared then."""
+    """Value in the place of a balance that could not be read: it is not compared then."""
     no_psam_serial_of_charge_cards: bool = False
-    """Zero in the place of the PSAM's serial says that there is none, of charge cards: it is not compared then."""
+    """True when a zero PSAM serial says that there is none, of charge cards: it is not compared then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ class RsuErrorProfile:
     result: ResultFields = ResultFields()
 
     def meaning(self, report: ReportType, code: int) -> Meaning:
-        """What `code` in the error byte of `report` says. Never raises for a code.
+        """Meaning of `code` in the error byte of `report`. Never raises for a code.
 
         A code that the profile does not list is UNKNOWN where the report can follow a debit (B5, B8). B3 and B4 only
         answer readings, so no code of theirs says that money moved.
@@ -243,39 +243,39 @@ def _telling(profile: RsuErrorProfile, name: str, **fields: Any) -> RsuErrorProf
 PCRSU_V3: Final = _profile(
     "pcrsu-v3", {ReportType.USER: _V3_USER, ReportType.RESULT: _V3_RESULT, ReportType.TAC: _V3_TAC}
 )
-"""Gantry interface V3.1 to V3.4 and the lane and parking versions made from it."""
+"""Profile of gantry interface V3.1 to V3.4 and the lane and parking versions made from it."""
 
 PCRSU_V3_5: Final = _profile(
     "pcrsu-v3.5", {ReportType.USER: _V35_USER, ReportType.RESULT: _V3_RESULT, ReportType.TAC: _V3_TAC}
 )
-"""V3.5: B4 07 to 09 are named for one-piece tags, 0C is unused."""
+"""Profile of V3.5: B4 07 to 09 are named for one-piece tags, 0C is unused."""
 
 L_EF04_EXIT: Final = _profile(
     "l-ef04-exit",
     {ReportType.VEHICLE: _EF04_VEHICLE, ReportType.USER: _EF04_USER, ReportType.RESULT: _EF04_RESULT_EXIT},
 )
-"""2019 transition dialect, trade mode 3: purchase, then EF04. One firmware."""
+"""Profile of the 2019 transition dialect, trade mode 3: purchase, then EF04. One firmware."""
 
 L_EF04_ENTRY: Final = _profile(
     "l-ef04-entry",
     {ReportType.VEHICLE: _EF04_VEHICLE, ReportType.USER: _EF04_USER, ReportType.RESULT: _EF04_RESULT_ENTRY},
 )
-"""2019 transition dialect, trade mode 2: EF04, then purchase. One firmware."""
+"""Profile of the 2019 transition dialect, trade mode 2: EF04, then purchase. One firmware."""
 
 L_BJ: Final = _profile(
     "l-bj",
     {ReportType.VEHICLE: {0x00: _OK_READ}, ReportType.USER: {0x00: _OK_READ}, ReportType.RESULT: {0x00: _TAKEN}},
 )
-"""Serial dialect of the Beijing style: only 00 is documented, so every other B5 is UNKNOWN."""
+"""Profile of the serial dialect of the Beijing style: only 00 is documented, so every other B5 is UNKNOWN."""
 
 PCRSU_V3_BALANCE_BEFORE: Final = _telling(PCRSU_V3, "balance-before", balance=BalanceTold.BEFORE)
-"""For antennas found to send the balance they read with B4. None is known to."""
+"""Profile for antennas found to send the balance they read with B4. None is known to."""
 
 PCRSU_V3_SERIAL_BEFORE: Final = _telling(PCRSU_V3, "serial-before", card_serial=CardSerialTold.BEFORE)
-"""For antennas found to send the serial of the card's first answer. The interface does not say which one it means."""
+"""Profile of antennas found to send the serial of the card's first answer; the interface leaves open which it means."""
 
 L_BJ_SPARSE: Final = _telling(L_BJ, "sparse", balance_unread=0xFFFFFFFF, no_psam_serial_of_charge_cards=True)
-"""Firmwares of that style that send FFFFFFFF for a balance they could not read, and no PSAM serial of charge cards."""
+"""Profile of firmwares of that style that send FFFFFFFF for an unread balance, no PSAM serial of charge cards."""
 
 _KNOWN: Final = (
     PCRSU_V3,
@@ -289,7 +289,7 @@ _KNOWN: Final = (
 )
 
 PROFILES: Final[Mapping[str, RsuErrorProfile]] = MappingProxyType({profile.name: profile for profile in _KNOWN})
-"""Every profile by the name a site file gives."""
+"""Profiles by the name a site file gives."""
 
 PROFILE_OF_DIALECT: Final[Mapping[str, str]] = MappingProxyType(
     {"pcrsu-v3": PCRSU_V3.name, "legacy-serial-bj": L_BJ.name, "legacy-single-ff": L_BJ.name}
@@ -304,4 +304,4 @@ DEVICE_STATUS: Final[Mapping[int, Reason | None]] = MappingProxyType(
         0x03: reasons.RSU_CONTROLLER_FAULT,
     }
 )
-"""v3 B0 RSUStatus -> why the antenna must not sell; None = works. Codes outside it: RSU_ERROR_UNLISTED."""
+"""Reasons by v3 B0 RSUStatus why the antenna must not sell; None = works. Others: RSU_ERROR_UNLISTED."""

@@ -1,4 +1,4 @@
-"""A sale to a vehicle at an antenna: something with a price is paid at once, by purse, bank or issuer.
+"""Sale to a vehicle at an antenna: something with a price is paid at once, by purse, bank or issuer.
 
 What is sold is the kind's to say (`Goods`): a toll lane sells the road to here, a car park the minutes. Before anything
 new is sold the ledger is asked what it knows of this card (`seen_before`).
@@ -38,12 +38,12 @@ from protocols.obu.vehicle_file import VehicleFile, decode_vehicle_file
 from protocols.rsu.messages import StopType, UserReport
 
 PURSE_SUSPICIOUS = 1 << 31
-"""A stored-value balance with its top bit set: a card in debt in one scheme, to be looked at by a person."""
+"""Top bit of a stored-value balance: a card in debt in one scheme, to be looked at by a person."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What it costs, and by which version of the tariff; `refusal` is the code of why there is no price."""
+    """Price and the version of the tariff it is from; `refusal` is the code of the reason why there is none."""
 
     amount_fen: int
     tariff_version: str | None
@@ -51,19 +51,19 @@ class Price:
 
 
 class Goods(Protocol):
-    """What is sold at this charge point."""
+    """Goods sold at this charge point."""
 
     def price(self, vehicle: VehicleFile, station: Station | None) -> Price:
-        """Its price for this vehicle. `station`: file 0019 as read, None where there is no card."""
+        """Price for this vehicle. `station`: file 0019 as read, None where there is no card."""
         ...
 
     def record(self, station: Station, vehicle: VehicleFile, unix_seconds: int, amount_fen: int) -> bytes:
-        """File 0019 as it will stand on the card after the purchase."""
+        """Make file 0019 as it will stand on the card after the purchase."""
         ...
 
 
 class Sale:
-    """The errand of a vehicle that pays at once."""
+    """Sale: the errand of a vehicle that pays at once."""
 
     def __init__(self, goods: Goods) -> None:
         self._goods = goods
@@ -93,7 +93,7 @@ class Sale:
         return await self._settle(visit, seen, read, previous, then)
 
     async def tag(self, visit: EtcVisit, seen: Identity, user: UserReport) -> Decision | None:
-        """A tag without a card: refused, or paid by the mandate behind its contract; no purchase is written."""
+        """Serve a tag without a card: refused, or paid by the mandate behind its contract; no purchase is written."""
         contract = seen.contract
         if visit.settings.one_piece is OnePiecePolicy.REFUSE or user.vehicle_file is None or contract is None:
             return await visit.turn_away(seen, "one_piece_refused")
@@ -130,7 +130,7 @@ class Sale:
         return brought.decision
 
     async def _finish_tag(self, visit: EtcVisit, earlier: PreviousPassage) -> Decision:
-        """The tag's last claim was never decided: it is brought in, and the bank is asked once."""
+        """Bring in the tag's last claim, which was never decided; the bank is asked once."""
         visit.leave_if_elsewhere(earlier)
         visit.occasion = Occasion.READING
         visit.antenna.stop(StopType.FREEZE)
@@ -141,7 +141,7 @@ class Sale:
     async def _settle(
         self, visit: EtcVisit, seen: Identity, read: Read, previous: PreviousPurchase, then: Next
     ) -> Decision | None:
-        """The card's last claim is not decided; where its purchase has no end yet, file 0019 has told which."""
+        """Settle the card's last, undecided claim; where its purchase has no end yet, file 0019 has told which."""
         claim = visit.claim_again(previous, read.card.card_number)
         if then is Next.BRING_IN:
             return await visit.bring_in(claim, None)
@@ -198,7 +198,7 @@ class Sale:
         return await visit.bring_in(claim, result)
 
     def _price(self, visit: EtcVisit, vehicle: VehicleFile, station: Station | None) -> int | str:
-        """Fen, frozen from here on, or the code of why there is no price."""
+        """Price in fen, frozen from here on, or the code of the reason why there is none."""
         price = self._goods.price(vehicle, station)
         visit.tariff_version = price.tariff_version
         return price.amount_fen if price.refusal is None else price.refusal
@@ -206,7 +206,7 @@ class Sale:
     def _plan(
         self, visit: EtcVisit, read: Read, payer: Payer, fare: int, previous: PreviousPurchase | None
     ) -> PurchasePlan | str:
-        """What C6 will carry, or why the purse cannot pay it."""
+        """Plan of the purchase (C6), or the code of the reason why the purse cannot pay it."""
         card, user = read.card, read.user
         balance = user.balance_raw or 0
         if payer.funding is Funding.PURSE:
@@ -227,7 +227,7 @@ class Sale:
 
 
 def problem_of(visit: EtcVisit, read: Read) -> str | None:
-    """Code of why this card may not be used with this tag, or neither of them."""
+    """Code of the reason why this card may not be used with this tag, or neither of them."""
     card, vehicle = read.card, read.vehicle
     problem = card_problem(card, visit.today(), visit.issuers) or vehicle_problem(vehicle, card, None)
     if problem is not None:

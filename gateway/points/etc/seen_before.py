@@ -1,4 +1,4 @@
-"""What a vehicle that the ledger knows is here for: to be let through again, to be settled, or to pay anew.
+"""Recognition of a vehicle that the ledger knows: let it through again, settle its claim, or let it pay anew.
 
 A crash, a lost answer and an impatient antenna all end in the same few questions, and none charges twice. `TABLE` is
 read from the top; the first row that fits says what to do, and where none fits it is a new visit. A purchase that
@@ -17,30 +17,30 @@ from gateway.model.states import OPEN_PURCHASES, DebitState, PurchaseState
 
 
 class Next(Enum):
-    """What is done with the newest purchase of a card."""
+    """Next step for the newest purchase of a card."""
 
     NEW = "new"
-    """Nothing of it: a new visit begins."""
+    """Begin a new visit; the purchase needs nothing."""
     LET_THROUGH = "let_through"
-    """The same vehicle, still here: its right to pass, and nothing charged."""
+    """Let the same vehicle through, still here with its right to pass; nothing is charged."""
     BRING_IN = "bring_in"
-    """Its purchase has ended, its claim has not: decide."""
+    """Decide a claim whose purchase has ended."""
     TAKEN = "taken"
-    """File 0019 proves the purchase: fetch its TAC, bring it in."""
+    """Bring in the purchase that file 0019 proves, and fetch its TAC."""
     LOOK_AGAIN = "look_again"
-    """This reading proves nothing."""
+    """Read again: this reading proves nothing."""
     DISPUTED = "disputed"
-    """File 0019 is neither what was read nor what was to be written: people decide."""
+    """Dispute: file 0019 is neither what was read nor what was to be written: people decide."""
     STILL_DISPUTED = "still_disputed"
-    """The attendant's, while the vehicle stands here; no second purchase is tried on it."""
+    """Leave it to the attendant, while the vehicle stands here; no second purchase is tried on it."""
     NEXT_ATTEMPT = "next_attempt"
-    """It never happened: the next attempt on the same hold."""
+    """Make the next attempt on the same hold: it never happened."""
     VOID_THERE = "void_there"
-    """It never happened, at another charge point: that visit is void, a new one begins here."""
+    """Void the visit at another charge point, where it never happened, and begin a new one here."""
 
 
 class File(Enum):
-    """File 0019 as read now, against the newest purchase."""
+    """State of file 0019 as read now, against the newest purchase."""
 
     AS_MEANT = "as we meant to write it"
     AS_BEFORE = "as it was before"
@@ -54,18 +54,18 @@ DISPUTED: Final = (PurchaseState.DISPUTED,)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row; None fits whatever is found."""
+    """Row of the table; None fits whatever is found."""
 
     held: bool
-    """The claim behind the purchase is not decided."""
+    """True when the claim behind the purchase is not decided."""
     purchase: tuple[PurchaseState, ...] | None
     file: File | None
     proves: bool | None
-    """The reading was surely made after the purchase order had arrived."""
+    """True when the reading was surely made after the purchase order had arrived."""
     here: bool | None
-    """The purchase was ordered at this charge point."""
+    """True when the purchase was ordered at this charge point."""
     in_window: bool | None
-    """It was decided at this place, and so lately that the vehicle keeps its right."""
+    """True when it was decided at this place, and so lately that the vehicle keeps its right."""
     then: Next
 
 
@@ -84,7 +84,7 @@ TABLE: Final = (
 
 
 def what_next(previous: PreviousPurchase, station: bytes, *, proves: bool, here: bool, in_window: bool) -> Next:
-    """The first row of the table that fits. `station`: file 0019 as read now."""
+    """Find the first row of the table that fits. `station`: file 0019 as read now."""
     file = File.OTHER
     if station == previous.file_after:
         file = File.AS_MEANT

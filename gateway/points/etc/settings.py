@@ -1,4 +1,4 @@
-"""What a site says about tags and cards at one charge point."""
+"""Settings of a site for tags and cards at one charge point."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class ChargeCardPurchase(StrEnum):
 
 
 class EntryWrite(StrEnum):
-    """How the entry of a trip is written to file 0019."""
+    """Way to write the entry of a trip to file 0019."""
 
     COMMAND = "command"
-    """The dialect's own command (C3), without a purchase."""
+    """Command of the dialect's own (C3), without a purchase."""
     ZERO_PURCHASE = "zero_purchase"
-    """A composite purchase of zero, where the dialect has no such command."""
+    """Composite purchase of zero, where the dialect has no such command."""
 
 
 class TacCommand(StrEnum):
-    """How a dialect fetches the TAC of a purchase whose answer was lost."""
+    """Way of a dialect to fetch the TAC of a purchase whose answer was lost."""
 
     BY_SERIAL = "by_serial"
     """C8 with the card's purchase serial, answered by B8."""
@@ -35,16 +35,16 @@ class TacCommand(StrEnum):
 
 
 class OnePiecePolicy(StrEnum):
-    """What becomes of one-piece tags, which have no card."""
+    """Policy for one-piece tags, which have no card."""
 
     REFUSE = "refuse"
     CONTRACT = "contract"
-    """The tag's contract finds a bank mandate; no purchase is written."""
+    """Contract of the tag, which finds a bank mandate; no purchase is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EtcSettings(PointSettings):
-    """One charge point with an antenna, from the site file."""
+    """Settings of one charge point with an antenna, from the site file."""
 
     station: str
     """Network and station, 8 hex digits as in file 0019."""
@@ -54,7 +54,7 @@ class EtcSettings(PointSettings):
     tac_command: TacCommand = TacCommand.BY_SERIAL
     entry_write: EntryWrite = EntryWrite.ZERO_PURCHASE
     quiet_s: float = 10.0
-    """A vehicle just dealt with is not dealt with again for this long."""
+    """Seconds for which a vehicle just dealt with is not dealt with again."""
     attempts_max: int = 3
     """Purchases tried on one vehicle in a row when the card takes none of them."""
     charge_card_purchase: ChargeCardPurchase = ChargeCardPurchase.FARE

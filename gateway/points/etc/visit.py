@@ -1,4 +1,4 @@
-"""One vehicle at an antenna, from the first report to a committed decision; what it came for is an errand.
+"""Visit of one vehicle at an antenna, from the first report to a committed decision; its purpose is an errand.
 
 Theory of operation. The visit walks in order: tag, status lists, card; then the errand goes on (`gateway.points.etc.
 sale`: payer, price, hold with the purchase's intent, purchase, bank, decision). One deadline, set when the vehicle was
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EtcServices(Services):
-    """What every visit at an antenna uses."""
+    """Services that every visit at an antenna uses."""
 
     settings: EtcSettings
     issuers: Issuers
@@ -42,7 +42,7 @@ class EtcServices(Services):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What stands on tag and card, as reported and as understood."""
+    """Reading of tag and card, as reported and as understood."""
 
     user: UserReport
     vehicle: VehicleFile
@@ -50,7 +50,7 @@ class Read:
 
 
 class Errand(Protocol):
-    """What a vehicle comes for. Each returns the committed decision, or None when there was nothing to decide."""
+    """Errand of a vehicle. Each returns the committed decision, or None when there was nothing to decide."""
 
     async def card(self, visit: EtcVisit, seen: Identity, read: Read) -> Decision | None:
         """Go on with a tag and the card in it."""
@@ -62,7 +62,7 @@ class Errand(Protocol):
 
 
 class EtcVisit(Visit):
-    """See the module. Made for one first report, used once."""
+    """Visit of a vehicle, see the module. Made for one first report, used once."""
 
     def __init__(self, services: EtcServices, errand: Errand, first: Report, inbox: asyncio.Queue[Report]) -> None:
         super().__init__(services)
@@ -74,12 +74,12 @@ class EtcVisit(Visit):
         )
         self.purchases = CardPurchases(services.settings, services.errors, self.antenna)
         self.timing: Timing | None = None
-        """Set with the decision; its record number and the time of the release are filled in by whoever releases."""
+        """Timing, set with the decision; its record number and the time of the release are filled in by the point."""
         self._errand = errand
         self._report_fault = services.report_fault
 
     async def run(self, first: ObuReport) -> Decision | None:
-        """The decision about this vehicle, or None when it went away before there was anything to decide."""
+        """Decide about this vehicle; None when it went away before there was anything to decide."""
         try:
             decision = await self._identify(first)
         except Gone:
@@ -99,7 +99,7 @@ class EtcVisit(Visit):
         return decision
 
     async def take_late_result(self, message: DebitResult) -> Decision | None:
-        """A B5 that came after its visit was decided as unknown."""
+        """Take a B5 that came after its visit was decided as unknown."""
         found = await self.engine.open_in_tag(message.obu_id)
         if found is None:
             log.warning(
@@ -136,7 +136,7 @@ class EtcVisit(Visit):
         return await self.go_on_with_card(seen, user)
 
     async def go_on_with_card(self, seen: Identity, user: UserReport) -> Decision | None:
-        """The errand, with what was read; also once more when an earlier visit has been settled."""
+        """Go on with the errand, with what was read; also once more when an earlier visit has been settled."""
         if user.vehicle_file is None or user.card_file is None:
             return await self.turn_away(seen, "card_unreadable")
         vehicle, card = decode_vehicle_file(user.vehicle_file), decode_card_file(user.card_file)
@@ -144,7 +144,7 @@ class EtcVisit(Visit):
         return await self._errand.card(self, seen, Read(user, vehicle, card))
 
     async def _read_user(self) -> UserReport:
-        """What stands on tag and card, in one report or, where the dialect has a step for the vehicle, in two."""
+        """Read tag and card, in one report or, where the dialect has a step for the vehicle, in two."""
         step: VehicleReport | UserReport = await self.antenna.ask(self.antenna.onward(), VehicleReport, UserReport)
         if isinstance(step, UserReport):
             return step
@@ -154,7 +154,7 @@ class EtcVisit(Visit):
         return replace(user, vehicle_file=step.vehicle_file)
 
     async def _record_cpc(self, seen: Identity) -> Decision:
-        """A composite pass card has no account: recorded, and the attendant takes over."""
+        """Record a composite pass card, which has no account; the attendant takes over."""
         user = await self.antenna.ask(self.antenna.onward(), UserReport)
         log.info("%s: CPC card, %d bytes of entry data", self.settings.name, len(user.station))
         return await self.turn_away(seen, "cpc_to_attendant", Release.ATTENDANT)
@@ -181,7 +181,7 @@ class EtcVisit(Visit):
         return decision
 
     async def let_through_again(self, passage_id: str, debit_id: str, release: Release | None) -> Decision:
-        """The same vehicle, which has its right to pass: recorded, and nothing charged."""
+        """Let the same vehicle through, which has its right to pass: recorded, and nothing charged."""
         self.occasion = Occasion.READING
         decision = await self.engine.repeat(passage_id, debit_id, release or Release.ATTENDANT, self.context())
         self.antenna.stop(StopType.SEARCH_AGAIN)
@@ -189,10 +189,10 @@ class EtcVisit(Visit):
         return decision
 
     def note_spent(self, bank_us: int = 0, commit_us: int = 0) -> None:
-        """Where the time went, with the decision."""
+        """Keep the timing, with the decision."""
         self.timing = Timing(0, *self.antenna.spent_us(), bank_us, commit_us, None)
 
 
 def with_vehicle(seen: Identity, vehicle: VehicleFile) -> Identity:
-    """Who is there, with what the tag says of its vehicle."""
+    """Identity with what the tag says of its vehicle."""
     return replace(seen, plate=vehicle.plate, plate_colour=vehicle.plate_colour, vehicle_class=vehicle.vehicle_class)

@@ -1,1 +1,1 @@
-"""Barrier and lamps on a relay board, wherever they stand: a toll lane, a car-park gate."""
+"""Barrier and lamps on a relay board, at any charge point: a toll lane, a car-park gate."""

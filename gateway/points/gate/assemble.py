@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Outputs:
-    """A barrier and its lamps in the shape a charge point wants."""
+    """Barrier and its lamps in the shape a charge point wants."""
 
     def __init__(self, driver: LaneOutputs) -> None:
         self.driver = driver
@@ -31,22 +31,22 @@ class Outputs:
             await self.driver.open_barrier(record_no, timeout_s=timeout_s)
 
     async def confirm_opening(self, record_no: int) -> None:
-        """What became of an opening whose fault was not certain."""
+        """Confirm an opening whose fault was not certain."""
         with _as_output_fault():
             await self.driver.confirm_opening(record_no)
 
     async def show_go(self, *, timeout_s: float) -> None:
-        """Green."""
+        """Show green."""
         with _as_output_fault():
             await self.driver.show_go(timeout_s=timeout_s)
 
     async def show_stop(self, *, timeout_s: float) -> None:
-        """Red."""
+        """Show red."""
         with _as_output_fault():
             await self.driver.show_stop(timeout_s=timeout_s)
 
     async def make_safe(self) -> None:
-        """Barrier coil off, red on: a board that comes up may have lost power."""
+        """Set barrier coil off, red on: a board that comes up may have lost power."""
         try:
             await self.driver.safe_state()
         except DeviceError as error:
@@ -69,7 +69,7 @@ def _as_output_fault() -> Iterator[None]:
 
 
 class RelayBoards:
-    """Every relay board of the site. `run` of each must be running."""
+    """Relay boards of the site. `run` of each must be running."""
 
     def __init__(self, sections: Iterable[config.RelayBoard], surroundings: Surroundings, tell: Tell) -> None:
         self._surroundings = surroundings
@@ -83,7 +83,7 @@ class RelayBoards:
             tell(f"board/{name}", False, "not connected yet", "barrier_fault")
 
     def outputs(self, owner: str, section: config.Outputs) -> Outputs:
-        """Barrier and lamps of a charge point."""
+        """Make barrier and lamps of a charge point."""
         driver = LaneOutputs(
             self.boards[section.board],
             barrier_coil=section.barrier,
@@ -98,7 +98,7 @@ class RelayBoards:
         return outputs
 
     async def close(self) -> None:
-        """End what is still switched on for a moment."""
+        """Switch off what is still switched on for a moment."""
         for outputs in (o for of_board in self._outputs.values() for o in of_board):
             await outputs.close()
 

@@ -1,4 +1,4 @@
-"""What a site file says of relay boards, and of a barrier and its lamps."""
+"""Sections of the site file for relay boards, and for a barrier and its lamps."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Outputs(Section):
     """time the arm takes to rise, as its maker says; with closed_limit it tells a lost opening from a late one"""
 
     def problems(self, boards: frozenset[str]) -> Iterator[Problem]:
-        """A board that the site does not have."""
+        """Problem of a board that the site does not have."""
         if self.board not in boards:
             known = ", ".join(sorted(boards))
             yield Problem("outputs.board", repr(self.board), "is no relay board", f"Known are: {known}")
 
     def claims(self, owner: str) -> Iterator[Claim]:
-        """Coils and limit input of `owner`."""
+        """Claims to coils and limit input of `owner`."""
         for use, coil in (("barrier", self.barrier), ("green", self.green), ("red", self.red)):
             yield Claim(
                 ("coil", self.board, coil),

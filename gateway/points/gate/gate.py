@@ -1,4 +1,4 @@
-"""A barrier and its lamps, which follow committed decisions and nothing else.
+"""Gate: a barrier and its lamps, which follow committed decisions and nothing else.
 
 At most one lift a decision, unless it is proved that the first did not happen. An opening that the board does not
 confirm is seen to in the background, so that it holds up nobody behind.
@@ -17,13 +17,13 @@ from gateway.points.ports import GateOutputs, OutputFault
 
 LIFT_TRY_S = 1.0
 LIFT_TRIES_MAX = 30
-"""A barrier that cannot be reached is tried for half a minute; by then the vehicle has been seen again or waved on."""
+"""Tries to lift an unreachable barrier, for half a minute; by then the vehicle was seen again or waved on."""
 
 OUTPUT_TIMEOUT_S = 1.0
 
 
 class Gate:
-    """One barrier."""
+    """Gate with one barrier."""
 
     def __init__(
         self, name: str, outputs: GateOutputs, clock: Clock, report_fault: Callable[[str, str | None], None]
@@ -33,14 +33,14 @@ class Gate:
         self._report_fault = report_fault
         self._tasks: set[asyncio.Task[None]] = set()
         self._lifting: dict[int, bytes] = {}
-        """Who waits for an opening that is not confirmed yet, by record."""
+        """Vehicles that wait for an opening that is not confirmed yet, by record."""
         self._unconfirmed: int | None = None
         """Newest record whose opening the board did not confirm."""
         self._log = logging.getLogger(f"{__name__}.{name}")
 
     @property
     def under_way(self) -> frozenset[asyncio.Task[None]]:
-        """Openings that are being seen to."""
+        """Tasks of openings that are not confirmed yet."""
         return frozenset(self._tasks)
 
     async def follow(self, who: bytes, decision: Decision) -> int | None:
@@ -74,7 +74,7 @@ class Gate:
         self._report_fault("barrier", None)
 
     def _lift_later(self, who: bytes, decision: Decision, fault: OutputFault) -> None:
-        """The board does not confirm: see to it while the vehicle waits, without holding up the next one."""
+        """Lift later, since the board does not confirm: while the vehicle waits, without holding up the next one."""
         record_no = self._unconfirmed = decision.record_no
         self._lifting[record_no] = who
         task = asyncio.get_running_loop().create_task(self._keep_lifting(record_no, fault))
@@ -83,7 +83,7 @@ class Gate:
         task.add_done_callback(lambda _: self._lifting.pop(record_no))
 
     async def _keep_lifting(self, record_no: int, fault: OutputFault) -> None:
-        """Order again what certainly did nothing; where it may have lifted, wait to hear what became of it."""
+        """Order again what certainly did nothing; where it may have lifted, wait until its end is known."""
         for _ in range(LIFT_TRIES_MAX):
             certain = fault.certain
             try:

@@ -1,4 +1,4 @@
-"""A toll lane from its section of the site file."""
+"""Assembly of a toll lane from its section of the site file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from gateway.points.toll.sale import Road
 from gateway.points.toll.settings import LaneKind, LaneSettings
 
 FAULTS = {"barrier": "barrier_fault", "ledger": "storage_unavailable"}
-"""Reasons of what a lane says is wrong with its parts."""
+"""Reasons for faults of a lane's parts."""
 
 
 def assemble(section: ChargingLane | EntryLane, common: Common) -> Point:
-    """The lane with its antenna. Its outputs are on a board of the site. Raises ValueError without what it needs."""
+    """Assemble a lane with its antenna; outputs are on a board of the site. Raises ValueError without what it needs."""
     if common.lists is None:
         raise ValueError(f"{section.name}: a toll lane needs status lists")
     settings = _settings(section, common)

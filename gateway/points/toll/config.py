@@ -1,4 +1,4 @@
-"""What a site file says of a toll lane."""
+"""Sections of the site file for toll lanes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class TollLane(EtcPoint):
     outputs: Outputs
 
     def problems(self, boards: frozenset[str], banks: frozenset[str]) -> Iterator[Problem]:
-        """Also those of its barrier."""
+        """Problems, also those of its barrier."""
         yield from super().problems(boards, banks)
         yield from self.outputs.problems(boards)
 
     def claims(self) -> Iterator[Claim]:
-        """Also its coils."""
+        """Claims, also to its coils."""
         yield from super().claims()
         yield from self.outputs.claims(self.name)
 

@@ -1,4 +1,4 @@
-"""An entry lane: the entry of the trip is written on the card, and nothing is charged."""
+"""Entry lane: the entry of the trip is written on the card, and nothing is charged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from protocols.rsu.messages import Debit, DebitResult, StopType, UserReport, Wri
 
 
 class Entry:
-    """The errand of a vehicle that begins its trip here."""
+    """Errand of a vehicle that begins its trip here."""
 
     async def card(self, visit: EtcVisit, seen: Identity, read: Read) -> Decision | None:
         """Write the entry of the trip on the card. Written twice it says the same, so a lost answer costs nothing."""
@@ -40,12 +40,12 @@ class Entry:
         return await self._admit(visit, seen)
 
     async def tag(self, visit: EtcVisit, seen: Identity, user: UserReport) -> Decision | None:
-        """No card, nothing to write the entry on."""
+        """Refuse a tag without a card, on which no entry can be written."""
         del user
         return await visit.turn_away(seen, "one_piece_refused")
 
     async def _write(self, visit: EtcVisit, card: CardFile, station: bytes, seconds: int) -> int:
-        """The error byte of the antenna's answer; its report is acknowledged when the entry is recorded."""
+        """Write the entry; gives the answer's error byte. Its report is acknowledged when the entry is recorded."""
         antenna, factor = visit.antenna, factor_of(card.issuer)
         if visit.settings.entry_write is EntryWrite.COMMAND:
             command = WriteEntry(antenna.obu_id, factor, visit.local(seconds), station[STATION_TAIL])
@@ -55,7 +55,7 @@ class Entry:
         return (await antenna.ask(order, DebitResult)).error
 
     async def _entered_before(self, visit: EtcVisit, seen: Identity) -> Decision:
-        """The entry stands on the card already: recorded before and still here, or its answer was lost."""
+        """Handle an entry that is on the card already: recorded before and still here, or its answer was lost."""
         visit.occasion = Occasion.READING
         visit.antenna.stop(StopType.SEARCH_AGAIN)
         earlier = None

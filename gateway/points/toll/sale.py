@@ -1,4 +1,4 @@
-"""What a toll lane sells: the road to here, by class or from where the trip began."""
+"""Sale of a toll lane: the road to here, by class or from the entry of the trip."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Road:
         self._time = time
 
     def price(self, vehicle: VehicleFile, station: Station | None) -> Price:
-        """The fare by the tariff version in force."""
+        """Price, the fare, by the tariff version in force."""
         entry: EntryFact | None = None
         if self._settings.kind is LaneKind.EXIT:
             found = entry_of(station)
@@ -45,6 +45,6 @@ class Road:
         return Price(quoted.amount_fen, quoted.tariff_version)
 
     def record(self, station: Station, vehicle: VehicleFile, unix_seconds: int, amount_fen: int) -> bytes:
-        """File 0019: an exit keeps the entry and closes it, an open lane is both."""
+        """Make file 0019: an exit keeps the entry and closes it, an open lane is both."""
         leaves = self._settings.kind is LaneKind.EXIT
         return purchase_record(self._settings, station, vehicle, unix_seconds, amount_fen, leaves=leaves)

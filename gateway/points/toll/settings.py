@@ -1,4 +1,4 @@
-"""What a site says about one toll lane."""
+"""Settings of one toll lane."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from gateway.points.etc.settings import EtcSettings
 
 
 class LaneKind(StrEnum):
-    """Where the fare comes from. The values are the site file's kinds of charge points."""
+    """Kind of lane by the source of its fare. The values are the site file's kinds of charge points."""
 
     OPEN = "toll-open"
-    """One fare per class."""
+    """Open lane: one fare per class."""
     EXIT = "toll-exit"
-    """From the entry written on the card to here."""
+    """Exit: fare from the entry written on the card to here."""
     ENTRY = "toll-entry"
-    """None: the entry is written on the card."""
+    """Entry: no fare, the entry is written on the card."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneSettings(EtcSettings):
-    """One toll lane, from the site file."""
+    """Settings of one toll lane, from the site file."""
 
     service: Service = Service.TOLL
     abandoned: Abandoned = Abandoned.VOID

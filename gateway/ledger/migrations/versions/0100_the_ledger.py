@@ -1,4 +1,4 @@
-"""The ledger as it is now. With the first release these tables are written out here, and later revisions change them."""
+"""Ledger as it is now. With the first release these tables are written out here, and later revisions change them."""
 
 from alembic import op
 from gateway.ledger import tables
