@@ -87,7 +87,7 @@ class Gathered:
         return self._at(tuple(equals), wanted if len(wanted) > 1 else wanted[0]) is not None
 
     def have(self, column: str, value: Any) -> bool:  # noqa: ANN401 - columns of any type
-        """Whether any waiting row has this value; none has null for one, which equals nothing."""
+        """True when any waiting row has this value; none has null for one, which equals nothing."""
         return value is not None and self._at((column,), value) is not None
 
     def have_strays(self, column: str, parents: Gathered | None) -> bool:

@@ -1,4 +1,4 @@
-"""What a bank's answer means for the money, whatever it speaks: its channel says so, and the ledger keeps it."""
+"""Meaning of a bank's answer for the money: its channel says so, in whatever it speaks, and the ledger keeps it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class AnswerClass(StrEnum):
-    """What may be concluded from an answer."""
+    """Class of an answer: all that may be concluded from it."""
 
     APPROVED = "approved"
     DECLINED = "declined"
@@ -31,7 +31,7 @@ class AnswerClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a debt is one, as far as the next try to collect it depends on it."""
+    """Cause of a debt, as far as the next try to collect it depends on it."""
 
     answer: AnswerClass | None
     code: str | None
