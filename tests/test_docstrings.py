@@ -5,24 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_WORDS = frozenset(
-    [
-        "What",
-        "How",
-        "Whether",
-        "Where",
-        "Who",
-        "Whoever",
-        "Why",
-        "Whatever",
-        "As",
-        "It",
-        "They",
-        "That",
-        "When",
-        "Which",
-        "Everything",
-        "Everybody",
-    ]
+    ("What", "How", "Whether", "Where", "Who", "Whoever", "Why", "Whatever", "As", "It", "They", "That", "When")
+    + ("Which", "Everything", "Everybody")
 )
 
 
