@@ -13,7 +13,7 @@ def few(monkeypatch):
     monkeypatch.setattr(measure_debits, "CALLERS", (1, 5))
     monkeypatch.setattr(measure_debits, "DEBITS", {1: 12, 5: 60})
     monkeypatch.setattr(measure_debits, "VEHICLES", 20)
-    monkeypatch.setattr(measure_debits.garbage, "look_rarely", lambda: None)
+    monkeypatch.setattr(measure_debits.garbage_collection, "collect_rarely", lambda: None)
 
 
 def test_engine_and_loop_write_the_same_rows(tmp_path):

@@ -22,7 +22,10 @@ CHANGES = {
     ("debit", "merchant"): f"update debit set merchant = 'another' where id = {FIRST}",
     ("debit", "obligor_id"): f"update debit set obligor_id = (select max(id) from obligor) where id = {FIRST}",
     ("debit", "day"): f"update debit set day = '20200101' where id = {FIRST}",
-    ("attempt", "stan"): "update attempt set stan = '999999' where id = (select min(id) from attempt)",
+    (
+        "pos_attempt",
+        "stan",
+    ): "update pos_attempt set stan = '999999' where attempt_id = (select min(attempt_id) from pos_attempt)",
     ("attempt", "request"): "update attempt set request = x'00'",
     ("attempt", None): "delete from attempt",
     ("purchase", "tac"): "update purchase set tac = '00000000'",

@@ -410,13 +410,13 @@ def test_start_up_leaves_a_charge_under_way_to_its_caller(box):
 
     async def second(box):
         await box.engine.start_up.recover({"lane-1": POLICY}, lambda tx, mandate: 100_000)
-        behind = box.engine.start_up._behind
+        closing = box.engine.start_up._closing
 
         exchange = box.bank.exchange
 
         async def meanwhile(request, *, timeout_s):
             debit_id = box.rows("select id from debit")[0][0]
-            await box.in_books(lambda tx: box.engine.start_up._close_page([debit_id], behind, tx))
+            await box.in_books(lambda tx: box.engine.start_up._close_page([debit_id], closing, tx))
             return await exchange(request, timeout_s=timeout_s)
 
         box.bank.exchange = meanwhile
