@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 Wire: TypeAlias = Any
 """A part of construct. The library ships no types."""
 
+COMPILED_AFTER: Final = 3
+"""Uses of a layout before code is generated for it, which takes milliseconds: a peer that sends another shape with
+every frame makes none."""
+
+BOUND_KEPT_MAX: Final = 32
+"""Counts of records for which a layout is kept ready; a site's antennas use a few."""
+
 _TRIPPED: Final = (construct.ConstructError, struct.error, KeyError, ValueError, TypeError, OverflowError)
 """Errors of generated code, construct's own and others, when bytes or values do not fit."""
 
@@ -233,6 +240,7 @@ class Layout:
         self.fields = tuple(fields)
         self._told_by_length = told_by_length
         self._bound: dict[tuple[int, ...], Layout] = {}
+        self._uses = 0
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -262,7 +270,7 @@ class Layout:
         return self.fixed_size
 
     def bound(self, counts: Mapping[str, int]) -> Layout:
-        """This layout with so many records in each `Repeated` that says no number. Counts are few: all are kept."""
+        """This layout with so many records in each `Repeated` that says no number."""
         if not any(one.count is None for one in self.repeats):
             return self
         key = tuple(counts.get(one.name, 0) for one in self.repeats)
@@ -272,6 +280,8 @@ class Layout:
                 dataclasses.replace(one, count=numbers[one.name]) if isinstance(one, Repeated) else one
                 for one in self.fields
             )
+            if len(self._bound) >= BOUND_KEPT_MAX:
+                del self._bound[next(iter(self._bound))]
             self._bound[key] = Layout(self.name, self.source, fields)
         return self._bound[key]
 
@@ -283,7 +293,7 @@ class Layout:
             raise self._misfit(data)
         stream = io.BytesIO(data)
         try:
-            parsed = self._compiled.parse_stream(stream)
+            parsed = self._code().parse_stream(stream)
         except _TRIPPED as error:
             raise self._misfit(data) from error
         short = self.fixed_size is None and any(len(parsed[name]) != size for name, size in self._sized)
@@ -322,7 +332,7 @@ class Layout:
             plain[one.name] = one.plain(plain[one.name], plain)
         if not self.repeats and all(len(plain[name]) == size for name, size in self._sized):
             try:
-                return cast("bytes", self._compiled.build(plain))
+                return cast("bytes", self._code().build(plain))
             except _TRIPPED:
                 pass  # the slow way says which field it was
         return b"".join(self.written(one, plain[one.name]) for one in self.fields)
@@ -341,9 +351,18 @@ class Layout:
 
     # --- the insides ----------------------------------------------------------------------------------------------
 
+    def _code(self) -> Wire:
+        """The parser and builder: generated code, once the layout is used often enough."""
+        self._uses += 1
+        return self._compiled if self._uses > COMPILED_AFTER else self._struct
+
+    @cached_property
+    def _struct(self) -> Wire:
+        return construct.Struct(*(one.name / one.wire for one in self.fields))
+
     @cached_property
     def _compiled(self) -> Wire:
-        return construct.Struct(*(one.name / one.wire for one in self.fields)).compile()
+        return self._struct.compile()
 
     @cached_property
     def _filled_in(self) -> tuple[Field | Repeated, ...]:

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocols import fields
 from protocols.codings import DATE, bcd, digits, text
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.fields import (
+    BOUND_KEPT_MAX,
+    COMPILED_AFTER,
     Coding,
     Field,
     Label,
@@ -70,6 +73,13 @@ def test_what_is_built_is_read_back():
     built = flat()
     assert FLAT.parse(built) == {**VALUES, "type": b"\xc6", "plate": "测A1234"}
     assert len(built) == FLAT.size == 24
+
+
+@pytest.fixture(params=["as declared", "generated"], autouse=True)
+def code(request, monkeypatch):
+    """Both ways, whatever ran before."""
+    never, always = 1 << 30, -1
+    monkeypatch.setattr(fields, "COMPILED_AFTER", never if request.param == "as declared" else always)
 
 
 @pytest.mark.parametrize("length", [*range(24), 25])
@@ -147,6 +157,21 @@ def test_records_are_counted_before_they_are_read(count):
     assert built[0] == count
     assert bound.parse(built) == {"count": count, "psams": psams, "states": (0, 1), "rest": b"\0\0"}
     assert RECORDS.bound({"psams": count}) is bound
+
+
+def test_a_peer_that_changes_its_shape_with_every_frame_costs_no_generated_code(monkeypatch):
+    monkeypatch.setattr(fields, "COMPILED_AFTER", COMPILED_AFTER)
+    records = Layout("records", "test", RECORDS.fields)
+    for count in range(3 * BOUND_KEPT_MAX):
+        bound = records.bound({"psams": count})
+        bound.parse(bound.build(count=None, psams=(Psam(1, b"ab"),) * count, states=(0, 1), rest=b""))
+        assert "_compiled" not in vars(bound)
+    assert len(records._bound) == BOUND_KEPT_MAX
+    often = Layout("often", "test", FLAT.fields)
+    whole = often.build(**{**VALUES, "plate": "测A1234"})
+    for _ in range(COMPILED_AFTER):
+        assert often.parse(whole) == FLAT.parse(whole)
+    assert "_compiled" in vars(often)
 
 
 def test_a_walk_goes_as_far_as_the_bytes():
