@@ -4,6 +4,7 @@ import asyncio
 import json
 import sqlite3
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from gateway.config import load as load_site
 from hardware.bench.cli import app
 from hardware.bench.load import report, run
 from hardware.bench.load.plot import plot
+from hardware.bench.load.roadside import Car
 from hardware.bench.load.run import Wanted, good, rows_of
 from hardware.bench.load.site import LANES_MAX, LoadSite
 from hardware.bench.load.usage import Usage
@@ -72,6 +74,18 @@ def test_a_seed_decides_when_vehicles_come(tmp_path):
 def test_use_is_net_of_what_an_idle_gateway_does():
     idle, busy = Usage(2.0, 0.1, 100, 200, 2), Usage(10.0, 1.5, 10_500, 21_000, 110)
     assert busy.net_of(idle) == Usage(10.0, 1.0, 10_000, 20_000, 100)
+
+
+@pytest.mark.parametrize(("purchases", "rows_of_it", "once"), [(1, 1, 1), (2, 1, 0), (1, 2, 0), (1, 0, 0), (0, 1, 0)])
+def test_charged_once_is_once_on_the_card_and_once_in_the_ledger(tmp_path, purchases, rows_of_it, once):
+    site = LoadSite(tmp_path, 1, null=True)
+    load = run.Load(site, Wanted(lanes=1))
+    car = Car(load._vehicle(1001, "lane-1"), SimpleNamespace(purse=SimpleNamespace(decrements=[None] * purchases)))
+    with closing(sqlite3.connect(site.ledger)) as connection:
+        connection.execute("create table decision (passage_id text)")
+        connection.executemany("insert into decision values (?)", [(car.described.obu_id,)] * rows_of_it)
+        connection.commit()
+    assert load._charged_once([car]) == once
 
 
 class Curve(run.Load):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import random
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ from hardware.bench.demo import Demo
 from hardware.bench.ledger_view import LedgerView
 from hardware.bench.load.roadside import Car
 from hardware.bench.load.site import LANES_MAX, LoadSite
-from hardware.bench.load.usage import Usage, resident_mb
+from hardware.bench.load.usage import Usage, cpu_s, machine_cpu_s, resident_mb
 from hardware.bench.processes import DEADLINE_MS, ProgramFailed
 from hardware.bench.scenario import ONLINE, PAID, Expected, Vehicle
 from hardware.bench.waiting import wait_until
@@ -126,10 +127,11 @@ class Load:
             raise ProgramFailed("nothing runs")
         before = Usage.of(pid, site.ledger)
         await asyncio.sleep(wanted.idle_s)
-        quiet, own = Usage.of(pid, site.ledger), time.process_time()
-        idle = quiet.since(before)
+        quiet, roadside_s, others_s = Usage.of(pid, site.ledger), time.process_time(), self._others_cpu_s()
         cars = await self.drive(wanted.rate, wanted.seconds)
-        used, own = Usage.of(pid, site.ledger).since(quiet).net_of(idle), time.process_time() - own
+        used = Usage.of(pid, site.ledger).since(quiet)
+        roadside_s, others_s = time.process_time() - roadside_s, self._others_cpu_s() - others_s
+        used = used.net_of(quiet.since(before))
         served = max(1, sum(car.lifted_at is not None for car in cars))
         figures: Figures = {
             "cars_per_s": wanted.rate,
@@ -144,13 +146,19 @@ class Load:
             "commits_per_passage": used.commits / served,
             "resident_mb": resident_mb(pid),
             **self._gateways_own(cars),
-            "roadside_cpu_ms_per_passage": 1e3 * own / served,
             "roadside_lag_p99_ms": _quantile_ms(site.roadside.lags_s, 0.99),
+            "roadside_cpu_percent": 100 * roadside_s / used.seconds,
+            "others_cpu_percent": 100 * others_s / used.seconds,
         }
         if wanted.find:
             figures |= await self._find()
         figures["charged_once"] = self._charged_once(cars)
         return figures
+
+    def _others_cpu_s(self) -> float:
+        """Processor time that everything but this load has had: what disturbs it."""
+        pids = (os.getpid(), self._site.gateway.pid, self._site.programs["bank"].pid)
+        return machine_cpu_s() - sum(cpu_s(pid) for pid in pids if pid is not None)
 
     async def drive(self, rate: float, seconds: float) -> list[Car]:
         """Let vehicles come at this rate, each lane's evenly but for a fifth, and wait until they have passed."""

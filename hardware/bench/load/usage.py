@@ -31,14 +31,13 @@ class Usage:
     def of(cls, pid: int, ledger: Path) -> Self:
         """Counts of a process now."""
         process = Path("/proc") / str(pid)
-        times = (process / "stat").read_text().rpartition(")")[2].split()
         counts = dict(line.split(": ") for line in (process / "io").read_text().splitlines())
         index = Path(f"{ledger}-shm")
         with index.open("rb") as file:
             (commits,) = struct.unpack_from("=I", file.read(CHANGES_AT + 4), CHANGES_AT)
         return cls(
             seconds=time.monotonic(),
-            cpu_s=(int(times[11]) + int(times[12])) / TICKS_A_SECOND,
+            cpu_s=cpu_s(pid),
             stored_bytes=int(counts["write_bytes"]),
             written_bytes=int(counts["wchar"]),
             commits=commits,
@@ -64,6 +63,18 @@ class Usage:
             round(self.written_bytes - share * idle.written_bytes),
             round(self.commits - share * idle.commits),
         )
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has had, all its threads."""
+    times = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return (int(times[11]) + int(times[12])) / TICKS_A_SECOND
+
+
+def machine_cpu_s() -> float:
+    """Processor time that all programs have had, and the system: all but idle, waiting for disks, and guests."""
+    user, nice, system, _idle, _waiting, *interrupts = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    return sum(map(int, (user, nice, system, *interrupts))) / TICKS_A_SECOND
 
 
 def resident_mb(pid: int) -> float:
