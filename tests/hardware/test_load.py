@@ -3,7 +3,8 @@
 import asyncio
 import json
 import sqlite3
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
+from itertools import cycle
 from types import SimpleNamespace
 
 import pytest
@@ -13,11 +14,12 @@ from gateway.config import load as load_site
 from hardware.bench.cli import app
 from hardware.bench.load import report, run
 from hardware.bench.load.plot import plot
-from hardware.bench.load.roadside import Car
+from hardware.bench.load.roadside import Car, Roadside
 from hardware.bench.load.run import Wanted, good, rows_of
 from hardware.bench.load.site import LANES_MAX, LoadSite
 from hardware.bench.load.usage import Usage
 from hardware.bench.processes import PATIENT_MS
+from hardware.emulators.rsu_antenna import PRESENT_MAX
 
 FEW = Wanted(lanes=2, every_s=1.0, seconds=3.0, bank_every=2, radio_ms=40, deadline_ms=PATIENT_MS, idle_s=0.2)
 
@@ -71,6 +73,22 @@ def test_a_seed_decides_when_vehicles_come(tmp_path):
     assert {lane for _, lane in first} == set(site.lanes)
 
 
+def test_a_car_that_finds_no_room_drives_on_unserved(tmp_path):
+    async def crowded():
+        async with AsyncExitStack() as stack:
+            roadside = Roadside(radio_ms=280, seed=1)
+            stack.push_async_callback(roadside.close)
+            await roadside.start_board(tmp_path / "ledger.db", {"lane-1": {"barrier": 0, "green": 1, "red": 2}})
+            await roadside.start_antenna(1, "lane-1")
+            load = run.Load(LoadSite(tmp_path, 1, null=True), Wanted(lanes=1))
+            cars = [Car(load._vehicle(number, "lane-1")) for number in range(1000, 1000 + PRESENT_MAX + 1)]
+            for car in cars:
+                roadside.arrive(car, car.described.on_the_road(0))
+            return [car.on_road is not None for car in cars]
+
+    assert asyncio.run(crowded()) == [True] * PRESENT_MAX + [False]
+
+
 def test_use_is_net_of_what_an_idle_gateway_does():
     idle, busy = Usage(2.0, 0.1, 100, 200, 2), Usage(10.0, 1.5, 10_500, 21_000, 110)
     assert busy.net_of(idle) == Usage(10.0, 1.0, 10_000, 20_000, 100)
@@ -89,21 +107,21 @@ def test_charged_once_is_once_on_the_card_and_once_in_the_ledger(tmp_path, purch
 
 
 class Curve(run.Load):
-    """A gateway whose p99 is the square of the rate in ms."""
+    """A gateway whose p99 is the square of the rate in ms, at every other try: at the others a neighbour is busy."""
 
     def __init__(self, lanes):
         self._wanted = Wanted(lanes=lanes, find=True)
+        self._busy = cycle((True, False))
 
     async def drive(self, rate, _seconds):
-        return [rate]
+        return [SimpleNamespace(lifted_at=1.0, share_s=1.0 if next(self._busy) else rate**2 / 1e3)]
 
     def _shares_s(self, cars):
-        return [cars[0] ** 2 / 1e3]
+        return [car.share_s for car in cars]
 
 
 @pytest.mark.parametrize(("lanes", "at_50", "at_200"), [(16, 7.07, 14.14), (4, 7.07, None), (1, None, None)])
-def test_the_rate_that_passes_a_limit_is_found(monkeypatch, lanes, at_50, at_200):
-    monkeypatch.setattr(run, "_all_served", lambda _cars: True)
+def test_the_rate_that_passes_a_limit_is_found(lanes, at_50, at_200):
     found = asyncio.run(Curve(lanes)._find())
     for limit, wanted in ((50, at_50), (200, at_200)):
         value = found[f"cars_per_s_at_{limit}_ms"]

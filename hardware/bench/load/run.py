@@ -45,6 +45,9 @@ LANE_RATE_MAX: Final = 2.0
 FIND_S: Final = 6.0
 """Duration of one try."""
 
+FIND_TRIES: Final = 2
+"""Tries at a rate that seems too high, of which the better one counts: a neighbour's moment is no limit of ours."""
+
 FIND_HALVINGS: Final = 3
 """Tries between a rate that holds a limit and one that does not: to an eighth of the distance."""
 
@@ -92,7 +95,7 @@ class Wanted:
     @property
     def vehicles_max(self) -> int:
         """Vehicles that may be needed."""
-        tries = (2 + len(LIMITS_MS)) * FIND_HALVINGS if self.find else 0
+        tries = (2 + len(LIMITS_MS)) * FIND_HALVINGS * FIND_TRIES if self.find else 0
         return round(self.rate * self.seconds) + self.lanes + round(tries * FIND_S * self.rate_max)
 
 
@@ -255,9 +258,10 @@ class Load:
 
         async def share_p99_ms(rate: float) -> float:
             if rate not in tried:
-                cars = await self.drive(rate, FIND_S)
-                p99_ms = _quantile_ms(self._shares_s(cars), 0.99)
-                tried[rate] = p99_ms if _all_served(cars) and p99_ms is not None else float("inf")
+                tried[rate] = await self._try(rate)
+                for _ in range(1, FIND_TRIES):
+                    if tried[rate] >= LIMITS_MS[0]:
+                        tried[rate] = min(tried[rate], await self._try(rate))
             return tried[rate]
 
         rate = min(self._wanted.rate, self._wanted.rate_max)
@@ -279,6 +283,12 @@ class Load:
                     above = middle
             found[name] = (below + above) / 2
         return found
+
+    async def _try(self, rate: float) -> float:
+        """Our share's p99 at a rate; infinite where a car was not served."""
+        cars = await self.drive(rate, FIND_S)
+        p99_ms = _quantile_ms(self._shares_s(cars), 0.99)
+        return p99_ms if p99_ms is not None and all(car.lifted_at is not None for car in cars) else float("inf")
 
 
 async def run_one(folder: Path, wanted: Wanted, *, null: bool) -> Figures:
@@ -342,10 +352,6 @@ def _no_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def _all_served(cars: Sequence[Car]) -> bool:
-    return all(car.lifted_at is not None for car in cars)
 
 
 def _times(name: str, seconds: Sequence[float]) -> Figures:
