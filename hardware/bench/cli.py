@@ -41,9 +41,9 @@ def demo(
 
     run = _run(watch(_folder(folder), quiet=as_json))
     if picture is not None:
-        from hardware.bench.show import save_picture
+        from hardware.bench.show import save_picture, summary
 
-        save_picture(run, picture)
+        save_picture(summary(run), picture, title="make run")
     if as_json:
         from hardware.bench.report import as_dict
 
@@ -128,6 +128,32 @@ def simulate(
     wanted = range(seed, seed + seeds)
     good = go(wanted, passages=passages, debits=debits, workers=workers, bug=bug, trace=trace, as_json=as_json)
     raise typer.Exit(0 if good else 1)
+
+
+@app.command()
+def load(
+    lanes: Annotated[str, typer.Option(help="Numbers of lanes, one run each, such as 1,16,64.")] = "16",
+    every: Annotated[float, typer.Option(help="Seconds between two vehicles of a lane.", min=0.5)] = 4.0,
+    seconds: Annotated[float, typer.Option(help="Duration of the traffic of a run.", min=1.0)] = 20.0,
+    bank_every: Annotated[int, typer.Option(help="Every so many vehicles the bank is asked; 0: never.", min=0)] = 4,
+    *,
+    find: Annotated[bool, typer.Option("--find", help="Find the rates at which our p99 passes 50 and 200 ms.")] = False,
+    null: Annotated[bool, typer.Option("--null", help="Load the null gateway alone.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the moments at which vehicles come, and of their cards.")] = 1,
+    picture: Annotated[Path | None, typer.Option(help="Save a plot over the lanes as an SVG picture.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    folder: Folder = None,
+) -> None:
+    """Play many lanes against the gateway and a null gateway; status 1 when a vehicle was not charged exactly once."""
+    from hardware.bench.load.report import load as go
+
+    try:
+        wanted = [int(number) for number in lanes.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{lanes!r} is no list of numbers such as 1,16,64", param_hint="--lanes") from None
+    more = {"every_s": every, "seconds": seconds, "bank_every": bank_every, "find": find, "seed": seed}
+    runs = _run(go(_folder(folder), wanted, null_only=null, picture=picture, as_json=as_json, **more))
+    raise typer.Exit(0 if runs else 1)
 
 
 @app.command()

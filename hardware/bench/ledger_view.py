@@ -110,6 +110,11 @@ class LedgerView:
         )
         return None if found is None else str(found)
 
+    def rows(self, sql: str) -> list[tuple[str, str]]:
+        """Rows of a query of the bench's own, with two columns of text."""
+        with self._open() as connection:
+            return [(str(first), str(second)) for first, second in connection.execute(sql)]
+
     def value(self, sql: str, *arguments: object) -> object:
         """The first column of the first row of a query of the bench's own."""
         with self._open() as connection:

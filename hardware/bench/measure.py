@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from hardware.bench import measure_codec, measure_debits, measure_lists, measure_start, show
+from hardware.bench.load import run as load
 
 MEASUREMENTS: tuple[tuple[str, Callable[[Path, int], list[dict[str, Any]]]], ...] = (
     ("debits", lambda folder, _debits: measure_debits.measure(folder)),
     ("memory", measure_debits.measure_memory),
     ("start-up", lambda folder, _debits: measure_start.measure(folder)),
+    ("load of 16 lanes", lambda folder, _debits: load.measure(folder)),
     ("codec", lambda folder, _debits: measure_codec.measure(folder)),
     ("status lists", lambda *_: [{"figure": k, "value": v} for k, v in measure_lists.measure().items()]),
 )
@@ -36,12 +38,17 @@ def measure_all(*, as_json: bool, debits: int) -> None:
         console.out(json.dumps(found, ensure_ascii=False))
         return
     for name, rows in found.items():
-        table = Table(title=name, expand=False)
-        for key in rows[0]:
-            table.add_column(key.replace("_", " "), justify="right" if _number(rows[0][key]) else "left")
-        for row in rows:
-            table.add_row(*(_cell(value) for value in row.values()))
-        console.print(table)
+        console.print(table_of(name, rows))
+
+
+def table_of(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Table of rows with the same keys."""
+    table = Table(title=name, expand=False)
+    for key in rows[0]:
+        table.add_column(key.replace("_", " "), justify="right" if _number(rows[0][key]) else "left")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    return table
 
 
 def _number(value: object) -> bool:
@@ -49,4 +56,6 @@ def _number(value: object) -> bool:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return ""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -228,6 +228,10 @@ class EmulatedSite:
         await self._start(
             "bank", "bank_host", "--book", str(self.folder / "bank.db"), "--latency-ms", str(self._bank_ms)
         )
+        await self._start_roadside()
+
+    async def _start_roadside(self) -> None:
+        """Start the relay board and the antennas."""
         lanes = {p.name: {"barrier": p.coils, "green": p.coils + 1, "red": p.coils + 2} for p in self.plan}
         await self._start(
             "board",

@@ -90,11 +90,11 @@ line-height: {line_height}px; }}
 """An SVG that fetches nothing from anywhere: the fonts are those of whoever looks."""
 
 
-def save_picture(run: Run, path: Path) -> None:
-    """Save the summary as an SVG file."""
+def save_picture(shown: RenderableType, path: Path, *, title: str) -> None:
+    """Save what is shown as an SVG file."""
     recording = Console(record=True, width=PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True)
-    recording.print(summary(run))
-    recording.save_svg(str(path), title="make run", code_format=PICTURE, unique_id="summary")
+    recording.print(shown)
+    recording.save_svg(str(path), title=title, code_format=PICTURE, unique_id="summary")
 
 
 def _live_cells(result: Result) -> Sequence[RenderableType]:

@@ -52,7 +52,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,6 +104,9 @@ READ_COILS, READ_INPUTS, WRITE_COIL, WRITE_COILS = 1, 2, 5, 15
 # The library reports every refused write and every unknown function as an error with a frame dump; the bench
 # provokes these on purpose, and what it wants to know is in `events` and in the capture.
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+
+
+OnOpening = Callable[[str, Command], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,8 @@ class Journal:
 class RelayBoard:
     """Coils, barriers and the check, without any socket. `now` and wall time are given by the caller."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, on_opening: OnOpening) -> None:
+        self._on_opening = on_opening
         self.coils = [False] * COIL_COUNT
         self.lanes = dict(config.lanes)
         self.barriers = {
@@ -279,6 +283,7 @@ class RelayBoard:
                 opening = None if (ruling := rulings.get(coil)) is None else ruling.opening
                 self.lifts[lane].append(None if opening is None else opening.record_no)
                 self.last_opening[lane] = self.events[-1]
+                self._on_opening(lane, self.events[-1])
         return [ruling for ruling in rulings.values() if ruling is not None and not ruling.allowed]
 
     def _judge(self, behind: Ruling | None, at: str) -> Ruling | None:
@@ -421,10 +426,11 @@ class _Listener(ModbusTcpServer):
 class BoardServer:
     """The board on its two sockets: Modbus for the gateway, control for the bench."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, on_opening: OnOpening = lambda _lane, _event: None) -> None:
+        """`on_opening` is told the lane and the event of each barrier opening, at the moment it happens."""
         self._config = config
         self._address = config.listen
-        self.board = RelayBoard(config)
+        self.board = RelayBoard(config, on_opening)
         self.capture = Capture(config.capture)
         self.muted = False
         self._apply_when_muted = False

@@ -352,6 +352,8 @@ class Event(Enum):
     """B2 sent."""
     DESCRIBED = "described"
     """B3 sent."""
+    ASKED = "asked"
+    """C1 received that asks for the vehicle to be read."""
     READ = "read"
     """B4 sent."""
     ORDERED = "ordered"

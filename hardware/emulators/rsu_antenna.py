@@ -563,7 +563,9 @@ class Antenna:
         if question is None or question.answer.done() or (vehicle.phase, type(message)) not in self._manner.answers:
             self._stats["out_of_turn"] += 1
             return
-        if isinstance(message, Debit):
+        if isinstance(message, Continue) and vehicle.phase is Phase.REPORTED:
+            self._note(vehicle, Event.ASKED)
+        elif isinstance(message, Debit):
             self._note(vehicle, Event.ORDERED)
         elif isinstance(message, WriteEntry):
             self._note(vehicle, Event.ENTRY_ORDERED)

@@ -255,7 +255,7 @@ def test_a_sale_from_b2_to_c1():
             {"B2": 1, "B4": 1, "B5": 1, "C1": 2, "C6": 1},
         )
         assert {name for name, count in seen["events"].items() if count} == {
-            *("reported", "read", "ordered", "taken", "result_sent", "finished")
+            *("reported", "asked", "read", "ordered", "taken", "result_sent", "finished")
         }
         assert seen["seen_at"].endswith("+00:00")
 

@@ -396,7 +396,7 @@ def test_a_sale_from_b2_to_c1(name):
             {"B2": 1, "B3": 1, "B4": 1, "B5": 1, "C1": 3, "C6": 1},
         )
         assert {event for event, count in seen["events"].items() if count} == {
-            *("reported", "described", "read", "ordered", "taken", "result_sent", "finished")
+            *("reported", "asked", "described", "read", "ordered", "taken", "result_sent", "finished")
         }
         await lane.nothing()
 

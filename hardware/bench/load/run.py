@@ -1,0 +1,364 @@
+"""Runs of the load: gateway and null gateway in turn under the same vehicles, their figures and the ratios of them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from hardware.bench.demo import Demo
+from hardware.bench.ledger_view import LedgerView
+from hardware.bench.load.roadside import Car
+from hardware.bench.load.site import LANES_MAX, LoadSite
+from hardware.bench.load.usage import Usage, cpu_s, machine_cpu_s, resident_mb
+from hardware.bench.processes import DEADLINE_MS, ProgramFailed
+from hardware.bench.scenario import ONLINE, PAID, Expected, Vehicle
+from hardware.bench.waiting import wait_until
+
+FIRST_NUMBER: Final = 1000
+"""Number of the first vehicle."""
+
+IDLE_S: Final = 3.0
+"""Sample of what a gateway does while nobody passes; its own rounds come every second."""
+
+UNSERVED_S: Final = 15.0
+"""Time after the last vehicle's arrival for which those that stand there are waited for."""
+
+LIMITS_MS: Final = (50.0, 200.0)
+"""Limits of our share's p99 whose rates `--find` looks for."""
+
+FIND_RATE_MAX: Final = 160.0
+"""Highest rate that is tried, in vehicles a second: beyond it this process and the bank would be what is measured."""
+
+LANE_RATE_MAX: Final = 2.0
+"""Highest rate of one lane: a vehicle takes a third of a second of its radio."""
+
+FIND_S: Final = 6.0
+"""Duration of one try."""
+
+FIND_TRIES: Final = 2
+"""Tries at a rate that seems too high, of which the better one counts: a neighbour's moment is no limit of ours."""
+
+FIND_HALVINGS: Final = 3
+"""Tries between a rate that holds a limit and one that does not: to an eighth of the distance."""
+
+RATIOS: Final = (
+    "share_p50_ms",
+    "share_p99_ms",
+    "whole_p50_ms",
+    "cpu_ms_per_passage",
+    "kb_stored_per_passage",
+    "kb_written_per_passage",
+    "resident_mb",
+    "commits_per_passage",
+    *(f"cars_per_s_at_{limit:.0f}_ms" for limit in LIMITS_MS),
+)
+"""Figures whose ratio to the null gateway says something."""
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Load of one run. `every_s`: time between two vehicles of a lane; `bank_every`: every so many vehicles the bank is
+    asked about a charge card, 0 for none."""
+
+    lanes: int
+    every_s: float = 4.0
+    seconds: float = 20.0
+    seed: int = 1
+    bank_every: int = 4
+    radio_ms: int = 280
+    deadline_ms: int = DEADLINE_MS
+    idle_s: float = IDLE_S
+    find: bool = False
+
+    @property
+    def rate(self) -> float:
+        """Vehicles a second over all lanes."""
+        return self.lanes / self.every_s
+
+    @property
+    def rate_max(self) -> float:
+        """Highest rate that may be tried at these lanes."""
+        return min(FIND_RATE_MAX, self.lanes * LANE_RATE_MAX)
+
+    @property
+    def vehicles_max(self) -> int:
+        """Vehicles that may be needed."""
+        tries = (2 + len(LIMITS_MS)) * FIND_HALVINGS * FIND_TRIES if self.find else 0
+        return round(self.rate * self.seconds) + self.lanes + round(tries * FIND_S * self.rate_max)
+
+
+class Load:
+    """Load over a started site."""
+
+    def __init__(self, site: LoadSite, wanted: Wanted) -> None:
+        self._site = site
+        self._wanted = wanted
+        self._view = LedgerView(site.ledger)
+        self._chance = random.Random(f"{wanted.seed}:load")  # noqa: S311 - repeatable on purpose
+        self._numbers = iter(range(FIRST_NUMBER, FIRST_NUMBER + wanted.vehicles_max))
+        self._came: list[Car] = []
+
+    async def prepare(self) -> None:
+        """Start the gateway with a mandate for every charge card, and wait until it has all its lanes."""
+        site, numbers = self._site, range(FIRST_NUMBER, FIRST_NUMBER + self._wanted.vehicles_max)
+        if site.null:
+            site.write_site_file()
+            await site.gateway.start()
+        else:
+            await Demo(site, [car for n in numbers if (car := self._vehicle(n, "")).funding]).prepare()
+        since_us = time.time_ns() // 1000
+        if not await wait_until(lambda: site.roadside.connected and (site.null or site.works(since_us))):
+            raise ProgramFailed(f"{site.gateway.name} does not have all its lanes; see {site.gateway.log}")
+
+    async def measure(self) -> Figures:
+        """Figures of the load that is wanted."""
+        wanted, site = self._wanted, self._site
+        pid = site.gateway.pid
+        if pid is None:
+            raise ProgramFailed("nothing runs")
+        before = Usage.of(pid, site.ledger)
+        await asyncio.sleep(wanted.idle_s)
+        quiet, roadside_s, others_s = Usage.of(pid, site.ledger), time.process_time(), self._others_cpu_s()
+        cars = await self.drive(wanted.rate, wanted.seconds)
+        used = Usage.of(pid, site.ledger).since(quiet)
+        roadside_s, others_s = time.process_time() - roadside_s, self._others_cpu_s() - others_s
+        used = used.net_of(quiet.since(before))
+        served = max(1, sum(car.lifted_at is not None for car in cars))
+        figures: Figures = {
+            "cars_per_s": wanted.rate,
+            "offered": len(cars),
+            "served": sum(car.lifted_at is not None for car in cars),
+            "charged_once": 0,
+            **_times("share", self._shares_s(cars)),
+            **_times("whole", [car.whole_s for car in cars if car.whole_s is not None]),
+            "cpu_ms_per_passage": 1e3 * used.cpu_s / served,
+            "kb_stored_per_passage": used.stored_bytes / 1e3 / served,
+            "kb_written_per_passage": used.written_bytes / 1e3 / served,
+            "commits_per_passage": used.commits / served,
+            "resident_mb": resident_mb(pid),
+            **self._gateways_own(cars),
+            "roadside_lag_p99_ms": _quantile_ms(site.roadside.lags_s, 0.99),
+            "roadside_cpu_percent": 100 * roadside_s / used.seconds,
+            "others_cpu_percent": 100 * others_s / used.seconds,
+        }
+        if wanted.find:
+            figures |= await self._find()
+        figures["charged_once"] = self._charged_once(cars)
+        return figures
+
+    def _others_cpu_s(self) -> float:
+        """Processor time that everything but this load has had: what disturbs it."""
+        pids = (os.getpid(), self._site.gateway.pid, self._site.programs["bank"].pid)
+        return machine_cpu_s() - sum(cpu_s(pid) for pid in pids if pid is not None)
+
+    async def drive(self, rate: float, seconds: float) -> list[Car]:
+        """Let vehicles come at this rate, each lane's evenly but for a fifth, and wait until they have passed."""
+        site, loop = self._site, asyncio.get_running_loop()
+        due = self._moments(rate, seconds)
+        cars = [Car(self._vehicle(next(self._numbers), lane)) for _, lane in due]
+        specs = [car.described.on_the_road(int(time.time())) for car in cars]
+        opened = site.roadside.openings
+        begun = loop.time()
+        with _no_garbage_collection():
+            lag = loop.create_task(site.roadside.measure_lag())
+            for (moment, _), car, spec in zip(due, cars, specs, strict=True):
+                await asyncio.sleep(max(0.0, begun + moment - loop.time()))
+                site.roadside.arrive(car, spec)
+            came = sum(car.on_road is not None for car in cars)
+            await wait_until(lambda: site.roadside.openings - opened >= came, UNSERVED_S)
+            lag.cancel()
+        await self._match()
+        for car in cars:
+            if car.on_road is not None and car.on_road.present:
+                car.on_road.drive_off()
+        self._came += cars
+        return cars
+
+    def _moments(self, rate: float, seconds: float) -> list[tuple[float, str]]:
+        """Moments of arrival, in order, with the lane."""
+        every = len(self._site.lanes) / rate
+        found = []
+        for lane in self._site.lanes:
+            moment = every * self._chance.random()
+            while moment < seconds:
+                found.append((moment, lane))
+                moment += every * self._chance.uniform(0.8, 1.2)
+        return sorted(found)
+
+    def _vehicle(self, number: int, lane: str) -> Vehicle:
+        asks = self._wanted.bank_every > 0 and number % self._wanted.bank_every == 0
+        card, funding = (23, ONLINE) if asks else (22, None)
+        return Vehicle(number, "load", lane, Expected((PAID,), charged=True), card_type=card, funding=funding)
+
+    # --- comparing with the ledger ----------------------------------------------------------------------------------
+
+    async def _match(self) -> None:
+        """Give the cars the openings of their passages; the ledger knows which passage is whose."""
+        if self._site.null:
+            rows = self._view.rows("select passage_id, passage_id from decision")
+        else:
+            await wait_until(lambda: all(row.total_us is not None for row in self._view.decisions()), UNSERVED_S)
+            rows = self._view.rows("select p.id, s.obu_id from passage p join subject s on s.id = p.subject_id")
+        self._site.roadside.match(dict(rows))
+
+    def _bank_s(self) -> dict[str, float]:
+        """Seconds at the bank by passage."""
+        if self._site.null:
+            return {}
+        asked = [row for row in self._view.decisions() if row.bank_us]
+        return {row.passage_id: (row.bank_us or 0) / 1e6 for row in asked}
+
+    def _shares_s(self, cars: Sequence[Car]) -> list[float]:
+        """Our share of each passage in seconds: the whole without radio and bank."""
+        bank_s = self._bank_s()
+        return [
+            car.whole_s - car.radio_s - bank_s.get(car.passage_id or "", 0.0) for car in cars if car.whole_s is not None
+        ]
+
+    def _charged_once(self, cars: Sequence[Car]) -> int:
+        """Count the cars whose card tells of one purchase, and the ledger of one charge."""
+        charged = "('released', 'funded', 'owed', 'debt')"
+        rows = self._view.rows(
+            "select passage_id, 1 from decision"
+            if self._site.null
+            else "select s.obu_id, 1 from debit d join passage p on p.id = d.passage_id"  # noqa: S608 - nothing from outside
+            f" join subject s on s.id = p.subject_id where d.state in {charged}"
+        )
+        debits = Counter(obu_id for obu_id, _ in rows)
+        return sum(car.purchases == 1 and debits[car.described.obu_id] == 1 for car in cars)
+
+    def _gateways_own(self, cars: Sequence[Car]) -> Figures:
+        """Figures that the gateway keeps of itself; the null gateway keeps none."""
+        names = ("own_share_p50_ms", "own_share_p99_ms", "loop_lag_p50_ms", "loop_lag_p99_ms", "loop_lag_max_ms")
+        if self._site.null:
+            return dict.fromkeys(names)
+        ours = {car.passage_id for car in cars}
+        own_s = [d.own_us / 1e6 for d in self._view.decisions() if d.own_us is not None and d.passage_id in ours]
+        lag = json.loads((self._site.folder / "state.json").read_text())["loop_lag_ms"]
+        values = (_quantile_ms(own_s, 0.5), _quantile_ms(own_s, 0.99), lag["p50"], lag["p99"], lag["max"])
+        return dict(zip(names, values, strict=True))
+
+    # --- looking for the rate ----------------------------------------------------------------------------------------
+
+    async def _find(self) -> Figures:
+        """Rates at which our share's p99 passes each limit; None where no rate that may be tried does."""
+        tried: dict[float, float] = {}
+
+        async def share_p99_ms(rate: float) -> float:
+            if rate not in tried:
+                tried[rate] = await self._try(rate)
+                for _ in range(1, FIND_TRIES):
+                    if tried[rate] >= LIMITS_MS[0]:
+                        tried[rate] = min(tried[rate], await self._try(rate))
+            return tried[rate]
+
+        rate = min(self._wanted.rate, self._wanted.rate_max)
+        while await share_p99_ms(rate) < LIMITS_MS[-1] and rate < self._wanted.rate_max:
+            rate = min(2 * rate, self._wanted.rate_max)
+        found: Figures = {}
+        for limit in LIMITS_MS:
+            name = f"cars_per_s_at_{limit:.0f}_ms"
+            found[name] = None
+            above = min((rate for rate, p99 in tried.items() if p99 >= limit), default=None)
+            if above is None:
+                continue
+            below = max((rate for rate in tried if rate < above), default=0.0)
+            for _ in range(FIND_HALVINGS):
+                middle = (below + above) / 2
+                if await share_p99_ms(middle) < limit:
+                    below = middle
+                else:
+                    above = middle
+            found[name] = (below + above) / 2
+        return found
+
+    async def _try(self, rate: float) -> float:
+        """Our share's p99 at a rate; infinite where a car was not served."""
+        cars = await self.drive(rate, FIND_S)
+        p99_ms = _quantile_ms(self._shares_s(cars), 0.99)
+        return p99_ms if p99_ms is not None and all(car.lifted_at is not None for car in cars) else float("inf")
+
+
+async def run_one(folder: Path, wanted: Wanted, *, null: bool) -> Figures:
+    """Figures of the gateway, or the null gateway, under the load that is wanted. Raises `ProgramFailed`."""
+    async with LoadSite(
+        folder,
+        wanted.lanes,
+        null=null,
+        radio_ms=wanted.radio_ms,
+        deadline_ms=wanted.deadline_ms,
+        seed=wanted.seed,
+    ) as site:
+        load = Load(site, wanted)
+        await load.prepare()
+        figures = await load.measure()
+        if site.roadside.violations:
+            raise ProgramFailed(f"barrier moved without a committed decision: {site.roadside.violations}")
+        status = await site.gateway.stop()
+        if status:
+            raise ProgramFailed(f"{site.gateway.name} ended with status {status}; see {site.gateway.log}")
+        return figures
+
+
+async def run_both(folder: Path, wanted: Wanted, *, null_only: bool = False) -> dict[str, Figures]:
+    """Figures of both, one after the other, under the same vehicles."""
+    if not 1 <= wanted.lanes <= LANES_MAX:
+        raise ValueError(f"{wanted.lanes} lanes; a site of the load has 1 to {LANES_MAX}")
+    found = {} if null_only else {"gateway": await run_one(folder / f"{wanted.lanes}-gateway", wanted, null=False)}
+    return found | {"null": await run_one(folder / f"{wanted.lanes}-null", wanted, null=True)}
+
+
+def rows_of(found: dict[str, Figures]) -> list[dict[str, Any]]:
+    """Figures as rows, with the ratio of the gateway's to the null gateway's where that says something."""
+    names = next(iter(found.values()))
+    rows = []
+    for name in names:
+        row: dict[str, Any] = {"figure": name} | {who: figures[name] for who, figures in found.items()}
+        ours, null = (found[who][name] if who in found else None for who in ("gateway", "null"))
+        if len(found) > 1:
+            row["ratio"] = ours / null if name in RATIOS and ours is not None and null else None
+        rows.append(row)
+    return rows
+
+
+def good(found: dict[str, Figures]) -> bool:
+    """True when every car that came was served and charged once."""
+    return all(figures["offered"] == figures["served"] == figures["charged_once"] for figures in found.values())
+
+
+def measure(folder: Path) -> list[dict[str, Any]]:
+    """Short run for `make bench`: 16 lanes, a vehicle every four seconds on each."""
+    return rows_of(asyncio.run(run_both(folder, Wanted(lanes=16, seconds=12.0))))
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Switch the collector off while this process plays the road: it must not be late where the gateway is measured."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _times(name: str, seconds: Sequence[float]) -> Figures:
+    return {f"{name}_p50_ms": _quantile_ms(seconds, 0.5), f"{name}_p99_ms": _quantile_ms(seconds, 0.99)}
+
+
+def _quantile_ms(seconds: Sequence[float], share: float) -> float | None:
+    """Quantile in milliseconds, by nearest rank; None of nothing."""
+    ranked = sorted(seconds)
+    return 1e3 * ranked[round(share * (len(ranked) - 1))] if ranked else None
