@@ -21,7 +21,7 @@ from hardware.bench.load.usage import Usage
 from hardware.bench.processes import PATIENT_MS
 from hardware.emulators.rsu_antenna import PRESENT_MAX
 
-FEW = Wanted(lanes=2, every_s=1.0, seconds=3.0, bank_every=2, radio_ms=40, deadline_ms=PATIENT_MS, idle_s=0.2)
+FEW = Wanted(lanes=2, every_s=1.0, seconds=6.0, bank_every=2, radio_ms=40, deadline_ms=PATIENT_MS, idle_s=0.8)
 
 
 def rows(ledger, query):
