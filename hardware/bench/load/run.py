@@ -30,6 +30,9 @@ FIRST_NUMBER: Final = 1000
 TURNS: Final = 4
 """Turns of either program."""
 
+WARM_S: Final = 2.0
+"""Duration of the first traffic, which is counted and not measured: everything happens for the first time in it."""
+
 IDLE_S: Final = 6.0
 """Sample of what a gateway does while nobody passes; its own rounds come every second."""
 
@@ -99,7 +102,9 @@ class Wanted:
     def vehicles_max(self) -> int:
         """Vehicles that may be needed."""
         tries = (2 + len(LIMITS_MS)) * FIND_HALVINGS * FIND_TRIES if self.find else 0
-        return round(1.25 * self.rate * self.seconds) + TURNS * self.lanes + round(tries * FIND_S * self.rate_max)
+        return round(
+            1.25 * self.rate * (WARM_S + self.seconds) + (1 + TURNS) * self.lanes + tries * FIND_S * self.rate_max
+        )
 
 
 class Load:
@@ -111,6 +116,7 @@ class Load:
         self._view = LedgerView(site.ledger)
         self._chance = random.Random(f"{wanted.seed}:load")  # noqa: S311 - repeatable on purpose
         self._numbers = iter(range(FIRST_NUMBER, FIRST_NUMBER + wanted.vehicles_max))
+        self._warm: list[Car] = []
         self._cars: list[Car] = []
         self._idle = self._used = Usage(0.0, 0.0, 0, 0, 0)
         self._roadside_s = self._others_s = 0.0
@@ -126,6 +132,10 @@ class Load:
         since_us = time.time_ns() // 1000
         if not await wait_until(lambda: site.roadside.connected and (site.null or site.works(since_us))):
             raise ProgramFailed(f"{site.gateway.name} does not have all its lanes; see {site.gateway.log}")
+
+    async def warm_up(self) -> None:
+        """Drive for the first time."""
+        self._warm = await self.drive(self._wanted.rate, WARM_S)
 
     async def take_turn(self) -> None:
         """Idle and drive for a turn, and add to what the load has measured so far."""
@@ -146,8 +156,8 @@ class Load:
         served = max(1, sum(car.lifted_at is not None for car in cars))
         figures: Figures = {
             "cars_per_s": wanted.rate,
-            "offered": len(cars),
-            "served": sum(car.lifted_at is not None for car in cars),
+            "offered": len(self._warm + cars),
+            "served": sum(car.lifted_at is not None for car in self._warm + cars),
             "charged_once": 0,
             **_times("share", self._shares_s(cars)),
             **_times("whole", [car.whole_s for car in cars if car.whole_s is not None]),
@@ -163,7 +173,7 @@ class Load:
         }
         if wanted.find:
             figures |= await self._find()
-        figures["charged_once"] = self._charged_once(cars)
+        figures["charged_once"] = self._charged_once(self._warm + cars)
         return figures
 
     @property
@@ -331,6 +341,7 @@ async def run_both(folder: Path, wanted: Wanted, *, null_only: bool = False) -> 
             )
             loads[name] = Load(await sites.enter_async_context(site), wanted)
             await loads[name].prepare()
+            await loads[name].warm_up()
         for _ in range(TURNS):
             for load in loads.values():
                 await load.take_turn()
