@@ -106,7 +106,7 @@ READ_COILS, READ_INPUTS, WRITE_COIL, WRITE_COILS = 1, 2, 5, 15
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
 
-OnOpening = Callable[[str, Command], None]
+OnOpening = Callable[[str, Command, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ class Journal:
 class RelayBoard:
     """Coils, barriers and the check, without any socket. `now` and wall time are given by the caller."""
 
-    def __init__(self, config: Config, on_opening: OnOpening) -> None:
+    def __init__(self, config: Config, on_opening: Callable[[str, Command], None]) -> None:
         self._on_opening = on_opening
         self.coils = [False] * COIL_COUNT
         self.lanes = dict(config.lanes)
@@ -346,6 +346,8 @@ class _Request:
     """Lane whose barrier coil it switches on."""
     behind: Mapping[int, Ruling]
     """Rulings on its coils, made when it arrived."""
+    at: float
+    """Time it arrived, by the loop's clock."""
 
 
 def _switched_on(frame: bytes) -> list[int]:
@@ -426,11 +428,11 @@ class _Listener(ModbusTcpServer):
 class BoardServer:
     """The board on its two sockets: Modbus for the gateway, control for the bench."""
 
-    def __init__(self, config: Config, *, on_opening: OnOpening = lambda _lane, _event: None) -> None:
-        """`on_opening` is told the lane and the event of each barrier opening, at the moment it happens."""
+    def __init__(self, config: Config, *, on_opening: OnOpening = lambda _lane, _event, _at: None) -> None:
+        """`on_opening` is told lane and event of each barrier opening, and when its order arrived (loop's time)."""
         self._config = config
         self._address = config.listen
-        self.board = RelayBoard(config, on_opening)
+        self.board = RelayBoard(config, lambda lane, event: on_opening(lane, event, self._arrived_at))
         self.capture = Capture(config.capture)
         self.muted = False
         self._apply_when_muted = False
@@ -441,6 +443,7 @@ class BoardServer:
         self._freezes_at: str | None = None
         self._behind: Mapping[int, Ruling] = {}
         """Rulings on the request that is worked on."""
+        self._arrived_at = 0.0
         self._to_lose: dict[str, int] = {}
         self._lost_are_executed = False
         self._worker: asyncio.Task[None] | None = None
@@ -520,9 +523,9 @@ class BoardServer:
 
     def arrived(self, connection: _Connection, frame: bytes) -> None:
         """Take a whole request that has come in. Its rulings are made here and now, whenever it is executed."""
-        coils = _switched_on(frame)
+        at, coils = asyncio.get_running_loop().time(), _switched_on(frame)
         opens = self.board.lane_opened_by(coils)
-        self._requests.append(_Request(connection, frame, opens, self.board.behind(coils)))
+        self._requests.append(_Request(connection, frame, opens, self.board.behind(coils), at))
         if opens is not None and opens == self._freezes_at:
             self._frozen, self._freezes_at = True, None
         self._changed.set()
@@ -539,7 +542,7 @@ class BoardServer:
                 self._to_lose[request.opens] -= 1
                 if not self._lost_are_executed:
                     continue
-            self._behind = request.behind
+            self._behind, self._arrived_at = request.behind, request.at
             request.connection.silent = lost
             await request.connection.work(request.frame)
 

@@ -21,7 +21,7 @@ from hardware.bench.load.usage import Usage
 from hardware.bench.processes import PATIENT_MS
 from hardware.emulators.rsu_antenna import PRESENT_MAX
 
-FEW = Wanted(lanes=2, every_s=1.0, seconds=3.0, bank_every=2, radio_ms=40, deadline_ms=PATIENT_MS, idle_s=0.2)
+FEW = Wanted(lanes=2, every_s=1.0, seconds=6.0, bank_every=2, radio_ms=40, deadline_ms=PATIENT_MS, idle_s=0.8)
 
 
 def rows(ledger, query):
@@ -43,7 +43,7 @@ def test_what_the_load_reports_the_ledger_has(tmp_path):
     assert paid[0] == paid[2] == ours["served"] == ours["charged_once"]
     assert paid[0] > paid[1] > 0
     assert rows(tmp_path / "2-null" / "ledger.db", "select count(*) from decision") == [(null["served"],)]
-    # The road sees what the gateway says of itself, and the order to the barrier after it.
+    # The road sees what the gateway says of itself, and the order to the barrier on its way.
     assert 0 < ours["own_share_p50_ms"] <= ours["share_p50_ms"] < ours["whole_p50_ms"]
     assert ours["whole_p50_ms"] > ours["share_p50_ms"] + FEW.radio_ms * 0.9
     assert null["commits_per_passage"] == pytest.approx(1, abs=0.01)

@@ -142,11 +142,11 @@ class Roadside:
             if event is Event.RESULT_SENT:
                 self._lanes[lane].paid.append(car)
 
-    def _opened(self, lane: str, opening: Command) -> None:
-        """Note a barrier opening, and let the car drive through."""
+    def _opened(self, lane: str, opening: Command, ordered_at: float) -> None:
+        """Note when a barrier opening was ordered, and let the car drive through."""
         now, here = asyncio.get_running_loop().time(), self._lanes[lane]
         if opening["passage_id"] is not None:
-            self._lifts[opening["passage_id"]] = now
+            self._lifts[opening["passage_id"]] = ordered_at
         if here.paid:
             car = here.paid.popleft()
             here.board.board.passed(lane, now, datetime.now(UTC))

@@ -10,7 +10,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,13 @@ from hardware.bench.waiting import wait_until
 FIRST_NUMBER: Final = 1000
 """Number of the first vehicle."""
 
-IDLE_S: Final = 3.0
+TURNS: Final = 4
+"""Turns of either program."""
+
+WARM_S: Final = 2.0
+"""Duration of the first traffic, which is counted and not measured: everything happens for the first time in it."""
+
+IDLE_S: Final = 6.0
 """Sample of what a gateway does while nobody passes; its own rounds come every second."""
 
 UNSERVED_S: Final = 15.0
@@ -96,7 +102,9 @@ class Wanted:
     def vehicles_max(self) -> int:
         """Vehicles that may be needed."""
         tries = (2 + len(LIMITS_MS)) * FIND_HALVINGS * FIND_TRIES if self.find else 0
-        return round(self.rate * self.seconds) + self.lanes + round(tries * FIND_S * self.rate_max)
+        return round(
+            1.25 * self.rate * (WARM_S + self.seconds) + (1 + TURNS) * self.lanes + tries * FIND_S * self.rate_max
+        )
 
 
 class Load:
@@ -108,7 +116,10 @@ class Load:
         self._view = LedgerView(site.ledger)
         self._chance = random.Random(f"{wanted.seed}:load")  # noqa: S311 - repeatable on purpose
         self._numbers = iter(range(FIRST_NUMBER, FIRST_NUMBER + wanted.vehicles_max))
-        self._came: list[Car] = []
+        self._warm: list[Car] = []
+        self._cars: list[Car] = []
+        self._idle = self._used = Usage(0.0, 0.0, 0, 0, 0)
+        self._roadside_s = self._others_s = 0.0
 
     async def prepare(self) -> None:
         """Start the gateway with a mandate for every charge card, and wait until it has all its lanes."""
@@ -122,24 +133,31 @@ class Load:
         if not await wait_until(lambda: site.roadside.connected and (site.null or site.works(since_us))):
             raise ProgramFailed(f"{site.gateway.name} does not have all its lanes; see {site.gateway.log}")
 
-    async def measure(self) -> Figures:
-        """Figures of the load that is wanted."""
+    async def warm_up(self) -> None:
+        """Drive for the first time."""
+        self._warm = await self.drive(self._wanted.rate, WARM_S)
+
+    async def take_turn(self) -> None:
+        """Idle and drive for a turn, and add to what the load has measured so far."""
         wanted, site = self._wanted, self._site
-        pid = site.gateway.pid
-        if pid is None:
-            raise ProgramFailed("nothing runs")
-        before = Usage.of(pid, site.ledger)
-        await asyncio.sleep(wanted.idle_s)
-        quiet, roadside_s, others_s = Usage.of(pid, site.ledger), time.process_time(), self._others_cpu_s()
-        cars = await self.drive(wanted.rate, wanted.seconds)
-        used = Usage.of(pid, site.ledger).since(quiet)
-        roadside_s, others_s = time.process_time() - roadside_s, self._others_cpu_s() - others_s
-        used = used.net_of(quiet.since(before))
+        before = Usage.of(self._pid, site.ledger)
+        await asyncio.sleep(wanted.idle_s / TURNS)
+        quiet, roadside_s, others_s = Usage.of(self._pid, site.ledger), time.process_time(), self._others_cpu_s()
+        self._cars += await self.drive(wanted.rate, wanted.seconds / TURNS)
+        self._idle += quiet.since(before)
+        self._used += Usage.of(self._pid, site.ledger).since(quiet)
+        self._roadside_s += time.process_time() - roadside_s
+        self._others_s += self._others_cpu_s() - others_s
+
+    async def figures(self) -> Figures:
+        """Figures of all turns."""
+        wanted, site, pid, cars = self._wanted, self._site, self._pid, self._cars
+        used = self._used.net_of(self._idle)
         served = max(1, sum(car.lifted_at is not None for car in cars))
         figures: Figures = {
             "cars_per_s": wanted.rate,
-            "offered": len(cars),
-            "served": sum(car.lifted_at is not None for car in cars),
+            "offered": len(self._warm + cars),
+            "served": sum(car.lifted_at is not None for car in self._warm + cars),
             "charged_once": 0,
             **_times("share", self._shares_s(cars)),
             **_times("whole", [car.whole_s for car in cars if car.whole_s is not None]),
@@ -150,18 +168,33 @@ class Load:
             "resident_mb": resident_mb(pid),
             **self._gateways_own(cars),
             "roadside_lag_p99_ms": _quantile_ms(site.roadside.lags_s, 0.99),
-            "roadside_cpu_percent": 100 * roadside_s / used.seconds,
-            "others_cpu_percent": 100 * others_s / used.seconds,
+            "roadside_cpu_percent": 100 * self._roadside_s / used.seconds,
+            "others_cpu_percent": 100 * self._others_s / used.seconds,
         }
         if wanted.find:
             figures |= await self._find()
-        figures["charged_once"] = self._charged_once(cars)
+        figures["charged_once"] = self._charged_once(self._warm + cars)
         return figures
+
+    @property
+    def _pid(self) -> int:
+        if self._site.gateway.pid is None:
+            raise ProgramFailed(f"{self._site.gateway.name} was never started")
+        return self._site.gateway.pid
 
     def _others_cpu_s(self) -> float:
         """Processor time that everything but this load has had: what disturbs it."""
-        pids = (os.getpid(), self._site.gateway.pid, self._site.programs["bank"].pid)
+        pids = (os.getpid(), self._pid, self._site.programs["bank"].pid)
         return machine_cpu_s() - sum(cpu_s(pid) for pid in pids if pid is not None)
+
+    async def end(self) -> None:
+        """Stop the gateway. Raises `ProgramFailed` when it does not end in order, or a barrier moved for no reason."""
+        site = self._site
+        if site.roadside.violations:
+            raise ProgramFailed(f"barrier moved without a committed decision: {site.roadside.violations}")
+        status = await site.gateway.stop()
+        if status:
+            raise ProgramFailed(f"{site.gateway.name} ended with status {status}; see {site.gateway.log}")
 
     async def drive(self, rate: float, seconds: float) -> list[Car]:
         """Let vehicles come at this rate, each lane's evenly but for a fifth, and wait until they have passed."""
@@ -183,7 +216,6 @@ class Load:
         for car in cars:
             if car.on_road is not None and car.on_road.present:
                 car.on_road.drive_off()
-        self._came += cars
         return cars
 
     def _moments(self, rate: float, seconds: float) -> list[tuple[float, str]]:
@@ -291,33 +323,32 @@ class Load:
         return p99_ms if p99_ms is not None and all(car.lifted_at is not None for car in cars) else float("inf")
 
 
-async def run_one(folder: Path, wanted: Wanted, *, null: bool) -> Figures:
-    """Figures of the gateway, or the null gateway, under the load that is wanted. Raises `ProgramFailed`."""
-    async with LoadSite(
-        folder,
-        wanted.lanes,
-        null=null,
-        radio_ms=wanted.radio_ms,
-        deadline_ms=wanted.deadline_ms,
-        seed=wanted.seed,
-    ) as site:
-        load = Load(site, wanted)
-        await load.prepare()
-        figures = await load.measure()
-        if site.roadside.violations:
-            raise ProgramFailed(f"barrier moved without a committed decision: {site.roadside.violations}")
-        status = await site.gateway.stop()
-        if status:
-            raise ProgramFailed(f"{site.gateway.name} ended with status {status}; see {site.gateway.log}")
-        return figures
-
-
 async def run_both(folder: Path, wanted: Wanted, *, null_only: bool = False) -> dict[str, Figures]:
-    """Figures of both, one after the other, under the same vehicles."""
+    """Figures of gateway and null gateway under the same vehicles. They take turns, so that a neighbour who comes or
+    goes disturbs both. Raises `ProgramFailed`."""
     if not 1 <= wanted.lanes <= LANES_MAX:
         raise ValueError(f"{wanted.lanes} lanes; a site of the load has 1 to {LANES_MAX}")
-    found = {} if null_only else {"gateway": await run_one(folder / f"{wanted.lanes}-gateway", wanted, null=False)}
-    return found | {"null": await run_one(folder / f"{wanted.lanes}-null", wanted, null=True)}
+    loads: dict[str, Load] = {}
+    async with AsyncExitStack() as sites:
+        for name in ("null",) if null_only else ("gateway", "null"):
+            site = LoadSite(
+                folder / f"{wanted.lanes}-{name}",
+                wanted.lanes,
+                null=name == "null",
+                radio_ms=wanted.radio_ms,
+                deadline_ms=wanted.deadline_ms,
+                seed=wanted.seed,
+            )
+            loads[name] = Load(await sites.enter_async_context(site), wanted)
+            await loads[name].prepare()
+            await loads[name].warm_up()
+        for _ in range(TURNS):
+            for load in loads.values():
+                await load.take_turn()
+        found = {name: await load.figures() for name, load in loads.items()}
+        for load in loads.values():
+            await load.end()
+    return found
 
 
 def rows_of(found: dict[str, Figures]) -> list[dict[str, Any]]:

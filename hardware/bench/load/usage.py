@@ -53,6 +53,16 @@ class Usage:
             self.commits - before.commits,
         )
 
+    def __add__(self, more: Usage) -> Usage:
+        """Use in both times together."""
+        return Usage(
+            self.seconds + more.seconds,
+            self.cpu_s + more.cpu_s,
+            self.stored_bytes + more.stored_bytes,
+            self.written_bytes + more.written_bytes,
+            self.commits + more.commits,
+        )
+
     def net_of(self, idle: Usage) -> Usage:
         """Use without what the process does while nobody passes, of which `idle` is a sample."""
         share = self.seconds / idle.seconds
