@@ -172,11 +172,6 @@ class Repeated:
         """Construct part of these records."""
         return construct.Array(self.count, construct.Struct(*(one.name / one.wire for one in self.fields)))
 
-    @property
-    def size(self) -> int:
-        """Length of one record, bytes."""
-        return sum(one.wire.sizeof() for one in self.fields)
-
     def values(self, parsed: Iterable[Any]) -> tuple[object, ...]:
         """The records of parsed elements."""
         return tuple(self.record(**{one.name: item[one.name] for one in self.fields}) for item in parsed)
