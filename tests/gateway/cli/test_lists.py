@@ -76,10 +76,10 @@ def test_a_list_is_as_old_as_its_delivery(ask, site):
 
 def test_a_bad_delivery_is_1_and_the_list_in_force_stays(build, run, ask, site):
     file = site.parent / "bad.csv"
-    file.write_text("kind,key,list_type,sign\ncard,123,4,1\n", encoding="utf-8")
+    file.write_text("kind,key,list_type,sign\ncard,12x,4,1\n", encoding="utf-8")
     result = run("lists", "build", file, "--version", "L2", "--config", site, code=1)
     assert "line 2, column key" in result.stderr
-    assert "123" not in result.stderr.replace("line 2", "")
+    assert "12x" not in result.stderr
     assert ask("lists", "show", "--config", site)["in_force"] == "L1"
     run("lists", "build", file, "--version", "L2", "--created", "long ago", "--config", site, code=2)
     run("lists", "build", site.parent / "nowhere.csv", "--version", "L2", "--config", site, code=2)
