@@ -358,7 +358,7 @@ RULES: Final = (
         select 'passage ' || g.id, case when s.erased_at is null then 'is erased by the journal alone'
                when j.number is null then 'is erased, and the journal does not tell by whom'
                else 'is erased, and some of it is left' end
-        from passage g join subject s on s.id = g.subject_id
+        from passage g join subject s on s.id = g.id
              left join (select ref, min(number) as number from journal where kind = 'passage' and event = 'erased'
                         group by ref) j on j.ref = g.id
         where (s.erased_at is null) <> (j.number is null)
@@ -366,7 +366,8 @@ RULES: Final = (
                coalesce(s.obu_id, s.contract, s.card_number, s.plate) is not null or s.plate_colour is not null
                or s.salt is not null
                or exists (
-                   select 1 from purchase p join purchase_file f on f.purchase_id = p.id where p.passage_id = g.id)))
+                   select 1 from debit d join purchase p on p.debit_id = d.id
+                                 join purchase_file f on f.purchase_id = p.id where d.passage_id = g.id)))
         """,
     ),
     Rule(

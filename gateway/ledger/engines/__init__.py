@@ -4,6 +4,7 @@ is portable SQLAlchemy Core and knows this package alone.
 
 from gateway.ledger.engines.sqlite import (
     BUSY_TIMEOUT_MS,
+    IN_ITS_KEY,
     copy_into,
     forget_log,
     log_pages_left,
@@ -23,6 +24,7 @@ from gateway.ledger.engines.trouble import StorageTrouble
 
 __all__ = [
     "BUSY_TIMEOUT_MS",
+    "IN_ITS_KEY",
     "StorageTrouble",
     "copy_into",
     "forget_log",

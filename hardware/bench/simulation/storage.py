@@ -70,7 +70,7 @@ _WATCHED = {
     "purchase": (
         "id",
         "state, debit_id, attempt_no, written_fen, purchase_time,"
-        " (select s.card_number from passage g join subject s on s.id = g.subject_id where g.id = new.passage_id)",
+        " (select s.card_number from debit d join subject s on s.id = d.passage_id where d.id = new.debit_id)",
         ("state", "terminal", "psam_serial", "card_serial", "tac"),
     ),
     "card_serial": ("card_number", "serial", ("serial",)),

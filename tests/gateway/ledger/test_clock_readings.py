@@ -55,13 +55,12 @@ class Box:
 
         def change(tx):
             number = tx.chain_span(tables.decision)[1] + 1
-            tx.insert(tables.subject, id=f"subject {number}")
+            tx.insert(tables.subject, id=f"passage {number}")
             tx.insert(
                 tables.passage,
                 id=f"passage {number}",
                 charge_point="lane-1",
                 service="toll",
-                subject_id=f"subject {number}",
                 opened_at=0,
                 clock_quality="trusted",
             )

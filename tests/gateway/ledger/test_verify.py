@@ -330,8 +330,8 @@ CORRUPTIONS = [
     ),
     (
         "a purchase is taken at most once for a debit, and only behind a released one",
-        "insert into purchase (id, passage_id, debit_id, attempt_no, state, written_fen, purchase_time, created_at,"
-        " changed_at) select 'x', passage_id, debit_id, 2, 'taken', written_fen, purchase_time, 0, 0 from purchase"
+        "insert into purchase (id, debit_id, attempt_no, state, written_fen, purchase_time, created_at,"
+        " changed_at) select 'x', debit_id, 2, 'taken', written_fen, purchase_time, 0, 0 from purchase"
         f" where debit_id = {FIRST['purse']}",
     ),
     ("record numbers have no gap", "update chain set number = number + 1 where name = 'decision'"),

@@ -735,8 +735,8 @@ class Plaza:
         elif isinstance(report.message, DebitResult | TacResult):
             card = report.road.cars[report.message.obu_id].card_number
             waiting = self.rows(
-                "select p.id from purchase p join passage g on g.id = p.passage_id join subject s on s.id = "
-                "g.subject_id where s.card_number = :card and p.state = 'intent'",
+                "select p.id from purchase p join debit d on d.id = p.debit_id join subject s on s.id = d.passage_id"
+                " where s.card_number = :card and p.state = 'intent'",
                 card=card,
             )
             if waiting:
