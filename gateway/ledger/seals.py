@@ -30,6 +30,7 @@ from sqlalchemy import Table
 
 from gateway.ledger import tables
 from gateway.ledger.chain import encode
+from gateway.ledger.hex_text import STORED
 
 KIND: Final = "rows"
 EVENT: Final = "sealed"
@@ -194,14 +195,8 @@ def _key_maker(columns: Sequence[str], table: Table) -> Callable[[FullRow], byte
 
 def _packed(key: Any) -> bytes:  # noqa: ANN401 - a number or a text
     """Pack a key in few bytes: most are 128 random bits in hex digits."""
-    if isinstance(key, str) and len(key) == 32:
-        try:
-            raw = bytes.fromhex(key)
-        except ValueError:
-            return encode((key,))
-        if raw.hex() == key:
-            return raw
-    return encode((key,))
+    raw = STORED[key]
+    return raw if isinstance(raw, bytes) and len(raw) == 16 else encode((key,))
 
 
 def shown(key: bytes) -> str:

@@ -9,7 +9,7 @@ Connection and transaction stay SQLAlchemy's; so do the errors, which callers cl
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -22,6 +22,8 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.dml import Update
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList, ClauseElement, Grouping
 from sqlalchemy.sql.selectable import Join, SelectBase
+
+from gateway.ledger.hex_text import STORED, TEXTS, HexText, from_stored
 
 PAGE = 5_000
 """Rows kept in memory of a select that walks through a whole table."""
@@ -70,8 +72,13 @@ class Shape:
         self.tables = frozenset(element for element in visitors.iterate(statement) if isinstance(element, Table))
         constants = dict(compiled.params or {}) if columns is None else {}
         positions = getattr(compiled, "positiontup", None)
-        self.arguments = _arguments(positions, {name: value for name, value in constants.items() if value is not None})
+        hex_texts = {name for name, parameter in compiled.binds.items() if isinstance(parameter.type, HexText)}  # type: ignore[attr-defined]
+        self.arguments = _arguments(
+            positions, {name: value for name, value in constants.items() if value is not None}, hex_texts
+        )
         """Puts values by name into the form the driver takes."""
+        self.read = _reader_of(statement)
+        """Converts rows as the driver gives them; None where they are right as they are."""
         self._row: Callable[[Iterable[Any]], Row] | None = None
 
     def row_of(self, description: Sequence[Sequence[Any]]) -> Callable[[Iterable[Any]], Row]:
@@ -181,7 +188,7 @@ class Runner:
             found: list[tuple[Any, ...]] = self._cursor.fetchall()
         except self._error as error:
             raise self._wrapped(shape, error) from error
-        return found
+        return found if shape.read is None else list(map(tuple, map(shape.read, found)))
 
     def run(self, shape: Shape, values: Mapping[str, Any]) -> int:
         """Run a statement that returns no rows; the number of rows it changed."""
@@ -209,7 +216,9 @@ class Runner:
             found = cursor.fetchall()
         except self._error as error:
             raise self._wrapped(shape, error) from error
-        return list(map(shape.row_of(cursor.description), found)) if found else found
+        if not found:
+            return found
+        return list(map(shape.row_of(cursor.description), found if shape.read is None else map(shape.read, found)))
 
     def _wrapped(self, shape: Shape, error: Exception) -> Exception:
         """Wrap the driver's error as SQLAlchemy's: code that judges storage trouble knows only those."""
@@ -217,12 +226,16 @@ class Runner:
 
 
 def pages(connection: Connection, statement: Select[Any]) -> Iterator[list[tuple[Any, ...]]]:
-    """Read all rows of a select without parameters, in pages, as the driver gives them; nothing else is as quick."""
+    """Read all rows of a select without parameters, in pages, with the driver's own cursor; nothing else is as quick."""
     cursor = connection.connection.cursor()
+    places = _hex_texts_of(statement)
     try:
         cursor.execute(str(statement.compile(dialect=connection.dialect)))
-        while page := list(cursor.fetchmany(PAGE)):
-            yield page
+        while page := cursor.fetchmany(PAGE):
+            columns = list(zip(*page, strict=True))
+            for place in places:
+                columns[place] = tuple(map(from_stored, columns[place]))
+            yield list(zip(*columns, strict=True))
     finally:
         cursor.close()
 
@@ -243,11 +256,39 @@ def picker(names: Sequence[str]) -> Picker:
     return itemgetter(*names)
 
 
-def _arguments(positions: Sequence[str] | None, constants: Mapping[str, Any]) -> Picker:
+def _arguments(positions: Sequence[str] | None, constants: Mapping[str, Any], hex_texts: Set[str]) -> Picker:
     if positions is None:
-        return lambda values: {**constants, **values}
+        return lambda values: {
+            name: STORED[value] if name in hex_texts else value for name, value in {**constants, **values}.items()
+        }
     pick = picker(positions)
-    return (lambda values: pick({**constants, **values})) if constants else pick
+    places = [place for place, name in enumerate(positions) if name in hex_texts]
+
+    def arguments(values: Mapping[str, Any]) -> list[Any]:
+        found = list(pick({**constants, **values} if constants else values))
+        for place in places:
+            found[place] = STORED[found[place]]
+        return found
+
+    return arguments
+
+
+def _hex_texts_of(statement: ClauseElement) -> list[int]:
+    """Places of the columns of a statement's rows that hold ids and digests."""
+    columns = getattr(statement, "exported_columns", ())
+    return [place for place, column in enumerate(columns) if isinstance(column.type, HexText)]
+
+
+def _reader_of(statement: ClauseElement) -> Callable[[Iterable[Any]], list[Any]] | None:
+    places = _hex_texts_of(statement)
+
+    def read(row: Iterable[Any]) -> list[Any]:
+        found = list(row)
+        for place in places:
+            found[place] = TEXTS[found[place]]
+        return found
+
+    return read if places else None
 
 
 def _not_required(parameter: BindParameter[Any]) -> None:

@@ -1,7 +1,7 @@
 """Tables of the ledger, in portable SQLAlchemy Core. `migrations/` brings a database to exactly this shape.
 
-Money is integer fen, times are UTC microseconds since 1970, identifiers are text of `gateway.model.ids`. Three kinds of
-rows never change: `transfer`, `decision` and `journal`. Each is a chain: its numbers have no gap, and `chain` is a
+Money is integer fen, times are UTC microseconds since 1970, identifiers are those of `gateway.model.ids`
+(`gateway.ledger.hex_text`). Three kinds of rows never change: `transfer`, `decision` and `journal`. Each is a chain: its numbers have no gap, and `chain` is a
 keyed digest over the row and the `chain` of the row before it (`gateway.ledger.chain`). What rows of the other tables
 stand like is sealed in the journal (`gateway.ledger.seals`). Everything that names a person (plate, card, tag, raw
 files) stands in `subject`, `purchase_file` and `card_serial` alone; the chained rows carry random ids and salted
@@ -33,6 +33,7 @@ from sqlalchemy import (
 )
 
 from gateway.ledger.engines import IN_ITS_KEY, partial_index
+from gateway.ledger.hex_text import HexText
 from gateway.model.answers import AnswerClass
 from gateway.model.passage import Abandoned, Funding, Release
 from gateway.model.states import (
@@ -55,7 +56,8 @@ metadata = MetaData(
     }
 )
 
-Id = String(32)
+Id, Key, Ref = HexText(32), HexText(64), HexText(96)
+"""Columns with ids, with a key that may be an id or a digest, and with what may name a row of any table."""
 
 
 def salt() -> Column[bytes]:
@@ -128,7 +130,7 @@ account = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("kind", String(16), nullable=False),
-    Column("owner", String(64), nullable=False),
+    Column("owner", Key, nullable=False),
     Column("balance", BigInteger, nullable=False),
     Column("held", BigInteger, nullable=False),
     Column("version", Integer, nullable=False),
@@ -150,7 +152,7 @@ transfer = Table(
     Column("amount", BigInteger, nullable=False),
     Column("pending_id", Integer, ForeignKey("transfer.id")),
     Column("original_id", Integer, ForeignKey("transfer.id")),
-    Column("reference", String(96)),
+    Column("reference", Ref),
     Column("event_at", BigInteger, nullable=False),
     Column("booked_at", BigInteger, nullable=False),
     Column("chain", LargeBinary, nullable=False),
@@ -169,8 +171,8 @@ obligor = Table(
     "obligor",
     metadata,
     Column("id", Id, primary_key=True),
-    Column("mandate_id", String(64), unique=True),
-    Column("subject_key", String(64), unique=True),
+    Column("mandate_id", Key, unique=True),
+    Column("subject_key", Key, unique=True),
     Column("listed_at", BigInteger),
     salt(),
     **IN_ITS_KEY,
@@ -185,16 +187,16 @@ debit = Table(
     "debit",
     metadata,
     Column("id", Id, primary_key=True),
-    Column("idempotency_key", String(64), nullable=False, unique=True),
-    Column("content_hash", String(64), nullable=False),
+    Column("idempotency_key", Key, nullable=False, unique=True),
+    Column("content_hash", Key, nullable=False),
     Column("passage_id", Id, ForeignKey("passage.id"), nullable=False, unique=True),
     Column("obligor_id", Id, ForeignKey("obligor.id"), nullable=False),
-    Column("mandate_id", String(64)),
-    Column("merchant", String(64), nullable=False),
+    Column("mandate_id", Key),
+    Column("merchant", Key, nullable=False),
     Column("service", String(12), nullable=False),
     Column("day", String(8), nullable=False),
     Column("funding", String(16), nullable=False),
-    Column("payer", String(64), nullable=False),
+    Column("payer", Key, nullable=False),
     Column("contract_ref", String(64)),
     Column("amount", BigInteger, nullable=False),
     Column("final_amount", BigInteger),
@@ -227,8 +229,8 @@ attempt = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
-    Column("channel", String(64), nullable=False),
-    Column("reference", String(64), nullable=False),
+    Column("channel", Key, nullable=False),
+    Column("reference", Key, nullable=False),
     Column("destination", String(96), nullable=False),
     Column("kind", String(12), nullable=False),
     Column("state", String(12), nullable=False),
@@ -261,7 +263,7 @@ pos_attempt = Table(
     "pos_attempt",
     metadata,
     Column("attempt_id", Id, ForeignKey("attempt.id"), primary_key=True),
-    Column("channel", String(64), nullable=False),
+    Column("channel", Key, nullable=False),
     Column("terminal", String(16), nullable=False),
     Column("batch", String(6), nullable=False),
     Column("stan", String(6), nullable=False),
@@ -430,7 +432,7 @@ journal = Table(
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("kind", String(12), nullable=False),
-    Column("ref", String(96), nullable=False),
+    Column("ref", Ref),
     Column("debit_id", Id),
     Column("event", String(32), nullable=False),
     Column("detail", String(400)),
@@ -441,14 +443,15 @@ journal = Table(
     partial_index("ix_journal_debit", "debit_id", where="debit_id is not null"),
 )
 """Immutable, chained: every change of state of a debit, an attempt, a refund, an item or a limit, and every act of a
-person, in the order in which they were committed. `event` is the state entered or the act; `ref` the row's id.
+person, in the order in which they were committed. `event` is the state entered or the act; `ref` the row's id, null
+where that is `debit_id`.
 `content`: of the row with which each transaction ends, what it has sealed (`gateway.ledger.seals`)."""
 
 refusal = Table(
     "refusal",
     metadata,
-    Column("idempotency_key", String(64), primary_key=True),
-    Column("content_hash", String(64), nullable=False),
+    Column("idempotency_key", Key, primary_key=True),
+    Column("content_hash", Key, nullable=False),
     Column("record_no", Integer, ForeignKey("decision.record_no"), nullable=False),
     **IN_ITS_KEY,
 )
@@ -458,8 +461,8 @@ refund = Table(
     "refund",
     metadata,
     Column("id", Id, primary_key=True),
-    Column("idempotency_key", String(64), nullable=False, unique=True),
-    Column("content_hash", String(64), nullable=False),
+    Column("idempotency_key", Key, nullable=False, unique=True),
+    Column("content_hash", Key, nullable=False),
     Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("reason", String(200), nullable=False),
@@ -481,7 +484,7 @@ item = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("kind", String(32), nullable=False),
-    Column("ref", String(96), nullable=False),
+    Column("ref", Ref, nullable=False),
     Column("debit_id", Id, ForeignKey("debit.id")),
     Column("day", String(8)),
     Column("amount", BigInteger, nullable=False, server_default=text("0")),
@@ -503,10 +506,10 @@ item = Table(
 mandate = Table(
     "mandate",
     metadata,
-    Column("id", String(64), primary_key=True),
+    Column("id", Key, primary_key=True),
     Column("status", String(8), nullable=False),
     Column("funding", String(16), nullable=False),
-    Column("channel", String(64)),
+    Column("channel", Key),
     Column("contract_ref", String(64)),
     Column("limit_fen", BigInteger),
     Column("stand_in_limit_fen", BigInteger, nullable=False),
@@ -520,7 +523,7 @@ mandate = Table(
 mandate_limit = Table(
     "mandate_limit",
     metadata,
-    Column("mandate_id", String(64), primary_key=True),
+    Column("mandate_id", Key, primary_key=True),
     Column("service", String(12), primary_key=True),
     Column("per_debit_fen", BigInteger),
     Column("per_day_fen", BigInteger),
@@ -536,7 +539,7 @@ credential = Table(
     metadata,
     Column("kind", String(8), primary_key=True),
     Column("key", String(40), primary_key=True),
-    Column("mandate_id", String(64), ForeignKey("mandate.id"), nullable=False),
+    Column("mandate_id", Key, ForeignKey("mandate.id"), nullable=False),
     Column("plate", String(16)),
     Column("plate_colour", Integer),
     salt(),
@@ -552,7 +555,7 @@ bank_file = Table(
     "bank_file",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("channel", String(64), nullable=False),
+    Column("channel", Key, nullable=False),
     Column("day", String(8), nullable=False),
     Column("digest", String(64), nullable=False, unique=True),
     Column("name", String(200), nullable=False),
@@ -570,7 +573,7 @@ bank_line = Table(
     metadata,
     Column("file_id", Integer, ForeignKey("bank_file.id"), primary_key=True, autoincrement=False),
     Column("line", Integer, primary_key=True, autoincrement=False),
-    Column("channel", String(64), nullable=False),
+    Column("channel", Key, nullable=False),
     Column("kind", String(12), nullable=False),
     Column("terminal", String(16), nullable=False),
     Column("batch", String(6), nullable=False),
@@ -601,8 +604,8 @@ clearing_line = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("day", String(8), ForeignKey("clearing_run.day"), nullable=False),
-    Column("merchant", String(64), nullable=False),
-    Column("payer", String(64), nullable=False),
+    Column("merchant", Key, nullable=False),
+    Column("payer", Key, nullable=False),
     Column("payer_kind", String(8), nullable=False),
     Column("service", String(12), nullable=False),
     Column("seq", Integer, nullable=False),
@@ -628,8 +631,8 @@ clearing_row = Table(
     Column("kind", String(8), nullable=False),
     Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
     Column("day", String(8), nullable=False),
-    Column("merchant", String(64), nullable=False),
-    Column("payer", String(64), nullable=False),
+    Column("merchant", Key, nullable=False),
+    Column("payer", Key, nullable=False),
     Column("service", String(12), nullable=False),
     Column("state", String(8), nullable=False),
     Column("amount", BigInteger, nullable=False),
@@ -651,7 +654,7 @@ clearing_share = Table(
     "clearing_share",
     metadata,
     Column("ref", Id, ForeignKey("clearing_row.ref"), primary_key=True),
-    Column("owner", String(64), primary_key=True),
+    Column("owner", Key, primary_key=True),
     Column("amount", BigInteger, nullable=False),
     **IN_ITS_KEY,
 )
@@ -661,7 +664,7 @@ clearing_payout = Table(
     "clearing_payout",
     metadata,
     Column("line_id", Integer, ForeignKey("clearing_line.id"), primary_key=True, autoincrement=False),
-    Column("owner", String(64), primary_key=True),
+    Column("owner", Key, primary_key=True),
     Column("amount", BigInteger, nullable=False),
     Column("fee", BigInteger, nullable=False),
     **IN_ITS_KEY,

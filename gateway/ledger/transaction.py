@@ -213,7 +213,7 @@ class Transaction:
         self.insert_chained(
             tables.journal,
             kind=kind,
-            ref=ref,
+            ref=None if ref == debit_id else ref,
             debit_id=debit_id,
             event=event,
             detail=detail,

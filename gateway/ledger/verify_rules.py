@@ -1,6 +1,6 @@
 """Rules that a ledger keeps, each as one query for the rows that break it. See `gateway.ledger.verify`.
 
-Portable SQL: dialect differences have no place here. States are those of `gateway.model.states`.
+Portable SQL: dialect differences have no place here. `hex_text` shows an id (`gateway.ledger.hex_text`). States are those of `gateway.model.states`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ RULES: Final = (
             select t.from_account, 0, t.amount from transfer t
             where t.phase = 'pending' and not exists (select 1 from transfer r where r.pending_id = t.id)
         ), summed as (select id, sum(posted) as posted, sum(held) as held from moved group by id)
-        select a.kind || ':' || a.owner,
+        select a.kind || ':' || hex_text(a.owner),
                'balance ' || a.balance || ' fen, transfers say ' || coalesce(s.posted, 0)
                || '; held ' || a.held || ', open holds say ' || coalesce(s.held, 0)
         from account a left join summed s on s.id = a.id
@@ -79,7 +79,7 @@ RULES: Final = (
         "a debit's state agrees with its hold",
         "select count(*) from debit",
         f"""
-        select 'debit ' || d.id, 'state ' || d.state || ', hold ' || coalesce(r.phase, 'still pending')
+        select 'debit ' || hex_text(d.id), 'state ' || d.state || ', hold ' || coalesce(r.phase, 'still pending')
         from debit d left join transfer r on r.pending_id = d.hold_id
         where (d.state = '{_D.HELD}') <> (r.id is null)
            or (d.state = '{_D.VOIDED}') <> (coalesce(r.phase, '') in ('void', 'expire'))
@@ -89,9 +89,9 @@ RULES: Final = (
         "a debit has a hold of its own, for its whole amount until it is decided",
         "select count(*) from debit",
         f"""
-        select 'debit ' || d.id, 'of ' || d.amount || ' fen; hold ' || d.hold_id || ' is '
+        select 'debit ' || hex_text(d.id), 'of ' || d.amount || ' fen; hold ' || d.hold_id || ' is '
                || coalesce(t.phase || ' of ' || t.amount || ' fen', 'missing')
-               || coalesce(' for debit ' || t.debit_id, '')
+               || coalesce(' for debit ' || hex_text(t.debit_id), '')
         from debit d left join transfer t on t.id = d.hold_id
         where t.id is null or t.phase <> 'pending' or coalesce(t.debit_id, '') <> d.id
            or (d.state in ({quoted(UNEARNED_DEBITS)}) and d.final_amount is null and t.amount <> d.amount)
@@ -127,7 +127,7 @@ RULES: Final = (
                    coalesce(n.back_fen, 0) as back_fen, coalesce(n.outside_fen, 0) as outside_fen
             from debit d left join net n on n.debit_id = d.id
         )
-        select 'debit ' || id, state || ' of ' || amount || ' fen, collected ' || collected || ', refunded '
+        select 'debit ' || hex_text(id), state || ' of ' || amount || ' fen, collected ' || collected || ', refunded '
                || refunded || ' (' || paid || ' paid); its transfers leave open ' || open_fen || ', debt ' || debt_fen
                || ', earned ' || earned_fen || ', lost ' || lost_fen || ', due back ' || back_fen
                || ', outside ' || outside_fen
@@ -146,8 +146,8 @@ RULES: Final = (
         "select count(*) from transfer where from_account in"
         " (select id from account where kind in ('bank', 'issuer', 'till'))",
         """
-        select 'transfer ' || t.id, t.event || ' of ' || t.amount || ' fen from ' || f.kind || ':' || f.owner
-               || ' for debit ' || d.id || ', which is ' || d.funding || ' of ' || d.payer
+        select 'transfer ' || t.id, t.event || ' of ' || t.amount || ' fen from ' || f.kind || ':' || hex_text(f.owner)
+               || ' for debit ' || hex_text(d.id) || ', which is ' || d.funding || ' of ' || hex_text(d.payer)
         from transfer t join debit d on d.id = t.debit_id join account f on f.id = t.from_account
              join account g on g.id = t.to_account
         where t.phase = 'direct' and f.kind in ('bank', 'issuer', 'till') and g.kind in ('open', 'debt')
@@ -159,7 +159,7 @@ RULES: Final = (
         "refunds are of money that came in",
         "select count(*) from debit where refunded <> 0 or id in (select debit_id from refund)",
         """
-        select 'debit ' || d.id, 'collected ' || d.collected || ' fen, refunded ' || d.refunded
+        select 'debit ' || hex_text(d.id), 'collected ' || d.collected || ' fen, refunded ' || d.refunded
                || ', its refunds say ' || coalesce(r.amount, 0)
         from debit d left join (select debit_id, sum(amount) as amount from refund group by debit_id) r
              on r.debit_id = d.id
@@ -183,7 +183,7 @@ RULES: Final = (
             from account a left join due u on u.obligor_id = a.owner left join back b on b.obligor_id = a.owner
             where a.kind in ('open', 'debt', 'due_back')
         )
-        select kind || ':' || owner, 'balance ' || balance || ' fen, debits say ' || fen from said where balance <> fen
+        select kind || ':' || hex_text(owner), 'balance ' || balance || ' fen, debits say ' || fen from said where balance <> fen
         """,
     ),
     # A limit may be lowered below what is owed already. So only an obligor with a claim younger than its limit is
@@ -207,7 +207,7 @@ RULES: Final = (
         ), changed as (
             select ref, max(at) as at from journal where kind = 'limit' group by ref
         )
-        select 'obligor ' || o.id, 'holds and owes ' || e.fen || ' fen, the limit of mandate ' || m.id || ' is '
+        select 'obligor ' || hex_text(o.id), 'holds and owes ' || e.fen || ' fen, the limit of mandate ' || hex_text(m.id) || ' is '
                || m.limit_fen
         from obligor o join mandate m on m.id = o.mandate_id join exposed e on e.owner = o.id
              join counted c on c.obligor_id = o.id left join beyond b on b.obligor_id = o.id
@@ -220,7 +220,7 @@ RULES: Final = (
         "a debit has at most one attempt open and one approved",
         "select count(*) from attempt",
         f"""
-        select 'debit ' || debit_id, 'open attempts ' || open || ', approved ' || approved
+        select 'debit ' || hex_text(debit_id), 'open attempts ' || open || ', approved ' || approved
         from (
             select debit_id,
                    sum(case when state in ({quoted(UNRESOLVED)}) and late_approval = 0
@@ -235,9 +235,9 @@ RULES: Final = (
         "money from the bank has an approved attempt behind it",
         "select count(*) from transfer where event = 'bank_approved'",
         f"""
-        select 'transfer ' || t.id, t.event || ' of ' || t.amount || ' fen for debit ' || t.debit_id || '; attempt '
-               || coalesce(a.kind || ' ' || a.id, 'missing') || ' is '
-               || coalesce(a.state || ', ' || a.amount || ' fen for debit ' || a.debit_id, 'missing')
+        select 'transfer ' || t.id, t.event || ' of ' || t.amount || ' fen for debit ' || hex_text(t.debit_id) || '; attempt '
+               || coalesce(a.kind || ' ' || hex_text(a.id), 'missing') || ' is '
+               || coalesce(a.state || ', ' || a.amount || ' fen for debit ' || hex_text(a.debit_id), 'missing')
         from transfer t join account f on f.id = t.from_account join account g on g.id = t.to_account
              left join attempt a on a.id = t.attempt_id
         where (f.kind = 'bank' and g.kind in ('open', 'debt') or f.kind = 'due_back' and g.kind = 'bank')
@@ -252,7 +252,7 @@ RULES: Final = (
         "whatever is in doubt at a bank is being asked about",
         f"select count(*) from attempt where state in ({quoted(AWAITED)})",
         f"""
-        select 'attempt ' || a.id, a.kind || ' is ' || a.state || ', debit is ' || d.state || ', no message waits'
+        select 'attempt ' || hex_text(a.id), a.kind || ' is ' || a.state || ', debit is ' || d.state || ', no message waits'
         from attempt a join debit d on d.id = a.debit_id
         where a.state in ({quoted(AWAITED)})
           and (a.state <> '{_A.STORED}' or a.kind <> 'sale' or d.state <> '{_D.HELD}')
@@ -264,7 +264,7 @@ RULES: Final = (
         "whatever is disputed at a bank is on people's list, and no message waits for it",
         f"select count(*) from attempt where state = '{_A.DISPUTED}'",
         f"""
-        select 'attempt ' || a.id, a.kind || ' is disputed, '
+        select 'attempt ' || hex_text(a.id), a.kind || ' is disputed, '
                || case when o.id is null then 'and on nobody''s list' else 'and message ' || o.id || ' waits' end
         from attempt a left join outbox o on o.attempt_id = a.id and o.done_at is null
         where a.state = '{_A.DISPUTED}' and (o.id is not null or not exists (
@@ -275,7 +275,7 @@ RULES: Final = (
         "an approval is withdrawn at most once",
         "select count(*) from transfer where event = 'approval_withdrawn'",
         """
-        select 'attempt ' || attempt_id, 'its approval is withdrawn ' || count(*) || ' times'
+        select 'attempt ' || hex_text(attempt_id), 'its approval is withdrawn ' || count(*) || ' times'
         from transfer where event = 'approval_withdrawn' group by attempt_id having count(*) > 1
         """,
     ),
@@ -283,7 +283,7 @@ RULES: Final = (
         "suspense holds exactly the late approvals whose reversal is open",
         "select count(*) from account where kind = 'suspense'",
         """
-        select 'suspense:' || a.owner, 'balance ' || a.balance || ' fen, late approvals ' || coalesce(l.amount, 0)
+        select 'suspense:' || hex_text(a.owner), 'balance ' || a.balance || ' fen, late approvals ' || coalesce(l.amount, 0)
         from account a left join (
             select channel, sum(amount) as amount from attempt where late_approval = 1 group by channel
         ) l on l.channel = a.owner
@@ -294,7 +294,7 @@ RULES: Final = (
         "a purchase is taken at most once for a debit, and only behind a released one",
         "select count(*) from purchase",
         f"""
-        select 'debit ' || id, 'state ' || state || ', purchases taken ' || taken || ' of ' || tried
+        select 'debit ' || hex_text(id), 'state ' || state || ', purchases taken ' || taken || ' of ' || tried
         from (
             select d.id, d.state, count(*) as tried, sum(case when p.state = '{_P.TAKEN}' then 1 else 0 end) as taken,
                    sum(case when p.state = '{_P.NOT_TAKEN}' then 0 else 1 end) as doubtful
@@ -316,14 +316,14 @@ RULES: Final = (
             union all select 'refund', id, state from refund
             union all select 'item', cast(id as text), state from item
         ), told as (
-            select kind, ref, max(number) as number from journal
+            select kind, coalesce(ref, debit_id) as ref, max(number) as number from journal
             where (kind = 'debit' and event in ({quoted(_D)}))
                or (kind = 'attempt' and event in ({quoted(_A)}))
                or (kind = 'refund' and event in ({quoted(RefundState)}))
                or (kind = 'item' and event in ({quoted(ItemState)}))
-            group by kind, ref
+            group by kind, coalesce(ref, debit_id)
         )
-        select s.kind || ' ' || s.ref, 'is ' || s.state || ', the journal says ' || coalesce(j.event, 'nothing')
+        select s.kind || ' ' || hex_text(s.ref), 'is ' || s.state || ', the journal says ' || coalesce(j.event, 'nothing')
                || coalesce(' in row ' || j.number, '')
         from said s left join told t on t.kind = s.kind and t.ref = s.ref left join journal j on j.number = t.number
         where coalesce(j.event, '') <> s.state
@@ -333,7 +333,7 @@ RULES: Final = (
         "what a payer did not grant was written off with its item",
         "select count(*) from transfer where event = 'clearing_loss'",
         f"""
-        select 'transfer ' || t.id, 'books a loss of ' || t.amount || ' fen for ' || coalesce(t.reference, 'nothing')
+        select 'transfer ' || t.id, 'books a loss of ' || t.amount || ' fen for ' || coalesce(hex_text(t.reference), 'nothing')
                || ', which is ' || coalesce(i.state || ' with ' || i.amount || ' fen', 'missing')
         from transfer t left join item i on 'item/' || i.id = t.reference
         where t.event = 'clearing_loss'
@@ -344,7 +344,7 @@ RULES: Final = (
         "what is written off was proposed by one person and agreed to by another",
         f"select count(*) from item where state = '{ItemState.WRITTEN_OFF}'",
         f"""
-        select 'item ' || id, kind || ' of ' || ref || ' is written off by ' || coalesce(actor, 'nobody') || ' and '
+        select 'item ' || id, kind || ' of ' || hex_text(ref) || ' is written off by ' || coalesce(actor, 'nobody') || ' and '
                || coalesce(second_actor, 'nobody'), actor, second_actor
         from item
         where state = '{ItemState.WRITTEN_OFF}'
@@ -355,7 +355,7 @@ RULES: Final = (
         "of an erased passage nothing personal is left, and the journal tells of it",
         "select count(*) from subject where erased_at is not null",
         """
-        select 'passage ' || g.id, case when s.erased_at is null then 'is erased by the journal alone'
+        select 'passage ' || hex_text(g.id), case when s.erased_at is null then 'is erased by the journal alone'
                when j.number is null then 'is erased, and the journal does not tell by whom'
                else 'is erased, and some of it is left' end
         from passage g join subject s on s.id = g.id
@@ -408,7 +408,7 @@ RULES: Final = (
         "the shares of a cleared row add up to it",
         "select count(*) from clearing_share",
         """
-        select 'clearing row ' || r.ref, r.amount || ' fen, shares say ' || sum(s.amount)
+        select 'clearing row ' || hex_text(r.ref), r.amount || ' fen, shares say ' || sum(s.amount)
         from clearing_row r join clearing_share s on s.ref = r.ref
         group by r.ref, r.amount having sum(s.amount) <> r.amount
         """,

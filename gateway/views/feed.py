@@ -96,7 +96,7 @@ def records_after(connection: Connection, record_no: int, limit: int = PAGE_MAX,
 def journal_after(connection: Connection, number: int, limit: int = PAGE_MAX) -> Page[Entry]:
     """Journal rows after a number (0: from the beginning). Raises `Gap`, ValueError for a limit out of bounds."""
     rows = _rows(connection, journal_query, number, limit)
-    found = (view_of(Entry, row, booked_us=row.at) for row in rows)
+    found = (view_of(Entry, row, ref=row.ref or row.debit_id, booked_us=row.at) for row in rows)
     return Page(tuple(found), number + len(rows), _head(connection, _j.c.number))
 
 

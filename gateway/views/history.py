@@ -69,7 +69,12 @@ def _transfers(connection: Connection, debit_id: str) -> list[Event]:
 def _journal(connection: Connection, debit_id: str) -> list[Event]:
     j = tables.journal
     rows = connection.execute(select(j).where(j.c.debit_id == debit_id))
-    return [view_of(Event, row, what=row.kind, booked_us=row.at, amount_fen=None, event_us=None) for row in rows]
+    return [
+        view_of(
+            Event, row, what=row.kind, ref=row.ref or row.debit_id, booked_us=row.at, amount_fen=None, event_us=None
+        )
+        for row in rows
+    ]
 
 
 def _decisions(connection: Connection, debit_id: str) -> list[Event]:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from gateway.ledger.engines.trouble import StorageTrouble
+from gateway.ledger.hex_text import SHOWN, from_stored
 
 BUSY_TIMEOUT_MS = 200
 """Longest wait of one BEGIN for another writer: below the 250 ms a lane keeps back for its commit."""
@@ -265,6 +266,7 @@ def _driver_of(connection: Connection) -> sqlite3.Connection:
 
 def _prepare_writer(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
     connection.isolation_level = None
+    connection.create_function(SHOWN, 1, from_stored, deterministic=True)
     for pragma in (
         f"busy_timeout={BUSY_TIMEOUT_MS}",
         "journal_mode=WAL",
@@ -282,6 +284,7 @@ def _overwrite_deleted(connection: sqlite3.Connection, _record: ConnectionPoolEn
 
 def _prepare_reader(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
     connection.isolation_level = None
+    connection.create_function(SHOWN, 1, from_stored, deterministic=True)
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA query_only=ON")
 

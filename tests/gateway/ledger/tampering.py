@@ -8,6 +8,7 @@ from sqlalchemy import Integer, LargeBinary, event
 
 from gateway.ledger import engines, schema
 from gateway.ledger.batches import Committer
+from gateway.ledger.hex_text import HexText, from_stored, to_stored
 from gateway.ledger.verify import verify
 from gateway.ledger.verify_seals import NAME
 from hardware.bench.chain_key import KEYS
@@ -18,6 +19,12 @@ def _free(connection, _record):
     """What refers to what is not the question here."""
     connection.execute("pragma foreign_keys=off")
     connection.execute("pragma ignore_check_constraints=on")
+
+
+def linked(table, row):
+    """Values of a row, as the file has them and without its link, that the link is made of."""
+    columns = [column for column in table.columns if column.name != "chain"]
+    return [from_stored(v) if isinstance(c.type, HexText) else v for c, v in zip(columns, row, strict=True)]
 
 
 class Files:
@@ -59,7 +66,7 @@ class Files:
     def tamper(self, statement, values=()):
         with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
             connection.execute("pragma ignore_check_constraints=on")
-            return connection.execute(statement, values).rowcount
+            return connection.execute(statement, list(map(to_stored, values))).rowcount
 
     def findings(self, keys=KEYS):
         """What the seals say."""

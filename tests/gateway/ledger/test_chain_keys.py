@@ -48,8 +48,9 @@ def rewrite(files, name, key, start=1, set_=""):
         rows = connection.execute(f"select * from {name} order by {number}").fetchall()
         link = chain.GENESIS
         for row in rows:
-            values = [row[c.name] for c in tables.metadata.tables[name].columns if c.name != "chain"]
-            link = row["chain"] if row[number] < start else chain.link(key, name, link, values)
+            table = tables.metadata.tables[name]
+            values = [row[c.name] for c in table.columns if c.name != "chain"]
+            link = row["chain"] if row[number] < start else chain.link(key, name, link, linked(table, values))
             connection.execute(f"update {name} set chain = ? where {number} = ?", (link, row[number]))
         connection.execute("update chain set number = ?, digest = ? where name = ?", (len(rows), link, name))
 

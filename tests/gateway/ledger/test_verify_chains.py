@@ -11,6 +11,7 @@ from gateway.ledger.verify import NOTED_HEADS, verify
 from gateway.model.passage import Funding
 from hardware.bench.chain_key import BENCH_KEY, KEYS
 from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT, Box, charge, hold_request, payer_of
+from tests.gateway.ledger.tampering import linked
 
 NAMES = verify_chains.NAMES
 
@@ -80,7 +81,7 @@ def chain_again(path, name, key=BENCH_KEY):
     with sqlite3.connect(path) as connection:
         digest, count = chain.GENESIS, 0
         for row in connection.execute(f"select {', '.join(columns)} from {name} order by {number}").fetchall():
-            digest, count = chain.link(key, name, digest, row), count + 1
+            digest, count = chain.link(key, name, digest, linked(tables.metadata.tables[name], row)), count + 1
             place = row[columns.index(number)]
             connection.execute(f"update {name} set chain = ? where {number} = ?", (digest, place))
         connection.execute("update chain set number = ?, digest = ? where name = ?", (count, digest, name))
