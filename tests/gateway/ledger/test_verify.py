@@ -7,6 +7,7 @@ import pytest
 
 from gateway.debit.claims import PurchaseResult
 from gateway.ledger.verify import CHECKS, FINDINGS_MAX, verify
+from gateway.ledger.verify_rules import RULES
 from gateway.ledger.verify_seals import NAME as SEALS
 from gateway.model.passage import Funding, PurchaseOutcome
 from gateway.rules.loading import digest_of_body
@@ -399,6 +400,20 @@ def test_every_rule_has_been_turned_red():
 def test_what_is_in_order_turns_nothing_red(box, statements):
     plant(box, *statements)
     assert red(box.reader) == {SEALS}, "what is put in behind the gateway's back is in order and still nobody's"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_no_rule_reads_a_whole_table_again_for_each_row_of_another(box, rule):
+    """That is hours on the ledger of a busy month. Items are few: people work them off."""
+    with sqlite3.connect(box.path) as connection:
+        plan = list(connection.execute(f"explain query plan {rule.bad}"))
+    connection.close()
+    above = {number: (parent, detail) for number, parent, _, detail in plan}
+    for number in (n for n, (_, detail) in above.items() if detail.startswith("SCAN") and detail != "SCAN i"):
+        inside = number
+        while inside:
+            inside, detail = above[inside]
+            assert not detail.startswith("CORRELATED"), [row[3] for row in plan]
 
 
 def test_findings_name_the_row_and_are_bounded(box):
