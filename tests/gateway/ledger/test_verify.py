@@ -6,13 +6,15 @@ import sqlite3
 import pytest
 
 from gateway.debit.claims import PurchaseResult
-from gateway.ledger.verify import CHECKS, FINDINGS_MAX, verify
+from gateway.ledger import verify as verification
+from gateway.ledger.verify import CHECKS, FINDINGS_MAX
 from gateway.ledger.verify_rules import RULES
 from gateway.ledger.verify_seals import NAME as SEALS
 from gateway.model.passage import Funding, PurchaseOutcome
 from gateway.rules.loading import digest_of_body
 from hardware.bench.chain_key import KEYS
 from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT, Box, charge, hold_request, payer_of
+from tests.gateway.ledger.in_parts import verify
 
 KINDS = {
     "purse": (Funding.PURSE, None, None),
@@ -437,6 +439,6 @@ def test_all_rules_look_at_one_state(box):
         if len(told) == 2:
             plant(box, "update chain set number = number + 1 where name = 'decision'")
 
-    assert [c.name for c in verify(box.reader, KEYS, meanwhile) if not c.ok] == []
+    assert [c.name for c in verification.verify(box.reader, KEYS, meanwhile) if not c.ok] == []
     assert tuple(told) == CHECKS
     assert red(box.reader) == {"record numbers have no gap", "the chain of decisions holds", SEALS}
