@@ -94,7 +94,9 @@ def passages(connection: Connection, wanted: Wanted, *, unmask: bool) -> tuple[L
     if wanted.since_us is not None:
         conditions.append(_d.c.decided_at >= wanted.since_us)
     if wanted.outcome is PassageOutcome.REPEAT:
-        conditions.append(repeats > 0)
+        # Found once, and not counted anew for every passage there is.
+        seen_again = select(other.c.passage_id).where(other.c.outcome == PassageOutcome.REPEAT.value)
+        conditions.append(_d.c.passage_id.in_(seen_again))
     elif wanted.outcome is not None:
         conditions.append(_d.c.outcome == wanted.outcome.value)
     query = (
