@@ -27,7 +27,7 @@ $(READY): requirements.lock pyproject.toml
 
 ## run     drive the emulated toll site through its scenario and check every decision and every fen
 run: setup
-	$(BIN)/etcbench demo
+	@$(BIN)/etcbench demo
 
 ## serve   keep the same emulated site running until Ctrl-C
 serve: setup

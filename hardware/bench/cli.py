@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -41,9 +43,9 @@ def demo(
 
     run = _run(watch(_folder(folder), quiet=as_json))
     if picture is not None:
-        from hardware.bench.show import save_picture, summary
+        from hardware.bench.show import SUMMARY_COLUMNS, save_picture, summary
 
-        save_picture(summary(run), picture, title="make run")
+        save_picture(summary(run, SUMMARY_COLUMNS), picture, title="make run", columns=SUMMARY_COLUMNS)
     if as_json:
         from hardware.bench.report import as_dict
 
@@ -202,13 +204,35 @@ def _talk_to_nobody() -> None:
     os.close(nowhere)
 
 
+KEPT: Final = 3
+"""Folders of runs under var/ that stay; a run takes some ten megabytes."""
+
+
 def _folder(given: Path | None) -> Path:
     if given is not None:
         given.mkdir(parents=True, exist_ok=True)
         return given.resolve()
     base = Path("var")
     base.mkdir(exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix="site-", dir=base)).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="site-", dir=base)).resolve()
+    # Held until this process ends, whichever way: by this others know that the folder is in use.
+    fcntl.flock(os.open(folder, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
+    _forget_old_runs(base)
+    return folder
+
+
+def _forget_old_runs(base: Path) -> None:
+    """Remove folders of runs but the newest; one that a running bench works in stays."""
+    newest_first = sorted(base.glob("site-*/"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for folder in newest_first[KEPT:]:
+        held = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(held)
 
 
 def main() -> None:

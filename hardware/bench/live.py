@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,13 @@ from hardware.bench.processes import EmulatedSite
 from hardware.bench.scenario import VEHICLES, Vehicle
 
 REFRESH_S = 0.2
+DETAILS = "summary.txt"
+"""File beside the site file with what does not fit a screen."""
+
+DETAIL_COLUMNS = 132
+TOLD_EVERY = 10
+"""Vehicles between two lines about how far a run is, where there is no terminal."""
+
 SERVE_EVERY_S = 2.0
 """Pause between two vehicles while the site is just kept running."""
 
@@ -27,8 +35,6 @@ NUMBERS_FROM = 10_000
 async def watch(folder: Path, *, quiet: bool = False) -> Run:
     """Run the demo in `folder` and show it."""
     console = show.console()
-    if not quiet:
-        console.print(f"emulated site in {folder}", style="dim")
     slower = slowdown()
     async with EmulatedSite(folder, deadline_ms=lane_deadline_ms(slower)) as site:
         demo = Demo(site, slower=slower)
@@ -39,17 +45,34 @@ async def watch(folder: Path, *, quiet: bool = False) -> Run:
             elif console.is_terminal:
                 await _follow(demo, driving, console)
             else:
-                await _tell(demo, driving, console)
+                await _tell(demo, driving)
         finally:
             driving.cancel()  # it must not go on at a site that is being taken down
             await asyncio.wait({driving})
     if not quiet:
-        console.print(show.summary(demo.run))
-        console.print(
-            f"\nlook further:  etcgw passages --config {site.site_file}   (debits, ledger verify, ... likewise)",
-            style="dim",
-        )
+        console.print(show.summary(demo.run, console.width))
+        with (folder / DETAILS).open("w", encoding="utf-8") as file:
+            Console(file=file, width=DETAIL_COLUMNS).print(show.details(demo.run))
+        _tell_commands(console, folder / DETAILS, site.site_file)
     return demo.run
+
+
+def _tell_commands(console: Console, details: Path, site_file: Path) -> None:
+    """Print where the rest is, and the commands that look into it, as they work in this folder."""
+    say = show.screen_of_person().say
+    etcgw, config = near(Path(sys.executable).with_name("etcgw")), near(site_file)
+    for line in (
+        say(f"every vehicle, time and account: {near(details)}", f"每辆车、用时和账户: {near(details)}"),
+        f"{etcgw} passages --config {config}",
+        f"{etcgw} debits --config {config}",
+    ):
+        console.print(line, style="dim", soft_wrap=True)
+
+
+def near(path: Path) -> str:
+    """A path as it is typed from here: relative where it lies below this folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 async def serve(folder: Path) -> None:
@@ -85,25 +108,24 @@ async def _all_of(demo: Demo) -> None:
 
 
 async def _follow(demo: Demo, driving: asyncio.Task[None], console: Console) -> None:
-    with Live(show.live(demo.run), console=console, auto_refresh=False, transient=True) as table:
+    with Live(show.live(demo.run, console.width), console=console, auto_refresh=False, transient=True) as table:
         while not driving.done():
             await asyncio.wait({driving}, timeout=REFRESH_S)
-            table.update(show.live(demo.run), refresh=True)
+            table.update(show.live(demo.run, console.width), refresh=True)
     await driving
 
 
-async def _tell(demo: Demo, driving: asyncio.Task[None], console: Console) -> None:
-    """Print a line for each change of phase and each vehicle, where there is no terminal."""
+async def _tell(demo: Demo, driving: asyncio.Task[None]) -> None:
+    """Print how far the run is to standard error, where there is no terminal: a line a phase and some vehicles."""
+    talk = Console(stderr=True, highlight=False)
     phase, told = "", 0
     while not driving.done():
         await asyncio.wait({driving}, timeout=REFRESH_S)
         if demo.run.phase != phase:
             phase = demo.run.phase
-            console.print(phase)
-        if phase != "done":
-            for result in demo.run.results[told:]:
-                mark = "ok   " if result.right else "WRONG"
-                outcomes = " -> ".join(d.outcome for d in result.decisions)
-                console.print(f"  {mark} {result.vehicle.lane} {result.vehicle.story}: {outcomes}")
-            told = max(told, len(demo.run.results))
+            talk.print(phase)
+        dealt_with = len(demo.run.results)
+        if phase != "done" and dealt_with >= told + TOLD_EVERY:
+            told = dealt_with
+            talk.print(f"  {dealt_with} of {len(VEHICLES)} vehicles")
     await driving
