@@ -29,9 +29,9 @@ $(READY): requirements.lock pyproject.toml
 run: setup
 	@$(BIN)/etcbench demo
 
-## serve   keep the same emulated site running until Ctrl-C
+## serve   keep the same emulated site running until Ctrl-C; its bank is a day behind, so that clearing can be practised
 serve: setup
-	$(BIN)/etcbench serve
+	@$(BIN)/etcbench serve --bank-yesterday
 
 ## test    the checks and the whole test suite, real parts included
 test: check-static

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from dataclasses import replace
+from collections import deque
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +17,7 @@ from hardware.bench import show
 from hardware.bench.busy import lane_deadline_ms, slowdown
 from hardware.bench.demo import Demo, Run
 from hardware.bench.processes import EmulatedSite
-from hardware.bench.scenario import VEHICLES, Vehicle
+from hardware.bench.scenario import VEHICLES, Vehicle, vehicles_of
 
 REFRESH_S = 0.2
 DETAILS = "summary.txt"
@@ -28,8 +30,11 @@ TOLD_EVERY = 10
 SERVE_EVERY_S = 2.0
 """Pause between two vehicles while the site is just kept running."""
 
-NUMBERS_FROM = 10_000
-"""First vehicle number of the endless traffic, clear of the scenario's."""
+SERVED_NOISE = 0.02
+"""Share of the frames that are hurt while the line is bad: the vehicle on it gets through in some seconds."""
+
+ROUNDS_KNOWN = 20
+"""Rounds of the endless traffic whose mandates and list entries are in force; older ones leave."""
 
 
 async def watch(folder: Path, *, quiet: bool = False) -> Run:
@@ -53,20 +58,22 @@ async def watch(folder: Path, *, quiet: bool = False) -> Run:
         console.print(show.summary(demo.run, console.width))
         with (folder / DETAILS).open("w", encoding="utf-8") as file:
             Console(file=file, width=DETAIL_COLUMNS).print(show.details(demo.run))
-        _tell_commands(console, folder / DETAILS, site.site_file)
+        details = near(folder / DETAILS)
+        say = show.screen_of_person().say
+        console.print(say(f"every vehicle, time and account: {details}", f"每辆车、用时和账户: {details}"), style="dim")
+        _tell_commands(console, site.site_file)
     return demo.run
 
 
-def _tell_commands(console: Console, details: Path, site_file: Path) -> None:
-    """Print where the rest is, and the commands that look into it, as they work in this folder."""
-    say = show.screen_of_person().say
-    etcgw, config = near(Path(sys.executable).with_name("etcgw")), near(site_file)
-    for line in (
-        say(f"every vehicle, time and account: {near(details)}", f"每辆车、用时和账户: {near(details)}"),
-        f"{etcgw} passages --config {config}",
-        f"{etcgw} debits --config {config}",
-    ):
-        console.print(line, style="dim", soft_wrap=True)
+def _tell_commands(console: Console, site_file: Path) -> None:
+    """Print commands that look further, as they work in this folder."""
+    for noun in ("passages", "debits"):
+        console.print(f"{etcgw()} {noun} --config {near(site_file)}", style="dim", soft_wrap=True)
+
+
+def etcgw() -> str:
+    """The product's program as it is typed from here."""
+    return near(Path(sys.executable).with_name("etcgw"))
 
 
 def near(path: Path) -> str:
@@ -75,26 +82,31 @@ def near(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-async def serve(folder: Path) -> None:
-    """Run the site of the demo with one ordinary vehicle after another, until cancelled."""
+async def serve(folder: Path, *, bank_days_behind: int = 0) -> None:
+    """Run the site of the demo with the vehicles of its scenario, round after round, until cancelled."""
     console = show.console()
-    async with EmulatedSite(folder, deadline_ms=lane_deadline_ms(slowdown())) as site:
+    deadline_ms = lane_deadline_ms(slowdown())
+    site = EmulatedSite(folder, deadline_ms=deadline_ms, noise=SERVED_NOISE, bank_days_behind=bank_days_behind)
+    async with site:
         demo = Demo(site)
         await demo.prepare()
-        console.print(f"site file   {site.site_file}")
         for name, address in sorted(site.addresses.items()):
             console.print(f"{name:<11} {address}")
-        console.print("Ctrl-C stops everything.", style="dim")
-        ordinary = [v for v in VEHICLES if v.expected.charged and v.card_type == 22 and v.fault is None]
-        number = NUMBERS_FROM
-        while site.gateway.running:
-            await _one_more(demo, replace(ordinary[number % len(ordinary)], number=number, seen_again=False), console)
-            number += 1
-            await asyncio.sleep(SERVE_EVERY_S)
+        _tell_commands(console, site.site_file)
+        rounds: deque[Sequence[Vehicle]] = deque([VEHICLES], maxlen=ROUNDS_KNOWN)
+        for number in count(1):
+            for vehicle in rounds[-1]:
+                if not site.gateway.running:
+                    return
+                await _one_more(demo, vehicle, console)
+                await asyncio.sleep(SERVE_EVERY_S)
+            fresh = vehicles_of(number)
+            await demo.make_known(fresh, [vehicle for known in rounds for vehicle in known])
+            rounds.append(fresh)
 
 
 async def _one_more(demo: Demo, vehicle: Vehicle, console: Console) -> None:
-    result = await demo.drive_one(vehicle)
+    result = await demo.drive_in_turn(vehicle)
     demo.run.results.clear()  # this traffic has no end, and no summary
     last = result.decisions[-1] if result.decisions else None
     outcome = "no decision" if last is None else f"{last.outcome}, release {last.release}, {last.amount} fen"

@@ -74,7 +74,7 @@ def summary(run: Run, room: int) -> RenderableType:
 
 
 def details(run: Run) -> RenderableType:
-    """Everything about a run: each vehicle with its decisions and times, each account, the verdict."""
+    """Details of a run: each vehicle with its decisions and times, each account, the verdict."""
     return Group(_vehicles(run.results), "", _times(run), "", _accounts(run.lines), "", *_verdict(run))
 
 
