@@ -28,10 +28,8 @@ from hardware.bench.processes import DEADLINE_MS
 from hardware.bench.reckoning import Line, Result
 from hardware.bench.scenario import Vehicle
 
-BARRIERS = {"go": ("抬杆", "green"), "stop": ("关闭", "red"), "attendant": ("人工", "yellow")}
-
-LIVE_ROWS = 14
-"""Rows of the live table: with its frame it fits a terminal of 24 lines."""
+LIVE_ROWS = 10
+"""Rows of the live table: with those on the road, and some texts of two lines, it fits a terminal of 24."""
 
 EVENT: Final = Words("Event", "判定")
 CHARGED: Final = ("paid", "owed", "debt")
@@ -360,8 +358,8 @@ def _accounts(lines: Sequence[Line]) -> Table:
 
 
 def _barrier(decision: DecisionRow) -> Text:
-    zh, style = BARRIERS[decision.release]
-    return Text(zh, style=style)
+    barrier, style = words.BARRIERS[decision.release]
+    return Text(barrier.zh, style=style)
 
 
 def _ms(us: int | None) -> str:

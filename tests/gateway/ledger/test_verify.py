@@ -13,6 +13,8 @@ from gateway.rules.loading import digest_of_body
 from hardware.bench.chain_key import KEYS
 from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT, Box, charge, hold_request, payer_of
 
+pytestmark = pytest.mark.slow
+
 KINDS = {
     "purse": (Funding.PURSE, None, None),
     "approved": (Funding.BANK_ONLINE, APPROVED, None),
