@@ -29,6 +29,9 @@ EMPTY_LIST: Final = "empty-1"
 EMPTY_SINCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """Age of that list: it is stale from the first day, and `etcgw status` says so until a true one is built."""
 
+SITE_NAME_CHARS_MAX: Final = 80
+"""Longest name that the site file takes."""
+
 CHINA: Final = timezone(timedelta(hours=8))
 
 
@@ -151,6 +154,8 @@ def init(
     Asks at a terminal for what no option says; elsewhere takes the defaults, which are those of the bench.
     """
     screen, ask = screen_of(context), at_terminal()
+    if name is not None and not (0 < len(name) <= SITE_NAME_CHARS_MAX and name.isprintable()):
+        raise typer.BadParameter(f"a name has 1 to {SITE_NAME_CHARS_MAX} characters in one line", param_hint="'--name'")
     given = ((STATION, station), (REGION, region), (ANTENNA, antenna), (BOARD, board), (FARE, fare))
     values = {question.key: question.answer(screen, said, ask=ask) for question, said in given}
     station, now = values["station"], now_utc().astimezone(CHINA)

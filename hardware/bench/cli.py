@@ -288,21 +288,28 @@ def _newest() -> Path:
 
 
 def _runs(base: Path) -> list[Path]:
-    """Folders of runs, the newest first."""
-    return sorted(base.glob("site-*/"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    """Folders of runs, as `_folder` names them, the newest first."""
+    return sorted(base.glob("site-????????/"), key=lambda folder: folder.stat().st_mtime, reverse=True)
 
 
 def _folder(given: Path | None) -> Path:
-    if given is not None:
-        given.mkdir(parents=True, exist_ok=True)
-        return given.resolve()
-    base = Path("var")
-    base.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="site-", dir=base)).resolve()
-    # Held until this process ends, whichever way: by this others know that the folder is in use.
-    fcntl.flock(os.open(folder, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
-    _forget_old_runs(base)
-    return folder
+    """Folder of this run, in use until this process ends, whichever way."""
+    if given is None:
+        base = Path("var")
+        base.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="site-", dir=base))
+        _use(folder)
+        _forget_old_runs(base)
+    else:
+        folder = given
+        folder.mkdir(parents=True, exist_ok=True)
+        _use(folder)
+    return folder.resolve()
+
+
+def _use(folder: Path) -> None:
+    """Hold the folder: others know by this that it is in use."""
+    fcntl.flock(os.open(folder, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH)
 
 
 def _forget_old_runs(base: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_folder_that_is_no_site_has_no_day_file(tmp_path):
 def runs(tmp_path, monkeypatch):
     """Folder var/ with five runs, the oldest first."""
     monkeypatch.chdir(tmp_path)
-    folders = [tmp_path / "var" / f"site-{number}" for number in range(5)]
+    folders = [tmp_path / "var" / f"site-run0000{number}" for number in range(5)]
     for age, folder in enumerate(reversed(folders)):
         folder.mkdir(parents=True)
         (folder / "ledger.db").write_text("")
@@ -71,11 +71,21 @@ def runs(tmp_path, monkeypatch):
 
 def test_the_newest_runs_stay_and_so_does_one_that_is_in_use(runs):
     in_use = os.open(runs[0], os.O_RDONLY)
-    fcntl.flock(in_use, fcntl.LOCK_EX)
+    fcntl.flock(in_use, fcntl.LOCK_SH)
+    named = runs[0].with_name("site-of-mine")
+    named.mkdir()
     new = cli._folder(None)
-    assert new.parent == runs[0].parent
+    assert new.parent == named.parent
     assert [folder for folder in runs if folder.exists()] == [runs[0], *runs[-cli.KEPT + 1 :]]
+    assert named.exists()
     os.close(in_use)
+
+
+def test_a_folder_that_a_run_was_given_is_in_use(runs):
+    assert cli._folder(runs[0]) == runs[0]
+    cli._folder(None)
+    assert runs[0].exists()
+    assert not runs[1].exists()
 
 
 def test_the_day_file_holds_what_the_book_has_of_that_day(runs, monkeypatch):
@@ -85,7 +95,8 @@ def test_the_day_file_holds_what_the_book_has_of_that_day(runs, monkeypatch):
     told = etcbench("day-file").stdout
     path = runs[-1] / f"bank-a-{yesterday}.csv"
     assert path.read_text().splitlines() == [",".join(COLUMNS), f"total,{yesterday},,,,,0,,0"]
-    assert f"clearing run {yesterday} --config var/site-4/site.toml --bank-file bank-a=var/site-4/{path.name}" in told
+    site = "var/site-run00004"
+    assert f"clearing run {yesterday} --config {site}/site.toml --bank-file bank-a={site}/{path.name}\n" in told
 
 
 def test_a_book_that_is_none_is_told(runs):

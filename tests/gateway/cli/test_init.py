@@ -26,12 +26,12 @@ def test_options_answer_every_question(run, tmp_path):
         "antenna": "serial:/dev/ttyS0?baud=115200",
         "board": "board.local:502",
         "fare": "12.5",
-        "name": QUOTES,
+        "name": QUOTES + "x" * (80 - len(QUOTES)),
     }
     run("init", tmp_path / "site", *(part for key, text in options.items() for part in (f"--{key}", text)))
     site = load(tmp_path / "site" / "site.toml")
     (lane,) = site.charge_points
-    assert (site.site.name, site.issuers[0].region, site.mode) == (QUOTES, "B1B1BEA9", "production")
+    assert (site.site.name, site.issuers[0].region, site.mode) == (options["name"], "B1B1BEA9", "production")
     assert (lane.station, lane.gantry, lane.antenna.address) == ("1101000A", "11000A", options["antenna"])
     assert (lane.antenna.dialect, site.relay_boards[0].address) == ("legacy-serial-bj", "board.local:502")
     (tariff,) = (tmp_path / "site" / "tariffs").iterdir()
@@ -59,6 +59,9 @@ def test_comments_are_in_the_language_chosen_and_no_translation_is_left_over(run
         ("--antenna", "somewhere"),
         ("--board", "127.0.0.1"),
         ("--board", "127.0.0.1:70000"),
+        ("--name", ""),
+        ("--name", "x" * 81),
+        ("--name", "two\nlines"),
         ("--fare", "0"),
         ("--fare", "-1"),
         ("--fare", "1.234"),
