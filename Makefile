@@ -40,7 +40,7 @@ serve: setup
 test: check-static
 	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal
 
-## check   format, lint, types, import walls, quick tests: under a minute
+## check   format, lint, types, import walls, quick tests: three to four minutes on two idle cores
 check: check-static
 	$(BIN)/python -m pytest -q -n $(TESTERS) --dist worksteal -m "not bench and not slow"
 
