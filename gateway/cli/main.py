@@ -18,6 +18,7 @@ from gateway.cli import (
     clearing,
     debits,
     debts,
+    init,
     ledger,
     lists,
     mandates,
@@ -29,7 +30,7 @@ from gateway.cli import (
     status,
 )
 from gateway.cli.errors import Fault, explain
-from gateway.cli.options import HELP_NAMES
+from gateway.cli.options import HELP_NAMES, show_version
 from gateway.cli.screen import Language, Screen, visible
 
 PROGRAM = "etcgw"
@@ -91,18 +92,6 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if not wanted:
-        return
-    from importlib.metadata import PackageNotFoundError, version
-
-    number = "of a source tree that is not installed"
-    with contextlib.suppress(PackageNotFoundError):
-        number = version("etc-gateway")
-    typer.echo(f"{PROGRAM} {number}")
-    raise typer.Exit
-
-
 @app.callback()
 def program(
     context: typer.Context,
@@ -119,7 +108,7 @@ def program(
         bool, typer.Option("--traceback", help="With an error, show where in the program it arose.")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Charge tolls to the account behind a tag or card, and look into everything that takes part in it."""
@@ -127,6 +116,7 @@ def program(
 
 
 app.command("run")(run.run)
+app.command("init")(init.init)
 app.command("check-config")(check.check_config)
 app.command("status")(status.status)
 app.add_typer(passages.app)

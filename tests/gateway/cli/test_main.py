@@ -69,6 +69,7 @@ def test_the_commands_are_these():
         "debts pay",
         "debts retry",
         "debts write-off",
+        "init",
         "ledger accounts",
         "ledger adopt",
         "ledger backup",

@@ -16,6 +16,8 @@ from hardware.bench.chain_key import KEYS
 from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT, Box, charge, hold_request, payer_of
 from tests.gateway.ledger.in_parts import verify
 
+pytestmark = pytest.mark.slow
+
 KINDS = {
     "purse": (Funding.PURSE, None, None),
     "approved": (Funding.BANK_ONLINE, APPROVED, None),
