@@ -17,12 +17,14 @@ import typer
 
 from gateway import private_files
 from gateway.cli import labels
-from gateway.cli.errors import ExitCode
+from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, path_of, screen_of, zone_of
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Heading, Screen
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Heading, Screen, Words
 from gateway.model.states import OPEN_DEBITS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import Engine
 
     from gateway.config import SiteFile
@@ -80,12 +82,13 @@ def check_config(
         }
         for look in CHECKS:
             look(site, findings)
-    if as_json:
-        screen.json(_facts(str(path), findings))
-    else:
+    facts = _facts(str(path), findings)
+    if not as_json:
         _show(screen, str(path), findings)
     if findings.problems:
-        raise typer.Exit(ExitCode.USAGE)
+        raise wrong_file("site_file_wrong", path, findings.problems, facts)
+    if as_json:
+        screen.json(facts)
 
 
 # --- what is looked at ----------------------------------------------------------------------------------------------
@@ -372,6 +375,12 @@ def _show(screen: Screen, path: str, findings: _Findings) -> None:
     )
     screen.pairs(pairs)
     show_problems(screen, findings.problems)
+
+
+def wrong_file(name: str, path: Path, problems: Sequence[Problem], facts: Mapping[str, Any]) -> CliFault:
+    """Fault to raise once the problems of a file have been shown."""
+    cure = Words("correct what is shown", "请更正所示各项")
+    return CliFault(ExitCode.USAGE, name, f"{path}: {len(problems)} wrong", None, cure, facts=facts)
 
 
 def problem_facts(problems: Sequence[Problem]) -> list[dict[str, str | None]]:

@@ -178,13 +178,21 @@ def run(
             end = run_and_settle(which, reader, commit, terms, today=today, tell=tell, pace=pace)
         with reader.connect() as connection:
             view = day_of(connection, which)
-    if as_json:
-        screen.json({**_run_facts(end), **facts(screen, DAY, view)})
-    else:
+    found = {**_run_facts(end), **facts(screen, DAY, view)}
+    if not as_json:
         _show_run(screen, end)
         _show_day(screen, view)
     if view.open_items or end.result.waiting:
-        raise typer.Exit(ExitCode.REFUSED)
+        raise CliFault(
+            ExitCode.REFUSED,
+            "differences_open",
+            screen.say(f"{which} is not cleared to its end", f"{which} 尚未清算完毕"),
+            None,
+            Words("etcgw clearing items lists what is open", "用 etcgw clearing items 查看待处理项"),
+            facts=found,
+        )
+    if as_json:
+        screen.json(found)
 
 
 @app.command()
@@ -205,6 +213,7 @@ def show(
     if view.run is None:
         raise CliFault(
             ExitCode.REFUSED,
+            "day_not_cleared",
             f"{which} has not been cleared",
             None,
             Words(f"etcgw clearing run {which} clears it", f"用 etcgw clearing run {which} 执行清算"),
@@ -491,6 +500,7 @@ def report_(
     if gaps:
         raise CliFault(
             ExitCode.REFUSED,
+            "record_numbers_missing",
             "record numbers have gaps: " + ", ".join(f"{first} to {last}" for first, last in gaps),
             Words("the clock was set, or the ledger lost rows", "时钟被调整,或账本缺失记录"),
             Words("etcgw ledger verify --config SITE tells which", "用 etcgw ledger verify --config SITE 核实"),

@@ -89,6 +89,7 @@ def import_(
     if not mandates and not allow_empty:
         raise CliFault(
             ExitCode.REFUSED,
+            "no_mandate_in_file",
             f"{file}: holds no mandate",
             Words("an empty delivery would end every mandate", "空文件将终止全部签约"),
             Words("if that is meant, add --allow-empty", "如确需如此,请加 --allow-empty"),
@@ -264,6 +265,7 @@ def show(
     if use is None:
         raise CliFault(
             ExitCode.REFUSED,
+            "no_such_mandate",
             f"no mandate {mandate_id} in the ledger",
             None,
             Words("etcgw mandates list --config SITE lists them", "用 etcgw mandates list --config SITE 列出"),

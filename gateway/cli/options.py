@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -111,9 +111,7 @@ def reason_of(given: str) -> str:
 
 def now_utc() -> datetime:
     """The machine's clock, aware UTC."""
-    from drivers.clock import SystemClock
-
-    return SystemClock().utcnow()
+    return datetime.now(UTC)
 
 
 def moment(text: str, zone: timezone, option: str) -> datetime:

@@ -145,6 +145,7 @@ def show(
     if visit is None:
         raise CliFault(
             ExitCode.REFUSED,
+            "no_such_passage",
             f"no passage {which} in the ledger",
             Words("a passage is named by its record number or its 32-digit id", "请给出记录号或 32 位通行编号"),
             Words("etcgw passages --config SITE lists them", "用 etcgw passages --config SITE 列出"),
