@@ -3,6 +3,7 @@
 import pytest
 from rich.cells import cell_len
 
+from protocols.rsu.names import DIALECT_NAMES
 from tests.protocols.rsu.samples import GOOD, VECTORS, v3, vector
 
 B4 = vector("v3-b4-183").raw
@@ -205,6 +206,6 @@ def test_hex_that_is_none_is_2_and_names_the_place(run, arguments, stdin, named)
 
 def test_dialects(ask, run):
     known = {dialect["name"]: dialect for dialect in ask("rsu", "dialects")["dialects"]}
-    assert set(known) == {"pcrsu-v3", "legacy-serial-bj", "legacy-single-ff"}
+    assert set(known) == {"pcrsu-v3", "legacy-serial-bj", "legacy-single-ff"} == DIALECT_NAMES
     assert "B4/183" in known["pcrsu-v3"]["layouts"]
     assert "pcrsu-v3" in run("rsu", "dialects").stdout
