@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.payers.mandates import MandateImportError
     from gateway.payers.status_list_build import DropUnconfirmed
     from gateway.rules.loading import RulesError
+    from gateway.text_files import NotText
 
 
 class ExitCode(IntEnum):
@@ -297,6 +298,10 @@ def _files(error: OSError) -> Fault:
     )
 
 
+def _not_text(error: NotText) -> Fault:
+    return Fault(ExitCode.USAGE, "encoding_wrong", error.problem, None, Words(error.cure, error.cure_zh))
+
+
 def _told(
     code: ExitCode, name: str, likely: Words | None, next_step: Words | None, what: str = "{}"
 ) -> Callable[[Exception], Fault]:
@@ -407,6 +412,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.ledger.batches.StorageUnavailable": _storage,
         "sqlalchemy.exc.OperationalError": _database,
         "sqlalchemy.exc.DatabaseError": _database,
+        "gateway.text_files.NotText": _not_text,
         "builtins.OSError": _files,
     }
 )
