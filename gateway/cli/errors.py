@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.clearing.day import ClearingRefused
     from gateway.clearing.rules import ClearingRulesError
     from gateway.config import ConfigError
+    from gateway.documents import DocumentError
     from gateway.ledger.incarnation import LedgerRefused
     from gateway.payers.mandates import MandateImportError
     from gateway.payers.status_list_build import DropUnconfirmed
@@ -56,10 +57,10 @@ class Fault:
 
     code: ExitCode
     name: str
-    what: str
+    what: str | Words
     likely: Words | None = None
     next_step: Words | None = None
-    more: tuple[str, ...] = ()
+    more: tuple[str | Words, ...] = ()
     """Lines on what else happened: files have many problems at once."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """JSON of the command, where it has found out something all the same."""
@@ -67,7 +68,11 @@ class Fault:
     def error(self, screen: Screen) -> dict[str, str | None]:
         """The error for programs."""
         next_step = None if self.next_step is None else screen.word(self.next_step)
-        return {"code": self.name, "text": "\n".join((self.what, *self.more)), "next": next_step}
+        return {"code": self.name, "text": "\n".join(self.lines(screen)), "next": next_step}
+
+    def lines(self, screen: Screen) -> list[str]:
+        """Lines on what happened."""
+        return [text if isinstance(text, str) else screen.word(text) for text in (self.what, *self.more)]
 
 
 class CliFault(Exception):
@@ -77,14 +82,14 @@ class CliFault(Exception):
         self,
         code: ExitCode,
         name: str,
-        what: str,
+        what: str | Words,
         likely: Words | None = None,
         next_step: Words | None = None,
         *,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.fault = Fault(code, name, what, likely, next_step, facts=facts or {})
-        super().__init__(what)
+        super().__init__(str(what))
 
 
 def explain(error: Exception) -> Fault:
@@ -167,10 +172,14 @@ _CHECK: Final = Words(
 
 
 def _config(error: ConfigError) -> Fault:
-    return _with_lines(error.lines, Fault(ExitCode.USAGE, "site_file_wrong", "", None, _CHECK))
+    return _with_lines(_lines_of(error), Fault(ExitCode.USAGE, "site_file_wrong", "", None, _CHECK))
 
 
-def _with_lines(lines: Sequence[str], fault: Fault) -> Fault:
+def _lines_of(error: DocumentError) -> list[Words]:
+    return [Words(*line) for line in zip(error.lines, error.lines_zh, strict=True)]
+
+
+def _with_lines(lines: Sequence[str | Words], fault: Fault) -> Fault:
     """The fault of a file with a line for each problem: a line feed inside one begins no other."""
     return replace(fault, what=lines[0], more=tuple(lines[1:]))
 
@@ -183,13 +192,13 @@ def _rules(error: RulesError) -> Fault:
         Words("nothing is decided by doubtful rules", "规则有疑问时不作任何判定"),
         Words("etcgw rules check FILE names every problem at once", "用 etcgw rules check FILE 一次列出全部问题"),
     )
-    return _with_lines(error.lines, fault)
+    return _with_lines(_lines_of(error), fault)
 
 
 def _clearing_rules(error: ClearingRulesError) -> Fault:
     likely = Words("nothing is cleared by doubtful rules", "清算规则有疑问时不作清算")
     fault = Fault(ExitCode.USAGE, "clearing_rules_wrong", "", likely, _CHECK)
-    return _with_lines(error.lines, fault)
+    return _with_lines(_lines_of(error), fault)
 
 
 def _refused_bank_file(error: BankFileError) -> Fault:
@@ -299,7 +308,8 @@ def _files(error: OSError) -> Fault:
 
 
 def _not_text(error: NotText) -> Fault:
-    return Fault(ExitCode.USAGE, "encoding_wrong", error.problem, None, Words(error.cure, error.cure_zh))
+    what = Words(error.problem, error.problem_zh)
+    return Fault(ExitCode.USAGE, "encoding_wrong", what, None, Words(error.cure, error.cure_zh))
 
 
 def _told(

@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final
 
 from gateway.cli.screen import Words
@@ -28,9 +27,6 @@ FRAME_DIGITS_MIN: Final = 8
 
 START_MARK: Final = "ff"
 """Every dialect's frames begin with it, once or twice."""
-
-PUSHED_BYTES: Final = 16 * 1024
-"""Bytes that a deframer gets at once, as from a link: its time grows with the square of them."""
 
 _TOKEN: Final = re.compile(r"[^\s,:;-]+")
 """Digits between two separators."""
@@ -140,8 +136,7 @@ def _tokens(text: str, *, strictly: bool = False) -> Iterator[str]:
 def _cut(data: bytes, dialect: Dialect, line: int | None = None) -> Iterator[Found]:
     """Every frame of some bytes and whatever is between them; all in one where no frame is whole."""
     deframer = dialect.framing.deframer()
-    pieces = (data[start : start + PUSHED_BYTES] for start in range(0, len(data), PUSHED_BYTES))
-    events = [*chain.from_iterable(map(deframer.push, pieces)), *deframer.finish()]
+    events = [*deframer.push(data), *deframer.finish()]
     if not any(isinstance(event, Frame) for event in events):
         yield Found(data, 0, line)
         return

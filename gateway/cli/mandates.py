@@ -122,12 +122,13 @@ def import_(
 
 def _read(file: Path) -> tuple[dict[str, Mandate], list[Credential]]:
     from gateway.payers.mandates import MandateImportError, read_csv
+    from gateway.text_files import not_text
 
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             return read_csv(stream)
     except UnicodeDecodeError as error:
-        raise MandateImportError([f"{file} is not UTF-8 ({error.reason}); save it as UTF-8"]) from error
+        raise MandateImportError([f"{file}: {not_text(file, error)}"]) from error
     except csv.Error as error:
         raise MandateImportError([f"{file} is not CSV: {error}"]) from error
 

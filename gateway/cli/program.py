@@ -124,9 +124,8 @@ def _told(line: CommandLine, fault: Fault) -> typer.Exit:
     screen = line.screen
     if line.as_json:
         screen.json({**fault.facts, "error": fault.error(screen)})
-    screen.note(f"{NAME}: {fault.what}")
-    for more in fault.more:
-        screen.note(more)
+    for number, text in enumerate(fault.lines(screen)):
+        screen.note(text if number else f"{NAME}: {text}")
     if fault.likely is not None:
         screen.note(f"  {screen.say('likely', '可能原因')}: {screen.word(fault.likely)}")
     if fault.next_step is not None:
