@@ -14,6 +14,7 @@ from gateway.cli.acting import act_on
 from gateway.cli.columns import Column, Columns, each, facts, fen, money, only, said, show_one, show_record, show_table
 from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import (
+    DAYS_AGO,
     HELP_NAMES,
     ConfigOption,
     JsonOption,
@@ -106,8 +107,8 @@ def terms_of(site: SiteFile) -> Terms:
 def _day(text: str, zone: timezone) -> str:
     from gateway.model.clearing import day_text, parse_day
 
-    if text == "yesterday":
-        return day_text(now_utc().astimezone(zone).date() - timedelta(days=1))
+    if text in DAYS_AGO:
+        return day_text(now_utc().astimezone(zone).date() - timedelta(days=DAYS_AGO[text]))
     try:
         return day_text(parse_day(text.replace("-", "") if len(text) == 10 else text))
     except ValueError as error:
