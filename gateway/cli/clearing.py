@@ -88,7 +88,8 @@ ROW_STATES: Final[words.Table] = {
 
 
 DayArgument = Annotated[
-    str, typer.Argument(metavar="DAY", help="Settlement day: 20261123, 2026-11-23, or yesterday.", show_default=False)
+    str,
+    typer.Argument(metavar="DAY", help="Settlement day: 20261123, 2026-11-23, today or yesterday.", show_default=False),
 ]
 ItemArgument = Annotated[int, typer.Argument(metavar="ITEM", min=1, help="Number of the item.", show_default=False)]
 

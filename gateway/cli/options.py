@@ -117,7 +117,7 @@ def now_utc() -> datetime:
 
 
 def moment(text: str, zone: timezone, option: str) -> datetime:
-    """A point in time: ISO 8601, in the site's zone unless it names another, `30m`, `2h`, `1d` ago, or a day by name."""
+    """A point in time: ISO 8601, in the site's zone unless it names another; `30m`, `2h`, `1d` ago; a day by name."""
     ago = _AGO.fullmatch(text)
     try:
         if text in DAYS_AGO:
