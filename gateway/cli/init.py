@@ -85,7 +85,7 @@ def _region(text: str) -> str:
 
 
 def _antenna(text: str) -> str:
-    from drivers.link import parse_link_address
+    from drivers.addresses import parse_link_address
 
     parse_link_address(text)
     return text
@@ -201,6 +201,7 @@ def _make(folder: Path, texts: dict[Path, str]) -> None:
         if path.exists():
             raise CliFault(
                 ExitCode.REFUSED,
+                "site_exists",
                 f"{path} is there already",
                 Words("there is a site in this folder, and nothing is overwritten", "该目录已有站点,不会覆盖任何文件"),
                 Words("name a new folder", "请指定新目录"),
@@ -226,6 +227,7 @@ def _make(folder: Path, texts: dict[Path, str]) -> None:
     except OSError as error:
         raise CliFault(
             ExitCode.UNAVAILABLE,
+            "folder_unwritable",
             f"{error.filename or folder}: {error.strerror}",
             Words("the folder cannot be made or written to", "无法创建目录或无写权限"),
             Words("name a folder we may write to", "请指定可写的目录"),

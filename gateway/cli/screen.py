@@ -173,10 +173,10 @@ class Screen:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Teller]:
-        """Tell on stderr how far a long command is: in place on a terminal, line by line elsewhere."""
+        """Tell on stderr how far a long command is: in place on a terminal, and nobody elsewhere."""
         console = _console(sys.stderr)
         if not console.is_terminal:
-            yield lambda line: self.note(f"{what}: {line}")
+            yield lambda _: None
             return
         with console.status(visible(what)) as status:
             yield lambda line: status.update(visible(f"{what}: {line}"))

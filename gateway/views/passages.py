@@ -114,3 +114,9 @@ def passages(connection: Connection, wanted: Wanted, *, unmask: bool) -> tuple[L
         view_of(Listed, row, decision=decision_of(row), who=identity_of(row, unmask=unmask))
         for row in connection.execute(query)
     )
+
+
+def was_at(connection: Connection, lane: str) -> bool:
+    """True when anything was ever decided at a charge point of this name."""
+    query = select(_d.c.passage_id).where(_d.c.charge_point == lane).limit(1)
+    return connection.execute(query).first() is not None

@@ -8,8 +8,9 @@ import stat
 
 import pytest
 
+from drivers.addresses import SerialAddress, TcpAddress
 from drivers.clock import SystemClock
-from drivers.link import SerialAddress, TcpAddress, open_link
+from drivers.link import open_link
 from drivers.rsu import RsuConfig as DriverConfig
 from drivers.rsu import RsuDriver, RsuState
 from hardware.bench import hostile as module

@@ -113,7 +113,7 @@ READS = [
     ("ledger", "accounts", "--obligors"),
     ("ledger", "verify"),
     ("rules", "show"),
-    ("privacy", "erase", "--older-than", "1", "--actor", HOSTILE, "--dry-run"),
+    ("privacy", "erase", "--older-than", "1", "--dry-run"),
 ]
 
 
