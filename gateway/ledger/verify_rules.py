@@ -1,6 +1,7 @@
 """Rules that a ledger keeps, each as one query for the rows that break it. See `gateway.ledger.verify`.
 
-Portable SQL: dialect differences have no place here. `hex_text` shows an id (`gateway.ledger.hex_text`). States are those of `gateway.model.states`.
+Portable SQL: dialect differences have no place here. States are those of `gateway.model.states`; `hex_text` shows an
+id (`gateway.ledger.hex_text`).
 """
 
 from __future__ import annotations
@@ -183,7 +184,8 @@ RULES: Final = (
             from account a left join due u on u.obligor_id = a.owner left join back b on b.obligor_id = a.owner
             where a.kind in ('open', 'debt', 'due_back')
         )
-        select kind || ':' || hex_text(owner), 'balance ' || balance || ' fen, debits say ' || fen from said where balance <> fen
+        select kind || ':' || hex_text(owner), 'balance ' || balance || ' fen, debits say ' || fen
+        from said where balance <> fen
         """,
     ),
     # A limit may be lowered below what is owed already. So only an obligor with a claim younger than its limit is
@@ -207,8 +209,8 @@ RULES: Final = (
         ), changed as (
             select ref, max(at) as at from journal where kind = 'limit' group by ref
         )
-        select 'obligor ' || hex_text(o.id), 'holds and owes ' || e.fen || ' fen, the limit of mandate ' || hex_text(m.id) || ' is '
-               || m.limit_fen
+        select 'obligor ' || hex_text(o.id), 'holds and owes ' || e.fen || ' fen, the limit of mandate '
+               || hex_text(m.id) || ' is ' || m.limit_fen
         from obligor o join mandate m on m.id = o.mandate_id join exposed e on e.owner = o.id
              join counted c on c.obligor_id = o.id left join beyond b on b.obligor_id = o.id
              left join changed l on l.ref = m.id
@@ -235,15 +237,17 @@ RULES: Final = (
         "money from the bank has an approved attempt behind it",
         "select count(*) from transfer where event = 'bank_approved'",
         f"""
-        select 'transfer ' || t.id, t.event || ' of ' || t.amount || ' fen for debit ' || hex_text(t.debit_id) || '; attempt '
-               || coalesce(a.kind || ' ' || hex_text(a.id), 'missing') || ' is '
+        with withdrawn as (
+            select distinct attempt_id, amount from transfer where event = 'approval_withdrawn'
+        )
+        select 'transfer ' || t.id, t.event || ' of ' || t.amount || ' fen for debit ' || hex_text(t.debit_id)
+               || '; attempt ' || coalesce(a.kind || ' ' || hex_text(a.id), 'missing') || ' is '
                || coalesce(a.state || ', ' || a.amount || ' fen for debit ' || hex_text(a.debit_id), 'missing')
         from transfer t join account f on f.id = t.from_account join account g on g.id = t.to_account
              left join attempt a on a.id = t.attempt_id
+             left join withdrawn w on w.attempt_id = t.attempt_id and w.amount = t.amount
         where (f.kind = 'bank' and g.kind in ('open', 'debt') or f.kind = 'due_back' and g.kind = 'bank')
-          and (coalesce(a.state, '') <> case when exists (
-                   select 1 from transfer w where w.attempt_id = t.attempt_id and w.event = 'approval_withdrawn'
-                   and w.amount = t.amount) then '{_A.DECLINED}' else '{_A.APPROVED}' end
+          and (coalesce(a.state, '') <> case when w.attempt_id is null then '{_A.APPROVED}' else '{_A.DECLINED}' end
                or a.amount <> t.amount or a.debit_id <> t.debit_id
                or (a.kind = 'refund') <> (f.kind = 'due_back'))
         """,
@@ -252,7 +256,8 @@ RULES: Final = (
         "whatever is in doubt at a bank is being asked about",
         f"select count(*) from attempt where state in ({quoted(AWAITED)})",
         f"""
-        select 'attempt ' || hex_text(a.id), a.kind || ' is ' || a.state || ', debit is ' || d.state || ', no message waits'
+        select 'attempt ' || hex_text(a.id), a.kind || ' is ' || a.state || ', debit is ' || d.state
+               || ', no message waits'
         from attempt a join debit d on d.id = a.debit_id
         where a.state in ({quoted(AWAITED)})
           and (a.state <> '{_A.STORED}' or a.kind <> 'sale' or d.state <> '{_D.HELD}')
@@ -283,7 +288,8 @@ RULES: Final = (
         "suspense holds exactly the late approvals whose reversal is open",
         "select count(*) from account where kind = 'suspense'",
         """
-        select 'suspense:' || hex_text(a.owner), 'balance ' || a.balance || ' fen, late approvals ' || coalesce(l.amount, 0)
+        select 'suspense:' || hex_text(a.owner), 'balance ' || a.balance || ' fen, late approvals '
+               || coalesce(l.amount, 0)
         from account a left join (
             select channel, sum(amount) as amount from attempt where late_approval = 1 group by channel
         ) l on l.channel = a.owner
@@ -323,8 +329,8 @@ RULES: Final = (
                or (kind = 'item' and event in ({quoted(ItemState)}))
             group by kind, coalesce(ref, debit_id)
         )
-        select s.kind || ' ' || hex_text(s.ref), 'is ' || s.state || ', the journal says ' || coalesce(j.event, 'nothing')
-               || coalesce(' in row ' || j.number, '')
+        select s.kind || ' ' || hex_text(s.ref), 'is ' || s.state || ', the journal says '
+               || coalesce(j.event, 'nothing') || coalesce(' in row ' || j.number, '')
         from said s left join told t on t.kind = s.kind and t.ref = s.ref left join journal j on j.number = t.number
         where coalesce(j.event, '') <> s.state
         """,
@@ -333,8 +339,8 @@ RULES: Final = (
         "what a payer did not grant was written off with its item",
         "select count(*) from transfer where event = 'clearing_loss'",
         f"""
-        select 'transfer ' || t.id, 'books a loss of ' || t.amount || ' fen for ' || coalesce(hex_text(t.reference), 'nothing')
-               || ', which is ' || coalesce(i.state || ' with ' || i.amount || ' fen', 'missing')
+        select 'transfer ' || t.id, 'books a loss of ' || t.amount || ' fen for '
+               || coalesce(hex_text(t.reference), 'nothing') || ', which is ' || coalesce(i.state || ' with ' || i.amount || ' fen', 'missing')
         from transfer t left join item i on 'item/' || i.id = t.reference
         where t.event = 'clearing_loss'
           and (coalesce(i.state, '') <> '{ItemState.WRITTEN_OFF}' or abs(i.amount) <> t.amount)
@@ -344,8 +350,8 @@ RULES: Final = (
         "what is written off was proposed by one person and agreed to by another",
         f"select count(*) from item where state = '{ItemState.WRITTEN_OFF}'",
         f"""
-        select 'item ' || id, kind || ' of ' || hex_text(ref) || ' is written off by ' || coalesce(actor, 'nobody') || ' and '
-               || coalesce(second_actor, 'nobody'), actor, second_actor
+        select 'item ' || id, kind || ' of ' || hex_text(ref) || ' is written off by ' || coalesce(actor, 'nobody')
+               || ' and ' || coalesce(second_actor, 'nobody'), actor, second_actor
         from item
         where state = '{ItemState.WRITTEN_OFF}'
         """,

@@ -60,6 +60,39 @@ def test_changes_that_wait_share_a_commit(desk):
     assert desk.committer.batches == [1, 50]
 
 
+def test_a_patient_change_goes_with_the_next(desk, monkeypatch):
+    monkeypatch.setattr("gateway.ledger.writer.PATIENCE_S", WAIT_S_MAX)
+
+    async def scenario(desk):
+        patient = desk.writer.submit(add(), patient=True)
+        await asyncio.sleep(0)
+        found = await desk.writer.submit(add())
+        return await patient, found
+
+    assert desk.run(scenario) == (1, 2)
+    assert desk.committer.batches == [2]
+
+
+def test_a_patient_change_that_nobody_takes_along_goes_alone(desk, monkeypatch):
+    monkeypatch.setattr("gateway.ledger.writer.PATIENCE_S", 0.01)
+
+    async def scenario(desk):
+        return await desk.writer.submit(add(), patient=True), await desk.writer.submit(add())
+
+    assert desk.run(scenario) == (1, 2)
+    assert desk.committer.batches == [1, 1]
+
+
+def test_a_patient_change_is_stored_at_the_end(desk, monkeypatch):
+    monkeypatch.setattr("gateway.ledger.writer.PATIENCE_S", WAIT_S_MAX)
+
+    async def scenario(desk):
+        desk.writer.submit(add(), patient=True)
+
+    desk.run(scenario)
+    assert desk.rows("select value from counter") == [(1,)]
+
+
 def test_callers_answered_together_come_again_together(desk):
     """Each caller goes on at once; the crowd stays one batch instead of crumbling into many."""
 
@@ -493,7 +526,7 @@ def test_what_was_answered_is_there_after_kill_9(tmp_path):
         answered |= {int(line) for line in child.stdout.read().split("\n")[:-1]}
     assert child.returncode == -signal.SIGKILL
     with sqlite3.connect(path) as connection:
-        stored = {int(row[0]) for row in connection.execute("select id from subject")}
+        stored = {int(row[0].hex()) for row in connection.execute("select id from subject")}
         value = connection.execute("select value from counter where name='n'").fetchone()[0]
     connection.close()
     assert answered <= stored
