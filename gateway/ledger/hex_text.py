@@ -26,7 +26,12 @@ SHOWN: Final = "hex_text"
 
 
 def to_stored(value: Any) -> Any:  # noqa: ANN401 - whatever a column holds
-    """Convert lower-case hex digits of an id or digest to bytes; anything else is stored as it is."""
+    """Convert lower-case hex digits of an id or digest to bytes; anything else is stored as it is.
+
+    Bytes are refused: read back they would be a text, and another than was sealed.
+    """
+    if isinstance(value, bytes):
+        raise TypeError(f"{value!r} is not the text of an id")
     if isinstance(value, str) and len(value) in DIGITS:
         try:
             raw = bytes.fromhex(value)
@@ -75,10 +80,10 @@ class HexText(TypeDecorator[str]):
     impl = String
     cache_ok = True
 
-    def bind_processor(self, dialect: Dialect) -> Any:  # noqa: ANN401, ARG002 - as SQLAlchemy declares it
+    def bind_processor(self, dialect: Dialect) -> Any:  # noqa: ANN401 - as SQLAlchemy declares it
         """Give the conversion of values to be stored."""
         return to_stored
 
-    def result_processor(self, dialect: Dialect, coltype: Any) -> Any:  # noqa: ANN401, ARG002 - as above
+    def result_processor(self, dialect: Dialect, coltype: Any) -> Any:  # noqa: ANN401 - as above
         """Give the conversion of values that were read."""
         return from_stored

@@ -217,7 +217,7 @@ class Runner:
         except self._error as error:
             raise self._wrapped(shape, error) from error
         if not found:
-            return found
+            return []
         return list(map(shape.row_of(cursor.description), found if shape.read is None else map(shape.read, found)))
 
     def _wrapped(self, shape: Shape, error: Exception) -> Exception:
@@ -226,7 +226,7 @@ class Runner:
 
 
 def pages(connection: Connection, statement: Select[Any]) -> Iterator[list[tuple[Any, ...]]]:
-    """Read all rows of a select without parameters, in pages, with the driver's own cursor; nothing else is as quick."""
+    """Read all rows of a select without parameters, in pages, past SQLAlchemy's results: nothing else is as quick."""
     cursor = connection.connection.cursor()
     places = _hex_texts_of(statement)
     try:

@@ -1,12 +1,13 @@
 """Tables of the ledger, in portable SQLAlchemy Core. `migrations/` brings a database to exactly this shape.
 
 Money is integer fen, times are UTC microseconds since 1970, identifiers are those of `gateway.model.ids`
-(`gateway.ledger.hex_text`). Three kinds of rows never change: `transfer`, `decision` and `journal`. Each is a chain: its numbers have no gap, and `chain` is a
-keyed digest over the row and the `chain` of the row before it (`gateway.ledger.chain`). What rows of the other tables
-stand like is sealed in the journal (`gateway.ledger.seals`). Everything that names a person (plate, card, tag, raw
-files) stands in `subject`, `purchase_file` and `card_serial` alone; the chained rows carry random ids and salted
-commitments, so personal data can be erased by a retention rule while the books stay whole and still prove themselves.
-`salt`: random bytes of a row that names a person, erased with what they hide.
+(`gateway.ledger.hex_text`). Three kinds of rows never change: `transfer`, `decision` and `journal`. Each is a chain:
+its numbers have no gap, and `chain` is a keyed digest over the row and the `chain` of the row before it
+(`gateway.ledger.chain`). What rows of the other tables stand like is sealed in the journal (`gateway.ledger.seals`).
+Everything that names a person (plate, card, tag, raw files) stands in `subject`, `purchase_file` and `card_serial`
+alone; the chained rows carry random ids and salted commitments, so personal data can be erased by a retention rule
+while the books stay whole and still prove themselves. `salt`: random bytes of a row that names a person, erased with
+what they hide.
 """
 
 from __future__ import annotations

@@ -340,7 +340,8 @@ RULES: Final = (
         "select count(*) from transfer where event = 'clearing_loss'",
         f"""
         select 'transfer ' || t.id, 'books a loss of ' || t.amount || ' fen for '
-               || coalesce(hex_text(t.reference), 'nothing') || ', which is ' || coalesce(i.state || ' with ' || i.amount || ' fen', 'missing')
+               || coalesce(hex_text(t.reference), 'nothing') || ', which is '
+               || coalesce(i.state || ' with ' || i.amount || ' fen', 'missing')
         from transfer t left join item i on 'item/' || i.id = t.reference
         where t.event = 'clearing_loss'
           and (coalesce(i.state, '') <> '{ItemState.WRITTEN_OFF}' or abs(i.amount) <> t.amount)

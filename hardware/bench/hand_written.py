@@ -77,7 +77,7 @@ class HandWritten:
         """Claim, release and decision of these debits in one transaction."""
         self._begin()
         for number in numbers:
-            key = f"{number:064d}"
+            key = bytes.fromhex(f"{number:064d}")
             content = _digest("lane-1", "toll", "road", "issuer_clearing", "issuer-9901", None, self._fare, None)
             if self._run("select * from debit where idempotency_key = ?", (key,)).fetchone() is not None:
                 raise ValueError(key)
@@ -110,8 +110,8 @@ class HandWritten:
         self._run("update account set balance = balance - ?, version = version + 1 where id = ?", (moved, issuer))
         self._commit()
 
-    def _hold(self, number: int) -> tuple[str, str, str, str]:
-        key, card = f"{number:064d}", f"{number % self._vehicles:020d}"
+    def _hold(self, number: int) -> tuple[bytes, bytes, str, bytes]:
+        key, card = bytes.fromhex(f"{number:064d}"), f"{number % self._vehicles:020d}"
         before = bytes(43)
         content = _digest("lane-1", "toll", "road", "purse", "issuer-9901", None, self._fare, before)
         if self._run("select * from debit where idempotency_key = ?", (key,)).fetchone() is not None:
@@ -141,7 +141,7 @@ class HandWritten:
         return debit, purchase, card, passage
 
     def _bring_in(  # noqa: PLR0917 - all that was held
-        self, number: int, debit: str, purchase: str, card: str, passage: str, issuer: int
+        self, number: int, debit: bytes, purchase: bytes, card: str, passage: bytes, issuer: int
     ) -> None:
         row = self._run("select obligor_id, state, amount, hold_id from debit where id = ?", (debit,)).fetchone()
         if row[1] != "held":
@@ -158,10 +158,10 @@ class HandWritten:
             "update debit set state = 'funded', collected = ?, changed_at = ? where id = ?",
             (self._fare, self._now, debit),
         )
-        self._note("debit", debit, "funded")
+        self._note(debit, "funded")
         self._decide(passage, debit, "purse")
 
-    def _end_purchase(self, number: int, purchase: str, card: str) -> None:
+    def _end_purchase(self, number: int, purchase: bytes, card: str) -> None:
         """Store what card and PSAM have told, if it fits what is known."""
         serial, psam_serial, balance = number // self._vehicles, number, 50_000 - self._fare
         row = self._run("select state, written_fen, balance_before from purchase where id = ?", (purchase,)).fetchone()
@@ -188,7 +188,7 @@ class HandWritten:
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
-    def _obligor(self, number: int) -> tuple[str, int]:
+    def _obligor(self, number: int) -> tuple[bytes, int]:
         """Obligor and account of a vehicle, made where they are new."""
         subject = _digest("plate", f"测A{number % self._vehicles:05d}", 0)
         row = self._run("select id, listed_at from obligor where subject_key = ?", (subject,)).fetchone()
@@ -200,7 +200,7 @@ class HandWritten:
         self._seal("obligor", row)
         return obligor, self._account("open", obligor)
 
-    def _account(self, kind: str, owner: str) -> int:
+    def _account(self, kind: str, owner: str | bytes) -> int:
         row = self._run("select * from account where kind = ? and owner = ?", (kind, owner)).fetchone()
         if row is not None:
             return int(row[0])
@@ -210,7 +210,7 @@ class HandWritten:
         self._seal("account", (made, kind, owner))
         return int(made or 0)
 
-    def _sight(self, number: int) -> str:
+    def _sight(self, number: int) -> bytes:
         vehicle, passage = number % self._vehicles, self._id()
         who = (vehicle.to_bytes(4).hex(), "0" * 32, f"{vehicle:020d}", f"测A{vehicle:05d}")
         person = (passage, *who, 0, None, os.urandom(16))
@@ -221,13 +221,21 @@ class HandWritten:
         self._seal("passage", row)
         return passage
 
-    def _file(self, purchase: str, before: bytes, after: bytes) -> None:
+    def _file(self, purchase: bytes, before: bytes, after: bytes) -> None:
         row = (purchase, before, after, os.urandom(16))
         self._run("insert into purchase_file values (?, ?, ?, ?)", row)
         self._seal("purchase_file", row)
 
     def _claim(  # noqa: PLR0917 - the row as it stands
-        self, number: int, debit: str, content: str, passage: str, obligor: str, account: int, funding: str, state: str
+        self,
+        number: int,
+        debit: bytes,
+        content: bytes,
+        passage: bytes,
+        obligor: bytes,
+        account: int,
+        funding: str,
+        state: str,
     ) -> int:
         hold = self._heads["transfer"][0] + 1
         self._returned(
@@ -237,7 +245,7 @@ class HandWritten:
             " values (?, ?, ?, ?, ?, 'road', 'toll', ?, ?, 'issuer-9901', ?, ?, ?, ?, ?, 'void')",
             (
                 debit,
-                f"{number:064d}",
+                bytes.fromhex(f"{number:064d}"),
                 content,
                 passage,
                 obligor,
@@ -250,33 +258,39 @@ class HandWritten:
                 self._now,
             ),
         )
-        self._note("debit", debit, state)
+        self._note(debit, state)
         return self._transfer("pending", "hold", debit, account, 1, None)
 
-    def _post(self, debit: str, account: int, hold: int) -> None:
+    def _post(self, debit: bytes, account: int, hold: int) -> None:
         row = self._run("select amount, from_account, to_account, phase from transfer where id = ?", (hold,)).fetchone()
         if row != (self._fare, account, 1, "pending"):
             raise ValueError(row)
         self._transfer("post", "released", debit, account, 1, hold)
 
     def _transfer(  # noqa: PLR0917 - the row as it stands
-        self, phase: str, event: str, debit: str, giver: int, taker: int, pending: int | None
+        self, phase: str, event: str, debit: bytes, giver: int, taker: int, pending: int | None
     ) -> int:
         fixed = (phase, event, debit, None, giver, taker, self._fare, pending, None, None, self._now, self._now)
         number, row = self._chained("transfer", fixed)
         self._run("insert into transfer values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         return number
 
-    def _note(self, kind: str, ref: str, event: str) -> None:
-        self._journal(kind, ref, ref, event, None)
+    def _note(self, debit: bytes, event: str) -> None:
+        self._journal("debit", None, debit, event, None)
 
     def _journal(  # noqa: PLR0917 - the row as it stands
-        self, kind: str, ref: str, debit: str | None, event: str, detail: str | None, content: bytes | None = None
+        self,
+        kind: str,
+        ref: str | None,
+        debit: bytes | None,
+        event: str,
+        detail: str | None,
+        content: bytes | None = None,
     ) -> None:
         _, row = self._chained("journal", (kind, ref, debit, event, detail, None, self._now), content)
         self._run("insert into journal values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, content))
 
-    def _decide(self, passage: str, debit: str, funding: str) -> None:
+    def _decide(self, passage: bytes, debit: bytes, funding: str) -> None:
         fixed = (passage, debit, "lane-1", "go", "paid", None, None, funding, self._fare, 0, self._now)
         _, row = self._chained("decision", (*fixed, None, None, None, None))
         self._run("insert into decision values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
@@ -287,7 +301,7 @@ class HandWritten:
         number, digest = self._heads[table]
         number += 1
         row = (number, *values)
-        lines = "\n".join(map(ascii, (*row, content) if table == "journal" else row)).encode("ascii")
+        lines = _lines(row, content) if table == "journal" else _lines(row)
         whole, person = digest + BENCH_KEY.id + lines, table.encode("ascii")
         made = hashlib.blake2b(whole, digest_size=28, key=BENCH_KEY.secret, person=person)
         digest = BENCH_KEY.id + made.digest()
@@ -310,10 +324,10 @@ class HandWritten:
         """Content that the transaction has written, as the journal vouches for it."""
         content = b""
         for (table, key), row in self._touched.items():
-            lines = "\n".join(map(ascii, row)).encode("ascii")
+            lines = _lines(row[:-1], row[-1]) if table in SALTED else _lines(row)
             checks = [zlib.crc32(line) for line in lines.split(b"\n")]
             tags = bytes(check & 255 for check in checks) + bytes(check >> 8 & 255 for check in checks)
-            name = str(key).encode() if isinstance(key, int) else bytes.fromhex(key) if len(key) == 32 else b""
+            name = str(key).encode() if isinstance(key, int) else key if isinstance(key, bytes) else b""
             if table in SALTED:
                 pad = hashlib.blake2b(row[-1], digest_size=len(tags), person=b"etc seal tags").digest()
                 tags = bytes(a ^ b for a, b in zip(tags, pad, strict=True))
@@ -343,15 +357,21 @@ class HandWritten:
             self._run("update chain set number = ?, digest = ? where name = ?", (*head, name))
         self._run("COMMIT")
 
-    def _id(self) -> str:
+    def _id(self) -> bytes:
         value = (self._now // 1000 & (1 << 48) - 1) << 80 | _random.getrandbits(80)
-        return f"{value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62:032x}"
+        return (value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62).to_bytes(16)
 
 
-def _digest(*parts: str | bytes | int | None) -> str:
+def _lines(values: tuple[Any, ...], *others: bytes | None) -> bytes:
+    """Lines of values under chain or seal, ids and digests as hex digits, and of bytes that are neither."""
+    shown = (value.hex() if isinstance(value, bytes) and len(value) in (16, 32) else value for value in values)
+    return "\n".join(map(ascii, (*shown, *others))).encode("ascii")
+
+
+def _digest(*parts: str | bytes | int | None) -> bytes:
     whole = hashlib.sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else b"" if part is None else str(part).encode()
         whole.update(b"-" if part is None else str(len(data)).encode() + b":")
         whole.update(data)
-    return whole.hexdigest()
+    return whole.digest()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 BUSY_MS = 60_000
 """Longest wait: only a start after a crash or an end keeps readers out, and not for long."""
@@ -52,7 +53,7 @@ class DebitRow:
 
 _DECISIONS = """
     select e.record_no, e.passage_id, s.obu_id, e.charge_point, e.outcome, e.release, e.reason, e.amount, e.funding,
-           e.recovered, t.total_us, t.radio_us, t.bank_us, t.commit_us
+           e.recovered <> 0, t.total_us, t.radio_us, t.bank_us, t.commit_us
     from decision e join passage p on p.id = e.passage_id join subject s on s.id = p.id
     left join timing t on t.record_no = e.record_no
     where e.record_no > ? order by e.record_no
@@ -64,6 +65,11 @@ _DEBITS = """
 """
 
 
+def texts(row: Iterable[Any]) -> tuple[Any, ...]:
+    """Row with hex digits for the bytes of ids and digests."""
+    return tuple(value.hex() if isinstance(value, bytes) and len(value) in (16, 32) else value for value in row)
+
+
 class LedgerView:
     """Opens the file anew for each look, as any other program would."""
 
@@ -73,6 +79,7 @@ class LedgerView:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         connection = sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=BUSY_MS / 1000)
+        connection.row_factory = lambda _, row: texts(row)
         try:
             yield connection
         finally:
@@ -81,9 +88,8 @@ class LedgerView:
     def decisions(self, after: int = 0) -> list[DecisionRow]:
         """Decisions with a record number above `after`, in order."""
         with self._open() as connection:
-            connection.row_factory = sqlite3.Row
             rows = connection.execute(_DECISIONS, (after,)).fetchall()
-        return [DecisionRow(**{**dict(row), "recovered": bool(row["recovered"])}) for row in rows]
+        return [DecisionRow(*row) for row in rows]
 
     def debits(self) -> list[DebitRow]:
         """Every claim."""

@@ -8,6 +8,7 @@ import sqlite3
 
 import pytest
 
+from hardware.bench.ledger_view import texts
 from tests.hardware.test_site_faults import online, scenario
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(400)]
@@ -19,7 +20,7 @@ NO_YES = {"mode": "decline_then_approve", "next": 1}
 
 def rows(r, sql):
     with sqlite3.connect(f"file:{r.site.ledger}?mode=ro", uri=True) as connection:
-        return connection.execute(sql).fetchall()
+        return [texts(row) for row in connection.execute(sql)]
 
 
 async def pass_through(r, car, bank):

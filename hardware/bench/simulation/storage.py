@@ -28,6 +28,7 @@ from gateway.ledger import engines
 from gateway.ledger import file as ledger_file
 from gateway.ledger.batches import Answer, Batches, Committer, Job, WriterState
 from gateway.ledger.engines import StorageTrouble
+from gateway.ledger.hex_text import from_stored
 from gateway.ledger.marks import MemoryMark
 from gateway.ledger.reading import LedgerReader, Query, tell
 from gateway.ledger.transaction import Change
@@ -271,7 +272,7 @@ class Storage:
             connection.driver_connection.execute("DELETE FROM seen")  # type: ignore[union-attr]
         finally:
             connection.close()
-        self._watch(rows)
+        self._watch([tuple(map(from_stored, row)) for row in rows])
 
 
 def _refused(trouble: StorageTrouble) -> DBAPIError:

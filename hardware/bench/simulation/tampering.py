@@ -19,6 +19,7 @@ from sqlalchemy import Column, Integer, LargeBinary, Table
 from gateway.ledger import chain, engines, tables
 from gateway.ledger.chain import ChainKey
 from gateway.ledger.findings import Finding
+from gateway.ledger.hex_text import from_stored
 from gateway.ledger.seals import CODES, KEYED_BY_SALT, LEFT_OUT, SALT
 from gateway.ledger.verify import verify
 from hardware.bench.chain_key import KEYS
@@ -157,7 +158,8 @@ class Tamperer:
         before, previous = dict(newest[0]), newest[1]["chain"]
         number = before["id"]
         forged = {**before, "event_at": before["event_at"] - 1}
-        link = chain.link(_without_key(before["chain"]), "transfer", previous, [*forged.values()][:-1])
+        *values, _ = map(from_stored, forged.values())
+        link = chain.link(_without_key(before["chain"]), "transfer", previous, values)
         _write_newest(connection, number, forged["event_at"], link)
         yield Change(
             "chain_made_anew",
@@ -202,6 +204,8 @@ def _other(column: Column[Any], value: Any) -> Any:  # noqa: ANN401 - whatever a
         return (value or 0) + 1_000_000_007
     if isinstance(column.type, LargeBinary):
         return (value or b"") + b"\x00"
+    if isinstance(value, bytes):
+        return value[:-1] + bytes([value[-1] ^ 1])
     return (value or "") + "x"
 
 
@@ -209,4 +213,4 @@ def _is_row(table: Table, row: dict[str, Any], found: Finding) -> bool:
     """True when a finding is about this row; those with a personal key are named by something else."""
     if table.name in KEYED_BY_SALT:
         return True
-    return found.row == f"{table.name} {' '.join(str(row[column.name]) for column in table.primary_key)}"
+    return found.row == f"{table.name} {' '.join(str(from_stored(row[column.name])) for column in table.primary_key)}"

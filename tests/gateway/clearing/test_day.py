@@ -453,8 +453,8 @@ def test_a_lane_that_did_not_write_down_or_wrote_something_else(plaza):
     plaza.drive(small_day)
     plaza.bring(plaza.lines())
     debits = [debit for (debit,) in plaza.rows("select id from debit order by created_at")]
-    tamper(plaza, f"update decision set outcome = 'refused' where debit_id = '{debits[0]}'")
-    tamper(plaza, f"update decision set amount = 1 where debit_id = '{debits[1]}'")
+    tamper(plaza, f"update decision set outcome = 'refused' where debit_id = x'{debits[0]}'")
+    tamper(plaza, f"update decision set amount = 1 where debit_id = x'{debits[1]}'")
     found = plaza_run_unchecked(plaza)
     assert kinds(found) == ["missing_lane_record", "lane_amount_differs"]
     assert dict(found.states) == {"disputed": 2, "cleared": 2}

@@ -19,10 +19,12 @@ from gateway.cli.main import app
 from gateway.debit.claims import PurchaseResult
 from gateway.debit.engine import Timing
 from gateway.ledger import engines
+from gateway.ledger.hex_text import to_stored
 from gateway.ledger.verify import verify
 from gateway.model.passage import Funding, PurchaseOutcome, Release
 from gateway.payers import status_list_build
 from hardware.bench.chain_key import KEYS, write_key_file
+from hardware.bench.ledger_view import texts
 from protocols.card import station_new
 from tests.gateway.debit.conftest import (
     APPROVED,
@@ -227,7 +229,7 @@ def sql(site):
 
     def call(statement, *values):
         with closing(sqlite3.connect(site.parent / "ledger.db")) as connection, connection:
-            return connection.execute(statement, values).fetchall()
+            return [texts(row) for row in connection.execute(statement, list(map(to_stored, values)))]
 
     return call
 

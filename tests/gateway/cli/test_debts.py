@@ -35,7 +35,7 @@ def test_debts_with_who_owes_and_since_when(ask, run, site, stored, listed):
     assert newest["listed_since"]
     assert oldest["listed_since"] is None
     assert newest["since_us"] > oldest["since_us"]
-    ((created,),) = stored(f"select created_at from debit where id = '{listed}'")
+    ((created,),) = stored(f"select created_at from debit where id = x'{listed}'")
     assert newest["since_us"] == created + 30_000_000, "it was no debt while it was held"
     assert newest["next_try_us"] == newest["since_us"] + 3600 * 1_000_000
     assert newest["plate"] == "测A***01"

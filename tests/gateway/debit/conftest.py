@@ -19,6 +19,7 @@ from gateway.debit import debts, late, purchases, refunds
 from gateway.debit.claims import DecisionContext, HoldRequest, Identity, Payer, PurchasePlan, PurchaseResult, Sight
 from gateway.debit.engine import DebitEngine, ProvenClaim, StorageLate
 from gateway.ledger import engines, marks
+from gateway.ledger.hex_text import to_stored
 from gateway.ledger.marks import MarkState, MemoryMark
 from gateway.ledger.positions import STAN_MAX
 from gateway.ledger.verify import verify
@@ -31,6 +32,7 @@ from gateway.outbox.collector import Collector
 from gateway.outbox.worker import OutboxWorker
 from gateway.rules.loading import parse_rules
 from hardware.bench.chain_key import KEYS
+from hardware.bench.ledger_view import texts
 from hardware.bench.ledgers import ID, new_ledger
 from protocols.bank.responses import ResponseClass, response_code
 from tests.gateway.ledger.queries import AnswersAtOnce
@@ -181,7 +183,8 @@ class Box:
 
     def rows(self, sql, **values):
         with self.reader.connect() as connection:
-            return [tuple(row) for row in connection.execute(text(sql), values)]
+            values = {name: to_stored(value) for name, value in values.items()}
+            return [texts(row) for row in connection.execute(text(sql), values)]
 
     def balance(self, kind, owner=None):
         rows = self.rows("select sum(balance) from account where kind=:k and (:o is null or owner=:o)", k=kind, o=owner)

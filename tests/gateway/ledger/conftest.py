@@ -14,6 +14,7 @@ from gateway.ledger import engines, schema
 from gateway.ledger.writer import Committer, Writer
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
+from hardware.bench.ledger_view import texts
 
 WAIT_S_MAX = 300.0
 """Longest wait for something another thread does; only a hanging writer reaches it."""
@@ -53,7 +54,7 @@ class Desk:
         reader = engines.open_reader(self.path)
         try:
             with reader.connect() as connection:
-                return [tuple(row) for row in connection.execute(text(sql))]
+                return [texts(row) for row in connection.execute(text(sql))]
         finally:
             reader.dispose()
 

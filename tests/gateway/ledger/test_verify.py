@@ -409,9 +409,8 @@ def test_what_is_in_order_turns_nothing_red(box, statements):
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_no_rule_reads_a_whole_table_again_for_each_row_of_another(box, rule):
     """That is hours on the ledger of a busy month. Items are few: people work them off."""
-    with sqlite3.connect(box.path) as connection:
-        plan = list(connection.execute(f"explain query plan {rule.bad}"))
-    connection.close()
+    with box.reader.connect() as connection:
+        plan = list(connection.exec_driver_sql(f"explain query plan {rule.bad}"))
     above = {number: (parent, detail) for number, parent, _, detail in plan}
     for number in (n for n, (_, detail) in above.items() if detail.startswith("SCAN") and detail != "SCAN i"):
         inside = number

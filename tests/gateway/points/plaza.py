@@ -26,6 +26,7 @@ from gateway.banks.pos import PosChannel
 from gateway.config import PointSection
 from gateway.debit.engine import DebitEngine
 from gateway.ledger import engines
+from gateway.ledger.hex_text import to_stored
 from gateway.ledger.marks import MemoryMark
 from gateway.ledger.positions import STAN_MAX
 from gateway.ledger.reading import Reader
@@ -46,6 +47,7 @@ from gateway.tariffs.loading import load_tariffs
 from gateway.timekeeping import Timekeeper
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
+from hardware.bench.ledger_view import texts
 from hardware.bench.ledgers import new_ledger
 from protocols.card import card_file_new, station_new
 from protocols.obu import obu_status_new, vehicle_file_new
@@ -701,7 +703,8 @@ class Plaza:
     def rows(self, sql, **values):
         """What a stranger reads from the file now: only what is committed."""
         with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as connection:
-            return connection.execute(sql, values).fetchall()
+            values = {name: to_stored(value) for name, value in values.items()}
+            return [texts(row) for row in connection.execute(sql, values)]
 
     def decisions(self):
         """(charge point, outcome, release, reason, amount, recovered) in order."""

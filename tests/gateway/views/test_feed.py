@@ -38,6 +38,8 @@ def test_every_row_of_the_journal_once_and_in_order(connection, limit):
     (count,) = connection.exec_driver_sql("select count(*) from journal").one()
     assert [row.number for row in rows] == list(range(1, count + 1))
     assert ("debit", "held") in {(row.kind, row.event) for row in rows}
+    assert all(row.ref == row.debit_id for row in rows if row.kind == "debit")
+    assert all(row.ref for row in rows)
 
 
 def test_a_reader_that_knows_all_is_told_where_to_go_on(connection):
