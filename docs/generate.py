@@ -65,8 +65,7 @@ def _default(value: str, required: str) -> str:
     """Default as a site file writes it."""
     if value == "required":
         return required
-    plain = {"None": "–", "True": "`true`", "False": "`false`", "()": "`[]`"}
-    return plain.get(value, f"`{value}`")
+    return f"`{value}`" if value else "–"
 
 
 def _site_keys(page: Path, old: str) -> str:

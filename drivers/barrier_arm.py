@@ -16,6 +16,9 @@ the arm has not begun to move. Nor does a coil (the pulse is over) or a loop (a 
 
 from __future__ import annotations
 
+TRAVEL_MS = 1000
+"""Time an arm takes to rise, where the site file does not say it."""
+
 
 class ArmWatch:
     """Readings of one closed limit after one order. Times are monotonic seconds."""

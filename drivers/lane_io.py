@@ -24,7 +24,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from drivers.barrier_arm import ArmWatch
+from drivers.barrier_arm import TRAVEL_MS, ArmWatch
 from drivers.clock import Clock
 from drivers.errors import DeviceError, DeviceRefused, DeviceTimeout, DeviceUnavailable, RequestOutcome, Unanswered
 
@@ -44,9 +44,6 @@ RETRY_PAUSE_S = 0.05
 ANSWER_S_MAX = 3.0
 """Time a board has to answer an opening, or the question what became of it, before its connection is given up. Boards
 freeze for a second or two when they are busy with themselves; what hangs for longer is for a person."""
-
-TRAVEL_MS = 1000
-"""Time an arm takes to rise, where the site file does not say it."""
 
 LOOKS_A_TRAVEL = 4
 """Readings of the closed limit within an arm's travel time, after the first one."""

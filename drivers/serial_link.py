@@ -17,15 +17,12 @@ import errno
 import os
 import termios
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 
 import serial
 
+from drivers.addresses import Parity, SerialSettings
 from drivers.errors import DeviceUnavailable, LinkLost, RequestOutcome
 
-BAUD_MIN, BAUD_MAX = 300, 4_000_000
-"""The slowest line any known device has, and what the fastest USB adapters can do."""
 WRITE_BYTES_MAX = 64 * 1024
 """Bytes the port has not taken yet. A port takes them at its baud rate: this much is most of a minute at 9600, so a
 writer with a full backlog has a port that stands still."""
@@ -56,35 +53,6 @@ _REFUSALS = {
     ),
 }
 """Meaning and cure of a failed open, by error number. A lock that somebody else has is EAGAIN."""
-
-
-class Parity(Enum):
-    """Parity bit; the value is its letter in the usual short form, as in 8N1."""
-
-    NONE = "N"
-    EVEN = "E"
-    ODD = "O"
-
-
-@dataclass(frozen=True, slots=True)
-class SerialSettings:
-    """Settings of a port. Raises ValueError for a value no port has."""
-
-    baud: int = 115_200
-    bits: int = 8
-    parity: Parity = Parity.NONE
-    stop_bits: int = 1
-
-    def __post_init__(self) -> None:
-        if not BAUD_MIN <= self.baud <= BAUD_MAX:
-            raise ValueError(f"baud {self.baud} is not between {BAUD_MIN} and {BAUD_MAX}")
-        if self.bits not in (7, 8):
-            raise ValueError(f"bits {self.bits} is neither 7 nor 8")
-        if self.stop_bits not in (1, 2):
-            raise ValueError(f"stop {self.stop_bits} is neither 1 nor 2")
-
-    def __str__(self) -> str:
-        return f"{self.baud} {self.bits}{self.parity.value}{self.stop_bits}"
 
 
 class SerialLink:

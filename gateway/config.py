@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 from gateway import private_files
 from gateway.acts.actor import Role
 from gateway.banks.config import Bank
-from gateway.documents import DocumentError, Hex8, Name, Problem, Section, problem_of
+from gateway.documents import DocumentError, Hex8, Name, Problem, Section, not_toml, problem_of
 from gateway.documents import parameters as parameters_of
 from gateway.ledger import chain_key_files
 from gateway.ledger.chain import ChainKeys
@@ -28,6 +28,7 @@ from gateway.payers.status_lists import DROP_BOUND, ENTRIES_MAX, DropBound
 from gateway.points.config import Need
 from gateway.points.gate.config import RelayBoard
 from gateway.points.toll.config import ChargingLane, EntryLane
+from gateway.text_files import text_of
 
 FILE_BYTES_MAX = 1 << 20
 """A site file of a whole plaza has some ten kilobytes; what is larger is not one."""
@@ -202,10 +203,9 @@ def load(path: Path) -> SiteFile:
         problem = Problem("file", f"{len(data)} bytes", "is too large for a site file", "Check the path")
         raise ConfigError(path, [problem])
     try:
-        table = tomllib.loads(data.decode())
-    except ValueError as error:  # not TOML, not UTF-8, or a number without end
-        problem = Problem("file", "", f"is not TOML: {error}", "Correct the file at the place named")
-        raise ConfigError(path, [problem]) from error
+        table = tomllib.loads(text_of(data))
+    except ValueError as error:
+        raise ConfigError(path, [not_toml(error)]) from error
     try:
         site = SiteFile.model_validate(table)
     except ValidationError as error:

@@ -6,14 +6,17 @@ Unknown keys are errors everywhere, because a misspelt key would be a setting th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
+
+from gateway.schema_texts import text_of as text_of_finding
+from gateway.text_files import NotText
 
 VALUE_SHOWN_MAX = 60
 """Characters of a wrong value that are repeated in the error message."""
@@ -46,10 +49,22 @@ class Problem:
     value: str
     problem: str
     cure: str
+    problem_zh: str = ""
+    cure_zh: str = ""
+
+    @property
+    def words(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Problem and cure, each in English and Chinese; in English alone where nobody has translated it."""
+        return (self.problem, self.problem_zh or self.problem), (self.cure, self.cure_zh or self.cure)
+
+    def line(self, language: int) -> str:
+        """All of it in one line; `language` is the place in `words`."""
+        shown = f" = {self.value}" if self.value else ""
+        problem, cure = self.words
+        return f"{self.key}{shown}: {problem[language]}. {cure[language]}"
 
     def __str__(self) -> str:
-        shown = f" = {self.value}" if self.value else ""
-        return f"{self.key}{shown}: {self.problem}. {self.cure}"
+        return self.line(0)
 
 
 class DocumentError(Exception):
@@ -60,6 +75,7 @@ class DocumentError(Exception):
         self.problems = problems
         self.lines = [f"{path}: {problem}" for problem in problems]
         """Problems as text for people, one a line."""
+        self.lines_zh = [f"{path}: {problem.line(1)}" for problem in problems]
         super().__init__("\n".join(self.lines))
 
 
@@ -80,8 +96,7 @@ def parameters(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, 
         if inner:
             yield from _of_any(inner, f"{key}.")
         else:
-            default = "required" if field.is_required() else str(field.get_default(call_default_factory=True))
-            yield key, default, described(field)
+            yield key, "required" if field.is_required() else _default(field), described(field)
 
 
 def _of_any(models: list[type[BaseModel]], prefix: str) -> Iterator[tuple[str, str, str]]:
@@ -93,6 +108,21 @@ def _of_any(models: list[type[BaseModel]], prefix: str) -> Iterator[tuple[str, s
                 texts.append(description)
     for key, (default, texts) in told.items():
         yield key, default, "; ".join(texts)
+
+
+def _default(field: FieldInfo) -> str:
+    """Default as it would stand in the file; nothing for a key that is left out."""
+    value = field.get_default(call_default_factory=True)
+    return "" if value is None or value in ({}, [], ()) else written(value)
+
+
+def written(value: Any) -> str:  # noqa: ANN401 - whatever stands in a file
+    """Value as a file has it: `true`, not `True`."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key} = {written(item)}' for key, item in value.items())}}}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def described(field: FieldInfo) -> str:
@@ -110,18 +140,38 @@ def models_of(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - whate
 def problem_of(found: ErrorDetails, root: type[BaseModel]) -> Problem:
     """Turn a schema error in a file of shape `root` into key, value and cure."""
     key, description = _place(found["loc"], root)
-    expected = f"Expected: {description}" if description else "Correct the value"
+    value = shortened(found["input"])
     if found["type"] == "extra_forbidden":
-        return Problem(key, shortened(found["input"]), "is not a known key", "Remove it or correct its spelling")
+        cure = ("Remove it or correct its spelling", "请删除或更正拼写")
+        return _problem(key, value, ("is not a known key", "不是已知的键"), cure)
     if found["type"] == "union_tag_invalid":
         context = found.get("ctx", {})
         known = ", ".join(re.findall("'([^']+)'", str(context.get("expected_tags"))))
-        return Problem(f"{key}.kind", repr(context.get("tag")), "is not a known kind", f"Known are: {known}")
+        cure = (f"Known are: {known}", f"可用: {known}")
+        return _problem(f"{key}.kind", repr(context.get("tag")), ("is not a known kind", "不是已知的类型"), cure)
     if found["type"] == "union_tag_not_found":
-        return Problem(f"{key}.kind", "", "is missing", "Add it: it says what this section is about")
+        cure = ("Add it: it says what this section is about", "请补上: 它说明本节是什么")
+        return _problem(f"{key}.kind", "", _MISSING, cure)
     if found["type"] == "missing":
-        return Problem(key, "", "is missing", f"Add it: {description}" if description else "Add it")
-    return Problem(key, shortened(found["input"]), found["msg"], expected)
+        cure = (f"Add it: {description}", f"请补上: {description}") if description else ("Add it", "请补上")
+        return _problem(key, "", _MISSING, cure)
+    cure = (f"Expected: {description}", f"应为: {description}") if description else ("Correct the value", "请更正")
+    return _problem(key, value, text_of_finding(found), cure)
+
+
+_MISSING: Final = ("is missing", "缺失")
+
+
+def _problem(key: str, value: str, problem: tuple[str, str], cure: tuple[str, str]) -> Problem:
+    return Problem(key, value, problem[0], cure[0], problem[1], cure[1])
+
+
+def not_toml(error: ValueError) -> Problem:
+    """Problem of a file that is not TOML: another encoding, a slip, or a number without end."""
+    if isinstance(error, NotText):
+        return _problem("file", "", (error.problem, error.problem_zh), (error.cure, error.cure_zh))
+    cure = ("Correct the file at the place named", "请更正所指位置")
+    return _problem("file", "", (f"is not TOML: {error}", f"不是 TOML: {error}"), cure)
 
 
 def shortened(value: Any) -> str:  # noqa: ANN401 - whatever stood in the file
@@ -138,6 +188,8 @@ def _place(path: tuple[int | str, ...], root: type[BaseModel]) -> tuple[str, str
         if isinstance(part, int):
             key += f"[{part}]"
             continue
+        if part == "[key]":  # not the value is wrong: the name it has
+            continue
         of_kind = [model for model in models if part in _kinds(model)]
         if of_kind:  # not a key: which of several sections it is
             models = of_kind
@@ -147,7 +199,7 @@ def _place(path: tuple[int | str, ...], root: type[BaseModel]) -> tuple[str, str
         if field is not None:
             text = described(field)
             models = models_of(field.annotation)
-    return key, text
+    return key or "file", text
 
 
 def _kinds(model: type[BaseModel]) -> tuple[str, ...]:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from gateway.clearing.rules import DayFileProfile
+from gateway.clearing.rules import OURS, DayFileProfile
 from gateway.model.clearing import BankLine, BankLineKind, WireKeys, full_day, parse_day
 from gateway.model.money import parse_yuan
+from gateway.text_files import not_text
 
 PROBLEMS_MAX = 50
 """Problems told of one file; a file with more is of another form altogether."""
@@ -101,7 +102,11 @@ class DayFile:
                 yield from self._lines(rows)
             except UnicodeDecodeError as error:
                 problem = f"from here on it is not {self._profile.encoding} ({error.reason})"
-                self._problem(rows.line_num + 1, None, problem, "name its encoding in [day_files]")
+                cure = "name its encoding in [day_files]"
+                if self._profile.encoding == OURS.encoding:
+                    refusal = not_text(self._path, error)
+                    problem, cure = refusal.problem, f'{refusal.cure}, or name encoding = "gb18030" in [day_files]'
+                self._problem(rows.line_num + 1, None, problem, cure)
             except csv.Error as error:
                 self._problem(rows.line_num, None, f"is not CSV: {error}", "ask the bank for the file again")
             self.digest = digest.hexdigest()

@@ -51,10 +51,11 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError, model_validator
 
-from gateway.documents import DocumentError, Problem, Section, problem_of
+from gateway.documents import DocumentError, Problem, Section, not_toml, problem_of
 from gateway.model.clearing import FeeRounding
+from gateway.text_files import text_of
 
 FILE_BYTES_MAX = 1 << 20
 """Rules of a whole network have some hundred kilobytes."""
@@ -87,7 +88,15 @@ def _time(text: str) -> str:
 
 TimeOfDay = Annotated[str, AfterValidator(_time)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")]
-Title = str | int
+
+
+def _title(given: object) -> str | int:
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise ValueError("is neither a title nor a number")  # noqa: TRY004 - a schema hears no other
+    return given
+
+
+Title = Annotated[str | int, PlainValidator(_title)]
 """A column by its title, or by its number from 0."""
 
 
@@ -240,9 +249,8 @@ def load_rules(file: Path | None) -> ClearingRules:
         problem = Problem("file", f"{len(data)} bytes", "is too large for clearing rules", "Check the path")
         raise ClearingRulesError(file, [problem])
     try:
-        return ClearingRules.model_validate(tomllib.loads(data.decode()))
+        return ClearingRules.model_validate(tomllib.loads(text_of(data)))
     except ValidationError as error:
         raise ClearingRulesError(file, [problem_of(found, ClearingRules) for found in error.errors()]) from error
-    except ValueError as error:  # not TOML, not UTF-8, or a number without end
-        problem = Problem("file", "", f"is not TOML: {error}", "Correct the file at the place named")
-        raise ClearingRulesError(file, [problem]) from error
+    except ValueError as error:
+        raise ClearingRulesError(file, [not_toml(error)]) from error

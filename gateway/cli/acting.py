@@ -36,6 +36,7 @@ def act_on(site: SiteFile, act: Act) -> dict[str, Any]:
     if "done" not in asked:
         raise CliFault(
             ExitCode.UNAVAILABLE,
+            "gateway_failed",
             f"the gateway did not do it: {asked.get('failed', 'its answer says nothing')}",
             None,
             Words("etcgw status --config SITE tells how it is", "用 etcgw status --config SITE 查看网关状态"),
@@ -63,6 +64,7 @@ def _ask(site: SiteFile, act: Act) -> dict[str, Any] | None:
         except (OSError, ValueError) as error:
             raise CliFault(
                 ExitCode.UNKNOWN,
+                "no_answer",
                 f"the gateway has not answered: {type(error).__name__}",
                 Words("it may have been done, or not", "操作可能已执行,也可能未执行"),
                 Words("look at what it was about before you ask again", "请先查询结果,再决定是否重试"),
@@ -73,6 +75,7 @@ def _ask(site: SiteFile, act: Act) -> dict[str, Any] | None:
 def _closed(site: SiteFile) -> CliFault:
     return CliFault(
         ExitCode.UNAVAILABLE,
+        "not_permitted",
         f"{site.people.socket} is not for this account",
         Words("no group has a role here, or the folder is closed", "未配置角色用户组,或目录不可进入"),
         Words(

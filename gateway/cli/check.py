@@ -17,12 +17,14 @@ import typer
 
 from gateway import private_files
 from gateway.cli import labels
-from gateway.cli.errors import ExitCode
+from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, path_of, screen_of, zone_of
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Heading, Screen
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Heading, Screen, Words
 from gateway.model.states import OPEN_DEBITS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import Engine
 
     from gateway.config import SiteFile
@@ -80,12 +82,13 @@ def check_config(
         }
         for look in CHECKS:
             look(site, findings)
-    if as_json:
-        screen.json(_facts(str(path), findings))
-    else:
+    facts = _facts(str(path), findings)
+    if not as_json:
         _show(screen, str(path), findings)
     if findings.problems:
-        raise typer.Exit(ExitCode.USAGE)
+        raise wrong_file("site_file_wrong", path, findings.problems, facts)
+    if as_json:
+        screen.json(facts)
 
 
 # --- what is looked at ----------------------------------------------------------------------------------------------
@@ -374,9 +377,33 @@ def _show(screen: Screen, path: str, findings: _Findings) -> None:
     show_problems(screen, findings.problems)
 
 
+def wrong_file(name: str, path: Path, problems: Sequence[Problem], facts: Mapping[str, Any]) -> CliFault:
+    """Fault to raise once the problems of a file have been shown."""
+    cure = Words("correct what is shown", "请更正所示各项")
+    return CliFault(
+        ExitCode.USAGE,
+        name,
+        Words(f"{path}: {len(problems)} wrong", f"{path}: {len(problems)} 处有误"),
+        None,
+        cure,
+        facts=facts,
+    )
+
+
 def problem_facts(problems: Sequence[Problem]) -> list[dict[str, str | None]]:
     """Problems of a file for JSON."""
-    return [{"key": p.key, "value": p.value or None, "problem": p.problem, "cure": p.cure} for p in problems]
+    found = ((p, *p.words) for p in problems)
+    return [
+        {
+            "key": p.key,
+            "value": p.value or None,
+            "problem": problem[0],
+            "problem_zh": problem[1],
+            "cure": cure[0],
+            "cure_zh": cure[1],
+        }
+        for p, problem, cure in found
+    ]
 
 
 def show_problems(screen: Screen, problems: Sequence[Problem]) -> None:
@@ -387,7 +414,8 @@ def show_problems(screen: Screen, problems: Sequence[Problem]) -> None:
         shown: list[tuple[str, str | Cell]] = [(say(*labels.KEY), Cell(problem.key, BAD))]
         if problem.value:
             shown.append((say(*labels.VALUE), problem.value))
-        shown += [(say("Problem", "问题"), problem.problem), (say("Cure", "处理"), problem.cure)]
+        what, cure = problem.words
+        shown += [(say("Problem", "问题"), say(*what)), (say("Cure", "处理"), say(*cure))]
         screen.pairs(shown)
 
 
@@ -428,8 +456,9 @@ def _show_parameters(screen: Screen, *, as_json: bool) -> None:
         return
     say = screen.say
     columns = [
-        Heading(say(*labels.KEY), wrap_at=22),
+        Heading(say(*labels.KEY)),
         Heading(say("Default", "默认值"), wrap_at=10),
         Heading(say(*labels.MEANING), wrap_at=24),
     ]
-    screen.table(columns, [[key, default, text] for key, default, text in rows])
+    defaults = {"required": say("required", "必填")}
+    screen.table(columns, [[key, defaults.get(default, default), text] for key, default, text in rows])

@@ -14,6 +14,7 @@ from gateway.cli.acting import act_on
 from gateway.cli.columns import Column, Columns, each, facts, fen, money, only, said, show_one, show_record, show_table
 from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import (
+    DAYS_AGO,
     HELP_NAMES,
     ConfigOption,
     JsonOption,
@@ -87,7 +88,8 @@ ROW_STATES: Final[words.Table] = {
 
 
 DayArgument = Annotated[
-    str, typer.Argument(metavar="DAY", help="Settlement day: 20261123, 2026-11-23, or yesterday.", show_default=False)
+    str,
+    typer.Argument(metavar="DAY", help="Settlement day: 20261123, 2026-11-23, today or yesterday.", show_default=False),
 ]
 ItemArgument = Annotated[int, typer.Argument(metavar="ITEM", min=1, help="Number of the item.", show_default=False)]
 
@@ -106,8 +108,8 @@ def terms_of(site: SiteFile) -> Terms:
 def _day(text: str, zone: timezone) -> str:
     from gateway.model.clearing import day_text, parse_day
 
-    if text == "yesterday":
-        return day_text(now_utc().astimezone(zone).date() - timedelta(days=1))
+    if text in DAYS_AGO:
+        return day_text(now_utc().astimezone(zone).date() - timedelta(days=DAYS_AGO[text]))
     try:
         return day_text(parse_day(text.replace("-", "") if len(text) == 10 else text))
     except ValueError as error:
@@ -178,13 +180,21 @@ def run(
             end = run_and_settle(which, reader, commit, terms, today=today, tell=tell, pace=pace)
         with reader.connect() as connection:
             view = day_of(connection, which)
-    if as_json:
-        screen.json({**_run_facts(end), **facts(screen, DAY, view)})
-    else:
+    found = {**_run_facts(end), **facts(screen, DAY, view)}
+    if not as_json:
         _show_run(screen, end)
         _show_day(screen, view)
     if view.open_items or end.result.waiting:
-        raise typer.Exit(ExitCode.REFUSED)
+        raise CliFault(
+            ExitCode.REFUSED,
+            "differences_open",
+            screen.say(f"{which} is not cleared to its end", f"{which} 尚未清算完毕"),
+            None,
+            Words("etcgw clearing items lists what is open", "用 etcgw clearing items 查看待处理项"),
+            facts=found,
+        )
+    if as_json:
+        screen.json(found)
 
 
 @app.command()
@@ -205,6 +215,7 @@ def show(
     if view.run is None:
         raise CliFault(
             ExitCode.REFUSED,
+            "day_not_cleared",
             f"{which} has not been cleared",
             None,
             Words(f"etcgw clearing run {which} clears it", f"用 etcgw clearing run {which} 执行清算"),
@@ -491,6 +502,7 @@ def report_(
     if gaps:
         raise CliFault(
             ExitCode.REFUSED,
+            "record_numbers_missing",
             "record numbers have gaps: " + ", ".join(f"{first} to {last}" for first, last in gaps),
             Words("the clock was set, or the ledger lost rows", "时钟被调整,或账本缺失记录"),
             Words("etcgw ledger verify --config SITE tells which", "用 etcgw ledger verify --config SITE 核实"),

@@ -7,13 +7,13 @@ with 2. A ledger that cannot be opened is a device that is not available (3).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from drivers.errors import DeviceError, RequestOutcome
-from gateway.cli.screen import Words
+from gateway.cli.screen import Screen, Words
 from protocols.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from gateway.clearing.day import ClearingRefused
     from gateway.clearing.rules import ClearingRulesError
     from gateway.config import ConfigError
+    from gateway.documents import DocumentError
     from gateway.ledger.incarnation import LedgerRefused
     from gateway.payers.mandates import MandateImportError
     from gateway.payers.status_list_build import DropUnconfirmed
     from gateway.rules.loading import RulesError
+    from gateway.text_files import NotText
 
 
 class ExitCode(IntEnum):
@@ -45,26 +47,49 @@ class ExitCode(IntEnum):
     """The peer's bytes break the protocol."""
     BUG = 70
     """Our own mistake."""
+    INTERRUPTED = 130
+    """Ctrl-C, as shells tell it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error for people: what happened, why that is likely, what to try next."""
+    """An error for people: what happened, why that is likely, what to try next; and its stable name for programs."""
 
     code: ExitCode
-    what: str
+    name: str
+    what: str | Words
     likely: Words | None = None
     next_step: Words | None = None
-    more: tuple[str, ...] = ()
+    more: tuple[str | Words, ...] = ()
     """Lines on what else happened: files have many problems at once."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """JSON of the command, where it has found out something all the same."""
+
+    def error(self, screen: Screen) -> dict[str, str | None]:
+        """The error for programs."""
+        next_step = None if self.next_step is None else screen.word(self.next_step)
+        return {"code": self.name, "text": "\n".join(self.lines(screen)), "next": next_step}
+
+    def lines(self, screen: Screen) -> list[str]:
+        """Lines on what happened."""
+        return [text if isinstance(text, str) else screen.word(text) for text in (self.what, *self.more)]
 
 
 class CliFault(Exception):
     """A command cannot go on, and knows why."""
 
-    def __init__(self, code: ExitCode, what: str, likely: Words | None = None, next_step: Words | None = None) -> None:
-        self.fault = Fault(code, what, likely, next_step)
-        super().__init__(what)
+    def __init__(
+        self,
+        code: ExitCode,
+        name: str,
+        what: str | Words,
+        likely: Words | None = None,
+        next_step: Words | None = None,
+        *,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.fault = Fault(code, name, what, likely, next_step, facts=facts or {})
+        super().__init__(str(what))
 
 
 def explain(error: Exception) -> Fault:
@@ -82,6 +107,7 @@ def explain(error: Exception) -> Fault:
             return handler(error)
     return Fault(
         ExitCode.BUG,
+        "bug",
         f"{type(error).__name__}: {error}".replace("\n", " "),
         Words("a mistake in etcgw itself", "etcgw 自身的错误"),
         Words(
@@ -96,6 +122,13 @@ _DEVICE_CODES: Final = MappingProxyType(
         RequestOutcome.NOT_SENT: ExitCode.UNAVAILABLE,
         RequestOutcome.REFUSED: ExitCode.REFUSED,
         RequestOutcome.UNKNOWN: ExitCode.UNKNOWN,
+    }
+)
+_DEVICE_NAMES: Final = MappingProxyType(
+    {
+        RequestOutcome.NOT_SENT: "device_unavailable",
+        RequestOutcome.REFUSED: "device_refused",
+        RequestOutcome.UNKNOWN: "no_answer",
     }
 )
 _DEVICE_LIKELY: Final = MappingProxyType(
@@ -115,6 +148,7 @@ _DEVICE_LIKELY: Final = MappingProxyType(
 def _device(error: DeviceError) -> Fault:
     return Fault(
         _DEVICE_CODES[error.outcome],
+        _DEVICE_NAMES[error.outcome],
         f"{error.device}: {error.problem}",
         _DEVICE_LIKELY[error.outcome],
         None if error.hint is None else Words(error.hint, error.hint),
@@ -124,6 +158,7 @@ def _device(error: DeviceError) -> Fault:
 def _protocol(error: ProtocolError) -> Fault:
     return Fault(
         ExitCode.PROTOCOL,
+        "protocol_broken",
         str(error),
         Words("the bytes are damaged, or of another revision or dialect", "数据损坏,或属于其他版本、协议"),
         Words("etcgw rsu decode shows a frame byte by byte", "用 etcgw rsu decode 逐字节查看该帧"),
@@ -137,10 +172,14 @@ _CHECK: Final = Words(
 
 
 def _config(error: ConfigError) -> Fault:
-    return _with_lines(error.lines, Fault(ExitCode.USAGE, "", None, _CHECK))
+    return _with_lines(_lines_of(error), Fault(ExitCode.USAGE, "site_file_wrong", "", None, _CHECK))
 
 
-def _with_lines(lines: Sequence[str], fault: Fault) -> Fault:
+def _lines_of(error: DocumentError) -> list[Words]:
+    return [Words(*line) for line in zip(error.lines, error.lines_zh, strict=True)]
+
+
+def _with_lines(lines: Sequence[str | Words], fault: Fault) -> Fault:
     """The fault of a file with a line for each problem: a line feed inside one begins no other."""
     return replace(fault, what=lines[0], more=tuple(lines[1:]))
 
@@ -148,16 +187,18 @@ def _with_lines(lines: Sequence[str], fault: Fault) -> Fault:
 def _rules(error: RulesError) -> Fault:
     fault = Fault(
         ExitCode.USAGE,
+        "rules_wrong",
         "",
         Words("nothing is decided by doubtful rules", "规则有疑问时不作任何判定"),
         Words("etcgw rules check FILE names every problem at once", "用 etcgw rules check FILE 一次列出全部问题"),
     )
-    return _with_lines(error.lines, fault)
+    return _with_lines(_lines_of(error), fault)
 
 
 def _clearing_rules(error: ClearingRulesError) -> Fault:
-    fault = Fault(ExitCode.USAGE, "", Words("nothing is cleared by doubtful rules", "清算规则有疑问时不作清算"), _CHECK)
-    return _with_lines(error.lines, fault)
+    likely = Words("nothing is cleared by doubtful rules", "清算规则有疑问时不作清算")
+    fault = Fault(ExitCode.USAGE, "clearing_rules_wrong", "", likely, _CHECK)
+    return _with_lines(_lines_of(error), fault)
 
 
 def _refused_bank_file(error: BankFileError) -> Fault:
@@ -174,7 +215,7 @@ def refusal(code: str, what: str) -> CliFault:
 
     reason = REASONS[code]
     likely, next_step = Words(reason.en, reason.zh), Words(reason.next_step_en, reason.next_step_zh)
-    return CliFault(ExitCode.REFUSED, what, likely, next_step)
+    return CliFault(ExitCode.REFUSED, code, what, likely, next_step)
 
 
 def _refused_clearing(code: str, what: str) -> Fault:
@@ -184,6 +225,7 @@ def _refused_clearing(code: str, what: str) -> Fault:
 def _refused_mandates(error: MandateImportError) -> Fault:
     fault = Fault(
         ExitCode.REFUSED,
+        "mandates_refused",
         "",
         Words("the file is refused as a whole; the mandates in force stay", "整个文件被拒绝,现有签约不变"),
         Words("correct these lines and try with --dry-run first", "更正以上各行,先用 --dry-run 试运行"),
@@ -200,6 +242,7 @@ def _drop_unconfirmed(error: DropUnconfirmed) -> Fault:
     again = f"--confirm-drop {error.effect.removed}"
     return Fault(
         ExitCode.REFUSED,
+        "list_drop_unconfirmed",
         str(error),
         Words(
             "an empty delivery, or half of one, would let through everybody who is barred; the list in force stays",
@@ -218,6 +261,7 @@ def _ledger_lost(error: Exception) -> Fault:
 
     return Fault(
         ExitCode.UNAVAILABLE,
+        REASON.code,
         str(error),
         Words(REASON.en, REASON.zh),
         Words(REASON.next_step_en, REASON.next_step_zh),
@@ -243,32 +287,41 @@ def _database(error: DBAPIError) -> Fault:
     if trouble is StorageTrouble.OTHER:
         return Fault(
             ExitCode.UNAVAILABLE,
+            "ledger_foreign",
             f"ledger: {error.orig}",
             Words("the ledger was made by another version of this software", "账本由其他版本的程序创建"),
             _CHECK,
         )
-    return Fault(ExitCode.UNAVAILABLE, f"ledger: {trouble.value} ({error.orig})", None, _DISK)
+    what = f"ledger: {trouble.value} ({error.orig})"
+    return Fault(ExitCode.UNAVAILABLE, f"ledger_{trouble.name.lower()}", what, None, _DISK)
 
 
 def _files(error: OSError) -> Fault:
     place = f"{error.filename}: " if error.filename else ""
     return Fault(
         ExitCode.UNAVAILABLE,
+        "file_unavailable",
         f"{place}{error.strerror or error}",
         Words("the file or folder is missing, full or not ours to use", "文件或目录不存在、已满或无权限"),
         _CHECK,
     )
 
 
+def _not_text(error: NotText) -> Fault:
+    what = Words(error.problem, error.problem_zh)
+    return Fault(ExitCode.USAGE, "encoding_wrong", what, None, Words(error.cure, error.cure_zh))
+
+
 def _told(
-    code: ExitCode, likely: Words | None, next_step: Words | None, what: str = "{}"
+    code: ExitCode, name: str, likely: Words | None, next_step: Words | None, what: str = "{}"
 ) -> Callable[[Exception], Fault]:
     """Function that makes the fault of an error whose text says what happened."""
-    return lambda error: Fault(code, what.format(error), likely, next_step)
+    return lambda error: Fault(code, name, what.format(error), likely, next_step)
 
 
 _rules_conflict: Final = _told(
     ExitCode.USAGE,
+    "rules_version_reused",
     Words(
         "every decision names the version it followed, so a version has one content",
         "每笔判定都记录规则版本,同一版本只能有一种内容",
@@ -276,47 +329,57 @@ _rules_conflict: Final = _told(
     Words("give the changed rules a version of their own", "请为修改后的规则另取版本号"),
 )
 _refused_delivery: Final = _told(
-    ExitCode.REFUSED, Words("nothing was published; the list in force stays", "未发布任何名单,现有名单不变"), _LISTS
+    ExitCode.REFUSED,
+    "list_delivery_refused",
+    Words("nothing was published; the list in force stays", "未发布任何名单,现有名单不变"),
+    _LISTS,
 )
-_unusable_list: Final = _told(ExitCode.REFUSED, None, _LISTS)
+_unusable_list: Final = _told(ExitCode.REFUSED, "list_unusable", None, _LISTS)
 _refused_tariff: Final = _told(
-    ExitCode.REFUSED, Words("no lane opens with a doubtful tariff", "费率有疑问时车道不开放"), _CHECK
+    ExitCode.REFUSED, "tariff_wrong", Words("no lane opens with a doubtful tariff", "费率有疑问时车道不开放"), _CHECK
 )
 _import_overtaken: Final = _told(
     ExitCode.REFUSED,
+    "import_overtaken",
     Words("two imports were started at the same time", "同时启动了两次导入"),
     Words("wait for the other one, then give the file that is to hold", "等待另一次导入结束,再导入应生效的文件"),
 )
 _already_running: Final = _told(
     ExitCode.UNAVAILABLE,
+    "already_running",
     Words("one gateway serves a ledger; a second one would corrupt it", "同一账本只能由一个网关使用"),
     Words("etcgw status --config SITE shows the one that runs", "用 etcgw status --config SITE 查看正在运行的网关"),
 )
 _mark: Final = _told(
     ExitCode.UNAVAILABLE,
+    "mark_behind",
     Words("what was done stands in the ledger; its mark does not know it yet", "已写入账本,但标记尚未跟上"),
     _DISK,
     "the ledger's mark: {}",
 )
 _not_a_ledger: Final = _told(
     ExitCode.REFUSED,
+    "backup_unusable",
     Words("the file is damaged, or another one was meant", "文件已损坏, 或指定了其他文件"),
     Words("give a file that etcgw ledger backup made", "请指定 etcgw ledger backup 生成的文件"),
     "nothing was restored: {}",
 )
 _copy_damaged: Final = _told(
     ExitCode.REFUSED,
+    "copy_damaged",
     Words("the ledger itself is damaged, or the disk of the copy is", "账本本身或副本所在磁盘已损坏"),
     Words("etcgw ledger verify --config SITE checks the ledger", "用 etcgw ledger verify --config SITE 检查账本"),
     "the copy is not whole: {}",
 )
 _schema_too_new: Final = _told(
     ExitCode.UNAVAILABLE,
+    "ledger_too_new",
     Words("this version of etcgw is older than the ledger", "本程序版本低于账本版本"),
     Words("install the newer version again", "请重新安装较新的版本"),
 )
 _schema_too_old: Final = _told(
     ExitCode.UNAVAILABLE,
+    "ledger_too_old",
     Words("the ledger was written before the first release", "账本由首个发布版之前的程序写入"),
     Words(
         "put the file and its mark aside and keep them, then: etcgw ledger create --config SITE",
@@ -325,10 +388,17 @@ _schema_too_old: Final = _told(
 )
 _chain_key: Final = _told(
     ExitCode.USAGE,
+    "chain_key_wrong",
     Words("without its key nothing is added to the ledger, and nothing verified", "缺少密钥时账本不可写入也无法校验"),
     _CHAIN_KEYS,
 )
-_storage: Final = _told(ExitCode.UNAVAILABLE, None, _DISK, "the ledger was not changed: {}")
+_storage: Final = _told(ExitCode.UNAVAILABLE, "storage_unavailable", None, _DISK, "the ledger was not changed: {}")
+_worker_lost: Final = _told(
+    ExitCode.UNAVAILABLE,
+    "worker_lost",
+    Words("the machine had no memory left, or somebody ended it", "机器内存不足,或进程被人为终止"),
+    Words("try again; under `taskset -c 0` one process does all the work", "请重试; 加 `taskset -c 0` 则只用一个进程"),
+)
 
 HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
     {
@@ -346,6 +416,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.tariffs.loading.TariffError": _refused_tariff,
         "gateway.ledger.file.AlreadyRunning": _already_running,
         "gateway.ledger.file.LedgerLost": _ledger_lost,
+        "gateway.ledger.workers.WorkerLost": _worker_lost,
         "gateway.ledger.backup.CopyDamaged": _copy_damaged,
         "gateway.ledger.restoring.NotALedger": _not_a_ledger,
         "gateway.ledger.incarnation.LedgerRefused": _ledger_refused,
@@ -358,6 +429,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.ledger.batches.StorageUnavailable": _storage,
         "sqlalchemy.exc.OperationalError": _database,
         "sqlalchemy.exc.DatabaseError": _database,
+        "gateway.text_files.NotText": _not_text,
         "builtins.OSError": _files,
     }
 )

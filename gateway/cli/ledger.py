@@ -12,7 +12,7 @@ import typer
 
 from gateway.cli import labels, words
 from gateway.cli.columns import Column, Columns, each, fen, only, said, show_one, show_table
-from gateway.cli.errors import ExitCode
+from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import (
     HELP_NAMES,
     ConfigOption,
@@ -90,6 +90,7 @@ def verify(
     """
     from gateway.config import chain_keys_of
     from gateway.ledger import verify as checks
+    from gateway.ledger import workers
 
     for digest in noted or ():
         if not _DIGEST.fullmatch(digest):
@@ -101,27 +102,27 @@ def verify(
     known = [*(noted or ()), *_marked(screen, site.storage.mark_file)]
     keys = chain_keys_of(site)
     with reader_of(site) as engine, screen.progress(screen.say("checking", "正在检查")) as tell:
-        found = checks.verify(engine, keys, tell, noted=known)
+        found = checks.verify(engine, keys, tell, noted=known, workers=workers.cores())
     good = all(check.ok for check in found)
-    if as_json:
-        heads = [check.head for check in found if check.head is not None]
-        screen.json(
-            {
-                "ok": good,
-                "checks": each(CHECK)(screen, found),
-                "heads": {head.chain: {"number": head.number, "digest": head.digest} for head in heads},
-            }
-        )
-    else:
+    heads = [check.head for check in found if check.head is not None]
+    facts = {
+        "ok": good,
+        "checks": each(CHECK)(screen, found),
+        "heads": {head.chain: {"number": head.number, "digest": head.digest} for head in heads},
+    }
+    if not as_json:
         _show_checks(screen, found)
     if not good:
-        screen.note(
-            screen.say(
-                "the ledger does not agree with itself: keep a copy of the file and report these rows",
-                "账本自检不一致: 请保留账本文件副本并上报以上记录",
-            )
+        raise CliFault(
+            ExitCode.REFUSED,
+            "ledger_inconsistent",
+            screen.say("the ledger does not agree with itself", "账本自检不一致"),
+            None,
+            Words("keep a copy of the file and report these rows", "请保留账本文件副本并上报以上记录"),
+            facts=facts,
         )
-        raise typer.Exit(ExitCode.REFUSED)
+    if as_json:
+        screen.json(facts)
 
 
 @app.command()

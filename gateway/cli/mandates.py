@@ -89,6 +89,7 @@ def import_(
     if not mandates and not allow_empty:
         raise CliFault(
             ExitCode.REFUSED,
+            "no_mandate_in_file",
             f"{file}: holds no mandate",
             Words("an empty delivery would end every mandate", "空文件将终止全部签约"),
             Words("if that is meant, add --allow-empty", "如确需如此,请加 --allow-empty"),
@@ -121,12 +122,13 @@ def import_(
 
 def _read(file: Path) -> tuple[dict[str, Mandate], list[Credential]]:
     from gateway.payers.mandates import MandateImportError, read_csv
+    from gateway.text_files import not_text
 
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             return read_csv(stream)
     except UnicodeDecodeError as error:
-        raise MandateImportError([f"{file} is not UTF-8 ({error.reason}); save it as UTF-8"]) from error
+        raise MandateImportError([f"{file}: {not_text(file, error)}"]) from error
     except csv.Error as error:
         raise MandateImportError([f"{file} is not CSV: {error}"]) from error
 
@@ -264,6 +266,7 @@ def show(
     if use is None:
         raise CliFault(
             ExitCode.REFUSED,
+            "no_such_mandate",
             f"no mandate {mandate_id} in the ledger",
             None,
             Words("etcgw mandates list --config SITE lists them", "用 etcgw mandates list --config SITE 列出"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -43,7 +44,22 @@ DebitArgument = Annotated[
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _AGO: Final = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
+DAYS_AGO: Final = {"today": 0, "yesterday": 1}
+"""Days by the name that people give them."""
 _AGO_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def show_version(context: typer.Context, wanted: bool) -> None:
+    """Print name and version of the program and end, when its option --version is given."""
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    number = "of a source tree that is not installed"
+    with suppress(PackageNotFoundError):
+        number = version("etc-gateway")
+    typer.echo(f"{context.info_name} {number}")
+    raise typer.Exit
 
 
 def screen_of(context: typer.Context) -> Screen:
@@ -111,21 +127,23 @@ def reason_of(given: str) -> str:
 
 def now_utc() -> datetime:
     """The machine's clock, aware UTC."""
-    from drivers.clock import SystemClock
-
-    return SystemClock().utcnow()
+    return datetime.now(UTC)
 
 
 def moment(text: str, zone: timezone, option: str) -> datetime:
-    """A point in time: ISO 8601, in the site's zone unless it names another, or `30m`, `2h`, `1d` ago."""
+    """A point in time: ISO 8601, in the site's zone unless it names another; `30m`, `2h`, `1d` ago; a day by name."""
     ago = _AGO.fullmatch(text)
     try:
+        if text in DAYS_AGO:
+            day = now_utc().astimezone(zone) - timedelta(days=DAYS_AGO[text])
+            return day.replace(hour=0, minute=0, second=0, microsecond=0)
         if ago is not None:
             return now_utc() - timedelta(**{_AGO_UNITS[ago[2]]: int(ago[1])})
         found = datetime.fromisoformat(text)
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(
-            f"{text!r} is no time; write it like 2026-11-23T08:00, 2026-11-23 or 2h", param_hint=f"'{option}'"
+            f"{text!r} is no time; write it like 2026-11-23T08:00, 2026-11-23, today, yesterday or 2h",
+            param_hint=f"'{option}'",
         ) from error
     return found if found.tzinfo is not None else found.replace(tzinfo=zone)
 

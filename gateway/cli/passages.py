@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -46,7 +47,9 @@ def passages(
     lane: Annotated[str | None, typer.Option("--lane", help="Only this lane.")] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="TIME", help="Only from then on: ISO 8601 site time, or 30m, 2h, 1d."),
+        typer.Option(
+            "--since", metavar="TIME", help="Only from then on: ISO 8601 site time, today, yesterday, 30m, 2h, 1d."
+        ),
     ] = None,
     outcome: Annotated[PassageOutcome | None, typer.Option("--outcome", help="Only these.")] = None,
     as_json: JsonOption = False,
@@ -65,12 +68,29 @@ def passages(
     since_us = None if since is None else to_us(moment(since, zone_of(site), "--since"))
     with ledger_of(site) as connection:
         found = view.passages(connection, view.Wanted(last, lane, since_us, outcome), unmask=unmask)
+        if lane is not None and not found:
+            names = [point.name for point in site.charge_points]
+            # A lane that was renamed or taken down stands in the ledger still.
+            if lane not in names and not view.was_at(connection, lane):
+                raise _no_such_lane(lane, names)
     if as_json:
         screen.json({"passages": each(PASSAGE)(screen, found)})
     elif found:
         show_table(screen, PASSAGE, found)
     else:
         screen.note(screen.say("no such passage yet", "暂无符合条件的通行记录"))
+
+
+def _no_such_lane(lane: str, names: list[str]) -> CliFault:
+    known = ", ".join(names)
+    meant = get_close_matches(lane.lower(), names, n=1)
+    return CliFault(
+        ExitCode.USAGE,
+        "no_such_lane",
+        Words(f"no charge point {lane}; this site has {known}", f"没有收费点 {lane}; 本站点有 {known}"),
+        None,
+        Words(f"did you mean --lane {meant[0]}?", f"是否指 --lane {meant[0]}?") if meant else None,
+    )
 
 
 # --- list -----------------------------------------------------------------------------------------------------------
@@ -145,6 +165,7 @@ def show(
     if visit is None:
         raise CliFault(
             ExitCode.REFUSED,
+            "no_such_passage",
             f"no passage {which} in the ledger",
             Words("a passage is named by its record number or its 32-digit id", "请给出记录号或 32 位通行编号"),
             Words("etcgw passages --config SITE lists them", "用 etcgw passages --config SITE 列出"),

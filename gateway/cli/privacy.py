@@ -119,6 +119,7 @@ def _now_us() -> int:
 def _unknown(text: str) -> CliFault:
     return CliFault(
         ExitCode.REFUSED,
+        "no_such_passage",
         f"there is no passage {text}",
         None,
         Words("etcgw passages --config SITE lists record numbers", "用 etcgw passages --config SITE 查看记录号"),

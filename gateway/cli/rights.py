@@ -28,6 +28,7 @@ def need_right(path: Path, right: int = os.R_OK) -> None:
 def _refused(path: Path, owner: str) -> CliFault:
     return CliFault(
         ExitCode.UNAVAILABLE,
+        "not_permitted",
         f"{path} is for {owner} alone",
         Words(
             "what the gateway writes says who passed when, so only its own user may use it",

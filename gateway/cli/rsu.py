@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import string
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from gateway.cli import labels
-from gateway.cli.errors import ExitCode
+from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import HELP_NAMES, JsonOption, UnmaskOption, screen_of
-from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Heading, Screen
+from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Heading, Screen, Words
 from protocols.masks import STARS
+from protocols.rsu.names import PCRSU_V3
 
 if TYPE_CHECKING:
+    from gateway.cli.frames import Found, Unread
     from protocols.rsu.describe import FieldDescription, FileDescriber, FrameDescription
     from protocols.rsu.dialect import Dialect
 
@@ -30,18 +33,8 @@ app = typer.Typer(
 FRAMES_MAX: Final = 10_000
 """Frames of one call: hours of a lane. A longer capture is better cut."""
 
-LINE_MAX: Final = 64 * 1024
-"""Characters of one line: many times the longest frame of any dialect."""
-
-PIECE_DIGITS_MAX: Final = 16
-"""Arguments that are all this short are pieces of one frame, unless each could be one: serial dialects have frames as
-short as this."""
-
-FRAME_DIGITS_MIN: Final = 8
-"""An empty acknowledgement of the shortest dialect: start mark, control byte, check byte, end mark."""
-
-START_MARK: Final = "ff"
-"""Every dialect's frames begin with it, once or twice."""
+INPUT_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bytes of one input: so many frames as lines of a capture take less."""
 
 STATION_BYTES: Final = 43
 """File 0019; one layout pads it to 63 bytes."""
@@ -56,17 +49,24 @@ def decode(
     *,
     frames: Annotated[
         list[str] | None,
-        typer.Argument(metavar="HEX", help="Frames in hex; without, one frame a line from standard input."),
+        typer.Argument(metavar="HEX", help="Frames in hex; without, they are read from --file or standard input."),
     ] = None,
-    dialect: Annotated[str, typer.Option("--dialect", help="How the antenna talks; see `rsu dialects`.")] = "pcrsu-v3",
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="File of hex lines, a capture, or raw bytes.", show_default=False),
+    ] = None,
+    dialect: Annotated[str, typer.Option("--dialect", help="How the antenna talks; see `rsu dialects`.")] = PCRSU_V3,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
 ) -> None:
     """Tell what frames say: every field with its place, bytes, value and meaning. Exit 5 when one is damaged.
 
-    Blanks and colons inside the hex do not matter; a frame pasted with blanks needs no quotes. In standard input
-    blank lines and lines that start with # are passed over.
+    Blanks, commas, colons, hyphens and 0x in the hex do not matter; a frame pasted with blanks needs no quotes. Files
+    and standard input may be hex lines, a capture of the bench, or raw bytes; blank lines and lines that start with #
+    are passed over. Several frames may stand behind each other. A line that is no hex is told, and the next one read;
+    exit 2 then.
     """
+    from gateway.cli.frames import Found, from_arguments, from_data
     from protocols.rsu.registry import DIALECTS
 
     screen = screen_of(context)
@@ -74,26 +74,48 @@ def decode(
         raise typer.BadParameter(
             f"{dialect!r} is no dialect; known are {', '.join(sorted(DIALECTS))}", param_hint="'--dialect'"
         )
-    if not frames and sys.stdin.isatty():
-        screen.note(
-            screen.say("reading frames in hex, one a line; end with Ctrl-D", "请逐行输入十六进制帧,以 Ctrl-D 结束")
+    if frames and file is not None:
+        raise typer.BadParameter("give frames or a file, not both", param_hint="'--file'")
+    speaks = DIALECTS[dialect]
+    found = from_arguments(frames, speaks) if frames else from_data(_input(screen, file), speaks)
+    shown: list[dict[str, Any]] = []
+    unread: list[Unread] = []
+    damaged = 0
+    for one in found:
+        if not isinstance(one, Found):
+            unread.append(one)
+            if not as_json:
+                screen.note(f"{screen.word(one.place)}: {screen.word(one.problem)}")
+            continue
+        if len(shown) == FRAMES_MAX:
+            raise _bad_input(f"more than {FRAMES_MAX} frames; cut the capture")
+        described = _describe(speaks, one.raw, unmask=unmask)
+        damaged += not described.ok
+        if not as_json:
+            _show_place(screen, one, first=not shown)
+            _show(screen, described, unmask=unmask)
+        shown.append(_found_facts(one) | _frame_facts(described, unmask=unmask) if as_json else {})
+    if not shown and not unread:
+        raise _bad_input("no frame given; put hex behind the command, or frames into --file or standard input")
+    facts = {
+        "ok": not damaged and not unread,
+        "frames": shown,
+        "unread": [
+            {"line": one.line, "argument": one.argument, "offset": one.offset, "text": screen.word(one.problem)}
+            for one in unread
+        ],
+    }
+    if unread:
+        raise _unread(screen, unread, facts)
+    if damaged:
+        raise CliFault(
+            ExitCode.PROTOCOL,
+            "frame_damaged",
+            screen.say(f"damaged: {damaged} of {len(shown)}", f"{len(shown)} 帧中 {damaged} 帧损坏"),
+            facts=facts,
         )
-    raw_frames = _from_arguments(frames) if frames else _from_lines(sys.stdin)
-    described = [_describe(DIALECTS[dialect], raw, unmask=unmask) for raw in raw_frames]
     if as_json:
-        screen.json(
-            {
-                "ok": all(frame.ok for frame in described),
-                "frames": [_frame_facts(frame, unmask=unmask) for frame in described],
-            }
-        )
-    else:
-        for number, frame in enumerate(described):
-            if number:
-                screen.line()
-            _show(screen, frame, unmask=unmask)
-    if not all(frame.ok for frame in described):
-        raise typer.Exit(ExitCode.PROTOCOL)
+        screen.json(facts)
 
 
 @app.command()
@@ -125,54 +147,53 @@ def dialects(context: typer.Context, as_json: JsonOption = False) -> None:
         )
 
 
-# --- reading hex ----------------------------------------------------------------------------------------------------
+# --- input ----------------------------------------------------------------------------------------------------------
 
 
-def _from_arguments(texts: Sequence[str]) -> list[bytes]:
-    short = all(len(_squeezed(text)) <= PIECE_DIGITS_MAX for text in texts)
-    frames = all(
-        len(_squeezed(text)) >= FRAME_DIGITS_MIN and _squeezed(text).lower().startswith(START_MARK) for text in texts
-    )
-    if len(texts) > 1 and short and not frames:
-        return [_bytes_of(" ".join(texts), "")]
-    return [_bytes_of(text, f"frame {number}: " if len(texts) > 1 else "") for number, text in enumerate(texts, 1)]
+def _input(screen: Screen, file: Path | None) -> bytes:
+    if file is None and sys.stdin.isatty():
+        screen.note(
+            screen.say("reading frames in hex, one a line; end with Ctrl-D", "请逐行输入十六进制帧,以 Ctrl-D 结束")
+        )
+    with nullcontext(sys.stdin.buffer) if file is None else file.open("rb") as stream:
+        data = stream.read(INPUT_BYTES_MAX + 1)
+    if len(data) > INPUT_BYTES_MAX:
+        raise _bad_input(f"more than {INPUT_BYTES_MAX} bytes; cut the capture")
+    return data
 
 
-def _from_lines(lines: Iterable[str]) -> list[bytes]:
-    found = []
-    for number, line in enumerate(lines, start=1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        if len(text) > LINE_MAX:
-            raise _bad_hex(f"line {number}: {len(text)} characters, at most {LINE_MAX} make sense")
-        found.append(_bytes_of(line.rstrip("\r\n"), f"line {number}: "))
-        if len(found) > FRAMES_MAX:
-            raise _bad_hex(f"more than {FRAMES_MAX} frames; cut the capture")
-    if not found:
-        raise _bad_hex("no frame given; put hex behind the command, or one frame a line into standard input")
-    return found
-
-
-def _squeezed(text: str) -> str:
-    return "".join(c for c in text if not c.isspace() and c != ":")
-
-
-def _bytes_of(text: str, place: str) -> bytes:
-    """Bytes of one frame. Positions in errors count characters of the text as it was given, from 1."""
-    for position, character in enumerate(text, start=1):
-        if character not in string.hexdigits and not character.isspace() and character != ":":
-            raise _bad_hex(f"{place}character {position} ({character!r}) is no hex digit")
-    digits = _squeezed(text)
-    if not digits:
-        raise _bad_hex(f"{place}no hex digits")
-    if len(digits) % 2:
-        raise _bad_hex(f"{place}{len(digits)} hex digits: the byte at digit {len(digits)} has only one")
-    return bytes.fromhex(digits)
-
-
-def _bad_hex(problem: str) -> typer.BadParameter:
+def _bad_input(problem: str) -> typer.BadParameter:
     return typer.BadParameter(problem, param_hint="'HEX'")
+
+
+def _unread(screen: Screen, unread: Sequence[Unread], facts: Mapping[str, Any]) -> CliFault:
+    """Fault of input that could be read in part, or not at all."""
+    first, count = unread[0], len(unread)
+    place, problem = screen.word(first.place), screen.word(first.problem)
+    return CliFault(
+        ExitCode.USAGE,
+        "hex_wrong",
+        screen.say(f"not read: {count}, first {place}: {problem}", f"{count} 处无法读取,首处为{place}: {problem}"),
+        None,
+        Words("correct these lines; the others were read", "请更正这些行; 其余已读取"),
+        facts=facts,
+    )
+
+
+def _found_facts(found: Found) -> dict[str, Any]:
+    return {"line": found.line, "offset": found.offset, "captured": found.captured}
+
+
+def _show_place(screen: Screen, found: Found, *, first: bool) -> None:
+    """A blank line between frames, and the place of a frame that was not alone."""
+    if not first:
+        screen.line()
+    parts = [] if found.line is None else [screen.say(f"line {found.line}", f"第 {found.line} 行")]
+    if parts or found.offset:
+        parts.append(screen.say(f"byte {found.offset}", f"偏移 {found.offset}"))
+    parts += (found.captured or {}).values()
+    if parts:
+        screen.line("  ".join(parts), style=QUIET)
 
 
 # --- describing -----------------------------------------------------------------------------------------------------

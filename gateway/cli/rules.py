@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from gateway.cli import labels
-from gateway.cli.check import problem_facts, show_problems
+from gateway.cli.check import problem_facts, show_problems, wrong_file
 from gateway.cli.columns import Column, Columns, each, only, said, show_table
-from gateway.cli.errors import ExitCode
 from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, screen_of, site_of
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen, Words
 
@@ -110,9 +109,7 @@ def check(
     try:
         rules = load_rules(file)
     except RulesError as error:
-        if as_json:
-            screen.json({"ok": False, "file": str(file), "problems": problem_facts(error.problems)})
-        else:
+        if not as_json:
             count = len(error.problems)
             screen.pairs(
                 [
@@ -121,7 +118,8 @@ def check(
                 ]
             )
             show_problems(screen, error.problems)
-        raise typer.Exit(ExitCode.USAGE) from error
+        wrong = {"ok": False, "file": str(file), "problems": problem_facts(error.problems)}
+        raise wrong_file("rules_wrong", file, error.problems, wrong) from error
     if as_json:
         screen.json({"ok": True, "file": str(file), "problems": [], **_named(rules)})
         return

@@ -25,9 +25,8 @@ def status(context: typer.Context, config: ConfigOption = None, as_json: JsonOpt
     """Tell whether the gateway runs and which parts of it do not work. Exit 3 when it does not run."""
     screen, site = at_site(context, config)
     health = _health(site.storage.state)
-    if as_json:
-        screen.json({**health.state, "running": health.running, "age_s": round(health.age_s, 3)})
-    else:
+    facts = {**health.state, "running": health.running, "age_s": round(health.age_s, 3)}
+    if not as_json:
         _show(screen, health)
     if not health.running:
         cause = (
@@ -37,10 +36,14 @@ def status(context: typer.Context, config: ConfigOption = None, as_json: JsonOpt
         )
         raise CliFault(
             ExitCode.UNAVAILABLE,
+            "gateway_not_running",
             f"the gateway is not running; its last sign of life is {age_text(health.age_s)} old",
             cause,
             _START,
+            facts=facts,
         )
+    if as_json:
+        screen.json(facts)
 
 
 def _health(path: Path) -> Health:
@@ -53,6 +56,7 @@ def _health(path: Path) -> Health:
     except FileNotFoundError as error:
         raise CliFault(
             ExitCode.UNAVAILABLE,
+            "gateway_not_running",
             f"the gateway is not running: there is no {path}",
             Words("it has never run with this site file", "从未用该配置运行过"),
             _START,
@@ -60,6 +64,7 @@ def _health(path: Path) -> Health:
     except ForeignState as error:
         raise CliFault(
             ExitCode.UNAVAILABLE,
+            "state_file_foreign",
             f"{path} is no state file of a gateway",
             Words("[storage] state names another program's file", "[storage] state 指向了其他程序的文件"),
             Words("correct [storage] state in the site file", "更正配置中的 [storage] state"),

@@ -41,6 +41,7 @@ def reader_of(site: SiteFile) -> Iterator[Engine]:
     if not path.exists():
         raise CliFault(
             ExitCode.UNAVAILABLE,
+            "no_ledger",
             f"there is no ledger at {path}",
             Words("this is a new site, or the disk of its ledger is not mounted", "新站点, 或账本所在磁盘未挂载"),
             Words("at a new site: etcgw ledger create --config SITE", "新站点: etcgw ledger create --config SITE"),

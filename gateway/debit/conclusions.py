@@ -34,8 +34,7 @@ from gateway.rules.loading import DebitRules
 
 _OWED = select(func.coalesce(func.sum(tables.debit.c.amount), 0).label("fen")).where(
     tables.debit.c.obligor_id == bindparam("obligor"),
-    tables.one_of(tables.debit.c.state, *tables.OWING),
-    tables.debit.c.state == DebitState.OWED,
+    tables.owing(DebitState.OWED),
 )
 _STOOD_IN_TODAY = select(func.count().label("count")).where(
     tables.debit.c.obligor_id == bindparam("obligor"),

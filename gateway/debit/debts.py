@@ -32,8 +32,7 @@ _DEBTS = select(
     func.min(tables.debit.c.changed_at).label("oldest"),
 ).where(
     tables.debit.c.obligor_id == bindparam("obligor"),
-    tables.one_of(tables.debit.c.state, *tables.OWING),
-    tables.debit.c.state == DebitState.DEBT,
+    tables.owing(DebitState.DEBT),
 )
 
 

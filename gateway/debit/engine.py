@@ -392,7 +392,7 @@ class DebitEngine:
                 tx.insert(tables.timing, **row)
 
         if rows:
-            await asyncio.shield(self._writer.submit(change))
+            await asyncio.shield(self._writer.submit(change, patient=True))
 
     def new_id(self) -> str:
         """Make a fresh time-ordered identifier."""

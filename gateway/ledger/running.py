@@ -14,11 +14,11 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from gateway.health import Tell
-from gateway.ledger import engines, incarnation, key_change, schema, tables
+from gateway.ledger import clock_readings, engines, incarnation, key_change, schema
 from gateway.ledger import file as ledger_file
 from gateway.ledger.batches import Committer
 from gateway.ledger.chain import ChainKeys
@@ -122,8 +122,7 @@ def opened(
         reading, taking = engines.open_reader(file.real), engines.open_writer(file.real)
         file.watch(engine, reading, taking)
         with reading.connect() as connection:
-            newest_us = connection.execute(select(func.max(tables.decision.c.decided_at))).scalar()
-            passed(from_us(newest_us or 0))
+            passed(from_us(clock_readings.latest_us(connection)))
             key_is_due = key_change.is_due(connection, keys)
         committer = Committer(engine, clock, Path(f"{file.real}.reserve"), file, keys=keys, mark=mark)
         if key_is_due:

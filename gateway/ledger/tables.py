@@ -28,6 +28,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     literal_column,
     text,
 )
@@ -222,6 +223,17 @@ debit = Table(
 of the event, YYYYMMDD, for limits a day. `amount` is what is claimed now (the hold's amount stands in its pending
 transfer), `final_amount` what a hold was completed with; `collected` is what came in for it from bank, issuer or till,
 `refunded` what was decided to go back. `abandoned`: what becomes of a hold that nobody comes back to."""
+
+
+def held() -> ColumnElement[bool]:
+    """Condition that a debit is held, in the words of its index."""
+    return one_of(debit.c.state, DebitState.HELD)
+
+
+def owing(state: DebitState) -> ColumnElement[bool]:
+    """Condition that a debit is in one of the `OWING` states, in the words of their index."""
+    return and_(one_of(debit.c.state, *OWING), debit.c.state == state)
+
 
 attempt = Table(
     "attempt",

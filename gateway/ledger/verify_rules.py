@@ -235,15 +235,17 @@ RULES: Final = (
         "money from the bank has an approved attempt behind it",
         "select count(*) from transfer where event = 'bank_approved'",
         f"""
+        with withdrawn as (
+            select distinct attempt_id, amount from transfer where event = 'approval_withdrawn'
+        )
         select 'transfer ' || t.id, t.event || ' of ' || t.amount || ' fen for debit ' || t.debit_id || '; attempt '
                || coalesce(a.kind || ' ' || a.id, 'missing') || ' is '
                || coalesce(a.state || ', ' || a.amount || ' fen for debit ' || a.debit_id, 'missing')
         from transfer t join account f on f.id = t.from_account join account g on g.id = t.to_account
              left join attempt a on a.id = t.attempt_id
+             left join withdrawn w on w.attempt_id = t.attempt_id and w.amount = t.amount
         where (f.kind = 'bank' and g.kind in ('open', 'debt') or f.kind = 'due_back' and g.kind = 'bank')
-          and (coalesce(a.state, '') <> case when exists (
-                   select 1 from transfer w where w.attempt_id = t.attempt_id and w.event = 'approval_withdrawn'
-                   and w.amount = t.amount) then '{_A.DECLINED}' else '{_A.APPROVED}' end
+          and (coalesce(a.state, '') <> case when w.attempt_id is null then '{_A.APPROVED}' else '{_A.DECLINED}' end
                or a.amount <> t.amount or a.debit_id <> t.debit_id
                or (a.kind = 'refund') <> (f.kind = 'due_back'))
         """,

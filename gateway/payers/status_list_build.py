@@ -50,6 +50,7 @@ from gateway.payers.status_lists import (
     open_chain,
     read_manifest,
 )
+from gateway.text_files import not_text
 
 COLUMNS: Final = ("kind", "key", "list_type", "sign")
 BUCKETS: Final = 256
@@ -324,8 +325,8 @@ def _read_rows(
                 if rows % PROGRESS_ROWS == 0:
                     progress(Progress("read", rows, None))
     except UnicodeDecodeError as error:
-        problem = f"text after line {line} is not UTF-8 ({error.reason})"
-        raise StatusListBuildError(source, line, None, problem, "convert the delivery to UTF-8") from error
+        refusal = not_text(source, error)
+        raise StatusListBuildError(source, line, None, refusal.problem, refusal.cure) from error
     except csv.Error as error:
         raise StatusListBuildError(source, line + 1, None, str(error), "correct the quoting of this line") from error
     progress(Progress("read", rows, rows))

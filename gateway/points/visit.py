@@ -29,12 +29,13 @@ from gateway.debit.claims import (
 from gateway.debit.engine import BroughtIn, DebitEngine, ProvenClaim, Timing
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import digest_of
-from gateway.model.passage import Abandoned, DeclinePolicy, Occasion, Release, Service
+from gateway.model.passage import Occasion, Release
 from gateway.model.plate import Plate
 from gateway.model.reasons import REASONS, Severity
 from gateway.payers.list_file import StatusListError
 from gateway.payers.mandates import CredentialKind, Mandate
 from gateway.payers.status_lists import ListKind, StatusLists, plate_key
+from gateway.points.settings import PointSettings
 from gateway.timekeeping import Timekeeper
 
 log = logging.getLogger(__name__)
@@ -48,24 +49,6 @@ PURCHASE_UNDER_WAY_S = 5.0
 
 class SightOutdated(Exception):
     """Sight that may not be true any more: the customer is left alone and looked at again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PointSettings:
-    """Settings of one charge point, from the site file."""
-
-    name: str
-    service: Service
-    merchant: str
-    decline_policy: DeclinePolicy
-    utc_offset_s: int
-    deadline_s: float = 2.0
-    abandoned: Abandoned = Abandoned.KEEP
-    """Fate of a hold that nobody comes back to."""
-    repeat_window_s: float = 300.0
-    """Seconds for which a customer who has paid keeps the right to pass."""
-    same_station: frozenset[str] = frozenset()
-    """Other charge points of this place: a customer who paid there and changed over has the right here, too."""
 
 
 class Mandates(Protocol):

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from gateway.documents import DocumentError, Problem, problem_of
+from gateway.documents import DocumentError, Problem, not_toml, problem_of
 from gateway.rules.schema import (
     Deadline,
     Debt,
@@ -30,6 +30,7 @@ from gateway.rules.schema import (
     Reversal,
     StandInByService,
 )
+from gateway.text_files import text_of
 
 SHIPPED: Final = Path(__file__).with_name("default.toml")
 FILE_BYTES_MAX: Final = 1 << 20
@@ -138,10 +139,9 @@ def _shipped_table() -> dict[str, Any]:
 
 def _table(data: bytes, path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(data.decode())
-    except ValueError as error:  # not TOML, not UTF-8, or a number without end
-        problem = Problem("file", "", f"is not TOML: {error}", "Correct the file at the place named")
-        raise RulesError(path, [problem]) from error
+        return tomllib.loads(text_of(data))
+    except ValueError as error:
+        raise RulesError(path, [not_toml(error)]) from error
 
 
 def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,6 +64,7 @@ from gateway.tariffs.quote import (
     TariffVersion,
     TollUnit,
 )
+from gateway.text_files import NotText, text_of
 
 FILES_MAX: Final = 200
 """Versions kept side by side: years of monthly changes. More is a directory that nobody tends."""
@@ -169,8 +170,10 @@ def load_version(file: Path) -> TariffVersion:
         cure = "give toll units and routes instead of a matrix"
         raise TariffError(file, "file", None, f"is longer than {FILE_BYTES_MAX} bytes", cure)
     try:
-        content = tomllib.loads(data.decode("utf-8"))
-    except ValueError as error:  # not TOML, not UTF-8, or a number without end
+        content = tomllib.loads(text_of(data))
+    except NotText as error:
+        raise TariffError(file, "file", None, error.problem, error.cure) from error
+    except ValueError as error:  # not TOML, or a number without end
         raise TariffError(file, "file", None, f"is not TOML ({error})", "correct the place named") from error
     return _version_of(_Table(file, "", content))
 

@@ -91,8 +91,4 @@ def totals(connection: Connection, *, listed: bool) -> Totals:
 
 
 def _owed(*, listed: bool) -> list[ColumnElement[bool]]:
-    return [
-        tables.one_of(_d.c.state, *tables.OWING),
-        _d.c.state == DebitState.DEBT,
-        *([_o.c.listed_at.is_not(None)] if listed else []),
-    ]
+    return [tables.owing(DebitState.DEBT), *([_o.c.listed_at.is_not(None)] if listed else [])]

@@ -94,7 +94,9 @@ def passages(connection: Connection, wanted: Wanted, *, unmask: bool) -> tuple[L
     if wanted.since_us is not None:
         conditions.append(_d.c.decided_at >= wanted.since_us)
     if wanted.outcome is PassageOutcome.REPEAT:
-        conditions.append(repeats > 0)
+        # Found once, and not counted anew for every passage there is.
+        seen_again = select(other.c.passage_id).where(other.c.outcome == PassageOutcome.REPEAT.value)
+        conditions.append(_d.c.passage_id.in_(seen_again))
     elif wanted.outcome is not None:
         conditions.append(_d.c.outcome == wanted.outcome.value)
     query = (
@@ -112,3 +114,9 @@ def passages(connection: Connection, wanted: Wanted, *, unmask: bool) -> tuple[L
         view_of(Listed, row, decision=decision_of(row), who=identity_of(row, unmask=unmask))
         for row in connection.execute(query)
     )
+
+
+def was_at(connection: Connection, lane: str) -> bool:
+    """True when anything was ever decided at a charge point of this name."""
+    query = select(_d.c.passage_id).where(_d.c.charge_point == lane).limit(1)
+    return connection.execute(query).first() is not None

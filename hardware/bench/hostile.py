@@ -26,9 +26,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from drivers.addresses import BAUD_MAX, BAUD_MIN, LinkAddress, SerialAddress, parse_link_address
 from drivers.errors import DeviceError
-from drivers.link import Link, LinkAddress, SerialAddress, TcpLink, open_link, parse_link_address
-from drivers.serial_link import BAUD_MAX, BAUD_MIN
+from drivers.link import Link, TcpLink, open_link
 from hardware.bench.hostile_cut import CUTTERS, Cutter, Part
 from hardware.bench.hostile_faults import Direction, Fault, Nature, Place, treat
 from hardware.emulators.control import Command, ControlServer, parse_address

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from drivers.serial_link import BAUD_MAX, BAUD_MIN
+from drivers.addresses import BAUD_MAX, BAUD_MIN
 from hardware.emulators.control import ControlServer, parse_address
 from hardware.emulators.program import argument, run, say_ready
 from hardware.emulators.psam import TERMINAL_DEFAULT

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import MappingProxyType
 
+from protocols.rsu import names
 from protocols.rsu.dialect import Dialect, Pace, Request, Side, SideRules, Timing
 from protocols.rsu.framing_legacy import LegacyFraming
 from protocols.rsu.layout_bj import LAYOUTS, OBU_FIRST, UNMODELLED_LANE, UNMODELLED_RSU
@@ -74,7 +75,7 @@ RSU_RULES = SideRules(
 )
 
 LEGACY_SERIAL_BJ = Dialect(
-    name="legacy-serial-bj",
+    name=names.LEGACY_SERIAL_BJ,
     title="serial dialect, Beijing style",
     framing=LegacyFraming(),
     layouts=LAYOUTS,
@@ -87,7 +88,7 @@ LEGACY_SERIAL_BJ = Dialect(
 
 LEGACY_SINGLE_FF = replace(
     LEGACY_SERIAL_BJ,
-    name="legacy-single-ff",
+    name=names.LEGACY_SINGLE_FF,
     title="serial dialect, Beijing style, start mark of one FF",
     framing=LegacyFraming(stx_bytes=1),
 )

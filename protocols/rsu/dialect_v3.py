@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from protocols.rsu import station_link
+from protocols.rsu import names, station_link
 from protocols.rsu.dialect import Dialect, Pace, Request, Side, SideRules
 from protocols.rsu.framing_v3 import V3Framing
 from protocols.rsu.layout_v3 import LAYOUTS, OBU_FIRST, UNMODELLED
@@ -55,7 +55,7 @@ RSU_RULES = SideRules(
 )
 
 PCRSU_V3 = Dialect(
-    name="pcrsu-v3",
+    name=names.PCRSU_V3,
     title="network dialect, gantry interface V3.x",
     framing=V3Framing(),
     layouts=LAYOUTS,

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from drivers import serial_link as module
+from drivers.addresses import Parity, SerialAddress, SerialSettings, TcpAddress, parse_link_address
 from drivers.errors import DeviceUnavailable, LinkLost, RequestOutcome
-from drivers.link import SerialAddress, TcpAddress, TcpLink, open_link, parse_link_address
-from drivers.serial_link import Parity, SerialLink, SerialSettings
+from drivers.link import TcpLink, open_link
+from drivers.serial_link import SerialLink
 
 PATIENCE_S = 300.0
 """A test that should see something waits this long before it fails; no passing test waits for it."""

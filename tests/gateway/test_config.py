@@ -162,7 +162,8 @@ def test_parameters_tell_every_key_with_a_description():
     assert all(description for _, description in told.values())
     assert told["mode"][0] == "required"
     assert told["charge_points.deadline_ms"][0] == "2000"
-    assert told["charge_points.terminals"][0] == "{}"
+    assert told["charge_points.terminals"][0] == told["storage.mark"][0] == ""
+    assert told["charge_points.antenna.ignore_psam_auth"][0] == "false"
     assert told["charge_points.antenna.address"][0] == "required"
 
 
@@ -407,7 +408,12 @@ def test_two_units_behind_one_address_are_two_boards(write):
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(b"mode = ", "is not TOML"), (b"\xff\xfe", "is not TOML"), (b"#" * (config.FILE_BYTES_MAX + 1), "too large")],
+    [
+        (b"mode = ", "is not TOML"),
+        (b"\xff\xfe", "byte 0 does not fit"),
+        ("# 站点".encode("gbk"), "looks like GBK"),
+        (b"#" * (config.FILE_BYTES_MAX + 1), "too large"),
+    ],
 )
 def test_a_file_that_is_no_site_file(tmp_path, data, words):
     path = tmp_path / "site.toml"

@@ -8,8 +8,9 @@ import stat
 
 import pytest
 
+from drivers.addresses import SerialAddress, TcpAddress
 from drivers.clock import SystemClock
-from drivers.link import SerialAddress, TcpAddress, open_link
+from drivers.link import open_link
 from drivers.rsu import RsuConfig as DriverConfig
 from drivers.rsu import RsuDriver, RsuState
 from hardware.bench import hostile as module
@@ -26,6 +27,8 @@ from protocols.rsu.messages import Continue, Debit, DebitResult, UserReport
 from protocols.rsu.registry import DIALECTS
 from tests.hardware.samples import C0, EXIT, FACTOR, QUICK, TIME, V3, car, started
 from tests.programs import program
+
+pytestmark = pytest.mark.slow
 
 PATIENCE_S = 300.0
 """A test that should see something waits this long before it fails; no passing test waits for it."""

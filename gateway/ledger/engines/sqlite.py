@@ -111,6 +111,12 @@ def open_reader(path: Path) -> Engine:
     return engine
 
 
+def path_of(connection: Connection) -> Path:
+    """Path of the database of a connection."""
+    _, _, path = _driver_of(connection).execute("PRAGMA database_list").fetchone()
+    return Path(path)
+
+
 # --- the write-ahead log ----------------------------------------------------------------------------------------------
 
 

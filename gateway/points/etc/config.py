@@ -7,12 +7,12 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from drivers.link import parse_link_address
+from drivers.addresses import parse_link_address
 from gateway.documents import Hex8, Problem, Section
 from gateway.points.config import ChargePoint, Claim, Need
 from gateway.points.etc.rsu_errors import PROFILES
 from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
-from protocols.rsu.registry import DIALECTS
+from protocols.rsu.names import DIALECT_NAMES, PCRSU_V3
 
 
 def _link_address(text: str) -> str:
@@ -28,7 +28,7 @@ class Antenna(Section):
 
     address: LinkText
     """host:port of the antenna (it is the server), or "serial:/dev/serial/by-id/...?baud=115200" """
-    dialect: str = "pcrsu-v3"
+    dialect: str = PCRSU_V3
     """dialect of the antenna; `etcgw rsu dialects` lists the known ones"""
     errors: str | None = None
     """error codes and other ways of a maker and version, for example "pcrsu-v3.5"; left out: those of the dialect"""
@@ -45,7 +45,7 @@ class Antenna(Section):
 
     def problems(self) -> Iterator[Problem]:
         """Problems of names of tables that this version does not have."""
-        for part, named, known in (("dialect", self.dialect, DIALECTS), ("errors", self.errors, PROFILES)):
+        for part, named, known in (("dialect", self.dialect, DIALECT_NAMES), ("errors", self.errors, PROFILES)):
             if named is not None and named not in known:
                 cure = f"Known are: {', '.join(sorted(known))}"
                 yield Problem(f"antenna.{part}", repr(named), "is not known", cure)

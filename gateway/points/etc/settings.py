@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.points.visit import PointSettings
+from gateway.points.settings import PointSettings
 
 
 class ChargeCardPurchase(StrEnum):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from drivers.lane_io import TRAVEL_MS
+from drivers.barrier_arm import TRAVEL_MS
 from gateway.documents import HostPort, Name, Problem, Section
 from gateway.points.config import Claim
 

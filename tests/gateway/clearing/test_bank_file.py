@@ -128,7 +128,7 @@ def test_columns_that_are_missing(put):
 def test_another_encoding_is_told(put):
     path = put(SALE.replace("6217990100000001", "合同"), encoding="gb18030")
     error = refused(path)
-    assert "is not utf-8-sig" in error.problems[0]
+    assert "line 1: the file looks like GBK; save it as UTF-8" in error.problems[0]
     profile = DayFileProfile(encoding="gb18030")
     assert check_file(path, profile, day=DAY, terminals=TERMINALS).lines == 1
 

@@ -92,7 +92,8 @@ def test_a_good_ledger_verifies(ask, run, site, ledger):
     assert len(found["checks"]) > 5
     result = run("ledger", "verify", "--config", site)
     assert "BAD" not in result.stdout
-    assert "checking: record numbers have no gap" in result.stderr
+    assert result.stderr == ""
+    assert "checking: " in run("ledger", "verify", "--config", site, TTY_COMPATIBLE="1").stderr
 
 
 def test_a_bad_ledger_is_1_and_names_the_rows(ask, run, site, damage):
@@ -209,7 +210,7 @@ def test_a_backup_is_told_with_the_head_it_ends_at(ask, run, site, ledger, tmp_p
     }
     shown = run("--lang", "zh", "ledger", "backup", tmp_path / "second.db", "--config", site)
     assert f"最新摘要:  {head['digest']}" in shown.stdout
-    assert "正在复制: " in shown.stderr
+    assert shown.stderr == ""
     refused = run("ledger", "backup", tmp_path / "copy.db", "--config", site, code=3)
     assert "never overwrites" in refused.stderr
 

@@ -1,7 +1,10 @@
 """`etcgw passages` on a ledger that the debit engine wrote."""
 
+from datetime import datetime, timedelta, timezone
+
 import pytest
 
+from gateway.cli.options import moment
 from gateway.cli.store import ledger_of
 from gateway.config import load
 from tests.gateway.cli.conftest import PLATE
@@ -59,7 +62,6 @@ def test_reason_and_special_event_come_in_both_languages(listed):
     [
         (["--last", "2"], [7, 6]),
         (["--lane", "lane-1"], [7, 6, 4, 3, 2, 1]),
-        (["--lane", "lane-9"], []),
         (["--outcome", "paid"], [6, 2, 1]),
         (["--outcome", "debt"], [3]),
         (["--outcome", "unknown"], []),
@@ -75,8 +77,32 @@ def test_filters(listed, options, expected):
     assert numbers(listed(*options)) == expected
 
 
+@pytest.mark.parametrize(("day", "hours"), [("today", 0), ("yesterday", 24)])
+def test_a_day_begins_at_midnight_of_the_site(day, hours):
+    zone = timezone(timedelta(hours=8))
+    before = datetime.now(zone)
+    found = moment(day, zone, "--since")
+    after = datetime.now(zone)
+    midnights = {now.replace(hour=0, minute=0, second=0, microsecond=0) for now in (before, after)}
+    assert found + timedelta(hours=hours) in midnights
+
+
+def test_a_lane_that_is_none_is_wrong_usage_and_the_lanes_are_named(run, site, ledger):
+    refused = run("passages", "--config", site, "--lane", "Lane1", code=2).stderr
+    assert "this site has lane-1" in refused
+    assert "did you mean --lane lane-1?" in refused
+    assert "did you mean" not in run("passages", "--config", site, "--lane", "x", code=2).stderr
+
+
+def test_a_lane_that_was_taken_down_is_known_by_its_passages(ask, run, site, ledger):
+    text = site.read_text(encoding="utf-8")
+    site.write_text(text.replace('name = "lane-1"', 'name = "lane-2"'), encoding="utf-8")
+    assert numbers(ask("passages", "--config", site, "--lane", "lane-1")["passages"]) == [7, 6, 4, 3, 2, 1]
+    assert run("passages", "--config", site, "--lane", "lane-1", "--since", "2h").stdout == ""
+
+
 def test_a_time_that_is_none_is_wrong_usage(run, site, ledger):
-    for text in ("yesterday", "999999d", "2026-13-01"):
+    for text in ("tomorrow", "999999d", "2026-13-01"):
         assert "2h" in run("passages", "--config", site, "--since", text, code=2).stderr
 
 
@@ -105,7 +131,7 @@ def test_text_fits_the_terminal(run, site, ledger, width, language):
 
 
 def test_nothing_to_show_is_told_on_stderr(run, site, ledger):
-    result = run("passages", "--config", site, "--lane", "lane-9")
+    result = run("passages", "--config", site, "--since", "2h")
     assert result.stdout == ""
     assert result.stderr
 

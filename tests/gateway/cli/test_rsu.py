@@ -1,8 +1,12 @@
 """`etcgw rsu` on the recorded and constructed frames under tests/vectors."""
 
+import json
+
 import pytest
 from rich.cells import cell_len
 
+from hardware.emulators.control import Capture
+from protocols.rsu.names import DIALECT_NAMES
 from tests.protocols.rsu.samples import GOOD, VECTORS, v3, vector
 
 B4 = vector("v3-b4-183").raw
@@ -130,10 +134,10 @@ def test_masked_and_unmasked(run, ask):
 
 
 def test_what_stands_behind_a_frame_is_masked_too(run):
-    both = vector("v3-c4-01").raw + B4
+    both = vector("v3-c4-01").raw + B4[:-3]
     result = run("rsu", "decode", both.hex(), code=5)
     assert B4[20:40].hex() not in result.stdout.replace(" ", "")
-    assert "bytes behind the frame" in result.stdout
+    assert "cut short" in result.stdout
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------
@@ -187,24 +191,111 @@ def test_standard_input_holds_one_frame_a_line(ask):
 @pytest.mark.parametrize(
     ("arguments", "stdin", "named"),
     [
-        (["FFFF0G"], None, "character 6 ('G')"),
-        (["FFFF 0"], None, "digit 5"),
+        (["FFFF0G"], None, "frame 1, offset 5: 'G' is no hex digit"),
+        (["FFFF 0"], None, "offset 5: 5 hex digits"),
         ([" : "], None, "no hex digits"),
-        ([B4.hex(), B4.hex() + "x"], None, f"frame 2: character {2 * len(B4) + 1}"),
+        ([B4.hex(), B4.hex() + "x"], None, f"frame 2, offset {2 * len(B4)}"),
         ([], "# nothing\n\n", "no frame given"),
-        ([], f"{B4.hex()}\nFF?F\n", "line 2: character 3"),
-        ([], "FF" * 40_000, "line 1: 80000 characters"),
+        ([], f"{B4.hex()}\nFF?F\n", "line 2, offset 2"),
+        ([], '{"t": 1}\n', "line 1, offset 0: no line of a capture"),
+        ([], '{"t": "1", "dir": "in", "peer": "a", "he', "line 1, offset 37: no line of a capture"),
+        ([], "FF" * 9_000_000, "more than 16777216 bytes"),
         (["--dialect", "morse", "FFFF"], None, "morse"),
+        (["--file", __file__, "FFFF"], None, "not both"),
     ],
 )
 def test_hex_that_is_none_is_2_and_names_the_place(run, arguments, stdin, named):
     result = run("rsu", "decode", *arguments, code=2, stdin=stdin, COLUMNS="200", TERMINAL_WIDTH="200")
-    assert result.stdout == ""
     assert named in " ".join(result.stderr.replace("│", " ").split())
+
+
+C4 = vector("v3-c4-01").raw
+
+
+def raws(found):
+    return [frame["raw"] for frame in found["frames"]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"0x{B4.hex()}",
+        ", ".join(f"0x{byte:02X}" for byte in B4),
+        ",".join(f"{byte:#x}" for byte in B4),
+        "-".join(f"{byte:02x}" for byte in B4),
+        f"\ufeff{B4.hex(':')}\r\n",
+    ],
+    ids=["0x", "C array", "C array, short", "hyphens", "from Windows"],
+)
+def test_hex_as_it_is_copied_from_anywhere(ask, text):
+    assert raws(ask("rsu", "decode", "--unmask", stdin=text)) == [B4.hex()]
+
+
+def test_pieces_with_0x_need_no_quotes(ask):
+    assert raws(ask("rsu", "decode", "--unmask", *(f"0x{byte:02x}," for byte in C4))) == [C4.hex()]
+
+
+def test_decoding_goes_on_after_a_bad_line(run):
+    text = f"{B4.hex()}\nnonsense\n{C4.hex()}\n"
+    found = json.loads(run("rsu", "decode", "--json", "--unmask", code=2, stdin=text).stdout)
+    assert raws(found) == [B4.hex(), C4.hex()]
+    assert [frame["line"] for frame in found["frames"]] == [1, 3]
+    assert found["unread"] == [{"line": 2, "argument": None, "offset": 0, "text": "'n' is no hex digit"}]
+    assert found["error"]["code"] == "hex_wrong"
+    shown = run("rsu", "decode", code=2, stdin=text)
+    assert shown.stdout.count("frame is in order") == 2
+    assert "line 2, offset 0: 'n' is no hex digit" in shown.stderr
+
+
+def test_frames_behind_each_other_in_one_line(ask):
+    found = ask("rsu", "decode", "--unmask", (C4 + B4 + C4).hex())
+    assert raws(found) == [C4.hex(), B4.hex(), C4.hex()]
+    assert [frame["offset"] for frame in found["frames"]] == [0, len(C4), len(C4) + len(B4)]
+
+
+def test_a_damaged_frame_between_others_is_shown_where_it_is(ask):
+    bad = bytearray(B4)
+    bad[50] ^= 1
+    found = ask("rsu", "decode", (C4 + bytes(bad) + C4).hex(), code=5)
+    assert [frame["ok"] for frame in found["frames"]] == [True, False, True]
+    assert found["frames"][1]["offset"] == len(C4)
+    assert found["error"]["code"] == "frame_damaged"
+
+
+def test_raw_bytes(ask, run, tmp_path):
+    (tmp_path / "line.bin").write_bytes(C4 + B4)
+    found = ask("rsu", "decode", "--unmask", "--file", tmp_path / "line.bin")
+    assert raws(found) == [C4.hex(), B4.hex()]
+    assert ask("rsu", "decode", "--unmask", stdin=C4 + B4) == found
+    run("rsu", "decode", "--file", tmp_path / "missing.bin", code=3)
+
+
+@pytest.mark.parametrize("cut", [1, 7, 200])
+def test_a_capture_of_the_bench(ask, tmp_path, cut):
+    """Frames are cut from what each peer sent, however the link gave it; the two sides do not mix."""
+    sent = {"in": C4 + C4, "out": B4 + B4}
+    capture = Capture(tmp_path / "capture.jsonl")
+    for start in range(0, 2 * len(B4), cut):
+        for direction, data in sent.items():
+            if data[start : start + cut]:
+                capture.write(direction, "127.0.0.1:9", data[start : start + cut])
+    capture.close()
+    with (tmp_path / "capture.jsonl").open("a") as file:
+        file.write('{"t":"2026-')  # a bench that was killed
+    found = ask("rsu", "decode", "--unmask", "--file", tmp_path / "capture.jsonl", code=2)
+    assert sorted(raws(found)) == sorted([C4.hex(), C4.hex(), B4.hex(), B4.hex()])
+    assert {frame["captured"]["dir"]: frame["sender"] for frame in found["frames"]} == {"in": "lane", "out": "rsu"}
+    assert len(found["unread"]) == 1
+
+
+def test_comments_in_gbk_are_told_as_such(run):
+    result = run("rsu", "decode", "--json", code=2, stdin=f"# 天线\n{B4.hex()}\n".encode("gbk"))
+    assert json.loads(result.stdout)["error"]["code"] == "encoding_wrong"
+    assert "looks like GBK" in result.stdout
 
 
 def test_dialects(ask, run):
     known = {dialect["name"]: dialect for dialect in ask("rsu", "dialects")["dialects"]}
-    assert set(known) == {"pcrsu-v3", "legacy-serial-bj", "legacy-single-ff"}
+    assert set(known) == {"pcrsu-v3", "legacy-serial-bj", "legacy-single-ff"} == DIALECT_NAMES
     assert "B4/183" in known["pcrsu-v3"]["layouts"]
     assert "pcrsu-v3" in run("rsu", "dialects").stdout

@@ -92,10 +92,16 @@ def test_json_is_one_object_with_its_own_characters(capsys):
     assert "测" in out
 
 
-def test_progress_is_talk(capsys):
+def test_progress_is_for_terminals(capsys, monkeypatch):
     with SCREEN.progress("checking") as tell:
         tell("books")
-    assert capsys.readouterr() == ("", "checking: books\n")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    with SCREEN.progress("checking") as tell:
+        tell("books")
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "checking: books" in shown.err
 
 
 texts = st.lists(st.text(alphabet="ab测", max_size=30), min_size=1, max_size=4)

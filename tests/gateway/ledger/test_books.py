@@ -17,6 +17,8 @@ from gateway.ledger.writer import Committer
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 
+pytestmark = pytest.mark.slow
+
 ACCOUNTS = [
     (AccountKind.OPEN, "payer-1"),
     (AccountKind.OPEN, "payer-2"),

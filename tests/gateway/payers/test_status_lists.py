@@ -36,6 +36,8 @@ from gateway.payers.status_lists import (
     read_manifest,
 )
 
+pytestmark = pytest.mark.slow
+
 T0 = datetime(2026, 11, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 CARD, OBU, PLATE, PSAM = ListKind
@@ -628,7 +630,7 @@ def test_a_fault_in_a_delivery_is_named_by_line_and_column(directory, tmp_path, 
 def test_a_delivery_in_another_encoding_is_refused(directory, tmp_path):
     source = tmp_path / "delivery.csv"
     source.write_bytes(HEADER_ROW.encode() + "plate,测A00017|0,1,1\n".encode("gbk"))
-    with pytest.raises(StatusListBuildError, match="not UTF-8"):
+    with pytest.raises(StatusListBuildError, match="looks like GBK; save it as UTF-8"):
         build(source, directory, version="v1", created_at=T0, effective_at=T0)
 
 

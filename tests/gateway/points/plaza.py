@@ -186,7 +186,8 @@ class CountedWriter(Writer):
         super().__init__(committer)
         self._selector = selector
 
-    def submit(self, change, *, essential=False):
+    def submit(self, change, *, essential=False, patient=False):
+        # Time stands while a change is on its way: a patient one would wait for ever.
         future = super().submit(change, essential=essential)
         self._selector.storing += 1
         future.add_done_callback(lambda _: setattr(self._selector, "storing", self._selector.storing - 1))

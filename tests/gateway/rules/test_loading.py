@@ -212,7 +212,7 @@ WRONG = [
     ('version = "e"\n[retry.advice]\nmax_tries = "never"', "retry.advice.max_tries"),
     ('version = "e"\n[debt.recovery_after_s]\nL = [0]', "debt.recovery_after_s.L[0]"),
     ('version = "e"\n[debt.recovery_after_s]\nL = 60', "debt.recovery_after_s.L"),
-    ('version = "e"\n[debt.recovery_by_code]\n"5 10" = [60]', "debt.recovery_by_code.5 10.[key]"),
+    ('version = "e"\n[debt.recovery_by_code]\n"5 10" = [60]', "debt.recovery_by_code.5 10"),
     ('version = "e"\n[listing]\ndebts_fen = 0', "listing.debts_fen"),
     ('version = "e"\n[listing.effect]\ntoll = "open"', "listing.effect.toll"),
     ('version = "e"\n[limits.all]\nper_day_count = "none"', "limits.all.per_day_count"),
@@ -243,4 +243,6 @@ def test_files_that_are_no_documents(write, tmp_path):
     assert "too large" in problems(write("#" * (FILE_BYTES_MAX + 1)))["file"].problem
     path = tmp_path / "rules.toml"
     path.write_bytes(b"\xff\xfe")
-    assert "is not TOML" in problems(path)["file"].problem
+    assert "is not UTF-8" in problems(path)["file"].problem
+    path.write_bytes("# 规则".encode("gbk"))
+    assert "looks like GBK" in problems(path)["file"].problem

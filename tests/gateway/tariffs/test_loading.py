@@ -130,7 +130,7 @@ def test_what_is_no_toml_is_refused(write, text):
 
 def test_other_encodings_and_oversize_are_refused(write, tmp_path, monkeypatch):
     (tmp_path / "gbk.toml").write_bytes("# 费率".encode("gbk"))
-    with pytest.raises(TariffError, match="is not TOML"):
+    with pytest.raises(TariffError, match="looks like GBK; save it as UTF-8"):
         load_version(tmp_path / "gbk.toml")
     monkeypatch.setattr(loading, "FILE_BYTES_MAX", 10)
     with pytest.raises(TariffError, match="longer than 10 bytes"):

@@ -1,0 +1,146 @@
+"""Root command: reads the command line, and every end of every command that is not a good one passes here.
+
+People read an error on stderr. With `--json` programs find it on stdout too, with whatever else the
+command knows beside it: `{"error": {"code", "text", "next"}}`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from gateway.cli.errors import ExitCode, Fault, explain
+from gateway.cli.screen import Language, Screen, Words, visible
+
+NAME: Final = "etcgw"
+
+LANGUAGE, JSON, TRACEBACK = "--lang", "--json", "--traceback"
+
+USAGE_NAMES: Final = MappingProxyType(
+    {
+        "NoSuchOption": "no_such_option",
+        "MissingParameter": "missing_value",
+        "BadParameter": "bad_value",
+        "UsageError": "wrong_usage",
+    }
+)
+"""Class of the library, or one above it -> stable name of what is wrong with a command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """Arguments in the order that the library wants, and the wishes in them that an error needs to be told.
+
+    Those wishes may stand anywhere. The library gets `--lang` before the command and `--json` behind it.
+    """
+
+    arguments: list[str]
+    screen: Screen
+    as_json: bool
+    with_traceback: bool
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> CommandLine:
+        """Read what stands before a `--`; behind it there are no options."""
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        language: list[str] = []
+        rest: list[str] = []
+        with_traceback = False
+        options = iter(arguments[:end])
+        for argument in options:
+            if argument == LANGUAGE:
+                language = [argument, *((value,) if (value := next(options, None)) is not None else ())]
+            elif argument.startswith(f"{LANGUAGE}="):
+                language = [argument]
+            elif argument == TRACEBACK:
+                with_traceback = True
+            else:
+                rest.append(argument)
+        as_json = JSON in rest
+        if as_json:
+            rest = [*(argument for argument in rest if argument != JSON), JSON]
+        chosen = language[-1].removeprefix(f"{LANGUAGE}=") if language else ""
+        known = Language(chosen) if chosen in list(Language) else Language.of_environment()
+        return cls([*language, *rest, *arguments[end:]], Screen(known), as_json, with_traceback)
+
+
+class Program(TyperGroup):
+    """The root command."""
+
+    def make_context(  # types of the library's own copy of Click
+        self,
+        info_name: Any,  # noqa: ANN401
+        args: list[str],
+        *above: Any,  # noqa: ANN401
+        **more: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Read the program's own options."""
+        line = CommandLine.of(args)
+        with _ends_of(line):
+            context = super().make_context(info_name, line.arguments, *above, **more)
+        context.obj = line.screen
+        context.meta[NAME] = line
+        return context
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - types of the library's own copy of Click
+        """Run the command."""
+        with _ends_of(ctx.meta[NAME]):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _ends_of(line: CommandLine) -> Iterator[None]:
+    """Tell an error, and end with its exit code."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise  # How the library ends a command, and takes a reader that left.
+    except typer.TyperException as error:
+        error.message = visible(error.message)  # The library repeats what was typed.
+        if not line.as_json:
+            raise  # The library shows the usage too.
+        raise _told(line, _usage(error)) from error
+    except KeyboardInterrupt as error:
+        if not line.as_json:
+            raise
+        fault = Fault(ExitCode.INTERRUPTED, "interrupted", line.screen.say("stopped by Ctrl-C", "已被 Ctrl-C 中断"))
+        raise _told(line, fault) from error
+    except Exception as error:
+        if line.with_traceback:
+            for text in "".join(traceback.format_exception(error)).splitlines():
+                line.screen.note(text)
+        raise _told(line, explain(error)) from error
+
+
+def _told(line: CommandLine, fault: Fault) -> typer.Exit:
+    """End of the command, once the fault has been told."""
+    screen = line.screen
+    if line.as_json:
+        screen.json({**fault.facts, "error": fault.error(screen)})
+    for number, text in enumerate(fault.lines(screen)):
+        screen.note(text if number else f"{NAME}: {text}")
+    if fault.likely is not None:
+        screen.note(f"  {screen.say('likely', '可能原因')}: {screen.word(fault.likely)}")
+    if fault.next_step is not None:
+        screen.note(f"  {screen.say('next', '下一步')}: {screen.word(fault.next_step)}")
+    return typer.Exit(fault.code)
+
+
+def _usage(error: typer.TyperException) -> Fault:
+    """Fault of a command line, as the library found it."""
+    names = (USAGE_NAMES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in USAGE_NAMES)
+    context = getattr(error, "ctx", None)
+    command = NAME if context is None else context.command_path
+    return Fault(
+        ExitCode.USAGE,
+        next(names, "wrong_usage"),
+        " ".join(error.format_message().split()),
+        next_step=Words(f"{command} --help tells how it is used", f"用 {command} --help 查看用法"),
+    )
