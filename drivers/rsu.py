@@ -294,7 +294,8 @@ class _Connection:
             due = self._session.next_tick(now)
             wait_s = TICK_MAX_S if due is None else min(TICK_MAX_S, max(0.0, due - now))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
             self._wake.clear()
             await self._flush()
             self._apply(self._session.tick(self._clock.monotonic()))

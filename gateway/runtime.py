@@ -124,6 +124,7 @@ class Gateway:
         start("timings", partial(self._timings.run, engine))
         start("clock", partial(self._time.keep_telling, self.tell))
         start("mark", ledger.keep_mark)
+        start("log", ledger.keep_log)
         if documents.lists is not None:
             section = self._site.lists
             keeper = ListKeeper(

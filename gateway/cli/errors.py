@@ -393,6 +393,12 @@ _chain_key: Final = _told(
     _CHAIN_KEYS,
 )
 _storage: Final = _told(ExitCode.UNAVAILABLE, "storage_unavailable", None, _DISK, "the ledger was not changed: {}")
+_worker_lost: Final = _told(
+    ExitCode.UNAVAILABLE,
+    "worker_lost",
+    Words("the machine had no memory left, or somebody ended it", "机器内存不足,或进程被人为终止"),
+    Words("try again; under `taskset -c 0` one process does all the work", "请重试; 加 `taskset -c 0` 则只用一个进程"),
+)
 
 HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
     {
@@ -410,6 +416,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.tariffs.loading.TariffError": _refused_tariff,
         "gateway.ledger.file.AlreadyRunning": _already_running,
         "gateway.ledger.file.LedgerLost": _ledger_lost,
+        "gateway.ledger.workers.WorkerLost": _worker_lost,
         "gateway.ledger.backup.CopyDamaged": _copy_damaged,
         "gateway.ledger.restoring.NotALedger": _not_a_ledger,
         "gateway.ledger.incarnation.LedgerRefused": _ledger_refused,

@@ -90,6 +90,7 @@ def verify(
     """
     from gateway.config import chain_keys_of
     from gateway.ledger import verify as checks
+    from gateway.ledger import workers
 
     for digest in noted or ():
         if not _DIGEST.fullmatch(digest):
@@ -101,7 +102,7 @@ def verify(
     known = [*(noted or ()), *_marked(screen, site.storage.mark_file)]
     keys = chain_keys_of(site)
     with reader_of(site) as engine, screen.progress(screen.say("checking", "正在检查")) as tell:
-        found = checks.verify(engine, keys, tell, noted=known)
+        found = checks.verify(engine, keys, tell, noted=known, workers=workers.cores())
     good = all(check.ok for check in found)
     heads = [check.head for check in found if check.head is not None]
     facts = {

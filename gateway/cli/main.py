@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import sys
@@ -17,6 +16,7 @@ from gateway.cli import (
     clearing,
     debits,
     debts,
+    init,
     ledger,
     lists,
     mandates,
@@ -27,7 +27,7 @@ from gateway.cli import (
     run,
     status,
 )
-from gateway.cli.options import HELP_NAMES
+from gateway.cli.options import HELP_NAMES, show_version
 from gateway.cli.program import LANGUAGE, NAME, TRACEBACK, Program
 from gateway.cli.screen import Language
 
@@ -41,18 +41,6 @@ app = typer.Typer(
     "not available; 4 no answer, outcome unknown; 5 protocol error; 70 a mistake of ours; 130 Ctrl-C. "
     "--lang and --json may stand before or behind the command.",
 )
-
-
-def _show_version(wanted: bool) -> None:
-    if not wanted:
-        return
-    from importlib.metadata import PackageNotFoundError, version
-
-    number = "of a source tree that is not installed"
-    with contextlib.suppress(PackageNotFoundError):
-        number = version("etc-gateway")
-    typer.echo(f"{NAME} {number}")
-    raise typer.Exit
 
 
 @app.callback()
@@ -70,13 +58,14 @@ def program(
         bool, typer.Option(TRACEBACK, help="With an error, show where in the program it arose.")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Charge tolls to the account behind a tag or card, and look into everything that takes part in it."""
 
 
 app.command("run")(run.run)
+app.command("init")(init.init)
 app.command("check-config")(check.check_config)
 app.command("status")(status.status)
 app.add_typer(passages.app)

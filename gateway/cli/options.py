@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -46,6 +47,19 @@ _AGO: Final = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
 DAYS_AGO: Final = {"today": 0, "yesterday": 1}
 """Days by the name that people give them."""
 _AGO_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def show_version(context: typer.Context, wanted: bool) -> None:
+    """Print name and version of the program and end, when its option --version is given."""
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    number = "of a source tree that is not installed"
+    with suppress(PackageNotFoundError):
+        number = version("etc-gateway")
+    typer.echo(f"{context.info_name} {number}")
+    raise typer.Exit
 
 
 def screen_of(context: typer.Context) -> Screen:

@@ -144,7 +144,7 @@ def _told(line: CommandLine, fault: Fault) -> typer.Exit:
 
 @contextmanager
 def _written(stream: TextIO) -> Iterator[None]:
-    """Where a stream takes nothing any more (full disk, reader gone), the exit code alone tells the error."""
+    """Writing to a stream that may take nothing any more: with a full disk the exit code alone tells the error."""
     try:
         yield
         stream.flush()

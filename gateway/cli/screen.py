@@ -24,6 +24,7 @@ from gateway.model.clock import from_us
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 PIPE_WIDTH = 400
 """Columns where there is no terminal and COLUMNS is not set: a pipe has no edge, so nothing is left out or wrapped."""
@@ -159,20 +160,8 @@ class Screen:
 
     def table(self, columns: Sequence[Heading], rows: Sequence[Sequence[str | Cell]]) -> None:
         """A table with a heading, as many columns as fit."""
-        from rich.table import Table
-        from rich.text import Text
-
-        cells = [[_cell(value) for value in row] for row in rows]
-        fits = _fitting(columns, [[row[i].text for row in cells] for i in range(len(columns))], _room(sys.stdout))
-        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-        for i, width in fits.widths.items():
-            justify: Literal["left", "right"] = "right" if columns[i].right else "left"
-            table.add_column(Text(columns[i].title), justify=justify, overflow="fold", width=width)
-        for row in cells:
-            table.add_row(*(Text(row[i].text, style=row[i].style) for i in fits.widths))
-        # A terminal too narrow for what must be shown breaks the lines itself; nothing is dropped.
-        _print_trimmed(sys.stdout, table, max(_room(sys.stdout), _total(fits.widths.values())))
-        left_out = [columns[i].title for i in fits.left_out]
+        table, width, left_out = laid_out(columns, rows, _room(sys.stdout))
+        _print_trimmed(sys.stdout, table, width)
         if left_out:
             names = ", ".join(left_out)
             self.note(
@@ -191,6 +180,25 @@ class Screen:
             return
         with console.status(visible(what)) as status:
             yield lambda line: status.update(visible(f"{what}: {line}"))
+
+
+def laid_out(
+    columns: Sequence[Heading], rows: Sequence[Sequence[str | Cell]], room: int
+) -> tuple[Table, int, list[str]]:
+    """A table with as many columns as fit in `room`; its width, and the titles of the columns left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [[_cell(value) for value in row] for row in rows]
+    fits = _fitting(columns, [[row[i].text for row in cells] for i in range(len(columns))], room)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for i, width in fits.widths.items():
+        justify: Literal["left", "right"] = "right" if columns[i].right else "left"
+        table.add_column(Text(columns[i].title), justify=justify, overflow="fold", width=width)
+    for row in cells:
+        table.add_row(*(Text(row[i].text, style=row[i].style) for i in fits.widths))
+    # A terminal too narrow for what must be shown breaks the lines itself; nothing is dropped.
+    return table, max(room, _total(fits.widths.values())), [columns[i].title for i in fits.left_out]
 
 
 def _console(stream: TextIO, width: int | None = None) -> Console:

@@ -33,7 +33,8 @@ from gateway.rules.judge import may_stand_in
 from gateway.rules.loading import DebitRules
 
 _OWED = select(func.coalesce(func.sum(tables.debit.c.amount), 0).label("fen")).where(
-    tables.debit.c.obligor_id == bindparam("obligor"), tables.debit.c.state == DebitState.OWED
+    tables.debit.c.obligor_id == bindparam("obligor"),
+    tables.owing(DebitState.OWED),
 )
 _STOOD_IN_TODAY = select(func.count().label("count")).where(
     tables.debit.c.obligor_id == bindparam("obligor"),

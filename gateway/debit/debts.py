@@ -30,7 +30,10 @@ _DEBTS = select(
     func.coalesce(func.sum(tables.debit.c.amount), 0).label("fen"),
     func.count().label("count"),
     func.min(tables.debit.c.changed_at).label("oldest"),
-).where(tables.debit.c.obligor_id == bindparam("obligor"), tables.debit.c.state == DebitState.DEBT)
+).where(
+    tables.debit.c.obligor_id == bindparam("obligor"),
+    tables.owing(DebitState.DEBT),
+)
 
 
 def to_debt(tx: Transaction, debit_id: str, rules: DebitRules, refusal: Refusal) -> None:

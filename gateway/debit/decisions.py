@@ -78,18 +78,16 @@ def decision_of(row: Row) -> Decision:
     )
 
 
-def refuse(
-    tx: Transaction, sight: Sight, subject_id: str, *, reason: str, release: Release, context: DecisionContext
-) -> Decision:
+def refuse(tx: Transaction, sight: Sight, *, reason: str, release: Release, context: DecisionContext) -> Decision:
     """Record a passage that never became a claim, with its reason."""
-    store_sight(tx, sight, subject_id)
+    store_sight(tx, sight)
     verdict = DecisionRow(release, Money.NONE, PassageOutcome.REFUSED, reason)
     return write_decision(tx, verdict, context, sight.passage_id, None)
 
 
-def admit(tx: Transaction, sight: Sight, subject_id: str, context: DecisionContext) -> Decision:
+def admit(tx: Transaction, sight: Sight, context: DecisionContext) -> Decision:
     """Record an entry that stands on the card; nothing is owed yet."""
-    store_sight(tx, sight, subject_id)
+    store_sight(tx, sight)
     verdict = DecisionRow(Release.GO, Money.NONE, PassageOutcome.ENTERED, None)
     return write_decision(tx, verdict, context, sight.passage_id, None)
 
@@ -106,11 +104,11 @@ def repeat_entry(tx: Transaction, passage_id: str, context: DecisionContext) -> 
     return write_decision(tx, verdict, context, passage_id, None)
 
 
-def store_sight(tx: Transaction, sight: Sight, subject_id: str) -> None:
+def store_sight(tx: Transaction, sight: Sight) -> None:
     identity = sight.identity
     tx.insert(
         tables.subject,
-        id=subject_id,
+        id=sight.passage_id,
         obu_id=None if identity.obu_id is None else identity.obu_id.hex(),
         contract=identity.contract,
         card_number=identity.card_number,
@@ -122,7 +120,6 @@ def store_sight(tx: Transaction, sight: Sight, subject_id: str) -> None:
         id=sight.passage_id,
         charge_point=sight.charge_point,
         service=sight.service.value,
-        subject_id=subject_id,
         device_type=identity.device_type,
         vehicle_class=identity.vehicle_class,
         opened_at=sight.opened_at,

@@ -120,9 +120,9 @@ class DebitEngine:
         """Read the newest purchase of a card."""
         return await self._reader.look_up(lambda c: purchases.newest_purchase(c, card_number, self._clock))
 
-    async def newest_of_contract(self, contract: str) -> PreviousPassage | None:
-        """Read the newest claim on a tag contract."""
-        return await self._reader.look_up(lambda c: purchases.newest_of_contract(c, contract, self._clock))
+    async def newest_of_tag(self, obu_id: bytes, contract: str) -> PreviousPassage | None:
+        """Read the newest claim on a tag with its contract."""
+        return await self._reader.look_up(lambda c: purchases.newest_of_tag(c, obu_id, contract, self._clock))
 
     async def open_in_tag(self, obu_id: bytes) -> tuple[str, PreviousPurchase] | None:
         """Read card number and unresolved purchase of this OBU."""
@@ -166,7 +166,6 @@ class DebitEngine:
             purchases.store_intent(
                 tx,
                 purchase_id=purchase_id,
-                passage_id=previous.passage_id,
                 debit_id=previous.debit_id,
                 attempt_no=previous.attempt_no + 1,
                 plan=plan,
@@ -344,9 +343,9 @@ class DebitEngine:
         self, sight: Sight, reason: str, release: Release, context: DecisionContext, *, timeout_s: float
     ) -> Decision:
         """Record a passage that is turned away, with its reason."""
-        subject_id, ruled = self.new_id(), self._ruled(context)
+        ruled = self._ruled(context)
         future = self._writer.submit(
-            lambda tx: decisions.refuse(tx, sight, subject_id, reason=reason, release=release, context=ruled)
+            lambda tx: decisions.refuse(tx, sight, reason=reason, release=release, context=ruled)
         )
         return await self._in_time(future, timeout_s)
 
@@ -363,8 +362,8 @@ class DebitEngine:
 
     async def admit(self, sight: Sight, context: DecisionContext, *, timeout_s: float) -> Decision:
         """Record the entry of a trip. Raises `StorageLate` as `hold` does."""
-        subject_id, ruled = self.new_id(), self._ruled(context)
-        future = self._writer.submit(lambda tx: decisions.admit(tx, sight, subject_id, ruled))
+        ruled = self._ruled(context)
+        future = self._writer.submit(lambda tx: decisions.admit(tx, sight, ruled))
         return await self._in_time(future, timeout_s)
 
     async def repeat_entry(self, earlier: PreviousEntry, context: DecisionContext) -> Decision:
@@ -393,14 +392,14 @@ class DebitEngine:
                 tx.insert(tables.timing, **row)
 
         if rows:
-            await asyncio.shield(self._writer.submit(change))
+            await asyncio.shield(self._writer.submit(change, patient=True))
 
     def new_id(self) -> str:
         """Make a fresh time-ordered identifier."""
         return new_id(to_us(self._clock.utcnow()), self._random)
 
     def _new_ids(self) -> holds.NewIds:
-        return holds.NewIds(*new_ids(4, to_us(self._clock.utcnow()), self._random))
+        return holds.NewIds(*new_ids(3, to_us(self._clock.utcnow()), self._random))
 
     def _ruled(self, context: DecisionContext) -> DecisionContext:
         """Add the rules' version to a context: it stands on every decision."""

@@ -40,7 +40,6 @@ class NewIds:
 
     debit: str
     purchase: str
-    subject: str
     obligor: str
 
 
@@ -67,13 +66,12 @@ def place_hold(tx: Transaction, request: HoldRequest, ids: NewIds, rules: DebitR
     refused = limits.problem(tx, request, obligor.id, obligor.listed, rules)
     if refused is not None:
         return HoldRefused(refused)
-    store_sight(tx, request.sight, ids.subject)
+    store_sight(tx, request.sight)
     _insert_debit(tx, request, ids.debit, obligor.id)
     if request.plan is not None:
         purchases.store_intent(
             tx,
             purchase_id=ids.purchase,
-            passage_id=request.sight.passage_id,
             debit_id=ids.debit,
             attempt_no=1,
             plan=request.plan,
@@ -115,8 +113,8 @@ def begin_charge(
         effect = listing_effect(rules, request.sight.service.value)
         to_attendant = refused == "debts_listed" and effect is ListingEffect.ATTENDANT
         release = Release.ATTENDANT if to_attendant else Release.STOP
-        return _refuse_charge(tx, request, ids.subject, reason=refused, release=release, context=context)
-    store_sight(tx, request.sight, ids.subject)
+        return _refuse_charge(tx, request, reason=refused, release=release, context=context)
+    store_sight(tx, request.sight)
     if request.payer.funding is Funding.ISSUER_CLEARING:
         return _charge_issuer(tx, request, ids.debit, obligor.id, context)
     _insert_debit(tx, request, ids.debit, obligor.id)
@@ -245,9 +243,9 @@ def _charge_again(
 
 
 def _refuse_charge(
-    tx: Transaction, request: HoldRequest, subject_id: str, *, reason: str, release: Release, context: DecisionContext
+    tx: Transaction, request: HoldRequest, *, reason: str, release: Release, context: DecisionContext
 ) -> Decision:
-    decision = refuse(tx, request.sight, subject_id, reason=reason, release=release, context=context)
+    decision = refuse(tx, request.sight, reason=reason, release=release, context=context)
     tx.insert(
         tables.refusal,
         idempotency_key=request.idempotency_key,

@@ -27,30 +27,31 @@ _PAYER = (
     *(tables.mandate.c.limit_fen, tables.mandate.c.stand_in_limit_fen),
 )
 _NEWEST_OF_CARD = (
-    select(_p, _f.c.before, _f.c.after, _d.c.amount, *_PAYER)
+    select(_p, _f.c.before, _f.c.after, _d.c.passage_id, _d.c.amount, *_PAYER)
     .add_columns(_g.c.charge_point, _d.c.state.label("debit_state"))
-    .join_from(_s, _g, _g.c.subject_id == _s.c.id)
-    .join(_p, _p.c.passage_id == _g.c.id)
+    .join_from(_s, _g, _g.c.id == _s.c.id)
+    .join(_d, _d.c.passage_id == _g.c.id)
+    .join(_p, _p.c.debit_id == _d.c.id)
     .outerjoin(_f, _f.c.purchase_id == _p.c.id)  # a purchase may leave the files of its card alone
-    .join(_d, _d.c.id == _p.c.debit_id)
     .outerjoin(tables.mandate, tables.mandate.c.id == _d.c.mandate_id)
     .where(_s.c.card_number == bindparam("card"))
     .order_by(_d.c.hold_id.desc(), _p.c.attempt_no.desc())
     .limit(1)
 )
-_NEWEST_OF_CONTRACT = (
+_NEWEST_OF_TAG = (
     select(_d.c.id, _d.c.passage_id, _d.c.state, _d.c.amount, _g.c.charge_point, *_PAYER)
-    .join_from(_s, _g, _g.c.subject_id == _s.c.id)
+    .join_from(_s, _g, _g.c.id == _s.c.id)
     .join(_d, _d.c.passage_id == _g.c.id)
     .outerjoin(tables.mandate, tables.mandate.c.id == _d.c.mandate_id)
-    .where(_s.c.contract == bindparam("contract"))
+    .where(_s.c.obu_id == bindparam("obu"), _s.c.contract == bindparam("contract"))
     .order_by(_d.c.hold_id.desc())
     .limit(1)
 )
 _CARD_OF_OPEN = (
     select(_s.c.card_number)
-    .join_from(_s, _g, _g.c.subject_id == _s.c.id)
-    .join(_p, _p.c.passage_id == _g.c.id)
+    .join_from(_s, _g, _g.c.id == _s.c.id)
+    .join(_d, _d.c.passage_id == _g.c.id)
+    .join(_p, _p.c.debit_id == _d.c.id)
     .where(_s.c.obu_id == bindparam("obu"), _p.c.state.in_(OPEN_PURCHASES))
     .order_by(_p.c.created_at.desc())
     .limit(1)
@@ -64,15 +65,16 @@ _NEWEST_OF_DEBIT = (
 # The states go as parameters: written into the statement they would have the planner walk through all open purchases.
 _OPEN = (
     select(_p.c.id)
-    .join_from(_s, _g, _g.c.subject_id == _s.c.id)
-    .join(_p, _p.c.passage_id == _g.c.id)
+    .join_from(_s, _g, _g.c.id == _s.c.id)
+    .join(_d, _d.c.passage_id == _g.c.id)
+    .join(_p, _p.c.debit_id == _d.c.id)
     .where(or_(_s.c.card_number == bindparam("card"), _s.c.obu_id == bindparam("obu")), _p.c.state.in_(OPEN_PURCHASES))
     .limit(1)
 )
 _NEWEST_ENTRY = (
     select(tables.decision.c.passage_id, tables.decision.c.charge_point, tables.decision.c.decided_at)
     .add_columns(tables.decision.c.record_no)
-    .join_from(_s, _g, _g.c.subject_id == _s.c.id)
+    .join_from(_s, _g, _g.c.id == _s.c.id)
     .join(tables.decision, tables.decision.c.passage_id == _g.c.id)
     .where(
         _s.c.card_number == bindparam("card"),
@@ -100,14 +102,11 @@ NEWEST_DECISION = (
 )
 
 
-def store_intent(
-    tx: Transaction, *, purchase_id: str, passage_id: str, debit_id: str, attempt_no: int, plan: PurchasePlan
-) -> None:
+def store_intent(tx: Transaction, *, purchase_id: str, debit_id: str, attempt_no: int, plan: PurchasePlan) -> None:
     """Store the purchase the card will be asked for, durable before it is asked."""
     add_purchase(
         tx,
         purchase_id,
-        passage_id=passage_id,
         debit_id=debit_id,
         attempt_no=attempt_no,
         written_fen=plan.written_fen,
@@ -213,9 +212,9 @@ def open_in_tag(connection: Connection, obu_id: bytes, clock: Clock) -> tuple[st
     return card_number, previous
 
 
-def newest_of_contract(connection: Connection, contract: str, clock: Clock) -> PreviousPassage | None:
-    """Newest claim on a tag contract, whatever its state: recognises a vehicle without a card."""
-    row = connection.execute(_NEWEST_OF_CONTRACT, {"contract": contract}).one_or_none()
+def newest_of_tag(connection: Connection, obu_id: bytes, contract: str, clock: Clock) -> PreviousPassage | None:
+    """Newest claim on a tag with its contract, whatever its state: recognises a vehicle without a card."""
+    row = connection.execute(_NEWEST_OF_TAG, {"obu": obu_id.hex(), "contract": contract}).one_or_none()
     if row is None:
         return None
     release, decided_s_ago = _decided(connection, row.passage_id, clock)

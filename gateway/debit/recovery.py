@@ -54,7 +54,7 @@ _IN_DOUBT = (
     .limit(bindparam("page"))
 )
 _OPEN_DEBITS = select(func.count().label("count"), func.coalesce(func.max(_d.c.hold_id), 0).label("newest")).where(
-    _d.c.state == DebitState.HELD
+    tables.held()
 )
 _UNKNOWN_PURCHASES = select(func.count().label("count")).where(tables.one_of(_p.c.state, *OPEN_PURCHASES))
 _QUEUED = (
@@ -65,7 +65,7 @@ _QUEUED = (
 _LAST_PURCHASE = select(_p).where(_p.c.debit_id == bindparam("debit")).order_by(_p.c.attempt_no.desc()).limit(1)
 _HELD_PAGE = (
     select(_d.c.id)
-    .where(_d.c.state == DebitState.HELD, _d.c.id > bindparam("after"), _d.c.hold_id <= bindparam("newest"))
+    .where(tables.held(), _d.c.id > bindparam("after"), _d.c.hold_id <= bindparam("newest"))
     .order_by(_d.c.id)
     .limit(bindparam("page"))
 )

@@ -113,8 +113,10 @@ class LedgerWriter(Protocol):
     def selling_allowed(self) -> bool:
         """True while a new hold can be expected to become durable at once."""
 
-    def submit(self, change: Change[T], *, essential: bool = False) -> asyncio.Future[T]:
+    def submit(self, change: Change[T], *, essential: bool = False, patient: bool = False) -> asyncio.Future[T]:
         """Hand a change in; the future has its result once it is durable, `StorageUnavailable` when it never will be.
+
+        A patient change may wait some seconds for another one to be committed with.
 
         Cancelling the future does not undo the change: shield it.
         """

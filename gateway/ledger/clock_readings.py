@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from gateway.ledger import tables
 from gateway.ledger.statements import Row, Runner
@@ -38,6 +38,13 @@ _AFTER = (
     .order_by(_READING.c.after_record, _READING.c.id)
     .limit(1)
 )
+_LATEST = select(func.max(tables.decision.c.decided_at)).where(
+    tables.decision.c.record_no.in_(
+        select(_READING.c.after_record).union(select(func.max(tables.decision.c.record_no)))
+    )
+)
+"""Latest moment at which anything was decided. Between two readings the clock was not set back, so the last decision
+before each, and the newest of all, are enough: there are months of decisions, and one reading for each start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,11 @@ def cover(tx: Transaction, now: Reading, known: Covered | None) -> Covered:
         )
         newest = now
     return Covered(newest, last)
+
+
+def latest_us(connection: Connection) -> int:
+    """Latest moment at which anything was decided, to a second: UTC microseconds, 0 before the first decision."""
+    return int(connection.execute(_LATEST).scalar() or 0)
 
 
 def age_s(connection: Connection, clock: Clock, record_no: int, decided_at: int) -> float:

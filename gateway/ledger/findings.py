@@ -55,3 +55,13 @@ def checked(name: str, rows: int, found: Iterable[Finding]) -> Check:
     findings = iter(found)
     named = tuple(islice(findings, FINDINGS_MAX))
     return Check(name, rows, named, sum(1 for _ in findings))
+
+
+def joined(name: str, rows: int, checks: Iterable[Check]) -> Check:
+    """Join checks of parts to the check that would have found all of it, in the same order."""
+    named: list[Finding] = []
+    more = 0
+    for check in checks:
+        named += check.findings
+        more += check.more
+    return Check(name, rows, tuple(named[:FINDINGS_MAX]), more + len(named[FINDINGS_MAX:]))

@@ -157,7 +157,7 @@ def _page_of(connection: Connection, selection: Selection, after: str, now_us: i
 
 def _erase(tx: Transaction, row: Any, actor: str) -> Erased:  # noqa: ANN401 - a row of `_PAGES`
     nothing = dict.fromkeys(("obu_id", "contract", "card_number", "plate", "plate_colour", "salt"))
-    tx.update(_s, {"id": row.subject_id}, **nothing, erased_at=tx.now_us)
+    tx.update(_s, {"id": row.id}, **nothing, erased_at=tx.now_us)
     files = tx.execute(_DROP_FILES, passage=row.id)
     serials = 0 if row.card_number is None else tx.execute(_DROP_SERIAL, card=row.card_number)
     obligors = tx.execute(_FORGET_OBLIGOR, passage=row.id)
@@ -192,8 +192,8 @@ _WHY = case(
 
 def _page(condition: ColumnElement[bool]) -> Select[Any]:
     return (
-        select(_g.c.id, _g.c.subject_id, _s.c.card_number, _WHY)
-        .join_from(_g, _s, _s.c.id == _g.c.subject_id)
+        select(_g.c.id, _s.c.card_number, _WHY)
+        .join_from(_g, _s, _s.c.id == _g.c.id)
         .where(_s.c.erased_at.is_(None), _g.c.id > bindparam("after"), condition)
         .order_by(_g.c.id)
         .limit(PAGE)
@@ -209,10 +209,13 @@ _PAGES: Final = {
 _FILES = (
     select(tables.purchase_file.c.purchase_id)
     .join(_p, _p.c.id == tables.purchase_file.c.purchase_id)
-    .where(_p.c.passage_id == bindparam("passage"))
+    .join(_d, _d.c.id == _p.c.debit_id)
+    .where(_d.c.passage_id == bindparam("passage"))
 )
 _DROP_FILES = delete(tables.purchase_file).where(
-    tables.purchase_file.c.purchase_id.in_(select(_p.c.id).where(_p.c.passage_id == bindparam("passage")))
+    tables.purchase_file.c.purchase_id.in_(
+        select(_p.c.id).join(_d, _d.c.id == _p.c.debit_id).where(_d.c.passage_id == bindparam("passage"))
+    )
 )
 _DROP_SERIAL = delete(tables.card_serial).where(
     tables.card_serial.c.card_number == bindparam("card"),
@@ -234,7 +237,7 @@ _FORGET_OBLIGOR = (
         ~exists(
             select(_other_debit.c.id)
             .join(_other_passage, _other_passage.c.id == _other_debit.c.passage_id)
-            .join(_other_subject, _other_subject.c.id == _other_passage.c.subject_id)
+            .join(_other_subject, _other_subject.c.id == _other_passage.c.id)
             .where(_other_debit.c.obligor_id == tables.obligor.c.id, _other_subject.c.erased_at.is_(None))
         ),
     )

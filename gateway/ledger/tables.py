@@ -12,6 +12,7 @@ commitments, so personal data can be erased by a retention rule while the books 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -27,11 +28,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     literal_column,
     text,
 )
 
-from gateway.ledger.engines import partial_index
+from gateway.ledger.engines import IN_ITS_KEY, partial_index
 from gateway.model.answers import AnswerClass
 from gateway.model.passage import Abandoned, Funding, Release
 from gateway.model.states import (
@@ -82,6 +84,7 @@ counter = Table(
     metadata,
     Column("name", String(80), primary_key=True),
     Column("value", BigInteger, nullable=False),
+    **IN_ITS_KEY,
 )
 """Counters: last number of a gap-free series, or the next position of a terminal (`gateway.ledger.positions`)."""
 
@@ -91,6 +94,7 @@ chain = Table(
     Column("name", String(16), primary_key=True),
     Column("number", BigInteger, nullable=False),
     Column("digest", LargeBinary, nullable=False),
+    **IN_ITS_KEY,
 )
 """Heads of the chains: number and `chain` of the newest row. Also shows that rows were cut off at the end."""
 
@@ -145,7 +149,7 @@ transfer = Table(
     Column("from_account", Integer, ForeignKey("account.id"), nullable=False),
     Column("to_account", Integer, ForeignKey("account.id"), nullable=False),
     Column("amount", BigInteger, nullable=False),
-    Column("pending_id", Integer, ForeignKey("transfer.id"), unique=True),
+    Column("pending_id", Integer, ForeignKey("transfer.id")),
     Column("original_id", Integer, ForeignKey("transfer.id")),
     Column("reference", String(96)),
     Column("event_at", BigInteger, nullable=False),
@@ -154,7 +158,8 @@ transfer = Table(
     CheckConstraint("amount >= 0", name="amount_not_negative"),
     known("phase", ("pending", "post", "void", "expire", "direct")),
     CheckConstraint("(pending_id is null) = (phase in ('pending', 'direct'))", name="pending_named"),
-    Index("ix_transfer_debit", "debit_id"),
+    partial_index("ix_transfer_debit", "debit_id", where="debit_id is not null"),
+    partial_index("uq_transfer_pending_id", "pending_id", where="pending_id is not null", unique=True),
 )
 """Immutable, chained; the id is its gap-free number. A pending transfer ends in one `post` (whole or part), `void` or
 `expire` that names it. `original_id`: the transfer that a correction, refund or overrun belongs to. `reference`: what a
@@ -169,9 +174,13 @@ obligor = Table(
     Column("subject_key", String(64), unique=True),
     Column("listed_at", BigInteger),
     salt(),
+    **IN_ITS_KEY,
 )
 """Obligor: a mandate, else plate + colour (then `subject_key` is their digest). `listed_at`: since when it stands on
 the box's own list for its debts."""
+
+OWING: Final = (DebitState.OWED, DebitState.DEBT)
+"""States of the debits that can be found by their obligor; nearly all others are settled."""
 
 debit = Table(
     "debit",
@@ -203,16 +212,28 @@ debit = Table(
     known("state", DebitState),
     known("abandoned", Abandoned),
     known("funding", Funding),
-    Index("ix_debit_obligor_state", "obligor_id", "state"),
     Index("ix_debit_obligor_day", "obligor_id", "day"),
-    Index("ix_debit_state", "state", "id"),
     Index("ix_debit_day", "day"),
+    partial_index("ix_debit_held", "id", where=f"state in ({quoted([DebitState.HELD])})"),
+    partial_index("ix_debit_owing", "obligor_id", where=f"state in ({quoted(OWING)})"),
     partial_index("ix_debit_retry", "retry_at", where="retry_at is not null"),
+    **IN_ITS_KEY,
 )
 """Debit: our claim. `payer` is the issuer (purse, issuer_clearing) or the bank channel (bank_online). `day`: local day
 of the event, YYYYMMDD, for limits a day. `amount` is what is claimed now (the hold's amount stands in its pending
 transfer), `final_amount` what a hold was completed with; `collected` is what came in for it from bank, issuer or till,
 `refunded` what was decided to go back. `abandoned`: what becomes of a hold that nobody comes back to."""
+
+
+def held() -> ColumnElement[bool]:
+    """Condition that a debit is held, in the words of its index."""
+    return one_of(debit.c.state, DebitState.HELD)
+
+
+def owing(state: DebitState) -> ColumnElement[bool]:
+    """Condition that a debit is in one of the `OWING` states, in the words of their index."""
+    return and_(one_of(debit.c.state, *OWING), debit.c.state == state)
+
 
 attempt = Table(
     "attempt",
@@ -242,6 +263,7 @@ attempt = Table(
     Index("ix_attempt_debit", "debit_id"),
     Index("ix_attempt_state", "state", "channel"),
     partial_index("ix_attempt_settlement", "channel", "settlement_day", where=f"state = '{AttemptState.APPROVED}'"),
+    **IN_ITS_KEY,
 )
 """Attempt: one try to collect a debit over a channel, or to pay some of it back. `reference` names it at its channel,
 `destination` is where its messages wait (`outbox`). `request` and `reversal` are the very bytes that go on the wire.
@@ -258,6 +280,7 @@ pos_attempt = Table(
     Column("stan", String(6), nullable=False),
     UniqueConstraint("channel", "terminal", "batch", "stan", name="uq_pos_attempt_wire_key"),
     Index("ix_pos_attempt_stan", "channel", "stan"),
+    **IN_ITS_KEY,
 )
 """Terminal, batch and STAN that name an attempt on a POS link (`gateway.banks.pos`)."""
 
@@ -293,30 +316,28 @@ subject = Table(
     Column("erased_at", BigInteger),
     salt(),
     Index("ix_subject_card", "card_number"),
-    Index("ix_subject_contract", "contract"),
     Index("ix_subject_obu", "obu_id"),
+    **IN_ITS_KEY,
 )
-"""Personal data of one passage, erasable."""
+"""Personal data of the passage with the same id, erasable."""
 
 passage = Table(
     "passage",
     metadata,
-    Column("id", Id, primary_key=True),
+    Column("id", Id, ForeignKey("subject.id"), primary_key=True),
     Column("charge_point", String(40), nullable=False),
     Column("service", String(12), nullable=False),
-    Column("subject_id", Id, ForeignKey("subject.id"), nullable=False),
     Column("device_type", Integer),
     Column("vehicle_class", Integer),
     Column("opened_at", BigInteger, nullable=False),
     Column("clock_quality", String(8), nullable=False),
-    Index("ix_passage_subject", "subject_id"),
+    **IN_ITS_KEY,
 )
 
 purchase = Table(
     "purchase",
     metadata,
     Column("id", Id, primary_key=True),
-    Column("passage_id", Id, ForeignKey("passage.id"), nullable=False),
     Column("debit_id", Id, ForeignKey("debit.id"), nullable=False),
     Column("attempt_no", Integer, nullable=False),
     Column("state", String(12), nullable=False),
@@ -335,11 +356,11 @@ purchase = Table(
     Column("balance_after", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
-    UniqueConstraint("passage_id", "attempt_no", name="uq_purchase_attempt"),
+    UniqueConstraint("debit_id", "attempt_no", name="uq_purchase_attempt"),
     known("state", PurchaseState),
-    Index("ix_purchase_debit", "debit_id"),
     partial_index("ix_purchase_open", "state", where=f"state in ({quoted(OPEN_PURCHASES)})"),
     partial_index("ix_purchase_psam", "terminal", "psam_serial", where=f"state = '{PurchaseState.TAKEN}'"),
+    **IN_ITS_KEY,
 )
 """Purchase that the card was asked for, stored before it was asked, and its end. `purchase_time` is BCD text as in C6.
 `reason`: code of why it was not taken, is unknown or disputed."""
@@ -351,6 +372,7 @@ purchase_file = Table(
     Column("before", LargeBinary, nullable=False),
     Column("after", LargeBinary, nullable=False),
     salt(),
+    **IN_ITS_KEY,
 )
 """File 0019 as read and as we write it: the proof whether an unanswered purchase happened. Holds a plate: erasable."""
 
@@ -360,6 +382,7 @@ card_serial = Table(
     Column("card_number", String(20), primary_key=True),
     Column("serial", Integer, nullable=False),
     salt(),
+    **IN_ITS_KEY,
 )
 """Serial of the last purchase taken of a card; the next purchase has a higher one (`gateway.debit.purchase_proof`)."""
 
@@ -418,7 +441,7 @@ timing = Table(
 journal = Table(
     "journal",
     metadata,
-    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
     Column("kind", String(12), nullable=False),
     Column("ref", String(96), nullable=False),
     Column("debit_id", Id),
@@ -428,7 +451,7 @@ journal = Table(
     Column("at", BigInteger, nullable=False),
     Column("chain", LargeBinary, nullable=False),
     Column("content", LargeBinary),
-    Index("ix_journal_debit", "debit_id"),
+    partial_index("ix_journal_debit", "debit_id", where="debit_id is not null"),
 )
 """Immutable, chained: every change of state of a debit, an attempt, a refund, an item or a limit, and every act of a
 person, in the order in which they were committed. `event` is the state entered or the act; `ref` the row's id.
@@ -440,6 +463,7 @@ refusal = Table(
     Column("idempotency_key", String(64), primary_key=True),
     Column("content_hash", String(64), nullable=False),
     Column("record_no", Integer, ForeignKey("decision.record_no"), nullable=False),
+    **IN_ITS_KEY,
 )
 """Refusals of charges: asked again with the same key they get the same answer."""
 
@@ -461,6 +485,7 @@ refund = Table(
     known("target", ("bank", "issuer", "till")),
     known("state", RefundState),
     Index("ix_refund_debit", "debit_id"),
+    **IN_ITS_KEY,
 )
 """Refunds: decided here (merchant -> due_back), paid when the target has taken the money (due_back -> target)."""
 
@@ -502,6 +527,7 @@ mandate = Table(
     salt(),
     known("status", MandateStatus),
     known("funding", ("bank_online", "issuer_clearing")),
+    **IN_ITS_KEY,
 )
 
 mandate_limit = Table(
@@ -512,6 +538,7 @@ mandate_limit = Table(
     Column("per_debit_fen", BigInteger),
     Column("per_day_fen", BigInteger),
     Column("per_day_count", Integer),
+    **IN_ITS_KEY,
 )
 """Limits beside the exposure limit of `mandate`, changeable at run time; service `*` counts all services together.
 None = no such limit. They outlive an import of mandates. Holds count from the moment they are durable, and no more once
@@ -528,6 +555,7 @@ credential = Table(
     salt(),
     known("kind", ("card", "contract", "plate")),
     Index("ix_credential_mandate", "mandate_id"),
+    **IN_ITS_KEY,
 )
 """Credential of a payer: a card number, a tag's contract, a plate with its colour (key `plate|colour`)."""
 
@@ -564,6 +592,7 @@ bank_line = Table(
     Column("amount", BigInteger, nullable=False),
     known("kind", ("sale", "advice", "refund", "reversal")),
     Index("ix_bank_line_keys", "channel", "terminal", "batch", "stan"),
+    **IN_ITS_KEY,
 )
 """Line of a day file, without the contract: nothing here names a person."""
 
@@ -576,6 +605,7 @@ clearing_run = Table(
     Column("began_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     known("state", ("running", "done")),
+    **IN_ITS_KEY,
 )
 """Clearing of one day; run again it goes on where it stands."""
 
@@ -625,6 +655,7 @@ clearing_row = Table(
     Index("ix_clearing_row_day", "day", "payer"),
     Index("ix_clearing_row_debit", "debit_id"),
     Index("ix_clearing_row_line", "line_id"),
+    **IN_ITS_KEY,
 )
 """Clearing row: one movement that a payer owes us (negative: that we owe a payer), in exactly one state. `ref` is the
 attempt (bank), the debit (issuer) or the refund it is about."""
@@ -635,6 +666,7 @@ clearing_share = Table(
     Column("ref", Id, ForeignKey("clearing_row.ref"), primary_key=True),
     Column("owner", String(64), primary_key=True),
     Column("amount", BigInteger, nullable=False),
+    **IN_ITS_KEY,
 )
 """Share of a road owner in a cleared row; only where it is split. The shares add up to the row."""
 
@@ -645,5 +677,6 @@ clearing_payout = Table(
     Column("owner", String(64), primary_key=True),
     Column("amount", BigInteger, nullable=False),
     Column("fee", BigInteger, nullable=False),
+    **IN_ITS_KEY,
 )
 """Payout of a line to an owner: `amount` is its share, `fee` what is kept back of it."""

@@ -1,21 +1,28 @@
 """Verification of the chains: each row holds under the key that was in force when it was written.
 
 The journal is walked first: its own rows say which key is in force from where on, in each chain (`key_notes`).
+
+A link is made over the one before it, which is stored: so the parts of a chain can be walked side by side, each from
+the link it begins at. The first part with a problem has the first problem of the chain. Parts of other chains are
+walked by the notes that the journal seems to have; where its walk finds that those are not to be believed they are
+walked again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Select, Table, func, literal_column, select
 
-from gateway.ledger import chain, key_notes, seals, tables
-from gateway.ledger.chain import ChainKeys
+from gateway.ledger import chain, key_notes, tables
+from gateway.ledger.chain import ChainKey, ChainKeys
 from gateway.ledger.findings import Check, Finding, Head
 from gateway.ledger.key_notes import KeyNote, Stand
 from gateway.ledger.statements import pages
+from gateway.ledger.workers import Readers, Task
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -25,6 +32,9 @@ NAMES: Final[Mapping[str, str]] = {
     "decision": "the chain of decisions holds",
 }
 
+ROWS_EACH: Final = 50_000
+"""Rows of a part of a chain, where parts are walked side by side: a fraction of a second."""
+
 
 @dataclass(slots=True)
 class KeyLine:
@@ -32,6 +42,7 @@ class KeyLine:
 
     keys: ChainKeys
     notes: list[KeyNote] = field(default_factory=list)
+    _known: dict[bytes, ChainKey | None] = field(default_factory=dict, compare=False)
 
     @property
     def in_force(self) -> bytes | None:
@@ -54,6 +65,17 @@ class KeyLine:
         """Spans of keys in a chain beside the journal: after which row each is in force, in their order."""
         return [(note.others[name], note.key_id) for note in self.notes]
 
+    def key(self, key_id: bytes) -> ChainKey | None:
+        """Key with this id; None where the site names none. Asked for every row."""
+        if key_id not in self._known:
+            self._known[key_id] = self.keys.of(key_id)
+        return self._known[key_id]
+
+    def named_by(self, stored: object) -> bytes | None:
+        """Key that a link names, for the case that the journal knows no key (it was cut, or is gone)."""
+        key = self.keys.of(stored) if isinstance(stored, bytes) else None
+        return None if key is None else key.id
+
 
 class _Columns:
     """Positions of the columns of a chained table in its rows."""
@@ -68,92 +90,169 @@ class _Columns:
         return row[: self.chain] + row[self.chain + 1 :]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Part of a chain: its rows behind number `after` up to `until`; from its first, to its last where None."""
+
+    table: str
+    after: int | None = None
+    link: bytes = chain.GENESIS
+    """Link of row `after`."""
+    until: int | None = None
+
+
 @dataclass(slots=True)
-class _Walk:
-    """State of the walk through one chain."""
+class Walk:
+    """Walk through a part of a chain, and what it has found so far."""
 
     name: str
     columns: _Columns
-    rows: int = 0
-    link: bytes = chain.GENESIS
+    line: KeyLine
+    wanted: frozenset[bytes]
+    rows: int
+    link: bytes
     problem: str | None = None
+    seen: set[bytes] = field(default_factory=set)
+    """Wanted links that were met."""
+
+    def step(self, row: Row, key_id: bytes | None) -> None:
+        """Recompute one link; where it does not hold the walk gets a problem instead."""
+        columns = self.columns
+        number, stored = row[columns.number], row[columns.chain]
+        if number != self.rows + 1:
+            self.problem = f"is missing; the next there is has {number}"
+            return
+        if key_id is None:
+            self.problem = "was never put under a chain key"
+            return
+        key = self.line.key(key_id)
+        if key is None:
+            self.problem = f"is under chain key {key_id.hex()}, whose file is not named by the site"
+            return
+        if chain.link(key, self.name, self.link, columns.linked(row)) != stored:
+            self.problem = _unlike(stored, key_id, self.line.keys)
+            return
+        self.rows, self.link = number, stored
+        if stored in self.wanted:
+            self.seen.add(stored)
+
+
+def parts_of(connection: Connection, table: Table, rows_each: int) -> list[Part]:
+    """Parts of a chain of so many rows each; all but the first begin at a link that is there."""
+    number = table.c[chain.CHAINED[table.name]]
+    newest = connection.execute(select(func.max(number))).scalar()
+    begins: list[tuple[int | None, bytes]] = [(None, chain.GENESIS)]
+    for after in range(rows_each, newest or 0, rows_each):
+        link = connection.execute(select(table.c.chain).where(number == after)).scalar()
+        if isinstance(link, bytes):
+            begins.append((after, link))
+    ends = [*(after for after, _ in begins[1:]), None]
+    return [Part(table.name, *begin, until) for begin, until in zip(begins, ends, strict=True)]
+
+
+def walk_journal(connection: Connection, part: Part, line: KeyLine, wanted: frozenset[bytes]) -> Walk:
+    """Walk a part of the journal. `line`: keys by the notes before it; takes those in it."""
+    walk, rows = _begin(part, line, wanted)
+    columns = tables.journal.columns.keys()
+    ref, kind, event, detail = (columns.index(name) for name in ("ref", "kind", "event", "detail"))
+    for page in pages(connection, rows):
+        for row in page:
+            # A note is the first row under the key it names.
+            if row[kind] == key_notes.KIND:
+                walk.problem = line.take(row[ref], row[event], row[detail])
+            if walk.problem is None:
+                walk.step(row, line.in_force)
+            if walk.problem is not None:
+                return walk
+    return walk
+
+
+def walk_other(connection: Connection, part: Part, line: KeyLine, wanted: frozenset[bytes]) -> Walk:
+    """Walk a part of another chain. `line`: keys by the notes of the whole journal."""
+    walk, rows = _begin(part, line, wanted)
+    spans = line.spans(part.table)
+    key_id: bytes | None = None
+    while spans and spans[0][0].number < walk.rows:  # the part before it has compared the stands
+        _, key_id = spans.pop(0)
+    for page in pages(connection, rows):
+        for row in page:
+            while spans and spans[0][0].number <= walk.rows:
+                stand, key_id = spans.pop(0)
+                walk.problem = walk.problem or _not_as_noted(walk, stand)
+            if walk.problem is None:
+                walk.step(row, key_id if line.notes else line.named_by(row[walk.columns.chain]))
+            if walk.problem is not None:
+                return walk
+    if part.until is None:
+        for stand, _ in spans:
+            walk.problem = walk.problem or _not_as_noted(walk, stand)
+    return walk
+
+
+def _begin(part: Part, line: KeyLine, wanted: frozenset[bytes]) -> tuple[Walk, Select[Any]]:
+    """Begin the walk through a part, with the select of its rows."""
+    table = tables.metadata.tables[part.table]
+    number = table.c[chain.CHAINED[part.table]]
+    rows = select(table).order_by(number)
+    if part.after is not None:
+        rows = rows.where(number > literal_column(str(part.after)))
+    if part.until is not None:
+        rows = rows.where(number <= literal_column(str(part.until)))
+    return Walk(part.table, _Columns(table), line, wanted, part.after or 0, part.link), rows
 
 
 class ChainWalks:
-    """Chains of one snapshot. `noted` are links noted elsewhere; those met on the way are in `seen`."""
+    """Chains of one state of the ledger. `noted` are links noted elsewhere; those met on the way are in `seen`."""
 
-    def __init__(self, connection: Connection, keys: ChainKeys, noted: Sequence[bytes]) -> None:
-        self._connection = connection
-        self._line = KeyLine(keys)
+    def __init__(self, readers: Readers, keys: ChainKeys, noted: Sequence[bytes]) -> None:
+        self._readers = readers
         self._wanted = frozenset(noted)
         self.seen = {chain.GENESIS}
+        self._line = KeyLine(keys)
+        """Keys by the notes of the journal; until it has been walked by what its notes say."""
+        self._tasks: dict[str, list[Task]] = {}
+        notes = _notes(readers.connection) if readers.number > 1 else []
+        self._tasks[tables.journal.name] = [
+            readers.submit(walk_journal, part, _by_notes(keys, notes, part.after or 0), self._wanted)
+            for part in self._parts(tables.journal)
+        ]
+        if readers.number > 1:
+            self._line = _by_notes(keys, notes)
+            for name in key_notes.OTHERS:
+                self._tasks[name] = self._walks(tables.metadata.tables[name])
 
-    def journal(self, sealed: Callable[[int, str, bytes | None], None]) -> Check:
-        """Walk the journal; `sealed` gets number, ref and content of every row that seals, also behind a broken one."""
+    def journal(self) -> Check:
+        """Check the journal."""
         table = tables.journal
-        walk = _Walk(table.name, _Columns(table))
-        ref, kind, event, detail, content = (
-            table.columns.keys().index(name) for name in ("ref", "kind", "event", "detail", "content")
-        )
-        for row in self._rows(table):
-            if walk.problem is None:
-                # A note is the first row under the key it names.
-                if row[kind] == key_notes.KIND:
-                    walk.problem = self._line.take(row[ref], row[event], row[detail])
-                if walk.problem is None:
-                    self._step(walk, row, self._line.in_force)
-            if row[kind] == seals.KIND and row[event] == seals.EVENT:
-                sealed(row[walk.columns.number], row[ref], row[content])
+        walk = self._joined(table)
+        if walk.line != self._line:
+            self._line = walk.line
+            self._tasks.clear()
         if walk.problem is None and walk.rows and self._line.in_force != self._line.keys.current.id:
             return self._check(table, walk, last=self._not_current())
         return self._check(table, walk)
 
     def other(self, table: Table) -> Check:
-        """Walk another chain, after the journal."""
-        walk = _Walk(table.name, _Columns(table))
-        spans = self._line.spans(table.name)
-        key_id: bytes | None = None
-        for row in self._rows(table):
-            while spans and spans[0][0].number <= walk.rows:
-                stand, key_id = spans.pop(0)
-                walk.problem = walk.problem or _not_as_noted(walk, stand)
-            if walk.problem is None:
-                self._step(walk, row, key_id if self._line.notes else self._named_by(row[walk.columns.chain]))
-            if walk.problem is not None:
-                break
-        for stand, _ in spans:
-            walk.problem = walk.problem or _not_as_noted(walk, stand)
-        return self._check(table, walk)
+        """Check another chain, after the journal."""
+        if table.name not in self._tasks:
+            self._tasks[table.name] = self._walks(table)
+        return self._check(table, self._joined(table))
 
-    def _step(self, walk: _Walk, row: Row, key_id: bytes | None) -> None:
-        """Recompute one link; where it does not hold the walk gets a problem instead."""
-        columns = walk.columns
-        number, stored = row[columns.number], row[columns.chain]
-        if number != walk.rows + 1:
-            walk.problem = f"is missing; the next there is has {number}"
-            return
-        if key_id is None:
-            walk.problem = "was never put under a chain key"
-            return
-        key = self._line.keys.of(key_id)
-        if key is None:
-            walk.problem = f"is under chain key {key_id.hex()}, whose file is not named by the site"
-            return
-        if chain.link(key, walk.name, walk.link, columns.linked(row)) != stored:
-            walk.problem = _unlike(stored, key_id, self._line.keys)
-            return
-        walk.rows, walk.link = number, stored
-        if stored in self._wanted:
-            self.seen.add(stored)
+    def _walks(self, table: Table) -> list[Task]:
+        return [self._readers.submit(walk_other, part, self._line, self._wanted) for part in self._parts(table)]
 
-    def _named_by(self, stored: object) -> bytes | None:
-        """Key that a link names, for the case that the journal knows no key (it was cut, or is gone)."""
-        key = self._line.keys.of(stored) if isinstance(stored, bytes) else None
-        return None if key is None else key.id
+    def _parts(self, table: Table) -> list[Part]:
+        return parts_of(self._readers.connection, table, ROWS_EACH if self._readers.number > 1 else sys.maxsize)
 
-    def _rows(self, table: Table) -> Iterator[Row]:
-        for page in pages(self._connection, select(table).order_by(table.c[chain.CHAINED[table.name]])):
-            yield from page
+    def _joined(self, table: Table) -> Walk:
+        """Walk of the whole chain: that of its last part, or of the first with a problem."""
+        walks = map(self._readers.answer, self._tasks[table.name])
+        walk: Walk = next(walks)
+        self.seen |= walk.seen
+        while walk.problem is None and (following := next(walks, None)) is not None:
+            walk = following
+            self.seen |= walk.seen
+        return walk
 
     def _not_current(self) -> str:
         """Problem of a journal that holds, and ends under another key than the site's."""
@@ -163,7 +262,7 @@ class ChainWalks:
             " the gateway notes it when it starts; has it started since, an old key was used"
         )
 
-    def _check(self, table: Table, walk: _Walk, last: str | None = None) -> Check:
+    def _check(self, table: Table, walk: Walk, last: str | None = None) -> Check:
         name = NAMES[table.name]
         finding: Finding | None
         if walk.problem is not None:
@@ -171,12 +270,28 @@ class ChainWalks:
         elif last is not None:
             finding = Finding(name, f"{table.name} {walk.rows}", last, table.name)
         else:
-            finding = _wrong_head(self._connection, name, table, walk)
+            finding = _wrong_head(self._readers.connection, name, table, walk)
         head = Head(table.name, walk.rows, walk.link.hex())
         return Check(name, walk.rows, () if finding is None else (finding,), head=head)
 
 
-def _not_as_noted(walk: _Walk, stand: Stand) -> str | None:
+def _notes(connection: Connection) -> list[Row]:
+    """Rows of the journal that speak of keys: number, ref, event, detail."""
+    j = tables.journal.c
+    query = select(j.number, j.ref, j.event, j.detail).where(j.kind == key_notes.KIND).order_by(j.number)
+    return [tuple(row) for row in connection.execute(query)]
+
+
+def _by_notes(keys: ChainKeys, notes: Sequence[Row], until: int = sys.maxsize) -> KeyLine:
+    """Keys by the notes up to a number, as far as they make sense."""
+    line = KeyLine(keys)
+    for number, *note in notes:
+        if number > until or line.take(*note) is not None:
+            break
+    return line
+
+
+def _not_as_noted(walk: Walk, stand: Stand) -> str | None:
     if (stand.number, stand.link) == (walk.rows, walk.link):
         return None
     return f"the chain has not the head that the journal has noted after row {stand.number}"
@@ -191,7 +306,7 @@ def _unlike(stored: object, key_id: bytes, keys: ChainKeys) -> str:
     return f"{changed}; it is under chain key {other.id.hex()}, and {key_id.hex()} was in force"
 
 
-def _wrong_head(connection: Connection, name: str, table: Table, walk: _Walk) -> Finding | None:
+def _wrong_head(connection: Connection, name: str, table: Table, walk: Walk) -> Finding | None:
     """Compare a chain's end with its head, written with every row: rows cut off leave a chain that holds."""
     head = connection.execute(select(tables.chain).where(tables.chain.c.name == table.name)).one_or_none()
     number, stored = (0, chain.GENESIS) if head is None else (int(head.number), bytes(head.digest))

@@ -235,15 +235,17 @@ RULES: Final = (
         "money from the bank has an approved attempt behind it",
         "select count(*) from transfer where event = 'bank_approved'",
         f"""
+        with withdrawn as (
+            select distinct attempt_id, amount from transfer where event = 'approval_withdrawn'
+        )
         select 'transfer ' || t.id, t.event || ' of ' || t.amount || ' fen for debit ' || t.debit_id || '; attempt '
                || coalesce(a.kind || ' ' || a.id, 'missing') || ' is '
                || coalesce(a.state || ', ' || a.amount || ' fen for debit ' || a.debit_id, 'missing')
         from transfer t join account f on f.id = t.from_account join account g on g.id = t.to_account
              left join attempt a on a.id = t.attempt_id
+             left join withdrawn w on w.attempt_id = t.attempt_id and w.amount = t.amount
         where (f.kind = 'bank' and g.kind in ('open', 'debt') or f.kind = 'due_back' and g.kind = 'bank')
-          and (coalesce(a.state, '') <> case when exists (
-                   select 1 from transfer w where w.attempt_id = t.attempt_id and w.event = 'approval_withdrawn'
-                   and w.amount = t.amount) then '{_A.DECLINED}' else '{_A.APPROVED}' end
+          and (coalesce(a.state, '') <> case when w.attempt_id is null then '{_A.APPROVED}' else '{_A.DECLINED}' end
                or a.amount <> t.amount or a.debit_id <> t.debit_id
                or (a.kind = 'refund') <> (f.kind = 'due_back'))
         """,
@@ -358,7 +360,7 @@ RULES: Final = (
         select 'passage ' || g.id, case when s.erased_at is null then 'is erased by the journal alone'
                when j.number is null then 'is erased, and the journal does not tell by whom'
                else 'is erased, and some of it is left' end
-        from passage g join subject s on s.id = g.subject_id
+        from passage g join subject s on s.id = g.id
              left join (select ref, min(number) as number from journal where kind = 'passage' and event = 'erased'
                         group by ref) j on j.ref = g.id
         where (s.erased_at is null) <> (j.number is null)
@@ -366,7 +368,8 @@ RULES: Final = (
                coalesce(s.obu_id, s.contract, s.card_number, s.plate) is not null or s.plate_colour is not null
                or s.salt is not null
                or exists (
-                   select 1 from purchase p join purchase_file f on f.purchase_id = p.id where p.passage_id = g.id)))
+                   select 1 from debit d join purchase p on p.debit_id = d.id
+                                 join purchase_file f on f.purchase_id = p.id where d.passage_id = g.id)))
         """,
     ),
     Rule(

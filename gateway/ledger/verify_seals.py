@@ -1,33 +1,38 @@
 """Verification of the seals: names table, row and column of each covered row that differs from its seal in the journal.
 
-Theory of operation. While the journal is walked, the newest seal of every row is kept in a temporary database
-(what does not fit goes to disk, so memory is bounded whatever the ledger holds). Then each covered table is read once;
+Theory of operation. From the journal the newest seal of every row is kept in a temporary database (what does not fit
+goes to disk, so memory is bounded whatever the ledger holds). Then each covered table is read once;
 the commitments to its rows are sorted beside the seals, and both are merged: a seal without its row, a row without a
 seal, and a row with another commitment are found in one pass. Only the rows found are read again, to name
-their columns.
+their columns. Tables are shared out among the readers of the ledger; each reads the journal for its own.
 
 Nothing personal is shown: rows whose own key names a person are named by what stands for it in the seals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, Self
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, literal_column, select
 
 from gateway.ledger import engines, key_notes, seals, tables
-from gateway.ledger.findings import FINDINGS_MAX, Check, Finding, checked
+from gateway.ledger.findings import FINDINGS_MAX, Check, Finding, checked, joined
 from gateway.ledger.seals import BadContent, FullRow, Layout
 from gateway.ledger.statements import pages
+from gateway.ledger.tables import quoted
+from gateway.ledger.workers import Readers, Task
 
 NAME: Final = "every row is what the journal has sealed"
 
 ROWS_AT_ONCE: Final = 10_000
 CACHE_KIB: Final = 32_768
+
+ENDS: Final = ""
+"""Name under which stands what seals tell of the journal itself and of the ends of the other chains."""
 
 MISSING, PUT_IN, CHANGED = "missing", "put in", "changed"
 
@@ -38,10 +43,56 @@ _PROBLEMS: Final[Mapping[str, str]] = {
 }
 
 
-class SealedRows:
-    """Newest seal of every row, gathered while the journal is walked."""
+def submit(readers: Readers) -> list[Task]:
+    """Hand in the check of all covered tables."""
+    shares = shared_out(readers.connection, readers.number)
+    return [readers.submit(check_tables, share, number == 0) for number, share in enumerate(shares)]
 
-    def __init__(self) -> None:
+
+def answer(readers: Readers, tasks: Sequence[Task]) -> Check:
+    """Check of all covered tables, as if one had compared them in their order."""
+    rows, found = 0, dict[str, Check]()
+    for task in tasks:
+        count, checks = readers.answer(task)
+        rows += count
+        found |= checks
+    names = (ENDS, *(layout.name for layout in seals.LAYOUTS.values()))
+    return joined(NAME, rows, (found[name] for name in names if name in found))
+
+
+def shared_out(connection: Connection, number: int) -> list[frozenset[int]]:
+    """Codes of the covered tables in so many shares, with about the same number of rows."""
+    if number == 1:
+        return [frozenset(seals.BY_CODE)]
+    counts = {
+        layout.code: connection.execute(select(func.count()).select_from(layout.table)).scalar_one()
+        for layout in seals.LAYOUTS.values()
+    }
+    shares: list[set[int]] = [set() for _ in range(number)]
+    for code in sorted(counts, key=counts.__getitem__, reverse=True):
+        min(shares, key=lambda share: sum(counts[one] for one in share)).add(code)
+    return [frozenset(share) for share in shares]
+
+
+def check_tables(connection: Connection, codes: frozenset[int], ends: bool) -> tuple[int, dict[str, Check]]:
+    """Compare these tables with their seals; with `ends` also what seals tell of the journal and of the other chains.
+
+    The number of sealed rows, and what was found by table.
+    """
+    j = tables.journal.c
+    sealing = (j.kind == literal_column(quoted([seals.KIND])), j.event == literal_column(quoted([seals.EVENT])))
+    with SealedRows(codes) as sealed:
+        for page in pages(connection, select(j.number, j.ref, j.content).where(*sealing).order_by(j.number)):
+            for row in page:
+                sealed.read(*row)
+        return sealed.check(connection, ends=ends)
+
+
+class SealedRows:
+    """Newest seal of every row of some tables."""
+
+    def __init__(self, codes: frozenset[int]) -> None:
+        self._codes = codes
         self._store = engines.scratch(CACHE_KIB)
         for statement in (
             "create table newest (code int, key blob, columns int, digest blob, tags blob, primary key (code, key))"
@@ -53,7 +104,6 @@ class SealedRows:
         self._waiting: list[tuple[int, bytes, int, bytes | None, bytes | None]] = []
         self._problems: list[Finding] = []
         self._numbers: tuple[int, str] | None = None
-        self.rows = 0
 
     def __enter__(self) -> Self:
         return self
@@ -64,9 +114,11 @@ class SealedRows:
     def read(self, number: int, ref: str, content: bytes | None) -> None:
         """Read one row of the journal that seals, in order."""
         self._numbers = number, ref
-        waiting, size = self._waiting, seals.DIGEST_BYTES
+        waiting, size, codes = self._waiting, seals.DIGEST_BYTES, self._codes
         try:
             for code, key, count, seal in seals.entries(content or b""):
+                if code not in codes:
+                    continue
                 if seal is not None:
                     waiting.append((code, key, count, seal[:size], seal[size:]))
                 else:
@@ -76,19 +128,19 @@ class SealedRows:
         if len(waiting) >= ROWS_AT_ONCE:
             self._flush()
 
-    def check(self, connection: Connection) -> Check:
-        """Compare every covered table with its seals."""
+    def check(self, connection: Connection, *, ends: bool) -> tuple[int, dict[str, Check]]:
+        """Compare every table with its seals: the number of sealed rows, and what was found by table."""
         self._flush()
-        return checked(NAME, self._count(), self._findings(connection))
+        (count,) = self._store.execute("select count(*) from newest where digest is not null").fetchone()
+        found = dict(self._findings(connection))
+        if ends:
+            found[ENDS] = checked(NAME, 0, [*self._problems, *self._cut_off(connection)])
+        return count, found
 
-    def _count(self) -> int:
-        return int(self._store.execute("select count(*) from newest where digest is not null").fetchone()[0])
-
-    def _findings(self, connection: Connection) -> Iterator[Finding]:
-        yield from self._problems
-        yield from self._cut_off(connection)
+    def _findings(self, connection: Connection) -> Iterator[tuple[str, Check]]:
         for layout in seals.LAYOUTS.values():
-            yield from self._of_table(connection, layout)
+            if layout.code in self._codes:
+                yield layout.name, checked(NAME, 0, self._of_table(connection, layout))
 
     def _cut_off(self, connection: Connection) -> Iterator[Finding]:
         """Compare the ends of the other chains with the newest seal: every transaction seals how far they have come."""

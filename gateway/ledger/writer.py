@@ -51,6 +51,9 @@ __all__ = [
 QUEUE_MAX = 10_000
 """Most changes under way: a thousand lanes with ten each; beyond it something upstream has lost its bounds."""
 
+PATIENCE_S = 3.0
+"""Longest wait of a patient change for another one that takes it along; then it has a commit of its own."""
+
 IDLE_S = 1.0
 """Longest sleep of an idle writer, after which a storage in trouble is looked at again."""
 
@@ -64,11 +67,12 @@ class Writer:
         self._committer = committer
         self._batches = Batches(committer, on_state)
         self._turn: list[Job] = []
-        """Jobs handed in during this turn of the loop, not yet given to the thread."""
+        """Jobs not yet given to the thread: handed in during this turn of the loop, or patient."""
+        self._handing_over = False
         self._turn_of: AbstractEventLoop | None = None
         self._turns: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        """Lock over `_turn` and `_under_way`."""
+        """Lock over `_turn`, `_handing_over` and `_under_way`."""
         self._under_way = 0
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._stopping = threading.Event()
@@ -103,8 +107,8 @@ class Writer:
         left = [Answer(job, error=StorageUnavailable(StorageTrouble.STOPPED)) for job in self._arrived(0.0)]
         self._deliver([*self._batches.stop(), *left])
 
-    def submit(self, change: Change[T], *, essential: bool = False) -> Future[T]:
-        """Hand a change in; the future has its result once it is durable.
+    def submit(self, change: Change[T], *, essential: bool = False, patient: bool = False) -> Future[T]:
+        """Hand a change in; the future has its result once it is durable. A patient one waits for another to go with.
 
         The future is never cancelled by the writer. Cancelling it does not undo the change: shield it.
         """
@@ -120,16 +124,20 @@ class Writer:
             self._under_way += 1
             self._turn.append(Job(change, essential, future))
             # A loop that was closed in between has left its turn here and will not hand it over any more.
-            first = len(self._turn) == 1 or loop is not self._turn_of
-            self._turn_of = loop
+            first = not patient and (not self._handing_over or loop is not self._turn_of)
+            if first:
+                self._handing_over, self._turn_of = True, loop
         if first:
             loop.call_soon(self._hand_over)
+        elif patient:
+            loop.call_later(PATIENCE_S, self._hand_over)
         return future
 
     def _hand_over(self) -> None:
         """Hand over to the thread the jobs this turn has gathered."""
         with self._lock:
             turn, self._turn = self._turn, []
+            self._handing_over = False
         if turn:
             self._turns.put(turn)
 

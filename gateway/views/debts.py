@@ -57,7 +57,7 @@ def debts(connection: Connection, last: int, *, listed: bool, unmask: bool) -> t
         .add_columns(proposed.scalar_subquery().label("write_off_proposed_by"))
         .join_from(_d, _o, _o.c.id == _d.c.obligor_id)
         .join(_p, _p.c.id == _d.c.passage_id)
-        .join(_s, _s.c.id == _p.c.subject_id)
+        .join(_s, _s.c.id == _p.c.id)
         .where(*_owed(listed=listed))
         .order_by(since_us.desc(), _d.c.id.desc())
         .limit(last)
@@ -91,4 +91,4 @@ def totals(connection: Connection, *, listed: bool) -> Totals:
 
 
 def _owed(*, listed: bool) -> list[ColumnElement[bool]]:
-    return [_d.c.state == DebitState.DEBT, *([_o.c.listed_at.is_not(None)] if listed else [])]
+    return [tables.owing(DebitState.DEBT), *([_o.c.listed_at.is_not(None)] if listed else [])]

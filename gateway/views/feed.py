@@ -73,7 +73,7 @@ def records_query(after: int, limit: int) -> Select[Any]:
     return (
         select(*DECISION, *IDENTITY, _p.c.vehicle_class)
         .join_from(_d, _p, _p.c.id == _d.c.passage_id)
-        .join(_s, _s.c.id == _p.c.subject_id)
+        .join(_s, _s.c.id == _p.c.id)
         .outerjoin(_t, _t.c.record_no == _d.c.record_no)
         .where(_d.c.record_no > after)
         .order_by(_d.c.record_no)

@@ -52,7 +52,7 @@ class Passage:
 
 def passage_of(connection: Connection, passage_id: str, *, unmask: bool) -> Passage:
     """One passage that is known to be there."""
-    query = select(_p, *IDENTITY).join_from(_p, _s, _s.c.id == _p.c.subject_id).where(_p.c.id == passage_id)
+    query = select(_p, *IDENTITY).join_from(_p, _s, _s.c.id == _p.c.id).where(_p.c.id == passage_id)
     row = connection.execute(query).one()
     return view_of(Passage, row, passage_id=row.id, who=identity_of(row, unmask=unmask))
 
@@ -94,14 +94,16 @@ def passages(connection: Connection, wanted: Wanted, *, unmask: bool) -> tuple[L
     if wanted.since_us is not None:
         conditions.append(_d.c.decided_at >= wanted.since_us)
     if wanted.outcome is PassageOutcome.REPEAT:
-        conditions.append(repeats > 0)
+        # Found once, and not counted anew for every passage there is.
+        seen_again = select(other.c.passage_id).where(other.c.outcome == PassageOutcome.REPEAT.value)
+        conditions.append(_d.c.passage_id.in_(seen_again))
     elif wanted.outcome is not None:
         conditions.append(_d.c.outcome == wanted.outcome.value)
     query = (
         select(*DECISION, *IDENTITY, _p.c.vehicle_class, tables.debit.c.state.label("debit_state"))
         .add_columns(count.label("decisions"), repeats.label("repeats"))
         .join_from(_d, _p, _p.c.id == _d.c.passage_id)
-        .join(_s, _s.c.id == _p.c.subject_id)
+        .join(_s, _s.c.id == _p.c.id)
         .outerjoin(_t, _t.c.record_no == _d.c.record_no)
         .outerjoin(tables.debit, tables.debit.c.id == _d.c.debit_id)
         .where(*conditions)

@@ -10,7 +10,7 @@ from gateway.ledger import tables
 from gateway.views.rows import view_of
 from protocols.card import FieldText, describe_station
 
-_p, _f = tables.purchase, tables.purchase_file
+_p, _f, _d = tables.purchase, tables.purchase_file, tables.debit
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,11 @@ class Purchase:
 
 def purchases_of(connection: Connection, passage_id: str, *, unmask: bool) -> tuple[Purchase, ...]:
     """A passage's purchases, oldest first."""
-    query = select(_p, _f.c.before, _f.c.after).outerjoin_from(_p, _f, _f.c.purchase_id == _p.c.id)
+    query = (
+        select(_p, _f.c.before, _f.c.after)
+        .join_from(_p, _d, _d.c.id == _p.c.debit_id)
+        .outerjoin(_f, _f.c.purchase_id == _p.c.id)
+    )
 
     def file(data: bytes) -> StationFile:
         return StationFile(data if unmask else None, tuple(describe_station(data, unmask=unmask)))
@@ -66,5 +70,5 @@ def purchases_of(connection: Connection, passage_id: str, *, unmask: bool) -> tu
 
     return tuple(
         view_of(Purchase, row, file_0019=files(row.before, row.after))
-        for row in connection.execute(query.where(_p.c.passage_id == passage_id).order_by(_p.c.attempt_no))
+        for row in connection.execute(query.where(_d.c.passage_id == passage_id).order_by(_p.c.attempt_no))
     )

@@ -3,27 +3,71 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Coroutine
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from gateway import private_files
+from gateway.cli.errors import ExitCode
+from gateway.cli.options import HELP_NAMES, show_version
+from hardware.bench.processes import ProgramFailed
 
 T = TypeVar("T")
 
+PROGRAM: Final = "etcbench"
+
+
+class Bench(TyperGroup):
+    """The root command: what stands in the way of a run is told in a line, with exit code 3."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - types of the library's own copy of Click
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # The library takes a reader that left.
+        except (OSError, ProgramFailed) as error:
+            typer.echo(f"{PROGRAM}: {error}", err=True)
+            raise typer.Exit(ExitCode.UNAVAILABLE) from error
+
+
 app = typer.Typer(
-    help="Bench of etc-gateway: emulated devices, the demo, measurements.",
+    name=PROGRAM,
+    cls=Bench,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings=HELP_NAMES,
 )
+
+
+@app.callback()
+def program(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Bench of etc-gateway: emulated devices, the demo, measurements."""
+
+
+class StormLane(StrEnum):
+    """Lanes a storm can strike: one of each generation."""
+
+    NETWORK = "lane-1"
+    SERIAL = "lane-4"
+
 
 Folder = Annotated[
     Path | None, typer.Option(help="Folder for ledger, logs and captures; a new one under var/ unless given.")
@@ -37,13 +81,15 @@ def demo(
     picture: Annotated[Path | None, typer.Option(help="Save the summary as an SVG picture.")] = None,
 ) -> None:
     """Drive the emulated site through its scenario; status 1 on any wrong decision or fen."""
+    if picture is not None and not picture.resolve().parent.is_dir():
+        raise typer.BadParameter(f"{picture.parent} is no folder", param_hint="--picture")
     from hardware.bench.live import watch
 
     run = _run(watch(_folder(folder), quiet=as_json))
     if picture is not None:
-        from hardware.bench.show import save_picture, summary
+        from hardware.bench.show import SUMMARY_COLUMNS, save_picture, summary
 
-        save_picture(summary(run), picture, title="make run")
+        save_picture(summary(run, SUMMARY_COLUMNS), picture, title="make run", columns=SUMMARY_COLUMNS)
     if as_json:
         from hardware.bench.report import as_dict
 
@@ -52,16 +98,36 @@ def demo(
 
 
 @app.command()
-def serve(folder: Folder = None) -> None:
-    """Keep the emulated site running, with vehicles coming, until Ctrl-C, SIGTERM or the end of its terminal."""
+def serve(
+    folder: Folder = None,
+    *,
+    bank_yesterday: Annotated[
+        bool, typer.Option("--bank-yesterday", help="Let the bank's clock be a day behind: its day can be cleared.")
+    ] = False,
+) -> None:
+    """Keep the emulated site running, with the demo's vehicles coming, until Ctrl-C, SIGTERM or the terminal's end."""
     from hardware.bench.live import serve as keep_serving
 
-    _run(keep_serving(_folder(folder)))
+    _run(keep_serving(_folder(folder), bank_days_behind=1 if bank_yesterday else 0))
+
+
+@app.command("day-file")
+def day_file(
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder of the emulated site, running or not; the newest under var/.")
+    ] = None,
+    day: Annotated[str, typer.Option(metavar="YYYYMMDD", help="Settlement day, or yesterday.")] = "yesterday",
+    out: Annotated[Path | None, typer.Option(help="File to write; beside the site file unless given.")] = None,
+) -> None:
+    """Write the day file of the emulated bank, and tell the command that clears the day with it."""
+    from hardware.bench.clearing_day import write
+
+    typer.echo(write(_newest() if folder is None else folder, day, out))
 
 
 @app.command()
 def storm(
-    lane: Annotated[str, typer.Option(help="lane-1 (network) or lane-4 (serial).")] = "lane-1",
+    lane: Annotated[StormLane, typer.Option(help="Network (lane-1) or serial (lane-4).")] = StormLane.NETWORK,
     kills: Annotated[int, typer.Option(help="Kills at each of the five places.", min=1)] = 5,
     *,
     freezes: Annotated[bool, typer.Option("--freezes", help="Freeze programs for up to 7 s, too.")] = False,
@@ -88,7 +154,7 @@ def storm(
     from hardware.bench.scenario import FROM
     from hardware.bench.storm import run_storm
 
-    result = _run(run_storm(_folder(folder), wanted=kills, lane=lane, entry=FROM if lane == "lane-4" else None))
+    result = _run(run_storm(_folder(folder), wanted=kills, lane=lane, entry=FROM if lane is StormLane.SERIAL else None))
     typer.echo(json.dumps(result.as_dict(), ensure_ascii=False) if as_json else result.text())
     for problem in result.problems:
         typer.echo(f"WRONG {problem}", err=True)
@@ -146,11 +212,16 @@ def load(
 ) -> None:
     """Play many lanes against the gateway and a null gateway; status 1 when a vehicle was not charged exactly once."""
     from hardware.bench.load.report import load as go
+    from hardware.bench.load.site import LANES_MAX
 
     try:
         wanted = [int(number) for number in lanes.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"{lanes!r} is no list of numbers such as 1,16,64", param_hint="--lanes") from None
+        wanted = []
+    if not wanted or not all(1 <= number <= LANES_MAX for number in wanted):
+        raise typer.BadParameter(
+            f"{lanes!r} is no list of numbers from 1 to {LANES_MAX} such as 1,16,64", param_hint="--lanes"
+        )
     more = {"every_s": every, "seconds": seconds, "bank_every": bank_every, "find": find, "seed": seed}
     runs = _run(go(_folder(folder), wanted, null_only=null, picture=picture, as_json=as_json, **more))
     raise typer.Exit(0 if runs else 1)
@@ -202,19 +273,62 @@ def _talk_to_nobody() -> None:
     os.close(nowhere)
 
 
+KEPT: Final = 3
+"""Folders of runs under var/ that stay; a run takes some ten megabytes."""
+
+
+def _newest() -> Path:
+    """Folder of the newest run under var/."""
+    runs = _runs(Path("var"))
+    if not runs:
+        raise typer.BadParameter(
+            "there is no site under var/: run etcbench serve, or name a folder", param_hint="--folder"
+        )
+    return runs[0]
+
+
+def _runs(base: Path) -> list[Path]:
+    """Folders of runs, as `_folder` names them, the newest first."""
+    return sorted(base.glob("site-????????/"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+
+
 def _folder(given: Path | None) -> Path:
-    if given is not None:
-        given.mkdir(parents=True, exist_ok=True)
-        return given.resolve()
-    base = Path("var")
-    base.mkdir(exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix="site-", dir=base)).resolve()
+    """Folder of this run, in use until this process ends, whichever way."""
+    if given is None:
+        base = Path("var")
+        base.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="site-", dir=base))
+        _use(folder)
+        _forget_old_runs(base)
+    else:
+        folder = given
+        folder.mkdir(parents=True, exist_ok=True)
+        _use(folder)
+    return folder.resolve()
+
+
+def _use(folder: Path) -> None:
+    """Hold the folder: others know by this that it is in use."""
+    fcntl.flock(os.open(folder, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH)
+
+
+def _forget_old_runs(base: Path) -> None:
+    """Remove folders of runs but the newest; one that a running bench works in stays."""
+    for folder in _runs(base)[KEPT:]:
+        held = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(held)
 
 
 def main() -> None:
     """Entry point."""
     private_files.make_private()
-    app()
+    app(prog_name=PROGRAM)
 
 
 if __name__ == "__main__":

@@ -93,19 +93,24 @@ class Demo:
         self.run.phase = "setting up the site"
         site = self._site
         site.write_site_file()
-        mandates, listed = site.folder / "mandates.csv", site.folder / "lists.csv"
-        mandates.write_text("\n".join(mandate_lines(self._vehicles)) + "\n")
-        listed.write_text("\n".join(list_lines(self._vehicles)) + "\n")
-        now = datetime.now(UTC)
         await site.command("ledger", "create", "--reason", "demo")
-        await site.command("lists", "build", str(listed), "--version", now.strftime("%Y%m%d%H%M"))
-        if any(vehicle.funding is not None for vehicle in self._vehicles):
-            await site.command("mandates", "import", str(mandates))
-        for vehicle in self._vehicles:
-            if vehicle.funding == "bank_online":
-                await self._bank("account", contract=vehicle.contract_ref, balance_fen=1_000_000)
+        await self.make_known(self._vehicles)
         await site.command("check-config")
         await site.gateway.start()
+
+    async def make_known(self, vehicles: Sequence[Vehicle], earlier: Sequence[Vehicle] = ()) -> None:
+        """Publish lists and mandates of these vehicles, beside those of earlier ones, and give them bank accounts."""
+        site, known = self._site, [*earlier, *vehicles]
+        mandates, listed = site.folder / "mandates.csv", site.folder / "lists.csv"
+        mandates.write_text("\n".join(mandate_lines(known)) + "\n")
+        listed.write_text("\n".join(list_lines(known)) + "\n")
+        version = datetime.now(UTC).strftime("%Y%m%d%H%M%S")
+        await site.command("lists", "build", str(listed), "--version", version)
+        if any(vehicle.funding is not None for vehicle in known):
+            await site.command("mandates", "import", str(mandates))
+        for vehicle in vehicles:
+            if vehicle.funding == "bank_online":
+                await self._bank("account", contract=vehicle.contract_ref, balance_fen=1_000_000)
 
     async def drive(self) -> None:
         """Drive each lane's vehicles one after the other, the lanes side by side."""
@@ -156,14 +161,18 @@ class Demo:
         for vehicle in self._vehicles:
             if vehicle.lane != lane:
                 continue
-            if vehicle.funding == "bank_online":
-                async with self._bank_line.use(alone=vehicle.troubles_the_line):
-                    await self.drive_one(vehicle)
-                    if vehicle.troubles_the_line:
-                        await self._all_works()
-            else:
-                await self.drive_one(vehicle)
+            await self.drive_in_turn(vehicle)
             await asyncio.sleep(BETWEEN_S)
+
+    async def drive_in_turn(self, vehicle: Vehicle) -> Result:
+        """Drive one vehicle, with the line to the bank to itself where it troubles it."""
+        if vehicle.funding != "bank_online":
+            return await self.drive_one(vehicle)
+        async with self._bank_line.use(alone=vehicle.troubles_the_line):
+            result = await self.drive_one(vehicle)
+            if vehicle.troubles_the_line:
+                await self._all_works()
+            return result
 
     async def drive_one(self, vehicle: Vehicle) -> Result:
         """Drive one vehicle: it arrives, is dealt with, and leaves."""

@@ -131,7 +131,7 @@ def _through(view: LedgerView, vehicle: Vehicle) -> bool:
 
 def _outcome(view: LedgerView, vehicle: Vehicle) -> str | None:
     found = view.value(
-        "select e.outcome from decision e join passage p on p.id = e.passage_id join subject s on s.id = p.subject_id"
+        "select e.outcome from decision e join passage p on p.id = e.passage_id join subject s on s.id = p.id"
         " where s.obu_id = ? order by e.record_no desc limit 1",
         vehicle.obu_id,
     )

@@ -84,7 +84,7 @@ class HandWritten:
             if self._run("select * from refusal where idempotency_key = ?", (key,)).fetchone() is not None:
                 raise ValueError(key)
             obligor, account = self._obligor(number)
-            passage, _ = self._sight(number)
+            passage = self._sight(number)
             debit = self._id()
             hold = self._claim(number, debit, content, passage, obligor, account, "issuer_clearing", "released")
             self._post(debit, account, hold)
@@ -119,23 +119,23 @@ class HandWritten:
         if self._run("select * from refusal where idempotency_key = ?", (key,)).fetchone() is not None:
             raise ValueError(key)
         waiting = self._run(
-            "select purchase.id from subject join passage on passage.subject_id = subject.id"
-            " join purchase on purchase.passage_id = passage.id"
+            "select purchase.id from subject join passage on passage.id = subject.id"
+            " join debit on debit.passage_id = passage.id join purchase on purchase.debit_id = debit.id"
             " where subject.card_number = ? and purchase.state in (?, ?) limit 1",
             (card, "intent", "unknown"),
         ).fetchone()
         if waiting is not None:
             raise ValueError(card)
         obligor, account = self._obligor(number)
-        passage, _ = self._sight(number)
+        passage = self._sight(number)
         debit, purchase = self._id(), self._id()
         self._claim(number, debit, content, passage, obligor, account, "purse", "held")
         self._run("update account set held = held + ?, version = version + 1 where id = ?", (self._fare, account))
         self._returned(
             "purchase",
-            "insert into purchase (id, passage_id, debit_id, attempt_no, state, written_fen, purchase_time,"
-            " balance_before, created_at, changed_at) values (?, ?, ?, 1, 'intent', ?, '20261123100000', 50000, ?, ?)",
-            (purchase, passage, debit, self._fare, self._now, self._now),
+            "insert into purchase (id, debit_id, attempt_no, state, written_fen, purchase_time,"
+            " balance_before, created_at, changed_at) values (?, ?, 1, 'intent', ?, '20261123100000', 50000, ?, ?)",
+            (purchase, debit, self._fare, self._now, self._now),
         )
         self._file(purchase, before, bytes(43))
         return debit, purchase, card, passage
@@ -210,16 +210,16 @@ class HandWritten:
         self._seal("account", (made, kind, owner))
         return int(made or 0)
 
-    def _sight(self, number: int) -> tuple[str, str]:
-        vehicle, subject, passage = number % self._vehicles, self._id(), self._id()
+    def _sight(self, number: int) -> str:
+        vehicle, passage = number % self._vehicles, self._id()
         who = (vehicle.to_bytes(4).hex(), "0" * 32, f"{vehicle:020d}", f"测A{vehicle:05d}")
-        person = (subject, *who, 0, None, os.urandom(16))
+        person = (passage, *who, 0, None, os.urandom(16))
         self._run("insert into subject values (?, ?, ?, ?, ?, ?, ?, ?)", person)
         self._seal("subject", person)
-        row = (passage, "lane-1", "toll", subject, 1, 1, self._now, "trusted")
-        self._run("insert into passage values (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        row = (passage, "lane-1", "toll", 1, 1, self._now, "trusted")
+        self._run("insert into passage values (?, ?, ?, ?, ?, ?, ?)", row)
         self._seal("passage", row)
-        return passage, subject
+        return passage
 
     def _file(self, purchase: str, before: bytes, after: bytes) -> None:
         row = (purchase, before, after, os.urandom(16))

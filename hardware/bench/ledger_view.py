@@ -53,14 +53,14 @@ class DebitRow:
 _DECISIONS = """
     select e.record_no, e.passage_id, s.obu_id, e.charge_point, e.outcome, e.release, e.reason, e.amount, e.funding,
            e.recovered, t.total_us, t.radio_us, t.bank_us, t.commit_us
-    from decision e join passage p on p.id = e.passage_id join subject s on s.id = p.subject_id
+    from decision e join passage p on p.id = e.passage_id join subject s on s.id = p.id
     left join timing t on t.record_no = e.record_no
     where e.record_no > ? order by e.record_no
 """
 
 _DEBITS = """
     select d.id, s.obu_id, d.state, d.funding, d.amount
-    from debit d join passage p on p.id = d.passage_id join subject s on s.id = p.subject_id order by d.id
+    from debit d join passage p on p.id = d.passage_id join subject s on s.id = p.id order by d.id
 """
 
 
@@ -105,7 +105,7 @@ class LedgerView:
         """Release of the newest decision about a tag: go, stop or attendant; None when there is none."""
         found = self.value(
             "select e.release from decision e join passage p on p.id = e.passage_id"
-            " join subject s on s.id = p.subject_id where s.obu_id = ? order by e.record_no desc limit 1",
+            " join subject s on s.id = p.id where s.obu_id = ? order by e.record_no desc limit 1",
             obu_id,
         )
         return None if found is None else str(found)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from dataclasses import replace
+from collections import deque
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 from rich.console import Console
@@ -14,21 +17,29 @@ from hardware.bench import show
 from hardware.bench.busy import lane_deadline_ms, slowdown
 from hardware.bench.demo import Demo, Run
 from hardware.bench.processes import EmulatedSite
-from hardware.bench.scenario import VEHICLES, Vehicle
+from hardware.bench.scenario import VEHICLES, Vehicle, vehicles_of
 
 REFRESH_S = 0.2
+DETAILS = "summary.txt"
+"""File beside the site file with what does not fit a screen."""
+
+DETAIL_COLUMNS = 132
+TOLD_EVERY = 10
+"""Vehicles between two lines about how far a run is, where there is no terminal."""
+
 SERVE_EVERY_S = 2.0
 """Pause between two vehicles while the site is just kept running."""
 
-NUMBERS_FROM = 10_000
-"""First vehicle number of the endless traffic, clear of the scenario's."""
+SERVED_NOISE = 0.02
+"""Share of the frames that are hurt while the line is bad: the vehicle on it gets through in some seconds."""
+
+ROUNDS_KNOWN = 20
+"""Rounds of the endless traffic whose mandates and list entries are in force; older ones leave."""
 
 
 async def watch(folder: Path, *, quiet: bool = False) -> Run:
     """Run the demo in `folder` and show it."""
     console = show.console()
-    if not quiet:
-        console.print(f"emulated site in {folder}", style="dim")
     slower = slowdown()
     async with EmulatedSite(folder, deadline_ms=lane_deadline_ms(slower)) as site:
         demo = Demo(site, slower=slower)
@@ -39,39 +50,63 @@ async def watch(folder: Path, *, quiet: bool = False) -> Run:
             elif console.is_terminal:
                 await _follow(demo, driving, console)
             else:
-                await _tell(demo, driving, console)
+                await _tell(demo, driving)
         finally:
             driving.cancel()  # it must not go on at a site that is being taken down
             await asyncio.wait({driving})
     if not quiet:
-        console.print(show.summary(demo.run))
-        console.print(
-            f"\nlook further:  etcgw passages --config {site.site_file}   (debits, ledger verify, ... likewise)",
-            style="dim",
-        )
+        console.print(show.summary(demo.run, console.width))
+        with (folder / DETAILS).open("w", encoding="utf-8") as file:
+            Console(file=file, width=DETAIL_COLUMNS).print(show.details(demo.run))
+        details = near(folder / DETAILS)
+        say = show.screen_of_person().say
+        console.print(say(f"every vehicle, time and account: {details}", f"每辆车、用时和账户: {details}"), style="dim")
+        _tell_commands(console, site.site_file)
     return demo.run
 
 
-async def serve(folder: Path) -> None:
-    """Run the site of the demo with one ordinary vehicle after another, until cancelled."""
+def _tell_commands(console: Console, site_file: Path) -> None:
+    """Print commands that look further, as they work in this folder."""
+    for noun in ("passages", "debits"):
+        console.print(f"{etcgw()} {noun} --config {near(site_file)}", style="dim", soft_wrap=True)
+
+
+def etcgw() -> str:
+    """The product's program as it is typed from here."""
+    return near(Path(sys.executable).with_name("etcgw"))
+
+
+def near(path: Path) -> str:
+    """A path as it is typed from here: relative where it lies below this folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+async def serve(folder: Path, *, bank_days_behind: int = 0) -> None:
+    """Run the site of the demo with the vehicles of its scenario, round after round, until cancelled."""
     console = show.console()
-    async with EmulatedSite(folder, deadline_ms=lane_deadline_ms(slowdown())) as site:
+    deadline_ms = lane_deadline_ms(slowdown())
+    site = EmulatedSite(folder, deadline_ms=deadline_ms, noise=SERVED_NOISE, bank_days_behind=bank_days_behind)
+    async with site:
         demo = Demo(site)
         await demo.prepare()
-        console.print(f"site file   {site.site_file}")
         for name, address in sorted(site.addresses.items()):
             console.print(f"{name:<11} {address}")
-        console.print("Ctrl-C stops everything.", style="dim")
-        ordinary = [v for v in VEHICLES if v.expected.charged and v.card_type == 22 and v.fault is None]
-        number = NUMBERS_FROM
-        while site.gateway.running:
-            await _one_more(demo, replace(ordinary[number % len(ordinary)], number=number, seen_again=False), console)
-            number += 1
-            await asyncio.sleep(SERVE_EVERY_S)
+        _tell_commands(console, site.site_file)
+        rounds: deque[Sequence[Vehicle]] = deque([VEHICLES], maxlen=ROUNDS_KNOWN)
+        for number in count(1):
+            for vehicle in rounds[-1]:
+                if not site.gateway.running:
+                    return
+                await _one_more(demo, vehicle, console)
+                await asyncio.sleep(SERVE_EVERY_S)
+            fresh = vehicles_of(number)
+            await demo.make_known(fresh, [vehicle for known in rounds for vehicle in known])
+            rounds.append(fresh)
 
 
 async def _one_more(demo: Demo, vehicle: Vehicle, console: Console) -> None:
-    result = await demo.drive_one(vehicle)
+    result = await demo.drive_in_turn(vehicle)
     demo.run.results.clear()  # this traffic has no end, and no summary
     last = result.decisions[-1] if result.decisions else None
     outcome = "no decision" if last is None else f"{last.outcome}, release {last.release}, {last.amount} fen"
@@ -85,25 +120,24 @@ async def _all_of(demo: Demo) -> None:
 
 
 async def _follow(demo: Demo, driving: asyncio.Task[None], console: Console) -> None:
-    with Live(show.live(demo.run), console=console, auto_refresh=False, transient=True) as table:
+    with Live(show.live(demo.run, console.width), console=console, auto_refresh=False, transient=True) as table:
         while not driving.done():
             await asyncio.wait({driving}, timeout=REFRESH_S)
-            table.update(show.live(demo.run), refresh=True)
+            table.update(show.live(demo.run, console.width), refresh=True)
     await driving
 
 
-async def _tell(demo: Demo, driving: asyncio.Task[None], console: Console) -> None:
-    """Print a line for each change of phase and each vehicle, where there is no terminal."""
+async def _tell(demo: Demo, driving: asyncio.Task[None]) -> None:
+    """Print how far the run is to standard error, where there is no terminal: a line a phase and some vehicles."""
+    talk = Console(stderr=True, highlight=False)
     phase, told = "", 0
     while not driving.done():
         await asyncio.wait({driving}, timeout=REFRESH_S)
         if demo.run.phase != phase:
             phase = demo.run.phase
-            console.print(phase)
-        if phase != "done":
-            for result in demo.run.results[told:]:
-                mark = "ok   " if result.right else "WRONG"
-                outcomes = " -> ".join(d.outcome for d in result.decisions)
-                console.print(f"  {mark} {result.vehicle.lane} {result.vehicle.story}: {outcomes}")
-            told = max(told, len(demo.run.results))
+            talk.print(phase)
+        dealt_with = len(demo.run.results)
+        if phase != "done" and dealt_with >= told + TOLD_EVERY:
+            told = dealt_with
+            talk.print(f"  {dealt_with} of {len(VEHICLES)} vehicles")
     await driving

@@ -217,7 +217,7 @@ def fill(committer: Committer, number: int, clock: SystemClock) -> None:
 def _leave(n: int, left: Left, clock: SystemClock) -> Callable[[Transaction], None]:
     """Make the change that leaves debit number `n` as its kind says."""
     request = _request(n, left.funding, left.service, card=left.card)
-    ids = holds.NewIds(*(f"{n:031x}{part}" for part in "0123"))
+    ids = holds.NewIds(*(f"{n:031x}{part}" for part in "012"))
     context = DecisionContext("lane-1")
 
     def change(tx: Transaction) -> None:

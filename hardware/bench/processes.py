@@ -78,6 +78,10 @@ DEMO_LANES = (
 """The lanes of `hardware/sites/demo/site.toml`."""
 
 
+BANK_BOOK = "bank.db"
+"""The book of an emulated site's bank, in the folder of the site."""
+
+
 class Program:
     """One child process. It does not outlive this one."""
 
@@ -187,6 +191,7 @@ class EmulatedSite:
         deadline_ms: int = DEADLINE_MS,
         noise: float = 0.1,
         seed: int = 1,
+        bank_days_behind: int = 0,
     ) -> None:
         self.folder = folder
         self.plan = tuple(plan)
@@ -196,6 +201,7 @@ class EmulatedSite:
         self.ledger = folder / "ledger.db"
         self._radio_ms = radio_ms
         self._bank_ms = bank_ms
+        self._bank_days_behind = bank_days_behind
         self.deadline_ms = deadline_ms
         self._seed = seed
         self._noise = noise
@@ -226,7 +232,11 @@ class EmulatedSite:
 
     async def _start_emulators(self) -> None:
         await self._start(
-            "bank", "bank_host", "--book", str(self.folder / "bank.db"), "--latency-ms", str(self._bank_ms)
+            "bank",
+            "bank_host",
+            *("--book", str(self.folder / BANK_BOOK)),
+            *("--latency-ms", str(self._bank_ms)),
+            *("--days-behind", str(self._bank_days_behind)),
         )
         await self._start_roadside()
 

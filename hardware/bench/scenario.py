@@ -9,7 +9,7 @@ Plates, cards and tags are made up: issuer 测试, network 9901.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 BLUE, YELLOW, GRADIENT_GREEN = 0, 1, 4
@@ -434,6 +434,20 @@ VEHICLES: tuple[Vehicle, ...] = (
     Vehicle(36, "tag expired", "lane-1", _refused("obu_expired"), obu={"issued": "20150101", "expires": "20250101"}),
 )
 """Vehicles of the scenario; order within a lane is the order of the road."""
+
+
+ROUND = 100
+"""Distance between the numbers of a vehicle and of its like in the next round."""
+
+
+def vehicles_of(number: int) -> tuple[Vehicle, ...]:
+    """Vehicles of a round, the scenario's own in round 0: the same stories with cards, tags and plates of their own."""
+
+    def moved(vehicle: Vehicle) -> Vehicle:
+        plate = vehicle.plate and f"{vehicle.plate[:2]}{int(vehicle.plate[2:]) + number * ROUND:05d}"
+        return replace(vehicle, number=vehicle.number + number * ROUND, plate=plate)
+
+    return tuple(map(moved, VEHICLES))
 
 
 def mandate_lines(vehicles: Sequence[Vehicle] = VEHICLES) -> list[str]:

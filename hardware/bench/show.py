@@ -1,16 +1,24 @@
-"""Display of the demo: a live table while vehicles drive, and the summary at its end."""
+"""Display of the demo: a live table while vehicles drive, the summary that fits one screen, and every detail of it."""
 
 from __future__ import annotations
 
+import html
 import io
+import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli import labels, words
+from gateway.cli.screen import Cell, Heading, Language, Screen, Words, laid_out, lines_cell
 from gateway.model.money import format_fen
 from gateway.model.plate import mask
 from gateway.model.reasons import REASONS
@@ -18,53 +26,145 @@ from hardware.bench.demo import Run
 from hardware.bench.ledger_view import DecisionRow
 from hardware.bench.processes import DEADLINE_MS
 from hardware.bench.reckoning import Line, Result
+from hardware.bench.scenario import Vehicle
 
-LIVE_ROWS = 14
-"""Rows of the live table: with its frame it fits a terminal of 24 lines."""
+LIVE_ROWS = 10
+"""Rows of the live table: with those on the road, and some texts of two lines, it fits a terminal of 24."""
 
-BARRIERS = {"go": ("抬杆", "green"), "stop": ("关闭", "red"), "attendant": ("人工", "yellow")}
+EVENT: Final = Words("Event", "判定")
+CHARGED: Final = ("paid", "owed", "debt")
+"""Outcomes that charge somebody."""
+
+BESIDE_LAST: Final = len("attendant") + len("entered") + 4
+"""Terminal columns of the summary beside its last one."""
 
 
-def live(run: Run) -> RenderableType:
-    """Live table: the newest vehicles, and those on the road."""
-    table = Table(title=f"{run.phase}: {len(run.results)} vehicles dealt with", expand=False)
-    for name in ("lane", "plate", "vehicle", "fare", "barrier", "outcome", "ms"):
-        table.add_column(name, justify="right" if name in ("fare", "ms") else "left", no_wrap=name != "vehicle")
-    for result in run.results[-LIVE_ROWS:]:
-        table.add_row(*_live_cells(result))
+def live(run: Run, room: int) -> RenderableType:
+    """Live table: the newest vehicles, and those on the road; the less important columns only where they fit."""
+    screen = screen_of_person()
+    columns = [
+        Heading(screen.word(labels.LANE), rank=1),
+        Heading(screen.word(labels.PLATE)),
+        Heading(screen.say("Vehicle", "车辆"), wrap_at=16),
+        Heading(screen.say("Fare", "金额"), rank=2, right=True),
+        Heading(screen.word(labels.BARRIER)),
+        Heading(screen.word(EVENT)),
+        Heading(screen.say("ms", "毫秒"), rank=3, right=True),
+    ]
+    rows = [_live_cells(screen, result) for result in run.results[-LIVE_ROWS:]]
     for lane, vehicle in sorted(run.on_the_road.items()):
-        table.add_row(lane, mask(vehicle.plate_text), vehicle.story, "", "", Text("on the road", style="dim"), "")
-    return table
+        on_the_road = Cell(screen.say("on the road", "行驶中"), "dim")
+        rows.append((lane, mask(vehicle.plate_text), vehicle.story, "", "", on_the_road, ""))
+    dealt_with = screen.say(f"{len(run.results)} vehicles dealt with", f"已处理 {len(run.results)} 辆")
+    return Group(f"{run.phase}: {dealt_with}", laid_out(columns, rows, room)[0])
 
 
-def summary(run: Run) -> RenderableType:
-    """Summary: vehicles, time, accounts, verdict."""
-    parts: list[RenderableType] = [_vehicles(run.results), _totals(run.results), "", _times(run), ""]
-    parts.append(_accounts(run.lines))
+def summary(run: Run, room: int) -> RenderableType:
+    """First screen of a run: what became of the vehicles, what each paid or why not, the sums and the verdict."""
+    screen = screen_of_person()
+    title = screen.say(
+        "What each vehicle paid, or why not (yuan; plates masked)", "各车已付金额(元),或未付原因(车牌已遮蔽)"
+    )
+    columns = [Heading(screen.word(labels.BARRIER)), Heading(screen.word(EVENT)), Heading(title, wrap_at=40)]
+    parts: list[RenderableType] = [laid_out(columns, list(_groups(screen, run.results, room)), room)[0], ""]
+    parts += [_totals(screen, run.results), *_in_time(screen, run)]
+    return Group(*parts, *_verdict(run))
+
+
+def details(run: Run) -> RenderableType:
+    """Details of a run: each vehicle with its decisions and times, each account, the verdict."""
+    return Group(_vehicles(run.results), "", _times(run), "", _accounts(run.lines), "", *_verdict(run))
+
+
+def _verdict(run: Run) -> Iterator[RenderableType]:
     wrong = [r for r in run.results if not r.right]
     for result in wrong:
         for problem in result.problems:
-            parts.append(Text(f"WRONG {result.vehicle.id} {result.vehicle.story}: {problem}", style="bold red"))
-    parts += [Text(f"WRONG {fault}", style="bold red") for fault in run.faults]
-    parts += [
-        Text(f"WRONG {line.name}: ours {line.ours}, outside {line.outside} ({line.outside_source})", style="bold red")
-        for line in run.lines
-        if not line.agrees
-    ]
-    right = len(run.results) - len(wrong)
-    agreeing = sum(line.agrees for line in run.lines)
-    text = f"{right} of {len(run.results)} vehicles as expected, {agreeing} of {len(run.lines)} comparisons agree"
-    parts += ["", Text(("OK  " if run.good else "FAILED  ") + text, style="bold green" if run.good else "bold red")]
-    return Group(*parts)
+            yield Text(f"WRONG {result.vehicle.id} {result.vehicle.story}: {problem}", style="bold red")
+    yield from (Text(f"WRONG {fault}", style="bold red") for fault in run.faults)
+    for line in run.lines:
+        if not line.agrees:
+            text = f"WRONG {line.name}: ours {line.ours}, outside {line.outside} ({line.outside_source})"
+            yield Text(text, style="bold red")
+    right, agreeing = len(run.results) - len(wrong), sum(line.agrees for line in run.lines)
+    text = screen_of_person().say(
+        f"{right} of {len(run.results)} vehicles as expected, {agreeing} of {len(run.lines)} comparisons agree",
+        f"{len(run.results)} 辆中 {right} 辆符合预期,{len(run.lines)} 项核对中 {agreeing} 项一致",
+    )
+    yield Text(("OK  " if run.good else "FAILED  ") + text, style="bold green" if run.good else "bold red")
+
+
+def screen_of_person() -> Screen:
+    """Screen in the language of the environment."""
+    return Screen(Language.of_environment())
+
+
+def _groups(screen: Screen, results: Sequence[Result], room: int) -> Iterator[Sequence[str | Cell]]:
+    """Rows of the summary: the vehicles about which the same was decided for the same reason."""
+    groups: dict[tuple[str, str, str], list[tuple[Vehicle, int]]] = {}
+    for result in results:
+        decision = _settled(result.decisions)
+        key = ("", "none", "") if decision is None else (decision.release, decision.outcome, decision.reason or "")
+        groups.setdefault(key, []).append((result.vehicle, 0 if decision is None else decision.amount))
+    releases = [*words.BARRIERS, ""]
+    # Who was let go first, and of these who needs no word.
+    in_order = sorted(groups, key=lambda key: (releases.index(key[0]), bool(key[2]), key))
+    for release, outcome, reason in in_order:
+        members = groups[release, outcome, reason]
+        charged = outcome in CHARGED
+        shown = [mask(vehicle.plate_text) + (f" {format_fen(fen):>5}" if charged else "") for vehicle, fen in members]
+        yield (
+            words.named(screen, words.BARRIERS, release or None),
+            words.named(screen, words.OUTCOMES, outcome),
+            lines_cell(_filled(words.reason_text(screen, reason or None), shown, room - BESIDE_LAST)),
+        )
+
+
+def _settled(decisions: Sequence[DecisionRow]) -> DecisionRow | None:
+    """The decision that stands: a repeat changes nothing about the one it repeats."""
+    return next((d for d in reversed(decisions) if d.outcome != "repeat"), None)
+
+
+def _filled(before: str, items: Sequence[str], room: int) -> Iterator[str]:
+    """Lines with a text and then as many whole items as fit."""
+    line = f"{before}:" if before else ""
+    for item in items:
+        longer = f"{line}  {item}" if line else item
+        if line and cell_len(longer) > room:
+            yield line
+            longer = item
+        line = longer
+    yield line
+
+
+def _in_time(screen: Screen, run: Run) -> Iterator[str]:
+    """Time of passages that were paid or owed at the first try."""
+    straight = [d for d in _decisions(run) if not d.recovered and d.outcome in CHARGED]
+    if not straight:
+        return
+    own = [d.own_us for d in straight]
+    within = _within(run, straight)
+    p50, p99 = _ms(_quantile(own, 0.5)), _ms(_quantile(own, 0.99))
+    yield screen.say(
+        f"{within} of {len(straight)} decided within {run.deadline_ms} ms; our own share: p50 {p50} ms, p99 {p99} ms",
+        f"{len(straight)} 次交易中 {within} 次在 {run.deadline_ms} 毫秒内判定;网关用时 p50 {p50},p99 {p99} 毫秒",
+    )
+    if run.deadline_ms != DEADLINE_MS:
+        yield screen.say(
+            f"and not {DEADLINE_MS}: on this busy machine work takes {run.slower:.1f} times its own time",
+            f"而非 {DEADLINE_MS} 毫秒: 本机繁忙,用时为平时的 {run.slower:.1f} 倍",
+        )
 
 
 def console(*, wide: int | None = None) -> Console:
-    """Standard output; a fixed width where there is no terminal, so that tables do not fall apart."""
+    """Standard output; a fixed width where neither terminal nor COLUMNS gives one, so that tables do not fall apart."""
     found = Console()
-    return found if found.is_terminal else Console(width=wide or 132)
+    return found if found.is_terminal or "COLUMNS" in os.environ else Console(width=wide or 132)
 
 
 PICTURE_COLUMNS = 128
+SUMMARY_COLUMNS = 80
+"""Columns of the picture of the summary: a browser shows it whole."""
 
 PICTURE = """<svg class="{unique_id}" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
@@ -90,33 +190,48 @@ line-height: {line_height}px; }}
 """An SVG that fetches nothing from anywhere: the fonts are those of whoever looks."""
 
 
-def save_picture(shown: RenderableType, path: Path, *, title: str) -> None:
+CHAR_WIDTH: Final = 12.2
+"""Width of a narrow character in the picture, in its own units."""
+
+_RUN: Final = re.compile(r'<text class="([^"]*)" x="([^"]*)" y="([^"]*)" textLength="[^"]*" (clip[^>]*)>([^<]*)</text>')
+
+
+def save_picture(shown: RenderableType, path: Path, *, title: str, columns: int = PICTURE_COLUMNS) -> None:
     """Save what is shown as an SVG file."""
-    recording = Console(record=True, width=PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True)
+    recording = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
     recording.print(shown)
-    recording.save_svg(str(path), title=title, code_format=PICTURE, unique_id="summary")
+    path.write_text(_with_wide_characters(recording.export_svg(title=title, code_format=PICTURE, unique_id="summary")))
 
 
-def _live_cells(result: Result) -> Sequence[RenderableType]:
+def _with_wide_characters(picture: str) -> str:
+    """Picture in which a run of wide characters has the room of two narrow ones each: rich gives it that of one."""
+
+    def split(found: re.Match[str]) -> str:
+        style, start, y, clip, text = found.groups()
+        x, runs = float(start), []
+        for _, run in groupby(html.unescape(text), key=cell_len):
+            shown = "".join(run)
+            width = CHAR_WIDTH * cell_len(shown)
+            escaped = html.escape(shown).replace("\xa0", "&#160;")
+            runs.append(f'<text class="{style}" x="{x:g}" y="{y}" textLength="{width:g}" {clip}>{escaped}</text>')
+            x += width
+        return "".join(runs)
+
+    return _RUN.sub(split, picture)
+
+
+def _live_cells(screen: Screen, result: Result) -> Sequence[str | Cell]:
     vehicle = result.vehicle
+    shown = (vehicle.lane, mask(vehicle.plate_text), vehicle.story)
     if not result.decisions:
-        return (
-            vehicle.lane,
-            mask(vehicle.plate_text),
-            vehicle.story,
-            "",
-            "",
-            Text("no decision", style="bold red"),
-            "",
-        )
+        return (*shown, "", "", Cell(screen.say("no decision", "无判定"), "bold red"), "")
     last = result.decisions[-1]
+    event = words.named(screen, words.OUTCOMES, last.outcome)
     return (
-        vehicle.lane,
-        mask(vehicle.plate_text),
-        vehicle.story,
+        *shown,
         format_fen(last.amount) if last.amount else "",
-        _barrier(last),
-        Text(last.outcome + ("" if result.right else " WRONG"), style="" if result.right else "bold red"),
+        words.named(screen, words.BARRIERS, last.release),
+        event if result.right else Cell(f"{last.outcome} WRONG", "bold red"),
         _ms(last.total_us),
     )
 
@@ -159,19 +274,25 @@ def _vehicles(results: Sequence[Result]) -> Table:
     return table
 
 
-def _totals(results: Sequence[Result]) -> str:
+def _totals(screen: Screen, results: Sequence[Result]) -> str:
     """Vehicles by outcome and money by funding, in yuan; a repeat counts with the decision it repeats."""
     outcomes: Counter[str] = Counter()
     money: Counter[str] = Counter()
-    for result in results:
-        settled = [d for d in result.decisions if d.outcome != "repeat"]
-        if settled:
-            outcomes[settled[-1].outcome] += 1
-            if settled[-1].funding is not None and settled[-1].outcome in ("paid", "owed", "debt"):
-                money[settled[-1].funding] += settled[-1].amount
-    vehicles = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
-    charged = ", ".join(f"{funding} {format_fen(fen)}" for funding, fen in sorted(money.items()))
-    return f"{len(results)} vehicles: {vehicles}; charged {format_fen(sum(money.values()))} yuan: {charged}"
+    for decision in filter(None, (_settled(result.decisions) for result in results)):
+        outcomes[decision.outcome] += 1
+        if decision.funding is not None and decision.outcome in CHARGED:
+            money[decision.funding] += decision.amount
+    vehicles = ", ".join(
+        f"{count} {screen.word(words.OUTCOMES[outcome][0])}" for outcome, count in sorted(outcomes.items())
+    )
+    charged = ", ".join(
+        f"{screen.word(words.FUNDINGS[funding][0])} {format_fen(fen)}" for funding, fen in sorted(money.items())
+    )
+    total = format_fen(sum(money.values()))
+    return screen.say(
+        f"{len(results)} vehicles: {vehicles}; charged {total} yuan: {charged}",
+        f"{len(results)} 辆: {vehicles};共收 {total} 元: {charged}",
+    )
 
 
 def _reason(decisions: Sequence[DecisionRow]) -> str:
@@ -188,8 +309,8 @@ def _times(run: Run) -> Table:
     table = Table(title="Time (ms)", expand=False)
     for name in ("", "passages", "p50", "p99", "max"):
         table.add_column(name, justify="left" if not name else "right")
-    decisions = [d for r in run.results for d in r.decisions if d.total_us is not None]
-    straight = [d for d in decisions if not d.recovered and d.outcome in ("paid", "owed", "debt")]
+    decisions = _decisions(run)
+    straight = [d for d in decisions if not d.recovered and d.outcome in CHARGED]
     refused = [d for d in decisions if not d.recovered and d.outcome == "refused"]
     recovered = [d for d in decisions if d.recovered]
     _quantiles(table, "whole passage, paid or owed", [d.total_us for d in straight])
@@ -197,8 +318,7 @@ def _times(run: Run) -> Table:
     _quantiles(table, "whole passage, refused", [d.total_us for d in refused])
     _quantiles(table, "whole passage, recovered or repeated", [d.total_us for d in recovered])
     _quantiles(table, "commit of a decision", [d.commit_us for d in decisions if d.commit_us])
-    # From the first accepted report to the committed decision, where the purchase was answered at the first try.
-    within = sum(d.total_us is not None and d.total_us <= run.deadline_ms * 1000 for d in straight)
+    within = _within(run, straight)
     table.add_row(f"decided within {run.deadline_ms} ms of trade start", f"{within} of {len(straight)}", "", "", "")
     if run.deadline_ms != DEADLINE_MS:
         table.add_row(f"  and not {DEADLINE_MS}: on this busy machine work takes {run.slower:.1f} times its own time")
@@ -207,13 +327,24 @@ def _times(run: Run) -> Table:
     return table
 
 
+def _decisions(run: Run) -> list[DecisionRow]:
+    return [d for r in run.results for d in r.decisions if d.total_us is not None]
+
+
+def _within(run: Run, straight: Sequence[DecisionRow]) -> int:
+    """Count those decided in time, from the first accepted report to the committed decision."""
+    return sum(d.total_us is not None and d.total_us <= run.deadline_ms * 1000 for d in straight)
+
+
 def _quantiles(table: Table, name: str, values: Sequence[int | None]) -> None:
+    cells = (_quantile(values, share) for share in (0.5, 0.99, 1.0))
+    count = sum(value is not None for value in values)
+    table.add_row(name, str(count), *("" if value is None else f"{value / 1000:.1f}" for value in cells))
+
+
+def _quantile(values: Sequence[int | None], share: float) -> int | None:
     known = sorted(v for v in values if v is not None)
-    if not known:
-        table.add_row(name, "0", "", "", "")
-        return
-    cells = (known[min(len(known) - 1, int(share * len(known)))] for share in (0.5, 0.99, 1.0))
-    table.add_row(name, str(len(known)), *(f"{value / 1000:.1f}" for value in cells))
+    return known[min(len(known) - 1, int(share * len(known)))] if known else None
 
 
 def _accounts(lines: Sequence[Line]) -> Table:
@@ -227,8 +358,8 @@ def _accounts(lines: Sequence[Line]) -> Table:
 
 
 def _barrier(decision: DecisionRow) -> Text:
-    zh, style = BARRIERS[decision.release]
-    return Text(zh, style=style)
+    barrier, style = words.BARRIERS[decision.release]
+    return Text(barrier.zh, style=style)
 
 
 def _ms(us: int | None) -> str:

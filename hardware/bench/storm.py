@@ -217,7 +217,7 @@ class Storm:
 
     def _purchase(self, vehicle: Vehicle) -> Any:  # noqa: ANN401 - a column's value
         return self._view.value(
-            "select u.state from purchase u join passage p on p.id = u.passage_id join subject s on s.id = p.subject_id"
+            "select u.state from purchase u join debit d on d.id = u.debit_id join subject s on s.id = d.passage_id"
             " where s.obu_id = ? order by u.created_at desc limit 1",
             vehicle.obu_id,
         )
@@ -227,7 +227,7 @@ class Storm:
         return bool(
             self._view.value(
                 "select count(*) from attempt a join debit d on d.id = a.debit_id join passage p on p.id = d.passage_id"
-                " join subject s on s.id = p.subject_id where s.obu_id = ? and a.state = 'stored'",
+                " join subject s on s.id = p.id where s.obu_id = ? and a.state = 'stored'",
                 vehicle.obu_id,
             )
         )

@@ -15,6 +15,7 @@ import csv
 import sqlite3
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,14 @@ def write_day_file(
     return count, net
 
 
+def write_of_book(book: Path, out: Path, day: str, cut_over: str = MIDNIGHT) -> tuple[int, int]:
+    """Write the day file from the book of a host, also of one that is running. Raises OSError or sqlite3.Error."""
+    with closing(sqlite3.connect(f"file:{book}?mode=ro", uri=True)) as database:
+        database.row_factory = sqlite3.Row
+        postings = [dict(row) for row in database.execute("SELECT * FROM posting ORDER BY id")]
+    return write_day_file(out, day, postings, cut_over)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Write a day file from the book of a host, also of one that is running."""
     parser = argparse.ArgumentParser(prog="bank-day-file", description="Day file from an emulated bank's book.")
@@ -74,11 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cut-over", default=MIDNIGHT, metavar="HH:MM", help="local time at which its day turns")
     arguments = parser.parse_args(argv)
     try:
-        database = sqlite3.connect(f"file:{arguments.book}?mode=ro", uri=True)
-        database.row_factory = sqlite3.Row
-        postings = [dict(row) for row in database.execute("SELECT * FROM posting ORDER BY id")]
-        database.close()
-        count, net = write_day_file(arguments.out, arguments.day, postings, arguments.cut_over)
+        count, net = write_of_book(arguments.book, arguments.out, arguments.day, arguments.cut_over)
     except (OSError, sqlite3.Error) as error:
         sys.stderr.write(f"bank-day-file: {error}\n")
         return 3

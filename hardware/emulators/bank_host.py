@@ -27,7 +27,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
@@ -864,9 +864,9 @@ def _text(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds")
 
 
-async def serve(config: BankHostConfig) -> None:
+async def serve(config: BankHostConfig, days_behind: int = 0) -> None:
     """Run a host until cancelled; say `ready HOST:PORT control HOST:PORT` on stdout once both sockets listen."""
-    host = BankHost(config)
+    host = BankHost(config, utcnow=lambda: utcnow_of_machine() - timedelta(days=days_behind))
     try:
         await host.start()
         say_ready("{}:{}".format(*host.address), host.control_address)
@@ -884,6 +884,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--latency-ms", type=int, default=180)
     parser.add_argument("--capture", type=Path, metavar="PATH", help="append raw bytes as JSON lines")
     parser.add_argument("--cut-over", default=MIDNIGHT, metavar="HH:MM", help="local time at which its day turns")
+    parser.add_argument("--days-behind", type=int, default=0, metavar="N", help="days its clock is behind")
     arguments = parser.parse_args(argv)
     config = BankHostConfig(
         listen=arguments.listen,
@@ -893,7 +894,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         capture=arguments.capture,
         cut_over=arguments.cut_over,
     )
-    return run("bank-host", serve(config), (OSError, ValueError, sqlite3.Error, LocalProtocolError))
+    return run(
+        "bank-host", serve(config, arguments.days_behind), (OSError, ValueError, sqlite3.Error, LocalProtocolError)
+    )
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
 """The demo as `make run` drives it: every decision and every fen, and a run that goes wrong is seen to go wrong."""
 
 import asyncio
+import json
+import shlex
 from dataclasses import replace
 
 import pytest
 
+from hardware.bench import clearing_day
 from hardware.bench.busy import lane_deadline_ms, slowdown
 from hardware.bench.demo import Demo
 from hardware.bench.processes import PATIENT_MS, EmulatedSite
 from hardware.bench.report import as_dict
-from hardware.bench.scenario import VEHICLES
+from hardware.bench.scenario import VEHICLES, vehicles_of
 
 
 async def drive(folder, vehicles):
@@ -38,6 +41,29 @@ def test_only_a_busy_machine_gives_its_lanes_more_time(slower, deadline_ms):
 
 def test_work_never_takes_less_than_its_own_time():
     assert slowdown() > 0.99
+
+
+@pytest.mark.bench
+def test_a_second_round_is_known_and_a_day_of_a_bank_that_is_behind_can_be_cleared(tmp_path):
+    cars = VEHICLES[3], vehicles_of(1)[3]
+    assert all(car.funding == "bank_online" for car in cars)
+
+    async def serve():
+        async with EmulatedSite(tmp_path, deadline_ms=PATIENT_MS, bank_days_behind=1) as site:
+            demo = Demo(site, cars[:1])
+            await demo.prepare()
+            assert (await demo.drive_in_turn(cars[0])).right
+            await demo.make_known(cars[1:], cars[:1])
+            assert (await demo.drive_in_turn(cars[1])).right
+            _, command = clearing_day.write(tmp_path, "yesterday", None).splitlines()
+            words = shlex.split(command)
+            told = json.loads(await site.command(*words[1:4], *words[6:], "--json"))
+            assert await site.gateway.stop() == 0
+            return told
+
+    told = asyncio.run(serve())
+    assert told["differences"] == {}
+    assert told["rows"] == {"cleared": {"count": 2, "amount_fen": sum(car.fare_fen for car in cars)}}
 
 
 @pytest.mark.bench

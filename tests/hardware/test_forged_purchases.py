@@ -28,7 +28,7 @@ COPY = Vehicle(501, "a card whose counter stands as before", "lane-2", CHARGED, 
 LATER = Vehicle(506, "pays after all that", "lane-1", CHARGED)
 
 _ABOUT = (
-    " from purchase u join passage p on p.id = u.passage_id join subject s on s.id = p.subject_id"
+    " from purchase u join debit d on d.id = u.debit_id join subject s on s.id = d.passage_id"
     " where s.obu_id = ? order by u.created_at desc, u.attempt_no desc limit 1"
 )
 

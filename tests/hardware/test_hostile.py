@@ -28,6 +28,8 @@ from protocols.rsu.registry import DIALECTS
 from tests.hardware.samples import C0, EXIT, FACTOR, QUICK, TIME, V3, car, started
 from tests.programs import program
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 300.0
 """A test that should see something waits this long before it fails; no passing test waits for it."""
 ALL = dict.fromkeys(Fault, 0.3)

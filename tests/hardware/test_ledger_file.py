@@ -96,7 +96,7 @@ def rows(r, sql):
 async def stored(r, car):
     """Its decision is in some file."""
     sql = (
-        "select 1 from decision d join passage p on p.id = d.passage_id join subject s on s.id = p.subject_id"
+        "select 1 from decision d join passage p on p.id = d.passage_id join subject s on s.id = p.id"
         f" where s.obu_id = '{car.obu_id}'"
     )
 

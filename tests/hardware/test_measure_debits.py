@@ -6,6 +6,8 @@ from hardware.bench import measure_debits
 from hardware.bench.chain_key import KEYS
 from hardware.bench.hand_written import HandWritten
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):

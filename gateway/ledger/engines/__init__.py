@@ -4,6 +4,7 @@ is portable SQLAlchemy Core and knows this package alone.
 
 from gateway.ledger.engines.sqlite import (
     BUSY_TIMEOUT_MS,
+    IN_ITS_KEY,
     copy_into,
     forget_log,
     log_pages_left,
@@ -13,6 +14,7 @@ from gateway.ledger.engines.sqlite import (
     open_reader,
     open_writer,
     partial_index,
+    path_of,
     problem_of_file,
     scratch,
     take_over_log,
@@ -23,6 +25,7 @@ from gateway.ledger.engines.trouble import StorageTrouble
 
 __all__ = [
     "BUSY_TIMEOUT_MS",
+    "IN_ITS_KEY",
     "StorageTrouble",
     "copy_into",
     "forget_log",
@@ -33,6 +36,7 @@ __all__ = [
     "open_reader",
     "open_writer",
     "partial_index",
+    "path_of",
     "problem_of_file",
     "scratch",
     "take_over_log",

@@ -77,7 +77,8 @@ class Dialogue:
             if left <= 0:
                 raise Gone
             try:
-                report = await asyncio.wait_for(self._inbox.get(), left)
+                async with asyncio.timeout(left):
+                    report = await self._inbox.get()
             except TimeoutError as error:
                 raise Gone from error
             message = report.message

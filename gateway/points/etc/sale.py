@@ -94,12 +94,13 @@ class Sale:
 
     async def tag(self, visit: EtcVisit, seen: Identity, user: UserReport) -> Decision | None:
         """Serve a tag without a card: refused, or paid by the mandate behind its contract; no purchase is written."""
-        contract = seen.contract
-        if visit.settings.one_piece is OnePiecePolicy.REFUSE or user.vehicle_file is None or contract is None:
+        obu_id, contract = seen.obu_id, seen.contract
+        refused = visit.settings.one_piece is OnePiecePolicy.REFUSE
+        if refused or user.vehicle_file is None or obu_id is None or contract is None:
             return await visit.turn_away(seen, "one_piece_refused")
         vehicle = decode_vehicle_file(user.vehicle_file)
         seen = with_vehicle(seen, vehicle)
-        earlier = await visit.engine.newest_of_contract(contract)
+        earlier = await visit.engine.newest_of_tag(obu_id, contract)
         if earlier is not None and earlier.debit_state == DebitState.HELD:
             return await self._finish_tag(visit, earlier)
         settled = earlier is not None and earlier.debit_state != DebitState.VOIDED

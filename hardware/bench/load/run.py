@@ -242,7 +242,7 @@ class Load:
             rows = self._view.rows("select passage_id, passage_id from decision")
         else:
             await wait_until(lambda: all(row.total_us is not None for row in self._view.decisions()), UNSERVED_S)
-            rows = self._view.rows("select p.id, s.obu_id from passage p join subject s on s.id = p.subject_id")
+            rows = self._view.rows("select p.id, s.obu_id from passage p join subject s on s.id = p.id")
         self._site.roadside.match(dict(rows))
 
     def _bank_s(self) -> dict[str, float]:
@@ -266,7 +266,7 @@ class Load:
             "select passage_id, 1 from decision"
             if self._site.null
             else "select s.obu_id, 1 from debit d join passage p on p.id = d.passage_id"  # noqa: S608 - nothing from outside
-            f" join subject s on s.id = p.subject_id where d.state in {charged}"
+            f" join subject s on s.id = p.id where d.state in {charged}"
         )
         debits = Counter(obu_id for obu_id, _ in rows)
         return sum(car.purchases == 1 and debits[car.described.obu_id] == 1 for car in cars)

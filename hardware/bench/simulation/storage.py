@@ -70,7 +70,7 @@ _WATCHED = {
     "purchase": (
         "id",
         "state, debit_id, attempt_no, written_fen, purchase_time,"
-        " (select s.card_number from passage g join subject s on s.id = g.subject_id where g.id = new.passage_id)",
+        " (select s.card_number from debit d join subject s on s.id = d.passage_id where d.id = new.debit_id)",
         ("state", "terminal", "psam_serial", "card_serial", "tac"),
     ),
     "card_serial": ("card_number", "serial", ("serial",)),
@@ -388,8 +388,9 @@ class SimWriter:
         """True while a new hold can be expected to become durable at once."""
         return self._batches.state is WriterState.WRITING
 
-    def submit(self, change: Change[T], *, essential: bool = False) -> asyncio.Future[T]:
-        """Hand a change in; in a dead process nothing comes of it."""
+    def submit(self, change: Change[T], *, essential: bool = False, patient: bool = False) -> asyncio.Future[T]:
+        """Hand a change in; in a dead process nothing comes of it. Nobody is so patient that it would show here."""
+        del patient
         future: asyncio.Future[T] = self._loop.create_future()
         if not self.dead:
             self._waiting.append(Job(change, essential, future))

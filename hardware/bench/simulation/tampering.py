@@ -93,54 +93,50 @@ class Tamperer:
         finally:
             reader.dispose()
 
-    def _row(self, connection: sqlite3.Connection, table: Table) -> tuple[int, dict[str, Any]]:
-        """Choose one row of a table, with its place."""
+    def _row(self, connection: sqlite3.Connection, table: Table) -> dict[str, Any]:
+        """Choose one row of a table."""
         keys = ", ".join(column.name for column in table.primary_key)
         count = connection.execute(f"select count(*) from {table.name}").fetchone()[0]  # noqa: S608 - our own names
-        place, *values = connection.execute(
-            f"select rowid, * from {table.name} order by {keys} limit 1 offset ?",  # noqa: S608 - as above
+        values = connection.execute(
+            f"select * from {table.name} order by {keys} limit 1 offset ?",  # noqa: S608 - as above
             (self._chance.randrange(count),),
         ).fetchone()
-        return place, dict(zip((column.name for column in table.columns), values, strict=True))
+        return dict(zip((column.name for column in table.columns), values, strict=True))
 
     def _change(self, connection: sqlite3.Connection, table: Table | None) -> Iterator[Change]:
         if table is None:
             return
-        place, row = self._row(connection, table)
+        row = self._row(connection, table)
         column = self._chance.choice(_changeable(table))
         name, before = column.name, row[column.name]
-        write = f'update {table.name} set "{name}" = ? where rowid = ?'  # noqa: S608 - our own names
-        connection.execute(write, (_other(column, before), place))
+        write = f'update {table.name} set "{name}" = ? where {_where(table)}'  # noqa: S608 - our own names
+        place = _place(table, row)
+        connection.execute(write, (_other(column, before), *place))
         yield Change(
             "row_changed",
             f"{table.name}.{name}",
-            lambda file: file.execute(write, (before, place)),
+            lambda file: file.execute(write, (before, *place)),
             lambda found: (found.table, found.column) == (table.name, name) and _is_row(table, row, found),
         )
 
     def _delete(self, connection: sqlite3.Connection, table: Table | None) -> Iterator[Change]:
         if table is None:
             return
-        place, row = self._row(connection, table)
-        connection.execute(f"delete from {table.name} where rowid = ?", (place,))  # noqa: S608 - our own names
+        row = self._row(connection, table)
+        connection.execute(f"delete from {table.name} where {_where(table)}", _place(table, row))  # noqa: S608 - our own names
         names = ", ".join(f'"{name}"' for name in row)
-        back = f"insert into {table.name} (rowid, {names}) values (?{', ?' * len(row)})"  # noqa: S608 - as above
-        if isinstance(next(iter(table.primary_key)).type, Integer) and len(table.primary_key) == 1:
-            back = f"insert into {table.name} ({names}) values ({', '.join('?' * len(row))})"  # noqa: S608 - as above
-            values: tuple[Any, ...] = tuple(row.values())
-        else:
-            values = (place, *row.values())
+        back = f"insert into {table.name} ({names}) values ({', '.join('?' * len(row))})"  # noqa: S608 - as above
         yield Change(
             "row_deleted",
             table.name,
-            lambda file: file.execute(back, values),
+            lambda file: file.execute(back, tuple(row.values())),
             lambda found: found.table == table.name and "missing" in found.problem and _is_row(table, row, found),
         )
 
     def _put_in(self, connection: sqlite3.Connection, table: Table | None) -> Iterator[Change]:
         if table is None:
             return
-        _, row = self._row(connection, table)
+        row = self._row(connection, table)
         forged = {**row, **{name: _other(table.c[name], row[name]) for name in FORGED[table.name]}}
         marks = ", ".join("?" * len(forged))
         connection.execute(f"insert into {table.name} values ({marks})", tuple(forged.values()))  # noqa: S608 - our names
@@ -181,6 +177,15 @@ def _without_key(link: bytes) -> ChainKey:
     key = ChainKey(bytes(chain.SECRET_BYTES))
     object.__setattr__(key, "id", link[: chain.KEY_ID_BYTES])
     return key
+
+
+def _where(table: Table) -> str:
+    """Condition that finds one row, by the values of `_place`."""
+    return " and ".join(f'"{column.name}" = ?' for column in table.primary_key)
+
+
+def _place(table: Table, row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[column.name] for column in table.primary_key)
 
 
 def _changeable(table: Table) -> Sequence[Column[Any]]:

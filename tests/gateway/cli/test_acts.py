@@ -8,6 +8,8 @@ import pytest
 from tests import accounts
 from tests.programs import program
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def desk(site, ledger, open_folder):

@@ -8,6 +8,8 @@ from gateway.cli import clearing, words
 from tests.gateway.clearing.conftest import DAY, Plaza
 from tests.gateway.clearing.test_day import small_day
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def plaza(site):

@@ -10,6 +10,8 @@ from gateway.model.passage import PurchaseOutcome
 from tests.gateway.cli.conftest import CARD, PLATE, bank_request, card_request
 from tests.gateway.debit.conftest import APPROVED, PurchaseResult, charge
 
+pytestmark = pytest.mark.slow
+
 UNKNOWN = PurchaseResult(PurchaseOutcome.UNKNOWN, error=1)
 DISPUTED = PurchaseResult(PurchaseOutcome.DISPUTED)
 WHY = ("--reason", "seen on the camera")

@@ -15,6 +15,8 @@ from gateway.cli.main import app
 from gateway.cli.run import OneLine
 from gateway.ledger import tables
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "\x1b[2J\x1b]0;x\x07\r\nPAID\x9b31m\x7f\u202elive\u2066\u2028\u200b"
 OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f]|^PAID", re.MULTILINE)
 

@@ -18,6 +18,7 @@ from gateway.ledger.backup import CopyDamaged
 from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.file import AlreadyRunning, LedgerLost
 from gateway.ledger.schema import SchemaTooNew, SchemaTooOld
+from gateway.ledger.workers import WorkerLost
 from gateway.ledger.writer import StorageUnavailable
 from gateway.payers.mandates import MandateImportError
 from protocols.errors import LocalProtocolError, RemoteProtocolError
@@ -68,6 +69,7 @@ def test_the_commands_are_these():
         "debts pay",
         "debts retry",
         "debts write-off",
+        "init",
         "ledger accounts",
         "ledger adopt",
         "ledger backup",
@@ -195,6 +197,7 @@ class Locked(Exception):
         (AlreadyRunning("held"), 3),
         (LedgerLost("gone"), 3),
         (CopyDamaged("row 1 missing from index"), 1),
+        (WorkerLost(-9), 3),
         (SchemaTooNew("9999"), 3),
         (SchemaTooOld("0010"), 3),
         (StorageUnavailable(StorageTrouble.FULL), 3),

@@ -12,6 +12,8 @@ from gateway.health import HealthFile
 from tests import accounts
 from tests.gateway.debit.conftest import FakeClock
 
+pytestmark = pytest.mark.slow
+
 
 def test_files_that_were_opened_are_found_and_closed(tmp_path):
     ledger, other = tmp_path / "ledger.db", tmp_path / "state.json"

@@ -6,7 +6,11 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from gateway.cli.run import OneLine
+
+pytestmark = pytest.mark.slow
 
 
 def start(site):

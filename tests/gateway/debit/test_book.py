@@ -12,6 +12,8 @@ from gateway.model.passage import Service
 from .conftest import CONTEXT, Box, claim_request, live, rules_of
 from .model_bank import ADVICE, REVERSAL, ModelBank
 
+pytestmark = pytest.mark.slow
+
 SALE = ("approve", "decline", "answer lost", "answer late", "decline late", "delayed", "vanished", "not sent")
 ROUNDS = 60
 REST_MAX = 400

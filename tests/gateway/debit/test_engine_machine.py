@@ -34,6 +34,8 @@ from hardware.bench.chain_key import KEYS
 from .conftest import CONTEXT, TAKEN, Box, GatedCommitter, claim_request, hold_request, honest, payer_of
 from .model_bank import ADVICE, AGE_S, REVERSAL, SALE, ModelBank
 
+pytestmark = pytest.mark.slow
+
 TERMINALS = ("T0000001", "T0000002")
 LIMIT = 6_000
 """Fen one mandate may have reserved and owe: three of the larger claims."""

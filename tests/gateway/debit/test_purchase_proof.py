@@ -286,7 +286,6 @@ def test_the_purchase_that_was_taken_speaks_for_its_debit_whatever_was_tried_aft
             purchases.store_intent(
                 tx,
                 purchase_id="f" * 32,
-                passage_id=request.sight.passage_id,
                 debit_id=placed.debit_id,
                 attempt_no=2,
                 plan=replace(request.plan, purchase_time="20261123100001"),

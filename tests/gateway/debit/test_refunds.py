@@ -23,6 +23,8 @@ from .conftest import (
     rules_of,
 )
 
+pytestmark = pytest.mark.slow
+
 
 async def paid_debit(box, key="k1", amount=1500):
     return (await box.charge(claim_request(key, amount=amount), APPROVED)).debit_id

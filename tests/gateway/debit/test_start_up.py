@@ -32,6 +32,8 @@ from .conftest import (
     rules_of,
 )
 
+pytestmark = pytest.mark.slow
+
 MANY = 2700
 """A multiple of the kinds, and more than a page of each that is counted in pages."""
 EACH = MANY // len(measure_start.KINDS)

@@ -10,6 +10,8 @@ from .conftest import APPROVED, DECLINED, NOT_SENT, POLICY, SILENT, claim_reques
 from .test_charge import until_the_fuse_burns
 from .test_late import kept, recovery, refund, sale
 
+pytestmark = pytest.mark.slow
+
 SETTLED, REOPENED, CLOSED, IGNORED = (
     LateEffect.SETTLED,
     LateEffect.REOPENED,

@@ -8,10 +8,10 @@ from sqlalchemy import Integer, LargeBinary, event
 
 from gateway.ledger import engines, schema
 from gateway.ledger.batches import Committer
-from gateway.ledger.verify import verify
 from gateway.ledger.verify_seals import NAME
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
+from tests.gateway.ledger.in_parts import verify
 
 
 def _free(connection, _record):

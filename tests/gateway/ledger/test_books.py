@@ -17,6 +17,8 @@ from gateway.ledger.writer import Committer
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 
+pytestmark = pytest.mark.slow
+
 ACCOUNTS = [
     (AccountKind.OPEN, "payer-1"),
     (AccountKind.OPEN, "payer-2"),
@@ -32,9 +34,9 @@ BOOKS_RULES = {
 }
 
 DEBIT = """
-    insert into subject (id) values ('s');
-    insert into passage (id, charge_point, service, subject_id, opened_at, clock_quality)
-        values ('p', 'lane-1', 'toll', 's', 0, 'trusted');
+    insert into subject (id) values ('p');
+    insert into passage (id, charge_point, service, opened_at, clock_quality)
+        values ('p', 'lane-1', 'toll', 0, 'trusted');
     insert into obligor (id) values ('o');
     insert into debit (id, idempotency_key, content_hash, passage_id, obligor_id, merchant, service, day, funding,
         payer, amount, state, hold_id, created_at, changed_at, abandoned)

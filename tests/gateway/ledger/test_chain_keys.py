@@ -10,9 +10,10 @@ from gateway.ledger import chain, chain_key_files, key_change, key_notes, tables
 from gateway.ledger.chain import ChainKey, ChainKeys, ChainKeyUnknown
 from gateway.ledger.chain_key_files import ChainKeyError
 from gateway.ledger.key_change import ChainKeyReused
-from gateway.ledger.verify import NOTED_HEADS, verify
+from gateway.ledger.verify import NOTED_HEADS
 from gateway.ledger.verify_chains import NAMES
 from hardware.bench.chain_key import BENCH_KEY, KEYS, write_key_file
+from tests.gateway.ledger.in_parts import verify
 from tests.gateway.ledger.tampering import Files
 
 NEW_KEY, NEWEST_KEY, STRANGER = (ChainKey(bytes([n]) * 32) for n in (1, 2, 3))

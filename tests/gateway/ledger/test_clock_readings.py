@@ -55,13 +55,12 @@ class Box:
 
         def change(tx):
             number = tx.chain_span(tables.decision)[1] + 1
-            tx.insert(tables.subject, id=f"subject {number}")
+            tx.insert(tables.subject, id=f"passage {number}")
             tx.insert(
                 tables.passage,
                 id=f"passage {number}",
                 charge_point="lane-1",
                 service="toll",
-                subject_id=f"subject {number}",
                 opened_at=0,
                 clock_quality="trusted",
             )
@@ -203,3 +202,21 @@ def test_a_ledger_that_had_no_readings_goes_by_the_time_of_day(box):
     box.clock.seconds += 40
     assert box.age(number) == 40
     assert to_us(box.clock.utcnow()) == box.decided[number] + 40_000_000
+
+
+@pytest.mark.parametrize("steps", [(), (DAY, -DAY), (-DAY, DAY), (DAY, -3 * DAY, DAY), (-DAY, -DAY)])
+def test_the_latest_moment_is_found_whatever_was_done_to_the_clock(box, steps):
+    """Also a moment that a clock set too far has told, and that no decision has reached since."""
+
+    def latest():
+        with box.writing.connect() as connection:
+            return clock_readings.latest_us(connection)
+
+    assert latest() == 0
+    for step in (timedelta(), *steps):
+        box.clock.shift += step
+        for _ in range(3):
+            box.clock.seconds += 60
+            box.decide()
+            assert latest() == max(box.decided.values())
+    assert len(box.readings) == 1 + len(steps)

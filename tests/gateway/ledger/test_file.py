@@ -16,6 +16,8 @@ from gateway.ledger.file import AlreadyRunning, LedgerLost
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 
+pytestmark = pytest.mark.slow
+
 SIDES = ("-wal", "-shm")
 
 

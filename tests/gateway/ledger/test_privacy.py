@@ -106,7 +106,7 @@ def test_what_is_settled_goes_and_the_rest_stays(desk):
     assert done.obligors == 0, "the plate's owner still has an open hold, mandates are no plates"
     assert done.kept == {"debit_open": 3}
     left = desk.rows("select distinct state from debit d join passage p on p.id = d.passage_id"
-                     " join subject s on s.id = p.subject_id where s.erased_at is null order by state")  # fmt: skip
+                     " join subject s on s.id = p.id where s.erased_at is null order by state")  # fmt: skip
     assert left == [("debt",), ("held",), ("owed",)]
 
 
@@ -124,7 +124,7 @@ def test_the_ledger_proves_what_it_proved_before(desk):
 def test_the_journal_tells_who_erased_which_passage(desk):
     desk.everything()
     told = desk.rows("select ref, actor from journal where kind = 'passage' and event = 'erased' order by ref")
-    erased = desk.rows("select p.id, 'wang' from passage p join subject s on s.id = p.subject_id"
+    erased = desk.rows("select p.id, 'wang' from passage p join subject s on s.id = p.id"
                        " where s.erased_at is not null order by p.id")  # fmt: skip
     assert told == erased
     assert len(told) == 5
@@ -176,7 +176,7 @@ def test_a_reader_keeps_the_log_for_a_while(desk):
 
 
 def test_a_card_serial_goes_with_the_last_passage_of_its_card(desk):
-    (one, two) = desk.rows("select p.id from passage p join subject s on s.id = p.subject_id"
+    (one, two) = desk.rows("select p.id from passage p join subject s on s.id = p.id"
                            f" where s.card_number = '{PURSE_CARDS[0]}'")  # fmt: skip
     assert desk.erase(passage_id=one[0]).card_serials == 0
     assert desk.erase(passage_id=two[0]).card_serials == 1
@@ -388,7 +388,7 @@ ERASED = "(select id from subject where erased_at is not null order by id limit 
         (f"update subject set card_number = '1' where id = {ERASED}", "some of it is left"),
         (
             "insert into purchase_file select p.id, x'00', x'00', null from purchase p"
-            " join passage g on g.id = p.passage_id join subject s on s.id = g.subject_id"
+            " join debit d on d.id = p.debit_id join subject s on s.id = d.passage_id"
             " where s.erased_at is not null order by p.id limit 1",
             "some of it is left",
         ),

@@ -54,10 +54,8 @@ def subject(tx, number, **values):
 
 def outbox(tx):
     """One waiting message with all that it refers to."""
-    subject(tx, 1)
-    tx.insert(
-        tables.passage, id="g", charge_point="l", service="toll", subject_id=f"{1:032d}", opened_at=1, clock_quality="x"
-    )
+    tx.insert(tables.subject, id="g")
+    tx.insert(tables.passage, id="g", charge_point="l", service="toll", opened_at=1, clock_quality="x")
     tx.insert(tables.obligor, id="o", subject_key="k")
     tx.insert(
         tables.debit,
@@ -150,81 +148,69 @@ def test_a_select_sees_what_waits_and_writes_only_what_it_could_see(tx):
     assert written(tx) == 1
 
 
-def seen(tx, number, card_number, *, subject_of=None):
-    """A passage of a card, with a subject of its own or one that was there before."""
-    owner = f"{number if subject_of is None else subject_of:032d}"
-    if subject_of is None:
-        subject(tx, number, card_number=card_number)
-    tx.insert(
-        tables.passage,
-        id=f"{number:032d}",
-        charge_point="lane-1",
-        service="toll",
-        subject_id=owner,
-        opened_at=1,
-        clock_quality="trusted",
-    )
+def lines_written(tx):
+    return tx.connection.execute(text("select count(*) from clearing_line")).scalar_one()
 
 
-_PASSAGES = (
-    select(tables.passage.c.id)
-    .join_from(tables.subject, tables.passage, tables.passage.c.subject_id == tables.subject.c.id)
-    .where(or_(tables.subject.c.card_number == bindparam("card"), tables.subject.c.obu_id == bindparam("obu")))
+def cleared(tx, number, version, *, run=None):
+    """A line of a day cleared under these rules, with a run of its own or one that was there before."""
+    if run is None:
+        run = number
+        tx.insert(tables.clearing_run, day=f"{run:08d}", state="running", rules_version=version, began_at=1)
+    group = {"merchant": "road", "payer": "bank", "payer_kind": "bank", "service": "toll", "seq": number}
+    tx.insert(tables.clearing_line, id=number, day=f"{run:08d}", state="open", rules_version="1", **group)
+
+
+_run, _line = tables.clearing_run, tables.clearing_line
+_LINES = (
+    select(_line.c.id)
+    .join_from(_run, _line, _line.c.day == _run.c.day)
+    .where(or_(_run.c.rules_version == bindparam("version"), _run.c.state == bindparam("state")))
+    .order_by(_line.c.id)
 )
 
 
 def test_a_join_along_references_writes_only_what_it_could_see(tx):
-    seen(tx, 1, "11")
-    assert tx.rows(_PASSAGES, card="22", obu=None) == []
-    seen(tx, 2, "22")
-    assert written(tx) == 0
-    assert [row.id for row in tx.rows(_PASSAGES, card="22", obu=None)] == [f"{2:032d}"]
-    assert written(tx) == 2
-    assert tx.rows(_PASSAGES, card="33", obu=None) == []
+    cleared(tx, 1, "11")
+    assert tx.rows(_LINES, version="22", state=None) == []
+    cleared(tx, 2, "22")
+    assert lines_written(tx) == 0
+    assert [row.id for row in tx.rows(_LINES, version="22", state=None)] == [2]
+    assert lines_written(tx) == 2
+    assert tx.rows(_LINES, version="33", state=None) == []
 
 
 def test_a_join_sees_a_new_row_that_belongs_to_one_written_before(tx):
-    seen(tx, 1, "11")
+    cleared(tx, 1, "11")
     tx.flush()
-    seen(tx, 2, "22")
-    assert tx.rows(_PASSAGES, card="33", obu=None) == []
-    seen(tx, 3, None, subject_of=1)
-    assert [row.id for row in tx.rows(_PASSAGES, card="11", obu=None)] == [f"{1:032d}", f"{3:032d}"]
+    cleared(tx, 2, "22")
+    assert tx.rows(_LINES, version="33", state=None) == []
+    cleared(tx, 3, None, run=1)
+    assert [row.id for row in tx.rows(_LINES, version="11", state=None)] == [1, 3]
 
 
 def test_a_join_sees_a_new_row_that_was_moved_to_one_written_before(tx):
-    seen(tx, 1, "11")
+    cleared(tx, 1, "11")
     tx.flush()
-    seen(tx, 2, "22")
-    assert tx.rows(_PASSAGES, card="33", obu=None) == []
-    tx.update(tables.passage, {"id": f"{2:032d}"}, subject_id=f"{1:032d}")
-    assert len(tx.rows(_PASSAGES, card="11", obu=None)) == 2
+    cleared(tx, 2, "22")
+    assert tx.rows(_LINES, version="33", state=None) == []
+    tx.update(_line, {"id": 2}, day=f"{1:08d}")
+    assert len(tx.rows(_LINES, version="11", state=None)) == 2
 
 
-_OUTER = select(tables.subject.c.id).outerjoin(tables.passage).where(tables.subject.c.card_number == bindparam("card"))
-_CROSS = select(tables.subject.c.id, tables.passage.c.id).where(tables.subject.c.card_number == bindparam("card"))
-_ELSEWISE = (
-    select(tables.passage.c.id)
-    .join_from(tables.subject, tables.passage, tables.passage.c.id == tables.subject.c.id)
-    .where(tables.subject.c.card_number == bindparam("card"))
-)
-_MAYBE = (
-    select(tables.passage.c.id)
-    .join_from(tables.subject, tables.passage)
-    .where(or_(tables.subject.c.card_number == bindparam("card"), tables.passage.c.opened_at > 0))
-)
-_OTHER_END = (
-    select(tables.passage.c.id)
-    .join_from(tables.subject, tables.passage)
-    .where(tables.passage.c.charge_point == bindparam("card"))
-)
+_VERSION = _run.c.rules_version == bindparam("version")
+_OUTER = select(_run.c.day).outerjoin(_line).where(_VERSION)
+_CROSS = select(_run.c.day, _line.c.id).where(_VERSION)
+_ELSEWISE = select(_line.c.id).join_from(_run, _line, _line.c.merchant == _run.c.day).where(_VERSION)
+_MAYBE = select(_line.c.id).join_from(_run, _line).where(or_(_VERSION, _line.c.seq > 0))
+_OTHER_END = select(_line.c.id).join_from(_run, _line).where(_line.c.merchant == bindparam("version"))
 
 
 @pytest.mark.parametrize("statement", [_OUTER, _CROSS, _ELSEWISE, _MAYBE, _OTHER_END])
 def test_a_join_that_cannot_be_judged_has_everything_written(tx, statement):
-    seen(tx, 1, "11")
-    tx.rows(statement, card="22")
-    assert written(tx) == 1
+    cleared(tx, 1, "11")
+    tx.rows(statement, version="22")
+    assert lines_written(tx) == 1
 
 
 @pytest.mark.parametrize("statement", [_ALL, _NEWEST_OF_CARD, _EITHER])
@@ -238,10 +224,10 @@ def test_a_select_that_cannot_be_judged_has_everything_written(tx, statement):
 
 
 def test_a_reference_to_a_waiting_row_has_that_row_written_first(tx):
-    outbox(tx)
+    cleared(tx, 1, "11")
     tx.flush()
-    subject(tx, 2)
-    assert tx.update(tables.passage, {"id": "g"}, subject_id=f"{2:032d}") == 1
+    cleared(tx, 2, "22")
+    assert tx.update(tables.clearing_line, {"id": 1}, day=f"{2:08d}") == 1
 
 
 def test_an_unknown_column_is_refused_at_once(tx):
@@ -296,15 +282,18 @@ def statements_of_the_code():
 
 WHOLE_TABLE = {
     "gateway.banks.pos._HIGHEST",
+    "gateway.debit.adoption._OPEN_CLAIMS",
     "gateway.debit.adoption._OPEN_REFUNDS",
+    "gateway.debit.recovery._OPEN_DEBITS",
     "gateway.debit.recovery._QUEUED",
     "gateway.ledger.backup._NEWEST",
     "gateway.ledger.key_change._TIMES_IN_FORCE",
     "gateway.ledger.life._NEWEST",
     "gateway.ledger.transaction._HEADS",
 }
-"""On purpose: what an adoption must know of a whole ledger; all that waits, once at start-up; the journal, once for a
-new key; the newest row of a copy's journal, of a ledger's few lives; the heads of the few chains."""
+"""On purpose: what an adoption must know of a whole ledger; all that waits or is held (an index of those alone), once
+at start-up; the journal, once for a new key; the newest row of a copy's journal, of a ledger's few lives; the heads of
+the few chains."""
 
 
 def test_no_statement_walks_through_a_table(engine):

@@ -6,12 +6,17 @@ import sqlite3
 import pytest
 
 from gateway.debit.claims import PurchaseResult
-from gateway.ledger.verify import CHECKS, FINDINGS_MAX, verify
+from gateway.ledger import verify as verification
+from gateway.ledger.verify import CHECKS, FINDINGS_MAX
+from gateway.ledger.verify_rules import RULES
 from gateway.ledger.verify_seals import NAME as SEALS
 from gateway.model.passage import Funding, PurchaseOutcome
 from gateway.rules.loading import digest_of_body
 from hardware.bench.chain_key import KEYS
 from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT, Box, charge, hold_request, payer_of
+from tests.gateway.ledger.in_parts import verify
+
+pytestmark = pytest.mark.slow
 
 KINDS = {
     "purse": (Funding.PURSE, None, None),
@@ -330,8 +335,8 @@ CORRUPTIONS = [
     ),
     (
         "a purchase is taken at most once for a debit, and only behind a released one",
-        "insert into purchase (id, passage_id, debit_id, attempt_no, state, written_fen, purchase_time, created_at,"
-        " changed_at) select 'x', passage_id, debit_id, 2, 'taken', written_fen, purchase_time, 0, 0 from purchase"
+        "insert into purchase (id, debit_id, attempt_no, state, written_fen, purchase_time, created_at,"
+        " changed_at) select 'x', debit_id, 2, 'taken', written_fen, purchase_time, 0, 0 from purchase"
         f" where debit_id = {FIRST['purse']}",
     ),
     ("record numbers have no gap", "update chain set number = number + 1 where name = 'decision'"),
@@ -401,6 +406,20 @@ def test_what_is_in_order_turns_nothing_red(box, statements):
     assert red(box.reader) == {SEALS}, "what is put in behind the gateway's back is in order and still nobody's"
 
 
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_no_rule_reads_a_whole_table_again_for_each_row_of_another(box, rule):
+    """That is hours on the ledger of a busy month. Items are few: people work them off."""
+    with sqlite3.connect(box.path) as connection:
+        plan = list(connection.execute(f"explain query plan {rule.bad}"))
+    connection.close()
+    above = {number: (parent, detail) for number, parent, _, detail in plan}
+    for number in (n for n, (_, detail) in above.items() if detail.startswith("SCAN") and detail != "SCAN i"):
+        inside = number
+        while inside:
+            inside, detail = above[inside]
+            assert not detail.startswith("CORRELATED"), [row[3] for row in plan]
+
+
 def test_findings_name_the_row_and_are_bounded(box):
     with sqlite3.connect(box.path) as connection:
         for n in range(FINDINGS_MAX + 5):
@@ -422,6 +441,6 @@ def test_all_rules_look_at_one_state(box):
         if len(told) == 2:
             plant(box, "update chain set number = number + 1 where name = 'decision'")
 
-    assert [c.name for c in verify(box.reader, KEYS, meanwhile) if not c.ok] == []
+    assert [c.name for c in verification.verify(box.reader, KEYS, meanwhile) if not c.ok] == []
     assert tuple(told) == CHECKS
     assert red(box.reader) == {"record numbers have no gap", "the chain of decisions holds", SEALS}

@@ -7,10 +7,11 @@ import sqlite3
 import pytest
 
 from gateway.ledger import chain, engines, tables, verify_chains
-from gateway.ledger.verify import NOTED_HEADS, verify
+from gateway.ledger.verify import NOTED_HEADS
 from gateway.model.passage import Funding
 from hardware.bench.chain_key import BENCH_KEY, KEYS
 from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT, Box, charge, hold_request, payer_of
+from tests.gateway.ledger.in_parts import verify
 
 NAMES = verify_chains.NAMES
 

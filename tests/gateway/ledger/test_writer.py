@@ -60,6 +60,39 @@ def test_changes_that_wait_share_a_commit(desk):
     assert desk.committer.batches == [1, 50]
 
 
+def test_a_patient_change_goes_with_the_next(desk, monkeypatch):
+    monkeypatch.setattr("gateway.ledger.writer.PATIENCE_S", WAIT_S_MAX)
+
+    async def scenario(desk):
+        patient = desk.writer.submit(add(), patient=True)
+        await asyncio.sleep(0)
+        found = await desk.writer.submit(add())
+        return await patient, found
+
+    assert desk.run(scenario) == (1, 2)
+    assert desk.committer.batches == [2]
+
+
+def test_a_patient_change_that_nobody_takes_along_goes_alone(desk, monkeypatch):
+    monkeypatch.setattr("gateway.ledger.writer.PATIENCE_S", 0.01)
+
+    async def scenario(desk):
+        return await desk.writer.submit(add(), patient=True), await desk.writer.submit(add())
+
+    assert desk.run(scenario) == (1, 2)
+    assert desk.committer.batches == [1, 1]
+
+
+def test_a_patient_change_is_stored_at_the_end(desk, monkeypatch):
+    monkeypatch.setattr("gateway.ledger.writer.PATIENCE_S", WAIT_S_MAX)
+
+    async def scenario(desk):
+        desk.writer.submit(add(), patient=True)
+
+    desk.run(scenario)
+    assert desk.rows("select value from counter") == [(1,)]
+
+
 def test_callers_answered_together_come_again_together(desk):
     """Each caller goes on at once; the crowd stays one batch instead of crumbling into many."""
 

@@ -38,6 +38,8 @@ from tests.gateway.debit.conftest import (
     rules_of,
 )
 
+pytestmark = pytest.mark.slow
+
 UNSETTLED = BankAnswer(Delivery.ANSWERED, AnswerClass.UNSETTLED, "96")
 PATIENCE_S = 300.0
 """Longest wait for something that must happen; no passing test waits for it."""

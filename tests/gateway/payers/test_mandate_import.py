@@ -15,6 +15,8 @@ from gateway.payers.mandates import COLUMNS, MandateImportError, read_csv
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 
+pytestmark = pytest.mark.slow
+
 
 class Desk:
     """A ledger, and imports into it."""

@@ -36,6 +36,8 @@ from gateway.payers.status_lists import (
     read_manifest,
 )
 
+pytestmark = pytest.mark.slow
+
 T0 = datetime(2026, 11, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 CARD, OBU, PLATE, PSAM = ListKind

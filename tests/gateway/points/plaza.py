@@ -186,7 +186,8 @@ class CountedWriter(Writer):
         super().__init__(committer)
         self._selector = selector
 
-    def submit(self, change, *, essential=False):
+    def submit(self, change, *, essential=False, patient=False):
+        # Time stands while a change is on its way: a patient one would wait for ever.
         future = super().submit(change, essential=essential)
         self._selector.storing += 1
         future.add_done_callback(lambda _: setattr(self._selector, "storing", self._selector.storing - 1))
@@ -735,8 +736,8 @@ class Plaza:
         elif isinstance(report.message, DebitResult | TacResult):
             card = report.road.cars[report.message.obu_id].card_number
             waiting = self.rows(
-                "select p.id from purchase p join passage g on g.id = p.passage_id join subject s on s.id = "
-                "g.subject_id where s.card_number = :card and p.state = 'intent'",
+                "select p.id from purchase p join debit d on d.id = p.debit_id join subject s on s.id = d.passage_id"
+                " where s.card_number = :card and p.state = 'intent'",
                 card=card,
             )
             if waiting:

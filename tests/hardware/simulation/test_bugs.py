@@ -5,6 +5,8 @@ import pytest
 from hardware.bench.simulation.bugs import BUGS, NoLongerFits, plant
 from hardware.bench.simulation.runner import Run, run
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"engine": 1500, "lanes": 400}
 """Debits or passages of one seed."""
 SEEDS = range(1, 14)

@@ -2,10 +2,14 @@
 
 from collections import Counter
 
+import pytest
+
 from hardware.bench.simulation import declared
 from hardware.bench.simulation.invariants import TRANSITIONS
 from hardware.bench.simulation.summary import Summary
 from hardware.bench.simulation.world import RunResult
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_transition_the_watcher_allows_is_declared_or_explained():

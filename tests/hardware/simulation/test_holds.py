@@ -15,6 +15,8 @@ from hardware.bench.simulation.storage import folder
 from hardware.bench.simulation.workloads import Card, EngineWorkload, Gone, in_life
 from hardware.bench.simulation.world import World, play
 
+pytestmark = pytest.mark.slow
+
 HOLDS, AMOUNT = 6, 1000
 ROUNDS = 40
 

@@ -18,6 +18,8 @@ from hardware.bench.simulation.wires import MESSAGE_FAULTS, Harm, Network, damag
 from hardware.bench.simulation.world import RunResult
 from protocols.bank.framing import Framer, frame
 
+pytestmark = pytest.mark.slow
+
 
 def play(story):
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

@@ -6,6 +6,8 @@ import pytest
 
 from hardware.bench.simulation.runner import Run, run
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"lanes": 60, "engine": 250}
 
 

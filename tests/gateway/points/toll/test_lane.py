@@ -89,7 +89,7 @@ def test_tags_that_start_over_at_any_moment_pay_once_and_leave_with_an_open_barr
         assert [len(car.paid) for car in cars] == [1] * len(cars)
         last = plaza.rows(
             "select s.obu_id, d.release, max(d.record_no) from decision d join passage g on g.id = d.passage_id "
-            "join subject s on s.id = g.subject_id group by s.obu_id"
+            "join subject s on s.id = g.id group by s.obu_id"
         )
         assert {release for _, release, _ in last} == {"go"}
         assert plaza.rows("select distinct state from debit") == [("funded",)]

@@ -37,9 +37,7 @@ def test_a_one_piece_tag_is_recorded_with_the_vehicle_in_its_file(play):
         car = Car(bench.GOOD, device_type=2)
         lane.road.meet(car)
         await plaza.settle()
-        (seen,) = plaza.rows(
-            "select plate, plate_colour, vehicle_class from subject s join passage p on p.subject_id = s.id"
-        )
+        (seen,) = plaza.rows("select plate, plate_colour, vehicle_class from subject s join passage p on p.id = s.id")
         assert seen == (car.plate, car.plate_colour, car.vehicle_class)
 
     play(story)
@@ -50,9 +48,7 @@ def test_a_card_is_recorded_with_the_vehicle_of_its_tag(play):
         car = Car(1, plate_colour=4, card_colour=4)
         plaza.lane().road.meet(car)
         await plaza.settle()
-        (seen,) = plaza.rows(
-            "select plate, plate_colour, vehicle_class from subject s join passage p on p.subject_id = s.id"
-        )
+        (seen,) = plaza.rows("select plate, plate_colour, vehicle_class from subject s join passage p on p.id = s.id")
         assert seen == (car.plate, 4, car.vehicle_class)
 
     play(story)
