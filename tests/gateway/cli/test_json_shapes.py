@@ -46,7 +46,7 @@ ACTS = {
     "clearing-explain", "clearing-report", "clearing-run", "clearing-write-off", "debits-adjust", "debits-pay-refund",
     "debits-refund", "debits-resolve", "debts-pay", "debts-retry", "debts-write-off", "ledger-adopt", "ledger-backup",
     "ledger-create", "ledger-key", "ledger-restore", "lists-build", "lists-roll-back", "mandates-import",
-    "mandates-limit", "run",
+    "init", "mandates-limit", "run",
 }  # fmt: skip
 
 
