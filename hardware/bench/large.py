@@ -166,7 +166,7 @@ def measure(folder: Path, debits: int = DEBITS) -> list[Row]:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a command took, and the plain statement; the least of some takes."""
+    """Time and memory that a command took, and time of the plain statement; the least of some takes."""
 
     seconds: float
     cpu_s: float
