@@ -275,7 +275,7 @@ def _check_ledger(site: SiteFile, findings: _Findings) -> None:
     path = site.storage.ledger
     if not path.exists():
         findings.facts["ledger"] = {"path": str(path), "exists": False}
-        findings.note("storage.ledger", f"{path} is not there yet; the first start makes it")
+        findings.note("storage.ledger", f"{path} is not there yet; make it with: etcgw ledger create")
         return
     engine = engines.open_reader(path)
     try:

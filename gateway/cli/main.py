@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -78,9 +80,17 @@ app.add_typer(privacy.app)
 app.add_typer(rsu.app)
 
 
+def _open_streams() -> None:
+    """Standard streams that were closed before us lead nowhere: nothing else may be opened in their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - open to the end
+
+
 def main() -> None:
     """Entry point. Exits with an `ExitCode`."""
     private_files.make_private()
+    _open_streams()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show Chinese gets escapes, and so do we from input that is no text: no crash.

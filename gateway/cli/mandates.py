@@ -292,7 +292,7 @@ MANDATE: Final[Columns[view.Mandate]] = (
     Column("bank", labels.BANK),
     Column("contract_ref", labels.CONTRACT, rank=2),
     fen("limit_fen", labels.LIMIT, rank=1),
-    fen("stand_in_limit_fen", Words("Stand-in", "代授权限额"), rank=1),
+    fen("stand_in_limit_fen", Words("Stand-in", "垫付限额"), rank=1),
     at("imported_at"),
     Column(
         "credentials",
@@ -329,7 +329,7 @@ USE: Final[Columns[view.Use]] = (
     Column("", labels.CONTRACT, lambda use: use.mandate.contract_ref, _or_dash),
     Column("", labels.LIMIT, lambda use: use.mandate.limit_fen, _limit_fen),
     Column(
-        "stand_in_limit_fen", Words("Stand-in limit", "代授权限额"), lambda use: use.mandate.stand_in_limit_fen, money
+        "stand_in_limit_fen", Words("Stand-in limit", "垫付限额"), lambda use: use.mandate.stand_in_limit_fen, money
     ),
     Column("limits", data=each(_LIMIT)),
     Column("held_fen", labels.HELD, lambda use: use.exposure.held_fen, money),

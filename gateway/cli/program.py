@@ -6,12 +6,15 @@ command knows beside it: `{"error": {"code", "text", "next"}}`.
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -53,10 +56,12 @@ class CommandLine:
         language: list[str] = []
         rest: list[str] = []
         with_traceback = False
-        options = iter(arguments[:end])
-        for argument in options:
+        waiting = deque(arguments[:end])
+        while waiting:
+            argument = waiting.popleft()
             if argument == LANGUAGE:
-                language = [argument, *((value,) if (value := next(options, None)) is not None else ())]
+                given = waiting and not waiting[0].startswith("-")
+                language = [argument, waiting.popleft() if given else ""]
             elif argument.startswith(f"{LANGUAGE}="):
                 language = [argument]
             elif argument == TRACEBACK:
@@ -92,7 +97,9 @@ class Program(TyperGroup):
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - types of the library's own copy of Click
         """Run the command."""
         with _ends_of(ctx.meta[NAME]):
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # What cannot be written is an error of the command too.
+            return result
 
 
 @contextmanager
@@ -122,15 +129,30 @@ def _ends_of(line: CommandLine) -> Iterator[None]:
 def _told(line: CommandLine, fault: Fault) -> typer.Exit:
     """End of the command, once the fault has been told."""
     screen = line.screen
-    if line.as_json:
-        screen.json({**fault.facts, "error": fault.error(screen)})
-    for number, text in enumerate(fault.lines(screen)):
-        screen.note(text if number else f"{NAME}: {text}")
-    if fault.likely is not None:
-        screen.note(f"  {screen.say('likely', '可能原因')}: {screen.word(fault.likely)}")
-    if fault.next_step is not None:
-        screen.note(f"  {screen.say('next', '下一步')}: {screen.word(fault.next_step)}")
+    with _written(sys.stdout):
+        if line.as_json:
+            screen.json({**fault.facts, "error": fault.error(screen)})
+    with _written(sys.stderr):
+        for number, text in enumerate(fault.lines(screen)):
+            screen.note(text if number else f"{NAME}: {text}")
+        if fault.likely is not None:
+            screen.note(f"  {screen.say('likely', '可能原因')}: {screen.word(fault.likely)}")
+        if fault.next_step is not None:
+            screen.note(f"  {screen.say('next', '下一步')}: {screen.word(fault.next_step)}")
     return typer.Exit(fault.code)
+
+
+@contextmanager
+def _written(stream: TextIO) -> Iterator[None]:
+    """Writing to a stream that may take nothing any more: with a full disk the exit code alone tells the error."""
+    try:
+        yield
+        stream.flush()
+    except OSError:
+        # What is left in the stream is written when the program ends, and must not fail again.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _usage(error: typer.TyperException) -> Fault:

@@ -27,7 +27,7 @@ from sqlalchemy import Connection, Engine, inspect, select
 from gateway.ledger import chain, engines, life, marks, schema, tables
 from gateway.ledger.batches import Committer
 from gateway.ledger.chain import ChainKeys
-from gateway.ledger.life import FIRST_LIFE, Head, Incarnation
+from gateway.ledger.life import FIRST_LIFE, Head, Incarnation, journal_head
 from gateway.ledger.marks import MarkFile, MarkMissing, MarkState, MarkUnreadable, MemoryMark
 from gateway.ledger.positions import by_clock
 from gateway.ledger.transaction import Transaction
@@ -169,13 +169,6 @@ def compare(connection: Connection, place: Place, state: MarkState) -> None:
         )
     if state.restored_us is not None:
         raise LedgerRefused("ledger_restored", f"a backup was put in the place of {place.ledger}")
-
-
-def journal_head(connection: Connection) -> Head:
-    """Head of the journal's chain."""
-    c = tables.chain
-    row = connection.execute(select(c).where(c.c.name == tables.journal.name)).first()
-    return Head(0, chain.GENESIS) if row is None else Head(int(row.number), bytes(row.digest))
 
 
 def digest_at(connection: Connection, number: int) -> bytes | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, select
 
-from gateway.ledger import tables
+from gateway.ledger import chain, tables
 from gateway.ledger.positions import Positions
 
 if TYPE_CHECKING:
@@ -63,3 +63,10 @@ def newest(connection: Connection) -> Incarnation | None:
 def begin(connection: Connection, mark: Mark) -> Life:
     """Begin the work of a process that has just opened the ledger."""
     return Life(Positions(mark), newest(connection))
+
+
+def journal_head(connection: Connection) -> Head:
+    """Head of the journal's chain."""
+    c = tables.chain
+    row = connection.execute(select(c).where(c.c.name == tables.journal.name)).first()
+    return Head(0, chain.GENESIS) if row is None else Head(int(row.number), bytes(row.digest))

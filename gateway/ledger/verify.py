@@ -11,16 +11,16 @@ Nothing here shows what names a person, and a ledger whose personal data was era
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy import Connection, Engine, func, select
 
 from gateway.ledger import tables, verify_chains, verify_seals
 from gateway.ledger.chain import ChainKeys
 from gateway.ledger.findings import FINDINGS_MAX, Check, Finding, Head, checked
 from gateway.ledger.verify_chains import ChainWalks
-from gateway.ledger.verify_rules import RULES, Rule
+from gateway.ledger.verify_rules import RULES, check_rule
 from gateway.ledger.workers import reading
 from gateway.rules.loading import digest_of_body
 
@@ -88,13 +88,6 @@ def _chains(walks: ChainWalks, wanted: list[bytes], tell: Callable[[str], None])
     return checks
 
 
-def check_rule(connection: Connection, number: int) -> Check:
-    """Check one of `RULES`."""
-    rule = RULES[number]
-    rows = int(connection.execute(text(rule.count)).scalar_one())
-    return checked(rule.name, rows, _bad_rows(connection, rule))
-
-
 def _rules_on_file(connection: Connection) -> Check:
     """Check that each version of the rules named by decisions still has the text it had."""
     rows = connection.execute(select(tables.rules.c.version, tables.rules.c.digest, tables.rules.c.body)).all()
@@ -108,9 +101,3 @@ def _has_digest(body: str, digest: str) -> bool:
         return digest_of_body(body) == digest
     except ValueError:
         return False
-
-
-def _bad_rows(connection: Connection, rule: Rule) -> Iterator[Finding]:
-    for row, problem, *more in connection.execute(text(rule.bad)):
-        if rule.unless is None or not rule.unless(*more):
-            yield Finding(rule.name, str(row), str(problem))

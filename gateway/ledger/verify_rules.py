@@ -6,10 +6,13 @@ id (`gateway.ledger.hex_text`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from sqlalchemy import Connection, text
+
+from gateway.ledger.findings import Check, Finding, checked
 from gateway.ledger.tables import quoted
 from gateway.model.dual_control import are_two
 from gateway.model.states import (
@@ -444,3 +447,16 @@ RULES: Final = (
         """,
     ),
 )
+
+
+def check_rule(connection: Connection, number: int) -> Check:
+    """Check one of `RULES`."""
+    rule = RULES[number]
+    rows = int(connection.execute(text(rule.count)).scalar_one())
+    return checked(rule.name, rows, _bad_rows(connection, rule))
+
+
+def _bad_rows(connection: Connection, rule: Rule) -> Iterator[Finding]:
+    for row, problem, *more in connection.execute(text(rule.bad)):
+        if rule.unless is None or not rule.unless(*more):
+            yield Finding(rule.name, str(row), str(problem))

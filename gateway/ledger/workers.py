@@ -31,7 +31,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine
 
 from gateway.ledger import engines
-from gateway.ledger.incarnation import journal_head
+from gateway.ledger.life import journal_head
 
 WORKERS_MAX: Final = 4
 """Most workers: they share one disk, and each has a cache."""

@@ -238,6 +238,20 @@ def measure(
     measure_all(as_json=as_json, debits=debits)
 
 
+@app.command()
+def grow(
+    debits: Annotated[int, typer.Option(min=1, help="Debits of the ledger.")] = 1_000_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    folder: Folder = None,
+) -> None:
+    """Fill a ledger with a month of debits, measure a start and commands on it; the site stays for etcgw."""
+    from hardware.bench import large, show
+    from hardware.bench.measure import table_of
+
+    rows = large.measure(_folder(folder), debits)
+    typer.echo(json.dumps(rows)) if as_json else show.console().print(table_of("large ledger", rows))
+
+
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """Do `work`. SIGTERM and SIGHUP call it off as Ctrl-C does: it takes down what it has set up. Status 128 + n."""
     came: list[signal.Signals] = []

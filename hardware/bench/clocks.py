@@ -1,4 +1,4 @@
-"""Clock that stands still: for rows that shall always be the same."""
+"""Clocks that no machine keeps: one stands still, for rows that shall always be the same, one goes when looked at."""
 
 from __future__ import annotations
 
@@ -26,3 +26,21 @@ class StillClock:
     async def sleep(self, seconds: float) -> None:
         """There is no later: nothing that waits may be given this clock."""
         raise RuntimeError(f"a clock that stands cannot wait {seconds} s")
+
+
+class SteppingClock(StillClock):
+    """Clock on which `step_us` microseconds pass whenever it is looked at: months of records in minutes."""
+
+    def __init__(self, now_us: int, step_us: int) -> None:
+        super().__init__(now_us)
+        self._begun_us = now_us
+        self._step_us = step_us
+
+    def monotonic(self) -> float:
+        """Seconds since its begin."""
+        return (self._now_us - self._begun_us) / 1e6
+
+    def utcnow(self) -> datetime:
+        """Aware UTC, later each time."""
+        self._now_us += self._step_us
+        return super().utcnow()

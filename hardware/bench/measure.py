@@ -14,13 +14,14 @@ from typing import Any
 
 from rich.table import Table
 
-from hardware.bench import measure_codec, measure_debits, measure_lists, measure_start, show
+from hardware.bench import large, measure_codec, measure_debits, measure_lists, measure_start, show
 from hardware.bench.load import run as load
 
 MEASUREMENTS: tuple[tuple[str, Callable[[Path, int], list[dict[str, Any]]]], ...] = (
     ("debits", lambda folder, _debits: measure_debits.measure(folder)),
     ("memory", measure_debits.measure_memory),
     ("start-up", lambda folder, _debits: measure_start.measure(folder)),
+    ("large ledger", lambda folder, _debits: large.measure(folder)),
     ("load of 16 lanes", lambda folder, _debits: load.measure(folder)),
     ("codec", lambda folder, _debits: measure_codec.measure(folder)),
     ("status lists", lambda *_: [{"figure": k, "value": v} for k, v in measure_lists.measure().items()]),

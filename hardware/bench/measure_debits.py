@@ -301,7 +301,7 @@ async def _charge_many(path: Path, debits: int) -> list[Row]:
             await ours.round(KINDS[0], range(done, until), MEMORY_CALLERS)
             done = until
             ours.waits.clear()
-            _progress(done, debits, time.perf_counter() - begun)
+            progress("memory", done, debits, time.perf_counter() - begun)
         rows.append(
             {
                 "debits": done,
@@ -314,11 +314,11 @@ async def _charge_many(path: Path, debits: int) -> list[Row]:
     return rows
 
 
-def _progress(done: int, debits: int, taken_s: float) -> None:
+def progress(what: str, done: int, debits: int, taken_s: float) -> None:
     """Show progress: on a terminal one line that goes on, else a line now and then."""
     on_terminal, end = sys.stderr.isatty(), done == debits
     if on_terminal or end or done % PROGRESS_EVERY == 0:
-        line = f"memory: {done} of {debits} debits, {taken_s:.0f} s"
+        line = f"{what}: {done} of {debits} debits, {taken_s:.0f} s"
         sys.stderr.write(f"\r{line}{chr(10) if end else ''}" if on_terminal else f"{line}\n")
         sys.stderr.flush()
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from gateway.ledger import engines, tables
 from gateway.ledger.reading import Reader
 from gateway.ledger.transaction import Transaction
 from gateway.ledger.writer import Committer, Writer
+from gateway.model.clock import Clock, to_us
 from gateway.model.delivery import Delivery
 from gateway.model.passage import Abandoned, DeclinePolicy, Funding, PurchaseOutcome, Service
 from gateway.rules.loading import shipped_rules
@@ -49,6 +51,7 @@ from hardware.bench.ledgers import new_ledger
 OPEN_DEBITS = 100_000
 PER_COMMIT = 500
 FARE_FEN = 1425
+LONG_AGO = datetime(2023, 11, 14, 22, tzinfo=UTC)
 TERMINALS = tuple(f"T{number:07d}" for number in range(64))
 
 COUNT = """
@@ -96,7 +99,9 @@ class Left:
     """True when its bank was being asked."""
     delivered_fen: int | None = None
     decided: bool = False
-    """True when it is owed on our own word; its advice waits."""
+    """True when it is decided; what is owed on our own word has its advice waiting."""
+    answer: BankAnswer | None = None
+    """Answer of its bank, where that was asked and heard."""
 
 
 KINDS: Mapping[str, Left] = {
@@ -206,17 +211,28 @@ async def start_up(path: Path, number: int) -> Start:
         reading.dispose()
 
 
-def fill(committer: Committer, number: int, clock: SystemClock) -> None:
-    """Fill the ledger with so many open debits, of all kinds in turn."""
-    kinds = list(KINDS.values())
+def fill(
+    committer: Committer,
+    number: int,
+    clock: Clock,
+    kinds: Sequence[Left] = tuple(KINDS.values()),
+    *,
+    vehicles: int | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Fill the ledger with so many debits, of all kinds in turn; each of another vehicle, or of so many `vehicles`."""
     left = iter(range(number))
     while group := list(islice(left, PER_COMMIT)):
-        committer.commit([_leave(n, kinds[n % len(kinds)], clock) for n in group])
+        committer.commit([_leave(n, kinds[n % len(kinds)], clock, vehicles or number) for n in group])
+        progress(group[-1] + 1)
 
 
-def _leave(n: int, left: Left, clock: SystemClock) -> Callable[[Transaction], None]:
+def _leave(n: int, left: Left, clock: Clock, vehicles: int) -> Callable[[Transaction], None]:
     """Make the change that leaves debit number `n` as its kind says."""
-    request = _request(n, left.funding, left.service, card=left.card)
+    request = _request(n, left.funding, left.service, card=left.card, vehicle=n % vehicles, now=clock.utcnow())
+    result = left.purchase
+    if result is not None and result.outcome is PurchaseOutcome.TAKEN:
+        result = replace(result, card_serial=n // vehicles)
     ids = holds.NewIds(*(f"{n:031x}{part}" for part in "012"))
     context = DecisionContext("lane-1")
 
@@ -224,15 +240,20 @@ def _leave(n: int, left: Left, clock: SystemClock) -> Callable[[Transaction], No
         rules = shipped_rules()
         if not isinstance(holds.place_hold(tx, request, ids, rules), HoldPlaced):
             raise TypeError(f"debit {n} was not placed")
-        if left.purchase is not None:
-            purchases.store_result(tx, ids.purchase, left.purchase, request.sight.identity.card_number)
+        if result is not None:
+            purchases.store_result(tx, ids.purchase, result, request.sight.identity.card_number)
         if left.asked:
             _sale_under_way(tx, n, ids.debit)
         if left.delivered_fen is not None:
             holds.complete(tx, ids.debit, left.delivered_fen, request.payer, asking=None, context=context)
         if left.decided:
-            conclusion = conclusions.Conclusion(ids.debit, context, DeclinePolicy.RELEASE_AS_DEBT, 100_000)
+            policy = DeclinePolicy.RELEASE_AS_DEBT
+            channel = None if left.answer is None else BANK
+            conclusion = conclusions.Conclusion(
+                ids.debit, context, policy, 100_000, result=result, bank=left.answer, channel=channel
+            )
             conclusions.conclude(tx, conclusion, rules)
+            # Asks nothing of a bank that has answered, or that the debit does not concern.
             debit, new = debit_row(tx, ids.debit), NewAttempt(f"{n:031x}4", clock.utcnow())
             attempts.queue_advice(tx, debit, Asking(BANK, new))
 
@@ -264,16 +285,20 @@ def _sale_under_way(tx: Transaction, n: int, debit_id: str) -> None:
     )
 
 
-def _request(n: int, funding: Funding, service: Service, *, card: bool) -> HoldRequest:
+def _request(
+    n: int, funding: Funding, service: Service, *, card: bool, vehicle: int | None = None, now: datetime = LONG_AGO
+) -> HoldRequest:
+    who = n if vehicle is None else vehicle
     identity = Identity(
-        obu_id=n.to_bytes(4) if card else None,
-        card_number=_card(n) if card else None,
-        plate=f"测{n:06d}",
+        obu_id=who.to_bytes(4) if card else None,
+        card_number=_card(who) if card else None,
+        plate=f"测{who:06d}",
         plate_colour=0,
     )
-    sight = Sight(f"{n:031x}5", "lane-1", service, identity, 1_700_000_000_000_000, "trusted", "20231114")
-    mandate = None if funding is Funding.PURSE else f"m{n}"
-    name, contract = ("issuer-9901", None) if funding is Funding.PURSE else (BANK.name, f"c{n}")
+    sight = Sight(f"{n:031x}5", "lane-1", service, identity, to_us(now), "trusted", f"{now:%Y%m%d}")
+    mandate = None if funding is Funding.PURSE else f"m{who}"
+    at_bank = funding is Funding.BANK_ONLINE
+    name, contract = (BANK.name, f"c{who}") if at_bank else ("issuer-9901", None)
     payer = Payer(funding, name, mandate, contract, None, 100_000)
     plan = PurchasePlan(FARE_FEN, "20231114100000", 50_000, bytes(43), bytes(43)) if card else None
     abandoned = Abandoned.VOID if service is Service.TOLL else Abandoned.KEEP

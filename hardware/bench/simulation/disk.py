@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gateway.debit import adoption
-from gateway.ledger import engines, incarnation
+from gateway.ledger import engines, incarnation, life
 from gateway.ledger.batches import Committer
 from gateway.ledger.incarnation import LedgerRefused, Place
 from hardware.bench.chain_key import KEYS
@@ -73,7 +73,7 @@ class Disk:
             shutil.copyfile(f"{self._storage.path}{side}", folder / f"copy.db{side}")
         reader = engines.open_reader(self._storage.path)
         with reader.connect() as connection:
-            journal = incarnation.journal_head(connection).number
+            journal = life.journal_head(connection).number
         reader.dispose()
         self._copy = Copy(folder, journal, self._world.watch.picture())
 

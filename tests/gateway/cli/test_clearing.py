@@ -139,7 +139,7 @@ def test_the_same_file_a_second_one_and_a_supplement(clear, run, site, plaza):
     assert clear([second], "--supplement")["open_items"] == 0
 
 
-@pytest.mark.parametrize("day", ["20231131", "today", "2023-11-1"])
+@pytest.mark.parametrize("day", ["20231131", "tomorrow", "2023-11-1"])
 def test_a_day_that_is_none_is_wrong_usage(run, site, plaza, day):
     run("clearing", "run", day, "--config", site, code=2)
 

@@ -88,6 +88,7 @@ USAGE = [
     Way("status --frobnicate", 2, "no_such_option"),
     Way("status surplus", 2, "wrong_usage"),
     Way("status --lang fr", 2, "bad_value"),
+    Way("status --lang", 2, "bad_value", at_site=False),
     Way("debits show", 2, "missing_value"),
     Way("passages --last 0", 2, "bad_value"),
     Way("passages --last many", 2, "bad_value"),
@@ -281,6 +282,28 @@ def test_a_pipe_that_is_closed_early(site, ledger, command, more):
         assert process.wait() == 1
     assert b"Traceback" not in told
     assert b"Exception ignored" not in told
+
+
+@pytest.mark.parametrize(
+    ("command", "streams", "code"),
+    [
+        ("passages", ">&-", 0),
+        ("passages --json", "2>&-", 0),
+        ("status --json", "<&- >&- 2>&-", 3),
+        ("rsu decode", "<&-", 2),
+        ("passages", ">/dev/full", 3),
+        ("passages --json", ">/dev/full", 3),
+        ("status --json", ">/dev/full 2>/dev/full", 3),
+        ("--help", ">/dev/full", 3),
+    ],
+)
+def test_streams_that_are_closed_or_full(site, ledger, command, streams, code):
+    shell = ["sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-m", "gateway.cli.main", *command.split()]
+    done = subprocess.run(shell, env=os.environ | {"ETCGW_CONFIG": str(site)}, capture_output=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
+    assert (b"No space left" in done.stderr) == (code == 3 and "2>" not in streams)
 
 
 @pytest.fixture

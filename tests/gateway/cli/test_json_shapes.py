@@ -44,9 +44,9 @@ ELSEWHERE = {"status", "clearing-show", "rules-check", "rules-diff"}
 """Commands whose shapes a test of their own compares."""
 ACTS = {
     "clearing-explain", "clearing-report", "clearing-run", "clearing-write-off", "debits-adjust", "debits-pay-refund",
-    "debits-refund", "debits-resolve", "debts-pay", "debts-retry", "debts-write-off", "ledger-adopt", "ledger-backup",
-    "ledger-create", "ledger-key", "ledger-restore", "lists-build", "lists-roll-back", "mandates-import",
-    "mandates-limit", "run",
+    "debits-refund", "debits-resolve", "debts-pay", "debts-retry", "debts-write-off", "init", "ledger-adopt",
+    "ledger-backup", "ledger-create", "ledger-key", "ledger-restore", "lists-build", "lists-roll-back",
+    "mandates-import", "mandates-limit", "run",
 }  # fmt: skip
 
 

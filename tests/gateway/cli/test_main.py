@@ -13,6 +13,7 @@ from drivers.errors import DeviceRefused, DeviceTimeout, DeviceUnavailable
 from gateway.cli import status
 from gateway.cli.errors import HANDLERS, CliFault, ExitCode, explain
 from gateway.cli.main import app
+from gateway.cli.program import CommandLine
 from gateway.cli.screen import Language
 from gateway.ledger.backup import CopyDamaged
 from gateway.ledger.engines import StorageTrouble
@@ -166,6 +167,31 @@ def test_language_by_option_goes_before_the_locale(run, site, ledger):
     assert "已付" in run("--lang", "zh", "passages", "--config", site).stdout
     assert "已付" not in run("--lang", "en", "passages", "--config", site, LC_ALL="zh_CN.UTF-8").stdout
     run("--lang", "fr", "passages", "--config", site, code=2)
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("status --lang zh", "--lang zh status"),
+        ("--lang en status --lang=zh", "--lang=zh status"),
+        ("--json passages --last 3", "passages --last 3 --json"),
+        ("debits --json show 3", "debits show 3 --json"),
+        ("status --json --lang zh --json", "--lang zh status --json"),
+        ("status --lang --json", "--lang  status --json"),
+        ("rsu decode --json -- --lang --json", "rsu decode --json -- --lang --json"),
+    ],
+)
+def test_language_and_json_may_stand_anywhere(typed, read):
+    line = CommandLine.of(typed.split())
+    assert " ".join(line.arguments) == read
+    assert line.as_json == ("--json" in read)
+
+
+def test_language_and_json_behind_and_before_the_command(run, site, ledger):
+    assert "已付" in run("passages", "--config", site, "--lang", "zh").stdout
+    assert json.loads(run("--json", "passages", "--config", site).stdout)["passages"]
+    assert json.loads(run("debits", "--json", "show", "1", "--config", site).stdout)["debit_id"]
+    assert "Traceback" in run("status", "--config", site, "--lang", "zh", "--traceback", code=3).stderr
 
 
 def test_json_is_the_same_in_both_languages(ask, site, ledger):

@@ -287,13 +287,14 @@ WHOLE_TABLE = {
     "gateway.debit.recovery._OPEN_DEBITS",
     "gateway.debit.recovery._QUEUED",
     "gateway.ledger.backup._NEWEST",
+    "gateway.ledger.clock_readings._LATEST",
     "gateway.ledger.key_change._TIMES_IN_FORCE",
     "gateway.ledger.life._NEWEST",
     "gateway.ledger.transaction._HEADS",
 }
 """On purpose: what an adoption must know of a whole ledger; all that waits or is held (an index of those alone), once
-at start-up; the journal, once for a new key; the newest row of a copy's journal, of a ledger's few lives; the heads of
-the few chains."""
+at start-up; the journal, once for a new key; the newest row of a copy's journal, of a ledger's few lives; the few
+readings of its clocks; the heads of the few chains."""
 
 
 def test_no_statement_walks_through_a_table(engine):

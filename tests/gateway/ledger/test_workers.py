@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from gateway.ledger import engines, incarnation, verify_chains, workers
+from gateway.ledger import engines, incarnation, life, verify_chains, workers
 from gateway.ledger import verify as verification
 from gateway.ledger.verify import verify
 from gateway.ledger.workers import WorkerLost
@@ -84,9 +84,9 @@ def test_a_small_ledger_is_verified_without_workers(box, monkeypatch):
 def test_all_see_one_state_whatever_is_written_meanwhile(box):
     with workers.reading(box.reader, 2) as readers:
         assert readers.number == 2
-        before = incarnation.journal_head(readers.connection)
+        before = life.journal_head(readers.connection)
         move_on(box.path)
-        tasks = [readers.submit(incarnation.journal_head) for _ in range(4)]
+        tasks = [readers.submit(life.journal_head) for _ in range(4)]
         assert [readers.answer(task) for task in tasks] == [before] * 4
 
 
@@ -104,8 +104,8 @@ def test_workers_begin_again_until_they_see_one_state(box, monkeypatch, commits,
     monkeypatch.setattr(workers._Worker, "send", send_and_commit)
     with workers.reading(box.reader, 2) as readers:
         assert readers.number == number
-        here = incarnation.journal_head(readers.connection)
-        assert [readers.answer(readers.submit(incarnation.journal_head)) for _ in range(2)] == [here] * 2
+        here = life.journal_head(readers.connection)
+        assert [readers.answer(readers.submit(life.journal_head)) for _ in range(2)] == [here] * 2
 
 
 def test_a_task_that_fails_fails_here_as_itself(box):
@@ -113,7 +113,7 @@ def test_a_task_that_fails_fails_here_as_itself(box):
         task = readers.submit(incarnation.digest_at, object())
         with pytest.raises(Exception, match="object"):
             readers.answer(task)
-        assert readers.answer(readers.submit(incarnation.journal_head)).number > 0
+        assert readers.answer(readers.submit(life.journal_head)).number > 0
 
 
 def test_a_worker_that_was_killed_is_told_and_none_is_left(box):
@@ -122,7 +122,7 @@ def test_a_worker_that_was_killed_is_told_and_none_is_left(box):
         os.kill(pids[-1], signal.SIGKILL)
         assert has_ended(pids[-1])
         with pytest.raises(WorkerLost, match="killed by signal 9"):
-            readers.answer(readers.submit(incarnation.journal_head))
+            readers.answer(readers.submit(life.journal_head))
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
