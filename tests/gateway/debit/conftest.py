@@ -183,7 +183,7 @@ class Box:
 
     def rows(self, sql, **values):
         with self.reader.connect() as connection:
-            values = {name: to_stored(value) for name, value in values.items()}
+            values = {name: to_stored(v) if isinstance(v, str) else v for name, v in values.items()}
             return [texts(row) for row in connection.execute(text(sql), values)]
 
     def balance(self, kind, owner=None):

@@ -703,7 +703,7 @@ class Plaza:
     def rows(self, sql, **values):
         """What a stranger reads from the file now: only what is committed."""
         with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as connection:
-            values = {name: to_stored(value) for name, value in values.items()}
+            values = {name: to_stored(v) if isinstance(v, str) else v for name, v in values.items()}
             return [texts(row) for row in connection.execute(sql, values)]
 
     def decisions(self):
