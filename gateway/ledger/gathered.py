@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import Column, Integer, Table
 
 from gateway.ledger import tables
-from gateway.ledger.statements import row_maker
+from gateway.ledger.statements import plain, row_maker
 
 RowValues: TypeAlias = dict[str, Any]
 """Values of a row not yet written: all columns by name, in table order."""
@@ -23,17 +23,17 @@ class Facts:
     def __init__(self, table: Table, place: int) -> None:
         self.place = place
         """Order of writing, parents before children: foreign keys are checked row by row."""
-        self.columns = tuple(column.name for column in table.columns)
+        self.columns = tuple(plain(column.name) for column in table.columns)
         self.width = len(self.columns)
-        self.empty: RowValues = {column.name: _default(column) for column in table.columns}
+        self.empty: RowValues = {plain(column.name): _default(column) for column in table.columns}
         """Values the database would put where nothing is given."""
         key = list(table.primary_key)
-        self.key = key[0].name if len(key) == 1 else None
-        self.number = key[0].name if isinstance(key[0].type, Integer) else None
+        self.key = plain(key[0].name) if len(key) == 1 else None
+        self.number = plain(key[0].name) if isinstance(key[0].type, Integer) else None
         """Key that the database would make up by itself where it is missing, and nobody here would know it."""
         self.make_row = row_maker(self.columns)
         self.parents = {
-            column.name: frozenset(foreign.column.table for foreign in column.foreign_keys)
+            plain(column.name): frozenset(foreign.column.table for foreign in column.foreign_keys)
             for column in table.columns
             if column.foreign_keys
         }

@@ -8,6 +8,7 @@ Connection and transaction stay SQLAlchemy's; so do the errors, which callers cl
 
 from __future__ import annotations
 
+import sys
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Shape:
         self.tables = frozenset(element for element in visitors.iterate(statement) if isinstance(element, Table))
         constants = dict(compiled.params or {}) if columns is None else {}
         positions = getattr(compiled, "positiontup", None)
+        positions = None if positions is None else list(map(plain, positions))
         hex_texts = {name for name, parameter in compiled.binds.items() if isinstance(parameter.type, HexText)}  # type: ignore[attr-defined]
         self.arguments = _arguments(
             positions, {name: value for name, value in constants.items() if value is not None}, hex_texts
@@ -238,6 +240,11 @@ def pages(connection: Connection, statement: Select[Any]) -> Iterator[list[tuple
             yield list(zip(*columns, strict=True))
     finally:
         cursor.close()
+
+
+def plain(name: str) -> str:
+    """Plain text of a column's name: in dictionaries SQLAlchemy's own kind of text is found three times slower."""
+    return sys.intern(str(name))
 
 
 def row_maker(columns: Iterable[str]) -> Callable[[Iterable[Any]], Row]:

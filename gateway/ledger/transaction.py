@@ -24,13 +24,13 @@ from gateway.ledger.chain import ChainKey, ChainKeys, ChainKeyUnknown
 from gateway.ledger.gathered import FACTS, Gathered, RowValues, unknown_column
 from gateway.ledger.life import Head, Life
 from gateway.ledger.seals import LAYOUTS, SALT, SALT_BYTES, Layout, RandomBytes, Seals, as_stored
-from gateway.ledger.statements import Row, Runner, Shape
+from gateway.ledger.statements import Row, Runner, Shape, plain
 from protocols.bank.anchors import Anchor
 
 T = TypeVar("T")
 
 _CHAINED: dict[Table, tuple[str, Callable[[RowValues], tuple[Any, ...]]]] = {
-    table: (number, itemgetter(*(column.name for column in table.columns if column.name != "chain")))
+    table: (number, itemgetter(*(plain(column.name) for column in table.columns if column.name != "chain")))
     for table, number in ((tables.metadata.tables[name], number) for name, number in chain.CHAINED.items())
 }
 """Number column of each chained table, and the function that takes the digested values out of a row."""

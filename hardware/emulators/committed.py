@@ -68,7 +68,11 @@ def newest_opening(database: Path, charge_point: str) -> Opening | None:
     uri = f"file:{quote(str(database.absolute()))}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
         row = connection.execute(NEWEST_OPENING, (charge_point,)).fetchone()
-    return None if row is None else Opening(record_no=int(row[0]), passage_id=str(row[1]), decided_at=int(row[2]))
+    if row is None:
+        return None
+    number, passage, decided_at = row
+    passage_id = passage.hex() if isinstance(passage, bytes) else str(passage)
+    return Opening(record_no=int(number), passage_id=passage_id, decided_at=int(decided_at))
 
 
 class CommittedRule:
