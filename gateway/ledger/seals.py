@@ -31,6 +31,7 @@ from sqlalchemy import Table
 from gateway.ledger import tables
 from gateway.ledger.chain import encode
 from gateway.ledger.hex_text import STORED
+from gateway.ledger.statements import plain
 
 KIND: Final = "rows"
 EVENT: Final = "sealed"
@@ -38,6 +39,8 @@ EVENT: Final = "sealed"
 SALT_BYTES: Final = 16
 DIGEST_BYTES: Final = 16
 SALT: Final = "salt"
+
+ID_BYTES: Final = 16
 
 CONTENT_BYTES_MAX: Final = 1 << 16
 """Longest content of one row of the journal: a large import is sealed in several."""
@@ -124,7 +127,7 @@ class Layout:
         self.name = table.name
         self.code = code
         left_out = LEFT_OUT.get(table.name, {})
-        every = [column.name for column in table.columns]
+        every = [plain(column.name) for column in table.columns]
         self.columns = tuple(name for name in every if name not in left_out)
         """Covered columns, in table order."""
         self.names = frozenset(self.columns)
@@ -196,7 +199,7 @@ def _key_maker(columns: Sequence[str], table: Table) -> Callable[[FullRow], byte
 def _packed(key: Any) -> bytes:  # noqa: ANN401 - a number or a text
     """Pack a key in few bytes: most are 128 random bits in hex digits."""
     raw = STORED[key]
-    return raw if isinstance(raw, bytes) and len(raw) == 16 else encode((key,))
+    return raw if isinstance(raw, bytes) and len(raw) == ID_BYTES else encode((key,))
 
 
 def shown(key: bytes) -> str:
