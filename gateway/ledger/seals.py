@@ -31,7 +31,6 @@ from sqlalchemy import Table
 from gateway.ledger import tables
 from gateway.ledger.chain import encode
 from gateway.ledger.hex_text import STORED
-from gateway.ledger.statements import plain
 
 KIND: Final = "rows"
 EVENT: Final = "sealed"
@@ -127,7 +126,7 @@ class Layout:
         self.name = table.name
         self.code = code
         left_out = LEFT_OUT.get(table.name, {})
-        every = [plain(column.name) for column in table.columns]
+        every = [column.name for column in table.columns]
         self.columns = tuple(name for name in every if name not in left_out)
         """Covered columns, in table order."""
         self.names = frozenset(self.columns)

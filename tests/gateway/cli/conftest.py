@@ -229,7 +229,10 @@ def sql(site):
 
     def call(statement, *values):
         with closing(sqlite3.connect(site.parent / "ledger.db")) as connection, connection:
-            return [texts(row) for row in connection.execute(statement, list(map(to_stored, values)))]
+            return [
+                texts(row)
+                for row in connection.execute(statement, [to_stored(v) if isinstance(v, str) else v for v in values])
+            ]
 
     return call
 

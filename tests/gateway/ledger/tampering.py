@@ -66,7 +66,7 @@ class Files:
     def tamper(self, statement, values=()):
         with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
             connection.execute("pragma ignore_check_constraints=on")
-            return connection.execute(statement, list(map(to_stored, values))).rowcount
+            return connection.execute(statement, [to_stored(v) if isinstance(v, str) else v for v in values]).rowcount
 
     def findings(self, keys=KEYS):
         """What the seals say."""
