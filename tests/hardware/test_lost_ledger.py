@@ -123,12 +123,12 @@ async def day_end(r, day):
         await r.bank.request("day_file", day=one, path=str(path))
         with committing(site) as (commit, _):
             import_file(path, "bank-a", one, commit, terms)
-    today = (datetime.now(UTC) + timedelta(days=3)).date()
+    after = datetime.strptime(the_days(day)[-1], "%Y%m%d").replace(tzinfo=UTC) + timedelta(days=1)
     reader = engines.open_reader(site.storage.ledger)
     try:
         for one in the_days(day):
             with committing(site) as (commit, _):
-                end = run_and_settle(one, reader, commit, terms, today=today)
+                end = run_and_settle(one, reader, commit, terms, today=after.date())
     finally:
         reader.dispose()
     return end
