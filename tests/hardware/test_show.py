@@ -9,12 +9,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from gateway.model.money import format_fen
-from gateway.model.plate import mask
-from gateway.model.reasons import REASONS
 from hardware.bench import show
 from hardware.bench.demo import Run
 from hardware.bench.ledger_view import DecisionRow
+from hardware.bench.newcomer import faults_of_screen
 from hardware.bench.reckoning import Line, Result
 from hardware.bench.scenario import VEHICLES
 
@@ -52,6 +50,10 @@ def language(request, monkeypatch):
 
 @pytest.fixture
 def run():
+    return good_run()
+
+
+def good_run():
     results = [Result(vehicle, decisions(vehicle), ()) for vehicle in VEHICLES]
     return Run(results=results, lines=[Line("merchant", 5, 5, "fares priced by hand")], slower=2.0, deadline_ms=4000)
 
@@ -65,14 +67,7 @@ def shown(what, columns):
 def test_the_summary_fits_one_screen_and_names_every_vehicle_with_fare_or_reason(run, language):
     lines = shown(show.summary(run, 80), 80)
     assert len(lines) <= LINES_MAX, lines
-    assert max(map(cell_len, lines)) <= 80
-    text = " ".join(" ".join(lines).split())
-    for result in run.results:
-        vehicle, (*_, (_, _, reason)) = result.vehicle, result.vehicle.expected.decisions
-        fare = f" {format_fen(vehicle.fare_fen)}" if vehicle.expected.charged else ""
-        assert mask(vehicle.plate_text) + fare in text
-        if reason not in (None, "already_charged"):
-            assert getattr(REASONS[reason], language) in text
+    assert faults_of_screen(lines, 80, language) == []
 
 
 def test_a_wrong_vehicle_and_a_wrong_account_are_told_and_the_run_has_failed(run):
