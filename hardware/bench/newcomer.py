@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import errno
 import os
 import pty
 import re
@@ -170,8 +171,9 @@ def _all_of(descriptor: int) -> bytes:
     try:
         while part := os.read(descriptor, 65536):
             parts.append(part)
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
     finally:
         os.close(descriptor)
     return b"".join(parts)
@@ -310,10 +312,13 @@ class Play:
 async def play(place: Path | None, *, with_test: bool, tell: Callable[[str], None]) -> list[str]:
     """Play the newcomer in a folder below `place`, of which nothing stays; the faults."""
     await ensure_possible()
-    os.umask(0o022)  # the roots are for all their users
-    with tempfile.TemporaryDirectory(prefix="newcomer-", dir=place) as folder:
-        newcomers = Play(Path(folder), tell)
-        await newcomers.perform(with_test=with_test)
+    private = os.umask(0o022)  # the roots are for all their users
+    try:
+        with tempfile.TemporaryDirectory(prefix="newcomer-", dir=place) as folder:
+            newcomers = Play(Path(folder), tell)
+            await newcomers.perform(with_test=with_test)
+    finally:
+        os.umask(private)
     return newcomers.faults
 
 

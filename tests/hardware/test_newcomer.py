@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from typer.testing import CliRunner
 
+from gateway import private_files
 from gateway.cli.screen import Language
 from hardware.bench import cli, newcomer, show
 from hardware.bench.newcomer import Ended, cure_in, ended, faults_of_refusal, faults_of_run, pip_options
@@ -139,6 +140,8 @@ def test_a_machine_that_cannot_play_is_skipped_with_a_reason(monkeypatch, tmp_pa
     assert result.stderr.startswith("etcbench: skipped / 跳过: ")
     assert reason in result.stderr
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "later").touch()
+    assert (tmp_path / "later").stat().st_mode & private_files.OTHERS == 0
 
 
 @pytest.fixture
