@@ -1,15 +1,17 @@
 """First screen of the demo: it fits, says what each vehicle paid and why not, and never drops the barrier."""
 
+import asyncio
 import html
 import io
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from hardware.bench import show
+from hardware.bench import live, show
 from hardware.bench.demo import Run
 from hardware.bench.ledger_view import DecisionRow
 from hardware.bench.newcomer import faults_of_screen
@@ -78,6 +80,16 @@ def test_a_wrong_vehicle_and_a_wrong_account_are_told_and_the_run_has_failed(run
     assert "WRONG bank: ours 1, outside 2" in text
     assert "FAILED" in text
     assert "49 of 50" in text
+
+
+def test_how_far_a_run_is_is_told_in_the_language_of_the_person(run, language, capsys):
+    async def follow_to_the_end():
+        await live._tell(SimpleNamespace(run=run), asyncio.create_task(asyncio.sleep(0)))
+
+    asyncio.run(follow_to_the_end())
+    told = {"en": ["starting", "  50 of 50 vehicles"], "zh": ["启动中", "  50 辆中 50 辆"]}[language]
+    assert capsys.readouterr().err.splitlines() == told
+    assert shown(show.live(run, 80), 80)[0].startswith(f"{told[0]}: ")
 
 
 @pytest.mark.parametrize("columns", [60, 80, 132])
