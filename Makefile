@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 TESTERS ?= $(shell echo $$((2 * $$(nproc))))
 READY  := $(VENV)/.ready
 
-.PHONY: help run serve test check bench setup lock clean
+.PHONY: help run serve test check bench newcomer setup lock clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -16,10 +16,14 @@ setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "etc-gateway needs Python 3.11 or newer: set PYTHON=/path/to/python3.11"; exit 1; }
+		|| { echo "etc-gateway needs Python 3.11 or newer / 需要 Python 3.11 或更新版本: set PYTHON=/path/to/python3.11"; \
+			exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
-		|| { [ "$$(id -u)" = 0 ] && apt-get update -q && apt-get install -q -y --no-install-recommends python3-venv; } \
-		|| { echo "Python's venv module is missing: run 'sudo apt-get install python3-venv', then make again."; exit 1; }
+		|| { [ "$$(id -u)" = 0 ] && apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -q -y --no-install-recommends python3-venv; } \
+		|| { echo "Python's venv module is missing / 缺少 Python 的 venv 模块"; \
+			echo "run / 请执行 'sudo apt-get update && sudo apt-get install python3-venv'"; \
+			echo "then make again / 然后重新执行 make"; exit 1; }
 	@echo "setup: making $(VENV) / 正在创建 $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@echo "setup: fetching $$(grep -c '^[a-z].*==' requirements.lock) packages, a minute or two / 正在下载软件包,约一两分钟"
@@ -54,6 +58,10 @@ check-static: setup
 ## bench   performance as ratios against references measured in the same run
 bench: setup
 	$(BIN)/etcbench measure
+
+## newcomer  make run and make test as root and as an ordinary user in bare roots (needs root and debootstrap)
+newcomer: setup
+	$(BIN)/etcbench newcomer
 
 ## lock    resolve requirements.lock again from pyproject.toml (needs pip-tools)
 lock:

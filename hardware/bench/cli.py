@@ -228,6 +228,28 @@ def load(
 
 
 @app.command()
+def newcomer(
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder to make the roots in, some 2 GB; that of temporary files unless given.")
+    ] = None,
+    *,
+    without_test: Annotated[bool, typer.Option("--without-test", help="Leave out make test.")] = False,
+) -> None:
+    """Play a newcomer in bare Debian 12 roots: make run and make test, as root and as an ordinary user.
+
+    Status 1 when something went wrong, 3 when this machine cannot play it.
+    """
+    from hardware.bench.newcomer import Skipped, play
+
+    try:
+        faults = _run(play(folder, with_test=not without_test, tell=typer.echo))
+    except Skipped as reason:
+        typer.echo(f"{PROGRAM}: skipped / 跳过: {reason}", err=True)
+        raise typer.Exit(ExitCode.UNAVAILABLE) from reason
+    raise typer.Exit(1 if faults else 0)
+
+
+@app.command()
 def measure(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debits: Annotated[int, typer.Option(min=1, help="Debits after which memory is looked at.")] = 1_000_000,

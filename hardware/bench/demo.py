@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
+from gateway.cli.screen import Words
 from hardware.bench import wire
 from hardware.bench.ledger_view import DecisionRow, LedgerView
 from hardware.bench.processes import DEADLINE_MS, EmulatedSite, ProgramFailed
@@ -24,6 +26,17 @@ from hardware.bench.waiting import LOOK_S, STUCK_S, wait_until
 
 BETWEEN_S = 0.15
 """Gap between two vehicles of a lane."""
+
+
+class Phase(Enum):
+    """Part of a run, as people are told of it."""
+
+    STARTING = Words("starting", "启动中")
+    SETTING_UP = Words("setting up the site", "正在设置站点")
+    DRIVING = Words("vehicles on the road", "车辆行驶中")
+    WAITING = Words("waiting for the bank's last word", "等待银行的最后应答")
+    COMPARING = Words("comparing with the outside", "正在与外部账目核对")
+    DONE = Words("done", "完成")
 
 
 @dataclass(slots=True)
@@ -36,7 +49,7 @@ class Run:
     faults: list[str] = field(default_factory=list)
     """Faults beside those of vehicles and accounts."""
     condition: dict[str, Any] = field(default_factory=dict)
-    phase: str = "starting"
+    phase: Phase = Phase.STARTING
     seconds: float = 0.0
     slower: float = 1.0
     """Slowdown of work on this machine, by its own processor time."""
@@ -90,7 +103,7 @@ class Demo:
 
     async def prepare(self) -> None:
         """Make site file, mandates, lists and bank accounts; then start the gateway."""
-        self.run.phase = "setting up the site"
+        self.run.phase = Phase.SETTING_UP
         site = self._site
         site.write_site_file()
         await site.command("ledger", "create", "--reason", "demo")
@@ -114,18 +127,18 @@ class Demo:
 
     async def drive(self) -> None:
         """Drive each lane's vehicles one after the other, the lanes side by side."""
-        self.run.phase = "vehicles on the road"
+        self.run.phase = Phase.DRIVING
         begun = time.monotonic()
         await self._all_works()
         await asyncio.gather(*(self._drive_lane(lane) for lane in self._site.lanes))
-        self.run.phase = "waiting for the bank's last word"
+        self.run.phase = Phase.WAITING
         await self._until(lambda: self._view.waiting() == 0, "the outbox is not empty")
         await self._until(self._timings_complete, "timings are missing")
         self.run.seconds = time.monotonic() - begun
 
     async def prove(self) -> None:
         """Compare everything with the world outside, and stop the gateway properly."""
-        self.run.phase = "comparing with the outside"
+        self.run.phase = Phase.COMPARING
         debits = self._view.debits()
         decisions = self._view.decisions()
         self.run.results = [
@@ -153,7 +166,7 @@ class Demo:
             await self._site.command("ledger", "verify")
         except ProgramFailed as error:
             self.run.faults.append(str(error))
-        self.run.phase = "done"
+        self.run.phase = Phase.DONE
 
     # --- one lane -------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from rich.live import Live
 
 from hardware.bench import show
 from hardware.bench.busy import lane_deadline_ms, slowdown
-from hardware.bench.demo import Demo, Run
+from hardware.bench.demo import Demo, Phase, Run
 from hardware.bench.processes import EmulatedSite
 from hardware.bench.scenario import VEHICLES, Vehicle, vehicles_of
 
@@ -129,15 +129,17 @@ async def _follow(demo: Demo, driving: asyncio.Task[None], console: Console) -> 
 
 async def _tell(demo: Demo, driving: asyncio.Task[None]) -> None:
     """Print how far the run is to standard error, where there is no terminal: a line a phase and some vehicles."""
-    talk = Console(stderr=True, highlight=False)
-    phase, told = "", 0
+    talk, screen = Console(stderr=True, highlight=False), show.screen_of_person()
+    phase, told = None, 0
     while not driving.done():
         await asyncio.wait({driving}, timeout=REFRESH_S)
         if demo.run.phase != phase:
             phase = demo.run.phase
-            talk.print(phase)
+            talk.print(screen.word(phase.value))
         dealt_with = len(demo.run.results)
-        if phase != "done" and dealt_with >= told + TOLD_EVERY:
+        if phase is not Phase.DONE and dealt_with >= told + TOLD_EVERY:
             told = dealt_with
-            talk.print(f"  {dealt_with} of {len(VEHICLES)} vehicles")
+            talk.print(
+                screen.say(f"  {dealt_with} of {len(VEHICLES)} vehicles", f"  {len(VEHICLES)} 辆中 {dealt_with} 辆")
+            )
     await driving

@@ -56,7 +56,7 @@ def live(run: Run, room: int) -> RenderableType:
         on_the_road = Cell(screen.say("on the road", "行驶中"), "dim")
         rows.append((lane, mask(vehicle.plate_text), vehicle.story, "", "", on_the_road, ""))
     dealt_with = screen.say(f"{len(run.results)} vehicles dealt with", f"已处理 {len(run.results)} 辆")
-    return Group(f"{run.phase}: {dealt_with}", laid_out(columns, rows, room)[0])
+    return Group(f"{screen.word(run.phase.value)}: {dealt_with}", laid_out(columns, rows, room)[0])
 
 
 def summary(run: Run, room: int) -> RenderableType:

@@ -1,20 +1,20 @@
 """First screen of the demo: it fits, says what each vehicle paid and why not, and never drops the barrier."""
 
+import asyncio
 import html
 import io
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from gateway.model.money import format_fen
-from gateway.model.plate import mask
-from gateway.model.reasons import REASONS
-from hardware.bench import show
+from hardware.bench import live, show
 from hardware.bench.demo import Run
 from hardware.bench.ledger_view import DecisionRow
+from hardware.bench.newcomer import faults_of_screen
 from hardware.bench.reckoning import Line, Result
 from hardware.bench.scenario import VEHICLES
 
@@ -52,6 +52,10 @@ def language(request, monkeypatch):
 
 @pytest.fixture
 def run():
+    return good_run()
+
+
+def good_run():
     results = [Result(vehicle, decisions(vehicle), ()) for vehicle in VEHICLES]
     return Run(results=results, lines=[Line("merchant", 5, 5, "fares priced by hand")], slower=2.0, deadline_ms=4000)
 
@@ -65,14 +69,7 @@ def shown(what, columns):
 def test_the_summary_fits_one_screen_and_names_every_vehicle_with_fare_or_reason(run, language):
     lines = shown(show.summary(run, 80), 80)
     assert len(lines) <= LINES_MAX, lines
-    assert max(map(cell_len, lines)) <= 80
-    text = " ".join(" ".join(lines).split())
-    for result in run.results:
-        vehicle, (*_, (_, _, reason)) = result.vehicle, result.vehicle.expected.decisions
-        fare = f" {format_fen(vehicle.fare_fen)}" if vehicle.expected.charged else ""
-        assert mask(vehicle.plate_text) + fare in text
-        if reason not in (None, "already_charged"):
-            assert getattr(REASONS[reason], language) in text
+    assert faults_of_screen(lines, 80, language) == []
 
 
 def test_a_wrong_vehicle_and_a_wrong_account_are_told_and_the_run_has_failed(run):
@@ -83,6 +80,16 @@ def test_a_wrong_vehicle_and_a_wrong_account_are_told_and_the_run_has_failed(run
     assert "WRONG bank: ours 1, outside 2" in text
     assert "FAILED" in text
     assert "49 of 50" in text
+
+
+def test_how_far_a_run_is_is_told_in_the_language_of_the_person(run, language, capsys):
+    async def follow_to_the_end():
+        await live._tell(SimpleNamespace(run=run), asyncio.create_task(asyncio.sleep(0)))
+
+    asyncio.run(follow_to_the_end())
+    told = {"en": ["starting", "  50 of 50 vehicles"], "zh": ["启动中", "  50 辆中 50 辆"]}[language]
+    assert capsys.readouterr().err.splitlines() == told
+    assert shown(show.live(run, 80), 80)[0].startswith(f"{told[0]}: ")
 
 
 @pytest.mark.parametrize("columns", [60, 80, 132])
