@@ -15,7 +15,7 @@ from gateway.ledger import engines
 
 FOLDER = Path(__file__).parent / "migrations"
 
-FIRST = "0100"
+FIRST = "0101"
 """Revision of the first release; lower numbers were development's, whose ledgers nothing here can read."""
 
 
