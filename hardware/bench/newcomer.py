@@ -72,7 +72,10 @@ CERTIFICATE: Final = "registry.crt"
 PROBE: Final = "iniconfig"
 """Package of some kilobytes, of those in requirements.lock: to see whether the registry answers."""
 
-NAMESPACES: Final = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+NAMESPACES: Final = (
+    *("env", "--default-signal"),  # whoever starts this in the background has its children ignore Ctrl-C
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+)
 
 INSIDE: Final = """
 mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && cd / && chroot --userspec="$2" "$1" sh -c "$3"

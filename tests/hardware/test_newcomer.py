@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import signal
 
 import pytest
 from rich.console import Console
@@ -153,9 +154,16 @@ def possible():
         pytest.skip(f"no namespaces here: {alone.last}")
 
 
-def test_a_command_on_a_terminal_is_answered_and_a_killed_one_leaves_nobody(possible, tmp_path):
+def test_a_command_is_answered_on_a_terminal_can_be_interrupted_and_leaves_nobody_when_killed(possible, tmp_path):
     typed = asyncio.run(ended(["sh", "-c", "read answer; stty size; exit 7"], columns=80))
     assert (typed.code, typed.output.split()) == (7, ["40", "80"])
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        interrupted = asyncio.run(ended(["sh", "-c", "sh -c 'kill -INT $$; true'; echo $?"]))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert interrupted.output.split() == ["130"]
 
     left = tmp_path / "left"
 
