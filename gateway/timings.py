@@ -30,10 +30,11 @@ class Timings:
         """Store the waiting timings again and again, for ever."""
         while True:
             await self._clock.sleep(STORE_EVERY_S)
-            await self.store(engine)
+            await self.store(engine, patient=True)
 
-    async def store(self, engine: DebitEngine) -> None:
-        """Store the waiting timings once; they are lost where the ledger does not store."""
+    async def store(self, engine: DebitEngine, *, patient: bool) -> None:
+        """Store the waiting timings once, a patient caller's with a commit that something else needs; they are lost
+        where the ledger does not store."""
         batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
         with contextlib.suppress(StorageUnavailable):
-            await engine.note_timings(batch)
+            await engine.note_timings(batch, patient=patient)

@@ -373,8 +373,9 @@ class DebitEngine:
             self._writer.submit(lambda tx: decisions.repeat_entry(tx, earlier.passage_id, ruled))
         )
 
-    async def note_timings(self, timings: list[Timing]) -> None:
-        """Store the timings of finished passages; losing some at a power cut costs no money."""
+    async def note_timings(self, timings: list[Timing], *, patient: bool = False) -> None:
+        """Store the timings of finished passages, `patient` as the writer knows it; losing some at a power cut costs no
+        money."""
         rows = [
             {
                 "record_no": t.record_no,
@@ -392,7 +393,7 @@ class DebitEngine:
                 tx.insert(tables.timing, **row)
 
         if rows:
-            await asyncio.shield(self._writer.submit(change, patient=True))
+            await asyncio.shield(self._writer.submit(change, patient=patient))
 
     def new_id(self) -> str:
         """Make a fresh time-ordered identifier."""

@@ -104,7 +104,7 @@ def commands(debits: int) -> tuple[Command, ...]:
     middle = f"key-{debits // 2}"
     decisions = """
         select d.record_no, d.decided_at, d.charge_point, d.amount, d.outcome, d.release, s.plate, c.state
-        from decision d join passage p on p.id = d.passage_id join subject s on s.id = p.subject_id
+        from decision d join passage p on p.id = d.passage_id join subject s on s.id = p.id
              left join debit c on c.id = d.debit_id
     """
     sums = "select state, count(*), sum(amount) from debit group by state order by state"

@@ -49,7 +49,7 @@ def test_a_ledger_of_another_schema_is_told_with_what_to_do(schema, cure, proble
 def test_before_the_first_start_there_is_no_ledger_and_that_is_fine(ask, site):
     found = ask("check-config", "--config", site)
     assert found["facts"]["ledger"]["exists"] is False
-    assert "first start" in found["notes"][0]["note"]
+    assert "etcgw ledger create" in found["notes"][0]["note"]
 
 
 def test_a_file_that_breaks_the_schema_is_told_whole(problems, run, site):

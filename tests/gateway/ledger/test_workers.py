@@ -129,8 +129,9 @@ def test_a_worker_that_was_killed_is_told_and_none_is_left(box):
 
 
 PARENT = """
-import sys, time
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background commands ignore it
 from gateway.ledger import engines, workers
 with workers.reading(engines.open_reader(Path(sys.argv[1])), 2) as readers:
     print(*(worker._process.pid for worker in readers._idle), flush=True)
