@@ -324,13 +324,16 @@ RULES: Final = (
             union all select 'attempt', id, state from attempt
             union all select 'refund', id, state from refund
             union all select 'item', cast(id as text), state from item
+        ), named as (
+            select kind, ref, number, event from journal where ref is not null
+            union all select kind, debit_id, number, event from journal where ref is null
         ), told as (
-            select kind, coalesce(ref, debit_id) as ref, max(number) as number from journal
+            select kind, ref, max(number) as number from named
             where (kind = 'debit' and event in ({quoted(_D)}))
                or (kind = 'attempt' and event in ({quoted(_A)}))
                or (kind = 'refund' and event in ({quoted(RefundState)}))
                or (kind = 'item' and event in ({quoted(ItemState)}))
-            group by kind, coalesce(ref, debit_id)
+            group by kind, ref
         )
         select s.kind || ' ' || hex_text(s.ref), 'is ' || s.state || ', the journal says '
                || coalesce(j.event, 'nothing') || coalesce(' in row ' || j.number, '')
