@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import subprocess
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import event, text
 
 from gateway.ledger import engines, schema
+from gateway.ledger.transaction import Transaction
 from gateway.ledger.writer import Committer, Writer
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
@@ -188,3 +190,17 @@ def full_disk(request, tmp_path, monkeypatch):
     yield disk, desk
     desk.engine.dispose()
     disk.close()
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = engines.open_new(tmp_path / "ledger.db")
+    schema.upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def tx(engine):
+    with engine.begin() as connection:
+        yield Transaction(connection, 7, KEYS, random.Random(7))

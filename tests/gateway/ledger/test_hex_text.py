@@ -1,15 +1,11 @@
 """Ids and digests are bytes in the file and texts everywhere else, whatever way they are written, found and read."""
 
-import random
-
 import pytest
 from sqlalchemy import bindparam, select, text
 
-from gateway.ledger import engines, hex_text, schema, tables
+from gateway.ledger import hex_text, tables
 from gateway.ledger.hex_text import Conversions, from_stored, to_stored
 from gateway.ledger.statements import pages
-from gateway.ledger.transaction import Transaction
-from hardware.bench.chain_key import KEYS
 from tests.gateway.ledger.tampering import Files
 
 ID, DIGEST = "01a2" * 8, "0f" * 32
@@ -18,20 +14,6 @@ PLAIN = ["d1", "", "m", "01A2" * 8, "01a2" * 7 + "01a", "0" * 31, " 1" * 16, "1 
 _p, _d = tables.passage, tables.debit
 _OF_PASSAGE = select(_d.c.id, _p.c.id.label("passage"), _d.c.payer).join(_p, _p.c.id == _d.c.passage_id)
 _FOUND = _OF_PASSAGE.where(_d.c.id == bindparam("debit"), _p.c.charge_point == "l")
-
-
-@pytest.fixture
-def engine(tmp_path):
-    engine = engines.open_new(tmp_path / "ledger.db")
-    schema.upgrade(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def tx(engine):
-    with engine.begin() as connection:
-        yield Transaction(connection, 7, KEYS, random.Random(7))
 
 
 def a_debit(tx, key, payer="i"):

@@ -13,7 +13,6 @@ from gateway.debit import adoption, attempts, conclusions, holds, purchases, rec
 from gateway.ledger import (
     engines,
     key_change,  # noqa: F401 - its statement is looked at
-    schema,
     tables,
 )
 from gateway.ledger.statements import Runner, Shape, Shapes
@@ -27,20 +26,6 @@ _NEWEST_OF_CARD = _PLATES.where(tables.subject.c.id.in_(select(func.max(tables.s
 _EITHER = select(tables.subject.c.id).where(
     (tables.subject.c.card_number == bindparam("card")) | (tables.subject.c.plate == bindparam("plate"))
 )
-
-
-@pytest.fixture
-def engine(tmp_path):
-    engine = engines.open_new(tmp_path / "ledger.db")
-    schema.upgrade(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def tx(engine):
-    with engine.begin() as connection:
-        yield Transaction(connection, 7, KEYS, random.Random(7))
 
 
 def written(tx):
