@@ -19,8 +19,9 @@ from gateway import private_files
 from gateway.cli import labels
 from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, path_of, screen_of, zone_of
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Heading, Screen, Words
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Heading, Screen
 from gateway.model.states import OPEN_DEBITS
+from gateway.texts.catalogue import Pair, Words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -364,13 +365,13 @@ def _facts(path: str, findings: _Findings) -> dict[str, Any]:
 
 def _show(screen: Screen, path: str, findings: _Findings) -> None:
     say = screen.say
-    pairs: list[tuple[str, str | Cell]] = [(say("Site file", "配置文件"), path), *_fact_pairs(screen, findings.facts)]
-    pairs += [(say("Note", "提示"), Cell(f"{note['key']}: {note['note']}", DOUBTFUL)) for note in findings.notes]
+    pairs: list[tuple[str, str | Cell]] = [(say("check.site-file"), path), *_fact_pairs(screen, findings.facts)]
+    pairs += [(say("check.note"), Cell(f"{note['key']}: {note['note']}", DOUBTFUL)) for note in findings.notes]
     count = len(findings.problems)
     pairs.append(
         (
-            say("Verdict", "结论"),
-            Cell(say(f"{count} wrong", f"{count} 处有误"), BAD) if count else Cell(say("in order", "正常"), GOOD),
+            say("check.verdict"),
+            Cell(say("check.count-wrong", count=count), BAD) if count else Cell(say("check.order"), GOOD),
         )
     )
     screen.pairs(pairs)
@@ -379,11 +380,11 @@ def _show(screen: Screen, path: str, findings: _Findings) -> None:
 
 def wrong_file(name: str, path: Path, problems: Sequence[Problem], facts: Mapping[str, Any]) -> CliFault:
     """Fault to raise once the problems of a file have been shown."""
-    cure = Words("correct what is shown", "请更正所示各项")
+    cure = Words("check.correct-shown")
     return CliFault(
         ExitCode.USAGE,
         name,
-        Words(f"{path}: {len(problems)} wrong", f"{path}: {len(problems)} 处有误"),
+        Words("check.wrong", path=path, problems=len(problems)),
         None,
         cure,
         facts=facts,
@@ -411,11 +412,11 @@ def show_problems(screen: Screen, problems: Sequence[Problem]) -> None:
     say = screen.say
     for problem in problems:
         screen.line()
-        shown: list[tuple[str, str | Cell]] = [(say(*labels.KEY), Cell(problem.key, BAD))]
+        shown: list[tuple[str, str | Cell]] = [(screen.word(labels.KEY), Cell(problem.key, BAD))]
         if problem.value:
-            shown.append((say(*labels.VALUE), problem.value))
+            shown.append((screen.word(labels.VALUE), problem.value))
         what, cure = problem.words
-        shown += [(say("Problem", "问题"), say(*what)), (say("Cure", "处理"), say(*cure))]
+        shown += [(say("check.problem"), screen.word(Pair(*what))), (say("check.cure"), screen.word(Pair(*cure)))]
         screen.pairs(shown)
 
 
@@ -424,26 +425,24 @@ def _fact_pairs(screen: Screen, facts: Mapping[str, Any]) -> list[tuple[str, str
     pairs: list[tuple[str, str | Cell]] = []
     if "site" in facts:
         site = facts["site"]
-        pairs.append((say("Site", "站点"), f"{site['name']} ({site['mode']}): {', '.join(site['charge_points'])}"))
+        pairs.append((say("check.site"), f"{site['name']} ({site['mode']}): {', '.join(site['charge_points'])}"))
     if "lists" in facts:
         lists = facts["lists"]
-        count = say(f"entries: {lists['entries']}", f"{lists['entries']} 条")
-        pairs.append((say("Lists", "名单"), f"{lists['version']}, {count}, {age_text(lists['age_s'])}"))
+        count = say("check.entries", entries=lists["entries"])
+        pairs.append((say("check.lists"), f"{lists['version']}, {count}, {age_text(lists['age_s'])}"))
     if "tariffs" in facts:
         tariffs = facts["tariffs"]
-        until = (
-            "" if tariffs["valid_to"] is None else say(f" until {tariffs['valid_to']}", f",至 {tariffs['valid_to']}")
-        )
-        pairs.append((say("Tariff", "费率"), f"{tariffs['in_force'] or '-'}{until}"))
+        until = "" if tariffs["valid_to"] is None else say("check.until", valid_to=tariffs["valid_to"])
+        pairs.append((say("check.tariff"), f"{tariffs['in_force'] or '-'}{until}"))
     if "rules" in facts:
-        pairs.append((say("Rules", "规则"), facts["rules"]["version"]))
+        pairs.append((say("check.rules"), facts["rules"]["version"]))
     ledger = facts.get("ledger", {})
     if ledger.get("exists"):
-        parts = [say(f"schema {ledger['schema']}", f"结构 {ledger['schema']}")]
+        parts = [say("check.schema", schema=ledger["schema"])]
         if "mandates" in ledger:
-            parts.append(say(f"mandates: {ledger['mandates']}", f"{ledger['mandates']} 份签约"))
-            parts.append(say(f"open debits: {ledger['open_debits']}", f"{ledger['open_debits']} 笔未结应收"))
-        pairs.append((say("Ledger", "账本"), ", ".join(parts)))
+            parts.append(say("check.mandates", mandates=ledger["mandates"]))
+            parts.append(say("check.open-debits", open_debits=ledger["open_debits"]))
+        pairs.append((say("label.ledger"), ", ".join(parts)))
     return pairs
 
 
@@ -456,9 +455,9 @@ def _show_parameters(screen: Screen, *, as_json: bool) -> None:
         return
     say = screen.say
     columns = [
-        Heading(say(*labels.KEY)),
-        Heading(say("Default", "默认值"), wrap_at=10),
-        Heading(say(*labels.MEANING), wrap_at=24),
+        Heading(screen.word(labels.KEY)),
+        Heading(say("check.default"), wrap_at=10),
+        Heading(screen.word(labels.MEANING), wrap_at=24),
     ]
-    defaults = {"required": say("required", "必填")}
+    defaults = {"required": say("check.required")}
     screen.table(columns, [[key, defaults.get(default, default), text] for key, default, text in rows])

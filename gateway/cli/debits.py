@@ -35,10 +35,11 @@ from gateway.cli.options import (
     site_of,
     zone_of,
 )
-from gateway.cli.screen import Cell, Screen, Words, lines_cell
+from gateway.cli.screen import Cell, Screen, lines_cell
 from gateway.cli.store import ledger_of
 from gateway.cli.visit import DEBIT_PAGE, EVENT, show_debit
 from gateway.model.states import OPEN_DEBITS, DebitState, RefundState
+from gateway.texts.catalogue import Words
 
 if TYPE_CHECKING:
     from gateway.config import SiteFile
@@ -103,7 +104,7 @@ def _attempts(screen: Screen, attempts: Sequence[Attempt]) -> Cell:
         state = words.named(screen, words.ATTEMPT_STATES, attempt.state).text
         code = "" if attempt.response_code is None else f" {attempt.response_code}"
         kinds = ", ".join(message.kind for message in attempt.waiting)
-        waiting = screen.say(f", {kinds} waiting", f",{kinds} 待发") if kinds else ""
+        waiting = screen.say("debits.waiting", kinds=kinds) if kinds else ""
         return f"{attempt.kind} {attempt.stan or attempt.reference} {state}{code}{waiting}"
 
     return lines_cell(map(text, attempts))
@@ -119,7 +120,7 @@ DEBIT: Final[Columns[Listed]] = (
     Column("debit_id"),
     at("created_at", labels.TIME),
     Column("passage_id"),
-    Column("record_no", Words("Record", "记录号"), right=True),
+    Column("record_no", Words("label.record"), right=True),
     Column("lane", labels.LANE, rank=3),
     Column("state", labels.STATE, text=words.coded(words.DEBIT_STATES)),
     fen("amount_fen", labels.AMOUNT),
@@ -127,10 +128,10 @@ DEBIT: Final[Columns[Listed]] = (
     Column("payer", labels.PAYER),
     Column("mandate_id", labels.MANDATE, rank=4),
     *only("stood_in", "created_us"),
-    Column("attempts", Words("Attempts", "银行请求"), text=_attempts, data=each(_ATTEMPT), wrap_at=24),
+    Column("attempts", Words("label.attempts"), text=_attempts, data=each(_ATTEMPT), wrap_at=24),
 )
 _SUM: Final[Columns[StateSum]] = (
-    Column("state", Words("In all", "合计"), text=words.coded(words.DEBIT_STATES)),
+    Column("state", Words("label.all"), text=words.coded(words.DEBIT_STATES)),
     Column("count", labels.COUNT, right=True),
     fen("amount_fen", labels.AMOUNT),
 )
@@ -144,16 +145,11 @@ def _show(screen: Screen, found: Sequence[Listed], sums: Sequence[StateSum], out
     if sums:
         show_table(screen, _SUM, sums)
     else:
-        screen.note(say("no such debit yet", "暂无符合条件的应收"))
+        screen.note(say("debits.no-such-debit-yet"))
     if outbox.oldest_us is not None:
         age = age_text(now_utc().timestamp() - outbox.oldest_us / 1e6)
         screen.line()
-        screen.line(
-            say(
-                f"Outbox: {outbox.waiting} waiting for a bank, the oldest for {age}",
-                f"待发: {outbox.waiting} 条消息待发往银行,最早 {age} 前",
-            )
-        )
+        screen.line(say("debits.outbox-waiting-bank-oldest", waiting=outbox.waiting, age=age))
 
 
 # --- one debit ------------------------------------------------------------------------------------------------------
@@ -275,30 +271,25 @@ def refund(
 
 
 _REFUND: Final[Columns[Mapping[str, Any]]] = (
-    Column("refund_id", Words("Refund", "退款编号")),
+    Column("refund_id", Words("label.refund")),
     Column("debit_id", labels.DEBIT),
     Column("amount_fen", labels.AMOUNT, text=money),
-    Column("target", Words("To", "退至"), text=lambda screen, target: screen.word(words.REFUND_TARGETS[target])),
+    Column("target", Words("label.to"), text=lambda screen, target: screen.word(words.REFUND_TARGETS[target])),
     Column("state", labels.STATE, text=words.coded(words.REFUND_STATES)),
-    Column("key", Words("Key", "业务键")),
+    Column("key", Words("label.business-key")),
 )
 
 
 def _note_refund(screen: Screen, refunded: Mapping[str, Any]) -> None:
     say = screen.say
     if refunded["replayed"]:
-        screen.note(
-            say(
-                "decided before, nothing was done again; another refund needs a --key of its own",
-                "该退款此前已决定,未重复办理;如另有退款请用 --key 另给业务键",
-            )
-        )
+        screen.note(say("debits.decided-before-nothing-done-again"))
     elif refunded["state"] != RefundState.PAID:
         screen.note(
             {
-                "bank": say("the gateway tells the bank", "由网关通知银行"),
-                "issuer": say("the issuer has it with the next clearing", "随下次清算退给发行方"),
-                "till": say("etcgw debits pay-refund pays it out", "用 etcgw debits pay-refund 付出"),
+                "bank": say("debits.gateway-tells-bank"),
+                "issuer": say("debits.issuer-has-next-clearing"),
+                "till": say("debits.etcgw-debits-pay-refund-pays"),
             }[refunded["target"]]
         )
 
@@ -322,9 +313,9 @@ def pay_refund(
 
 
 _PAID: Final[Columns[Mapping[str, Any]]] = (
-    Column("refund_id", Words("Refund", "退款编号")),
+    Column("refund_id", Words("label.refund")),
     Column("state", labels.STATE, text=words.coded(words.REFUND_STATES)),
-    Column("till", Words("Till", "收银台")),
+    Column("till", Words("label.till")),
 )
 
 
@@ -404,10 +395,10 @@ _DONE: Final[Columns[Mapping[str, Any]]] = (
     Column("amount_fen", labels.AMOUNT, text=money),
     Column("collected_fen", labels.COLLECTED, text=money),
     Column("retry_at", labels.NEXT_TRY, lambda done: done["retry_us"], Screen.iso, Screen.iso),
-    Column("record_no", Words("Record", "记录号"), lambda done: done.get("record_no")),
+    Column("record_no", Words("label.record"), lambda done: done.get("record_no")),
     Column(
         "effect",
-        Words("Effect", "结果"),
+        Words("label.effect"),
         lambda done: done.get("effect"),
         lambda screen, effect: effect and screen.word(words.LATE_EFFECTS[effect]),
     ),

@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from drivers.errors import DeviceError, RequestOutcome
-from gateway.cli.screen import Screen, Words
+from gateway.cli.screen import Screen
+from gateway.texts.catalogue import Pair, Text, Words
 from protocols.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -57,10 +58,10 @@ class Fault:
 
     code: ExitCode
     name: str
-    what: str | Words
-    likely: Words | None = None
-    next_step: Words | None = None
-    more: tuple[str | Words, ...] = ()
+    what: str | Text
+    likely: Text | None = None
+    next_step: Text | None = None
+    more: tuple[str | Text, ...] = ()
     """Lines on what else happened: files have many problems at once."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """JSON of the command, where it has found out something all the same."""
@@ -82,9 +83,9 @@ class CliFault(Exception):
         self,
         code: ExitCode,
         name: str,
-        what: str | Words,
-        likely: Words | None = None,
-        next_step: Words | None = None,
+        what: str | Text,
+        likely: Text | None = None,
+        next_step: Text | None = None,
         *,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
@@ -109,11 +110,8 @@ def explain(error: Exception) -> Fault:
         ExitCode.BUG,
         "bug",
         f"{type(error).__name__}: {error}".replace("\n", " "),
-        Words("a mistake in etcgw itself", "etcgw 自身的错误"),
-        Words(
-            "run the same command as `etcgw --traceback ...` and report what it prints",
-            "用 `etcgw --traceback ...` 重新执行并反馈输出",
-        ),
+        Words("errors.mistake-etcgw-itself"),
+        Words("errors.run-same-command-as-etcgw"),
     )
 
 
@@ -133,14 +131,9 @@ _DEVICE_NAMES: Final = MappingProxyType(
 )
 _DEVICE_LIKELY: Final = MappingProxyType(
     {
-        RequestOutcome.NOT_SENT: Words(
-            "the device is off, unplugged or at another address", "设备未上电、未接线或地址有误"
-        ),
-        RequestOutcome.REFUSED: Words("the device answered and said no", "设备已应答并拒绝"),
-        RequestOutcome.UNKNOWN: Words(
-            "the request left and no answer came: it may have been carried out",
-            "请求已发出但无应答,可能已被执行",
-        ),
+        RequestOutcome.NOT_SENT: Words("errors.device_likely.not_sent"),
+        RequestOutcome.REFUSED: Words("errors.device_likely.refused"),
+        RequestOutcome.UNKNOWN: Words("errors.device_likely.unknown"),
     }
 )
 
@@ -151,7 +144,7 @@ def _device(error: DeviceError) -> Fault:
         _DEVICE_NAMES[error.outcome],
         f"{error.device}: {error.problem}",
         _DEVICE_LIKELY[error.outcome],
-        None if error.hint is None else Words(error.hint, error.hint),
+        None if error.hint is None else Pair.same(error.hint),
     )
 
 
@@ -160,26 +153,23 @@ def _protocol(error: ProtocolError) -> Fault:
         ExitCode.PROTOCOL,
         "protocol_broken",
         str(error),
-        Words("the bytes are damaged, or of another revision or dialect", "数据损坏,或属于其他版本、协议"),
-        Words("etcgw rsu decode shows a frame byte by byte", "用 etcgw rsu decode 逐字节查看该帧"),
+        Words("errors.bytes-damaged-or-another-revision"),
+        Words("errors.etcgw-rsu-decode-shows-frame"),
     )
 
 
-_CHECK: Final = Words(
-    "etcgw check-config --config SITE names every problem at once",
-    "用 etcgw check-config --config SITE 一次列出全部问题",
-)
+_CHECK: Final = Words("errors.etcgw-check-config-config-site")
 
 
 def _config(error: ConfigError) -> Fault:
     return _with_lines(_lines_of(error), Fault(ExitCode.USAGE, "site_file_wrong", "", None, _CHECK))
 
 
-def _lines_of(error: DocumentError) -> list[Words]:
-    return [Words(*line) for line in zip(error.lines, error.lines_zh, strict=True)]
+def _lines_of(error: DocumentError) -> list[Pair]:
+    return [Pair(*line) for line in zip(error.lines, error.lines_zh, strict=True)]
 
 
-def _with_lines(lines: Sequence[str | Words], fault: Fault) -> Fault:
+def _with_lines(lines: Sequence[str | Text], fault: Fault) -> Fault:
     """The fault of a file with a line for each problem: a line feed inside one begins no other."""
     return replace(fault, what=lines[0], more=tuple(lines[1:]))
 
@@ -189,14 +179,14 @@ def _rules(error: RulesError) -> Fault:
         ExitCode.USAGE,
         "rules_wrong",
         "",
-        Words("nothing is decided by doubtful rules", "规则有疑问时不作任何判定"),
-        Words("etcgw rules check FILE names every problem at once", "用 etcgw rules check FILE 一次列出全部问题"),
+        Words("errors.nothing-decided-doubtful-rules"),
+        Words("errors.etcgw-rules-check-file-names"),
     )
     return _with_lines(_lines_of(error), fault)
 
 
 def _clearing_rules(error: ClearingRulesError) -> Fault:
-    likely = Words("nothing is cleared by doubtful rules", "清算规则有疑问时不作清算")
+    likely = Words("errors.nothing-cleared-doubtful-rules")
     fault = Fault(ExitCode.USAGE, "clearing_rules_wrong", "", likely, _CHECK)
     return _with_lines(_lines_of(error), fault)
 
@@ -214,7 +204,7 @@ def refusal(code: str, what: str) -> CliFault:
     from gateway.model.reasons import REASONS
 
     reason = REASONS[code]
-    likely, next_step = Words(reason.en, reason.zh), Words(reason.next_step_en, reason.next_step_zh)
+    likely, next_step = Pair(reason.en, reason.zh), Pair(reason.next_step_en, reason.next_step_zh)
     return CliFault(ExitCode.REFUSED, code, what, likely, next_step)
 
 
@@ -227,15 +217,13 @@ def _refused_mandates(error: MandateImportError) -> Fault:
         ExitCode.REFUSED,
         "mandates_refused",
         "",
-        Words("the file is refused as a whole; the mandates in force stay", "整个文件被拒绝,现有签约不变"),
-        Words("correct these lines and try with --dry-run first", "更正以上各行,先用 --dry-run 试运行"),
+        Words("errors.file-refused-as-whole-mandates"),
+        Words("errors.correct-these-lines-try-dry"),
     )
     return _with_lines(error.lines, fault)
 
 
-_LISTS: Final = Words(
-    "etcgw lists show --config SITE tells what is in force", "用 etcgw lists show --config SITE 查看现有名单"
-)
+_LISTS: Final = Words("errors.etcgw-lists-show-config-site")
 
 
 def _drop_unconfirmed(error: DropUnconfirmed) -> Fault:
@@ -244,11 +232,8 @@ def _drop_unconfirmed(error: DropUnconfirmed) -> Fault:
         ExitCode.REFUSED,
         "list_drop_unconfirmed",
         str(error),
-        Words(
-            "an empty delivery, or half of one, would let through everybody who is barred; the list in force stays",
-            "空文件或不完整的文件会放行被列入名单的车辆; 现有名单不变",
-        ),
-        Words(f"if that is meant, the same command with {again}", f"如确需如此, 请加 {again} 重新执行"),
+        Words("errors.empty-delivery-or-half-one"),
+        Words("errors.if-meant-same-command", again=again),
     )
 
 
@@ -263,21 +248,15 @@ def _ledger_lost(error: Exception) -> Fault:
         ExitCode.UNAVAILABLE,
         REASON.code,
         str(error),
-        Words(REASON.en, REASON.zh),
-        Words(REASON.next_step_en, REASON.next_step_zh),
+        Pair(REASON.en, REASON.zh),
+        Pair(REASON.next_step_en, REASON.next_step_zh),
     )
 
 
-_CHAIN_KEYS: Final = Words(
-    "name the files of the current and of every earlier key under [storage]; etcgw ledger key FILE makes a new one",
-    "在 [storage] 中写明当前及全部旧密钥文件; 用 etcgw ledger key FILE 生成新密钥",
-)
+_CHAIN_KEYS: Final = Words("errors.name-files-current-every-earlier")
 
 
-_DISK: Final = Words(
-    "check the disk, and who else has the ledger open; then run the command again",
-    "检查磁盘及占用账本的其他进程,然后重试",
-)
+_DISK: Final = Words("errors.check-disk-who-else-has")
 
 
 def _database(error: DBAPIError) -> Fault:
@@ -289,7 +268,7 @@ def _database(error: DBAPIError) -> Fault:
             ExitCode.UNAVAILABLE,
             "ledger_foreign",
             f"ledger: {error.orig}",
-            Words("the ledger was made by another version of this software", "账本由其他版本的程序创建"),
+            Words("errors.ledger-made-another-version-this"),
             _CHECK,
         )
     what = f"ledger: {trouble.value} ({error.orig})"
@@ -302,18 +281,18 @@ def _files(error: OSError) -> Fault:
         ExitCode.UNAVAILABLE,
         "file_unavailable",
         f"{place}{error.strerror or error}",
-        Words("the file or folder is missing, full or not ours to use", "文件或目录不存在、已满或无权限"),
+        Words("errors.file-or-folder-missing-full"),
         _CHECK,
     )
 
 
 def _not_text(error: NotText) -> Fault:
-    what = Words(error.problem, error.problem_zh)
-    return Fault(ExitCode.USAGE, "encoding_wrong", what, None, Words(error.cure, error.cure_zh))
+    what = Pair(error.problem, error.problem_zh)
+    return Fault(ExitCode.USAGE, "encoding_wrong", what, None, Pair(error.cure, error.cure_zh))
 
 
 def _told(
-    code: ExitCode, name: str, likely: Words | None, next_step: Words | None, what: str = "{}"
+    code: ExitCode, name: str, likely: Text | None, next_step: Text | None, what: str = "{}"
 ) -> Callable[[Exception], Fault]:
     """Function that makes the fault of an error whose text says what happened."""
     return lambda error: Fault(code, name, what.format(error), likely, next_step)
@@ -322,82 +301,74 @@ def _told(
 _rules_conflict: Final = _told(
     ExitCode.USAGE,
     "rules_version_reused",
-    Words(
-        "every decision names the version it followed, so a version has one content",
-        "每笔判定都记录规则版本,同一版本只能有一种内容",
-    ),
-    Words("give the changed rules a version of their own", "请为修改后的规则另取版本号"),
+    Words("errors.every-decision-names-version-followed"),
+    Words("errors.give-changed-rules-version-their"),
 )
 _refused_delivery: Final = _told(
     ExitCode.REFUSED,
     "list_delivery_refused",
-    Words("nothing was published; the list in force stays", "未发布任何名单,现有名单不变"),
+    Words("errors.nothing-published-list-force-stays"),
     _LISTS,
 )
 _unusable_list: Final = _told(ExitCode.REFUSED, "list_unusable", None, _LISTS)
-_refused_tariff: Final = _told(
-    ExitCode.REFUSED, "tariff_wrong", Words("no lane opens with a doubtful tariff", "费率有疑问时车道不开放"), _CHECK
-)
+_refused_tariff: Final = _told(ExitCode.REFUSED, "tariff_wrong", Words("errors.no-lane-opens-doubtful-tariff"), _CHECK)
 _import_overtaken: Final = _told(
     ExitCode.REFUSED,
     "import_overtaken",
-    Words("two imports were started at the same time", "同时启动了两次导入"),
-    Words("wait for the other one, then give the file that is to hold", "等待另一次导入结束,再导入应生效的文件"),
+    Words("errors.two-imports-were-started-same"),
+    Words("errors.wait-other-one-then-give"),
 )
 _already_running: Final = _told(
     ExitCode.UNAVAILABLE,
     "already_running",
-    Words("one gateway serves a ledger; a second one would corrupt it", "同一账本只能由一个网关使用"),
-    Words("etcgw status --config SITE shows the one that runs", "用 etcgw status --config SITE 查看正在运行的网关"),
+    Words("errors.one-gateway-serves-ledger-second"),
+    Words("errors.etcgw-status-config-site-shows"),
 )
 _mark: Final = _told(
     ExitCode.UNAVAILABLE,
     "mark_behind",
-    Words("what was done stands in the ledger; its mark does not know it yet", "已写入账本,但标记尚未跟上"),
+    Words("errors.done-stands-ledger-mark-does"),
     _DISK,
     "the ledger's mark: {}",
 )
 _not_a_ledger: Final = _told(
     ExitCode.REFUSED,
     "backup_unusable",
-    Words("the file is damaged, or another one was meant", "文件已损坏, 或指定了其他文件"),
-    Words("give a file that etcgw ledger backup made", "请指定 etcgw ledger backup 生成的文件"),
+    Words("errors.file-damaged-or-another-one"),
+    Words("errors.give-file-etcgw-ledger-backup"),
     "nothing was restored: {}",
 )
 _copy_damaged: Final = _told(
     ExitCode.REFUSED,
     "copy_damaged",
-    Words("the ledger itself is damaged, or the disk of the copy is", "账本本身或副本所在磁盘已损坏"),
-    Words("etcgw ledger verify --config SITE checks the ledger", "用 etcgw ledger verify --config SITE 检查账本"),
+    Words("errors.ledger-itself-damaged-or-disk"),
+    Words("errors.etcgw-ledger-verify-config-site"),
     "the copy is not whole: {}",
 )
 _schema_too_new: Final = _told(
     ExitCode.UNAVAILABLE,
     "ledger_too_new",
-    Words("this version of etcgw is older than the ledger", "本程序版本低于账本版本"),
-    Words("install the newer version again", "请重新安装较新的版本"),
+    Words("errors.this-version-etcgw-older-than"),
+    Words("errors.install-newer-version-again"),
 )
 _schema_too_old: Final = _told(
     ExitCode.UNAVAILABLE,
     "ledger_too_old",
-    Words("the ledger was written before the first release", "账本由首个发布版之前的程序写入"),
-    Words(
-        "put the file and its mark aside and keep them, then: etcgw ledger create --config SITE",
-        "将账本及其标记移走并妥善保存, 然后: etcgw ledger create --config SITE",
-    ),
+    Words("errors.ledger-written-before-first-release"),
+    Words("errors.put-file-mark-aside-keep"),
 )
 _chain_key: Final = _told(
     ExitCode.USAGE,
     "chain_key_wrong",
-    Words("without its key nothing is added to the ledger, and nothing verified", "缺少密钥时账本不可写入也无法校验"),
+    Words("errors.without-key-nothing-added-ledger"),
     _CHAIN_KEYS,
 )
 _storage: Final = _told(ExitCode.UNAVAILABLE, "storage_unavailable", None, _DISK, "the ledger was not changed: {}")
 _worker_lost: Final = _told(
     ExitCode.UNAVAILABLE,
     "worker_lost",
-    Words("the machine had no memory left, or somebody ended it", "机器内存不足,或进程被人为终止"),
-    Words("try again; under `taskset -c 0` one process does all the work", "请重试; 加 `taskset -c 0` 则只用一个进程"),
+    Words("errors.machine-had-no-memory-left"),
+    Words("errors.try-again-under-taskset-c"),
 )
 
 HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(

@@ -20,7 +20,8 @@ import typer
 
 from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import JsonOption, now_utc, screen_of
-from gateway.cli.screen import Screen, Words
+from gateway.cli.screen import Screen
+from gateway.texts.catalogue import Pair, Words
 
 SITE_FILE: Final = "site.toml"
 EMPTY_LIST: Final = "empty-1"
@@ -111,25 +112,21 @@ def _fare(text: str) -> str:
     return str(int(fen))
 
 
-STATION: Final = _Question(
-    "station", Words("Network and station, 8 hex digits", "路网号和站号(8 位十六进制)"), "99010101", _station
-)
-REGION: Final = _Question(
-    "region", Words("Region of the cards, two characters", "卡片发行地区(两个汉字)"), "测试", _region
-)
+STATION: Final = _Question("station", Words("init.network-station-8-hex-digits"), "99010101", _station)
+REGION: Final = _Question("region", Words("init.region-cards-two-characters"), "测试", _region)
 ANTENNA: Final = _Question(
     "antenna",
-    Words("Antenna, HOST:PORT or serial:/dev/...", "天线地址(HOST:PORT 或 serial:/dev/...)"),
+    Words("init.antenna-host-port-or-serial"),
     "127.0.0.1:9001",
     _antenna,
 )
 BOARD: Final = _Question(
     "board",
-    Words("Relay board, HOST:PORT of Modbus TCP", "继电器板地址(Modbus TCP,HOST:PORT)"),
+    Words("init.relay-board-host-port-modbus"),
     "127.0.0.1:9002",
     _board,
 )
-FARE: Final = _Question("fare", Words("Fare of a car of class 1, yuan", "一类车通行费(元)"), "10.00", _fare)
+FARE: Final = _Question("fare", Words("init.fare-car-class-1-yuan"), "10.00", _fare)
 
 
 def at_terminal() -> bool:
@@ -160,7 +157,7 @@ def init(
     values = {question.key: question.answer(screen, said, ask=ask) for question, said in given}
     station, now = values["station"], now_utc().astimezone(CHINA)
     values |= {
-        "name": _quoted(name or screen.say("New site", "新站点")),
+        "name": _quoted(name or screen.say("init.new-site")),
         "gantry": f"{station[:2]}{station[4:]}",
         "antenna": _quoted(values["antenna"]),
         "dialect": "legacy-serial-bj" if values["antenna"].startswith("serial:") else "pcrsu-v3",
@@ -180,15 +177,10 @@ def init(
         return
     for path in written:
         screen.line(str(path))
-    screen.note(screen.say("next:", "下一步:"))
+    screen.note(screen.say("init.next"))
     for step in steps:
         screen.note(f"  {step}")
-    screen.note(
-        screen.say(
-            "before vehicles come: the fares in tariffs/, and `etcgw lists build`, for the list is empty",
-            "通车之前: 填写 tariffs/ 中的费率,并执行 etcgw lists build (现有名单为空)",
-        )
-    )
+    screen.note(screen.say("init.before-vehicles-come-fares-tariffs"))
 
 
 def _make(folder: Path, texts: dict[Path, str]) -> None:
@@ -203,8 +195,8 @@ def _make(folder: Path, texts: dict[Path, str]) -> None:
                 ExitCode.REFUSED,
                 "site_exists",
                 f"{path} is there already",
-                Words("there is a site in this folder, and nothing is overwritten", "该目录已有站点,不会覆盖任何文件"),
-                Words("name a new folder", "请指定新目录"),
+                Words("init.there-site-this-folder-nothing"),
+                Words("init.name-new-folder"),
             )
     try:
         for path in texts:
@@ -229,8 +221,8 @@ def _make(folder: Path, texts: dict[Path, str]) -> None:
             ExitCode.UNAVAILABLE,
             "folder_unwritable",
             f"{error.filename or folder}: {error.strerror}",
-            Words("the folder cannot be made or written to", "无法创建目录或无写权限"),
-            Words("name a folder we may write to", "请指定可写的目录"),
+            Words("init.folder-cannot-made-or-written"),
+            Words("init.name-folder-we-may-write"),
         ) from error
 
 
@@ -299,7 +291,9 @@ valid_from = {valid_from}
 
 def _told(screen: Screen, text: str) -> str:
     """A file's text with its comments in the language chosen."""
-    return re.sub("^# (.*) ¦ (.*)$", lambda found: f"# {screen.say(found[1], found[2])}", text, flags=re.MULTILINE)
+    return re.sub(
+        "^# (.*) ¦ (.*)$", lambda found: f"# {screen.word(Pair(found[1], found[2]))}", text, flags=re.MULTILINE
+    )
 
 
 def _quoted(text: str) -> str:

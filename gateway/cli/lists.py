@@ -26,7 +26,8 @@ from gateway.cli.options import (
     site_of,
     zone_of,
 )
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen, Words
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen
+from gateway.texts.catalogue import Words
 from gateway.views import masks
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def build(
     )
     show_one(screen, _columns(base, created_at, effective_at, dry_run=dry_run), result, as_json=as_json)
     if dry_run and not as_json:
-        screen.note(screen.say("dry run: nothing was published", "试运行: 未发布任何名单"))
+        screen.note(screen.say("lists.dry-run-nothing-published"))
 
 
 def _publish(
@@ -125,9 +126,9 @@ def _publish(
     directory = site.lists.directory
     if not directory.exists():
         directory.mkdir(parents=True)
-        screen.note(screen.say(f"made the folder {directory}", f"已创建目录 {directory}"))
+        screen.note(screen.say("lists.made-folder", directory=directory))
     os.nice(status_list_build.LOWEST_PRIORITY)
-    with screen.progress(screen.say(f"list {version}", f"名单 {version}")) as tell:
+    with screen.progress(screen.say("lists.list", version=version)) as tell:
 
         def report(progress: Progress) -> None:
             total = "" if progress.total is None else f"/{progress.total}"
@@ -146,16 +147,16 @@ def _publish(
 
 def _columns(base: str | None, created_at: datetime, effective_at: datetime, *, dry_run: bool) -> Columns[BuildResult]:
     """Columns of a list that was built, with what was asked for."""
-    kind = Words("full", "全量") if base is None else Words(f"increment on {base}", f"基于 {base}")
+    kind = Words("lists.full") if base is None else Words("lists.increment-on", base=base)
     return (
         Column("file", of=lambda r: None if r.path is None else str(r.path)),
         Column("dry_run", of=lambda _: dry_run),
         Column("version"),
         said(labels.VERSION, lambda screen, r: f"{r.version} ({screen.word(kind)})"),
         Column("base", of=lambda _: base),
-        Column("rows", Words("Rows", "行数")),
+        Column("rows", Words("label.rows")),
         Column("entries", labels.ENTRIES),
-        Column("replaced", Words("Replaced", "重复被替换")),
+        Column("replaced", Words("label.replaced")),
         Column("before", of=lambda r: r.effect and r.effect.before),
         Column("added", of=lambda r: r.effect and r.effect.added),
         Column("changed", of=lambda r: r.effect and r.effect.changed),
@@ -168,9 +169,12 @@ def _columns(base: str | None, created_at: datetime, effective_at: datetime, *, 
 
 def _effect_text(screen: Screen, effect: Effect) -> str:
     return screen.say(
-        f"entries: {effect.added} come, {effect.changed} change, {effect.removed} leave;"
-        f" {effect.before} before, {effect.after} after",
-        f"条目: 新增 {effect.added},变更 {effect.changed},移出 {effect.removed};原 {effect.before},现 {effect.after}",
+        "lists.entries-come-change-leave-before",
+        added=effect.added,
+        changed=effect.changed,
+        removed=effect.removed,
+        before=effect.before,
+        after=effect.after,
     )
 
 
@@ -218,24 +222,24 @@ def _minute(screen: Screen, moment: datetime | None) -> str:
 
 
 def _kind(screen: Screen, kind: str | None) -> str:
-    return "" if kind is None else screen.say(kind, {"full": "全量", "increment": "增量"}[kind])
+    return "" if kind is None else screen.say(f"lists.kind.{kind}")
 
 
 def _file_state(screen: Screen, file: ListFile) -> Cell:
     if file.problem is not None:
         return Cell(file.problem, BAD)
     if file.in_force:
-        return Cell(screen.say("in force", "现用"), GOOD)
-    return Cell(screen.say("waits", "待生效"), DOUBTFUL) if file.waits else Cell(screen.say("older", "旧版"))
+        return Cell(screen.say("lists.force"), GOOD)
+    return Cell(screen.say("lists.waits"), DOUBTFUL) if file.waits else Cell(screen.say("lists.older"))
 
 
 FILE: Final[Columns[ListFile]] = (
-    Column("chain", Words("Chain", "链"), right=True),
+    Column("chain", Words("label.chain"), right=True),
     Column("in_force"),
     Column("version", labels.VERSION),
     Column("name"),
-    Column("kind", Words("Kind", "类型"), text=_kind),
-    Column("base", Words("Base", "基于"), rank=2),
+    Column("kind", Words("label.kind-of-list"), text=_kind),
+    Column("base", Words("label.base"), rank=2),
     Column("entries", labels.ENTRIES, right=True),
     Column("effective_at", labels.EFFECTIVE, text=_minute, data=_text),
     Column("created_at", labels.CREATED, text=_minute, data=_text, rank=1),
@@ -247,8 +251,8 @@ FILE: Final[Columns[ListFile]] = (
 def _age(screen: Screen, lists: Lists) -> Cell:
     age, limit = age_text(round(lists.age_s, 1)), f"{lists.age_limit_h:g} h"
     if lists.stale:
-        return Cell(screen.say(f"{age}, STALE: the limit is {limit}", f"{age},已超过上限 {limit}"), BAD)
-    return Cell(screen.say(f"{age} of at most {limit}", f"{age},上限 {limit}"), GOOD)
+        return Cell(screen.say("lists.stale-limit", age=age, limit=limit), BAD)
+    return Cell(screen.say("lists.most", age=age, limit=limit), GOOD)
 
 
 LISTS: Final[Columns[Lists]] = (
@@ -257,10 +261,10 @@ LISTS: Final[Columns[Lists]] = (
     Column("created_at", labels.CREATED, text=_text, data=_text),
     Column("effective_at", data=_text),
     Column("age_s", data=lambda _, age: round(age, 1)),
-    said(Words("Age", "名单时效"), _age),
+    said(Words("label.age-of-list"), _age),
     *only("stale", "age_limit_h"),
-    Column("directory", Words("Folder", "目录"), data=lambda _, folder: str(folder)),
-    Column("refusal", Words("Refused", "被拒绝"), text=lambda _, why: why and Cell(why, BAD)),
+    Column("directory", Words("label.folder"), data=lambda _, folder: str(folder)),
+    Column("refusal", Words("label.refused-delivery"), text=lambda _, why: why and Cell(why, BAD)),
     Column("files", data=each(FILE)),
 )
 
@@ -301,8 +305,8 @@ def lookup(
         Column("kind", of=lambda _: kind.value),
         Column("key", of=lambda _: shown),
         said(labels.KEY, lambda *_: f"{kind.value} {shown}"),
-        Column("listed", Words("Listed", "在名单中"), lambda hit: hit is not None, _listed),
-        Column("list_type", Words("Type", "名单类型"), lambda hit: hit and hit.list_type),
+        Column("listed", Words("label.listed"), lambda hit: hit is not None, _listed),
+        Column("list_type", Words("label.type"), lambda hit: hit and hit.list_type),
         Column(
             "reason",
             labels.REASON,
@@ -311,14 +315,14 @@ def lookup(
             lambda _, code: words.reason_facts(code),
         ),
         said(labels.NEXT_STEP, lambda screen, hit: words.next_step(screen, None if hit is None else hit.reason.code)),
-        Column("entered_by", Words("Entered by", "加入版本"), lambda hit: hit and hit.list_version),
-        Column("list_version", Words("List", "名单版本"), lambda _: lists.version),
+        Column("entered_by", Words("label.entered"), lambda hit: hit and hit.list_version),
+        Column("list_version", Words("label.list"), lambda _: lists.version),
     )
     show_one(screen, columns, lists.lookup(list_kind, plain), as_json=as_json)
 
 
 def _listed(screen: Screen, listed: bool) -> Cell:
-    return Cell(screen.say("YES", "是"), BAD) if listed else Cell(screen.say("no", "否"), GOOD)
+    return Cell(screen.say("lists.yes"), BAD) if listed else Cell(screen.say("lists.no"), GOOD)
 
 
 @app.command("roll-back")
@@ -332,7 +336,7 @@ def roll_back(context: typer.Context, config: ConfigOption = None, as_json: Json
     withdrawn = read_manifest(site.lists.directory).chains[0][-1].version
     version = status_list_build.roll_back(site.lists.directory)
     columns: Columns[str] = (
-        Column("withdrawn", Words("Withdrawn", "已撤回"), lambda _: withdrawn),
+        Column("withdrawn", Words("label.withdrawn"), lambda _: withdrawn),
         Column("in_force", labels.IN_FORCE, lambda found: found),
     )
     show_one(screen, columns, version, as_json=as_json)

@@ -29,7 +29,7 @@ from gateway.cli import (
 )
 from gateway.cli.options import HELP_NAMES, show_version
 from gateway.cli.program import LANGUAGE, NAME, TRACEBACK, Program
-from gateway.cli.screen import Language
+from gateway.texts.catalogue import Language
 
 app = typer.Typer(
     name=NAME,

@@ -20,7 +20,8 @@ import typer
 from typer.core import TyperGroup
 
 from gateway.cli.errors import ExitCode, Fault, explain
-from gateway.cli.screen import Language, Screen, Words, visible
+from gateway.cli.screen import Screen, visible
+from gateway.texts.catalogue import Language, Words
 
 NAME: Final = "etcgw"
 
@@ -117,7 +118,7 @@ def _ends_of(line: CommandLine) -> Iterator[None]:
     except KeyboardInterrupt as error:
         if not line.as_json:
             raise
-        fault = Fault(ExitCode.INTERRUPTED, "interrupted", line.screen.say("stopped by Ctrl-C", "已被 Ctrl-C 中断"))
+        fault = Fault(ExitCode.INTERRUPTED, "interrupted", line.screen.say("program.stopped-ctrl-c"))
         raise _told(line, fault) from error
     except Exception as error:
         if line.with_traceback:
@@ -136,9 +137,9 @@ def _told(line: CommandLine, fault: Fault) -> typer.Exit:
         for number, text in enumerate(fault.lines(screen)):
             screen.note(text if number else f"{NAME}: {text}")
         if fault.likely is not None:
-            screen.note(f"  {screen.say('likely', '可能原因')}: {screen.word(fault.likely)}")
+            screen.note(f"  {screen.say('program.likely')}: {screen.word(fault.likely)}")
         if fault.next_step is not None:
-            screen.note(f"  {screen.say('next', '下一步')}: {screen.word(fault.next_step)}")
+            screen.note(f"  {screen.say('program.next')}: {screen.word(fault.next_step)}")
     return typer.Exit(fault.code)
 
 
@@ -164,5 +165,5 @@ def _usage(error: typer.TyperException) -> Fault:
         ExitCode.USAGE,
         next(names, "wrong_usage"),
         " ".join(error.format_message().split()),
-        next_step=Words(f"{command} --help tells how it is used", f"用 {command} --help 查看用法"),
+        next_step=Words("program.help-tells-how-used", command=command),
     )

@@ -14,7 +14,8 @@ import typer
 from gateway.cli import labels
 from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import HELP_NAMES, JsonOption, UnmaskOption, screen_of
-from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Heading, Screen, Words
+from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Heading, Screen
+from gateway.texts.catalogue import Words
 from protocols.masks import STARS
 from protocols.rsu.names import PCRSU_V3
 
@@ -111,7 +112,7 @@ def decode(
         raise CliFault(
             ExitCode.PROTOCOL,
             "frame_damaged",
-            screen.say(f"damaged: {damaged} of {len(shown)}", f"{len(shown)} 帧中 {damaged} 帧损坏"),
+            screen.say("rsu.damaged", damaged=damaged, shown=len(shown)),
             facts=facts,
         )
     if as_json:
@@ -139,10 +140,10 @@ def dialects(context: typer.Context, as_json: JsonOption = False) -> None:
     for fact in facts:
         screen.pairs(
             [
-                (screen.say("Dialect", "协议"), str(fact["name"])),
-                (screen.say("What it is", "说明"), str(fact["title"])),
-                (screen.say("Layouts", "帧格式"), " ".join(fact["layouts"])),
-                (screen.say("Kept whole", "整体保留"), " ".join(fact["kept_whole"])),
+                (screen.say("rsu.dialect"), str(fact["name"])),
+                (screen.say("label.what-it-is"), str(fact["title"])),
+                (screen.say("rsu.layouts"), " ".join(fact["layouts"])),
+                (screen.say("rsu.kept-whole"), " ".join(fact["kept_whole"])),
             ]
         )
 
@@ -152,9 +153,7 @@ def dialects(context: typer.Context, as_json: JsonOption = False) -> None:
 
 def _input(screen: Screen, file: Path | None) -> bytes:
     if file is None and sys.stdin.isatty():
-        screen.note(
-            screen.say("reading frames in hex, one a line; end with Ctrl-D", "请逐行输入十六进制帧,以 Ctrl-D 结束")
-        )
+        screen.note(screen.say("rsu.reading-frames-hex-one-line"))
     with nullcontext(sys.stdin.buffer) if file is None else file.open("rb") as stream:
         data = stream.read(INPUT_BYTES_MAX + 1)
     if len(data) > INPUT_BYTES_MAX:
@@ -173,9 +172,9 @@ def _unread(screen: Screen, unread: Sequence[Unread], facts: Mapping[str, Any]) 
     return CliFault(
         ExitCode.USAGE,
         "hex_wrong",
-        screen.say(f"not read: {count}, first {place}: {problem}", f"{count} 处无法读取,首处为{place}: {problem}"),
+        screen.say("rsu.not-read-first", count=count, place=place, problem=problem),
         None,
-        Words("correct these lines; the others were read", "请更正这些行; 其余已读取"),
+        Words("rsu.correct-these-lines-others-were"),
         facts=facts,
     )
 
@@ -188,9 +187,9 @@ def _show_place(screen: Screen, found: Found, *, first: bool) -> None:
     """A blank line between frames, and the place of a frame that was not alone."""
     if not first:
         screen.line()
-    parts = [] if found.line is None else [screen.say(f"line {found.line}", f"第 {found.line} 行")]
+    parts = [] if found.line is None else [screen.say("rsu.line", line=found.line)]
     if parts or found.offset:
-        parts.append(screen.say(f"byte {found.offset}", f"偏移 {found.offset}"))
+        parts.append(screen.say("rsu.byte", offset=found.offset))
     parts += (found.captured or {}).values()
     if parts:
         screen.line("  ".join(parts), style=QUIET)
@@ -250,35 +249,32 @@ def _value_shown(field: FieldDescription, *, unmask: bool, inside_file: bool) ->
 def _show(screen: Screen, frame: FrameDescription, *, unmask: bool) -> None:
     say = screen.say
     senders: Mapping[str | None, str] = {
-        "lane": say("lane -> antenna", "车道 -> 天线"),
-        "rsu": say("antenna -> lane", "天线 -> 车道"),
+        "lane": say("rsu.lane-antenna"),
+        "rsu": say("rsu.antenna-lane"),
     }
     code = "" if frame.code is None else f"{frame.code:02X}"
-    length = say(f"{len(frame.raw)} bytes", f"{len(frame.raw)} 字节")
+    length = say("rsu.bytes", raw=len(frame.raw))
     what = [frame.layout or code, frame.message or "", senders.get(frame.sender, ""), length]
     screen.line("  ".join(part for part in what if part), style="bold")
     if frame.source:
-        screen.line(say(f"layout: {frame.source}", f"格式来源: {frame.source}"), style=QUIET)
+        screen.line(say("rsu.layout", source=frame.source), style=QUIET)
     columns = [
-        Heading(say("At", "偏移"), right=True),
-        Heading(say("Field", "字段")),
-        Heading(say("Bytes", "字节"), wrap_at=12),
-        Heading(say(*labels.VALUE), wrap_at=12),
-        Heading(say(*labels.MEANING), wrap_at=18),
+        Heading(say("rsu.at"), right=True),
+        Heading(say("rsu.field")),
+        Heading(say("rsu.byte-values"), wrap_at=12),
+        Heading(screen.word(labels.VALUE), wrap_at=12),
+        Heading(screen.word(labels.MEANING), wrap_at=18),
     ]
     screen.table(columns, [row for field in frame.fields for row in _rows(screen, field, "", unmask=unmask)])
     if frame.ok:
-        screen.line(say("frame is in order", "帧完好"), style=GOOD)
+        screen.line(say("rsu.frame-order"), style=GOOD)
     for problem in frame.problems:
         screen.line(
-            say(
-                f"DAMAGED  {problem.field} at offset {problem.offset}: {problem.text}",
-                f"损坏  {problem.field},偏移 {problem.offset}: {problem.text}",
-            ),
+            say("rsu.damaged-offset", field=problem.field, offset=problem.offset, text=problem.text),
             style=BAD,
         )
         if problem.next_step:
-            screen.line(f"  {say('next', '下一步')}: {problem.next_step}")
+            screen.line(f"  {say('program.next')}: {problem.next_step}")
 
 
 def _rows(screen: Screen, field: FieldDescription, parent: str, *, unmask: bool) -> list[list[str | Cell]]:
@@ -288,7 +284,7 @@ def _rows(screen: Screen, field: FieldDescription, parent: str, *, unmask: bool)
     value = _value_shown(field, unmask=unmask, inside_file=inside)
     meaning = field.meaning
     if field.fields:
-        shown = screen.say(f"{len(field.raw)} bytes", f"{len(field.raw)} 字节")
+        shown = screen.say("rsu.bytes", raw=len(field.raw))
         value = ""
     elif _hides(field) and not unmask:
         shown = STARS

@@ -14,7 +14,6 @@ from gateway.cli import status
 from gateway.cli.errors import HANDLERS, CliFault, ExitCode, explain
 from gateway.cli.main import app
 from gateway.cli.program import CommandLine
-from gateway.cli.screen import Language
 from gateway.ledger.backup import CopyDamaged
 from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.file import AlreadyRunning, LedgerLost
@@ -22,6 +21,7 @@ from gateway.ledger.schema import SchemaTooNew, SchemaTooOld
 from gateway.ledger.workers import WorkerLost
 from gateway.ledger.writer import StorageUnavailable
 from gateway.payers.mandates import MandateImportError
+from gateway.texts.catalogue import Language
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
 
@@ -254,7 +254,7 @@ def test_a_busy_ledger_is_told_from_a_foreign_one():
     busy = explain(OperationalError("select", {}, Locked("locked")))
     foreign = explain(OperationalError("select", {}, Exception("no such table: debit")))
     assert "another process" in busy.what
-    assert "another version" in foreign.likely.en
+    assert "another version" in str(foreign.likely)
 
 
 def test_every_error_known_by_name_exists():
