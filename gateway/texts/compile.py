@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -14,6 +15,8 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 from gateway.texts.catalogue import EDITED
+
+NEVER = datetime(2026, 1, 1, tzinfo=UTC)
 
 WIDTH = 110
 """Columns at which a long text goes on in the next line."""
@@ -34,7 +37,7 @@ def source_of(catalog: Catalog) -> bytes:
 
 def compiled(catalog: Catalog) -> bytes:
     """File that programs read. Carries no dates, so that equal texts make equal files."""
-    plain = Catalog(locale=catalog.locale, charset="utf-8")
+    plain = Catalog(locale=catalog.locale, charset="utf-8", creation_date=NEVER, revision_date=NEVER)
     for message in catalog:
         if message.id:
             plain.add(message.id, message.string)
