@@ -56,9 +56,7 @@ def check_config(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    parameters: Annotated[
-        bool, typer.Option("--parameters", help="Show every key of a site file with default and meaning instead.")
-    ] = False,
+    parameters: Annotated[bool, typer.Option("--parameters")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check a site file and everything it names: lists, tariffs, dialects, ledger, mandates. Exit 2 when wrong."""

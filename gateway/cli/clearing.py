@@ -13,9 +13,9 @@ from gateway.cli import labels, words
 from gateway.cli.acting import act_on
 from gateway.cli.columns import Column, Columns, each, facts, fen, money, only, said, show_one, show_record, show_table
 from gateway.cli.errors import CliFault, ExitCode
+from gateway.cli.help import Commands
 from gateway.cli.options import (
     DAYS_AGO,
-    HELP_NAMES,
     ConfigOption,
     JsonOption,
     LastOption,
@@ -30,6 +30,7 @@ from gateway.cli.options import (
 from gateway.cli.parts import joined
 from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Screen
 from gateway.cli.store import changes_of, ledger_of, reader_of
+from gateway.cli.usage import BadValue
 from gateway.model.states import ItemState
 from gateway.texts.catalogue import Language, Pair, Words
 
@@ -43,11 +44,9 @@ if TYPE_CHECKING:
     from gateway.views.clearing import BankFile, Day, Group, Line, Run
     from gateway.views.items import Item, ItemSum
 
-app = typer.Typer(
-    name="clearing",
-    help="Day end: match the banks' files, settle, see to differences, report.",
+app = Commands(
+    "clearing",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
 KINDS: Final[Mapping[str, Words]] = {
@@ -90,9 +89,9 @@ ROW_STATES: Final[words.Table] = {
 
 DayArgument = Annotated[
     str,
-    typer.Argument(metavar="DAY", help="Settlement day: 20261123, 2026-11-23, today or yesterday.", show_default=False),
+    typer.Argument(metavar="DAY", show_default=False),
 ]
-ItemArgument = Annotated[int, typer.Argument(metavar="ITEM", min=1, help="Number of the item.", show_default=False)]
+ItemArgument = Annotated[int, typer.Argument(metavar="ITEM", min=1, show_default=False)]
 
 
 # --- joining the site -----------------------------------------------------------------------------------------------
@@ -114,7 +113,7 @@ def _day(text: str, zone: timezone) -> str:
     try:
         return day_text(parse_day(text.replace("-", "") if len(text) == 10 else text))
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no day; write it like 20261123 or 2026-11-23") from error
+        raise BadValue(Words("usage.no-day", text=text)) from error
 
 
 def _files(given: Sequence[str], site: SiteFile) -> list[tuple[str, Path]]:
@@ -124,10 +123,7 @@ def _files(given: Sequence[str], site: SiteFile) -> list[tuple[str, Path]]:
         channel, equals, path = text.partition("=")
         if not equals or channel not in known or not Path(path).is_file():
             names = ", ".join(sorted(known)) or "none"
-            raise typer.BadParameter(
-                f"{text!r}: write it as BANK=FILE with a bank of the site ({names}) and a file that is there",
-                param_hint="'--bank-file'",
-            )
+            raise BadValue(Words("usage.bank-file", text=text, names=names), "'--bank-file'")
         found.append((channel, Path(path)))
     return found
 
@@ -149,11 +145,9 @@ def run(
     config: ConfigOption = None,
     bank_file: Annotated[
         list[str] | None,
-        typer.Option("--bank-file", metavar="BANK=FILE", help="A bank's day file; may be given for several banks."),
+        typer.Option("--bank-file", metavar="BANK=FILE"),
     ] = None,
-    supplement: Annotated[
-        bool, typer.Option("--supplement", help="The files add to files of this day that were read before.")
-    ] = False,
+    supplement: Annotated[bool, typer.Option("--supplement")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Clear a day as far as it can be cleared now; run it again as often as you like. Exit 1 with open differences.
@@ -354,8 +348,8 @@ def items(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    state: Annotated[ItemState | None, typer.Option("--state", help="Only in this state.")] = None,
-    day: Annotated[str | None, typer.Option("--day", metavar="DAY", help="Only of this settlement day.")] = None,
+    state: Annotated[ItemState | None, typer.Option("--state")] = None,
+    day: Annotated[str | None, typer.Option("--day", metavar="DAY")] = None,
     last: LastOption = 50,
     as_json: JsonOption = False,
 ) -> None:
@@ -452,12 +446,10 @@ def report_(
     context: typer.Context,
     *,
     day: DayArgument,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", file_okay=False, help="Folder for the files.", show_default=False)
-    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", file_okay=False, show_default=False)],
     config: ConfigOption = None,
-    shift: Annotated[bool, typer.Option("--shift", help="One row for each shift too, in a file of its own.")] = False,
-    bom: Annotated[bool, typer.Option("--bom", help="With a byte order mark, for spreadsheets.")] = False,
+    shift: Annotated[bool, typer.Option("--shift")] = False,
+    bom: Annotated[bool, typer.Option("--bom")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write CSV reports of a day: vehicles, funding, record numbers, the three witnesses, lines, owners, items."""

@@ -16,8 +16,8 @@ from gateway.cli import labels, words
 from gateway.cli.acting import act_on
 from gateway.cli.columns import Column, Columns, at, each, facts, fen, money, only, show_one, show_record, show_table
 from gateway.cli.errors import CliFault, refusal
+from gateway.cli.help import Commands
 from gateway.cli.options import (
-    HELP_NAMES,
     ConfigOption,
     DebitArgument,
     JsonOption,
@@ -37,6 +37,7 @@ from gateway.cli.options import (
 )
 from gateway.cli.screen import Cell, Screen, lines_cell
 from gateway.cli.store import ledger_of
+from gateway.cli.usage import BadValue
 from gateway.cli.visit import DEBIT_PAGE, EVENT, show_debit
 from gateway.model.states import OPEN_DEBITS, DebitState, RefundState
 from gateway.texts.catalogue import Words
@@ -46,15 +47,12 @@ if TYPE_CHECKING:
     from gateway.views.attempts import Attempt, Backlog
     from gateway.views.debits import Listed, StateSum
 
-app = typer.Typer(
-    name="debits",
+app = Commands(
+    "debits",
     invoke_without_command=True,
-    context_settings=HELP_NAMES,
 )
 
-AmountOption = Annotated[
-    int, typer.Option("--amount", metavar="FEN", min=1, help="Amount in whole fen.", show_default=False)
-]
+AmountOption = Annotated[int, typer.Option("--amount", metavar="FEN", min=1, show_default=False)]
 
 
 @app.callback()
@@ -62,8 +60,8 @@ def debits(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    state: Annotated[DebitState | None, typer.Option("--state", help="Only in this state.")] = None,
-    only_open: Annotated[bool, typer.Option("--open", help="Only what is not settled: held, released, owed.")] = False,
+    state: Annotated[DebitState | None, typer.Option("--state")] = None,
+    only_open: Annotated[bool, typer.Option("--open")] = False,
     last: LastOption = 20,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,7 +69,7 @@ def debits(
     if context.invoked_subcommand is not None:
         return
     if state is not None and only_open:
-        raise typer.BadParameter("--open already chooses the states; leave --state out", param_hint="'--state'")
+        raise BadValue(Words("usage.open-or-state"), "'--state'")
     from gateway.views import attempts, debits
 
     screen, site = at_site(context, config)
@@ -228,14 +226,10 @@ def refund(
     reason: ReasonOption,
     key: Annotated[
         str | None,
-        typer.Option("--key", help="Business key: the same key is the same refund.", show_default="of what is given"),
+        typer.Option("--key", show_default="of what is given"),
     ] = None,
-    target: Annotated[
-        RefundTarget | None, typer.Option("--target", help="Pay it at a till, not where the money came from.")
-    ] = None,
-    till: Annotated[
-        str | None, typer.Option("--till", metavar="NAME", help="The till that pays it out at once.")
-    ] = None,
+    target: Annotated[RefundTarget | None, typer.Option("--target")] = None,
+    till: Annotated[str | None, typer.Option("--till", metavar="NAME")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -248,7 +242,7 @@ def refund(
     screen = screen_of(context)
     site = site_of(context, config)
     if key is not None and not 0 < len(key) <= KEY_CHARS_MAX:
-        raise typer.BadParameter(f"a key has 1 to {KEY_CHARS_MAX} characters", param_hint="'--key'")
+        raise BadValue(Words("usage.key-length", most=KEY_CHARS_MAX), "'--key'")
     done = act_on(
         site,
         Refund(
@@ -298,7 +292,7 @@ def _note_refund(screen: Screen, refunded: Mapping[str, Any]) -> None:
 def pay_refund(
     context: typer.Context,
     *,
-    refund_id: Annotated[str, typer.Argument(metavar="REFUND", help="The refund's id.", show_default=False)],
+    refund_id: Annotated[str, typer.Argument(metavar="REFUND", show_default=False)],
     till: TillOption,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -348,18 +342,14 @@ def resolve(
     which: DebitArgument,
     taken: Annotated[
         bool | None,
-        typer.Option("--taken/--not-taken", help="Whether the card of a held debit paid.", show_default=False),
+        typer.Option("--taken/--not-taken", show_default=False),
     ] = None,
-    attempt: Annotated[
-        str | None, typer.Option("--attempt", metavar="ATTEMPT", help="The attempt in doubt that is meant.")
-    ] = None,
+    attempt: Annotated[str | None, typer.Option("--attempt", metavar="ATTEMPT")] = None,
     posted: Annotated[
         bool | None,
-        typer.Option("--posted/--not-posted", help="Whether the bank booked the attempt.", show_default=False),
+        typer.Option("--posted/--not-posted", show_default=False),
     ] = None,
-    source: Annotated[
-        str | None, typer.Option("--source", metavar="TEXT", help="Where the word on the attempt comes from.")
-    ] = None,
+    source: Annotated[str | None, typer.Option("--source", metavar="TEXT")] = None,
     reason: ReasonOption,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -376,10 +366,7 @@ def resolve(
     why = reason_of(reason)
     bank = (attempt, posted, source)
     if (taken is None) == all(part is None for part in bank) or (taken is None and None in bank):
-        raise typer.BadParameter(
-            "say what of one thing: --taken or --not-taken, or --attempt with --posted or --not-posted and --source",
-            param_hint="'--taken'",
-        )
+        raise BadValue(Words("usage.resolve-what"), "'--taken'")
     act: ResolvePurchase | ResolveAttempt
     if attempt is not None and posted is not None and source is not None:
         attempt_id = id_of(attempt, "'--attempt'")

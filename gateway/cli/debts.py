@@ -11,8 +11,8 @@ from gateway.cli import labels, words
 from gateway.cli.acting import act_on
 from gateway.cli.columns import Column, Columns, at, each, fen, only, said, show_table
 from gateway.cli.debits import tell_state
+from gateway.cli.help import Commands
 from gateway.cli.options import (
-    HELP_NAMES,
     ConfigOption,
     DebitArgument,
     JsonOption,
@@ -35,10 +35,9 @@ from gateway.texts.catalogue import Words
 if TYPE_CHECKING:
     from gateway.views.debts import Debt
 
-app = typer.Typer(
-    name="debts",
+app = Commands(
+    "debts",
     invoke_without_command=True,
-    context_settings=HELP_NAMES,
 )
 
 
@@ -47,7 +46,7 @@ def debts(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    listed: Annotated[bool, typer.Option("--listed", help="Only of payers on the box's own list.")] = False,
+    listed: Annotated[bool, typer.Option("--listed")] = False,
     last: LastOption = 50,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,

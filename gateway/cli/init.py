@@ -21,6 +21,7 @@ import typer
 from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import JsonOption, now_utc, screen_of
 from gateway.cli.screen import Screen
+from gateway.cli.usage import BadValue
 from gateway.texts.catalogue import Pair, Words
 
 SITE_FILE: Final = "site.toml"
@@ -137,13 +138,13 @@ def at_terminal() -> bool:
 def init(
     context: typer.Context,
     *,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the new site, made if it is not there.")],
-    station: Annotated[str | None, typer.Option("--station", metavar="HEX", help="Network and station.")] = None,
-    region: Annotated[str | None, typer.Option("--region", help="Region whose cards are taken, as 北京.")] = None,
-    antenna: Annotated[str | None, typer.Option("--antenna", metavar="ADDRESS", help="Where it listens.")] = None,
-    board: Annotated[str | None, typer.Option("--board", metavar="HOST:PORT", help="The relay board.")] = None,
-    fare: Annotated[str | None, typer.Option("--fare", metavar="YUAN", help="Fare of a car of class 1.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the site for people.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER")],
+    station: Annotated[str | None, typer.Option("--station", metavar="HEX")] = None,
+    region: Annotated[str | None, typer.Option("--region")] = None,
+    antenna: Annotated[str | None, typer.Option("--antenna", metavar="ADDRESS")] = None,
+    board: Annotated[str | None, typer.Option("--board", metavar="HOST:PORT")] = None,
+    fare: Annotated[str | None, typer.Option("--fare", metavar="YUAN")] = None,
+    name: Annotated[str | None, typer.Option("--name")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a commented site of one open toll lane, which passes check-config and starts. Overwrites nothing.
@@ -152,7 +153,7 @@ def init(
     """
     screen, ask = screen_of(context), at_terminal()
     if name is not None and not (0 < len(name) <= SITE_NAME_CHARS_MAX and name.isprintable()):
-        raise typer.BadParameter(f"a name has 1 to {SITE_NAME_CHARS_MAX} characters in one line", param_hint="'--name'")
+        raise BadValue(Words("usage.site-name-length", most=SITE_NAME_CHARS_MAX), "'--name'")
     given = ((STATION, station), (REGION, region), (ANTENNA, antenna), (BOARD, board), (FARE, fare))
     values = {question.key: question.answer(screen, said, ask=ask) for question, said in given}
     station, now = values["station"], now_utc().astimezone(CHINA)

@@ -13,8 +13,8 @@ import typer
 from gateway.cli import labels, words
 from gateway.cli.columns import Column, Columns, each, fen, only, said, show_one, show_table
 from gateway.cli.errors import CliFault, ExitCode
+from gateway.cli.help import Commands
 from gateway.cli.options import (
-    HELP_NAMES,
     ConfigOption,
     JsonOption,
     ReasonOption,
@@ -27,6 +27,7 @@ from gateway.cli.options import (
 from gateway.cli.rights import need_right
 from gateway.cli.screen import BAD, GOOD, Cell, Screen, Teller
 from gateway.cli.store import MAKE_ROOM, ledger_of, place_of, reader_of
+from gateway.cli.usage import BadValue
 from gateway.texts.catalogue import Pair, Words
 
 if TYPE_CHECKING:
@@ -38,11 +39,9 @@ if TYPE_CHECKING:
     from gateway.ledger.verify import Check
     from gateway.views.accounts import Balance
 
-app = typer.Typer(
-    name="ledger",
-    help="The books: make them, verify them, show accounts, copy them, bring them back.",
+app = Commands(
+    "ledger",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
 ACCOUNT_KINDS: Final[Mapping[str, Words]] = {
@@ -78,7 +77,6 @@ def verify(
         typer.Option(
             "--head",
             metavar="DIGEST",
-            help="A head this command showed before, noted elsewhere: nothing up to it may have been rewritten.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -95,7 +93,7 @@ def verify(
 
     for digest in noted or ():
         if not _DIGEST.fullmatch(digest):
-            raise typer.BadParameter(f"{digest!r} is no digest of 64 hex digits", param_hint="'--head'")
+            raise BadValue(Words("usage.no-digest", digest=digest), "'--head'")
     screen = screen_of(context)
     site = site_of(context, config)
     # The mark trails the ledger: what it knows now stands in a snapshot that is taken later.
@@ -196,9 +194,7 @@ def adopt(
 @app.command()
 def restore(
     context: typer.Context,
-    backup: Annotated[
-        Path, typer.Argument(metavar="BACKUP", exists=True, dir_okay=False, help="A file that ledger backup made.")
-    ],
+    backup: Annotated[Path, typer.Argument(metavar="BACKUP", exists=True, dir_okay=False)],
     *,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -275,7 +271,7 @@ def _show_checks(screen: Screen, found: Sequence[Check]) -> None:
 @app.command()
 def key(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="New file; one that is there is never overwritten.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -299,7 +295,7 @@ def accounts(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    obligors: Annotated[bool, typer.Option("--obligors", help="One row for each payer instead of one sum.")] = False,
+    obligors: Annotated[bool, typer.Option("--obligors")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the balances by kind and owner; payers' accounts are summed up."""
@@ -341,7 +337,7 @@ ACCOUNT: Final[Columns[Balance]] = (
 @app.command()
 def backup(
     context: typer.Context,
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="File to write; it must not be there yet.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET")],
     *,
     config: ConfigOption = None,
     as_json: JsonOption = False,

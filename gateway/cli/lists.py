@@ -13,8 +13,8 @@ import typer
 
 from gateway.cli import labels, words
 from gateway.cli.columns import Column, Columns, each, facts, only, said, show_one, show_record, show_table
+from gateway.cli.help import Commands
 from gateway.cli.options import (
-    HELP_NAMES,
     ConfigOption,
     JsonOption,
     UnmaskOption,
@@ -27,6 +27,7 @@ from gateway.cli.options import (
     zone_of,
 )
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen
+from gateway.cli.usage import BadValue
 from gateway.texts.catalogue import Words
 from gateway.views import masks
 
@@ -37,11 +38,9 @@ if TYPE_CHECKING:
     from gateway.payers.status_lists import ListHit
     from gateway.views.status_lists import ListFile, Lists
 
-app = typer.Typer(
-    name="lists",
-    help="Status lists: build, show, look up, roll back.",
+app = Commands(
+    "lists",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
 
@@ -58,32 +57,27 @@ class KindChoice(StrEnum):
 def build(
     context: typer.Context,
     *,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV: kind,key,list_type,sign.")],
-    version: Annotated[str, typer.Option("--version", help="Version the issuer gives this list.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    version: Annotated[str, typer.Option("--version")],
     config: ConfigOption = None,
-    base: Annotated[
-        str | None, typer.Option("--base", help="Version this increment stands on; without it the list is full.")
-    ] = None,
+    base: Annotated[str | None, typer.Option("--base")] = None,
     created: Annotated[
         str | None,
         typer.Option(
             "--created",
             metavar="TIME",
-            help="When the issuer made it; its age counts from here.",
             show_default="time of FILE",
         ),
     ] = None,
     effective: Annotated[
         str | None,
-        typer.Option("--effective", metavar="TIME", help="Not used before then.", show_default="when it was made"),
+        typer.Option("--effective", metavar="TIME", show_default="when it was made"),
     ] = None,
     confirm_drop: Annotated[
         int | None,
-        typer.Option("--confirm-drop", metavar="N", min=1, help="Just so many entries are meant to leave the list."),
+        typer.Option("--confirm-drop", metavar="N", min=1),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file and count what comes and goes; publish nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a list from an issuer's delivery and publish it; a running gateway takes it over by itself.
@@ -276,12 +270,10 @@ LISTS: Final[Columns[Lists]] = (
 def lookup(
     context: typer.Context,
     *,
-    kind: Annotated[KindChoice, typer.Argument(help="What the key names.")],
+    kind: Annotated[KindChoice, typer.Argument()],
     key: Annotated[
         str,
-        typer.Argument(
-            help="Card: 20 digits. Tag: issuer and serial, 32 hex digits. Plate: text|colour code. PSAM: 12 hex digits."
-        ),
+        typer.Argument(),
     ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -298,7 +290,7 @@ def lookup(
     expected = key_form(list_kind, plain)
     if expected is not None:
         # Without this check a mistyped key would read as "not listed".
-        raise typer.BadParameter(f"a {kind.value} key is {expected}", param_hint="'KEY'")
+        raise BadValue(Words("usage.list-key", kind=kind.value, expected=expected), "'KEY'")
     lists = StatusLists.open(site.lists.directory, now_utc(), site.lists.drop_bound)
     shown = masks.key_shown(kind.value, plain, unmask=unmask) or ""
     columns: Columns[ListHit | None] = (

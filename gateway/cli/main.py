@@ -27,19 +27,16 @@ from gateway.cli import (
     run,
     status,
 )
-from gateway.cli.options import HELP_NAMES, show_version
+from gateway.cli.help import Commands
+from gateway.cli.options import show_version
 from gateway.cli.program import LANGUAGE, NAME, TRACEBACK, Program
 from gateway.texts.catalogue import Language
 
-app = typer.Typer(
-    name=NAME,
-    cls=Program,
+app = Commands(
+    NAME,
+    Program,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings=HELP_NAMES,
-    epilog="Exit codes: 0 done; 1 tag, card, file or ledger said no; 2 usage or site file; 3 device, gateway or ledger "
-    "not available; 4 no answer, outcome unknown; 5 protocol error; 70 a mistake of ours; 130 Ctrl-C. "
-    "--lang and --json may stand before or behind the command.",
 )
 
 
@@ -50,16 +47,11 @@ def program(
         Language | None,
         typer.Option(
             LANGUAGE,
-            help="Language of texts for people; JSON keys and codes never change.",
             show_default="by LC_ALL or LANG, else en",
         ),
     ] = None,
-    show_traceback: Annotated[
-        bool, typer.Option(TRACEBACK, help="With an error, show where in the program it arose.")
-    ] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
-    ] = False,
+    show_traceback: Annotated[bool, typer.Option(TRACEBACK)] = False,
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True)] = False,
 ) -> None:
     """Charge tolls to the account behind a tag or card, and look into everything that takes part in it."""
 

@@ -27,8 +27,8 @@ from gateway.cli.columns import (
     within,
 )
 from gateway.cli.errors import CliFault, ExitCode
+from gateway.cli.help import Commands
 from gateway.cli.options import (
-    HELP_NAMES,
     ConfigOption,
     JsonOption,
     LastOption,
@@ -39,6 +39,7 @@ from gateway.cli.options import (
 )
 from gateway.cli.screen import Screen
 from gateway.cli.store import changes_of, ledger_of, reader_of
+from gateway.cli.usage import BadValue
 from gateway.model.passage import Service
 from gateway.model.states import MandateStatus
 from gateway.texts.catalogue import Words
@@ -50,14 +51,12 @@ if TYPE_CHECKING:
     from gateway.payers.mandates import Credential, Mandate
     from gateway.views import mandates as view
 
-app = typer.Typer(
-    name="mandates",
-    help="Who may be charged, and how far: import, list, show, limit.",
+app = Commands(
+    "mandates",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
-MandateArgument = Annotated[str, typer.Argument(help="The mandate's own id.")]
+MandateArgument = Annotated[str, typer.Argument()]
 
 
 # --- import ---------------------------------------------------------------------------------------------------------
@@ -67,16 +66,10 @@ MandateArgument = Annotated[str, typer.Argument(help="The mandate's own id.")]
 def import_(
     context: typer.Context,
     *,
-    file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="CSV with every mandate that is to be in force.")
-    ],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     config: ConfigOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file and count the changes; change nothing.")
-    ] = False,
-    allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="Accept a file without any mandate, which ends them all.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    allow_empty: Annotated[bool, typer.Option("--allow-empty")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Put the mandates of a CSV file in force; one bad line and the old ones stay.
@@ -201,7 +194,7 @@ def list_(
     *,
     config: ConfigOption = None,
     last: LastOption = 50,
-    state: Annotated[MandateStatus | None, typer.Option("--status", help="Only in this state.")] = None,
+    state: Annotated[MandateStatus | None, typer.Option("--status")] = None,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
 ) -> None:
@@ -356,7 +349,7 @@ LIMITED: Final = {service.word: service.value for service in Service} | {"*": "*
 
 def _limited(text: str) -> str:
     if text not in LIMITED:
-        raise typer.BadParameter(f"{text!r} is not one of {', '.join(LIMITED)}")
+        raise BadValue(Words("usage.not-one-of", value=text, known=", ".join(LIMITED)))
     return LIMITED[text]
 
 
@@ -372,27 +365,16 @@ def limit(
             parser=_limited,
             autocompletion=lambda: list(LIMITED),
             metavar=f"[{'|'.join(LIMITED)}]",
-            help="What the limit is for; * counts all services together.",
         ),
     ] = "*",
-    per_debit: Annotated[
-        str | None, typer.Option("--per-debit", metavar="FEN", help="Largest single debit in fen, or none.")
-    ] = None,
-    per_day: Annotated[
-        str | None, typer.Option("--per-day", metavar="FEN", help="Sum of a day's debits in fen, or none.")
-    ] = None,
-    count: Annotated[
-        str | None, typer.Option("--count", metavar="N", help="Number of a day's debits, or none.")
-    ] = None,
+    per_debit: Annotated[str | None, typer.Option("--per-debit", metavar="FEN")] = None,
+    per_day: Annotated[str | None, typer.Option("--per-day", metavar="FEN")] = None,
+    count: Annotated[str | None, typer.Option("--count", metavar="N")] = None,
     exposure: Annotated[
         str | None,
-        typer.Option(
-            "--exposure", metavar="FEN", help="Most that may be owed at once, or none; until the next import."
-        ),
+        typer.Option("--exposure", metavar="FEN"),
     ] = None,
-    clear: Annotated[
-        bool, typer.Option("--clear", help="Take back what is stated for the service: the rules bind again.")
-    ] = False,
+    clear: Annotated[bool, typer.Option("--clear")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -408,11 +390,9 @@ def limit(
     given: dict[LimitName, str | None] = {"per_debit_fen": per_debit, "per_day_fen": per_day, "per_day_count": count}
     changes: dict[LimitName, int | None] = {n: _limit_value(text) for n, text in given.items() if text is not None}
     if clear and changes:
-        raise typer.BadParameter("--clear takes all limits of the service back; name no other", param_hint="'--clear'")
+        raise BadValue(Words("usage.clear-alone"), "'--clear'")
     if not (clear or changes or exposure is not None):
-        raise typer.BadParameter(
-            "say which limit: --per-debit, --per-day, --count, --exposure, or --clear", param_hint="'--per-debit'"
-        )
+        raise BadValue(Words("usage.which-limit"), "'--per-debit'")
     act = ChangeLimits(
         mandate_id=mandate_id,
         service=service,
@@ -446,5 +426,5 @@ def _limit_value(text: str) -> int | None:
     if text == NO_LIMIT:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= LIMIT_DIGITS_MAX):
-        raise typer.BadParameter(f"{text!r} is no whole number; for no limit write {NO_LIMIT}")
+        raise BadValue(Words("usage.no-limit-number", text=text, none=NO_LIMIT))
     return int(text)

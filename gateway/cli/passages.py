@@ -10,8 +10,8 @@ import typer
 from gateway.cli import labels, words
 from gateway.cli.columns import Column, Columns, each, facts, fen, only, said, show_table, within
 from gateway.cli.errors import CliFault, ExitCode
+from gateway.cli.help import Commands
 from gateway.cli.options import (
-    HELP_NAMES,
     ConfigOption,
     JsonOption,
     LastOption,
@@ -32,10 +32,9 @@ if TYPE_CHECKING:
     from gateway.views.decisions import Timing
     from gateway.views.passages import Listed
 
-app = typer.Typer(
-    name="passages",
+app = Commands(
+    "passages",
     invoke_without_command=True,
-    context_settings=HELP_NAMES,
 )
 
 
@@ -45,14 +44,12 @@ def passages(
     *,
     config: ConfigOption = None,
     last: LastOption = 20,
-    lane: Annotated[str | None, typer.Option("--lane", help="Only this lane.")] = None,
+    lane: Annotated[str | None, typer.Option("--lane")] = None,
     since: Annotated[
         str | None,
-        typer.Option(
-            "--since", metavar="TIME", help="Only from then on: ISO 8601 site time, today, yesterday, 30m, 2h, 1d."
-        ),
+        typer.Option("--since", metavar="TIME"),
     ] = None,
-    outcome: Annotated[PassageOutcome | None, typer.Option("--outcome", help="Only these.")] = None,
+    outcome: Annotated[PassageOutcome | None, typer.Option("--outcome")] = None,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
 ) -> None:
@@ -152,7 +149,7 @@ PASSAGE: Final[Columns[Listed]] = (
 def show(
     context: typer.Context,
     *,
-    which: Annotated[str, typer.Argument(metavar="RECORD_NO|PASSAGE_ID", help="A record number, or a passage id.")],
+    which: Annotated[str, typer.Argument(metavar="RECORD_NO|PASSAGE_ID")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,

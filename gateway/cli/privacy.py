@@ -9,20 +9,20 @@ import typer
 
 from gateway.cli.columns import Column, Columns, said, show_one
 from gateway.cli.errors import CliFault, ExitCode
-from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, now_utc, screen_of, site_of
+from gateway.cli.help import Commands
+from gateway.cli.options import ConfigOption, JsonOption, now_utc, screen_of, site_of
 from gateway.cli.screen import DOUBTFUL, Cell, Screen
 from gateway.cli.store import committing, ledger_of, reader_of
+from gateway.cli.usage import BadValue
 from gateway.texts.catalogue import Words
 
 if TYPE_CHECKING:
     from gateway.config import SiteFile
     from gateway.ledger.privacy import Erased, Selection
 
-app = typer.Typer(
-    name="privacy",
-    help="Personal data: erase it by age, passage, plate or card.",
+app = Commands(
+    "privacy",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
 DAY_US: Final = 86_400 * 1_000_000
@@ -51,14 +51,12 @@ def erase(
     config: ConfigOption = None,
     older_than: Annotated[
         int | None,
-        typer.Option("--older-than", metavar="DAYS", min=1, max=36_500, help="Every passage older than so many days."),
+        typer.Option("--older-than", metavar="DAYS", min=1, max=36_500),
     ] = None,
-    passage: Annotated[
-        str | None, typer.Option("--passage", metavar="RECORD|ID", help="One passage: record number or passage id.")
-    ] = None,
-    plate: Annotated[str | None, typer.Option("--plate", help="Every passage of this plate, of any colour.")] = None,
-    card: Annotated[str | None, typer.Option("--card", metavar="NUMBER", help="Every passage of this card.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be erased.")] = False,
+    passage: Annotated[str | None, typer.Option("--passage", metavar="RECORD|ID")] = None,
+    plate: Annotated[str | None, typer.Option("--plate")] = None,
+    card: Annotated[str | None, typer.Option("--card", metavar="NUMBER")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Erase plates, card and tag numbers and card files of settled passages, for good.
@@ -71,10 +69,7 @@ def erase(
 
     screen = screen_of(context)
     if sum(value is not None for value in (older_than, passage, plate, card)) != 1:
-        raise typer.BadParameter(
-            "say which passages, in exactly one way: --older-than, --passage, --plate or --card",
-            param_hint="'--older-than'",
-        )
+        raise BadValue(Words("usage.which-passages"), "'--older-than'")
     site = site_of(context, config)
     with ledger_of(site) as connection:
         passage_id = None if passage is None else find_passage(connection, passage)

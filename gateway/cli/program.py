@@ -13,29 +13,19 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Final, TextIO
 
 import typer
-from typer.core import TyperGroup
 
+from gateway.cli import usage
 from gateway.cli.errors import ExitCode, Fault, explain
-from gateway.cli.screen import Screen, visible
+from gateway.cli.help import Group
+from gateway.cli.screen import Screen
 from gateway.texts.catalogue import Language, Words
 
 NAME: Final = "etcgw"
 
 LANGUAGE, JSON, TRACEBACK = "--lang", "--json", "--traceback"
-
-USAGE_NAMES: Final = MappingProxyType(
-    {
-        "NoSuchOption": "no_such_option",
-        "MissingParameter": "missing_value",
-        "BadParameter": "bad_value",
-        "UsageError": "wrong_usage",
-    }
-)
-"""Class of the library, or one above it -> stable name of what is wrong with a command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +67,7 @@ class CommandLine:
         return cls([*language, *rest, *arguments[end:]], Screen(known), as_json, with_traceback)
 
 
-class Program(TyperGroup):
+class Program(Group):
     """The root command."""
 
     def make_context(  # types of the library's own copy of Click
@@ -90,8 +80,7 @@ class Program(TyperGroup):
         """Read the program's own options."""
         line = CommandLine.of(args)
         with _ends_of(line):
-            context = super().make_context(info_name, line.arguments, *above, **more)
-        context.obj = line.screen
+            context = super().make_context(info_name, line.arguments, *above, **{**more, "obj": line.screen})
         context.meta[NAME] = line
         return context
 
@@ -111,9 +100,8 @@ def _ends_of(line: CommandLine) -> Iterator[None]:
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise  # How the library ends a command, and takes a reader that left.
     except typer.TyperException as error:
-        error.message = visible(error.message)  # The library repeats what was typed.
-        if not line.as_json:
-            raise  # The library shows the usage too.
+        if type(error).__name__ == "NoArgsIsHelpError" and not line.as_json:
+            raise  # The library shows the help.
         raise _told(line, _usage(error)) from error
     except KeyboardInterrupt as error:
         if not line.as_json:
@@ -157,13 +145,13 @@ def _written(stream: TextIO) -> Iterator[None]:
 
 
 def _usage(error: typer.TyperException) -> Fault:
-    """Fault of a command line, as the library found it."""
-    names = (USAGE_NAMES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in USAGE_NAMES)
+    """Fault of a command line that is wrong."""
+    names = (usage.NAMES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in usage.NAMES)
     context = getattr(error, "ctx", None)
     command = NAME if context is None else context.command_path
     return Fault(
         ExitCode.USAGE,
         next(names, "wrong_usage"),
-        " ".join(error.format_message().split()),
-        next_step=Words("program.help-tells-how-used", command=command),
+        usage.problem_of(error),
+        next_step=Words("usage.next", command=command),
     )

@@ -13,8 +13,10 @@ import typer
 
 from gateway.cli import labels
 from gateway.cli.errors import CliFault, ExitCode
-from gateway.cli.options import HELP_NAMES, JsonOption, UnmaskOption, screen_of
+from gateway.cli.help import Commands
+from gateway.cli.options import JsonOption, UnmaskOption, screen_of
 from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Heading, Screen
+from gateway.cli.usage import BadValue
 from gateway.texts.catalogue import Words
 from protocols.masks import STARS
 from protocols.rsu.names import PCRSU_V3
@@ -24,11 +26,9 @@ if TYPE_CHECKING:
     from protocols.rsu.describe import FieldDescription, FileDescriber, FrameDescription
     from protocols.rsu.dialect import Dialect
 
-app = typer.Typer(
-    name="rsu",
-    help="Roadside antennas: decode frames, list dialects.",
+app = Commands(
+    "rsu",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
 FRAMES_MAX: Final = 10_000
@@ -50,13 +50,13 @@ def decode(
     *,
     frames: Annotated[
         list[str] | None,
-        typer.Argument(metavar="HEX", help="Frames in hex; without, they are read from --file or standard input."),
+        typer.Argument(metavar="HEX"),
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", metavar="FILE", help="File of hex lines, a capture, or raw bytes.", show_default=False),
+        typer.Option("--file", metavar="FILE", show_default=False),
     ] = None,
-    dialect: Annotated[str, typer.Option("--dialect", help="How the antenna talks; see `rsu dialects`.")] = PCRSU_V3,
+    dialect: Annotated[str, typer.Option("--dialect")] = PCRSU_V3,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
 ) -> None:
@@ -72,11 +72,9 @@ def decode(
 
     screen = screen_of(context)
     if dialect not in DIALECTS:
-        raise typer.BadParameter(
-            f"{dialect!r} is no dialect; known are {', '.join(sorted(DIALECTS))}", param_hint="'--dialect'"
-        )
+        raise BadValue(Words("usage.no-dialect", dialect=dialect, names=", ".join(sorted(DIALECTS))), "'--dialect'")
     if frames and file is not None:
-        raise typer.BadParameter("give frames or a file, not both", param_hint="'--file'")
+        raise BadValue(Words("usage.frames-or-file"), "'--file'")
     speaks = DIALECTS[dialect]
     found = from_arguments(frames, speaks) if frames else from_data(_input(screen, file), speaks)
     shown: list[dict[str, Any]] = []
@@ -89,7 +87,7 @@ def decode(
                 screen.note(f"{screen.word(one.place)}: {screen.word(one.problem)}")
             continue
         if len(shown) == FRAMES_MAX:
-            raise _bad_input(f"more than {FRAMES_MAX} frames; cut the capture")
+            raise _bad_input(Words("usage.more-frames", most=FRAMES_MAX))
         described = _describe(speaks, one.raw, unmask=unmask)
         damaged += not described.ok
         if not as_json:
@@ -97,7 +95,7 @@ def decode(
             _show(screen, described, unmask=unmask)
         shown.append(_found_facts(one) | _frame_facts(described, unmask=unmask) if as_json else {})
     if not shown and not unread:
-        raise _bad_input("no frame given; put hex behind the command, or frames into --file or standard input")
+        raise _bad_input(Words("usage.no-frame"))
     facts = {
         "ok": not damaged and not unread,
         "frames": shown,
@@ -157,12 +155,12 @@ def _input(screen: Screen, file: Path | None) -> bytes:
     with nullcontext(sys.stdin.buffer) if file is None else file.open("rb") as stream:
         data = stream.read(INPUT_BYTES_MAX + 1)
     if len(data) > INPUT_BYTES_MAX:
-        raise _bad_input(f"more than {INPUT_BYTES_MAX} bytes; cut the capture")
+        raise _bad_input(Words("usage.more-bytes", most=INPUT_BYTES_MAX))
     return data
 
 
-def _bad_input(problem: str) -> typer.BadParameter:
-    return typer.BadParameter(problem, param_hint="'HEX'")
+def _bad_input(problem: Words) -> BadValue:
+    return BadValue(problem, "'HEX'")
 
 
 def _unread(screen: Screen, unread: Sequence[Unread], facts: Mapping[str, Any]) -> CliFault:

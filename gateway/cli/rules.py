@@ -11,7 +11,8 @@ import typer
 from gateway.cli import labels
 from gateway.cli.check import problem_facts, show_problems, wrong_file
 from gateway.cli.columns import Column, Columns, each, only, said, show_table
-from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, screen_of, site_of
+from gateway.cli.help import Commands
+from gateway.cli.options import ConfigOption, JsonOption, screen_of, site_of
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen
 from gateway.texts.catalogue import Words
 
@@ -19,11 +20,9 @@ if TYPE_CHECKING:
     from gateway.rules.loading import DebitRules
     from gateway.views.rules import Difference, Rule
 
-app = typer.Typer(
-    name="rules",
-    help="Debit rules: stand-in, retries, debts, listing, limits.",
+app = Commands(
+    "rules",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
 
@@ -32,9 +31,7 @@ def show(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    toml: Annotated[
-        bool, typer.Option("--toml", help="The whole document as TOML, complete, to keep or compare.")
-    ] = False,
+    toml: Annotated[bool, typer.Option("--toml")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the rules in force at a site, and which of them are not as shipped."""
@@ -99,7 +96,7 @@ def _show(screen: Screen, rules: DebitRules, file: Path | None, found: Sequence[
 @app.command()
 def check(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Document of rules (TOML).", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
     """Check a file of rules without putting it in force. Exit 2 when it is wrong."""
@@ -137,10 +134,8 @@ def check(
 @app.command(name="diff")
 def differences(
     context: typer.Context,
-    first: Annotated[Path, typer.Argument(metavar="A", help="Document of rules (TOML).", show_default=False)],
-    second: Annotated[
-        Path | None, typer.Argument(metavar="B", help="Another one.", show_default="the rules in force")
-    ] = None,
+    first: Annotated[Path, typer.Argument(metavar="A", show_default=False)],
+    second: Annotated[Path | None, typer.Argument(metavar="B", show_default="the rules in force")] = None,
     *,
     config: ConfigOption = None,
     as_json: JsonOption = False,

@@ -46,7 +46,7 @@ def run(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    log_level: Annotated[LogLevel, typer.Option("--log-level", help="Least important records to log.")] = LogLevel.INFO,
+    log_level: Annotated[LogLevel, typer.Option("--log-level")] = LogLevel.INFO,
 ) -> None:
     """Serve the lanes of a site until SIGTERM or Ctrl-C; prints "ready" when they are open."""
     import asyncio
