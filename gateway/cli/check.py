@@ -18,6 +18,7 @@ import typer
 from gateway import private_files
 from gateway.cli import labels
 from gateway.cli.errors import CliFault, ExitCode
+from gateway.cli.help import Commands
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, path_of, screen_of, zone_of
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Heading, Screen
 from gateway.model.states import OPEN_DEBITS
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from gateway.documents import Problem
     from gateway.points.config import ChargePoint
     from gateway.tariffs.quote import TariffVersion
+
+app = Commands("check-config")
 
 
 @dataclass(slots=True)
@@ -52,6 +55,7 @@ class _Findings:
         self.notes.append({"key": key, "note": text})
 
 
+@app.command("check-config")
 def check_config(
     context: typer.Context,
     *,

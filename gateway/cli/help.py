@@ -39,8 +39,8 @@ class Group(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
         """Write the help of the group, with a line for each of its commands."""
         screen, path = _translate(self, ctx)
-        for name, command in self.commands.items():
-            command.help = screen.say(f"{path}.{name}" if path != PROGRAM else f"help.{name}")
+        for name in self.list_commands(ctx):
+            self.commands[name].help = screen.say(f"{path}.{name}" if path != PROGRAM else f"help.{name}")
         super().format_help(ctx, formatter)
 
 
@@ -62,6 +62,7 @@ class Commands(typer.Typer):
 
     def __init__(self, name: str, cls: type[Group] = Group, **settings: Any) -> None:  # noqa: ANN401 - the library's
         names = {"help_option_names": ["-h", "--help"]}
+        settings = {"add_completion": False, **settings}
         super().__init__(name=name, cls=cls, context_settings=names, **settings)
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:  # noqa: ANN401

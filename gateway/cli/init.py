@@ -19,10 +19,13 @@ from typing import Annotated, Final
 import typer
 
 from gateway.cli.errors import CliFault, ExitCode
+from gateway.cli.help import Commands
 from gateway.cli.options import JsonOption, now_utc, screen_of
 from gateway.cli.screen import Screen
 from gateway.cli.usage import BadValue
 from gateway.texts.catalogue import Pair, Words
+
+app = Commands("init")
 
 SITE_FILE: Final = "site.toml"
 EMPTY_LIST: Final = "empty-1"
@@ -135,6 +138,7 @@ def at_terminal() -> bool:
     return sys.stdin.isatty()
 
 
+@app.command("init")
 def init(
     context: typer.Context,
     *,

@@ -11,6 +11,7 @@ import typer
 from gateway.cli import labels
 from gateway.cli.columns import Column, Columns, said, show_table
 from gateway.cli.errors import CliFault, ExitCode
+from gateway.cli.help import Commands
 from gateway.cli.options import ConfigOption, JsonOption, age_text, at_site, now_utc
 from gateway.cli.rights import need_right
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen
@@ -19,9 +20,12 @@ from gateway.texts.catalogue import Pair, Words
 if TYPE_CHECKING:
     from gateway.views.health import Health, Part
 
+app = Commands("status")
+
 _START: Final = Words("status.etcgw-run-config-site-starts")
 
 
+@app.command("status")
 def status(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Tell whether the gateway runs and which parts of it do not work. Exit 3 when it does not run."""
     screen, site = at_site(context, config)
