@@ -22,10 +22,11 @@ from gateway.model.states import (
     ItemState,
     PurchaseState,
     RefundState,
+    SaleState,
     check_move,
 )
 
-State = DebitState | AttemptState | PurchaseState | RefundState | ItemState
+State = DebitState | AttemptState | PurchaseState | RefundState | ItemState | SaleState
 
 DIFFERS, CONTRADICTED, DISPUTED = "answer_differs", "answer_contradicted", "attempt_disputed"
 """Kinds of items about an attempt (`ref`): an answer says something else than was asked; a second final answer says the

@@ -72,6 +72,7 @@ CODES: Final[Mapping[str, int]] = {
     "clearing_payout": 25,
     "incarnation": 26,
     "pos_attempt": 27,
+    "sale": 28,
 }
 """Codes of the covered tables. A code stands in ledgers for ever: none is changed or given out again."""
 

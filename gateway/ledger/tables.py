@@ -40,12 +40,14 @@ from gateway.model.answers import AnswerClass
 from gateway.model.passage import Abandoned, Funding, Release
 from gateway.model.states import (
     OPEN_PURCHASES,
+    OPEN_SALES,
     AttemptState,
     DebitState,
     ItemState,
     MandateStatus,
     PurchaseState,
     RefundState,
+    SaleState,
 )
 
 metadata = MetaData(
@@ -514,6 +516,37 @@ item = Table(
 """Item: a difference somebody must explain (charged without TAC, disputed purchase, in the bank's file and not in ours,
 ...). `ref` names what it is about (a debit's id where there is one). A write-off needs two people: `actor` proposed it,
 `second_actor` agreed."""
+
+sale = Table(
+    "sale",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("debit_id", Id, ForeignKey("debit.id")),
+    Column("charge_point", String(40), nullable=False),
+    Column("side", Integer, nullable=False),
+    Column("nozzle", Integer, nullable=False),
+    Column("grade", String(20)),
+    Column("state", String(12), nullable=False),
+    Column("limit_fen", BigInteger),
+    Column("unit_price", BigInteger),
+    Column("volume_before", BigInteger),
+    Column("volume_after", BigInteger),
+    Column("volume", BigInteger),
+    Column("amount", BigInteger),
+    Column("proof", String(200)),
+    Column("reason", String(48)),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    known("state", SaleState),
+    Index("ix_sale_nozzle", "charge_point", "side", "nozzle", "opened_at"),
+    partial_index("ix_sale_open", "charge_point", "side", where=f"state in ({quoted(OPEN_SALES)})"),
+    partial_index("ix_sale_debit", "debit_id", where="debit_id is not null"),
+    **IN_ITS_KEY,
+)
+"""Sale of fuel at one side of a pump. Volumes are millilitres, `unit_price` thousandths of a yuan a litre, `limit_fen`
+what the pump was let deliver at most. `volume_before` and `volume_after` are the nozzle's totaliser; `volume` and
+`amount` what the pump said it delivered, which is what is billed. `proof`: by what the vehicle was known to stand at this
+side. Without a debit: a delivery that was paid elsewhere, or that nobody of ours let begin."""
 
 # --- who may pay --------------------------------------------------------------------------------------------------
 

@@ -75,7 +75,22 @@ class ItemState(StrEnum):
     WRITTEN_OFF = "written_off"
 
 
-_D, _A, _P, _R, _I = DebitState, AttemptState, PurchaseState, RefundState, ItemState
+class SaleState(StrEnum):
+    """State of a sale of fuel: what a pump was let deliver, and what it did."""
+
+    OPEN = "open"
+    """The pump may be authorised for it."""
+    DELIVERED = "delivered"
+    """The pump's last word is stored; its money follows."""
+    BILLED = "billed"
+    """Claimed of its payer, or paid elsewhere."""
+    NOTHING = "nothing"
+    """Nothing was delivered, and nothing is claimed."""
+    GREY = "grey"
+    """What was delivered is not known for certain: its hold stays until evidence or a person ends it."""
+
+
+_D, _A, _P, _R, _I, _S = DebitState, AttemptState, PurchaseState, RefundState, ItemState, SaleState
 
 DEBIT_MOVES: Final[Moves] = {
     None: frozenset({_D.HELD, _D.RELEASED}),
@@ -130,12 +145,23 @@ ITEM_MOVES: Final[Moves] = {
 }
 """A difference that explains itself begins explained; one that comes back is opened once more."""
 
+SALE_MOVES: Final[Moves] = {
+    None: frozenset({_S.OPEN, _S.BILLED, _S.GREY}),
+    _S.OPEN: frozenset({_S.DELIVERED, _S.NOTHING, _S.GREY}),
+    _S.GREY: frozenset({_S.DELIVERED, _S.NOTHING, _S.BILLED}),
+    _S.DELIVERED: frozenset({_S.BILLED}),
+    _S.BILLED: frozenset(),
+    _S.NOTHING: frozenset(),
+}
+"""A delivery that nobody of ours let begin is found when it is over: paid elsewhere, or grey."""
+
 MOVES: Final[Mapping[str, Moves]] = {
     "debit": DEBIT_MOVES,
     "attempt": ATTEMPT_MOVES,
     "purchase": PURCHASE_MOVES,
     "refund": REFUND_MOVES,
     "item": ITEM_MOVES,
+    "sale": SALE_MOVES,
 }
 """Moves by the name of the table whose rows they are of."""
 
@@ -192,6 +218,9 @@ OPEN_PURCHASES: Final = (_P.INTENT, _P.UNKNOWN)
 
 STUCK_PURCHASES: Final = (_P.UNKNOWN, _P.DISPUTED)
 """States of a purchase that a person may end who knows what the card did."""
+
+OPEN_SALES: Final = (_S.OPEN, _S.DELIVERED, _S.GREY)
+"""States of a sale that is not at its end."""
 
 LISTED_ITEMS: Final = (_I.OPEN, _I.EXPLAINED)
 """States of items on people's list, whether or not somebody has looked."""
