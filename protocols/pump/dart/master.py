@@ -9,9 +9,10 @@ seconds and never runs backwards.
 One frame is under way at a time. It is a poll, answered by EOT or by a data block, or a data block of ours, answered by
 ACK or NAK; the result of a command comes with a later poll. Whatever else arrives is `Stray` and changes nothing: an
 answer of another side, one that comes too late, the echo of an adapter. When the answer does not come the bus goes on.
+A block of a side can be the same bytes as one of ours: it is then taken for an echo, and read when it comes again.
 
-- *Turns*: sides with something to send and sides to be polled take turns, each kind round robin, so that a command on
-  a bus of 32 sides waits for two frames and not for a round. A side is polled directly after a block it accepted.
+- *Turns*: blocks, polls of sides that accepted a block, and all other polls take turns, each kind round robin, so that
+  a command on a bus of 32 sides waits for a frame or two and not for a round.
 - *Presence*: a side is `Offline` after some polls in a row without an answer, and then polled less often. At its
   first answer it is `Online`.
 - *Numbers (TX#)*: ours go 1 to F and again to 1. 0 starts anew: after `Online`, after a NAK, after a block given up and
@@ -20,10 +21,11 @@ answer of another side, one that comes too late, the echo of an adapter. When th
 - *Blocks of the side*: the same bytes as in the block before are a `Repeated` one, whose ACK was lost: acknowledged,
   not read again. Any other bytes are news, whatever their number, so that both ways of counting (F to 1, F to 0) and a
   side that starts anew are understood. Number 0 later than the first block is a side that `Restarted`.
-- *Commands*: the steps of a command are sent in their order, each after the ACK of the one before; only the last one
-  acts. A command ends in a `Done` with its outcome, at the latest when its time has passed: an authorisation that could
-  not be sent is not sent later. A NAK in answer to a step that acts, after a try of it without an answer, leaves its
-  outcome unknown: it is never sent under a second number. `Stop` ends all other commands of its side first.
+- *Commands*: the steps of a command are sent in their order, each after the ACK of the one before and a poll that was
+  answered since; only the last one acts. A side that lost power between two steps has forgotten the first: the poll
+  tells, and the command ends. It ends in a `Done` with its outcome, at the latest when its time has passed: an
+  authorisation that could not be sent is not sent later. A step that acts and got first no answer and then a NAK is not
+  sent again under another number, its outcome is unknown. `Stop` ends all other commands of its side first.
 
 Limits of the protocol that no master can lift: ACK has no check. A NAK that noise turns into an ACK with the very
 number makes a refused preset look accepted (parity finds one wrong bit; this takes two of two kinds in one byte).
@@ -76,6 +78,8 @@ class Timing:
     once while its state changes."""
     tries_max: int = 3
     """Sendings of one block without an answer."""
+    repeat_ms: int = 600
+    """From the first sending of a block to its last: a side takes longer to start anew, and forgets its limit then."""
     naks_max: int = 3
     """Refusals of one command, or of one block of a side in a row."""
     command_ms: int = 3_000
@@ -178,7 +182,12 @@ class _Job:
     """Steps accepted."""
     tries: int = 0
     """Sendings of the present step under the present number."""
+    first_at: float = 0.0
+    """Time of the first of these."""
     naks: int = 0
+    begun: bool = False
+    acted: bool = False
+    """The step that acts was sent."""
 
     @property
     def acts(self) -> bool:
@@ -187,7 +196,7 @@ class _Job:
 
     def given_up(self) -> Outcome:
         """Outcome when it ends without an ACK of its last step and without a refusal."""
-        return Outcome.UNKNOWN if self.acts and self.tries else Outcome.NOT_SENT
+        return Outcome.UNKNOWN if self.acted else Outcome.NOT_SENT
 
 
 @dataclass(slots=True)
@@ -205,20 +214,21 @@ class _Side:
     last: Frame | None = None
     """Last data block of the side."""
     naks_sent: int = 0
+    unconfirmed: bool = False
+    """It accepted a block, and has not answered a poll since."""
     acked_until: float = 0.0
-    """Time until which the echo of our last ACK could come and be taken for the side's."""
+    """Time until which the side's ACK would be taken for the echo of ours."""
     jobs: deque[_Job] = field(default_factory=deque)
 
     def block_at(self) -> float | None:
         """Time from which a block can be sent; None when there is none."""
         if not self.online:
             return None
-        if self.number is None:
-            return self.start_at
-        if not self.jobs:
+        if self.number is not None and (not self.jobs or self.unconfirmed):
             return None
-        same = self.last is not None and self.last.number == _after(self.number)
-        return self.acked_until if same else 0.0
+        number = 0 if self.number is None else _after(self.number)
+        at = self.start_at if self.number is None else 0.0
+        return max(at, self.acked_until) if self.last is not None and self.last.number == number else at
 
 
 @dataclass(slots=True)
@@ -247,11 +257,12 @@ class Master:
         self._deframer = Deframer()
         self._waiting: _Waiting | None = None
         self._quiet_until = now
-        self._block_next = True
+        self._turn_next = 0
         self._polled = deque(self._sides.values())
         self._served = deque(self._sides.values())
         self._tickets: Iterator[int] = itertools.count(1)
         self._events: list[Event] = []
+        self._said: deque[tuple[bytes, float]] = deque()  # frames of ours, and until when their echo may come
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
@@ -314,17 +325,21 @@ class Master:
         return Output(events, to_write)
 
     def _next_frame(self, now: float) -> bytes:
-        """The next poll or block that is due."""
+        """The next frame that is due: a block, a poll that confirms a step, any poll, each kind in its turn."""
         block = next((side for side in self._served if (at := side.block_at()) is not None and at <= now), None)
-        poll = next((side for side in self._polled if side.poll_at <= now), None)
-        if block is not None and (self._block_next or poll is None):
-            self._block_next = False
-            _to_the_end(self._served, block)
-            return self._send_block(block, now)
-        if poll is not None:
-            self._block_next = True
-            _to_the_end(self._polled, poll)
-            return self._send(poll, framing.control_frame(poll.side, Control.POLL), now)
+        due = [side for side in self._polled if side.poll_at <= now]
+        confirm = next((side for side in due if side.unconfirmed), None)
+        turns = (block, confirm, due[0] if due else None)
+        for turn in (*range(self._turn_next, len(turns)), *range(self._turn_next)):
+            side = turns[turn]
+            if side is None:
+                continue
+            self._turn_next = (turn + 1) % len(turns)
+            if turn == 0:
+                _to_the_end(self._served, side)
+                return self._send_block(side, now)
+            _to_the_end(self._polled, side)
+            return self._send(side, framing.control_frame(side.side, Control.POLL), now)
         return b""
 
     def _send_block(self, side: _Side, now: float) -> bytes:
@@ -333,16 +348,25 @@ class Master:
             data = layout.write(layout.Order(OrderCode.RETURN_STATUS))
             return self._send(side, framing.data_frame(side.side, 0, data), now, block=0)
         job = side.jobs[0]
+        job.first_at = now if job.tries == 0 else job.first_at
         job.tries += 1
+        job.begun = True
+        job.acted = job.acted or job.acts
         number = _after(side.number)
         raw = framing.data_frame(side.side, number, layout.write(job.steps[job.done]))
         return self._send(side, raw, now, block=number, job=job)
 
     def _send(self, side: _Side, raw: bytes, now: float, *, block: int | None = None, job: _Job | None = None) -> bytes:
         self._events += self._deframer.flush()
-        due = now + self._line_s(raw) + self.timing.answer_ms / 1000
+        due = self._say(raw, now)
         self._waiting = _Waiting(side, due, due + self.timing.frame_ms / 1000, block, job)
         return raw
+
+    def _say(self, raw: bytes, now: float) -> float:
+        """Note a frame that is written now. Gives the time until which an answer, or its echo, may begin."""
+        until = now + self._line_s(raw) + self.timing.answer_ms / 1000
+        self._said.append((raw, until))
+        return until
 
     def _line_s(self, raw: bytes) -> float:
         """Time that these bytes are on the line, seconds."""
@@ -357,11 +381,16 @@ class Master:
 
     def _take(self, frame: Frame, now: float) -> bytes:
         waiting = self._waiting
+        while self._said and self._said[0][1] < now:
+            self._said.popleft()
+        if any(frame.raw == raw for raw, _ in self._said):
+            self._events.append(Stray(frame, "as we said it just now: an echo"))
+            return b""
         if waiting is None or frame.address != waiting.side.side:
             self._events.append(Stray(frame, "nobody waits for this side: an answer too late, or two ends at once"))
             return b""
         if frame.control in (Control.POLL, Control.ACKPOLL):
-            self._events.append(Stray(frame, "only a master says this: an echo, or a second controller on the bus"))
+            self._events.append(Stray(frame, "only a master says this: a second controller on the bus"))
             return b""
         if waiting.block is None:
             return self._take_answer_to_poll(waiting.side, frame, now)
@@ -370,6 +399,7 @@ class Master:
     def _take_answer_to_poll(self, side: _Side, frame: Frame, now: float) -> bytes:
         if frame.control is Control.EOT:
             self._heard(side, now)
+            side.unconfirmed = False
             side.poll_at = now + self.timing.poll_ms / 1000
             self._turn(now)
             return b""
@@ -378,11 +408,12 @@ class Master:
             return b""
         self._heard(side, now)
         self._read_block(side, frame, now)
+        side.unconfirmed = False
         side.naks_sent = 0
         side.poll_at = now  # it may have more to say
         ack = framing.control_frame(side.side, Control.ACK, frame.number)
         self._turn(now + self._line_s(ack))
-        side.acked_until = now + self._line_s(ack) + self.timing.answer_ms / 1000
+        side.acked_until = self._say(ack, now)
         return ack
 
     def _read_block(self, side: _Side, frame: Frame, now: float) -> None:
@@ -390,9 +421,12 @@ class Master:
         if last is not None and frame.raw == last.raw:
             self._events.append(Repeated(side.side, frame.raw))
             return
-        if frame.number == 0 and last is not None and last.number != framing.NUMBERS_MAX:
-            self._events.append(Restarted(side.side))
-            self._start_anew(side, now)
+        if frame.number == 0 and last is not None:
+            # What it was told before it lost power is lost. After F it may also be a pump that counts F to 0.
+            self._end_begun(side)
+            if last.number != framing.NUMBERS_MAX:
+                self._events.append(Restarted(side.side))
+                self._start_anew(side, now)
         try:
             found = layout.read(frame.data, Sender.PUMP)
         except RemoteProtocolError as error:
@@ -420,6 +454,7 @@ class Master:
 
     def _accepted(self, waiting: _Waiting) -> None:
         side, job = waiting.side, waiting.job
+        side.unconfirmed = True
         if job is None or side.number is not None:
             side.number = waiting.block
         if job is not None and job in side.jobs:
@@ -472,8 +507,8 @@ class Master:
         side, job = waiting.side, waiting.job
         side.naks_sent = 0
         if waiting.block is not None:
-            if job in side.jobs and side.jobs[0].tries >= self.timing.tries_max:
-                self._finish(side, side.jobs[0], side.jobs[0].given_up())
+            if job is not None and job in side.jobs and self._spent(job, now):
+                self._finish(side, job, job.given_up())
                 self._start_anew(side, now)
             return
         side.misses += 1
@@ -481,9 +516,21 @@ class Master:
         if side.misses >= self.timing.misses_max:
             side.poll_at = now + self.timing.offline_poll_ms / 1000
             side.last = None
+            self._end_begun(side)
             if side.online is not False:
                 side.online = False
                 self._events.append(Offline(side.side, side.heard_at))
+
+    def _spent(self, job: _Job, now: float) -> bool:
+        """True when a block that got no answer is not to be repeated."""
+        late = now - job.first_at > self.timing.repeat_ms / 1000
+        return job.tries >= self.timing.tries_max or late
+
+    def _end_begun(self, side: _Side) -> None:
+        """End a command some of whose steps the side may have forgotten."""
+        for job in tuple(side.jobs):
+            if job.begun:
+                self._finish(side, job, job.given_up())
 
     def _finish(self, side: _Side, job: _Job, outcome: Outcome) -> None:
         side.jobs.remove(job)
