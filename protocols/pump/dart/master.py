@@ -2,9 +2,7 @@
 
 Theory of operation
 -------------------
-The owner hands over what it read (`receive`), commands (`ask`) and the passing of time (`tick`, when `next_tick` says
-so). `receive` and `tick` give an `Output`: events, and bytes that are to be written at once. `now` is monotonic
-seconds and never runs backwards.
+Calls and events are those of `protocols.pump.bus`.
 
 One frame is under way at a time. It is a poll, answered by EOT or by a data block, or a data block of ours, answered by
 ACK or NAK; the result of a command comes with a later poll. Whatever else arrives is `Stray` and changes nothing: an
@@ -19,7 +17,8 @@ A block of a side can be the same bytes as one of ours: it is then taken for an 
   after a restart of the side. Since a side acts on every 0, a block with 0 is never anything but *return status*; what
   waits follows with 1. A block without an answer is repeated with its number, which the side takes for the same block.
 - *Blocks of the side*: the same bytes as in the block before are a `Repeated` one, whose ACK was lost: acknowledged,
-  not read again. Any other bytes are news, whatever their number, so that both ways of counting (F to 1, F to 0) and a
+  not read again. One whose check is right and whose content does not fit is acknowledged, too: it would not fit again.
+  Any other bytes are news, whatever their number, so that both ways of counting (F to 1, F to 0) and a
   side that starts anew are understood. Number 0 later than the first block is a side that `Restarted`.
 - *Commands*: the steps of a command are sent in their order, each after the ACK of the one before and a poll that was
   answered since; only the last one acts. A side that lost power between two steps has forgotten the first: the poll
@@ -37,22 +36,31 @@ import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NewType
+from typing import Final
 
 from protocols.bad_frame import BadFrame
-from protocols.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.pump.bus import (
+    COMMANDS_MAX,
+    Done,
+    Event,
+    Offline,
+    Online,
+    Output,
+    Repeated,
+    Restarted,
+    Stray,
+    Ticket,
+    Told,
+    Unreadable,
+)
 from protocols.pump.dart import framing, layout
 from protocols.pump.dart.framing import ADDRESSES, Control, Deframer, Frame
 from protocols.pump.dart.layout import Sender
 from protocols.pump.dart.meanings import OrderCode
 from protocols.pump.dart.readings import readings, steps
-from protocols.pump.types import Command, Decimals, Outcome, Reading, SideId, Stop
+from protocols.pump.types import Command, Decimals, Outcome, SideId, Stop
 
-Ticket = NewType("Ticket", int)
-"""One command asked for."""
-
-COMMANDS_MAX: Final = 16
-"""Commands that wait at one side: prices, reset, authorisation, questions, and room for impatience."""
 NUMBER_FIRST: Final = 1
 
 
@@ -88,86 +96,6 @@ class Timing:
 
 BITS_PER_BYTE: Final = 11
 """Start, eight, parity, stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Data block of a side, read."""
-
-    side: SideId
-    readings: tuple[Reading, ...]
-    transactions: tuple[layout.Transaction, ...]
-    at: float
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Data block of a side with a right check whose content does not fit. Acknowledged: it would not fit again."""
-
-    side: SideId
-    error: ProtocolError
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Repeated:
-    """Data block that was read before."""
-
-    side: SideId
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """End of a command."""
-
-    ticket: Ticket
-    side: SideId
-    command: Command
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Online:
-    """The side answers."""
-
-    side: SideId
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Offline:
-    """The side does not answer. `since`: when it last did, None when it never has."""
-
-    side: SideId
-    since: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Restarted:
-    """The side counts anew: it lost power. Compare its totals with the last ones stored."""
-
-    side: SideId
-
-
-@dataclass(frozen=True, slots=True)
-class Stray:
-    """A frame that nobody waits for."""
-
-    frame: Frame
-    reason: str
-
-
-Event = Told | Unreadable | Repeated | Done | Online | Offline | Restarted | Stray | BadFrame
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Events, and bytes to write at once."""
-
-    events: tuple[Event, ...] = ()
-    to_write: bytes = b""
 
 
 @dataclass(slots=True)
@@ -384,13 +312,13 @@ class Master:
         while self._said and self._said[0][1] < now:
             self._said.popleft()
         if any(frame.raw == raw for raw, _ in self._said):
-            self._events.append(Stray(frame, "as we said it just now: an echo"))
+            self._events.append(Stray(frame.raw, "as we said it just now: an echo"))
             return b""
         if waiting is None or frame.address != waiting.side.side:
-            self._events.append(Stray(frame, "nobody waits for this side: an answer too late, or two ends at once"))
+            self._events.append(Stray(frame.raw, "nobody waits for this side: an answer too late, or two ends at once"))
             return b""
         if frame.control in (Control.POLL, Control.ACKPOLL):
-            self._events.append(Stray(frame, "only a master says this: a second controller on the bus"))
+            self._events.append(Stray(frame.raw, "only a master says this: a second controller on the bus"))
             return b""
         if waiting.block is None:
             return self._take_answer_to_poll(waiting.side, frame, now)
@@ -404,7 +332,7 @@ class Master:
             self._turn(now)
             return b""
         if frame.control is not Control.DATA:
-            self._events.append(Stray(frame, "no answer to a poll"))
+            self._events.append(Stray(frame.raw, "no answer to a poll"))
             return b""
         self._heard(side, now)
         self._read_block(side, frame, now)
@@ -432,7 +360,7 @@ class Master:
         except RemoteProtocolError as error:
             self._events.append(Unreadable(side.side, error, frame.raw))
             return
-        self._events.append(Told(side.side, readings(found, side.decimals), found, now, frame.raw))
+        self._events.append(Told(side.side, readings(found, side.decimals), now, frame.raw, found))
 
     def _take_answer_to_block(self, waiting: _Waiting, frame: Frame, now: float) -> bytes:
         side = waiting.side
@@ -449,7 +377,7 @@ class Master:
                 self._refused(side, side.jobs[0])
         else:
             # A data block here is the echo of ours, or an answer to the poll before: it comes again if it is news.
-            self._events.append(Stray(frame, f"no answer to block {waiting.block}"))
+            self._events.append(Stray(frame.raw, f"no answer to block {waiting.block}"))
         return b""
 
     def _accepted(self, waiting: _Waiting) -> None:

@@ -8,8 +8,8 @@ import random
 import pytest
 
 from protocols.errors import LocalProtocolError
-from protocols.pump import types
-from protocols.pump.dart import framing, layout, master
+from protocols.pump import bus, types
+from protocols.pump.dart import framing, layout
 from protocols.pump.dart.framing import Control
 from protocols.pump.dart.master import BITS_PER_BYTE, Master, Timing
 from protocols.pump.dart.meanings import OrderCode, Status
@@ -18,7 +18,7 @@ from protocols.pump.types import Decimals, Outcome, SideId, SideState
 from tests.protocols.pump.dart_line import Faults, Line
 from tests.protocols.pump.samples import dart_frame
 
-ROUNDS = int(os.environ.get("PUMP_ROUNDS", "60"))
+SEEDS = int(os.environ.get("PUMP_SEEDS", "60"))
 """Seeded rounds of the property; 10000 for a night."""
 ADDRESS = SideId(0x50)
 POLL = b"\x50\x20\xfa"
@@ -35,7 +35,7 @@ class Desk:
     def __init__(self, timing: Timing | None = None, sides: int = 1) -> None:
         self.now = 0.0
         self.master = Master({SideId(0x50 + at): Decimals() for at in range(sides)}, timing, now=0.0)
-        self.events: list[master.Event] = []
+        self.events: list[bus.Event] = []
 
     def next(self) -> bytes:
         """The next frame it sends, however long that takes."""
@@ -59,11 +59,11 @@ class Desk:
         if answer is not None:
             self.hears(answer)
 
-    def of(self, kind: type) -> list[master.Event]:
+    def of(self, kind: type) -> list[bus.Event]:
         return [event for event in self.events if isinstance(event, kind)]
 
     def outcome(self, ticket: int) -> Outcome | None:
-        return next((event.outcome for event in self.of(master.Done) if event.ticket == ticket), None)
+        return next((event.outcome for event in self.of(bus.Done) if event.ticket == ticket), None)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def desk() -> Desk:
     found.expect(POLL, EOT)
     found.expect(SYNC, b"\x50\xc0\xfa")
     found.expect(POLL, EOT)
-    assert found.of(master.Online) == [master.Online(ADDRESS, pytest.approx(0.01))]
+    assert found.of(bus.Online) == [bus.Online(ADDRESS, pytest.approx(0.01))]
     return found
 
 
@@ -155,11 +155,11 @@ def test_ack_of_another_number_side_or_time_is_stray(desk: Desk) -> None:
     for wrong in (b"\x50\xc2\xfa", b"\x51\xc1\xfa", block(1, layout.Order(OrderCode.RESET)), POLL, EOT):
         desk.hears(wrong)
     assert desk.outcome(ticket) is None
-    assert len(desk.of(master.Stray)) == 5
+    assert len(desk.of(bus.Stray)) == 5
     desk.hears(b"\x50\xc1\xfa")
     assert desk.outcome(ticket) is Outcome.ACCEPTED
     desk.hears(b"\x50\xc1\xfa")
-    assert len(desk.of(master.Stray)) == 6
+    assert len(desk.of(bus.Stray)) == 6
 
 
 def test_block_of_the_side_is_acknowledged_once_read_and_its_repetition_only_acknowledged(desk: Desk) -> None:
@@ -168,14 +168,14 @@ def test_block_of_the_side_is_acknowledged_once_read_and_its_repetition_only_ack
     assert desk.hears(sale) == b"\x50\xc4\xfa"
     desk.expect(POLL)
     assert desk.hears(sale) == b"\x50\xc4\xfa"
-    (told,) = desk.of(master.Told)
-    assert isinstance(told, master.Told)
+    (told,) = desk.of(bus.Told)
+    assert isinstance(told, bus.Told)
     assert told.readings == (
         types.NozzleSeen(1, out=False, unit_price_milli=7850),
         types.Delivered(25_470, 199_94),
         types.StateSeen(SideState.COMPLETED),
     )
-    assert desk.of(master.Repeated) == [master.Repeated(ADDRESS, sale)]
+    assert desk.of(bus.Repeated) == [bus.Repeated(ADDRESS, sale)]
 
 
 def test_both_ways_of_counting_are_understood(desk: Desk) -> None:
@@ -183,8 +183,8 @@ def test_both_ways_of_counting_are_understood(desk: Desk) -> None:
         for number in numbers:
             desk.expect(POLL)
             desk.hears(dart_frame(0x50, number, b"\x01\x01\x05"))
-    assert len(desk.of(master.Told)) == 6
-    assert not desk.of(master.Restarted)
+    assert len(desk.of(bus.Told)) == 6
+    assert not desk.of(bus.Restarted)
 
 
 def test_side_that_starts_anew_is_told_and_a_command_half_said_ends(desk: Desk) -> None:
@@ -196,7 +196,7 @@ def test_side_that_starts_anew_is_told_and_a_command_half_said_ends(desk: Desk) 
     desk.expect(block(2, layout.PresetAmount(20000)), b"\x50\xc2\xfa")
     desk.expect(POLL, dart_frame(0x50, 0, b"\x01\x01\x01"))
     assert desk.outcome(ticket) is Outcome.NOT_SENT
-    assert desk.of(master.Restarted) == [master.Restarted(ADDRESS)]
+    assert desk.of(bus.Restarted) == [bus.Restarted(ADDRESS)]
     assert SYNC in (desk.next(), desk.next())
 
 
@@ -205,7 +205,7 @@ def test_bad_check_is_refused_by_its_number_and_the_repetition_taken(desk: Desk)
     desk.expect(POLL)
     assert desk.hears(good[:4] + b"\x04" + good[5:]) == b"\x50\x54\xfa"
     assert desk.hears(good) == b"\x50\xc4\xfa"
-    assert len(desk.of(master.Told)) == 1
+    assert len(desk.of(bus.Told)) == 1
 
 
 def test_side_that_only_ever_sends_bad_checks_is_refused_so_often_and_no_more(desk: Desk) -> None:
@@ -218,8 +218,8 @@ def test_side_that_only_ever_sends_bad_checks_is_refused_so_often_and_no_more(de
 def test_unreadable_block_is_told_and_acknowledged(desk: Desk) -> None:
     desk.expect(POLL)
     assert desk.hears(dart_frame(0x50, 4, b"\x02\x07" + bytes(7))) == b"\x50\xc4\xfa"
-    (event,) = desk.of(master.Unreadable)
-    assert isinstance(event, master.Unreadable)
+    (event,) = desk.of(bus.Unreadable)
+    assert isinstance(event, bus.Unreadable)
     assert (event.error.field, event.error.offset) == ("LNG", 1)
 
 
@@ -248,7 +248,7 @@ def test_silent_side_goes_offline_is_polled_less_and_its_commands_are_not_kept_f
         times.append(desk.now)
         desk.now = desk.master.next_tick(desk.now)
         desk.events += desk.master.tick(desk.now).events
-    assert desk.of(master.Offline) == [master.Offline(ADDRESS, None)]
+    assert desk.of(bus.Offline) == [bus.Offline(ADDRESS, None)]
     assert times[-1] - times[-2] >= 1.0 > times[1] - times[0]
     assert desk.outcome(ticket) is Outcome.NOT_SENT
     assert desk.now == pytest.approx(3.0, abs=1.2)
@@ -279,7 +279,7 @@ def test_what_cannot_be_asked(desk: Desk) -> None:
         desk.master.ask(SideId(0x51), types.Stop(), desk.now)
     with pytest.raises(LocalProtocolError, match="limit"):
         desk.master.ask(ADDRESS, types.Authorise(types.AmountLimit(0)), desk.now)
-    for _ in range(master.COMMANDS_MAX):
+    for _ in range(bus.COMMANDS_MAX):
         desk.master.ask(ADDRESS, types.AskState(), desk.now)
     with pytest.raises(LocalProtocolError, match="already"):
         desk.master.ask(ADDRESS, types.AskState(), desk.now)
@@ -340,15 +340,15 @@ def test_side_answers_as_the_rules_say() -> None:
 def test_quiet_bus_of_32_sides_serves_a_command_at_once_and_polls_everyone() -> None:
     line = Line(random.Random(1), 32, Faults())
     line.run(5.0)
-    assert {event.side for event in line.of(master.Online)} == set(line.pumps)
+    assert {event.side for event in line.of(bus.Online)} == set(line.pumps)
     begun = line.now
     tickets = [line.master.ask(side, types.Authorise(types.AmountLimit(100_00)), line.now) for side in (0x50, 0x6F)]
     line.run(begun + 1.0)
     assert [line.done.get(ticket) for ticket in tickets] == [Outcome.ACCEPTED] * 2
-    told = {event.side for at, event in line.events if isinstance(event, master.Told) and at > begun}
+    told = {event.side for at, event in line.events if isinstance(event, bus.Told) and at > begun}
     assert told == {0x50, 0x6F}
     assert line.noise == []
-    assert line.of(master.Stray) == []
+    assert line.of(bus.Stray) == []
     polls = line.frames / line.now
     assert polls > 40, "a round of 32 sides takes too long"
 
@@ -422,7 +422,7 @@ def check(line: Line, asked: dict[int, tuple[SideId, types.Command, float]]) -> 
     assert len(used) == len(set(used)), "authorised twice by one command"
 
 
-@pytest.mark.parametrize("seed", range(ROUNDS))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_no_side_is_ever_authorised_that_was_not_meant(seed: int) -> None:
     play(seed)
 
@@ -433,7 +433,7 @@ def test_the_rounds_reach_what_they_are_for() -> None:
     outcomes = {outcome for line in lines for outcome in line.done.values()}
     assert outcomes >= {Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.UNKNOWN}
     kinds = {type(event) for line in lines for _, event in line.events}
-    assert kinds >= {master.Told, master.Repeated, master.Offline, master.Restarted, master.Stray}
+    assert kinds >= {bus.Told, bus.Repeated, bus.Offline, bus.Restarted, bus.Stray}
     assert sum(pump.again for line in lines for pump in line.pumps.values()) > 20
     assert sum(len(pump.authorised) for line in lines for pump in line.pumps.values()) > 40
     assert any(pump.status is Status.FILLING_COMPLETED for line in lines for pump in line.pumps.values())
