@@ -13,9 +13,11 @@ A block of a side can be the same bytes as one of ours: it is then taken for an 
   a command on a bus of 32 sides waits for a frame or two and not for a round.
 - *Presence*: a side is `Offline` after some polls in a row without an answer, and then polled less often. At its
   first answer it is `Online`.
-- *Numbers (TX#)*: ours go 1 to F and again to 1. 0 starts anew: after `Online`, after a NAK, after a block given up and
-  after a restart of the side. Since a side acts on every 0, a block with 0 is never anything but *return status*; what
-  waits follows with 1. A block without an answer is repeated with its number, which the side takes for the same block.
+- *Numbers (TX#)*: ours go 1 to F and again to 1. A block without an answer is repeated with its number, which the side
+  takes for the same block. 0 starts anew: after `Online`, after a NAK, after a restart of the side, and when a command
+  ends whose block was sent and not answered, since the side may have it and would take the next block with its number
+  for its repetition. A side acts on every 0, so such a block is never anything but *return status*; what waits follows
+  with 1.
 - *Blocks of the side*: the same bytes as in the block before are a `Repeated` one, whose ACK was lost: acknowledged,
   not read again. One whose check is right and whose content does not fit is acknowledged, too: it would not fit again.
   Any other bytes are news, whatever their number, so that both ways of counting (F to 1, F to 0) and a
@@ -27,7 +29,7 @@ A block of a side can be the same bytes as one of ours: it is then taken for an 
   sent again under another number, its outcome is unknown. `Stop` ends all other commands of its side first.
 
 Limits of the protocol that no master can lift: ACK has no check. A NAK that noise turns into an ACK with the very
-number makes a refused preset look accepted (parity finds one wrong bit; this takes two of two kinds in one byte).
+number makes a refused preset look accepted (parity finds one wrong bit; this takes two in one byte).
 """
 
 from __future__ import annotations
@@ -152,7 +154,9 @@ class _Side:
         """Time from which a block can be sent; None when there is none."""
         if not self.online:
             return None
-        if self.number is not None and (not self.jobs or self.unconfirmed):
+        if self.number is not None and not self.jobs:
+            return None
+        if self.number is not None and self.unconfirmed and self.jobs[0].begun:
             return None
         number = 0 if self.number is None else _after(self.number)
         at = self.start_at if self.number is None else 0.0
@@ -462,7 +466,7 @@ class Master:
 
     def _finish(self, side: _Side, job: _Job, outcome: Outcome) -> None:
         side.jobs.remove(job)
-        if outcome is Outcome.UNKNOWN:
+        if job.tries:
             side.number = None
         self._events.append(Done(job.ticket, side.side, job.command, outcome))
 
