@@ -130,7 +130,7 @@ class _Side:
     fresh: bool = False
     """The state was polled, and nothing sent to the side since."""
     awaits_more: bool = False
-    """It waits for the rest of what was begun."""
+    """True while it waits for the rest of what was begun."""
     jobs: deque[_Job] = field(default_factory=deque)
 
 

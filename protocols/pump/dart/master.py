@@ -145,7 +145,7 @@ class _Side:
     """Last data block of the side."""
     naks_sent: int = 0
     unconfirmed: bool = False
-    """It accepted a block, and has not answered a poll since."""
+    """True after it accepted a block, until it answers a poll."""
     acked_until: float = 0.0
     """Time until which the side's ACK would be taken for the echo of ours."""
     jobs: deque[_Job] = field(default_factory=deque)
