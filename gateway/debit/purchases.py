@@ -22,12 +22,12 @@ from gateway.model.states import OPEN_PURCHASES, PurchaseState
 
 _p, _f, _d, _g, _s = tables.purchase, tables.purchase_file, tables.debit, tables.passage, tables.subject
 
-_PAYER = (
+PAYER = (
     *(_d.c.funding, _d.c.payer, _d.c.mandate_id, _d.c.contract_ref),
     *(tables.mandate.c.limit_fen, tables.mandate.c.stand_in_limit_fen),
 )
 _NEWEST_OF_CARD = (
-    select(_p, _f.c.before, _f.c.after, _d.c.passage_id, _d.c.amount, *_PAYER)
+    select(_p, _f.c.before, _f.c.after, _d.c.passage_id, _d.c.amount, *PAYER)
     .add_columns(_g.c.charge_point, _d.c.state.label("debit_state"))
     .join_from(_s, _g, _g.c.id == _s.c.id)
     .join(_d, _d.c.passage_id == _g.c.id)
@@ -39,7 +39,7 @@ _NEWEST_OF_CARD = (
     .limit(1)
 )
 _NEWEST_OF_TAG = (
-    select(_d.c.id, _d.c.passage_id, _d.c.state, _d.c.amount, _g.c.charge_point, *_PAYER)
+    select(_d.c.id, _d.c.passage_id, _d.c.state, _d.c.amount, _g.c.charge_point, *PAYER)
     .join_from(_s, _g, _g.c.id == _s.c.id)
     .join(_d, _d.c.passage_id == _g.c.id)
     .outerjoin(tables.mandate, tables.mandate.c.id == _d.c.mandate_id)
@@ -224,7 +224,7 @@ def newest_of_tag(connection: Connection, obu_id: bytes, contract: str, clock: C
         debit_state=row.state,
         charge_point=row.charge_point,
         amount_fen=row.amount,
-        payer=_payer(row),
+        payer=payer_in(row),
         release=release,
         decided_s_ago=decided_s_ago,
     )
@@ -239,7 +239,8 @@ def newest_entry(connection: Connection, card_number: str, charge_point: str, cl
     return PreviousEntry(row.passage_id, row.charge_point, age_s)
 
 
-def _payer(row: Row) -> Payer:
+def payer_in(row: Row) -> Payer:
+    """Payer of the debit whose `PAYER` columns a row has."""
     return Payer(
         Funding(row.funding),
         row.payer,
@@ -276,7 +277,7 @@ def _previous(connection: Connection, row: Row, card_number: str, clock: Clock) 
         file_after=row.after,
         written_fen=row.written_fen,
         amount_fen=row.amount,
-        payer=_payer(row),
+        payer=payer_in(row),
         purchase_time=row.purchase_time,
         card_serial=serial,
         balance_before=row.balance_before,

@@ -55,6 +55,31 @@ _INTENTS_UNKNOWN = (
 )
 
 
+def sale_row(tx: Transaction, sale_id: str) -> Row:
+    """Read one sale as it stands in this transaction."""
+    return _one(tx.find(tables.sale, id=sale_id), f"sale {sale_id}")
+
+
+def add_sale(tx: Transaction, sale_id: str, state: SaleState, *, debit_id: str | None, **values: Any) -> None:  # noqa: ANN401 - columns
+    """Begin a sale of fuel: what a pump may be told to deliver, or a delivery that was found."""
+    _add(tx, tables.sale, sale_id, state, debit_id=debit_id, **values)
+    tx.note("sale", sale_id, state.value, debit_id=debit_id)
+
+
+def set_sale(
+    tx: Transaction,
+    row: Row,
+    state: SaleState,
+    *,
+    detail: str | None = None,
+    by: str | None = None,
+    **values: Any,  # noqa: ANN401 - columns
+) -> None:
+    """Move a sale to another state; `row` is how it stood before, `by` the person whose word moves it."""
+    _set(tx, tables.sale, row, state, **values)
+    tx.note("sale", row.id, state.value, debit_id=row.debit_id, detail=detail, actor=by)
+
+
 def debit_row(tx: Transaction, debit_id: str) -> Row:
     """Read one debit as it stands in this transaction."""
     return _one(tx.find(tables.debit, id=debit_id), f"debit {debit_id}")

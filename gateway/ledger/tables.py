@@ -535,18 +535,18 @@ sale = Table(
     Column("amount", BigInteger),
     Column("proof", String(200)),
     Column("reason", String(48)),
-    Column("opened_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
     known("state", SaleState),
-    Index("ix_sale_nozzle", "charge_point", "side", "nozzle", "opened_at"),
+    Index("ix_sale_nozzle", "charge_point", "side", "nozzle", "created_at"),
     partial_index("ix_sale_open", "charge_point", "side", where=f"state in ({quoted(OPEN_SALES)})"),
     partial_index("ix_sale_debit", "debit_id", where="debit_id is not null"),
     **IN_ITS_KEY,
 )
 """Sale of fuel at one side of a pump. Volumes are millilitres, `unit_price` thousandths of a yuan a litre, `limit_fen`
 what the pump was let deliver at most. `volume_before` and `volume_after` are the nozzle's totaliser; `volume` and
-`amount` what the pump said it delivered, which is what is billed. `proof`: by what the vehicle was known to stand at this
-side. Without a debit: a delivery that was paid elsewhere, or that nobody of ours let begin."""
+`amount` what the pump said it delivered, which is what is billed. `proof`: by what the vehicle was known to stand at
+this side. Without a debit: a delivery that was paid elsewhere, or that nobody of ours let begin."""
 
 # --- who may pay --------------------------------------------------------------------------------------------------
 

@@ -173,7 +173,7 @@ class Sale:
         problem = problem_of(visit, read)
         if problem is not None:
             return await visit.turn_away(seen, problem)
-        payer = await _payer(visit, card, plate_of(vehicle.plate, vehicle.plate_colour))
+        payer = await payer_of(visit, card, plate_of(vehicle.plate, vehicle.plate_colour))
         if isinstance(payer, str):
             return await visit.turn_away(seen, payer)
         fare = self._price(visit, vehicle, decode_station(read.user.station))
@@ -237,7 +237,8 @@ def problem_of(visit: EtcVisit, read: Read) -> str | None:
     return visit.listed_plate(plate_of(vehicle.plate, vehicle.plate_colour)) if listed is None else listed
 
 
-async def _payer(visit: EtcVisit, card: CardFile, plate: Plate) -> Payer | str:
+async def payer_of(visit: EtcVisit, card: CardFile, plate: Plate) -> Payer | str:
+    """Find the payer behind a card, or the code of the reason why there is none."""
     issuer = visit.issuers.of(card.issuer)
     if issuer is None:
         return "card_issuer_unknown"

@@ -1,0 +1,218 @@
+"""Book of an island: its sales as they stand in the ledger, and the changes that move them.
+
+| change | sale | debit behind it |
+|---|---|---|
+| `begin` | open: from here on a pump may have been authorised for it | held, and no time ends it |
+| `deliver` | delivered: the pump's last word stands | held; completed next |
+| `bill` | billed | decided |
+| `end_with_nothing` | nothing | released next, or before |
+| `leave_grey` | grey, with an item for people | held |
+| `find` | billed elsewhere, or grey: nobody of ours let it begin | none |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, select
+
+from gateway.debit.claims import Payer
+from gateway.debit.purchases import PAYER, payer_in
+from gateway.debit.states import add_item, add_sale, close_item, new_item, sale_row, set_sale
+from gateway.ledger import tables
+from gateway.ledger.transaction import Transaction
+from gateway.model.states import OPEN_SALES, DebitState, ItemState, SaleState
+from gateway.points.fuel.settling import Begun, Sold
+
+GREY, UNEXPLAINED = "sale_grey", "fuel_unexplained"
+"""Kinds of items (`ref`: the sale): nobody knows what was delivered; a delivery that no sale of ours explains."""
+
+_s, _d = tables.sale, tables.debit
+_OPEN = (
+    select(_s, _d.c.state.label("debit_state"), *PAYER)
+    .join_from(_s, _d, _d.c.id == _s.c.debit_id)
+    .outerjoin(tables.mandate, tables.mandate.c.id == _d.c.mandate_id)
+    .where(tables.one_of(_s.c.state, *OPEN_SALES), _s.c.charge_point == bindparam("point"))
+    .order_by(_s.c.created_at)
+)
+_HELD_WITHOUT_SALE = (
+    select(_d.c.id)
+    .join_from(_d, tables.passage, tables.passage.c.id == _d.c.passage_id)
+    .outerjoin(_s, _s.c.debit_id == _d.c.id)
+    .where(tables.held(), tables.passage.c.charge_point == bindparam("point"), _s.c.id.is_(None))
+)
+_LAST_TOTALS = (
+    select(_s.c.volume_after)
+    .where(
+        _s.c.charge_point == bindparam("point"),
+        _s.c.side == bindparam("side"),
+        _s.c.nozzle == bindparam("nozzle"),
+        _s.c.volume_after.is_not(None),
+    )
+    .order_by(_s.c.created_at.desc())
+    .limit(1)
+)
+_GREY_OF_MANDATE = (
+    select(_s.c.id)
+    .join_from(_s, _d, _d.c.id == _s.c.debit_id)
+    .where(
+        tables.one_of(_s.c.state, *OPEN_SALES),
+        _s.c.state == SaleState.GREY,
+        _d.c.payer == bindparam("payer"),
+        _d.c.mandate_id.is_not_distinct_from(bindparam("mandate")),
+    )
+    .limit(1)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Nozzle at which a sale is made."""
+
+    charge_point: str
+    side: int
+    nozzle: int
+    grade: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSale:
+    """Sale that is not at its end, as the ledger has it."""
+
+    id: str
+    debit_id: str
+    debit_state: str
+    payer: Payer
+    place: Place
+    state: SaleState
+    begun: Begun
+    sold: Sold | None
+    """Set from the moment at which the pump's last word is stored."""
+
+
+def open_sales(connection: Connection, charge_point: str) -> Sequence[OpenSale]:
+    """Read the sales of an island that are not at their end, oldest first."""
+    return [
+        OpenSale(
+            id=row.id,
+            debit_id=row.debit_id,
+            debit_state=row.debit_state,
+            payer=payer_in(row),
+            place=Place(charge_point=row.charge_point, side=row.side, nozzle=row.nozzle, grade=row.grade),
+            state=SaleState(row.state),
+            begun=Begun(row.limit_fen, row.unit_price, row.volume_before),
+            sold=None if row.volume is None else Sold(row.volume, row.amount),
+        )
+        for row in connection.execute(_OPEN, {"point": charge_point})
+    ]
+
+
+def held_without_sale(connection: Connection, charge_point: str) -> Sequence[str]:
+    """Read held debits of an island for which no pump can have been authorised: their sale was never stored."""
+    return list(connection.execute(_HELD_WITHOUT_SALE, {"point": charge_point}).scalars())
+
+
+def last_totaliser(connection: Connection, place: Place) -> int | None:
+    """Read where a nozzle's totaliser stood after the last delivery we know of, millilitres."""
+    values = {"point": place.charge_point, "side": place.side, "nozzle": place.nozzle}
+    found: int | None = connection.execute(_LAST_TOTALS, values).scalar()
+    return found
+
+
+def has_grey(connection: Connection, payer: Payer) -> bool:
+    """True while a sale of this payer is grey: it gets no other."""
+    values = {"payer": payer.name, "mandate": payer.mandate_id}
+    return payer.mandate_id is not None and connection.execute(_GREY_OF_MANDATE, values).scalar() is not None
+
+
+def begin(tx: Transaction, sale_id: str, debit_id: str, *, place: Place, begun: Begun, proof: str) -> bool:
+    """Begin a sale on a hold; False where the hold has ended in the meantime, and no pump may be authorised."""
+    debit = tx.find(tables.debit, id=debit_id)
+    if debit is None or debit.state != DebitState.HELD:
+        return False
+    add_sale(
+        tx,
+        sale_id,
+        SaleState.OPEN,
+        debit_id=debit_id,
+        charge_point=place.charge_point,
+        side=place.side,
+        nozzle=place.nozzle,
+        grade=place.grade,
+        limit_fen=begun.limit_fen,
+        unit_price=begun.unit_price_milli,
+        volume_before=begun.totaliser_ml,
+        proof=proof[:200],
+    )
+    return True
+
+
+def deliver(tx: Transaction, sale_id: str, sold: Sold, totaliser_ml: int | None) -> None:
+    """Store the pump's last word on a sale. Once only: a second call changes nothing."""
+    row = sale_row(tx, sale_id)
+    if row.state in (SaleState.OPEN, SaleState.GREY):
+        detail = f"{sold.volume_ml} ml, {sold.amount_fen} fen"
+        set_sale(
+            tx,
+            row,
+            SaleState.DELIVERED,
+            detail=detail,
+            volume=sold.volume_ml,
+            amount=sold.amount_fen,
+            volume_after=totaliser_ml,
+            reason=None,
+        )
+        close_item(tx, GREY, sale_id, note="its delivery is known")
+
+
+def bill(tx: Transaction, sale_id: str) -> None:
+    """Note that the debit of a sale is decided."""
+    row = sale_row(tx, sale_id)
+    if row.state == SaleState.DELIVERED:
+        set_sale(tx, row, SaleState.BILLED)
+
+
+def end_with_nothing(tx: Transaction, sale_id: str, reason: str, totaliser_ml: int | None) -> None:
+    """End a sale under which nothing was delivered."""
+    row = sale_row(tx, sale_id)
+    if row.state in (SaleState.OPEN, SaleState.GREY):
+        set_sale(tx, row, SaleState.NOTHING, detail=reason, reason=reason, volume_after=totaliser_ml)
+        close_item(tx, GREY, sale_id, note="nothing was delivered")
+
+
+def leave_grey(tx: Transaction, sale_id: str, reason: str) -> None:
+    """Leave a sale to evidence or people: its hold stays, and an item is open."""
+    row = sale_row(tx, sale_id)
+    if row.state == SaleState.OPEN:
+        set_sale(tx, row, SaleState.GREY, detail=reason, reason=reason)
+        add_item(tx, GREY, row.debit_id, reason, ref=sale_id, amount=row.limit_fen)
+
+
+def find(tx: Transaction, sale_id: str, place: Place, *, sold: Sold | None, totaliser_ml: int, reason: str) -> None:
+    """Store a delivery that no sale of ours explains, with an item for people."""
+    add_sale(
+        tx,
+        sale_id,
+        SaleState.GREY if sold is None else SaleState.BILLED,
+        debit_id=None,
+        charge_point=place.charge_point,
+        side=place.side,
+        nozzle=place.nozzle,
+        grade=place.grade,
+        volume=None if sold is None else sold.volume_ml,
+        amount=None if sold is None else sold.amount_fen,
+        volume_after=totaliser_ml,
+        reason=reason,
+    )
+    amount = 0 if sold is None else sold.amount_fen
+    new_item(
+        tx,
+        ItemState.OPEN,
+        detail=UNEXPLAINED,
+        debit_id=None,
+        kind=UNEXPLAINED,
+        ref=sale_id,
+        amount=amount,
+        note=reason,
+    )

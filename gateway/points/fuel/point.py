@@ -1,0 +1,54 @@
+"""Fuel island at work: its antenna, and its sides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from gateway.debit.claims import Decision
+from gateway.points.etc.antenna_point import AntennaPoint
+from gateway.points.fuel import book
+from gateway.points.fuel.side import FuelServices, Side
+from gateway.points.visit import Visit
+
+
+class NothingToRelease:
+    """`gateway.points.etc.antenna_point.Releaser` without a gate: a nozzle follows the sale, not the visit."""
+
+    under_way: frozenset[asyncio.Task[None]] = frozenset()
+
+    async def follow(self, who: bytes, decision: Decision) -> int | None:
+        """Do nothing: refusals at the antenna hold nobody up."""
+        return None
+
+
+class FuelPoint:
+    """Runs one island for ever."""
+
+    def __init__(self, services: FuelServices, antenna: AntennaPoint, sides: Sequence[Side]) -> None:
+        self._services = services
+        self._antenna = antenna
+        self._sides = sides
+
+    async def run(self) -> None:
+        """Settle what an earlier run left, then serve until cancelled."""
+        await self._recover()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._antenna.run())
+            for side in self._sides:
+                group.create_task(side.run())
+
+    async def drain(self) -> None:
+        """Drain: begin no sale. One that flows goes on at the pump, and is taken up at the next start."""
+        for side in self._sides:
+            side.close()
+        await self._antenna.drain()
+
+    async def _recover(self) -> None:
+        name, reader = self._services.settings.name, self._services.reader
+        for debit_id in await reader.read(lambda c: book.held_without_sale(c, name)):
+            # No sale was stored, so no pump was authorised.
+            await self._services.engine.release(debit_id, Visit(self._services).context())
+        open_sales = await reader.read(lambda c: book.open_sales(c, name))
+        for side in self._sides:
+            await side.recover([sale for sale in open_sales if sale.place.side == side.number])

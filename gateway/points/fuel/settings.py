@@ -1,0 +1,40 @@
+"""Settings of a fuel island."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.model.passage import Abandoned, Service
+from gateway.points.etc.settings import EtcSettings
+from gateway.points.fuel.witnesses import Rules
+from protocols.pump.types import Decimals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideSettings:
+    """Settings of one side of an island."""
+
+    number: int
+    """Number that people know it by, and that stands with its sales."""
+    grades: Mapping[int, str]
+    """Nozzle -> grade."""
+    decimals: Decimals
+    totaliser_wraps_at_ml: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuelSettings(EtcSettings):
+    """Settings of one fuel island, from the site file."""
+
+    service: Service = Service.FUEL
+    abandoned: Abandoned = Abandoned.KEEP
+    sides: tuple[SideSettings, ...] = ()
+    proof: Rules
+    limit_fen: int
+    """Most that one sale may come to: so much is held, and preset at the pump."""
+    limits_of_grades: Mapping[str, int] = field(default_factory=dict)
+    answer_s: float = 3.0
+    """Seconds for which a reading that was asked for is waited for."""
+    lift_to_flow_s: float = 120.0
+    """Seconds after an authorisation in which fuel must flow, or it is taken back."""
