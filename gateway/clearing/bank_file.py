@@ -105,7 +105,7 @@ class DayFile:
                 cure = "name its encoding in [day_files]"
                 if self._profile.encoding == OURS.encoding:
                     refusal = not_text(self._path, error)
-                    problem, cure = refusal.problem, f'{refusal.cure}, or name encoding = "gb18030" in [day_files]'
+                    problem, cure = str(refusal.problem), f'{refusal.cure}, or name encoding = "gb18030" in [day_files]'
                 self._problem(rows.line_num + 1, None, problem, cure)
             except csv.Error as error:
                 self._problem(rows.line_num, None, f"is not CSV: {error}", "ask the bank for the file again")

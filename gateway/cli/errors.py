@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.clearing.day import ClearingRefused
     from gateway.clearing.rules import ClearingRulesError
     from gateway.config import ConfigError
-    from gateway.documents import DocumentError
+    from gateway.ledger.chain_key_files import ChainKeyError
     from gateway.ledger.incarnation import LedgerRefused
     from gateway.payers.mandates import MandateImportError
     from gateway.payers.status_list_build import DropUnconfirmed
@@ -162,11 +162,7 @@ _CHECK: Final = Words("errors.etcgw-check-config-config-site")
 
 
 def _config(error: ConfigError) -> Fault:
-    return _with_lines(_lines_of(error), Fault(ExitCode.USAGE, "site_file_wrong", "", None, _CHECK))
-
-
-def _lines_of(error: DocumentError) -> list[Pair]:
-    return [Pair(*line) for line in zip(error.lines, error.lines_zh, strict=True)]
+    return _with_lines(error.lines, Fault(ExitCode.USAGE, "site_file_wrong", "", None, _CHECK))
 
 
 def _with_lines(lines: Sequence[str | Text], fault: Fault) -> Fault:
@@ -182,13 +178,13 @@ def _rules(error: RulesError) -> Fault:
         Words("errors.nothing-decided-doubtful-rules"),
         Words("errors.etcgw-rules-check-file-names"),
     )
-    return _with_lines(_lines_of(error), fault)
+    return _with_lines(error.lines, fault)
 
 
 def _clearing_rules(error: ClearingRulesError) -> Fault:
     likely = Words("errors.nothing-cleared-doubtful-rules")
     fault = Fault(ExitCode.USAGE, "clearing_rules_wrong", "", likely, _CHECK)
-    return _with_lines(_lines_of(error), fault)
+    return _with_lines(error.lines, fault)
 
 
 def _refused_bank_file(error: BankFileError) -> Fault:
@@ -267,11 +263,11 @@ def _database(error: DBAPIError) -> Fault:
         return Fault(
             ExitCode.UNAVAILABLE,
             "ledger_foreign",
-            f"ledger: {error.orig}",
+            Words("errors.ledger", error=str(error.orig)),
             Words("errors.ledger-made-another-version-this"),
             _CHECK,
         )
-    what = f"ledger: {trouble.value} ({error.orig})"
+    what = Words("errors.ledger-trouble", trouble=trouble.text, error=str(error.orig))
     return Fault(ExitCode.UNAVAILABLE, f"ledger_{trouble.name.lower()}", what, None, _DISK)
 
 
@@ -287,8 +283,7 @@ def _files(error: OSError) -> Fault:
 
 
 def _not_text(error: NotText) -> Fault:
-    what = Pair(error.problem, error.problem_zh)
-    return Fault(ExitCode.USAGE, "encoding_wrong", what, None, Pair(error.cure, error.cure_zh))
+    return Fault(ExitCode.USAGE, "encoding_wrong", error.problem, None, error.cure)
 
 
 def _told(
@@ -363,6 +358,12 @@ _chain_key: Final = _told(
     Words("errors.without-key-nothing-added-ledger"),
     _CHAIN_KEYS,
 )
+
+
+def _chain_key_file(error: ChainKeyError) -> Fault:
+    return _with_lines(error.lines, _chain_key(error))
+
+
 _storage: Final = _told(ExitCode.UNAVAILABLE, "storage_unavailable", None, _DISK, "the ledger was not changed: {}")
 _worker_lost: Final = _told(
     ExitCode.UNAVAILABLE,
@@ -394,7 +395,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.ledger.positions.MarkTrouble": _mark,
         "gateway.ledger.schema.SchemaTooNew": _schema_too_new,
         "gateway.ledger.schema.SchemaTooOld": _schema_too_old,
-        "gateway.ledger.chain_key_files.ChainKeyError": _chain_key,
+        "gateway.ledger.chain_key_files.ChainKeyError": _chain_key_file,
         "gateway.ledger.chain.ChainKeyUnknown": _chain_key,
         "gateway.ledger.key_change.ChainKeyReused": _chain_key,
         "gateway.ledger.batches.StorageUnavailable": _storage,

@@ -74,7 +74,7 @@ RULE: Final[Columns[Rule]] = (
         rank=1,
         wrap_at=12,
     ),
-    Column("meaning", labels.MEANING, rank=2, wrap_at=24),
+    Column("meaning", labels.MEANING, text=Screen.word, data=lambda _, meaning: meaning.en, rank=2, wrap_at=24),
 )
 
 

@@ -326,7 +326,7 @@ def _read_rows(
                     progress(Progress("read", rows, None))
     except UnicodeDecodeError as error:
         refusal = not_text(source, error)
-        raise StatusListBuildError(source, line, None, refusal.problem, refusal.cure) from error
+        raise StatusListBuildError(source, line, None, str(refusal.problem), str(refusal.cure)) from error
     except csv.Error as error:
         raise StatusListBuildError(source, line + 1, None, str(error), "correct the quoting of this line") from error
     progress(Progress("read", rows, rows))

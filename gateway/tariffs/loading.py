@@ -172,7 +172,7 @@ def load_version(file: Path) -> TariffVersion:
     try:
         content = tomllib.loads(text_of(data))
     except NotText as error:
-        raise TariffError(file, "file", None, error.problem, error.cure) from error
+        raise TariffError(file, "file", None, str(error.problem), str(error.cure)) from error
     except ValueError as error:  # not TOML, or a number without end
         raise TariffError(file, "file", None, f"is not TOML ({error})", "correct the place named") from error
     return _version_of(_Table(file, "", content))
