@@ -22,6 +22,8 @@ from gateway.payers.mandates import IssuerPolicy, MandateReader
 from gateway.payers.status_lists import StatusLists
 from gateway.points.assemble import Common, Point
 from gateway.points.config import ChargePoint
+from gateway.points.fuel import assemble as fuel
+from gateway.points.fuel.config import FuelIsland
 from gateway.points.gate.assemble import RelayBoards
 from gateway.points.toll import assemble as toll
 from gateway.points.toll.config import ChargingLane, EntryLane
@@ -43,6 +45,7 @@ def assemble_point(section: ChargePoint, common: Common) -> Point:
 
 assemble_point.register(ChargingLane, toll.assemble)
 assemble_point.register(EntryLane, toll.assemble)
+assemble_point.register(FuelIsland, fuel.assemble)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,8 @@ def assemble(
         utc_offset_min=site.site.utc_offset_min,
         sections=site.charge_points,
         engine=engine,
+        writer=storage.writer,
+        reader=storage.reader,
         mandates=MandateReader(storage.reader),
         issuers=_issuers(site),
         lists=documents.lists,

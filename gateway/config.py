@@ -36,6 +36,7 @@ from gateway.ledger.chain import ChainKeys
 from gateway.ledger.pace import HELD_MS_MAX
 from gateway.payers.status_lists import DROP_BOUND, ENTRIES_MAX, DropBound
 from gateway.points.config import Need
+from gateway.points.fuel.config import FuelIsland
 from gateway.points.gate.config import RelayBoard
 from gateway.points.toll.config import ChargingLane, EntryLane
 from gateway.text_files import text_of
@@ -166,7 +167,7 @@ class Issuer(Section):
     """what becomes of charge cards (type 23) no mandate is imported for"""
 
 
-PointSection = Annotated[ChargingLane | EntryLane, Field(discriminator="kind")]
+PointSection = Annotated[ChargingLane | EntryLane | FuelIsland, Field(discriminator="kind")]
 """Every kind of charge point this version knows."""
 
 

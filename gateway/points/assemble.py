@@ -8,6 +8,8 @@ from typing import Protocol
 
 from gateway.debit.engine import DebitEngine, Timing
 from gateway.health import Tell
+from gateway.ledger.batches import LedgerWriter
+from gateway.ledger.reading import LedgerReader
 from gateway.payers.mandates import IssuerPolicy, MandateReader
 from gateway.payers.status_lists import StatusLists
 from gateway.points.config import ChargePoint
@@ -25,6 +27,8 @@ class Common:
     utc_offset_min: int
     sections: Sequence[ChargePoint]
     engine: DebitEngine
+    writer: LedgerWriter
+    reader: LedgerReader
     mandates: MandateReader
     issuers: Mapping[bytes, IssuerPolicy]
     """Policies of issuers, by the region bytes of tags and cards."""

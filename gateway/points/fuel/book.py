@@ -36,10 +36,10 @@ _OPEN = (
     .where(tables.one_of(_s.c.state, *OPEN_SALES), _s.c.charge_point == bindparam("point"))
     .order_by(_s.c.created_at)
 )
-_HELD_WITHOUT_SALE = (
+_HELD_FOR_NOTHING = (
     select(_d.c.id)
     .join_from(_d, tables.passage, tables.passage.c.id == _d.c.passage_id)
-    .outerjoin(_s, _s.c.debit_id == _d.c.id)
+    .outerjoin(_s, (_s.c.debit_id == _d.c.id) & (_s.c.state != SaleState.NOTHING))
     .where(tables.held(), tables.passage.c.charge_point == bindparam("point"), _s.c.id.is_(None))
 )
 _LAST_TOTALS = (
@@ -108,9 +108,9 @@ def open_sales(connection: Connection, charge_point: str) -> Sequence[OpenSale]:
     ]
 
 
-def held_without_sale(connection: Connection, charge_point: str) -> Sequence[str]:
-    """Read held debits of an island for which no pump can have been authorised: their sale was never stored."""
-    return list(connection.execute(_HELD_WITHOUT_SALE, {"point": charge_point}).scalars())
+def held_for_nothing(connection: Connection, charge_point: str) -> Sequence[str]:
+    """Read held debits of an island under which nothing was delivered: their sale says so, or was never stored."""
+    return list(connection.execute(_HELD_FOR_NOTHING, {"point": charge_point}).scalars())
 
 
 def last_totaliser(connection: Connection, place: Place) -> int | None:

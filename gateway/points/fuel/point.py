@@ -46,8 +46,8 @@ class FuelPoint:
 
     async def _recover(self) -> None:
         name, reader = self._services.settings.name, self._services.reader
-        for debit_id in await reader.read(lambda c: book.held_without_sale(c, name)):
-            # No sale was stored, so no pump was authorised.
+        for debit_id in await reader.read(lambda c: book.held_for_nothing(c, name)):
+            # Where no sale was stored, no pump was authorised.
             await self._services.engine.release(debit_id, Visit(self._services).context())
         open_sales = await reader.read(lambda c: book.open_sales(c, name))
         for side in self._sides:

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Protocol
 
+from protocols.pump.bus import Offline, Online, Restarted
 from protocols.pump.types import Command, Outcome, Reading
 
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The side does not answer any more, or has never answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The side answers (again). `restarted`: it counts anew, so it was without power."""
-
-    restarted: bool = False
+Heard = Reading | Online | Offline | Restarted
+"""What comes from a side."""
 
 
 class PumpSide(Protocol):
     """Side of a pump, wherever it is connected and whatever it speaks."""
 
-    def events(self) -> AsyncIterator[Reading | Lost | Found]:
-        """Readings in the order in which the side made them. Ends with the link's driver."""
+    def events(self) -> AsyncIterator[Heard]:
+        """Readings in the order in which the side made them, and whether it answers at all."""
         ...
 
     async def do(self, command: Command) -> Outcome:
-        """Give a command; how it ended, as far as the link can tell. Never raises for trouble with the pump."""
+        """Give a command; its end, as far as the link can tell. Never raises for trouble with the pump."""
         ...

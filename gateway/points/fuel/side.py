@@ -32,11 +32,12 @@ from gateway.points.etc.visit import EtcServices
 from gateway.points.fuel import book
 from gateway.points.fuel.book import OpenSale, Place
 from gateway.points.fuel.island import Island
-from gateway.points.fuel.ports import Found, Lost, PumpSide
+from gateway.points.fuel.ports import Heard, PumpSide
 from gateway.points.fuel.settings import FuelSettings, SideSettings
 from gateway.points.fuel.settling import Begun, Ended, Nothing, Sold, Unclear, settle
 from gateway.points.fuel.witnesses import Proven, who
 from gateway.points.visit import Visit
+from protocols.pump.bus import Offline, Online, Restarted
 from protocols.pump.types import (
     AmountLimit,
     AskDelivered,
@@ -103,7 +104,7 @@ class Side:
         self._island = island
         self._engine = services.engine
         self._clock = services.clock
-        self._inbox: asyncio.Queue[Reading | Lost | Found | _Nudge] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Heard | _Nudge] = asyncio.Queue()
         self._facts = _Facts()
         self._sale: OpenSale | None = None
         self._watched = False
@@ -157,17 +158,17 @@ class Side:
 
     # --- what the pump says ---------------------------------------------------------------------------------------
 
-    def _note(self, event: Reading | Lost | Found | _Nudge) -> None:
+    def _note(self, event: Heard | _Nudge) -> None:
         facts = self._facts
         match event:
-            case Lost():
+            case Offline():
                 facts.online, self._watched = False, False
                 self._services.report_fault(f"pump-{self._settings.number}", "does not answer")
-            case Found(restarted=restarted):
+            case Online():
                 facts.online = True
-                if restarted:
-                    self._watched = False
                 self._services.report_fault(f"pump-{self._settings.number}", None)
+            case Restarted():
+                self._watched = False
             case StateSeen(state=state):
                 if state is not facts.state and state not in OVER:
                     self._end_seen = False

@@ -1,0 +1,303 @@
+"""A sale at one side, from the lifted nozzle to the committed debit, whatever stops in between."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from gateway.model.passage import Funding
+from protocols.pump.types import AmountLimit, Authorise, Clear, Outcome, Stop
+from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT
+
+from .conftest import LIMIT, PRICE, live
+
+ML, FEN = 10_000, 7850
+
+
+async def fill(court, ml=ML):
+    """Lift, fill, hang up."""
+    court.pump.lift()
+    await court.authorised()
+    court.pump.flow(ml)
+    court.pump.hang_up()
+
+
+@pytest.mark.parametrize("funding", [Funding.BANK_ONLINE, Funding.ISSUER_CLEARING])
+def test_what_was_delivered_is_charged_once(box, funding):
+    async def scenario(court):
+        court.car(funding=funding)
+        court.approve()
+        await fill(court)
+        await court.sale_is("billed")
+        assert court.sales() == [("billed", ML, FEN, None)]
+        assert court.debits() == {("funded" if funding is Funding.BANK_ONLINE else "released", FEN): 1}
+        assert court.held() == 0
+        await court.until(lambda: court.pump.did(Clear))
+        assert court.pump.did(Authorise) == 1
+
+    live(box, scenario)
+    assert box.balance("merchant") == FEN
+
+
+def test_the_pump_is_let_deliver_what_is_held_and_no_more(box):
+    async def scenario(court):
+        court.car(limit=15_000)
+        court.approve()
+        await fill(court, ml=50_000)
+        await court.sale_is("billed")
+        assert Authorise(AmountLimit(15_000), (1,)) in court.pump.commands
+        volume = 15_000 * 10_000 // PRICE // 10 * 10
+        assert court.sales() == [("billed", volume, (volume * PRICE + 5000) // 10_000, None)]
+
+    live(box, scenario)
+
+
+def test_the_sale_is_durable_before_the_pump_is_authorised(box):
+    async def scenario(court):
+        seen = []
+        do = court.pump.do
+
+        async def watched(command):
+            if isinstance(command, Authorise):
+                seen.append((court.sales(), court.held()))
+            return await do(command)
+
+        court.pump.do = watched
+        court.car()
+        court.pump.lift()
+        await court.authorised()
+        assert seen == [([("open", None, None, None)], LIMIT)]
+
+    live(box, scenario)
+
+
+def test_a_nozzle_hung_up_again_costs_nothing(box):
+    async def scenario(court):
+        court.car()
+        court.pump.lift()
+        await court.authorised()
+        court.pump.hang_up()
+        await court.sale_is("nothing")
+        await court.until(lambda: court.held() == 0)
+        assert dict(court.debits()) == {("voided", LIMIT): 1}
+
+    live(box, scenario)
+
+
+def test_nobody_there_is_not_authorised_until_somebody_is_seen(box):
+    async def scenario(court):
+        court.pump.lift()
+        await court.until(lambda: court.side._facts.out)
+        assert not court.pump.commands
+        court.car()
+        await court.authorised()
+
+    live(box, scenario)
+
+
+def test_two_vehicles_are_the_attendants_choice(box):
+    async def scenario(court):
+        court.car(1)
+        court.car(2)
+        court.pump.lift()
+        await court.until(lambda: box.rows("select reason from decision"))
+        assert box.rows("select reason, release from decision") == [("two_vehicles_at_pump", "attendant")]
+        assert not court.pump.did(Authorise)
+
+    live(box, scenario)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.NOT_SENT, Outcome.REFUSED])
+def test_a_pump_that_refuses_costs_nothing(box, outcome):
+    async def scenario(court):
+        court.pump.outcomes[Authorise] = outcome
+        court.car()
+        court.pump.lift()
+        await court.sale_is("nothing")
+        assert court.sales()[0][3] == "pump_refused"
+        await court.until(lambda: court.held() == 0)
+
+    live(box, scenario)
+
+
+def test_an_authorisation_without_an_answer_is_taken_back_and_charged_as_delivered(box):
+    async def scenario(court):
+        court.pump.outcomes[Authorise] = Outcome.UNKNOWN
+        court.car()
+        court.approve()
+        court.pump.lift()
+        await court.until(lambda: court.pump.did(Stop))
+        assert court.sales() == [("open", None, None, None)]
+        court.pump.flow(ML)
+        court.pump.hang_up()
+        await court.sale_is("billed")
+        assert court.sales() == [("billed", ML, FEN, None)]
+
+    live(box, scenario)
+
+
+def test_a_silent_bank_lets_the_car_go_and_is_told_later(box):
+    async def scenario(court):
+        court.car()
+        court.approve(SILENT)
+        await fill(court)
+        await court.sale_is("billed")
+        assert dict(court.debits()) == {("owed", FEN): 1}
+
+    live(box, scenario)
+
+
+def test_a_bank_that_declines_makes_a_debt(box):
+    async def scenario(court):
+        court.car()
+        court.approve(DECLINED)
+        await fill(court)
+        await court.sale_is("billed")
+        assert dict(court.debits()) == {("debt", FEN): 1}
+
+    live(box, scenario)
+
+
+def test_an_amount_that_does_not_fit_is_billed_by_nobody(box):
+    async def scenario(court):
+        court.car()
+        court.pump.lift()
+        await court.authorised()
+        court.pump.flow(ML)
+        court.pump.book.amount += 2
+        court.pump.hang_up()
+        await court.sale_is("grey")
+        assert court.sales()[0][3] == "pump_amount_differs"
+        assert court.held() == LIMIT
+        assert box.items() == [("sale_grey", "open")]
+        await court.until(lambda: court.pump.did(Clear))
+        court.pump.lift()  # the same payer gets no second authorisation
+        court.car()
+        await court.until(lambda: box.rows("select 1 from decision where reason = 'sale_not_settled'"))
+        assert court.pump.did(Authorise) == 1
+
+    live(box, scenario)
+
+
+def test_a_line_that_was_cut_while_fuel_flowed_is_settled_by_three_witnesses(box):
+    async def scenario(court):
+        court.car()
+        court.approve()
+        court.pump.lift()
+        await court.authorised()
+        court.pump.gone()
+        court.pump.flow(ML, quietly=True)
+        court.pump.hang_up(quietly=True)
+        court.pump.back(restarted=True)
+        await court.sale_is("billed")
+        assert court.sales() == [("billed", ML, FEN, None)]
+
+    live(box, scenario)
+
+
+def test_litres_of_somebody_else_in_the_gap_leave_the_sale_grey(box):
+    async def scenario(court):
+        court.car()
+        court.pump.lift()
+        await court.authorised()
+        court.pump.gone()
+        court.pump.flow(ML, quietly=True)
+        court.pump.book.total_ml += 5_000
+        court.pump.hang_up(quietly=True)
+        court.pump.back()
+        await court.sale_is("grey")
+        assert court.sales()[0][3] == "pump_totals_differ"
+        assert court.held() == LIMIT
+
+    live(box, scenario)
+
+
+def test_a_delivery_that_no_sale_explains_is_found(box):
+    async def scenario(court):
+        court.car()
+        court.approve()
+        await fill(court)
+        await court.sale_is("billed")
+        await court.until(lambda: court.pump.did(Clear))
+        court.pump.book.volume_ml = court.pump.book.amount = 0
+        court.pump.flow(4_000)  # stand-alone
+        court.pump.hang_up()
+        await court.until(lambda: len(court.sales()) == 2)
+        assert court.sales()[1] == ("billed", 4_000, 3_140, "fuel_unexplained")
+        assert box.items() == [("fuel_unexplained", "open")]
+
+    live(box, scenario)
+
+
+PUMP = {"total_ml": 1_209_090, "volume_ml": 0, "amount": 0}
+
+
+@pytest.mark.parametrize("step", ["authorised", "flowing", "hung up"])
+def test_a_gateway_that_dies_takes_the_sale_up_again(box, step):
+    pump_book = SimpleNamespace(**PUMP)
+
+    async def before(court):
+        court.car()
+        court.pump.lift()
+        await court.authorised()
+        if step == "flowing":
+            court.pump.flow(3_000)
+            await court.until(lambda: court.side._flowed)
+
+    async def after(court):
+        assert court.held() == LIMIT
+        court.approve()
+        court.pump.out = False
+        court.pump.flow(ML - court.pump.book.volume_ml, quietly=True)
+        court.pump.back()
+        await court.sale_is("billed")
+        assert court.sales() == [("billed", ML, FEN, None)]
+        assert court.held() == 0
+
+    live(box, before, pump_book=pump_book)
+    live(box, after, pump_book=pump_book)
+    assert box.rows("select state, amount from debit") == [("funded", FEN)]
+
+
+def test_a_gateway_that_dies_before_it_charged_charges_once(box):
+    pump_book = SimpleNamespace(**PUMP)
+
+    async def before(court):
+        court.car()
+        court.services.engine.complete = lambda *_, **__: asyncio.sleep(3600)
+        await fill(court)
+        await court.sale_is("delivered")
+
+    async def after(court):
+        await court.sale_is("billed")
+
+    live(box, before, pump_book=pump_book)
+    box.bank.answers.append(APPROVED)
+    live(box, after, pump_book=pump_book)
+    assert box.rows("select state, amount from debit") == [("funded", FEN)]
+
+
+@pytest.mark.parametrize("call", ["hold", "release"])
+def test_a_hold_under_which_nothing_can_flow_is_freed_at_the_start(box, call):
+    """The gateway dies after the hold and before the sale, or after the sale's end and before the hold's."""
+    pump_book = SimpleNamespace(**PUMP)
+
+    async def before(court):
+        if call == "hold":
+            court.side._begin = lambda *_: asyncio.sleep(3600)
+        else:
+            court.services.engine.release = lambda *_: asyncio.sleep(3600)
+        court.car()
+        court.pump.lift()
+        if call == "release":
+            await court.authorised()
+            court.pump.hang_up()
+            await court.sale_is("nothing")
+        await court.until(lambda: court.held() == LIMIT)
+
+    async def after(court):
+        await court.until(lambda: court.held() == 0)
+        assert dict(court.debits()) == {("voided", LIMIT): 1}
+
+    live(box, before, pump_book=pump_book)
+    live(box, after, pump_book=pump_book)
