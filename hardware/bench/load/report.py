@@ -1,15 +1,18 @@
-"""Report of `etcbench load`: tables of figures and ratios, or JSON, and the plot over the lanes."""
+"""Report of `etcbench load`: tables of figures and ratios, or JSON, the plot over the lanes, and words on the way."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from hardware.bench import measure, show
+from hardware.bench.load.picture import save_picture
 from hardware.bench.load.plot import plot
-from hardware.bench.load.run import Wanted, good, rows_of, run_both
+from hardware.bench.load.run import STEPS, Figures, Wanted, good, rows_of, run_both
 
 
 async def load(
@@ -25,13 +28,44 @@ async def load(
     console = show.console()
     runs = {}
     for number in lanes:
-        runs[number] = found = await run_both(folder, Wanted(lanes=number, **wanted), null_only=null_only)
+        wish = Wanted(lanes=number, **wanted)
+        runs[number] = found = await run_both(folder, wish, null_only=null_only, tell=_tell)
         if not as_json:
             console.print(measure.table_of(f"{number} lanes", rows_of(found)))
+            if wish.find:
+                console.print(measure.table_of("steps of the search", _steps(found)))
     if picture is not None:
-        show.save_picture(plot(runs), picture, title="etcbench load")
+        save_picture(runs, picture)
     if as_json:
-        console.out(json.dumps([{"lanes": n, "figures": rows_of(found)} for n, found in runs.items()]))
+        told = [
+            {"lanes": n, "figures": rows_of(found)} | ({STEPS: _steps(found)} if wanted.get("find") else {})
+            for n, found in runs.items()
+        ]
+        console.out(json.dumps(told))
     elif len(runs) > 1:
         console.print(plot(runs))
     return all(good(found) for found in runs.values())
+
+
+def _steps(found: Mapping[str, Figures]) -> list[Figures]:
+    """Tries of the search as rows, in the order in which they were made."""
+    return [{"program": who} | step for who, figures in found.items() for step in figures[STEPS]]
+
+
+def _tell(program: str, lanes: int, step: Figures) -> None:
+    """Tell on standard error what a try of the search has found."""
+    say = show.screen_of_person().say
+    share, lag = (
+        "-" if step[name] is None else f"{step[name]:.1f}" for name in ("share_p99_ms", "roadside_lag_p99_ms")
+    )
+    text = say(
+        f"{program}, {lanes} lanes, {step['cars_per_s']:.1f} vehicles/s: our share p99 {share} ms, road late {lag} ms",
+        f"{program},{lanes} 条车道,每秒 {step['cars_per_s']:.1f} 辆: 网关用时 p99 {share} 毫秒,路侧延迟 {lag} 毫秒",
+    )
+    if unserved := step["offered"] - step["served"]:
+        text += say(f"; {unserved} of {step['offered']} not served", f";{step['offered']} 辆中 {unserved} 辆未放行")
+    if wrong := step["charged_wrong"]:
+        text += say(f"; WRONG {wrong} not charged exactly once", f";错误: {wrong} 辆未恰好扣款一次")
+    if late := step["lifts_out_of_turn"]:
+        text += say(f"; {late} barriers lifted out of turn", f";{late} 次抬杆未按次序")
+    typer.echo(text, err=True)
