@@ -26,6 +26,7 @@ MODULES: Final = MappingProxyType(
         "passages": "gateway.cli.passages",
         "debits": "gateway.cli.debits",
         "debts": "gateway.cli.debts",
+        "sales": "gateway.cli.sales",
         "clearing": "gateway.cli.clearing",
         "mandates": "gateway.cli.mandates",
         "lists": "gateway.cli.lists",

@@ -62,11 +62,11 @@ class Proof(Section):
         default_factory=lambda: {WitnessKind.SIDE_ANTENNA: 10, WitnessKind.ISLAND_ANTENNA: 6, WitnessKind.CAMERA: 6}
     )
     """points of each kind of witness that saw the vehicle"""
-    need: int = Field(6, ge=1)
+    need: int = Field(default=6, ge=1)
     """fewest points that prove a vehicle"""
-    lead: int = Field(4, ge=1)
+    lead: int = Field(default=4, ge=1)
     """fewest points by which it must be ahead of any other; else the attendant says who it is"""
-    before_s: float = Field(120.0, ge=1, le=3600)
+    before_s: float = Field(default=120.0, ge=1, le=3600)
     """seconds before the nozzle is lifted for which a sighting still counts"""
 
 
