@@ -13,6 +13,7 @@ from hardware.bench import measure, show
 from hardware.bench.load.picture import save_picture
 from hardware.bench.load.plot import plot
 from hardware.bench.load.run import STEPS, Figures, Wanted, good, rows_of, run_both
+from hardware.bench.texts import say
 
 
 async def load(
@@ -54,18 +55,15 @@ def _steps(found: Mapping[str, Figures]) -> list[Figures]:
 
 def _tell(program: str, lanes: int, step: Figures) -> None:
     """Tell on standard error what a try of the search has found."""
-    say = show.screen_of_person().say
+    screen = show.screen_of_person()
     share, lag = (
         "-" if step[name] is None else f"{step[name]:.1f}" for name in ("share_p99_ms", "roadside_lag_p99_ms")
     )
-    text = say(
-        f"{program}, {lanes} lanes, {step['cars_per_s']:.1f} vehicles/s: our share p99 {share} ms, road late {lag} ms",
-        f"{program},{lanes} 条车道,每秒 {step['cars_per_s']:.1f} 辆: 网关用时 p99 {share} 毫秒,路侧延迟 {lag} 毫秒",
-    )
+    text = say(screen, "load.step", program=program, lanes=lanes, rate=step["cars_per_s"], share=share, lag=lag)
     if unserved := step["offered"] - step["served"]:
-        text += say(f"; {unserved} of {step['offered']} not served", f";{step['offered']} 辆中 {unserved} 辆未放行")
+        text += say(screen, "load.not-served", unserved=unserved, offered=step["offered"])
     if wrong := step["charged_wrong"]:
-        text += say(f"; WRONG {wrong} not charged exactly once", f";错误: {wrong} 辆未恰好扣款一次")
+        text += say(screen, "load.charged-wrong", wrong=wrong)
     if late := step["lifts_out_of_turn"]:
-        text += say(f"; {late} barriers lifted out of turn", f";{late} 次抬杆未按次序")
+        text += say(screen, "load.lifted-late", late=late)
     typer.echo(text, err=True)
