@@ -27,6 +27,8 @@ from gateway.ledger.transaction import Transaction
 from gateway.model.ids import digest_of, new_id
 from gateway.model.states import RefundState
 from gateway.payers.mandates import stand_in_limit
+from gateway.points.fuel import book
+from gateway.points.fuel.settling import Sold
 from gateway.rules.loading import DebitRules
 from gateway.views.debits import find_debit
 
@@ -240,6 +242,24 @@ class WriteOffDebt(OfDebit):
         return {PROPOSED: proposed}
 
 
+class SettleSale(Act):
+    """Say what a pump delivered under a grey sale: it is charged, or its hold is freed."""
+
+    act: Literal["settle_sale"] = "settle_sale"
+    sale_id: Id
+    volume_ml: Fen = 0
+    amount_fen: Fen = 0
+    """Both 0: nothing was delivered."""
+    reason: Reason
+
+    def do(self, tx: Transaction, actor: Actor, terms: Terms) -> Facts:
+        keep_rules(tx, terms.rules)
+        sold = Sold(self.volume_ml, self.amount_fen) if self.volume_ml or self.amount_fen else None
+        refused = book.settle_by_person(tx, self.sale_id, sold, actor=actor.name, reason=self.reason)
+        _unless(refused, f"sale {self.sale_id} is not settled")
+        return {"sale_id": self.sale_id, "volume_ml": self.volume_ml, "amount_fen": self.amount_fen}
+
+
 class ExplainItem(Act):
     """Close a difference with a reason."""
 
@@ -299,6 +319,7 @@ AnyAct: TypeAlias = Annotated[
     | PayDebt
     | RetryDebt
     | WriteOffDebt
+    | SettleSale
     | ExplainItem
     | WriteOffItem
     | ChangeLimits,

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from gateway.cli import labels, words
-from gateway.cli.columns import Column, Columns, at, each, facts, fen, only, said, show_record, show_table
+from gateway.cli.acting import act_on
+from gateway.cli.columns import Column, Columns, at, each, facts, fen, only, said, show_one, show_record, show_table
 from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.help import Commands
-from gateway.cli.options import ConfigOption, JsonOption, LastOption, UnmaskOption, at_site, moment, zone_of
+from gateway.cli.options import (
+    ConfigOption,
+    JsonOption,
+    LastOption,
+    ReasonOption,
+    UnmaskOption,
+    at_site,
+    id_of,
+    moment,
+    reason_of,
+    zone_of,
+)
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Screen
 from gateway.cli.store import ledger_of
+from gateway.cli.usage import BadValue
 from gateway.model.money import CURRENCY, format_fen
 from gateway.model.states import SaleState
 from gateway.texts.catalogue import Words
@@ -97,6 +111,30 @@ def receipt(
         screen.json(facts(screen, RECEIPT, found))
     else:
         show_record(screen, RECEIPT, found)
+
+
+@app.command()
+def settle(
+    context: typer.Context,
+    *,
+    which: SaleArgument,
+    volume: Annotated[int | None, typer.Option("--volume-ml", metavar="ML", min=1)] = None,
+    amount: Annotated[int | None, typer.Option("--amount", metavar="FEN", min=1)] = None,
+    nothing: Annotated[bool, typer.Option("--nothing")] = False,
+    reason: ReasonOption,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a pump delivered under a grey sale: it is charged by the gateway, or its hold is freed."""
+    from gateway.acts.acts import SettleSale
+
+    screen, site = at_site(context, config)
+    if nothing == (volume is not None or amount is not None) or (volume is None) != (amount is None):
+        raise BadValue(Words("usage.settle-what"), "'--nothing'")
+    act = SettleSale(
+        sale_id=id_of(which, "'SALE'"), volume_ml=volume or 0, amount_fen=amount or 0, reason=reason_of(reason)
+    )
+    show_one(screen, SETTLED, act_on(site, act), as_json=as_json)
 
 
 @app.command()
@@ -207,6 +245,12 @@ RECEIPT: Final[Columns[Sale]] = (
     Column("payer", Words("label.paid-by")),
     Column("plate", labels.PLATE, lambda s: s.who.plate),
     Column("card_number", labels.CARD, lambda s: s.who.card_number),
+)
+
+SETTLED: Final[Columns[Mapping[str, Any]]] = (
+    Column("sale_id", Words("label.sale")),
+    Column("volume_ml", Words("label.litres"), text=litres),
+    Column("amount_fen", labels.AMOUNT, text=lambda _, amount: words.yuan(amount)),
 )
 
 NOZZLE: Final[Columns[NozzleSum]] = (

@@ -807,6 +807,20 @@ PUMP_AMOUNT_DIFFERS = _attendant(
     "amount of the pump is not volume times price",
     do=("请停用该枪并核对单价", "take the nozzle out of use and check its price"),
 )
+SALE_UNKNOWN = _note(
+    "sale_unknown",
+    None,
+    "账本中没有该加油交易",
+    "ledger has no such sale",
+    do=("核对交易编号", "compare the sale's id"),
+)
+SALE_SETTLED = _note(
+    "sale_settled",
+    None,
+    "该加油交易无需人工处理",
+    "this sale needs nobody's word",
+    do=("用 etcgw sales show 查看现状", "etcgw sales show tells where it stands"),
+)
 FUEL_UNEXPLAINED = _attendant(
     "fuel_unexplained",
     None,

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select
 
-from gateway.debit.claims import Payer
+from gateway.debit import holds
+from gateway.debit.claims import DecisionContext, HoldRefused, Payer
 from gateway.debit.purchases import PAYER, payer_in
 from gateway.debit.states import add_item, add_sale, close_item, new_item, sale_row, set_sale
 from gateway.ledger import tables
 from gateway.ledger.transaction import Transaction
+from gateway.model.passage import Occasion
 from gateway.model.states import OPEN_SALES, DebitState, ItemState, SaleState
 from gateway.points.fuel.settling import Begun, Sold
 
@@ -187,6 +189,26 @@ def leave_grey(tx: Transaction, sale_id: str, reason: str) -> None:
     if row.state == SaleState.OPEN:
         set_sale(tx, row, SaleState.GREY, detail=reason, reason=reason)
         add_item(tx, GREY, row.debit_id, reason, ref=sale_id, amount=row.limit_fen)
+
+
+def settle_by_person(tx: Transaction, sale_id: str, sold: Sold | None, *, actor: str, reason: str) -> str | None:
+    """End a grey sale by a person who knows what was delivered, None for nothing; else the code of the reason why not.
+
+    What was delivered is charged by the gateway; where nothing was, the hold is freed here.
+    """
+    row = tx.find(tables.sale, id=sale_id)
+    if row is None:
+        return "sale_unknown"
+    if row.state != SaleState.GREY or row.debit_id is None:
+        return "sale_settled"
+    tx.note("person", sale_id, "settled", debit_id=row.debit_id, detail=reason, actor=actor)
+    if sold is not None:
+        deliver(tx, sale_id, sold, row.volume_after)
+        return None
+    end_with_nothing(tx, sale_id, "nothing_delivered", row.volume_after)
+    context = DecisionContext(charge_point=row.charge_point, occasion=Occasion.PERSON)
+    freed = holds.release(tx, row.debit_id, "nothing_delivered", context)
+    return freed.reason if isinstance(freed, HoldRefused) else None
 
 
 def find(tx: Transaction, sale_id: str, place: Place, *, sold: Sold | None, totaliser_ml: int, reason: str) -> None:

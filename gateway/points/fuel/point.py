@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
 
 from gateway.debit.claims import Decision
+from gateway.ledger.batches import StorageUnavailable
+from gateway.model.states import SaleState
 from gateway.points.etc.antenna_point import AntennaPoint
 from gateway.points.fuel import book
 from gateway.points.fuel.side import FuelServices, Side
 from gateway.points.visit import Visit
+
+LOOK_EVERY_S: Final = 5.0
+"""Seconds between two looks for sales that people have settled."""
 
 
 class NothingToRelease:
@@ -35,6 +42,7 @@ class FuelPoint:
         await self._recover()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._antenna.run())
+            group.create_task(self._look_after())
             for side in self._sides:
                 group.create_task(side.run())
 
@@ -43,6 +51,17 @@ class FuelPoint:
         for side in self._sides:
             side.close()
         await self._antenna.drain()
+
+    async def _look_after(self) -> None:
+        """Charge what people have said was delivered, for ever."""
+        name, reader = self._services.settings.name, self._services.reader
+        while True:
+            await self._services.clock.sleep(LOOK_EVERY_S)
+            with suppress(StorageUnavailable):
+                for sale in await reader.read(lambda c: book.open_sales(c, name)):
+                    for side in self._sides:
+                        if side.number == sale.place.side and sale.state is SaleState.DELIVERED:
+                            await side.charge_if_nobody_does(sale)
 
     async def _recover(self) -> None:
         name, reader = self._services.settings.name, self._services.reader

@@ -128,6 +128,11 @@ class Side:
                 self._sale, self._watched, self._flowed = sale, False, True
                 self._log.info("sale %s was open when the gateway stopped; the pump is asked", sale.id)
 
+    async def charge_if_nobody_does(self, sale: OpenSale) -> None:
+        """Charge a sale whose delivery is known, unless it is being charged now."""
+        if sale.sold is not None and (self._sale is None or self._sale.id != sale.id):
+            await self._charge(sale, sale.sold)
+
     async def run(self) -> None:
         """Serve until cancelled."""
         self._island.on_seen.append(lambda: self._inbox.put_nowait(_Nudge.SEEN))

@@ -5,7 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from gateway.acts.actor import Actor
+from gateway.acts.acts import Refused, SettleSale, Terms
+from gateway.acts.doing import change_of
 from gateway.model.passage import Funding
+from gateway.rules.loading import shipped_rules
 from protocols.pump.types import AmountLimit, Authorise, Clear, Outcome, Stop
 from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT
 
@@ -301,3 +305,40 @@ def test_a_hold_under_which_nothing_can_flow_is_freed_at_the_start(box, call):
 
     live(box, before, pump_book=pump_book)
     live(box, after, pump_book=pump_book)
+
+
+def settle(box, **word):
+    """A person's word, through the one door for acts."""
+    act = SettleSale(reason="looked at the display", **word)
+    change = change_of(act, Actor(0, "li", frozenset()), Terms(shipped_rules(), lambda: None), {})
+    return box.writer.submit(change, essential=True)
+
+
+@pytest.mark.parametrize("nothing", [True, False])
+def test_a_person_ends_a_grey_sale(box, nothing):
+    pump_book = SimpleNamespace(**PUMP)
+
+    async def before(court):
+        court.car()
+        court.pump.lift()
+        await court.authorised()
+        court.pump.flow(ML)
+        court.pump.book.amount += 5
+        court.pump.hang_up()
+        await court.sale_is("grey")
+        sale_id = box.rows("select id from sale")[0][0]
+        done = {} if nothing else {"volume_ml": ML, "amount_fen": FEN}
+        await settle(box, sale_id=sale_id, **done)
+        with pytest.raises(Refused, match="sale_settled"):
+            await settle(box, sale_id=sale_id)
+        assert box.items()[0] == ("sale_grey", "corrected")
+        if nothing:
+            assert (court.sales()[0][0], court.held()) == ("nothing", 0)
+        else:
+            court.approve()
+            await court.side.charge_if_nobody_does(court.open_sale())
+            assert court.sales() == [("billed", ML, FEN, None)]
+
+    live(box, before, pump_book=pump_book)
+    state = ("voided", LIMIT) if nothing else ("funded", FEN)
+    assert box.rows("select state, amount from debit") == [state]
