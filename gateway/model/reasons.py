@@ -748,86 +748,6 @@ HOLD_EXPIRED = _note("hold_expired", None, "预授权已到期释放", "hold ran
 NOTHING_DELIVERED = _note(
     "nothing_delivered", None, "未提供服务,预授权已释放", "nothing was delivered, the hold was freed", do=_NOTHING
 )
-NOZZLE_RETURNED = _note(
-    "nozzle_returned", None, "油枪已放回,预授权已释放", "nozzle was put back, the hold was freed", do=_NOTHING
-)
-PUMP_REFUSED = _refusal(
-    "pump_refused",
-    None,
-    "加油机拒绝授权",
-    "pump did not take the authorisation",
-    do=("请挂枪后重新提枪", "hang the nozzle up and lift it again"),
-)
-TWO_VEHICLES_AT_PUMP = _attendant(
-    "two_vehicles_at_pump",
-    None,
-    "无法确定加油车辆",
-    "two vehicles could be at this pump",
-    do=("请加油员确认车辆", "have the attendant say which vehicle it is"),
-)
-SALE_NOT_SETTLED = _attendant(
-    "sale_not_settled",
-    None,
-    "该客户有未结清的加油交易",
-    "an earlier sale of this customer is not settled",
-    do=("请先处理该笔交易", "settle that sale first"),
-)
-PURSE_NOT_AT_PUMP = _refusal(
-    "purse_not_at_pump",
-    None,
-    "储值卡不能在加油机自动付款",
-    "a stored-value card cannot pay at this pump",
-    do=("请到收银台付款", "pay at the till"),
-)
-PUMP_SILENT_ON_SALE = _attendant(
-    "pump_silent_on_sale",
-    None,
-    "加油机未报告交易或累计数",
-    "pump does not say what it delivered",
-    do=("请核对加油机显示与泵码", "compare display and totaliser of the pump"),
-)
-PUMP_TOTALS_MISSING = _attendant(
-    "pump_totals_missing",
-    None,
-    "加油期间通信中断且无泵码可核对",
-    "contact was lost while fuel flowed, and no totaliser proves the delivery",
-    do=("请核对加油机显示与泵码", "compare display and totaliser of the pump"),
-)
-PUMP_TOTALS_DIFFER = _attendant(
-    "pump_totals_differ",
-    None,
-    "泵码与交易量不符",
-    "totaliser and delivery do not agree",
-    do=("请核对加油机显示与泵码", "compare display and totaliser of the pump"),
-)
-PUMP_AMOUNT_DIFFERS = _attendant(
-    "pump_amount_differs",
-    None,
-    "加油机金额与油量乘单价不符",
-    "amount of the pump is not volume times price",
-    do=("请停用该枪并核对单价", "take the nozzle out of use and check its price"),
-)
-SALE_UNKNOWN = _note(
-    "sale_unknown",
-    None,
-    "账本中没有该加油交易",
-    "ledger has no such sale",
-    do=("核对交易编号", "compare the sale's id"),
-)
-SALE_SETTLED = _note(
-    "sale_settled",
-    None,
-    "该加油交易无需人工处理",
-    "this sale needs nobody's word",
-    do=("用 etcgw sales show 查看现状", "etcgw sales show tells where it stands"),
-)
-FUEL_UNEXPLAINED = _attendant(
-    "fuel_unexplained",
-    None,
-    "发现未经本系统授权的加油",
-    "fuel was delivered that no sale of ours explains",
-    do=("请核对现金或手工交易", "look for a sale paid at the till"),
-)
 PURSE_NEEDS_CARD = _refusal(
     "purse_needs_card",
     None,
@@ -1002,6 +922,72 @@ PUMP_OVERRUN = _note(
     "加油金额超过预授权",
     "more was delivered than was held",
     do=("超出部分另行入账", "the excess is booked apart"),
+)
+NOZZLE_RETURNED = _note(
+    "nozzle_returned", None, "油枪已放回,预授权已释放", "nozzle was put back, the hold was freed", do=_NOTHING
+)
+PUMP_REFUSED = _refusal(
+    "pump_refused",
+    None,
+    "加油机拒绝授权",
+    "pump did not take the authorisation",
+    do=("请挂枪后重新提枪", "hang the nozzle up and lift it again"),
+)
+PURSE_NOT_AT_PUMP = _refusal(
+    "purse_not_at_pump",
+    None,
+    "储值卡不能在加油机自动付款",
+    "a stored-value card cannot pay at this pump",
+    do=("请到收银台付款", "pay at the till"),
+)
+PUMP_SILENT_ON_SALE = _attendant(
+    "pump_silent_on_sale",
+    None,
+    "加油机未报告交易或累计数",
+    "pump does not say what it delivered",
+    do=("请核对加油机显示与泵码", "compare display and totaliser of the pump"),
+)
+PUMP_TOTALS_MISSING = _attendant(
+    "pump_totals_missing",
+    None,
+    "加油期间通信中断且无泵码可核对",
+    "contact was lost while fuel flowed, and no totaliser proves the delivery",
+    do=("请核对加油机显示与泵码", "compare display and totaliser of the pump"),
+)
+PUMP_TOTALS_DIFFER = _attendant(
+    "pump_totals_differ",
+    None,
+    "泵码与交易量不符",
+    "totaliser and delivery do not agree",
+    do=("请核对加油机显示与泵码", "compare display and totaliser of the pump"),
+)
+PUMP_AMOUNT_DIFFERS = _attendant(
+    "pump_amount_differs",
+    None,
+    "加油机金额与油量乘单价不符",
+    "amount of the pump is not volume times price",
+    do=("请停用该枪并核对单价", "take the nozzle out of use and check its price"),
+)
+SALE_UNKNOWN = _note(
+    "sale_unknown",
+    None,
+    "账本中没有该加油交易",
+    "ledger has no such sale",
+    do=("核对交易编号", "compare the sale's id"),
+)
+SALE_SETTLED = _note(
+    "sale_settled",
+    None,
+    "该加油交易无需人工处理",
+    "this sale needs nobody's word",
+    do=("用 etcgw sales show 查看现状", "etcgw sales show tells where it stands"),
+)
+FUEL_UNEXPLAINED = _attendant(
+    "fuel_unexplained",
+    None,
+    "发现未经本系统授权的加油",
+    "fuel was delivered that no sale of ours explains",
+    do=("请核对现金或手工交易", "look for a sale paid at the till"),
 )
 
 # --- parking --------------------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class SaleState(StrEnum):
     NOTHING = "nothing"
     """Nothing was delivered, and nothing is claimed."""
     GREY = "grey"
-    """What was delivered is not known for certain: its hold stays until evidence or a person ends it."""
+    """Its delivery is not known for certain: the hold stays until evidence or a person ends it."""
 
 
 _D, _A, _P, _R, _I, _S = DebitState, AttemptState, PurchaseState, RefundState, ItemState, SaleState

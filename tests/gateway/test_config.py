@@ -14,6 +14,7 @@ from gateway.points import config as points_config
 from gateway.points.config import Need
 from gateway.points.etc import config as etc_config
 from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
+from gateway.points.fuel import config as fuel_config
 from gateway.points.gate import config as gate_config
 from gateway.points.toll import config as toll_config
 from gateway.points.toll.settings import LaneKind
@@ -54,6 +55,21 @@ gantry = "990102"
 antenna = { address = "127.0.0.1:9004" }
 outputs = { board = "plaza", barrier = 3, green = 4, red = 5 }
 terminals = { bank-1 = ["T0000003"] }
+[[charge_points]]
+name = "island-1"
+kind = "fuel"
+station = "99010101"
+lane_no = 3
+gantry = "990103"
+antenna = { address = "127.0.0.1:9005" }
+terminals = { bank-1 = ["T0000004"] }
+pumps = [{ name = "bus-1", address = "127.0.0.1:9006" }]
+proof = { need = 6 }
+[[charge_points.sides]]
+number = 1
+pump = "bus-1"
+address = 80
+nozzles = [{ number = 1, grade = "92" }]
 """
 
 
@@ -132,7 +148,7 @@ def sections(model=SiteFile):
             yield from sections(inner)
 
 
-MODULES = (config, banks_config, points_config, etc_config, gate_config, toll_config)
+MODULES = (config, banks_config, points_config, etc_config, fuel_config, gate_config, toll_config)
 BASES = (Section, points_config.ChargePoint, etc_config.EtcPoint, toll_config.TollLane)
 """Of several kinds; no section is only this."""
 
@@ -181,6 +197,10 @@ UNKNOWN_KEYS = [
     ("lane_no = 2", "lane_no = 2\nlimit = 1", "charge_points[1].limit"),
     ('{ address = "127.0.0.1:9003" }', '{ address = "127.0.0.1:9003", power = 3 }', "charge_points[0].antenna.power"),
     ("red = 2 }", "red = 2, amber = 7 }", "charge_points[0].outputs.amber"),
+    ("proof = { need = 6 }", "proof = { needs = 6 }", "charge_points[2].proof.needs"),
+    ('address = "127.0.0.1:9006" }', 'address = "127.0.0.1:9006", baud = 9 }', "charge_points[2].pumps[0].baud"),
+    ("address = 80", "adress = 80", "charge_points[2].sides[0].adress"),
+    ('grade = "92" }', 'grade = "92", octane = 92 }', "charge_points[2].sides[0].nozzles[0].octane"),
     ("[lists]", "[bench]\nspeed = 2\n[lists]", "bench.speed"),
     ("[lists]", "[people]\nport = 2\n[lists]", "people.port"),
     ("[lists]", "[people.roles]\nboss = []\n[lists]", "people.roles.boss"),
@@ -189,7 +209,7 @@ UNKNOWN_KEYS = [
 
 def test_unknown_keys_are_tried_in_every_section():
     def depth(key):
-        return key.rpartition(".")[0].replace("[0]", "").replace("[1]", "")
+        return key.rpartition(".")[0].replace("[0]", "").replace("[1]", "").replace("[2]", "")
 
     tried = {depth(key) for _, _, key in UNKNOWN_KEYS}
     wanted = {""} | {key.rpartition(".")[0] for key, _, _ in parameters()}

@@ -86,7 +86,7 @@ def _decimals(pump: PumpLink) -> Decimals:
 
 def _bus(section: FuelIsland, pump: PumpLink, common: Common) -> PumpBus:
     device = f"{section.name}/{pump.name}"
-    common.tell(device, False, "not connected yet", "pump_silent_on_sale")
+    common.tell(device, False, "not connected yet", "pump_unavailable")
     sides = {SideId(side.address): _decimals(pump) for side in section.sides if side.pump == pump.name}
     return common.surroundings.device(
         device,
@@ -94,13 +94,11 @@ def _bus(section: FuelIsland, pump: PumpLink, common: Common) -> PumpBus:
             PumpBusConfig(device=device, dialect=pump.dialect, sides=sides),
             connect=partial(common.surroundings.connect, pump.address, device=device),
             clock=common.surroundings.clock,
-            on_condition=lambda works, cause: common.tell(
-                device, works, cause, None if works else "pump_silent_on_sale"
-            ),
+            on_condition=lambda works, cause: common.tell(device, works, cause, None if works else "pump_unavailable"),
         ),
     )
 
 
 def _tell_fault(tell: Tell, point: str, part: str, problem: str | None) -> None:
     works = problem is None
-    tell(f"{point}/{part}", works, problem or "works", None if works else FAULTS.get(part, "pump_silent_on_sale"))
+    tell(f"{point}/{part}", works, problem or "works", None if works else FAULTS.get(part, "pump_unavailable"))

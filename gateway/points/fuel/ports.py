@@ -9,7 +9,7 @@ from protocols.pump.bus import Offline, Online, Restarted
 from protocols.pump.types import Command, Outcome, Reading
 
 Heard = Reading | Online | Offline | Restarted
-"""What comes from a side."""
+"""Anything that comes from a side."""
 
 
 class PumpSide(Protocol):

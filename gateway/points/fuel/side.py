@@ -83,7 +83,7 @@ class _Nudge(Enum):
 
 @dataclass(slots=True)
 class _Facts:
-    """What the pump has said, newest first."""
+    """Newest word of the pump on everything."""
 
     online: bool = False
     state: SideState | None = None
@@ -224,17 +224,17 @@ class Side:
         proof = who(self._island.sightings(), self._services.settings.proof, facts.lifted_at)
         if not isinstance(proof, Proven):
             if len(proof.candidates) > 1:
-                await self._turn_away(Identity(), "two_vehicles_at_pump")
+                await self._turn_away(Identity(), "pump_vehicle_unclear")
             return
         customer = self._island.customer(proof.vehicle)
         visit = Visit(self._services)
         try:
             if await self._services.reader.look_up(lambda c: book.has_grey(c, customer.payer)):
-                await self._turn_away(customer.seen, "sale_not_settled")
+                await self._turn_away(customer.seen, "pump_earlier_open")
                 return
             totaliser_ml = await self._totaliser(facts.nozzle)
             if totaliser_ml is None:
-                await self._turn_away(customer.seen, "pump_silent_on_sale")
+                await self._turn_away(customer.seen, "pump_unavailable")
                 return
             limit = self._limit(facts.nozzle, customer.payer)
             nonce = self._engine.new_id().encode()

@@ -112,6 +112,10 @@ def test_the_commands_are_these():
         "rules diff",
         "rules show",
         "run",
+        "sales receipt",
+        "sales reconcile",
+        "sales settle",
+        "sales show",
         "status",
     ]
 

@@ -11,6 +11,7 @@ ENUMS = {
     "purchase": states.PurchaseState,
     "refund": states.RefundState,
     "item": states.ItemState,
+    "sale": states.SaleState,
 }
 
 

@@ -105,7 +105,7 @@ def test_two_vehicles_are_the_attendants_choice(box):
         court.car(2)
         court.pump.lift()
         await court.until(lambda: box.rows("select reason from decision"))
-        assert box.rows("select reason, release from decision") == [("two_vehicles_at_pump", "attendant")]
+        assert box.rows("select reason, release from decision") == [("pump_vehicle_unclear", "attendant")]
         assert not court.pump.did(Authorise)
 
     live(box, scenario)
@@ -177,7 +177,7 @@ def test_an_amount_that_does_not_fit_is_billed_by_nobody(box):
         await court.until(lambda: court.pump.did(Clear))
         court.pump.lift()  # the same payer gets no second authorisation
         court.car()
-        await court.until(lambda: box.rows("select 1 from decision where reason = 'sale_not_settled'"))
+        await court.until(lambda: box.rows("select 1 from decision where reason = 'pump_earlier_open'"))
         assert court.pump.did(Authorise) == 1
 
     live(box, scenario)
