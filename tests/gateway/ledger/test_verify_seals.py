@@ -3,6 +3,7 @@
 import re
 import struct
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,18 @@ def test_every_column_of_every_covered_table_is_vouched_for(files, table):
         row = "by its commitment" if is_hex and "missing" in finding.problem else finding.row
         found[finding.table, row, finding.column] += 1
     assert found == expected
+
+
+def test_a_row_is_named_where_no_tag_tells_its_column(files):
+    table, layout = tables.counter, seals.LAYOUTS[tables.counter]
+    row = files.row(table)
+    files.put(table, row)
+    tags = layout.seal(tuple(row.values()))[seals.DIGEST_BYTES :]
+    value = next(n for n in count(row["value"] + 1) if layout.seal((row["name"], n))[seals.DIGEST_BYTES :] == tags)
+    files.tamper("update counter set value = ? where name = ?", [value, row["name"]])
+    (finding,) = files.findings()
+    assert (finding.table, finding.row, finding.column) == ("counter", named(table, row), None)
+    assert "changed" in finding.problem
 
 
 @pytest.mark.parametrize("table", COVERED)
