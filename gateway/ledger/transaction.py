@@ -46,6 +46,9 @@ _HIGHEST = {
     for table in (tables.account, tables.outbox, tables.item, tables.clock_reading)
 }
 
+READ_MAX = 2_000
+"""Rows of a table kept as they were read: a full batch of passages reads one or two a change, an import any number."""
+
 _OTHERS = tuple(tables.metadata.tables[name] for name in key_notes.OTHERS)
 
 
@@ -139,7 +142,10 @@ class Transaction:
     def _keep_read(self, table: Table, row: Row) -> None:
         key = FACTS[table].key
         if key is not None and table in LAYOUTS:
-            self._read.setdefault(table, {})[getattr(row, key)] = row
+            read = self._read.setdefault(table, {})
+            if len(read) >= READ_MAX:
+                read.clear()
+            read[getattr(row, key)] = row
 
     def _could_see(self, shape: Shape, values: Mapping[str, Any]) -> bool:
         """True when a select could find any gathered row."""
