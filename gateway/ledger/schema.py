@@ -15,7 +15,7 @@ from gateway.ledger import engines
 
 FOLDER = Path(__file__).parent / "migrations"
 
-FIRST = "0101"
+FIRST = "0102"
 """Revision of the first release; lower numbers were development's, whose ledgers nothing here can read."""
 
 
