@@ -13,7 +13,7 @@ from protocols.pump.dart import framing, layout
 from protocols.pump.dart.framing import Control
 from protocols.pump.dart.master import BITS_PER_BYTE, Master, Timing
 from protocols.pump.dart.meanings import OrderCode, Status
-from protocols.pump.dart.side import SideEnd
+from protocols.pump.dart.side import BLOCKS_MAX, SideEnd
 from protocols.pump.types import Decimals, Outcome, SideId, SideState
 from tests.protocols.pump.dart_line import Faults, Line
 from tests.protocols.pump.samples import dart_frame
@@ -353,6 +353,10 @@ def test_side_answers_as_the_rules_say() -> None:
     assert side.receive(order[:4] + b"\x05" + order[5:]).to_write == b"\x50\x53\xfa"
     side.say(layout.PumpStatus(5))
     assert side.receive(b"\x50\xe7\xfa").to_write == dart_frame(0x50, 2, b"\x01\x01\x05")
+    for _ in range(BLOCKS_MAX):
+        side.say(layout.PumpStatus(5))
+    with pytest.raises(LocalProtocolError, match="already"):
+        side.say(layout.PumpStatus(5))
     quirky = SideEnd(ADDRESS, quirk=True)
     assert quirky.receive(POLL).to_write == b"\xd0\x70\xfa"
 

@@ -247,6 +247,25 @@ def test_prices_go_in_pairs_without_a_poll_between() -> None:
     assert not desk.pumps[SIDE].awaits_data
 
 
+def test_poll_that_cannot_be_read_is_told_and_made_again() -> None:
+    desk = Desk(LANFENG, [LanfengPump(SIDE)])
+    pump = desk.pumps[SIDE]
+    hear = pump.hear
+
+    def odd(data: bytes) -> bytes:
+        answer = hear(data)
+        draft = answer[:4] + b"\x0a" + answer[5:-1]
+        return draft + bytes((lanfeng.check_of(draft + b"\0"),))
+
+    pump.hear = odd
+    desk.run(1.0)
+    assert desk.of(bus.Unreadable)[0].error.field == "amount_raw"
+    assert desk.of(bus.Online)
+    pump.hear = hear
+    desk.run(1.0)
+    assert readings(desk, types.StateSeen)[-1] == types.StateSeen(SideState.IDLE)
+
+
 def test_block_that_cannot_be_read_is_told_and_asked_for_again() -> None:
     desk = Desk(TWO_WIRE, [TwoWirePump(SIDE)])
     pump = desk.pumps[SIDE]

@@ -129,3 +129,34 @@ def test_what_the_protocol_cannot_say() -> None:
     ):
         with pytest.raises(LocalProtocolError):
             TWO_WIRE.requests(SIDE, command, Decimals(), None)
+
+
+def test_answers_are_found_and_bad_ones_refused() -> None:
+    (money,) = TWO_WIRE.requests(SIDE, types.AskDelivered(), Decimals(), SideState.FUELLING)
+    assert money.find is not None
+    assert money.find(b"\xe4\xe9\xe9\xe9\xe1") is None
+    answer = money.find(b"\xe4\xe9\xe9\xe9\xe1\xe0")
+    assert answer is not None
+    assert answer.readings == (types.Delivered(None, 19_994),)
+    with pytest.raises(RemoteProtocolError) as caught:
+        money.find(b"\xe4\xe9\xea\xe9\xe1\xe0")
+    assert (caught.value.field, caught.value.offset) == ("amount_raw", 2)
+    (poll,) = TWO_WIRE.requests(SIDE, types.AskState(), Decimals(), None)
+    assert poll.find is not None
+    assert poll.find(b"\x64\x13") is None
+    found = poll.find(b"\x64\x13\x93")
+    assert found is not None
+    assert found.readings == (types.StateSeen(SideState.FUELLING),)
+
+
+def test_nibbles_and_blocks_that_say_nothing() -> None:
+    assert two_wire.readings(two_wire.SPECIAL, {}, Decimals()) == ()
+    with pytest.raises(RemoteProtocolError) as caught:
+        two_wire.read_block(b"\xff\xe5\xf4\xf4\xf6\x00\xf7\xe5\xe8\xe7\xe0\xfb\xed\xf0")
+    assert caught.value.field in ("lrc", "price")
+    with pytest.raises(LocalProtocolError):
+        two_wire.write_block(two_wire.PRICE, level=0xF4, grade=17, price_raw=785)
+    wrong_grade = TRANSACTION.raw.replace(b"\xf6\xe2", b"\xf6\x02")
+    with pytest.raises(RemoteProtocolError) as caught:
+        two_wire.read_block(wrong_grade)
+    assert (caught.value.field, caught.value.offset) == ("grade", 9)
