@@ -11,7 +11,8 @@ and reads answers; it is data and pure functions. One request is under way at a 
 - *Commands*: requests in their order. `needs` names the states in which a request makes sense: it is sent only after a
   poll that just found one of them, or directly after the request it belongs to (`then_at_once`). `proof` names the
   states that show that it was taken: they are polled for, for a while. Without a proof the outcome is *unknown*.
-- *Repetition*: a request is repeated when its answer does not come. One that acts and could act twice (`once`) is not.
+- *Repetition*: a request is repeated when its answer does not come. A permission is a request without an answer, so it
+  is given once; a stop is said again while the state does not show it (`insists`).
 - *Late bytes*: everything that came before a request is dropped when it is sent.
 """
 
@@ -54,10 +55,11 @@ class Request:
     find: Find | None
     """None: it has no answer."""
     acts: bool = False
-    once: bool = False
     needs: frozenset[SideState] = ANY_STATE
     proof: frozenset[SideState] = NO_PROOF
     """Empty: its answer, or that it was sent, is enough."""
+    insists: bool = False
+    """Sent again while the state does not prove it: to act twice does no harm."""
     pause_ms: int = 0
     """Time that the side wants before the next message."""
     then_at_once: bool = False
@@ -288,8 +290,13 @@ class ExchangeMaster:
             return
         side.poll_at = now + self._timing.poll_ms / 1000
         job = side.jobs[0] if side.jobs else None
-        if job is not None and job.proof_until is not None and side.state in job.requests[job.done].proof:
+        if job is None or job.proof_until is None:
+            return
+        request = job.requests[job.done]
+        if side.state in request.proof:
             self._step(side, job)
+        elif request.insists and job.tries < self._timing.tries_max:
+            job.proof_until = None
 
     def _taken(self, waiting: _Waiting, now: float) -> None:
         """A request has its answer, or was sent and has none."""
@@ -335,7 +342,7 @@ class ExchangeMaster:
         side, job = waiting.side, waiting.job
         if job is None or job not in side.jobs:
             return
-        if waiting.request.once or job.tries >= self._timing.tries_max:
+        if job.tries >= self._timing.tries_max:
             self._finish(side, job, job.given_up())
 
     def _finish(self, side: _Side, job: _Job, outcome: Outcome) -> None:

@@ -195,7 +195,6 @@ class Lanfeng:
                 write_request(side, AUTHORISE),
                 None,
                 acts=True,
-                once=True,
                 needs=frozenset({SideState.CALLING}),
                 proof=frozenset({SideState.FUELLING}),
                 pause_ms=600,  # the state is the old one until then

@@ -404,7 +404,7 @@ class TwoWire:
             case types.Stop():
                 # A pump that calls goes on calling; one that was authorised is off, one that delivered is stopped.
                 proof = frozenset({SideState.STOPPED, SideState.COMPLETED}) | _AT_REST
-                return (Request(self._say(3, side), None, acts=True, proof=proof, pause_ms=200),)
+                return (Request(self._say(3, side), None, acts=True, proof=proof, insists=True, pause_ms=200),)
             case types.AskDelivered() if state is SideState.FUELLING:
                 return (Request(self._say(6, side), _money(decimals)),)
             case types.AskDelivered():
@@ -434,7 +434,6 @@ class TwoWire:
             self._say(1, side),
             None,
             acts=True,
-            once=True,
             needs=frozenset({SideState.CALLING}),
             proof=frozenset({SideState.AUTHORISED, SideState.FUELLING}),
         )

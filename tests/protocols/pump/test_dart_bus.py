@@ -250,6 +250,35 @@ def test_echo_of_an_ack_is_not_taken_for_the_sides(desk: Desk) -> None:
     assert desk.outcome(ticket) is None
 
 
+def test_echo_of_a_block_is_not_read_as_the_sides(desk: Desk) -> None:
+    """The same bytes mean *reset* from us and *filling completed* from a pump."""
+    ticket = desk.master.ask(ADDRESS, types.Clear(), desk.now)
+    reset = block(1, layout.Order(OrderCode.RESET))
+    desk.expect(reset, b"\x50\xc1\xfa")
+    assert desk.outcome(ticket) is Outcome.ACCEPTED
+    desk.expect(POLL)
+    assert desk.hears(reset) == b""
+    assert desk.of(bus.Told) == []
+    assert [event.reason for event in desk.of(bus.Stray)] == ["as we said it just now: an echo"]
+
+
+def test_next_step_waits_until_a_poll_is_answered(desk: Desk) -> None:
+    desk.master.ask(ADDRESS, types.Authorise(types.AmountLimit(200_00)), desk.now)
+    desk.expect(block(1, layout.AllowNozzles((1,))), b"\x50\xc1\xfa")
+    desk.expect(POLL)
+    desk.expect(POLL)
+    desk.expect(POLL, EOT)
+    desk.expect(block(2, layout.PresetAmount(20000)))
+
+
+def test_our_numbers_go_from_f_to_1(desk: Desk) -> None:
+    numbers = []
+    for _ in range(17):
+        ticket = desk.master.ask(ADDRESS, types.AskState(), desk.now)
+        numbers += [framing.unwrap(frame).number for frame in answer_all(desk, ticket) if frame != POLL]
+    assert numbers == [*range(1, 16), 1, 2]
+
+
 def test_silent_side_goes_offline_is_polled_less_and_its_commands_are_not_kept_for_later() -> None:
     desk = Desk()
     ticket = desk.master.ask(ADDRESS, types.Authorise(types.AmountLimit(200_00)), 0.0)
