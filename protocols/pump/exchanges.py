@@ -7,7 +7,8 @@ state of the side proves that they were taken. A `Dialect` says which requests a
 and reads answers; it is data and pure functions. One request is under way at a time. Calls and events are those of
 `protocols.pump.bus`.
 
-- *Polls* ask each side for its state, round robin. A side is `Offline` after some without an answer.
+- *Polls* ask each side for its state, round robin. A side is `Offline` after some without an answer, one that was never
+  heard after the first; such sides share one poll now and then.
 - *Commands*: requests in their order. `needs` names the states in which a request makes sense: it is sent only after a
   poll that just found one of them, or directly after the request it belongs to (`then_at_once`). `proof` names the
   states that show that it was taken: they are polled for, for a while. Without a proof the outcome is *unknown*.
@@ -79,7 +80,8 @@ class Timing:
     poll_ms: int
     pause_ms: int = 10
     """From one message to the next."""
-    offline_poll_ms: int = 1_000
+    offline_poll_ms: int = 500
+    """From one poll of a side that does not answer to the next of any such side: each costs the others `answer_ms`."""
     misses_max: int = 3
     tries_max: int = 3
     proof_ms: int = 2_000
@@ -158,6 +160,7 @@ class ExchangeMaster:
         self._turns = deque(self._sides.values())
         self._waiting: _Waiting | None = None
         self._quiet_until = now
+        self._offline_poll_at = now
         self._received = bytearray()
         self._tickets: Iterator[int] = itertools.count(1)
         self._events: list[Event] = []
@@ -228,7 +231,7 @@ class ExchangeMaster:
         times = [job.expires for job in jobs] + [job.proof_until for job in jobs if job.proof_until is not None]
         if self._waiting is not None:
             return min([self._waiting.due, *times])
-        due = [now if _ready(side) is not None else side.poll_at for side in self._sides.values()]
+        due = [now if _ready(side) is not None else self._poll_at(side) for side in self._sides.values()]
         return max(now, min([max(self._quiet_until, min(due)), *times]))
 
     # --- sending --------------------------------------------------------------------------------------------------
@@ -242,12 +245,14 @@ class ExchangeMaster:
         turns = [side for side in self._turns if side.awaits_more] or tuple(self._turns)
         for side in turns:
             job = _ready(side)
-            if job is None and side.poll_at > now:
+            if job is None and self._poll_at(side) > now:
                 continue
             self._turns.remove(side)
             self._turns.append(side)
             side.awaits_more = False
             if job is None:
+                if side.online is False:
+                    self._offline_poll_at = now + self._timing.offline_poll_ms / 1000
                 return self._send(side, self._dialect.poll(side.side, side.decimals), None, now)
             request = job.requests[job.done]
             if side.state not in request.needs:
@@ -257,6 +262,10 @@ class ExchangeMaster:
             job.acted = job.acted or request.acts
             return self._send(side, request, job, now)
         return b""
+
+    def _poll_at(self, side: _Side) -> float:
+        """Time of the next poll of this side."""
+        return self._offline_poll_at if side.online is False else side.poll_at
 
     def _send(self, side: _Side, request: Request, job: _Job | None, now: float) -> bytes:
         self._received.clear()
@@ -330,8 +339,7 @@ class ExchangeMaster:
             return
         side.misses += 1
         side.poll_at = now + self._timing.poll_ms / 1000
-        if side.misses >= self._timing.misses_max:
-            side.poll_at = now + self._timing.offline_poll_ms / 1000
+        if side.misses >= self._timing.misses_max or side.online is None:
             side.state = None
             if side.online is not False:
                 side.online = False

@@ -11,8 +11,9 @@ A block of a side can be the same bytes as one of ours: it is then taken for an 
 
 - *Turns*: blocks, polls of sides that accepted a block, and all other polls take turns, each kind round robin, so that
   a command on a bus of 32 sides waits for a frame or two and not for a round.
-- *Presence*: a side is `Offline` after some polls in a row without an answer, and then polled less often. At its
-  first answer it is `Online`.
+- *Presence*: a side is `Offline` after some polls in a row without an answer, one that was never heard after the first.
+  Such sides share one poll now and then, so that a row of dead sides does not slow the others. At its first answer a
+  side is `Online`.
 - *Numbers (TX#)*: ours go 1 to F and again to 1. A block without an answer is repeated with its number, which the side
   takes for the same block. 0 starts anew: after `Online`, after a NAK, after a restart of the side, and when a command
   ends whose block was sent and not answered, since the side may have it and would take the next block with its number
@@ -20,13 +21,14 @@ A block of a side can be the same bytes as one of ours: it is then taken for an 
   with 1.
 - *Blocks of the side*: the same bytes as in the block before are a `Repeated` one, whose ACK was lost: acknowledged,
   not read again. One whose check is right and whose content does not fit is acknowledged, too: it would not fit again.
-  Any other bytes are news, whatever their number, so that both ways of counting (F to 1, F to 0) and a
-  side that starts anew are understood. Number 0 later than the first block is a side that `Restarted`.
-- *Commands*: the steps of a command are sent in their order, each after the ACK of the one before and a poll that was
-  answered since; only the last one acts. A side that lost power between two steps has forgotten the first: the poll
-  tells, and the command ends. It ends in a `Done` with its outcome, at the latest when its time has passed: an
-  authorisation that could not be sent is not sent later. A step that acts and got first no answer and then a NAK is not
-  sent again under another number, its outcome is unknown. `Stop` ends all other commands of its side first.
+  Any other bytes are news, whatever their number, so that both ways of counting (F to 1, F to 0) and a side that starts
+  anew are understood. Number 0 after any number but F is a side that `Restarted`.
+- *Commands*: the steps of a command are sent in their order, each after the ACK of the one before; only the last one
+  acts. Between two steps, and before a step is repeated, a poll must have been answered: a side that lost power has
+  forgotten the steps before, the poll tells, and the command ends. It ends in a `Done` with its outcome, at the latest
+  when its time has passed: an authorisation that could not be sent is not sent later. A step that acts and got first no
+  answer and then a NAK is not sent again under another number, its outcome is unknown. `Stop` ends all other commands
+  of its side first.
 
 Limits of the protocol that no master can lift: ACK has no check. A NAK that noise turns into an ACK with the very
 number makes a refused preset look accepted (parity finds one wrong bit; this takes two in one byte).
@@ -81,8 +83,8 @@ class Timing:
     """Pause after an answer, so that the line can turn round."""
     poll_ms: int = 150
     """From one poll of a side to the next."""
-    offline_poll_ms: int = 1_000
-    """The same for a side that does not answer: each such poll costs the others `answer_ms`."""
+    offline_poll_ms: int = 500
+    """From one poll of a side that does not answer to the next of any such side: each costs the others `answer_ms`."""
     misses_max: int = 3
     """Polls in a row without an answer after which a side is offline. Known masters take 2 to 5; a side may stay silent
     once while its state changes."""
@@ -145,7 +147,7 @@ class _Side:
     """Last data block of the side."""
     naks_sent: int = 0
     unconfirmed: bool = False
-    """True after it accepted a block, until it answers a poll."""
+    """True after a block to it, until it answers a poll."""
     acked_until: float = 0.0
     """Time until which the side's ACK would be taken for the echo of ours."""
     jobs: deque[_Job] = field(default_factory=deque)
@@ -189,6 +191,7 @@ class Master:
         self._deframer = Deframer()
         self._waiting: _Waiting | None = None
         self._quiet_until = now
+        self._offline_poll_at = now
         self._turn_next = 0
         self._polled = deque(self._sides.values())
         self._served = deque(self._sides.values())
@@ -246,7 +249,7 @@ class Master:
         times = [job.expires for side in sides for job in side.jobs]
         if self._waiting is not None:
             return min([self._waiting.due, *times])
-        due = [side.poll_at for side in sides] + [at for side in sides if (at := side.block_at()) is not None]
+        due = [self._poll_at(side) for side in sides] + [at for side in sides if (at := side.block_at()) is not None]
         return max(now, min([max(self._quiet_until, min(due)), *times]))
 
     # --- sending --------------------------------------------------------------------------------------------------
@@ -259,7 +262,7 @@ class Master:
     def _next_frame(self, now: float) -> bytes:
         """The next frame that is due: a block, a poll that confirms a step, any poll, each kind in its turn."""
         block = next((side for side in self._served if (at := side.block_at()) is not None and at <= now), None)
-        due = [side for side in self._polled if side.poll_at <= now]
+        due = [side for side in self._polled if self._poll_at(side) <= now]
         confirm = next((side for side in due if side.unconfirmed), None)
         turns = (block, confirm, due[0] if due else None)
         for turn in (*range(self._turn_next, len(turns)), *range(self._turn_next)):
@@ -271,8 +274,14 @@ class Master:
                 _to_the_end(self._served, side)
                 return self._send_block(side, now)
             _to_the_end(self._polled, side)
+            if side.online is False:
+                self._offline_poll_at = now + self.timing.offline_poll_ms / 1000
             return self._send(side, framing.control_frame(side.side, Control.POLL), now)
         return b""
+
+    def _poll_at(self, side: _Side) -> float:
+        """Time of the next poll of this side."""
+        return self._offline_poll_at if side.online is False else side.poll_at
 
     def _send_block(self, side: _Side, now: float) -> bytes:
         if side.number is None:
@@ -439,14 +448,14 @@ class Master:
         side, job = waiting.side, waiting.job
         side.naks_sent = 0
         if waiting.block is not None:
+            side.unconfirmed = True
             if job is not None and job in side.jobs and self._spent(job, now):
                 self._finish(side, job, job.given_up())
                 self._start_anew(side, now)
             return
         side.misses += 1
         side.poll_at = now + self.timing.poll_ms / 1000
-        if side.misses >= self.timing.misses_max:
-            side.poll_at = now + self.timing.offline_poll_ms / 1000
+        if side.misses >= self.timing.misses_max or side.online is None:
             side.last = None
             self._end_begun(side)
             if side.online is not False:
