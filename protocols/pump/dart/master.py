@@ -9,8 +9,9 @@ ACK or NAK; the result of a command comes with a later poll. Whatever else arriv
 answer of another side, one that comes too late, the echo of an adapter. When the answer does not come the bus goes on.
 A block of a side can be the same bytes as one of ours: it is then taken for an echo, and read when it comes again.
 
-- *Turns*: blocks, polls of sides that accepted a block, and all other polls take turns, each kind round robin, so that
-  a command on a bus of 32 sides waits for a frame or two and not for a round.
+- *Turns*: blocks, polls of sides that were sent a block, and all other polls take turns, so that a command on a bus of
+  32 sides waits for a frame or two and not for a round. Polls go round robin; among blocks a stop goes first, then what
+  was begun, then the oldest command: of many at once some are served in time, and not all too late.
 - *Presence*: a side is `Offline` after some polls in a row without an answer, one that was never heard after the first.
   Such sides share one poll now and then, so that a row of dead sides does not slow the others. At its first answer a
   side is `Online`.
@@ -164,6 +165,13 @@ class _Side:
         at = self.start_at if self.number is None else 0.0
         return max(at, self.acked_until) if self.last is not None and self.last.number == number else at
 
+    def urgency(self) -> tuple[bool, bool, int]:
+        """Rank of its block among those that can be sent: a stop, a command begun, the oldest."""
+        if not self.jobs:
+            return (True, True, 0)
+        job = self.jobs[0]
+        return (not isinstance(job.command, Stop), not job.begun, job.ticket)
+
 
 @dataclass(slots=True)
 class _Waiting:
@@ -194,7 +202,6 @@ class Master:
         self._offline_poll_at = now
         self._turn_next = 0
         self._polled = deque(self._sides.values())
-        self._served = deque(self._sides.values())
         self._tickets: Iterator[int] = itertools.count(1)
         self._events: list[Event] = []
         self._said: deque[tuple[bytes, float]] = deque()  # frames of ours, and until when their echo may come
@@ -261,7 +268,8 @@ class Master:
 
     def _next_frame(self, now: float) -> bytes:
         """The next frame that is due: a block, a poll that confirms a step, any poll, each kind in its turn."""
-        block = next((side for side in self._served if (at := side.block_at()) is not None and at <= now), None)
+        blocks = [side for side in self._sides.values() if (at := side.block_at()) is not None and at <= now]
+        block = min(blocks, key=_Side.urgency, default=None)
         due = [side for side in self._polled if self._poll_at(side) <= now]
         confirm = next((side for side in due if side.unconfirmed), None)
         turns = (block, confirm, due[0] if due else None)
@@ -271,9 +279,9 @@ class Master:
                 continue
             self._turn_next = (turn + 1) % len(turns)
             if turn == 0:
-                _to_the_end(self._served, side)
                 return self._send_block(side, now)
-            _to_the_end(self._polled, side)
+            self._polled.remove(side)
+            self._polled.append(side)
             if side.online is False:
                 self._offline_poll_at = now + self.timing.offline_poll_ms / 1000
             return self._send(side, framing.control_frame(side.side, Control.POLL), now)
@@ -483,8 +491,3 @@ class Master:
 def _after(number: int) -> int:
     """Number of the block after this one: F is followed by 1."""
     return number % framing.NUMBERS_MAX + NUMBER_FIRST
-
-
-def _to_the_end(turns: deque[_Side], served: _Side) -> None:
-    turns.remove(served)
-    turns.append(served)

@@ -409,6 +409,22 @@ def test_quiet_bus_of_32_sides_serves_a_command_at_once_and_polls_everyone() -> 
     assert polls > 40, "a round of 32 sides takes too long"
 
 
+def test_of_many_commands_at_once_the_oldest_are_served_in_time_and_a_stop_before_all() -> None:
+    line = Line(random.Random(1), 32, Faults())
+    line.run(6.0)
+    begun = line.now
+    tickets = [line.master.ask(side, types.Authorise(types.AmountLimit(100_00)), line.now) for side in line.pumps]
+    stop = line.master.ask(SideId(0x6F), types.Stop(), line.now)
+    while stop not in line.done:
+        line.run(line.now + 0.01)
+    assert line.now - begun < 0.3
+    line.run(begun + 4.0)
+    outcomes = [line.done[ticket] for ticket in tickets]
+    served = outcomes.count(Outcome.ACCEPTED)
+    assert served >= 10
+    assert outcomes == [Outcome.ACCEPTED] * served + [Outcome.NOT_SENT] * (32 - served)
+
+
 def test_dead_sides_do_not_slow_the_others() -> None:
     line = Line(random.Random(1), 32, Faults())
     for pump in line.pumps.values():
