@@ -25,6 +25,7 @@ from protocols.codings import HEX_BYTE, octets
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.fields import Coding, Field, Label, Layout, Misfit, Repeated, coded, const
 from protocols.pump import types
+from protocols.pump.bus import LineFormat, Parity
 from protocols.pump.exchanges import Answer, Find, Request, Timing
 from protocols.pump.types import Command, Decimals, Reading, SideId, SideState
 
@@ -392,7 +393,7 @@ class TwoWire:
 
     name = "gilbarco-two-wire"
     sides = SIDES
-    timing = Timing(baud=5_760, bits_per_byte=11, answer_ms=70, gap_ms=30, poll_ms=200)
+    timing = Timing(LineFormat(5_760, Parity.EVEN), answer_ms=70, gap_ms=30, poll_ms=200)
 
     def poll(self, side: SideId, decimals: Decimals) -> Request:
         """Command 0."""

@@ -49,9 +49,11 @@ from protocols.pump.bus import (
     COMMANDS_MAX,
     Done,
     Event,
+    LineFormat,
     Offline,
     Online,
     Output,
+    Parity,
     Repeated,
     Restarted,
     Stray,
@@ -69,11 +71,15 @@ from protocols.pump.types import Command, Decimals, Outcome, SideId, Stop
 NUMBER_FIRST: Final = 1
 
 
+USUAL_LINE: Final = LineFormat(9_600, Parity.ODD)
+"""Some buses run at 19200."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Time limits and counts of a bus."""
 
-    baud: int = 9600
+    line: LineFormat = USUAL_LINE
     answer_ms: int = 100
     """First byte of an answer. A side has 25 ms; known masters wait 50 to 100, since adapters add their own."""
     gap_ms: int = 40
@@ -97,10 +103,6 @@ class Timing:
     """Refusals of one command, or of one block of a side in a row."""
     command_ms: int = 3_000
     """Time for a command from `ask` to its last ACK."""
-
-
-BITS_PER_BYTE: Final = 11
-"""Start, eight, parity, stop."""
 
 
 @dataclass(slots=True)
@@ -313,13 +315,9 @@ class Master:
 
     def _say(self, raw: bytes, now: float) -> float:
         """Note a frame that is written now. Gives the time until which an answer, or its echo, may begin."""
-        until = now + self._line_s(raw) + self.timing.answer_ms / 1000
+        until = now + self.timing.line.seconds(raw) + self.timing.answer_ms / 1000
         self._said.append((raw, until))
         return until
-
-    def _line_s(self, raw: bytes) -> float:
-        """Time that these bytes are on the line, seconds."""
-        return len(raw) * BITS_PER_BYTE / self.timing.baud
 
     def _turn(self, now: float) -> None:
         """End of a turn: the line may be used again after a pause."""
@@ -361,7 +359,7 @@ class Master:
         side.naks_sent = 0
         side.poll_at = now  # it may have more to say
         ack = framing.control_frame(side.side, Control.ACK, frame.number)
-        self._turn(now + self._line_s(ack))
+        self._turn(now + self.timing.line.seconds(ack))
         side.acked_until = self._say(ack, now)
         return ack
 

@@ -11,9 +11,11 @@ from protocols.errors import LocalProtocolError
 from protocols.pump import bus, types
 from protocols.pump.dart import framing, layout
 from protocols.pump.dart.framing import Control
-from protocols.pump.dart.master import BITS_PER_BYTE, Master, Timing
+from protocols.pump.dart.master import Master, Timing
 from protocols.pump.dart.meanings import OrderCode, Status
 from protocols.pump.dart.side import BLOCKS_MAX, SideEnd
+from protocols.pump.lanfeng import LANFENG
+from protocols.pump.two_wire import TWO_WIRE
 from protocols.pump.types import Decimals, Outcome, SideId, SideState
 from tests.protocols.pump.dart_line import Faults, Line
 from tests.protocols.pump.samples import dart_frame
@@ -326,6 +328,12 @@ def test_stop_after_the_permission_was_sent_leaves_it_unknown(desk: Desk) -> Non
     assert desk.outcome(waiting) is Outcome.UNKNOWN
 
 
+def test_lines_have_their_usual_format() -> None:
+    lines = (Timing().line, TWO_WIRE.timing.line, LANFENG.timing.line)
+    assert [(line.baud, line.parity.value) for line in lines] == [(9600, "O"), (5760, "E"), (9600, "N")]
+    assert [round(line.seconds(bytes(96)) * line.baud / 96) for line in lines] == [11, 11, 10]
+
+
 def test_what_cannot_be_asked(desk: Desk) -> None:
     with pytest.raises(LocalProtocolError, match="not on this bus"):
         desk.master.ask(SideId(0x51), types.Stop(), desk.now)
@@ -527,4 +535,3 @@ def test_the_rounds_reach_what_they_are_for() -> None:
     assert sum(pump.again for line in lines for pump in line.pumps.values()) > 20
     assert sum(len(pump.authorised) for line in lines for pump in line.pumps.values()) > 40
     assert any(pump.status is Status.FILLING_COMPLETED for line in lines for pump in line.pumps.values())
-    assert BITS_PER_BYTE == 11
