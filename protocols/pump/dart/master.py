@@ -69,8 +69,6 @@ from protocols.pump.dart.readings import readings, steps
 from protocols.pump.types import Command, Decimals, Outcome, SideId, Stop
 
 NUMBER_FIRST: Final = 1
-
-
 USUAL_LINE: Final = LineFormat(9_600, Parity.ODD)
 """Some buses run at 19200."""
 
@@ -98,7 +96,7 @@ class Timing:
     tries_max: int = 3
     """Sendings of one block without an answer."""
     repeat_ms: int = 600
-    """From the first sending of a block to its last: a side takes longer to start anew, and forgets its limit then."""
+    """From the first sending of a block to its last: an order is not repeated long after it was meant."""
     naks_max: int = 3
     """Refusals of one command, or of one block of a side in a row."""
     command_ms: int = 3_000
