@@ -23,7 +23,8 @@ A block of a side can be the same bytes as one of ours: it is then taken for an 
 - *Blocks of the side*: the same bytes as in the block before are a `Repeated` one, whose ACK was lost: acknowledged,
   not read again. One whose check is right and whose content does not fit is acknowledged, too: it would not fit again.
   Any other bytes are news, whatever their number, so that both ways of counting (F to 1, F to 0) and a side that starts
-  anew are understood. Number 0 after any number but F is a side that `Restarted`.
+  anew are understood. After a 0 our numbers start anew, too, and a command under way ends: the side may have lost
+  power, or count F to 0. Other bytes with a 0 after any number but F are a side that `Restarted`.
 - *Commands*: the steps of a command are sent in their order, each after the ACK of the one before; only the last one
   acts. Between two steps, and before a step is repeated, a poll must have been answered: a side that lost power has
   forgotten the steps before, the poll tells, and the command ends. It ends in a `Done` with its outcome, at the latest
@@ -363,15 +364,15 @@ class Master:
 
     def _read_block(self, side: _Side, frame: Frame, now: float) -> None:
         last, side.last = side.last, frame
+        if frame.number == 0 and last is not None:
+            # It may have lost power, and what it was told before, even if these are the bytes of its first block again.
+            self._end_begun(side)
+            self._start_anew(side, now)
         if last is not None and frame.raw == last.raw:
             self._events.append(Repeated(side.side, frame.raw))
             return
-        if frame.number == 0 and last is not None:
-            # What it was told before it lost power is lost. After F it may also be a pump that counts F to 0.
-            self._end_begun(side)
-            if last.number != framing.NUMBERS_MAX:
-                self._events.append(Restarted(side.side))
-                self._start_anew(side, now)
+        if frame.number == 0 and last is not None and last.number != framing.NUMBERS_MAX:
+            self._events.append(Restarted(side.side))
         try:
             found = layout.read(frame.data, Sender.PUMP)
         except RemoteProtocolError as error:

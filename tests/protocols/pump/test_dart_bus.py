@@ -213,6 +213,18 @@ def test_side_that_starts_anew_is_told_and_a_command_half_said_ends(desk: Desk) 
     assert SYNC in (desk.next(), desk.next())
 
 
+def test_side_that_starts_anew_with_the_very_block_it_began_with_ends_a_command_half_said(desk: Desk) -> None:
+    first = dart_frame(0x50, 0, b"\x01\x01\x01")
+    desk.expect(POLL, first)
+    desk.expect(POLL, EOT)
+    ticket = desk.master.ask(ADDRESS, types.Authorise(types.AmountLimit(200_00)), desk.now)
+    desk.expect(block(1, layout.AllowNozzles((1,))), b"\x50\xc1\xfa")
+    desk.expect(POLL, first)
+    assert desk.of(bus.Repeated) == [bus.Repeated(ADDRESS, first)]
+    assert desk.outcome(ticket) is Outcome.NOT_SENT
+    assert SYNC in (desk.next(), desk.next())
+
+
 def test_bad_check_is_refused_by_its_number_and_the_repetition_taken(desk: Desk) -> None:
     good = dart_frame(0x50, 4, b"\x01\x01\x05")
     desk.expect(POLL)
