@@ -7,11 +7,13 @@ state of the side proves that they were taken. A `Dialect` says which requests a
 and reads answers; it is data and pure functions. One request is under way at a time. Calls and events are those of
 `protocols.pump.bus`.
 
-- *Polls* ask each side for its state, round robin. A side is `Offline` after some without an answer.
+- *Polls* ask each side for its state, round robin. A side is `Offline` after some without an answer, one that was never
+  heard after the first; such sides share one poll now and then.
 - *Commands*: requests in their order. `needs` names the states in which a request makes sense: it is sent only after a
   poll that just found one of them, or directly after the request it belongs to (`then_at_once`). `proof` names the
   states that show that it was taken: they are polled for, for a while. Without a proof the outcome is *unknown*.
-- *Repetition*: a request is repeated when its answer does not come. One that acts and could act twice (`once`) is not.
+- *Repetition*: a request is repeated when its answer does not come. A permission is a request without an answer, so it
+  is given once; a stop is said again while the state does not show it (`insists`).
 - *Late bytes*: everything that came before a request is dropped when it is sent.
 """
 
@@ -24,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.pump.bus import COMMANDS_MAX, Done, Event, Offline, Online, Output, Ticket, Told, Unreadable
+from protocols.pump.bus import COMMANDS_MAX, Done, Event, LineFormat, Offline, Online, Output, Ticket, Told, Unreadable
 from protocols.pump.types import Command, Decimals, Outcome, Reading, SideId, SideState, StateSeen, Stop
 
 ANY_STATE: frozenset[SideState] = frozenset(SideState)
@@ -54,10 +56,11 @@ class Request:
     find: Find | None
     """None: it has no answer."""
     acts: bool = False
-    once: bool = False
     needs: frozenset[SideState] = ANY_STATE
     proof: frozenset[SideState] = NO_PROOF
     """Empty: its answer, or that it was sent, is enough."""
+    insists: bool = False
+    """Sent again while the state does not prove it: to act twice does no harm."""
     pause_ms: int = 0
     """Time that the side wants before the next message."""
     then_at_once: bool = False
@@ -68,8 +71,7 @@ class Request:
 class Timing:
     """Time limits and counts of a link."""
 
-    baud: int
-    bits_per_byte: int
+    line: LineFormat
     answer_ms: int
     """First byte of an answer."""
     gap_ms: int
@@ -77,7 +79,8 @@ class Timing:
     poll_ms: int
     pause_ms: int = 10
     """From one message to the next."""
-    offline_poll_ms: int = 1_000
+    offline_poll_ms: int = 500
+    """From one poll of a side that does not answer to the next of any such side: each costs the others `answer_ms`."""
     misses_max: int = 3
     tries_max: int = 3
     proof_ms: int = 2_000
@@ -156,6 +159,7 @@ class ExchangeMaster:
         self._turns = deque(self._sides.values())
         self._waiting: _Waiting | None = None
         self._quiet_until = now
+        self._offline_poll_at = now
         self._received = bytearray()
         self._tickets: Iterator[int] = itertools.count(1)
         self._events: list[Event] = []
@@ -226,7 +230,7 @@ class ExchangeMaster:
         times = [job.expires for job in jobs] + [job.proof_until for job in jobs if job.proof_until is not None]
         if self._waiting is not None:
             return min([self._waiting.due, *times])
-        due = [now if _ready(side) is not None else side.poll_at for side in self._sides.values()]
+        due = [now if _ready(side) is not None else self._poll_at(side) for side in self._sides.values()]
         return max(now, min([max(self._quiet_until, min(due)), *times]))
 
     # --- sending --------------------------------------------------------------------------------------------------
@@ -240,12 +244,14 @@ class ExchangeMaster:
         turns = [side for side in self._turns if side.awaits_more] or tuple(self._turns)
         for side in turns:
             job = _ready(side)
-            if job is None and side.poll_at > now:
+            if job is None and self._poll_at(side) > now:
                 continue
             self._turns.remove(side)
             self._turns.append(side)
             side.awaits_more = False
             if job is None:
+                if side.online is False:
+                    self._offline_poll_at = now + self._timing.offline_poll_ms / 1000
                 return self._send(side, self._dialect.poll(side.side, side.decimals), None, now)
             request = job.requests[job.done]
             if side.state not in request.needs:
@@ -256,11 +262,14 @@ class ExchangeMaster:
             return self._send(side, request, job, now)
         return b""
 
+    def _poll_at(self, side: _Side) -> float:
+        """Time of the next poll of this side."""
+        return self._offline_poll_at if side.online is False else side.poll_at
+
     def _send(self, side: _Side, request: Request, job: _Job | None, now: float) -> bytes:
         self._received.clear()
-        line_s = len(request.raw) * self._timing.bits_per_byte / self._timing.baud
         wait_ms = request.pause_ms if request.find is None else self._timing.answer_ms
-        self._waiting = _Waiting(side, request, job, now + line_s + wait_ms / 1000)
+        self._waiting = _Waiting(side, request, job, now + self._timing.line.seconds(request.raw) + wait_ms / 1000)
         side.fresh = False
         side.poll_at = now
         return request.raw
@@ -288,8 +297,13 @@ class ExchangeMaster:
             return
         side.poll_at = now + self._timing.poll_ms / 1000
         job = side.jobs[0] if side.jobs else None
-        if job is not None and job.proof_until is not None and side.state in job.requests[job.done].proof:
+        if job is None or job.proof_until is None:
+            return
+        request = job.requests[job.done]
+        if side.state in request.proof:
             self._step(side, job)
+        elif request.insists and job.tries < self._timing.tries_max:
+            job.proof_until = None
 
     def _taken(self, waiting: _Waiting, now: float) -> None:
         """A request has its answer, or was sent and has none."""
@@ -323,8 +337,7 @@ class ExchangeMaster:
             return
         side.misses += 1
         side.poll_at = now + self._timing.poll_ms / 1000
-        if side.misses >= self._timing.misses_max:
-            side.poll_at = now + self._timing.offline_poll_ms / 1000
+        if side.misses >= self._timing.misses_max or side.online is None:
             side.state = None
             if side.online is not False:
                 side.online = False
@@ -335,7 +348,7 @@ class ExchangeMaster:
         side, job = waiting.side, waiting.job
         if job is None or job not in side.jobs:
             return
-        if waiting.request.once or job.tries >= self._timing.tries_max:
+        if job.tries >= self._timing.tries_max:
             self._finish(side, job, job.given_up())
 
     def _finish(self, side: _Side, job: _Job, outcome: Outcome) -> None:

@@ -61,6 +61,12 @@ def test_sale_reads_as_people_say_it() -> None:
     ]
 
 
+def test_totaliser_asked_for_is_named() -> None:
+    words = [describe(dart_frame(0x50, 1, bytes((0x65, 1, counter))), Sender.CONTROLLER) for counter in (0x01, 0x12)]
+    named = [found.fields[2].fields[0].meaning for found in words]
+    assert named == ["totaliser: volume total of nozzle 1", "totaliser: amount total of nozzle 2"]
+
+
 def test_direction_decides_the_words() -> None:
     raw = dart("dart-cn-07").raw
     names = [[field.name for field in describe(raw, one).fields][2] for one in Sender]

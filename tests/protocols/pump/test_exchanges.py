@@ -27,15 +27,18 @@ class TwoWirePump:
     state: int = 0x6
     awaits_data: bool = False
     preset: int | None = None
+    prices: dict[int, int] = field(default_factory=dict)
     authorised: list[int | None] = field(default_factory=list)
     heard: list[bytes] = field(default_factory=list)
 
     def hear(self, data: bytes) -> bytes:
-        if self.awaits_data and data[:1] == b"\xff":
-            self.awaits_data = False
+        awaited, self.awaits_data = self.awaits_data, False
+        if awaited and data[:1] == b"\xff":
             _, values = two_wire.read_block(data)
             if "preset_raw" in values:
                 self.preset = values["preset_raw"]
+            else:
+                self.prices[values["grade"]] = values["price_raw"]
             return b""
         if len(data) != 1 or data[0] & 0x0F != self.side & 0x0F:
             return b""
@@ -205,6 +208,27 @@ def test_stop_ends_what_waits(make: str) -> None:
 
 
 @every
+def test_stop_is_said_again_until_it_is_obeyed(make: str) -> None:
+    dialect, kind, _ = MAKES[make]
+    desk = Desk(dialect, [kind(SIDE, {"two-wire": 0x9, "lanfeng": 0xC2}[make])])
+    pump = desk.pumps[SIDE]
+    hear, unheard = pump.hear, []
+
+    def hard_of_hearing(data: bytes) -> bytes:
+        if (data == b"\x33" or data[2:3] == b"\xb1") and len(unheard) < 2:
+            unheard.append(data)
+            return b""
+        return hear(data)
+
+    pump.hear = hard_of_hearing
+    stop = desk.master.ask(SIDE, types.Stop(), desk.now)
+    desk.run(4.0)
+    assert len(unheard) == 2
+    assert desk.outcome(stop) is Outcome.ACCEPTED
+    assert pump.state in (0xC, 0x41)
+
+
+@every
 def test_silent_side_goes_offline_and_its_commands_end(make: str) -> None:
     dialect, kind, calling = MAKES[make]
     desk = Desk(dialect, [kind(SIDE, calling)])
@@ -243,8 +267,27 @@ def test_prices_go_in_pairs_without_a_poll_between() -> None:
     ticket = desk.master.ask(SIDE, types.SetPrices((7850, 8000)), desk.now)
     desk.run(5.5)
     assert desk.outcome(ticket) is Outcome.ACCEPTED
-    assert desk.pumps[SIDE].heard.count(b"\x23") == 2
-    assert not desk.pumps[SIDE].awaits_data
+    assert desk.pumps[SIDE].prices == {1: 785, 2: 800}
+    assert desk.pumps[OTHER].prices == {}
+
+
+def test_poll_that_cannot_be_read_is_told_and_made_again() -> None:
+    desk = Desk(LANFENG, [LanfengPump(SIDE)])
+    pump = desk.pumps[SIDE]
+    hear = pump.hear
+
+    def odd(data: bytes) -> bytes:
+        answer = hear(data)
+        draft = answer[:4] + b"\x0a" + answer[5:-1]
+        return draft + bytes((lanfeng.check_of(draft + b"\0"),))
+
+    pump.hear = odd
+    desk.run(1.0)
+    assert desk.of(bus.Unreadable)[0].error.field == "amount_raw"
+    assert desk.of(bus.Online)
+    pump.hear = hear
+    desk.run(1.0)
+    assert readings(desk, types.StateSeen)[-1] == types.StateSeen(SideState.IDLE)
 
 
 def test_block_that_cannot_be_read_is_told_and_asked_for_again() -> None:

@@ -79,12 +79,13 @@ def test_block_that_does_not_fit_is_told_by_field_and_place(raw: str, field: str
 
 
 @pytest.mark.parametrize("before", [b"", b"\x00", b"\xff\xe1", b"\xff\xe1\xf0", b"garbage"])
-def test_block_is_found_byte_by_byte_amid_garbage(before: bytes) -> None:
+@pytest.mark.parametrize("vector", BLOCKS, **ids)
+def test_block_is_found_byte_by_byte_amid_garbage(vector: Vector, before: bytes) -> None:
     received = b""
-    for piece in bytes_of(before + TRANSACTION.raw)[:-1]:
+    for piece in bytes_of(before + vector.raw)[:-1]:
         received += piece
-        assert two_wire.find_block(received) != TRANSACTION.raw
-    assert two_wire.find_block(received + TRANSACTION.raw[-1:] + b"\xff\x00") == TRANSACTION.raw
+        assert two_wire.find_block(received) != vector.raw
+    assert two_wire.find_block(received + vector.raw[-1:] + b"\xff\x00") == vector.raw
 
 
 def grade(number: int) -> two_wire.GradeTotals:
@@ -129,3 +130,34 @@ def test_what_the_protocol_cannot_say() -> None:
     ):
         with pytest.raises(LocalProtocolError):
             TWO_WIRE.requests(SIDE, command, Decimals(), None)
+
+
+def test_answers_are_found_and_bad_ones_refused() -> None:
+    (money,) = TWO_WIRE.requests(SIDE, types.AskDelivered(), Decimals(), SideState.FUELLING)
+    assert money.find is not None
+    assert money.find(b"\xe4\xe9\xe9\xe9\xe1") is None
+    answer = money.find(b"\xe4\xe9\xe9\xe9\xe1\xe0")
+    assert answer is not None
+    assert answer.readings == (types.Delivered(None, 19_994),)
+    with pytest.raises(RemoteProtocolError) as caught:
+        money.find(b"\xe4\xe9\xea\xe9\xe1\xe0")
+    assert (caught.value.field, caught.value.offset) == ("amount_raw", 2)
+    (poll,) = TWO_WIRE.requests(SIDE, types.AskState(), Decimals(), None)
+    assert poll.find is not None
+    assert poll.find(b"\x64\x13") is None
+    found = poll.find(b"\x64\x13\x93")
+    assert found is not None
+    assert found.readings == (types.StateSeen(SideState.FUELLING),)
+
+
+def test_nibbles_and_blocks_that_say_nothing() -> None:
+    assert two_wire.readings(two_wire.SPECIAL, {}, Decimals()) == ()
+    with pytest.raises(RemoteProtocolError) as caught:
+        two_wire.read_block(b"\xff\xe5\xf4\xf4\xf6\x00\xf7\xe5\xe8\xe7\xe0\xfb\xed\xf0")
+    assert caught.value.field in ("lrc", "price")
+    with pytest.raises(LocalProtocolError):
+        two_wire.write_block(two_wire.PRICE, level=0xF4, grade=17, price_raw=785)
+    wrong_grade = TRANSACTION.raw.replace(b"\xf6\xe2", b"\xf6\x02")
+    with pytest.raises(RemoteProtocolError) as caught:
+        two_wire.read_block(wrong_grade)
+    assert (caught.value.field, caught.value.offset) == ("grade", 9)
