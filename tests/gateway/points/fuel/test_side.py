@@ -10,7 +10,7 @@ from gateway.acts.acts import Refused, SettleSale, Terms
 from gateway.acts.doing import change_of
 from gateway.model.passage import Funding
 from gateway.rules.loading import shipped_rules
-from protocols.pump.types import AmountLimit, Authorise, Clear, Outcome, Stop
+from protocols.pump.types import AmountLimit, AskTotals, Authorise, Clear, Outcome, Stop
 from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT
 
 from .conftest import LIMIT, PRICE, live
@@ -107,6 +107,40 @@ def test_two_vehicles_are_the_attendants_choice(box):
         await court.until(lambda: box.rows("select reason from decision"))
         assert box.rows("select reason, release from decision") == [("pump_vehicle_unclear", "attendant")]
         assert not court.pump.did(Authorise)
+
+    live(box, scenario)
+
+
+def test_a_nozzle_that_is_back_before_the_pump_is_authorised_is_not_authorised(box):
+    async def scenario(court):
+        hold = court.services.engine.hold
+
+        async def slow(*request, **limits):
+            court.pump.hang_up()
+            return await hold(*request, **limits)
+
+        court.services.engine.hold = slow
+        court.car()
+        court.pump.lift()
+        await court.sale_is("nothing")
+        assert court.sales()[0][3] == "nozzle_returned"
+        assert not court.pump.did(Authorise)
+
+    live(box, scenario)
+
+
+def test_a_cut_line_without_a_totaliser_proves_nothing(box):
+    async def scenario(court):
+        court.car()
+        court.pump.lift()
+        await court.authorised()
+        court.pump.gone()
+        court.pump.flow(ML, quietly=True)
+        court.pump.hang_up(quietly=True)
+        court.pump.outcomes[AskTotals] = Outcome.REFUSED
+        court.pump.back()
+        await court.sale_is("grey")
+        assert court.sales()[0][3] == "pump_totals_missing"
 
     live(box, scenario)
 
