@@ -78,13 +78,18 @@ class SerialAddress:
 LinkAddress = TcpAddress | SerialAddress
 
 
-def parse_link_address(text: str) -> LinkAddress:
+USUAL = SerialSettings()
+"""Settings of a port where neither the site file nor the device says others."""
+
+
+def parse_link_address(text: str, usual: SerialSettings = USUAL) -> LinkAddress:
     """Address of a device's line as a site file gives it. Raises ValueError saying what is wrong with `text`.
 
     `HOST:PORT`, the same after `tcp://`, or `serial:/dev/...` with any of `?baud=115200&bits=8&parity=N&stop=1`.
+    `usual`: settings of the device's kind, where the text does not say others.
     """
     if text.startswith("serial:"):
-        return _serial_address(text)
+        return _serial_address(text, usual)
     return _tcp_address(text)
 
 
@@ -141,7 +146,7 @@ def _tcp_address(text: str) -> TcpAddress:
     return TcpAddress(host, int(port))
 
 
-def _serial_address(text: str) -> SerialAddress:
+def _serial_address(text: str, usual: SerialSettings) -> SerialAddress:
     path, _, options = text.removeprefix("serial:").partition("?")
     if not PurePosixPath(path).is_absolute() or path.startswith("//"):
         raise ValueError(
@@ -172,7 +177,6 @@ def _serial_address(text: str) -> SerialAddress:
                 said("address.option-twice", "{text!r}: option {key} stands there twice", text=text, key=key)
             )
         given[key] = value
-    usual = SerialSettings()
     try:
         settings = SerialSettings(
             baud=_whole("baud", given.get("baud"), usual.baud),

@@ -131,6 +131,10 @@ class Bus(Protocol):
     def ask(self, side: SideId, command: Command, now: float) -> Ticket:
         """Take a command for a side; ask `next_tick` after it. Raises LocalProtocolError for what cannot be said."""
 
+    def withdraw(self, ticket: Ticket) -> None:
+        """End a command that nobody waits for: nothing more of it is sent, and its `Done` says what is known. One that
+        has ended stays as it is."""
+
     def receive(self, data: bytes, now: float) -> Output:
         """Take bytes read from the link, in pieces of any size."""
 

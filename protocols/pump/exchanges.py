@@ -184,6 +184,14 @@ class ExchangeMaster:
             self._finish(at, job, Outcome.ACCEPTED)  # there is nothing to say for it
         return job.ticket
 
+    def withdraw(self, ticket: Ticket) -> None:
+        """End a command that nobody waits for: nothing more of it is sent, and its `Done` says what is known. One that
+        has ended stays as it is."""
+        for side in self._sides.values():
+            for job in tuple(side.jobs):
+                if job.ticket == ticket:
+                    self._finish(side, job, job.given_up())
+
     def receive(self, data: bytes, now: float) -> Output:
         """Take bytes read from the link, in pieces of any size."""
         waiting = self._waiting

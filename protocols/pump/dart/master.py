@@ -224,6 +224,14 @@ class Master:
         at.jobs.append(job)
         return job.ticket
 
+    def withdraw(self, ticket: Ticket) -> None:
+        """End a command that nobody waits for: nothing more of it is sent, and its `Done` says what is known. One that
+        has ended stays as it is."""
+        for side in self._sides.values():
+            for job in tuple(side.jobs):
+                if job.ticket == ticket:
+                    self._finish(side, job, job.given_up())
+
     def receive(self, data: bytes, now: float) -> Output:
         """Take bytes read from the bus, in pieces of any size."""
         to_write = bytearray()
@@ -285,6 +293,7 @@ class Master:
             self._polled.append(side)
             if side.online is False:
                 self._offline_poll_at = now + self.timing.offline_poll_ms / 1000
+            side.poll_at = now + self.timing.poll_ms / 1000
             return self._send(side, framing.control_frame(side.side, Control.POLL), now)
         return b""
 
@@ -346,7 +355,6 @@ class Master:
         if frame.control is Control.EOT:
             self._heard(side, now)
             side.unconfirmed = False
-            side.poll_at = now + self.timing.poll_ms / 1000
             self._turn(now)
             return b""
         if frame.control is not Control.DATA:
@@ -459,7 +467,6 @@ class Master:
                 self._start_anew(side, now)
             return
         side.misses += 1
-        side.poll_at = now + self.timing.poll_ms / 1000
         if side.misses >= self.timing.misses_max or side.online is None:
             side.last = None
             self._end_begun(side)

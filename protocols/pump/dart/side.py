@@ -14,6 +14,7 @@ repetition are one rule: the tests play them against each other.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,10 +46,11 @@ class OrderedAgain:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Block of the master with a right check whose content does not fit."""
+    """Block of the master with a right check that the side does not take."""
 
     number: int
-    error: RemoteProtocolError
+    error: RemoteProtocolError | None = None
+    """Fault of its content; None when it only is unwanted."""
 
 
 Event = Ordered | OrderedAgain | Refused | BadFrame
@@ -65,10 +67,18 @@ class Output:
 class SideEnd:
     """One side from power-up on."""
 
-    def __init__(self, address: SideId, *, quirk: bool = False) -> None:
-        """`quirk`: answer with bit 7 of the address set, as some firmware does."""
+    def __init__(
+        self,
+        address: SideId,
+        *,
+        quirk: bool = False,
+        accepts: Callable[[tuple[layout.Transaction, ...]], bool] = lambda _: True,
+    ) -> None:
+        """`quirk`: answer with bit 7 of the address set, as some firmware does. `accepts`: the owner's word on a block
+        that could be acted on; NAK answers what it does not want."""
         self._address = address
         self._quirk = quirk
+        self._accepts = accepts
         self._deframer = Deframer()
         self._number = 0
         self._taken: int | None = None
@@ -131,6 +141,9 @@ class SideEnd:
             found = layout.read(frame.data, Sender.CONTROLLER)
         except RemoteProtocolError as error:
             events.append(Refused(frame.number, error))
+            return self._control(Control.NAK, frame.number)
+        if not self._accepts(found):
+            events.append(Refused(frame.number))
             return self._control(Control.NAK, frame.number)
         self._taken = frame.number
         events.append(Ordered(frame.number, found))

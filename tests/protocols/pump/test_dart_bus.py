@@ -13,7 +13,7 @@ from protocols.pump.dart import framing, layout
 from protocols.pump.dart.framing import Control
 from protocols.pump.dart.master import Master, Timing
 from protocols.pump.dart.meanings import OrderCode, Status
-from protocols.pump.dart.side import BLOCKS_MAX, SideEnd
+from protocols.pump.dart.side import BLOCKS_MAX, Ordered, Refused, SideEnd
 from protocols.pump.lanfeng import LANFENG
 from protocols.pump.two_wire import TWO_WIRE
 from protocols.pump.types import Decimals, Outcome, SideId, SideState
@@ -346,6 +346,21 @@ def test_lines_have_their_usual_format() -> None:
     assert [round(line.seconds(bytes(96)) * line.baud / 96) for line in lines] == [11, 11, 10]
 
 
+def test_withdrawn_command_is_not_sent_on_and_says_what_is_known(desk: Desk) -> None:
+    ticket = desk.master.ask(ADDRESS, types.Authorise(types.AmountLimit(200_00)), desk.now)
+    desk.expect(block(1, layout.AllowNozzles((1,))), b"\x50\xc1\xfa")
+    desk.master.withdraw(ticket)
+    desk.master.withdraw(ticket)
+    desk.expect(POLL, EOT)
+    assert desk.outcome(ticket) is Outcome.NOT_SENT
+    stop = desk.master.ask(ADDRESS, types.Stop(), desk.now)
+    assert desk.next() == block(2, layout.Order(OrderCode.STOP))
+    desk.master.withdraw(stop)
+    desk.hears(b"\x50\xc2\xfa")
+    assert desk.outcome(stop) is Outcome.UNKNOWN
+    assert len(desk.of(bus.Done)) == 2
+
+
 def test_what_cannot_be_asked(desk: Desk) -> None:
     with pytest.raises(LocalProtocolError, match="not on this bus"):
         desk.master.ask(SideId(0x51), types.Stop(), desk.now)
@@ -411,6 +426,17 @@ def test_side_answers_as_the_rules_say() -> None:
 
 
 # --- a whole bus ------------------------------------------------------------------------------------------------------
+
+
+def test_side_refuses_what_its_pump_does_not_want_and_takes_it_later() -> None:
+    wanted = False
+    end = SideEnd(ADDRESS, accepts=lambda _: wanted)
+    order = (layout.Order(OrderCode.RESET),)
+    refused = end.receive(block(3, *order))
+    assert (refused.events, refused.to_write) == ((Refused(3),), b"\x50\x53\xfa")
+    wanted = True
+    taken = end.receive(block(3, *order))
+    assert (taken.events, taken.to_write) == ((Ordered(3, order),), b"\x50\xc3\xfa")
 
 
 def test_quiet_bus_of_32_sides_serves_a_command_at_once_and_polls_everyone() -> None:

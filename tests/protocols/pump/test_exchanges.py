@@ -208,6 +208,19 @@ def test_stop_ends_what_waits(make: str) -> None:
 
 
 @every
+def test_withdrawn_command_is_not_sent_on_and_says_what_is_known(make: str) -> None:
+    dialect, kind, calling = MAKES[make]
+    desk = Desk(dialect, [kind(SIDE, calling)])
+    desk.run(1.0)
+    ticket = desk.master.ask(SIDE, LIMIT, desk.now)
+    desk.master.withdraw(ticket)
+    desk.master.withdraw(ticket)
+    desk.run(3.0)
+    assert desk.outcome(ticket) is Outcome.NOT_SENT
+    assert desk.pumps[SIDE].authorised == []
+
+
+@every
 def test_stop_is_said_again_until_it_is_obeyed(make: str) -> None:
     dialect, kind, _ = MAKES[make]
     desk = Desk(dialect, [kind(SIDE, {"two-wire": 0x9, "lanfeng": 0xC2}[make])])
