@@ -121,7 +121,8 @@ def _vectors(page: Path, _: str) -> str:
 def _origin(file: str, vector: dict[str, str]) -> str:
     if file in RECORDED:
         return "recorded"
-    return "constructed" if vector.get("origin") in ("constructed", "computed") else "published"
+    origin = vector.get("origin", vector.get("evidence"))
+    return "constructed" if origin in ("constructed", "computed") else "published"
 
 
 MAKERS: dict[str, Callable[[Path, str], str]] = {

@@ -140,6 +140,19 @@ def _odd_colour_word(content: bytes) -> str | None:
     return f"{content.hex().upper()} is no known plate colour"
 
 
+def _read_packed(content: bytes) -> int:
+    if not content.hex().isdecimal():
+        raise Misfit("is not decimal")
+    return int(content.hex())
+
+
+def _write_packed(value: int, length: int) -> bytes:
+    text = f"{value:0{2 * length}d}"
+    if value < 0 or len(text) != 2 * length:
+        raise Misfit(f"{value} does not fit {2 * length} digits")
+    return bytes.fromhex(text)
+
+
 def _write_bcd(value: str, length: int) -> bytes:
     if not re.fullmatch(rf"[0-9a-f]{{{2 * length}}}", value):
         raise Misfit(f"{value!r} is not {2 * length} BCD digits")
@@ -174,6 +187,11 @@ def hex_text(size: int) -> Coding:
 def bcd(size: int) -> Coding:
     """Digits as lower-case text. A nibble above 9 stays as a..f, so that it encodes again as it was."""
     return coded(size, bytes.hex, _write_bcd, str)
+
+
+def packed(size: int, show: Callable[[int], str] = str) -> Coding:
+    """Number in BCD, high digit first. Refuses to read what is not decimal: it counts something."""
+    return coded(size, _read_packed, _write_packed, show)
 
 
 def digit_bytes(size: int) -> Coding:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from protocols.bad_frame import BadFrame
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -22,22 +24,6 @@ class Frame:
     """Bytes from the first byte of `raw` to the first of `data`, as they came: escaped where the framing escapes."""
     position: int
     """Bytes from the start of the stream to the first byte of `raw`."""
-
-
-@dataclass(frozen=True, slots=True)
-class BadFrame:
-    """Run of bytes that belongs to no frame, with the reason. One event for a run, not one for a byte."""
-
-    problem: str
-    field: str
-    offset: int
-    """Bytes from the first byte of the run to the field that is wrong."""
-    position: int
-    """Bytes from the start of the stream to the first byte of the run."""
-    length: int
-    data: bytes
-    """The first bytes of the run, at most `protocols.errors.PREFIX_BYTES_MAX`."""
-    hint: str
 
 
 FrameEvent = Frame | BadFrame

@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import xor
 
+from protocols.bad_frame import BadFrame
 from protocols.errors import PREFIX_BYTES_MAX, LocalProtocolError, RemoteProtocolError
-from protocols.rsu.framing import BadFrame, Frame, FrameEvent, FrameField, Inspection
+from protocols.rsu.framing import Frame, FrameEvent, FrameField, Inspection
 
 CLAUSE = "serial protocol of the Beijing style, frame format"
 MARK = 0xFF

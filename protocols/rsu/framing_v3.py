@@ -41,9 +41,10 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from protocols.bad_frame import BadFrame
 from protocols.errors import PREFIX_BYTES_MAX, LocalProtocolError, RemoteProtocolError
 from protocols.rsu.crc import crc16_x25
-from protocols.rsu.framing import BadFrame, Frame, FrameEvent, FrameField, Inspection
+from protocols.rsu.framing import Frame, FrameEvent, FrameField, Inspection
 
 CLAUSE = "gantry interface V3.x, frame format"
 STX = b"\xff\xff"

@@ -35,9 +35,10 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
+from protocols.bad_frame import BadFrame
 from protocols.errors import PREFIX_BYTES_MAX, LocalProtocolError, RemoteProtocolError
 from protocols.rsu.dialect import DEFAULT_TIMING, Dialect, Pace, Request, Side, Timing
-from protocols.rsu.framing import BadFrame, Frame, FrameEvent
+from protocols.rsu.framing import Frame, FrameEvent
 from protocols.rsu.messages import Message
 
 __all__ = [

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from protocols.bad_frame import BadFrame
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.rsu.framing import BadFrame, Frame, FrameEvent
+from protocols.rsu.framing import Frame, FrameEvent
 from protocols.rsu.framing_legacy import CONTENT_MAX, DATA_MAX, NOISE_RUN_MAX, LegacyFraming
 from tests.protocols.rsu.samples import LEGACY_GOOD, Vector, legacy, vector
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from protocols.bad_frame import BadFrame
 from protocols.rsu import framing_v3
 from protocols.rsu.crc import crc16_x25
-from protocols.rsu.framing import BadFrame, Frame, FrameEvent
+from protocols.rsu.framing import Frame, FrameEvent
 from protocols.rsu.framing_v3 import FRAME_MAX, LEN_MAX, SLICE_BYTES, V3Deframer
 from tests.protocols.rsu.samples import GOOD, Vector, slow_crc, v3, vector
 
