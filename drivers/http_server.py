@@ -4,9 +4,8 @@ Theory of operation. Whoever needs a path gives a `Route` or a `SocketRoute` bef
 FastAPI. `run` owns listener and connections until it is cancelled; then streams are told to end, connections get a
 moment, and what is left is cut.
 
-A guard sees each request whole, headers and body, before the handler does, and may seal the answer. What it refuses,
-and what is slow, too large, no HTTP or too much at once, gets a status, and a line in the log for each source and
-minute.
+A guard sees each request whole, headers and body, before the handler does. What it refuses, and what is slow, too
+large, no HTTP or too much at once, gets a status, and a line in the log for each source and minute.
 
 uvicorn bounds neither the time nor the bytes of a request's head, nor how long a peer may leave answers unread, nor how
 many requests lie waiting in one read. So connections keep count themselves (`_Counted`), and `_watch` ends those that
@@ -112,15 +111,11 @@ class Reply:
 
 
 class Guard:
-    """Guard that lets everybody in; others override it. Its methods must not block."""
+    """Guard that lets everybody in; others override it. It must not block."""
 
     def refusal(self, arrival: Arrival) -> Reply | None:
         """Answer to a request that must not reach the handler; None: it may."""
         return None
-
-    def seal(self, body: bytes) -> Mapping[str, str]:
-        """Headers added to an answer with this body, a signature for example."""
-        return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,8 +223,7 @@ class HttpServer:
                         reply = await route.handler(arrival)
                 except TimeoutError:
                     reply = Reply(503, b"no answer in time", "text/plain")
-            headers = {**reply.headers, **route.guard.seal(reply.body)}
-            return Response(reply.body, reply.status, headers, reply.content_type)
+            return Response(reply.body, reply.status, dict(reply.headers), reply.content_type)
 
         return endpoint
 

@@ -29,15 +29,12 @@ HOST = "127.0.0.1"
 
 
 class Secret(Guard):
-    """Lets those in who know a word, and seals answers with it."""
+    """Lets those in who know a word."""
 
     def refusal(self, arrival):
         if arrival.headers.get("x-word") == "sesame":
             return None
         return Reply(401, b"", headers={"WWW-Authenticate": 'Basic realm="pumps"'})
-
-    def seal(self, body):
-        return {"X-Seal": str(len(body))}
 
 
 async def echo(arrival):
@@ -93,7 +90,7 @@ def status(answer):
 
 async def until(condition):
     while not condition():
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
 
 
 def warnings(caplog):
@@ -148,7 +145,7 @@ def test_websocket_takes_messages_both_ways_and_ends_when_the_server_stops():
     asyncio.run(play())
 
 
-def test_guard_refuses_before_the_handler_and_seals_answers(caplog):
+def test_guard_refuses_before_the_handler(caplog):
     async def play():
         route = Route(path="/echo", handler=echo, guard=Secret())
         async with serving(route, SocketRoute(path="/socket", handler=echo_socket, guard=Secret())) as server:
@@ -157,7 +154,6 @@ def test_guard_refuses_before_the_handler_and_seals_answers(caplog):
             assert b"www-authenticate: basic" in answer.lower()
             answer = await exchange(server, post(b"hello", "/echo", "X-Word: sesame"))
             assert status(answer) == 200
-            assert b"x-seal: 5" in answer.lower()
             with pytest.raises(InvalidStatus) as caught:
                 await connect(f"ws://{HOST}:{server.port}/socket")
             assert caught.value.response.status_code == 401
