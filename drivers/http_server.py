@@ -36,7 +36,7 @@ from websockets.http11 import Request as HandshakeRequest
 
 from drivers.clock import Clock
 from drivers.errors import DeviceUnavailable, LinkLost, RequestOutcome
-from drivers.restraint import LogBySource
+from drivers.restraint import Budget, LogBySource
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,13 @@ BACKLOG: Final = 64
 CHUNK_OVERHEAD: Final = 8
 """Bytes on the wire for one of a body, at most: a chunk of one byte takes six."""
 
-FRAGMENTS_MAX: Final = 1024
+FRAGMENTS_MAX: Final = 256
 """Fragments of one WebSocket message: empty ones cost the peer nothing and us memory."""
+
+READ_BYTES_MAX: Final = 16 * 1024
+SOCKET_READ_BYTES_MAX: Final = 2 * 1024
+"""Bytes taken per read: a peer that sends the smallest chunks, or frames of six bytes, then holds the loop for some
+milliseconds. In asyncio's quarter of a megabyte are forty thousand of them, which is a second."""
 
 LOOK_EVERY_S: Final = 0.5
 """Time between looks at all connections; an overdue one lives that much longer."""
@@ -67,6 +72,10 @@ class HttpLimits:
     """Largest body and largest WebSocket message, where a route does not say otherwise."""
     body_s: float = 10.0
     """Time for the body: the largest takes two seconds over a modem line of a megabit."""
+    frames_burst: int = 512
+    frames_per_s: float = 100.0
+    """Frames of a WebSocket at once and in the long run, pings among them: a controller that tells of every pump each
+    second sends two."""
     unread_s: float = 10.0
     """Time that a peer may leave our bytes unread."""
     answer_s: float = 10.0
@@ -154,6 +163,7 @@ class ServerSocket:
                 return
             if message["type"] != "websocket.receive":
                 return
+            await asyncio.sleep(0)  # others get their turn: thousands of messages may wait already
             text = message.get("text")
             yield text.encode() if text is not None else message["bytes"]
 
@@ -495,6 +505,7 @@ class _HttpConnection(_Counted, HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.max_size = READ_BYTES_MAX  # type: ignore[attr-defined]
         self._enter(_Stage.HEAD)
         problem = self.door.problem_with(self.source, self.connections)
         if problem is not None:
@@ -585,7 +596,22 @@ class _HttpConnection(_Counted, HttpToolsProtocol):
 
 
 class _SocketConnection(_Counted, WebSocketsSansIOProtocol):
-    """WebSocket whose fragments and unread answers are bounded."""
+    """WebSocket whose frames, fragments and unread answers are bounded."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        transport.max_size = SOCKET_READ_BYTES_MAX  # type: ignore[attr-defined]
+        self.budget = Budget(self.door.limits.frames_burst, self.door.limits.frames_per_s)
+
+    def handle_events(self) -> None:
+        now = self.door.clock.monotonic()
+        if self.transport.is_closing():
+            return
+        if not all(self.budget.spend(now) for _ in self.conn.events):
+            self.door.refuse(self.source, f"more than {self.door.limits.frames_per_s:.0f} frames a second")
+            self.transport.abort()
+            return
+        super().handle_events()
 
     def pause_writing(self) -> None:
         """Read nothing either while the peer does not read: every ping would be answered into memory."""
