@@ -13,11 +13,11 @@ from drivers.clock import SystemClock
 from drivers.http_client import HttpClientConfig, LoginKind
 from drivers.http_server import HttpConfig, HttpServer
 from drivers.pts import PtsConfig, PtsController
-from drivers.pts_door import DialIn, PtsDoor
+from drivers.pts_door import DialIn, PtsDoor, _Dialled
 from hardware.emulators import pts as emulator
 from protocols.errors import LocalProtocolError
 from protocols.http_login import Login, basic_header
-from protocols.pump.jsonpts.codec import decode
+from protocols.pump.jsonpts.codec import Confirmation, Message, decode
 from protocols.pump.jsonpts.messages import KINDS
 from protocols.pump.jsonpts.signature import HEADER, is_signed, sign
 from protocols.pump.types import (
@@ -373,6 +373,55 @@ def test_sale_is_closed_only_under_its_own_number():
             assert (done.outcome, done.error.code) == (Outcome.REFUSED, 27)
 
     play(close())
+
+
+def test_answer_with_another_id_is_no_answer():
+    async def wrong():
+        driver = driver_of(Seen())
+
+        async def exchange(_body, ids, _timeout_s):
+            return Message(tuple(Confirmation(number + 1, "PumpStop") for number in ids))
+
+        driver.dialled_in(exchange)
+        assert (await driver.command(1, Stop(), timeout_s=ANSWER_S)).outcome is Outcome.UNKNOWN
+
+    play(wrong())
+
+
+def test_late_answer_on_a_websocket_is_not_taken_for_the_next_one():
+    async def late():
+        sent = asyncio.Queue()
+
+        class Peer:
+            async def send(self, body):
+                sent.put_nowait(body)
+
+        dialled_peer = _Dialled(Peer(), "pts")
+        asking = asyncio.create_task(dialled_peer.exchange(b"", frozenset({8}), ANSWER_S))
+        await sent.get()
+        assert dialled_peer.answered(Message((Confirmation(7, "PumpStop"),))) is None
+        await asyncio.sleep(0)
+        assert not asking.done()
+        right = Message((Confirmation(8, "PumpStop"),))
+        assert dialled_peer.answered(right) is None
+        assert await asking is right
+        assert dialled_peer.answered(right) is None  # nobody waits
+
+    play(late())
+
+
+def test_command_under_way_when_the_controller_hangs_up_is_unknown_at_once():
+    async def hang_up():
+        async with dialled() as bench:
+            await bench.seen.up()
+            bench.device.to_lose = {"PumpAuthorize"}
+            giving = asyncio.create_task(bench.give(Authorise(AmountLimit(20_000)), timeout_s=600.0))
+            while "PumpAuthorize" not in bench.box.requests:
+                await asyncio.sleep(0.001)
+            await bench.device._cut({})
+            assert (await giving).outcome is Outcome.UNKNOWN
+
+    play(hang_up())
 
 
 def test_without_a_connection_nothing_is_sent():

@@ -338,6 +338,16 @@ def test_request_larger_than_the_controller_takes_is_refused_before_it_is_sent()
     assert "bytes" in str(caught.value)
 
 
+def test_what_has_no_form_on_the_wire_is_not_written():
+    with pytest.raises(LocalProtocolError):
+        encode(Message((Undeclared(1, "ProbeMeasurements"),)))
+    with pytest.raises(TypeError):
+        encode(Message((Failure(1, None, 1, "x", {"Pump": object()}),)))
+    asked = encode(Message((Confirmation(127, "UploadStatus", get_status=True),)))
+    assert json.loads(asked)["Packets"] == [{"Id": 127, "Type": "UploadStatus", "Message": "OK", "GetStatus": True}]
+    assert decode(asked).packets == (Confirmation(127, "UploadStatus", get_status=True),)
+
+
 def test_status_push_tells_each_pump_as_if_it_had_been_asked():
     """Example of section 208."""
     raw = body(
