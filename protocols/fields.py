@@ -140,16 +140,19 @@ class Field:
 
     def explained(self, value: object, neighbours: Mapping[str, Any], index: int | None = None) -> str:
         """Meaning of the value, '' where nothing is to be said."""
+        word = self.word(value, neighbours, index)
+        return word.en if isinstance(word, Label) else word or ""
+
+    def word(self, value: object, neighbours: Mapping[str, Any], index: int | None = None) -> Label | str | None:
+        """Word for the value, None where nothing is to be said."""
         words = self.words
         if isinstance(words, Sequence):
             words = None if index is None else words[index]
         if words is None or value is None:
-            return ""
+            return None
         if callable(words):
-            word = words(value, neighbours)
-        else:
-            word = words.get(value, f"{value:02X} is not listed") if isinstance(value, int) else None
-        return word.en if isinstance(word, Label) else word or ""
+            return words(value, neighbours)
+        return words.get(value, f"{value:02X} is not listed") if isinstance(value, int) else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -39,7 +39,7 @@ class SideState(Enum):
     COMPLETED = Label("加油完毕", "delivery over")
     """The sale is to be read and stored before `Clear`."""
     LIMIT_REACHED = Label("达到预置量", "preset reached")
-    """As COMPLETED once the nozzle is in."""
+    """Like COMPLETED once the nozzle is in."""
     STOPPED = Label("已停止", "stopped")
     CLOSED = Label("已关机", "switched off")
     FAULT = Label("故障", "out of order")

@@ -9,112 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from protocols.description import FieldDescription, FrameDescription, problems_of
 from protocols.errors import ProtocolError
 from protocols.fields import Field, Privacy, Walked, meaning_of
 from protocols.rsu.dialect import Dialect, Side
 from protocols.rsu.framing import FrameField, Inspection
 from protocols.rsu.layout import TYPE, FrameLayout
 
+__all__ = ["FieldDescription", "FileDescriber", "FrameDescription", "describe_frame"]
+
 FileRow = tuple[int, int, str, str, str]
 """Offset in the file, length in bytes, name, value, meaning."""
 FileDescriber = Callable[[bytes], Iterable[FileRow]]
 NO_FILES: Mapping[str, FileDescriber] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class FieldDescription:
-    """One field. `offset` counts from the first byte of the frame as it came; `raw` is shorter when bytes lack."""
-
-    offset: int
-    raw: bytes
-    name: str
-    value: str
-    meaning: str
-    problem: str = ""
-    hint: str = ""
-    privacy: Privacy = Privacy.OPEN
-    """Privacy that a display keeps for value and raw bytes."""
-    fields: tuple[FieldDescription, ...] = ()
-    span: int | None = None
-    """Bytes of the frame that it takes where escaping makes that differ from `raw`; None: as many as `raw` has."""
-
-    @property
-    def private(self) -> bool:
-        """True when it identifies a vehicle, a tag or a card."""
-        return self.privacy is not Privacy.OPEN
-
-    @property
-    def length(self) -> int:
-        """Bytes of the frame, as it came, that it takes."""
-        return len(self.raw) if self.span is None else self.span
-
-    def as_dict(self) -> dict[str, object]:
-        """Values for JSON: bytes as hex text, stable keys."""
-        return {
-            "offset": self.offset,
-            "length": self.length,
-            "raw": self.raw.hex(),
-            "name": self.name,
-            "value": self.value,
-            "meaning": self.meaning,
-            "problem": self.problem or None,
-            "hint": self.hint or None,
-            "private": self.private,
-            "fields": [field.as_dict() for field in self.fields],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Fault of a frame, and what to do next."""
-
-    field: str
-    offset: int
-    text: str
-    next_step: str
-
-    def as_dict(self) -> dict[str, object]:
-        """Values for JSON."""
-        return {"field": self.field, "offset": self.offset, "text": self.text, "next_step": self.next_step}
-
-
-@dataclass(frozen=True, slots=True)
-class FrameDescription:
-    """A frame, its fields in the order of the bytes, and everything wrong with it."""
-
-    dialect: str
-    raw: bytes
-    code: int | None
-    layout: str | None
-    """Name of the layout, `B4/183`; None when the type or the length is unknown or the type is kept whole."""
-    message: str | None
-    """Name of the message type."""
-    sender: str | None
-    """`lane` or `rsu`."""
-    source: str | None
-    """Source of the layout and how sure it is."""
-    fields: tuple[FieldDescription, ...]
-    problems: tuple[Problem, ...]
-
-    @property
-    def ok(self) -> bool:
-        """True when nothing is wrong."""
-        return not self.problems
-
-    def as_dict(self) -> dict[str, object]:
-        """Values for JSON: bytes as hex text, stable keys."""
-        return {
-            "dialect": self.dialect,
-            "raw": self.raw.hex(),
-            "code": None if self.code is None else f"{self.code:02x}",
-            "layout": self.layout,
-            "message": self.message,
-            "sender": self.sender,
-            "source": self.source,
-            "ok": self.ok,
-            "fields": [field.as_dict() for field in self.fields],
-            "problems": [problem.as_dict() for problem in self.problems],
-        }
 
 
 def describe_frame(dialect: Dialect, raw: bytes, files: Mapping[str, FileDescriber] = NO_FILES) -> FrameDescription:
@@ -141,7 +48,7 @@ def describe_frame(dialect: Dialect, raw: bytes, files: Mapping[str, FileDescrib
         sender=_sender(dialect, code),
         source=layout.source if layout else None,
         fields=fields,
-        problems=tuple(_problems(fields)),
+        problems=tuple(problems_of(fields)),
     )
 
 
@@ -276,13 +183,6 @@ def _loose_fields(dialect: Dialect, seen: Inspection) -> tuple[FieldDescription,
             )
         )
     return tuple(fields)
-
-
-def _problems(fields: Iterable[FieldDescription]) -> Iterable[Problem]:
-    for field in fields:
-        if field.problem:
-            yield Problem(field.name, field.offset, field.problem, field.hint)
-        yield from _problems(field.fields)
 
 
 def _value_text(found: Walked) -> str:

@@ -33,6 +33,7 @@ ADDRESSES: Final = range(0x50, 0x70)
 ADDRESS_QUIRK: Final = 0x80
 NUMBERS_MAX: Final = 0x0F
 CONTROL_BYTES: Final = 3
+CHECK_BYTES: Final = 2
 DATA_FRAME_MIN: Final = 8
 """Bytes of a data frame with one transaction without content."""
 FRAME_MAX: Final = 1024
@@ -235,14 +236,14 @@ def _starts_data(values: bytes, at: int) -> bool:
     return is_address(values[at]) and values[at + 1] >> 4 == Control.DATA
 
 
-def _checked(values: bytes) -> tuple[int, int]:
+def checked(values: bytes) -> tuple[int, int]:
     """Check stated and check computed of a data frame from its address to its check."""
     body = bytes((values[0] & ~ADDRESS_QUIRK,)) + values[1:-2]
     return int.from_bytes(values[-2:], "little"), crc16_arc(body)
 
 
 def _check_is_right(values: bytes) -> bool:
-    stated, computed = _checked(values)
+    stated, computed = checked(values)
     return stated == computed
 
 
@@ -290,7 +291,7 @@ def fault_of(lost: bytes) -> Fault:
 
 
 def _check_text(values: bytes) -> str:
-    stated, computed = _checked(values)
+    stated, computed = checked(values)
     return f"CRC is {stated:04X}, expected {computed:04X} (CRC-16/ARC over ADR to the end of DATA, without escapes)"
 
 

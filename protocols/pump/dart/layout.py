@@ -289,7 +289,7 @@ class Declared:
     """One transaction of one sender."""
 
     name: str
-    """As documents call it, such as `DC3`."""
+    """Name in documents, such as `DC3`."""
     sender: Sender
     code: int
     value: type[Transaction]

@@ -2,33 +2,37 @@
 
 Theory of operation
 -------------------
-The owner hands over what it read (`receive`), commands (`ask`) and the passing of time (`tick`, when `next_tick` says
-so). `receive` and `tick` give an `Output`: events, and bytes that are to be written at once. `now` is monotonic
-seconds and never runs backwards.
+Calls and events are those of `protocols.pump.bus`.
 
 One frame is under way at a time. It is a poll, answered by EOT or by a data block, or a data block of ours, answered by
 ACK or NAK; the result of a command comes with a later poll. Whatever else arrives is `Stray` and changes nothing: an
 answer of another side, one that comes too late, the echo of an adapter. When the answer does not come the bus goes on.
 A block of a side can be the same bytes as one of ours: it is then taken for an echo, and read when it comes again.
 
-- *Turns*: blocks, polls of sides that accepted a block, and all other polls take turns, each kind round robin, so that
-  a command on a bus of 32 sides waits for a frame or two and not for a round.
-- *Presence*: a side is `Offline` after some polls in a row without an answer, and then polled less often. At its
-  first answer it is `Online`.
-- *Numbers (TX#)*: ours go 1 to F and again to 1. 0 starts anew: after `Online`, after a NAK, after a block given up and
-  after a restart of the side. Since a side acts on every 0, a block with 0 is never anything but *return status*; what
-  waits follows with 1. A block without an answer is repeated with its number, which the side takes for the same block.
+- *Turns*: blocks, polls of sides that were sent a block, and all other polls take turns, so that a command on a bus of
+  32 sides waits for a frame or two and not for a round. Polls go round robin; among blocks a stop goes first, then what
+  was begun, then the oldest command: of many at once some are served in time, and not all too late.
+- *Presence*: a side is `Offline` after some polls in a row without an answer, one that was never heard after the first.
+  Such sides share one poll now and then, so that a row of dead sides does not slow the others. At its first answer a
+  side is `Online`.
+- *Numbers (TX#)*: ours go 1 to F and again to 1. A block without an answer is repeated with its number, which the side
+  takes for the same block. 0 starts anew: after `Online`, after a NAK, after a restart of the side, and when a command
+  ends whose block was sent and not answered, since the side may have it and would take the next block with its number
+  for its repetition. A side acts on every 0, so such a block is never anything but *return status*; what waits follows
+  with 1.
 - *Blocks of the side*: the same bytes as in the block before are a `Repeated` one, whose ACK was lost: acknowledged,
-  not read again. Any other bytes are news, whatever their number, so that both ways of counting (F to 1, F to 0) and a
-  side that starts anew are understood. Number 0 later than the first block is a side that `Restarted`.
-- *Commands*: the steps of a command are sent in their order, each after the ACK of the one before and a poll that was
-  answered since; only the last one acts. A side that lost power between two steps has forgotten the first: the poll
-  tells, and the command ends. It ends in a `Done` with its outcome, at the latest when its time has passed: an
-  authorisation that could not be sent is not sent later. A step that acts and got first no answer and then a NAK is not
-  sent again under another number, its outcome is unknown. `Stop` ends all other commands of its side first.
+  not read again. One whose check is right and whose content does not fit is acknowledged, too: it would not fit again.
+  Any other bytes are news, whatever their number, so that both ways of counting (F to 1, F to 0) and a side that starts
+  anew are understood. Number 0 after any number but F is a side that `Restarted`.
+- *Commands*: the steps of a command are sent in their order, each after the ACK of the one before; only the last one
+  acts. Between two steps, and before a step is repeated, a poll must have been answered: a side that lost power has
+  forgotten the steps before, the poll tells, and the command ends. It ends in a `Done` with its outcome, at the latest
+  when its time has passed: an authorisation that could not be sent is not sent later. A step that acts and got first no
+  answer and then a NAK is not sent again under another number, its outcome is unknown. `Stop` ends all other commands
+  of its side first.
 
 Limits of the protocol that no master can lift: ACK has no check. A NAK that noise turns into an ACK with the very
-number makes a refused preset look accepted (parity finds one wrong bit; this takes two of two kinds in one byte).
+number makes a refused preset look accepted (parity finds one wrong bit; this takes two in one byte).
 """
 
 from __future__ import annotations
@@ -37,30 +41,43 @@ import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NewType
+from typing import Final
 
 from protocols.bad_frame import BadFrame
-from protocols.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.pump.bus import (
+    COMMANDS_MAX,
+    Done,
+    Event,
+    LineFormat,
+    Offline,
+    Online,
+    Output,
+    Parity,
+    Repeated,
+    Restarted,
+    Stray,
+    Ticket,
+    Told,
+    Unreadable,
+)
 from protocols.pump.dart import framing, layout
 from protocols.pump.dart.framing import ADDRESSES, Control, Deframer, Frame
 from protocols.pump.dart.layout import Sender
 from protocols.pump.dart.meanings import OrderCode
 from protocols.pump.dart.readings import readings, steps
-from protocols.pump.types import Command, Decimals, Outcome, Reading, SideId, Stop
+from protocols.pump.types import Command, Decimals, Outcome, SideId, Stop
 
-Ticket = NewType("Ticket", int)
-"""One command asked for."""
-
-COMMANDS_MAX: Final = 16
-"""Commands that wait at one side: prices, reset, authorisation, questions, and room for impatience."""
 NUMBER_FIRST: Final = 1
+USUAL_LINE: Final = LineFormat(9_600, Parity.ODD)
+"""Some buses run at 19200."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Time limits and counts of a bus."""
 
-    baud: int = 9600
+    line: LineFormat = USUAL_LINE
     answer_ms: int = 100
     """First byte of an answer. A side has 25 ms; known masters wait 50 to 100, since adapters add their own."""
     gap_ms: int = 40
@@ -71,103 +88,19 @@ class Timing:
     """Pause after an answer, so that the line can turn round."""
     poll_ms: int = 150
     """From one poll of a side to the next."""
-    offline_poll_ms: int = 1_000
-    """The same for a side that does not answer: each such poll costs the others `answer_ms`."""
+    offline_poll_ms: int = 500
+    """From one poll of a side that does not answer to the next of any such side: each costs the others `answer_ms`."""
     misses_max: int = 3
     """Polls in a row without an answer after which a side is offline. Known masters take 2 to 5; a side may stay silent
     once while its state changes."""
     tries_max: int = 3
     """Sendings of one block without an answer."""
     repeat_ms: int = 600
-    """From the first sending of a block to its last: a side takes longer to start anew, and forgets its limit then."""
+    """From the first sending of a block to its last: an order is not repeated long after it was meant."""
     naks_max: int = 3
     """Refusals of one command, or of one block of a side in a row."""
     command_ms: int = 3_000
     """Time for a command from `ask` to its last ACK."""
-
-
-BITS_PER_BYTE: Final = 11
-"""Start, eight, parity, stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Data block of a side, read."""
-
-    side: SideId
-    readings: tuple[Reading, ...]
-    transactions: tuple[layout.Transaction, ...]
-    at: float
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Data block of a side with a right check whose content does not fit. Acknowledged: it would not fit again."""
-
-    side: SideId
-    error: ProtocolError
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Repeated:
-    """Data block that was read before."""
-
-    side: SideId
-    raw: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """End of a command."""
-
-    ticket: Ticket
-    side: SideId
-    command: Command
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Online:
-    """The side answers."""
-
-    side: SideId
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Offline:
-    """The side does not answer. `since`: when it last did, None when it never has."""
-
-    side: SideId
-    since: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Restarted:
-    """The side counts anew: it lost power. Compare its totals with the last ones stored."""
-
-    side: SideId
-
-
-@dataclass(frozen=True, slots=True)
-class Stray:
-    """A frame that nobody waits for."""
-
-    frame: Frame
-    reason: str
-
-
-Event = Told | Unreadable | Repeated | Done | Online | Offline | Restarted | Stray | BadFrame
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Events, and bytes to write at once."""
-
-    events: tuple[Event, ...] = ()
-    to_write: bytes = b""
 
 
 @dataclass(slots=True)
@@ -215,7 +148,7 @@ class _Side:
     """Last data block of the side."""
     naks_sent: int = 0
     unconfirmed: bool = False
-    """It accepted a block, and has not answered a poll since."""
+    """True after a block to it, until it answers a poll."""
     acked_until: float = 0.0
     """Time until which the side's ACK would be taken for the echo of ours."""
     jobs: deque[_Job] = field(default_factory=deque)
@@ -224,11 +157,20 @@ class _Side:
         """Time from which a block can be sent; None when there is none."""
         if not self.online:
             return None
-        if self.number is not None and (not self.jobs or self.unconfirmed):
+        if self.number is not None and not self.jobs:
+            return None
+        if self.number is not None and self.unconfirmed and self.jobs[0].begun:
             return None
         number = 0 if self.number is None else _after(self.number)
         at = self.start_at if self.number is None else 0.0
         return max(at, self.acked_until) if self.last is not None and self.last.number == number else at
+
+    def urgency(self) -> tuple[bool, bool, int]:
+        """Rank of its block among those that can be sent: a stop, a command begun, the oldest."""
+        if not self.jobs:
+            return (True, True, 0)
+        job = self.jobs[0]
+        return (not isinstance(job.command, Stop), not job.begun, job.ticket)
 
 
 @dataclass(slots=True)
@@ -257,9 +199,9 @@ class Master:
         self._deframer = Deframer()
         self._waiting: _Waiting | None = None
         self._quiet_until = now
+        self._offline_poll_at = now
         self._turn_next = 0
         self._polled = deque(self._sides.values())
-        self._served = deque(self._sides.values())
         self._tickets: Iterator[int] = itertools.count(1)
         self._events: list[Event] = []
         self._said: deque[tuple[bytes, float]] = deque()  # frames of ours, and until when their echo may come
@@ -314,7 +256,7 @@ class Master:
         times = [job.expires for side in sides for job in side.jobs]
         if self._waiting is not None:
             return min([self._waiting.due, *times])
-        due = [side.poll_at for side in sides] + [at for side in sides if (at := side.block_at()) is not None]
+        due = [self._poll_at(side) for side in sides] + [at for side in sides if (at := side.block_at()) is not None]
         return max(now, min([max(self._quiet_until, min(due)), *times]))
 
     # --- sending --------------------------------------------------------------------------------------------------
@@ -326,8 +268,9 @@ class Master:
 
     def _next_frame(self, now: float) -> bytes:
         """The next frame that is due: a block, a poll that confirms a step, any poll, each kind in its turn."""
-        block = next((side for side in self._served if (at := side.block_at()) is not None and at <= now), None)
-        due = [side for side in self._polled if side.poll_at <= now]
+        blocks = [side for side in self._sides.values() if (at := side.block_at()) is not None and at <= now]
+        block = min(blocks, key=_Side.urgency, default=None)
+        due = [side for side in self._polled if self._poll_at(side) <= now]
         confirm = next((side for side in due if side.unconfirmed), None)
         turns = (block, confirm, due[0] if due else None)
         for turn in (*range(self._turn_next, len(turns)), *range(self._turn_next)):
@@ -336,11 +279,17 @@ class Master:
                 continue
             self._turn_next = (turn + 1) % len(turns)
             if turn == 0:
-                _to_the_end(self._served, side)
                 return self._send_block(side, now)
-            _to_the_end(self._polled, side)
+            self._polled.remove(side)
+            self._polled.append(side)
+            if side.online is False:
+                self._offline_poll_at = now + self.timing.offline_poll_ms / 1000
             return self._send(side, framing.control_frame(side.side, Control.POLL), now)
         return b""
+
+    def _poll_at(self, side: _Side) -> float:
+        """Time of the next poll of this side."""
+        return self._offline_poll_at if side.online is False else side.poll_at
 
     def _send_block(self, side: _Side, now: float) -> bytes:
         if side.number is None:
@@ -364,13 +313,9 @@ class Master:
 
     def _say(self, raw: bytes, now: float) -> float:
         """Note a frame that is written now. Gives the time until which an answer, or its echo, may begin."""
-        until = now + self._line_s(raw) + self.timing.answer_ms / 1000
+        until = now + self.timing.line.seconds(raw) + self.timing.answer_ms / 1000
         self._said.append((raw, until))
         return until
-
-    def _line_s(self, raw: bytes) -> float:
-        """Time that these bytes are on the line, seconds."""
-        return len(raw) * BITS_PER_BYTE / self.timing.baud
 
     def _turn(self, now: float) -> None:
         """End of a turn: the line may be used again after a pause."""
@@ -384,13 +329,13 @@ class Master:
         while self._said and self._said[0][1] < now:
             self._said.popleft()
         if any(frame.raw == raw for raw, _ in self._said):
-            self._events.append(Stray(frame, "as we said it just now: an echo"))
+            self._events.append(Stray(frame.raw, "as we said it just now: an echo"))
             return b""
         if waiting is None or frame.address != waiting.side.side:
-            self._events.append(Stray(frame, "nobody waits for this side: an answer too late, or two ends at once"))
+            self._events.append(Stray(frame.raw, "nobody waits for this side: an answer too late, or two ends at once"))
             return b""
         if frame.control in (Control.POLL, Control.ACKPOLL):
-            self._events.append(Stray(frame, "only a master says this: a second controller on the bus"))
+            self._events.append(Stray(frame.raw, "only a master says this: a second controller on the bus"))
             return b""
         if waiting.block is None:
             return self._take_answer_to_poll(waiting.side, frame, now)
@@ -404,7 +349,7 @@ class Master:
             self._turn(now)
             return b""
         if frame.control is not Control.DATA:
-            self._events.append(Stray(frame, "no answer to a poll"))
+            self._events.append(Stray(frame.raw, "no answer to a poll"))
             return b""
         self._heard(side, now)
         self._read_block(side, frame, now)
@@ -412,7 +357,7 @@ class Master:
         side.naks_sent = 0
         side.poll_at = now  # it may have more to say
         ack = framing.control_frame(side.side, Control.ACK, frame.number)
-        self._turn(now + self._line_s(ack))
+        self._turn(now + self.timing.line.seconds(ack))
         side.acked_until = self._say(ack, now)
         return ack
 
@@ -432,7 +377,7 @@ class Master:
         except RemoteProtocolError as error:
             self._events.append(Unreadable(side.side, error, frame.raw))
             return
-        self._events.append(Told(side.side, readings(found, side.decimals), found, now, frame.raw))
+        self._events.append(Told(side.side, readings(found, side.decimals), now, frame.raw, found))
 
     def _take_answer_to_block(self, waiting: _Waiting, frame: Frame, now: float) -> bytes:
         side = waiting.side
@@ -449,7 +394,7 @@ class Master:
                 self._refused(side, side.jobs[0])
         else:
             # A data block here is the echo of ours, or an answer to the poll before: it comes again if it is news.
-            self._events.append(Stray(frame, f"no answer to block {waiting.block}"))
+            self._events.append(Stray(frame.raw, f"no answer to block {waiting.block}"))
         return b""
 
     def _accepted(self, waiting: _Waiting) -> None:
@@ -507,14 +452,14 @@ class Master:
         side, job = waiting.side, waiting.job
         side.naks_sent = 0
         if waiting.block is not None:
+            side.unconfirmed = True
             if job is not None and job in side.jobs and self._spent(job, now):
                 self._finish(side, job, job.given_up())
                 self._start_anew(side, now)
             return
         side.misses += 1
         side.poll_at = now + self.timing.poll_ms / 1000
-        if side.misses >= self.timing.misses_max:
-            side.poll_at = now + self.timing.offline_poll_ms / 1000
+        if side.misses >= self.timing.misses_max or side.online is None:
             side.last = None
             self._end_begun(side)
             if side.online is not False:
@@ -534,7 +479,7 @@ class Master:
 
     def _finish(self, side: _Side, job: _Job, outcome: Outcome) -> None:
         side.jobs.remove(job)
-        if outcome is Outcome.UNKNOWN:
+        if job.tries:
             side.number = None
         self._events.append(Done(job.ticket, side.side, job.command, outcome))
 
@@ -542,8 +487,3 @@ class Master:
 def _after(number: int) -> int:
     """Number of the block after this one: F is followed by 1."""
     return number % framing.NUMBERS_MAX + NUMBER_FIRST
-
-
-def _to_the_end(turns: deque[_Side], served: _Side) -> None:
-    turns.remove(served)
-    turns.append(served)

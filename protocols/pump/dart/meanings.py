@@ -89,6 +89,33 @@ ALARMS: Final[Mapping[int, Label]] = MappingProxyType(
     }
 )
 UNLISTED_ALARM: Final = Label("未列出的报警", "alarm that is not listed")
+TITLES: Final[Mapping[str, Label]] = MappingProxyType(
+    {
+        "CD1": Label("命令", "order"),
+        "CD2": Label("允许油枪", "allowed nozzles"),
+        "CD3": Label("预置油量", "preset of a volume"),
+        "CD4": Label("预置金额", "preset of an amount"),
+        "CD5": Label("设置单价", "prices to set"),
+        "CD7": Label("输出控制", "output"),
+        "CD9": Label("设置参数", "parameters to set"),
+        "CD13": Label("加油类型", "filling type"),
+        "CD14": Label("暂停请求", "request to suspend"),
+        "CD15": Label("继续请求", "request to resume"),
+        "CD101": Label("读总累", "question for a total"),
+        "DC1": Label("油机状态", "status"),
+        "DC2": Label("加油数据", "filling"),
+        "DC3": Label("油枪与单价", "nozzle and price"),
+        "DC5": Label("报警", "alarm"),
+        "DC7": Label("油机参数", "parameters"),
+        "DC9": Label("油机标识", "identity"),
+        "DC14": Label("暂停应答", "answer to a request to suspend"),
+        "DC15": Label("继续应答", "answer to a request to resume"),
+        "DC101": Label("总累", "totals"),
+        "DC102": Label("脱机模式", "mode without a controller"),
+        "DC103": Label("油枪单价", "prices"),
+    }
+)
+"""Subject of each transaction."""
 SWITCH: Final[Mapping[int, Label]] = MappingProxyType({0: Label("关", "off"), 1: Label("开", "on")})
 FILLING_TYPES: Final[Mapping[int, Label]] = MappingProxyType({0: Label("现金", "cash"), 1: Label("记账", "credit")})
 

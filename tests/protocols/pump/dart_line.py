@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass, field
 
 from protocols.bad_frame import BadFrame
-from protocols.pump import types
+from protocols.pump import bus, types
 from protocols.pump.dart import layout, master
 from protocols.pump.dart.master import Master
 from protocols.pump.dart.meanings import OrderCode, Status
@@ -130,7 +130,7 @@ class Line:
             for at in range(sides)
         }
         self.master = Master(dict.fromkeys(self.pumps, Decimals()), timing, now=self.now)
-        self.events: list[tuple[float, master.Event]] = []
+        self.events: list[tuple[float, bus.Event]] = []
         self.arrivals: list[tuple[float, int, bytes]] = []
         self.order = itertools.count()
         self.frames = 0
@@ -156,10 +156,10 @@ class Line:
         self.call_at = self.now
         return self.calls < 200
 
-    def give(self, output: master.Output) -> None:
+    def give(self, output: bus.Output) -> None:
         for event in output.events:
             self.events.append((self.now, event))
-            if isinstance(event, master.Done):
+            if isinstance(event, bus.Done):
                 self.done[event.ticket] = event.outcome
         if not output.to_write:
             return
@@ -214,7 +214,7 @@ class Line:
             out.append(byte)
         return bytes(out)
 
-    def of(self, kind: type) -> list[master.Event]:
+    def of(self, kind: type) -> list[bus.Event]:
         return [event for _, event in self.events if isinstance(event, kind)]
 
     @property

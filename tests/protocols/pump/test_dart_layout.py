@@ -153,6 +153,13 @@ def test_what_does_not_fit_is_told_by_field_and_place(data: str, field: str, off
     assert caught.value.hint
 
 
+def test_prices_of_no_whole_number_of_nozzles_are_told() -> None:
+    for length in (0, 4, 48):
+        with pytest.raises(RemoteProtocolError, match="3 a nozzle") as caught:
+            layout.read(bytes((5, length)) + bytes(length), Sender.CONTROLLER)
+        assert (caught.value.field, caught.value.offset) == ("LNG", 1)
+
+
 def test_values_too_large_are_refused() -> None:
     for value in (
         layout.PresetAmount(100_000_000),
