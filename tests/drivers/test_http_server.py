@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 
 import pytest
@@ -205,6 +206,16 @@ def test_server_runs_again_after_a_stop_and_leaves_no_task():
             assert asyncio.all_tasks() == {asyncio.current_task()}
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection(HOST, port)
+
+    asyncio.run(play())
+
+
+def test_signals_stay_the_gateways_own():
+    async def play():
+        before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        async with serving() as server:
+            assert status(await exchange(server, post(b"x"))) == 200
+            assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
     asyncio.run(play())
 
