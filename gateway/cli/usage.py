@@ -77,4 +77,4 @@ def _found_by_schema(error: typer.TyperException) -> Text | None:
     from gateway.schema_texts import text_of
 
     found = errors()[0]
-    return Words("usage.value", value=repr(found["input"]), problem=Pair(*text_of(found)))
+    return Words("usage.value", value=repr(found["input"]), problem=text_of(found))

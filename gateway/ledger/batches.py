@@ -80,7 +80,7 @@ class StorageUnavailable(Exception):
 
     def __init__(self, trouble: StorageTrouble) -> None:
         self.trouble = trouble
-        super().__init__(trouble.value)
+        super().__init__(trouble.text)
 
 
 class WriterState(Enum):

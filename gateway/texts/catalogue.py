@@ -50,6 +50,9 @@ class Pair(NamedTuple):
         """The text in one language."""
         return self.zh if language is Language.ZH else self.en
 
+    def __str__(self) -> str:
+        return self.en
+
     @classmethod
     def same(cls, text: str) -> Pair:
         """A text that is the same in every language: a code, a name, what another program said."""
@@ -101,6 +104,11 @@ class Words:
 def has(code: str, folder: Path = Words.FOLDER) -> bool:
     """True when a catalogue knows a code."""
     return code in _messages(folder, Language.EN)
+
+
+def chinese(code: str) -> str | None:
+    """Chinese text of the gateway's catalogue for what says its English itself; None where nobody has translated it."""
+    return _messages(Words.FOLDER, Language.ZH).get(code)
 
 
 def codes(folder: Path = Words.FOLDER) -> frozenset[str]:

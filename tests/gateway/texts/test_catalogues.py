@@ -1,12 +1,17 @@
 """Every text exists in both languages with the same values, and every code leads to one and is needed."""
 
 import ast
+import inspect
 import re
 import string
 from pathlib import Path
 
 import pytest
 
+from gateway.clearing.rules import ClearingRules
+from gateway.config import SiteFile
+from gateway.documents import models_of, parameters
+from gateway.rules.schema import Document
 from gateway.texts import catalogue
 from gateway.texts.catalogue import Language, Pair, Words
 from gateway.texts.compile import compiled, edited, source_of
@@ -22,8 +27,13 @@ MAKERS = {"Words", "say"}
 
 CODE = re.compile(r"[a-z-]+(\.[a-z0-9_-]+)+")
 
-BY_TABLE = re.compile(r"help\.|usage\.|lists\.kind\.")
+HAN = "[\u4e00-\u9fff]"
+
+BY_TABLE = re.compile(r"help\.|usage\.|lists\.kind\.|schema\.|storage\.|key\.|said\.|ledger-file\.|decode\.")
 """Codes that are looked up by the name of a thing; each has a test where they are used."""
+
+CHINESE_ALONE = re.compile(r"key\.")
+"""Codes of what says its English itself: keys of files by the text under them."""
 
 both = pytest.mark.parametrize("folder", FOLDERS.values(), ids=FOLDERS)
 
@@ -50,7 +60,8 @@ def names_in(text):
 
 @both
 def test_both_languages_have_the_same_codes(folder):
-    assert texts_of(folder, Language.EN).keys() == texts_of(folder, Language.ZH).keys()
+    chinese = {code for code in texts_of(folder, Language.ZH) if not CHINESE_ALONE.match(code)}
+    assert texts_of(folder, Language.EN).keys() == chinese
 
 
 @both
@@ -58,9 +69,9 @@ def test_no_text_is_empty_and_chinese_is_chinese(folder):
     english, chinese = (texts_of(folder, language) for language in (Language.EN, Language.ZH))
     assert all(english.values())
     assert all(re.search("[A-Za-z{]", text) for text in english.values())
-    same = {code for code, text in chinese.items() if not re.search(r"[\u4e00-\u9fff]", text)}
+    same = {code for code, text in chinese.items() if not re.search(HAN, text)}
     # What has values alone, and what the trade calls by a name in every language.
-    assert not {code for code in same if chinese[code] not in (english[code], "OBU")}
+    assert not {code for code in same if chinese[code] not in (english.get(code, chinese[code]), "OBU")}
 
 
 @pytest.mark.parametrize("code_folder", FOLDERS)
@@ -81,6 +92,30 @@ def test_every_text_is_needed(code_folder):
     needed = {code for code, _, _ in used(code_folder)}
     left = {code for code in texts_of(FOLDERS[code_folder], Language.EN) if not BY_TABLE.match(code)} - needed
     assert not left
+
+
+def test_every_key_of_a_file_is_described_in_chinese():
+    """Sections are known by their names, so no two have the same."""
+    needed, sections = {}, {}
+    for model in (SiteFile, ClearingRules, Document):
+        for section, name, field in keys_of(model):
+            assert sections.setdefault(section.__name__, section) is section
+            if field.description:
+                needed[f"key.{section.__name__}.{name}"] = field
+    chinese = {code for code in texts_of(FOLDERS["gateway"], Language.ZH) if code.startswith("key.")}
+    assert chinese == needed.keys()
+    for model in (SiteFile, ClearingRules, Document):
+        for key, _, text in parameters(model):
+            assert re.search(HAN, text.zh), key
+            assert text.en
+
+
+def keys_of(model):
+    """Every key at and below a section, with the section that describes it."""
+    for name, field in model.model_fields.items():
+        yield next(kind for kind in model.__mro__ if name in inspect.get_annotations(kind)), name, field
+        for inner in models_of(field.annotation):
+            yield from keys_of(inner)
 
 
 @both
