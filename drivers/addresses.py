@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import PurePosixPath
 
-from drivers.said import said
-
 PORT_MAX = 0xFFFF
 SERIAL_OPTIONS = ("baud", "bits", "parity", "stop")
 """Options that may follow the `?` of a serial address."""
@@ -34,19 +32,11 @@ class SerialSettings:
 
     def __post_init__(self) -> None:
         if not BAUD_MIN <= self.baud <= BAUD_MAX:
-            raise ValueError(
-                said(
-                    "address.baud",
-                    "baud {baud} is not between {low} and {high}",
-                    baud=self.baud,
-                    low=BAUD_MIN,
-                    high=BAUD_MAX,
-                )
-            )
+            raise ValueError(f"baud {self.baud} is not between {BAUD_MIN} and {BAUD_MAX}")
         if self.bits not in (7, 8):
-            raise ValueError(said("address.bits", "bits {bits} is neither 7 nor 8", bits=self.bits))
+            raise ValueError(f"bits {self.bits} is neither 7 nor 8")
         if self.stop_bits not in (1, 2):
-            raise ValueError(said("address.stop", "stop {stop} is neither 1 nor 2", stop=self.stop_bits))
+            raise ValueError(f"stop {self.stop_bits} is neither 1 nor 2")
 
     def __str__(self) -> str:
         return f"{self.baud} {self.bits}{self.parity.value}{self.stop_bits}"
@@ -96,86 +86,34 @@ def parse_link_address(text: str, usual: SerialSettings = USUAL) -> LinkAddress:
 def _tcp_address(text: str) -> TcpAddress:
     scheme, separator, rest = text.rpartition("://")
     if separator and scheme != "tcp":
-        raise ValueError(
-            said(
-                "address.scheme",
-                "{text!r}: {scheme}:// is not known; write HOST:PORT, tcp://HOST:PORT or serial:/dev/...",
-                text=text,
-                scheme=scheme,
-            )
-        )
+        raise ValueError(f"{text!r}: {scheme}:// is not known; write HOST:PORT, tcp://HOST:PORT or serial:/dev/...")
     host, separator, port = rest.rpartition(":")
     if not separator:
-        raise ValueError(
-            said(
-                "address.port-missing",
-                "{text!r}: the port is missing; write HOST:PORT, or serial:/dev/... for a serial port",
-                text=text,
-            )
-        )
+        raise ValueError(f"{text!r}: the port is missing; write HOST:PORT, or serial:/dev/... for a serial port")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ValueError(
-            said(
-                "address.brackets",
-                "{text!r}: {host!r} has a colon; write an IPv6 address in brackets, as in [::1]:9000",
-                text=text,
-                host=host,
-            )
-        )
+        raise ValueError(f"{text!r}: {host!r} has a colon; write an IPv6 address in brackets, as in [::1]:9000")
     if not host or host.startswith("/"):
-        raise ValueError(
-            said(
-                "address.host",
-                "{text!r}: {host!r} is no host name; write HOST:PORT, or serial:/dev/... for a serial port",
-                text=text,
-                host=host,
-            )
-        )
+        raise ValueError(f"{text!r}: {host!r} is no host name; write HOST:PORT, or serial:/dev/... for a serial port")
     if not (port.isascii() and port.isdigit()) or not 0 < int(port) <= PORT_MAX:
-        raise ValueError(
-            said(
-                "address.port",
-                "{text!r}: port {port!r} is no number from 1 to {high}",
-                text=text,
-                port=port,
-                high=PORT_MAX,
-            )
-        )
+        raise ValueError(f"{text!r}: port {port!r} is no number from 1 to {PORT_MAX}")
     return TcpAddress(host, int(port))
 
 
 def _serial_address(text: str, usual: SerialSettings) -> SerialAddress:
     path, _, options = text.removeprefix("serial:").partition("?")
     if not PurePosixPath(path).is_absolute() or path.startswith("//"):
-        raise ValueError(
-            said(
-                "address.path",
-                "{text!r}: {path!r} is no absolute path; write serial:/dev/serial/by-id/... or /dev/ttyS0",
-                text=text,
-                path=path,
-            )
-        )
+        raise ValueError(f"{text!r}: {path!r} is no absolute path; write serial:/dev/serial/by-id/... or /dev/ttyS0")
     given: dict[str, str] = {}
     for option in options.split("&") if options else ():
         key, separator, value = option.partition("=")
         if key not in SERIAL_OPTIONS:
-            raise ValueError(
-                said(
-                    "address.option-unknown",
-                    "{text!r}: option {key!r} is not known; known are {known}",
-                    text=text,
-                    key=key,
-                    known=", ".join(SERIAL_OPTIONS),
-                )
-            )
+            raise ValueError(f"{text!r}: option {key!r} is not known; known are {', '.join(SERIAL_OPTIONS)}")
         if not separator or not value:
-            raise ValueError(said("address.option-empty", "{text!r}: option {key} has no value", text=text, key=key))
+            raise ValueError(f"{text!r}: option {key} has no value")
         if key in given:
-            raise ValueError(
-                said("address.option-twice", "{text!r}: option {key} stands there twice", text=text, key=key)
-            )
+            raise ValueError(f"{text!r}: option {key} stands there twice")
         given[key] = value
     try:
         settings = SerialSettings(
@@ -185,7 +123,7 @@ def _serial_address(text: str, usual: SerialSettings) -> SerialAddress:
             stop_bits=_whole("stop", given.get("stop"), usual.stop_bits),
         )
     except ValueError as error:
-        raise ValueError(said("address.wrong", "{text!r}: {error}", text=text, error=error.args[0])) from error
+        raise ValueError(f"{text!r}: {error}") from error
     return SerialAddress(path, settings)
 
 
@@ -193,7 +131,7 @@ def _whole(name: str, text: str | None, usual: int) -> int:
     if text is None:
         return usual
     if not (text.isascii() and text.isdigit()):
-        raise ValueError(said("address.no-whole-number", "{name} {text!r} is no whole number", name=name, text=text))
+        raise ValueError(f"{name} {text!r} is no whole number")
     return int(text)
 
 
@@ -203,11 +141,4 @@ def _parity(text: str | None, usual: Parity) -> Parity:
     try:
         return Parity(text)
     except ValueError as error:
-        raise ValueError(
-            said(
-                "address.parity",
-                "parity {text!r} is none of {known}",
-                text=text,
-                known=", ".join(parity.value for parity in Parity),
-            )
-        ) from error
+        raise ValueError(f"parity {text!r} is none of {', '.join(parity.value for parity in Parity)}") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.cli.errors import CliFault, ExitCode, refusal
 from gateway.cli.store import change_ledger
-from gateway.texts.catalogue import Words
+from gateway.texts.catalogue import Pair, Words
 
 if TYPE_CHECKING:
     from gateway.acts.acts import Act
@@ -32,12 +32,13 @@ def act_on(site: SiteFile, act: Act) -> dict[str, Any]:
         except Refused as refused:
             raise refusal(refused.code, refused.what) from refused
     if "refused" in asked:
-        raise refusal(str(asked["refused"]), str(asked.get("what", "")))
+        what = str(asked.get("what", ""))
+        raise refusal(str(asked["refused"]), Pair(what, str(asked.get("what_zh", what))))
     if "done" not in asked:
         raise CliFault(
             ExitCode.UNAVAILABLE,
             "gateway_failed",
-            f"the gateway did not do it: {asked.get('failed', 'its answer says nothing')}",
+            Words("acting.not-done", failed=asked.get("failed", Words("acting.says-nothing"))),
             None,
             Words("acting.etcgw-status-config-site-tells"),
         )
@@ -65,7 +66,7 @@ def _ask(site: SiteFile, act: Act) -> dict[str, Any] | None:
             raise CliFault(
                 ExitCode.UNKNOWN,
                 "no_answer",
-                f"the gateway has not answered: {type(error).__name__}",
+                Words("acting.not-answered", error=type(error).__name__),
                 Words("acting.may-have-been-done-or"),
                 Words("acting.look-about-before-you-ask"),
             ) from error
@@ -76,7 +77,7 @@ def _closed(site: SiteFile) -> CliFault:
     return CliFault(
         ExitCode.UNAVAILABLE,
         "not_permitted",
-        f"{site.people.socket} is not for this account",
+        Words("acting.socket-closed", socket=site.people.socket),
         Words("acting.no-group-has-role-here"),
         Words("acting.people-site-file-names-socket"),
     )

@@ -160,7 +160,7 @@ def _check_lists(site: SiteFile, findings: _Findings) -> None:
     if lists.refusal is not None:
         refusal = lists.refusal
         problem = Words("check.newest-unusable", part=refusal.field, problem=refusal.problem)
-        findings.wrong("lists.directory", refusal.file, problem, Pair.same(refusal.cure))
+        findings.wrong("lists.directory", refusal.file, problem, refusal.cure)
     stale = lists.stale(now, timedelta(hours=site.lists.age_limit_h))
     age_s = lists.age(now).total_seconds()
     if stale:
@@ -184,7 +184,7 @@ def _check_tariffs(site: SiteFile, findings: _Findings) -> None:
         tariffs = load_tariffs(site.tariffs.directory)
     except TariffError as error:
         shown = error.file if error.value is None else f"{error.file}: {error.value!r}"
-        findings.wrong(f"tariffs: {error.key}", shown, Pair.same(error.problem), Pair.same(error.cure))
+        findings.wrong(f"tariffs: {error.key}", shown, error.problem, error.cure)
         return
     now = now_utc()
     version = tariffs.in_force(now)

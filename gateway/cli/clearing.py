@@ -211,7 +211,7 @@ def show(
         raise CliFault(
             ExitCode.REFUSED,
             "day_not_cleared",
-            f"{which} has not been cleared",
+            Words("clearing.not-cleared", which=which),
             None,
             Words("clearing.etcgw-clearing-run-clears", which=which),
         )
@@ -488,10 +488,11 @@ def report_(
     )
     show_one(screen, columns, whole, as_json=as_json)
     if gaps:
+        told = Pair(*(", ".join(f"{first} {to} {last}" for first, last in gaps) for to in ("to", "至")))
         raise CliFault(
             ExitCode.REFUSED,
             "record_numbers_missing",
-            "record numbers have gaps: " + ", ".join(f"{first} to {last}" for first, last in gaps),
+            Words("clearing.gaps", gaps=told),
             Words("clearing.clock-set-or-ledger-lost"),
             Words("clearing.etcgw-ledger-verify-config-site"),
         )

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from gateway.cli import words
 from gateway.cli.screen import Cell, Heading, Screen
+from gateway.texts.catalogue import Language
 from gateway.texts.catalogue import Text as Title
 
 T = TypeVar("T")
@@ -30,6 +31,11 @@ def plain(_: Screen, value: object) -> str:
 def same(_: Screen, value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
     """A value as it stands."""
     return value
+
+
+def english(_: Screen, text: Title | None) -> str | None:
+    """A text as programs get it, whatever language people read."""
+    return None if text is None else text.told(Language.EN)
 
 
 def money(_: Screen, amount_fen: int | None) -> str:

@@ -201,7 +201,7 @@ def history(
 
 
 def _unknown(which: str) -> CliFault:
-    return refusal("debit_unknown", f"no debit {which} in the ledger")
+    return refusal("debit_unknown", Words("acts.no-debit", debit=which))
 
 
 # --- money back, and claims put right -------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from drivers.errors import DeviceError, RequestOutcome
 from gateway.cli.screen import Screen
 from gateway.texts.catalogue import Pair, Text, Words
+from gateway.texts.foreign import text_of, text_of_error
 from protocols.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -142,9 +143,9 @@ def _device(error: DeviceError) -> Fault:
     return Fault(
         _DEVICE_CODES[error.outcome],
         _DEVICE_NAMES[error.outcome],
-        f"{error.device}: {error.problem}",
+        Words("errors.device", device=error.device, problem=text_of(error.problem)),
         _DEVICE_LIKELY[error.outcome],
-        None if error.hint is None else Pair.same(error.hint),
+        None if error.hint is None else text_of(error.hint),
     )
 
 
@@ -192,10 +193,10 @@ def _refused_bank_file(error: BankFileError) -> Fault:
 
 
 def _clearing_refused(error: ClearingRefused) -> Fault:
-    return _refused_clearing(error.reason, str(error))
+    return _refused_clearing(error.reason, error.detail)
 
 
-def refusal(code: str, what: str) -> CliFault:
+def refusal(code: str, what: str | Text) -> CliFault:
     """Fault to raise for a refusal whose code stands in the table of reasons."""
     from gateway.model.reasons import REASONS
 
@@ -204,7 +205,7 @@ def refusal(code: str, what: str) -> CliFault:
     return CliFault(ExitCode.REFUSED, code, what, likely, next_step)
 
 
-def _refused_clearing(code: str, what: str) -> Fault:
+def _refused_clearing(code: str, what: str | Text) -> Fault:
     return refusal(code, what).fault
 
 
@@ -227,14 +228,14 @@ def _drop_unconfirmed(error: DropUnconfirmed) -> Fault:
     return Fault(
         ExitCode.REFUSED,
         "list_drop_unconfirmed",
-        str(error),
+        text_of_error(error),
         Words("errors.empty-delivery-or-half-one"),
         Words("errors.if-meant-same-command", again=again),
     )
 
 
 def _ledger_refused(error: LedgerRefused) -> Fault:
-    return replace(refusal(error.reason, str(error)).fault, code=ExitCode.UNAVAILABLE)
+    return replace(refusal(error.reason, text_of_error(error)).fault, code=ExitCode.UNAVAILABLE)
 
 
 def _ledger_lost(error: Exception) -> Fault:
@@ -243,7 +244,7 @@ def _ledger_lost(error: Exception) -> Fault:
     return Fault(
         ExitCode.UNAVAILABLE,
         REASON.code,
-        str(error),
+        text_of_error(error),
         Pair(REASON.en, REASON.zh),
         Pair(REASON.next_step_en, REASON.next_step_zh),
     )
@@ -272,11 +273,11 @@ def _database(error: DBAPIError) -> Fault:
 
 
 def _files(error: OSError) -> Fault:
-    place = f"{error.filename}: " if error.filename else ""
+    said = text_of(error.strerror or str(error))
     return Fault(
         ExitCode.UNAVAILABLE,
         "file_unavailable",
-        f"{place}{error.strerror or error}",
+        Words("errors.file", file=error.filename, error=said) if error.filename else Words("errors.files", error=said),
         Words("errors.file-or-folder-missing-full"),
         _CHECK,
     )
@@ -287,10 +288,14 @@ def _not_text(error: NotText) -> Fault:
 
 
 def _told(
-    code: ExitCode, name: str, likely: Text | None, next_step: Text | None, what: str = "{}"
+    code: ExitCode,
+    name: str,
+    likely: Text | None,
+    next_step: Text | None,
+    what: Callable[[Text], Text] = lambda text: text,
 ) -> Callable[[Exception], Fault]:
     """Function that makes the fault of an error whose text says what happened."""
-    return lambda error: Fault(code, name, what.format(error), likely, next_step)
+    return lambda error: Fault(code, name, what(text_of_error(error)), likely, next_step)
 
 
 _rules_conflict: Final = _told(
@@ -324,21 +329,21 @@ _mark: Final = _told(
     "mark_behind",
     Words("errors.done-stands-ledger-mark-does"),
     _DISK,
-    "the ledger's mark: {}",
+    lambda text: Words("errors.mark", error=text),
 )
 _not_a_ledger: Final = _told(
     ExitCode.REFUSED,
     "backup_unusable",
     Words("errors.file-damaged-or-another-one"),
     Words("errors.give-file-etcgw-ledger-backup"),
-    "nothing was restored: {}",
+    lambda text: Words("errors.nothing-restored", error=text),
 )
 _copy_damaged: Final = _told(
     ExitCode.REFUSED,
     "copy_damaged",
     Words("errors.ledger-itself-damaged-or-disk"),
     Words("errors.etcgw-ledger-verify-config-site"),
-    "the copy is not whole: {}",
+    lambda text: Words("errors.copy-not-whole", error=text),
 )
 _schema_too_new: Final = _told(
     ExitCode.UNAVAILABLE,
@@ -364,7 +369,13 @@ def _chain_key_file(error: ChainKeyError) -> Fault:
     return _with_lines(error.lines, _chain_key(error))
 
 
-_storage: Final = _told(ExitCode.UNAVAILABLE, "storage_unavailable", None, _DISK, "the ledger was not changed: {}")
+_storage: Final = _told(
+    ExitCode.UNAVAILABLE,
+    "storage_unavailable",
+    None,
+    _DISK,
+    lambda text: Words("errors.ledger-unchanged", error=text),
+)
 _worker_lost: Final = _told(
     ExitCode.UNAVAILABLE,
     "worker_lost",

@@ -24,6 +24,7 @@ from gateway.cli.options import JsonOption, now_utc, screen_of
 from gateway.cli.screen import Screen
 from gateway.cli.usage import BadValue
 from gateway.texts.catalogue import Pair, Words
+from gateway.texts.foreign import text_of_error
 
 app = Commands("init")
 
@@ -63,12 +64,12 @@ class _Question:
         try:
             return self.check(text.strip())
         except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint=f"'--{self.key}'") from error
+            raise BadValue(text_of_error(error), f"'--{self.key}'") from error
 
 
 def _station(text: str) -> str:
     if len(text) != 8 or not text.isascii() or not text.isalnum() or not _is_hex(text):
-        raise ValueError(f"{text!r} is not 8 hex digits")
+        raise ValueError(Words("init.no-station", value=repr(text)))
     return text.upper()
 
 
@@ -85,7 +86,7 @@ def _region(text: str) -> str:
     except UnicodeEncodeError:
         found = b""
     if len(text) != 2 or len(found) != 4:
-        raise ValueError(f"{text!r} is neither two Chinese characters nor their GBK bytes as 8 hex digits")
+        raise ValueError(Words("init.no-region", value=repr(text)))
     return found.hex().upper()
 
 
@@ -104,15 +105,18 @@ def _board(text: str) -> str:
     try:
         return TypeAdapter[str](HostPort).validate_python(text)
     except ValidationError as error:
-        raise ValueError(f"{text!r} is no HOST:PORT") from error
+        raise ValueError(Words("init.no-address", value=repr(text))) from error
 
 
 def _fare(text: str) -> str:
     from gateway.model.money import FEN_MAX, format_fen, parse_yuan
 
-    fen = parse_yuan(text)
+    try:
+        fen = parse_yuan(text)
+    except ValueError as error:
+        raise ValueError(Words("init.no-amount", value=repr(text))) from error
     if not 0 < fen <= FEN_MAX:
-        raise ValueError(f"{text!r} is not between 0.01 and {format_fen(FEN_MAX)}")
+        raise ValueError(Words("init.no-fare", value=repr(text), most=format_fen(FEN_MAX)))
     return str(int(fen))
 
 
@@ -199,7 +203,7 @@ def _make(folder: Path, texts: dict[Path, str]) -> None:
             raise CliFault(
                 ExitCode.REFUSED,
                 "site_exists",
-                f"{path} is there already",
+                Words("init.there-already", path=path),
                 Words("init.there-site-this-folder-nothing"),
                 Words("init.name-new-folder"),
             )

@@ -29,6 +29,7 @@ from gateway.cli.screen import BAD, GOOD, Cell, Screen, Teller
 from gateway.cli.store import MAKE_ROOM, ledger_of, place_of, reader_of
 from gateway.cli.usage import BadValue
 from gateway.texts.catalogue import Pair, Words
+from gateway.texts.foreign import text_of
 
 if TYPE_CHECKING:
     from gateway.debit.adoption import Adopted
@@ -115,7 +116,7 @@ def verify(
         raise CliFault(
             ExitCode.REFUSED,
             "ledger_inconsistent",
-            screen.say("ledger.ledger-does-not-agree-itself"),
+            Words("ledger.ledger-does-not-agree-itself"),
             None,
             Words("ledger.keep-copy-file-report-these"),
             facts=facts,
@@ -235,12 +236,16 @@ def _said(reason: str) -> dict[str, str]:
 _FINDING: Final[Columns[Finding]] = only("row", "problem", "table", "column")
 
 
+def _told(screen: Screen, english: str) -> str:
+    return screen.word(text_of(english))
+
+
 def _verdict(screen: Screen, ok: bool) -> Cell:
     return Cell(screen.say("ledger.ok"), GOOD) if ok else Cell(screen.say("ledger.bad"), BAD)
 
 
 CHECK: Final[Columns[Check]] = (
-    Column("name", Words("label.check"), wrap_at=30),
+    Column("name", Words("label.check"), text=_told, wrap_at=30),
     Column("ok"),
     Column("rows", Words("label.rows"), right=True),
     Column("", Pair.same(""), lambda check: check.ok, _verdict),
@@ -262,8 +267,8 @@ def _show_checks(screen: Screen, found: Sequence[Check]) -> None:
         if check.ok:
             continue
         screen.line()
-        screen.line(check.name, style="bold")
-        screen.pairs((finding.row, finding.problem) for finding in check.findings)
+        screen.line(_told(screen, check.name), style="bold")
+        screen.pairs((_told(screen, finding.row), _told(screen, finding.problem)) for finding in check.findings)
         if check.more:
             screen.line(screen.say("ledger.more", more=check.more))
 

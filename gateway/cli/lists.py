@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from gateway.cli import labels, words
-from gateway.cli.columns import Column, Columns, each, facts, only, said, show_one, show_record, show_table
+from gateway.cli.columns import Column, Columns, each, english, facts, only, said, show_one, show_record, show_table
 from gateway.cli.help import Commands
 from gateway.cli.options import (
     ConfigOption,
@@ -28,7 +28,7 @@ from gateway.cli.options import (
 )
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen
 from gateway.cli.usage import BadValue
-from gateway.texts.catalogue import Words
+from gateway.texts.catalogue import Text, Words
 from gateway.views import masks
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def _kind(screen: Screen, kind: str | None) -> str:
 
 def _file_state(screen: Screen, file: ListFile) -> Cell:
     if file.problem is not None:
-        return Cell(file.problem, BAD)
+        return Cell(screen.word(file.problem), BAD)
     if file.in_force:
         return Cell(screen.say("lists.force"), GOOD)
     return Cell(screen.say("lists.waits"), DOUBTFUL) if file.waits else Cell(screen.say("lists.older"))
@@ -238,7 +238,7 @@ FILE: Final[Columns[ListFile]] = (
     Column("effective_at", labels.EFFECTIVE, text=_minute, data=_text),
     Column("created_at", labels.CREATED, text=_minute, data=_text, rank=1),
     said(labels.STATE, _file_state, wrap_at=12),
-    Column("problem"),
+    Column("problem", data=english),
 )
 
 
@@ -247,6 +247,10 @@ def _age(screen: Screen, lists: Lists) -> Cell:
     if lists.stale:
         return Cell(screen.say("lists.stale-limit", age=age, limit=limit), BAD)
     return Cell(screen.say("lists.most", age=age, limit=limit), GOOD)
+
+
+def _refusal(screen: Screen, why: Text | None) -> Cell | None:
+    return None if why is None else Cell(screen.word(why), BAD)
 
 
 LISTS: Final[Columns[Lists]] = (
@@ -258,7 +262,7 @@ LISTS: Final[Columns[Lists]] = (
     said(Words("label.age-of-list"), _age),
     *only("stale", "age_limit_h"),
     Column("directory", Words("label.folder"), data=lambda _, folder: str(folder)),
-    Column("refusal", Words("label.refused-delivery"), text=lambda _, why: why and Cell(why, BAD)),
+    Column("refusal", Words("label.refused-delivery"), text=_refusal, data=english),
     Column("files", data=each(FILE)),
 )
 

@@ -43,6 +43,7 @@ from gateway.cli.usage import BadValue
 from gateway.model.passage import Service
 from gateway.model.states import MandateStatus
 from gateway.texts.catalogue import Words
+from gateway.texts.places import wrong
 
 if TYPE_CHECKING:
     from gateway.acts.acts import LimitName
@@ -84,7 +85,7 @@ def import_(
         raise CliFault(
             ExitCode.REFUSED,
             "no_mandate_in_file",
-            f"{file}: holds no mandate",
+            Words("mandates.none-in-file", file=file),
             Words("mandates.empty-delivery-would-end-every"),
             Words("mandates.if-meant-add-allow-empty"),
         )
@@ -117,9 +118,10 @@ def _read(file: Path) -> tuple[dict[str, Mandate], list[Credential]]:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             return read_csv(stream)
     except UnicodeDecodeError as error:
-        raise MandateImportError([f"{file}: {not_text(file, error)}"]) from error
+        refusal = not_text(file, error)
+        raise MandateImportError([wrong(str(file), refusal.problem, refusal.cure)]) from error
     except csv.Error as error:
-        raise MandateImportError([f"{file} is not CSV: {error}"]) from error
+        raise MandateImportError([Words("mandates.not-csv", file=file, error=str(error))]) from error
 
 
 def _banks_missing(mandates: Mapping[str, Mandate], site: SiteFile) -> set[str]:
@@ -247,7 +249,7 @@ def show(
         raise CliFault(
             ExitCode.REFUSED,
             "no_such_mandate",
-            f"no mandate {mandate_id} in the ledger",
+            Words("mandates.no-such", mandate_id=mandate_id),
             None,
             Words("mandates.etcgw-mandates-list-config-site"),
         )

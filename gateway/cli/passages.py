@@ -164,7 +164,7 @@ def show(
         raise CliFault(
             ExitCode.REFUSED,
             "no_such_passage",
-            f"no passage {which} in the ledger",
+            Words("passages.no-such", which=which),
             Words("passages.passage-named-record-number-or"),
             Words("passages.etcgw-passages-config-site-lists"),
         )

@@ -110,7 +110,7 @@ def _unknown(text: str) -> CliFault:
     return CliFault(
         ExitCode.REFUSED,
         "no_such_passage",
-        f"there is no passage {text}",
+        Words("passages.no-such", which=text),
         None,
         Words("privacy.etcgw-passages-config-site-lists"),
     )

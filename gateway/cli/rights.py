@@ -29,7 +29,7 @@ def _refused(path: Path, owner: str) -> CliFault:
     return CliFault(
         ExitCode.UNAVAILABLE,
         "not_permitted",
-        f"{path} is for {owner} alone",
+        Words("rights.for-owner-alone", path=path, owner=owner),
         Words("rights.gateway-writes-says-who-passed"),
         Words("rights.run-command-as-user-sudo", owner=owner),
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -17,7 +18,8 @@ from gateway.cli.help import Commands
 from gateway.cli.options import JsonOption, UnmaskOption, screen_of
 from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Heading, Screen
 from gateway.cli.usage import BadValue
-from gateway.texts.catalogue import Words
+from gateway.texts.catalogue import Language, Words
+from gateway.texts.foreign import text_of
 from protocols.masks import STARS
 from protocols.rsu.names import PCRSU_V3
 
@@ -39,6 +41,9 @@ INPUT_BYTES_MAX: Final = 16 * 1024 * 1024
 
 STATION_BYTES: Final = 43
 """File 0019; one layout pads it to 63 bytes."""
+
+VEHICLE_CLASS_MAX: Final = 0xFF
+"""Largest number that a card can hold."""
 
 LOOSE: Final = "tail"
 """Bytes after a frame. They may be anything, the next frame with its card included."""
@@ -139,7 +144,7 @@ def dialects(context: typer.Context, as_json: JsonOption = False) -> None:
         screen.pairs(
             [
                 (screen.say("rsu.dialect"), str(fact["name"])),
-                (screen.say("label.what-it-is"), str(fact["title"])),
+                (screen.say("label.what-it-is"), _told(screen, str(fact["title"]))),
                 (screen.say("rsu.layouts"), " ".join(fact["layouts"])),
                 (screen.say("rsu.kept-whole"), " ".join(fact["kept_whole"])),
             ]
@@ -255,7 +260,7 @@ def _show(screen: Screen, frame: FrameDescription, *, unmask: bool) -> None:
     what = [frame.layout or code, frame.message or "", senders.get(frame.sender, ""), length]
     screen.line("  ".join(part for part in what if part), style="bold")
     if frame.source:
-        screen.line(say("rsu.layout", source=frame.source), style=QUIET)
+        screen.line(say("rsu.layout", source=_told(screen, frame.source)), style=QUIET)
     columns = [
         Heading(say("rsu.at"), right=True),
         Heading(say("rsu.field")),
@@ -268,11 +273,34 @@ def _show(screen: Screen, frame: FrameDescription, *, unmask: bool) -> None:
         screen.line(say("rsu.frame-order"), style=GOOD)
     for problem in frame.problems:
         screen.line(
-            say("rsu.damaged-offset", field=problem.field, offset=problem.offset, text=problem.text),
+            say("rsu.damaged-offset", field=problem.field, offset=problem.offset, text=_told(screen, problem.text)),
             style=BAD,
         )
         if problem.next_step:
-            screen.line(f"  {say('program.next')}: {problem.next_step}")
+            screen.line(f"  {say('program.next')}: {_told(screen, problem.next_step)}")
+
+
+def _told(screen: Screen, english: str) -> str:
+    """Text of a codec, in the language chosen."""
+    return english if screen.language is Language.EN else text_of(english, _labels()).told(screen.language)
+
+
+@cache
+def _labels() -> Mapping[str, str]:
+    """Chinese of the words of cards and plates, which their tables have in both languages."""
+    from protocols.card import codes
+    from protocols.plates import PLATE_COLOURS
+
+    tables = (
+        PLATE_COLOURS,
+        codes.CARD_TYPES,
+        codes.TRADE_TYPES,
+        codes.PASS_STATUSES,
+        codes.USER_TYPES,
+        codes.VEHICLE_STATES,
+    )
+    classes = filter(None, map(codes.vehicle_class_label, range(VEHICLE_CLASS_MAX + 1)))
+    return {word.en: word.zh for word in chain(classes, *(table.values() for table in tables))}
 
 
 def _rows(screen: Screen, field: FieldDescription, parent: str, *, unmask: bool) -> list[list[str | Cell]]:
@@ -280,7 +308,6 @@ def _rows(screen: Screen, field: FieldDescription, parent: str, *, unmask: bool)
     inside = bool(parent)
     name = field.name.removeprefix(f"{parent}.")
     value = _value_shown(field, unmask=unmask, inside_file=inside)
-    meaning = field.meaning
     if field.fields:
         shown = screen.say("rsu.bytes", raw=len(field.raw))
         value = ""
@@ -295,7 +322,7 @@ def _rows(screen: Screen, field: FieldDescription, parent: str, *, unmask: bool)
         Cell(f"{'  ' if inside else ''}{name}", BAD if field.problem else ""),
         Cell(shown, QUIET),
         value,
-        meaning,
+        _told(screen, field.meaning),
     ]
     children = [row for child in field.fields for row in _rows(screen, child, field.name, unmask=unmask)]
     return [own, *children]

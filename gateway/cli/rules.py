@@ -10,7 +10,7 @@ import typer
 
 from gateway.cli import labels
 from gateway.cli.check import problem_facts, show_problems, wrong_file
-from gateway.cli.columns import Column, Columns, each, only, said, show_table
+from gateway.cli.columns import Column, Columns, each, english, only, said, show_table
 from gateway.cli.help import Commands
 from gateway.cli.options import ConfigOption, JsonOption, screen_of, site_of
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen
@@ -74,7 +74,7 @@ RULE: Final[Columns[Rule]] = (
         rank=1,
         wrap_at=12,
     ),
-    Column("meaning", labels.MEANING, text=Screen.word, data=lambda _, meaning: meaning.en, rank=2, wrap_at=24),
+    Column("meaning", labels.MEANING, text=Screen.word, data=english, rank=2, wrap_at=24),
 )
 
 

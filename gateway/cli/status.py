@@ -16,6 +16,7 @@ from gateway.cli.options import ConfigOption, JsonOption, age_text, at_site, now
 from gateway.cli.rights import need_right
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen
 from gateway.texts.catalogue import Pair, Words
+from gateway.texts.foreign import text_of
 
 if TYPE_CHECKING:
     from gateway.views.health import Health, Part
@@ -38,7 +39,7 @@ def status(context: typer.Context, config: ConfigOption = None, as_json: JsonOpt
         raise CliFault(
             ExitCode.UNAVAILABLE,
             "gateway_not_running",
-            f"the gateway is not running; its last sign of life is {age_text(health.age_s)} old",
+            Words("status.not-running-since", age=age_text(health.age_s)),
             cause,
             _START,
             facts=facts,
@@ -58,7 +59,7 @@ def _health(path: Path) -> Health:
         raise CliFault(
             ExitCode.UNAVAILABLE,
             "gateway_not_running",
-            f"the gateway is not running: there is no {path}",
+            Words("status.not-running-no-file", path=path),
             Words("status.has-never-run-this-site"),
             _START,
         ) from error
@@ -66,7 +67,7 @@ def _health(path: Path) -> Health:
         raise CliFault(
             ExitCode.UNAVAILABLE,
             "state_file_foreign",
-            f"{path} is no state file of a gateway",
+            Words("status.no-state-file", path=path),
             Words("status.storage-state-names-another-programs"),
             Words("status.correct-storage-state-site-file"),
         ) from error
@@ -91,7 +92,8 @@ def _show(screen: Screen, health: Health) -> None:
         pairs.append((say("status.outbox", name=name), _backlog(screen, backlog, state["written_us"])))
     recovered = {k: v for k, v in (state.get("recovered_at_start") or {}).items() if v}
     if recovered:
-        pairs.append((say("status.start"), ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in recovered.items())))
+        counts = (f"{count} {screen.word(text_of(name.replace('_', ' ')))}" for name, count in recovered.items())
+        pairs.append((say("status.start"), ", ".join(counts)))
     restarts = {k: v for k, v in (state.get("restarts") or {}).items() if v}
     if restarts:
         pairs.append((say("status.restarts"), ", ".join(f"{k} {v}" for k, v in sorted(restarts.items()))))
@@ -128,7 +130,8 @@ def _state(screen: Screen, works: bool | None) -> Cell:
 
 def _known(screen: Screen, part: Part) -> str:
     reason = screen.word(Pair(part.en or "", part.zh or ""))
-    return f"{reason}: {part.cause}" if reason and part.cause else reason or part.cause or ""
+    cause = screen.word(text_of(part.cause or ""))
+    return f"{reason}: {cause}" if reason and cause else reason or cause
 
 
 def _step(screen: Screen, part: Part) -> str:

@@ -42,7 +42,7 @@ def reader_of(site: SiteFile) -> Iterator[Engine]:
         raise CliFault(
             ExitCode.UNAVAILABLE,
             "no_ledger",
-            f"there is no ledger at {path}",
+            Words("store.no-ledger", path=path),
             Words("store.this-new-site-or-disk"),
             Words("store.new-site-etcgw-ledger-create"),
         )
@@ -105,7 +105,7 @@ def committing(
             if pace is not None:
                 pace.took(held_s)
             if not committer.stands():
-                raise LedgerLost(f"{file.path} was replaced while it was being changed")
+                raise LedgerLost(Words("ledger-file.replaced-while-changed", path=file.path))
             if time.monotonic() - followed_at >= FOLLOW_EVERY_S:
                 committer.follow()
                 followed_at = time.monotonic()

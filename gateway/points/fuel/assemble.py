@@ -6,7 +6,6 @@ from functools import partial
 from typing import Final
 
 from drivers.pump import PumpBus, PumpBusConfig
-
 from gateway.health import Tell
 from gateway.points.assemble import Common, Point
 from gateway.points.etc import assemble as etc

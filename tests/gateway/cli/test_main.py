@@ -171,7 +171,7 @@ def test_errors_have_their_exit_codes_and_a_next_step(error, code, run, site, mo
 def test_a_busy_ledger_is_told_from_a_foreign_one():
     busy = explain(OperationalError("select", {}, Locked("locked")))
     foreign = explain(OperationalError("select", {}, Exception("no such table: debit")))
-    assert "another process" in busy.what
+    assert "another process" in str(busy.what)
     assert "another version" in str(foreign.likely)
 
 
