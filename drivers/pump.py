@@ -64,7 +64,7 @@ log = logging.getLogger(__name__)
 def link_address(dialect: str, text: str) -> LinkAddress:
     """Address of a line, set as this dialect usually is where `text` does not say it. Raises ValueError."""
     known = dialect_named(dialect)
-    return parse_link_address(text, SerialSettings(baud=known.baud, parity=Parity(known.parity)))
+    return parse_link_address(text, SerialSettings(baud=known.line.baud, parity=Parity(known.line.parity.value)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,7 +260,7 @@ class SettleSale(Act):
         keep_rules(tx, terms.rules)
         sold = Sold(self.volume_ml, self.amount_fen) if self.volume_ml or self.amount_fen else None
         refused = book.settle_by_person(tx, self.sale_id, sold, actor=actor.name, reason=self.reason)
-        _unless(refused, f"sale {self.sale_id} is not settled")
+        _unless(refused, Words("acts.sale-not-settled", sale=self.sale_id))
         return {"sale_id": self.sale_id, "volume_ml": self.volume_ml, "amount_fen": self.amount_fen}
 
 

@@ -47,7 +47,7 @@ class World:
         first = max(1, DIALECTS[dialect].sides[0])
         self.sides = [SideId(first + at) for at in range(count)]
         self.pumps = pumps_of(PumpConfig(dialect, tuple(self.sides), flow_ml_s=2_000))
-        self.byte_s = BITS[dialect] / DIALECTS[dialect].baud
+        self.byte_s = BITS[dialect] / DIALECTS[dialect].line.baud
         self.answer_s = answer_s
         self.heard = []
         self.connects = 0

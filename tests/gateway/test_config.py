@@ -55,6 +55,9 @@ gantry = "990102"
 antenna = { address = "127.0.0.1:9004" }
 outputs = { board = "plaza", barrier = 3, green = 4, red = 5 }
 terminals = { bank-1 = ["T0000003"] }
+"""
+
+ISLAND = """\
 [[charge_points]]
 name = "island-1"
 kind = "fuel"
@@ -115,6 +118,38 @@ def test_a_site_file_is_read_with_what_it_leaves_out(write, tmp_path):
     assert one.antenna.dialect == "pcrsu-v3"
     assert one.terminals == {"bank-1": ["T0000001", "T0000002"]}
     assert site.issuers[0].charge_card_without_mandate == "refuse"
+
+
+def test_an_island_is_read_with_what_it_leaves_out(write):
+    island = load(write(text=SITE + ISLAND)).charge_points[2]
+    assert (island.kind, island.limit_fen, island.limits) == ("fuel", 100_000, {})
+    assert (island.pumps[0].dialect, island.pumps[0].price_decimals) == ("dart", 2)
+    assert island.sides[0].nozzles[0].grade == "92"
+    assert (island.proof.need, island.proof.lead, sorted(island.proof.weights.values())) == (6, 4, [6, 6, 10])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('pump = "bus-1"', 'pump = "bus-2"', "charge_points[2].sides[0].pump"),
+        (
+            'address = "127.0.0.1:9006" }',
+            'address = "127.0.0.1:9006", dialect = "ifsf" }',
+            "charge_points[2].pumps[0].dialect",
+        ),
+        ("127.0.0.1:9005", "127.0.0.1:9004", "charge_points[2].antenna.address"),
+    ],
+)
+def test_an_island_with_a_mistake_is_told_where(write, old, new, key):
+    assert only(write((old, new), text=SITE + ISLAND)).key == key
+
+
+def test_two_sides_have_neither_a_number_nor_a_place_in_common(write):
+    side = ISLAND[ISLAND.index("[[charge_points.sides]]") :]
+    found = problems(write(text=SITE + ISLAND + side))
+    assert {problem.key for problem in found} == {f"charge_points[2].sides[{i}].number" for i in (0, 1)}
+    second = side.replace("number = 1\npump", "number = 2\npump")
+    assert only(write(text=SITE + ISLAND + second)).key == "charge_points[2].sides[1].address"
 
 
 def test_paths_count_from_the_folder_of_the_file(write, tmp_path, monkeypatch):
@@ -199,7 +234,7 @@ UNKNOWN_KEYS = [
     ("red = 2 }", "red = 2, amber = 7 }", "charge_points[0].outputs.amber"),
     ("proof = { need = 6 }", "proof = { needs = 6 }", "charge_points[2].proof.needs"),
     ('address = "127.0.0.1:9006" }', 'address = "127.0.0.1:9006", baud = 9 }', "charge_points[2].pumps[0].baud"),
-    ("address = 80", "adress = 80", "charge_points[2].sides[0].adress"),
+    ("address = 80", "address = 80\nspeed = 1", "charge_points[2].sides[0].speed"),
     ('grade = "92" }', 'grade = "92", octane = 92 }', "charge_points[2].sides[0].nozzles[0].octane"),
     ("[lists]", "[bench]\nspeed = 2\n[lists]", "bench.speed"),
     ("[lists]", "[people]\nport = 2\n[lists]", "people.port"),
@@ -218,7 +253,7 @@ def test_unknown_keys_are_tried_in_every_section():
 
 @pytest.mark.parametrize(("old", "new", "key"), UNKNOWN_KEYS)
 def test_an_unknown_key_is_an_error(write, old, new, key):
-    problem = only(write((old, new)))
+    problem = only(write((old, new), text=SITE + ISLAND))
     assert (problem.key, str(problem.problem)) == (key, "is not a known key")
     assert "spelling" in str(problem.cure)
 

@@ -183,11 +183,11 @@ def end_with_nothing(tx: Transaction, sale_id: str, reason: str, totaliser_ml: i
         close_item(tx, GREY, sale_id, note="nothing was delivered")
 
 
-def leave_grey(tx: Transaction, sale_id: str, reason: str) -> None:
-    """Leave a sale to evidence or people: its hold stays, and an item is open."""
+def leave_grey(tx: Transaction, sale_id: str, reason: str, totaliser_ml: int | None) -> None:
+    """Leave a sale to people: its hold stays, and an item is open."""
     row = sale_row(tx, sale_id)
     if row.state == SaleState.OPEN:
-        set_sale(tx, row, SaleState.GREY, detail=reason, reason=reason)
+        set_sale(tx, row, SaleState.GREY, detail=reason, reason=reason, volume_after=totaliser_ml)
         add_item(tx, GREY, row.debit_id, reason, ref=sale_id, amount=row.limit_fen)
 
 

@@ -320,7 +320,9 @@ class Side:
         elif isinstance(verdict, Unclear):
             shown = f"the pump shows {ended.delivered}, its totaliser {totaliser_ml} ml"
             self._log.error("sale %s is grey: %s; %s", sale.id, verdict.reason, shown)
-            await self._store(partial(book.leave_grey, sale_id=sale.id, reason=verdict.reason))
+            await self._store(
+                partial(book.leave_grey, sale_id=sale.id, reason=verdict.reason, totaliser_ml=totaliser_ml)
+            )
         else:
             await self._store(partial(book.deliver, sale_id=sale.id, sold=verdict, totaliser_ml=totaliser_ml))
             await self._charge(sale, verdict, began, pump_us)

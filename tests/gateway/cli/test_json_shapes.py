@@ -40,13 +40,13 @@ AWAY_FROM_A_SITE = {
     "rsu-decode": [["rsu", "decode", vector(name).raw.hex()] for name in ("v3-b4-183", "v3-b2-37", "v3-c4-01")],
     "rsu-dialects": [["rsu", "dialects"]],
 }
-ELSEWHERE = {"status", "clearing-show", "rules-check", "rules-diff"}
+ELSEWHERE = {"status", "clearing-show", "rules-check", "rules-diff", "sales-receipt", "sales-reconcile", "sales-show"}
 """Commands whose shapes a test of their own compares."""
 ACTS = {
     "clearing-explain", "clearing-report", "clearing-run", "clearing-write-off", "debits-adjust", "debits-pay-refund",
     "debits-refund", "debits-resolve", "debts-pay", "debts-retry", "debts-write-off", "init", "ledger-adopt",
     "ledger-backup", "ledger-create", "ledger-key", "ledger-restore", "lists-build", "lists-roll-back",
-    "mandates-import", "mandates-limit", "run",
+    "mandates-import", "mandates-limit", "run", "sales-settle",
 }  # fmt: skip
 
 
