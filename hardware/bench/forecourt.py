@@ -1,0 +1,313 @@
+"""The emulated forecourt: cars at an island fill up, and every litre and fen is compared with the pumps and the bank.
+
+The gateway is the real program; antenna, pumps and bank are programs of their own. The pumps keep a book of what their
+meters counted, the bank one of what it was told to debit: both are the world outside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from hardware.bench.ledger_view import LedgerView
+from hardware.bench.processes import PATIENT_MS, SITES, EmulatedSite, LanePlan, ProgramFailed
+from hardware.bench.reckoning import Line
+from hardware.bench.scenario import CLEARING, ONLINE, Expected, Vehicle, list_lines, mandate_lines
+from hardware.bench.waiting import STUCK_S, wait_until
+
+ISLAND: Final = "island-1"
+ANTENNA: Final = (LanePlan(ISLAND, 0),)
+PUMPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "dart": ("--dialect", "dart", "--sides", "80,81", "--prices", "7850,8320"),
+    "two-wire": ("--dialect", "two-wire", "--sides", "1", "--prices", "7420"),
+}
+"""Arguments of each line of pumps."""
+
+SIDES: Final[Mapping[int, tuple[str, int]]] = {1: ("dart", 80), 2: ("dart", 81), 3: ("two-wire", 1)}
+"""Side -> its line, and its number there."""
+
+LITRES_S: Final = 12_000
+"""Flow of a hurried bench, ml/s."""
+
+NONE = Expected(())
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """One car, what its driver does, and what must come of it."""
+
+    vehicle: Vehicle
+    side: int
+    sale: str | None
+    """State in which its sale ends; None: there is none."""
+    debit: str | None = None
+    """State in which its debit ends; None: there is none."""
+    ml: int = 10_000
+    """Volume after which the driver lets go; 0: the nozzle goes back at once."""
+    nozzle: int = 1
+    reason: str | None = None
+    """Reason of the decision that turns the car away, or of the sale."""
+    bank: Mapping[str, Any] | None = None
+    """Behaviour of the bank instead of approving."""
+    event: str | None = None
+    """Trouble: `power` goes while fuel flows, `kill` of the gateway, `wrong` amount, `second` car at the island."""
+
+
+def _car(number: int, story: str, *, funding: str | None = ONLINE, card_type: int = 23) -> Vehicle:
+    return Vehicle(number, story, ISLAND, NONE, card_type=card_type, funding=funding, stand_in_limit_fen=50_000)
+
+
+DECLINES: Final = {"mode": "answer", "code": "51"}
+SILENT: Final = {"mode": "silent"}
+
+FILLINGS: Final[tuple[Filling, ...]] = (
+    Filling(_car(1, "bank asked when the nozzle is back"), 1, "billed", "funded"),
+    Filling(_car(2, "issuer clears", funding=CLEARING), 2, "billed", "released", nozzle=2),
+    Filling(_car(3, "two-wire pump"), 3, "billed", "funded"),
+    Filling(_car(4, "limit reached, the pump stops"), 1, "billed", "funded", ml=60_000),
+    Filling(_car(5, "nozzle hung up with nothing"), 2, "nothing", "voided", ml=0),
+    Filling(_car(6, "bank declines"), 1, "billed", "debt", bank=DECLINES),
+    Filling(_car(7, "bank silent"), 2, "billed", "funded", bank=SILENT),
+    Filling(_car(8, "stored-value card", funding=None, card_type=22), 1, None, reason="purse_not_at_pump"),
+    Filling(_car(9, "no mandate", funding=None), 2, None, reason="no_mandate"),
+    Filling(_car(10, "two cars at the island"), 1, None, reason="pump_vehicle_unclear", event="second"),
+    Filling(_car(12, "power of the pump goes while fuel flows"), 2, "billed", "funded", event="power"),
+    Filling(_car(13, "gateway killed while fuel flows"), 1, "billed", "funded", event="kill"),
+    Filling(_car(14, "amount of the pump is wrong"), 2, "grey", "held", reason="pump_amount_differs", event="wrong"),
+)
+SECOND: Final = _car(11, "the other car")
+
+
+@dataclass(slots=True)
+class Result:
+    """Result of one filling."""
+
+    filling: Filling
+    sale: str | None = None
+    debit: str | None = None
+    volume_ml: int | None = None
+    amount_fen: int | None = None
+    reason: str | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+class Forecourt(EmulatedSite):
+    """Antenna, pumps, bank and gateway of one island."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:  # noqa: ANN401 - those of the site
+        text = (SITES / "forecourt" / "site.toml").read_text()
+        super().__init__(folder, plan=ANTENNA, site_text=text, deadline_ms=PATIENT_MS, **settings)
+
+    async def _start_roadside(self) -> None:
+        for name, arguments in PUMPS.items():
+            await self._start(name, "pump", *arguments)
+        await self._start_antenna(1, ANTENNA[0])
+
+
+class Drive:
+    """Drives the fillings one after the other, and compares."""
+
+    def __init__(self, site: Forecourt, fillings: Sequence[Filling] = FILLINGS) -> None:
+        self._site = site
+        self._fillings = fillings
+        self._view = LedgerView(site.ledger)
+        self.results: list[Result] = []
+        self.lines: list[Line] = []
+        self.faults: list[str] = []
+
+    @property
+    def good(self) -> bool:
+        """True when everything came as expected, and every account agrees."""
+        right = all(not result.problems for result in self.results)
+        return right and not self.faults and bool(self.lines) and all(line.agrees for line in self.lines)
+
+    async def prepare(self) -> None:
+        """Make the site, mandates, lists and bank accounts; start the gateway."""
+        site, vehicles = self._site, [*(filling.vehicle for filling in self._fillings), SECOND]
+        site.write_site_file()
+        await site.command("ledger", "create", "--reason", "bench")
+        (site.folder / "mandates.csv").write_text("\n".join(mandate_lines(vehicles)) + "\n")
+        (site.folder / "lists.csv").write_text("\n".join(list_lines(vehicles)) + "\n")
+        version = datetime.now(UTC).strftime("%Y%m%d%H%M%S")
+        await site.command("lists", "build", str(site.folder / "lists.csv"), "--version", version)
+        await site.command("mandates", "import", str(site.folder / "mandates.csv"))
+        for vehicle in vehicles:
+            if vehicle.funding == ONLINE:
+                await site.controls["bank"].request("account", contract=vehicle.contract_ref, balance_fen=1_000_000)
+        await site.command("check-config")
+        await site.gateway.start()
+
+    async def run(self, tell: Callable[[Result], None] = lambda _: None) -> None:
+        """Drive everything, then compare."""
+        await self._works()
+        for filling in self._fillings:
+            result = await self._fill(filling)
+            self.results.append(result)
+            tell(result)
+        await self._until(lambda: self._view.waiting() == 0, "the outbox is not empty")
+        for result in self.results:
+            self._judge(result)
+        await self._compare()
+        status = await self._site.gateway.stop()
+        if status:
+            self.faults.append(f"the gateway ended with status {status}")
+        try:
+            await self._site.command("ledger", "verify")
+        except ProgramFailed as error:
+            self.faults.append(str(error))
+
+    # --- one car --------------------------------------------------------------------------------------------------
+
+    async def _fill(self, filling: Filling) -> Result:
+        site, vehicle = self._site, filling.vehicle
+        road, result = site.controls[ISLAND], Result(filling)
+        if filling.bank is not None:
+            await site.controls["bank"].request("behave", contract=vehicle.contract_ref, mti="0200", **filling.bank)
+        cars = [vehicle, SECOND] if filling.event == "second" else [vehicle]
+        before = self._count("sale"), self._count("decision")
+        for car in cars:
+            await road.request("arrive", vehicle=car.on_the_road(int(time.time())))
+        if filling.sale is None:
+            if filling.event == "second":
+                for car in cars:  # both are known before the nozzle is lifted
+                    await road.request("wait", id=car.id, event="finished", count=1)
+                await self._pump(filling, "lift", nozzle=filling.nozzle)
+            await self._until(lambda: self._count("decision") > before[1], f"{vehicle.id} was not turned away")
+            await self._pump(filling, "return")
+        else:
+            await self._pump(filling, "lift", nozzle=filling.nozzle)
+            await self._deliver(filling)
+            ended = ("billed", "nothing", "grey")
+            await self._until(
+                lambda: self._count("sale") > before[0] and self._newest_sale()[0] in ended,
+                f"the sale of {vehicle.id} did not end",
+            )
+        for car in cars:
+            await road.request("leave", id=car.id)
+        await self._idle(filling)
+        return result
+
+    async def _deliver(self, filling: Filling) -> None:
+        """Do what the driver does at an authorised pump."""
+        await self._pump(filling, "wait", state="authorised")
+        if filling.event == "wrong":
+            await self._pump(filling, "wrong_amount", by=7)
+        if filling.ml:
+            await self._pump(filling, "flow", ml_per_s=LITRES_S)
+            if filling.event == "power":
+                await self._delivered(filling, filling.ml // 2)
+                await self._pump(filling, "power", on=False)
+                await self._until(lambda: not self._site.part_works(self._part(filling)), "the pump is still heard")
+                await self._pump(filling, "return")
+                await self._pump(filling, "power", on=True)
+                return
+            if filling.event == "kill":
+                await self._delivered(filling, filling.ml // 2)
+                await self._site.gateway.kill()
+            await self._delivered(filling, filling.ml)
+        await self._pump(filling, "return")
+        if filling.event == "kill":
+            await self._site.gateway.start()
+
+    async def _delivered(self, filling: Filling, ml: int) -> None:
+        """Wait until so much has flowed, or the preset has stopped it."""
+        line, number = SIDES[filling.side]
+
+        async def enough() -> bool:
+            sides = (await self._site.controls[line].request("state"))["sides"]
+            side = next(one for one in sides if one["side"] == number)
+            return bool(side["volume_ml"] >= ml or side["state"] == "limit_reached")
+
+        await self._until_true(enough, f"{ml} ml did not flow at side {filling.side}")
+        if ml == filling.ml:
+            await self._pump(filling, "flow", ml_per_s=0)
+
+    async def _idle(self, filling: Filling) -> None:
+        """Wait until the display is cleared: the next car finds the side as it should be."""
+        await self._pump(filling, "wait", state="idle")
+
+    async def _pump(self, filling: Filling, command: str, **values: object) -> None:
+        line, number = SIDES[filling.side]
+        await self._site.controls[line].request(command, side=number, **values)
+
+    @staticmethod
+    def _part(filling: Filling) -> str:
+        return f"{ISLAND}/pump-{filling.side}"
+
+    # --- judging --------------------------------------------------------------------------------------------------
+
+    def _judge(self, result: Result) -> None:
+        """Compare what became of a car with what should have."""
+        filling = result.filling
+        obu = f"x'{filling.vehicle.obu_id}'"
+        sales = self._view.rows(
+            "select s.state, s.reason, s.volume, s.amount, d.state from sale s join debit d on d.id = s.debit_id "
+            f"join subject u on u.id = d.passage_id where u.obu_id = {obu}"
+        )
+        decided = self._view.rows(
+            "select c.reason, c.outcome from decision c join subject u on u.id = c.passage_id "
+            f"where u.obu_id = {obu} or (u.obu_id is null and {int(filling.event == 'second')})"
+        )
+        if len(sales) > 1:
+            result.problems.append(f"{len(sales)} sales")
+        if sales:
+            result.sale, result.reason, volume, amount, result.debit = sales[0]
+            result.volume_ml, result.amount_fen = (None if v is None else int(v) for v in (volume, amount))
+        else:
+            result.reason = next((reason for reason, _ in decided if reason), None)
+        wanted = (filling.sale, filling.debit, filling.reason or (None if filling.sale != "nothing" else result.reason))
+        if (result.sale, result.debit, result.reason) != wanted:
+            found = (result.sale, result.debit, result.reason)
+            result.problems.append(f"expected {wanted}, found {found}")
+
+    async def _compare(self) -> None:
+        """Compare litres and fen with the pumps' own book, and the bank's money with its own."""
+        metered: list[Mapping[str, Any]] = []
+        for line in PUMPS:
+            metered += (await self._site.controls[line].request("book"))["sales"]
+        ours = self._view.rows("select coalesce(sum(volume), 0), coalesce(sum(amount), 0) from sale")[0]
+        grey = sum(result.filling.event == "wrong" for result in self.results)
+        told = [sale for sale in metered if sale["volume_ml"]]
+        good = told[: len(told) - grey] if grey else told
+        self.lines.append(_line("litres", int(ours[0]), sum(sale["volume_ml"] for sale in good), "meters of the pumps"))
+        self.lines.append(
+            _line("amounts", int(ours[1]), sum(sale["amount_minor"] for sale in good), "displays of the pumps")
+        )
+        book = await self._site.controls["bank"].request("book")
+        bank = self._view.value("select coalesce(sum(collected), 0) from debit where funding = 'bank_online'")
+        self.lines.append(_line("bank", int(str(bank)), _debited(book), "book of the bank"))
+
+    def _count(self, table: str) -> int:
+        return int(str(self._view.value(f"select count(*) from {table}")))  # noqa: S608 - ours
+
+    def _newest_sale(self) -> tuple[str, str]:
+        state, identity = self._view.rows("select state, hex(id) from sale order by created_at desc, id desc limit 1")[0]
+        return state, identity
+
+    async def _works(self) -> None:
+        since_us = time.time_ns() // 1000
+        await self._until(lambda: self._site.works(since_us), "not every part of the site came up")
+
+    async def _until(self, holds: Callable[[], bool], problem: str) -> None:
+        if not await wait_until(holds):
+            self.faults.append(f"{problem} (waited {STUCK_S:.0f} s)")
+
+    async def _until_true(self, holds: Callable[[], Awaitable[bool]], problem: str) -> None:
+        end = time.monotonic() + STUCK_S
+        while not await holds():
+            if time.monotonic() > end:
+                self.faults.append(problem)
+                return
+
+
+def _line(name: str, ours: int, outside: int, source: str) -> Line:
+    return Line(name, ours, outside, source)
+
+
+def _debited(book: Mapping[str, Any]) -> int:
+    """Fen that the bank has debited and not given back."""
+    return sum(int(row["amount_fen"]) for row in book["entries"])
