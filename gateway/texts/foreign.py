@@ -22,6 +22,9 @@ FAMILIES: Final = ("said.", "storage.", "ledger-file.", "decode.")
 JOINTS: Final = ("; ", ": ", ", ")
 """Marks between two texts in one."""
 
+LENGTH_MAX: Final = 2000
+"""Characters of a text that is looked for; a longer one is none of ours."""
+
 KNOWN_MAX: Final = 4096
 """Texts whose Chinese is kept: a capture says the same of thousands of frames."""
 
@@ -30,7 +33,7 @@ NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 def text_of(english: str, labels: Mapping[str, str] = NO_LABELS) -> Pair:
     """Text that somebody has given in English. `labels`: Chinese of words that somebody else's table has."""
-    return Pair(english, _chinese(english, labels))
+    return Pair(english, _chinese(english, labels) if len(english) <= LENGTH_MAX else english)
 
 
 def text_of_error(error: Exception) -> Text:
