@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.cli.errors import CliFault, ExitCode, refusal
 from gateway.cli.store import change_ledger
 from gateway.texts.catalogue import Pair, Words
+from gateway.texts.foreign import text_of
 
 if TYPE_CHECKING:
     from gateway.acts.acts import Act
@@ -34,11 +35,12 @@ def act_on(site: SiteFile, act: Act) -> dict[str, Any]:
     if "refused" in asked:
         what = str(asked.get("what", ""))
         raise refusal(str(asked["refused"]), Pair(what, str(asked.get("what_zh", what))))
+    failed = asked.get("failed")
     if "done" not in asked:
         raise CliFault(
             ExitCode.UNAVAILABLE,
             "gateway_failed",
-            Words("acting.not-done", failed=asked.get("failed", Words("acting.says-nothing"))),
+            Words("acting.not-done", failed=text_of(str(failed)) if failed else Words("acting.says-nothing")),
             None,
             Words("acting.etcgw-status-config-site-tells"),
         )

@@ -153,7 +153,7 @@ def _protocol(error: ProtocolError) -> Fault:
     return Fault(
         ExitCode.PROTOCOL,
         "protocol_broken",
-        str(error),
+        text_of(str(error)),
         Words("errors.bytes-damaged-or-another-revision"),
         Words("errors.etcgw-rsu-decode-shows-frame"),
     )

@@ -22,6 +22,9 @@ FAMILIES: Final = ("said.", "storage.", "ledger-file.", "decode.")
 JOINTS: Final = ("; ", ": ", ", ")
 """Marks between two texts in one."""
 
+LENGTH_MAX: Final = 1000
+"""Characters of a text that is looked for; a longer one is none of ours."""
+
 KNOWN_MAX: Final = 4096
 """Texts whose Chinese is kept: a capture says the same of thousands of frames."""
 
@@ -30,7 +33,7 @@ NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 def text_of(english: str, labels: Mapping[str, str] = NO_LABELS) -> Pair:
     """Text that somebody has given in English. `labels`: Chinese of words that somebody else's table has."""
-    return Pair(english, _chinese(english, labels))
+    return Pair(english, _chinese(english, labels) if len(english) <= LENGTH_MAX else english)
 
 
 def text_of_error(error: Exception) -> Text:
@@ -59,8 +62,9 @@ def _chinese(english: str, labels: Mapping[str, str] = NO_LABELS) -> str:
 @lru_cache(KNOWN_MAX)
 def _known(english: str) -> str | None:
     """Chinese of a text that the catalogue has as a whole."""
-    for pattern, code in _patterns():
-        found = pattern.fullmatch(english)
+    for own, pattern, code in _patterns():
+        # Most are ruled out by their own words, in a tenth of the time.
+        found = pattern.fullmatch(english) if own in english else None
         if found:
             told = {name: _chinese(value) for name, value in found.groupdict().items()}
             return Words(code, **told).told(Language.ZH)
@@ -68,12 +72,13 @@ def _known(english: str) -> str | None:
 
 
 @cache
-def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Patterns of the texts, those with most words of their own first."""
+def _patterns() -> tuple[tuple[str, re.Pattern[str], str], ...]:
+    """Patterns of the texts, each behind the longest piece of its own; those with most words of their own first."""
     texts = {code: Words(code).told(Language.EN) for code in codes() if code.startswith(FAMILIES)}
+    pieces = {code: [piece for piece, *_ in string.Formatter().parse(text)] for code, text in texts.items()}
     return tuple(
-        (re.compile("".join(_pattern(texts[code])), re.DOTALL), code)
-        for code in sorted(texts, key=lambda code: len(re.sub(r"\{\w+\}", "", texts[code])), reverse=True)
+        (max(pieces[code], key=len), re.compile("".join(_pattern(texts[code])), re.DOTALL), code)
+        for code in sorted(texts, key=lambda code: sum(map(len, pieces[code])), reverse=True)
     )
 
 

@@ -33,6 +33,7 @@ def test_two_accounts_write_off_at_a_running_gateway(run, ask, desk, monkeypatch
         assert gateway.stdout.readline() == "ready\n"
         assert "somebody else" in run(*give_up).stderr
         assert "two different people" in run(*give_up, code=1).stderr
+        assert "未作任何处理" in run(*give_up, "--lang", "zh", code=1).stderr
         with accounts.as_another():
             assert "may not do that" in run(*pay, code=1).stderr
             assert ask(*give_up)["state"] == "written_off"

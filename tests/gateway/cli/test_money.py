@@ -209,7 +209,7 @@ def test_a_backup_is_told_with_the_head_it_ends_at(ask, run, site, ledger, tmp_p
         "journal_head": head["digest"],
     }
     shown = run("--lang", "zh", "ledger", "backup", tmp_path / "second.db", "--config", site)
-    assert f"最新摘要:  {head['digest']}" in shown.stdout
+    assert f"链首:    {head['digest']}" in shown.stdout
     assert shown.stderr == ""
     refused = run("ledger", "backup", tmp_path / "copy.db", "--config", site, code=3)
     assert "never overwrites" in refused.stderr

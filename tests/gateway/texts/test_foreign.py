@@ -70,4 +70,9 @@ def test_values_stay_and_texts_in_texts_are_told():
     assert text_of("down: cannot connect to a:1: Connection refused").zh == "断开: 无法连接 a:1: Connection refused"
     told = text_of("bank-1: deadline passed before sending; outcome not_sent; check address and firewall").zh
     assert told == "bank-1: 发送前已超过时限; 结果 未发出; 请检查地址和防火墙"
+    told = text_of("LEN is 9, at most 4 is possible; offset 4; data ffff").zh
+    assert told == "LEN 为 9,最大为 4; 偏移 4; 数据 ffff"
+    assert text_of("x: " * 1000) == ("x: " * 1000, "x: " * 1000), (
+        "what is longer than any text of ours is not looked for"
+    )
     assert text_of("Permission denied") == ("Permission denied", "Permission denied")
