@@ -22,8 +22,8 @@ from hardware.bench.waiting import STUCK_S, wait_until
 ISLAND: Final = "island-1"
 ANTENNA: Final = (LanePlan(ISLAND, 0),)
 PUMPS: Final[Mapping[str, tuple[str, ...]]] = {
-    "dart": ("--dialect", "dart", "--sides", "80,81", "--prices", "7850,8320"),
-    "two-wire": ("--dialect", "two-wire", "--sides", "1", "--prices", "7420"),
+    "dart": ("--dialect", "dart", "--sides", "80,81", "--prices", "7850,8320", "--flow-ml-s", "0"),
+    "two-wire": ("--dialect", "two-wire", "--sides", "1", "--prices", "7420", "--flow-ml-s", "0"),
 }
 """Arguments of each line of pumps."""
 
@@ -61,8 +61,8 @@ def _car(number: int, story: str, *, funding: str | None = ONLINE, card_type: in
     return Vehicle(number, story, ISLAND, NONE, card_type=card_type, funding=funding, stand_in_limit_fen=50_000)
 
 
-DECLINES: Final = {"mode": "answer", "code": "51"}
-SILENT: Final = {"mode": "silent"}
+DECLINES: Final = {"mode": "decline", "code": "51"}
+SILENT: Final = {"mode": "silent_not_posted", "next": 1}
 
 FILLINGS: Final[tuple[Filling, ...]] = (
     Filling(_car(1, "bank asked when the nozzle is back"), 1, "billed", "funded"),
@@ -271,21 +271,23 @@ class Drive:
             metered += (await self._site.controls[line].request("book"))["sales"]
         ours = self._view.rows("select coalesce(sum(volume), 0), coalesce(sum(amount), 0) from sale")[0]
         grey = sum(result.filling.event == "wrong" for result in self.results)
-        told = [sale for sale in metered if sale["volume_ml"]]
-        good = told[: len(told) - grey] if grey else told
-        self.lines.append(_line("litres", int(ours[0]), sum(sale["volume_ml"] for sale in good), "meters of the pumps"))
-        self.lines.append(
-            _line("amounts", int(ours[1]), sum(sale["amount_minor"] for sale in good), "displays of the pumps")
-        )
+        good = [sale for sale in metered if sale["shown_amount_minor"] == sale["amount_minor"]]
+        if len(metered) - len(good) != grey:
+            self.faults.append(f"{len(metered) - len(good)} wrong amounts were shown, {grey} wanted")
+        litres, amounts = (sum(sale[name] for sale in good) for name in ("volume_ml", "amount_minor"))
+        self.lines.append(Line("millilitres", int(ours[0]), litres, "meters of the pumps"))
+        self.lines.append(Line("amounts", int(ours[1]), amounts, "meters of the pumps"))
         book = await self._site.controls["bank"].request("book")
-        bank = self._view.value("select coalesce(sum(collected), 0) from debit where funding = 'bank_online'")
-        self.lines.append(_line("bank", int(str(bank)), _debited(book), "book of the bank"))
+        bank = sum(balance for (kind, _), balance in self._view.balances().items() if kind == "bank")
+        self.lines.append(Line("bank", -bank, int(book["totals"]["net_fen"]), "the bank's own book"))
 
     def _count(self, table: str) -> int:
         return int(str(self._view.value(f"select count(*) from {table}")))  # noqa: S608 - ours
 
     def _newest_sale(self) -> tuple[str, str]:
-        state, identity = self._view.rows("select state, hex(id) from sale order by created_at desc, id desc limit 1")[0]
+        state, identity = self._view.rows("select state, hex(id) from sale order by created_at desc, id desc limit 1")[
+            0
+        ]
         return state, identity
 
     async def _works(self) -> None:
@@ -302,12 +304,3 @@ class Drive:
             if time.monotonic() > end:
                 self.faults.append(problem)
                 return
-
-
-def _line(name: str, ours: int, outside: int, source: str) -> Line:
-    return Line(name, ours, outside, source)
-
-
-def _debited(book: Mapping[str, Any]) -> int:
-    """Fen that the bank has debited and not given back."""
-    return sum(int(row["amount_fen"]) for row in book["entries"])

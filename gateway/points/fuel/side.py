@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 from gateway.debit.claims import HoldRefused, Identity, Payer
@@ -61,6 +62,9 @@ OVER: Final = frozenset({SideState.COMPLETED, SideState.LIMIT_REACHED, SideState
 RESTING: Final = OVER | {SideState.IDLE, SideState.NOT_PROGRAMMED, SideState.CALLING, SideState.CLOSED}
 """States in which nothing flows and nothing may."""
 
+TOLD_BY_STATE: Final = MappingProxyType({SideState.CALLING: True, SideState.IDLE: False, SideState.COMPLETED: False})
+"""Nozzle out, by the state of a pump that says nothing of its nozzles."""
+
 R = TypeVar("R", bound=Reading)
 T = TypeVar("T")
 
@@ -89,6 +93,8 @@ class _Facts:
     state: SideState | None = None
     nozzle: int = 0
     out: bool = False
+    tells_nozzle: bool = False
+    """The pump says which nozzle is out; others tell by their state, and of the first nozzle."""
     lifted_at: float = 0.0
     unit_price_milli: int | None = None
     delivered: Delivered | None = None
@@ -180,10 +186,11 @@ class Side:
                 facts.state = state
                 if state in (SideState.FUELLING, SideState.SUSPENDED):
                     self._flowed = True
+                if not facts.tells_nozzle and state in TOLD_BY_STATE:
+                    self._note_nozzle(next(iter(self._settings.grades)), out=TOLD_BY_STATE[state])
             case NozzleSeen():
-                if event.out and not facts.out:
-                    facts.lifted_at, self._turned_away = self._clock.monotonic(), False
-                facts.nozzle, facts.out = event.nozzle, event.out
+                facts.tells_nozzle = True
+                self._note_nozzle(event.nozzle, out=event.out)
                 facts.unit_price_milli = event.unit_price_milli or facts.unit_price_milli
             case Delivered():
                 facts.delivered = event
@@ -191,6 +198,12 @@ class Side:
                     self._flowed = True
             case _:
                 pass
+
+    def _note_nozzle(self, nozzle: int, *, out: bool) -> None:
+        facts = self._facts
+        if out and not facts.out:
+            facts.lifted_at, self._turned_away = self._clock.monotonic(), False
+        facts.nozzle, facts.out = nozzle, out
 
     async def _step(self) -> None:
         """Act on what is known."""

@@ -44,7 +44,7 @@ SETTINGS = SideSettings(number=SIDE, grades={1: "92", 2: "95"}, decimals=Decimal
 class ModelPump:
     """A pump side in memory. Its power, its word and its obedience are the test's."""
 
-    def __init__(self, book=None):
+    def __init__(self, book=None, *, tells_nozzle=True):
         self.book = SimpleNamespace(total_ml=1_209_090, volume_ml=0, amount=0) if book is None else book
         self.queue = asyncio.Queue()
         self.commands = []
@@ -52,7 +52,9 @@ class ModelPump:
         """What becomes of a command, by its class; the next one only."""
         self.limit = None
         self.out = False
-        self.say(Online(SIDE, 0.0), StateSeen(SideState.IDLE), NozzleSeen(NOZZLE, out=False, unit_price_milli=PRICE))
+        self.say(Online(SIDE, 0.0), StateSeen(SideState.IDLE))
+        if tells_nozzle:
+            self.say(NozzleSeen(NOZZLE, out=False, unit_price_milli=PRICE))
 
     def say(self, *events):
         for event in events:
@@ -131,13 +133,13 @@ class StillClock:
 class Forecourt:
     """The box of the debit tests with one side on it."""
 
-    def __init__(self, box, pump_book=None):
+    def __init__(self, box, pump_book=None, **pump):
         self.box = box
         self.faults = {}
         self.timings = []
         snapshot = SimpleNamespace(lookup=lambda kind, key: None, created_at=datetime.now(UTC), version="l1")
         time = SimpleNamespace(quality=SimpleNamespace(value="trusted"), trusted=True)
-        self.pump = ModelPump(pump_book)
+        self.pump = ModelPump(pump_book, **pump)
         settings = FuelSettings(
             name=POINT,
             merchant="road-1",

@@ -10,7 +10,7 @@ from gateway.acts.acts import Refused, SettleSale, Terms
 from gateway.acts.doing import change_of
 from gateway.model.passage import Funding
 from gateway.rules.loading import shipped_rules
-from protocols.pump.types import AmountLimit, AskTotals, Authorise, Clear, Outcome, Stop
+from protocols.pump.types import AmountLimit, AskTotals, Authorise, Clear, Outcome, SideState, StateSeen, Stop
 from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT
 
 from .conftest import LIMIT, PRICE, live
@@ -143,6 +143,21 @@ def test_a_cut_line_without_a_totaliser_proves_nothing(box):
         assert court.sales()[0][3] == "pump_totals_missing"
 
     live(box, scenario)
+
+
+def test_a_pump_that_says_nothing_of_its_nozzles_tells_by_its_state(box):
+    async def scenario(court):
+        court.pump.out = None
+        court.car()
+        court.approve()
+        court.pump.say(StateSeen(SideState.CALLING))
+        await court.authorised()
+        court.pump.flow(ML)
+        court.pump.limit = None
+        court.pump.say(StateSeen(SideState.COMPLETED))
+        await court.sale_is("billed")
+
+    live(box, scenario, tells_nozzle=False)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.NOT_SENT, Outcome.REFUSED])
