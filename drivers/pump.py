@@ -169,10 +169,16 @@ class PumpBus:
         self._inboxes[side].put(event, self.clock.monotonic())
         if isinstance(event, Online):
             self.enter(works=True, cause=f"side {side} answers")
+        elif isinstance(event, Offline) and not any(inbox.online for inbox in self._inboxes.values()):
+            self.enter(works=False, cause="no side answers")
 
     def noise(self, text: str, *values: object) -> None:
         """Log bytes of which nothing comes."""
         self._noise_log.say(self.clock.monotonic(), text, *values)
+
+    def look(self, now: float) -> None:
+        """Let time pass for the stretches of log lines."""
+        self._noise_log.look(now)
 
     def enter(self, *, works: bool, cause: str) -> None:
         """Note whether the line works, and report it when that is news."""
@@ -247,7 +253,9 @@ class _Connection:
     async def _keep_time(self) -> None:
         while True:
             self._wake.clear()
-            self._apply(self._bus.tick(self._clock.monotonic()))
+            now = self._clock.monotonic()
+            self._owner.look(now)
+            self._apply(self._bus.tick(now))
             await self._flush()
             now = self._clock.monotonic()
             with contextlib.suppress(TimeoutError):

@@ -174,6 +174,22 @@ def test_without_a_link_nothing_is_sent():
     played(play)
 
 
+def test_a_line_whose_sides_are_all_silent_does_not_work():
+    async def play(world):
+        await asyncio.sleep(5)
+        for number, side in enumerate(world.sides):
+            assert world.conditions[-1][0], number
+            world.place(side).arm(Fault.DEAF, 1)
+            await asyncio.sleep(5)
+        assert world.conditions[-1] == (False, "no side answers")
+        world.place(world.sides[1]).arm(Fault.DEAF, 0)
+        await asyncio.sleep(5)
+        assert world.conditions[-1] == (True, f"side {world.sides[1]} answers")
+        assert world.connects == 1
+
+    played(play, names.LANFENG, 2)
+
+
 def test_pauses_between_connections_grow_and_begin_anew_after_success():
     async def play(world):
         world.refuses = True

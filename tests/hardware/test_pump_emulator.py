@@ -246,7 +246,6 @@ def test_a_side_restarts_and_loses_its_prices():
         await flows(eyes, control, names.DART, AmountLimit(5_000))
         await control.request("return", side=0x50)
         await eyes.state(SideState.COMPLETED)
-        await control.request("power", side=0x50, on=False)
         await control.request("power", side=0x50, on=True, prices_lost=True)
         await eyes.sees(Restarted)
         await eyes.sees(AlarmSeen)
