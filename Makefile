@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 TESTERS ?= $(shell echo $$((2 * $$(nproc))))
 READY  := $(VENV)/.ready
 
-.PHONY: help run serve test check bench newcomer setup lock clean
+.PHONY: help run serve test check bench newcomer setup texts lock clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -62,6 +62,10 @@ bench: setup
 ## newcomer  make run and make test as root and as an ordinary user in bare roots (needs root and debootstrap)
 newcomer: setup
 	$(BIN)/etcbench newcomer
+
+## texts   after changing a text (gateway/texts/*.po): what programs read of it
+texts: setup
+	$(BIN)/python -m gateway.texts.compile gateway/texts hardware/bench/texts
 
 ## lock    resolve requirements.lock again from pyproject.toml (needs pip-tools)
 lock:

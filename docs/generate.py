@@ -7,22 +7,21 @@ its source says today.
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from gateway.clearing.rules import ClearingRules
 from gateway.config import SiteFile
-from gateway.documents import parameters
+from gateway.documents import Section, parameters
 from gateway.model.reasons import REASONS, Severity
 from gateway.model.states import DEBIT_MOVES
+from gateway.texts.catalogue import Language
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md"))
 PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 CHINESE = ".zh-CN.md"
-NOT_SAID = "?"
-"""Meaning of a key that a Chinese page does not explain yet."""
-
 RECORDED = ("purchase-results.jsonl", "std-station-frames.jsonl")
 """Vectors recorded at a station, with plates and numbers replaced."""
 
@@ -37,7 +36,7 @@ GROUPS = {
 def page_with_parts(page: Path) -> str:
     """Text of a page with its generated parts as they are today."""
     text = page.read_text("utf-8")
-    return PART.sub(lambda found: f"{found[1]}\n{MAKERS[found[2]](page, found[3])}\n{found[4]}", text)
+    return PART.sub(lambda found: f"{found[1]}\n{MAKERS[found[2]](page)}\n{found[4]}", text)
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -49,16 +48,11 @@ def _chinese(page: Path) -> bool:
     return page.name.endswith(CHINESE)
 
 
-def _keys(
-    found: Iterator[tuple[str, str, str]], page: Path, old: str, *, required: tuple[str, str] = ("required", "必填")
-) -> str:
-    """Keys with default and meaning; on a Chinese page the meaning is what people wrote there."""
-    if not _chinese(page):
-        rows = [(f"`{key}`", _default(default, required[0]), meaning) for key, default, meaning in found]
-        return _table(("key", "default", "meaning"), rows)
-    said = dict(re.findall(r"^\| `([^`]+)` \| .*? \| (.*) \|$", old, re.MULTILINE))
-    rows = [(f"`{key}`", _default(default, required[1]), said.get(key, NOT_SAID)) for key, default, _ in found]
-    return _table(("键", "默认值", "含义"), rows)
+def _keys(model: type[Section], page: Path) -> str:
+    """Keys of a file with default and meaning."""
+    language, required = (Language.ZH, "必填") if _chinese(page) else (Language.EN, "required")
+    rows = [(f"`{key}`", _default(value, required), text.told(language)) for key, value, text in parameters(model)]
+    return _table(("键", "默认值", "含义") if _chinese(page) else ("key", "default", "meaning"), rows)
 
 
 def _default(value: str, required: str) -> str:
@@ -68,15 +62,7 @@ def _default(value: str, required: str) -> str:
     return f"`{value}`" if value else "–"
 
 
-def _site_keys(page: Path, old: str) -> str:
-    return _keys(parameters(SiteFile), page, old)
-
-
-def _clearing_keys(page: Path, old: str) -> str:
-    return _keys(parameters(ClearingRules), page, old)
-
-
-def _reasons(page: Path, _: str) -> str:
+def _reasons(page: Path) -> str:
     chinese = _chinese(page)
     titles = ("code", "meaning", "what to do", "event")
     if chinese:
@@ -97,7 +83,7 @@ def _reasons(page: Path, _: str) -> str:
     return "\n".join(parts)
 
 
-def _moves(_: Path, __: str) -> str:
+def _moves(_: Path) -> str:
     rows = [
         (f"`{before}`" if before else "(new)", ", ".join(f"`{after}`" for after in sorted(afters)) or "(end)")
         for before, afters in DEBIT_MOVES.items()
@@ -105,7 +91,7 @@ def _moves(_: Path, __: str) -> str:
     return _table(("from", "to"), rows)
 
 
-def _vectors(page: Path, _: str) -> str:
+def _vectors(page: Path) -> str:
     """Vectors of each file by where they come from."""
     titles = ("vectors", "published", "recorded at a station", "constructed", "in all")
     if _chinese(page):
@@ -125,9 +111,9 @@ def _origin(file: str, vector: dict[str, str]) -> str:
     return "constructed" if origin in ("constructed", "computed") else "published"
 
 
-MAKERS: dict[str, Callable[[Path, str], str]] = {
-    "site-keys": _site_keys,
-    "clearing-keys": _clearing_keys,
+MAKERS: dict[str, Callable[[Path], str]] = {
+    "site-keys": partial(_keys, SiteFile),
+    "clearing-keys": partial(_keys, ClearingRules),
     "reasons": _reasons,
     "debit-moves": _moves,
     "vectors": _vectors,

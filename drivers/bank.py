@@ -289,9 +289,10 @@ class BankLink:
                 data = await self._bytes(session)
             except DeviceError as error:
                 return error.problem
+            if not data and framer.pending:
+                return f"the bank closed the connection in the middle of a message ({framer.pending} bytes)"
             if not data:
-                cut = f" in the middle of a message ({framer.pending} bytes)" if framer.pending else ""
-                return f"the bank closed the connection{cut}"
+                return "the bank closed the connection"
             framer.feed(data)
             try:
                 while (body := framer.next_frame()) is not None:

@@ -63,8 +63,9 @@ log = logging.getLogger(__name__)
 
 def link_address(dialect: str, text: str) -> LinkAddress:
     """Address of a line, set as this dialect usually is where `text` does not say it. Raises ValueError."""
-    known = dialect_named(dialect)
-    return parse_link_address(text, SerialSettings(baud=known.baud, parity=Parity(known.parity)))
+    line = dialect_named(dialect).line
+    usual = SerialSettings(baud=line.baud, bits=line.data_bits, parity=Parity(line.parity.value))
+    return parse_link_address(text, usual)
 
 
 @dataclass(frozen=True, slots=True)

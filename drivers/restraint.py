@@ -67,3 +67,36 @@ class LogStretch:
         if more > 0:
             self._log.warning("%s: %d more %s in %.1f s", self._device, more, self._kind, self._last - self._began)
         self._count = 0
+
+
+SOURCES_MAX = 256
+"""Sources told apart at a time. More than ever talk to one box; a stranger with many addresses is counted together."""
+
+
+class LogBySource:
+    """Warnings about sources: one line for each source and minute, with the count of those it stands for."""
+
+    def __init__(self, log: logging.Logger, device: str) -> None:
+        self._log = log
+        self._device = device
+        self._since: dict[str, float] = {}
+        self._more: dict[str, int] = {}
+        self.count = 0
+        """Warnings since start, written or not."""
+
+    def say(self, now: float, source: str, text: str) -> None:
+        """Log or count one more warning about `source`. `now`: monotonic seconds."""
+        self.count += 1
+        for old in [known for known, since in self._since.items() if now - since >= LONG_S]:
+            del self._since[old]
+        if source not in self._since and len(self._since) >= SOURCES_MAX:
+            source = "others"
+        if source in self._since:
+            self._more[source] = self._more.get(source, 0) + 1
+            return
+        self._since[source] = now
+        more = self._more.pop(source, 0)
+        counted = f"; {more} more before" if more else ""
+        self._log.warning("%s: %s: %s%s", self._device, source, text, counted)
+        if len(self._more) > SOURCES_MAX:
+            self._more.clear()  # counts of sources that never came back

@@ -12,14 +12,24 @@ from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
 from gateway import private_files
 from gateway.acts.actor import Role
 from gateway.banks.config import Bank
-from gateway.documents import DocumentError, Hex8, Name, Problem, Section, not_toml, problem_of
+from gateway.documents import (
+    DocumentError,
+    Hex8,
+    Name,
+    Problem,
+    Section,
+    not_toml,
+    problem_of,
+    too_large,
+    unreadable,
+)
 from gateway.documents import parameters as parameters_of
 from gateway.ledger import chain_key_files
 from gateway.ledger.chain import ChainKeys
@@ -29,6 +39,7 @@ from gateway.points.config import Need
 from gateway.points.gate.config import RelayBoard
 from gateway.points.toll.config import ChargingLane, EntryLane
 from gateway.text_files import text_of
+from gateway.texts.catalogue import Pair, Text, Words
 
 FILE_BYTES_MAX = 1 << 20
 """A site file of a whole plaza has some ten kilobytes; what is larger is not one."""
@@ -198,10 +209,9 @@ def load(path: Path) -> SiteFile:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigError(path, [Problem("file", "", error.strerror or str(error), "Name a readable file")]) from error
+        raise ConfigError(path, [unreadable(error)]) from error
     if len(data) > FILE_BYTES_MAX:
-        problem = Problem("file", f"{len(data)} bytes", "is too large for a site file", "Check the path")
-        raise ConfigError(path, [problem])
+        raise ConfigError(path, [too_large(len(data))])
     try:
         table = tomllib.loads(text_of(data))
     except ValueError as error:
@@ -223,9 +233,12 @@ def chain_keys_of(site: SiteFile) -> ChainKeys:
     return chain_key_files.load(storage.chain_key, storage.retired_chain_keys, production=production)
 
 
-def parameters() -> Iterator[tuple[str, str, str]]:
+def parameters() -> Iterator[tuple[str, str, Pair]]:
     """Every key with its default and description, for documentation: (key, default, description)."""
     yield from parameters_of(SiteFile)
+
+
+_USED_TWICE: Final = Words("config.used-twice")
 
 
 def _cross_check(site: SiteFile) -> Iterator[Problem]:
@@ -237,14 +250,14 @@ def _cross_check(site: SiteFile) -> Iterator[Problem]:
     ):
         names = [section.name for section in sections]
         for name in sorted({n for n in names if names.count(n) > 1}):
-            yield Problem(f"{kind}.name", repr(name), "is used twice", "Give each its own name")
+            yield Problem(f"{kind}.name", repr(name), _USED_TWICE, Words("config.own-name-each"))
     if site.bench is not None and site.mode is Mode.PRODUCTION:
-        yield Problem("bench", "", 'has no place in mode "production"', "Remove the section")
+        yield Problem("bench", "", Words("config.bench-in-production"), Words("config.remove-section"))
     regions = [issuer.region.upper() for issuer in site.issuers]
     for region in sorted({r for r in regions if regions.count(r) > 1}):
-        yield Problem("issuers.region", repr(region), "is used twice", "A region's cards are one issuer's")
+        yield Problem("issuers.region", repr(region), _USED_TWICE, Words("config.one-issuer-a-region"))
     if not site.issuers and site.need(Need.ISSUERS):
-        yield Problem("issuers", "[]", "names none", "Name the issuers whose cards are taken here")
+        yield Problem("issuers", "[]", Words("config.names-none"), Words("config.name-issuers"))
     yield from _check_boards(site)
     yield from _check_banks(site)
     yield from _check_charge_points(site)
@@ -256,27 +269,23 @@ def _check_boards(site: SiteFile) -> Iterator[Problem]:
     for i, board in enumerate(site.relay_boards):
         other = wired.setdefault((board.address, board.unit), board.name)
         if other != board.name:
-            yield Problem(
-                f"relay_boards[{i}].address",
-                repr(board.address),
-                f"unit {board.unit} belongs to {other}",
-                "Name it once",
-            )
+            problem = Words("config.unit-belongs-to", unit=board.unit, other=other)
+            yield Problem(f"relay_boards[{i}].address", repr(board.address), problem, Words("config.name-it-once"))
 
 
 def _check_banks(site: SiteFile) -> Iterator[Problem]:
     """Problems of banks: one that no charge point can ask."""
     for i, bank in enumerate(site.banks):
         if not any(point.terminals.get(bank.name) for point in site.charge_points):
-            cure = "Give charge points terminal numbers at this bank, or remove it"
-            yield Problem(f"banks[{i}]", repr(bank.name), "has no terminal at any charge point", cure)
+            cure = Words("config.give-terminals-or-remove-bank")
+            yield Problem(f"banks[{i}]", repr(bank.name), Words("config.bank-without-terminal"), cure)
 
 
 def _check_charge_points(site: SiteFile) -> Iterator[Problem]:
     """Problems of charge points against the rest of the file and each other."""
     boards = frozenset(board.name for board in site.relay_boards)
     banks = frozenset(bank.name for bank in site.banks)
-    claimed: dict[tuple[Hashable, ...], str] = {}
+    claimed: dict[tuple[Hashable, ...], Text] = {}
     for i, point in enumerate(site.charge_points):
         for problem in point.problems(boards, banks):
             yield replace(problem, key=f"charge_points[{i}].{problem.key}")
@@ -284,7 +293,7 @@ def _check_charge_points(site: SiteFile) -> Iterator[Problem]:
             other = claimed.setdefault(claim.what, claim.owner)
             if other != claim.owner:
                 key = f"charge_points[{i}].{claim.key}"
-                yield Problem(key, claim.value, claim.problem.format(other), claim.cure)
+                yield Problem(key, claim.value, claim.problem(other), claim.cure)
 
 
 def _absolute(site: SiteFile, folder: Path) -> SiteFile:

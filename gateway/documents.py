@@ -6,10 +6,11 @@ Unknown keys are errors everywhere, because a misspelt key would be a setting th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from inspect import get_annotations
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -17,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from gateway.schema_texts import text_of as text_of_finding
 from gateway.text_files import NotText
+from gateway.texts.catalogue import Language, Pair, Text, Words, chinese
 
 VALUE_SHOWN_MAX = 60
 """Characters of a wrong value that are repeated in the error message."""
@@ -26,7 +28,7 @@ PORT_MAX = 65_535
 
 def _with_port(address: str) -> str:
     if not 0 < int(address.rpartition(":")[2]) <= PORT_MAX:
-        raise ValueError(f"the port is not between 1 and {PORT_MAX}")
+        raise ValueError(Words("documents.port-out-of-range", highest=PORT_MAX))
     return address
 
 
@@ -47,24 +49,16 @@ class Problem:
 
     key: str
     value: str
-    problem: str
-    cure: str
-    problem_zh: str = ""
-    cure_zh: str = ""
+    problem: Text
+    cure: Text
 
-    @property
-    def words(self) -> tuple[tuple[str, str], tuple[str, str]]:
-        """Problem and cure, each in English and Chinese; in English alone where nobody has translated it."""
-        return (self.problem, self.problem_zh or self.problem), (self.cure, self.cure_zh or self.cure)
-
-    def line(self, language: int) -> str:
-        """All of it in one line; `language` is the place in `words`."""
+    def told(self, language: Language) -> str:
+        """All of it in one line."""
         shown = f" = {self.value}" if self.value else ""
-        problem, cure = self.words
-        return f"{self.key}{shown}: {problem[language]}. {cure[language]}"
+        return f"{self.key}{shown}: {self.problem.told(language)}. {self.cure.told(language)}"
 
     def __str__(self) -> str:
-        return self.line(0)
+        return self.told(Language.EN)
 
 
 class DocumentError(Exception):
@@ -73,10 +67,11 @@ class DocumentError(Exception):
     def __init__(self, path: Path, problems: list[Problem]) -> None:
         self.path = path
         self.problems = problems
-        self.lines = [f"{path}: {problem}" for problem in problems]
+        self.lines = [
+            Pair(*(f"{path}: {problem.told(each)}" for each in (Language.EN, Language.ZH))) for problem in problems
+        ]
         """Problems as text for people, one a line."""
-        self.lines_zh = [f"{path}: {problem.line(1)}" for problem in problems]
-        super().__init__("\n".join(self.lines))
+        super().__init__("\n".join(line.en for line in self.lines))
 
 
 def host_port(address: str) -> tuple[str, int]:
@@ -85,7 +80,7 @@ def host_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def parameters(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def parameters(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, Pair]]:
     """Every key below `model` with its default and description: (key, default, description).
 
     A key that several kinds of a section share is told once, with all that is said of it.
@@ -96,18 +91,18 @@ def parameters(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, 
         if inner:
             yield from _of_any(inner, f"{key}.")
         else:
-            yield key, "required" if field.is_required() else _default(field), described(field)
+            yield key, "required" if field.is_required() else _default(field), described(model, name)
 
 
-def _of_any(models: list[type[BaseModel]], prefix: str) -> Iterator[tuple[str, str, str]]:
-    told: dict[str, tuple[str, list[str]]] = {}
+def _of_any(models: list[type[BaseModel]], prefix: str) -> Iterator[tuple[str, str, Pair]]:
+    told: dict[str, tuple[str, list[Pair]]] = {}
     for model in models:
         for key, default, description in parameters(model, prefix):
             texts = told.setdefault(key, (default, []))[1]
             if description not in texts:
                 texts.append(description)
     for key, (default, texts) in told.items():
-        yield key, default, "; ".join(texts)
+        yield key, default, Pair(*map("; ".join, zip(*texts, strict=True)))
 
 
 def _default(field: FieldInfo) -> str:
@@ -125,9 +120,11 @@ def written(value: Any) -> str:  # noqa: ANN401 - whatever stands in a file
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def described(field: FieldInfo) -> str:
-    """Description of a key, from the text under it in the source, as one line."""
-    return " ".join((field.description or "").split())
+def described(model: type[BaseModel], name: str) -> Pair:
+    """Description of a key: the English text stands under it in the source, the Chinese one in the catalogue."""
+    section = next(kind for kind in model.__mro__ if name in get_annotations(kind))
+    english = " ".join((model.model_fields[name].description or "").split())
+    return Pair(english, chinese(f"key.{section.__name__}.{name}") or english)
 
 
 def models_of(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - whatever a field is annotated with
@@ -142,36 +139,40 @@ def problem_of(found: ErrorDetails, root: type[BaseModel]) -> Problem:
     key, description = _place(found["loc"], root)
     value = shortened(found["input"])
     if found["type"] == "extra_forbidden":
-        cure = ("Remove it or correct its spelling", "请删除或更正拼写")
-        return _problem(key, value, ("is not a known key", "不是已知的键"), cure)
+        return Problem(key, value, Words("documents.unknown-key"), Words("documents.remove-or-correct-spelling"))
     if found["type"] == "union_tag_invalid":
         context = found.get("ctx", {})
-        known = ", ".join(re.findall("'([^']+)'", str(context.get("expected_tags"))))
-        cure = (f"Known are: {known}", f"可用: {known}")
-        return _problem(f"{key}.kind", repr(context.get("tag")), ("is not a known kind", "不是已知的类型"), cure)
+        known = known_are(re.findall("'([^']+)'", str(context.get("expected_tags"))))
+        return Problem(f"{key}.kind", repr(context.get("tag")), Words("documents.unknown-kind"), known)
     if found["type"] == "union_tag_not_found":
-        cure = ("Add it: it says what this section is about", "请补上: 它说明本节是什么")
-        return _problem(f"{key}.kind", "", _MISSING, cure)
+        return Problem(f"{key}.kind", "", Words("documents.missing"), Words("documents.add-kind"))
     if found["type"] == "missing":
-        cure = (f"Add it: {description}", f"请补上: {description}") if description else ("Add it", "请补上")
-        return _problem(key, "", _MISSING, cure)
-    cure = (f"Expected: {description}", f"应为: {description}") if description else ("Correct the value", "请更正")
-    return _problem(key, value, text_of_finding(found), cure)
+        cure = Words("documents.add-described", description=description) if description.en else Words("documents.add")
+        return Problem(key, "", Words("documents.missing"), cure)
+    expected = Words("documents.expected", description=description) if description.en else Words("documents.correct")
+    return Problem(key, value, text_of_finding(found), expected)
 
 
-_MISSING: Final = ("is missing", "缺失")
+def known_are(names: Iterable[str]) -> Words:
+    """Cure that lists what may stand there."""
+    return Words("documents.known-are", known=", ".join(names))
 
 
-def _problem(key: str, value: str, problem: tuple[str, str], cure: tuple[str, str]) -> Problem:
-    return Problem(key, value, problem[0], cure[0], problem[1], cure[1])
+def unreadable(error: OSError) -> Problem:
+    """Problem of a file that cannot be read."""
+    return Problem("file", "", Pair.same(error.strerror or str(error)), Words("documents.name-readable-file"))
+
+
+def too_large(size: int) -> Problem:
+    """Problem of a file that is larger than any of its kind."""
+    return Problem("file", f"{size} bytes", Words("documents.too-large"), Words("documents.check-path"))
 
 
 def not_toml(error: ValueError) -> Problem:
     """Problem of a file that is not TOML: another encoding, a slip, or a number without end."""
     if isinstance(error, NotText):
-        return _problem("file", "", (error.problem, error.problem_zh), (error.cure, error.cure_zh))
-    cure = ("Correct the file at the place named", "请更正所指位置")
-    return _problem("file", "", (f"is not TOML: {error}", f"不是 TOML: {error}"), cure)
+        return Problem("file", "", error.problem, error.cure)
+    return Problem("file", "", Words("documents.not-toml", error=str(error)), Words("documents.correct-place"))
 
 
 def shortened(value: Any) -> str:  # noqa: ANN401 - whatever stood in the file
@@ -180,10 +181,10 @@ def shortened(value: Any) -> str:  # noqa: ANN401 - whatever stood in the file
     return text if len(text) <= VALUE_SHOWN_MAX else text[: VALUE_SHOWN_MAX - 3] + "..."
 
 
-def _place(path: tuple[int | str, ...], root: type[BaseModel]) -> tuple[str, str]:
+def _place(path: tuple[int | str, ...], root: type[BaseModel]) -> tuple[str, Pair]:
     """Key as it stands in the file, and the description of the last one known."""
     models: list[type[BaseModel]] = [root]
-    key = text = ""
+    key, text = "", Pair.same("")
     for part in path:
         if isinstance(part, int):
             key += f"[{part}]"
@@ -195,10 +196,10 @@ def _place(path: tuple[int | str, ...], root: type[BaseModel]) -> tuple[str, str
             models = of_kind
             continue
         key += f".{part}" if key else part
-        field = next((model.model_fields[part] for model in models if part in model.model_fields), None)
-        if field is not None:
-            text = described(field)
-            models = models_of(field.annotation)
+        model = next((model for model in models if part in model.model_fields), None)
+        if model is not None:
+            text = described(model, part)
+            models = models_of(model.model_fields[part].annotation)
     return key or "file", text
 
 

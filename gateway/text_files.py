@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from gateway.texts.catalogue import Words
+
 _NOT_IN_TEXT: Final = frozenset(range(0x20)) - frozenset(b"\t\n\f\r") | {0x7F}
 """Bytes that no text has, in either encoding."""
 
@@ -13,14 +15,12 @@ SAMPLE_BYTES: Final = 64 * 1024
 
 
 class NotText(ValueError):
-    """Refusal of bytes that are no text in UTF-8: problem and cure in both languages."""
+    """Refusal of bytes that are no text in UTF-8: names problem and cure."""
 
     def __init__(self, error: UnicodeDecodeError, *, looks_like_gbk: bool) -> None:
         self.looks_like_gbk = looks_like_gbk
-        at = error.start
-        self.problem = "the file looks like GBK" if looks_like_gbk else f"the file is not UTF-8: byte {at} does not fit"
-        self.problem_zh = "文件似乎是 GBK 编码" if looks_like_gbk else f"文件不是 UTF-8 编码: 第 {at} 字节不符"
-        self.cure, self.cure_zh = "save it as UTF-8", "请另存为 UTF-8"
+        self.problem = Words("text.looks-like-gbk") if looks_like_gbk else Words("text.not-utf-8", at=error.start)
+        self.cure = Words("text.save-as-utf-8")
         super().__init__(f"{self.problem}; {self.cure}")
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from protocols.fields import Privacy
+from protocols.fields import Field, Label, Privacy, Walked, meaning_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +112,42 @@ def problems_of(fields: Iterable[FieldDescription]) -> Iterable[Problem]:
         if field.problem:
             yield Problem(field.name, field.offset, field.problem, field.hint)
         yield from problems_of(field.fields)
+
+
+def described(walked: tuple[Walked, ...], places: Sequence[int]) -> tuple[FieldDescription, ...]:
+    """Fields of a layout as found in bytes, in both languages where they are declared so.
+
+    `places`: offset in the frame of each byte walked, and at the end the end of the last of them.
+    """
+    values = {found.name: found.value for found in walked}
+    return tuple(_described(found, values, places) for found in walked)
+
+
+def _described(found: Walked, neighbours: dict[str, object], places: Sequence[int]) -> FieldDescription:
+    one = found.field
+    zh = one.zh if isinstance(one, Field) else ""
+    value, meaning = "", one.meaning
+    if isinstance(one, Field) and found.value is not None and not found.children:
+        value = str(found.value) if found.index is not None else one.coding.show(found.value)
+        word = one.word(found.value, neighbours, found.index)
+        meaning = meaning_of(one, word.en if isinstance(word, Label) else word or "")
+        zh = f"{zh}：{word.zh}" if isinstance(word, Label) else zh
+    return FieldDescription(
+        offset=places[found.offset],
+        raw=found.raw,
+        name=found.name,
+        value=value,
+        meaning=meaning,
+        problem=found.problem,
+        hint="keep the frame: its revision of the protocol may differ" if found.problem else "",
+        privacy=one.privacy if isinstance(one, Field) else Privacy.OPEN,
+        fields=described(found.children, places),
+        zh=zh,
+        span=span_of(found.offset, len(found.raw), places),
+    )
+
+
+def span_of(at: int, length: int, places: Sequence[int]) -> int | None:
+    """Bytes of the frame that so many bytes take, None when they are as many."""
+    span = places[at + length] - places[at]
+    return None if span == length else span

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from gateway.cli.main import app
 from gateway.model.states import DEBIT_MOVES
 from hardware.bench.cli import app as bench
+from hardware.bench.load.picture import picture_of
 from tests.programs import ROOT
 
 CHINESE = ".zh-CN.md"
@@ -220,7 +221,31 @@ def test_generated_parts_are_current(page):
     generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
     text = page.read_text("utf-8")
     assert text == generate["page_with_parts"](page), "run python docs/generate.py"
-    assert f"| {generate['NOT_SAID']} |" not in text, "a key has no meaning in Chinese yet"
+
+
+LOAD = ROOT / "docs" / "load.svg"
+
+
+@pytest.fixture
+def drawn():
+    """Our share in ms by lanes, program and quantile, as the picture of the load has it."""
+    runs = {}
+    points = re.findall(r"<title>(\w+) (p\d+) at (\d+) lanes: ([\d.]+) ms</title>", LOAD.read_text("utf-8"))
+    for program, quantile, lanes, ms in points:
+        runs.setdefault(int(lanes), {}).setdefault(program, {})[f"share_{quantile}_ms"] = float(ms)
+    return runs
+
+
+def test_the_picture_of_the_load_is_small_and_as_the_bench_draws_it(drawn):
+    assert LOAD.read_text("utf-8") == picture_of(drawn), f"take it again: etcbench load --picture {label(LOAD)}"
+    assert LOAD.stat().st_size < 40_000
+    assert (min(drawn), max(drawn)) == (1, 200)
+    assert all(len(run) == 2 and len(run["gateway"]) == len(run["null"]) == 2 for run in drawn.values())
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem.startswith("README")], ids=label)
+def test_a_readme_shows_the_picture_of_the_load(page):
+    assert f"]({label(LOAD)})" in page.read_text("utf-8")
 
 
 def test_the_picture_of_a_debit_has_the_arrows_of_its_table():

@@ -28,6 +28,7 @@ from gateway.model.ids import digest_of, new_id
 from gateway.model.states import RefundState
 from gateway.payers.mandates import stand_in_limit
 from gateway.rules.loading import DebitRules
+from gateway.texts.catalogue import Text, Words
 from gateway.views.debits import find_debit
 
 Facts: TypeAlias = dict[str, Any]
@@ -50,7 +51,7 @@ Fen = Annotated[int, Field(ge=0, lt=1 << 53)]
 class Refused(Exception):
     """Refusal of an act, of which nothing was done: `code` is a reason of `gateway.model.reasons`."""
 
-    def __init__(self, code: str, what: str) -> None:
+    def __init__(self, code: str, what: Text) -> None:
         self.code = code
         self.what = what
         super().__init__(f"{what}: {code}")
@@ -84,7 +85,7 @@ class OfDebit(Act):
     def do(self, tx: Transaction, actor: Actor, terms: Terms) -> Facts:
         debit_id = find_debit(tx.connection, self.debit)
         if debit_id is None:
-            raise Refused("debit_unknown", f"no debit {self.debit} in the ledger")
+            raise Refused("debit_unknown", Words("acts.no-debit", debit=self.debit))
         more = self.change(tx, debit_id, actor, terms)
         row = debit_row(tx, debit_id)
         return {
@@ -123,11 +124,11 @@ class Refund(OfDebit):
         if isinstance(found, refunds.RefundRefused):
             # Refused for want of a second person, and yet something was done where this was the first.
             if found.reason != "item_needs_second" or before is not None:
-                raise Refused(found.reason, f"{self.amount_fen} fen of debit {debit_id} are not refunded")
+                raise Refused(found.reason, Words("acts.not-refunded", amount_fen=self.amount_fen, debit=debit_id))
             return {"refund": {"key": key, "amount_fen": self.amount_fen, "target": target, "state": PROPOSED}}
         if self.till is not None and found.state != RefundState.PAID:
             refused = refunds.pay_at_till(tx, found.refund_id, self.till, actor.name)
-            _unless(refused, f"refund {found.refund_id} is not paid")
+            _unless(refused, Words("acts.refund-not-paid", refund=found.refund_id))
             found = replace(found, state=RefundState.PAID)
         return {"refund": {"key": key, **asdict(found)}}
 
@@ -142,7 +143,7 @@ class PayRefund(Act):
 
     def do(self, tx: Transaction, actor: Actor, terms: Terms) -> Facts:
         refused = refunds.pay_at_till(tx, self.refund_id, self.till, actor.name)
-        _unless(refused, f"refund {self.refund_id} is not paid")
+        _unless(refused, Words("acts.refund-not-paid", refund=self.refund_id))
         return {"refund_id": self.refund_id, "state": RefundState.PAID.value, "till": self.till}
 
 
@@ -155,7 +156,7 @@ class Adjust(OfDebit):
 
     def change(self, tx: Transaction, debit_id: str, actor: Actor, terms: Terms) -> Facts:
         refused = refunds.adjust(tx, debit_id, self.amount_fen, self.reason, actor=actor.name, rules=terms.rules)
-        _unless(refused, f"debit {debit_id} is not adjusted")
+        _unless(refused, Words("acts.not-adjusted", debit=debit_id))
         return {}
 
 
@@ -176,7 +177,7 @@ class ResolvePurchase(OfDebit):
             tx, debit_id, taken=self.taken, by=by, deciding=deciding
         )
         if isinstance(found, str):
-            raise Refused(found, f"debit {debit_id} is not resolved")
+            raise Refused(found, Words("acts.not-resolved", debit=debit_id))
         return {"record_no": found.record_no}
 
 
@@ -200,7 +201,7 @@ class ResolveAttempt(OfDebit):
             rules=terms.rules,
         )
         if isinstance(found, str):
-            raise Refused(found, f"attempt {self.attempt_id} of debit {debit_id} is not resolved")
+            raise Refused(found, Words("acts.attempt-not-resolved", attempt=self.attempt_id, debit=debit_id))
         return {"effect": found.name.lower()}
 
 
@@ -212,7 +213,10 @@ class PayDebt(OfDebit):
     till: Name
 
     def change(self, tx: Transaction, debit_id: str, actor: Actor, terms: Terms) -> Facts:
-        _unless(debts.pay_at_till(tx, debit_id, self.till, actor.name, terms.rules), _nothing(debit_id))
+        _unless(
+            debts.pay_at_till(tx, debit_id, self.till, actor.name, terms.rules),
+            Words("acts.nothing-done", debit=debit_id),
+        )
         return {}
 
 
@@ -222,7 +226,7 @@ class RetryDebt(OfDebit):
     act: Literal["retry_debt"] = "retry_debt"
 
     def change(self, tx: Transaction, debit_id: str, actor: Actor, terms: Terms) -> Facts:
-        _unless(debts.retry_now(tx, debit_id, actor.name), _nothing(debit_id))
+        _unless(debts.retry_now(tx, debit_id, actor.name), Words("acts.nothing-done", debit=debit_id))
         return {}
 
 
@@ -236,7 +240,7 @@ class WriteOffDebt(OfDebit):
         before = proposal(tx, debts.WRITE_OFF, debit_id, debit_row(tx, debit_id).amount)
         refused = debts.write_off(tx, debit_id, actor.name, self.reason, terms.rules)
         proposed = refused == "item_needs_second" and before is None
-        _unless(None if proposed else refused, _nothing(debit_id))
+        _unless(None if proposed else refused, Words("acts.nothing-done", debit=debit_id))
         return {PROPOSED: proposed}
 
 
@@ -276,7 +280,7 @@ class ChangeLimits(Act):
     """Most that may be owed at once, in a tuple of its own: (None,) for no such limit, None to leave it."""
 
     def do(self, tx: Transaction, actor: Actor, terms: Terms) -> Facts:
-        what = f"no limit was changed: mandate {self.mandate_id}"
+        what = Words("acts.no-limit-changed", mandate_id=self.mandate_id)
         if self.exposure is not None:
             _unless(limits.change_exposure(tx, self.mandate_id, self.exposure[0], actor.name), what)
         if self.clear:
@@ -309,20 +313,16 @@ ACT: Final[TypeAdapter[AnyAct]] = TypeAdapter(AnyAct)
 """Reads any act from JSON, and trusts nothing in it."""
 
 
-def _unless(refused: str | None, what: str) -> None:
+def _unless(refused: str | None, what: Text) -> None:
     if refused is not None:
         raise Refused(refused, what)
-
-
-def _nothing(debit_id: str) -> str:
-    return f"nothing was done about debit {debit_id}"
 
 
 def _item(change: Callable[[], items.ItemChanged]) -> Facts:
     try:
         done = change()
     except ClearingRefused as refused:
-        raise Refused(refused.reason, str(refused)) from refused
+        raise Refused(refused.reason, refused.detail) from refused
     return {
         "item": done.item_id,
         "state": done.state,

@@ -26,6 +26,7 @@ from gateway.acts.acts import ACT, Facts, Refused, Terms
 from gateway.acts.doing import change_of
 from gateway.ledger.batches import StorageUnavailable
 from gateway.ledger.transaction import Change
+from gateway.texts.catalogue import Language
 
 LINE_BYTES_MAX: Final = 16 * 1024
 """Bytes of an act; the longest has two reasons of 200 characters."""
@@ -86,7 +87,8 @@ class Desk:
             facts = await self._submit(change_of(act, actor, self._terms, self._groups))
         except Refused as refused:
             log.info("%s by %s refused: %s", act.act, actor.name, refused.code)
-            return {"refused": refused.code, "what": refused.what}
+            told = {"what": refused.what.told(Language.EN), "what_zh": refused.what.told(Language.ZH)}
+            return {"refused": refused.code, **told}
         except StorageUnavailable as error:
             return {"failed": str(error)}
         except Exception as error:

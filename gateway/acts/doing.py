@@ -12,12 +12,13 @@ from gateway.config import SiteFile
 from gateway.ledger.transaction import Change, Transaction
 from gateway.points.config import ChargePoint
 from gateway.rules.loading import DebitRules, load_rules
+from gateway.texts.catalogue import Words
 
 
 def change_of(act: Act, actor: Actor, terms: Terms, groups: Mapping[Role, Iterable[str]]) -> Change[Facts]:
     """Change that does the act. Raises `Refused` where the account has not the role; the change raises it, too."""
     if not actor.has(act.role, groups):
-        raise Refused("not_your_role", f"{actor.name} has not the role {act.role.value}")
+        raise Refused("not_your_role", Words("acts.not-your-role", account=actor.name, role=act.role.value))
 
     def change(tx: Transaction) -> Facts:
         return act.do(tx, actor, terms)

@@ -14,11 +14,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Final
 
 from gateway.clearing.rules import OURS, DayFileProfile
 from gateway.model.clearing import BankLine, BankLineKind, WireKeys, full_day, parse_day
 from gateway.model.money import parse_yuan
 from gateway.text_files import not_text
+from gateway.texts.catalogue import Text, Words
+from gateway.texts.places import place_in, wrong
 
 PROBLEMS_MAX = 50
 """Problems told of one file; a file with more is of another form altogether."""
@@ -32,17 +35,19 @@ AMOUNT_FEN_MAX = 10**12
 PROGRESS_EVERY = 100_000
 """Lines between two reports of how far the reading is."""
 
+_AGAIN: Final = Words("bank-file.ask-again")
+
 
 class BankFileError(Exception):
     """A day file cannot be used, and nothing of it counts. `reason` is a code of `gateway.model.reasons`."""
 
-    def __init__(self, path: Path, reason: str, problems: Sequence[str]) -> None:
+    def __init__(self, path: Path, reason: str, problems: Sequence[Text]) -> None:
         self.path = path
         self.reason = reason
         self.problems = list(problems)
-        self.lines = [f"{path}: {problem}" for problem in self.problems]
+        self.lines = [Words("bank-file.problem", file=path, problem=problem) for problem in self.problems]
         """Lines for people, one a problem."""
-        super().__init__("\n".join(self.lines))
+        super().__init__("\n".join(map(str, self.lines)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ class DayFile:
         self._day = day
         self._near: date = parse_day(day)
         self._terminals = terminals
-        self._problems: list[str] = []
+        self._problems: list[Text] = []
         self._reason = "bank_file_malformed"
         self._where: dict[str, int] = {}
         self._total_seen = False
@@ -101,18 +106,18 @@ class DayFile:
             try:
                 yield from self._lines(rows)
             except UnicodeDecodeError as error:
-                problem = f"from here on it is not {self._profile.encoding} ({error.reason})"
-                cure = "name its encoding in [day_files]"
-                if self._profile.encoding == OURS.encoding:
+                named = self._profile.encoding
+                problem = Words("bank-file.other-encoding", encoding=named, reason=error.reason)
+                cure = Words("bank-file.name-encoding")
+                if named == OURS.encoding:
                     refusal = not_text(self._path, error)
-                    problem, cure = refusal.problem, f'{refusal.cure}, or name encoding = "gb18030" in [day_files]'
+                    problem, cure = refusal.problem, Words("bank-file.save-or-name-encoding", cure=refusal.cure)
                 self._problem(rows.line_num + 1, None, problem, cure)
             except csv.Error as error:
-                self._problem(rows.line_num, None, f"is not CSV: {error}", "ask the bank for the file again")
+                self._problem(rows.line_num, None, Words("bank-file.not-csv", error=str(error)), _AGAIN)
             self.digest = digest.hexdigest()
         if not self._problems and self._profile.total == "required" and not self._total_seen:
-            problem = "there is no line of totals: the file was cut short"
-            self._problem(None, "kind", problem, "ask the bank for the file again")
+            self._problem(None, "kind", Words("bank-file.no-totals"), _AGAIN)
         if self._problems:
             raise BankFileError(self._path, self._reason, self._problems)
 
@@ -126,7 +131,7 @@ class DayFile:
             if not row:
                 continue
             if number > LINES_MAX or len(self._problems) >= PROBLEMS_MAX:
-                self._problem(number, None, "reading stopped here", "correct the lines above first")
+                self._problem(number, None, Words("bank-file.stopped"), Words("bank-file.correct-above"))
                 return
             line = self._line(number, row)
             if line is not None and not self._problems:
@@ -138,15 +143,15 @@ class DayFile:
             if title is None:
                 continue
             if title not in found:
-                known = ", ".join(found) or "none"
-                self._problem(1, str(title), "is missing", f"the file has: {known}; map the column in [day_files]")
+                known = ", ".join(found) or Words("bank-file.none")
+                self._problem(1, str(title), Words("documents.missing"), Words("bank-file.map-column", known=known))
             self._where[name] = found.get(title, -1)
         return not self._problems
 
     def _line(self, number: int, row: list[str]) -> BankLine | None:
         before = len(self._problems)
         if self._total_seen:
-            self._problem(number, None, "comes after the totals", "ask the bank for the file again")
+            self._problem(number, None, Words("bank-file.after-totals"), _AGAIN)
             return None
         word = self._text(row, "kind")
         meaning = self._profile.kinds.get(word)
@@ -154,7 +159,8 @@ class DayFile:
             return None
         if meaning is None:
             known = ", ".join(self._profile.kinds)
-            self._problem(number, "kind", f"{word!r} is no known kind", f"known are {known}; map it in [day_files]")
+            problem = Words("bank-file.no-kind", value=repr(word))
+            self._problem(number, "kind", problem, Words("bank-file.map-kind", known=known))
             return None
         self._check_day(number, row)
         amount = self._amount(number, row, signed=meaning == "total")
@@ -181,14 +187,19 @@ class DayFile:
         try:
             found = full_day(plain if len(told) == len(form) else "", self._near)
         except ValueError:
-            self._problem(number, "settlement_day", f"{told!r} is no day", f"write it as {form}")
+            self._problem(
+                number,
+                "settlement_day",
+                Words("bank-file.no-day", value=repr(told)),
+                Words("bank-file.write-day", form=form),
+            )
             return
         if found != self._day:
             self._problem(
                 number,
                 "settlement_day",
-                f"{told} is not the day {self._day} that is being cleared",
-                f"give it with: clearing run {found}",
+                Words("bank-file.other-day", told=told, day=self._day),
+                Words("bank-file.give-with", found=found),
                 "bank_file_other_day",
             )
 
@@ -198,8 +209,8 @@ class DayFile:
             self._problem(
                 number,
                 "terminal",
-                f"{terminal!r} is no terminal of ours at this bank",
-                "check that the file is meant for this site, or add the terminal to its lane",
+                Words("bank-file.other-terminal", terminal=repr(terminal)),
+                Words("bank-file.check-site"),
                 "bank_file_other_terminal",
             )
         return terminal
@@ -208,9 +219,8 @@ class DayFile:
         """Batch and trace number; spreadsheets and some banks strip the zeros in front."""
         value = self._text(row, name)
         if not (value.isascii() and value.isdigit() and len(value) <= 6):
-            self._problem(
-                number, name, f"{value[:40]!r} is no number of at most six digits", "write it with digits only"
-            )
+            problem = Words("bank-file.six-digits", value=repr(value[:40]))
+            self._problem(number, name, problem, Words("bank-file.digits-only"))
         return value.zfill(6)
 
     def _amount(self, number: int, row: list[str], *, signed: bool) -> int:
@@ -219,14 +229,16 @@ class DayFile:
         try:
             amount = int(parse_yuan(value)) if unit == "yuan" else _whole(value)
         except ValueError:
-            cure = "whole fen, without point or sign" if unit == "fen" else "yuan like 23.45, without sign"
-            self._problem(number, "amount", f"{value[:40]!r} is no amount", f"write {cure}")
+            cure = Words("bank-file.write-fen") if unit == "fen" else Words("bank-file.write-yuan")
+            self._problem(number, "amount", Words("bank-file.no-amount", value=repr(value[:40])), cure)
             return 0
         if abs(amount) > AMOUNT_FEN_MAX:
-            self._problem(number, "amount", f"{value[:20]!r} is more than a message can carry", "correct the amount")
+            problem = Words("bank-file.too-much", value=repr(value[:20]))
+            self._problem(number, "amount", problem, Words("bank-file.correct-amount"))
             return 0
         if amount <= 0 and not signed:
-            self._problem(number, "amount", f"{value} is not above zero", "the kind tells the direction, not a sign")
+            problem = Words("bank-file.not-above-zero", value=value)
+            self._problem(number, "amount", problem, Words("bank-file.no-sign"))
         return amount
 
     def _check_total(self, number: int, row: list[str], amount: int) -> None:
@@ -235,20 +247,18 @@ class DayFile:
             return  # what is bad is not counted
         count = self._text(row, "count")
         if count != str(self._count):
-            problem = f"the totals count {count!r} lines, the file has {self._count}"
-            self._problem(number, "count", problem, "ask the bank for the file again")
+            problem = Words("bank-file.total-count", told=repr(count), found=self._count)
+            self._problem(number, "count", problem, _AGAIN)
         if amount != self.net_fen:
-            problem = f"the totals say {amount} fen, the lines add up to {self.net_fen} fen"
-            self._problem(number, "amount", problem, "ask the bank for the file again")
+            problem = Words("bank-file.total-amount", told=amount, found=self.net_fen)
+            self._problem(number, "amount", problem, _AGAIN)
 
     def _problem(
-        self, number: int | None, column: str | None, problem: str, cure: str, reason: str = "bank_file_malformed"
+        self, number: int | None, column: str | None, problem: Text, cure: Text, reason: str = "bank_file_malformed"
     ) -> None:
         if not self._problems:
             self._reason = reason
-        place = [] if number is None else [f"line {number}"]
-        place += [] if column is None else [f"column {column}"]
-        self._problems.append(f"{', '.join(place) or 'file'}: {problem}; {cure}")
+        self._problems.append(wrong(place_in(number, column), problem, cure))
 
 
 def _whole(text: str) -> int:

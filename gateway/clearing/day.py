@@ -56,6 +56,7 @@ from gateway.model.clearing import (
     split_by_weight,
 )
 from gateway.model.states import DebitState, ItemState
+from gateway.texts.catalogue import Text, Words
 
 LINE_NUMBERS: Final = "clearing_line"
 
@@ -66,8 +67,9 @@ Commit = Callable[[Change[Any]], Any]
 class ClearingRefused(Exception):
     """A day cannot be cleared, or an item not be changed so. `reason` is a code of `gateway.model.reasons`."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: Text) -> None:
         self.reason = reason
+        self.detail = detail
         super().__init__(detail)
 
 
@@ -123,7 +125,7 @@ def run_day(
     """
     pace = pace or Pace()
     if parse_day(day) >= today:
-        raise ClearingRefused("clearing_day_open", f"{day} is not over: today is {today:%Y%m%d} here")
+        raise ClearingRefused("clearing_day_open", Words("clearing.day-not-over", day=day, today=f"{today:%Y%m%d}"))
     result = DayResult(day)
     began = commit(lambda tx: _begin(tx, day, terms))
     with reader.connect() as connection:

@@ -16,6 +16,7 @@ from gateway.ledger import tables
 from gateway.ledger.pace import Pace
 from gateway.ledger.transaction import Change, Transaction
 from gateway.model.clearing import BankLine
+from gateway.texts.catalogue import Words
 
 FILE_NUMBERS: Final = "bank_file"
 
@@ -52,9 +53,13 @@ def import_file(
         commit(_store(file_id, channel, page))
         tell(f"{page[-1].line}")
     if file.digest != summary.digest:
-        raise BankFileError(path, "bank_file_malformed", ["file: it changed while it was read; give it again"])
+        raise BankFileError(path, "bank_file_malformed", [_of_file(Words("bank-file.changed"))])
     commit(lambda tx: _finish(tx, file_id, channel, day))
     return summary
+
+
+def _of_file(problem: Words) -> Words:
+    return Words("bank-file.problem", file=Words("place.file"), problem=problem)
 
 
 def _begin(path: Path, channel: str, day: str, summary: FileSummary, *, supplement: bool) -> Change[int]:
@@ -62,14 +67,16 @@ def _begin(path: Path, channel: str, day: str, summary: FileSummary, *, suppleme
         f = tables.bank_file
         known = tx.find(f, digest=summary.digest)
         if known is not None and known.state == "read":
-            raise BankFileError(path, "bank_file_known", [f"file: it was read before, for {known.channel} {known.day}"])
+            problem = Words("bank-file.read-before", bank=known.channel, day=known.day)
+            raise BankFileError(path, "bank_file_known", [_of_file(problem)])
         if known is not None:
             return int(known.id)
         tx.flush()
         others = select(f.c.name).where(f.c.channel == channel, f.c.day == day, f.c.state == "read").limit(1)
         other = tx.connection.execute(others).scalar_one_or_none()
         if other is not None and not supplement:
-            raise BankFileError(path, "bank_file_second", [f"file: {other} was read for {channel} {day} already"])
+            problem = Words("bank-file.second", other=other, bank=channel, day=day)
+            raise BankFileError(path, "bank_file_second", [_of_file(problem)])
         file_id = tx.next_number(FILE_NUMBERS)
         tx.insert(
             f,

@@ -22,6 +22,7 @@ from gateway.model.answers import NOTHING_SAID
 from gateway.model.clearing import LOSSES, DifferenceKind
 from gateway.model.dual_control import are_two
 from gateway.model.states import DebitState, ItemState
+from gateway.texts.catalogue import Words
 
 NEVER_WRITTEN_OFF: Final = frozenset(
     {
@@ -58,13 +59,13 @@ def write_off(tx: Transaction, item_id: int, by: str, reason: str, terms: Terms)
     item = _open(tx, item_id)
     known = DifferenceKind(item.kind) if item.kind in list(DifferenceKind) else None
     if known is None or known in NEVER_WRITTEN_OFF:
-        raise ClearingRefused("item_not_a_loss", f"item {item_id} is {item.kind}")
+        raise ClearingRefused("item_not_a_loss", Words("clearing.item-is", item=item_id, what=item.kind))
     if item.actor is None:
         tx.update(tables.item, {"id": item_id}, note=reason, actor=by, changed_at=tx.now_us)
         tx.note("item", str(item_id), "write_off_proposed", debit_id=item.debit_id, detail=reason, actor=by)
         return ItemChanged(item_id, ItemState.OPEN, by, None)
     if not are_two(item.actor, by):
-        raise ClearingRefused("item_needs_second", f"item {item_id}: {by} has proposed it")
+        raise ClearingRefused("item_needs_second", Words("clearing.item-proposed", item=item_id, by=by))
     lost = _book_loss(tx, item, known, terms) if known in LOSSES else 0
     set_item(tx, item, ItemState.WRITTEN_OFF, detail=f"{lost} fen: {reason}", by=by, note=reason, second_actor=by)
     return ItemChanged(item_id, ItemState.WRITTEN_OFF, item.actor, by, lost)
@@ -73,9 +74,9 @@ def write_off(tx: Transaction, item_id: int, by: str, reason: str, terms: Terms)
 def _open(tx: Transaction, item_id: int) -> Row:
     item = tx.find(tables.item, id=item_id)
     if item is None:
-        raise ClearingRefused("item_unknown", f"no item {item_id}")
+        raise ClearingRefused("item_unknown", Words("clearing.no-item", item=item_id))
     if item.state != ItemState.OPEN:
-        raise ClearingRefused("item_closed", f"item {item_id} is {item.state}")
+        raise ClearingRefused("item_closed", Words("clearing.item-is", item=item_id, what=item.state))
     return item
 
 

@@ -53,9 +53,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError, model_validator
 
-from gateway.documents import DocumentError, Problem, Section, not_toml, problem_of
+from gateway.documents import DocumentError, Section, not_toml, problem_of, too_large, unreadable
 from gateway.model.clearing import FeeRounding
 from gateway.text_files import text_of
+from gateway.texts.catalogue import Words
 
 FILE_BYTES_MAX = 1 << 20
 """Rules of a whole network have some hundred kilobytes."""
@@ -76,13 +77,13 @@ def _encoding(name: str) -> str:
     try:
         codecs.lookup(name)
     except LookupError as error:
-        raise ValueError("is no known encoding; use utf-8-sig or gb18030") from error
+        raise ValueError(Words("clearing-rules.no-encoding")) from error
     return name
 
 
 def _time(text: str) -> str:
     if _TIME.fullmatch(text) is None:
-        raise ValueError('is no time of day; write it like "08:00"')
+        raise ValueError(Words("clearing-rules.no-time"))
     return text
 
 
@@ -92,7 +93,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")]
 
 def _title(given: object) -> str | int:
     if isinstance(given, bool) or not isinstance(given, str | int):
-        raise ValueError("is neither a title nor a number")  # noqa: TRY004 - a schema hears no other
+        raise ValueError(Words("clearing-rules.no-title"))  # noqa: TRY004 - a schema hears no other
     return given
 
 
@@ -125,7 +126,7 @@ class Shifts(Section):
     @model_validator(mode="after")
     def _ascending(self) -> Shifts:
         if list(self.starts) != sorted(set(self.starts)):
-            raise ValueError("the starts of shifts must ascend")
+            raise ValueError(Words("clearing-rules.shifts-ascend"))
         return self
 
 
@@ -182,9 +183,9 @@ class DayFileProfile(Section):
     def _whole(self) -> DayFileProfile:
         named = [getattr(self.columns, name) for name in Columns.model_fields]
         if any(isinstance(column, int) == self.header for column in named if column is not None):
-            raise ValueError("columns are titles where the file has a header, and numbers from 0 where it has none")
+            raise ValueError(Words("clearing-rules.columns-by-header"))
         if self.total == "required" and ("total" not in self.kinds.values() or self.columns.count is None):
-            raise ValueError('a required total needs a word for "total" among the kinds and the column "count"')
+            raise ValueError(Words("clearing-rules.total-needs"))
         return self
 
 
@@ -211,7 +212,7 @@ class ClearingRules(Section):
     def _weighty(self) -> ClearingRules:
         for place, owners in self.splits.items():
             if not any(owners.values()) or len(owners) > OWNERS_MAX:
-                raise ValueError(f"splits.{place} needs 1 to {OWNERS_MAX} owners, one of them with a weight above zero")
+                raise ValueError(Words("clearing-rules.split-owners", place=place, most=OWNERS_MAX))
         return self
 
     def fee(self, payer: str) -> Fee:
@@ -243,11 +244,9 @@ def load_rules(file: Path | None) -> ClearingRules:
     try:
         data = file.read_bytes()
     except OSError as error:
-        problem = Problem("file", "", error.strerror or str(error), "Name a readable file")
-        raise ClearingRulesError(file, [problem]) from error
+        raise ClearingRulesError(file, [unreadable(error)]) from error
     if len(data) > FILE_BYTES_MAX:
-        problem = Problem("file", f"{len(data)} bytes", "is too large for clearing rules", "Check the path")
-        raise ClearingRulesError(file, [problem])
+        raise ClearingRulesError(file, [too_large(len(data))])
     try:
         return ClearingRules.model_validate(tomllib.loads(text_of(data)))
     except ValidationError as error:

@@ -7,8 +7,8 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.cli.errors import CliFault, ExitCode, refusal
-from gateway.cli.screen import Words
 from gateway.cli.store import change_ledger
+from gateway.texts.catalogue import Pair, Words
 
 if TYPE_CHECKING:
     from gateway.acts.acts import Act
@@ -32,14 +32,15 @@ def act_on(site: SiteFile, act: Act) -> dict[str, Any]:
         except Refused as refused:
             raise refusal(refused.code, refused.what) from refused
     if "refused" in asked:
-        raise refusal(str(asked["refused"]), str(asked.get("what", "")))
+        what = str(asked.get("what", ""))
+        raise refusal(str(asked["refused"]), Pair(what, str(asked.get("what_zh", what))))
     if "done" not in asked:
         raise CliFault(
             ExitCode.UNAVAILABLE,
             "gateway_failed",
-            f"the gateway did not do it: {asked.get('failed', 'its answer says nothing')}",
+            Words("acting.not-done", failed=asked.get("failed", Words("acting.says-nothing"))),
             None,
-            Words("etcgw status --config SITE tells how it is", "用 etcgw status --config SITE 查看网关状态"),
+            Words("acting.etcgw-status-config-site-tells"),
         )
     return dict(asked["done"])
 
@@ -65,9 +66,9 @@ def _ask(site: SiteFile, act: Act) -> dict[str, Any] | None:
             raise CliFault(
                 ExitCode.UNKNOWN,
                 "no_answer",
-                f"the gateway has not answered: {type(error).__name__}",
-                Words("it may have been done, or not", "操作可能已执行,也可能未执行"),
-                Words("look at what it was about before you ask again", "请先查询结果,再决定是否重试"),
+                Words("acting.not-answered", error=type(error).__name__),
+                Words("acting.may-have-been-done-or"),
+                Words("acting.look-about-before-you-ask"),
             ) from error
     return answer if isinstance(answer, dict) else {}
 
@@ -76,10 +77,7 @@ def _closed(site: SiteFile) -> CliFault:
     return CliFault(
         ExitCode.UNAVAILABLE,
         "not_permitted",
-        f"{site.people.socket} is not for this account",
-        Words("no group has a role here, or the folder is closed", "未配置角色用户组,或目录不可进入"),
-        Words(
-            "[people] of the site file names the socket and the groups of each role",
-            "在配置 [people] 中设置 socket 与各角色的用户组",
-        ),
+        Words("acting.socket-closed", socket=site.people.socket),
+        Words("acting.no-group-has-role-here"),
+        Words("acting.people-site-file-names-socket"),
     )

@@ -18,9 +18,11 @@ import typer
 from gateway import private_files
 from gateway.cli import labels
 from gateway.cli.errors import CliFault, ExitCode
+from gateway.cli.help import Commands
 from gateway.cli.options import ConfigOption, JsonOption, age_text, now_utc, path_of, screen_of, zone_of
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Heading, Screen, Words
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Heading, Screen
 from gateway.model.states import OPEN_DEBITS
+from gateway.texts.catalogue import Language, Pair, Text, Words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,32 +34,33 @@ if TYPE_CHECKING:
     from gateway.points.config import ChargePoint
     from gateway.tariffs.quote import TariffVersion
 
+app = Commands("check-config")
+
 
 @dataclass(slots=True)
 class _Findings:
     """Findings of the checks."""
 
     problems: list[Problem] = field(default_factory=list)
-    notes: list[dict[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, Text]] = field(default_factory=list)
     """Notes on what is not wrong, but somebody may want to know."""
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def wrong(self, key: str, value: object, problem: str, cure: str) -> None:
+    def wrong(self, key: str, value: object, problem: Text, cure: Text) -> None:
         from gateway.documents import Problem
 
         self.problems.append(Problem(key, str(value), problem, cure))
 
-    def note(self, key: str, text: str) -> None:
-        self.notes.append({"key": key, "note": text})
+    def note(self, key: str, text: Text) -> None:
+        self.notes.append((key, text))
 
 
+@app.command("check-config")
 def check_config(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    parameters: Annotated[
-        bool, typer.Option("--parameters", help="Show every key of a site file with default and meaning instead.")
-    ] = False,
+    parameters: Annotated[bool, typer.Option("--parameters")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check a site file and everything it names: lists, tariffs, dialects, ledger, mandates. Exit 2 when wrong."""
@@ -73,7 +76,7 @@ def check_config(
         site = load(path)
     except ConfigError as error:
         findings.problems.extend(error.problems)
-        findings.note("file", "what the file names was not looked at: correct the file itself first")
+        findings.note("file", Words("check.file-first"))
     else:
         findings.facts["site"] = {
             "name": site.site.name,
@@ -98,41 +101,33 @@ def _check_places(site: SiteFile, findings: _Findings) -> None:
     """Check the folders the gateway writes to."""
     ledger, state = site.storage.ledger, site.storage.state
     if ledger.parent.exists() and not os.access(ledger.parent, os.W_OK):
-        findings.wrong(
-            "storage.ledger", ledger, "stands in a folder we may not write to", "Give the gateway's user the right"
-        )
+        findings.wrong("storage.ledger", ledger, Words("check.folder-not-writable"), Words("check.give-right"))
     if ledger.exists() and not os.access(ledger, os.R_OK | os.W_OK):
-        findings.wrong(
-            "storage.ledger", ledger, "may not be read and written by us", "Give the gateway's user the right"
-        )
+        findings.wrong("storage.ledger", ledger, Words("check.not-ours-to-use"), Words("check.give-right"))
     if not state.parent.is_dir() and state.parent != ledger.parent:
-        findings.wrong(
-            "storage.state", state, "stands in a folder that does not exist", "Make the folder or correct the path"
-        )
+        findings.wrong("storage.state", state, Words("check.folder-missing"), Words("check.make-folder"))
 
 
 def _check_people(site: SiteFile, findings: _Findings) -> None:
     """Check that those who have a role can come to the gateway's desk."""
     socket, people = site.people.socket, site.people
     if not socket.parent.is_dir() and socket.parent != site.storage.ledger.parent:
-        findings.wrong(
-            "people.socket", socket, "stands in a folder that does not exist", "Make the folder or correct the path"
-        )
+        findings.wrong("people.socket", socket, Words("check.folder-missing"), Words("check.make-folder"))
     known = {group.gr_name for group in grp.getgrall()}
     for role, groups in people.groups.items():
         for name in sorted(set(groups) - known):
             findings.wrong(
-                f"people.roles.{role.value}", repr(name), "is no group of this machine", f"Make it: groupadd {name}"
+                f"people.roles.{role.value}", repr(name), Words("check.no-group"), Words("check.make-group", name=name)
             )
     if any(people.groups.values()) and socket.parent.is_dir() and not socket.parent.stat().st_mode & stat.S_IXOTH:
-        findings.note("people.socket", f"{socket.parent} may not be entered by the accounts that have a role")
+        findings.note("people.socket", Words("check.folder-not-entered", folder=socket.parent))
 
 
 def _check_rights(site: SiteFile, findings: _Findings) -> None:
     """Check that nobody but the gateway's user may use our files."""
     for found in private_files.open_to_others(site.storage.files):
-        problem = f"has mode {found.mode:04o}: others than its owner may use it"
-        findings.wrong("storage", found.path, problem, found.cure)
+        problem = Words("check.open-to-others", mode=f"{found.mode:04o}")
+        findings.wrong("storage", found.path, problem, Pair.same(found.cure))
 
 
 def _check_chain_keys(site: SiteFile, findings: _Findings) -> None:
@@ -159,17 +154,18 @@ def _check_lists(site: SiteFile, findings: _Findings) -> None:
     try:
         lists = StatusLists.open(site.lists.directory, now, site.lists.drop_bound)
     except StatusListError as error:
-        cure = f"{error.cure}; etcgw lists build makes one"
-        findings.wrong("lists.directory", error.file, f"{error.field}: {error.problem}", cure)
+        problem = Words("check.part", part=error.field, problem=error.problem)
+        findings.wrong("lists.directory", error.file, problem, Words("check.build-list", cure=error.cure))
         return
     if lists.refusal is not None:
         refusal = lists.refusal
-        problem = f"the newest publication is not usable: {refusal.field}: {refusal.problem}"
+        problem = Words("check.newest-unusable", part=refusal.field, problem=refusal.problem)
         findings.wrong("lists.directory", refusal.file, problem, refusal.cure)
     stale = lists.stale(now, timedelta(hours=site.lists.age_limit_h))
     age_s = lists.age(now).total_seconds()
     if stale:
-        findings.note("lists", f"{lists.version} is {age_text(age_s)} old, the limit is {site.lists.age_limit_h:g} h")
+        limit_h = f"{site.lists.age_limit_h:g}"
+        findings.note("lists", Words("check.list-old", version=lists.version, age=age_text(age_s), limit_h=limit_h))
     findings.facts["lists"] = {
         "version": lists.version,
         "entries": lists.snapshot.entries,
@@ -200,22 +196,17 @@ def _check_tariffs(site: SiteFile, findings: _Findings) -> None:
         else version.valid_to.astimezone(zone_of(site)).isoformat(),
     }
     if version is None:
-        covered = f"{tariffs.versions[0].valid_from.isoformat()} on"
-        findings.wrong(
-            "tariffs.directory",
-            site.tariffs.directory,
-            f"no version is in force now, only from {covered}",
-            "Install one that is",
-        )
+        problem = Words("check.no-tariff-in-force", valid_from=tariffs.versions[0].valid_from.isoformat())
+        findings.wrong("tariffs.directory", site.tariffs.directory, problem, Words("check.install-tariff"))
         return
     for i, point in enumerate(site.charge_points):
-        problem = _fare_missing(point, version)
-        if problem is not None:
+        missing = _fare_missing(point, version)
+        if missing is not None:
             key = f"charge_points[{i}].station"
-            findings.wrong(key, repr(point.station), problem, "Correct the station, or add its fares")
+            findings.wrong(key, repr(point.station), missing, Words("check.correct-station"))
 
 
-def _fare_missing(lane: ChargePoint, version: TariffVersion) -> str | None:
+def _fare_missing(lane: ChargePoint, version: TariffVersion) -> Text | None:
     """Reason why a lane could not price any vehicle, None when it can."""
     from gateway.points.toll.config import ChargingLane
     from gateway.points.toll.settings import LaneKind
@@ -224,9 +215,9 @@ def _fare_missing(lane: ChargePoint, version: TariffVersion) -> str | None:
         return None
     station = lane.station.upper()
     if lane.kind is LaneKind.OPEN and station not in version.class_tables:
-        return f"has no [class_table.{station}] in tariff {version.version}"
+        return Words("check.no-class-table", station=station, version=version.version)
     if lane.kind is LaneKind.EXIT and station not in version.matrix and station not in version.routes:
-        return f"is no exit in [matrix] or [routes] of tariff {version.version}"
+        return Words("check.no-exit", version=version.version)
     return None
 
 
@@ -238,13 +229,13 @@ def _check_rules(site: SiteFile, findings: _Findings) -> None:
         rules = load_rules(site.rules.file)
     except RulesError as error:
         for problem in error.problems:
-            findings.wrong("rules.file", error.path, str(problem), "etcgw rules check FILE names every key")
+            findings.wrong("rules.file", error.path, problem, Words("check.rules-check"))
         return
     findings.facts["rules"] = {"version": rules.version, "digest": rules.digest}
     for service, rule in rules.stand_in:
         for code in filter(refuses_for_good, rule.also_after_codes):
             key = f"rules.stand_in.{service}.also_after_codes"
-            findings.wrong(key, code, "is a final refusal: nobody will pay what is stood in for", "leave it out")
+            findings.wrong(key, code, Words("check.final-refusal"), Words("check.leave-out"))
 
 
 def _check_clearing(site: SiteFile, findings: _Findings) -> None:
@@ -254,16 +245,14 @@ def _check_clearing(site: SiteFile, findings: _Findings) -> None:
         rules = load_rules(site.clearing.rules)
     except ClearingRulesError as error:
         for problem in error.problems:
-            findings.wrong("clearing.rules", error.path, str(problem), "correct the file")
+            findings.wrong("clearing.rules", error.path, problem, Words("check.correct-file"))
         return
     known = {bank.name for bank in site.banks} | {issuer.name for issuer in site.issuers}
     for name in sorted((rules.fees.keys() | rules.day_files.keys()) - known):
-        findings.wrong("clearing.rules", name, "is neither a bank nor an issuer of this site", "correct its name")
+        findings.wrong("clearing.rules", name, Words("check.no-payer"), Words("check.correct-name"))
     places = {point.name for point in site.charge_points} | {point.station for point in site.charge_points}
     for name in sorted(rules.splits.keys() - places):
-        findings.wrong(
-            "clearing.rules", name, "is neither a charge point nor a station of this site", "correct its name"
-        )
+        findings.wrong("clearing.rules", name, Words("check.no-place"), Words("check.correct-name"))
     findings.facts["clearing"] = {"version": rules.version}
 
 
@@ -275,26 +264,25 @@ def _check_ledger(site: SiteFile, findings: _Findings) -> None:
     path = site.storage.ledger
     if not path.exists():
         findings.facts["ledger"] = {"path": str(path), "exists": False}
-        findings.note("storage.ledger", f"{path} is not there yet; make it with: etcgw ledger create")
+        findings.note("storage.ledger", Words("check.ledger-not-there", path=path))
         return
     engine = engines.open_reader(path)
     try:
         state = schema.look(engine)
         findings.facts["ledger"] = {"path": str(path), "exists": True, "schema": state.found, "schema_here": state.head}
         if isinstance(state.refused, schema.SchemaTooOld):
-            problem = f"has schema {state.found}, of before the first release"
-            findings.wrong("storage.ledger", path, problem, "Keep the file, and create a new ledger")
+            problem = Words("check.schema-too-old", found=state.found)
+            findings.wrong("storage.ledger", path, problem, Words("check.new-ledger"))
         elif state.refused is not None:
-            problem = f"has schema {state.found}, which this version does not know"
-            findings.wrong("storage.ledger", path, problem, "Install the version that wrote it")
+            problem = Words("check.schema-unknown", found=state.found)
+            findings.wrong("storage.ledger", path, problem, Words("check.install-version"))
         elif state.found != state.head:
-            findings.note("storage.ledger", f"schema {state.found} is brought to {state.head} at the next start")
+            findings.note("storage.ledger", Words("check.schema-upgraded", found=state.found, head=state.head))
         else:
             _check_mandates(site, engine, findings)
     except DBAPIError as error:
-        findings.wrong(
-            "storage.ledger", path, f"{engines.trouble_of(error).value}: {error.orig}", "Name a ledger of ours"
-        )
+        problem = Words("check.part", part=engines.trouble_of(error).text, problem=str(error.orig))
+        findings.wrong("storage.ledger", path, problem, Words("check.name-ledger"))
     finally:
         engine.dispose()
 
@@ -311,14 +299,12 @@ def _check_mandates(site: SiteFile, engine: Engine, findings: _Findings) -> None
     known = {bank.name for bank in site.banks}
     for name, count in sorted(charged.items()):
         if name not in known:
-            problem = f"is named by {count} mandates and is not in the site file: they cannot be charged"
-            findings.wrong("banks", repr(name), problem, "Add the bank, or import mandates without it")
+            problem = Words("check.bank-of-mandates", count=count)
+            findings.wrong("banks", repr(name), problem, Words("check.add-bank"))
             continue
         without = [point.name for point in site.charge_points if not point.terminals.get(name)]
         if without:
-            findings.note(
-                "charge_points.terminals", f"{', '.join(without)}: no terminal for {name}, so it is never asked there"
-            )
+            findings.note("charge_points.terminals", Words("check.never-asked", points=", ".join(without), bank=name))
 
 
 def _check_barriers(site: SiteFile, findings: _Findings) -> None:
@@ -331,7 +317,7 @@ def _check_barriers(site: SiteFile, findings: _Findings) -> None:
     if without:
         findings.note(
             "charge_points.outputs.closed_limit",
-            f"{', '.join(without)}: none, so an opening the board does not answer is left to the attendant",
+            Words("check.no-closed-limit", lanes=", ".join(without)),
         )
 
 
@@ -357,20 +343,20 @@ def _facts(path: str, findings: _Findings) -> dict[str, Any]:
         "ok": not findings.problems,
         "file": path,
         "problems": problem_facts(findings.problems),
-        "notes": findings.notes,
+        "notes": [{"key": key, "note": text.told(Language.EN)} for key, text in findings.notes],
         "facts": findings.facts,
     }
 
 
 def _show(screen: Screen, path: str, findings: _Findings) -> None:
     say = screen.say
-    pairs: list[tuple[str, str | Cell]] = [(say("Site file", "配置文件"), path), *_fact_pairs(screen, findings.facts)]
-    pairs += [(say("Note", "提示"), Cell(f"{note['key']}: {note['note']}", DOUBTFUL)) for note in findings.notes]
+    pairs: list[tuple[str, str | Cell]] = [(say("check.site-file"), path), *_fact_pairs(screen, findings.facts)]
+    pairs += [(say("check.note"), Cell(f"{key}: {screen.word(note)}", DOUBTFUL)) for key, note in findings.notes]
     count = len(findings.problems)
     pairs.append(
         (
-            say("Verdict", "结论"),
-            Cell(say(f"{count} wrong", f"{count} 处有误"), BAD) if count else Cell(say("in order", "正常"), GOOD),
+            say("check.verdict"),
+            Cell(say("check.count-wrong", count=count), BAD) if count else Cell(say("check.order"), GOOD),
         )
     )
     screen.pairs(pairs)
@@ -379,11 +365,11 @@ def _show(screen: Screen, path: str, findings: _Findings) -> None:
 
 def wrong_file(name: str, path: Path, problems: Sequence[Problem], facts: Mapping[str, Any]) -> CliFault:
     """Fault to raise once the problems of a file have been shown."""
-    cure = Words("correct what is shown", "请更正所示各项")
+    cure = Words("check.correct-shown")
     return CliFault(
         ExitCode.USAGE,
         name,
-        Words(f"{path}: {len(problems)} wrong", f"{path}: {len(problems)} 处有误"),
+        Words("check.wrong", path=path, problems=len(problems)),
         None,
         cure,
         facts=facts,
@@ -392,17 +378,16 @@ def wrong_file(name: str, path: Path, problems: Sequence[Problem], facts: Mappin
 
 def problem_facts(problems: Sequence[Problem]) -> list[dict[str, str | None]]:
     """Problems of a file for JSON."""
-    found = ((p, *p.words) for p in problems)
     return [
         {
-            "key": p.key,
-            "value": p.value or None,
-            "problem": problem[0],
-            "problem_zh": problem[1],
-            "cure": cure[0],
-            "cure_zh": cure[1],
+            "key": problem.key,
+            "value": problem.value or None,
+            "problem": problem.problem.told(Language.EN),
+            "problem_zh": problem.problem.told(Language.ZH),
+            "cure": problem.cure.told(Language.EN),
+            "cure_zh": problem.cure.told(Language.ZH),
         }
-        for p, problem, cure in found
+        for problem in problems
     ]
 
 
@@ -411,11 +396,11 @@ def show_problems(screen: Screen, problems: Sequence[Problem]) -> None:
     say = screen.say
     for problem in problems:
         screen.line()
-        shown: list[tuple[str, str | Cell]] = [(say(*labels.KEY), Cell(problem.key, BAD))]
+        shown: list[tuple[str, str | Cell]] = [(screen.word(labels.KEY), Cell(problem.key, BAD))]
         if problem.value:
-            shown.append((say(*labels.VALUE), problem.value))
-        what, cure = problem.words
-        shown += [(say("Problem", "问题"), say(*what)), (say("Cure", "处理"), say(*cure))]
+            shown.append((screen.word(labels.VALUE), problem.value))
+        shown.append((say("check.problem"), screen.word(problem.problem)))
+        shown.append((say("check.cure"), screen.word(problem.cure)))
         screen.pairs(shown)
 
 
@@ -424,26 +409,24 @@ def _fact_pairs(screen: Screen, facts: Mapping[str, Any]) -> list[tuple[str, str
     pairs: list[tuple[str, str | Cell]] = []
     if "site" in facts:
         site = facts["site"]
-        pairs.append((say("Site", "站点"), f"{site['name']} ({site['mode']}): {', '.join(site['charge_points'])}"))
+        pairs.append((say("check.site"), f"{site['name']} ({site['mode']}): {', '.join(site['charge_points'])}"))
     if "lists" in facts:
         lists = facts["lists"]
-        count = say(f"entries: {lists['entries']}", f"{lists['entries']} 条")
-        pairs.append((say("Lists", "名单"), f"{lists['version']}, {count}, {age_text(lists['age_s'])}"))
+        count = say("check.entries", entries=lists["entries"])
+        pairs.append((say("check.lists"), f"{lists['version']}, {count}, {age_text(lists['age_s'])}"))
     if "tariffs" in facts:
         tariffs = facts["tariffs"]
-        until = (
-            "" if tariffs["valid_to"] is None else say(f" until {tariffs['valid_to']}", f",至 {tariffs['valid_to']}")
-        )
-        pairs.append((say("Tariff", "费率"), f"{tariffs['in_force'] or '-'}{until}"))
+        until = "" if tariffs["valid_to"] is None else say("check.until", valid_to=tariffs["valid_to"])
+        pairs.append((say("check.tariff"), f"{tariffs['in_force'] or '-'}{until}"))
     if "rules" in facts:
-        pairs.append((say("Rules", "规则"), facts["rules"]["version"]))
+        pairs.append((say("check.rules"), facts["rules"]["version"]))
     ledger = facts.get("ledger", {})
     if ledger.get("exists"):
-        parts = [say(f"schema {ledger['schema']}", f"结构 {ledger['schema']}")]
+        parts = [say("check.schema", schema=ledger["schema"])]
         if "mandates" in ledger:
-            parts.append(say(f"mandates: {ledger['mandates']}", f"{ledger['mandates']} 份签约"))
-            parts.append(say(f"open debits: {ledger['open_debits']}", f"{ledger['open_debits']} 笔未结应收"))
-        pairs.append((say("Ledger", "账本"), ", ".join(parts)))
+            parts.append(say("check.mandates", mandates=ledger["mandates"]))
+            parts.append(say("check.open-debits", open_debits=ledger["open_debits"]))
+        pairs.append((say("label.ledger"), ", ".join(parts)))
     return pairs
 
 
@@ -452,13 +435,13 @@ def _show_parameters(screen: Screen, *, as_json: bool) -> None:
 
     rows = list(parameters())
     if as_json:
-        screen.json({"parameters": [{"key": k, "default": d, "description": text} for k, d, text in rows]})
+        screen.json({"parameters": [{"key": k, "default": d, "description": text.en} for k, d, text in rows]})
         return
     say = screen.say
     columns = [
-        Heading(say(*labels.KEY)),
-        Heading(say("Default", "默认值"), wrap_at=10),
-        Heading(say(*labels.MEANING), wrap_at=24),
+        Heading(screen.word(labels.KEY)),
+        Heading(say("check.default"), wrap_at=10),
+        Heading(screen.word(labels.MEANING), wrap_at=24),
     ]
-    defaults = {"required": say("required", "必填")}
-    screen.table(columns, [[key, defaults.get(default, default), text] for key, default, text in rows])
+    defaults = {"required": say("check.required")}
+    screen.table(columns, [[key, defaults.get(default, default), screen.word(text)] for key, default, text in rows])

@@ -13,9 +13,9 @@ from gateway.cli import labels, words
 from gateway.cli.acting import act_on
 from gateway.cli.columns import Column, Columns, each, facts, fen, money, only, said, show_one, show_record, show_table
 from gateway.cli.errors import CliFault, ExitCode
+from gateway.cli.help import Commands
 from gateway.cli.options import (
     DAYS_AGO,
-    HELP_NAMES,
     ConfigOption,
     JsonOption,
     LastOption,
@@ -28,9 +28,11 @@ from gateway.cli.options import (
     zone_of,
 )
 from gateway.cli.parts import joined
-from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Screen, Words
+from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Screen
 from gateway.cli.store import changes_of, ledger_of, reader_of
+from gateway.cli.usage import BadValue
 from gateway.model.states import ItemState
+from gateway.texts.catalogue import Language, Pair, Words
 
 if TYPE_CHECKING:
     from gateway.clearing.doubts import DayEnd
@@ -42,56 +44,54 @@ if TYPE_CHECKING:
     from gateway.views.clearing import BankFile, Day, Group, Line, Run
     from gateway.views.items import Item, ItemSum
 
-app = typer.Typer(
-    name="clearing",
-    help="Day end: match the banks' files, settle, see to differences, report.",
+app = Commands(
+    "clearing",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
 KINDS: Final[Mapping[str, Words]] = {
-    "missing_at_bank": Words("posted here, not in the bank's file", "本方已入账,银行文件缺失"),
-    "missing_here": Words("in the bank's file, not here", "银行文件有,本方无"),
-    "amount_differs": Words("amounts differ", "金额不符"),
-    "duplicate_at_bank": Words("booked twice by the bank", "银行重复入账"),
-    "reversed_at_bank": Words("taken back by the bank", "银行已冲正,本方已入账"),
-    "not_posted_here": Words("booked by the bank, not here", "银行已入账,本方已冲正或未入账"),
-    "in_doubt": Words("booked by the bank, in doubt here", "银行已入账,本方未定"),
-    "other_day": Words("on another settlement day", "清算日不同"),
-    "missing_lane_record": Words("no record of the lane", "缺车道记录"),
-    "lane_amount_differs": Words("lane recorded another amount", "车道记录金额不符"),
-    "lane_without_claim": Words("lane let go without a claim", "车道放行无应收"),
-    "proof_missing": Words("no TAC for the issuer", "无TAC,发行方不认"),
-    "charged_without_tac": Words("charged, TAC missing", "已扣款无TAC"),
-    "disputed_purchase": Words("disputed purchase", "扣款有争议"),
-    "taken_after_void": Words("taken after it was let go", "撤销后卡片已扣款"),
-    "advice_unanswered": Words("the bank never answered an advice", "银行未应答通知"),
-    "refund_unanswered": Words("the bank never answered a refund", "银行未应答退款"),
-    "refund_declined": Words("the bank refused a refund", "银行拒绝退款"),
-    "advice_contradicted": Words("the bank refused an advice and approved it later", "银行先拒绝后又批准通知"),
-    "refund_contradicted": Words("the bank refused a refund and approved it later", "银行先拒绝后又批准退款"),
-    "answer_differs": Words("a bank's answer is not what was asked", "银行应答与请求不符"),
-    "answer_contradicted": Words("the bank said yes and no to one message", "银行对同一报文先后应答相反"),
-    "attempt_disputed": Words("nobody knows whether the bank booked it", "银行是否入账不明"),
-    "debt_without_bank": Words("no bank can be asked for a debt", "欠费无可扣款银行"),
-    "debit_not_closed": Words("could not be closed after a start", "启动后未能了结"),
-    "decision_not_told": Words("the bank cannot be told a decision", "无法把决定通知银行"),
-    "outcome_lost": Words("may have ended in a lost part of the ledger", "结果可能在账本丢失部分"),
-    "write_off_proposed": Words("debt to be written off", "欠费待核销"),
-    "refund_proposed": Words("refund waits for a second person", "退款待复核"),
+    "missing_at_bank": Words("clearing.kinds.missing_at_bank"),
+    "missing_here": Words("clearing.kinds.missing_here"),
+    "amount_differs": Words("clearing.kinds.amount_differs"),
+    "duplicate_at_bank": Words("clearing.kinds.duplicate_at_bank"),
+    "reversed_at_bank": Words("clearing.kinds.reversed_at_bank"),
+    "not_posted_here": Words("clearing.kinds.not_posted_here"),
+    "in_doubt": Words("clearing.kinds.in_doubt"),
+    "other_day": Words("clearing.kinds.other_day"),
+    "missing_lane_record": Words("clearing.kinds.missing_lane_record"),
+    "lane_amount_differs": Words("clearing.kinds.lane_amount_differs"),
+    "lane_without_claim": Words("clearing.kinds.lane_without_claim"),
+    "proof_missing": Words("clearing.kinds.proof_missing"),
+    "charged_without_tac": Words("clearing.kinds.charged_without_tac"),
+    "disputed_purchase": Words("clearing.kinds.disputed_purchase"),
+    "taken_after_void": Words("clearing.kinds.taken_after_void"),
+    "advice_unanswered": Words("clearing.kinds.advice_unanswered"),
+    "refund_unanswered": Words("clearing.kinds.refund_unanswered"),
+    "refund_declined": Words("clearing.kinds.refund_declined"),
+    "advice_contradicted": Words("clearing.kinds.advice_contradicted"),
+    "refund_contradicted": Words("clearing.kinds.refund_contradicted"),
+    "answer_differs": Words("clearing.kinds.answer_differs"),
+    "answer_contradicted": Words("clearing.kinds.answer_contradicted"),
+    "attempt_disputed": Words("clearing.kinds.attempt_disputed"),
+    "debt_without_bank": Words("clearing.kinds.debt_without_bank"),
+    "debit_not_closed": Words("clearing.kinds.debit_not_closed"),
+    "decision_not_told": Words("clearing.kinds.decision_not_told"),
+    "outcome_lost": Words("clearing.kinds.outcome_lost"),
+    "write_off_proposed": Words("clearing.kinds.write_off_proposed"),
+    "refund_proposed": Words("clearing.kinds.refund_proposed"),
 }
 ROW_STATES: Final[words.Table] = {
-    "cleared": (Words("cleared", "已清算"), GOOD),
-    "disputed": (Words("disputed", "有差错"), BAD),
-    "rejected": (Words("rejected", "已拒绝"), QUIET),
+    "cleared": (Words("clearing.row_states.cleared"), GOOD),
+    "disputed": (Words("clearing.row_states.disputed"), BAD),
+    "rejected": (Words("clearing.row_states.rejected"), QUIET),
 }
 
 
 DayArgument = Annotated[
     str,
-    typer.Argument(metavar="DAY", help="Settlement day: 20261123, 2026-11-23, today or yesterday.", show_default=False),
+    typer.Argument(metavar="DAY", show_default=False),
 ]
-ItemArgument = Annotated[int, typer.Argument(metavar="ITEM", min=1, help="Number of the item.", show_default=False)]
+ItemArgument = Annotated[int, typer.Argument(metavar="ITEM", min=1, show_default=False)]
 
 
 # --- joining the site -----------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def _day(text: str, zone: timezone) -> str:
     try:
         return day_text(parse_day(text.replace("-", "") if len(text) == 10 else text))
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no day; write it like 20261123 or 2026-11-23") from error
+        raise BadValue(Words("usage.no-day", text=text)) from error
 
 
 def _files(given: Sequence[str], site: SiteFile) -> list[tuple[str, Path]]:
@@ -123,10 +123,7 @@ def _files(given: Sequence[str], site: SiteFile) -> list[tuple[str, Path]]:
         channel, equals, path = text.partition("=")
         if not equals or channel not in known or not Path(path).is_file():
             names = ", ".join(sorted(known)) or "none"
-            raise typer.BadParameter(
-                f"{text!r}: write it as BANK=FILE with a bank of the site ({names}) and a file that is there",
-                param_hint="'--bank-file'",
-            )
+            raise BadValue(Words("usage.bank-file", text=text, names=names), "'--bank-file'")
         found.append((channel, Path(path)))
     return found
 
@@ -148,11 +145,9 @@ def run(
     config: ConfigOption = None,
     bank_file: Annotated[
         list[str] | None,
-        typer.Option("--bank-file", metavar="BANK=FILE", help="A bank's day file; may be given for several banks."),
+        typer.Option("--bank-file", metavar="BANK=FILE"),
     ] = None,
-    supplement: Annotated[
-        bool, typer.Option("--supplement", help="The files add to files of this day that were read before.")
-    ] = False,
+    supplement: Annotated[bool, typer.Option("--supplement")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Clear a day as far as it can be cleared now; run it again as often as you like. Exit 1 with open differences.
@@ -174,9 +169,9 @@ def run(
     pace = Pace(site.storage.held_ms_max)
     with changes_of(site, pace) as commit, reader_of(site) as reader:
         for channel, path in files:
-            with screen.progress(screen.say(f"reading {path.name}", f"正在读取 {path.name}")) as tell:
+            with screen.progress(screen.say("clearing.reading", name=path.name)) as tell:
                 import_file(path, channel, which, commit, terms, supplement=supplement, tell=tell, pace=pace)
-        with screen.progress(screen.say(f"clearing {which}", f"正在清算 {which}")) as tell:
+        with screen.progress(screen.say("clearing.clearing", which=which)) as tell:
             end = run_and_settle(which, reader, commit, terms, today=today, tell=tell, pace=pace)
         with reader.connect() as connection:
             view = day_of(connection, which)
@@ -188,9 +183,9 @@ def run(
         raise CliFault(
             ExitCode.REFUSED,
             "differences_open",
-            screen.say(f"{which} is not cleared to its end", f"{which} 尚未清算完毕"),
+            screen.say("clearing.not-cleared-end", which=which),
             None,
-            Words("etcgw clearing items lists what is open", "用 etcgw clearing items 查看待处理项"),
+            Words("clearing.etcgw-clearing-items-lists-open"),
             facts=found,
         )
     if as_json:
@@ -216,9 +211,9 @@ def show(
         raise CliFault(
             ExitCode.REFUSED,
             "day_not_cleared",
-            f"{which} has not been cleared",
+            Words("clearing.not-cleared", which=which),
             None,
-            Words(f"etcgw clearing run {which} clears it", f"用 etcgw clearing run {which} 执行清算"),
+            Words("clearing.etcgw-clearing-run-clears", which=which),
         )
     if as_json:
         screen.json(facts(screen, DAY, view))
@@ -256,39 +251,34 @@ def _by_name(counted: tuple[LateEffect, int]) -> str:
 def _show_run(screen: Screen, end: DayEnd) -> None:
     say, result = screen.say, end.result
     for bank in result.waiting:
-        screen.note(say(f"no file of {bank} yet: nothing of it was matched", f"{bank} 对账文件未到,未作核对"))
+        screen.note(say("clearing.no-file-yet-nothing-matched", bank=bank))
     if end.told:
         effects = ", ".join(
             f"{screen.word(words.LATE_EFFECTS[effect.name.lower()])} {count}"
             for effect, count in sorted(end.effects.items(), key=_by_name)
         )
-        screen.note(
-            say(
-                f"the files tell of {len(end.told)} attempts in doubt: {effects}",
-                f"文件说明了 {len(end.told)} 笔未定请求的结果: {effects}",
-            )
-        )
+        screen.note(say("clearing.files-tell-attempts-doubt", told=len(end.told), effects=effects))
     if not end.changed:
-        screen.note(say("nothing new since the last run", "与上次清算相比无变化"))
+        screen.note(say("clearing.nothing-new-since-last-run"))
 
 
 def _kind(screen: Screen, kind: str) -> str:
-    return screen.word(KINDS.get(kind, Words(kind, kind)))
+    return screen.word(KINDS.get(kind, Pair.same(kind)))
 
 
 _FILE: Final[Columns[BankFile]] = only("bank", "name", "digest", "lines", "net_fen", "state", "imported_at")
 LINE: Final[Columns[Line]] = (
-    Column("line", Words("Line", "行"), right=True),
-    Column("collector", Words("Collector", "收款方"), rank=1),
+    Column("line", Words("label.line"), right=True),
+    Column("collector", Words("label.collector"), rank=1),
     Column("payer", labels.PAYER),
     Column("payer_kind"),
     Column("service", labels.SERVICE, rank=2),
     *only("seq", "state"),
     Column("count", labels.COUNT, right=True),
-    fen("amount_fen", Words("Ours", "本方"), rank=1),
-    fen("paid_fen", Words("Paid", "实付")),
-    fen("fee_fen", Words("Fee", "手续费")),
-    fen("net_fen", Words("Net", "净额")),
+    fen("amount_fen", Words("label.ours"), rank=1),
+    fen("paid_fen", Words("label.paid")),
+    fen("fee_fen", Words("label.fee")),
+    fen("net_fen", Words("label.net")),
 )
 GROUP: Final[Columns[Group]] = (
     Column("collector"),
@@ -296,8 +286,8 @@ GROUP: Final[Columns[Group]] = (
     Column("service", labels.SERVICE),
     Column("state", labels.STATE, text=words.coded(ROW_STATES)),
     Column("count", labels.COUNT, right=True),
-    fen("amount_fen", Words("Ours", "本方")),
-    fen("paid_fen", Words("Granted", "对方")),
+    fen("amount_fen", Words("label.ours")),
+    fen("paid_fen", Words("label.granted")),
 )
 _ITEM_SUM: Final[Columns[ItemSum]] = (
     Column("kind", labels.DIFFERENCE, text=_kind, wrap_at=20),
@@ -311,17 +301,17 @@ def _run_state(screen: Screen, run: Run | None) -> Cell | None:
     if run is None:
         return None
     done = run.state == "done"
-    return Cell(screen.say("done", "完成"), GOOD) if done else Cell(screen.say("cut short", "未完成"), BAD)
+    return Cell(screen.say("clearing.done"), GOOD) if done else Cell(screen.say("clearing.cut-short"), BAD)
 
 
 DAY: Final[Columns[Day]] = (
     Column("day", labels.DAY),
-    Column("", Words("Run", "清算"), lambda d: d.run, _run_state),
+    Column("", Words("label.run"), lambda d: d.run, _run_state),
     Column("state", of=lambda d: d.run and d.run.state),
     Column("rules", of=lambda d: d.run and d.run.rules_version),
     Column("ended_at", of=lambda d: d.run and d.run.ended_us, data=Screen.iso),
-    said(Words("Ended", "结束"), lambda screen, d: None if d.run is None else screen.short(d.run.ended_us) or "-"),
-    said(Words("Rules", "规则"), lambda _, d: None if d.run is None else d.run.rules_version),
+    said(Words("label.ended"), lambda screen, d: None if d.run is None else screen.short(d.run.ended_us) or "-"),
+    said(Words("check.rules"), lambda _, d: None if d.run is None else d.run.rules_version),
     Column("files", data=each(_FILE)),
     Column("lines", data=each(LINE)),
     Column("groups", data=each(GROUP)),
@@ -334,7 +324,7 @@ def _show_day(screen: Screen, day: Day) -> None:
     say = screen.say
     files = []
     for file in day.files:
-        read = "" if file.state == "read" else say(" (cut off while it was stored)", " (导入未完成)")
+        read = "" if file.state == "read" else say("clearing.cut-off-while-stored")
         files.append((file.bank, f"{file.name}, {file.lines}, {words.yuan_with_currency(file.net_fen)}{read}"))
     show_record(screen, DAY, day, *files)
     if day.lines:
@@ -347,7 +337,7 @@ def _show_day(screen: Screen, day: Day) -> None:
     if day.items:
         show_table(screen, _ITEM_SUM, day.items)
     else:
-        screen.line(say("No difference.", "无差错。"))
+        screen.line(say("clearing.no-difference"))
 
 
 # --- items ----------------------------------------------------------------------------------------------------------
@@ -358,8 +348,8 @@ def items(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    state: Annotated[ItemState | None, typer.Option("--state", help="Only in this state.")] = None,
-    day: Annotated[str | None, typer.Option("--day", metavar="DAY", help="Only of this settlement day.")] = None,
+    state: Annotated[ItemState | None, typer.Option("--state")] = None,
+    day: Annotated[str | None, typer.Option("--day", metavar="DAY")] = None,
     last: LastOption = 50,
     as_json: JsonOption = False,
 ) -> None:
@@ -375,20 +365,20 @@ def items(
     elif found:
         show_table(screen, ITEM, found)
     else:
-        screen.note(screen.say("no such item", "没有符合条件的差错记录"))
+        screen.note(screen.say("clearing.no-such-item"))
 
 
 ITEM: Final[Columns[Item]] = (
     Column("item", labels.ITEM, lambda i: i.item_id, right=True),
     Column("", labels.DAY, lambda i: i.day),
     Column("kind", labels.DIFFERENCE, text=_kind, wrap_at=20),
-    Column("kind_en", of=lambda i: KINDS[i.kind].en if i.kind in KINDS else None),
-    Column("kind_zh", of=lambda i: KINDS[i.kind].zh if i.kind in KINDS else None),
+    Column("kind_en", of=lambda i: KINDS[i.kind].told(Language.EN) if i.kind in KINDS else None),
+    Column("kind_zh", of=lambda i: KINDS[i.kind].told(Language.ZH) if i.kind in KINDS else None),
     *only("ref", "debit_id", "day"),
     fen("amount_fen", labels.AT_STAKE),
     Column("state", labels.STATE, text=words.coded(words.ITEM_STATES)),
     said(labels.BY, lambda _, i: joined(i.actor, i.second_actor), rank=2),
-    Column("", Words("About", "对象"), lambda i: i.ref, rank=3),
+    Column("", Words("label.about"), lambda i: i.ref, rank=3),
     Column("note", labels.NOTE, rank=1, wrap_at=20),
     *only("actor", "second_actor", "created_at", "changed_at"),
 )
@@ -432,8 +422,8 @@ _CHANGED: Final[Columns[Mapping[str, Any]]] = (
     Column("item", labels.ITEM),
     Column("state", labels.STATE, text=words.coded(words.ITEM_STATES)),
     Column("actor", labels.BY),
-    Column("second_actor", Words("Agreed by", "复核")),
-    Column("", Words("Loss", "损失"), lambda done: done["lost_fen"] if done["second_actor"] else None, money),
+    Column("second_actor", Words("label.agreed")),
+    Column("", Words("label.loss"), lambda done: done["lost_fen"] if done["second_actor"] else None, money),
     Column("lost_fen"),
 )
 
@@ -445,7 +435,7 @@ def _show_changed(screen: Screen, done: Mapping[str, Any], *, as_json: bool) -> 
     if done["state"] == ItemState.OPEN:
         screen.note(screen.word(words.PROPOSED))
     else:
-        screen.note(screen.say("run the clearing of its day again", "请重新执行该日清算"))
+        screen.note(screen.say("clearing.run-clearing-day-again"))
 
 
 # --- reports --------------------------------------------------------------------------------------------------------
@@ -456,12 +446,10 @@ def report_(
     context: typer.Context,
     *,
     day: DayArgument,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", file_okay=False, help="Folder for the files.", show_default=False)
-    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", file_okay=False, show_default=False)],
     config: ConfigOption = None,
-    shift: Annotated[bool, typer.Option("--shift", help="One row for each shift too, in a file of its own.")] = False,
-    bom: Annotated[bool, typer.Option("--bom", help="With a byte order mark, for spreadsheets.")] = False,
+    shift: Annotated[bool, typer.Option("--shift")] = False,
+    bom: Annotated[bool, typer.Option("--bom")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write CSV reports of a day: vehicles, funding, record numbers, the three witnesses, lines, owners, items."""
@@ -473,7 +461,7 @@ def report_(
     terms = terms_of(site)
     which = _day(day, zone_of(site))
     written = [out / f"day-{which}.csv"]
-    with ledger_of(site) as connection, screen.progress(screen.say("reporting", "正在生成报表")) as tell:
+    with ledger_of(site) as connection, screen.progress(screen.say("clearing.reporting")) as tell:
         out.mkdir(parents=True, exist_ok=True)
         tell(which)
         rows = reports.report(connection, reports.whole_day(which, terms))
@@ -488,34 +476,35 @@ def report_(
     columns: Columns[ReportRow] = (
         Column("day", of=lambda _: which),
         Column("files", of=lambda _: [str(path) for path in written]),
-        Column("vehicles", Words("Vehicles", "车辆数"), lambda row: row.all_vehicles),
+        Column("vehicles", Words("label.vehicles"), lambda row: row.all_vehicles),
         *map(_vehicles, VehicleKind),
         Column("records", of=lambda row: row.records and [row.records.first, row.records.last]),
-        Column("", Words("Records", "记录号"), lambda row: row.records, _records),
+        Column("", Words("label.records"), lambda row: row.records, _records),
         Column("missing_records", of=lambda _: gaps),
-        Column("lane_fen", Words("Lanes", "车道"), lambda row: row.lane.fen, money),
+        Column("lane_fen", Words("label.lanes"), lambda row: row.lane.fen, money),
         Column("ledger_fen", labels.LEDGER, lambda row: row.ledger.fen, money),
-        Column("cleared_fen", Words("Cleared", "已清算"), lambda row: row.states[RowState.CLEARED].fen, money),
+        Column("cleared_fen", Words("label.cleared"), lambda row: row.states[RowState.CLEARED].fen, money),
         *map(_file, written),
     )
     show_one(screen, columns, whole, as_json=as_json)
     if gaps:
+        told = Pair(*(", ".join(f"{first} {to} {last}" for first, last in gaps) for to in ("to", "至")))
         raise CliFault(
             ExitCode.REFUSED,
             "record_numbers_missing",
-            "record numbers have gaps: " + ", ".join(f"{first} to {last}" for first, last in gaps),
-            Words("the clock was set, or the ledger lost rows", "时钟被调整,或账本缺失记录"),
-            Words("etcgw ledger verify --config SITE tells which", "用 etcgw ledger verify --config SITE 核实"),
+            Words("clearing.gaps", gaps=told),
+            Words("clearing.clock-set-or-ledger-lost"),
+            Words("clearing.etcgw-ledger-verify-config-site"),
         )
 
 
 _VEHICLES: Final[Mapping[str, Words]] = {
-    "paid": Words("Paid", "已付"),
-    "entered": Words("Entered", "入口"),
-    "special": Words("Special", "特情"),
-    "refused": Words("Refused", "拒绝"),
-    "violation": Words("Violation", "违章"),
-    "unresolved": Words("Unresolved", "未决"),
+    "paid": Words("clearing.vehicles.paid"),
+    "entered": Words("clearing.vehicles.entered"),
+    "special": Words("clearing.vehicles.special"),
+    "refused": Words("clearing.vehicles.refused"),
+    "violation": Words("clearing.vehicles.violation"),
+    "unresolved": Words("clearing.vehicles.unresolved"),
 }
 
 

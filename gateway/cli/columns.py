@@ -12,7 +12,9 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from gateway.cli import words
-from gateway.cli.screen import Cell, Heading, Screen, Words
+from gateway.cli.screen import Cell, Heading, Screen
+from gateway.texts.catalogue import Language
+from gateway.texts.catalogue import Text as Title
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -31,6 +33,11 @@ def same(_: Screen, value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
     return value
 
 
+def english(_: Screen, text: Title | None) -> str | None:
+    """A text as programs get it, whatever language people read."""
+    return None if text is None else text.told(Language.EN)
+
+
 def money(_: Screen, amount_fen: int | None) -> str:
     """An amount with its currency, for a line that no heading explains."""
     return words.yuan_with_currency(amount_fen)
@@ -46,7 +53,7 @@ class Column(Generic[T]):
     """
 
     key: str
-    title: Words | None = None
+    title: Title | None = None
     of: Callable[[T], Any] | None = None
     text: Callable[[Screen, Any], Text] = plain
     data: Callable[[Screen, Any], Any] = same
@@ -65,7 +72,7 @@ Columns = tuple[Column[T], ...]
 
 
 def said(
-    title: Words,
+    title: Title,
     text: Callable[[Screen, T], Text],
     *,
     rank: int = 0,
@@ -76,7 +83,7 @@ def said(
     return Column("", title, lambda row: row, text, rank=rank, right=right, wrap_at=wrap_at)
 
 
-def at(key: str, title: Words | None = None, *, rank: int = 0) -> Column[Any]:
+def at(key: str, title: Title | None = None, *, rank: int = 0) -> Column[Any]:
     """A moment: `created_at` of the field `created_us`. ISO 8601 for programs, short for people."""
     return Column(key, title, attrgetter(key.removesuffix("at") + "us"), Screen.short, Screen.iso, rank=rank)
 
@@ -88,7 +95,7 @@ def only(*keys: str) -> Columns[Any]:
 
 def fen(
     key: str,
-    title: Words | None = None,
+    title: Title | None = None,
     of: Callable[[T], int | None] | None = None,
     *,
     text: Callable[[Screen, Any], Text] = lambda _, amount: words.yuan(amount),

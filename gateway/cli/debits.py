@@ -16,8 +16,8 @@ from gateway.cli import labels, words
 from gateway.cli.acting import act_on
 from gateway.cli.columns import Column, Columns, at, each, facts, fen, money, only, show_one, show_record, show_table
 from gateway.cli.errors import CliFault, refusal
+from gateway.cli.help import Commands
 from gateway.cli.options import (
-    HELP_NAMES,
     ConfigOption,
     DebitArgument,
     JsonOption,
@@ -35,25 +35,24 @@ from gateway.cli.options import (
     site_of,
     zone_of,
 )
-from gateway.cli.screen import Cell, Screen, Words, lines_cell
+from gateway.cli.screen import Cell, Screen, lines_cell
 from gateway.cli.store import ledger_of
+from gateway.cli.usage import BadValue
 from gateway.cli.visit import DEBIT_PAGE, EVENT, show_debit
 from gateway.model.states import OPEN_DEBITS, DebitState, RefundState
+from gateway.texts.catalogue import Words
 
 if TYPE_CHECKING:
     from gateway.config import SiteFile
     from gateway.views.attempts import Attempt, Backlog
     from gateway.views.debits import Listed, StateSum
 
-app = typer.Typer(
-    name="debits",
+app = Commands(
+    "debits",
     invoke_without_command=True,
-    context_settings=HELP_NAMES,
 )
 
-AmountOption = Annotated[
-    int, typer.Option("--amount", metavar="FEN", min=1, help="Amount in whole fen.", show_default=False)
-]
+AmountOption = Annotated[int, typer.Option("--amount", metavar="FEN", min=1, show_default=False)]
 
 
 @app.callback()
@@ -61,8 +60,8 @@ def debits(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    state: Annotated[DebitState | None, typer.Option("--state", help="Only in this state.")] = None,
-    only_open: Annotated[bool, typer.Option("--open", help="Only what is not settled: held, released, owed.")] = False,
+    state: Annotated[DebitState | None, typer.Option("--state")] = None,
+    only_open: Annotated[bool, typer.Option("--open")] = False,
     last: LastOption = 20,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,7 +69,7 @@ def debits(
     if context.invoked_subcommand is not None:
         return
     if state is not None and only_open:
-        raise typer.BadParameter("--open already chooses the states; leave --state out", param_hint="'--state'")
+        raise BadValue(Words("usage.open-or-state"), "'--state'")
     from gateway.views import attempts, debits
 
     screen, site = at_site(context, config)
@@ -103,7 +102,7 @@ def _attempts(screen: Screen, attempts: Sequence[Attempt]) -> Cell:
         state = words.named(screen, words.ATTEMPT_STATES, attempt.state).text
         code = "" if attempt.response_code is None else f" {attempt.response_code}"
         kinds = ", ".join(message.kind for message in attempt.waiting)
-        waiting = screen.say(f", {kinds} waiting", f",{kinds} 待发") if kinds else ""
+        waiting = screen.say("debits.waiting", kinds=kinds) if kinds else ""
         return f"{attempt.kind} {attempt.stan or attempt.reference} {state}{code}{waiting}"
 
     return lines_cell(map(text, attempts))
@@ -119,7 +118,7 @@ DEBIT: Final[Columns[Listed]] = (
     Column("debit_id"),
     at("created_at", labels.TIME),
     Column("passage_id"),
-    Column("record_no", Words("Record", "记录号"), right=True),
+    Column("record_no", Words("label.record"), right=True),
     Column("lane", labels.LANE, rank=3),
     Column("state", labels.STATE, text=words.coded(words.DEBIT_STATES)),
     fen("amount_fen", labels.AMOUNT),
@@ -127,10 +126,10 @@ DEBIT: Final[Columns[Listed]] = (
     Column("payer", labels.PAYER),
     Column("mandate_id", labels.MANDATE, rank=4),
     *only("stood_in", "created_us"),
-    Column("attempts", Words("Attempts", "银行请求"), text=_attempts, data=each(_ATTEMPT), wrap_at=24),
+    Column("attempts", Words("label.attempts"), text=_attempts, data=each(_ATTEMPT), wrap_at=24),
 )
 _SUM: Final[Columns[StateSum]] = (
-    Column("state", Words("In all", "合计"), text=words.coded(words.DEBIT_STATES)),
+    Column("state", Words("label.all"), text=words.coded(words.DEBIT_STATES)),
     Column("count", labels.COUNT, right=True),
     fen("amount_fen", labels.AMOUNT),
 )
@@ -144,16 +143,11 @@ def _show(screen: Screen, found: Sequence[Listed], sums: Sequence[StateSum], out
     if sums:
         show_table(screen, _SUM, sums)
     else:
-        screen.note(say("no such debit yet", "暂无符合条件的应收"))
+        screen.note(say("debits.no-such-debit-yet"))
     if outbox.oldest_us is not None:
         age = age_text(now_utc().timestamp() - outbox.oldest_us / 1e6)
         screen.line()
-        screen.line(
-            say(
-                f"Outbox: {outbox.waiting} waiting for a bank, the oldest for {age}",
-                f"待发: {outbox.waiting} 条消息待发往银行,最早 {age} 前",
-            )
-        )
+        screen.line(say("debits.outbox-waiting-bank-oldest", waiting=outbox.waiting, age=age))
 
 
 # --- one debit ------------------------------------------------------------------------------------------------------
@@ -207,7 +201,7 @@ def history(
 
 
 def _unknown(which: str) -> CliFault:
-    return refusal("debit_unknown", f"no debit {which} in the ledger")
+    return refusal("debit_unknown", Words("acts.no-debit", debit=which))
 
 
 # --- money back, and claims put right -------------------------------------------------------------------------------
@@ -232,14 +226,10 @@ def refund(
     reason: ReasonOption,
     key: Annotated[
         str | None,
-        typer.Option("--key", help="Business key: the same key is the same refund.", show_default="of what is given"),
+        typer.Option("--key", show_default="of what is given"),
     ] = None,
-    target: Annotated[
-        RefundTarget | None, typer.Option("--target", help="Pay it at a till, not where the money came from.")
-    ] = None,
-    till: Annotated[
-        str | None, typer.Option("--till", metavar="NAME", help="The till that pays it out at once.")
-    ] = None,
+    target: Annotated[RefundTarget | None, typer.Option("--target")] = None,
+    till: Annotated[str | None, typer.Option("--till", metavar="NAME")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -252,7 +242,7 @@ def refund(
     screen = screen_of(context)
     site = site_of(context, config)
     if key is not None and not 0 < len(key) <= KEY_CHARS_MAX:
-        raise typer.BadParameter(f"a key has 1 to {KEY_CHARS_MAX} characters", param_hint="'--key'")
+        raise BadValue(Words("usage.key-length", most=KEY_CHARS_MAX), "'--key'")
     done = act_on(
         site,
         Refund(
@@ -275,30 +265,25 @@ def refund(
 
 
 _REFUND: Final[Columns[Mapping[str, Any]]] = (
-    Column("refund_id", Words("Refund", "退款编号")),
+    Column("refund_id", Words("label.refund")),
     Column("debit_id", labels.DEBIT),
     Column("amount_fen", labels.AMOUNT, text=money),
-    Column("target", Words("To", "退至"), text=lambda screen, target: screen.word(words.REFUND_TARGETS[target])),
+    Column("target", Words("label.to"), text=lambda screen, target: screen.word(words.REFUND_TARGETS[target])),
     Column("state", labels.STATE, text=words.coded(words.REFUND_STATES)),
-    Column("key", Words("Key", "业务键")),
+    Column("key", Words("label.business-key")),
 )
 
 
 def _note_refund(screen: Screen, refunded: Mapping[str, Any]) -> None:
     say = screen.say
     if refunded["replayed"]:
-        screen.note(
-            say(
-                "decided before, nothing was done again; another refund needs a --key of its own",
-                "该退款此前已决定,未重复办理;如另有退款请用 --key 另给业务键",
-            )
-        )
+        screen.note(say("debits.decided-before-nothing-done-again"))
     elif refunded["state"] != RefundState.PAID:
         screen.note(
             {
-                "bank": say("the gateway tells the bank", "由网关通知银行"),
-                "issuer": say("the issuer has it with the next clearing", "随下次清算退给发行方"),
-                "till": say("etcgw debits pay-refund pays it out", "用 etcgw debits pay-refund 付出"),
+                "bank": say("debits.gateway-tells-bank"),
+                "issuer": say("debits.issuer-has-next-clearing"),
+                "till": say("debits.etcgw-debits-pay-refund-pays"),
             }[refunded["target"]]
         )
 
@@ -307,7 +292,7 @@ def _note_refund(screen: Screen, refunded: Mapping[str, Any]) -> None:
 def pay_refund(
     context: typer.Context,
     *,
-    refund_id: Annotated[str, typer.Argument(metavar="REFUND", help="The refund's id.", show_default=False)],
+    refund_id: Annotated[str, typer.Argument(metavar="REFUND", show_default=False)],
     till: TillOption,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -322,9 +307,9 @@ def pay_refund(
 
 
 _PAID: Final[Columns[Mapping[str, Any]]] = (
-    Column("refund_id", Words("Refund", "退款编号")),
+    Column("refund_id", Words("label.refund")),
     Column("state", labels.STATE, text=words.coded(words.REFUND_STATES)),
-    Column("till", Words("Till", "收银台")),
+    Column("till", Words("label.till")),
 )
 
 
@@ -357,18 +342,14 @@ def resolve(
     which: DebitArgument,
     taken: Annotated[
         bool | None,
-        typer.Option("--taken/--not-taken", help="Whether the card of a held debit paid.", show_default=False),
+        typer.Option("--taken/--not-taken", show_default=False),
     ] = None,
-    attempt: Annotated[
-        str | None, typer.Option("--attempt", metavar="ATTEMPT", help="The attempt in doubt that is meant.")
-    ] = None,
+    attempt: Annotated[str | None, typer.Option("--attempt", metavar="ATTEMPT")] = None,
     posted: Annotated[
         bool | None,
-        typer.Option("--posted/--not-posted", help="Whether the bank booked the attempt.", show_default=False),
+        typer.Option("--posted/--not-posted", show_default=False),
     ] = None,
-    source: Annotated[
-        str | None, typer.Option("--source", metavar="TEXT", help="Where the word on the attempt comes from.")
-    ] = None,
+    source: Annotated[str | None, typer.Option("--source", metavar="TEXT")] = None,
     reason: ReasonOption,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -385,10 +366,7 @@ def resolve(
     why = reason_of(reason)
     bank = (attempt, posted, source)
     if (taken is None) == all(part is None for part in bank) or (taken is None and None in bank):
-        raise typer.BadParameter(
-            "say what of one thing: --taken or --not-taken, or --attempt with --posted or --not-posted and --source",
-            param_hint="'--taken'",
-        )
+        raise BadValue(Words("usage.resolve-what"), "'--taken'")
     act: ResolvePurchase | ResolveAttempt
     if attempt is not None and posted is not None and source is not None:
         attempt_id = id_of(attempt, "'--attempt'")
@@ -404,10 +382,10 @@ _DONE: Final[Columns[Mapping[str, Any]]] = (
     Column("amount_fen", labels.AMOUNT, text=money),
     Column("collected_fen", labels.COLLECTED, text=money),
     Column("retry_at", labels.NEXT_TRY, lambda done: done["retry_us"], Screen.iso, Screen.iso),
-    Column("record_no", Words("Record", "记录号"), lambda done: done.get("record_no")),
+    Column("record_no", Words("label.record"), lambda done: done.get("record_no")),
     Column(
         "effect",
-        Words("Effect", "结果"),
+        Words("label.effect"),
         lambda done: done.get("effect"),
         lambda screen, effect: effect and screen.word(words.LATE_EFFECTS[effect]),
     ),

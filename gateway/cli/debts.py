@@ -11,8 +11,8 @@ from gateway.cli import labels, words
 from gateway.cli.acting import act_on
 from gateway.cli.columns import Column, Columns, at, each, fen, only, said, show_table
 from gateway.cli.debits import tell_state
+from gateway.cli.help import Commands
 from gateway.cli.options import (
-    HELP_NAMES,
     ConfigOption,
     DebitArgument,
     JsonOption,
@@ -28,16 +28,16 @@ from gateway.cli.options import (
     screen_of,
     site_of,
 )
-from gateway.cli.screen import BAD, Cell, Screen, Words
+from gateway.cli.screen import BAD, Cell, Screen
 from gateway.cli.store import ledger_of
+from gateway.texts.catalogue import Words
 
 if TYPE_CHECKING:
     from gateway.views.debts import Debt
 
-app = typer.Typer(
-    name="debts",
+app = Commands(
+    "debts",
     invoke_without_command=True,
-    context_settings=HELP_NAMES,
 )
 
 
@@ -46,7 +46,7 @@ def debts(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    listed: Annotated[bool, typer.Option("--listed", help="Only of payers on the box's own list.")] = False,
+    listed: Annotated[bool, typer.Option("--listed")] = False,
     last: LastOption = 50,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
@@ -63,15 +63,14 @@ def debts(
     if as_json:
         screen.json({"debts": each(DEBT)(screen, found), **asdict(totals)})
     elif not totals.count:
-        screen.note(screen.say("no such debt", "没有符合条件的欠费"))
+        screen.note(screen.say("debts.no-such-debt"))
     else:
         show_table(screen, DEBT, found)
         screen.line()
         amount, payers, on_list = words.yuan_with_currency(totals.amount_fen), totals.payers, totals.payers_listed
         screen.line(
             screen.say(
-                f"In all: {totals.count} debts of {amount}, payers: {payers}, listed: {on_list}",
-                f"合计: {totals.count} 笔 {amount},欠费人 {payers},列入名单 {on_list}",
+                "debts.all-debts-payers-listed", count=totals.count, amount=amount, payers=payers, on_list=on_list
             )
         )
 
@@ -86,13 +85,13 @@ def _age(_: Screen, since_us: int | None) -> str:
 
 def _next_try(screen: Screen, debt: Debt) -> str:
     if debt.bank_in_doubt:
-        return screen.say("asking the bank", "正在请求银行")
-    return screen.short(debt.next_try_us) or screen.say("none", "无")
+        return screen.say("debts.asking-bank")
+    return screen.short(debt.next_try_us) or screen.say("parts.none")
 
 
 DEBT: Final[Columns[Debt]] = (
     Column("debit_id", labels.DEBIT),
-    said(Words("Owed by", "欠费人"), _owed_by),
+    said(Words("label.owed"), _owed_by),
     Column("mandate_id"),
     Column("plate", labels.PLATE, lambda d: d.who.plate, rank=1),
     Column("plate_colour", of=lambda d: d.who.plate_colour),
@@ -100,14 +99,14 @@ DEBT: Final[Columns[Debt]] = (
     *only("obligor_id", "payer", "service"),
     fen("amount_fen", labels.AMOUNT),
     Column("since", of=lambda d: d.since_us, data=Screen.iso),
-    Column("since_us", Words("Age", "欠费时长"), text=_age, right=True),
+    Column("since_us", Words("label.age"), text=_age, right=True),
     at("next_try_at"),
     said(labels.NEXT_TRY, _next_try),
     *only("next_try_us", "bank_in_doubt"),
-    Column("tries", Words("Tries", "已试"), right=True),
+    Column("tries", Words("label.tries"), right=True),
     Column("listed_since", of=lambda d: d.listed_us, data=Screen.iso),
-    Column("listed_us", Words("Listed since", "列入名单"), text=lambda screen, moment: Cell(screen.short(moment), BAD)),
-    Column("write_off_proposed_by", Words("Write-off", "核销提出人"), rank=2),
+    Column("listed_us", Words("label.listed-since"), text=lambda screen, moment: Cell(screen.short(moment), BAD)),
+    Column("write_off_proposed_by", Words("label.write-off"), rank=2),
 )
 
 
@@ -143,7 +142,7 @@ def retry(
     screen = screen_of(context)
     tell_state(screen, site, facts, as_json=as_json)
     if not as_json:
-        screen.note(screen.say("a running gateway asks within seconds", "运行中的网关将在数秒内请求银行"))
+        screen.note(screen.say("debts.running-gateway-asks-within-seconds"))
 
 
 @app.command("write-off")

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.cli.screen import Words
 from gateway.text_files import NotText, text_of
+from gateway.texts.catalogue import Words
 from protocols.rsu.dialect import Dialect
 from protocols.rsu.framing import Frame, FrameEvent
 
@@ -58,14 +58,14 @@ class Unread:
     def place(self) -> Words:
         """Place in the input."""
         if self.line is None:
-            return Words(f"frame {self.argument}, offset {self.offset}", f"第 {self.argument} 帧,偏移 {self.offset}")
-        return Words(f"line {self.line}, offset {self.offset}", f"第 {self.line} 行,偏移 {self.offset}")
+            return Words("frames.frame-offset", argument=self.argument, offset=self.offset)
+        return Words("frames.line-offset", line=self.line, offset=self.offset)
 
 
 class _BadHex(Exception):
     def __init__(self, offset: int, problem: Words) -> None:
         self.offset, self.problem = offset, problem
-        super().__init__(problem.en)
+        super().__init__(str(problem))
 
 
 def from_arguments(texts: Sequence[str], dialect: Dialect) -> Iterator[Found | Unread]:
@@ -111,12 +111,10 @@ def bytes_of(text: str) -> bytes:
     """Bytes of hex digits with blanks, commas, colons or hyphens between them, or 0x before them."""
     digits = "".join(_tokens(text, strictly=True))
     if not digits:
-        raise _BadHex(0, Words("no hex digits", "无十六进制数字"))
+        raise _BadHex(0, Words("frames.no-hex-digits"))
     if len(digits) % 2:
         count = len(digits)
-        problem = Words(
-            f"{count} hex digits: the last byte has only one", f"共 {count} 位十六进制数字,最后一个字节缺一位"
-        )
+        problem = Words("frames.hex-digits-last-byte-has", count=count)
         raise _BadHex(len(text.rstrip()) - 1, problem)
     return bytes.fromhex(digits)
 
@@ -127,7 +125,7 @@ def _tokens(text: str, *, strictly: bool = False) -> Iterator[str]:
         wrong = _NO_DIGIT.search(token) if strictly else None
         if wrong is not None:
             shown = repr(wrong[0])
-            problem = Words(f"{shown} is no hex digit", f"{shown} 不是十六进制数字")
+            problem = Words("frames.no-hex-digit", shown=shown)
             raise _BadHex(found.end() - len(token) + wrong.start(), problem)
         # C writes 0x5 for 05.
         yield f"0{token}" if len(token) == 1 and token != found[0] else token
@@ -181,9 +179,7 @@ def _of_capture(line: str, number: int, dialect: Dialect, streams: dict[tuple[st
         captured = {key: str(told[key]) for key in ("t", "dir", "peer")}
     except (ValueError, KeyError, TypeError) as error:
         offset = error.pos if isinstance(error, json.JSONDecodeError) else 0
-        problem = Words(
-            'no line of a capture: {"t", "dir", "peer", "hex"}', '不是抓包文件的行: {"t", "dir", "peer", "hex"}'
-        )
+        problem = Words("frames.no-line-capture")
         raise _BadHex(offset, problem) from error
     stream = streams.setdefault((captured["peer"], captured["dir"]), _Stream(dialect))
     yield from stream.push(piece, number, captured)

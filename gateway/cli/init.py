@@ -19,8 +19,14 @@ from typing import Annotated, Final
 import typer
 
 from gateway.cli.errors import CliFault, ExitCode
+from gateway.cli.help import Commands
 from gateway.cli.options import JsonOption, now_utc, screen_of
-from gateway.cli.screen import Screen, Words
+from gateway.cli.screen import Screen
+from gateway.cli.usage import BadValue
+from gateway.texts.catalogue import Pair, Words
+from gateway.texts.foreign import text_of_error
+
+app = Commands("init")
 
 SITE_FILE: Final = "site.toml"
 EMPTY_LIST: Final = "empty-1"
@@ -58,12 +64,12 @@ class _Question:
         try:
             return self.check(text.strip())
         except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint=f"'--{self.key}'") from error
+            raise BadValue(text_of_error(error), f"'--{self.key}'") from error
 
 
 def _station(text: str) -> str:
     if len(text) != 8 or not text.isascii() or not text.isalnum() or not _is_hex(text):
-        raise ValueError(f"{text!r} is not 8 hex digits")
+        raise ValueError(Words("init.no-station", value=repr(text)))
     return text.upper()
 
 
@@ -80,7 +86,7 @@ def _region(text: str) -> str:
     except UnicodeEncodeError:
         found = b""
     if len(text) != 2 or len(found) != 4:
-        raise ValueError(f"{text!r} is neither two Chinese characters nor their GBK bytes as 8 hex digits")
+        raise ValueError(Words("init.no-region", value=repr(text)))
     return found.hex().upper()
 
 
@@ -99,37 +105,36 @@ def _board(text: str) -> str:
     try:
         return TypeAdapter[str](HostPort).validate_python(text)
     except ValidationError as error:
-        raise ValueError(f"{text!r} is no HOST:PORT") from error
+        raise ValueError(Words("init.no-address", value=repr(text))) from error
 
 
 def _fare(text: str) -> str:
     from gateway.model.money import FEN_MAX, format_fen, parse_yuan
 
-    fen = parse_yuan(text)
+    try:
+        fen = parse_yuan(text)
+    except ValueError as error:
+        raise ValueError(Words("init.no-amount", value=repr(text))) from error
     if not 0 < fen <= FEN_MAX:
-        raise ValueError(f"{text!r} is not between 0.01 and {format_fen(FEN_MAX)}")
+        raise ValueError(Words("init.no-fare", value=repr(text), most=format_fen(FEN_MAX)))
     return str(int(fen))
 
 
-STATION: Final = _Question(
-    "station", Words("Network and station, 8 hex digits", "路网号和站号(8 位十六进制)"), "99010101", _station
-)
-REGION: Final = _Question(
-    "region", Words("Region of the cards, two characters", "卡片发行地区(两个汉字)"), "测试", _region
-)
+STATION: Final = _Question("station", Words("init.network-station-8-hex-digits"), "99010101", _station)
+REGION: Final = _Question("region", Words("init.region-cards-two-characters"), "测试", _region)
 ANTENNA: Final = _Question(
     "antenna",
-    Words("Antenna, HOST:PORT or serial:/dev/...", "天线地址(HOST:PORT 或 serial:/dev/...)"),
+    Words("init.antenna-host-port-or-serial"),
     "127.0.0.1:9001",
     _antenna,
 )
 BOARD: Final = _Question(
     "board",
-    Words("Relay board, HOST:PORT of Modbus TCP", "继电器板地址(Modbus TCP,HOST:PORT)"),
+    Words("init.relay-board-host-port-modbus"),
     "127.0.0.1:9002",
     _board,
 )
-FARE: Final = _Question("fare", Words("Fare of a car of class 1, yuan", "一类车通行费(元)"), "10.00", _fare)
+FARE: Final = _Question("fare", Words("init.fare-car-class-1-yuan"), "10.00", _fare)
 
 
 def at_terminal() -> bool:
@@ -137,16 +142,17 @@ def at_terminal() -> bool:
     return sys.stdin.isatty()
 
 
+@app.command("init")
 def init(
     context: typer.Context,
     *,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the new site, made if it is not there.")],
-    station: Annotated[str | None, typer.Option("--station", metavar="HEX", help="Network and station.")] = None,
-    region: Annotated[str | None, typer.Option("--region", help="Region whose cards are taken, as 北京.")] = None,
-    antenna: Annotated[str | None, typer.Option("--antenna", metavar="ADDRESS", help="Where it listens.")] = None,
-    board: Annotated[str | None, typer.Option("--board", metavar="HOST:PORT", help="The relay board.")] = None,
-    fare: Annotated[str | None, typer.Option("--fare", metavar="YUAN", help="Fare of a car of class 1.")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the site for people.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER")],
+    station: Annotated[str | None, typer.Option("--station", metavar="HEX")] = None,
+    region: Annotated[str | None, typer.Option("--region")] = None,
+    antenna: Annotated[str | None, typer.Option("--antenna", metavar="ADDRESS")] = None,
+    board: Annotated[str | None, typer.Option("--board", metavar="HOST:PORT")] = None,
+    fare: Annotated[str | None, typer.Option("--fare", metavar="YUAN")] = None,
+    name: Annotated[str | None, typer.Option("--name")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a commented site of one open toll lane, which passes check-config and starts. Overwrites nothing.
@@ -155,12 +161,12 @@ def init(
     """
     screen, ask = screen_of(context), at_terminal()
     if name is not None and not (0 < len(name) <= SITE_NAME_CHARS_MAX and name.isprintable()):
-        raise typer.BadParameter(f"a name has 1 to {SITE_NAME_CHARS_MAX} characters in one line", param_hint="'--name'")
+        raise BadValue(Words("usage.site-name-length", most=SITE_NAME_CHARS_MAX), "'--name'")
     given = ((STATION, station), (REGION, region), (ANTENNA, antenna), (BOARD, board), (FARE, fare))
     values = {question.key: question.answer(screen, said, ask=ask) for question, said in given}
     station, now = values["station"], now_utc().astimezone(CHINA)
     values |= {
-        "name": _quoted(name or screen.say("New site", "新站点")),
+        "name": _quoted(name or screen.say("init.new-site")),
         "gantry": f"{station[:2]}{station[4:]}",
         "antenna": _quoted(values["antenna"]),
         "dialect": "legacy-serial-bj" if values["antenna"].startswith("serial:") else "pcrsu-v3",
@@ -180,15 +186,10 @@ def init(
         return
     for path in written:
         screen.line(str(path))
-    screen.note(screen.say("next:", "下一步:"))
+    screen.note(screen.say("init.next"))
     for step in steps:
         screen.note(f"  {step}")
-    screen.note(
-        screen.say(
-            "before vehicles come: the fares in tariffs/, and `etcgw lists build`, for the list is empty",
-            "通车之前: 填写 tariffs/ 中的费率,并执行 etcgw lists build (现有名单为空)",
-        )
-    )
+    screen.note(screen.say("init.before-vehicles-come-fares-tariffs"))
 
 
 def _make(folder: Path, texts: dict[Path, str]) -> None:
@@ -202,9 +203,9 @@ def _make(folder: Path, texts: dict[Path, str]) -> None:
             raise CliFault(
                 ExitCode.REFUSED,
                 "site_exists",
-                f"{path} is there already",
-                Words("there is a site in this folder, and nothing is overwritten", "该目录已有站点,不会覆盖任何文件"),
-                Words("name a new folder", "请指定新目录"),
+                Words("init.there-already", path=path),
+                Words("init.there-site-this-folder-nothing"),
+                Words("init.name-new-folder"),
             )
     try:
         for path in texts:
@@ -229,8 +230,8 @@ def _make(folder: Path, texts: dict[Path, str]) -> None:
             ExitCode.UNAVAILABLE,
             "folder_unwritable",
             f"{error.filename or folder}: {error.strerror}",
-            Words("the folder cannot be made or written to", "无法创建目录或无写权限"),
-            Words("name a folder we may write to", "请指定可写的目录"),
+            Words("init.folder-cannot-made-or-written"),
+            Words("init.name-folder-we-may-write"),
         ) from error
 
 
@@ -299,7 +300,9 @@ valid_from = {valid_from}
 
 def _told(screen: Screen, text: str) -> str:
     """A file's text with its comments in the language chosen."""
-    return re.sub("^# (.*) ¦ (.*)$", lambda found: f"# {screen.say(found[1], found[2])}", text, flags=re.MULTILINE)
+    return re.sub(
+        "^# (.*) ¦ (.*)$", lambda found: f"# {screen.word(Pair(found[1], found[2]))}", text, flags=re.MULTILINE
+    )
 
 
 def _quoted(text: str) -> str:

@@ -13,8 +13,8 @@ import typer
 from gateway.cli import labels, words
 from gateway.cli.columns import Column, Columns, each, fen, only, said, show_one, show_table
 from gateway.cli.errors import CliFault, ExitCode
+from gateway.cli.help import Commands
 from gateway.cli.options import (
-    HELP_NAMES,
     ConfigOption,
     JsonOption,
     ReasonOption,
@@ -25,8 +25,11 @@ from gateway.cli.options import (
     site_of,
 )
 from gateway.cli.rights import need_right
-from gateway.cli.screen import BAD, GOOD, Cell, Screen, Teller, Words
+from gateway.cli.screen import BAD, GOOD, Cell, Screen, Teller
 from gateway.cli.store import MAKE_ROOM, ledger_of, place_of, reader_of
+from gateway.cli.usage import BadValue
+from gateway.texts.catalogue import Pair, Words
+from gateway.texts.foreign import text_of
 
 if TYPE_CHECKING:
     from gateway.debit.adoption import Adopted
@@ -37,32 +40,30 @@ if TYPE_CHECKING:
     from gateway.ledger.verify import Check
     from gateway.views.accounts import Balance
 
-app = typer.Typer(
-    name="ledger",
-    help="The books: make them, verify them, show accounts, copy them, bring them back.",
+app = Commands(
+    "ledger",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
 ACCOUNT_KINDS: Final[Mapping[str, Words]] = {
-    "open": Words("released, not paid yet", "已放行未付"),
-    "debt": Words("finally not paid by the bank", "银行拒付欠费"),
-    "due_back": Words("to be paid back", "待退款"),
-    "merchant": Words("earned", "应收通行费"),
-    "issuer": Words("issuer owes us (below zero)", "发行方应付 (负数)"),
-    "bank": Words("bank owes us (below zero)", "银行应付 (负数)"),
-    "suspense": Words("late approvals being reversed", "迟到批准待冲正"),
-    "settlement": Words("money received", "已到账"),
-    "till": Words("cash", "现金"),
-    "fee": Words("fees", "手续费"),
-    "incentive": Words("campaigns", "优惠"),
-    "loss": Words("written off", "核销"),
+    "open": Words("ledger.account_kinds.open"),
+    "debt": Words("ledger.account_kinds.debt"),
+    "due_back": Words("ledger.account_kinds.due_back"),
+    "merchant": Words("ledger.account_kinds.merchant"),
+    "issuer": Words("ledger.account_kinds.issuer"),
+    "bank": Words("ledger.account_kinds.bank"),
+    "suspense": Words("ledger.account_kinds.suspense"),
+    "settlement": Words("ledger.account_kinds.settlement"),
+    "till": Words("ledger.account_kinds.till"),
+    "fee": Words("ledger.account_kinds.fee"),
+    "incentive": Words("ledger.account_kinds.incentive"),
+    "loss": Words("ledger.account_kinds.loss"),
 }
 
 CHAINS: Final[words.Table] = {
-    "transfer": (Words("transfers", "转账"), ""),
-    "decision": (Words("decisions", "判定"), ""),
-    "journal": (Words("journal", "日志"), ""),
+    "transfer": (Words("ledger.chains.transfer"), ""),
+    "decision": (Words("ledger.chains.decision"), ""),
+    "journal": (Words("ledger.chains.journal"), ""),
 }
 _DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
@@ -77,7 +78,6 @@ def verify(
         typer.Option(
             "--head",
             metavar="DIGEST",
-            help="A head this command showed before, noted elsewhere: nothing up to it may have been rewritten.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -94,14 +94,14 @@ def verify(
 
     for digest in noted or ():
         if not _DIGEST.fullmatch(digest):
-            raise typer.BadParameter(f"{digest!r} is no digest of 64 hex digits", param_hint="'--head'")
+            raise BadValue(Words("usage.no-digest", digest=digest), "'--head'")
     screen = screen_of(context)
     site = site_of(context, config)
     # The mark trails the ledger: what it knows now stands in a snapshot that is taken later.
     need_right(site.storage.ledger)
     known = [*(noted or ()), *_marked(screen, site.storage.mark_file)]
     keys = chain_keys_of(site)
-    with reader_of(site) as engine, screen.progress(screen.say("checking", "正在检查")) as tell:
+    with reader_of(site) as engine, screen.progress(screen.say("ledger.checking")) as tell:
         found = checks.verify(engine, keys, tell, noted=known, workers=workers.cores())
     good = all(check.ok for check in found)
     heads = [check.head for check in found if check.head is not None]
@@ -116,9 +116,9 @@ def verify(
         raise CliFault(
             ExitCode.REFUSED,
             "ledger_inconsistent",
-            screen.say("the ledger does not agree with itself", "账本自检不一致"),
+            Words("ledger.ledger-does-not-agree-itself"),
             None,
-            Words("keep a copy of the file and report these rows", "请保留账本文件副本并上报以上记录"),
+            Words("ledger.keep-copy-file-report-these"),
             facts=facts,
         )
     if as_json:
@@ -180,14 +180,14 @@ def adopt(
     found = adoption.adopt(place_of(site), clock, chain_keys_of(site), birth)
     columns: Columns[Adopted] = (
         Column("ledger", labels.LEDGER, lambda _: str(site.storage.ledger)),
-        Column("why", Words("Was refused", "原拒绝原因"), text=words.reason_text),
+        Column("why", Words("label.refused"), text=words.reason_text),
         Column("life", of=lambda a: a.incarnation.number),
         Column("id", of=lambda a: a.incarnation.id),
         said(labels.LIFE, lambda _, a: f"{a.incarnation.number} {a.incarnation.id}"),
-        Column("terminals", Words("Terminals in a new batch", "换批终端"), lambda a: len(a.terminals)),
-        Column("disputed", Words("Attempts disputed", "有争议请求")),
-        Column("claims", Words("Claims to find out about", "待查应收")),
-        Column("refunds", Words("Refunds to find out about", "待查退款")),
+        Column("terminals", Words("label.terminals-new-batch"), lambda a: len(a.terminals)),
+        Column("disputed", Words("label.attempts-disputed")),
+        Column("claims", Words("label.claims-find-out-about")),
+        Column("refunds", Words("label.refunds-find-out-about")),
     )
     show_one(screen, columns, found, as_json=as_json)
 
@@ -195,9 +195,7 @@ def adopt(
 @app.command()
 def restore(
     context: typer.Context,
-    backup: Annotated[
-        Path, typer.Argument(metavar="BACKUP", exists=True, dir_okay=False, help="A file that ledger backup made.")
-    ],
+    backup: Annotated[Path, typer.Argument(metavar="BACKUP", exists=True, dir_okay=False)],
     *,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -210,11 +208,11 @@ def restore(
     aside = restoring.restore(backup, place_of(site), now_utc())
     columns: Columns[Path | None] = (
         Column("ledger", labels.LEDGER, lambda _: str(site.storage.ledger)),
-        Column("replaced", Words("Replaced one", "原账本"), lambda path: path and str(path)),
+        Column("replaced", Words("label.replaced-one"), lambda path: path and str(path)),
     )
     show_one(screen, columns, aside, as_json=as_json)
     if not as_json:
-        screen.note(screen.say("next: etcgw ledger adopt --reason ...", "下一步: etcgw ledger adopt --reason ..."))
+        screen.note(screen.say("ledger.next-etcgw-ledger-adopt-reason"))
 
 
 def _marked(screen: Screen, path: Path) -> list[str]:
@@ -224,7 +222,7 @@ def _marked(screen: Screen, path: Path) -> list[str]:
     try:
         return [marks.read(path).head.hex()]
     except marks.MarkTrouble as error:
-        screen.note(screen.say(f"without the mark: {error}", f"未对照标记: {error}"))
+        screen.note(screen.say("ledger.without-mark", error=error))
         return []
 
 
@@ -238,22 +236,26 @@ def _said(reason: str) -> dict[str, str]:
 _FINDING: Final[Columns[Finding]] = only("row", "problem", "table", "column")
 
 
+def _told(screen: Screen, english: str) -> str:
+    return screen.word(text_of(english))
+
+
 def _verdict(screen: Screen, ok: bool) -> Cell:
-    return Cell(screen.say("ok", "一致"), GOOD) if ok else Cell(screen.say("BAD", "不一致"), BAD)
+    return Cell(screen.say("ledger.ok"), GOOD) if ok else Cell(screen.say("ledger.bad"), BAD)
 
 
 CHECK: Final[Columns[Check]] = (
-    Column("name", Words("Check", "检查项"), wrap_at=30),
+    Column("name", Words("label.check"), text=_told, wrap_at=30),
     Column("ok"),
-    Column("rows", Words("Rows", "行数"), right=True),
-    Column("", Words("", ""), lambda check: check.ok, _verdict),
+    Column("rows", Words("label.rows"), right=True),
+    Column("", Pair.same(""), lambda check: check.ok, _verdict),
     Column("bad", of=lambda check: len(check.findings) + check.more),
     Column("findings", data=each(_FINDING)),
 )
 _HEAD: Final[Columns[Head]] = (
-    Column("chain", Words("Chain", "链"), text=words.coded(CHAINS)),
-    Column("number", Words("Rows", "行数"), right=True),
-    Column("digest", Words("Head", "最新摘要")),
+    Column("chain", Words("label.chain"), text=words.coded(CHAINS)),
+    Column("number", Words("label.rows"), right=True),
+    Column("digest", Words("label.head")),
 )
 
 
@@ -265,16 +267,16 @@ def _show_checks(screen: Screen, found: Sequence[Check]) -> None:
         if check.ok:
             continue
         screen.line()
-        screen.line(check.name, style="bold")
-        screen.pairs((finding.row, finding.problem) for finding in check.findings)
+        screen.line(_told(screen, check.name), style="bold")
+        screen.pairs((_told(screen, finding.row), _told(screen, finding.problem)) for finding in check.findings)
         if check.more:
-            screen.line(screen.say(f"and {check.more} more", f"另有 {check.more} 行"))
+            screen.line(screen.say("ledger.more", more=check.more))
 
 
 @app.command()
 def key(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="New file; one that is there is never overwritten.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -287,8 +289,8 @@ def key(
 
     made = chain_key_files.make(file)
     columns: Columns[ChainKey] = (
-        Column("file", Words("Key file", "密钥文件"), lambda _: str(file)),
-        Column("id", Words("Key id", "密钥标识"), lambda key: key.id.hex()),
+        Column("file", Words("label.key-file"), lambda _: str(file)),
+        Column("id", Words("label.key-id"), lambda key: key.id.hex()),
     )
     show_one(screen_of(context), columns, made, as_json=as_json)
 
@@ -298,7 +300,7 @@ def accounts(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    obligors: Annotated[bool, typer.Option("--obligors", help="One row for each payer instead of one sum.")] = False,
+    obligors: Annotated[bool, typer.Option("--obligors")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the balances by kind and owner; payers' accounts are summed up."""
@@ -312,25 +314,25 @@ def accounts(
         screen.json({"accounts": each(ACCOUNT)(screen, found), "sum_fen": total})
         return
     in_all = Cell(words.yuan(total), GOOD if total == 0 else BAD)
-    show_table(screen, ACCOUNT, found, [screen.say("sum", "合计"), "", in_all, "", ""])
+    show_table(screen, ACCOUNT, found, [screen.say("ledger.sum"), "", in_all, "", ""])
 
 
 def _owner(screen: Screen, account: Balance) -> str:
-    return account.owner or screen.say(f"payers: {account.owners}", f"付款方 {account.owners} 个")
+    return account.owner or screen.say("ledger.payers", owners=account.owners)
 
 
 ACCOUNT: Final[Columns[Balance]] = (
-    Column("kind", Words("Kind", "科目")),
+    Column("kind", Words("label.kind-of-account")),
     Column("owner"),
-    said(Words("Owner", "所有者"), _owner),
+    said(Words("label.owner"), _owner),
     Column("owners"),
-    fen("balance_fen", Words("Balance", "余额")),
+    fen("balance_fen", Words("label.balance")),
     fen("held_fen", labels.HELD, text=lambda _, held: words.yuan(held) if held else ""),
     Column(
         "",
-        Words("What it is", "说明"),
+        Words("label.what-it-is"),
         lambda account: account.kind,
-        lambda screen, kind: screen.word(ACCOUNT_KINDS.get(kind, Words("", ""))),
+        lambda screen, kind: screen.word(ACCOUNT_KINDS.get(kind, Pair.same(""))),
         rank=1,
         wrap_at=16,
     ),
@@ -340,7 +342,7 @@ ACCOUNT: Final[Columns[Balance]] = (
 @app.command()
 def backup(
     context: typer.Context,
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="File to write; it must not be there yet.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET")],
     *,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -357,14 +359,14 @@ def backup(
     with (
         reader_of(site),
         ledger_file.beside(site.storage.ledger) as file,
-        screen.progress(screen.say("copying", "正在复制")) as tell,
+        screen.progress(screen.say("ledger.copying")) as tell,
     ):
         copied = copying.copy(file.real, target, _resting(tell, screen))
     columns: Columns[Copied] = (
-        Column("path", Words("Copy", "副本"), lambda copy: str(copy.path)),
-        Column("bytes", Words("Bytes", "字节数"), lambda copy: copy.size_bytes),
-        Column("journal_number", Words("Journal", "日志")),
-        Column("journal_head", Words("Head", "最新摘要")),
+        Column("path", Words("label.copy"), lambda copy: str(copy.path)),
+        Column("bytes", Words("label.bytes"), lambda copy: copy.size_bytes),
+        Column("journal_number", Words("label.journal")),
+        Column("journal_head", Words("label.head")),
     )
     show_one(screen, columns, copied, as_json=as_json)
 
@@ -375,7 +377,7 @@ def _resting(tell: Teller, screen: Screen) -> Progress:
 
     def progress(done: int, total: int) -> None:
         nonlocal begun
-        tell(screen.say(f"{done} of {total} pages", f"{done}/{total} 页"))
+        tell(screen.say("ledger.pages", done=done, total=total))
         time.sleep((time.monotonic() - begun) * MAKE_ROOM)
         begun = time.monotonic()
 

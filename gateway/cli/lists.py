@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from gateway.cli import labels, words
-from gateway.cli.columns import Column, Columns, each, facts, only, said, show_one, show_record, show_table
+from gateway.cli.columns import Column, Columns, each, english, facts, only, said, show_one, show_record, show_table
+from gateway.cli.help import Commands
 from gateway.cli.options import (
-    HELP_NAMES,
     ConfigOption,
     JsonOption,
     UnmaskOption,
@@ -26,7 +26,9 @@ from gateway.cli.options import (
     site_of,
     zone_of,
 )
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen, Words
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen
+from gateway.cli.usage import BadValue
+from gateway.texts.catalogue import Text, Words
 from gateway.views import masks
 
 if TYPE_CHECKING:
@@ -36,11 +38,9 @@ if TYPE_CHECKING:
     from gateway.payers.status_lists import ListHit
     from gateway.views.status_lists import ListFile, Lists
 
-app = typer.Typer(
-    name="lists",
-    help="Status lists: build, show, look up, roll back.",
+app = Commands(
+    "lists",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
 
@@ -57,32 +57,27 @@ class KindChoice(StrEnum):
 def build(
     context: typer.Context,
     *,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV: kind,key,list_type,sign.")],
-    version: Annotated[str, typer.Option("--version", help="Version the issuer gives this list.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    version: Annotated[str, typer.Option("--version")],
     config: ConfigOption = None,
-    base: Annotated[
-        str | None, typer.Option("--base", help="Version this increment stands on; without it the list is full.")
-    ] = None,
+    base: Annotated[str | None, typer.Option("--base")] = None,
     created: Annotated[
         str | None,
         typer.Option(
             "--created",
             metavar="TIME",
-            help="When the issuer made it; its age counts from here.",
             show_default="time of FILE",
         ),
     ] = None,
     effective: Annotated[
         str | None,
-        typer.Option("--effective", metavar="TIME", help="Not used before then.", show_default="when it was made"),
+        typer.Option("--effective", metavar="TIME", show_default="when it was made"),
     ] = None,
     confirm_drop: Annotated[
         int | None,
-        typer.Option("--confirm-drop", metavar="N", min=1, help="Just so many entries are meant to leave the list."),
+        typer.Option("--confirm-drop", metavar="N", min=1),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file and count what comes and goes; publish nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a list from an issuer's delivery and publish it; a running gateway takes it over by itself.
@@ -108,7 +103,7 @@ def build(
     )
     show_one(screen, _columns(base, created_at, effective_at, dry_run=dry_run), result, as_json=as_json)
     if dry_run and not as_json:
-        screen.note(screen.say("dry run: nothing was published", "试运行: 未发布任何名单"))
+        screen.note(screen.say("lists.dry-run-nothing-published"))
 
 
 def _publish(
@@ -125,9 +120,9 @@ def _publish(
     directory = site.lists.directory
     if not directory.exists():
         directory.mkdir(parents=True)
-        screen.note(screen.say(f"made the folder {directory}", f"已创建目录 {directory}"))
+        screen.note(screen.say("lists.made-folder", directory=directory))
     os.nice(status_list_build.LOWEST_PRIORITY)
-    with screen.progress(screen.say(f"list {version}", f"名单 {version}")) as tell:
+    with screen.progress(screen.say("lists.list", version=version)) as tell:
 
         def report(progress: Progress) -> None:
             total = "" if progress.total is None else f"/{progress.total}"
@@ -146,16 +141,16 @@ def _publish(
 
 def _columns(base: str | None, created_at: datetime, effective_at: datetime, *, dry_run: bool) -> Columns[BuildResult]:
     """Columns of a list that was built, with what was asked for."""
-    kind = Words("full", "全量") if base is None else Words(f"increment on {base}", f"基于 {base}")
+    kind = Words("lists.full") if base is None else Words("lists.increment-on", base=base)
     return (
         Column("file", of=lambda r: None if r.path is None else str(r.path)),
         Column("dry_run", of=lambda _: dry_run),
         Column("version"),
         said(labels.VERSION, lambda screen, r: f"{r.version} ({screen.word(kind)})"),
         Column("base", of=lambda _: base),
-        Column("rows", Words("Rows", "行数")),
+        Column("rows", Words("label.rows")),
         Column("entries", labels.ENTRIES),
-        Column("replaced", Words("Replaced", "重复被替换")),
+        Column("replaced", Words("label.replaced")),
         Column("before", of=lambda r: r.effect and r.effect.before),
         Column("added", of=lambda r: r.effect and r.effect.added),
         Column("changed", of=lambda r: r.effect and r.effect.changed),
@@ -168,9 +163,12 @@ def _columns(base: str | None, created_at: datetime, effective_at: datetime, *, 
 
 def _effect_text(screen: Screen, effect: Effect) -> str:
     return screen.say(
-        f"entries: {effect.added} come, {effect.changed} change, {effect.removed} leave;"
-        f" {effect.before} before, {effect.after} after",
-        f"条目: 新增 {effect.added},变更 {effect.changed},移出 {effect.removed};原 {effect.before},现 {effect.after}",
+        "lists.entries-come-change-leave-before",
+        added=effect.added,
+        changed=effect.changed,
+        removed=effect.removed,
+        before=effect.before,
+        after=effect.after,
     )
 
 
@@ -218,37 +216,41 @@ def _minute(screen: Screen, moment: datetime | None) -> str:
 
 
 def _kind(screen: Screen, kind: str | None) -> str:
-    return "" if kind is None else screen.say(kind, {"full": "全量", "increment": "增量"}[kind])
+    return "" if kind is None else screen.say(f"lists.kind.{kind}")
 
 
 def _file_state(screen: Screen, file: ListFile) -> Cell:
     if file.problem is not None:
-        return Cell(file.problem, BAD)
+        return Cell(screen.word(file.problem), BAD)
     if file.in_force:
-        return Cell(screen.say("in force", "现用"), GOOD)
-    return Cell(screen.say("waits", "待生效"), DOUBTFUL) if file.waits else Cell(screen.say("older", "旧版"))
+        return Cell(screen.say("lists.force"), GOOD)
+    return Cell(screen.say("lists.waits"), DOUBTFUL) if file.waits else Cell(screen.say("lists.older"))
 
 
 FILE: Final[Columns[ListFile]] = (
-    Column("chain", Words("Chain", "链"), right=True),
+    Column("chain", Words("label.chain"), right=True),
     Column("in_force"),
     Column("version", labels.VERSION),
     Column("name"),
-    Column("kind", Words("Kind", "类型"), text=_kind),
-    Column("base", Words("Base", "基于"), rank=2),
+    Column("kind", Words("label.kind-of-list"), text=_kind),
+    Column("base", Words("label.base"), rank=2),
     Column("entries", labels.ENTRIES, right=True),
     Column("effective_at", labels.EFFECTIVE, text=_minute, data=_text),
     Column("created_at", labels.CREATED, text=_minute, data=_text, rank=1),
     said(labels.STATE, _file_state, wrap_at=12),
-    Column("problem"),
+    Column("problem", data=english),
 )
 
 
 def _age(screen: Screen, lists: Lists) -> Cell:
     age, limit = age_text(round(lists.age_s, 1)), f"{lists.age_limit_h:g} h"
     if lists.stale:
-        return Cell(screen.say(f"{age}, STALE: the limit is {limit}", f"{age},已超过上限 {limit}"), BAD)
-    return Cell(screen.say(f"{age} of at most {limit}", f"{age},上限 {limit}"), GOOD)
+        return Cell(screen.say("lists.stale-limit", age=age, limit=limit), BAD)
+    return Cell(screen.say("lists.most", age=age, limit=limit), GOOD)
+
+
+def _refusal(screen: Screen, why: Text | None) -> Cell | None:
+    return None if why is None else Cell(screen.word(why), BAD)
 
 
 LISTS: Final[Columns[Lists]] = (
@@ -257,10 +259,10 @@ LISTS: Final[Columns[Lists]] = (
     Column("created_at", labels.CREATED, text=_text, data=_text),
     Column("effective_at", data=_text),
     Column("age_s", data=lambda _, age: round(age, 1)),
-    said(Words("Age", "名单时效"), _age),
+    said(Words("label.age-of-list"), _age),
     *only("stale", "age_limit_h"),
-    Column("directory", Words("Folder", "目录"), data=lambda _, folder: str(folder)),
-    Column("refusal", Words("Refused", "被拒绝"), text=lambda _, why: why and Cell(why, BAD)),
+    Column("directory", Words("label.folder"), data=lambda _, folder: str(folder)),
+    Column("refusal", Words("label.refused-delivery"), text=_refusal, data=english),
     Column("files", data=each(FILE)),
 )
 
@@ -272,12 +274,10 @@ LISTS: Final[Columns[Lists]] = (
 def lookup(
     context: typer.Context,
     *,
-    kind: Annotated[KindChoice, typer.Argument(help="What the key names.")],
+    kind: Annotated[KindChoice, typer.Argument()],
     key: Annotated[
         str,
-        typer.Argument(
-            help="Card: 20 digits. Tag: issuer and serial, 32 hex digits. Plate: text|colour code. PSAM: 12 hex digits."
-        ),
+        typer.Argument(),
     ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -294,15 +294,15 @@ def lookup(
     expected = key_form(list_kind, plain)
     if expected is not None:
         # Without this check a mistyped key would read as "not listed".
-        raise typer.BadParameter(f"a {kind.value} key is {expected}", param_hint="'KEY'")
+        raise BadValue(Words("usage.list-key", kind=kind.value, expected=expected), "'KEY'")
     lists = StatusLists.open(site.lists.directory, now_utc(), site.lists.drop_bound)
     shown = masks.key_shown(kind.value, plain, unmask=unmask) or ""
     columns: Columns[ListHit | None] = (
         Column("kind", of=lambda _: kind.value),
         Column("key", of=lambda _: shown),
         said(labels.KEY, lambda *_: f"{kind.value} {shown}"),
-        Column("listed", Words("Listed", "在名单中"), lambda hit: hit is not None, _listed),
-        Column("list_type", Words("Type", "名单类型"), lambda hit: hit and hit.list_type),
+        Column("listed", Words("label.listed"), lambda hit: hit is not None, _listed),
+        Column("list_type", Words("label.type"), lambda hit: hit and hit.list_type),
         Column(
             "reason",
             labels.REASON,
@@ -311,14 +311,14 @@ def lookup(
             lambda _, code: words.reason_facts(code),
         ),
         said(labels.NEXT_STEP, lambda screen, hit: words.next_step(screen, None if hit is None else hit.reason.code)),
-        Column("entered_by", Words("Entered by", "加入版本"), lambda hit: hit and hit.list_version),
-        Column("list_version", Words("List", "名单版本"), lambda _: lists.version),
+        Column("entered_by", Words("label.entered"), lambda hit: hit and hit.list_version),
+        Column("list_version", Words("label.list"), lambda _: lists.version),
     )
     show_one(screen, columns, lists.lookup(list_kind, plain), as_json=as_json)
 
 
 def _listed(screen: Screen, listed: bool) -> Cell:
-    return Cell(screen.say("YES", "是"), BAD) if listed else Cell(screen.say("no", "否"), GOOD)
+    return Cell(screen.say("lists.yes"), BAD) if listed else Cell(screen.say("lists.no"), GOOD)
 
 
 @app.command("roll-back")
@@ -332,7 +332,7 @@ def roll_back(context: typer.Context, config: ConfigOption = None, as_json: Json
     withdrawn = read_manifest(site.lists.directory).chains[0][-1].version
     version = status_list_build.roll_back(site.lists.directory)
     columns: Columns[str] = (
-        Column("withdrawn", Words("Withdrawn", "已撤回"), lambda _: withdrawn),
+        Column("withdrawn", Words("label.withdrawn"), lambda _: withdrawn),
         Column("in_force", labels.IN_FORCE, lambda found: found),
     )
     show_one(screen, columns, version, as_json=as_json)

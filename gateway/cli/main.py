@@ -6,40 +6,50 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Final
 
 import typer
 
 from gateway import private_files
-from gateway.cli import (
-    check,
-    clearing,
-    debits,
-    debts,
-    init,
-    ledger,
-    lists,
-    mandates,
-    passages,
-    privacy,
-    rsu,
-    rules,
-    run,
-    status,
-)
-from gateway.cli.options import HELP_NAMES, show_version
+from gateway.cli.help import Commands
+from gateway.cli.options import show_version
 from gateway.cli.program import LANGUAGE, NAME, TRACEBACK, Program
-from gateway.cli.screen import Language
+from gateway.texts.catalogue import Language
 
-app = typer.Typer(
-    name=NAME,
-    cls=Program,
+MODULES: Final = MappingProxyType(
+    {
+        "run": "gateway.cli.run",
+        "init": "gateway.cli.init",
+        "check-config": "gateway.cli.check",
+        "status": "gateway.cli.status",
+        "passages": "gateway.cli.passages",
+        "debits": "gateway.cli.debits",
+        "debts": "gateway.cli.debts",
+        "clearing": "gateway.cli.clearing",
+        "mandates": "gateway.cli.mandates",
+        "lists": "gateway.cli.lists",
+        "ledger": "gateway.cli.ledger",
+        "rules": "gateway.cli.rules",
+        "privacy": "gateway.cli.privacy",
+        "rsu": "gateway.cli.rsu",
+    }
+)
+"""Commands in the order of the help -> module with the `app` of each."""
+
+
+class Etcgw(Program):
+    """The program with its commands."""
+
+    modules = MODULES
+
+
+app = Commands(
+    NAME,
+    Etcgw,
+    add_completion=True,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings=HELP_NAMES,
-    epilog="Exit codes: 0 done; 1 tag, card, file or ledger said no; 2 usage or site file; 3 device, gateway or ledger "
-    "not available; 4 no answer, outcome unknown; 5 protocol error; 70 a mistake of ours; 130 Ctrl-C. "
-    "--lang and --json may stand before or behind the command.",
 )
 
 
@@ -50,34 +60,13 @@ def program(
         Language | None,
         typer.Option(
             LANGUAGE,
-            help="Language of texts for people; JSON keys and codes never change.",
             show_default="by LC_ALL or LANG, else en",
         ),
     ] = None,
-    show_traceback: Annotated[
-        bool, typer.Option(TRACEBACK, help="With an error, show where in the program it arose.")
-    ] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
-    ] = False,
+    show_traceback: Annotated[bool, typer.Option(TRACEBACK)] = False,
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True)] = False,
 ) -> None:
     """Charge tolls to the account behind a tag or card, and look into everything that takes part in it."""
-
-
-app.command("run")(run.run)
-app.command("init")(init.init)
-app.command("check-config")(check.check_config)
-app.command("status")(status.status)
-app.add_typer(passages.app)
-app.add_typer(debits.app)
-app.add_typer(debts.app)
-app.add_typer(clearing.app)
-app.add_typer(mandates.app)
-app.add_typer(lists.app)
-app.add_typer(ledger.app)
-app.add_typer(rules.app)
-app.add_typer(privacy.app)
-app.add_typer(rsu.app)
 
 
 def _open_streams() -> None:

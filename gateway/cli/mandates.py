@@ -27,8 +27,8 @@ from gateway.cli.columns import (
     within,
 )
 from gateway.cli.errors import CliFault, ExitCode
+from gateway.cli.help import Commands
 from gateway.cli.options import (
-    HELP_NAMES,
     ConfigOption,
     JsonOption,
     LastOption,
@@ -37,10 +37,13 @@ from gateway.cli.options import (
     screen_of,
     site_of,
 )
-from gateway.cli.screen import Screen, Words
+from gateway.cli.screen import Screen
 from gateway.cli.store import changes_of, ledger_of, reader_of
+from gateway.cli.usage import BadValue
 from gateway.model.passage import Service
 from gateway.model.states import MandateStatus
+from gateway.texts.catalogue import Words
+from gateway.texts.places import wrong
 
 if TYPE_CHECKING:
     from gateway.acts.acts import LimitName
@@ -49,14 +52,12 @@ if TYPE_CHECKING:
     from gateway.payers.mandates import Credential, Mandate
     from gateway.views import mandates as view
 
-app = typer.Typer(
-    name="mandates",
-    help="Who may be charged, and how far: import, list, show, limit.",
+app = Commands(
+    "mandates",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
-MandateArgument = Annotated[str, typer.Argument(help="The mandate's own id.")]
+MandateArgument = Annotated[str, typer.Argument()]
 
 
 # --- import ---------------------------------------------------------------------------------------------------------
@@ -66,16 +67,10 @@ MandateArgument = Annotated[str, typer.Argument(help="The mandate's own id.")]
 def import_(
     context: typer.Context,
     *,
-    file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="CSV with every mandate that is to be in force.")
-    ],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     config: ConfigOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file and count the changes; change nothing.")
-    ] = False,
-    allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="Accept a file without any mandate, which ends them all.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    allow_empty: Annotated[bool, typer.Option("--allow-empty")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Put the mandates of a CSV file in force; one bad line and the old ones stay.
@@ -90,17 +85,12 @@ def import_(
         raise CliFault(
             ExitCode.REFUSED,
             "no_mandate_in_file",
-            f"{file}: holds no mandate",
-            Words("an empty delivery would end every mandate", "空文件将终止全部签约"),
-            Words("if that is meant, add --allow-empty", "如确需如此,请加 --allow-empty"),
+            Words("mandates.none-in-file", file=file),
+            Words("mandates.empty-delivery-would-end-every"),
+            Words("mandates.if-meant-add-allow-empty"),
         )
     for bank in sorted(_banks_missing(mandates, site)):
-        screen.note(
-            screen.say(
-                f"note: mandates name the bank {bank}, which is not in the site file; they cannot be charged",
-                f"注意: 有签约指向配置中不存在的银行 {bank},无法扣款",
-            )
-        )
+        screen.note(screen.say("mandates.note-mandates-name-bank-which", bank=bank))
     if dry_run:
         changes = _compare_only(site, mandates, credentials)
     else:
@@ -108,16 +98,16 @@ def import_(
     columns: Columns[Changes] = (
         Column("file", of=lambda _: str(file)),
         Column("dry_run", of=lambda _: dry_run),
-        Column("mandates", Words("Mandates", "签约"), lambda _: len(mandates)),
+        Column("mandates", Words("label.mandates"), lambda _: len(mandates)),
         Column("credentials", labels.CREDENTIALS, lambda _: len(credentials)),
-        Column("added", Words("Added", "新增")),
-        Column("changed", Words("Changed", "变更")),
-        Column("removed", Words("Removed", "移除")),
-        Column("unchanged", Words("Unchanged", "未变")),
+        Column("added", Words("label.added")),
+        Column("changed", Words("label.changed-mandates")),
+        Column("removed", Words("label.removed")),
+        Column("unchanged", Words("label.unchanged")),
     )
     show_one(screen, columns, changes, as_json=as_json)
     if dry_run and not as_json:
-        screen.note(screen.say("dry run: nothing was changed", "试运行: 未作任何更改"))
+        screen.note(screen.say("mandates.dry-run-nothing-changed"))
 
 
 def _read(file: Path) -> tuple[dict[str, Mandate], list[Credential]]:
@@ -128,9 +118,10 @@ def _read(file: Path) -> tuple[dict[str, Mandate], list[Credential]]:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             return read_csv(stream)
     except UnicodeDecodeError as error:
-        raise MandateImportError([f"{file}: {not_text(file, error)}"]) from error
+        refusal = not_text(file, error)
+        raise MandateImportError([wrong(str(file), refusal.problem, refusal.cure)]) from error
     except csv.Error as error:
-        raise MandateImportError([f"{file} is not CSV: {error}"]) from error
+        raise MandateImportError([Words("mandates.not-csv", file=file, error=str(error))]) from error
 
 
 def _banks_missing(mandates: Mapping[str, Mandate], site: SiteFile) -> set[str]:
@@ -158,23 +149,20 @@ def _bring_in(
     def show(plan: Plan) -> None:
         changes = plan.changes
         if plan.under_way:
-            screen.note(
-                say(
-                    "an earlier import was cut short, or is running; this file takes its place",
-                    "此前的签约导入未完成或仍在进行,将以本文件为准",
-                )
-            )
+            screen.note(say("mandates.earlier-import-cut-short-or"))
         screen.note(
             say(
-                f"mandates: {changes.added} come, {changes.changed} change, {changes.removed} go",
-                f"签约: 新增 {changes.added},变更 {changes.changed},移除 {changes.removed}",
+                "mandates.mandates-come-change-go",
+                added=changes.added,
+                changed=changes.changed,
+                removed=changes.removed,
             )
         )
 
     with (
         changes_of(site, pace) as commit,
         reader_of(site) as reader,
-        screen.progress(say("importing", "正在导入")) as tell,
+        screen.progress(say("mandates.importing")) as tell,
     ):
         progress = _each_percent(lambda done, total: tell(f"{done} / {total}"))
         return bring_in(reader, commit, mandates, credentials, name=name, pace=pace, show=show, tell=progress)
@@ -196,13 +184,7 @@ def _each_percent(tell: Callable[[int, int], None]) -> Callable[[int, int], None
 def _note_under_way(screen: Screen, *, under_way: bool) -> None:
     """Say that what follows is neither the old mandates nor the new."""
     if under_way:
-        screen.note(
-            screen.say(
-                "note: an import of mandates is running or was cut short: some are the old ones, some the new;"
-                " if nobody runs it, give the file again",
-                "注意: 签约导入正在进行或未完成,新旧签约并存;如无人执行,请重新导入该文件",
-            )
-        )
+        screen.note(screen.say("mandates.note-import-mandates-running-or"))
 
 
 # --- looking --------------------------------------------------------------------------------------------------------
@@ -214,7 +196,7 @@ def list_(
     *,
     config: ConfigOption = None,
     last: LastOption = 50,
-    state: Annotated[MandateStatus | None, typer.Option("--status", help="Only in this state.")] = None,
+    state: Annotated[MandateStatus | None, typer.Option("--status")] = None,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
 ) -> None:
@@ -233,7 +215,7 @@ def list_(
         screen.json({"mandates": each(MANDATE)(screen, found), "counts": counts})
         return
     if not found:
-        screen.note(screen.say("no mandate here", "没有签约"))
+        screen.note(screen.say("mandates.no-mandate-here"))
         return
     show_table(screen, MANDATE, found)
     screen.line()
@@ -242,7 +224,7 @@ def list_(
         for name in words.MANDATE_STATES
         if name in counts
     )
-    screen.line(screen.say(f"In all: {totals}", f"合计: {totals}"))
+    screen.line(screen.say("mandates.all", totals=totals))
 
 
 @app.command()
@@ -267,9 +249,9 @@ def show(
         raise CliFault(
             ExitCode.REFUSED,
             "no_such_mandate",
-            f"no mandate {mandate_id} in the ledger",
+            Words("mandates.no-such", mandate_id=mandate_id),
             None,
-            Words("etcgw mandates list --config SITE lists them", "用 etcgw mandates list --config SITE 列出"),
+            Words("mandates.etcgw-mandates-list-config-site"),
         )
     if as_json:
         screen.json(facts(screen, USE, use))
@@ -292,7 +274,7 @@ MANDATE: Final[Columns[view.Mandate]] = (
     Column("bank", labels.BANK),
     Column("contract_ref", labels.CONTRACT, rank=2),
     fen("limit_fen", labels.LIMIT, rank=1),
-    fen("stand_in_limit_fen", Words("Stand-in", "垫付限额"), rank=1),
+    fen("stand_in_limit_fen", Words("label.stand"), rank=1),
     at("imported_at"),
     Column(
         "credentials",
@@ -313,7 +295,7 @@ _DEBIT: Final[Columns[view.Charge]] = (
 
 
 def _limit_fen(screen: Screen, limit_fen: int | None) -> str:
-    return words.yuan_with_currency(limit_fen) or screen.say("none of ours", "不限")
+    return words.yuan_with_currency(limit_fen) or screen.say("mandates.none-ours")
 
 
 def _or_dash(_: Screen, text: str | None) -> str:
@@ -328,39 +310,34 @@ USE: Final[Columns[view.Use]] = (
     Column("", labels.BANK, lambda use: use.mandate.bank, _or_dash),
     Column("", labels.CONTRACT, lambda use: use.mandate.contract_ref, _or_dash),
     Column("", labels.LIMIT, lambda use: use.mandate.limit_fen, _limit_fen),
-    Column(
-        "stand_in_limit_fen", Words("Stand-in limit", "垫付限额"), lambda use: use.mandate.stand_in_limit_fen, money
-    ),
+    Column("stand_in_limit_fen", Words("label.stand-limit"), lambda use: use.mandate.stand_in_limit_fen, money),
     Column("limits", data=each(_LIMIT)),
     Column("held_fen", labels.HELD, lambda use: use.exposure.held_fen, money),
-    Column("open_fen", Words("Owes", "应付"), lambda use: use.exposure.open_fen, money),
-    Column("debt_fen", Words("Debt", "欠费"), lambda use: use.exposure.debt_fen, money),
-    Column("", Words("Imported", "导入"), lambda use: use.mandate.imported_us, Screen.iso),
+    Column("open_fen", Words("label.owes"), lambda use: use.exposure.open_fen, money),
+    Column("debt_fen", Words("label.debt"), lambda use: use.exposure.debt_fen, money),
+    Column("", Words("label.imported"), lambda use: use.mandate.imported_us, Screen.iso),
     Column("debits", data=each(_DEBIT)),
 )
 
 
 def _credential_text(screen: Screen, proof: view.Credential) -> str:
     say, plate = screen.say, proof.plate
-    of_plate = "" if plate is None or proof.kind == "plate" else say(f" for {plate}", f",车牌 {plate}")
+    of_plate = "" if plate is None or proof.kind == "plate" else say("mandates.for", plate=plate)
     return f"{proof.key}{of_plate} {words.colour_text(screen, proof.plate_colour)}".rstrip()
 
 
 def _limit_line(number: int, service: str) -> Column[view.Use]:
-    title = Words(f"Limits {service}", f"限额 {service}")
+    title = Words("mandates.limits", service=service)
     return said(title, lambda screen, use: _limit_text(screen, use.limits[number]))
 
 
 def _limit_text(screen: Screen, limit: view.Limit) -> str:
     say = screen.say
-    nothing = say("none", "不限")
+    nothing = say("mandates.none")
     per_debit = words.yuan(limit.per_debit_fen) or nothing
     per_day = words.yuan(limit.per_day_fen) or nothing
     count = nothing if limit.per_day_count is None else str(limit.per_day_count)
-    return say(
-        f"a debit {per_debit}, a day {per_day}, debits a day {count}",
-        f"单笔 {per_debit},每日 {per_day},每日笔数 {count}",
-    )
+    return say("mandates.debit-day-debits-day", per_debit=per_debit, per_day=per_day, count=count)
 
 
 # --- limits ---------------------------------------------------------------------------------------------------------
@@ -374,7 +351,7 @@ LIMITED: Final = {service.word: service.value for service in Service} | {"*": "*
 
 def _limited(text: str) -> str:
     if text not in LIMITED:
-        raise typer.BadParameter(f"{text!r} is not one of {', '.join(LIMITED)}")
+        raise BadValue(Words("usage.not-one-of", value=text, known=", ".join(LIMITED)))
     return LIMITED[text]
 
 
@@ -390,27 +367,16 @@ def limit(
             parser=_limited,
             autocompletion=lambda: list(LIMITED),
             metavar=f"[{'|'.join(LIMITED)}]",
-            help="What the limit is for; * counts all services together.",
         ),
     ] = "*",
-    per_debit: Annotated[
-        str | None, typer.Option("--per-debit", metavar="FEN", help="Largest single debit in fen, or none.")
-    ] = None,
-    per_day: Annotated[
-        str | None, typer.Option("--per-day", metavar="FEN", help="Sum of a day's debits in fen, or none.")
-    ] = None,
-    count: Annotated[
-        str | None, typer.Option("--count", metavar="N", help="Number of a day's debits, or none.")
-    ] = None,
+    per_debit: Annotated[str | None, typer.Option("--per-debit", metavar="FEN")] = None,
+    per_day: Annotated[str | None, typer.Option("--per-day", metavar="FEN")] = None,
+    count: Annotated[str | None, typer.Option("--count", metavar="N")] = None,
     exposure: Annotated[
         str | None,
-        typer.Option(
-            "--exposure", metavar="FEN", help="Most that may be owed at once, or none; until the next import."
-        ),
+        typer.Option("--exposure", metavar="FEN"),
     ] = None,
-    clear: Annotated[
-        bool, typer.Option("--clear", help="Take back what is stated for the service: the rules bind again.")
-    ] = False,
+    clear: Annotated[bool, typer.Option("--clear")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -426,11 +392,9 @@ def limit(
     given: dict[LimitName, str | None] = {"per_debit_fen": per_debit, "per_day_fen": per_day, "per_day_count": count}
     changes: dict[LimitName, int | None] = {n: _limit_value(text) for n, text in given.items() if text is not None}
     if clear and changes:
-        raise typer.BadParameter("--clear takes all limits of the service back; name no other", param_hint="'--clear'")
+        raise BadValue(Words("usage.clear-alone"), "'--clear'")
     if not (clear or changes or exposure is not None):
-        raise typer.BadParameter(
-            "say which limit: --per-debit, --per-day, --count, --exposure, or --clear", param_hint="'--per-debit'"
-        )
+        raise BadValue(Words("usage.which-limit"), "'--per-debit'")
     act = ChangeLimits(
         mandate_id=mandate_id,
         service=service,
@@ -453,7 +417,7 @@ def _show_limits(screen: Screen, site: SiteFile, mandate_id: str, *, as_json: bo
     if as_json:
         screen.json({"mandate_id": mandate_id, "limit_fen": limit_fen, "limits": each(_LIMIT)(screen, limits)})
         return
-    pairs = [(screen.say(*labels.MANDATE), mandate_id), (screen.say(*labels.LIMIT), _limit_fen(screen, limit_fen))]
+    pairs = [(screen.word(labels.MANDATE), mandate_id), (screen.word(labels.LIMIT), _limit_fen(screen, limit_fen))]
     screen.pairs([*pairs, *((stated.service, _limit_text(screen, stated)) for stated in limits)])
 
 
@@ -464,5 +428,5 @@ def _limit_value(text: str) -> int | None:
     if text == NO_LIMIT:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= LIMIT_DIGITS_MAX):
-        raise typer.BadParameter(f"{text!r} is no whole number; for no limit write {NO_LIMIT}")
+        raise BadValue(Words("usage.no-limit-number", text=text, none=NO_LIMIT))
     return int(text)

@@ -13,6 +13,8 @@ import typer
 
 from gateway.acts.actor import NAME_CHARS_MAX, REASON_CHARS_MAX
 from gateway.cli.screen import Screen
+from gateway.cli.usage import BadValue
+from gateway.texts.catalogue import Words
 
 if TYPE_CHECKING:
     from gateway.config import SiteFile
@@ -24,22 +26,22 @@ HELP_NAMES: Final = {"help_option_names": ["-h", "--help"]}
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", metavar="SITE", envvar=CONFIG_VARIABLE, help="Site file (TOML).", show_default=False),
+    typer.Option("--config", metavar="SITE", envvar=CONFIG_VARIABLE, show_default=False),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
-UnmaskOption = Annotated[bool, typer.Option("--unmask", help="Show plates and numbers in full.")]
+JsonOption = Annotated[bool, typer.Option("--json")]
+UnmaskOption = Annotated[bool, typer.Option("--unmask")]
 
 LAST_MAX: Final = 100_000
 """Rows one command shows at most: a year of a busy lane is better asked of the database."""
 
-LastOption = Annotated[int, typer.Option("--last", metavar="N", min=1, max=LAST_MAX, help="How many, newest first.")]
+LastOption = Annotated[int, typer.Option("--last", metavar="N", min=1, max=LAST_MAX)]
 
-ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept with it.", show_default=False)]
-TillOption = Annotated[str, typer.Option("--till", metavar="NAME", help="The till that pays.", show_default=False)]
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", show_default=False)]
+TillOption = Annotated[str, typer.Option("--till", metavar="NAME", show_default=False)]
 
 DebitArgument = Annotated[
     str,
-    typer.Argument(metavar="DEBIT", help="A debit's id or key, or the record number or id of its passage."),
+    typer.Argument(metavar="DEBIT"),
 ]
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -77,9 +79,7 @@ def path_of(context: typer.Context, config: Path | None) -> Path:
         config = above.params.get("config")
         above = above.parent
     if config is None:
-        raise typer.BadParameter(
-            f"say which site: --config SITE, or set {CONFIG_VARIABLE}", param_hint="'--config'", ctx=context
-        )
+        raise BadValue(Words("usage.which-site", variable=CONFIG_VARIABLE), "'--config'")
     return config
 
 
@@ -105,7 +105,7 @@ def id_of(given: str, option: str) -> str:
     """An id as the ledger keeps it."""
     found = given.strip().lower()
     if not _ID.fullmatch(found):
-        raise typer.BadParameter(f"{given!r} is no id of 32 hex digits", param_hint=option)
+        raise BadValue(Words("usage.no-id", given=given), option)
     return found
 
 
@@ -113,7 +113,7 @@ def name_of(given: str, option: str) -> str:
     """A name as the ledger keeps it."""
     name = given.strip()
     if not name or len(name) > NAME_CHARS_MAX:
-        raise typer.BadParameter(f"a name has 1 to {NAME_CHARS_MAX} characters", param_hint=f"'{option}'")
+        raise BadValue(Words("usage.name-length", most=NAME_CHARS_MAX), f"'{option}'")
     return name
 
 
@@ -121,7 +121,7 @@ def reason_of(given: str) -> str:
     """A reason as the ledger keeps it."""
     reason = given.strip()
     if not reason or len(reason) > REASON_CHARS_MAX:
-        raise typer.BadParameter(f"say why in 1 to {REASON_CHARS_MAX} characters", param_hint="'--reason'")
+        raise BadValue(Words("usage.reason-length", most=REASON_CHARS_MAX), "'--reason'")
     return reason
 
 
@@ -141,10 +141,7 @@ def moment(text: str, zone: timezone, option: str) -> datetime:
             return now_utc() - timedelta(**{_AGO_UNITS[ago[2]]: int(ago[1])})
         found = datetime.fromisoformat(text)
     except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(
-            f"{text!r} is no time; write it like 2026-11-23T08:00, 2026-11-23, today, yesterday or 2h",
-            param_hint=f"'{option}'",
-        ) from error
+        raise BadValue(Words("usage.no-time", text=text), f"'{option}'") from error
     return found if found.tzinfo is not None else found.replace(tzinfo=zone)
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.cli import labels, words
 from gateway.cli.columns import Column, Columns, at, each, fen, money, only, said
-from gateway.cli.screen import Cell, Screen, Words
+from gateway.cli.screen import Cell, Screen
 from gateway.model.passage import Occasion
+from gateway.texts.catalogue import Pair, Words
 
 if TYPE_CHECKING:
     from gateway.views.accounts import Transfer
@@ -45,7 +46,7 @@ def _timing_facts(_: Screen, timing: Timing | None) -> dict[str, float | None] |
 
 
 DECISION: Final[Columns[Decision]] = (
-    Column("record_no", Words("Record", "记录号"), right=True),
+    Column("record_no", Words("label.record"), right=True),
     at("decided_at"),
     Column("decided_us", labels.TIME, text=Screen.short),
     *only("lane", "fare_fen"),
@@ -60,16 +61,16 @@ DECISION: Final[Columns[Decision]] = (
     Column("by", of=lambda d: d.said_by),
     Column("why", of=lambda d: d.said_why),
     Column("timing_ms", of=lambda d: d.timing, data=_timing_facts),
-    Column("tariff_version", Words("Tariff", "费率版本"), rank=2),
-    Column("list_version", Words("Lists", "名单版本"), rank=2),
+    Column("tariff_version", Words("label.tariff"), rank=2),
+    Column("list_version", Words("label.lists"), rank=2),
     Column("list_age_s"),
-    Column("rules_version", Words("Rules", "规则版本"), rank=1),
+    Column("rules_version", Words("label.rules"), rank=1),
 )
 
 
 def _event_text(screen: Screen, number: int | None) -> str:
     event = words.event_facts(number)
-    return "" if event is None else f"{number} {screen.say(event['en'] or '', event['zh'] or '')}"
+    return "" if event is None else f"{number} {screen.word(Pair(event['en'] or '', event['zh'] or ''))}"
 
 
 def _time_spent(screen: Screen, timing: Timing | None) -> str:
@@ -80,10 +81,10 @@ def _time_spent(screen: Screen, timing: Timing | None) -> str:
 def _versions(screen: Screen, d: Decision) -> Cell:
     say, age = screen.say, d.list_age_s
     parts = (
-        "" if d.tariff_version is None else say("tariff ", "费率 ") + d.tariff_version,
-        "" if d.list_version is None else say("lists ", "名单 ") + d.list_version,
-        "" if age is None else say(f"{age} s old", f"生成于 {age} 秒前"),
-        "" if d.rules_version is None else say("rules ", "规则 ") + d.rules_version,
+        "" if d.tariff_version is None else say("parts.tariff") + d.tariff_version,
+        "" if d.list_version is None else say("parts.lists") + d.list_version,
+        "" if age is None else say("parts.s-old", age=age),
+        "" if d.rules_version is None else say("parts.rules") + d.rules_version,
     )
     return Cell(", ".join(part for part in parts if part))
 
@@ -92,17 +93,17 @@ DECISION_RECORD: Final[Columns[Decision]] = (
     Column("decided_us", labels.TIME, text=Screen.iso),
     Column("outcome", labels.OUTCOME, text=words.coded(words.OUTCOMES)),
     said(labels.BARRIER, words.barrier_text),
-    Column("fare_fen", Words("Fare", "金额"), text=money),
+    Column("fare_fen", Words("label.fare"), text=money),
     Column("reason", labels.REASON, text=words.named_reason),
     said(labels.NEXT_STEP, lambda screen, d: words.next_step(screen, d.reason)),
-    Column("special_event", Words("Event", "特情"), text=_event_text),
+    Column("special_event", Words("label.special-event"), text=_event_text),
     Column("funding", labels.FUNDING, text=words.coded(words.FUNDINGS)),
     said(
-        Words("Decided", "判定方式"),
+        Words("label.decided"),
         lambda screen, d: "" if d.occasion is Occasion.LANE else words.occasion_text(screen, d),
     ),
-    Column("timing", Words("Time spent", "耗时"), text=_time_spent),
-    said(Words("Versions", "版本"), _versions),
+    Column("timing", Words("label.time-spent"), text=_time_spent),
+    said(Words("label.versions"), _versions),
 )
 
 # --- debit and transfers --------------------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ DECISION_RECORD: Final[Columns[Decision]] = (
 
 def debit_state(screen: Screen, debit: Debit) -> Cell:
     state = words.named(screen, words.DEBIT_STATES, debit.state)
-    stood_in = screen.say(", decided in the bank's place", ",代银行判定") if debit.stood_in else ""
+    stood_in = screen.say("parts.decided-banks-place") if debit.stood_in else ""
     return Cell(f"{state.text}{stood_in}", state.style)
 
 
@@ -123,26 +124,26 @@ def mandate(_: Screen, debit: Debit) -> str:
 
 
 DEBIT: Final[Columns[Debit]] = (
-    Column("debit_id", Words("Debit", "编号")),
+    Column("debit_id", Words("label.debit-number")),
     Column("state"),
     said(labels.STATE, debit_state),
     Column("amount_fen", labels.AMOUNT, text=money),
     *only("funding", "payer"),
     said(labels.PAYER, payer),
-    Column("merchant", Words("Merchant", "收款方")),
+    Column("merchant", Words("label.merchant")),
     *only("mandate_id", "contract_ref"),
     said(labels.MANDATE, mandate),
     *only("obligor_id", "stood_in", "idempotency_key", "created_at", "changed_at"),
 )
 TRANSFER: Final[Columns[Transfer]] = (
-    Column("transfer_id", Words("Id", "号"), right=True),
-    said(Words("Phase", "阶段"), lambda _, t: t.phase if t.pending_id is None else f"{t.phase} {t.pending_id}"),
+    Column("transfer_id", Words("label.id"), right=True),
+    said(Words("label.phase"), lambda _, t: t.phase if t.pending_id is None else f"{t.phase} {t.pending_id}"),
     Column("phase"),
-    Column("event", Words("Event", "事件")),
+    Column("event", Words("label.event")),
     fen("amount_fen", labels.AMOUNT),
     Column(
         "from",
-        Words("From", "转出"),
+        Words("label.from"),
         of=lambda t: t.source,
         text=lambda _, account: account.short,
         data=lambda _, account: str(account),
@@ -150,14 +151,14 @@ TRANSFER: Final[Columns[Transfer]] = (
     ),
     Column(
         "to",
-        Words("To", "转入"),
+        Words("label.booked-to"),
         of=lambda t: t.target,
         text=lambda _, account: account.short,
         data=lambda _, account: str(account),
         wrap_at=12,
     ),
     *only("pending_id", "attempt_id", "original_id", "reference", "event_at", "event_us"),
-    at("booked_at", Words("Booked", "入账"), rank=1),
+    at("booked_at", Words("label.booked"), rank=1),
     Column("booked_us"),
 )
 
@@ -171,21 +172,21 @@ def _hex(_: Screen, data: bytes | None) -> str | None:
 
 
 def _tried(screen: Screen, waiting: Iterable[Message]) -> str:
-    return ", ".join(screen.say(f"{m.kind}, tried {m.tries}x", f"{m.kind},已试 {m.tries} 次") for m in waiting)
+    return ", ".join(screen.say("parts.tried-x", kind=m.kind, tries=m.tries) for m in waiting)
 
 
 ATTEMPT: Final[Columns[Attempt]] = (
     Column("attempt_id"),
-    Column("kind", Words("Kind", "种类")),
+    Column("kind", Words("label.kind")),
     Column("state", labels.STATE, text=words.coded(words.ATTEMPT_STATES)),
-    Column("channel", Words("Channel", "渠道")),
-    Column("terminal", Words("Terminal", "终端")),
+    Column("channel", Words("label.channel")),
+    Column("terminal", Words("label.terminal")),
     Column("batch"),
     Column("stan", labels.STAN),
     fen("amount_fen", labels.AMOUNT, rank=2),
     Column(
         "response",
-        Words("Answer", "应答"),
+        Words("label.answer"),
         of=lambda a: a.response_code,
         text=words.response_text,
         data=lambda _, code: words.response_facts(code),
@@ -194,9 +195,9 @@ ATTEMPT: Final[Columns[Attempt]] = (
     *only("retrieval_reference", "settlement_day", "late_approval", "sends"),
     Column("request", data=_hex),
     Column("reversal", data=_hex),
-    said(Words("To be sent", "待发"), lambda screen, a: _tried(screen, a.waiting), rank=1, wrap_at=12),
+    said(Words("label.sent"), lambda screen, a: _tried(screen, a.waiting), rank=1, wrap_at=12),
     at("created_at"),
-    at("changed_at", Words("Changed", "更新"), rank=3),
+    at("changed_at", Words("label.changed"), rank=3),
     Column("changed_us"),
     Column("outbox", data=each(_MESSAGE)),
 )
@@ -204,19 +205,19 @@ ATTEMPT: Final[Columns[Attempt]] = (
 
 def _attempt_state(screen: Screen, attempt: Attempt) -> Cell:
     state = words.named(screen, words.ATTEMPT_STATES, attempt.state)
-    return Cell(f"{state.text}{screen.say(', in suspense', ',挂账') if attempt.late_approval else ''}", state.style)
+    return Cell(f"{state.text}{screen.say('parts.suspense') if attempt.late_approval else ''}", state.style)
 
 
 ATTEMPTS_OF_DEBIT: Final[Columns[Attempt]] = (
-    Column("attempt_id", Words("Attempt", "请求编号")),
-    Column("kind", Words("Kind", "种类")),
+    Column("attempt_id", Words("label.attempt")),
+    Column("kind", Words("label.kind")),
     said(labels.STATE, _attempt_state),
     fen("amount_fen", labels.AMOUNT, rank=1),
-    Column("response_code", Words("Answer", "应答"), text=words.response_text, wrap_at=14),
-    said(Words("To be sent", "待发"), lambda _, a: ", ".join(m.kind for m in a.waiting), wrap_at=10),
-    Column("terminal", Words("Terminal", "终端"), rank=2),
+    Column("response_code", Words("label.answer"), text=words.response_text, wrap_at=14),
+    said(Words("label.sent"), lambda _, a: ", ".join(m.kind for m in a.waiting), wrap_at=10),
+    Column("terminal", Words("label.terminal"), rank=2),
     Column("stan", labels.STAN, rank=2),
-    at("changed_at", Words("Changed", "更新"), rank=3),
+    at("changed_at", Words("label.changed"), rank=3),
 )
 
 # --- purchases ------------------------------------------------------------------------------------------------------
@@ -233,16 +234,16 @@ def _files_facts(_: Screen, files: StationFiles | None) -> dict[str, Any] | None
 
 
 PURCHASE: Final[Columns[Purchase]] = (
-    Column("attempt_no", Words("No", "次"), right=True),
+    Column("attempt_no", Words("label.no"), right=True),
     Column("state", labels.STATE, text=words.coded(words.PURCHASE_STATES)),
     fen("written_fen", labels.AMOUNT),
-    Column("purchase_time", Words("Card time", "卡内时间")),
+    Column("purchase_time", Words("label.card-time")),
     Column("error"),
     Column("reason", data=lambda _, code: words.reason_facts(code)),
-    fen("balance_before_fen", Words("Before", "扣前"), rank=1),
-    fen("balance_after_fen", Words("After", "扣后"), rank=1),
+    fen("balance_before_fen", Words("label.before"), rank=1),
+    fen("balance_after_fen", Words("label.after"), rank=1),
     *only("terminal", "card_serial", "psam_serial"),
-    Column("tac", labels.TAC, text=lambda screen, tac: tac or screen.say("none", "无")),
+    Column("tac", labels.TAC, text=lambda screen, tac: tac or screen.say("parts.none")),
     *only("tac_source", "algorithm", "key_version", "created_at", "changed_at"),
     Column("file_0019", data=_files_facts),
 )
@@ -260,31 +261,31 @@ def _proof(_: Screen, purchase: Purchase) -> str:
 PURCHASE_RECORD: Final[Columns[Purchase]] = (
     Column("state", labels.STATE, text=words.coded(words.PURCHASE_STATES)),
     Column("written_fen", labels.AMOUNT, text=money),
-    Column("purchase_time", Words("Card time", "卡内时间"), text=lambda _, text: Cell(text)),
+    Column("purchase_time", Words("label.card-time"), text=lambda _, text: Cell(text)),
     said(
-        Words("Balance", "余额"),
+        Words("label.balance"),
         lambda _, p: f"{words.yuan(p.balance_before_fen) or '?'} -> {words.yuan(p.balance_after_fen) or '?'}",
     ),
-    said(labels.TAC, lambda screen, p: screen.say("none", "无") if p.tac is None else f"{p.tac} ({p.tac_source})"),
-    said(Words("Proof", "凭证"), _proof),
+    said(labels.TAC, lambda screen, p: screen.say("parts.none") if p.tac is None else f"{p.tac} ({p.tac_source})"),
+    said(Words("label.proof"), _proof),
     Column("reason", labels.REASON, text=words.named_reason),
-    Column("error", Words("Error byte", "错误码"), text=lambda _, error: f"{error:02X}" if error else ""),
+    Column("error", Words("label.error-byte"), text=lambda _, error: f"{error:02X}" if error else ""),
 )
 
 # --- refunds, items -------------------------------------------------------------------------------------------------
 
 REFUND: Final[Columns[Refund]] = (
-    Column("refund_id", Words("Refund", "退款编号")),
+    Column("refund_id", Words("label.refund")),
     fen("amount_fen", labels.AMOUNT),
-    Column("target", Words("To", "退至"), text=lambda screen, target: screen.word(words.REFUND_TARGETS[target])),
+    Column("target", Words("label.to"), text=lambda screen, target: screen.word(words.REFUND_TARGETS[target])),
     Column("state", labels.STATE, text=words.coded(words.REFUND_STATES)),
     Column("reason", labels.REASON, wrap_at=12),
-    Column("key", Words("Key", "业务键"), rank=1),
+    Column("key", Words("label.business-key"), rank=1),
     *only("attempt_id", "created_at", "changed_at"),
 )
 ITEM: Final[Columns[Item]] = (
     Column("item", labels.ITEM, of=lambda i: i.item_id, right=True),
-    Column("kind", Words("Kind", "种类")),
+    Column("kind", Words("label.kind")),
     Column("state", labels.STATE, text=words.coded(words.ITEM_STATES)),
     Column("amount_fen"),
     said(labels.BY, lambda _, i: joined(i.actor, i.second_actor), rank=1),

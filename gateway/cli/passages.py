@@ -10,8 +10,8 @@ import typer
 from gateway.cli import labels, words
 from gateway.cli.columns import Column, Columns, each, facts, fen, only, said, show_table, within
 from gateway.cli.errors import CliFault, ExitCode
+from gateway.cli.help import Commands
 from gateway.cli.options import (
-    HELP_NAMES,
     ConfigOption,
     JsonOption,
     LastOption,
@@ -21,20 +21,20 @@ from gateway.cli.options import (
     zone_of,
 )
 from gateway.cli.parts import DECISION
-from gateway.cli.screen import DOUBTFUL, Cell, Screen, Words
+from gateway.cli.screen import DOUBTFUL, Cell, Screen
 from gateway.cli.store import ledger_of
 from gateway.cli.visit import PASSAGE as VISIT
 from gateway.cli.visit import show_passage
 from gateway.model.passage import Occasion, PassageOutcome
+from gateway.texts.catalogue import Words
 
 if TYPE_CHECKING:
     from gateway.views.decisions import Timing
     from gateway.views.passages import Listed
 
-app = typer.Typer(
-    name="passages",
+app = Commands(
+    "passages",
     invoke_without_command=True,
-    context_settings=HELP_NAMES,
 )
 
 
@@ -44,14 +44,12 @@ def passages(
     *,
     config: ConfigOption = None,
     last: LastOption = 20,
-    lane: Annotated[str | None, typer.Option("--lane", help="Only this lane.")] = None,
+    lane: Annotated[str | None, typer.Option("--lane")] = None,
     since: Annotated[
         str | None,
-        typer.Option(
-            "--since", metavar="TIME", help="Only from then on: ISO 8601 site time, today, yesterday, 30m, 2h, 1d."
-        ),
+        typer.Option("--since", metavar="TIME"),
     ] = None,
-    outcome: Annotated[PassageOutcome | None, typer.Option("--outcome", help="Only these.")] = None,
+    outcome: Annotated[PassageOutcome | None, typer.Option("--outcome")] = None,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
 ) -> None:
@@ -78,7 +76,7 @@ def passages(
     elif found:
         show_table(screen, PASSAGE, found)
     else:
-        screen.note(screen.say("no such passage yet", "暂无符合条件的通行记录"))
+        screen.note(screen.say("passages.no-such-passage-yet"))
 
 
 def _no_such_lane(lane: str, names: list[str]) -> CliFault:
@@ -87,9 +85,9 @@ def _no_such_lane(lane: str, names: list[str]) -> CliFault:
     return CliFault(
         ExitCode.USAGE,
         "no_such_lane",
-        Words(f"no charge point {lane}; this site has {known}", f"没有收费点 {lane}; 本站点有 {known}"),
+        Words("passages.no-charge-point-this-site", lane=lane, known=known),
         None,
-        Words(f"did you mean --lane {meant[0]}?", f"是否指 --lane {meant[0]}?") if meant else None,
+        Words("passages.did-you-mean-lane", meant=meant[0]) if meant else None,
     )
 
 
@@ -113,34 +111,34 @@ def _remark(screen: Screen, passage: Listed) -> Cell:
         parts.append(words.occasion_text(screen, passage.decision))
     earlier = passage.decisions - passage.repeats - 1
     if earlier:
-        parts.append(screen.say(f"{earlier + 1} decisions", f"{earlier + 1} 次判定"))
+        parts.append(screen.say("passages.decisions", count=earlier + 1))
     if passage.repeats:
-        parts.append(screen.say(f"seen {passage.repeats}x again", f"重复 {passage.repeats} 次"))
+        parts.append(screen.say("passages.seen-x-again", repeats=passage.repeats))
     return Cell(", ".join(parts), DOUBTFUL)
 
 
 PASSAGE: Final[Columns[Listed]] = (
     *within(DECISION, lambda p: p.decision),
-    Column("", Words("No", "记录号"), lambda p: p.decision.record_no, right=True),
+    Column("", Words("label.record-no"), lambda p: p.decision.record_no, right=True),
     Column("", labels.TIME, lambda p: p.decision.decided_us, Screen.short),
     Column("", labels.LANE, lambda p: p.decision.lane),
     Column("passage_id", of=lambda p: p.decision.passage_id),
     Column("plate", labels.PLATE, lambda p: p.who.plate),
-    Column("plate_colour", Words("Colour", "颜色"), lambda p: p.who.plate_colour, words.colour_text, rank=8),
-    Column("vehicle_class", Words("Class", "车型"), rank=3, right=True),
-    fen("", Words("Fare", "金额"), lambda p: p.decision.fare_fen),
+    Column("plate_colour", Words("label.colour"), lambda p: p.who.plate_colour, words.colour_text, rank=8),
+    Column("vehicle_class", Words("label.class"), rank=3, right=True),
+    fen("", Words("label.fare"), lambda p: p.decision.fare_fen),
     Column("", labels.OUTCOME, lambda p: p.decision.outcome, words.coded(words.OUTCOMES)),
-    Column("debit_state", Words("Now", "现状"), text=words.coded(words.DEBIT_STATES), rank=1),
+    Column("debit_state", Words("label.now"), text=words.coded(words.DEBIT_STATES), rank=1),
     said(labels.BARRIER, lambda screen, p: words.barrier_text(screen, p.decision), rank=1),
     Column("", labels.REASON, lambda p: p.decision.reason, words.reason_text, wrap_at=16),
-    Column("", Words("Event", "特情"), lambda p: p.decision.special_event, rank=5, right=True),
+    Column("", Words("label.special-event"), lambda p: p.decision.special_event, rank=5, right=True),
     Column("", labels.FUNDING, lambda p: p.decision.funding, words.coded(words.FUNDINGS), rank=2),
-    said(Words("Note", "备注"), _remark, rank=7),
+    said(Words("label.remark"), _remark, rank=7),
     *only("decisions", "repeats"),
-    Column("", Words("ms", "毫秒"), lambda p: p.decision.timing, _total, rank=2, right=True),
-    Column("", Words("ours/radio/bank", "本机/微波/银行"), lambda p: p.decision.timing, _shares, rank=4, right=True),
-    Column("", Words("Tariff", "费率版本"), lambda p: p.decision.tariff_version, rank=9),
-    Column("", Words("Lists", "名单版本"), lambda p: p.decision.list_version, rank=9),
+    Column("", Words("label.ms"), lambda p: p.decision.timing, _total, rank=2, right=True),
+    Column("", Words("label.ours-radio-bank"), lambda p: p.decision.timing, _shares, rank=4, right=True),
+    Column("", Words("label.tariff"), lambda p: p.decision.tariff_version, rank=9),
+    Column("", Words("label.lists"), lambda p: p.decision.list_version, rank=9),
 )
 
 
@@ -151,7 +149,7 @@ PASSAGE: Final[Columns[Listed]] = (
 def show(
     context: typer.Context,
     *,
-    which: Annotated[str, typer.Argument(metavar="RECORD_NO|PASSAGE_ID", help="A record number, or a passage id.")],
+    which: Annotated[str, typer.Argument(metavar="RECORD_NO|PASSAGE_ID")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
@@ -166,9 +164,9 @@ def show(
         raise CliFault(
             ExitCode.REFUSED,
             "no_such_passage",
-            f"no passage {which} in the ledger",
-            Words("a passage is named by its record number or its 32-digit id", "请给出记录号或 32 位通行编号"),
-            Words("etcgw passages --config SITE lists them", "用 etcgw passages --config SITE 列出"),
+            Words("passages.no-such", which=which),
+            Words("passages.passage-named-record-number-or"),
+            Words("passages.etcgw-passages-config-site-lists"),
         )
     if as_json:
         screen.json(facts(screen, VISIT, visit))

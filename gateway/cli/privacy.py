@@ -9,19 +9,20 @@ import typer
 
 from gateway.cli.columns import Column, Columns, said, show_one
 from gateway.cli.errors import CliFault, ExitCode
-from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, now_utc, screen_of, site_of
-from gateway.cli.screen import DOUBTFUL, Cell, Screen, Words
+from gateway.cli.help import Commands
+from gateway.cli.options import ConfigOption, JsonOption, now_utc, screen_of, site_of
+from gateway.cli.screen import DOUBTFUL, Cell, Screen
 from gateway.cli.store import committing, ledger_of, reader_of
+from gateway.cli.usage import BadValue
+from gateway.texts.catalogue import Words
 
 if TYPE_CHECKING:
     from gateway.config import SiteFile
     from gateway.ledger.privacy import Erased, Selection
 
-app = typer.Typer(
-    name="privacy",
-    help="Personal data: erase it by age, passage, plate or card.",
+app = Commands(
+    "privacy",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
 DAY_US: Final = 86_400 * 1_000_000
@@ -29,12 +30,12 @@ BUSY_TRIES_MAX: Final = 3
 """Tries of a page that found the ledger busy for the whole of its time limit: a running gateway commits in between."""
 
 WHY_KEPT: Final[Mapping[str, Words]] = {
-    "too_young": Words("of the last day: the lanes still need it", "一日之内,车道仍需使用"),
-    "debit_open": Words("its money is not settled", "款项未结清"),
-    "bank_in_doubt": Words("a bank must still hear of it", "仍待与银行核实"),
-    "refund_open": Words("a refund is not paid yet", "退款未付出"),
-    "item_open": Words("somebody must still explain a difference", "差异未处理"),
-    "undecided": Words("no decision yet", "尚未判定"),
+    "too_young": Words("privacy.why_kept.too_young"),
+    "debit_open": Words("privacy.why_kept.debit_open"),
+    "bank_in_doubt": Words("privacy.why_kept.bank_in_doubt"),
+    "refund_open": Words("privacy.why_kept.refund_open"),
+    "item_open": Words("privacy.why_kept.item_open"),
+    "undecided": Words("privacy.why_kept.undecided"),
 }
 
 
@@ -50,14 +51,12 @@ def erase(
     config: ConfigOption = None,
     older_than: Annotated[
         int | None,
-        typer.Option("--older-than", metavar="DAYS", min=1, max=36_500, help="Every passage older than so many days."),
+        typer.Option("--older-than", metavar="DAYS", min=1, max=36_500),
     ] = None,
-    passage: Annotated[
-        str | None, typer.Option("--passage", metavar="RECORD|ID", help="One passage: record number or passage id.")
-    ] = None,
-    plate: Annotated[str | None, typer.Option("--plate", help="Every passage of this plate, of any colour.")] = None,
-    card: Annotated[str | None, typer.Option("--card", metavar="NUMBER", help="Every passage of this card.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be erased.")] = False,
+    passage: Annotated[str | None, typer.Option("--passage", metavar="RECORD|ID")] = None,
+    plate: Annotated[str | None, typer.Option("--plate")] = None,
+    card: Annotated[str | None, typer.Option("--card", metavar="NUMBER")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Erase plates, card and tag numbers and card files of settled passages, for good.
@@ -70,10 +69,7 @@ def erase(
 
     screen = screen_of(context)
     if sum(value is not None for value in (older_than, passage, plate, card)) != 1:
-        raise typer.BadParameter(
-            "say which passages, in exactly one way: --older-than, --passage, --plate or --card",
-            param_hint="'--older-than'",
-        )
+        raise BadValue(Words("usage.which-passages"), "'--older-than'")
     site = site_of(context, config)
     with ledger_of(site) as connection:
         passage_id = None if passage is None else find_passage(connection, passage)
@@ -93,15 +89,9 @@ def erase(
     if as_json:
         return
     if dry_run:
-        screen.note(screen.say("dry run: nothing was erased", "试运行: 未删除任何数据"))
+        screen.note(screen.say("privacy.dry-run-nothing-erased"))
     if not emptied:
-        screen.note(
-            screen.say(
-                "a reader still needs the log of the database: parts of what was erased stand there until it is"
-                " written over; run the command again later",
-                "数据库日志仍被占用,部分已删数据会暂留其中,请稍后再次执行",
-            )
-        )
+        screen.note(screen.say("privacy.reader-still-needs-log-database"))
 
 
 def _plate(text: str) -> str:
@@ -120,9 +110,9 @@ def _unknown(text: str) -> CliFault:
     return CliFault(
         ExitCode.REFUSED,
         "no_such_passage",
-        f"there is no passage {text}",
+        Words("passages.no-such", which=text),
         None,
-        Words("etcgw passages --config SITE lists record numbers", "用 etcgw passages --config SITE 查看记录号"),
+        Words("privacy.etcgw-passages-config-site-lists"),
     )
 
 
@@ -135,7 +125,7 @@ def _erase(site: SiteFile, selection: Selection, screen: Screen) -> tuple[Erased
 
     actor, pace = of_this_process().name, Pace(site.storage.held_ms_max)
     with committing(site, pace, erasing=True) as (commit, engine):
-        with reader_of(site) as reader, screen.progress(screen.say("erasing", "正在删除")) as tell:
+        with reader_of(site) as reader, screen.progress(screen.say("privacy.erasing")) as tell:
 
             def progress(done: Erased) -> None:
                 tell(_progress(screen, done))
@@ -146,11 +136,11 @@ def _erase(site: SiteFile, selection: Selection, screen: Screen) -> tuple[Erased
 
 def _progress(screen: Screen, done: Erased) -> str:
     kept = done.kept.total()
-    return screen.say(f"{done.passages} passages, {kept} kept", f"{done.passages} 次通行,保留 {kept} 次")
+    return screen.say("privacy.passages-kept", passages=done.passages, kept=kept)
 
 
 def _kept(why: str, count: int) -> Column[Erased]:
-    return said(Words("Kept", "保留"), lambda screen, _: Cell(f"{count}: {screen.word(WHY_KEPT[why])}", DOUBTFUL))
+    return said(Words("label.kept"), lambda screen, _: Cell(f"{count}: {screen.word(WHY_KEPT[why])}", DOUBTFUL))
 
 
 def _columns(found: Erased, *, dry_run: bool, log_emptied: bool) -> Columns[Erased]:
@@ -158,10 +148,10 @@ def _columns(found: Erased, *, dry_run: bool, log_emptied: bool) -> Columns[Eras
     kept = {why: found.kept[why] for why in WHY_KEPT if found.kept[why]}
     return (
         Column("dry_run", of=lambda _: dry_run),
-        Column("passages", Words("Passages", "通行")),
-        Column("purchase_files", Words("Card files", "卡文件")),
-        Column("card_serials", Words("Card serials", "卡序号"), lambda e: None if dry_run else e.card_serials),
-        Column("obligors", Words("Payers", "付款方标识"), lambda e: None if dry_run else e.obligors),
+        Column("passages", Words("label.passages")),
+        Column("purchase_files", Words("label.card-files")),
+        Column("card_serials", Words("label.card-serials"), lambda e: None if dry_run else e.card_serials),
+        Column("obligors", Words("label.payers"), lambda e: None if dry_run else e.obligors),
         Column("kept", of=lambda _: kept),
         *(_kept(why, count) for why, count in kept.items()),
         Column("log_emptied", of=lambda _: None if dry_run else log_emptied),

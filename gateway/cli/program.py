@@ -9,32 +9,26 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import UserDict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from types import MappingProxyType
-from typing import Any, Final, TextIO
+from typing import Any, ClassVar, Final, TextIO
 
 import typer
-from typer.core import TyperGroup
+from typer.main import get_command
 
+from gateway.cli import usage
 from gateway.cli.errors import ExitCode, Fault, explain
-from gateway.cli.screen import Language, Screen, Words, visible
+from gateway.cli.help import Group
+from gateway.cli.screen import Screen
+from gateway.texts.catalogue import Language, Words
 
 NAME: Final = "etcgw"
 
 LANGUAGE, JSON, TRACEBACK = "--lang", "--json", "--traceback"
-
-USAGE_NAMES: Final = MappingProxyType(
-    {
-        "NoSuchOption": "no_such_option",
-        "MissingParameter": "missing_value",
-        "BadParameter": "bad_value",
-        "UsageError": "wrong_usage",
-    }
-)
-"""Class of the library, or one above it -> stable name of what is wrong with a command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +70,36 @@ class CommandLine:
         return cls([*language, *rest, *arguments[end:]], Screen(known), as_json, with_traceback)
 
 
-class Program(TyperGroup):
+class Later(UserDict[str, Any]):
+    """Commands by name, each loaded when it is needed.
+
+    Loading all of them took a fifth of the time of a command that reads.
+    """
+
+    def __init__(self, modules: Mapping[str, str]) -> None:
+        super().__init__(dict.fromkeys(modules))
+        self._modules = modules
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - types of the library's own copy of Click
+        if self.data[name] is None:
+            self.data[name] = get_command(import_module(self._modules[name]).app)
+            self.data[name].name = name
+        return self.data[name]
+
+
+class Program(Group):
     """The root command."""
+
+    modules: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Names of its commands -> modules with the `app` of each."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - the library's own
+        super().__init__(*arguments, **settings)
+        self.commands = Later(self.modules)
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401
+        """Names in the order of the help."""
+        return list(self.modules)
 
     def make_context(  # types of the library's own copy of Click
         self,
@@ -89,8 +111,7 @@ class Program(TyperGroup):
         """Read the program's own options."""
         line = CommandLine.of(args)
         with _ends_of(line):
-            context = super().make_context(info_name, line.arguments, *above, **more)
-        context.obj = line.screen
+            context = super().make_context(info_name, line.arguments, *above, **{**more, "obj": line.screen})
         context.meta[NAME] = line
         return context
 
@@ -110,14 +131,13 @@ def _ends_of(line: CommandLine) -> Iterator[None]:
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise  # How the library ends a command, and takes a reader that left.
     except typer.TyperException as error:
-        error.message = visible(error.message)  # The library repeats what was typed.
-        if not line.as_json:
-            raise  # The library shows the usage too.
+        if type(error).__name__ == "NoArgsIsHelpError" and not line.as_json:
+            raise  # The library shows the help.
         raise _told(line, _usage(error)) from error
     except KeyboardInterrupt as error:
         if not line.as_json:
             raise
-        fault = Fault(ExitCode.INTERRUPTED, "interrupted", line.screen.say("stopped by Ctrl-C", "已被 Ctrl-C 中断"))
+        fault = Fault(ExitCode.INTERRUPTED, "interrupted", line.screen.say("program.stopped-ctrl-c"))
         raise _told(line, fault) from error
     except Exception as error:
         if line.with_traceback:
@@ -136,9 +156,9 @@ def _told(line: CommandLine, fault: Fault) -> typer.Exit:
         for number, text in enumerate(fault.lines(screen)):
             screen.note(text if number else f"{NAME}: {text}")
         if fault.likely is not None:
-            screen.note(f"  {screen.say('likely', '可能原因')}: {screen.word(fault.likely)}")
+            screen.note(f"  {screen.say('program.likely')}: {screen.word(fault.likely)}")
         if fault.next_step is not None:
-            screen.note(f"  {screen.say('next', '下一步')}: {screen.word(fault.next_step)}")
+            screen.note(f"  {screen.say('program.next')}: {screen.word(fault.next_step)}")
     return typer.Exit(fault.code)
 
 
@@ -156,13 +176,13 @@ def _written(stream: TextIO) -> Iterator[None]:
 
 
 def _usage(error: typer.TyperException) -> Fault:
-    """Fault of a command line, as the library found it."""
-    names = (USAGE_NAMES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in USAGE_NAMES)
+    """Fault of a command line that is wrong."""
+    names = (usage.NAMES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in usage.NAMES)
     context = getattr(error, "ctx", None)
     command = NAME if context is None else context.command_path
     return Fault(
         ExitCode.USAGE,
         next(names, "wrong_usage"),
-        " ".join(error.format_message().split()),
-        next_step=Words(f"{command} --help tells how it is used", f"用 {command} --help 查看用法"),
+        usage.problem_of(error),
+        next_step=Words("usage.next", command=command),
     )

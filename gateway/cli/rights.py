@@ -7,7 +7,7 @@ import pwd
 from pathlib import Path
 
 from gateway.cli.errors import CliFault, ExitCode
-from gateway.cli.screen import Words
+from gateway.texts.catalogue import Words
 
 
 def need_right(path: Path, right: int = os.R_OK) -> None:
@@ -29,12 +29,9 @@ def _refused(path: Path, owner: str) -> CliFault:
     return CliFault(
         ExitCode.UNAVAILABLE,
         "not_permitted",
-        f"{path} is for {owner} alone",
-        Words(
-            "what the gateway writes says who passed when, so only its own user may use it",
-            "网关数据含通行信息,仅限其运行用户访问",
-        ),
-        Words(f"run the command as that user: sudo -u {owner} etcgw ...", f"以该用户执行: sudo -u {owner} etcgw ..."),
+        Words("rights.for-owner-alone", path=path, owner=owner),
+        Words("rights.gateway-writes-says-who-passed"),
+        Words("rights.run-command-as-user-sudo", owner=owner),
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -13,8 +14,12 @@ import typer
 
 from gateway.cli import labels
 from gateway.cli.errors import CliFault, ExitCode
-from gateway.cli.options import HELP_NAMES, JsonOption, UnmaskOption, screen_of
-from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Heading, Screen, Words
+from gateway.cli.help import Commands
+from gateway.cli.options import JsonOption, UnmaskOption, screen_of
+from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Heading, Screen
+from gateway.cli.usage import BadValue
+from gateway.texts.catalogue import Language, Words
+from gateway.texts.foreign import text_of
 from protocols.masks import STARS
 from protocols.rsu.names import PCRSU_V3
 
@@ -23,11 +28,9 @@ if TYPE_CHECKING:
     from protocols.rsu.describe import FieldDescription, FileDescriber, FrameDescription
     from protocols.rsu.dialect import Dialect
 
-app = typer.Typer(
-    name="rsu",
-    help="Roadside antennas: decode frames, list dialects.",
+app = Commands(
+    "rsu",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
 FRAMES_MAX: Final = 10_000
@@ -39,6 +42,9 @@ INPUT_BYTES_MAX: Final = 16 * 1024 * 1024
 STATION_BYTES: Final = 43
 """File 0019; one layout pads it to 63 bytes."""
 
+VEHICLE_CLASS_MAX: Final = 0xFF
+"""Largest number that a card can hold."""
+
 LOOSE: Final = "tail"
 """Bytes after a frame. They may be anything, the next frame with its card included."""
 
@@ -49,13 +55,13 @@ def decode(
     *,
     frames: Annotated[
         list[str] | None,
-        typer.Argument(metavar="HEX", help="Frames in hex; without, they are read from --file or standard input."),
+        typer.Argument(metavar="HEX"),
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", metavar="FILE", help="File of hex lines, a capture, or raw bytes.", show_default=False),
+        typer.Option("--file", metavar="FILE", show_default=False),
     ] = None,
-    dialect: Annotated[str, typer.Option("--dialect", help="How the antenna talks; see `rsu dialects`.")] = PCRSU_V3,
+    dialect: Annotated[str, typer.Option("--dialect")] = PCRSU_V3,
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
 ) -> None:
@@ -71,11 +77,9 @@ def decode(
 
     screen = screen_of(context)
     if dialect not in DIALECTS:
-        raise typer.BadParameter(
-            f"{dialect!r} is no dialect; known are {', '.join(sorted(DIALECTS))}", param_hint="'--dialect'"
-        )
+        raise BadValue(Words("usage.no-dialect", dialect=dialect, names=", ".join(sorted(DIALECTS))), "'--dialect'")
     if frames and file is not None:
-        raise typer.BadParameter("give frames or a file, not both", param_hint="'--file'")
+        raise BadValue(Words("usage.frames-or-file"), "'--file'")
     speaks = DIALECTS[dialect]
     found = from_arguments(frames, speaks) if frames else from_data(_input(screen, file), speaks)
     shown: list[dict[str, Any]] = []
@@ -88,7 +92,7 @@ def decode(
                 screen.note(f"{screen.word(one.place)}: {screen.word(one.problem)}")
             continue
         if len(shown) == FRAMES_MAX:
-            raise _bad_input(f"more than {FRAMES_MAX} frames; cut the capture")
+            raise _bad_input(Words("usage.more-frames", most=FRAMES_MAX))
         described = _describe(speaks, one.raw, unmask=unmask)
         damaged += not described.ok
         if not as_json:
@@ -96,7 +100,7 @@ def decode(
             _show(screen, described, unmask=unmask)
         shown.append(_found_facts(one) | _frame_facts(described, unmask=unmask) if as_json else {})
     if not shown and not unread:
-        raise _bad_input("no frame given; put hex behind the command, or frames into --file or standard input")
+        raise _bad_input(Words("usage.no-frame"))
     facts = {
         "ok": not damaged and not unread,
         "frames": shown,
@@ -111,7 +115,7 @@ def decode(
         raise CliFault(
             ExitCode.PROTOCOL,
             "frame_damaged",
-            screen.say(f"damaged: {damaged} of {len(shown)}", f"{len(shown)} 帧中 {damaged} 帧损坏"),
+            screen.say("rsu.damaged", damaged=damaged, shown=len(shown)),
             facts=facts,
         )
     if as_json:
@@ -139,10 +143,10 @@ def dialects(context: typer.Context, as_json: JsonOption = False) -> None:
     for fact in facts:
         screen.pairs(
             [
-                (screen.say("Dialect", "协议"), str(fact["name"])),
-                (screen.say("What it is", "说明"), str(fact["title"])),
-                (screen.say("Layouts", "帧格式"), " ".join(fact["layouts"])),
-                (screen.say("Kept whole", "整体保留"), " ".join(fact["kept_whole"])),
+                (screen.say("rsu.dialect"), str(fact["name"])),
+                (screen.say("label.what-it-is"), _told(screen, str(fact["title"]))),
+                (screen.say("rsu.layouts"), " ".join(fact["layouts"])),
+                (screen.say("rsu.kept-whole"), " ".join(fact["kept_whole"])),
             ]
         )
 
@@ -152,18 +156,16 @@ def dialects(context: typer.Context, as_json: JsonOption = False) -> None:
 
 def _input(screen: Screen, file: Path | None) -> bytes:
     if file is None and sys.stdin.isatty():
-        screen.note(
-            screen.say("reading frames in hex, one a line; end with Ctrl-D", "请逐行输入十六进制帧,以 Ctrl-D 结束")
-        )
+        screen.note(screen.say("rsu.reading-frames-hex-one-line"))
     with nullcontext(sys.stdin.buffer) if file is None else file.open("rb") as stream:
         data = stream.read(INPUT_BYTES_MAX + 1)
     if len(data) > INPUT_BYTES_MAX:
-        raise _bad_input(f"more than {INPUT_BYTES_MAX} bytes; cut the capture")
+        raise _bad_input(Words("usage.more-bytes", most=INPUT_BYTES_MAX))
     return data
 
 
-def _bad_input(problem: str) -> typer.BadParameter:
-    return typer.BadParameter(problem, param_hint="'HEX'")
+def _bad_input(problem: Words) -> BadValue:
+    return BadValue(problem, "'HEX'")
 
 
 def _unread(screen: Screen, unread: Sequence[Unread], facts: Mapping[str, Any]) -> CliFault:
@@ -173,9 +175,9 @@ def _unread(screen: Screen, unread: Sequence[Unread], facts: Mapping[str, Any]) 
     return CliFault(
         ExitCode.USAGE,
         "hex_wrong",
-        screen.say(f"not read: {count}, first {place}: {problem}", f"{count} 处无法读取,首处为{place}: {problem}"),
+        screen.say("rsu.not-read-first", count=count, place=place, problem=problem),
         None,
-        Words("correct these lines; the others were read", "请更正这些行; 其余已读取"),
+        Words("rsu.correct-these-lines-others-were"),
         facts=facts,
     )
 
@@ -188,9 +190,9 @@ def _show_place(screen: Screen, found: Found, *, first: bool) -> None:
     """A blank line between frames, and the place of a frame that was not alone."""
     if not first:
         screen.line()
-    parts = [] if found.line is None else [screen.say(f"line {found.line}", f"第 {found.line} 行")]
+    parts = [] if found.line is None else [screen.say("rsu.line", line=found.line)]
     if parts or found.offset:
-        parts.append(screen.say(f"byte {found.offset}", f"偏移 {found.offset}"))
+        parts.append(screen.say("rsu.byte", offset=found.offset))
     parts += (found.captured or {}).values()
     if parts:
         screen.line("  ".join(parts), style=QUIET)
@@ -250,35 +252,55 @@ def _value_shown(field: FieldDescription, *, unmask: bool, inside_file: bool) ->
 def _show(screen: Screen, frame: FrameDescription, *, unmask: bool) -> None:
     say = screen.say
     senders: Mapping[str | None, str] = {
-        "lane": say("lane -> antenna", "车道 -> 天线"),
-        "rsu": say("antenna -> lane", "天线 -> 车道"),
+        "lane": say("rsu.lane-antenna"),
+        "rsu": say("rsu.antenna-lane"),
     }
     code = "" if frame.code is None else f"{frame.code:02X}"
-    length = say(f"{len(frame.raw)} bytes", f"{len(frame.raw)} 字节")
+    length = say("rsu.bytes", raw=len(frame.raw))
     what = [frame.layout or code, frame.message or "", senders.get(frame.sender, ""), length]
     screen.line("  ".join(part for part in what if part), style="bold")
     if frame.source:
-        screen.line(say(f"layout: {frame.source}", f"格式来源: {frame.source}"), style=QUIET)
+        screen.line(say("rsu.layout", source=_told(screen, frame.source)), style=QUIET)
     columns = [
-        Heading(say("At", "偏移"), right=True),
-        Heading(say("Field", "字段")),
-        Heading(say("Bytes", "字节"), wrap_at=12),
-        Heading(say(*labels.VALUE), wrap_at=12),
-        Heading(say(*labels.MEANING), wrap_at=18),
+        Heading(say("rsu.at"), right=True),
+        Heading(say("rsu.field")),
+        Heading(say("rsu.byte-values"), wrap_at=12),
+        Heading(screen.word(labels.VALUE), wrap_at=12),
+        Heading(screen.word(labels.MEANING), wrap_at=18),
     ]
     screen.table(columns, [row for field in frame.fields for row in _rows(screen, field, "", unmask=unmask)])
     if frame.ok:
-        screen.line(say("frame is in order", "帧完好"), style=GOOD)
+        screen.line(say("rsu.frame-order"), style=GOOD)
     for problem in frame.problems:
         screen.line(
-            say(
-                f"DAMAGED  {problem.field} at offset {problem.offset}: {problem.text}",
-                f"损坏  {problem.field},偏移 {problem.offset}: {problem.text}",
-            ),
+            say("rsu.damaged-offset", field=problem.field, offset=problem.offset, text=_told(screen, problem.text)),
             style=BAD,
         )
         if problem.next_step:
-            screen.line(f"  {say('next', '下一步')}: {problem.next_step}")
+            screen.line(f"  {say('program.next')}: {_told(screen, problem.next_step)}")
+
+
+def _told(screen: Screen, english: str) -> str:
+    """Text of a codec, in the language chosen."""
+    return english if screen.language is Language.EN else text_of(english, _labels()).told(screen.language)
+
+
+@cache
+def _labels() -> Mapping[str, str]:
+    """Chinese of the words of cards and plates, which their tables have in both languages."""
+    from protocols.card import codes
+    from protocols.plates import PLATE_COLOURS
+
+    tables = (
+        PLATE_COLOURS,
+        codes.CARD_TYPES,
+        codes.TRADE_TYPES,
+        codes.PASS_STATUSES,
+        codes.USER_TYPES,
+        codes.VEHICLE_STATES,
+    )
+    classes = filter(None, map(codes.vehicle_class_label, range(VEHICLE_CLASS_MAX + 1)))
+    return {word.en: word.zh for word in chain(classes, *(table.values() for table in tables))}
 
 
 def _rows(screen: Screen, field: FieldDescription, parent: str, *, unmask: bool) -> list[list[str | Cell]]:
@@ -286,9 +308,8 @@ def _rows(screen: Screen, field: FieldDescription, parent: str, *, unmask: bool)
     inside = bool(parent)
     name = field.name.removeprefix(f"{parent}.")
     value = _value_shown(field, unmask=unmask, inside_file=inside)
-    meaning = field.meaning
     if field.fields:
-        shown = screen.say(f"{len(field.raw)} bytes", f"{len(field.raw)} 字节")
+        shown = screen.say("rsu.bytes", raw=len(field.raw))
         value = ""
     elif _hides(field) and not unmask:
         shown = STARS
@@ -301,7 +322,7 @@ def _rows(screen: Screen, field: FieldDescription, parent: str, *, unmask: bool)
         Cell(f"{'  ' if inside else ''}{name}", BAD if field.problem else ""),
         Cell(shown, QUIET),
         value,
-        meaning,
+        _told(screen, field.meaning),
     ]
     children = [row for child in field.fields for row in _rows(screen, child, field.name, unmask=unmask)]
     return [own, *children]

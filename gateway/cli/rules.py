@@ -10,19 +10,19 @@ import typer
 
 from gateway.cli import labels
 from gateway.cli.check import problem_facts, show_problems, wrong_file
-from gateway.cli.columns import Column, Columns, each, only, said, show_table
-from gateway.cli.options import HELP_NAMES, ConfigOption, JsonOption, screen_of, site_of
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen, Words
+from gateway.cli.columns import Column, Columns, each, english, only, said, show_table
+from gateway.cli.help import Commands
+from gateway.cli.options import ConfigOption, JsonOption, screen_of, site_of
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen
+from gateway.texts.catalogue import Words
 
 if TYPE_CHECKING:
     from gateway.rules.loading import DebitRules
     from gateway.views.rules import Difference, Rule
 
-app = typer.Typer(
-    name="rules",
-    help="Debit rules: stand-in, retries, debts, listing, limits.",
+app = Commands(
+    "rules",
     no_args_is_help=True,
-    context_settings=HELP_NAMES,
 )
 
 
@@ -31,9 +31,7 @@ def show(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    toml: Annotated[
-        bool, typer.Option("--toml", help="The whole document as TOML, complete, to keep or compare.")
-    ] = False,
+    toml: Annotated[bool, typer.Option("--toml")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the rules in force at a site, and which of them are not as shipped."""
@@ -71,12 +69,12 @@ RULE: Final[Columns[Rule]] = (
     said(labels.VALUE, _value, wrap_at=12),
     *only("as_shipped", "shipped"),
     said(
-        Words("Shipped", "随附值"),
+        Words("label.shipped"),
         lambda screen, rule: "" if rule.as_shipped else _text(screen, rule.shipped),
         rank=1,
         wrap_at=12,
     ),
-    Column("meaning", labels.MEANING, rank=2, wrap_at=24),
+    Column("meaning", labels.MEANING, text=Screen.word, data=english, rank=2, wrap_at=24),
 )
 
 
@@ -85,10 +83,10 @@ def _show(screen: Screen, rules: DebitRules, file: Path | None, found: Sequence[
     changed = sum(not rule.as_shipped for rule in found)
     screen.pairs(
         [
-            (say(*labels.VERSION), rules.version),
-            (say(*labels.DIGEST), rules.digest),
-            (say(*labels.FILE), say("none: as shipped", "无,采用随附规则") if file is None else str(file)),
-            (say("Changed", "改动"), say(f"{changed} of {len(found)} keys", f"{len(found)} 项中 {changed} 项")),
+            (screen.word(labels.VERSION), rules.version),
+            (screen.word(labels.DIGEST), rules.digest),
+            (screen.word(labels.FILE), say("rules.none-as-shipped") if file is None else str(file)),
+            (say("rules.changed"), say("rules.keys", changed=changed, found=len(found))),
         ]
     )
     screen.line()
@@ -98,7 +96,7 @@ def _show(screen: Screen, rules: DebitRules, file: Path | None, found: Sequence[
 @app.command()
 def check(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Document of rules (TOML).", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
     """Check a file of rules without putting it in force. Exit 2 when it is wrong."""
@@ -113,8 +111,8 @@ def check(
             count = len(error.problems)
             screen.pairs(
                 [
-                    (say(*labels.FILE), str(file)),
-                    (say("Verdict", "结论"), Cell(say(f"{count} wrong", f"{count} 处有误"), BAD)),
+                    (screen.word(labels.FILE), str(file)),
+                    (say("check.verdict"), Cell(say("check.count-wrong", count=count), BAD)),
                 ]
             )
             show_problems(screen, error.problems)
@@ -125,10 +123,10 @@ def check(
         return
     screen.pairs(
         [
-            (say(*labels.FILE), str(file)),
-            (say(*labels.VERSION), rules.version),
-            (say(*labels.DIGEST), rules.digest),
-            (say("Verdict", "结论"), Cell(say("in order", "正常"), GOOD)),
+            (screen.word(labels.FILE), str(file)),
+            (screen.word(labels.VERSION), rules.version),
+            (screen.word(labels.DIGEST), rules.digest),
+            (say("check.verdict"), Cell(say("check.order"), GOOD)),
         ]
     )
 
@@ -136,10 +134,8 @@ def check(
 @app.command(name="diff")
 def differences(
     context: typer.Context,
-    first: Annotated[Path, typer.Argument(metavar="A", help="Document of rules (TOML).", show_default=False)],
-    second: Annotated[
-        Path | None, typer.Argument(metavar="B", help="Another one.", show_default="the rules in force")
-    ] = None,
+    first: Annotated[Path, typer.Argument(metavar="A", show_default=False)],
+    second: Annotated[Path | None, typer.Argument(metavar="B", show_default="the rules in force")] = None,
     *,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -154,15 +150,15 @@ def differences(
     found = between(a, b)
     columns: Columns[Difference] = (
         Column("key", labels.KEY),
-        Column("a", Words("A", "A"), text=_text, wrap_at=12),
-        Column("b", Words("B (in force)", "B (现行)") if second is None else Words("B", "B"), text=_text, wrap_at=12),
+        Column("a", Words("label.a"), text=_text, wrap_at=12),
+        Column("b", Words("rules.b-force") if second is None else Words("rules.b"), text=_text, wrap_at=12),
     )
     if as_json:
         screen.json({"a": _named(a), "b": _named(b), "differences": each(columns)(screen, found)})
     elif found:
         show_table(screen, columns, found)
     else:
-        screen.note(screen.say("no difference", "无差异"))
+        screen.note(screen.say("rules.no-difference"))
 
 
 def _named(rules: DebitRules) -> dict[str, str]:

@@ -10,8 +10,11 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.help import Commands
 from gateway.cli.options import ConfigOption, site_of
 from gateway.cli.screen import visible
+
+app = Commands("run")
 
 READY = "ready"
 """The one line on stdout: lanes are open. A supervisor or a bench waits for it."""
@@ -42,11 +45,12 @@ class OneLine(logging.Formatter):
         return visible(" | ".join(super().format(record).splitlines()))
 
 
+@app.command("run")
 def run(
     context: typer.Context,
     *,
     config: ConfigOption = None,
-    log_level: Annotated[LogLevel, typer.Option("--log-level", help="Least important records to log.")] = LogLevel.INFO,
+    log_level: Annotated[LogLevel, typer.Option("--log-level")] = LogLevel.INFO,
 ) -> None:
     """Serve the lanes of a site until SIGTERM or Ctrl-C; prints "ready" when they are open."""
     import asyncio

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TextIO
 
 from gateway.model.clock import from_us
+from gateway.texts.catalogue import Language, Text, Words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,29 +44,6 @@ _UNSEEN: Final = re.compile(
 def visible(text: str) -> str:
     """One line of text as it may reach a terminal: characters to obey or unseen become escapes such as `\\x1b`."""
     return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], text).replace("\n", r"\n")
-
-
-class Language(StrEnum):
-    """Language of texts for people. Codes and JSON keys never change with it."""
-
-    ZH = "zh"
-    EN = "en"
-
-    @classmethod
-    def of_environment(cls, environment: Mapping[str, str] = os.environ) -> Language:
-        """Language of the locale, in its own order: LC_ALL, LC_MESSAGES, LANG."""
-        for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
-            value = environment.get(name)
-            if value:
-                return cls.ZH if value.lower().startswith("zh") else cls.EN
-        return cls.EN
-
-
-class Words(NamedTuple):
-    """One text in both languages."""
-
-    en: str
-    zh: str
 
 
 class Cell(NamedTuple):
@@ -111,13 +88,13 @@ class Screen:
     language: Language
     zone: tzinfo = UTC
 
-    def say(self, en: str, zh: str) -> str:
-        """The text in the language chosen."""
-        return zh if self.language is Language.ZH else en
+    def say(self, code: str, /, **values: object) -> str:
+        """A text of the catalogue in the language chosen."""
+        return Words(code, **values).told(self.language)
 
-    def word(self, words: Words) -> str:
-        """Text in the language chosen, of words from a table."""
-        return self.say(*words)
+    def word(self, words: Text) -> str:
+        """A text in the language chosen."""
+        return words.told(self.language)
 
     def iso(self, moment_us: int | None) -> str | None:
         """Stored microseconds as ISO 8601 with milliseconds and offset; None stays None."""
@@ -164,12 +141,7 @@ class Screen:
         _print_trimmed(sys.stdout, table, width)
         if left_out:
             names = ", ".join(left_out)
-            self.note(
-                self.say(
-                    f"left out for want of room: {names} (a wider terminal or --json has them)",
-                    f"因宽度不足未显示: {names} (加宽终端或使用 --json 可见)",
-                )
-            )
+            self.note(self.say("screen.left-out-want-room-wider", names=names))
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Teller]:

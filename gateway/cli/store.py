@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.rights import need_right
-from gateway.cli.screen import Words
+from gateway.texts.catalogue import Words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,9 +42,9 @@ def reader_of(site: SiteFile) -> Iterator[Engine]:
         raise CliFault(
             ExitCode.UNAVAILABLE,
             "no_ledger",
-            f"there is no ledger at {path}",
-            Words("this is a new site, or the disk of its ledger is not mounted", "新站点, 或账本所在磁盘未挂载"),
-            Words("at a new site: etcgw ledger create --config SITE", "新站点: etcgw ledger create --config SITE"),
+            Words("store.no-ledger", path=path),
+            Words("store.this-new-site-or-disk"),
+            Words("store.new-site-etcgw-ledger-create"),
         )
     engine = engines.open_reader(path)
     try:
@@ -105,7 +105,7 @@ def committing(
             if pace is not None:
                 pace.took(held_s)
             if not committer.stands():
-                raise LedgerLost(f"{file.path} was replaced while it was being changed")
+                raise LedgerLost(Words("ledger-file.replaced-while-changed", path=file.path))
             if time.monotonic() - followed_at >= FOLLOW_EVERY_S:
                 committer.follow()
                 followed_at = time.monotonic()

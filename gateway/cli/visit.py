@@ -26,8 +26,9 @@ from gateway.cli.parts import (
     mandate,
     payer,
 )
-from gateway.cli.screen import QUIET, Cell, Screen, Words
+from gateway.cli.screen import QUIET, Cell, Screen
 from gateway.model.passage import PassageOutcome
+from gateway.texts.catalogue import Pair, Words
 
 if TYPE_CHECKING:
     from gateway.views.history import Event
@@ -53,26 +54,26 @@ def _plate(screen: Screen, visit: Visit) -> str:
 
 def _opened(screen: Screen, visit: Visit) -> str:
     passage = visit.passage
-    return f"{screen.iso(passage.opened_us)} ({screen.say('clock', '时钟')} {passage.clock_quality})"
+    return f"{screen.iso(passage.opened_us)} ({screen.say('visit.clock')} {passage.clock_quality})"
 
 
 PASSAGE: Final[Columns[Visit]] = (
     Column("passage_id", labels.PASSAGE, lambda v: v.passage.passage_id),
     Column("lane", labels.LANE, lambda v: v.passage.lane),
     Column("service", of=lambda v: v.passage.service),
-    said(Words("Opened", "开始时间"), _opened),
+    said(Words("label.opened"), _opened),
     Column("opened_at", of=lambda v: v.passage.opened_us, data=Screen.iso),
     Column("opened_us", of=lambda v: v.passage.opened_us),
     Column("clock_quality", of=lambda v: v.passage.clock_quality),
     Column("device_type", of=lambda v: v.passage.device_type),
     said(labels.PLATE, _plate),
-    Column("vehicle_class", Words("Class", "车型"), lambda v: v.passage.vehicle_class, words.class_text),
-    Column("obu_id", Words("Tag", "OBU"), lambda v: v.passage.who.obu_id),
-    Column("contract", Words("Contract", "合同号"), lambda v: v.passage.who.contract),
+    Column("vehicle_class", Words("label.class"), lambda v: v.passage.vehicle_class, words.class_text),
+    Column("obu_id", Words("label.tag"), lambda v: v.passage.who.obu_id),
+    Column("contract", Words("label.contract-number"), lambda v: v.passage.who.contract),
     Column("card_number", labels.CARD, lambda v: v.passage.who.card_number),
     Column("plate", of=lambda v: v.passage.who.plate),
     Column("plate_colour", of=lambda v: v.passage.who.plate_colour),
-    Column("erased_at", Words("Erased", "已擦除"), lambda v: v.passage.who.erased_us, Screen.iso, Screen.iso),
+    Column("erased_at", Words("label.erased"), lambda v: v.passage.who.erased_us, Screen.iso, Screen.iso),
     Column("decisions", data=each(DECISION)),
     Column("debit", data=one(DEBIT)),
     Column("transfers", data=each(TRANSFER)),
@@ -86,22 +87,22 @@ def show_passage(screen: Screen, visit: Visit) -> None:
     """A passage with all its parts, as text."""
     show_record(screen, PASSAGE, visit)
     for decision in visit.decisions:
-        heading(screen, Words(f"Decision {decision.record_no}", f"判定 {decision.record_no}"))
+        heading(screen, Words("visit.decision", record_no=decision.record_no))
         show_record(screen, DECISION_RECORD, decision)
     if visit.debit is not None:
-        heading(screen, Words("Debit", "应收"))
+        heading(screen, Words("visit.debit"))
         show_record(screen, DEBIT, visit.debit)
-        heading(screen, Words("Transfers", "转账"))
+        heading(screen, Words("visit.transfers"))
         show_table(screen, TRANSFER, visit.transfers)
-    _show_part(screen, Words("Bank attempts", "银行请求"), ATTEMPT, visit.attempts)
+    _show_part(screen, Words("visit.bank-attempts"), ATTEMPT, visit.attempts)
     for purchase in visit.purchases:
         number = purchase.attempt_no
-        heading(screen, Words(f"Purchase on the card, attempt {number}", f"卡片扣款,第 {number} 次"))
+        heading(screen, Words("visit.purchase-on-card-attempt", number=number))
         show_record(screen, PURCHASE_RECORD, purchase)
         if purchase.file_0019 is not None:
             _show_files(screen, purchase.file_0019)
     if visit.items:
-        heading(screen, Words("Open items", "待处理事项"))
+        heading(screen, Words("visit.open-items"))
         screen.pairs((item.kind, f"{item.state}: {item.note or ''}") for item in visit.items)
 
 
@@ -110,10 +111,10 @@ def _show_files(screen: Screen, files: StationFiles) -> None:
     before = {field.name: field.value for field in files.before.fields}
     after = {field.name: field.value for field in files.after.fields}
     columns: Columns[str] = (
-        said(Words("File 0019", "文件 0019"), lambda _, name: name),
-        said(Words("as read", "读出"), lambda _, name: before.get(name, ""), wrap_at=12),
+        said(Words("label.file-0019"), lambda _, name: name),
+        said(Words("label.as-read"), lambda _, name: before.get(name, ""), wrap_at=12),
         said(
-            Words("as written", "写入"),
+            Words("label.as-written"),
             lambda _, name: Cell("=", QUIET) if before.get(name, "") == after.get(name, "") else after.get(name, ""),
             wrap_at=12,
         ),
@@ -137,14 +138,14 @@ def _held(_: Screen, debit: Debit) -> str:
 
 
 def _next_try(screen: Screen, debit: Debit) -> str:
-    tries = screen.say(f"{debit.retries} so far", f"已试 {debit.retries} 次")
+    tries = screen.say("visit.so-far", retries=debit.retries)
     return "" if debit.retry_us is None else f"{screen.iso(debit.retry_us)} ({tries})"
 
 
 _DEBIT_OF_VISIT: Final[Columns[Debit]] = (
     *within(DEBIT, lambda debit: debit),
     Column("", labels.DEBIT, lambda d: d.debit_id),
-    Column("", Words("Key", "业务键"), lambda d: d.idempotency_key),
+    Column("", Words("label.business-key"), lambda d: d.idempotency_key),
     said(labels.STATE, debit_state),
     Column("", labels.AMOUNT, lambda d: d.amount_fen, money),
     *only("service", "day", "held_fen"),
@@ -153,19 +154,19 @@ _DEBIT_OF_VISIT: Final[Columns[Debit]] = (
     Column("collected_fen", labels.COLLECTED, text=money),
     Column(
         "refunded_fen",
-        Words("Refunded", "已退"),
+        Words("label.refunded"),
         text=lambda _, amount: words.yuan_with_currency(amount) if amount else "",
     ),
     Column("refundable_fen"),
     said(labels.PAYER, payer),
     said(labels.MANDATE, mandate),
-    said(Words("Collector", "收款方"), lambda _, d: f"{d.merchant}, {d.service}, {d.day}".rstrip(", ")),
+    said(Words("label.collector"), lambda _, d: f"{d.merchant}, {d.service}, {d.day}".rstrip(", ")),
     at("retry_at"),
     said(labels.NEXT_TRY, _next_try),
     Column("retries"),
     Column(
         "listed_since",
-        Words("Listed", "列入欠费名单"),
+        Words("label.on-debt-list"),
         lambda d: d.listed_us,
         Screen.iso,
         Screen.iso,
@@ -197,24 +198,24 @@ def show_debit(screen: Screen, visit: Visit) -> None:
     """Show where a debit stands, on one page."""
     show_record(screen, DEBIT_PAGE, visit)
     decisions = [decision for decision in visit.decisions if decision.outcome is not PassageOutcome.REPEAT]
-    _show_part(screen, Words("Decisions", "判定"), DECISION, decisions)
-    _show_part(screen, Words("Bank attempts", "银行请求"), ATTEMPTS_OF_DEBIT, visit.attempts)
-    _show_part(screen, Words("Purchases on the card", "卡片扣款"), PURCHASE, visit.purchases)
-    _show_part(screen, Words("Refunds", "退款"), REFUND, visit.refunds)
-    _show_part(screen, Words("Items", "待处理事项"), ITEM, visit.items)
+    _show_part(screen, Words("visit.decisions"), DECISION, decisions)
+    _show_part(screen, Words("visit.bank-attempts"), ATTEMPTS_OF_DEBIT, visit.attempts)
+    _show_part(screen, Words("visit.purchases-on-card"), PURCHASE, visit.purchases)
+    _show_part(screen, Words("visit.refunds"), REFUND, visit.refunds)
+    _show_part(screen, Words("visit.items"), ITEM, visit.items)
 
 
 # --- history --------------------------------------------------------------------------------------------------------
 
 WHAT: Final[Mapping[str, Words]] = {
-    "purchase": Words("purchase", "卡片扣款"),
-    "transfer": Words("transfer", "转账"),
-    "debit": Words("debit", "应收"),
-    "attempt": Words("attempt", "银行请求"),
-    "refund": Words("refund", "退款"),
-    "item": Words("item", "差错"),
-    "person": Words("person", "人工"),
-    "decision": Words("decision", "判定"),
+    "purchase": Words("visit.what.purchase"),
+    "transfer": Words("visit.what.transfer"),
+    "debit": Words("visit.what.debit"),
+    "attempt": Words("visit.what.attempt"),
+    "refund": Words("visit.what.refund"),
+    "item": Words("visit.what.item"),
+    "person": Words("visit.what.person"),
+    "decision": Words("visit.what.decision"),
 }
 """Nouns whose events the history shows."""
 
@@ -234,14 +235,14 @@ def _happened(screen: Screen, moment_us: int | None) -> str:
 
 
 EVENT: Final[Columns[Event]] = (
-    at("booked_at", Words("Booked", "入账时间")),
-    Column("event_at", Words("Happened", "发生时间"), lambda e: e.event_us, _happened, Screen.iso, rank=2),
-    Column("what", Words("What", "对象"), text=lambda screen, what: screen.word(WHAT.get(what, Words(what, what)))),
-    Column("number", Words("No", "号"), rank=1, right=True),
+    at("booked_at", Words("label.booked-at")),
+    Column("event_at", Words("label.happened"), lambda e: e.event_us, _happened, Screen.iso, rank=2),
+    Column("what", Words("label.what"), text=lambda screen, what: screen.word(WHAT.get(what, Pair.same(what)))),
+    Column("number", Words("label.number"), rank=1, right=True),
     *only("ref", "event"),
-    said(Words("Event", "事件"), lambda screen, e: words.named(screen, _STATES.get(e.what, {}), e.event)),
+    said(Words("label.event"), lambda screen, e: words.named(screen, _STATES.get(e.what, {}), e.event)),
     fen("amount_fen", labels.AMOUNT),
-    Column("detail", Words("Detail", "明细"), wrap_at=20),
+    Column("detail", Words("label.detail"), wrap_at=20),
     Column("actor", labels.BY),
     Column("booked_us"),
 )

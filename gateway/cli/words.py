@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Screen, Words
+from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Screen
 from gateway.model.money import CURRENCY, format_fen
 from gateway.model.passage import Funding, Occasion, PassageOutcome, Release
 from gateway.model.plate import PlateColour
@@ -14,133 +14,131 @@ from gateway.model.reasons import REASONS, Reason
 from gateway.model.special_events import SPECIAL_EVENTS
 from gateway.model.states import AttemptState, DebitState, ItemState, MandateStatus, PurchaseState, RefundState
 from gateway.model.vehicle_class import VehicleClass, is_vehicle_class
+from gateway.texts.catalogue import Pair, Text, Words
 
 if TYPE_CHECKING:
     from gateway.views.decisions import Decision
 
-Table = Mapping[str, tuple[Words, str]]
+Table = Mapping[str, tuple[Text, str]]
 
 OUTCOMES: Final[Table] = MappingProxyType(
     {
-        PassageOutcome.PAID.value: (Words("paid", "已付"), GOOD),
-        PassageOutcome.OWED.value: (Words("owed", "欠付"), DOUBTFUL),
-        PassageOutcome.DEBT.value: (Words("debt", "欠费"), DOUBTFUL),
-        PassageOutcome.ENTERED.value: (Words("entered", "入口已写"), GOOD),
-        PassageOutcome.REFUSED.value: (Words("refused", "拒绝"), BAD),
-        PassageOutcome.UNKNOWN.value: (Words("unknown", "未定"), BAD),
-        PassageOutcome.REPEAT.value: (Words("repeat", "重复"), QUIET),
+        PassageOutcome.PAID.value: (Words("words.refund_states.paid"), GOOD),
+        PassageOutcome.OWED.value: (Words("words.debit_states.owed"), DOUBTFUL),
+        PassageOutcome.DEBT.value: (Words("words.debit_states.debt"), DOUBTFUL),
+        PassageOutcome.ENTERED.value: (Words("words.outcomes.entered"), GOOD),
+        PassageOutcome.REFUSED.value: (Words("words.outcomes.refused"), BAD),
+        PassageOutcome.UNKNOWN.value: (Words("words.purchase_states.unknown"), BAD),
+        PassageOutcome.REPEAT.value: (Words("words.outcomes.repeat"), QUIET),
     }
 )
 BARRIERS: Final[Table] = MappingProxyType(
     {
-        Release.GO.value: (Words("open", "抬杆"), GOOD),
-        Release.STOP.value: (Words("closed", "不抬杆"), BAD),
-        Release.ATTENDANT.value: (Words("attendant", "人工"), DOUBTFUL),
+        Release.GO.value: (Words("words.barriers.go"), GOOD),
+        Release.STOP.value: (Words("words.barriers.stop"), BAD),
+        Release.ATTENDANT.value: (Words("words.barriers.attendant"), DOUBTFUL),
     }
 )
 FUNDINGS: Final[Table] = MappingProxyType(
     {
-        Funding.PURSE.value: (Words("purse", "储值卡"), ""),
-        Funding.BANK_ONLINE.value: (Words("bank", "银行联机"), ""),
-        Funding.ISSUER_CLEARING.value: (Words("issuer", "发行方清算"), ""),
+        Funding.PURSE.value: (Words("words.fundings.purse"), ""),
+        Funding.BANK_ONLINE.value: (Words("words.fundings.bank_online"), ""),
+        Funding.ISSUER_CLEARING.value: (Words("words.fundings.issuer_clearing"), ""),
     }
 )
 DEBIT_STATES: Final[Table] = MappingProxyType(
     {
-        DebitState.HELD.value: (Words("held", "冻结中"), DOUBTFUL),
-        DebitState.RELEASED.value: (Words("released", "已放行待清算"), ""),
-        DebitState.OWED.value: (Words("owed", "欠付"), DOUBTFUL),
-        DebitState.FUNDED.value: (Words("funded", "已入账"), GOOD),
-        DebitState.DEBT.value: (Words("debt", "欠费"), BAD),
-        DebitState.RECOVERED.value: (Words("recovered", "已追回"), GOOD),
-        DebitState.WRITTEN_OFF.value: (Words("written off", "已核销"), QUIET),
-        DebitState.VOIDED.value: (Words("voided", "已撤销"), QUIET),
+        DebitState.HELD.value: (Words("words.debit_states.held"), DOUBTFUL),
+        DebitState.RELEASED.value: (Words("words.debit_states.released"), ""),
+        DebitState.OWED.value: (Words("words.debit_states.owed"), DOUBTFUL),
+        DebitState.FUNDED.value: (Words("words.debit_states.funded"), GOOD),
+        DebitState.DEBT.value: (Words("words.debit_states.debt"), BAD),
+        DebitState.RECOVERED.value: (Words("words.debit_states.recovered"), GOOD),
+        DebitState.WRITTEN_OFF.value: (Words("words.item_states.written_off"), QUIET),
+        DebitState.VOIDED.value: (Words("words.debit_states.voided"), QUIET),
     }
 )
 """States of a debit in the order in which a claim goes through them."""
 
 OCCASIONS: Final[Mapping[Occasion, Words]] = MappingProxyType(
     {
-        Occasion.LANE: Words("at the lane", "车道实时判定"),
-        Occasion.READING: Words("at the lane, when it was read again", "车道再次读取时判定"),
-        Occasion.START: Words("by a start of the gateway; nothing moved at the lane", "网关启动时补判,车道未动作"),
-        Occasion.PERSON: Words("by a person; nothing moved at the lane", "人工认定,车道未动作"),
+        Occasion.LANE: Words("words.occasions.lane"),
+        Occasion.READING: Words("words.occasions.reading"),
+        Occasion.START: Words("words.occasions.start"),
+        Occasion.PERSON: Words("words.occasions.person"),
     }
 )
 """Occasions on which a decision is made."""
 
 ATTEMPT_STATES: Final[Table] = MappingProxyType(
     {
-        AttemptState.STORED.value: (Words("stored", "已登记"), DOUBTFUL),
-        AttemptState.NOT_SENT.value: (Words("not sent", "未发送"), QUIET),
-        AttemptState.APPROVED.value: (Words("approved", "批准"), GOOD),
-        AttemptState.DECLINED.value: (Words("declined", "拒绝"), BAD),
-        AttemptState.UNKNOWN.value: (Words("unknown", "未定"), DOUBTFUL),
-        AttemptState.REVERSING.value: (Words("reversing", "冲正中"), DOUBTFUL),
-        AttemptState.REVERSED.value: (Words("reversed", "已冲正"), QUIET),
-        AttemptState.DISPUTED.value: (Words("disputed", "有争议"), BAD),
+        AttemptState.STORED.value: (Words("words.attempt_states.stored"), DOUBTFUL),
+        AttemptState.NOT_SENT.value: (Words("words.attempt_states.not_sent"), QUIET),
+        AttemptState.APPROVED.value: (Words("words.attempt_states.approved"), GOOD),
+        AttemptState.DECLINED.value: (Words("words.attempt_states.declined"), BAD),
+        AttemptState.UNKNOWN.value: (Words("words.purchase_states.unknown"), DOUBTFUL),
+        AttemptState.REVERSING.value: (Words("words.attempt_states.reversing"), DOUBTFUL),
+        AttemptState.REVERSED.value: (Words("words.attempt_states.reversed"), QUIET),
+        AttemptState.DISPUTED.value: (Words("words.purchase_states.disputed"), BAD),
     }
 )
 PURCHASE_STATES: Final[Table] = MappingProxyType(
     {
-        PurchaseState.INTENT.value: (Words("asked, no answer yet", "已发出待应答"), DOUBTFUL),
-        PurchaseState.UNKNOWN.value: (Words("unknown", "未定"), DOUBTFUL),
-        PurchaseState.TAKEN.value: (Words("taken", "已扣款"), GOOD),
-        PurchaseState.NOT_TAKEN.value: (Words("not taken", "未扣款"), QUIET),
-        PurchaseState.DISPUTED.value: (Words("disputed", "有争议"), BAD),
+        PurchaseState.INTENT.value: (Words("words.purchase_states.intent"), DOUBTFUL),
+        PurchaseState.UNKNOWN.value: (Words("words.purchase_states.unknown"), DOUBTFUL),
+        PurchaseState.TAKEN.value: (Words("words.purchase_states.taken"), GOOD),
+        PurchaseState.NOT_TAKEN.value: (Words("words.purchase_states.not_taken"), QUIET),
+        PurchaseState.DISPUTED.value: (Words("words.purchase_states.disputed"), BAD),
     }
 )
 MANDATE_STATES: Final[Table] = MappingProxyType(
     {
-        MandateStatus.ACTIVE.value: (Words("active", "有效"), GOOD),
-        MandateStatus.PAUSED.value: (Words("paused", "暂停"), DOUBTFUL),
-        MandateStatus.CLOSED.value: (Words("closed", "已解约"), BAD),
+        MandateStatus.ACTIVE.value: (Words("words.mandate_states.active"), GOOD),
+        MandateStatus.PAUSED.value: (Words("words.mandate_states.paused"), DOUBTFUL),
+        MandateStatus.CLOSED.value: (Words("words.mandate_states.closed"), BAD),
     }
 )
 LATE_EFFECTS: Final[Mapping[str, Words]] = MappingProxyType(
     {
-        "no_such_attempt": Words("no such attempt", "无此请求"),
-        "ambiguous": Words("more than one attempt could be meant", "对应多笔请求"),
-        "noted": Words("noted; whoever waits for it decides", "已登记,由等待方判定"),
-        "settled": Words("settled the debit", "已结清该笔应收"),
-        "declined": Words("declined", "已拒绝"),
-        "reopened": Words("the bank's money is in suspense, its reversal is open again", "银行款转入挂账,重新冲正"),
-        "closed": Words("reversal closed, the bank has nothing to undo", "冲正结束,银行未入账"),
-        "told_again": Words("the bank is told again", "重新通知银行"),
-        "contradicted": Words("the opposite of what was said before", "与此前应答相反"),
-        "disputed": Words("disputed: the bank knows keys that were sent once", "有争议:银行称首次发送的报文重复"),
-        "differs": Words("something else than was asked, it settles nothing", "与请求不符,不作结论"),
-        "withdrawn": Words("approval withdrawn, the bank has booked nothing", "撤回批准,银行未入账"),
-        "ignored": Words("known already", "已知,未变"),
+        "no_such_attempt": Words("words.late_effects.no_such_attempt"),
+        "ambiguous": Words("words.late_effects.ambiguous"),
+        "noted": Words("words.late_effects.noted"),
+        "settled": Words("words.late_effects.settled"),
+        "declined": Words("words.late_effects.declined"),
+        "reopened": Words("words.late_effects.reopened"),
+        "closed": Words("words.late_effects.closed"),
+        "told_again": Words("words.late_effects.told_again"),
+        "contradicted": Words("words.late_effects.contradicted"),
+        "disputed": Words("words.late_effects.disputed"),
+        "differs": Words("words.late_effects.differs"),
+        "withdrawn": Words("words.late_effects.withdrawn"),
+        "ignored": Words("words.late_effects.ignored"),
     }
 )
 """Effects of a word about an attempt in doubt, by the lower-case name of `gateway.debit.late.LateEffect`."""
 
 ITEM_STATES: Final[Table] = MappingProxyType(
     {
-        ItemState.OPEN.value: (Words("open", "待处理"), BAD),
-        ItemState.EXPLAINED.value: (Words("explained", "已说明"), DOUBTFUL),
-        ItemState.CORRECTED.value: (Words("corrected", "已更正"), GOOD),
-        ItemState.WRITTEN_OFF.value: (Words("written off", "已核销"), QUIET),
+        ItemState.OPEN.value: (Words("words.item_states.open"), BAD),
+        ItemState.EXPLAINED.value: (Words("words.item_states.explained"), DOUBTFUL),
+        ItemState.CORRECTED.value: (Words("words.item_states.corrected"), GOOD),
+        ItemState.WRITTEN_OFF.value: (Words("words.item_states.written_off"), QUIET),
     }
 )
 REFUND_STATES: Final[Table] = MappingProxyType(
     {
-        RefundState.DECIDED.value: (Words("decided, not paid yet", "已决定未付"), DOUBTFUL),
-        RefundState.PAID.value: (Words("paid", "已付"), GOOD),
+        RefundState.DECIDED.value: (Words("words.refund_states.decided"), DOUBTFUL),
+        RefundState.PAID.value: (Words("words.refund_states.paid"), GOOD),
     }
 )
 REFUND_TARGETS: Final[Mapping[str, Words]] = MappingProxyType(
     {
-        "bank": Words("bank", "银行"),
-        "issuer": Words("issuer", "发行方"),
-        "till": Words("till", "现金"),
+        "bank": Words("words.refund_targets.bank"),
+        "issuer": Words("words.refund_targets.issuer"),
+        "till": Words("words.refund_targets.till"),
     }
 )
-PROPOSED: Final = Words(
-    "proposed; somebody else must give the same command, from an account of their own",
-    "已提出,须由另一账号以同一命令确认",
-)
+PROPOSED: Final = Words("words.proposed-somebody-else-must-give")
 
 """A write-off that waits for its second person."""
 
@@ -149,7 +147,7 @@ def named(screen: Screen, table: Table, code: str | None) -> Cell:
     """A code in words; the code itself where the table does not know it, nothing where there is none."""
     if code is None:
         return Cell("")
-    words, style = table.get(code, (Words(code, code), ""))
+    words, style = table.get(code, (Pair.same(code), ""))
     return Cell(screen.word(words), style)
 
 
@@ -176,7 +174,7 @@ def response_facts(code: str | None) -> dict[str, str] | None:
 def response_text(screen: Screen, code: str | None) -> str:
     """A bank's answer in words, its code first."""
     known = response_facts(code)
-    return "" if known is None else f"{known['code']} {screen.say(known['en'], known['zh'])}"
+    return "" if known is None else f"{known['code']} {screen.word(Pair(known['en'], known['zh']))}"
 
 
 def reason_facts(code: str | None) -> dict[str, str | None] | None:
@@ -196,13 +194,13 @@ def reason_facts(code: str | None) -> dict[str, str | None] | None:
 def reason_text(screen: Screen, code: str | None) -> str:
     """A reason in words."""
     known = known_reason(code)
-    return (code or "") if known is None else screen.say(known.en, known.zh)
+    return (code or "") if known is None else screen.word(Pair(known.en, known.zh))
 
 
 def next_step(screen: Screen, code: str | None) -> str:
     """Next step for a reason."""
     known = known_reason(code)
-    return "" if known is None else screen.say(known.next_step_en, known.next_step_zh)
+    return "" if known is None else screen.word(Pair(known.next_step_en, known.next_step_zh))
 
 
 def known_reason(code: str | None) -> Reason | None:
@@ -235,7 +233,7 @@ def class_text(screen: Screen, code: int | None) -> str:
     if not is_vehicle_class(code):
         return f"{code}"
     known = VehicleClass(code)
-    return f"{code} ({screen.say(known.en, known.zh)})"
+    return f"{code} ({screen.word(Pair(known.en, known.zh))})"
 
 
 def colour_text(screen: Screen, code: int | None) -> str:
@@ -243,7 +241,7 @@ def colour_text(screen: Screen, code: int | None) -> str:
     if code is None:
         return ""
     colour = PlateColour.of(code)
-    return screen.say(colour.en, colour.zh)
+    return screen.word(Pair(colour.en, colour.zh))
 
 
 def barrier_text(screen: Screen, decision: Decision) -> str | Cell:

@@ -39,6 +39,7 @@ from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock
 from gateway.model.passage import Funding
 from gateway.model.states import AWAITED, BANK_DEBITS, ItemState, RefundState
+from gateway.texts.catalogue import Words
 
 WHY_DISPUTED: Final = "the ledger lost its newest part: what became of it may stand there"
 WHY_LOST: Final = "it was open when the ledger lost its newest part, and may have ended there"
@@ -130,7 +131,7 @@ def _why_refused(place: Place) -> LedgerRefused:
         incarnation.stand(place)
     except LedgerRefused as refused:
         return refused
-    raise LedgerRefused("ledger_known", f"{place.ledger} is the ledger that {place.mark} knows")
+    raise LedgerRefused("ledger_known", Words("ledger-file.known", path=place.ledger, mark=place.mark))
 
 
 def _adopt(tx: Transaction, mark: MarkState | None, birth: Birth) -> tuple[Adopted, int]:

@@ -31,6 +31,7 @@ from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Abandoned, DeclinePolicy, Occasion, PurchaseOutcome
 from gateway.model.states import OPEN_PURCHASES, UNRESOLVED, AttemptState, DebitState, ItemState, PurchaseState
 from gateway.rules.loading import DebitRules
+from gateway.texts.catalogue import Words
 
 PAGE = 500
 """Attempts classified in one change: short enough that progress shows."""
@@ -127,10 +128,7 @@ def keep_rules(tx: Transaction, rules: DebitRules) -> None:
         tx.insert(tables.rules, version=rules.version, digest=rules.digest, body=rules.body, in_force_at=tx.now_us)
         tx.note("rules", rules.version, "in_force", detail=rules.digest)
     elif known.digest != rules.digest:
-        raise RulesConflict(
-            f"rules {rules.version} decided debits here with another content (etcgw rules diff shows it); "
-            "give the changed rules a version of their own"
-        )
+        raise RulesConflict(Words("rules.conflict", version=rules.version))
 
 
 def classify_attempts(tx: Transaction, after: str) -> tuple[str | None, Findings]:

@@ -31,7 +31,7 @@ import contextlib
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -80,7 +80,7 @@ class StorageUnavailable(Exception):
 
     def __init__(self, trouble: StorageTrouble) -> None:
         self.trouble = trouble
-        super().__init__(trouble.value)
+        super().__init__(trouble.text)
 
 
 class WriterState(Enum):
@@ -186,6 +186,8 @@ class Committer:
         self._covered: Covered | None = None
         self._mark = MemoryMark() if mark is None else mark
         self._life: Life | None = None
+        self._keeps = False
+        self._kept: Connection | None = None
         self._followed: Head | None = None
         self.head: Head | None = None
         """Newest journal row that is durable, as far as this process wrote it."""
@@ -193,16 +195,40 @@ class Committer:
     def commit(self, changes: list[Change[Any]]) -> list[Any]:
         """Commit all in one transaction: the results in order, durable; or an error and nothing of it stored."""
         now = clock_readings.read(self._clock)
-        with (
-            self._engine.begin() as connection,
-            contextlib.closing(self.transaction(connection, now.wall_us)) as transaction,
-        ):
-            results = [change(transaction) for change in changes]
-            covered = clock_readings.cover(transaction, now, self._covered)
-            transaction.finish()
+        connection = self._take_connection()
+        try:
+            with (
+                connection.begin(),
+                contextlib.closing(self.transaction(connection, now.wall_us)) as transaction,
+            ):
+                results = [change(transaction) for change in changes]
+                covered = clock_readings.cover(transaction, now, self._covered)
+                transaction.finish()
+            if self._keeps:
+                self._kept = connection
+        finally:
+            if self._kept is None:
+                connection.close()
         self._covered = covered
         self.head = transaction.head() or self.head
         return results
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[None]:
+        """Keep the connection from commit to commit, until one fails; nobody else may use the engine meanwhile.
+
+        To take it anew costs each commit 28 us, a twentieth of one with a single change."""
+        self._keeps = True
+        try:
+            yield
+        finally:
+            self._keeps = False
+            if self._kept is not None:
+                self._take_connection().close()
+
+    def _take_connection(self) -> Connection:
+        connection, self._kept = self._kept or self._engine.connect(), None
+        return connection
 
     def transaction(self, connection: Connection, now_us: int) -> Transaction:
         """Make the transaction of a batch, on a connection that has begun, with the positions of this ledger's life."""
@@ -238,7 +264,7 @@ class Committer:
         """Make a whole file from the open descriptors. False when that must be tried again."""
         if self._file is None:
             return True
-        with self._engine.connect() as connection:
+        with self._take_connection() as connection:
             return self._file.rescue(connection, self._clock.utcnow())
 
     def found_again(self) -> None:

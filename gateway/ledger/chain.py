@@ -17,6 +17,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from gateway.texts.catalogue import Words
+
 GENESIS = bytes(32)
 """Link before the first row."""
 
@@ -65,10 +67,7 @@ class ChainKeyUnknown(Exception):
 
     def __init__(self, key_id: bytes) -> None:
         self.key_id = key_id
-        super().__init__(
-            f"the ledger's journal ends under chain key {key_id.hex()}, which is neither storage.chain_key"
-            " nor among storage.retired_chain_keys"
-        )
+        super().__init__(Words("ledger-file.chain-key-unknown", key=key_id.hex()))
 
 
 def encode(values: Iterable[int | str | bytes | None]) -> bytes:

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from gateway.documents import DocumentError, Problem
+from gateway.documents import DocumentError, Problem, unreadable
 from gateway.ledger.chain import SECRET_BYTES, ChainKey, ChainKeys
+from gateway.texts.catalogue import Pair, Words
 
 PUBLISHED: Final = frozenset({"5f23573b"})
 """Published key ids: the bench's, which comes with the source."""
@@ -35,7 +36,7 @@ def load(current: Path, retired: Sequence[Path], *, production: bool) -> ChainKe
     )
     ids = [key.id for key in keys]
     if len(set(ids)) < len(ids):
-        problem = Problem("storage.retired_chain_keys", "", "two files hold the same key", "Name each key once")
+        problem = Problem("storage.retired_chain_keys", "", Words("chain-key.same-twice"), Words("chain-key.name-once"))
         raise ChainKeyError(current, [problem])
     return keys
 
@@ -50,10 +51,10 @@ def make(path: Path) -> ChainKey:
             file.flush()
             os.fsync(file.fileno())
     except FileExistsError as error:
-        problem = Problem("file", "", "is there already, and a key is never overwritten", "Name a new file")
+        problem = Problem("file", "", Words("chain-key.there-already"), Words("chain-key.new-file"))
         raise ChainKeyError(path, [problem]) from error
     except OSError as error:
-        problem = Problem("file", "", error.strerror or str(error), "Name a file in a folder we may write to")
+        problem = Problem("file", "", unreadable(error).problem, Words("chain-key.writable-folder"))
         raise ChainKeyError(path, [problem]) from error
     return ChainKey(secret)
 
@@ -64,15 +65,15 @@ def _read(name: str, path: Path, *, production: bool) -> ChainKey:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             text = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        cure = "etcgw ledger key FILE makes a key; keep a copy of it away from the box"
-        raise ChainKeyError(path, [Problem(name, "", error.strerror or str(error), cure)]) from error
+        problem = Problem(name, "", unreadable(error).problem, Words("chain-key.make-and-copy"))
+        raise ChainKeyError(path, [problem]) from error
     if mode & 0o077:
-        cure = f"chmod 600 {path}"
-        raise ChainKeyError(path, [Problem(name, f"{mode:04o}", "may be read by others than its owner", cure)])
+        problem = Problem(name, f"{mode:04o}", Words("chain-key.read-by-others"), Pair.same(f"chmod 600 {path}"))
+        raise ChainKeyError(path, [problem])
     key = _parsed(name, path, text)
     if production and key.id.hex() in PUBLISHED:
-        cure = "etcgw ledger key FILE makes a key of this site's own"
-        raise ChainKeyError(path, [Problem(name, "", "is the published key of the bench, which proves nothing", cure)])
+        problem = Problem(name, "", Words("chain-key.published"), Words("chain-key.make-own"))
+        raise ChainKeyError(path, [problem])
     return key
 
 
@@ -84,5 +85,5 @@ def _parsed(name: str, path: Path, text: bytes) -> ChainKey:
             return ChainKey(secret)
     except ValueError:
         secret = b""
-    problem = Problem(name, "", f"is not {2 * SECRET_BYTES} hex digits", "etcgw ledger key FILE makes a right one")
+    problem = Problem(name, "", Words("chain-key.not-hex", digits=2 * SECRET_BYTES), Words("chain-key.make-right"))
     raise ChainKeyError(path, [problem])

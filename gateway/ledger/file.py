@@ -35,6 +35,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from gateway.ledger import backup, engines
+from gateway.texts.catalogue import Words
 
 LOCK_AT: Final = 1 << 62
 """Byte that is locked: far behind the end of any file, and far from SQLite's own at 1 GiB."""
@@ -104,7 +105,7 @@ class LedgerFile:
             engines.open_all(engine)
         ours = tuple(_identity(name) for name in self._asked)
         if None in ours or ours[0] != _identity_of(os.fstat(self._handle)):
-            raise LedgerLost(f"{self.path} was replaced while it was being opened")
+            raise LedgerLost(Words("ledger-file.replaced-while-opened", path=self.path))
         self._ours = tuple(found for found in ours if found is not None)
 
     def stands(self) -> bool:
@@ -229,7 +230,7 @@ def held(path: Path) -> Iterator[LedgerFile]:
         # In this order: a command that finds the name locked finds the file locked, too (`beside`).
         for one, what in ((handle, path), (name, _lock_name(path))):
             if not _lock(one):
-                raise AlreadyRunning(f"another gateway holds {what}; stop it first")
+                raise AlreadyRunning(Words("ledger-file.other-gateway", path=what))
         yield LedgerFile(path, handle)
 
 
@@ -245,7 +246,7 @@ def beside(path: Path) -> Iterator[LedgerFile]:
         if name.exists():
             with _opened(name, os.O_RDWR) as lock:
                 if _locked(lock) and not _locked(handle):
-                    raise LedgerLost(f"{path} is not the ledger that the running gateway holds")
+                    raise LedgerLost(Words("ledger-file.not-the-held", path=path))
         yield LedgerFile(path, handle)
 
 

@@ -33,13 +33,15 @@ from gateway.ledger.positions import by_clock
 from gateway.ledger.transaction import Transaction
 from gateway.model.clock import Clock, to_us
 from gateway.model.ids import RandomBits, new_id
+from gateway.texts.catalogue import Text, Words
+from gateway.texts.foreign import text_of_error
 from gateway.timekeeping import EARLIEST
 
 
 class LedgerRefused(Exception):
     """Refusal to work on this ledger. `reason` is a code of `gateway.model.reasons`."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: Text) -> None:
         self.reason = reason
         super().__init__(detail)
 
@@ -65,15 +67,16 @@ def born(clock: Clock, random: RandomBits, *, reason: str, actor: str) -> Birth:
     """Make a new life's name. Raises `LedgerRefused` while the clock cannot tell where its positions begin."""
     now_us = to_us(clock.utcnow())
     if clock.utcnow() < EARLIEST:  # its terminals would begin with positions that may have been used
-        raise LedgerRefused("clock_bad", f"the clock says {clock.utcnow().isoformat()}")
+        raise LedgerRefused("clock_bad", Words("ledger-file.clock", now=clock.utcnow().isoformat()))
     return Birth(new_id(now_us, random), reason, actor)
 
 
 def create(place: Place, clock: Clock, keys: ChainKeys, birth: Birth) -> Incarnation:
     """Make the ledger of a site that has none, and its mark. Raises `LedgerRefused` where there is either."""
-    for what, path in (("a ledger", place.ledger), ("a mark", place.mark)):
-        if path.exists():
-            raise LedgerRefused("ledger_exists", f"there is {what} at {path}")
+    if place.ledger.exists():
+        raise LedgerRefused("ledger_exists", Words("ledger-file.ledger-exists", path=place.ledger))
+    if place.mark.exists():
+        raise LedgerRefused("ledger_exists", Words("ledger-file.mark-exists", path=place.mark))
     place.mark.parent.mkdir(parents=True, exist_ok=True)
     state = make(place.ledger, clock, keys, birth)
     with marks.locked(place.mark):
@@ -140,13 +143,14 @@ def marked(place: Place) -> MarkState:
         state = marks.read(place.mark)
     except MarkMissing as error:
         if not place.ledger.exists():
-            raise LedgerRefused("ledger_missing", f"there is no ledger at {place.ledger}") from error
-        raise LedgerRefused("mark_missing", f"there is a ledger at {place.ledger}, and {error}") from error
+            raise LedgerRefused("ledger_missing", Words("ledger-file.none", path=place.ledger)) from error
+        there = Words("ledger-file.ledger-and", path=place.ledger, mark=error.args[0])
+        raise LedgerRefused("mark_missing", there) from error
     except MarkUnreadable as error:
-        raise LedgerRefused("mark_unreadable", str(error)) from error
+        raise LedgerRefused("mark_unreadable", text_of_error(error)) from error
     if not place.ledger.exists():
-        known = f"{place.mark} knows one with {state.journal} rows of journal"
-        raise LedgerRefused("ledger_gone", f"there is no ledger at {place.ledger}, and {known}")
+        gone = Words("ledger-file.none-and-known", path=place.ledger, mark=place.mark, rows=state.journal)
+        raise LedgerRefused("ledger_gone", gone)
     return state
 
 
@@ -154,21 +158,22 @@ def compare(connection: Connection, place: Place, state: MarkState) -> None:
     """Compare a ledger with its mark. Raises `LedgerRefused`."""
     found = life.newest(connection) if inspect(connection).has_table(tables.incarnation.name) else None
     if found is None or found.id != state.incarnation:
-        whose = "is of no life we know" if found is None else f"is of life {found.number}"
-        known = f"{place.mark} of life {state.incarnation_number}"
-        raise LedgerRefused("ledger_other", f"{place.ledger} {whose}, {known}")
+        known = {"path": place.ledger, "mark": place.mark, "number": state.incarnation_number}
+        other = (
+            Words("ledger-file.no-life", **known)
+            if found is None
+            else Words("ledger-file.other-life", found=found.number, **known)
+        )
+        raise LedgerRefused("ledger_other", other)
     head = journal_head(connection)
     if head.number < state.journal:
-        raise LedgerRefused(
-            "ledger_behind",
-            f"the journal of {place.ledger} ends at row {head.number}, {place.mark} knows row {state.journal}",
-        )
+        rows = {"found": head.number, "known": state.journal}
+        raise LedgerRefused("ledger_behind", Words("ledger-file.behind", path=place.ledger, mark=place.mark, **rows))
     if state.journal and digest_at(connection, state.journal) != state.head:
-        raise LedgerRefused(
-            "ledger_rewritten", f"row {state.journal} of the journal of {place.ledger} is not the one of {place.mark}"
-        )
+        other = Words("ledger-file.rewritten", row=state.journal, path=place.ledger, mark=place.mark)
+        raise LedgerRefused("ledger_rewritten", other)
     if state.restored_us is not None:
-        raise LedgerRefused("ledger_restored", f"a backup was put in the place of {place.ledger}")
+        raise LedgerRefused("ledger_restored", Words("ledger-file.restored", path=place.ledger))
 
 
 def digest_at(connection: Connection, number: int) -> bytes | None:

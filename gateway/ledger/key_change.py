@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from gateway.ledger import key_notes, tables
 from gateway.ledger.chain import ChainKeys
 from gateway.ledger.transaction import Transaction
+from gateway.texts.catalogue import Words
 
 _j = tables.journal
 _TIMES_IN_FORCE = (
@@ -27,9 +28,7 @@ class ChainKeyReused(Exception):
 
     def __init__(self, key_id: bytes) -> None:
         self.key_id = key_id
-        super().__init__(
-            f"chain key {key_id.hex()} was in force before and was given up: etcgw ledger key FILE makes a new one"
-        )
+        super().__init__(Words("ledger-file.chain-key-reused", key=key_id.hex()))
 
 
 def is_due(connection: Connection, keys: ChainKeys) -> bool:

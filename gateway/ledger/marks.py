@@ -29,6 +29,7 @@ from typing import Any, Final, Protocol
 
 from gateway.ledger import chain
 from gateway.ledger.positions import MarkTrouble, MarkUnwritable, by_clock
+from gateway.texts.catalogue import Words
 
 __all__ = [
     "FOLLOW_EVERY_S",
@@ -142,7 +143,7 @@ class MarkFile:
         except MarkTrouble as error:
             raise MarkUnwritable(str(error)) from error
         if state.incarnation != self._incarnation:
-            raise MarkUnwritable(f"{self.path} belongs to another ledger now")
+            raise MarkUnwritable(Words("ledger-file.mark-of-other", path=self.path))
         return state
 
 
@@ -175,7 +176,7 @@ def read(path: Path) -> MarkState:
         with path.open("rb") as file:
             data = file.read(BYTES_MAX + 1)
     except FileNotFoundError as error:
-        raise MarkMissing(f"there is no mark at {path}") from error
+        raise MarkMissing(Words("ledger-file.no-mark", path=path)) from error
     except OSError as error:
         raise MarkUnreadable(f"{path}: {error.strerror or error}") from error
     try:
@@ -183,9 +184,9 @@ def read(path: Path) -> MarkState:
         state = _state(found)
         whole = found["format"] == FORMAT and found["digest"] == _digest(_facts(state))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MarkUnreadable(f"{path} is no mark of a ledger: {type(error).__name__}") from error
+        raise MarkUnreadable(Words("ledger-file.not-a-mark", path=path, error=type(error).__name__)) from error
     if not whole:
-        raise MarkUnreadable(f"{path} is damaged, or of another version")
+        raise MarkUnreadable(Words("ledger-file.mark-damaged", path=path))
     return state
 
 

@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from gateway.texts.catalogue import Words
+
 if TYPE_CHECKING:
     from gateway.ledger.marks import Mark
 
@@ -28,7 +30,7 @@ class MarkTrouble(Exception):
 class MarkUnwritable(MarkTrouble):
     """Mark that could not be made durable. `full`: for want of room on its disk."""
 
-    def __init__(self, problem: str, *, full: bool = False) -> None:
+    def __init__(self, problem: str | Words, *, full: bool = False) -> None:
         self.full = full
         super().__init__(problem)
 

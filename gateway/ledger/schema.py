@@ -12,10 +12,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
 from gateway.ledger import engines
+from gateway.texts.catalogue import Words
 
 FOLDER = Path(__file__).parent / "migrations"
 
-FIRST = "0101"
+FIRST = "0102"
 """Revision of the first release; lower numbers were development's, whose ledgers nothing here can read."""
 
 
@@ -24,10 +25,7 @@ class SchemaTooNew(Exception):
 
     def __init__(self, found: str) -> None:
         self.found = found
-        super().__init__(
-            f"the ledger has schema {found}, which this version does not know; "
-            "install the version that wrote it, or restore the backup made before the upgrade"
-        )
+        super().__init__(Words("ledger-file.schema-unknown", found=found))
 
 
 class SchemaTooOld(Exception):
@@ -35,10 +33,7 @@ class SchemaTooOld(Exception):
 
     def __init__(self, found: str) -> None:
         self.found = found
-        super().__init__(
-            f"the ledger has schema {found}, of before the first release ({FIRST}), which no version brings here; "
-            "keep the file, and create a new ledger"
-        )
+        super().__init__(Words("ledger-file.schema-too-old", found=found, first=FIRST))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ each covered row it has inserted, changed or deleted, with a commitment to the r
 tells what it must be now, and a row without one is nobody's (`gateway.ledger.verify_seals`). The chain vouches for the
 seals, so the commitments themselves need no key and outlive its rotation.
 
-A commitment is a digest over the whole row (16 bytes), which decides whether it is the same, and a tag a column (2
-bytes), which only tells which column is not. Values that name a person enter both together with the row's own random
-salt (16 bytes): the digest covers the salt, and the tags are added to a pad that is made of it. An erasure takes values
-and salt away and seals the row anew; what the older commitments meant can then not even be tested against a guess. Rows
-whose key is personal are named by a digest of their salt instead.
+A commitment is a digest over the whole row (16 bytes), which decides whether it is the same, and a tag a column (1
+byte), which only tells which column is not, and of one change in 256 not even that. Values that name a person enter
+both together with the row's own random salt (16 bytes): the digest covers the salt, and the tags are added to a pad
+that is made of it. An erasure takes values and salt away and seals the row anew; what the older commitments meant can
+then not even be tested against a guess. Rows whose key is personal are named by a digest of their salt instead.
 
-An entry of `content`: code of the table (1 byte), length of the row's key (2), number of columns (1), key, digest, low
-bytes of the tags, high bytes of the tags. No columns: the row was deleted.
+An entry of `content`: code of the table (1 byte), length of the row's key (2), number of columns (1), key, digest,
+tags. No columns: the row was deleted.
 Columns are only ever added at the end of a covered table: an entry of before then covers the columns there were.
 """
 
@@ -135,11 +135,6 @@ class Layout:
         self._pack = {len(self.columns): struct.Struct(f"<{len(self.columns)}I").pack}
         self._key = self._key_by_salt if table.name in KEYED_BY_SALT else _key_maker(every, table)
 
-    @property
-    def salted(self) -> bool:
-        """True when its rows have a salt."""
-        return self._salt is not None
-
     def key_of(self, row: FullRow) -> bytes:
         """Key that names a row in its seals."""
         return self._key(row)
@@ -150,11 +145,11 @@ class Layout:
         checks = list(map(crc32, lines.split(b"\n")))
         number = len(checks)
         packed = (self._pack.get(number) or self._packer(number))(*checks)
-        tags = packed[::4] + packed[1::4]
+        tags = packed[::4]
         salt = None if self._salt is None else row[self._salt]
         if salt is not None:
-            pad = blake2b(salt, digest_size=2 * number, person=b"etc seal tags").digest()
-            tags = (int.from_bytes(tags) ^ int.from_bytes(pad)).to_bytes(2 * number)
+            pad = blake2b(salt, digest_size=number, person=b"etc seal tags").digest()
+            tags = (int.from_bytes(tags) ^ int.from_bytes(pad)).to_bytes(number)
         return blake2b(lines, digest_size=DIGEST_BYTES).digest() + tags
 
     def digest(self, row: FullRow, count: int | None = None) -> bytes:
@@ -167,15 +162,11 @@ class Layout:
 
     def different(self, row: FullRow, sealed: bytes) -> list[str]:
         """Names of the columns by which a row differs from its seal; empty where that cannot be told."""
-        count = (len(sealed) - DIGEST_BYTES) // 2
-        then, now = sealed[DIGEST_BYTES:], self.seal(row, count)[DIGEST_BYTES:]
-        found = [
-            name
-            for i, name in enumerate(self.columns[:count])
-            if (now[i], now[count + i]) != (then[i], then[count + i])
-        ]
-        # Every tag hangs on the salt: another salt makes all of them another.
-        return [SALT] if self.salted and len(found) == count else found
+        then = sealed[DIGEST_BYTES:]
+        now = self.seal(row, len(then))[DIGEST_BYTES:]
+        found = [name for name, new, old in zip(self.columns, now, then, strict=False) if new != old]
+        # Every tag hangs on the salt: another salt makes nearly all of them another.
+        return [SALT] if SALT in found else found
 
     def _key_by_salt(self, row: FullRow) -> bytes:
         salt = b"" if self._salt is None else row[self._salt]
@@ -286,7 +277,7 @@ def entries(content: bytes) -> Iterator[tuple[int, bytes, int, bytes | None]]:
         code, key_size, count = unpack(content, at)
         begin = at + start
         middle = begin + key_size
-        at = middle if not count else middle + DIGEST_BYTES + 2 * count
+        at = middle if not count else middle + DIGEST_BYTES + count
         if at > end or not key_size or code not in BY_CODE or count > len(BY_CODE[code].columns):
             raise BadContent(f"an entry of table {code} with {count} columns at byte {begin - start}")
         yield code, content[begin:middle], count, content[middle:at] or None

@@ -61,6 +61,8 @@ class Shape:
 
         A row with another value in one of them cannot matter to it."""
         self.tree = _tree_of(statement)
+        self.whole = _whole(statement)
+        """Table of which a select gives whole rows and nothing else."""
         if columns is None:
             # Rendering lists of constants wants a value for every parameter, though none is needed yet.
             statement = visitors.cloned_traverse(statement, {}, {"bindparam": _not_required})
@@ -311,6 +313,14 @@ def _equals_of(statement: ClauseElement) -> Mapping[str, str]:
         return {}
     compared = map(_compared, _parts(statement.whereclause, operators.and_))
     return {column.name: parameter for column, parameter in filter(None, compared)}
+
+
+def _whole(statement: ClauseElement) -> Table | None:
+    """Find the table of which a select gives all columns in their order, and nothing else."""
+    columns = list(statement.selected_columns) if isinstance(statement, Select) else []
+    table = getattr(columns[0], "table", None) if columns else None
+    whole = isinstance(table, Table) and list(map(id, columns)) == list(map(id, table.columns))
+    return table if whole else None
 
 
 def _tree_of(statement: ClauseElement) -> Tree | None:

@@ -23,7 +23,7 @@ from gateway.ledger.books import Books
 from gateway.ledger.chain import ChainKey, ChainKeys, ChainKeyUnknown
 from gateway.ledger.gathered import FACTS, Gathered, RowValues, unknown_column
 from gateway.ledger.life import Head, Life
-from gateway.ledger.seals import LAYOUTS, SALT, SALT_BYTES, Layout, RandomBytes, Seals, as_stored
+from gateway.ledger.seals import LAYOUTS, SALT, SALT_BYTES, FullRow, Layout, RandomBytes, Seals, as_stored
 from gateway.ledger.statements import Row, Runner, Shape, plain
 from protocols.bank.anchors import Anchor
 
@@ -45,6 +45,9 @@ _HIGHEST = {
     table: select(func.max(table.c.id).label("highest"))
     for table in (tables.account, tables.outbox, tables.item, tables.clock_reading)
 }
+
+READ_MAX = 2_000
+"""Rows of a table kept as they were read: a full batch of passages reads one or two a change, an import any number."""
 
 _OTHERS = tuple(tables.metadata.tables[name] for name in key_notes.OTHERS)
 
@@ -78,6 +81,8 @@ class Transaction:
         self._seals = Seals()
         self._runner = Runner(connection)
         self._waiting: dict[Table, Gathered] = {}
+        self._read: dict[Table, dict[Any, Row]] = {}
+        """Whole rows of covered tables as they are now, by their key: those that were read one at a time."""
         self._numbers: dict[str, int] = {}
         self._ids: dict[Table, int] = {}
         self._heads: dict[Table, _Head] = {}
@@ -119,14 +124,28 @@ class Transaction:
             row = waiting.find(equals)
             if row is not None:
                 return waiting.facts.make_row(row.values())
-        return self._runner.find(table, equals)
+        found = self._runner.find(table, equals)
+        if found is not None:
+            self._keep_read(table, found)
+        return found
 
     def rows(self, statement: Executable, **values: Any) -> list[Row]:  # noqa: ANN401 - as above
         """Fetch all rows of a select that stands in the code as a constant, with its bound parameters."""
         shape = self._runner.shape(statement)
         if self._could_see(shape, values):
             self.flush()
-        return self._runner.rows(shape, values)
+        found = self._runner.rows(shape, values)
+        if len(found) == 1 and shape.whole is not None:
+            self._keep_read(shape.whole, found[0])
+        return found
+
+    def _keep_read(self, table: Table, row: Row) -> None:
+        key = FACTS[table].key
+        if key is not None and table in LAYOUTS:
+            read = self._read.setdefault(table, {})
+            if len(read) >= READ_MAX:
+                read.clear()
+            read[getattr(row, key)] = row
 
     def _could_see(self, shape: Shape, values: Mapping[str, Any]) -> bool:
         """True when a select could find any gathered row."""
@@ -168,10 +187,27 @@ class Transaction:
             self._flush_parents(facts.parents, values)
         layout = LAYOUTS.get(table)
         if layout is None or layout.names.isdisjoint(values):
+            self._read.pop(table, None)
             return self._runner.update(table, where, values)
-        changed = self._runner.update_returning(table, where, values)
+        changed = self._update_read(table, where, values)
+        if changed is None:
+            self._read.pop(table, None)
+            changed = self._runner.update_returning(table, where, values)
         self._seals.put(layout, changed)
         return len(changed)
+
+    def _update_read(self, table: Table, where: Mapping[str, Any], values: Mapping[str, Any]) -> list[FullRow] | None:
+        """Update a row that this transaction has read whole, and return it as it is now; None when it has not.
+
+        To have the database tell how it stands takes longer than the update itself: 15 of 24 us for a debit."""
+        read, key = self._read.get(table), FACTS[table].key
+        if read is None or key is None or key in values or where.keys() != {key}:
+            return None
+        row = read.get(where[key])
+        if row is None or not self._runner.update(table, where, values):
+            return None
+        read[where[key]] = row = row._replace(**values)
+        return [as_stored(row)]
 
     def execute(self, statement: Executable, **values: Any) -> int:  # noqa: ANN401 - as above
         """Run any other statement that stands in the code as a constant; the number of rows changed."""
@@ -179,6 +215,7 @@ class Transaction:
         layout = _layout_of(statement)
         if layout is None:
             return self._runner.run(self._runner.shape(statement), values)
+        self._read.pop(layout.table, None)
         rows = self._runner.run_returning(self._runner.shape(_returning(statement)), values)
         (self._seals.gone if isinstance(statement, Delete) else self._seals.put)(layout, rows)
         return len(rows)
@@ -197,6 +234,7 @@ class Transaction:
         if layout is not None and not layout.names.isdisjoint(columns):
             raise TypeError(f"many rows of {layout.name} at once would go unsealed")
         self.flush()
+        self._read.pop(table, None)
         self._runner.update_many(table, key, columns, rows)
 
     def note(

@@ -236,8 +236,11 @@ class SealedRows:
         digest, tags = self._store.execute(
             "select digest, tags from newest where code = ? and key = ?", (layout.code, layout.key_of(row))
         ).fetchone()
-        for column in layout.different(row, digest + tags):
+        columns = layout.different(row, digest + tags)
+        for column in columns:
             yield Finding(NAME, named, f"{column} {problem}", layout.name, column)
+        if not columns:
+            yield Finding(NAME, named, problem, layout.name)
 
     def _flush(self) -> None:
         self._store.executemany("insert or replace into newest values (?, ?, ?, ?, ?)", self._waiting)

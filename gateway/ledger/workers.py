@@ -32,6 +32,7 @@ from sqlalchemy import Connection, Engine
 
 from gateway.ledger import engines
 from gateway.ledger.life import journal_head
+from gateway.texts.catalogue import Words
 
 WORKERS_MAX: Final = 4
 """Most workers: they share one disk, and each has a cache."""
@@ -48,8 +49,13 @@ class WorkerLost(Exception):
 
     def __init__(self, status: int) -> None:
         self.status = status
-        how = f"killed by signal {-status}" if status < 0 else f"status {status}"
-        super().__init__(f"a process that read the ledger for this one has ended too early: {how}")
+        killed = status < 0
+        how = (
+            Words("ledger-file.worker-killed", signal=-status)
+            if killed
+            else Words("ledger-file.worker-status", status=status)
+        )
+        super().__init__(Words("ledger-file.worker-lost", how=how))
 
 
 @dataclass(slots=True, eq=False)

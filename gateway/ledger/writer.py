@@ -144,6 +144,10 @@ class Writer:
     # --- the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        with self._committer.connected():
+            self._drive()
+
+    def _drive(self) -> None:
         while True:
             last = self._stopping.is_set()
             jobs = self._arrived(0.0 if last or self._batches.kept else IDLE_S)

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.texts.catalogue import Pair, Text, Words
+from gateway.texts.places import wrong
+
 CACHE_KIB: Final = 8 * 1024
 """Memory of ours for a file, KiB: the inner pages of 50 million entries take 6 MiB, so a look-up reads one page more at
 most."""
@@ -26,29 +29,29 @@ _SCHEMA: Final = """
     CREATE TABLE entry (digest BLOB PRIMARY KEY, list_type INTEGER) WITHOUT ROWID;
     """
 _FIND: Final = "SELECT list_type FROM entry WHERE digest = ?"
-_COPY_AGAIN: Final = "copy or build the file again; the list in force stays"
-_BUILD_AGAIN: Final = "free space or fix the rights of the list directory, then build again"
+_COPY_AGAIN: Final = Words("list.copy-again")
+BUILD_AGAIN: Final = Words("list.build-again")
 
 
 class StatusListError(Exception):
     """Problem of a list file or `CURRENT` that cannot be used. Names the file, the field, and what to do."""
 
-    def __init__(self, file: Path, field: str, problem: str, cure: str) -> None:
+    def __init__(self, file: Path, field: str, problem: Text, cure: Text) -> None:
         self.file = file
         self.field = field
         self.problem = problem
         self.cure = cure
-        super().__init__(f"{file}: {field}: {problem}; {cure}")
+        super().__init__(wrong(f"{file}: {field}", problem, cure))
 
 
 @contextmanager
-def _converted(path: Path, cure: str = _COPY_AGAIN) -> Iterator[None]:
+def _converted(path: Path, cure: Text = _COPY_AGAIN) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StatusListError(path, "content", str(error), cure) from error
+        raise StatusListError(path, "content", Pair.same(str(error)), cure) from error
     except OSError as error:
-        raise StatusListError(path, "file", str(error), "check that it exists and can be read") from error
+        raise StatusListError(path, "file", Pair.same(str(error)), Words("file.check-readable")) from error
 
 
 def _immutable(path: Path) -> str:
@@ -69,7 +72,7 @@ class ListFile:
         """Verify the checksum of the whole file, then open it: worker thread only. Raises StatusListError."""
         with _converted(path):
             if checksum_of(path) != checksum:
-                raise StatusListError(path, "checksum", "is not that of the file that was published", _COPY_AGAIN)
+                raise StatusListError(path, "checksum", Words("list.other-checksum"), _COPY_AGAIN)
             # Opened by a worker, asked by the loop; by one at a time.
             database = sqlite3.connect(_immutable(path), uri=True, isolation_level=None, check_same_thread=False)
             database.execute("PRAGMA mmap_size = 0")
@@ -83,7 +86,7 @@ class ListFile:
         try:
             found: tuple[int | None] | None = self._database.execute(_FIND, (digest,)).fetchone()
         except sqlite3.Error as error:
-            raise StatusListError(self.path, "content", str(error), _COPY_AGAIN) from error
+            raise StatusListError(self.path, "content", Pair.same(str(error)), _COPY_AGAIN) from error
         return found
 
 
@@ -98,7 +101,7 @@ def write(path: Path, entries: Iterable[tuple[bytes, int | None]]) -> int:
 
     Raises StatusListError.
     """
-    with _converted(path, _BUILD_AGAIN), closing(sqlite3.connect(path, isolation_level=None)) as database:
+    with _converted(path, BUILD_AGAIN), closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.executescript(_SCHEMA)
         database.execute("BEGIN")
         written = database.executemany("INSERT INTO entry VALUES (?, ?)", entries).rowcount
@@ -151,7 +154,7 @@ def effect_on(old: Sequence[Path], new: Path, *, increment: bool) -> Effect:
     The increments are laid together in a file beside the new one. Raises StatusListError.
     """
     work = new.absolute().with_name("overlay").as_uri()
-    with _converted(new, _BUILD_AGAIN), closing(sqlite3.connect(work, uri=True, isolation_level=None)) as overlay:
+    with _converted(new, BUILD_AGAIN), closing(sqlite3.connect(work, uri=True, isolation_level=None)) as overlay:
         overlay.executescript(_SCHEMA)
         for path in old[1:]:
             overlay.execute("ATTACH ? AS increment", (_immutable(path),))

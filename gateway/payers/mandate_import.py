@@ -34,6 +34,7 @@ from gateway.payers.mandates import (
     read_credential,
     read_mandate,
 )
+from gateway.texts.catalogue import Words
 
 BEGUN: Final = "mandate_import"
 """Counter of imports that began."""
@@ -254,7 +255,7 @@ def _begin(tx: Transaction, told: str) -> int:
 def _go_on(tx: Transaction, number: int, units: Sequence[Unit]) -> None:
     begun = tx.find(tables.counter, name=BEGUN)
     if begun is None or begun.value != number:
-        raise ImportOvertaken("another import of mandates began; it goes on and this one has stopped")
+        raise ImportOvertaken(Words("mandates.overtaken"))
     _apply(tx, units)
 
 

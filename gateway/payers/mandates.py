@@ -22,6 +22,8 @@ from gateway.model.passage import Funding
 from gateway.model.plate import Plate, PlateColour, PlateMatch, compare, normalise
 from gateway.model.states import MandateStatus
 from gateway.payers.status_lists import plate_key
+from gateway.texts.catalogue import Pair, Text, Words
+from gateway.texts.places import place_in
 
 COLUMNS = (
     "mandate_id",
@@ -97,13 +99,13 @@ class IssuerPolicy:
 class MandateImportError(Exception):
     """Refusal of a file; every problem names its line and column and what is expected."""
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[Text]) -> None:
         self.problems = problems
         shown = problems[:PROBLEMS_MAX]
         more = len(problems) - len(shown)
-        self.lines = [*shown, *([f"and {more} more"] if more else [])]
+        self.lines: list[Text] = [*shown, *([Words("mandates.more-problems", count=more)] if more else [])]
         """Problems for people, one a line."""
-        super().__init__("\n".join(self.lines))
+        super().__init__("\n".join(map(str, self.lines)))
 
 
 def find(connection: Connection, kind: CredentialKind, key: str) -> Mandate | None:
@@ -206,10 +208,11 @@ def read_csv(lines: Iterable[str]) -> tuple[dict[str, Mandate], list[Credential]
     reader = csv.DictReader(lines)
     missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
     if missing:
-        raise MandateImportError([f"line 1: column {c} is missing; expected {','.join(COLUMNS)}" for c in missing])
+        expected = ",".join(COLUMNS)
+        raise MandateImportError([Words("mandates.column-missing", column=c, expected=expected) for c in missing])
     mandates: dict[str, Mandate] = {}
     credentials: dict[tuple[CredentialKind, str], Credential] = {}
-    problems: list[str] = []
+    problems: list[Text] = []
     for row in reader:
         found = _Line(reader.line_num, row, problems)
         mandate = found.mandate()
@@ -217,14 +220,13 @@ def read_csv(lines: Iterable[str]) -> tuple[dict[str, Mandate], list[Credential]
             continue
         known = mandates.setdefault(mandate.mandate_id, mandate)
         if known != mandate:
-            problems.append(f"line {reader.line_num}: mandate {mandate.mandate_id} differs from its earlier line")
+            differs = Words("mandates.differs", mandate_id=mandate.mandate_id)
+            problems.append(_at(reader.line_num, None, differs))
         for credential in found.credentials(mandate.mandate_id):
             other = credentials.setdefault((credential.kind, credential.key), credential)
             if other != credential:
-                problems.append(
-                    f"line {reader.line_num}, column {credential.kind}: the credential belongs to mandate "
-                    f"{other.mandate_id} already; give it to one mandate only"
-                )
+                taken = Words("mandates.credential-taken", mandate_id=other.mandate_id)
+                problems.append(_at(reader.line_num, credential.kind, taken))
     if problems:
         raise MandateImportError(problems)
     return mandates, list(credentials.values())
@@ -233,16 +235,16 @@ def read_csv(lines: Iterable[str]) -> tuple[dict[str, Mandate], list[Credential]
 class _Line:
     """Line of the file; problems go to the shared list."""
 
-    def __init__(self, number: int, row: Mapping[str, str | None], problems: list[str]) -> None:
+    def __init__(self, number: int, row: Mapping[str, str | None], problems: list[Text]) -> None:
         self._number = number
         self._row = {column: (row[column] or "").strip(" ") for column in COLUMNS}
         self._problems = problems
         if None in row or None in row.values():
-            problems.append(f"line {number}: other columns than the header names; write one value for each, or nothing")
+            problems.append(_at(number, None, Words("mandates.other-columns")))
         for column, value in self._row.items():
             strange = next((c for c in value if not c.isprintable()), None)
             if strange is not None:
-                self._problem(column, f"holds the character U+{ord(strange):04X}; take it out")
+                self._problem(column, Words("mandates.strange-character", character=f"U+{ord(strange):04X}"))
 
     def mandate(self) -> Mandate | None:
         before = len(self._problems)
@@ -250,13 +252,12 @@ class _Line:
         status = self._choice("status", MandateStatus)
         funding = self._choice("funding", Funding)
         if funding is Funding.PURSE:
-            self._problem("funding", "a purse needs no mandate; use bank_online or issuer_clearing")
+            self._problem("funding", Words("mandates.purse"))
         online = funding is Funding.BANK_ONLINE
         channel = self._text("channel", required=online)
         contract_ref = self._text("contract_ref", required=online)
         if contract_ref is not None and not _digits(contract_ref, CONTRACT_REF_DIGITS_MAX):
-            problem = f"expected 1 to {CONTRACT_REF_DIGITS_MAX} digits from 0 to 9; give the number the bank agreed to"
-            self._problem("contract_ref", problem)
+            self._problem("contract_ref", Words("mandates.contract-ref", most=CONTRACT_REF_DIGITS_MAX))
         limit = self._fen("limit_fen")
         stand_in = self._fen("stand_in_limit_fen")
         if len(self._problems) > before or mandate_id is None or status is None or funding is None:
@@ -269,17 +270,17 @@ class _Line:
         card = self._text("card_number")
         if card is not None:
             if len(card) != 20 or not _digits(card, 20):
-                self._problem("card_number", "expected 20 digits from 0 to 9: network (4) and inner number (16)")
+                self._problem("card_number", Words("mandates.card-number"))
             found.append(Credential(CredentialKind.CARD, card, mandate_id, plate))
         contract = self._text("contract")
         if contract is not None:
             if len(contract) != 32 or any(c not in "0123456789ABCDEF" for c in contract.upper()):
-                self._problem("contract", "expected 32 hex digits: issuer (16) and serial (16) of the tag")
+                self._problem("contract", Words("mandates.contract"))
             found.append(Credential(CredentialKind.CONTRACT, contract.upper(), mandate_id, plate))
         if plate is not None and plate.known:
             found.append(Credential(CredentialKind.PLATE, plate_key(plate), mandate_id, plate))
         if not found:
-            self._problem("card_number", "a mandate needs a card number, a tag contract or a plate with its colour")
+            self._problem("card_number", Words("mandates.no-credential"))
         return found
 
     def _plate(self) -> Plate | None:
@@ -291,23 +292,24 @@ class _Line:
             return Plate(text)
         found = next((known for known in PlateColour if str(int(known)) == colour), None)
         if found is None:
-            known = ", ".join(f"{int(c)} {c.en}" for c in PlateColour)
-            self._problem("plate_colour", f"{_short(colour)} is no colour code; known are {known}")
+            known = Pair(*(", ".join(f"{int(c)} {getattr(c, each)}" for c in PlateColour) for each in ("en", "zh")))
+            self._problem("plate_colour", Words("mandates.no-colour", value=_short(colour), known=known))
         return Plate(text, found)
 
     def _text(self, column: str, *, required: bool = False) -> str | None:
         value = self._row[column]
         if not value and required:
-            self._problem(column, "must not be empty here; fill it in")
+            self._problem(column, Words("mandates.empty"))
         if len(value) > TEXT_CHARS_MAX.get(column, len(value)):
-            self._problem(column, f"has {len(value)} characters; use at most {TEXT_CHARS_MAX[column]}")
+            self._problem(column, Words("mandates.too-long", count=len(value), most=TEXT_CHARS_MAX[column]))
         return value or None
 
     def _choice(self, column: str, kind: type[Any]) -> Any:  # noqa: ANN401 - one of the enum's own members
         try:
             return kind(self._row[column])
         except ValueError:
-            self._problem(column, f"{_short(self._row[column])} is none of {', '.join(str(k) for k in kind)}")
+            known = ", ".join(str(k) for k in kind)
+            self._problem(column, Words("mandates.none-of", value=_short(self._row[column]), known=known))
             return None
 
     def _fen(self, column: str) -> int | None:
@@ -315,13 +317,16 @@ class _Line:
         if not value:
             return None
         if not _digits(value, LIMIT_DIGITS_MAX):
-            expected = f"write at most {LIMIT_DIGITS_MAX} digits from 0 to 9, or nothing"
-            self._problem(column, f"{_short(value)} is no amount in whole fen; {expected}")
+            self._problem(column, Words("mandates.no-amount", value=_short(value), most=LIMIT_DIGITS_MAX))
             return None
         return int(value)
 
-    def _problem(self, column: str, text: str) -> None:
-        self._problems.append(f"line {self._number}, column {column}: {text}")
+    def _problem(self, column: str, text: Text) -> None:
+        self._problems.append(_at(self._number, column, text))
+
+
+def _at(line: int, column: str | None, problem: Text) -> Words:
+    return Words("mandates.problem", place=place_in(line, column), problem=problem)
 
 
 def _digits(text: str, most: int) -> bool:

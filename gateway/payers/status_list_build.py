@@ -51,8 +51,11 @@ from gateway.payers.status_lists import (
     read_manifest,
 )
 from gateway.text_files import not_text
+from gateway.texts.catalogue import Pair, Text, Words
+from gateway.texts.places import place_of, wrong
 
 COLUMNS: Final = ("kind", "key", "list_type", "sign")
+_COLUMNS: Final = ",".join(COLUMNS)
 BUCKETS: Final = 256
 BUFFER_BYTES: Final = 64 * 1024
 """Bytes of one bucket in memory before it goes to a file: 16 MiB over all buckets."""
@@ -68,14 +71,13 @@ _WORK_PREFIX: Final = ".build-"
 class StatusListBuildError(Exception):
     """Fault of a delivery that cannot become a list. Names file, line and column of the fault and what to do."""
 
-    def __init__(self, file: Path, line: int | None, column: str | None, problem: str, cure: str) -> None:
+    def __init__(self, file: Path, line: int | None, column: str | None, problem: Text, cure: Text) -> None:
         self.file = file
         self.line = line
         self.column = column
         self.problem = problem
         self.cure = cure
-        place = "".join([f", line {line}" if line else "", f", column {column}" if column else ""])
-        super().__init__(f"{file}{place}: {problem}; {cure}")
+        super().__init__(wrong(place_of(file, line, column), problem, cure))
 
 
 class DropUnconfirmed(StatusListBuildError):
@@ -83,9 +85,9 @@ class DropUnconfirmed(StatusListBuildError):
 
     def __init__(self, file: Path, effect: Effect, confirmed: int | None) -> None:
         self.effect = effect
-        told = "" if confirmed is None else f", {confirmed} were confirmed"
-        problem = f"{effect.removed} of {effect.before} entries leave, {effect.added} come{told}"
-        super().__init__(file, None, None, problem, "look whether the delivery is whole")
+        moved = Words("delivery.moved", removed=effect.removed, before=effect.before, added=effect.added)
+        problem = moved if confirmed is None else Words("delivery.confirmed-other", moved=moved, confirmed=confirmed)
+        super().__init__(file, None, None, problem, Words("delivery.look-whether-whole"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +174,8 @@ def build(
                 )
                 _publish(directory, chains, named, increment=new.increment)
     except OSError as error:
-        cure = "free space or fix the rights of the list directory, then build again"
-        raise StatusListBuildError(Path(error.filename or directory), None, None, str(error), cure) from error
+        file = Path(error.filename or directory)
+        raise StatusListBuildError(file, None, None, Pair.same(str(error)), list_file.BUILD_AGAIN) from error
     return BuildResult(path, version, rows, entries, rows - entries, effect)
 
 
@@ -183,13 +185,13 @@ def roll_back(directory: Path) -> str:
         with _only_builder(directory):
             chains = read_manifest(directory).chains
             if len(chains) < 2:
-                cure = "publish a full list instead"
-                raise StatusListError(directory / MANIFEST_NAME, "chains", "no older publication is kept", cure)
+                problem, cure = Words("list.none-older"), Words("list.publish-full-instead")
+                raise StatusListError(directory / MANIFEST_NAME, "chains", problem, cure)
             _replace_manifest(directory, Manifest(chains[1:]))
             _remove_unnamed(directory, Manifest(chains[1:]))
             return chains[1][-1].version
     except OSError as error:
-        raise StatusListError(directory, "directory", str(error), "fix the rights of the list directory") from error
+        raise StatusListError(directory, "directory", Pair.same(str(error)), Words("list.fix-rights")) from error
 
 
 # --- checks before the work -----------------------------------------------------------------------------------------
@@ -212,11 +214,12 @@ class _Publication:
 def _check_publication(source: Path, new: _Publication) -> None:
     for name, value in (("version", new.version), ("base version", new.base_version)):
         if value is not None and VERSION.fullmatch(value) is None:
-            problem = f"{name} {value!r} is not 1 to 32 letters, digits, dots, dashes or underscores"
-            raise StatusListBuildError(source, None, None, problem, "give the version as the issuer publishes it")
+            problem = Words("delivery.version-form", name=name, value=repr(value))
+            raise StatusListBuildError(source, None, None, problem, Words("delivery.version-as-published"))
     for name, moment in (("created", new.created_at), ("effective", new.effective_at)):
         if moment.tzinfo is None:
-            raise StatusListBuildError(source, None, None, f"{name} time has no zone", "add an offset such as +08:00")
+            problem = Words("delivery.no-zone", name=name)
+            raise StatusListBuildError(source, None, None, problem, Words("delivery.add-offset"))
 
 
 def _chains_in(directory: Path) -> tuple[Chain, ...]:
@@ -226,20 +229,22 @@ def _chains_in(directory: Path) -> tuple[Chain, ...]:
 def _check_place(directory: Path, chains: tuple[Chain, ...], new: _Publication) -> None:
     manifest = directory / MANIFEST_NAME
     if any(file.version == new.version for chain in chains for file in chain):
-        problem = f"{new.version} is published already"
-        raise StatusListError(manifest, "version", problem, "give the new list a new version")
+        problem = Words("list.published-already", version=new.version)
+        raise StatusListError(manifest, "version", problem, Words("list.new-version"))
     if new.base_version is None:
         return
     head = chains[0][-1] if chains else None
     if head is None or new.base_version != head.version:
-        problem = f"increment is based on {new.base_version}, newest here is {head.version if head else 'none'}"
-        raise StatusListError(manifest, "base version", problem, "publish the missing increments first, or a full list")
+        newest = Words("list.none") if head is None else head.version
+        problem = Words("list.other-base", base=new.base_version, newest=newest)
+        raise StatusListError(manifest, "base version", problem, Words("list.publish-missing"))
     if len(chains[0]) > INCREMENTS_MAX:
-        problem = f"{INCREMENTS_MAX} increments stand on {chains[0][0].version}"
-        raise StatusListError(manifest, "increments", problem, "publish a full list")
+        problem = Words("list.increments", most=INCREMENTS_MAX, version=chains[0][0].version)
+        raise StatusListError(manifest, "increments", problem, Words("list.publish-full"))
     if new.effective_at < head.effective_at:
-        problem = f"{new.effective_at.isoformat()} is before its base {head.effective_at.isoformat()}"
-        raise StatusListError(manifest, "effective", problem, "an increment takes effect with its base or later")
+        moments = {"effective": new.effective_at.isoformat(), "base": head.effective_at.isoformat()}
+        problem = Words("list.before-base", **moments)
+        raise StatusListError(manifest, "effective", problem, Words("list.with-base-or-later"))
 
 
 @contextmanager
@@ -249,7 +254,8 @@ def _only_builder(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StatusListError(directory, "lock", "another build is running", "wait until it has ended") from error
+            problem, cure = Words("list.other-build"), Words("list.wait-for-build")
+            raise StatusListError(directory, "lock", problem, cure) from error
         yield
 
 
@@ -280,15 +286,15 @@ def _plate_ok(key: str) -> bool:
     return colour in _COLOURS and fits and Plate(text).text_known
 
 
-_KEY_RULES: Final[dict[ListKind, tuple[Callable[[str], object], str]]] = {
-    ListKind.CARD: (_CARD.fullmatch, "20 digits"),
-    ListKind.OBU: (_OBU.fullmatch, "issuer and contract serial, 16 hex digits each"),
-    ListKind.PLATE: (_plate_ok, "plate text, a bar, and a known colour code, such as 测A00017|0"),
-    ListKind.PSAM: (_PSAM.fullmatch, "12 hex digits of the terminal number"),
+_KEY_RULES: Final[dict[ListKind, tuple[Callable[[str], object], Text]]] = {
+    ListKind.CARD: (_CARD.fullmatch, Words("delivery.form-card")),
+    ListKind.OBU: (_OBU.fullmatch, Words("delivery.form-obu")),
+    ListKind.PLATE: (_plate_ok, Words("delivery.form-plate")),
+    ListKind.PSAM: (_PSAM.fullmatch, Words("delivery.form-psam")),
 }
 
 
-def key_form(kind: ListKind, key: str) -> str | None:
+def key_form(kind: ListKind, key: str) -> Text | None:
     """Required form of a key of this kind, when `key` does not have it; None when it does."""
     fits, form = _KEY_RULES[kind]
     return None if fits(key) else form
@@ -311,49 +317,52 @@ def _read_rows(
             reader = csv.reader(stream, strict=True)
             header = next(reader, None)
             if header is None or tuple(name.strip() for name in header) != COLUMNS:
-                cure = f"the first line must read {','.join(COLUMNS)}"
-                raise StatusListBuildError(source, 1, None, f"header row is {header}", cure)
+                problem = Words("delivery.header", header=header)
+                raise StatusListBuildError(source, 1, None, problem, Words("delivery.header-form", columns=_COLUMNS))
             for row in reader:
                 line = reader.line_num
                 record = _record_of(source, line, row, increment=new.increment)
                 buckets[record[0]].write(record)
                 rows += 1
                 if rows > ENTRIES_MAX:
-                    raise StatusListBuildError(
-                        source, line, None, f"more than {ENTRIES_MAX} rows", "split the delivery"
-                    )
+                    problem = Words("delivery.too-many-rows", most=ENTRIES_MAX)
+                    raise StatusListBuildError(source, line, None, problem, Words("delivery.split"))
                 if rows % PROGRESS_ROWS == 0:
                     progress(Progress("read", rows, None))
     except UnicodeDecodeError as error:
         refusal = not_text(source, error)
         raise StatusListBuildError(source, line, None, refusal.problem, refusal.cure) from error
     except csv.Error as error:
-        raise StatusListBuildError(source, line + 1, None, str(error), "correct the quoting of this line") from error
+        cure = Words("delivery.correct-quoting")
+        raise StatusListBuildError(source, line + 1, None, Pair.same(str(error)), cure) from error
     progress(Progress("read", rows, rows))
     return rows
 
 
 def _record_of(source: Path, line: int, row: Sequence[str], *, increment: bool) -> bytes:
     if len(row) != len(COLUMNS):
-        problem = f"{len(row)} columns where {len(COLUMNS)} belong"
-        raise StatusListBuildError(source, line, None, problem, f"write {','.join(COLUMNS)}")
+        problem = Words("delivery.columns", found=len(row), belong=len(COLUMNS))
+        raise StatusListBuildError(source, line, None, problem, Words("delivery.write-columns", columns=_COLUMNS))
     kind = _KINDS.get(row[0])
     if kind is None:
-        raise StatusListBuildError(source, line, "kind", f"{row[0]!r} is unknown", f"use one of {', '.join(_KINDS)}")
+        cure = Words("delivery.use-one-of", known=", ".join(_KINDS))
+        raise StatusListBuildError(source, line, "kind", Words("delivery.unknown", value=repr(row[0])), cure)
     fits, form = _KEY_RULES[kind]
     if not fits(row[1]):
         # The key is not repeated here: it may be somebody's plate or card number.
-        problem = f"{len(row[1])} characters that are no {kind.value} key"
-        raise StatusListBuildError(source, line, "key", problem, f"a {kind.value} key is {form}")
+        problem = Words("delivery.no-key", count=len(row[1]), kind=kind.value)
+        raise StatusListBuildError(source, line, "key", problem, Words("delivery.key-is", kind=kind.value, form=form))
     list_type = _TYPES.get(row[2])
     if list_type is None:
-        raise StatusListBuildError(source, line, "list_type", f"{row[2]!r} is not a type", "use a number from 1 to 255")
+        problem = Words("delivery.no-type", value=repr(row[2]))
+        raise StatusListBuildError(source, line, "list_type", problem, Words("delivery.use-type"))
     enters = _SIGNS.get(row[3])
     if enters is None:
-        raise StatusListBuildError(source, line, "sign", f"{row[3]!r} is unknown", "use 1 (enters) or 2 (leaves)")
+        problem = Words("delivery.unknown", value=repr(row[3]))
+        raise StatusListBuildError(source, line, "sign", problem, Words("delivery.use-sign"))
     if not enters and not increment:
-        cure = "leave the row out, or publish this delivery as an increment"
-        raise StatusListBuildError(source, line, "sign", "a full list holds only entries that enter", cure)
+        problem, cure = Words("delivery.enters-alone"), Words("delivery.leave-row-out")
+        raise StatusListBuildError(source, line, "sign", problem, cure)
     return digest_of(kind, row[1]) + bytes((list_type if enters else 0,))
 
 

@@ -41,6 +41,8 @@ from gateway.model import reasons
 from gateway.model.plate import Plate, PlateColour, normalise
 from gateway.model.reasons import Reason
 from gateway.payers.list_file import Effect, ListFile, StatusListError
+from gateway.schema_texts import text_of
+from gateway.texts.catalogue import Pair, Text, Words
 
 MANIFEST_NAME: Final = "CURRENT"
 FILE_SUFFIX: Final = ".etcl"
@@ -182,13 +184,13 @@ class ChainFile:
     confirmed: int = 0
     """Entries whose leaving a person confirmed."""
 
-    def problem(self, directory: Path) -> str | None:
+    def problem(self, directory: Path) -> Text | None:
         """Reason why the file cannot be the published one, as far as that shows without reading it; else None."""
         try:
             size = (directory / self.name).stat().st_size
         except OSError as error:
-            return str(error)
-        return None if size == self.size else f"size: {size} bytes where {self.size} belong"
+            return Pair.same(str(error))
+        return None if size == self.size else Words("list.other-size", size=size, belong=self.size)
 
 
 Chain = tuple[ChainFile, ...]
@@ -216,7 +218,7 @@ def _checksum(content: bytes) -> bytes:
 
 
 _MANIFEST: Final = TypeAdapter(Manifest)
-_PUBLISH_AGAIN: Final = "publish a list again; the list in force stays"
+_PUBLISH_AGAIN: Final = Words("list.publish-again")
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -226,18 +228,19 @@ def read_manifest(directory: Path) -> Manifest:
         with path.open("rb") as stream:
             data = stream.read(MANIFEST_BYTES_MAX + 1)
     except OSError as error:
-        raise StatusListError(path, "file", str(error), "publish a full list into this directory") from error
+        raise StatusListError(path, "file", Pair.same(str(error)), Words("list.publish-full-here")) from error
     if len(data) > MANIFEST_BYTES_MAX:
-        raise StatusListError(path, "size", f"more than {MANIFEST_BYTES_MAX} bytes", _PUBLISH_AGAIN)
+        raise StatusListError(path, "size", Words("list.manifest-too-large", most=MANIFEST_BYTES_MAX), _PUBLISH_AGAIN)
     content, _, checksum = data.strip().rpartition(b"\n")
     if checksum != _checksum(content):
-        raise StatusListError(path, "checksum", "does not match the content", _PUBLISH_AGAIN)
+        raise StatusListError(path, "checksum", Words("list.checksum-of-content"), _PUBLISH_AGAIN)
     try:
         return _MANIFEST.validate_json(content)
     except ValidationError as error:
         found = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in found["loc"]) or "content"
-        raise StatusListError(path, place, f"not a manifest ({found['msg']})", _PUBLISH_AGAIN) from error
+        problem = Words("list.no-manifest", problem=text_of(found))
+        raise StatusListError(path, place, problem, _PUBLISH_AGAIN) from error
 
 
 def proved_times(directory: Path) -> list[datetime]:
@@ -264,8 +267,7 @@ def _look(directory: Path, now: datetime) -> Looked:
                     facts = path.stat()
                     seen.append((path.name, facts.st_ino, facts.st_size, facts.st_mtime_ns))
     except OSError as error:
-        cure = "check the list directory of the site file"
-        raise StatusListError(directory, "directory", str(error), cure) from error
+        raise StatusListError(directory, "directory", Pair.same(str(error)), Words("list.check-directory")) from error
     try:
         chains = read_manifest(directory).chains
     except StatusListError:
@@ -334,9 +336,8 @@ def open_chain(
 def _check_drop(path: Path, named: ChainFile, bound: DropBound) -> None:
     effect = named.effect
     if effect is not None and bound.exceeded(effect) and named.confirmed != effect.removed:
-        problem = f"{effect.removed} of {effect.before} leave and nobody confirmed it"
-        cure = "look at the delivery; if it is meant, build it under a new version with --confirm-drop"
-        raise StatusListError(path, "entries", problem, cure)
+        problem = Words("list.drop-unconfirmed", removed=effect.removed, before=effect.before)
+        raise StatusListError(path, "entries", problem, Words("list.confirm-drop"))
 
 
 def _load(
@@ -350,8 +351,8 @@ def _load(
     soonest_first = sorted(chains, key=lambda chain: chain[-1].effective_at)
     refusals = []
     if not due:
-        problem = f"nothing before {soonest_first[0][-1].effective_at.isoformat()}"
-        cure = "wait, correct the clock, or publish a list that is effective now"
+        problem = Words("list.nothing-before", effective=soonest_first[0][-1].effective_at.isoformat())
+        cure = Words("list.wait-or-publish")
         refusals.append(StatusListError(directory / MANIFEST_NAME, "effective", problem, cure))
     for chain in (due or soonest_first) if older else due[:1]:
         try:

@@ -6,15 +6,16 @@ stands in its own `config` module.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from gateway.documents import Name, Problem, Section
+from gateway.documents import Name, Problem, Section, known_are
 from gateway.model.passage import DeclinePolicy
+from gateway.texts.catalogue import Pair, Text, Words
 
 TerminalNumber = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{8}$")]
 
@@ -35,10 +36,15 @@ class Claim:
     key: str
     """Key below the charge point's own section."""
     value: str
-    owner: str
-    """Owner's name for the place of `{}` in the problem of another section that claims it, too."""
-    problem: str
-    cure: str
+    owner: Text
+    problem: Callable[[Text], Text]
+    """Problem of another section that claims it, too, from its owner."""
+    cure: Text
+
+
+def belongs_to(owner: Text) -> Text:
+    """Problem of what another one has."""
+    return Words("claim.belongs-to", owner=owner)
 
 
 class ChargePoint(Section):
@@ -61,15 +67,16 @@ class ChargePoint(Section):
         """Problems of this section with the rest of the site file; keys count from the section."""
         for bank, numbers in self.terminals.items():
             if bank not in banks:
-                yield Problem("terminals", repr(bank), "is no bank", f"Known are: {', '.join(sorted(banks))}")
+                yield Problem("terminals", repr(bank), Words("points.no-bank"), known_are(sorted(banks)))
             for number in sorted({n for n in numbers if numbers.count(n) > 1}):
-                yield Problem(f"terminals.{bank}", repr(number), "is named twice", "Name each terminal once")
+                yield Problem(
+                    f"terminals.{bank}", repr(number), Words("points.named-twice"), Words("points.name-terminal-once")
+                )
 
     def claims(self) -> Iterator[Claim]:
         """Claims to what no other charge point may have."""
-        cure = "Give each lane its own terminals: their trace numbers must not mix"
+        cure, owner = Words("claim.own-terminals"), Pair.same(self.name)
         for bank, numbers in self.terminals.items():
             for number in dict.fromkeys(numbers):
-                yield Claim(
-                    ("terminal", bank, number), f"terminals.{bank}", repr(number), self.name, "belongs to {}", cure
-                )
+                key = f"terminals.{bank}"
+                yield Claim(("terminal", bank, number), key, repr(number), owner, belongs_to, cure)

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from gateway.documents import DocumentError, Problem, not_toml, problem_of
+from gateway.documents import DocumentError, Problem, not_toml, problem_of, too_large, unreadable
 from gateway.rules.schema import (
     Deadline,
     Debt,
@@ -31,6 +31,7 @@ from gateway.rules.schema import (
     StandInByService,
 )
 from gateway.text_files import text_of
+from gateway.texts.catalogue import Words
 
 SHIPPED: Final = Path(__file__).with_name("default.toml")
 FILE_BYTES_MAX: Final = 1 << 20
@@ -67,10 +68,9 @@ def load_rules(path: Path | None) -> DebitRules:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise RulesError(path, [Problem("file", "", error.strerror or str(error), "Name a readable file")]) from error
+        raise RulesError(path, [unreadable(error)]) from error
     if len(data) > FILE_BYTES_MAX:
-        problem = Problem("file", f"{len(data)} bytes", "is too large for a document of rules", "Check the path")
-        raise RulesError(path, [problem])
+        raise RulesError(path, [too_large(len(data))])
     return parse_rules(data, path)
 
 
@@ -93,8 +93,8 @@ def parse_rules(data: bytes, path: Path) -> DebitRules:
     if version == rules.version:
         found = _rules(_validated(merged, path))
         if found.digest != rules.digest:
-            problem = "is that of the rules shipped, and the content is another"
-            raise RulesError(path, [Problem("version", repr(version), problem, "Give these rules their own version")])
+            problem, cure = Words("rules.version-of-shipped"), Words("rules.give-own-version")
+            raise RulesError(path, [Problem("version", repr(version), problem, cure)])
         return found
     document = _validated(merged, path)
     return _rules(document.model_copy(update={"version": f"{version}@{rules.version}"}))

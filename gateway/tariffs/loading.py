@@ -65,6 +65,8 @@ from gateway.tariffs.quote import (
     TollUnit,
 )
 from gateway.text_files import NotText, text_of
+from gateway.texts.catalogue import Pair, Text, Words
+from gateway.texts.places import wrong
 
 FILES_MAX: Final = 200
 """Versions kept side by side: years of monthly changes. More is a directory that nobody tends."""
@@ -86,14 +88,14 @@ _UNIT_NAME: Final = re.compile(r"[0-9A-Za-z_-]{1,32}", re.ASCII)
 class TariffError(Exception):
     """A tariff file cannot be used. Names file, key and value, and what to do."""
 
-    def __init__(self, file: Path, key: str, value: object, problem: str, cure: str) -> None:
+    def __init__(self, file: Path, key: str, value: object, problem: Text, cure: Text) -> None:
         self.file = file
         self.key = key
         self.value = value
         self.problem = problem
         self.cure = cure
         shown = "" if value is None else f" = {value!r}"
-        super().__init__(f"{file}: {key}{shown}: {problem}; {cure}")
+        super().__init__(wrong(f"{file}: {key}{shown}", problem, cure))
 
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -110,49 +112,49 @@ class _Table:
     def key(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name
 
-    def refuse(self, name: str, problem: str, cure: str) -> NoReturn:
+    def refuse(self, name: str, problem: Text, cure: Text) -> NoReturn:
         raise TariffError(self.file, self.key(name), self.values.get(name), problem, cure)
 
     def only(self, *names: str) -> None:
         for name in self.values:
             if name not in names:
-                self.refuse(name, "is not a key of this table", f"known keys: {', '.join(names)}")
+                self.refuse(name, Words("tariff.unknown-key"), Words("tariff.known-keys", names=", ".join(names)))
 
     def table(self, name: str) -> _Table:
         """A table below this one; empty if it is left out."""
         value = self.values.get(name, {})
         if not isinstance(value, dict):
-            self.refuse(name, "is not a table", f"write it as [{self.key(name)}]")
+            self.refuse(name, Words("tariff.no-table"), Words("tariff.write-table", key=self.key(name)))
         return _Table(self.file, self.key(name), value)
 
     def integer(self, name: str, low: int, high: int) -> int:
         value = self.values.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            self.refuse(name, f"is not an integer from {low} to {high}", "write a whole number without quotes or point")
+            self.refuse(name, Words("tariff.no-integer", low=low, high=high), Words("tariff.write-integer"))
         return value
 
-    def text(self, name: str, pattern: re.Pattern[str], form: str) -> str:
+    def text(self, name: str, pattern: re.Pattern[str], form: Text) -> str:
         value = self.values.get(name)
         if not isinstance(value, str) or pattern.fullmatch(value) is None:
-            self.refuse(name, f"is not {form}", f'write {name} = "..." in this form')
+            self.refuse(name, Words("tariff.no-form", form=form), Words("tariff.write-form", name=name))
         return value
 
     def moment(self, name: str) -> datetime:
         value = self.values.get(name)
         if not isinstance(value, datetime) or value.tzinfo is None:
-            self.refuse(name, "is not a date and time with an offset", "write it like 2026-11-01T00:00:00+08:00")
+            self.refuse(name, Words("tariff.no-moment"), Words("tariff.write-moment"))
         return value
 
     def choice(self, name: str, choices: type[_Choice], default: _Choice) -> _Choice:
         value = self.values.get(name, default)
         if not isinstance(value, str) or value not in list(choices):
-            self.refuse(name, "is not a known choice", f"use one of {', '.join(choices)}")
+            self.refuse(name, Words("tariff.no-choice"), Words("tariff.use-one-of", choices=", ".join(choices)))
         return choices(value)
 
     def items(self, name: str) -> Sequence[object]:
         value = self.values.get(name, [])
         if not isinstance(value, list):
-            self.refuse(name, "is not a list", f"write {name} = [...]")
+            self.refuse(name, Words("tariff.no-list"), Words("tariff.write-list", name=name))
         return value
 
 
@@ -165,16 +167,18 @@ def load_version(file: Path) -> TariffVersion:
         with file.open("rb") as stream:
             data = stream.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise TariffError(file, "file", None, str(error), "check that it exists and can be read") from error
+        raise TariffError(file, "file", None, Pair.same(str(error)), Words("file.check-readable")) from error
     if len(data) > FILE_BYTES_MAX:
-        cure = "give toll units and routes instead of a matrix"
-        raise TariffError(file, "file", None, f"is longer than {FILE_BYTES_MAX} bytes", cure)
+        problem = Words("tariff.too-long", most=FILE_BYTES_MAX)
+        raise TariffError(file, "file", None, problem, Words("tariff.give-units"))
     try:
         content = tomllib.loads(text_of(data))
     except NotText as error:
         raise TariffError(file, "file", None, error.problem, error.cure) from error
     except ValueError as error:  # not TOML, or a number without end
-        raise TariffError(file, "file", None, f"is not TOML ({error})", "correct the place named") from error
+        raise TariffError(
+            file, "file", None, Words("tariff.not-toml", error=str(error)), Words("tariff.correct-place")
+        ) from error
     return _version_of(_Table(file, "", content))
 
 
@@ -197,7 +201,7 @@ def _version_of(top: _Table) -> TariffVersion:
     if "valid_to" in top.values:
         valid_to = top.moment("valid_to")
         if valid_to <= valid_from:
-            top.refuse("valid_to", "is not after valid_from", "correct one of the two")
+            top.refuse("valid_to", Words("tariff.not-after-from"), Words("tariff.correct-one"))
     longest = None
     if "longest_trip_hours" in top.values:
         longest = timedelta(hours=top.integer("longest_trip_hours", 1, HOURS_MAX))
@@ -223,11 +227,11 @@ def _version_of(top: _Table) -> TariffVersion:
 
 
 def _version_name(top: _Table) -> str:
-    name = top.text("version", _VERSION, "province 2, yyyymmdd 8 and serial 3 digits")
+    name = top.text("version", _VERSION, Words("tariff.version-form"))
     try:
         datetime.strptime(f"{name[2:10]}+0000", "%Y%m%d%z")
     except ValueError:
-        top.refuse("version", "holds no date in digits 3 to 10", "write the date of issue as yyyymmdd")
+        top.refuse("version", Words("tariff.version-date"), Words("tariff.write-date"))
     return name
 
 
@@ -235,7 +239,7 @@ def _user_types(top: _Table) -> frozenset[int]:
     types = top.items("exempt_user_types")
     numbers = [number for number in types if isinstance(number, int) and not isinstance(number, bool)]
     if len(numbers) != len(types) or any(not 0 <= number <= 255 for number in numbers):
-        top.refuse("exempt_user_types", "holds something else than user types from 0 to 255", "write numbers only")
+        top.refuse("exempt_user_types", Words("tariff.user-types"), Words("tariff.numbers-only"))
     return frozenset(numbers)
 
 
@@ -248,7 +252,7 @@ def _by_class(table: _Table, high: int) -> Mapping[int, Fen]:
     fares: dict[int, Fen] = {}
     for name in table.values:
         if not (name.isascii() and name.isdigit() and is_vehicle_class(int(name))) or name != str(int(name)):
-            table.refuse(name, "is not a vehicle class", "classes are 1-6, 11-16 and 21-26")
+            table.refuse(name, Words("tariff.no-class"), Words("tariff.classes"))
         fares[int(name)] = Fen(table.integer(name, 0, high))
     return MappingProxyType(fares)
 
@@ -267,7 +271,7 @@ def _rounding(parent: _Table) -> Rounding:
 def _discount(table: _Table) -> Discount:
     table.only("permille_off", "percent_off", "rounding")
     if ("permille_off" in table.values) == ("percent_off" in table.values):
-        table.refuse("permille_off", "and percent_off: one of them is needed, not both", "keep one")
+        table.refuse("permille_off", Words("tariff.one-discount"), Words("tariff.keep-one"))
     if "percent_off" in table.values:
         off = 10 * table.integer("percent_off", 0, PERMILLE // 10)
     else:
@@ -284,15 +288,15 @@ def _units(table: _Table, per_metre: PerMetre) -> Mapping[str, TollUnit]:
     units: dict[str, TollUnit] = {}
     for name in table.values:
         if _UNIT_NAME.fullmatch(name) is None:
-            table.refuse(name, "is not a unit name", "use 1 to 32 letters, digits, dashes or underscores")
+            table.refuse(name, Words("tariff.no-unit-name"), Words("tariff.unit-name-form"))
         unit = table.table(name)
         unit.only("fen", "metres")
         metres = unit.integer("metres", 1, METRES_MAX) if "metres" in unit.values else None
         fares = _fares(unit.table("fen"))
         if not fares and metres is None:
-            unit.refuse("fen", "and metres are both missing", "give fares per class or a length")
+            unit.refuse("fen", Words("tariff.fen-and-metres"), Words("tariff.give-fares-or-length"))
         if not fares and not per_metre.fen_per_km:
-            unit.refuse("metres", "needs a rate", "add [per_metre] fen_per_km, or fares to this unit")
+            unit.refuse("metres", Words("tariff.needs-rate"), Words("tariff.add-rate"))
         units[name] = TollUnit(name, fares, metres)
     return MappingProxyType(units)
 
@@ -301,12 +305,12 @@ def _route(table: _Table, units: Mapping[str, TollUnit]) -> tuple[str, ...]:
     table.only("units")
     names = table.items("units")
     if not 1 <= len(names) <= UNITS_PER_ROUTE_MAX:
-        table.refuse("units", f"holds not 1 to {UNITS_PER_ROUTE_MAX} units", "list the toll units of this route")
+        table.refuse("units", Words("tariff.route-units", most=UNITS_PER_ROUTE_MAX), Words("tariff.list-units"))
     known = tuple(name for name in names if isinstance(name, str) and name in units)
     if len(known) != len(names):
-        table.refuse("units", "names a unit that is not in [units]", "add the unit or correct the name")
+        table.refuse("units", Words("tariff.unit-unknown"), Words("tariff.add-unit"))
     if len(set(known)) != len(known):
-        table.refuse("units", "charges a unit twice", "list each toll unit once")
+        table.refuse("units", Words("tariff.unit-twice"), Words("tariff.unit-once"))
     return known
 
 
@@ -317,7 +321,7 @@ def _by_station(table: _Table, read: Callable[[_Table], _Value]) -> Mapping[str,
     found: dict[str, _Value] = {}
     for code in table.values:
         if _STATION.fullmatch(code) is None:
-            table.refuse(code, "is not a station code", "use network and station: 4 digits and 4 upper-case hex digits")
+            table.refuse(code, Words("tariff.no-station"), Words("tariff.station-form"))
         found[code] = read(table.table(code))
     return MappingProxyType(found)
 
@@ -336,11 +340,11 @@ def _check_stations(top: _Table, tariff: TariffVersion) -> None:
     """A relation has one price: a station is a plaza with a class table or an exit, and a relation stands once."""
     for station in tariff.class_tables:
         if station in tariff.matrix or station in tariff.routes:
-            top.table("class_table").refuse(station, "is an exit in [matrix] or [routes] too", "keep one fare source")
+            top.table("class_table").refuse(station, Words("tariff.exit-too"), Words("tariff.keep-source"))
     for station, entries in tariff.matrix.items():
         for entry in entries:
             if entry in tariff.routes.get(station, {}):
-                top.table("matrix").table(entry).refuse(station, "stands in [routes] too", "keep one fare source")
+                top.table("matrix").table(entry).refuse(station, Words("tariff.route-too"), Words("tariff.keep-source"))
 
 
 def _check_ceilings(top: _Table, tariff: TariffVersion) -> None:
@@ -353,8 +357,8 @@ def _check_ceilings(top: _Table, tariff: TariffVersion) -> None:
     ]
     for vehicle_class in sorted({vehicle_class for table in tables for vehicle_class in table}):
         if vehicle_class not in tariff.ceiling:
-            cure = "give the largest full fare that can be true for this class"
-            top.table("ceiling_fen").refuse(str(vehicle_class), "is missing although the class has fares", cure)
+            ceiling = top.table("ceiling_fen")
+            ceiling.refuse(str(vehicle_class), Words("tariff.no-ceiling"), Words("tariff.give-ceiling"))
 
 
 # --- all versions ---------------------------------------------------------------------------------------------------
@@ -368,16 +372,16 @@ def load_tariffs(directory: Path) -> TariffSet:
     """
     files = sorted(directory.glob("*.toml"))
     if not files:
-        raise TariffError(directory, "files", None, "no *.toml here", "install a tariff file")
+        raise TariffError(directory, "files", None, Words("tariff.none-here"), Words("tariff.install"))
     if len(files) > FILES_MAX:
-        cure = "move versions that ended long ago elsewhere"
-        raise TariffError(directory, "files", len(files), f"more than {FILES_MAX}", cure)
+        problem = Words("tariff.too-many", most=FILES_MAX)
+        raise TariffError(directory, "files", len(files), problem, Words("tariff.move-old"))
     loaded = sorted(((load_version(file), file) for file in files), key=lambda pair: pair[0].valid_from)
     seen: dict[str, Path] = {}
     for version, file in loaded:
         if version.version in seen:
-            problem = f"stands in {seen[version.version].name} too"
-            raise TariffError(file, "version", version.version, problem, "remove one of the files")
+            problem = Words("tariff.version-twice", other=seen[version.version].name)
+            raise TariffError(file, "version", version.version, problem, Words("tariff.remove-one"))
         seen[version.version] = file
     for (older, older_file), (newer, newer_file) in pairwise(loaded):
         _check_border(older, older_file, newer, newer_file)
@@ -388,8 +392,8 @@ def _check_border(older: TariffVersion, older_file: Path, newer: TariffVersion, 
     begin = newer.valid_from.isoformat()
     if older.valid_to is None or older.valid_to > newer.valid_from:
         end = "no end" if older.valid_to is None else older.valid_to.isoformat()
-        problem = f"overlaps {newer_file.name}, which begins {begin}"
-        raise TariffError(older_file, "valid_to", end, problem, f"end this version at {begin}")
+        problem = Words("tariff.overlaps", other=newer_file.name, begin=begin)
+        raise TariffError(older_file, "valid_to", end, problem, Words("tariff.end-at", begin=begin))
     if older.valid_to < newer.valid_from:
-        problem = f"leaves a gap until {newer_file.name} begins {begin}"
-        raise TariffError(older_file, "valid_to", older.valid_to.isoformat(), problem, "close the gap")
+        problem = Words("tariff.gap", other=newer_file.name, begin=begin)
+        raise TariffError(older_file, "valid_to", older.valid_to.isoformat(), problem, Words("tariff.close-gap"))

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.documents import parameters
 from gateway.rules.loading import DebitRules, diff, flat
 from gateway.rules.schema import Document
+from gateway.texts.catalogue import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Rule:
     value: Any
     as_shipped: bool
     shipped: Any
-    meaning: str
+    meaning: Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def rules_beside(rules: DebitRules, shipped: DebitRules) -> tuple[Rule, ...]:
             key not in before,
             before.get(key, value),
             # A key inside a table of free keys means what the table does.
-            meanings.get(key) or meanings.get(key.rpartition(".")[0], ""),
+            meanings.get(key) or meanings[key.rpartition(".")[0]],
         )
         for key, value in flat(rules)
         if key != "version"

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from gateway.payers.status_lists import DropBound, StatusLists, read_manifest
+from gateway.texts.catalogue import Text
+from gateway.texts.foreign import text_of_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class ListFile:
     base: str | None
     entries: int
     created_at: datetime
-    problem: str | None
+    problem: Text | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Lists:
     age_s: float
     stale: bool
     age_limit_h: float
-    refusal: str | None
+    refusal: Text | None
     files: tuple[ListFile, ...]
 
 
@@ -57,7 +59,7 @@ def lists_of(directory: Path, drop_bound: DropBound, age_limit_h: float, now: da
         lists.age(now).total_seconds(),
         lists.stale(now, timedelta(hours=age_limit_h)),
         age_limit_h,
-        None if lists.refusal is None else str(lists.refusal),
+        None if lists.refusal is None else text_of_error(lists.refusal),
         tuple(
             ListFile(
                 number,

@@ -81,8 +81,7 @@ def demo(
     picture: Annotated[Path | None, typer.Option(help="Save the summary as an SVG picture.")] = None,
 ) -> None:
     """Drive the emulated site through its scenario; status 1 on any wrong decision or fen."""
-    if picture is not None and not picture.resolve().parent.is_dir():
-        raise typer.BadParameter(f"{picture.parent} is no folder", param_hint="--picture")
+    _check_place(picture)
     from hardware.bench.live import watch
 
     run = _run(watch(_folder(folder), quiet=as_json))
@@ -204,13 +203,18 @@ def load(
     bank_every: Annotated[int, typer.Option(help="Every so many vehicles the bank is asked; 0: never.", min=0)] = 4,
     *,
     find: Annotated[bool, typer.Option("--find", help="Find the rates at which our p99 passes 50 and 200 ms.")] = False,
+    find_seconds: Annotated[float, typer.Option(help="Duration of one try of --find.", min=1.0)] = 6.0,
+    find_steps: Annotated[
+        int, typer.Option(help="Rates --find tries between one that holds a limit and one that does not.", min=1, max=8)
+    ] = 3,
     null: Annotated[bool, typer.Option("--null", help="Load the null gateway alone.")] = False,
     seed: Annotated[int, typer.Option(help="Of the moments at which vehicles come, and of their cards.")] = 1,
-    picture: Annotated[Path | None, typer.Option(help="Save a plot over the lanes as an SVG picture.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Save our share over the lanes as an SVG picture.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     folder: Folder = None,
 ) -> None:
     """Play many lanes against the gateway and a null gateway; status 1 when a vehicle was not charged exactly once."""
+    _check_place(picture)
     from hardware.bench.load.report import load as go
     from hardware.bench.load.site import LANES_MAX
 
@@ -222,7 +226,8 @@ def load(
         raise typer.BadParameter(
             f"{lanes!r} is no list of numbers from 1 to {LANES_MAX} such as 1,16,64", param_hint="--lanes"
         )
-    more = {"every_s": every, "seconds": seconds, "bank_every": bank_every, "find": find, "seed": seed}
+    more = {"every_s": every, "seconds": seconds, "bank_every": bank_every, "seed": seed}
+    more |= {"find": find, "find_s": find_seconds, "find_steps": find_steps}
     runs = _run(go(_folder(folder), wanted, null_only=null, picture=picture, as_json=as_json, **more))
     raise typer.Exit(0 if runs else 1)
 
@@ -272,6 +277,12 @@ def grow(
 
     rows = large.measure(_folder(folder), debits)
     typer.echo(json.dumps(rows)) if as_json else show.console().print(table_of("large ledger", rows))
+
+
+def _check_place(picture: Path | None) -> None:
+    """Refuse a picture that could not be saved after a run."""
+    if picture is not None and not picture.resolve().parent.is_dir():
+        raise typer.BadParameter(f"{picture.parent} is no folder", param_hint="--picture")
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -16,12 +16,12 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from gateway.cli.screen import Words
 from hardware.bench import wire
 from hardware.bench.ledger_view import DecisionRow, LedgerView
 from hardware.bench.processes import DEADLINE_MS, EmulatedSite, ProgramFailed
 from hardware.bench.reckoning import Line, Result, accounts, judge, late_approvals, lifts, on_the_cards
 from hardware.bench.scenario import LATE, VEHICLES, Vehicle, list_lines, mandate_lines
+from hardware.bench.texts import Words
 from hardware.bench.waiting import LOOK_S, STUCK_S, wait_until
 
 BETWEEN_S = 0.15
@@ -31,12 +31,12 @@ BETWEEN_S = 0.15
 class Phase(Enum):
     """Part of a run, as people are told of it."""
 
-    STARTING = Words("starting", "启动中")
-    SETTING_UP = Words("setting up the site", "正在设置站点")
-    DRIVING = Words("vehicles on the road", "车辆行驶中")
-    WAITING = Words("waiting for the bank's last word", "等待银行的最后应答")
-    COMPARING = Words("comparing with the outside", "正在与外部账目核对")
-    DONE = Words("done", "完成")
+    STARTING = Words("demo.starting")
+    SETTING_UP = Words("demo.setting-up-site")
+    DRIVING = Words("demo.vehicles-on-road")
+    WAITING = Words("demo.waiting-banks-last-word")
+    COMPARING = Words("demo.comparing-outside")
+    DONE = Words("demo.done")
 
 
 @dataclass(slots=True)

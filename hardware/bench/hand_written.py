@@ -326,7 +326,7 @@ class HandWritten:
         for (table, key), row in self._touched.items():
             lines = _lines(row[:-1], row[-1]) if table in SALTED else _lines(row)
             checks = [zlib.crc32(line) for line in lines.split(b"\n")]
-            tags = bytes(check & 255 for check in checks) + bytes(check >> 8 & 255 for check in checks)
+            tags = bytes(check & 255 for check in checks)
             name = str(key).encode() if isinstance(key, int) else key if isinstance(key, bytes) else b""
             if table in SALTED:
                 pad = hashlib.blake2b(row[-1], digest_size=len(tags), person=b"etc seal tags").digest()

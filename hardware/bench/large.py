@@ -72,6 +72,16 @@ print(json.dumps([row[0] for row in connection.execute(sys.argv[2])]))
 """
 """Program of the reference: the first column of one statement."""
 
+BARE: Final = """
+import typer
+app = typer.Typer()
+@app.command()
+def nothing(name: str = "nobody") -> None:
+    print("[]")
+app()
+"""
+"""Program of commands that does nothing: no command of ours can start sooner."""
+
 MEASURING: Final = """
 import json, os, subprocess, sys, time
 begun = time.perf_counter()
@@ -147,7 +157,8 @@ def _records(found: dict[str, Any]) -> list[Any]:
 
 
 def measure(folder: Path, debits: int = DEBITS) -> list[Row]:
-    """One row for each command and for a start: seconds, CPU time against plain SQL and a small ledger, and memory."""
+    """Rows for a start and for each command: seconds, CPU time against plain SQL, a program that
+    does nothing and a small ledger, and memory."""
     small, large = (asyncio.run(measure_site(grow(folder / str(size), size), size)) for size in (FEW, debits))
     return [
         {
@@ -156,6 +167,7 @@ def measure(folder: Path, debits: int = DEBITS) -> list[Row]:
             "cpu_s": taken.cpu_s,
             "plain_sql_cpu_s": taken.plain_cpu_s,
             "ratio": taken.cpu_s / taken.plain_cpu_s,
+            "ratio_to_bare_program": taken.cpu_s / taken.bare_cpu_s,
             f"ratio_to_{FEW}_debits": taken.cpu_s / small[name].cpu_s,
             "resident_mb": taken.resident_mb,
             f"mb_on_{FEW}_debits": small[name].resident_mb,
@@ -166,11 +178,14 @@ def measure(folder: Path, debits: int = DEBITS) -> list[Row]:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Time and memory that a command took, and time of the plain statement; the least of some takes."""
+    """Time and memory that a command took, and time of its two references; the least of some takes."""
 
     seconds: float
     cpu_s: float
     plain_cpu_s: float
+    """CPU time of the plain statement."""
+    bare_cpu_s: float
+    """CPU time of a program of commands that does nothing."""
     resident_mb: float
     """Most memory that it had."""
 
@@ -194,10 +209,9 @@ async def _start(site: EmulatedSite) -> Taken:
         begun = time.perf_counter()
         await site.gateway.start()
         seconds, pid = time.perf_counter() - begun, site.gateway.pid or 0
-        ours = Taken(seconds, usage.cpu_s(pid), 0.0, usage.resident_mb(pid))
+        ours = Taken(seconds, usage.cpu_s(pid), 0.0, 0.0, usage.resident_mb(pid))
         await site.gateway.stop()
-        plain, _ = await asyncio.to_thread(_run, _plain(site, COUNT))
-        taken.append(replace(ours, plain_cpu_s=plain.cpu_s))
+        taken.append((await asyncio.to_thread(_beside, ours, _plain(site, COUNT)))[0])
     return _least(taken)
 
 
@@ -206,11 +220,18 @@ def _take(site: EmulatedSite, command: Command) -> Taken:
     ours = [sys.executable, "-m", "gateway.cli.main", *command.arguments, "--json", "--config", str(site.site_file)]
     taken = []
     for _ in range(TAKES):
-        (mine, found), (plain, expected) = _run(ours), _run(_plain(site, command.sql))
+        mine, found = _run(ours)
+        beside, expected = _beside(mine, _plain(site, command.sql))
         if command.rows(found) != expected:
             raise ValueError(f"{command.name} shows {command.rows(found)}, plain SQL {expected}")
-        taken.append(replace(mine, plain_cpu_s=plain.cpu_s))
+        taken.append(beside)
     return _least(taken)
+
+
+def _beside(ours: Taken, plain: Sequence[str]) -> tuple[Taken, Any]:
+    """Our take with the references beside it, and what the plain statement found."""
+    (by_sql, found), (bare, _) = _run(plain), _run([sys.executable, "-c", BARE])
+    return replace(ours, plain_cpu_s=by_sql.cpu_s, bare_cpu_s=bare.cpu_s), found
 
 
 def _least(taken: Sequence[Taken]) -> Taken:
@@ -228,7 +249,7 @@ def _run(command: Sequence[str]) -> tuple[Taken, Any]:
     status, seconds, cpu_s, resident_mb, output = json.loads(told.stdout)
     if status:
         raise RuntimeError(f"{' '.join(command)} ended with status {status}")
-    return Taken(seconds, cpu_s, 0.0, resident_mb), json.loads(output)
+    return Taken(seconds, cpu_s, 0.0, 0.0, resident_mb), json.loads(output)
 
 
 def site_at(folder: Path) -> EmulatedSite:

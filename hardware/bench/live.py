@@ -18,6 +18,7 @@ from hardware.bench.busy import lane_deadline_ms, slowdown
 from hardware.bench.demo import Demo, Phase, Run
 from hardware.bench.processes import EmulatedSite
 from hardware.bench.scenario import VEHICLES, Vehicle, vehicles_of
+from hardware.bench.texts import say
 
 REFRESH_S = 0.2
 DETAILS = "summary.txt"
@@ -59,8 +60,7 @@ async def watch(folder: Path, *, quiet: bool = False) -> Run:
         with (folder / DETAILS).open("w", encoding="utf-8") as file:
             Console(file=file, width=DETAIL_COLUMNS).print(show.details(demo.run))
         details = near(folder / DETAILS)
-        say = show.screen_of_person().say
-        console.print(say(f"every vehicle, time and account: {details}", f"每辆车、用时和账户: {details}"), style="dim")
+        console.print(say(show.screen_of_person(), "live.every-vehicle-time-account", details=details), style="dim")
         _tell_commands(console, site.site_file)
     return demo.run
 
@@ -139,7 +139,5 @@ async def _tell(demo: Demo, driving: asyncio.Task[None]) -> None:
         dealt_with = len(demo.run.results)
         if phase is not Phase.DONE and dealt_with >= told + TOLD_EVERY:
             told = dealt_with
-            talk.print(
-                screen.say(f"  {dealt_with} of {len(VEHICLES)} vehicles", f"  {len(VEHICLES)} 辆中 {dealt_with} 辆")
-            )
+            talk.print(say(screen, "live.vehicles", dealt_with=dealt_with, vehicles=len(VEHICLES)))
     await driving

@@ -32,10 +32,11 @@ from typing import Final
 from rich.cells import cell_len
 
 from gateway.cli import labels
-from gateway.cli.screen import Language, Screen
+from gateway.cli.screen import Screen
 from gateway.model.money import format_fen
 from gateway.model.plate import mask
 from gateway.model.reasons import REASONS
+from gateway.texts.catalogue import Language
 from hardware.bench import show
 from hardware.bench.scenario import VEHICLES
 

@@ -18,20 +18,22 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli import labels, words
-from gateway.cli.screen import Cell, Heading, Language, Screen, Words, laid_out, lines_cell
+from gateway.cli.screen import Cell, Heading, Screen, laid_out, lines_cell
 from gateway.model.money import format_fen
 from gateway.model.plate import mask
 from gateway.model.reasons import REASONS
+from gateway.texts.catalogue import Language
 from hardware.bench.demo import Run
 from hardware.bench.ledger_view import DecisionRow
 from hardware.bench.processes import DEADLINE_MS
 from hardware.bench.reckoning import Line, Result
 from hardware.bench.scenario import Vehicle
+from hardware.bench.texts import Words, say
 
 LIVE_ROWS = 10
 """Rows of the live table: with those on the road, and some texts of two lines, it fits a terminal of 24."""
 
-EVENT: Final = Words("Event", "判定")
+EVENT: Final = Words("show.event")
 CHARGED: Final = ("paid", "owed", "debt")
 """Outcomes that charge somebody."""
 
@@ -45,26 +47,24 @@ def live(run: Run, room: int) -> RenderableType:
     columns = [
         Heading(screen.word(labels.LANE), rank=1),
         Heading(screen.word(labels.PLATE)),
-        Heading(screen.say("Vehicle", "车辆"), wrap_at=16),
-        Heading(screen.say("Fare", "金额"), rank=2, right=True),
+        Heading(say(screen, "show.vehicle"), wrap_at=16),
+        Heading(say(screen, "show.fare"), rank=2, right=True),
         Heading(screen.word(labels.BARRIER)),
         Heading(screen.word(EVENT)),
-        Heading(screen.say("ms", "毫秒"), rank=3, right=True),
+        Heading(say(screen, "show.ms"), rank=3, right=True),
     ]
     rows = [_live_cells(screen, result) for result in run.results[-LIVE_ROWS:]]
     for lane, vehicle in sorted(run.on_the_road.items()):
-        on_the_road = Cell(screen.say("on the road", "行驶中"), "dim")
+        on_the_road = Cell(say(screen, "show.on-road"), "dim")
         rows.append((lane, mask(vehicle.plate_text), vehicle.story, "", "", on_the_road, ""))
-    dealt_with = screen.say(f"{len(run.results)} vehicles dealt with", f"已处理 {len(run.results)} 辆")
+    dealt_with = say(screen, "show.vehicles-dealt", results=len(run.results))
     return Group(f"{screen.word(run.phase.value)}: {dealt_with}", laid_out(columns, rows, room)[0])
 
 
 def summary(run: Run, room: int) -> RenderableType:
     """First screen of a run: what became of the vehicles, what each paid or why not, the sums and the verdict."""
     screen = screen_of_person()
-    title = screen.say(
-        "What each vehicle paid, or why not (yuan; plates masked)", "各车已付金额(元),或未付原因(车牌已遮蔽)"
-    )
+    title = say(screen, "show.each-vehicle-paid-or-why")
     columns = [Heading(screen.word(labels.BARRIER)), Heading(screen.word(EVENT)), Heading(title, wrap_at=40)]
     parts: list[RenderableType] = [laid_out(columns, list(_groups(screen, run.results, room)), room)[0], ""]
     parts += [_totals(screen, run.results), *_in_time(screen, run)]
@@ -87,9 +87,13 @@ def _verdict(run: Run) -> Iterator[RenderableType]:
             text = f"WRONG {line.name}: ours {line.ours}, outside {line.outside} ({line.outside_source})"
             yield Text(text, style="bold red")
     right, agreeing = len(run.results) - len(wrong), sum(line.agrees for line in run.lines)
-    text = screen_of_person().say(
-        f"{right} of {len(run.results)} vehicles as expected, {agreeing} of {len(run.lines)} comparisons agree",
-        f"{len(run.results)} 辆中 {right} 辆符合预期,{len(run.lines)} 项核对中 {agreeing} 项一致",
+    text = say(
+        screen_of_person(),
+        "show.vehicles-as-expected-comparisons-agree",
+        right=right,
+        results=len(run.results),
+        agreeing=agreeing,
+        lines=len(run.lines),
     )
     yield Text(("OK  " if run.good else "FAILED  ") + text, style="bold green" if run.good else "bold red")
 
@@ -145,15 +149,17 @@ def _in_time(screen: Screen, run: Run) -> Iterator[str]:
     own = [d.own_us for d in straight]
     within = _within(run, straight)
     p50, p99 = _ms(_quantile(own, 0.5)), _ms(_quantile(own, 0.99))
-    yield screen.say(
-        f"{within} of {len(straight)} decided within {run.deadline_ms} ms; our own share: p50 {p50} ms, p99 {p99} ms",
-        f"{len(straight)} 次交易中 {within} 次在 {run.deadline_ms} 毫秒内判定;网关用时 p50 {p50},p99 {p99} 毫秒",
+    yield say(
+        screen,
+        "show.decided-within-ms-our-own",
+        within=within,
+        straight=len(straight),
+        deadline_ms=run.deadline_ms,
+        p50=p50,
+        p99=p99,
     )
     if run.deadline_ms != DEADLINE_MS:
-        yield screen.say(
-            f"and not {DEADLINE_MS}: on this busy machine work takes {run.slower:.1f} times its own time",
-            f"而非 {DEADLINE_MS} 毫秒: 本机繁忙,用时为平时的 {run.slower:.1f} 倍",
-        )
+        yield say(screen, "show.not-on-this-busy-machine", deadline_ms=DEADLINE_MS, slower=run.slower)
 
 
 def console(*, wide: int | None = None) -> Console:
@@ -224,7 +230,7 @@ def _live_cells(screen: Screen, result: Result) -> Sequence[str | Cell]:
     vehicle = result.vehicle
     shown = (vehicle.lane, mask(vehicle.plate_text), vehicle.story)
     if not result.decisions:
-        return (*shown, "", "", Cell(screen.say("no decision", "无判定"), "bold red"), "")
+        return (*shown, "", "", Cell(say(screen, "show.no-decision"), "bold red"), "")
     last = result.decisions[-1]
     event = words.named(screen, words.OUTCOMES, last.outcome)
     return (
@@ -289,9 +295,8 @@ def _totals(screen: Screen, results: Sequence[Result]) -> str:
         f"{screen.word(words.FUNDINGS[funding][0])} {format_fen(fen)}" for funding, fen in sorted(money.items())
     )
     total = format_fen(sum(money.values()))
-    return screen.say(
-        f"{len(results)} vehicles: {vehicles}; charged {total} yuan: {charged}",
-        f"{len(results)} 辆: {vehicles};共收 {total} 元: {charged}",
+    return say(
+        screen, "show.vehicles-charged-yuan", results=len(results), vehicles=vehicles, total=total, charged=charged
     )
 
 
@@ -359,7 +364,7 @@ def _accounts(lines: Sequence[Line]) -> Table:
 
 def _barrier(decision: DecisionRow) -> Text:
     barrier, style = words.BARRIERS[decision.release]
-    return Text(barrier.zh, style=style)
+    return Text(barrier.told(Language.ZH), style=style)
 
 
 def _ms(us: int | None) -> str:

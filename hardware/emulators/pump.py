@@ -123,7 +123,7 @@ class PumpEmulator:
         self._tcp: tuple[str, int] | None = None
         self._pty: PtyPort | None = None
         if isinstance(config.listen, PtyAddress):
-            self._pty = PtyPort(config.listen, config.baud or dialect_named(config.dialect).baud)
+            self._pty = PtyPort(config.listen, config.baud or dialect_named(config.dialect).line.baud)
         else:
             self._tcp = config.listen
         self._server: asyncio.Server | None = None

@@ -8,6 +8,7 @@ seconds and never runs backwards. One that is made anew knows nothing of its sid
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final, NewType, Protocol
 
 from protocols.bad_frame import BadFrame
@@ -19,6 +20,28 @@ Ticket = NewType("Ticket", int)
 
 COMMANDS_MAX: Final = 16
 """Commands that wait at one side: prices, reset, authorisation, questions, and room for impatience."""
+
+
+class Parity(Enum):
+    """Parity of a serial line."""
+
+    NONE = "N"
+    EVEN = "E"
+    ODD = "O"
+
+
+@dataclass(frozen=True, slots=True)
+class LineFormat:
+    """Usual format of a serial line, one stop bit."""
+
+    baud: int
+    parity: Parity
+    data_bits: int = 8
+
+    def seconds(self, raw: bytes) -> float:
+        """Time that these bytes are on the line."""
+        bits = 1 + self.data_bits + (self.parity is not Parity.NONE) + 1
+        return len(raw) * bits / self.baud
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.pump.bus import COMMANDS_MAX, Done, Event, Offline, Online, Output, Ticket, Told, Unreadable
+from protocols.pump.bus import COMMANDS_MAX, Done, Event, LineFormat, Offline, Online, Output, Ticket, Told, Unreadable
 from protocols.pump.types import Command, Decimals, Outcome, Reading, SideId, SideState, StateSeen, Stop
 
 ANY_STATE: frozenset[SideState] = frozenset(SideState)
@@ -71,8 +71,7 @@ class Request:
 class Timing:
     """Time limits and counts of a link."""
 
-    baud: int
-    bits_per_byte: int
+    line: LineFormat
     answer_ms: int
     """First byte of an answer."""
     gap_ms: int
@@ -277,9 +276,8 @@ class ExchangeMaster:
 
     def _send(self, side: _Side, request: Request, job: _Job | None, now: float) -> bytes:
         self._received.clear()
-        line_s = len(request.raw) * self._timing.bits_per_byte / self._timing.baud
         wait_ms = request.pause_ms if request.find is None else self._timing.answer_ms
-        self._waiting = _Waiting(side, request, job, now + line_s + wait_ms / 1000)
+        self._waiting = _Waiting(side, request, job, now + self._timing.line.seconds(request.raw) + wait_ms / 1000)
         side.fresh = False
         side.poll_at = now
         return request.raw

@@ -21,6 +21,7 @@ from protocols.fields import Field, Label, Layout, uint
 from protocols.pump import types
 from protocols.pump.types import PRICE_DECIMALS_MAX, VOLUME_DECIMALS_MAX, Reading, SideState
 
+NAME: Final = "ifsf"
 CLAUSE: Final = "IFSF over TCP/IP, as a public Chinese controller speaks it"
 HEAD_BYTES: Final = 8
 MESSAGE_MAX: Final = 2048

@@ -16,6 +16,7 @@ from protocols.codings import HEX_BYTE, octets, packed
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.fields import Field, Label, Layout, const, uint
 from protocols.pump import types
+from protocols.pump.bus import LineFormat, Parity
 from protocols.pump.exchanges import Answer, Find, Request, Timing
 from protocols.pump.types import Command, Decimals, Reading, SideId, SideState
 
@@ -142,7 +143,7 @@ class Lanfeng:
 
     name = "lanfeng"
     sides = range(1, 256)
-    timing = Timing(baud=9_600, bits_per_byte=10, answer_ms=150, gap_ms=30, poll_ms=300, pause_ms=50)
+    timing = Timing(LineFormat(9_600, Parity.NONE), answer_ms=150, gap_ms=30, poll_ms=300, pause_ms=50)
 
     def poll(self, side: SideId, decimals: Decimals) -> Request:
         """Ask the status."""

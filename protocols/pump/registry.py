@@ -9,9 +9,9 @@ from typing import Final
 
 from protocols.errors import LocalProtocolError
 from protocols.pump import exchanges, names
-from protocols.pump.bus import Bus
+from protocols.pump.bus import Bus, LineFormat
 from protocols.pump.dart import framing
-from protocols.pump.dart.master import Master
+from protocols.pump.dart.master import USUAL_LINE, Master
 from protocols.pump.exchanges import ExchangeMaster
 from protocols.pump.lanfeng import LANFENG
 from protocols.pump.two_wire import TWO_WIRE
@@ -27,25 +27,22 @@ class PumpDialect:
     """Makes the controller's end of a new connection, for these sides, at this time."""
     sides: range
     """Numbers a side can have."""
-    baud: int
-    parity: str
-    """Letter of the line's parity bit, as in 8N1. All have eight bits and one stop bit."""
+    line: LineFormat
+    """Usual format of its serial line."""
 
 
-def _exchanges(name: str, dialect: exchanges.Dialect, parity: str) -> PumpDialect:
+def _exchanges(name: str, dialect: exchanges.Dialect) -> PumpDialect:
     def master(sides: Mapping[SideId, Decimals], now: float) -> Bus:
         return ExchangeMaster(dialect, sides, now=now)
 
-    return PumpDialect(name, master, dialect.sides, dialect.timing.baud, parity)
+    return PumpDialect(name, master, dialect.sides, dialect.timing.line)
 
 
 DIALECTS: Final[Mapping[str, PumpDialect]] = MappingProxyType(
     {
-        names.DART: PumpDialect(
-            names.DART, lambda sides, now: Master(sides, now=now), framing.ADDRESSES, baud=9_600, parity="O"
-        ),
-        names.TWO_WIRE: _exchanges(names.TWO_WIRE, TWO_WIRE, "E"),
-        names.LANFENG: _exchanges(names.LANFENG, LANFENG, "N"),
+        names.DART: PumpDialect(names.DART, lambda sides, now: Master(sides, now=now), framing.ADDRESSES, USUAL_LINE),
+        names.TWO_WIRE: _exchanges(names.TWO_WIRE, TWO_WIRE),
+        names.LANFENG: _exchanges(names.LANFENG, LANFENG),
     }
 )
 

@@ -25,6 +25,7 @@ from protocols.codings import HEX_BYTE, octets
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.fields import Coding, Field, Label, Layout, Misfit, Repeated, coded, const
 from protocols.pump import types
+from protocols.pump.bus import LineFormat, Parity
 from protocols.pump.exchanges import Answer, Find, Request, Timing
 from protocols.pump.types import Command, Decimals, Reading, SideId, SideState
 
@@ -48,9 +49,23 @@ STATES: Final[Mapping[int, SideState]] = MappingProxyType(
         0xC: SideState.STOPPED,
     }
 )
-STATE_WORDS: Final[Mapping[int, Label]] = MappingProxyType({code: state.value for code, state in STATES.items()})
 DATA_NEXT: Final = 0xD
 """State nibble that answers command 2: send the block."""
+ANSWERS: Final[Mapping[int, Label]] = MappingProxyType(
+    {code: state.value for code, state in STATES.items()} | {DATA_NEXT: Label("可发送数据", "send the block")}
+)
+COMMANDS: Final[Mapping[int, Label]] = MappingProxyType(
+    {
+        0: Label("读状态", "ask the state"),
+        1: Label("授权", "authorise"),
+        2: Label("准备发送数据", "a block comes next"),
+        3: Label("停止", "stop"),
+        4: Label("读交易数据", "ask the transaction"),
+        5: Label("读总累", "ask the totals"),
+        6: Label("读实时金额", "ask the amount so far"),
+    }
+)
+STOP_ALL: Final = b"\xfc"
 
 # --- codings ----------------------------------------------------------------------------------------------------------
 
@@ -262,15 +277,11 @@ def read_block(block: bytes) -> tuple[Layout, dict[str, Any]]:
 
 def write_block(layout: Layout, **values: object) -> bytes:
     """A block with its length and its check. Fields that are always the same need not be given."""
-    always = {name: None for name in layout.names if name not in values}
-    blank = dict(always, **values)
-    for name in ("lrc", "length"):
-        if name in blank:
-            blank[name] = 0
-    draft = layout.build(**blank)
-    if "length" in blank:
-        blank["length"] = -(len(draft) - 2) & 0x0F
-        draft = layout.build(**blank)
+    reckoned = {name: 0 for name in ("lrc", "length") if name in layout.names}
+    given = dict.fromkeys(layout.names) | values | reckoned
+    if "length" in reckoned:
+        given["length"] = -(layout.size - 2) & 0x0F
+    draft = layout.build(**given)
     return draft[:-2] + bytes((0xE0 | check_of(draft[:-2]), END))
 
 
@@ -382,7 +393,7 @@ class TwoWire:
 
     name = "gilbarco-two-wire"
     sides = SIDES
-    timing = Timing(baud=5_760, bits_per_byte=11, answer_ms=70, gap_ms=30, poll_ms=200)
+    timing = Timing(LineFormat(5_760, Parity.EVEN), answer_ms=70, gap_ms=30, poll_ms=200)
 
     def poll(self, side: SideId, decimals: Decimals) -> Request:
         """Command 0."""

@@ -36,7 +36,6 @@ from protocols.pump.types import (
 )
 
 LIMIT = Authorise(AmountLimit(5_000))
-BITS = {names.DART: 11, names.TWO_WIRE: 11, names.LANFENG: 10}
 
 
 class World:
@@ -47,7 +46,7 @@ class World:
         first = max(1, DIALECTS[dialect].sides[0])
         self.sides = [SideId(first + at) for at in range(count)]
         self.pumps = pumps_of(PumpConfig(dialect, tuple(self.sides), flow_ml_s=2_000))
-        self.byte_s = BITS[dialect] / DIALECTS[dialect].baud
+        self.byte_s = DIALECTS[dialect].line.seconds(bytes(1))
         self.answer_s = answer_s
         self.heard = []
         self.connects = 0

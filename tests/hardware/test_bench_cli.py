@@ -37,6 +37,7 @@ def test_the_version_is_that_of_the_product():
         (["load", "--lanes", "0"], "from 1 to 255"),
         (["load", "--lanes", "1,,2"], "from 1 to 255"),
         (["demo", "--picture", "/nowhere/at/all.svg"], "is no folder"),
+        (["load", "--picture", "/nowhere/at/all.svg"], "is no folder"),
         (["day-file", "--folder", ".", "--day", "2026-11"], "is no day"),
     ],
 )

@@ -11,7 +11,7 @@ from rich.live import Live
 from typer.testing import CliRunner
 
 from gateway import private_files
-from gateway.cli.screen import Language
+from gateway.texts.catalogue import Language
 from hardware.bench import cli, newcomer, show
 from hardware.bench.newcomer import Ended, cure_in, ended, faults_of_refusal, faults_of_run, pip_options
 from tests.hardware.test_show import good_run

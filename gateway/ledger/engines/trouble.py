@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from enum import Enum
 
+from gateway.texts.catalogue import Words
+
 
 class StorageTrouble(Enum):
     """Kind of trouble with the storage that a failed database call means for the caller."""
 
-    BUSY = "another process holds the database"
-    FULL = "the disk is full"
-    UNREADABLE = "the database file cannot be read or written"
-    LOST = "the database file is gone from its path, or another stands there"
-    SLOW = "the ledger does not answer in time"
-    CROWDED = "too many queries of the ledger wait"
-    STOPPED = "the gateway is stopping"
-    OTHER = "the database refused the statement"
+    BUSY = "busy"
+    """Another process holds the database."""
+    FULL = "full"
+    UNREADABLE = "unreadable"
+    """The file cannot be read or written."""
+    LOST = "lost"
+    """The file is gone from its path, or another stands there."""
+    SLOW = "slow"
+    """The ledger does not answer in time."""
+    CROWDED = "crowded"
+    """Too many queries wait."""
+    STOPPED = "stopped"
+    OTHER = "other"
+    """The database refused the statement."""
+
+    @property
+    def text(self) -> Words:
+        """Text for people."""
+        return Words(f"storage.{self.value}")

@@ -8,10 +8,11 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from drivers.addresses import parse_link_address
-from gateway.documents import Hex8, Problem, Section
-from gateway.points.config import ChargePoint, Claim, Need
+from gateway.documents import Hex8, Problem, Section, known_are
+from gateway.points.config import ChargePoint, Claim, Need, belongs_to
 from gateway.points.etc.rsu_errors import PROFILES
 from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
+from gateway.texts.catalogue import Pair, Words
 from protocols.rsu.names import DIALECT_NAMES, PCRSU_V3
 
 
@@ -47,8 +48,7 @@ class Antenna(Section):
         """Problems of names of tables that this version does not have."""
         for part, named, known in (("dialect", self.dialect, DIALECT_NAMES), ("errors", self.errors, PROFILES)):
             if named is not None and named not in known:
-                cure = f"Known are: {', '.join(sorted(known))}"
-                yield Problem(f"antenna.{part}", repr(named), "is not known", cure)
+                yield Problem(f"antenna.{part}", repr(named), Words("points.not-known"), known_are(sorted(known)))
 
 
 class EtcPoint(ChargePoint):
@@ -85,15 +85,15 @@ class EtcPoint(ChargePoint):
             ("antenna", address),
             "antenna.address",
             repr(address),
-            self.name,
-            "belongs to {}",
-            "Give each lane its antenna",
+            Pair.same(self.name),
+            belongs_to,
+            Words("claim.own-antenna"),
         )
         yield Claim(
             ("lane number", self.station.upper(), self.lane_no),
             "lane_no",
             str(self.lane_no),
-            self.name,
-            f"is the number of {{}} at station {self.station}",
-            "Give each lane of a station its own: on cards nobody could tell them apart",
+            Pair.same(self.name),
+            lambda owner: Words("claim.lane-number-of", owner=owner, station=self.station),
+            Words("claim.own-lane-number"),
         )

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from drivers.barrier_arm import TRAVEL_MS
-from gateway.documents import HostPort, Name, Problem, Section
+from gateway.documents import HostPort, Name, Problem, Section, known_are
 from gateway.points.config import Claim
+from gateway.texts.catalogue import Pair, Words
 
 
 class RelayBoard(Section):
@@ -43,8 +44,7 @@ class Outputs(Section):
     def problems(self, boards: frozenset[str]) -> Iterator[Problem]:
         """Problem of a board that the site does not have."""
         if self.board not in boards:
-            known = ", ".join(sorted(boards))
-            yield Problem("outputs.board", repr(self.board), "is no relay board", f"Known are: {known}")
+            yield Problem("outputs.board", repr(self.board), Words("points.no-relay-board"), known_are(sorted(boards)))
 
     def claims(self, owner: str) -> Iterator[Claim]:
         """Claims to coils and limit input of `owner`."""
@@ -53,16 +53,16 @@ class Outputs(Section):
                 ("coil", self.board, coil),
                 f"outputs.{use}",
                 str(coil),
-                f"{use} of {owner}",
-                "coil belongs to {}",
-                "Give each output its coil",
+                Words("claim.use-of", use=use, owner=owner),
+                lambda owner: Words("claim.coil-belongs-to", owner=owner),
+                Words("claim.own-coil"),
             )
         if self.closed_limit is not None:
             yield Claim(
                 ("input", self.board, self.closed_limit),
                 "outputs.closed_limit",
                 str(self.closed_limit),
-                owner,
-                "input belongs to {}",
-                "Give each barrier its own limit input",
+                Pair.same(owner),
+                lambda owner: Words("claim.input-belongs-to", owner=owner),
+                Words("claim.own-limit-input"),
             )

@@ -113,6 +113,11 @@ class Roadside:
         """Barrier openings that no committed decision allowed."""
         return [violation for board in self._boards for violation in board.board.violations]
 
+    @property
+    def lifts(self) -> dict[str, int]:
+        """Barrier openings of each lane."""
+        return {lane: board.board.openings[lane] for lane, board in self._board_of.items()}
+
     def arrive(self, car: Car, spec: Mapping[str, Any]) -> None:
         """Let a car drive up. Where the zone is full it drives on, unserved."""
         vehicle = VehicleSpec.from_json(spec)

@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Final
 from hardware.bench.demo import Demo
 from hardware.bench.ledger_view import LedgerView
 from hardware.bench.load.roadside import Car
+from hardware.bench.load.search import find, rates_sum_max
 from hardware.bench.load.site import LANES_MAX, LoadSite
 from hardware.bench.load.usage import Usage, cpu_s, machine_cpu_s, resident_mb
 from hardware.bench.processes import DEADLINE_MS, ProgramFailed
@@ -48,14 +49,11 @@ FIND_RATE_MAX: Final = 160.0
 LANE_RATE_MAX: Final = 2.0
 """Highest rate of one lane: a vehicle takes a third of a second of its radio."""
 
-FIND_S: Final = 6.0
-"""Duration of one try."""
-
 FIND_TRIES: Final = 2
 """Tries at a rate that seems too high, of which the better one counts: a neighbour's moment is no limit of ours."""
 
-FIND_HALVINGS: Final = 3
-"""Tries between a rate that holds a limit and one that does not: to an eighth of the distance."""
+STEPS: Final = "steps"
+"""Name among the figures of the tries of `--find`, each with figures of its own."""
 
 RATIOS: Final = (
     "share_p50_ms",
@@ -66,17 +64,21 @@ RATIOS: Final = (
     "kb_written_per_passage",
     "resident_mb",
     "commits_per_passage",
-    *(f"cars_per_s_at_{limit:.0f}_ms" for limit in LIMITS_MS),
+    *(f"cars_per_s_within_{limit:.0f}_ms" for limit in LIMITS_MS),
 )
 """Figures whose ratio to the null gateway says something."""
 
 Figures = dict[str, Any]
 
+Tell = Callable[[str, int, Figures], None]
+"""Told of each try of `--find`: the program, its lanes, the try's figures."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Load of one run. `every_s`: time between two vehicles of a lane; `bank_every`: every so many vehicles the bank is
-    asked about a charge card, 0 for none."""
+    asked about a charge card, 0 for none. With `find`, a try takes `find_s`, and `find_steps` of them lie between a
+    rate that holds a limit and one that does not."""
 
     lanes: int
     every_s: float = 4.0
@@ -87,6 +89,8 @@ class Wanted:
     deadline_ms: int = DEADLINE_MS
     idle_s: float = IDLE_S
     find: bool = False
+    find_s: float = 6.0
+    find_steps: int = 3
 
     @property
     def rate(self) -> float:
@@ -101,18 +105,17 @@ class Wanted:
     @property
     def vehicles_max(self) -> int:
         """Vehicles that may be needed."""
-        tries = (2 + len(LIMITS_MS)) * FIND_HALVINGS * FIND_TRIES if self.find else 0
-        return round(
-            1.25 * self.rate * (WARM_S + self.seconds) + (1 + TURNS) * self.lanes + tries * FIND_S * self.rate_max
-        )
+        rates = FIND_TRIES * rates_sum_max(self.rate_max, len(LIMITS_MS), self.find_steps) if self.find else 0.0
+        return round(1.25 * (self.rate * (WARM_S + self.seconds) + rates * self.find_s) + (1 + TURNS) * self.lanes)
 
 
 class Load:
     """Load over a started site."""
 
-    def __init__(self, site: LoadSite, wanted: Wanted) -> None:
+    def __init__(self, site: LoadSite, wanted: Wanted, tell: Tell = lambda *_: None) -> None:
         self._site = site
         self._wanted = wanted
+        self._tell = tell
         self._view = LedgerView(site.ledger)
         self._chance = random.Random(f"{wanted.seed}:load")  # noqa: S311 - repeatable on purpose
         self._numbers = iter(range(FIRST_NUMBER, FIRST_NUMBER + wanted.vehicles_max))
@@ -120,6 +123,7 @@ class Load:
         self._cars: list[Car] = []
         self._idle = self._used = Usage(0.0, 0.0, 0, 0, 0)
         self._roadside_s = self._others_s = 0.0
+        self._steps: list[Figures] = []
 
     async def prepare(self) -> None:
         """Start the gateway with a mandate for every charge card, and wait until it has all its lanes."""
@@ -159,6 +163,7 @@ class Load:
             "offered": len(self._warm + cars),
             "served": sum(car.lifted_at is not None for car in self._warm + cars),
             "charged_once": 0,
+            "lifts_out_of_turn": len(site.roadside.violations),
             **_times("share", self._shares_s(cars)),
             **_times("whole", [car.whole_s for car in cars if car.whole_s is not None]),
             "cpu_ms_per_passage": 1e3 * used.cpu_s / served,
@@ -188,10 +193,15 @@ class Load:
         return machine_cpu_s() - sum(cpu_s(pid) for pid in pids if pid is not None)
 
     async def end(self) -> None:
-        """Stop the gateway. Raises `ProgramFailed` when it does not end in order, or a barrier moved for no reason."""
+        """Stop the gateway. Raises `ProgramFailed` when it does not end in order, or barriers moved more often than
+        decided. An order that comes after the next vehicle's decision, from a board that did not answer in time, is one
+        out of turn and no more than that."""
         site = self._site
-        if site.roadside.violations:
-            raise ProgramFailed(f"barrier moved without a committed decision: {site.roadside.violations}")
+        decided = Counter(
+            lane for lane, _ in self._view.rows("select charge_point, 1 from decision where release = 'go'")
+        )
+        if more := Counter(site.roadside.lifts) - decided:
+            raise ProgramFailed(f"barriers moved without a committed decision: {dict(more)}")
         status = await site.gateway.stop()
         if status:
             raise ProgramFailed(f"{site.gateway.name} ended with status {status}; see {site.gateway.log}")
@@ -259,8 +269,8 @@ class Load:
             car.whole_s - car.radio_s - bank_s.get(car.passage_id or "", 0.0) for car in cars if car.whole_s is not None
         ]
 
-    def _charged_once(self, cars: Sequence[Car]) -> int:
-        """Count the cars whose card tells of one purchase, and the ledger of one charge."""
+    def _charges(self, cars: Sequence[Car]) -> list[tuple[int, int]]:
+        """Purchases that the card of each car tells of, and charges that the ledger does."""
         charged = "('released', 'funded', 'owed', 'debt')"
         rows = self._view.rows(
             "select passage_id, 1 from decision"
@@ -269,7 +279,11 @@ class Load:
             f" join subject s on s.id = p.id where d.state in {charged}"
         )
         debits = Counter(obu_id for obu_id, _ in rows)
-        return sum(car.purchases == 1 and debits[car.described.obu_id] == 1 for car in cars)
+        return [(car.purchases, debits[car.described.obu_id]) for car in cars]
+
+    def _charged_once(self, cars: Sequence[Car]) -> int:
+        """Count the cars whose card tells of one purchase, and the ledger of one charge."""
+        return self._charges(cars).count((1, 1))
 
     def _gateways_own(self, cars: Sequence[Car]) -> Figures:
         """Figures that the gateway keeps of itself; the null gateway keeps none."""
@@ -285,45 +299,57 @@ class Load:
     # --- looking for the rate ----------------------------------------------------------------------------------------
 
     async def _find(self) -> Figures:
-        """Rates at which our share's p99 passes each limit; None where no rate that may be tried does."""
-        tried: dict[float, float] = {}
+        """Rates between which our share's p99 passes each limit, and every step on the way."""
+        wanted = self._wanted
+        found = await find(
+            LIMITS_MS, self._share_p99_ms, first=wanted.rate, most=wanted.rate_max, halvings=wanted.find_steps
+        )
+        figures: Figures = {}
+        for limit, bounds in found.items():
+            figures |= {
+                f"cars_per_s_within_{limit:.0f}_ms": bounds.within,
+                f"cars_per_s_beyond_{limit:.0f}_ms": bounds.beyond,
+            }
+        return figures | {STEPS: self._steps}
 
-        async def share_p99_ms(rate: float) -> float:
-            if rate not in tried:
-                tried[rate] = await self._try(rate)
-                for _ in range(1, FIND_TRIES):
-                    if tried[rate] >= LIMITS_MS[0]:
-                        tried[rate] = min(tried[rate], await self._try(rate))
-            return tried[rate]
+    async def _share_p99_ms(self, rate: float) -> float:
+        """Our share's p99 at a rate, in the better of the tries; infinite where a car was not served."""
+        p99_ms = float("inf")
+        for _ in range(FIND_TRIES):
+            step = await self._step(rate)
+            self._steps.append(step)
+            self._tell(self._site.gateway.name, self._wanted.lanes, step)
+            if step["share_p99_ms"] is not None and step["served"] == step["offered"]:
+                p99_ms = min(p99_ms, step["share_p99_ms"])
+            if p99_ms < LIMITS_MS[0]:
+                break
+        return p99_ms
 
-        rate = min(self._wanted.rate, self._wanted.rate_max)
-        while await share_p99_ms(rate) < LIMITS_MS[-1] and rate < self._wanted.rate_max:
-            rate = min(2 * rate, self._wanted.rate_max)
-        found: Figures = {}
-        for limit in LIMITS_MS:
-            name = f"cars_per_s_at_{limit:.0f}_ms"
-            found[name] = None
-            above = min((rate for rate, p99 in tried.items() if p99 >= limit), default=None)
-            if above is None:
-                continue
-            below = max((rate for rate in tried if rate < above), default=0.0)
-            for _ in range(FIND_HALVINGS):
-                middle = (below + above) / 2
-                if await share_p99_ms(middle) < limit:
-                    below = middle
-                else:
-                    above = middle
-            found[name] = (below + above) / 2
-        return found
-
-    async def _try(self, rate: float) -> float:
-        """Our share's p99 at a rate; infinite where a car was not served."""
-        cars = await self.drive(rate, FIND_S)
-        p99_ms = _quantile_ms(self._shares_s(cars), 0.99)
-        return p99_ms if p99_ms is not None and all(car.lifted_at is not None for car in cars) else float("inf")
+    async def _step(self, rate: float) -> Figures:
+        """Figures of one try. `charged_wrong` counts the cars that were served and not charged once, and those that
+        were charged twice."""
+        lags_s = self._site.roadside.lags_s
+        lags_before, before = len(lags_s), len(self._site.roadside.violations)
+        cars = await self.drive(rate, self._wanted.find_s)
+        charges = self._charges(cars)
+        return {
+            "cars_per_s": rate,
+            "offered": len(cars),
+            "served": sum(car.lifted_at is not None for car in cars),
+            "charged_once": charges.count((1, 1)),
+            "charged_wrong": sum(
+                max(charge) > 1 or (car.lifted_at is not None and charge != (1, 1))
+                for car, charge in zip(cars, charges, strict=True)
+            ),
+            "lifts_out_of_turn": len(self._site.roadside.violations) - before,
+            **_times("share", self._shares_s(cars)),
+            "roadside_lag_p99_ms": _quantile_ms(lags_s[lags_before:], 0.99),
+        }
 
 
-async def run_both(folder: Path, wanted: Wanted, *, null_only: bool = False) -> dict[str, Figures]:
+async def run_both(
+    folder: Path, wanted: Wanted, *, null_only: bool = False, tell: Tell = lambda *_: None
+) -> dict[str, Figures]:
     """Figures of gateway and null gateway under the same vehicles. They take turns, so that a neighbour who comes or
     goes disturbs both. Raises `ProgramFailed`."""
     if not 1 <= wanted.lanes <= LANES_MAX:
@@ -339,7 +365,7 @@ async def run_both(folder: Path, wanted: Wanted, *, null_only: bool = False) -> 
                 deadline_ms=wanted.deadline_ms,
                 seed=wanted.seed,
             )
-            loads[name] = Load(await sites.enter_async_context(site), wanted)
+            loads[name] = Load(await sites.enter_async_context(site), wanted, tell)
             await loads[name].prepare()
             await loads[name].warm_up()
         for _ in range(TURNS):
@@ -355,7 +381,7 @@ def rows_of(found: dict[str, Figures]) -> list[dict[str, Any]]:
     """Figures as rows, with the ratio of the gateway's to the null gateway's where that says something."""
     names = next(iter(found.values()))
     rows = []
-    for name in names:
+    for name in (name for name in names if name != STEPS):
         row: dict[str, Any] = {"figure": name} | {who: figures[name] for who, figures in found.items()}
         ours, null = (found[who][name] if who in found else None for who in ("gateway", "null"))
         if len(found) > 1:
@@ -365,8 +391,14 @@ def rows_of(found: dict[str, Figures]) -> list[dict[str, Any]]:
 
 
 def good(found: dict[str, Figures]) -> bool:
-    """True when every car that came was served and charged once."""
-    return all(figures["offered"] == figures["served"] == figures["charged_once"] for figures in found.values())
+    """True when every car that came was served and charged once, each barrier in its turn; at a rate of the search,
+    which may be too high to serve all, nobody was charged wrongly."""
+    return all(
+        figures["offered"] == figures["served"] == figures["charged_once"]
+        and not figures["lifts_out_of_turn"]
+        and not any(step["charged_wrong"] for step in figures.get(STEPS, ()))
+        for figures in found.values()
+    )
 
 
 def measure(folder: Path) -> list[dict[str, Any]]:

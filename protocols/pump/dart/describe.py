@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from protocols.description import FieldDescription, FrameDescription, problems_of
-from protocols.fields import Field, Label, Walked, meaning_of
+from protocols.description import FieldDescription, FrameDescription, described, problems_of, span_of
+from protocols.fields import Label
 from protocols.pump.dart import framing, layout
 from protocols.pump.dart.framing import ADDRESS_QUIRK, ADDRESSES, Control
 from protocols.pump.dart.layout import HEAD_BYTES, Sender
@@ -147,7 +147,7 @@ def _transaction(one: layout.Slice, data: bytes, places: Sequence[int]) -> Field
     inside: tuple[FieldDescription, ...] = ()
     if one.layout is not None and not one.problem:
         walked = one.layout.walk(one.body)
-        inside = tuple(_field(found, walked, body_at, places) for found in walked)
+        inside = described(walked, places[body_at:])
     elif one.body:
         inside = (
             FieldDescription(
@@ -157,7 +157,7 @@ def _transaction(one: layout.Slice, data: bytes, places: Sequence[int]) -> Field
                 value=one.body.hex(),
                 meaning="not taken apart",
                 zh="未解析",
-                span=_span(body_at, len(one.body), places),
+                span=span_of(body_at, len(one.body), places),
             ),
         )
     raw = data[one.offset : body_at + len(one.body)]
@@ -171,38 +171,8 @@ def _transaction(one: layout.Slice, data: bytes, places: Sequence[int]) -> Field
         hint="compare with the pump's manual: its revision may differ" if one.problem else "",
         fields=inside,
         zh=title.zh,
-        span=_span(one.offset, len(raw), places),
+        span=span_of(one.offset, len(raw), places),
     )
-
-
-def _field(found: Walked, siblings: tuple[Walked, ...], body_at: int, places: Sequence[int]) -> FieldDescription:
-    one = found.field
-    zh = one.zh if isinstance(one, Field) else ""
-    value, meaning = "", one.meaning
-    if isinstance(one, Field) and found.value is not None and not found.children:
-        value = str(found.value) if found.index is not None else one.coding.show(found.value)
-        word = one.word(found.value, {other.name: other.value for other in siblings}, found.index)
-        meaning = meaning_of(one, word.en if isinstance(word, Label) else word or "")
-        zh = f"{zh}：{word.zh}" if isinstance(word, Label) else zh
-    at = body_at + found.offset
-    return FieldDescription(
-        offset=places[at],
-        raw=found.raw,
-        name=found.name,
-        value=value,
-        meaning=meaning,
-        problem=found.problem,
-        hint="keep the frame: its revision of the protocol may differ" if found.problem else "",
-        fields=tuple(_field(child, found.children, body_at, places) for child in found.children),
-        zh=zh,
-        span=_span(at, len(found.raw), places),
-    )
-
-
-def _span(at: int, length: int, places: Sequence[int]) -> int | None:
-    """Bytes of the frame that these of the data take, None when they are as many."""
-    span = places[at + length] - places[at]
-    return None if span == length else span
 
 
 def _check(content: framing.Unescaped, head: int) -> FieldDescription:

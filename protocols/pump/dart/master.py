@@ -9,8 +9,9 @@ ACK or NAK; the result of a command comes with a later poll. Whatever else arriv
 answer of another side, one that comes too late, the echo of an adapter. When the answer does not come the bus goes on.
 A block of a side can be the same bytes as one of ours: it is then taken for an echo, and read when it comes again.
 
-- *Turns*: blocks, polls of sides that accepted a block, and all other polls take turns, each kind round robin, so that
-  a command on a bus of 32 sides waits for a frame or two and not for a round.
+- *Turns*: blocks, polls of sides that were sent a block, and all other polls take turns, so that a command on a bus of
+  32 sides waits for a frame or two and not for a round. Polls go round robin; among blocks a stop goes first, then what
+  was begun, then the oldest command: of many at once some are served in time, and not all too late.
 - *Presence*: a side is `Offline` after some polls in a row without an answer, one that was never heard after the first.
   Such sides share one poll now and then, so that a row of dead sides does not slow the others. At its first answer a
   side is `Online`.
@@ -22,7 +23,8 @@ A block of a side can be the same bytes as one of ours: it is then taken for an 
 - *Blocks of the side*: the same bytes as in the block before are a `Repeated` one, whose ACK was lost: acknowledged,
   not read again. One whose check is right and whose content does not fit is acknowledged, too: it would not fit again.
   Any other bytes are news, whatever their number, so that both ways of counting (F to 1, F to 0) and a side that starts
-  anew are understood. Number 0 after any number but F is a side that `Restarted`.
+  anew are understood. After a 0 our numbers start anew, too, and a command under way ends: the side may have lost
+  power, or count F to 0. Other bytes with a 0 after any number but F are a side that `Restarted`.
 - *Commands*: the steps of a command are sent in their order, each after the ACK of the one before; only the last one
   acts. Between two steps, and before a step is repeated, a poll must have been answered: a side that lost power has
   forgotten the steps before, the poll tells, and the command ends. It ends in a `Done` with its outcome, at the latest
@@ -48,9 +50,11 @@ from protocols.pump.bus import (
     COMMANDS_MAX,
     Done,
     Event,
+    LineFormat,
     Offline,
     Online,
     Output,
+    Parity,
     Repeated,
     Restarted,
     Stray,
@@ -66,13 +70,15 @@ from protocols.pump.dart.readings import readings, steps
 from protocols.pump.types import Command, Decimals, Outcome, SideId, Stop
 
 NUMBER_FIRST: Final = 1
+USUAL_LINE: Final = LineFormat(9_600, Parity.ODD)
+"""Some buses run at 19200."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Time limits and counts of a bus."""
 
-    baud: int = 9600
+    line: LineFormat = USUAL_LINE
     answer_ms: int = 100
     """First byte of an answer. A side has 25 ms; known masters wait 50 to 100, since adapters add their own."""
     gap_ms: int = 40
@@ -91,15 +97,11 @@ class Timing:
     tries_max: int = 3
     """Sendings of one block without an answer."""
     repeat_ms: int = 600
-    """From the first sending of a block to its last: a side takes longer to start anew, and forgets its limit then."""
+    """From the first sending of a block to its last: an order is not repeated long after it was meant."""
     naks_max: int = 3
     """Refusals of one command, or of one block of a side in a row."""
     command_ms: int = 3_000
     """Time for a command from `ask` to its last ACK."""
-
-
-BITS_PER_BYTE: Final = 11
-"""Start, eight, parity, stop."""
 
 
 @dataclass(slots=True)
@@ -164,6 +166,13 @@ class _Side:
         at = self.start_at if self.number is None else 0.0
         return max(at, self.acked_until) if self.last is not None and self.last.number == number else at
 
+    def urgency(self) -> tuple[bool, bool, int]:
+        """Rank of its block among those that can be sent: a stop, a command begun, the oldest."""
+        if not self.jobs:
+            return (True, True, 0)
+        job = self.jobs[0]
+        return (not isinstance(job.command, Stop), not job.begun, job.ticket)
+
 
 @dataclass(slots=True)
 class _Waiting:
@@ -194,7 +203,6 @@ class Master:
         self._offline_poll_at = now
         self._turn_next = 0
         self._polled = deque(self._sides.values())
-        self._served = deque(self._sides.values())
         self._tickets: Iterator[int] = itertools.count(1)
         self._events: list[Event] = []
         self._said: deque[tuple[bytes, float]] = deque()  # frames of ours, and until when their echo may come
@@ -269,7 +277,8 @@ class Master:
 
     def _next_frame(self, now: float) -> bytes:
         """The next frame that is due: a block, a poll that confirms a step, any poll, each kind in its turn."""
-        block = next((side for side in self._served if (at := side.block_at()) is not None and at <= now), None)
+        blocks = [side for side in self._sides.values() if (at := side.block_at()) is not None and at <= now]
+        block = min(blocks, key=_Side.urgency, default=None)
         due = [side for side in self._polled if self._poll_at(side) <= now]
         confirm = next((side for side in due if side.unconfirmed), None)
         turns = (block, confirm, due[0] if due else None)
@@ -279,9 +288,9 @@ class Master:
                 continue
             self._turn_next = (turn + 1) % len(turns)
             if turn == 0:
-                _to_the_end(self._served, side)
                 return self._send_block(side, now)
-            _to_the_end(self._polled, side)
+            self._polled.remove(side)
+            self._polled.append(side)
             if side.online is False:
                 self._offline_poll_at = now + self.timing.offline_poll_ms / 1000
             side.poll_at = now + self.timing.poll_ms / 1000
@@ -314,13 +323,9 @@ class Master:
 
     def _say(self, raw: bytes, now: float) -> float:
         """Note a frame that is written now. Gives the time until which an answer, or its echo, may begin."""
-        until = now + self._line_s(raw) + self.timing.answer_ms / 1000
+        until = now + self.timing.line.seconds(raw) + self.timing.answer_ms / 1000
         self._said.append((raw, until))
         return until
-
-    def _line_s(self, raw: bytes) -> float:
-        """Time that these bytes are on the line, seconds."""
-        return len(raw) * BITS_PER_BYTE / self.timing.baud
 
     def _turn(self, now: float) -> None:
         """End of a turn: the line may be used again after a pause."""
@@ -361,21 +366,21 @@ class Master:
         side.naks_sent = 0
         side.poll_at = now  # it may have more to say
         ack = framing.control_frame(side.side, Control.ACK, frame.number)
-        self._turn(now + self._line_s(ack))
+        self._turn(now + self.timing.line.seconds(ack))
         side.acked_until = self._say(ack, now)
         return ack
 
     def _read_block(self, side: _Side, frame: Frame, now: float) -> None:
         last, side.last = side.last, frame
+        if frame.number == 0 and last is not None:
+            # It may have lost power, and what it was told before, even if these are the bytes of its first block again.
+            self._end_begun(side)
+            self._start_anew(side, now)
         if last is not None and frame.raw == last.raw:
             self._events.append(Repeated(side.side, frame.raw))
             return
-        if frame.number == 0 and last is not None:
-            # What it was told before it lost power is lost. After F it may also be a pump that counts F to 0.
-            self._end_begun(side)
-            if last.number != framing.NUMBERS_MAX:
-                self._events.append(Restarted(side.side))
-                self._start_anew(side, now)
+        if frame.number == 0 and last is not None and last.number != framing.NUMBERS_MAX:
+            self._events.append(Restarted(side.side))
         try:
             found = layout.read(frame.data, Sender.PUMP)
         except RemoteProtocolError as error:
@@ -490,8 +495,3 @@ class Master:
 def _after(number: int) -> int:
     """Number of the block after this one: F is followed by 1."""
     return number % framing.NUMBERS_MAX + NUMBER_FIRST
-
-
-def _to_the_end(turns: deque[_Side], served: _Side) -> None:
-    turns.remove(served)
-    turns.append(served)

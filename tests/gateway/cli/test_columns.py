@@ -7,7 +7,8 @@ from datetime import timedelta, timezone
 import pytest
 
 from gateway.cli.columns import Column, at, each, facts, fen, only, said, show_one, show_record, show_table, within
-from gateway.cli.screen import Cell, Language, Screen, Words
+from gateway.cli.screen import Cell, Screen
+from gateway.texts.catalogue import Language, Pair
 
 SCREEN = Screen(Language.EN, timezone(timedelta(hours=8)))
 
@@ -21,11 +22,11 @@ class Car:
 
 CARS = [Car("A1", 1500, 1_700_000_000_000_000), Car(None, 5, None)]
 COLUMNS = (
-    Column("plate", Words("Plate", "车牌")),
-    fen("owed_fen", Words("Owed", "欠")),
-    at("seen_at", Words("Seen", "时间")),
+    Column("plate", Pair("Plate", "车牌")),
+    fen("owed_fen", Pair("Owed", "欠")),
+    at("seen_at", Pair("Seen", "时间")),
     *only("seen_us"),
-    said(Words("Note", "备注"), lambda _, car: "much" if car.owed_fen > 100 else None),
+    said(Pair("Note", "备注"), lambda _, car: "much" if car.owed_fen > 100 else None),
 )
 
 
@@ -69,7 +70,7 @@ def test_columns_of_a_part(capsys):
 
 
 def test_what_an_act_tells_is_shown_alike(capsys):
-    columns = (Column("state", Words("State", "状态")), Column("effect"))
+    columns = (Column("state", Pair("State", "状态")), Column("effect"))
     told = {"state": "paid", "effect": None}
     show_one(SCREEN, columns, told, as_json=True)
     assert json.loads(capsys.readouterr().out) == told

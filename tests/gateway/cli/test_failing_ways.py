@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -234,6 +235,19 @@ def test_people_get_a_few_lines_and_no_traceback(told, way, language):
     assert result.stderr.strip()
     assert "Traceback" not in result.output
     assert 'File "' not in result.stderr
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way not in RUN and "--lang" not in way.command], ids=names)
+def test_every_line_of_an_error_is_chinese_where_chinese_is_asked_for(told, way):
+    error = json.loads(told(way, "--json", "--lang", "zh").stdout)["error"]
+    for line in (*error["text"].splitlines(), error["next"] or "下"):
+        assert re.search("[\u4e00-\u9fff]", line), line
+
+
+@pytest.mark.parametrize("way", RUN, ids=names)
+def test_the_gateway_that_cannot_start_says_why_in_chinese(told, way):
+    (why,) = (line for line in told(way, "--lang", "zh").stderr.splitlines() if line.startswith("etcgw: "))
+    assert re.search("[\u4e00-\u9fff]", why)
 
 
 @pytest.mark.parametrize("way", RUN, ids=names)

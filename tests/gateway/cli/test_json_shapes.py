@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.cli.test_main import LEAVES
+from tests.gateway.cli.test_help import LEAVES
 from tests.protocols.rsu.samples import vector
 
 SHAPES = Path(__file__).with_name("shapes")

@@ -1,12 +1,18 @@
 """`etcgw rsu` on the recorded and constructed frames under tests/vectors."""
 
 import json
+import re
+from collections.abc import Mapping
 
 import pytest
 from rich.cells import cell_len
 
+from gateway.cli import rsu
+from gateway.cli.screen import Screen
+from gateway.texts.catalogue import Language
 from hardware.emulators.control import Capture
 from protocols.rsu.names import DIALECT_NAMES
+from protocols.rsu.registry import dialect_named
 from tests.protocols.rsu.samples import GOOD, VECTORS, v3, vector
 
 B4 = vector("v3-b4-183").raw
@@ -48,6 +54,39 @@ def test_text_for_every_frame_fits_80_columns(run, sample):
     body = [line for line in result.stdout.splitlines() if not line.startswith(("layout", "DAMAGED", "  next"))]
     assert max(cell_len(line) for line in body) <= 80
     assert ("frame is in order" in result.stdout) == sample.checksum_ok
+
+
+def english_left(text):
+    """Words of a Chinese text that are English; names of dialects, messages and forms are none."""
+    for name in DIALECT_NAMES:
+        text = text.replace(name, "")
+    return re.findall(r"\b[a-z]{3,}\b", text.replace("hhmmss", ""))
+
+
+def told_of(fields):
+    for one in fields:
+        yield from filter(None, (one.meaning, one.problem, one.hint))
+        yield from told_of(one.fields)
+
+
+@pytest.mark.parametrize("sample", VECTORS, ids=lambda v: v.id)
+def test_a_frame_whole_or_damaged_is_told_in_chinese(sample):
+    screen, dialect = Screen(Language.ZH), dialect_named(sample.dialect)
+    for raw in (sample.raw, sample.raw[:-1], sample.raw[: len(sample.raw) // 2], sample.raw[:3], sample.raw + b"\1"):
+        described = rsu._describe(dialect, raw, unmask=False)
+        for text in (*told_of(described.fields), described.source or ""):
+            assert english_left(rsu._told(screen, text)) == [], text
+
+
+@pytest.mark.parametrize("dialect", [*map(dialect_named, sorted(DIALECT_NAMES))], ids=lambda dialect: dialect.name)
+def test_every_field_and_word_of_a_layout_is_told_in_chinese(dialect):
+    screen = Screen(Language.ZH)
+    for layout in dialect.layouts:
+        for one in layout.fields.values():
+            for field in getattr(one, "fields", (one,)):
+                words = field.words.values() if isinstance(field.words, Mapping) else ()
+                for text in (one.meaning, field.meaning, layout.source, *(getattr(w, "en", w) for w in words)):
+                    assert english_left(rsu._told(screen, text)) == [], text
 
 
 def test_files_inside_are_taken_apart(ask):

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from gateway.cli.screen import GAP, Cell, Heading, Language, Screen, _fitting
+from gateway.cli.screen import GAP, Cell, Heading, Screen, _fitting
+from gateway.texts.catalogue import Language
 
 SCREEN = Screen(Language.EN)
 

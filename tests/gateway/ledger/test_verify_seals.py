@@ -3,6 +3,7 @@
 import re
 import struct
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import insert, select, update
 import gateway
 from gateway.ledger import seals, tables, verify_seals
 from gateway.ledger.seals import CODES, KEYED_BY_SALT, LAYOUTS, LEFT_OUT, NOT_COVERED
+from gateway.model.passage import Service
 from tests.gateway.ledger.tampering import Files
 
 COVERED = [pytest.param(table, id=table.name) for table in LAYOUTS]
@@ -90,6 +92,18 @@ def test_every_column_of_every_covered_table_is_vouched_for(files, table):
     assert found == expected
 
 
+def test_a_row_is_named_where_no_tag_tells_its_column(files):
+    table, layout = tables.counter, seals.LAYOUTS[tables.counter]
+    row = files.row(table)
+    files.put(table, row)
+    tags = layout.seal(tuple(row.values()))[seals.DIGEST_BYTES :]
+    value = next(n for n in count(row["value"] + 1) if layout.seal((row["name"], n))[seals.DIGEST_BYTES :] == tags)
+    files.tamper("update counter set value = ? where name = ?", [value, row["name"]])
+    (finding,) = files.findings()
+    assert (finding.table, finding.row, finding.column) == ("counter", named(table, row), None)
+    assert "changed" in finding.problem
+
+
 @pytest.mark.parametrize("table", COVERED)
 def test_a_row_taken_out_and_a_row_put_in_are_named(files, table):
     rows = [files.row(table) for _ in range(3)]
@@ -106,6 +120,58 @@ def test_a_row_taken_out_and_a_row_put_in_are_named(files, table):
     files.tamper(f"insert into {table.name} values ({marks})", list(forged.values()))
     put_in = [finding for finding in files.findings() if "put in" in finding.problem]
     assert [(f.table, f.row) for f in put_in] == [(table.name, named(table, forged))]
+
+
+def _write_any_way(tx, place):
+    tx.execute(update(tables.passage).where(tables.passage.c.id == "1").values(service=place))
+
+
+def _write_by_another_column(tx, place):
+    tx.update(tables.passage, {"charge_point": "lane"}, service=place)
+
+
+def _write_by_key_and_more(tx, place):
+    tx.update(tables.passage, {"id": "1", "charge_point": "lane"}, service=place)
+
+
+def _write_by_key(tx, place):
+    tx.update(tables.passage, {"id": "1"}, service=place)
+
+
+@pytest.mark.parametrize("write", [_write_any_way, _write_by_another_column, _write_by_key_and_more, _write_by_key])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda tx: tx.find(tables.passage, id="1"),
+        lambda tx: tx.first(select(tables.passage).where(tables.passage.c.id == "1")),
+    ],
+    ids=["found", "selected"],
+)
+def test_a_row_that_was_read_and_changed_is_sealed_as_it_stands(files, read, write):
+    row = {**files.row(tables.passage), "id": "1", "charge_point": "lane"}
+    files.put(tables.passage, row)
+
+    def change(tx):
+        read(tx)
+        write(tx, Service.FUEL)
+        assert read(tx).service == "fuel"
+        write(tx, Service.PARKING)
+        assert tx.update(tables.passage, {"id": "1"}, device_type=True) == 1
+
+    files.commit(change)
+    assert files.findings() == []
+
+
+def test_a_row_that_was_read_and_is_gone_is_not_changed(files):
+    files.put(tables.passage, {**files.row(tables.passage), "id": "1"})
+
+    def change(tx):
+        tx.find(tables.passage, id="1")
+        tx.execute(tables.passage.delete().where(tables.passage.c.id == "1"))
+        assert tx.update(tables.passage, {"id": "1"}, service="fuel") == 0
+
+    files.commit(change)
+    assert files.findings() == []
 
 
 def test_a_row_put_back_after_it_was_deleted_is_nobodys(files):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import event, insert, text
 
 from gateway.ledger import engines, tables
 from gateway.ledger.engines import StorageTrouble
@@ -58,6 +58,20 @@ def test_changes_that_wait_share_a_commit(desk):
 
     assert desk.run(scenario) == list(range(1, 52))
     assert desk.committer.batches == [1, 50]
+
+
+def test_a_connection_is_taken_once_and_anew_after_an_error(desk):
+    taken = []
+    event.listen(desk.engine, "checkout", lambda *_: taken.append(True))
+
+    async def scenario(desk):
+        return [await outcome(desk.writer.submit(change)) for change in (add(), add(), lambda _: 1 / 0, add(), add())]
+
+    one, two, error, three, four = desk.run(scenario)
+    assert (one, two, three, four) == (1, 2, 3, 4)
+    assert isinstance(error, ZeroDivisionError)
+    assert len(taken) == 2
+    assert desk.engine.pool.checkedout() == 0
 
 
 def test_a_patient_change_goes_with_the_next(desk, monkeypatch):

@@ -11,9 +11,11 @@ from protocols.errors import LocalProtocolError
 from protocols.pump import bus, types
 from protocols.pump.dart import framing, layout
 from protocols.pump.dart.framing import Control
-from protocols.pump.dart.master import BITS_PER_BYTE, Master, Timing
+from protocols.pump.dart.master import Master, Timing
 from protocols.pump.dart.meanings import OrderCode, Status
 from protocols.pump.dart.side import BLOCKS_MAX, Ordered, Refused, SideEnd
+from protocols.pump.lanfeng import LANFENG
+from protocols.pump.two_wire import TWO_WIRE
 from protocols.pump.types import Decimals, Outcome, SideId, SideState
 from tests.protocols.pump.dart_line import Faults, Line
 from tests.protocols.pump.samples import dart_frame
@@ -211,6 +213,18 @@ def test_side_that_starts_anew_is_told_and_a_command_half_said_ends(desk: Desk) 
     assert SYNC in (desk.next(), desk.next())
 
 
+def test_side_that_starts_anew_with_the_very_block_it_began_with_ends_a_command_half_said(desk: Desk) -> None:
+    first = dart_frame(0x50, 0, b"\x01\x01\x01")
+    desk.expect(POLL, first)
+    desk.expect(POLL, EOT)
+    ticket = desk.master.ask(ADDRESS, types.Authorise(types.AmountLimit(200_00)), desk.now)
+    desk.expect(block(1, layout.AllowNozzles((1,))), b"\x50\xc1\xfa")
+    desk.expect(POLL, first)
+    assert desk.of(bus.Repeated) == [bus.Repeated(ADDRESS, first)]
+    assert desk.outcome(ticket) is Outcome.NOT_SENT
+    assert SYNC in (desk.next(), desk.next())
+
+
 def test_bad_check_is_refused_by_its_number_and_the_repetition_taken(desk: Desk) -> None:
     good = dart_frame(0x50, 4, b"\x01\x01\x05")
     desk.expect(POLL)
@@ -341,6 +355,12 @@ def test_withdrawn_command_is_not_sent_on_and_says_what_is_known(desk: Desk) -> 
     assert len(desk.of(bus.Done)) == 2
 
 
+def test_lines_have_their_usual_format() -> None:
+    lines = (Timing().line, TWO_WIRE.timing.line, LANFENG.timing.line)
+    assert [(line.baud, line.parity.value) for line in lines] == [(9600, "O"), (5760, "E"), (9600, "N")]
+    assert [round(line.seconds(bytes(96)) * line.baud / 96) for line in lines] == [11, 11, 10]
+
+
 def test_what_cannot_be_asked(desk: Desk) -> None:
     with pytest.raises(LocalProtocolError, match="not on this bus"):
         desk.master.ask(SideId(0x51), types.Stop(), desk.now)
@@ -433,6 +453,22 @@ def test_quiet_bus_of_32_sides_serves_a_command_at_once_and_polls_everyone() -> 
     assert line.of(bus.Stray) == []
     polls = line.frames / line.now
     assert polls > 40, "a round of 32 sides takes too long"
+
+
+def test_of_many_commands_at_once_the_oldest_are_served_in_time_and_a_stop_before_all() -> None:
+    line = Line(random.Random(1), 32, Faults())
+    line.run(6.0)
+    begun = line.now
+    tickets = [line.master.ask(side, types.Authorise(types.AmountLimit(100_00)), line.now) for side in line.pumps]
+    stop = line.master.ask(SideId(0x6F), types.Stop(), line.now)
+    while stop not in line.done:
+        line.run(line.now + 0.01)
+    assert line.now - begun < 0.3
+    line.run(begun + 4.0)
+    outcomes = [line.done[ticket] for ticket in tickets]
+    served = outcomes.count(Outcome.ACCEPTED)
+    assert served >= 10
+    assert outcomes == [Outcome.ACCEPTED] * served + [Outcome.NOT_SENT] * (32 - served)
 
 
 def test_dead_sides_do_not_slow_the_others() -> None:
@@ -537,4 +573,3 @@ def test_the_rounds_reach_what_they_are_for() -> None:
     assert sum(pump.again for line in lines for pump in line.pumps.values()) > 20
     assert sum(len(pump.authorised) for line in lines for pump in line.pumps.values()) > 40
     assert any(pump.status is Status.FILLING_COMPLETED for line in lines for pump in line.pumps.values())
-    assert BITS_PER_BYTE == 11

@@ -79,12 +79,13 @@ def test_block_that_does_not_fit_is_told_by_field_and_place(raw: str, field: str
 
 
 @pytest.mark.parametrize("before", [b"", b"\x00", b"\xff\xe1", b"\xff\xe1\xf0", b"garbage"])
-def test_block_is_found_byte_by_byte_amid_garbage(before: bytes) -> None:
+@pytest.mark.parametrize("vector", BLOCKS, **ids)
+def test_block_is_found_byte_by_byte_amid_garbage(vector: Vector, before: bytes) -> None:
     received = b""
-    for piece in bytes_of(before + TRANSACTION.raw)[:-1]:
+    for piece in bytes_of(before + vector.raw)[:-1]:
         received += piece
-        assert two_wire.find_block(received) != TRANSACTION.raw
-    assert two_wire.find_block(received + TRANSACTION.raw[-1:] + b"\xff\x00") == TRANSACTION.raw
+        assert two_wire.find_block(received) != vector.raw
+    assert two_wire.find_block(received + vector.raw[-1:] + b"\xff\x00") == vector.raw
 
 
 def grade(number: int) -> two_wire.GradeTotals:
