@@ -63,8 +63,9 @@ log = logging.getLogger(__name__)
 
 def link_address(dialect: str, text: str) -> LinkAddress:
     """Address of a line, set as this dialect usually is where `text` does not say it. Raises ValueError."""
-    known = dialect_named(dialect)
-    return parse_link_address(text, SerialSettings(baud=known.line.baud, parity=Parity(known.line.parity.value)))
+    line = dialect_named(dialect).line
+    usual = SerialSettings(baud=line.baud, bits=line.data_bits, parity=Parity(line.parity.value))
+    return parse_link_address(text, usual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,20 +148,24 @@ class PumpBus:
         """Open the link and use it to its end, which is a DeviceError."""
         try:
             link = await self._connect()
-            try:
-                self._connection = _Connection(self, link, self._dialect.master)
-                self.enter(works=False, cause="connected, no side has answered yet")
-                await self._connection.serve()
-            finally:
-                connection, self._connection = self._connection, None
-                if connection is not None:
-                    connection.end()
-                await link.close()
+        except DeviceError:
+            self._all_away()
+            raise
+        connection = self._connection = _Connection(self, link, self._dialect.master)
+        self.enter(works=False, cause="connected, no side has answered yet", level=logging.INFO)
+        try:
+            await connection.serve()
         finally:
-            now = self.clock.monotonic()
-            for side, inbox in self._inboxes.items():
-                # It was polled until now, and would have been offline had it not answered.
-                inbox.put(Offline(side, now if inbox.online else None), now)
+            self._connection = None
+            self._all_away()
+            connection.end()
+            await link.close()
+
+    def _all_away(self) -> None:
+        """Note that no side can be heard. One that was online was polled until now, and answered."""
+        now = self.clock.monotonic()
+        for side, inbox in self._inboxes.items():
+            inbox.put(Offline(side, now if inbox.online else None), now)
 
     # --- called by the connection ---------------------------------------------------------------------------------
 
@@ -169,17 +174,23 @@ class PumpBus:
         self._inboxes[side].put(event, self.clock.monotonic())
         if isinstance(event, Online):
             self.enter(works=True, cause=f"side {side} answers")
+        elif isinstance(event, Offline) and not any(inbox.online for inbox in self._inboxes.values()):
+            self.enter(works=False, cause="no side answers")
 
     def noise(self, text: str, *values: object) -> None:
         """Log bytes of which nothing comes."""
         self._noise_log.say(self.clock.monotonic(), text, *values)
 
-    def enter(self, *, works: bool, cause: str) -> None:
+    def look(self, now: float) -> None:
+        """Let time pass for the stretches of log lines."""
+        self._noise_log.look(now)
+
+    def enter(self, *, works: bool, cause: str, level: int = logging.WARNING) -> None:
         """Note whether the line works, and report it when that is news."""
         if self._condition == (works, cause) or (works and self._condition is not None and self._condition[0]):
             return
         self._condition = works, cause
-        log.log(logging.INFO if works or self._connection else logging.WARNING, "%s: %s", self.config.device, cause)
+        log.log(logging.INFO if works else level, "%s: %s", self.config.device, cause)
         self._on_condition(works, cause)
 
     def trace(self, direction: str, data: bytes) -> None:
@@ -247,7 +258,9 @@ class _Connection:
     async def _keep_time(self) -> None:
         while True:
             self._wake.clear()
-            self._apply(self._bus.tick(self._clock.monotonic()))
+            now = self._clock.monotonic()
+            self._owner.look(now)
+            self._apply(self._bus.tick(now))
             await self._flush()
             now = self._clock.monotonic()
             with contextlib.suppress(TimeoutError):

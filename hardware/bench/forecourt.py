@@ -6,6 +6,7 @@ meters counted, the bank one of what it was told to debit: both are the world ou
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ FILLINGS: Final[tuple[Filling, ...]] = (
     Filling(_car(2, "issuer clears", funding=CLEARING), 2, "billed", "released", nozzle=2),
     Filling(_car(3, "two-wire pump"), 3, "billed", "funded"),
     Filling(_car(4, "limit reached, the pump stops"), 1, "billed", "funded", ml=60_000),
-    Filling(_car(5, "nozzle hung up with nothing"), 2, "nothing", "voided", ml=0),
+    Filling(_car(5, "nozzle hung up with nothing"), 2, "nothing", "voided", ml=0, reason="nothing_delivered"),
     Filling(_car(6, "bank declines"), 1, "billed", "debt", bank=DECLINES),
     Filling(_car(7, "bank silent"), 2, "billed", "funded", bank=SILENT),
     Filling(_car(8, "stored-value card", funding=None, card_type=22), 1, None, reason="purse_not_at_pump"),
@@ -149,8 +150,7 @@ class Drive:
             self.results.append(result)
             tell(result)
         await self._until(lambda: self._view.waiting() == 0, "the outbox is not empty")
-        for result in self.results:
-            self._judge(result)
+        await self._judge()
         await self._compare()
         status = await self._site.gateway.stop()
         if status:
@@ -183,7 +183,7 @@ class Drive:
             await self._deliver(filling)
             ended = ("billed", "nothing", "grey")
             await self._until(
-                lambda: self._count("sale") > before[0] and self._newest_sale()[0] in ended,
+                lambda: self._count("sale") > before[0] and self._newest_sale() in ended,
                 f"the sale of {vehicle.id} did not end",
             )
         for car in cars:
@@ -227,10 +227,11 @@ class Drive:
             await self._pump(filling, "flow", ml_per_s=0)
 
     async def _idle(self, filling: Filling) -> None:
-        """Wait until the display is cleared: the next car finds the side as it should be."""
-        await self._pump(filling, "wait", state="idle")
+        """Wait until the display is cleared, where the pump has such an order: the next car finds it as it should be."""
+        if SIDES[filling.side][0] == "dart":
+            await self._pump(filling, "wait", state="idle")
 
-    async def _pump(self, filling: Filling, command: str, **values: object) -> None:
+    async def _pump(self, filling: Filling, command: str, **values: Any) -> None:  # noqa: ANN401 - JSON values
         line, number = SIDES[filling.side]
         await self._site.controls[line].request(command, side=number, **values)
 
@@ -240,29 +241,29 @@ class Drive:
 
     # --- judging --------------------------------------------------------------------------------------------------
 
-    def _judge(self, result: Result) -> None:
-        """Compare what became of a car with what should have."""
-        filling = result.filling
-        obu = f"x'{filling.vehicle.obu_id}'"
-        sales = self._view.rows(
-            "select s.state, s.reason, s.volume, s.amount, d.state from sale s join debit d on d.id = s.debit_id "
-            f"join subject u on u.id = d.passage_id where u.obu_id = {obu}"
-        )
-        decided = self._view.rows(
-            "select c.reason, c.outcome from decision c join subject u on u.id = c.passage_id "
-            f"where u.obu_id = {obu} or (u.obu_id is null and {int(filling.event == 'second')})"
-        )
-        if len(sales) > 1:
-            result.problems.append(f"{len(sales)} sales")
-        if sales:
-            result.sale, result.reason, volume, amount, result.debit = sales[0]
-            result.volume_ml, result.amount_fen = (None if v is None else int(v) for v in (volume, amount))
-        else:
-            result.reason = next((reason for reason, _ in decided if reason), None)
-        wanted = (filling.sale, filling.debit, filling.reason or (None if filling.sale != "nothing" else result.reason))
-        if (result.sale, result.debit, result.reason) != wanted:
-            found = (result.sale, result.debit, result.reason)
-            result.problems.append(f"expected {wanted}, found {found}")
+    async def _judge(self) -> None:
+        """Compare what became of each car with what should have."""
+        sales = json.loads(await self._site.command("sales", "--json", "--unmask", "--last", "1000"))["sales"]
+        passages = json.loads(await self._site.command("passages", "--json", "--last", "1000"))["passages"]
+        unclear = [one["reason"]["code"] for one in passages if one["reason"] and not one["plate"]]
+        for result in self.results:
+            filling = result.filling
+            mine = [sale for sale in sales if sale["plate"] == filling.vehicle.plate_text]
+            if len(mine) > 1:
+                result.problems.append(f"{len(mine)} sales")
+            for sale in mine[:1]:
+                result.sale, result.debit = sale["state"], sale["debit_state"]
+                result.volume_ml, result.amount_fen, result.reason = sale["volume_ml"], sale["amount_fen"], sale["reason"]
+            if not mine and filling.event == "second":
+                result.reason = unclear[-1] if unclear else None
+            elif not mine:
+                shown = await self._site.command("passages", "--json", "--unmask", "--last", "1000")
+                reasons = {one["plate"]: one["reason"] for one in json.loads(shown)["passages"]}
+                reason = reasons.get(filling.vehicle.plate_text)
+                result.reason = None if reason is None else reason["code"]
+            found, wanted = (result.sale, result.debit, result.reason), (filling.sale, filling.debit, filling.reason)
+            if found != wanted:
+                result.problems.append(f"found {found}, expected {wanted}")
 
     async def _compare(self) -> None:
         """Compare litres and fen with the pumps' own book, and the bank's money with its own."""
@@ -284,11 +285,8 @@ class Drive:
     def _count(self, table: str) -> int:
         return int(str(self._view.value(f"select count(*) from {table}")))  # noqa: S608 - ours
 
-    def _newest_sale(self) -> tuple[str, str]:
-        state, identity = self._view.rows("select state, hex(id) from sale order by created_at desc, id desc limit 1")[
-            0
-        ]
-        return state, identity
+    def _newest_sale(self) -> str:
+        return str(self._view.value("select state from sale order by created_at desc, id desc limit 1"))
 
     async def _works(self) -> None:
         since_us = time.time_ns() // 1000

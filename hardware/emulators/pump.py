@@ -19,7 +19,8 @@ Control commands (JSON lines, see `hardware.emulators.control`); volumes in ml, 
     wrong_amount {side, by}             the next delivery shows an amount that is wrong by so much
     jump {side, nozzle: 1, volume_ml}   a totaliser says more than was delivered
     sell_alone {side, nozzle: 1, volume_ml}  a delivery by the pump's own keys
-    power {side, on, prices_lost: false}  take power away, and what is remembered with it, or give it back
+    power {side, on, prices_lost: false}  take power away, and what is remembered with it, or give it back; `on` for one
+                                        that has power: it loses it for a moment
     wait {side, state, timeout_ms}      answers once the side is in this state
     wait {side, sales, timeout_ms}      answers once its book has so many deliveries
     down / up                           close the socket or pull the cable out / the same address again

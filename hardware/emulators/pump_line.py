@@ -81,12 +81,12 @@ class Place:
             self._faults[fault] = count
 
     def power(self, *, on: bool, prices_lost: bool, now: float) -> None:
-        """Take power away or give it back."""
-        if on and not self.dispenser.powered:
+        """Take power away or give it back. A side that has power loses it for a moment."""
+        if self.dispenser.powered:
+            self.dispenser.power_off(now)
+        if on:
             self.dispenser.power_on(prices_lost=prices_lost)
             self.electronics.restarted()
-        elif not on:
-            self.dispenser.power_off(now)
 
     def hear(self, byte: int, now: float) -> bytes:
         """Take one byte of the line; its answer, as the line carries it."""

@@ -15,7 +15,6 @@ from protocols.pump import two_wire
 from protocols.pump.two_wire import GradeTotals
 from protocols.pump.types import AmountLimit, SideState, VolumeLimit
 
-STOP_ALL: Final = 0xFC
 TOTAL_MODULO: Final = 10**8
 """A totaliser has eight digits."""
 
@@ -51,7 +50,7 @@ class TwoWireElectronics:
                 self._block = None
             return None
         self._block = None
-        if byte == STOP_ALL:
+        if byte == two_wire.STOP_ALL[0]:
             self._dispenser.stop(now)
         if byte & 0x0F != self._dispenser.side & 0x0F:
             return None

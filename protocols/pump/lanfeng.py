@@ -131,7 +131,10 @@ def status_readings(values: dict[str, Any], decimals: Decimals) -> tuple[Reading
         decimals.volume_ml(values["volume_raw"]), decimals.amount_minor(values["amount_raw"]), price
     )
     state = STATES.get(values["state"])
-    return (delivered,) if state is None else (types.StateSeen(state), delivered)
+    if state is None:
+        return (delivered,)
+    # A panel calls and fuels with its nozzle out alone; it has one.
+    return (types.StateSeen(state), types.NozzleSeen(1, state is not SideState.IDLE, price), delivered)
 
 
 def _none(_values: dict[str, Any]) -> tuple[Reading, ...]:

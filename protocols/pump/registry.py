@@ -11,7 +11,7 @@ from protocols.errors import LocalProtocolError
 from protocols.pump import exchanges, names
 from protocols.pump.bus import Bus, LineFormat
 from protocols.pump.dart import framing
-from protocols.pump.dart.master import Master, Timing
+from protocols.pump.dart.master import USUAL_LINE, Master
 from protocols.pump.exchanges import ExchangeMaster
 from protocols.pump.lanfeng import LANFENG
 from protocols.pump.two_wire import TWO_WIRE
@@ -28,6 +28,7 @@ class PumpDialect:
     sides: range
     """Numbers a side can have."""
     line: LineFormat
+    """Usual format of its serial line."""
 
 
 def _exchanges(name: str, dialect: exchanges.Dialect) -> PumpDialect:
@@ -39,9 +40,7 @@ def _exchanges(name: str, dialect: exchanges.Dialect) -> PumpDialect:
 
 DIALECTS: Final[Mapping[str, PumpDialect]] = MappingProxyType(
     {
-        names.DART: PumpDialect(
-            names.DART, lambda sides, now: Master(sides, now=now), framing.ADDRESSES, Timing().line
-        ),
+        names.DART: PumpDialect(names.DART, lambda sides, now: Master(sides, now=now), framing.ADDRESSES, USUAL_LINE),
         names.TWO_WIRE: _exchanges(names.TWO_WIRE, TWO_WIRE),
         names.LANFENG: _exchanges(names.LANFENG, LANFENG),
     }

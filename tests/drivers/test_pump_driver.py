@@ -36,7 +36,6 @@ from protocols.pump.types import (
 )
 
 LIMIT = Authorise(AmountLimit(5_000))
-BITS = {names.DART: 11, names.TWO_WIRE: 11, names.LANFENG: 10}
 
 
 class World:
@@ -47,7 +46,7 @@ class World:
         first = max(1, DIALECTS[dialect].sides[0])
         self.sides = [SideId(first + at) for at in range(count)]
         self.pumps = pumps_of(PumpConfig(dialect, tuple(self.sides), flow_ml_s=2_000))
-        self.byte_s = BITS[dialect] / DIALECTS[dialect].line.baud
+        self.byte_s = DIALECTS[dialect].line.seconds(bytes(1))
         self.answer_s = answer_s
         self.heard = []
         self.connects = 0
@@ -172,6 +171,22 @@ def test_without_a_link_nothing_is_sent():
         assert await world.sees(Online, events)
 
     played(play)
+
+
+def test_a_line_whose_sides_are_all_silent_does_not_work():
+    async def play(world):
+        await asyncio.sleep(5)
+        for number, side in enumerate(world.sides):
+            assert world.conditions[-1][0], number
+            world.place(side).arm(Fault.DEAF, 1)
+            await asyncio.sleep(5)
+        assert world.conditions[-1] == (False, "no side answers")
+        world.place(world.sides[1]).arm(Fault.DEAF, 0)
+        await asyncio.sleep(5)
+        assert world.conditions[-1] == (True, f"side {world.sides[1]} answers")
+        assert world.connects == 1
+
+    played(play, names.LANFENG, 2)
 
 
 def test_pauses_between_connections_grow_and_begin_anew_after_success():

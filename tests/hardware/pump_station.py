@@ -18,8 +18,9 @@ FIRST = {names.DART: 0x50, names.TWO_WIRE: 1, names.LANFENG: 1}
 class Eyes:
     """Everything one side has said, and a wait for something said from a mark on."""
 
-    def __init__(self, side):
-        self.side = side
+    def __init__(self, bus, number):
+        self.number = number
+        self.side = bus.side(SideId(number))
         self.events = []
         self.mark = 0
         self._more = asyncio.Condition()
@@ -63,7 +64,7 @@ class Station:
             clock=SystemClock(),
             on_condition=lambda works, cause: self.conditions.append((works, cause)),
         )
-        self.eyes = [Eyes(self.bus.side(SideId(side))) for side in sides]
+        self.eyes = [Eyes(self.bus, side) for side in sides]
         self.tasks = [asyncio.create_task(self.bus.run()), *(eyes.task for eyes in self.eyes)]
 
     async def close(self):

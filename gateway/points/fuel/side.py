@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -416,7 +416,9 @@ class Side:
             self._log.warning("%s: %s", type(command).__name__, outcome.value)
         return outcome
 
-    async def _ask(self, command: Command, kind: type[R]) -> R | None:
+    async def _ask(
+        self, command: Command, kind: type[R], meant: Callable[[R], bool] = lambda _: True
+    ) -> R | None:
         """Ask for a reading and wait for it; None when it does not come in time."""
         if await self._do(command) is not Outcome.ACCEPTED:
             return None
@@ -425,12 +427,13 @@ class Side:
                 while self._facts.online:
                     event = await self._inbox.get()
                     self._note(event)
-                    if isinstance(event, kind):
+                    if isinstance(event, kind) and meant(event):
                         return event
         return None
 
     async def _totaliser(self, nozzle: int) -> int | None:
-        found = await self._ask(AskTotals(nozzle), TotalsSeen)
+        # Some pumps tell the totalisers of all their nozzles at once.
+        found = await self._ask(AskTotals(nozzle), TotalsSeen, lambda seen: seen.nozzle in (None, nozzle))
         return None if found is None else found.volume_ml
 
     async def _store(self, change: Change[T]) -> T:

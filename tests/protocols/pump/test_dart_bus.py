@@ -340,12 +340,6 @@ def test_stop_after_the_permission_was_sent_leaves_it_unknown(desk: Desk) -> Non
     assert desk.outcome(waiting) is Outcome.UNKNOWN
 
 
-def test_lines_have_their_usual_format() -> None:
-    lines = (Timing().line, TWO_WIRE.timing.line, LANFENG.timing.line)
-    assert [(line.baud, line.parity.value) for line in lines] == [(9600, "O"), (5760, "E"), (9600, "N")]
-    assert [round(line.seconds(bytes(96)) * line.baud / 96) for line in lines] == [11, 11, 10]
-
-
 def test_withdrawn_command_is_not_sent_on_and_says_what_is_known(desk: Desk) -> None:
     ticket = desk.master.ask(ADDRESS, types.Authorise(types.AmountLimit(200_00)), desk.now)
     desk.expect(block(1, layout.AllowNozzles((1,))), b"\x50\xc1\xfa")
@@ -359,6 +353,12 @@ def test_withdrawn_command_is_not_sent_on_and_says_what_is_known(desk: Desk) -> 
     desk.hears(b"\x50\xc2\xfa")
     assert desk.outcome(stop) is Outcome.UNKNOWN
     assert len(desk.of(bus.Done)) == 2
+
+
+def test_lines_have_their_usual_format() -> None:
+    lines = (Timing().line, TWO_WIRE.timing.line, LANFENG.timing.line)
+    assert [(line.baud, line.parity.value) for line in lines] == [(9600, "O"), (5760, "E"), (9600, "N")]
+    assert [round(line.seconds(bytes(96)) * line.baud / 96) for line in lines] == [11, 11, 10]
 
 
 def test_what_cannot_be_asked(desk: Desk) -> None:

@@ -60,7 +60,14 @@ def test_what_the_protocol_cannot_say() -> None:
 def test_status_says_state_and_delivery() -> None:
     values = lanfeng.read(STATUS, lanfeng.STATUS)
     delivered = types.Delivered(25_470, 199_94, 7_850)
-    assert lanfeng.status_readings(values, Decimals()) == (types.StateSeen(SideState.FUELLING), delivered)
+    for code, state, out in (
+        (0xC2, SideState.FUELLING, True),
+        (0xC1, SideState.CALLING, True),
+        (0x41, SideState.IDLE, False),
+    ):
+        told = lanfeng.status_readings(values | {"state": code}, Decimals())
+        nozzle = types.NozzleSeen(1, out, delivered.unit_price_milli)
+        assert told == (types.StateSeen(state), nozzle, delivered)
     assert lanfeng.status_readings(values | {"state": 0x00}, Decimals()) == (delivered,)
     assert [field.name for field in lanfeng.STATUS.describe(STATUS)][2] == "price_raw"
 
