@@ -176,6 +176,15 @@ def endure(
 
 
 @app.command()
+def fuel(folder: Folder = None) -> None:
+    """Fill cars up at an emulated island, and compare every litre and fen; status 1 when one is wrong."""
+    from hardware.bench.forecourt import drive
+
+    good = _run(drive(_folder(folder), typer.echo))
+    raise typer.Exit(0 if good else 1)
+
+
+@app.command()
 def simulate(
     *,
     seeds: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 10,

@@ -6,6 +6,7 @@ meters counted, the bank one of what it was told to debit: both are the world ou
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.model.money import format_fen
 from hardware.bench.ledger_view import LedgerView
 from hardware.bench.processes import PATIENT_MS, SITES, EmulatedSite, LanePlan, ProgramFailed
 from hardware.bench.reckoning import Line
@@ -33,6 +35,9 @@ SIDES: Final[Mapping[int, tuple[str, int]]] = {1: ("dart", 80), 2: ("dart", 81),
 
 LITRES_S: Final = 12_000
 """Flow of a hurried bench, ml/s."""
+
+FORGOTTEN_S: Final = 2.5
+"""Seconds until a car that left is nobody's witness any more, by the site file: the next one is alone."""
 
 NONE = Expected(())
 
@@ -142,13 +147,11 @@ class Drive:
         await site.command("check-config")
         await site.gateway.start()
 
-    async def run(self, tell: Callable[[Result], None] = lambda _: None) -> None:
+    async def run(self) -> None:
         """Drive everything, then compare."""
         await self._works()
         for filling in self._fillings:
-            result = await self._fill(filling)
-            self.results.append(result)
-            tell(result)
+            self.results.append(await self._fill(filling))
         await self._until(lambda: self._view.waiting() == 0, "the outbox is not empty")
         await self._judge()
         await self._compare()
@@ -174,10 +177,11 @@ class Drive:
         if filling.sale is None:
             if filling.event == "second":
                 for car in cars:  # both are known before the nozzle is lifted
-                    await road.request("wait", id=car.id, event="finished", count=1)
+                    await road.request("wait", id=car.id, event="stopped", count=1)
                 await self._pump(filling, "lift", nozzle=filling.nozzle)
             await self._until(lambda: self._count("decision") > before[1], f"{vehicle.id} was not turned away")
-            await self._pump(filling, "return")
+            if filling.event == "second":
+                await self._pump(filling, "return")
         else:
             await self._pump(filling, "lift", nozzle=filling.nozzle)
             await self._deliver(filling)
@@ -188,6 +192,8 @@ class Drive:
             )
         for car in cars:
             await road.request("leave", id=car.id)
+        if filling.event == "second":
+            await asyncio.sleep(FORGOTTEN_S)
         await self._idle(filling)
         return result
 
@@ -227,7 +233,7 @@ class Drive:
             await self._pump(filling, "flow", ml_per_s=0)
 
     async def _idle(self, filling: Filling) -> None:
-        """Wait until the display is cleared, where the pump has such an order: the next car finds it as it should be."""
+        """Wait until the display is cleared, where the pump knows such an order: the next car finds it so."""
         if SIDES[filling.side][0] == "dart":
             await self._pump(filling, "wait", state="idle")
 
@@ -253,7 +259,11 @@ class Drive:
                 result.problems.append(f"{len(mine)} sales")
             for sale in mine[:1]:
                 result.sale, result.debit = sale["state"], sale["debit_state"]
-                result.volume_ml, result.amount_fen, result.reason = sale["volume_ml"], sale["amount_fen"], sale["reason"]
+                result.volume_ml, result.amount_fen, result.reason = (
+                    sale["volume_ml"],
+                    sale["amount_fen"],
+                    sale["reason"],
+                )
             if not mine and filling.event == "second":
                 result.reason = unclear[-1] if unclear else None
             elif not mine:
@@ -302,3 +312,26 @@ class Drive:
             if time.monotonic() > end:
                 self.faults.append(problem)
                 return
+
+
+async def drive(folder: Path, tell: Callable[[str], None], fillings: Sequence[Filling] = FILLINGS) -> bool:
+    """Drive the fillings at a forecourt of its own, telling one line for each and one for each comparison."""
+    async with Forecourt(folder) as site:
+        run = Drive(site, fillings)
+        await run.prepare()
+        await run.run()
+    for result in run.results:
+        tell(_told(result))
+    for line in run.lines:
+        tell(f"{'ok   ' if line.agrees else 'WRONG'} {line.name}: {line.ours}, {line.outside_source} {line.outside}")
+    for fault in run.faults:
+        tell(f"WRONG {fault}")
+    return run.good
+
+
+def _told(result: Result) -> str:
+    filling, litres = result.filling, result.volume_ml or 0
+    yuan = format_fen(result.amount_fen or 0)
+    ended = "/".join(part for part in (result.sale, result.debit, result.reason) if part)
+    story = f"side {filling.side}  {filling.vehicle.story}: {litres / 1000:.2f} L, {yuan} yuan, {ended}"
+    return f"WRONG {story}: {'; '.join(result.problems)}" if result.problems else f"ok    {story}"

@@ -47,7 +47,7 @@ def assemble(section: FuelIsland, common: Common) -> Point:
         reader=common.reader,
     )
     witness = WitnessKind.SIDE_ANTENNA if len(section.sides) == 1 else WitnessKind.ISLAND_ANTENNA
-    island = Island(common.surroundings.clock, witness)
+    island = Island(common.surroundings.clock, witness, gone_s=section.proof.before_s)
     buses = {pump.name: _bus(section, pump, common) for pump in section.pumps}
     sides = [
         Side(services, settings.sides[i], buses[side.pump].side(SideId(side.address)), island)

@@ -32,8 +32,9 @@ GREY, UNEXPLAINED = "sale_grey", "fuel_unexplained"
 
 _s, _d = tables.sale, tables.debit
 _OPEN = (
-    select(_s, _d.c.state.label("debit_state"), *PAYER)
+    select(_s, _d.c.state.label("debit_state"), tables.subject.c.obu_id, *PAYER)
     .join_from(_s, _d, _d.c.id == _s.c.debit_id)
+    .join(tables.subject, tables.subject.c.id == _d.c.passage_id)
     .outerjoin(tables.mandate, tables.mandate.c.id == _d.c.mandate_id)
     .where(tables.one_of(_s.c.state, *OPEN_SALES), _s.c.charge_point == bindparam("point"))
     .order_by(_s.c.created_at)
@@ -86,6 +87,8 @@ class OpenSale:
     debit_id: str
     debit_state: str
     payer: Payer
+    vehicle: str
+    """Tag of the vehicle, as the island names it; empty where it was erased."""
     place: Place
     state: SaleState
     begun: Begun
@@ -101,6 +104,7 @@ def open_sales(connection: Connection, charge_point: str) -> Sequence[OpenSale]:
             debit_id=row.debit_id,
             debit_state=row.debit_state,
             payer=payer_in(row),
+            vehicle=row.obu_id or "",
             place=Place(charge_point=row.charge_point, side=row.side, nozzle=row.nozzle, grade=row.grade),
             state=SaleState(row.state),
             begun=Begun(row.limit_fen, row.unit_price, row.volume_before),

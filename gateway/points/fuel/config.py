@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from protocols.pump.names import DIALECT_NAMES
 from pydantic import Field
 
 from gateway.documents import Name, Problem, Section, known_are
@@ -13,6 +12,7 @@ from gateway.points.config import Claim, Need, belongs_to
 from gateway.points.etc.config import EtcPoint, LinkText
 from gateway.points.fuel.witnesses import WitnessKind
 from gateway.texts.catalogue import Pair, Words
+from protocols.pump.names import DIALECT_NAMES
 
 
 class PumpLink(Section):
@@ -66,8 +66,8 @@ class Proof(Section):
     """fewest points that prove a vehicle"""
     lead: int = Field(default=4, ge=1)
     """fewest points by which it must be ahead of any other; else the attendant says who it is"""
-    before_s: float = Field(default=120.0, ge=1, le=3600)
-    """seconds before the nozzle is lifted for which a sighting still counts"""
+    before_s: float = Field(default=20.0, ge=1, le=3600)
+    """seconds before the nozzle is lifted for which a sighting counts: an antenna sees all the time who stands there"""
 
 
 class FuelIsland(EtcPoint):

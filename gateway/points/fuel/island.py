@@ -46,18 +46,28 @@ class Customer:
 class Island:
     """Vehicles at one island."""
 
-    def __init__(self, clock: Clock, witness: WitnessKind) -> None:
+    def __init__(self, clock: Clock, witness: WitnessKind, *, gone_s: float) -> None:
+        """`gone_s`: seconds after which a vehicle that was not seen again has left."""
         self._clock = clock
         self._witness = witness
+        self._gone_s = gone_s
         self._customers: OrderedDict[str, Customer] = OrderedDict()
         self._filling: dict[int, str] = {}
         """Vehicle filling up at each side."""
+        self._served: dict[str, float] = {}
+        """Vehicles that have filled up, with the second at which they were last seen. While one stands here still it is
+        nobody's proof: whoever lifts another nozzle is somebody else."""
         self.on_seen: list[Callable[[], None]] = []
         """Called when a vehicle was seen: sides whose nozzle is out look again."""
 
     def saw(self, seen: Identity, payer: Payer) -> None:
         """Note a vehicle that may fill up."""
-        customer = Customer(seen, payer, self._clock.monotonic())
+        now = self._clock.monotonic()
+        customer = Customer(seen, payer, now)
+        served_at = self._served.pop(customer.name, None)
+        if served_at is not None and now - served_at <= self._gone_s:
+            self._served[customer.name] = now
+            return
         self._customers.pop(customer.name, None)
         self._customers[customer.name] = customer
         while len(self._customers) > CUSTOMERS_MAX:
@@ -80,8 +90,13 @@ class Island:
         self._filling[side] = name
 
     def ends(self, side: int) -> None:
-        """Note that a side is free again. Its vehicle has to be seen anew for another sale."""
-        self._customers.pop(self._filling.pop(side, ""), None)
+        """Note that a side is free again. Its vehicle has to leave and come back for another sale."""
+        name = self._filling.pop(side, None)
+        if name is not None:
+            self._customers.pop(name, None)
+            self._served[name] = self._clock.monotonic()
+            while len(self._served) > CUSTOMERS_MAX:
+                del self._served[next(iter(self._served))]
 
 
 class FillUp:

@@ -132,6 +132,7 @@ class Side:
                 await self._charge(replace(sale, state=SaleState.DELIVERED), sale.sold)
             elif sale.state is SaleState.OPEN:
                 self._sale, self._watched, self._flowed = sale, False, True
+                self._island.begins(self._settings.number, sale.vehicle)
                 self._log.info("sale %s was open when the gateway stopped; the pump is asked", sale.id)
 
     async def charge_if_nobody_does(self, sale: OpenSale) -> None:
@@ -269,6 +270,7 @@ class Side:
             debit_id=debit_id,
             debit_state="held",
             payer=payer,
+            vehicle=proof.vehicle,
             place=self._place(nozzle),
             state=SaleState.OPEN,
             begun=begun,
@@ -416,9 +418,7 @@ class Side:
             self._log.warning("%s: %s", type(command).__name__, outcome.value)
         return outcome
 
-    async def _ask(
-        self, command: Command, kind: type[R], meant: Callable[[R], bool] = lambda _: True
-    ) -> R | None:
+    async def _ask(self, command: Command, kind: type[R], meant: Callable[[R], bool] = lambda _: True) -> R | None:
         """Ask for a reading and wait for it; None when it does not come in time."""
         if await self._do(command) is not Outcome.ACCEPTED:
             return None

@@ -166,7 +166,7 @@ class Forecourt:
             writer=box.writer,
             reader=box.queries,
         )
-        self.island = Island(box.clock, WitnessKind.ISLAND_ANTENNA)
+        self.island = Island(box.clock, WitnessKind.ISLAND_ANTENNA, gone_s=20)
         self.side = Side(self.services, SETTINGS, self.pump, self.island)
 
     async def __aenter__(self):

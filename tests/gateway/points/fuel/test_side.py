@@ -16,6 +16,7 @@ from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT
 from .conftest import LIMIT, PRICE, live
 
 ML, FEN = 10_000, 7850
+PUMP = {"total_ml": 1_209_090, "volume_ml": 0, "amount": 0}
 
 
 async def fill(court, ml=ML):
@@ -145,6 +146,43 @@ def test_a_cut_line_without_a_totaliser_proves_nothing(box):
     live(box, scenario)
 
 
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_car_that_has_filled_up_is_nobody_s_proof_until_it_has_left(box, killed):
+    """It may stand there still while somebody else, whose tag is not read, lifts the next nozzle."""
+    pump_book = SimpleNamespace(**PUMP)
+
+    async def first(court):
+        court.car()
+        court.approve()
+        court.pump.lift()
+        await court.authorised()
+        court.pump.flow(ML)
+        if not killed:
+            court.pump.hang_up()
+            await second(court)
+
+    async def second(court):
+        await court.sale_is("billed")
+        await court.until(lambda: court.pump.did(Clear))
+        court.car()  # it is still seen
+        court.pump.lift()
+        await court.until(lambda: court.side._facts.out)
+        assert not list(court.island.sightings())
+        box.clock.now += 21
+        court.car()  # it has left, and come back
+        await court.until(lambda: len(court.sales()) == 2)
+
+    async def again(court):
+        court.approve()
+        court.pump.out = False
+        court.pump.back()
+        await second(court)
+
+    live(box, first, pump_book=pump_book)
+    if killed:
+        live(box, again, pump_book=pump_book)
+
+
 def test_a_pump_that_says_nothing_of_its_nozzles_tells_by_its_state(box):
     async def scenario(court):
         court.pump.out = None
@@ -224,6 +262,7 @@ def test_an_amount_that_does_not_fit_is_billed_by_nobody(box):
         assert court.held() == LIMIT
         assert box.items() == [("sale_grey", "open")]
         await court.until(lambda: court.pump.did(Clear))
+        box.clock.now += 21
         court.pump.lift()  # the same payer gets no second authorisation
         court.car()
         await court.until(lambda: box.rows("select 1 from decision where reason = 'pump_earlier_open'"))
@@ -280,9 +319,6 @@ def test_a_delivery_that_no_sale_explains_is_found(box):
         assert box.items() == [("fuel_unexplained", "open")]
 
     live(box, scenario)
-
-
-PUMP = {"total_ml": 1_209_090, "volume_ml": 0, "amount": 0}
 
 
 @pytest.mark.parametrize("step", ["authorised", "flowing", "hung up"])
