@@ -208,6 +208,7 @@ class Drive:
                 await self._delivered(filling, filling.ml // 2)
                 await self._pump(filling, "power", on=False)
                 await self._until(lambda: not self._site.part_works(self._part(filling)), "the pump is still heard")
+                await self._pump(filling, "flow", ml_per_s=0)
                 await self._pump(filling, "return")
                 await self._pump(filling, "power", on=True)
                 return
