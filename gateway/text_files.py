@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from gateway.texts.catalogue import Words
 
@@ -30,6 +32,18 @@ def text_of(data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise NotText(error, looks_like_gbk=_looks_like_gbk(data)) from error
+
+
+LINE_CHARS_MAX: Final = 100_000
+"""Characters of one line of a table; a file without ends of lines, or a device, is none."""
+
+
+def lines_of(stream: TextIO) -> Iterator[str]:
+    """Lines of a table, for a reader of CSV; raises its error for one that does not end."""
+    while line := stream.readline(LINE_CHARS_MAX + 1):
+        if len(line) > LINE_CHARS_MAX:
+            raise csv.Error(f"a line has more than {LINE_CHARS_MAX} characters")
+        yield line
 
 
 def not_text(path: Path, error: UnicodeDecodeError) -> NotText:

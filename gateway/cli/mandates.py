@@ -112,11 +112,11 @@ def import_(
 
 def _read(file: Path) -> tuple[dict[str, Mandate], list[Credential]]:
     from gateway.payers.mandates import MandateImportError, read_csv
-    from gateway.text_files import not_text
+    from gateway.text_files import lines_of, not_text
 
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            return read_csv(stream)
+            return read_csv(lines_of(stream))
     except UnicodeDecodeError as error:
         refusal = not_text(file, error)
         raise MandateImportError([wrong(str(file), refusal.problem, refusal.cure)]) from error

@@ -50,7 +50,7 @@ from gateway.payers.status_lists import (
     open_chain,
     read_manifest,
 )
-from gateway.text_files import not_text
+from gateway.text_files import lines_of, not_text
 from gateway.texts.catalogue import Pair, Text, Words
 from gateway.texts.places import place_of, wrong
 
@@ -314,7 +314,7 @@ def _read_rows(
     line = 1
     try:
         with source.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
+            reader = csv.reader(lines_of(stream), strict=True)
             header = next(reader, None)
             if header is None or tuple(name.strip() for name in header) != COLUMNS:
                 problem = Words("delivery.header", header=header)

@@ -121,6 +121,7 @@ class Side:
         """The end of the last delivery has been dealt with; the state may stay for a while."""
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
+        island.on_seen.append(lambda: self._inbox.put_nowait(_Nudge.SEEN))
         self._log = logging.getLogger(f"{__name__}.{services.settings.name}.{settings.number}")
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -142,7 +143,6 @@ class Side:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        self._island.on_seen.append(lambda: self._inbox.put_nowait(_Nudge.SEEN))
         listening = asyncio.create_task(self._listen(), name=f"pump-{self._settings.number}")
         try:
             while True:
@@ -151,6 +151,8 @@ class Side:
                     self._note(self._inbox.get_nowait())
                 await self._step()
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             listening.cancel()
             with suppress(asyncio.CancelledError):
                 await listening

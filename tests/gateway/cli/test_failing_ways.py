@@ -145,6 +145,8 @@ OTHER_FILES = [
     Way("mandates import {folder}/ledger.db", 1, "mandates_refused"),
     Way("lists build {folder}/d.csv --version L2", 1, "list_delivery_refused", put("d.csv", "x,y\n")),
     Way("lists build {folder}/d.csv --version L2", 1, "list_delivery_refused", put("d.csv", "名单\n".encode("gbk"))),
+    Way("mandates import /dev/zero", 1, "mandates_refused"),
+    Way("lists build /dev/zero --version L2", 1, "list_delivery_refused"),
     Way("lists build {folder}/ledger.db --version L2", 1, "list_delivery_refused"),
     Way(
         "clearing run 20261101 --bank-file bank-1={folder}/day.csv",
