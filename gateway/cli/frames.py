@@ -62,7 +62,9 @@ class Unread:
         return Words("frames.line-offset", line=self.line, offset=self.offset)
 
 
-class _BadHex(Exception):
+class HexWrong(Exception):
+    """Text that is no hex; `offset` of the character that is wrong."""
+
     def __init__(self, offset: int, problem: Words) -> None:
         self.offset, self.problem = offset, problem
         super().__init__(str(problem))
@@ -78,7 +80,7 @@ def from_arguments(texts: Sequence[str], dialect: Dialect) -> Iterator[Found | U
     for number, text in enumerate(texts, start=1):
         try:
             yield from _cut(bytes_of(text), dialect)
-        except _BadHex as error:
+        except HexWrong as error:
             yield Unread(error.problem, error.offset, argument=number)
 
 
@@ -101,7 +103,7 @@ def from_data(data: bytes, dialect: Dialect) -> Iterator[Found | Unread]:
                 yield from _of_capture(line, number, dialect, streams)
             else:
                 yield from _cut(bytes_of(line), dialect, number)
-        except _BadHex as error:
+        except HexWrong as error:
             yield Unread(error.problem, error.offset, line=number)
     for stream in streams.values():
         yield from stream.end()
@@ -111,11 +113,11 @@ def bytes_of(text: str) -> bytes:
     """Bytes of hex digits with blanks, commas, colons or hyphens between them, or 0x before them."""
     digits = "".join(_tokens(text, strictly=True))
     if not digits:
-        raise _BadHex(0, Words("frames.no-hex-digits"))
+        raise HexWrong(0, Words("frames.no-hex-digits"))
     if len(digits) % 2:
         count = len(digits)
         problem = Words("frames.hex-digits-last-byte-has", count=count)
-        raise _BadHex(len(text.rstrip()) - 1, problem)
+        raise HexWrong(len(text.rstrip()) - 1, problem)
     return bytes.fromhex(digits)
 
 
@@ -126,7 +128,7 @@ def _tokens(text: str, *, strictly: bool = False) -> Iterator[str]:
         if wrong is not None:
             shown = repr(wrong[0])
             problem = Words("frames.no-hex-digit", shown=shown)
-            raise _BadHex(found.end() - len(token) + wrong.start(), problem)
+            raise HexWrong(found.end() - len(token) + wrong.start(), problem)
         # C writes 0x5 for 05.
         yield f"0{token}" if len(token) == 1 and token != found[0] else token
 
@@ -180,6 +182,6 @@ def _of_capture(line: str, number: int, dialect: Dialect, streams: dict[tuple[st
     except (ValueError, KeyError, TypeError) as error:
         offset = error.pos if isinstance(error, json.JSONDecodeError) else 0
         problem = Words("frames.no-line-capture")
-        raise _BadHex(offset, problem) from error
+        raise HexWrong(offset, problem) from error
     stream = streams.setdefault((captured["peer"], captured["dir"]), _Stream(dialect))
     yield from stream.push(piece, number, captured)

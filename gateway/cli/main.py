@@ -34,6 +34,7 @@ MODULES: Final = MappingProxyType(
         "rules": "gateway.cli.rules",
         "privacy": "gateway.cli.privacy",
         "rsu": "gateway.cli.rsu",
+        "pump": "gateway.cli.pump",
     }
 )
 """Commands in the order of the help -> module with the `app` of each."""

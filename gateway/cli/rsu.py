@@ -12,20 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli import labels
+from gateway.cli.described import frame_facts, show_frame, told
 from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.help import Commands
 from gateway.cli.options import JsonOption, UnmaskOption, screen_of
-from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Heading, Screen
+from gateway.cli.screen import QUIET, Screen
 from gateway.cli.usage import BadValue
-from gateway.texts.catalogue import Language, Words
-from gateway.texts.foreign import text_of
-from protocols.masks import STARS
+from gateway.texts.catalogue import Words
 from protocols.rsu.names import PCRSU_V3
 
 if TYPE_CHECKING:
     from gateway.cli.frames import Found, Unread
-    from protocols.rsu.describe import FieldDescription, FileDescriber, FrameDescription
+    from protocols.rsu.describe import FileDescriber, FrameDescription
     from protocols.rsu.dialect import Dialect
 
 app = Commands(
@@ -44,9 +42,6 @@ STATION_BYTES: Final = 43
 
 VEHICLE_CLASS_MAX: Final = 0xFF
 """Largest number that a card can hold."""
-
-LOOSE: Final = "tail"
-"""Bytes after a frame. They may be anything, the next frame with its card included."""
 
 
 @app.command()
@@ -97,8 +92,8 @@ def decode(
         damaged += not described.ok
         if not as_json:
             _show_place(screen, one, first=not shown)
-            _show(screen, described, unmask=unmask)
-        shown.append(_found_facts(one) | _frame_facts(described, unmask=unmask) if as_json else {})
+            show_frame(screen, described, _labels, unmask=unmask)
+        shown.append(_found_facts(one) | frame_facts(described, unmask=unmask) if as_json else {})
     if not shown and not unread:
         raise _bad_input(Words("usage.no-frame"))
     facts = {
@@ -144,7 +139,7 @@ def dialects(context: typer.Context, as_json: JsonOption = False) -> None:
         screen.pairs(
             [
                 (screen.say("rsu.dialect"), str(fact["name"])),
-                (screen.say("label.what-it-is"), _told(screen, str(fact["title"]))),
+                (screen.say("label.what-it-is"), told(screen, _labels, str(fact["title"]))),
                 (screen.say("rsu.layouts"), " ".join(fact["layouts"])),
                 (screen.say("rsu.kept-whole"), " ".join(fact["kept_whole"])),
             ]
@@ -220,71 +215,6 @@ def _describe(dialect: Dialect, raw: bytes, *, unmask: bool) -> FrameDescription
     return describe_frame(dialect, raw, files)
 
 
-def _frame_facts(frame: FrameDescription, *, unmask: bool) -> dict[str, Any]:
-    facts = frame.as_dict()
-    if not unmask:
-        facts["raw"] = None
-        facts["fields"] = [_masked_facts(field, inside_file=False) for field in frame.fields]
-    return {"length": len(frame.raw), **facts}
-
-
-def _masked_facts(field: FieldDescription, *, inside_file: bool) -> dict[str, object]:
-    hidden = _hides(field)
-    facts = field.as_dict()
-    facts["raw"] = None if hidden else field.raw.hex()
-    facts["value"] = _value_shown(field, unmask=False, inside_file=inside_file)
-    facts["fields"] = [_masked_facts(child, inside_file=field.private) for child in field.fields]
-    return facts
-
-
-def _hides(field: FieldDescription) -> bool:
-    """True when bytes of this field could give a vehicle, a tag or a card away."""
-    return field.private or field.name == LOOSE
-
-
-def _value_shown(field: FieldDescription, *, unmask: bool, inside_file: bool) -> str:
-    """The value as far as it may be shown. Values inside a file come masked from whoever described it."""
-    if unmask or inside_file or field.name == LOOSE:
-        return field.value
-    return field.privacy.masked(field.value) if field.value else ""
-
-
-def _show(screen: Screen, frame: FrameDescription, *, unmask: bool) -> None:
-    say = screen.say
-    senders: Mapping[str | None, str] = {
-        "lane": say("rsu.lane-antenna"),
-        "rsu": say("rsu.antenna-lane"),
-    }
-    code = "" if frame.code is None else f"{frame.code:02X}"
-    length = say("rsu.bytes", raw=len(frame.raw))
-    what = [frame.layout or code, frame.message or "", senders.get(frame.sender, ""), length]
-    screen.line("  ".join(part for part in what if part), style="bold")
-    if frame.source:
-        screen.line(say("rsu.layout", source=_told(screen, frame.source)), style=QUIET)
-    columns = [
-        Heading(say("rsu.at"), right=True),
-        Heading(say("rsu.field")),
-        Heading(say("rsu.byte-values"), wrap_at=12),
-        Heading(screen.word(labels.VALUE), wrap_at=12),
-        Heading(screen.word(labels.MEANING), wrap_at=18),
-    ]
-    screen.table(columns, [row for field in frame.fields for row in _rows(screen, field, "", unmask=unmask)])
-    if frame.ok:
-        screen.line(say("rsu.frame-order"), style=GOOD)
-    for problem in frame.problems:
-        screen.line(
-            say("rsu.damaged-offset", field=problem.field, offset=problem.offset, text=_told(screen, problem.text)),
-            style=BAD,
-        )
-        if problem.next_step:
-            screen.line(f"  {say('program.next')}: {_told(screen, problem.next_step)}")
-
-
-def _told(screen: Screen, english: str) -> str:
-    """Text of a codec, in the language chosen."""
-    return english if screen.language is Language.EN else text_of(english, _labels()).told(screen.language)
-
-
 @cache
 def _labels() -> Mapping[str, str]:
     """Chinese of the words of cards and plates, which their tables have in both languages."""
@@ -301,28 +231,3 @@ def _labels() -> Mapping[str, str]:
     )
     classes = filter(None, map(codes.vehicle_class_label, range(VEHICLE_CLASS_MAX + 1)))
     return {word.en: word.zh for word in chain(classes, *(table.values() for table in tables))}
-
-
-def _rows(screen: Screen, field: FieldDescription, parent: str, *, unmask: bool) -> list[list[str | Cell]]:
-    """A field and what is inside it, indented."""
-    inside = bool(parent)
-    name = field.name.removeprefix(f"{parent}.")
-    value = _value_shown(field, unmask=unmask, inside_file=inside)
-    if field.fields:
-        shown = screen.say("rsu.bytes", raw=len(field.raw))
-        value = ""
-    elif _hides(field) and not unmask:
-        shown = STARS
-    else:
-        shown = field.raw.hex(" ")
-        if value.lower() == field.raw.hex():
-            value = ""  # The bytes say it already.
-    own: list[str | Cell] = [
-        str(field.offset),
-        Cell(f"{'  ' if inside else ''}{name}", BAD if field.problem else ""),
-        Cell(shown, QUIET),
-        value,
-        _told(screen, field.meaning),
-    ]
-    children = [row for child in field.fields for row in _rows(screen, child, field.name, unmask=unmask)]
-    return [own, *children]

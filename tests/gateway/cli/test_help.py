@@ -106,6 +106,7 @@ def test_the_commands_are_these():
         "mandates show",
         "passages show",
         "privacy erase",
+        "pump decode",
         "rsu decode",
         "rsu dialects",
         "rules check",

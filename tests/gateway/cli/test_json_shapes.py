@@ -39,6 +39,7 @@ READS = {
 AWAY_FROM_A_SITE = {
     "rsu-decode": [["rsu", "decode", vector(name).raw.hex()] for name in ("v3-b4-183", "v3-b2-37", "v3-c4-01")],
     "rsu-dialects": [["rsu", "dialects"]],
+    "pump-decode": [["pump", "decode", "5034030400078501020800002547000199940101054EB403FA"]],
 }
 ELSEWHERE = {"status", "clearing-show", "rules-check", "rules-diff", "sales-receipt", "sales-reconcile", "sales-show"}
 """Commands whose shapes a test of their own compares."""

@@ -8,6 +8,7 @@ import pytest
 from rich.cells import cell_len
 
 from gateway.cli import rsu
+from gateway.cli.described import told
 from gateway.cli.screen import Screen
 from gateway.texts.catalogue import Language
 from hardware.emulators.control import Capture
@@ -75,7 +76,7 @@ def test_a_frame_whole_or_damaged_is_told_in_chinese(sample):
     for raw in (sample.raw, sample.raw[:-1], sample.raw[: len(sample.raw) // 2], sample.raw[:3], sample.raw + b"\1"):
         described = rsu._describe(dialect, raw, unmask=False)
         for text in (*told_of(described.fields), described.source or ""):
-            assert english_left(rsu._told(screen, text)) == [], text
+            assert english_left(told(screen, rsu._labels, text)) == [], text
 
 
 @pytest.mark.parametrize("dialect", [*map(dialect_named, sorted(DIALECT_NAMES))], ids=lambda dialect: dialect.name)
@@ -86,7 +87,7 @@ def test_every_field_and_word_of_a_layout_is_told_in_chinese(dialect):
             for field in getattr(one, "fields", (one,)):
                 words = field.words.values() if isinstance(field.words, Mapping) else ()
                 for text in (one.meaning, field.meaning, layout.source, *(getattr(w, "en", w) for w in words)):
-                    assert english_left(rsu._told(screen, text)) == [], text
+                    assert english_left(told(screen, rsu._labels, text)) == [], text
 
 
 def test_files_inside_are_taken_apart(ask):

@@ -683,6 +683,8 @@ class Plaza:
             utc_offset_min=LOCAL_OFFSET_S // 60,
             sections=[lane.section, *others],
             engine=self.engine,
+            writer=self.writer,
+            reader=self.queries,
             mandates=MandateReader(self.queries),
             issuers={REGION: IssuerPolicy("issuer-9901", self.charge_cards)},
             lists=self.lists,
