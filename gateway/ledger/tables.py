@@ -541,6 +541,7 @@ sale = Table(
     Index("ix_sale_nozzle", "charge_point", "side", "nozzle", "created_at"),
     partial_index("ix_sale_open", "charge_point", "side", where=f"state in ({quoted(OPEN_SALES)})"),
     partial_index("ix_sale_debit", "debit_id", where="debit_id is not null"),
+    partial_index("ix_sale_grey", "id", where=f"state in ({quoted([SaleState.GREY])})"),
     **IN_ITS_KEY,
 )
 """Sale of fuel at one side of a pump. Volumes are millilitres, `unit_price` thousandths of a yuan a litre, `limit_fen`

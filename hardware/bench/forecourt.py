@@ -266,7 +266,8 @@ class Drive:
                     sale["reason"],
                 )
             if not mine and filling.event == "second":
-                result.reason = unclear[-1] if unclear else None
+                # A report that the air lost is told beside it.
+                result.reason = next((reason for reason in unclear if reason == filling.reason), None)
             elif not mine:
                 shown = await self._site.command("passages", "--json", "--unmask", "--last", "1000")
                 reasons = {one["plate"]: one["reason"] for one in json.loads(shown)["passages"]}

@@ -60,8 +60,7 @@ _GREY_OF_MANDATE = (
     select(_s.c.id)
     .join_from(_s, _d, _d.c.id == _s.c.debit_id)
     .where(
-        tables.one_of(_s.c.state, *OPEN_SALES),
-        _s.c.state == SaleState.GREY,
+        tables.one_of(_s.c.state, SaleState.GREY),
         _d.c.payer == bindparam("payer"),
         _d.c.mandate_id.is_not_distinct_from(bindparam("mandate")),
     )
