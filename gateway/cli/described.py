@@ -6,14 +6,16 @@ Bytes that could give a vehicle, a tag or a card away are hidden unless somebody
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.cli import labels
 from gateway.cli.screen import BAD, GOOD, QUIET, Cell, Heading, Screen
 from gateway.texts.catalogue import Language
 from gateway.texts.foreign import NO_LABELS, text_of
-from protocols.description import FieldDescription, FrameDescription
 from protocols.masks import STARS
+
+if TYPE_CHECKING:
+    from protocols.description import FieldDescription, FrameDescription
 
 LOOSE: Final = "tail"
 """Bytes after a frame. They may be anything, the next frame with its card included."""
