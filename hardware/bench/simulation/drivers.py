@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.acts import acts
@@ -17,12 +18,13 @@ from hardware.bench.simulation.invariants import FuelSale
 from hardware.bench.simulation.pumps import Forecourt
 from hardware.bench.simulation.site import Kind, Owner
 from hardware.bench.simulation.world import World
-from hardware.emulators.dispenser import AT_WORK
+from hardware.emulators.dispenser import AT_WORK, Dispenser
 from hardware.emulators.road import Event, Script, Vehicle, VehicleSpec, build
 
 NO_CUSTOMERS: Final = (Kind.PURSE, Kind.PURSE_LOW, Kind.ABSURD, Kind.NO_FARE)
-"""Vehicles that a purse would pay for: most pumps take none, and here there are many of them."""
-STRANGER, ALONE, TWO, NOTHING, WANTS_MORE, LINGERS, GREY_AGAIN = 0.12, 0.08, 0.06, 0.08, 0.12, 0.3, 0.5
+"""Vehicles that a purse would pay for: too many here, for pumps."""
+STRANGER, ALONE, TWO, NOTHING = 0.12, 0.08, 0.06, 0.08
+WANTS_MORE, LINGERS, GREY_AGAIN = 0.12, 0.3, 0.5
 """Chances of one turn: a driver without a tag, a delivery by the pump's own keys, two vehicles together; of one filling:
 the nozzle goes back at once, more is wanted than allowed; of one vehicle: it stands around when it has filled up; that
 whoever has a grey sale comes first."""
@@ -30,7 +32,7 @@ WRONG, JUMPS, DIES = 0.05, 0.05, 0.05
 """Chances of one filling: a wrong amount is shown, the totaliser jumps, the gateway dies."""
 DIES_HOW: Final = "while fuel flows"
 WRONG_FEN = (2, 500)
-JUMP_ML = (20, 20_000)
+JUMP_STEP_ML, JUMP_STEPS = 10, (2, 2_000)
 ALONE_ML = (500, 20_000)
 GAP_S = (0.5, 4.0)
 THINKS_S = (0.0, 1.5)
@@ -45,6 +47,71 @@ SETTLED_AFTER_S = (5.0, 30.0)
 """Time until somebody sees to a grey sale."""
 REST_S = 120.0
 """Time of calm in which every sale ends that needs no people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pump:
+    """Side of a pump, and whoever stands at it."""
+
+    world: World
+    forecourt: Forecourt
+    side: int
+    chance: random.Random
+
+    @property
+    def of(self) -> Dispenser:
+        """Dispenser of the side."""
+        return self.forecourt.places[self.side].dispenser
+
+    @property
+    def at_work(self) -> bool:
+        """True when it may deliver."""
+        return self.of.state in AT_WORK
+
+    def sell_alone(self) -> None:
+        """Deliver by the pump's own keys, where it can."""
+        known = [nozzle for nozzle in self.of.nozzles if self.forecourt.watch.sides[self.side].known(nozzle)]
+        if known and self.of.powered and not self.of.out and not self.at_work:
+            self.world.network.note("pump", "alone")
+            nozzle, volume_ml = self.chance.choice(known), self.chance.randint(*ALONE_ML)
+            self.forecourt.do(self.side, lambda _: self.of.sell_alone(nozzle, volume_ml))
+
+    async def lift(self, who: frozenset[str], name: str) -> bool:
+        """Lift a nozzle and wait until fuel may flow, but not for ever: whether it may."""
+        nozzle = self.chance.choice(list(self.of.nozzles))
+        self.world.trace.add("pump", f"{name} lifts nozzle {nozzle} of side {self.side}")
+        self.forecourt.watch.sides[self.side].standing = who
+        self.forecourt.do(self.side, lambda now: self.of.lift(nozzle, now))
+        return await self.forecourt.until(lambda: self.at_work, self.chance.uniform(*PATIENCE_S))
+
+    async def fill(self) -> None:
+        """Fill up where the pump lets fuel flow, then hang up."""
+        if self.at_work and self.chance.random() >= NOTHING:
+            await asyncio.sleep(self.chance.uniform(*LOOKS_UP_S))
+            await self._squeeze()
+            await asyncio.sleep(self.chance.uniform(*LOOKS_UP_S))
+        self.forecourt.do(self.side, lambda now: self.of.squeeze(0, now))
+        self.world.trace.add("pump", f"the nozzle of side {self.side} is hung up")
+        self.forecourt.do(self.side, self.of.put_back)
+        self.forecourt.watch.sides[self.side].standing = frozenset()
+
+    async def _squeeze(self) -> None:
+        """Let fuel flow until there is enough, or the pump stops; now and then something happens meanwhile."""
+        world, chance = self.world, self.chance
+        if chance.random() < WRONG:
+            world.network.note("pump", "wrong_amount")
+            self.of.amount_error = chance.choice((-1, 1)) * chance.randint(*WRONG_FEN)
+        flow = chance.randint(*FLOW_ML_S)
+        most = site.MOST_FEN * 10_000 // self.of.now_at.unit_price_milli
+        wanted = most + 5_000 if chance.random() < WANTS_MORE else chance.randint(200, most)
+        roll, first = chance.random(), chance.random()
+        self.forecourt.do(self.side, lambda now: self.of.squeeze(flow, now))
+        await asyncio.sleep(first * wanted / flow)
+        if self.at_work and roll < JUMPS:
+            self.forecourt.jump(self.side, JUMP_STEP_ML * chance.randint(*JUMP_STEPS))
+        elif self.at_work and roll < JUMPS + DIES and not world.network.calm:
+            world.crash(DIES_HOW)
+        await self.forecourt.until(lambda: not self.at_work, (1 - first) * wanted / flow)
 
 
 class FuelWorkload:
@@ -79,38 +146,27 @@ class FuelWorkload:
 
     async def _stream(self, world: World, forecourt: Forecourt, side: int) -> None:
         chance = site.series(world.seed, f"side {side}")
+        at = Pump(world, forecourt, side, chance)
         while self._begun < self._wanted:
             self._begun += 1
             await asyncio.sleep(chance.uniform(*GAP_S))
             roll = chance.random()
             if roll < ALONE:
-                self._sell_alone(world, forecourt, side, chance)
+                at.sell_alone()
             elif roll < ALONE + STRANGER:
-                await self._stranger(world, forecourt, side, chance)
+                await self._stranger(at)
             else:
-                await self._customer(world, forecourt, side, chance, two=roll < ALONE + STRANGER + TWO)
+                await self._customer(at, two=roll < ALONE + STRANGER + TWO)
 
-    # --- who comes ------------------------------------------------------------------------------------------------
-
-    def _sell_alone(self, world: World, forecourt: Forecourt, side: int, chance: random.Random) -> None:
-        of = forecourt.dispenser(side)
-        known = [nozzle for nozzle in of.nozzles if forecourt.watch.sides[side].known(nozzle)]
-        if known and of.powered and not of.out and of.state not in AT_WORK:
-            world.network.note("pump", "alone")
-            nozzle, volume_ml = chance.choice(known), chance.randint(*ALONE_ML)
-            forecourt.do(side, lambda _: of.sell_alone(nozzle, volume_ml))
-
-    async def _stranger(self, world: World, forecourt: Forecourt, side: int, chance: random.Random) -> None:
+    async def _stranger(self, at: Pump) -> None:
         """Lift and wait: nobody's tag is here but those of vehicles that have filled up, so nothing flows."""
         async with self._lifting:
-            world.network.note("road", "stranger")
-            self._lift(world, forecourt, side, chance, frozenset(), "a stranger")
-            await forecourt.until(lambda: forecourt.dispenser(side).state in AT_WORK, chance.uniform(*PATIENCE_S))
-        await self._fill(world, forecourt, side, chance)
+            at.world.network.note("road", "stranger")
+            await at.lift(frozenset(), "a stranger")
+        await at.fill()
 
-    async def _customer(
-        self, world: World, forecourt: Forecourt, side: int, chance: random.Random, *, two: bool
-    ) -> None:
+    async def _customer(self, at: Pump, *, two: bool) -> None:
+        world, chance = at.world, at.chance
         async with self._lifting:
             owners = [self._choose(world, chance) for _ in range(2 if two else 1)]
             if two:
@@ -118,22 +174,20 @@ class FuelWorkload:
             for owner in owners:
                 self._drive_up(world, owner)
             await asyncio.sleep(chance.uniform(*THINKS_S))
-            of = forecourt.dispenser(side)
-            self._lift(world, forecourt, side, chance, frozenset(o.mandate_id for o in owners), owners[0].name)
-            served = await forecourt.until(lambda: of.state in AT_WORK, chance.uniform(*PATIENCE_S))
+            served = await at.lift(frozenset(owner.mandate_id for owner in owners), owners[0].name)
             if not served or two:
-                # Two that stand there are told apart by nobody: both go, if one of them was taken after it has filled up.
-                await self._fill(world, forecourt, side, chance)
+                # Nobody tells two apart that stand there: should one be taken, both stay until it has filled up.
+                await at.fill()
                 await asyncio.gather(*(self._drive_off(world, owner) for owner in owners))
                 await asyncio.sleep(LEFT_S)
                 return
-        await self._fill(world, forecourt, side, chance)
+        await at.fill()
         await asyncio.sleep(chance.uniform(*(LINGERS_S if chance.random() < LINGERS else OFF_S)))
         await self._drive_off(world, owners[0])
 
     def _choose(self, world: World, chance: random.Random) -> Owner:
         """Choose a vehicle that is away, now and then one whose payer has a grey sale."""
-        grey = {world.watch.debits[s.debit_id].mandate for s in world.watch.sales.values() if _is_grey(s)}
+        grey = {world.watch.debits[s.debit_id or ""].mandate for s in world.watch.sales.values() if _is_grey(s)}
         asked = [owner for owner in self._away if owner.mandate_id in grey]
         owner = chance.choice(asked if asked and chance.random() < GREY_AGAIN else self._away)
         self._away.remove(owner)
@@ -150,43 +204,6 @@ class FuelWorkload:
         vehicle.drive_off()
         await world.antennas[0].happened(vehicle, Event.GONE, gone, 60.0)
         self._away.append(owner)
-
-    # --- what they do at the pump ---------------------------------------------------------------------------------
-
-    def _lift(
-        self, world: World, forecourt: Forecourt, side: int, chance: random.Random, who: frozenset[str], name: str
-    ) -> None:
-        of = forecourt.dispenser(side)
-        nozzle = chance.choice(list(of.nozzles))
-        world.trace.add("pump", f"{name} lifts nozzle {nozzle} of side {side}")
-        forecourt.watch.sides[side].standing = who
-        forecourt.do(side, lambda now: of.lift(nozzle, now))
-
-    async def _fill(self, world: World, forecourt: Forecourt, side: int, chance: random.Random) -> None:
-        """Fill up where the pump lets fuel flow, then hang up."""
-        of = forecourt.dispenser(side)
-        if of.state in AT_WORK and chance.random() >= NOTHING:
-            await asyncio.sleep(chance.uniform(*LOOKS_UP_S))
-            if chance.random() < WRONG:
-                world.network.note("pump", "wrong_amount")
-                of.amount_error = chance.choice((-1, 1)) * chance.randint(*WRONG_FEN)
-            flow = chance.randint(*FLOW_ML_S)
-            most = site.MOST_FEN * 10_000 // of.now_at.unit_price_milli
-            wanted = most + 5_000 if chance.random() < WANTS_MORE else chance.randint(200, most)
-            roll = chance.random()
-            forecourt.do(side, lambda now: of.squeeze(flow, now))
-            first = chance.random()
-            await asyncio.sleep(first * wanted / flow)
-            if roll < JUMPS and of.state in AT_WORK:
-                forecourt.jump(side, chance.randint(*JUMP_ML))
-            elif roll < JUMPS + DIES and of.state in AT_WORK and not world.network.calm:
-                world.crash(DIES_HOW)
-            await forecourt.until(lambda: of.state not in AT_WORK, (1 - first) * wanted / flow)
-            await asyncio.sleep(chance.uniform(*LOOKS_UP_S))
-        forecourt.do(side, lambda now: of.squeeze(0, now))
-        world.trace.add("pump", f"the nozzle of side {side} is hung up")
-        forecourt.do(side, of.put_back)
-        forecourt.watch.sides[side].standing = frozenset()
 
     # --- people ---------------------------------------------------------------------------------------------------
 
@@ -220,7 +237,11 @@ class FuelWorkload:
             await asyncio.sleep(1.0)
         for sale in [s for s in world.watch.sales.values() if _is_grey(s)]:
             await self._settle(world, forecourt, sale)
-        await asyncio.sleep(REST_S)
+        while left := forecourt.watch.open_sales():
+            if world.loop.time() - begun > 2 * REST_S:
+                world.fail(f"after {2 * REST_S} s of calm: {', '.join(left[:3])}")
+                return
+            await asyncio.sleep(1.0)
 
     @staticmethod
     def _still_open(world: World) -> list[str]:

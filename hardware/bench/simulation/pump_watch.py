@@ -161,8 +161,8 @@ class PumpWatch:
 
     def _display_cleared(self, side: WatchedSide, shown: Move) -> None:
         """Check that the ledger has what the display has shown."""
-        stored = shown.explained if shown.grant is None else self._watch.sales[shown.grant.sale_id].state != "open"
-        if not stored:
+        # One that nobody of ours let begin may end while a display is being cleared; its totaliser tells all the same.
+        if shown.grant is not None and self._watch.sales[shown.grant.sale_id].state == "open":
             self._broken(f"the display of side {side.number} is cleared, and nothing is stored of {shown.delivery}")
 
     # --- the ledger -----------------------------------------------------------------------------------------------
@@ -206,9 +206,9 @@ class PumpWatch:
         fresh = [move for move in covered if not move.explained and move.grant is None]
         if not fresh:
             self._broken(f"delivery {sale.id} is said to be unexplained, and there was none")
-        elif sale.state == "billed" and [(m.delivery.volume_ml, m.delivery.shown_amount_minor) for m in fresh if m.delivery] != [
-            (sale.volume, sale.amount)
-        ]:
+        elif sale.state == "billed" and [
+            (m.delivery.volume_ml, m.delivery.shown_amount_minor) for m in fresh if m.delivery
+        ] != [(sale.volume, sale.amount)]:
             self._broken(f"delivery {sale.id} says {sale.volume} ml, {sale.amount} fen, there were {fresh}")
 
     def _look_at_ours(self, side: WatchedSide, sale: FuelSale, covered: list[Move]) -> None:
@@ -285,8 +285,9 @@ class PumpWatch:
                 if billed != metered:
                     self._broken(f"side {side.number} nozzle {nozzle}: {billed} ml are billed, {metered} were let flow")
                 if of.volume_ml != side.stood[nozzle]:
+                    stands, told = of.volume_ml, side.stood[nozzle]
                     self._broken(
-                        f"side {side.number} nozzle {nozzle}: its totaliser is at {of.volume_ml}, ours ends at {side.stood[nozzle]}"
+                        f"side {side.number} nozzle {nozzle}: its totaliser is at {stands}, ours ends at {told}"
                     )
 
     # --- words ----------------------------------------------------------------------------------------------------

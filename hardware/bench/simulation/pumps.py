@@ -15,7 +15,7 @@ from hardware.bench.simulation import site
 from hardware.bench.simulation.pump_watch import PumpWatch
 from hardware.bench.simulation.storage import Crash
 from hardware.bench.simulation.wires import Harm
-from hardware.emulators.dispenser import AT_WORK, Dispenser
+from hardware.emulators.dispenser import AT_WORK
 from hardware.emulators.pump import PumpConfig, PumpEmulator
 from hardware.emulators.pump_line import Place
 from protocols.pump.types import SideId
@@ -88,10 +88,6 @@ class Forecourt:
 
     # --- what drivers and others do at a side ---------------------------------------------------------------------
 
-    def dispenser(self, number: int) -> Dispenser:
-        """Dispenser of a side."""
-        return self.places[number].dispenser
-
     def do(self, number: int, what: Callable[[float], object]) -> None:
         """Do something at a side now."""
         what(self._world.loop.time())
@@ -106,9 +102,9 @@ class Forecourt:
     def jump(self, number: int, volume_ml: int) -> None:
         """Let the totaliser of the nozzle that is out say more than was delivered."""
         self._world.network.note("pump", "jump")
-        nozzle = self.dispenser(number).nozzle
-        self.dispenser(number).jump(nozzle, volume_ml)
-        self.watch.jumped(number, nozzle)
+        of = self.places[number].dispenser
+        of.jump(of.nozzle, volume_ml)
+        self.watch.jumped(number, of.nozzle)
 
     async def until(self, holds: Callable[[], bool], timeout_s: float) -> bool:
         """Return when it holds, or the time is over: whether it does."""

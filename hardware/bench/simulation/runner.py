@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import TextIO
+from typing import Any, TextIO
 
 from hardware.bench.simulation.bugs import plant
 from hardware.bench.simulation.drivers import FuelWorkload
@@ -20,18 +20,22 @@ from hardware.bench.simulation.log_reader import LogReader, reading
 from hardware.bench.simulation.loop import VirtualLoop
 from hardware.bench.simulation.site import CALLERS, LANES
 from hardware.bench.simulation.storage import folder
+from hardware.bench.simulation.summary import COUNTED
 from hardware.bench.simulation.traffic import LaneWorkload
 from hardware.bench.simulation.workloads import EngineWorkload
 from hardware.bench.simulation.world import RunResult, Workload, World, play
 
-
-SIZES = {"lanes": "passages", "engine": "debits", "fuel": "fillings"}
-"""Workloads, and what their size counts."""
-
-
-PLACES: Mapping[str, Mapping[str, int]] = {"lanes": {"lanes": LANES}, "engine": {"callers": CALLERS}, "fuel": {"island": True}}
+PLACES: Mapping[str, Mapping[str, Any]] = {
+    "lanes": {"lanes": LANES},
+    "engine": {"callers": CALLERS},
+    "fuel": {"island": True},
+}
 """Charge points of a world by the workload."""
-WORKLOADS: Mapping[str, Callable[[int], Workload]] = {"lanes": LaneWorkload, "engine": EngineWorkload, "fuel": FuelWorkload}
+WORKLOADS: Mapping[str, Callable[[int], Workload]] = {
+    "lanes": LaneWorkload,
+    "engine": EngineWorkload,
+    "fuel": FuelWorkload,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Run:
 
     seed: int
     workload: str
-    """A key of `SIZES`."""
+    """A key of `COUNTED`."""
     size: int
     """Passages, debits or fillings."""
     bug: str | None = None
@@ -49,7 +53,7 @@ class Run:
     @property
     def command(self) -> str:
         """Command that shows the run again."""
-        sizes = " ".join(f"--{SIZES[name]} {self.size if name == self.workload else 0}" for name in SIZES)
+        sizes = " ".join(f"--{what} {self.size if work == self.workload else 0}" for work, what in COUNTED.items())
         planted = "" if self.bug is None else f" --plant {self.bug}"
         return f"etcbench simulate --seed {self.seed} --seeds 1 {sizes}{planted} --trace trace.txt"
 

@@ -27,8 +27,8 @@ from hardware.bench.simulation.boards import Board
 from hardware.bench.simulation.disk import Disk
 from hardware.bench.simulation.invariants import Watch
 from hardware.bench.simulation.life import Life
-from hardware.bench.simulation.pumps import Forecourt
 from hardware.bench.simulation.loop import START, Crew, SimClock, VirtualLoop
+from hardware.bench.simulation.pumps import Forecourt
 from hardware.bench.simulation.storage import LOSS_PLACES, Loss, Storage
 from hardware.bench.simulation.tampering import Tamperer
 from hardware.bench.simulation.trace import Trace
