@@ -187,6 +187,8 @@ class PumpWatch:
             top = side.dispenser.nozzles[sale.nozzle].volume_ml if after is None else after
             listed = self._between(side, sale.nozzle, before, top)
         covered = list(listed)
+        if after is None and sale.state == "delivered":  # the totaliser was not read, and what has flowed is known
+            after = side.stood[sale.nozzle] + (sale.volume or 0)
         if after is not None:
             side.stood[sale.nozzle] = max(after, side.stood[sale.nozzle])
         if sale.debit_id is None:

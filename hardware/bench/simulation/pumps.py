@@ -147,6 +147,11 @@ class Forecourt:
             await asyncio.sleep(chance.uniform(*CUT_FOR_S))
             self._listen(name)
 
+    def plug_in_again(self) -> None:
+        """Pull out all cables for a moment: the gateway looks pumps over that come back."""
+        for name in self._lines:
+            self._world.network.cut(f"pumps/{name}")
+
     async def power_cuts(self) -> None:
         """Take the power of a side away now and then, most often while it delivers, until all is calm."""
         world, chance = self._world, site.series(self._world.seed, "power")
