@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -25,6 +25,8 @@ from gateway.ledger import tables
 from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Occasion
 from gateway.model.states import OPEN_SALES, DebitState, ItemState, SaleState
+from gateway.points.fuel import allowance
+from gateway.points.fuel.allowance import Allowance, Asked
 from gateway.points.fuel.settling import Begun, Sold
 
 GREY, UNEXPLAINED = "sale_grey", "fuel_unexplained"
@@ -131,11 +133,21 @@ def has_grey(connection: Connection, payer: Payer) -> bool:
     return payer.mandate_id is not None and connection.execute(_GREY_OF_MANDATE, values).scalar() is not None
 
 
-def begin(tx: Transaction, sale_id: str, debit_id: str, *, place: Place, begun: Begun, proof: str) -> bool:
-    """Begin a sale on a hold; False where the hold has ended in the meantime, and no pump may be authorised."""
+def begin(
+    tx: Transaction, sale_id: str, debit_id: str, *, place: Place, begun: Begun, asked: Asked, proof: str
+) -> Allowance | str | None:
+    """Begin a sale on a hold, with what its terms allow at this moment: other sales may have begun since the hold.
+
+    The code of the reason where they allow nothing any more; None where the hold has ended in the meantime. Either way
+    no pump may be authorised.
+    """
     debit = tx.find(tables.debit, id=debit_id)
     if debit is None or debit.state != DebitState.HELD:
-        return False
+        return None
+    tx.flush()
+    found = allowance.allowed(tx.connection, debit.mandate_id, debit.day, replace(asked, most_fen=debit.amount))
+    if isinstance(found, str):
+        return found
     add_sale(
         tx,
         sale_id,
@@ -145,12 +157,15 @@ def begin(tx: Transaction, sale_id: str, debit_id: str, *, place: Place, begun: 
         side=place.side,
         nozzle=place.nozzle,
         grade=place.grade,
-        limit_fen=begun.limit_fen,
+        limit_fen=found.limit_fen,
+        limit_ml=found.limit_ml,
         unit_price=begun.unit_price_milli,
         volume_before=begun.totaliser_ml,
         proof=proof[:200],
+        mandate_id=debit.mandate_id,
+        day=debit.day,
     )
-    return True
+    return found
 
 
 def deliver(tx: Transaction, sale_id: str, sold: Sold, totaliser_ml: int | None) -> None:

@@ -30,7 +30,8 @@ from gateway.ledger.reading import LedgerReader
 from gateway.ledger.transaction import Change
 from gateway.model.states import SaleState
 from gateway.points.etc.visit import EtcServices
-from gateway.points.fuel import book
+from gateway.points.fuel import allowance, book
+from gateway.points.fuel.allowance import Allowance, Asked
 from gateway.points.fuel.book import OpenSale, Place
 from gateway.points.fuel.island import Island
 from gateway.points.fuel.ports import Heard, PumpSide
@@ -40,7 +41,6 @@ from gateway.points.fuel.witnesses import Proven, who
 from gateway.points.visit import Visit
 from protocols.pump.bus import Offline, Online, Restarted
 from protocols.pump.types import (
-    AmountLimit,
     AskDelivered,
     AskTotals,
     Authorise,
@@ -252,38 +252,47 @@ class Side:
             if totaliser_ml is None:
                 await self._turn_away(customer.seen, "pump_unavailable")
                 return
-            limit = self._limit(facts.nozzle, customer.payer)
-            nonce = self._engine.new_id().encode()
+            asked, mandate_id = self._asked(facts.nozzle, customer.payer), customer.payer.mandate_id
+            day = visit.local(int(self._clock.utcnow().timestamp()))[:8]
+            found = await self._services.reader.look_up(lambda c: allowance.allowed(c, mandate_id, day, asked))
+            if isinstance(found, str):
+                await self._turn_away(customer.seen, found)
+                return
+            limit, nonce = found.limit_fen, self._engine.new_id().encode()
             placed = await visit.hold(customer.seen, customer.payer, limit, None, nonce, timeout_s=self._deadline_s)
             if isinstance(placed, str):
                 await self._turn_away(customer.seen, placed)
                 return
             begun = Begun(limit, facts.unit_price_milli, totaliser_ml)
-            await self._begin(placed.debit_id, customer.payer, proof, begun)
+            await self._begin(placed.debit_id, customer.payer, proof, begun, asked)
         except (StorageLate, StorageUnavailable) as trouble:
             self._turned_away = True
             self._log.warning("cannot sell, the ledger does not store: %s", trouble)
             self._services.report_fault("ledger", str(trouble) or "the ledger is too slow")
 
-    async def _begin(self, debit_id: str, payer: Payer, proof: Proven, begun: Begun) -> None:
+    async def _begin(self, debit_id: str, payer: Payer, proof: Proven, begun: Begun, asked: Asked) -> None:
         nozzle = self._facts.nozzle
+        sale_id, place = self._engine.new_id(), self._place(nozzle)
+        found = await self._store(
+            lambda tx: book.begin(tx, sale_id, debit_id, place=place, begun=begun, asked=asked, proof=str(proof))
+        )
+        if not isinstance(found, Allowance):
+            self._turned_away = True
+            if found is not None:
+                await self._engine.release(debit_id, Visit(self._services).context(), found)
+            return
+        begun = replace(begun, limit_fen=found.limit_fen)
         sale = OpenSale(
-            id=self._engine.new_id(),
+            id=sale_id,
             debit_id=debit_id,
             debit_state="held",
             payer=payer,
             vehicle=proof.vehicle,
-            place=self._place(nozzle),
+            place=place,
             state=SaleState.OPEN,
             begun=begun,
             sold=None,
         )
-        stored = await self._store(
-            lambda tx: book.begin(tx, sale.id, debit_id, place=sale.place, begun=begun, proof=str(proof))
-        )
-        if not stored:
-            self._turned_away = True
-            return
         self._sale, self._watched, self._flowed, self._facts.delivered = sale, True, False, None
         self._island.begins(self._settings.number, proof.vehicle)
         while not self._inbox.empty():
@@ -291,7 +300,7 @@ class Side:
         if not self._facts.out:
             await self._nothing(sale, "nozzle_returned", begun.totaliser_ml)
             return
-        outcome = await self._do(Authorise(AmountLimit(begun.limit_fen), (nozzle,)))
+        outcome = await self._do(Authorise(found.preset, (nozzle,)))
         if outcome in (Outcome.NOT_SENT, Outcome.REFUSED):
             self._turned_away = True
             await self._nothing(sale, "pump_refused", begun.totaliser_ml)
@@ -302,11 +311,17 @@ class Side:
             await self._do(Stop())
         self._wake_later()
 
-    def _limit(self, nozzle: int, payer: Payer) -> int:
+    def _asked(self, nozzle: int, payer: Payer) -> Asked:
         settings = self._services.settings
-        grade = self._settings.grades.get(nozzle, "")
-        limits = (settings.limit_fen, settings.limits_of_grades.get(grade), payer.limit_fen)
-        return min(limit for limit in limits if limit is not None)
+        grade = self._settings.grades.get(nozzle)
+        limits = (settings.limit_fen, settings.limits_of_grades.get(grade or ""), payer.limit_fen)
+        return Asked(
+            grade=grade,
+            most_fen=min(limit for limit in limits if limit is not None),
+            unit_price_milli=self._facts.unit_price_milli,
+            decimals=self._settings.decimals,
+            minimum_fen=settings.minimum_fen,
+        )
 
     def _wake_later(self) -> None:
         if self._timer is not None:

@@ -19,6 +19,7 @@ from gateway.points.fuel.side import FuelServices, Side
 from gateway.points.fuel.witnesses import Rules, WitnessKind
 from protocols.pump.bus import Offline, Online, Restarted
 from protocols.pump.types import (
+    AmountLimit,
     AskDelivered,
     AskTotals,
     Authorise,
@@ -31,6 +32,7 @@ from protocols.pump.types import (
     StateSeen,
     Stop,
     TotalsSeen,
+    VolumeLimit,
 )
 from tests.gateway.debit.conftest import APPROVED, Box
 
@@ -75,7 +77,7 @@ class ModelPump:
             case AskDelivered():
                 self.say(Delivered(self.book.volume_ml, self.book.amount, PRICE))
             case Authorise(limit=limit):
-                self.limit = limit.amount_minor
+                self.limit = limit
                 self.book.volume_ml = self.book.amount = 0
                 self.say(StateSeen(SideState.AUTHORISED))
             case Stop() if self.limit is not None:
@@ -93,7 +95,13 @@ class ModelPump:
 
     def flow(self, ml, *, quietly=False):
         """Fuel flows, up to the preset; `quietly`: nobody hears of it."""
-        most = ml if self.limit is None else self.limit * 10_000 // PRICE // 10 * 10
+        match self.limit:
+            case VolumeLimit(volume_ml):
+                most = volume_ml
+            case AmountLimit(amount_minor):
+                most = amount_minor * 10_000 // PRICE // 10 * 10
+            case None:
+                most = ml
         got = min(ml, most)
         self.book.volume_ml += got
         self.book.amount = (self.book.volume_ml * PRICE + 5000) // 10_000
