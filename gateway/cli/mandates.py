@@ -322,7 +322,7 @@ def _or_dash(_: Screen, text: str | None) -> str:
 
 
 def _fuel_lines() -> Columns[view.Use]:
-    """What a mandate allows at a pump; no line for what it does not bound."""
+    """Lines of what a mandate allows at a pump; none for what it does not bound."""
 
     def grades(_: Screen, fuel: FuelTerms | None) -> str:
         return "" if fuel is None else ", ".join(fuel.grades or ())

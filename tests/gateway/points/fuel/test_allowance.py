@@ -38,6 +38,8 @@ ASKED = Asked(grade="92", most_fen=LIMIT, unit_price_milli=PRICE, decimals=Decim
         ({"per_month_fen": 30_000}, (0, 0, 21_500, 0), 8_500, AmountLimit(8_500)),
         ({"per_sale_ml": 10_000}, (), 7_850, VolumeLimit(10_000)),
         ({"per_sale_ml": 60_000}, (), LIMIT, AmountLimit(LIMIT)),
+        ({"per_sale_ml": 10_000, "per_sale_fen": 7_850}, (), 7_850, VolumeLimit(10_000)),
+        ({"per_sale_ml": 10_000, "per_sale_fen": 7_849}, (), 7_849, AmountLimit(7_849)),
         ({"per_month_ml": 100_000}, (0, 0, 0, 95_005), 3_917, VolumeLimit(4_990)),
         ({"per_day_ml": 20_000, "per_day_fen": 9_000}, (1_000, 1_000, 1_000, 1_000), 8_000, AmountLimit(8_000)),
         ({"per_day_ml": 20_000, "per_day_fen": 9_000}, (1_000, 15_000, 1_000, 15_000), 3_925, VolumeLimit(5_000)),
