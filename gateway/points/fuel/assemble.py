@@ -80,6 +80,7 @@ def _settings(section: FuelIsland, common: Common, links: dict[str, PumpLink]) -
         sides=sides,
         proof=Rules(rules.weights, rules.need, rules.lead, rules.before_s),
         limit_fen=section.limit_fen,
+        minimum_fen=section.minimum_fen,
         limits_of_grades=section.limits,
         lift_to_flow_s=section.lift_to_flow_s,
         order_waits_s=section.order_waits_s,

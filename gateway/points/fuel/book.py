@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, or_, select
@@ -26,7 +26,8 @@ from gateway.ledger import tables
 from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Occasion
 from gateway.model.states import OPEN_SALES, DebitState, ItemState, SaleState
-from gateway.points.fuel import orders
+from gateway.points.fuel import allowance, orders
+from gateway.points.fuel.allowance import Allowance, Asked
 from gateway.points.fuel.settling import Begun, Sold
 
 GREY, UNEXPLAINED = "sale_grey", "fuel_unexplained"
@@ -169,18 +170,22 @@ def begin(
     *,
     place: Place,
     begun: Begun,
+    asked: Asked,
     proof: str,
     order_id: str | None = None,
-) -> bool:
-    """Begin a sale on a hold, on a person's order where there is one.
+) -> Allowance | str | None:
+    """Begin a sale on a hold, with what its terms allow at this moment: other sales may have begun since the hold.
 
-    False where hold or order has ended in the meantime, and no pump may be authorised.
+    The code of the reason where they allow nothing any more; None where the hold, or the person's order that the sale
+    is on, has ended in the meantime. Either way no pump may be authorised.
     """
     debit = tx.find(tables.debit, id=debit_id)
-    if debit is None or debit.state != DebitState.HELD:
-        return False
-    if order_id is not None and not orders.waits(tx, order_id):
-        return False
+    if debit is None or debit.state != DebitState.HELD or (order_id is not None and not orders.waits(tx, order_id)):
+        return None
+    tx.flush()
+    found = allowance.allowed(tx.connection, debit.mandate_id, debit.day, replace(asked, most_fen=debit.amount))
+    if isinstance(found, str):
+        return found
     add_sale(
         tx,
         sale_id,
@@ -190,14 +195,17 @@ def begin(
         side=place.side,
         nozzle=place.nozzle,
         grade=place.grade,
-        limit_fen=begun.limit_fen,
+        limit_fen=found.limit_fen,
+        limit_ml=found.limit_ml,
         unit_price=begun.unit_price_milli,
         volume_before=begun.totaliser_ml,
         proof=proof[:200],
+        mandate_id=debit.mandate_id,
+        day=debit.day,
     )
     if order_id is not None:
         orders.take(tx, order_id, sale_id)
-    return True
+    return found
 
 
 def deliver(tx: Transaction, sale_id: str, sold: Sold, totaliser_ml: int | None) -> None:

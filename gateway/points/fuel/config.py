@@ -81,6 +81,8 @@ class FuelIsland(EtcPoint):
     sides: list[Side] = Field(min_length=1)
     limit_fen: int = Field(100_000, ge=100, le=10_000_000)
     """most that one sale may come to, in fen: so much is held, and preset at the pump"""
+    minimum_fen: int = Field(100, ge=1, le=10_000_000)
+    """least that a sale may be let come to, in fen: whose limits leave less is refused"""
     limits: dict[str, int] = Field(default_factory=dict)
     """the same by grade, where it is less"""
     unit_prices: dict[str, int] = Field(default_factory=dict)

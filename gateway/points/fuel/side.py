@@ -31,7 +31,8 @@ from gateway.ledger.batches import StorageUnavailable
 from gateway.ledger.transaction import Change
 from gateway.model.passage import Funding
 from gateway.model.states import SaleState
-from gateway.points.fuel import book, orders
+from gateway.points.fuel import allowance, book, orders
+from gateway.points.fuel.allowance import Allowance, Asked
 from gateway.points.fuel.book import OpenSale, Place
 from gateway.points.fuel.charging import Charging, FuelServices, PumpTime
 from gateway.points.fuel.facts import OVER, Facts
@@ -44,7 +45,6 @@ from gateway.points.fuel.witnesses import Proven, who
 from gateway.points.visit import Visit
 from protocols.pump.bus import Offline, Online
 from protocols.pump.types import (
-    AmountLimit,
     AskDelivered,
     AskTotals,
     Authorise,
@@ -251,14 +251,20 @@ class Side:
             await self._turn_away(buyer, "pump_unavailable")
             return
         await self._compare(facts.nozzle, totaliser_ml)
-        limit = self._limit(facts.nozzle, buyer)
         visit, nonce = Visit(self._services), self._engine.new_id().encode()
+        asked, mandate_id = self._asked(facts.nozzle, buyer), buyer.payer.mandate_id
+        day = visit.local(int(self._clock.utcnow().timestamp()))[:8]
+        found = await self._services.reader.look_up(lambda c: allowance.allowed(c, mandate_id, day, asked))
+        if isinstance(found, str):
+            await self._turn_away(buyer, found)
+            return
         deadline_s = self._services.settings.deadline_s
-        placed = await visit.hold(buyer.seen, buyer.payer, limit, None, nonce, timeout_s=deadline_s)
+        placed = await visit.hold(buyer.seen, buyer.payer, found.limit_fen, None, nonce, timeout_s=deadline_s)
         if isinstance(placed, str):
             await self._turn_away(buyer, placed)
             return
-        await self._begin(placed.debit_id, buyer, Begun(limit, facts.unit_price_milli, totaliser_ml))
+        begun = Begun(found.limit_fen, facts.unit_price_milli, totaliser_ml)
+        await self._begin(placed.debit_id, buyer, begun, asked)
 
     async def _buyer(self) -> _Buyer | None:
         """Find who buys at the lifted nozzle: by a person's order, else by who is proved to stand here."""
@@ -292,32 +298,43 @@ class Side:
             return "pump_price_differs"
         return None
 
-    async def _begin(self, debit_id: str, buyer: _Buyer, begun: Begun) -> None:
+    async def _begin(self, debit_id: str, buyer: _Buyer, begun: Begun, asked: Asked) -> None:
         nozzle = self._facts.nozzle
+        sale_id, place = self._engine.new_id(), self._place(nozzle)
+        order = buyer.order
+        found = await self._store(
+            lambda tx: book.begin(
+                tx,
+                sale_id,
+                debit_id,
+                place=place,
+                begun=begun,
+                asked=asked,
+                proof=buyer.proof,
+                order_id=None if order is None else order.id,
+            )
+        )
+        self._order = None
+        if not isinstance(found, Allowance):
+            self._turned_away = self._facts.lifts
+            if order is not None and found is not None:
+                await self._refuse_order(order, found)
+            await self._engine.release(debit_id, Visit(self._services).context(), found or "pump_order_lapsed")
+            return
+        begun = replace(begun, limit_fen=found.limit_fen)
         sale = OpenSale(
-            id=self._engine.new_id(),
+            id=sale_id,
             debit_id=debit_id,
             payer=buyer.payer,
             vehicle=buyer.vehicle,
             card_number=buyer.seen.card_number,
-            place=self._place(nozzle),
+            place=place,
             state=SaleState.OPEN,
             reason=None,
             is_newest=True,
             begun=begun,
             sold=None,
         )
-        order_id = None if buyer.order is None else buyer.order.id
-        stored = await self._store(
-            lambda tx: book.begin(
-                tx, sale.id, debit_id, place=sale.place, begun=begun, proof=buyer.proof, order_id=order_id
-            )
-        )
-        self._order = None
-        if not stored:
-            self._turned_away = self._facts.lifts
-            await self._engine.release(debit_id, Visit(self._services).context())
-            return
         self._sale = sale
         self._facts.authorised()
         self._island.begins(self._settings.number, sale.vehicle)
@@ -326,7 +343,7 @@ class Side:
         if not self._facts.out:
             await self._nothing(sale, "nozzle_returned", begun.totaliser_ml)
             return
-        outcome = await self._do(Authorise(AmountLimit(begun.limit_fen), (nozzle,)))
+        outcome = await self._do(Authorise(found.preset, (nozzle,)))
         if outcome in (Outcome.NOT_SENT, Outcome.REFUSED):
             self._turned_away = self._facts.lifts
             await self._nothing(sale, "pump_refused", begun.totaliser_ml)
@@ -337,11 +354,17 @@ class Side:
             await self._do(Stop())
         self._look_later(self._services.settings.lift_to_flow_s)
 
-    def _limit(self, nozzle: int, buyer: _Buyer) -> int:
+    def _asked(self, nozzle: int, buyer: _Buyer) -> Asked:
         settings = self._services.settings
-        grade = self._settings.grades.get(nozzle, "")
-        limits = (settings.limit_fen, settings.limits_of_grades.get(grade), buyer.payer.limit_fen, buyer.most_fen)
-        return min(limit for limit in limits if limit is not None)
+        grade = self._settings.grades.get(nozzle)
+        limits = (settings.limit_fen, settings.limits_of_grades.get(grade or ""), buyer.payer.limit_fen, buyer.most_fen)
+        return Asked(
+            grade=grade,
+            most_fen=min(limit for limit in limits if limit is not None),
+            unit_price_milli=self._facts.unit_price_milli,
+            decimals=self._settings.decimals,
+            minimum_fen=settings.minimum_fen,
+        )
 
     async def _turn_away(self, buyer: _Buyer | None, reason: str) -> None:
         self._turned_away = self._facts.lifts
