@@ -12,13 +12,15 @@ from gateway.debit.claims import Identity, Payer
 from gateway.model.passage import DeclinePolicy, Funding
 from gateway.points.etc.rsu_errors import PROFILES
 from gateway.points.fuel import book
+from gateway.points.fuel.charging import Charging, FuelServices
 from gateway.points.fuel.island import Island
 from gateway.points.fuel.point import FuelPoint
 from gateway.points.fuel.settings import FuelSettings, SideSettings
-from gateway.points.fuel.side import FuelServices, Side
+from gateway.points.fuel.side import Side
 from gateway.points.fuel.witnesses import Rules, WitnessKind
 from protocols.pump.bus import Offline, Online, Restarted
 from protocols.pump.types import (
+    AmountLimit,
     AskDelivered,
     AskTotals,
     Authorise,
@@ -31,6 +33,7 @@ from protocols.pump.types import (
     StateSeen,
     Stop,
     TotalsSeen,
+    VolumeLimit,
 )
 from tests.gateway.debit.conftest import APPROVED, Box
 
@@ -51,6 +54,7 @@ class ModelPump:
         self.outcomes = {}
         """What becomes of a command, by its class; the next one only."""
         self.limit = None
+        self.price = PRICE
         self.out = False
         self.say(Online(SIDE, 0.0), StateSeen(SideState.IDLE))
         if tells_nozzle:
@@ -73,9 +77,9 @@ class ModelPump:
             case AskTotals(nozzle=nozzle):
                 self.say(TotalsSeen(nozzle, self.book.total_ml, None))
             case AskDelivered():
-                self.say(Delivered(self.book.volume_ml, self.book.amount, PRICE))
+                self.say(Delivered(self.book.volume_ml, self.book.amount, self.price))
             case Authorise(limit=limit):
-                self.limit = limit.amount_minor
+                self.limit = limit
                 self.book.volume_ml = self.book.amount = 0
                 self.say(StateSeen(SideState.AUTHORISED))
             case Stop() if self.limit is not None:
@@ -93,7 +97,13 @@ class ModelPump:
 
     def flow(self, ml, *, quietly=False):
         """Fuel flows, up to the preset; `quietly`: nobody hears of it."""
-        most = ml if self.limit is None else self.limit * 10_000 // PRICE // 10 * 10
+        match self.limit:
+            case VolumeLimit(volume_ml):
+                most = volume_ml
+            case AmountLimit(amount_minor):
+                most = amount_minor * 10_000 // PRICE // 10 * 10
+            case None:
+                most = ml
         got = min(ml, most)
         self.book.volume_ml += got
         self.book.amount = (self.book.volume_ml * PRICE + 5000) // 10_000
@@ -133,7 +143,7 @@ class StillClock:
 class Forecourt:
     """The box of the debit tests with one side on it."""
 
-    def __init__(self, box, pump_book=None, **pump):
+    def __init__(self, box, pump_book=None, side=None, **pump):
         self.box = box
         self.faults = {}
         self.timings = []
@@ -167,11 +177,13 @@ class Forecourt:
             reader=box.queries,
         )
         self.island = Island(box.clock, WitnessKind.ISLAND_ANTENNA, gone_s=20)
-        self.side = Side(self.services, SETTINGS, self.pump, self.island)
+        self.charging = Charging(self.services, self.island)
+        self.side = Side(self.services, side or SETTINGS, self.pump, self.island, self.charging)
 
     async def __aenter__(self):
         silent = SimpleNamespace(run=asyncio.Event().wait)
-        self.running = asyncio.create_task(FuelPoint(self.services, silent, [self.side]).run())
+        self.point = FuelPoint(self.services, silent, [self.side], island=self.island, charging=self.charging)
+        self.running = asyncio.create_task(self.point.run())
         return self
 
     async def __aexit__(self, *_):
@@ -211,6 +223,10 @@ class Forecourt:
     def open_sale(self):
         with self.box.reader.connect() as connection:
             return book.open_sales(connection, POINT)[0]
+
+    async def charge_what_is_known(self):
+        sale = self.open_sale()
+        await self.charging.charge(sale, sale.sold)
 
     def held(self):
         return self.box.rows("select coalesce(sum(held), 0) from account where kind = 'open'")[0][0]
