@@ -56,6 +56,14 @@ _OPEN = (
     .where(tables.one_of(_s.c.state, *OPEN_SALES), _s.c.charge_point == bindparam("point"))
     .order_by(_s.c.created_at)
 )
+_SERVED = (
+    select(tables.subject.c.obu_id)
+    .join_from(_s, _d, _d.c.id == _s.c.debit_id)
+    .join(tables.subject, tables.subject.c.id == _d.c.passage_id)
+    .where(_s.c.charge_point == bindparam("point"), tables.subject.c.obu_id.is_not(None))
+    .order_by(_s.c.created_at.desc())
+    .limit(bindparam("most"))
+)
 _HELD_FOR_NOTHING = (
     select(_d.c.id)
     .join_from(_d, tables.passage, tables.passage.c.id == _d.c.passage_id)
@@ -155,6 +163,11 @@ def totaliser_by_sales(connection: Connection, place: Place) -> int | None:
             return None
         since_ml += row.volume or 0
     return None
+
+
+def served(connection: Connection, charge_point: str, most: int) -> Sequence[str]:
+    """Read the vehicles of the newest sales of an island: any of them may stand there still."""
+    return list(connection.execute(_SERVED, {"point": charge_point, "most": most}).scalars())
 
 
 def has_grey(connection: Connection, payer: Payer, vehicle: str) -> bool:

@@ -125,8 +125,9 @@ PAYERS = 60
 
 ISLAND = "island-1"
 LIFT_TO_FLOW_S = 12.0
-FORGOTTEN_S = 3.0
-"""Time after which a vehicle that is not seen any more is nobody's proof at a pump."""
+FORGOTTEN_S = 8.0
+"""Time after which a vehicle that is not seen any more is nobody's proof at a pump: longer than the antenna needs to
+come back."""
 MOST_FEN = 20_000
 """Most that one sale of fuel may come to."""
 
