@@ -14,16 +14,8 @@ from websockets.frames import Frame, Opcode
 
 from drivers.clock import SystemClock
 from drivers.errors import DeviceUnavailable
-from drivers.http_server import (
-    FRAGMENTS_MAX,
-    Guard,
-    HttpConfig,
-    HttpLimits,
-    HttpServer,
-    Reply,
-    Route,
-    SocketRoute,
-)
+from drivers.http_routes import Guard, Reply, Route, SocketRoute
+from drivers.http_server import FRAGMENTS_MAX, HttpConfig, HttpLimits, HttpServer
 from tests.drivers.hand_clock import HandClock
 
 HOST = "127.0.0.1"
