@@ -533,6 +533,7 @@ sale = Table(
     Column("volume_after", BigInteger),
     Column("volume", BigInteger),
     Column("amount", BigInteger),
+    Column("pump_sale", String(40)),
     Column("proof", String(200)),
     Column("reason", String(48)),
     Column("created_at", BigInteger, nullable=False),
@@ -540,13 +541,15 @@ sale = Table(
     known("state", SaleState),
     Index("ix_sale_nozzle", "charge_point", "side", "nozzle", "created_at"),
     partial_index("ix_sale_open", "charge_point", "side", where=f"state in ({quoted(OPEN_SALES)})"),
+    partial_index("ix_sale_pump_sale", "charge_point", "side", "pump_sale", where="pump_sale is not null"),
     partial_index("ix_sale_debit", "debit_id", where="debit_id is not null"),
     partial_index("ix_sale_grey", "id", where=f"state in ({quoted([SaleState.GREY])})"),
     **IN_ITS_KEY,
 )
 """Sale of fuel at one side of a pump. Volumes are millilitres, `unit_price` thousandths of a yuan a litre, `limit_fen`
 what the pump was let deliver at most. `volume_before` and `volume_after` are the nozzle's totaliser; `volume` and
-`amount` what the pump said it delivered, which is what is billed. `proof`: by what the vehicle was known to stand at
+`amount` what the pump said it delivered, which is what is billed. `pump_sale`: name that its controller tells
+it by, transaction and start, so that it is known again. `proof`: by what the vehicle was known to stand at
 this side. Without a debit: a delivery that was paid elsewhere, or that nobody of ours let begin."""
 
 # --- who may pay --------------------------------------------------------------------------------------------------

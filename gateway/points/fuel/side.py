@@ -291,7 +291,7 @@ class Side:
         if not self._facts.out:
             await self._nothing(sale, "nozzle_returned", begun.totaliser_ml)
             return
-        outcome = await self._do(Authorise(AmountLimit(begun.limit_fen), (nozzle,)))
+        outcome = await self._do(Authorise(AmountLimit(begun.limit_fen), (nozzle,), tag=sale.id))
         if outcome in (Outcome.NOT_SENT, Outcome.REFUSED):
             self._turned_away = True
             await self._nothing(sale, "pump_refused", begun.totaliser_ml)
@@ -331,6 +331,7 @@ class Side:
             return  # It is read when the pump is back.
         ended = Ended(delivered or self._facts.delivered, totaliser_ml, self._watched)
         verdict = settle(sale.begun, ended, self._settings.decimals, wraps_at_ml=self._settings.totaliser_wraps_at_ml)
+        name = None if ended.delivered is None else ended.delivered.name
         pump_us = round(1e6 * (self._clock.monotonic() - began))
         if isinstance(verdict, Nothing):
             await self._nothing(sale, "nothing_delivered", totaliser_ml)
@@ -338,10 +339,18 @@ class Side:
             shown = f"the pump shows {ended.delivered}, its totaliser {totaliser_ml} ml"
             self._log.error("sale %s is grey: %s; %s", sale.id, verdict.reason, shown)
             await self._store(
-                partial(book.leave_grey, sale_id=sale.id, reason=verdict.reason, totaliser_ml=totaliser_ml)
+                partial(
+                    book.leave_grey,
+                    sale_id=sale.id,
+                    reason=verdict.reason,
+                    totaliser_ml=totaliser_ml,
+                    pump_sale=name,
+                )
             )
         else:
-            await self._store(partial(book.deliver, sale_id=sale.id, sold=verdict, totaliser_ml=totaliser_ml))
+            await self._store(
+                partial(book.deliver, sale_id=sale.id, sold=verdict, totaliser_ml=totaliser_ml, pump_sale=name)
+            )
             await self._charge(sale, verdict, began, pump_us)
         self._sale, self._end_seen = None, True
         self._island.ends(self._settings.number)
@@ -391,11 +400,17 @@ class Side:
             ended = Ended(delivered, totaliser_ml, watched=False)
             verdict = settle(begun, ended, self._settings.decimals, wraps_at_ml=self._settings.totaliser_wraps_at_ml)
             sold = verdict if isinstance(verdict, Sold) else None
-            sale_id = self._engine.new_id()
+            sale_id, name = self._engine.new_id(), None if delivered is None else delivered.name
             self._log.warning("a delivery that no sale explains: %s", delivered)
             await self._store(
                 lambda tx: book.find(
-                    tx, sale_id, place, sold=sold, totaliser_ml=totaliser_ml, reason="fuel_unexplained"
+                    tx,
+                    sale_id,
+                    place,
+                    sold=sold,
+                    totaliser_ml=totaliser_ml,
+                    reason="fuel_unexplained",
+                    pump_sale=name,
                 )
             )
         await self._do(Clear())
