@@ -263,14 +263,21 @@ def _cross_check(site: SiteFile) -> Iterator[Problem]:
         yield Problem("issuers.region", repr(region), _USED_TWICE, Words("config.one-issuer-a-region"))
     if not site.issuers and site.need(Need.ISSUERS):
         yield Problem("issuers", "[]", Words("config.names-none"), Words("config.name-issuers"))
-    yield from _check_http(site.http)
+    yield from _check_http(site)
     yield from _check_boards(site)
     yield from _check_banks(site)
     yield from _check_charge_points(site)
 
 
-def _check_http(http: HttpSection) -> Iterator[Problem]:
-    """Problems of the gateway's own server: one that others reach and could listen to."""
+def _check_http(site: SiteFile) -> Iterator[Problem]:
+    """Problems of the gateway's own server: callers that cannot reach it, or others that could listen to them."""
+    http = site.http
+    if _is_loopback(host_port(http.listen)[0]):
+        for i, point in enumerate(site.charge_points):
+            for key, source in point.callers():
+                if not _is_loopback(source):
+                    cure, away = Words("config.listen-there"), Words("config.out-of-reach", listen=http.listen)
+                    yield Problem(f"charge_points[{i}].{key}", repr(source), away, cure)
     if http.certificate is None and http.key is not None:
         yield Problem(
             "http.key", str(http.key), Words("config.key-without-certificate"), Words("config.add-certificate")

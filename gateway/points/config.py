@@ -97,6 +97,10 @@ class ChargePoint(Section):
         """Secret files that it names."""
         return iter(())
 
+    def callers(self) -> Iterator[tuple[str, str]]:
+        """Machines that come to the gateway over HTTP: key that names each, and the address that it comes from."""
+        return iter(())
+
     def placed(self, folder: Path) -> Self:
         """Give the same with paths counted from a folder."""
         del folder

@@ -383,13 +383,14 @@ NUMBER = "003A003A3435510938393730"
 CALLED = f'{{ name = "bus-1", dialect = "jsonpts", pts_id = "{NUMBER}", address = "https://pts.example:443" }}'
 CALLING = f'{{ name = "bus-1", dialect = "jsonpts", pts_id = "{NUMBER}", calls = {{ sources = ["192.168.1.5"] }} }}'
 FIRST_PUMP = ("address = 80", "address = 1")
+REACHED = ("[lists]", '[http]\nlisten = "192.168.1.2:8430"\nwithout_tls = true\n[lists]')
 
 
 @pytest.mark.parametrize(
     ("link", "kind"), [(CALLED, pump_links.CalledController), (CALLING, pump_links.CallingController)]
 )
 def test_an_island_takes_a_controller_that_is_called_or_calls(write, link, kind):
-    island = load(write((LINE, link), FIRST_PUMP, text=SITE + ISLAND)).charge_points[2]
+    island = load(write((LINE, link), FIRST_PUMP, REACHED, text=SITE + ISLAND)).charge_points[2]
     assert type(island.pumps[0]) is kind
     assert (island.pumps[0].volume_decimals, list(island.secrets())) == (2, [])
 
@@ -427,7 +428,7 @@ def test_a_wrong_controller_is_told_by_its_own_keys(write, link, key, cure):
 
 
 def test_a_side_has_a_place_at_its_controller(write):
-    problem = only(write((LINE, CALLING), ("address = 80", "address = 121"), text=SITE + ISLAND))
+    problem = only(write((LINE, CALLING), ("address = 80", "address = 121"), REACHED, text=SITE + ISLAND))
     assert (problem.key, problem.value) == ("charge_points[2].sides[0].address", "121")
     assert "1 to 120" in str(problem.cure)
 
@@ -442,8 +443,14 @@ def test_a_side_has_a_place_at_its_controller(write):
 )
 def test_a_link_is_named_once(write, link, other, keys):
     place = () if link is LINE else (FIRST_PUMP,)
-    found = problems(write((LINE, f"{link}, {other}"), *place, text=SITE + ISLAND))
+    found = problems(write((LINE, f"{link}, {other}"), *place, REACHED, text=SITE + ISLAND))
     assert {problem.key for problem in found} == {f"charge_points[2].{key}" for key in keys}
+
+
+def test_a_controller_that_cannot_reach_the_gateway_is_told(write):
+    problem = only(write((LINE, CALLING), FIRST_PUMP, text=SITE + ISLAND))
+    assert (problem.key, problem.value) == ("charge_points[2].pumps[0].calls.sources[0]", "'192.168.1.5'")
+    assert "http.listen" in str(problem.cure)
 
 
 @pytest.mark.parametrize(

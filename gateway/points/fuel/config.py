@@ -111,6 +111,12 @@ class FuelIsland(EtcPoint):
             for secret in pump.secrets():
                 yield replace(secret, key=f"pumps[{i}].{secret.key}")
 
+    def callers(self) -> Iterator[tuple[str, str]]:
+        """Controllers that call, by the addresses that they may come from."""
+        for i, pump in enumerate(self.pumps):
+            for k, source in enumerate(pump.sources):
+                yield f"pumps[{i}].calls.sources[{k}]", source
+
     def placed(self, folder: Path) -> Self:
         """Give the same with paths counted from a folder."""
         return self.model_copy(update={"pumps": [pump.placed(folder) for pump in self.pumps]})

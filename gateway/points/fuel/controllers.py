@@ -11,7 +11,7 @@ from drivers.pts_sides import PtsSides
 from gateway import secret_files
 from gateway.points.assemble import Common
 from gateway.points.fuel import links
-from gateway.points.fuel.pump_links import CalledController, CallingController, PumpController
+from gateway.points.fuel.pump_links import CalledController, PumpController
 from gateway.points.fuel.settings import SideSettings
 from gateway.points.fuel.uploads import Uploads
 from protocols.http_login import Login
@@ -39,8 +39,8 @@ def make(
             on_condition=lambda works, cause: common.tell(device, works, cause, None if works else "pump_unavailable"),
         ),
     )
-    if isinstance(link, CalledController | CallingController) and link.calls is not None:
-        calls = link.calls
+    calls = link.calls
+    if calls is not None:
         known = DialIn(
             controller=driver.controller,
             secret=None if calls.secret is None else secret_files.text_of(f"{device}: secret", calls.secret),

@@ -5,7 +5,7 @@ Each way is a section of its own; `AnyPumpLink` chooses by `dialect`, and among 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, Self, TypeVar
@@ -69,6 +69,11 @@ class PumpLink(Section):
     def claimed(self) -> tuple[str, Hashable, str]:
         """Give what it has for itself alone: key, name of it, and value as the file has it."""
         raise NotImplementedError
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """Addresses from which it calls the gateway; none where it does not."""
+        return ()
 
     def secrets(self) -> Iterator[SecretFile]:
         """Secret files that it names; keys count from it."""
@@ -140,11 +145,22 @@ class PumpController(PumpLink):
         """Claim its number."""
         return "pts_id", self.pts_id.upper(), repr(self.pts_id)
 
+    calls: Calls | None = None
+    """uploads that it sends besides, over HTTP; left out: none are taken"""
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """Addresses from which it may call."""
+        return () if self.calls is None else self.calls.sources
+
     def secrets(self) -> Iterator[SecretFile]:
         """Secret files, also those for its calls."""
-        calls: Calls | None = getattr(self, "calls", None)
-        for secret in () if calls is None else calls.secrets():
+        for secret in () if self.calls is None else self.calls.secrets():
             yield SecretFile(f"calls.{secret.key}", secret.path, secret.read)
+
+    def placed(self, folder: Path) -> Self:
+        """Give the same with paths counted from a folder."""
+        return self.model_copy(update={"calls": self.calls and self.calls.placed(folder)})
 
 
 class CalledController(PumpController):
@@ -160,8 +176,6 @@ class CalledController(PumpController):
     """way of the login: "digest", or "basic" where the controller's switch 2 is on"""
     certificate: Path | None = None
     """certificate that it must show, PEM, where it signed its own; left out: one of the system's authorities"""
-    calls: Calls | None = None
-    """uploads that it sends besides, over HTTP; left out: none are taken"""
 
     def secrets(self) -> Iterator[SecretFile]:
         """Secret files, also its login."""
@@ -171,8 +185,7 @@ class CalledController(PumpController):
 
     def placed(self, folder: Path) -> Self:
         """Give the same with paths counted from a folder."""
-        calls = None if self.calls is None else self.calls.placed(folder)
-        return _placed(self, folder, "login", "certificate").model_copy(update={"calls": calls})
+        return _placed(super().placed(folder), folder, "login", "certificate")
 
 
 class CallingController(PumpController):
@@ -182,10 +195,6 @@ class CallingController(PumpController):
 
     calls: Calls
     """how a controller proves itself that calls the gateway; give `address` instead for one that the gateway calls"""
-
-    def placed(self, folder: Path) -> Self:
-        """Give the same with paths counted from a folder."""
-        return self.model_copy(update={"calls": self.calls.placed(folder)})
 
 
 def _placed(section: S, folder: Path, *keys: str) -> S:

@@ -92,7 +92,10 @@ def _state(status: PumpStatus) -> SideState:
                 return SideState.AUTHORISED
             return SideState.CALLING if status.nozzle_up else SideState.IDLE
         case PumpFillingStatus():
-            return SideState.SUSPENDED if status.is_suspended else SideState.FUELLING
+            if status.is_suspended:
+                return SideState.SUSPENDED
+            # With its nozzle out a pump fills as soon as it may, by this word, whether anything flows or not.
+            return SideState.AUTHORISED if status.volume == 0 else SideState.FUELLING
         case PumpEndOfTransactionStatus():
             return SideState.STOPPED if status.nozzle_up else SideState.COMPLETED
         case PumpOfflineStatus():
