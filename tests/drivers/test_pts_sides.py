@@ -10,7 +10,7 @@ from drivers.pts_sides import PtsSides
 from hardware.emulators import pts as emulator
 from protocols.pump.bus import Offline, Online
 from protocols.pump.jsonpts.codec import Content, Message
-from protocols.pump.jsonpts.messages import PumpGetTotals
+from protocols.pump.jsonpts.messages import PumpGetTotals, TransactionState
 from protocols.pump.types import (
     AmountLimit,
     AskDelivered,
@@ -204,3 +204,30 @@ def test_the_last_sale_of_an_idle_pump_is_told_until_it_is_stored():
             assert (await at.sales.get()).key.pump == 2
 
     play(last())
+
+
+def test_totals_that_were_asked_for_do_not_wait_for_the_next_round():
+    async def hurry():
+        async with station(poll_every_s=3600) as at:
+            await at.until(Online)
+            await at.do(AskTotals(1))
+            assert await at.until(TotalsSeen) == TotalsSeen(1, 0, 0)
+
+    play(hurry())
+
+
+def test_the_end_of_a_delivery_is_not_taken_from_a_status_push_that_knows_no_nozzle():
+    async def push():
+        async with station(poll_every_s=3600) as at:
+            await at.until(Online)
+            at.box.lift(1, 1)
+            await at.do(Authorise(AmountLimit(20_000)))
+            while at.box.pumps[1].sale.state is not TransactionState.END_OF_TRANSACTION:
+                at.box.flow()
+                await asyncio.sleep(0.001)
+            await at.sides.controller.pushed(Message((Content(1, at.box.status()),)))
+            await at.do(AskDelivered())
+            over = StateSeen(SideState.COMPLETED), StateSeen(SideState.STOPPED)
+            assert await at.until(*over) == StateSeen(SideState.STOPPED)
+
+    play(push())

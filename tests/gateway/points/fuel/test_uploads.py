@@ -10,7 +10,16 @@ import pytest
 from gateway.ledger.batches import StorageTrouble, StorageUnavailable
 from gateway.points.fuel.uploads import Uploads
 from protocols.pump.jsonpts.sides import SaleKey, UploadedSale
-from protocols.pump.types import AskDelivered, Authorise, Clear, Delivered, Outcome, TotalsSeen
+from protocols.pump.types import (
+    AskDelivered,
+    Authorise,
+    Clear,
+    Delivered,
+    Outcome,
+    SideState,
+    StateSeen,
+    TotalsSeen,
+)
 
 from .conftest import POINT, PRICE, SETTINGS, live
 
@@ -98,6 +107,31 @@ def test_a_told_sale_of_ours_is_known_by_its_name(box):
         assert await at.tell()
         assert at.found() == at.items() == []
         assert await at.tell(key=replace(TOLD.key, transaction=18))
+        assert at.found() == FOUND
+
+    scenes(box, scenario)
+
+
+def test_a_stored_sale_is_confirmed_though_the_next_one_is_open(box):
+    async def scenario(at):
+        await at.sell()
+        at.court.car(2)
+        at.court.pump.lift()
+        await at.court.until(lambda: at.court.pump.did(Authorise) == 2)
+        assert await at.tell()
+        assert not await at.tell(key=replace(TOLD.key, transaction=18))
+
+    scenes(box, scenario)
+
+
+def test_what_the_controller_told_is_not_found_again_by_the_side(box):
+    async def scenario(at):
+        await at.sell()
+        assert await at.tell(key=replace(TOLD.key, transaction=18), totals=None)
+        at.name = NAME.replace("17", "18")
+        at.court.pump.book.total_ml += ML
+        at.court.pump.say(StateSeen(SideState.FUELLING), StateSeen(SideState.COMPLETED))
+        await at.court.until(lambda: at.court.pump.did(Clear) == 2)
         assert at.found() == FOUND
 
     scenes(box, scenario)
