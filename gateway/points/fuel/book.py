@@ -72,6 +72,25 @@ _NEWEST_AT_NOZZLE = (
     .order_by(_s.c.created_at.desc(), _s.c.id.desc())
     .limit(BLIND_SALES_MAX)
 )
+_BY_NAME = (
+    select(_s.c.id)
+    .where(
+        _s.c.charge_point == bindparam("point"),
+        _s.c.side == bindparam("side"),
+        _s.c.pump_sale == bindparam("name"),
+    )
+    .limit(1)
+)
+_OPEN_AT = (
+    select(_s.c.id)
+    .where(
+        _s.c.charge_point == bindparam("point"),
+        _s.c.side == bindparam("side"),
+        tables.one_of(_s.c.state, *OPEN_SALES),
+        _s.c.state == SaleState.OPEN,
+    )
+    .limit(1)
+)
 _GREY_OF_PAYER = (
     select(_s.c.id)
     .join_from(_s, _d, _d.c.id == _s.c.debit_id)
@@ -163,6 +182,16 @@ def has_grey(connection: Connection, payer: Payer, vehicle: str) -> bool:
     return connection.execute(_GREY_OF_PAYER, values).scalar() is not None
 
 
+def is_stored(tx: Transaction, place: Place, pump_sale: str) -> bool:
+    """True when a delivery is stored that the pump's controller tells by this name."""
+    return tx.first(_BY_NAME, point=place.charge_point, side=place.side, name=pump_sale) is not None
+
+
+def is_open(tx: Transaction, place: Place) -> bool:
+    """True while what is delivered at this side is to be settled by it."""
+    return tx.first(_OPEN_AT, point=place.charge_point, side=place.side) is not None
+
+
 def begin(
     tx: Transaction,
     sale_id: str,
@@ -208,7 +237,9 @@ def begin(
     return found
 
 
-def deliver(tx: Transaction, sale_id: str, sold: Sold, totaliser_ml: int | None) -> None:
+def deliver(
+    tx: Transaction, sale_id: str, sold: Sold, totaliser_ml: int | None, *, pump_sale: str | None = None
+) -> None:
     """Store the pump's last word on a sale. Once only: a second call changes nothing."""
     row = sale_row(tx, sale_id)
     if row.state in (SaleState.OPEN, SaleState.GREY):
@@ -222,6 +253,7 @@ def deliver(tx: Transaction, sale_id: str, sold: Sold, totaliser_ml: int | None)
             amount=sold.amount_fen,
             unit_price=row.unit_price if sold.unit_price_milli is None else sold.unit_price_milli,
             volume_after=totaliser_ml,
+            pump_sale=row.pump_sale if pump_sale is None else pump_sale,
             reason=None,
         )
         close_item(tx, GREY, sale_id, note="its delivery is known")
@@ -242,11 +274,21 @@ def end_with_nothing(tx: Transaction, sale_id: str, reason: str, totaliser_ml: i
         close_item(tx, GREY, sale_id, note="nothing was delivered")
 
 
-def leave_grey(tx: Transaction, sale_id: str, reason: str, totaliser_ml: int | None) -> None:
+def leave_grey(
+    tx: Transaction, sale_id: str, reason: str, totaliser_ml: int | None, *, pump_sale: str | None = None
+) -> None:
     """Leave a sale to people: its hold stays, and an item is open."""
     row = sale_row(tx, sale_id)
     if row.state == SaleState.OPEN:
-        set_sale(tx, row, SaleState.GREY, detail=reason, reason=reason, volume_after=totaliser_ml)
+        set_sale(
+            tx,
+            row,
+            SaleState.GREY,
+            detail=reason,
+            reason=reason,
+            volume_after=totaliser_ml,
+            pump_sale=pump_sale,
+        )
         add_item(tx, GREY, row.debit_id, reason, ref=sale_id, amount=row.limit_fen)
 
 
@@ -270,8 +312,18 @@ def settle_by_person(tx: Transaction, sale_id: str, sold: Sold | None, *, actor:
     return freed.reason if isinstance(freed, HoldRefused) else None
 
 
-def find(tx: Transaction, sale_id: str, place: Place, *, sold: Sold | None, totaliser_ml: int) -> None:
-    """Store a delivery that no sale of ours explains, with an item for people."""
+def find(
+    tx: Transaction,
+    sale_id: str,
+    place: Place,
+    *,
+    sold: Sold | None,
+    totaliser_ml: int | None,
+    pump_sale: str | None = None,
+) -> None:
+    """Store a delivery that no sale of ours explains, with an item for people; one that is stored already is left."""
+    if pump_sale is not None and is_stored(tx, place, pump_sale):
+        return
     add_sale(
         tx,
         sale_id,
@@ -285,6 +337,7 @@ def find(tx: Transaction, sale_id: str, place: Place, *, sold: Sold | None, tota
         amount=None if sold is None else sold.amount_fen,
         unit_price=None if sold is None else sold.unit_price_milli,
         volume_after=totaliser_ml,
+        pump_sale=pump_sale,
         reason=UNEXPLAINED,
     )
     amount = 0 if sold is None else sold.amount_fen
