@@ -187,10 +187,13 @@ station = "99010101"
 lane_no = 99
 gantry = "990199"
 antenna = { address = "127.0.0.1:8" }
-pumps = [
-    { name = "pts", dialect = "jsonpts", pts_id = "003A003A3435510938393730", address = "http://[::1]:80", login = "in" },
-]
 sides = [{ number = 1, pump = "pts", address = 1, nozzles = [{ number = 1, grade = "92" }] }]
+[[charge_points.pumps]]
+name = "pts"
+dialect = "jsonpts"
+pts_id = "003A003A3435510938393730"
+address = "http://[::1]:80"
+login = "in"
 """
 
 
