@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import time
 from functools import partial
 from typing import Final
 
@@ -11,12 +12,15 @@ from gateway.points.etc import assemble as etc
 from gateway.points.etc.antenna_point import AntennaPoint
 from gateway.points.etc.inspection import Issuers
 from gateway.points.fuel import links
+from gateway.points.fuel.charging import Charging, FuelServices
 from gateway.points.fuel.config import FuelIsland
-from gateway.points.fuel.island import FillUp, Island
+from gateway.points.fuel.config import Side as SideSection
+from gateway.points.fuel.fill_up import FillUp
+from gateway.points.fuel.island import Island
 from gateway.points.fuel.point import FuelPoint, NothingToRelease
 from gateway.points.fuel.pump_links import PumpLink
 from gateway.points.fuel.settings import FuelSettings, SideSettings
-from gateway.points.fuel.side import FuelServices, Side
+from gateway.points.fuel.side import Side
 from gateway.points.fuel.witnesses import Rules, WitnessKind
 from protocols.pump.types import SideId
 
@@ -48,12 +52,14 @@ def assemble(section: FuelIsland, common: Common) -> Point:
     )
     witness = WitnessKind.SIDE_ANTENNA if len(section.sides) == 1 else WitnessKind.ISLAND_ANTENNA
     island = Island(common.surroundings.clock, witness, gone_s=section.proof.before_s)
+    charging = Charging(services, island)
     pumps = {link.name: links.make(section, link, _sides_on(section, link, settings), common) for link in section.pumps}
     sides = [
-        Side(services, own, pumps[side.pump].side(SideId(side.address)), island)
+        Side(services, own, pumps[side.pump].side(SideId(side.address)), island, charging)
         for side, own in zip(section.sides, settings.sides, strict=True)
     ]
-    point = FuelPoint(services, AntennaPoint(services, antenna, FillUp(island), NothingToRelease()), sides)
+    reading = AntennaPoint(services, antenna, FillUp(island, settings), NothingToRelease())
+    point = FuelPoint(services, reading, sides, island=island, charging=charging)
     tasks = {f"pumps/{section.name}/{name}": driver.run for name, driver in pumps.items()}
     return Point(section.name, point, {f"antenna/{section.name}": antenna.run, **tasks})
 
@@ -70,6 +76,7 @@ def _settings(section: FuelIsland, common: Common) -> FuelSettings:
         SideSettings(
             number=side.number,
             grades={nozzle.number: nozzle.grade for nozzle in side.nozzles},
+            unit_prices=_prices(section, side),
             decimals=links.decimals(by_name[side.pump]),
             totaliser_wraps_at_ml=by_name[side.pump].totaliser_litres * ML_OF_LITRE,
         )
@@ -82,8 +89,17 @@ def _settings(section: FuelIsland, common: Common) -> FuelSettings:
         limit_fen=section.limit_fen,
         limits_of_grades=section.limits,
         lift_to_flow_s=section.lift_to_flow_s,
+        order_waits_s=section.order_waits_s,
+        card_pays_within_s=section.card_pays_within_s,
+        stock_at=tuple(time.fromisoformat(at) for at in section.stock_at),
         **etc.settings(section, common),
     )
+
+
+def _prices(section: FuelIsland, side: SideSection) -> dict[int, int]:
+    """Prices of a side's nozzles; none where the station does not say them all, for pumps take them all at once."""
+    prices = {nozzle.number: section.unit_prices.get(nozzle.grade) for nozzle in side.nozzles}
+    return {} if None in prices.values() else {number: price for number, price in prices.items() if price is not None}
 
 
 def _tell_fault(tell: Tell, point: str, part: str, problem: str | None) -> None:

@@ -7,8 +7,10 @@ word on the same delivery, or one on a delivery that nobody of ours let begin:
 |---|---|
 | under the tag of a sale of ours, or by the name of one that is stored | it is open: again later; else: known |
 | at a side where a sale of ours is open, not sold by hand | again later: it may be that sale |
-| none of these, sent by the controller | stored as unexplained, with an item |
-| none of these, remembered by an idle pump | the same, where its totaliser says that we do not know of it |
+| none of these, and the totaliser after it is where the sales we know have brought it | known |
+| none of these, and that is not known: sent by the controller | stored as unexplained, with an item |
+| the same, remembered by an idle pump | known: the totaliser of the side tells |
+| any other | stored as unexplained, with an item |
 
 One transaction looks and stores, so nothing is stored twice, however often and by whatever way it comes.
 """
@@ -27,7 +29,7 @@ from gateway.model.states import SaleState
 from gateway.points.fuel import book
 from gateway.points.fuel.book import Place
 from gateway.points.fuel.settings import SideSettings
-from gateway.points.fuel.settling import Sold
+from gateway.points.fuel.settling import Sold, is_gap
 from protocols.pump.jsonpts.sides import UploadedSale
 from protocols.pump.types import SideId
 
@@ -78,7 +80,7 @@ def _taken(tx: Transaction, new_id: str, place: Place, sale: UploadedSale, side:
     if not sale.by_hand and book.is_open(tx, place):
         return False
     totaliser_ml = None if sale.totals is None else sale.totals.volume_ml
-    if not sale.delivered.volume_ml or (not sale.pushed and _is_counted(tx, place, totaliser_ml)):
+    if not sale.delivered.volume_ml or _is_counted(tx, place, totaliser_ml, side, otherwise=not sale.pushed):
         return True
     log.warning("%s: a delivery that no sale explains at side %d: %s", place.charge_point, place.side, sale.delivered)
     book.find(
@@ -87,7 +89,6 @@ def _taken(tx: Transaction, new_id: str, place: Place, sale: UploadedSale, side:
         place,
         sold=_sold(sale, side),
         totaliser_ml=totaliser_ml,
-        reason="fuel_unexplained",
         pump_sale=sale.key.name,
     )
     return True
@@ -101,10 +102,15 @@ def _state_of_tagged(tx: Transaction, place: Place, tag: str) -> SaleState | Non
     return SaleState(row.state)
 
 
-def _is_counted(tx: Transaction, place: Place, totaliser_ml: int | None) -> bool:
-    """True unless the totaliser stands elsewhere than after the last delivery that we know of."""
-    before = book.last_totaliser_in(tx, place)
-    return before is None or totaliser_ml is None or before == totaliser_ml
+def _is_counted(
+    tx: Transaction, place: Place, totaliser_ml: int | None, side: SideSettings, *, otherwise: bool
+) -> bool:
+    """True when the totaliser after a sale is where the sales that we know have brought it; `otherwise` where that is
+    not known of either."""
+    before = book.totaliser_by_sales_in(tx, place)
+    if before is None or totaliser_ml is None:
+        return otherwise
+    return not is_gap(before, totaliser_ml, side.decimals, wraps_at_ml=side.totaliser_wraps_at_ml)
 
 
 def _sold(sale: UploadedSale, side: SideSettings) -> Sold | None:
@@ -113,4 +119,4 @@ def _sold(sale: UploadedSale, side: SideSettings) -> Sold | None:
     price = told.unit_price_milli
     if price is None or told.volume_ml is None or told.amount_minor is None or not side.decimals.explains(told, price):
         return None
-    return Sold(told.volume_ml, told.amount_minor)
+    return Sold(told.volume_ml, told.amount_minor, price)
