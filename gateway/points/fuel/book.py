@@ -12,9 +12,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, or_, select
 
@@ -166,8 +166,17 @@ def totaliser_by_sales(connection: Connection, place: Place) -> int | None:
     None where they do not say: there is none yet, or what one of them delivered is not known.
     """
     values = {"point": place.charge_point, "side": place.side, "nozzle": place.nozzle}
+    return _standing(connection.execute(_NEWEST_AT_NOZZLE, values))
+
+
+def totaliser_by_sales_in(tx: Transaction, place: Place) -> int | None:
+    """Read the same inside a transaction."""
+    return _standing(tx.rows(_NEWEST_AT_NOZZLE, point=place.charge_point, side=place.side, nozzle=place.nozzle))
+
+
+def _standing(newest: Iterable[Any]) -> int | None:
     since_ml = 0
-    for row in connection.execute(_NEWEST_AT_NOZZLE, values):
+    for row in newest:
         if row.volume_after is not None:
             return int(row.volume_after) + since_ml
         if row.volume is None and row.state != SaleState.NOTHING:

@@ -7,8 +7,10 @@ word on the same delivery, or one on a delivery that nobody of ours let begin:
 |---|---|
 | under the tag of a sale of ours, or by the name of one that is stored | it is open: again later; else: known |
 | at a side where a sale of ours is open, not sold by hand | again later: it may be that sale |
-| none of these, sent by the controller | stored as unexplained, with an item |
-| none of these, remembered by an idle pump | the same, where its totaliser says that we do not know of it |
+| none of these, and the totaliser after it is where the sales we know have brought it | known |
+| none of these, and that is not known: sent by the controller | stored as unexplained, with an item |
+| the same, remembered by an idle pump | known: the totaliser of the side tells |
+| any other | stored as unexplained, with an item |
 
 One transaction looks and stores, so nothing is stored twice, however often and by whatever way it comes.
 """
@@ -78,7 +80,7 @@ def _taken(tx: Transaction, new_id: str, place: Place, sale: UploadedSale, side:
     if not sale.by_hand and book.is_open(tx, place):
         return False
     totaliser_ml = None if sale.totals is None else sale.totals.volume_ml
-    if not sale.delivered.volume_ml or (not sale.pushed and _is_counted(tx, place, totaliser_ml, side)):
+    if not sale.delivered.volume_ml or _is_counted(tx, place, totaliser_ml, side, otherwise=not sale.pushed):
         return True
     log.warning("%s: a delivery that no sale explains at side %d: %s", place.charge_point, place.side, sale.delivered)
     book.find(
@@ -100,14 +102,15 @@ def _state_of_tagged(tx: Transaction, place: Place, tag: str) -> SaleState | Non
     return SaleState(row.state)
 
 
-def _is_counted(tx: Transaction, place: Place, totaliser_ml: int | None, side: SideSettings) -> bool:
-    """True unless the totaliser stands elsewhere than after the last delivery that we know of."""
-    tx.flush()
-    before = book.totaliser_by_sales(tx.connection, place)
+def _is_counted(
+    tx: Transaction, place: Place, totaliser_ml: int | None, side: SideSettings, *, otherwise: bool
+) -> bool:
+    """True when the totaliser after a sale is where the sales that we know have brought it; `otherwise` where that is
+    not known of either."""
+    before = book.totaliser_by_sales_in(tx, place)
     if before is None or totaliser_ml is None:
-        return True
-    wraps = side.totaliser_wraps_at_ml
-    return not is_gap(before % wraps, totaliser_ml, side.decimals, wraps_at_ml=wraps)
+        return otherwise
+    return not is_gap(before, totaliser_ml, side.decimals, wraps_at_ml=side.totaliser_wraps_at_ml)
 
 
 def _sold(sale: UploadedSale, side: SideSettings) -> Sold | None:
