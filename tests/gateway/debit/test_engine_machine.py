@@ -758,8 +758,9 @@ Engine.TestCase.settings = settings(
 TestEngine = Engine.TestCase
 
 
-SEEDS = range(int(os.environ.get("ENGINE_SEEDS", "24")))
-"""Long histories of evenly drawn steps: Hypothesis finds short ones, and prefers what it knows. More by hand."""
+SEEDS = range(int(os.environ.get("ENGINE_SEEDS", "12")))
+"""Long histories of evenly drawn steps: Hypothesis finds short ones, and prefers what it knows. Bugs planted in the
+engine are found by one of the first three or by none at all. More by hand."""
 STEPS = 60
 
 
