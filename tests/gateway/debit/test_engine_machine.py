@@ -760,8 +760,8 @@ TestEngine = Engine.TestCase
 
 SEEDS = (*range(11), 15) if "ENGINE_SEEDS" not in os.environ else range(int(os.environ["ENGINE_SEEDS"]))
 """Long histories of evenly drawn steps: Hypothesis finds short ones, and prefers what it knows. Of ten bugs planted in
-the engine the first three find six, and the last one a reversal closed too early; the simulation finds all of them. More
-by hand."""
+the engine the first three find six, and the last one a reversal closed too early; the simulation finds all of them.
+More by hand."""
 STEPS = 60
 
 
