@@ -534,6 +534,7 @@ sale = Table(
     Column("volume_after", BigInteger),
     Column("volume", BigInteger),
     Column("amount", BigInteger),
+    Column("pump_sale", String(40)),
     Column("proof", String(200)),
     Column("reason", String(48)),
     Column("created_at", BigInteger, nullable=False),
@@ -545,6 +546,7 @@ sale = Table(
     Index("ix_sale_nozzle", "charge_point", "side", "nozzle", "created_at"),
     partial_index("ix_sale_mandate", "mandate_id", "day", where="mandate_id is not null"),
     partial_index("ix_sale_open", "charge_point", "side", where=f"state in ({quoted(OPEN_SALES)})"),
+    partial_index("ix_sale_pump_sale", "charge_point", "side", "pump_sale", where="pump_sale is not null"),
     partial_index("ix_sale_debit", "debit_id", where="debit_id is not null"),
     partial_index("ix_sale_grey", "id", where=f"state in ({quoted([SaleState.GREY])})"),
     **IN_ITS_KEY,
@@ -552,9 +554,9 @@ sale = Table(
 """Sale of fuel at one side of a pump. Volumes are millilitres, `unit_price` thousandths of a yuan a litre, `limit_fen`
 and `limit_ml` what the pump was let deliver at most (`limit_ml` null where no price was known). `volume_before` and
 `volume_after` are the nozzle's totaliser; `volume` and `amount` what the pump said it delivered, which is what is
-billed. `proof`: by what the vehicle was known to stand at this side. `mandate_id` and `day` are its debit's; by them a
-mandate's sales of a month are found. Without a debit: a delivery that was paid elsewhere, or that nobody of ours let
-begin."""
+billed. `pump_sale`: name that its controller tells it by, transaction and start, so that it is known again. `proof`: by
+what the vehicle was known to stand at this side. `mandate_id` and `day` are its debit's; by them a mandate's sales of a
+month are found. Without a debit: a delivery that was paid elsewhere, or that nobody of ours let begin."""
 
 pump_order = Table(
     "pump_order",

@@ -892,6 +892,16 @@ BARRIER_FAULT = _attendant(
 )
 ATTENDANT_REFUSED = _refusal("attendant_refused", None, "工作人员拒绝放行", "attendant refused", do=_OTHER_MEANS)
 
+# --- doors ----------------------------------------------------------------------------------------------------------
+
+HTTP_UNAVAILABLE = _stop(
+    "http_unavailable",
+    None,
+    "网关不接受外部连接",
+    "the gateway takes no calls from outside",
+    do=("检查 [http] 的地址、端口与证书", "check address, port and certificate of [http]"),
+)
+
 # --- fuel -----------------------------------------------------------------------------------------------------------
 
 PUMP_UNAVAILABLE = _stop("pump_unavailable", None, "加油机不可用", "pump is not available", do=_CALL_MAINTENANCE)

@@ -343,7 +343,7 @@ class Side:
         if not self._facts.out:
             await self._nothing(sale, "nozzle_returned", begun.totaliser_ml)
             return
-        outcome = await self._do(Authorise(found.preset, (nozzle,)))
+        outcome = await self._do(Authorise(found.preset, (nozzle,), tag=sale.id))
         if outcome in (Outcome.NOT_SENT, Outcome.REFUSED):
             self._turned_away = self._facts.lifts
             await self._nothing(sale, "pump_refused", begun.totaliser_ml)
@@ -365,7 +365,7 @@ class Side:
         return Asked(
             grade=grade,
             most_fen=min(limit for limit in limits if limit is not None),
-            unit_price_milli=self._facts.unit_price_milli,
+            unit_price_milli=self._facts.unit_price_milli or self._settings.unit_prices.get(nozzle),
             decimals=self._settings.decimals,
             minimum_fen=settings.minimum_fen,
         )
@@ -394,6 +394,7 @@ class Side:
         facts = self._facts
         ended = Ended(delivered or facts.delivered, totaliser_ml, facts.watched, facts.unit_price_milli)
         verdict = settle(sale.begun, ended, self._settings.decimals, wraps_at_ml=self._settings.totaliser_wraps_at_ml)
+        name = None if ended.delivered is None else ended.delivered.name
         pump_us = round(1e6 * (self._clock.monotonic() - began))
         if isinstance(verdict, Nothing):
             await self._nothing(sale, "nothing_delivered", totaliser_ml)
@@ -401,7 +402,13 @@ class Side:
             shown = f"the pump shows {ended.delivered}, its totaliser {totaliser_ml} ml"
             self._log.error("sale %s is grey: %s; %s", sale.id, verdict.reason, shown)
             await self._store(
-                partial(book.leave_grey, sale_id=sale.id, reason=verdict.reason, totaliser_ml=totaliser_ml)
+                partial(
+                    book.leave_grey,
+                    sale_id=sale.id,
+                    reason=verdict.reason,
+                    totaliser_ml=totaliser_ml,
+                    pump_sale=name,
+                )
             )
             if verdict.reason in MISSING and not facts.out:
                 self._sale = replace(sale, state=SaleState.GREY)
@@ -409,7 +416,9 @@ class Side:
                 self._look_later(ASK_AGAIN_S)
                 return
         else:
-            await self._store(partial(book.deliver, sale_id=sale.id, sold=verdict, totaliser_ml=totaliser_ml))
+            await self._store(
+                partial(book.deliver, sale_id=sale.id, sold=verdict, totaliser_ml=totaliser_ml, pump_sale=name)
+            )
             await self._charging.charge(sale, verdict, PumpTime(began, pump_us))
         self._sale, facts.end_seen = None, True
         if facts.out:
@@ -441,7 +450,8 @@ class Side:
             limit = delivered.amount_minor or 0 if delivered else 0
             ended = Ended(delivered, totaliser_ml, watched=False, unit_price_milli=self._facts.unit_price_milli)
             verdict = settle(Begun(limit, None, before), ended, self._settings.decimals, wraps_at_ml=wraps)
-            await self._unexplained(place, verdict if isinstance(verdict, Sold) else None, totaliser_ml)
+            name = None if delivered is None else delivered.name
+            await self._unexplained(place, verdict if isinstance(verdict, Sold) else None, totaliser_ml, name)
         await self._do(Clear())
 
     async def _look_over(self) -> None:
@@ -483,10 +493,13 @@ class Side:
         found = await self._services.reader.look_up(lambda c: book.totaliser_by_sales(c, place))
         return None if found is None else found % self._settings.totaliser_wraps_at_ml
 
-    async def _unexplained(self, place: Place, sold: Sold | None, totaliser_ml: int) -> None:
+    async def _unexplained(
+        self, place: Place, sold: Sold | None, totaliser_ml: int, pump_sale: str | None = None
+    ) -> None:
         sale_id = self._engine.new_id()
         self._log.warning("nozzle %d stands at %d ml, and no sale explains it", place.nozzle, totaliser_ml)
-        await self._store(lambda tx: book.find(tx, sale_id, place, sold=sold, totaliser_ml=totaliser_ml))
+        change = partial(book.find, sold=sold, totaliser_ml=totaliser_ml, pump_sale=pump_sale)
+        await self._store(lambda tx: change(tx, sale_id, place))
 
     # --- pump and ledger ------------------------------------------------------------------------------------------
 

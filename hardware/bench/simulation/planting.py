@@ -30,8 +30,6 @@ class Bug:
     what: str
     patch: Callable[[], AbstractContextManager[None]]
     workload: str = "engine"
-    seed: int | None = None
-    """Seed that shows it; None: any of the first ones."""
 
 
 @contextmanager

@@ -341,13 +341,15 @@ class TwoPumps(Forecourt):
         self.pumps = [ModelPump(), ModelPump()]
         self.islands = [Island(box.clock, WitnessKind.ISLAND_ANTENNA, gone_s=20) for _ in self.pumps]
         self.sides = [
-            Side(self.services, replace(SETTINGS, number=number), pump, island)
+            Side(self.services, replace(SETTINGS, number=number), pump, island, self.charging)
             for number, (pump, island) in enumerate(zip(self.pumps, self.islands, strict=True), 1)
         ]
 
     async def __aenter__(self):
         silent = SimpleNamespace(run=asyncio.Event().wait)
-        self.running = asyncio.create_task(FuelPoint(self.services, silent, self.sides).run())
+        self.running = asyncio.create_task(
+            FuelPoint(self.services, silent, self.sides, island=self.island, charging=self.charging).run()
+        )
         return self
 
     async def lift_at_once(self):
