@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from typing import Any
 
-from drivers.pump import PumpSide
-from gateway.debit import holds
+from drivers.pump_side import PumpSide
+from gateway.debit import holds, states
 from gateway.debit.engine import DebitEngine
 from gateway.points.fuel import book, island, settling, side
 from gateway.points.fuel.settling import Begun, Ended, Nothing, Sold, Unclear
@@ -91,23 +90,18 @@ def _twice_the_limit(command: Command) -> tuple[Command, ...]:
 
 
 @contextmanager
-def _begun_later() -> Iterator[None]:
-    """Store a sale with the next change, not before its pump is authorised."""
-    real = book.begin
-    kept: list[Callable[[Any], bool]] = []
+def _stored_later() -> Iterator[None]:
+    """Store the row of a sale with the next one, not before its pump is authorised."""
+    real = states.add_sale
+    kept: list[tuple[Any, Any]] = []
 
-    def begin(tx: Any, *args: Any, **values: Any) -> bool:  # noqa: ANN401 - as the original
-        earlier, kept[:] = list(kept), [partial(_again, real, args, values)]
-        for one in earlier:
-            one(tx)
-        return True
+    def add_sale(tx: Any, *args: Any, **values: Any) -> None:  # noqa: ANN401 - as the original
+        earlier, kept[:] = list(kept), [(args, values)]
+        for names, others in earlier:
+            real(tx, *names, **others)
 
-    with put(book, "begin", begin):
+    with put(book, "add_sale", add_sale):
         yield
-
-
-def _again(real: Callable[..., bool], args: tuple[Any, ...], values: dict[str, Any], tx: Any) -> bool:  # noqa: ANN401
-    return real(tx, *args, **values)
 
 
 @contextmanager
@@ -144,7 +138,7 @@ def _fuel(what: str, patch: Callable[[], Planted]) -> Bug:
 
 
 FUEL_BUGS: Mapping[str, Bug] = {
-    "sale_stored_late": _fuel("a pump is authorised before the sale is stored", _begun_later),
+    "sale_stored_late": _fuel("a pump is authorised before the sale is stored", _stored_later),
     "hold_freed_behind_pump": _fuel("a start frees the hold behind an open sale", _freed_at_start),
     "completed_again": _fuel(
         "a delivery that is charged already is charged again after a start",

@@ -15,8 +15,12 @@ SOONEST = {
     "adopted_claims_asked_again": 2,
     "age_by_time_of_day": 2,
     "arm_not_watched": 2,
+    "completed_again": 13,
+    "display_of_before": 2,
+    "grey_served_again": 3,
     "late_approval_swallowed": 6,
     "second_word_first": 6,
+    "served_vehicle_proves": 2,
 }
 """Seeds to begin with where the first shows a bug late or not at all; only the time of a test hangs on them."""
 
