@@ -106,6 +106,8 @@ class Side:
         self._order: Order | None = None
         self._turned_away = 0
         """Lift of the nozzle that was refused: it takes another lift, or an order, to ask again."""
+        self._lift_of_sale = 0
+        """Lift of the nozzle under which the sale under way began."""
         self._ask_again_at = 0.0
         self._closing = self._nudged = False
         self._timer: asyncio.TimerHandle | None = None
@@ -121,6 +123,7 @@ class Side:
                 await self._charging.charge(sale, sale.sold)
             elif sale.state is SaleState.OPEN or (sale.reason in MISSING and sale.is_newest):
                 self._sale = sale
+                self._lift_of_sale = int(sale.state is SaleState.OPEN)  # its nozzle may be out since then
                 self._island.begins(self._settings.number, sale.vehicle)
                 self._log.info("sale %s was open when the gateway stopped; the pump is asked", sale.id)
 
@@ -335,7 +338,7 @@ class Side:
             begun=begun,
             sold=None,
         )
-        self._sale = sale
+        self._sale, self._lift_of_sale = sale, self._facts.lifts
         self._facts.authorised()
         self._island.begins(self._settings.number, sale.vehicle)
         while not self._inbox.empty():
@@ -421,7 +424,7 @@ class Side:
             )
             await self._charging.charge(sale, verdict, PumpTime(began, pump_us))
         self._sale, facts.end_seen = None, True
-        if facts.out:
+        if facts.out and facts.lifts == self._lift_of_sale:
             self._turned_away = facts.lifts  # a nozzle that hangs out still is no new customer's
         self._island.ends(self._settings.number)
         await self._do(Clear())
