@@ -100,16 +100,16 @@ def test_a_nozzle_that_is_out_still_after_the_pump_has_lost_power_is_no_new_cust
         court.approve()
         court.pump.lift()
         await court.authorised()
+        court.car(2)
         court.pump.flow(ML)
         court.pump.limit = None
         court.pump.say(StateSeen(SideState.COMPLETED))
-        await court.until(lambda: court.pump.did(Clear))
-        court.car(2)
-        await court.until(lambda: court.side.sale is None)
-        court.pump.hang_up()
-        court.pump.say(StateSeen(SideState.IDLE))
+        await court.until(lambda: court.side.facts.state is SideState.IDLE)
+        court.pump.say(NozzleSeen(1, out=False))
+        await court.until(lambda: not court.side.facts.out)
         court.pump.lift()
         await court.authorised()
+        assert [row[0] for row in court.sales()] == ["billed", "open"]
         assert court.pump.did(Authorise) == 2
 
     live(box, scenario)
