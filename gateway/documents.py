@@ -32,7 +32,18 @@ def _with_port(address: str) -> str:
     return address
 
 
+_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]", re.ASCII)
+
+
+def _time(text: str) -> str:
+    if _TIME.fullmatch(text) is None:
+        raise ValueError(Words("documents.no-time"))
+    return text
+
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+TimeOfDay = Annotated[str, AfterValidator(_time)]
+"""Time of day, HH:MM."""
 Hex8 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}$")]
 HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$"), AfterValidator(_with_port)]
 

@@ -25,9 +25,9 @@ from gateway.debit.recovery import keep_rules
 from gateway.debit.states import debit_row
 from gateway.ledger.transaction import Transaction
 from gateway.model.ids import digest_of, new_id
-from gateway.model.states import RefundState
+from gateway.model.states import OrderState, RefundState
 from gateway.payers.mandates import stand_in_limit
-from gateway.points.fuel import book
+from gateway.points.fuel import book, orders
 from gateway.points.fuel.settling import Sold
 from gateway.rules.loading import DebitRules
 from gateway.texts.catalogue import Text, Words
@@ -264,6 +264,36 @@ class SettleSale(Act):
         return {"sale_id": self.sale_id, "volume_ml": self.volume_ml, "amount_fen": self.amount_fen}
 
 
+class AuthorisePump(Act):
+    """Let a side be authorised once, for a vehicle that stands there or for whoever pays at the till."""
+
+    act: Literal["authorise_pump"] = "authorise_pump"
+    role: ClassVar[Role] = Role.CASHIER
+    charge_point: Annotated[str, Field(min_length=1, max_length=40)]
+    side: Annotated[int, Field(ge=1, le=999)]
+    plate: Annotated[str, Field(min_length=1, max_length=16)] | None = None
+    """None: whoever lifts the nozzle pays at the till."""
+    plate_colour: Annotated[int, Field(ge=0, le=255)] | None = None
+    limit_fen: Annotated[int, Field(ge=1, lt=1 << 53)] | None = None
+    reason: Reason
+
+    def do(self, tx: Transaction, actor: Actor, terms: Terms) -> Facts:
+        order_id = new_id(tx.now_us, random.SystemRandom())
+        vehicle = None if self.plate is None else orders.vehicle_digest(self.plate, self.plate_colour)
+        refused = orders.give(
+            tx,
+            order_id,
+            charge_point=self.charge_point,
+            side=self.side,
+            vehicle=vehicle,
+            limit_fen=self.limit_fen,
+            actor=actor.name,
+            reason=self.reason,
+        )
+        _unless(refused, Words("acts.pump-not-authorised", point=self.charge_point, side=self.side))
+        return {"order_id": order_id, "lane": self.charge_point, "side": self.side, "state": OrderState.GIVEN.value}
+
+
 class ExplainItem(Act):
     """Close a difference with a reason."""
 
@@ -324,6 +354,7 @@ AnyAct: TypeAlias = Annotated[
     | RetryDebt
     | WriteOffDebt
     | SettleSale
+    | AuthorisePump
     | ExplainItem
     | WriteOffItem
     | ChangeLimits,

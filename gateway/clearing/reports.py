@@ -203,6 +203,7 @@ _FUNDING_ZH: Final[Mapping[Funding, str]] = {
     Funding.PURSE: "储值卡",
     Funding.BANK_ONLINE: "银行联机",
     Funding.ISSUER_CLEARING: "发行方清算",
+    Funding.CASH: "现金",
 }
 _KIND_ZH: Final[Mapping[VehicleKind, str]] = {
     VehicleKind.PAID: "已付",

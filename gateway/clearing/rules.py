@@ -46,14 +46,13 @@ Unknown keys are errors: a misspelt key would be somebody's money.
 from __future__ import annotations
 
 import codecs
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError, model_validator
 
-from gateway.documents import DocumentError, Section, not_toml, problem_of, too_large, unreadable
+from gateway.documents import DocumentError, Section, TimeOfDay, not_toml, problem_of, too_large, unreadable
 from gateway.model.clearing import FeeRounding
 from gateway.text_files import text_of
 from gateway.texts.catalogue import Words
@@ -65,8 +64,6 @@ OWNERS_MAX = 50
 """Road owners that share one fee."""
 
 SHIFTS_MAX = 24
-
-_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]", re.ASCII)
 
 
 class ClearingRulesError(DocumentError):
@@ -81,13 +78,6 @@ def _encoding(name: str) -> str:
     return name
 
 
-def _time(text: str) -> str:
-    if _TIME.fullmatch(text) is None:
-        raise ValueError(Words("clearing-rules.no-time"))
-    return text
-
-
-TimeOfDay = Annotated[str, AfterValidator(_time)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,39}$")]
 
 

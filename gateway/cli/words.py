@@ -44,6 +44,7 @@ FUNDINGS: Final[Table] = MappingProxyType(
         Funding.PURSE.value: (Words("words.fundings.purse"), ""),
         Funding.BANK_ONLINE.value: (Words("words.fundings.bank_online"), ""),
         Funding.ISSUER_CLEARING.value: (Words("words.fundings.issuer_clearing"), ""),
+        Funding.CASH.value: (Words("words.fundings.cash"), ""),
     }
 )
 DEBIT_STATES: Final[Table] = MappingProxyType(

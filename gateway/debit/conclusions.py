@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
 
 from sqlalchemy import bindparam, func, select
 
@@ -23,6 +25,7 @@ from gateway.model.passage import (
     DeclinePolicy,
     Funding,
     Money,
+    PassageOutcome,
     PurchaseOutcome,
     Release,
     decide,
@@ -42,6 +45,13 @@ _STOOD_IN_TODAY = select(func.count().label("count")).where(
     tables.debit.c.service == bindparam("service"),
     tables.debit.c.stood_in == 1,
 )
+_PAID_AT_ONCE: Final = MappingProxyType(
+    {
+        Money.ISSUER_PAYS: ("purse_paid", AccountKind.ISSUER),
+        Money.TILL_PAYS: ("paid_at_till", AccountKind.TILL),
+    }
+)
+"""Event and account by which money comes in with the decision itself; the account is the debit's payer's."""
 NOBODY_LISTENED = BankAnswer(Delivery.SILENT, detail="not answered before whoever asked was gone")
 
 
@@ -93,6 +103,9 @@ def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Deci
         verdict = replace(verdict, reason=refusal)
     if outcome is not PurchaseOutcome.TAKEN and reason is not None:
         verdict = replace(verdict, reason=reason)
+    if verdict.money is Money.VOID and debit.final_amount:
+        # It was delivered before its card was asked: a card that does not pay leaves the claim where it is.
+        verdict = replace(verdict, money=Money.HOLD_STAYS, outcome=PassageOutcome.UNKNOWN)
     _apply(tx, debit, verdict, sale, rules)
     if outcome is PurchaseOutcome.TAKEN and not proved:
         add_item(tx, "charged_without_tac", debit.id, "the card paid, its proof could not be fetched")
@@ -213,11 +226,12 @@ def _apply(tx: Transaction, debit: Row, verdict: DecisionRow, sale: Row | None, 
         set_debit(tx, debit, DebitState.VOIDED)
         return
     holds.post_hold(tx, debit)
-    if verdict.money is Money.ISSUER_PAYS:
+    if verdict.money in _PAID_AT_ONCE:
+        event, source = _PAID_AT_ONCE[verdict.money]
         tx.books.move(
-            "purse_paid",
+            event,
             debit.id,
-            source=(AccountKind.ISSUER, debit.payer),
+            source=(source, debit.payer),
             target=(AccountKind.OPEN, debit.obligor_id),
             amount=debit.amount,
             event_us=tx.now_us,

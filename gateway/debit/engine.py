@@ -36,6 +36,7 @@ from gateway.debit.claims import (
     Sight,
 )
 from gateway.debit.decider import BroughtIn, Decider, ProvenClaim, Stored
+from gateway.debit.delivered import DeliveredClaims
 from gateway.debit.listening import Listener
 from gateway.debit.start_up import StartUp
 from gateway.debit.upkeep import Upkeep
@@ -102,6 +103,7 @@ class DebitEngine:
         self._follow_ups = FollowUps()
         self.banks = Banks(channels, clock=clock, random=random, rules=self.rules)
         self._decider = Decider(writer, self.banks, self._follow_ups, clock=clock, rules=self.rules)
+        self.delivered = DeliveredClaims(writer, self.rules)
         self.upkeep = Upkeep(writer, self.banks, self.rules)
         self.start_up = StartUp(
             writer, reader, self.banks, self.upkeep, self._decider.taken_up, clock=clock, rules=self.rules

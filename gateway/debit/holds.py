@@ -127,8 +127,9 @@ def complete(
     """Complete a hold with what was delivered: that amount is claimed now, whatever was reserved.
 
     Where nothing was delivered the hold is freed: no bank is asked for nothing. An issuer that collects from its
-    customers owes the claim at once; a bank is asked next. What a card proves is brought in with its answer instead.
-    Another payer than the hold's is refused: what one account reserves no other pays.
+    customers owes the claim at once; a bank is asked next, and a till is not asked. What a card pays is brought in with
+    its answer instead (`gateway.debit.delivered`). Another payer than the hold's is refused: what one account reserves
+    no other pays.
     """
     debit = tx.find(tables.debit, id=debit_id)
     if debit is None:
@@ -143,17 +144,23 @@ def complete(
         return HoldRefused("idempotency_conflict")
     if debit.state != DebitState.HELD:
         return HoldRefused("debit_settled") if debit.final_amount is None else newest_decision(tx, debit.passage_id)
-    if debit.final_amount is None:
-        tx.update(tables.debit, {"id": debit.id}, amount=amount_fen, final_amount=amount_fen, changed_at=tx.now_us)
-        tx.note("debit", debit.id, "completed", debit_id=debit.id, detail=f"{amount_fen} fen")
-        debit = debit_row(tx, debit.id)
+    debit = claim(tx, debit, amount_fen)
     if amount_fen == 0:
         return _free_unused(tx, debit, "nothing_delivered", context)
     if debit.funding == Funding.ISSUER_CLEARING:
         post_hold(tx, debit)
         set_debit(tx, debit, DebitState.RELEASED)
         return write_decision(tx, _ISSUER_OWES, context, debit.passage_id, debit)
-    return _ask_bank(tx, debit_id, asking)
+    return _ask_bank(tx, debit_id, None if debit.funding == Funding.CASH else asking)
+
+
+def claim(tx: Transaction, debit: Row, amount_fen: int) -> Row:
+    """Claim what was delivered under a hold, whatever was reserved; the row as it stands then. Once only."""
+    if debit.final_amount is not None:
+        return debit
+    tx.update(tables.debit, {"id": debit.id}, amount=amount_fen, final_amount=amount_fen, changed_at=tx.now_us)
+    tx.note("debit", debit.id, "completed", debit_id=debit.id, detail=f"{amount_fen} fen")
+    return debit_row(tx, debit.id)
 
 
 def release(tx: Transaction, debit_id: str, reason: str, context: DecisionContext) -> Decision | HoldRefused:

@@ -9,7 +9,7 @@ What a crash can leave behind, and what becomes of it:
 | purchase taken, or sale answered, no decision | counted | decided by what is known |
 | hold of a toll lane, nothing behind it | counted | voided: no such vehicle was let go |
 | hold of a pump or a car park | counted | stays: only evidence ends it |
-| completed hold | counted | decided |
+| completed hold | counted | decided; one that only a card can pay stays: the card pays when it is seen, or owes |
 | reversal, advice, refund waiting | stays in the outbox | the outbox goes on with it |
 | a debit whose closing fails | counted | told in the log; stays, and is tried again at the next start |
 | decision committed, barrier not lifted | nothing to do: the vehicle is seen again and let through as a repeat | |
@@ -28,7 +28,7 @@ from gateway.debit.states import close_item, debit_row, intents_unknown, set_att
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
-from gateway.model.passage import Abandoned, DeclinePolicy, Occasion, PurchaseOutcome
+from gateway.model.passage import Abandoned, DeclinePolicy, Funding, Occasion, PurchaseOutcome
 from gateway.model.states import OPEN_PURCHASES, UNRESOLVED, AttemptState, DebitState, ItemState, PurchaseState
 from gateway.rules.loading import DebitRules
 from gateway.texts.catalogue import Words
@@ -185,6 +185,8 @@ def close(tx: Transaction, debit_id: str, closing: ClosingRules) -> Findings:
     if purchase is not None:
         if purchase.state in (*OPEN_PURCHASES, PurchaseState.DISPUTED):
             return Findings(open_debits=1, unknown_purchases=1)
+        if purchase.state == PurchaseState.NOT_TAKEN and debit.final_amount:
+            return Findings(open_debits=1)
         conclusions.conclude(tx, _conclusion(tx, debit, point, closing, purchase_id=purchase.id), closing.rules)
         voided = int(purchase.state == PurchaseState.NOT_TAKEN)
         return Findings(open_debits=1, decided_now=1, voided=voided, charge_point=point)
@@ -192,7 +194,7 @@ def close(tx: Transaction, debit_id: str, closing: ClosingRules) -> Findings:
     if sale is not None and sale.state == AttemptState.STORED:
         # Those of the last run are in doubt since it was classified: this one's bank is being asked now.
         return Findings(open_debits=1)
-    if sale is None and debit.final_amount is None:
+    if sale is None and (debit.final_amount is None or debit.funding == Funding.PURSE):
         if debit.abandoned == Abandoned.KEEP:
             return Findings(open_debits=1)
         nothing_asked = PurchaseResult(PurchaseOutcome.NOT_TAKEN)

@@ -168,7 +168,7 @@ def _refusal(tx: Transaction, request: RefundRequest, debit: Row) -> str | None:
 def _where_it_came_from(tx: Transaction, debit: Row) -> str:
     if tx.first(_PAID_AT_TILL, debit=debit.id) is not None:
         return "till"
-    return "bank" if debit.funding == Funding.BANK_ONLINE else "issuer"
+    return {Funding.BANK_ONLINE: "bank", Funding.CASH: "till"}.get(Funding(debit.funding), "issuer")
 
 
 def refund_row(tx: Transaction, refund_id: str) -> Row:

@@ -20,13 +20,14 @@ from gateway.model.states import (
     AttemptState,
     DebitState,
     ItemState,
+    OrderState,
     PurchaseState,
     RefundState,
     SaleState,
     check_move,
 )
 
-State = DebitState | AttemptState | PurchaseState | RefundState | ItemState | SaleState
+State = DebitState | AttemptState | PurchaseState | RefundState | ItemState | SaleState | OrderState
 
 DIFFERS, CONTRADICTED, DISPUTED = "answer_differs", "answer_contradicted", "attempt_disputed"
 """Kinds of items about an attempt (`ref`): an answer says something else than was asked; a second final answer says the
@@ -78,6 +79,18 @@ def set_sale(
     """Move a sale to another state; `row` is how it stood before, `by` the person whose word moves it."""
     _set(tx, tables.sale, row, state, **values)
     tx.note("sale", row.id, state.value, debit_id=row.debit_id, detail=detail, actor=by)
+
+
+def add_order(tx: Transaction, order_id: str, *, by: str, why: str, **values: Any) -> None:  # noqa: ANN401 - columns
+    """Begin a person's order to a pump."""
+    _add(tx, tables.pump_order, order_id, OrderState.GIVEN, **values)
+    tx.note("pump_order", order_id, OrderState.GIVEN.value, detail=why, actor=by)
+
+
+def set_order(tx: Transaction, row: Row, state: OrderState, **values: Any) -> None:  # noqa: ANN401 - columns
+    """Move an order to another state; `row` is how it stood before."""
+    _set(tx, tables.pump_order, row, state, **values)
+    tx.note("pump_order", row.id, state.value, detail=values.get("reason"))
 
 
 def debit_row(tx: Transaction, debit_id: str) -> Row:

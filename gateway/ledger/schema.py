@@ -16,7 +16,7 @@ from gateway.texts.catalogue import Words
 
 FOLDER = Path(__file__).parent / "migrations"
 
-FIRST = "0102"
+FIRST = "0103"
 """Revision of the first release; lower numbers were development's, whose ledgers nothing here can read."""
 
 

@@ -73,6 +73,7 @@ CODES: Final[Mapping[str, int]] = {
     "incarnation": 26,
     "pos_attempt": 27,
     "sale": 28,
+    "pump_order": 29,
 }
 """Codes of the covered tables. A code stands in ledgers for ever: none is changed or given out again."""
 

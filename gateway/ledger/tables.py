@@ -45,6 +45,7 @@ from gateway.model.states import (
     DebitState,
     ItemState,
     MandateStatus,
+    OrderState,
     PurchaseState,
     RefundState,
     SaleState,
@@ -548,6 +549,27 @@ sale = Table(
 what the pump was let deliver at most. `volume_before` and `volume_after` are the nozzle's totaliser; `volume` and
 `amount` what the pump said it delivered, which is what is billed. `proof`: by what the vehicle was known to stand at
 this side. Without a debit: a delivery that was paid elsewhere, or that nobody of ours let begin."""
+
+pump_order = Table(
+    "pump_order",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("charge_point", String(40), nullable=False),
+    Column("side", Integer, nullable=False),
+    Column("vehicle", String(64)),
+    Column("limit_fen", BigInteger),
+    Column("state", String(12), nullable=False),
+    Column("sale_id", Id, ForeignKey("sale.id")),
+    Column("reason", String(48)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    known("state", OrderState),
+    partial_index("ix_pump_order_given", "charge_point", where=f"state in ({quoted([OrderState.GIVEN])})"),
+    **IN_ITS_KEY,
+)
+"""Order of a person: one side of a pump may be authorised once, for a vehicle that stands there (`vehicle`: digest of
+its plate and colour) or, without one, for whoever pays at the till. `limit_fen`: most that may be delivered on it, None
+for the island's own limit. `reason`: code of why it was refused."""
 
 # --- who may pay --------------------------------------------------------------------------------------------------
 

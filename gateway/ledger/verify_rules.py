@@ -17,6 +17,7 @@ from gateway.ledger.tables import quoted
 from gateway.model.dual_control import are_two
 from gateway.model.states import (
     AWAITED,
+    DEBT_DEBITS,
     EARNED_DEBITS,
     LET_GO_DEBITS,
     LISTED_ITEMS,
@@ -27,8 +28,10 @@ from gateway.model.states import (
     AttemptState,
     DebitState,
     ItemState,
+    OrderState,
     PurchaseState,
     RefundState,
+    SaleState,
 )
 
 _D, _A, _P = DebitState, AttemptState, PurchaseState
@@ -156,7 +159,8 @@ RULES: Final = (
              join account g on g.id = t.to_account
         where t.phase = 'direct' and f.kind in ('bank', 'issuer', 'till') and g.kind in ('open', 'debt')
           and not (f.kind = 'till' and g.kind = 'debt')
-          and (f.kind <> case d.funding when 'bank_online' then 'bank' else 'issuer' end or f.owner <> d.payer)
+          and (f.kind <> case d.funding when 'bank_online' then 'bank' when 'cash' then 'till' else 'issuer' end
+               or f.owner <> d.payer)
         """,
     ),
     Rule(
@@ -306,24 +310,28 @@ RULES: Final = (
         select 'debit ' || hex_text(id), 'state ' || state || ', purchases taken ' || taken || ' of ' || tried
         from (
             select d.id, d.state, count(*) as tried, sum(case when p.state = '{_P.TAKEN}' then 1 else 0 end) as taken,
-                   sum(case when p.state = '{_P.NOT_TAKEN}' then 0 else 1 end) as doubtful
+                   sum(case when p.state = '{_P.NOT_TAKEN}' then 0 else 1 end) as doubtful,
+                   d.final_amount is not null and d.state in ({quoted(DEBT_DEBITS)}) as delivered_first
             from debit d join purchase p on p.debit_id = d.id group by d.id, d.state
         ) counted
         where taken > 1
            or (state = '{_D.VOIDED}' and doubtful > 0)
-           or (state not in ({quoted(UNEARNED_DEBITS)}) and taken <> 1)
+           or (delivered_first and doubtful > 0)
+           or (state not in ({quoted(UNEARNED_DEBITS)}) and not delivered_first and taken <> 1)
         """,
     ),
     Rule(
         "every state is the last one that the journal tells",
         "select (select count(*) from debit) + (select count(*) from attempt) + (select count(*) from refund)"
-        " + (select count(*) from item)",
+        " + (select count(*) from item) + (select count(*) from sale) + (select count(*) from pump_order)",
         f"""
         with said as (
             select 'debit' as kind, id as ref, state from debit
             union all select 'attempt', id, state from attempt
             union all select 'refund', id, state from refund
             union all select 'item', cast(id as text), state from item
+            union all select 'sale', id, state from sale
+            union all select 'pump_order', id, state from pump_order
         ), named as (
             select kind, ref, number, event from journal where ref is not null
             union all select kind, debit_id, number, event from journal where ref is null
@@ -333,12 +341,28 @@ RULES: Final = (
                or (kind = 'attempt' and event in ({quoted(_A)}))
                or (kind = 'refund' and event in ({quoted(RefundState)}))
                or (kind = 'item' and event in ({quoted(ItemState)}))
+               or (kind = 'sale' and event in ({quoted(SaleState)}))
+               or (kind = 'pump_order' and event in ({quoted(OrderState)}))
             group by kind, ref
         )
         select s.kind || ' ' || hex_text(s.ref), 'is ' || s.state || ', the journal says '
                || coalesce(j.event, 'nothing') || coalesce(' in row ' || j.number, '')
         from said s left join told t on t.kind = s.kind and t.ref = s.ref left join journal j on j.number = t.number
         where coalesce(j.event, '') <> s.state
+        """,
+    ),
+    Rule(
+        "a sale of fuel is claimed for what its pump said",
+        "select count(*) from sale where debit_id is not null",
+        f"""
+        select 'sale ' || hex_text(s.id), s.state || ' of ' || coalesce(s.amount, 'no') || ' fen; its debit is '
+               || d.state || ', claimed ' || coalesce(d.final_amount, 'nothing')
+        from sale s join debit d on d.id = s.debit_id
+        where (s.state = '{SaleState.BILLED}'
+               and (d.state in ({quoted(UNEARNED_DEBITS)}) or coalesce(d.final_amount, -1) <> s.amount))
+           or (s.state = '{SaleState.NOTHING}' and d.state not in ({quoted(UNEARNED_DEBITS)}))
+           or (s.state in ({quoted([SaleState.OPEN, SaleState.GREY])})
+               and (d.state <> '{_D.HELD}' or d.final_amount is not null))
         """,
     ),
     Rule(

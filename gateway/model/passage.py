@@ -33,6 +33,8 @@ class Funding(StrEnum):
     """The mandate's bank channel is asked while the vehicle waits."""
     ISSUER_CLEARING = "issuer_clearing"
     """The issuer collects after clearing; the TAC is our proof."""
+    CASH = "cash"
+    """The customer pays at the till of the charge point, which answers for the money; nobody's account is asked."""
 
 
 class Abandoned(StrEnum):
@@ -80,6 +82,7 @@ class Money(StrEnum):
     """Effect of a decision on the claim."""
 
     ISSUER_PAYS = "issuer_pays"
+    TILL_PAYS = "till_pays"
     KEEP_OPEN = "keep_open"
     BANK_PAYS = "bank_pays"
     DEBT = "debt"
@@ -149,10 +152,13 @@ def decide(
 ) -> DecisionRow:
     """The decision table of a charge point. `bank` is None when no bank was asked.
 
-    Raises ValueError where only a purchase can pay and there is none: a purse pays by it, an issuer for its TAC.
+    Raises ValueError where only a purchase can pay and there is none, for a purse pays by it and an issuer for its TAC;
+    and where a card has paid what a till was to take.
     """
-    if purchase is PurchaseOutcome.NONE and funding is not Funding.BANK_ONLINE:
+    if purchase is PurchaseOutcome.NONE and funding not in (Funding.BANK_ONLINE, Funding.CASH):
         raise ValueError(f"{funding} without a purchase on a card")
+    if purchase is PurchaseOutcome.TAKEN and funding is Funding.CASH:
+        raise ValueError(f"{funding} with a purchase on a card")
     if purchase is PurchaseOutcome.NOT_TAKEN:
         return DecisionRow(Release.STOP, Money.VOID, PassageOutcome.REFUSED, "purchase_refused")
     if purchase is PurchaseOutcome.UNKNOWN:
@@ -163,6 +169,8 @@ def decide(
         return DecisionRow(Release.GO, Money.ISSUER_PAYS, PassageOutcome.PAID, None)
     if funding is Funding.ISSUER_CLEARING:
         return DecisionRow(Release.GO, Money.KEEP_OPEN, PassageOutcome.PAID, None)
+    if funding is Funding.CASH:
+        return DecisionRow(Release.GO, Money.TILL_PAYS, PassageOutcome.PAID, None)
     if bank is BankOutcome.APPROVED:
         return DecisionRow(Release.GO, Money.BANK_PAYS, PassageOutcome.PAID, None)
     if bank is BankOutcome.DECLINED:

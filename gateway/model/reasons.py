@@ -933,12 +933,47 @@ PUMP_REFUSED = _refusal(
     "pump did not take the authorisation",
     do=("请挂枪后重新提枪", "hang the nozzle up and lift it again"),
 )
-PURSE_NOT_AT_PUMP = _refusal(
-    "purse_not_at_pump",
+PURSE_CARD_LEFT = _attendant(
+    "purse_card_left",
     None,
-    "储值卡不能在加油机自动付款",
-    "a stored-value card cannot pay at this pump",
-    do=("请到收银台付款", "pay at the till"),
+    "加油完成时储值卡已不在天线范围内,未能扣款",
+    "the stored-value card had left before it could pay for what was delivered",
+    do=("按欠费追缴", "collect it as a debt of the card"),
+)
+PUMP_PRICE_DIFFERS = _attendant(
+    "pump_price_differs",
+    None,
+    "加油机单价与油站单价不符",
+    "price of the pump is not the station's",
+    do=("请挂枪,系统将重新下发单价", "hang the nozzle up: the price is set again"),
+)
+PUMP_VEHICLE_NOT_SEEN = _refusal(
+    "pump_vehicle_not_seen",
+    None,
+    "天线未读到该车辆,或该车正在加油",
+    "the antenna does not see this vehicle, or it is filling up already",
+    do=("核对车牌与颜色,或改为现金加油", "compare plate and colour, or let it pay at the till"),
+)
+PUMP_SIDE_UNKNOWN = _note(
+    "pump_side_unknown",
+    None,
+    "该加油岛没有此加油位",
+    "the island has no such side",
+    do=("核对加油位编号", "look at its number"),
+)
+PUMP_ORDER_WAITS = _note(
+    "pump_order_waits",
+    None,
+    "该加油位已有未使用的授权",
+    "an order for this side waits already",
+    do=("提枪使用,或等待其失效", "lift the nozzle, or wait until it lapses"),
+)
+PUMP_ORDER_LAPSED = _note(
+    "pump_order_lapsed",
+    None,
+    "授权未在有效时间内使用",
+    "nobody lifted the nozzle in time",
+    do=("如仍需加油,请重新授权", "order it again if it is still wanted"),
 )
 PUMP_SILENT_ON_SALE = _attendant(
     "pump_silent_on_sale",

@@ -90,7 +90,22 @@ class SaleState(StrEnum):
     """Its delivery is not known for certain: the hold stays until evidence or a person ends it."""
 
 
-_D, _A, _P, _R, _I, _S = DebitState, AttemptState, PurchaseState, RefundState, ItemState, SaleState
+class OrderState(StrEnum):
+    """State of a person's order that a side of a pump may be authorised once."""
+
+    GIVEN = "given"
+    """Waiting for the lifted nozzle."""
+    TAKEN = "taken"
+    """A sale has begun on it."""
+    LAPSED = "lapsed"
+    """Nobody lifted the nozzle in time."""
+    REFUSED = "refused"
+
+
+_D, _A, _P, _R, _I, _S, _O = (
+    *(DebitState, AttemptState, PurchaseState, RefundState, ItemState),
+    *(SaleState, OrderState),
+)
 
 DEBIT_MOVES: Final[Moves] = {
     None: frozenset({_D.HELD, _D.RELEASED}),
@@ -155,6 +170,14 @@ SALE_MOVES: Final[Moves] = {
 }
 """A delivery that nobody of ours let begin is found when it is over: paid elsewhere, or grey."""
 
+ORDER_MOVES: Final[Moves] = {
+    None: frozenset({_O.GIVEN}),
+    _O.GIVEN: frozenset({_O.TAKEN, _O.LAPSED, _O.REFUSED}),
+    _O.TAKEN: frozenset(),
+    _O.LAPSED: frozenset(),
+    _O.REFUSED: frozenset(),
+}
+
 MOVES: Final[Mapping[str, Moves]] = {
     "debit": DEBIT_MOVES,
     "attempt": ATTEMPT_MOVES,
@@ -162,6 +185,7 @@ MOVES: Final[Mapping[str, Moves]] = {
     "refund": REFUND_MOVES,
     "item": ITEM_MOVES,
     "sale": SALE_MOVES,
+    "pump_order": ORDER_MOVES,
 }
 """Moves by the name of the table whose rows they are of."""
 
@@ -195,6 +219,9 @@ LET_GO_DEBITS: Final = (_D.RELEASED, _D.OWED)
 """States of a claim that is neither paid nor refused, after the vehicle has gone."""
 
 PAID_DEBITS: Final = (_D.FUNDED, _D.RECOVERED)
+
+DEBT_DEBITS: Final = (_D.DEBT, _D.RECOVERED, _D.WRITTEN_OFF)
+"""States of a claim that was refused for good, and of what became of it."""
 
 UNEARNED_DEBITS: Final = (_D.HELD, _D.VOIDED)
 """States of a debit for which nothing is claimed of the obligor yet, or any more."""

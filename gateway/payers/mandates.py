@@ -251,8 +251,8 @@ class _Line:
         mandate_id = self._text("mandate_id", required=True)
         status = self._choice("status", MandateStatus)
         funding = self._choice("funding", Funding)
-        if funding is Funding.PURSE:
-            self._problem("funding", Words("mandates.purse"))
+        if funding in (Funding.PURSE, Funding.CASH):
+            self._problem("funding", Words("mandates.no-funding", funding=funding.value))
         online = funding is Funding.BANK_ONLINE
         channel = self._text("channel", required=online)
         contract_ref = self._text("contract_ref", required=online)

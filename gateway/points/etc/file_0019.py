@@ -58,6 +58,31 @@ def purchase_record(
     )
 
 
+def sale_record(settings: EtcSettings, read: Station, vehicle: VehicleFile, seconds: int, amount: int) -> bytes:
+    """Make the file as it will stand on the card after a sale that is no part of its trip: fuel, a service area.
+
+    A trip under way goes on: only the time of its last place is this purchase's, which proves it (inferred: no
+    published rule says what a pump writes there). Without a trip it reads as one that began and ended here.
+    """
+    if isinstance(entry_of(read), str) or read.network is None or read.station is None:
+        return purchase_record(settings, read, vehicle, seconds, amount, leaves=False)
+    return station_new(
+        network=read.network,
+        station=read.station,
+        lane=read.lane or 0,
+        unix_seconds=read.unix_seconds or 0,
+        vehicle_class=read.vehicle_class or vehicle.vehicle_class,
+        status=read.status or PassStatus.ETC_ENTRY,
+        plate=vehicle.plate,
+        plate_colour=vehicle.plate_colour,
+        last_gantry=read.last_gantry or bytes(3),
+        gantry_unix_seconds=seconds,
+        axles=read.axles or 0,
+        weight_kg=read.weight_kg or 0,
+        fee_fen=read.fee_fen or 0,
+    )
+
+
 def entered_here(settings: EtcSettings, station: Station, now: datetime) -> bool:
     """True when the trip on the card began in this lane just now: while a vehicle keeps its right to pass."""
     if station.network is None or station.station is None or station.unix_seconds is None:

@@ -6,8 +6,7 @@ new is sold the ledger is asked what it knows of this card (`seen_before`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.debit.claims import (
@@ -16,19 +15,18 @@ from gateway.debit.claims import (
     Payer,
     PreviousPassage,
     PreviousPurchase,
-    PurchasePlan,
-    PurchaseResult,
 )
-from gateway.debit.engine import ProvenClaim, StorageLate
-from gateway.model.passage import Funding, Occasion, PurchaseOutcome
+from gateway.debit.engine import StorageLate
+from gateway.model.passage import Occasion
 from gateway.model.plate import Plate
 from gateway.model.states import DebitState
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind
 from gateway.payers.status_lists import ListKind
+from gateway.points.etc.card_payment import CardPayment, Recorder
 from gateway.points.etc.inspection import card_problem, plate_of, vehicle_problem
 from gateway.points.etc.seen_before import Next, what_next
-from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
+from gateway.points.etc.settings import OnePiecePolicy
 from gateway.points.etc.visit import EtcVisit, Read, with_vehicle
 from gateway.points.visit import SightOutdated
 from protocols.card.codes import CardType
@@ -36,9 +34,6 @@ from protocols.card.files import CardFile
 from protocols.card.station import Station, decode_station
 from protocols.obu.vehicle_file import VehicleFile, decode_vehicle_file
 from protocols.rsu.messages import StopType, UserReport
-
-PURSE_SUSPICIOUS = 1 << 31
-"""Top bit of a stored-value balance: a card in debt in one scheme, to be looked at by a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +45,11 @@ class Price:
     refusal: str | None = None
 
 
-class Goods(Protocol):
+class Goods(Recorder, Protocol):
     """Goods sold at this charge point."""
 
     def price(self, vehicle: VehicleFile, station: Station | None) -> Price:
         """Price for this vehicle. `station`: file 0019 as read, None where there is no card."""
-        ...
-
-    def record(self, station: Station, vehicle: VehicleFile, unix_seconds: int, amount_fen: int) -> bytes:
-        """Make file 0019 as it will stand on the card after the purchase."""
         ...
 
 
@@ -67,6 +58,7 @@ class Sale:
 
     def __init__(self, goods: Goods) -> None:
         self._goods = goods
+        self._cards = CardPayment(goods)
 
     async def card(self, visit: EtcVisit, seen: Identity, read: Read) -> Decision | None:
         """Settle what is open on the card, let through who has paid, or sell."""
@@ -90,7 +82,7 @@ class Sale:
             return await visit.turn_away(seen, previous.reason or "purchase_disputed")
         if then is Next.NEW:
             return await self._sell(visit, seen, read, previous)
-        return await self._settle(visit, seen, read, previous, then)
+        return await self._cards.settle(visit, seen, read, previous, then)
 
     async def tag(self, visit: EtcVisit, seen: Identity, user: UserReport) -> Decision | None:
         """Serve a tag without a card: refused, or paid by the mandate behind its contract; no purchase is written."""
@@ -137,33 +129,6 @@ class Sale:
         visit.antenna.stop(StopType.FREEZE)
         return await visit.bring_in(visit.claim_again(earlier, None), None)
 
-    # --- an earlier one -------------------------------------------------------------------------------------------
-
-    async def _settle(
-        self, visit: EtcVisit, seen: Identity, read: Read, previous: PreviousPurchase, then: Next
-    ) -> Decision | None:
-        """Settle the card's last, undecided claim; where its purchase has no end yet, file 0019 has told which."""
-        claim = visit.claim_again(previous, read.card.card_number)
-        if then is Next.BRING_IN:
-            return await visit.bring_in(claim, None)
-        if then is Next.TAKEN:
-            proof = await visit.purchases.proof(previous, read.user.balance_raw, read.card.issuer)
-            return await visit.bring_in(claim, proof)
-        if then is Next.LOOK_AGAIN:
-            raise SightOutdated("its card was read before the purchase order had arrived")
-        if then is Next.DISPUTED:
-            return await visit.bring_in(claim, PurchaseResult(PurchaseOutcome.DISPUTED))
-        not_taken = PurchaseResult(PurchaseOutcome.NOT_TAKEN)
-        if then is Next.VOID_THERE:
-            await visit.engine.bring_in(replace(claim, result=not_taken), deadline=visit.antenna.deadline)
-            return await visit.go_on_with_card(seen, read.user)
-        plan = self._plan(visit, read, claim.payer, previous.amount_fen, previous)
-        if isinstance(plan, str):
-            visit.antenna.stop(StopType.SEARCH_AGAIN)
-            return await visit.bring_in(claim, replace(not_taken, reason=plan))
-        purchase_id = await visit.engine.next_purchase(previous, plan, timeout_s=visit.antenna.time_left())
-        return await self._purchase(visit, replace(claim, purchase_id=purchase_id), plan, read.card)
-
     # --- a new one ------------------------------------------------------------------------------------------------
 
     async def _sell(
@@ -179,7 +144,7 @@ class Sale:
         fare = self._price(visit, vehicle, decode_station(read.user.station))
         if isinstance(fare, str):
             return await visit.turn_away(seen, fare)
-        plan = self._plan(visit, read, payer, fare, previous)
+        plan = self._cards.plan(visit, read, payer, fare, previous)
         if isinstance(plan, str):
             return await visit.turn_away(seen, plan)
         if not visit.engine.selling_allowed:
@@ -192,39 +157,13 @@ class Sale:
         if placed.replayed:
             raise SightOutdated("its claim was stored by another reading")
         claim = visit.claim(placed.debit_id, payer, card.card_number, placed.purchase_id)
-        return await self._purchase(visit, claim, plan, card)
-
-    async def _purchase(self, visit: EtcVisit, claim: ProvenClaim, plan: PurchasePlan, card: CardFile) -> Decision:
-        result = await visit.purchases.buy(plan, card.issuer, claim.payer.funding)
-        return await visit.bring_in(claim, result)
+        return await self._cards.purchase(visit, claim, plan, card)
 
     def _price(self, visit: EtcVisit, vehicle: VehicleFile, station: Station | None) -> int | str:
         """Price in fen, frozen from here on, or the code of the reason why there is none."""
         price = self._goods.price(vehicle, station)
         visit.tariff_version = price.tariff_version
         return price.amount_fen if price.refusal is None else price.refusal
-
-    def _plan(
-        self, visit: EtcVisit, read: Read, payer: Payer, fare: int, previous: PreviousPurchase | None
-    ) -> PurchasePlan | str:
-        """Plan of the purchase (C6), or the code of the reason why the purse cannot pay it."""
-        card, user = read.card, read.user
-        balance = user.balance_raw or 0
-        if payer.funding is Funding.PURSE:
-            if balance >= PURSE_SUSPICIOUS:
-                return "purse_suspicious"
-            if balance < fare:
-                return "purse_zero" if balance == 0 else "purse_too_low"
-        charge = card.card_type == CardType.CHARGE
-        zero = charge and visit.settings.charge_card_purchase is ChargeCardPurchase.ZERO
-        seconds = _purchase_second(visit, previous)
-        return PurchasePlan(
-            written_fen=0 if zero else fare,
-            purchase_time=visit.local(seconds),
-            balance_before=user.balance_raw,
-            file_before=user.station,
-            file_after=self._goods.record(decode_station(user.station), read.vehicle, seconds, fare),
-        )
 
 
 def problem_of(visit: EtcVisit, read: Read) -> str | None:
@@ -246,12 +185,3 @@ async def payer_of(visit: EtcVisit, card: CardFile, plate: Plate) -> Payer | str
         return mandates.payer_of_stored_value(issuer)
     mandate = await visit.mandate_of(CredentialKind.CARD, card.card_number)
     return mandates.payer_of_charge_card(issuer, mandate, plate)
-
-
-def _purchase_second(visit: EtcVisit, previous: PreviousPurchase | None) -> int:
-    """UNIX second of the purchase, later than that of the card's last one: file 0019 must differ from it."""
-    now = int(visit.clock.utcnow().timestamp())
-    if previous is None:
-        return now
-    last = datetime.strptime(previous.purchase_time, "%Y%m%d%H%M%S").replace(tzinfo=visit.zone)
-    return max(now, int(last.timestamp()) + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import time
 from functools import partial
 from typing import Final
 
@@ -11,11 +12,14 @@ from gateway.points.assemble import Common, Point
 from gateway.points.etc import assemble as etc
 from gateway.points.etc.antenna_point import AntennaPoint
 from gateway.points.etc.inspection import Issuers
+from gateway.points.fuel.charging import Charging, FuelServices
 from gateway.points.fuel.config import FuelIsland, PumpLink
-from gateway.points.fuel.island import FillUp, Island
+from gateway.points.fuel.config import Side as SideSection
+from gateway.points.fuel.fill_up import FillUp
+from gateway.points.fuel.island import Island
 from gateway.points.fuel.point import FuelPoint, NothingToRelease
 from gateway.points.fuel.settings import FuelSettings, SideSettings
-from gateway.points.fuel.side import FuelServices, Side
+from gateway.points.fuel.side import Side
 from gateway.points.fuel.witnesses import Rules, WitnessKind
 from protocols.pump.types import Decimals, SideId
 
@@ -48,12 +52,14 @@ def assemble(section: FuelIsland, common: Common) -> Point:
     )
     witness = WitnessKind.SIDE_ANTENNA if len(section.sides) == 1 else WitnessKind.ISLAND_ANTENNA
     island = Island(common.surroundings.clock, witness, gone_s=section.proof.before_s)
+    charging = Charging(services, island)
     buses = {pump.name: _bus(section, pump, common) for pump in section.pumps}
     sides = [
-        Side(services, settings.sides[i], buses[side.pump].side(SideId(side.address)), island)
+        Side(services, settings.sides[i], buses[side.pump].side(SideId(side.address)), island, charging)
         for i, side in enumerate(section.sides)
     ]
-    point = FuelPoint(services, AntennaPoint(services, antenna, FillUp(island), NothingToRelease()), sides)
+    reading = AntennaPoint(services, antenna, FillUp(island, settings), NothingToRelease())
+    point = FuelPoint(services, reading, sides, island=island, charging=charging)
     tasks = {f"pumps/{section.name}/{name}": bus.run for name, bus in buses.items()}
     return Point(section.name, point, {f"antenna/{section.name}": antenna.run, **tasks})
 
@@ -63,6 +69,7 @@ def _settings(section: FuelIsland, common: Common, links: dict[str, PumpLink]) -
         SideSettings(
             number=side.number,
             grades={nozzle.number: nozzle.grade for nozzle in side.nozzles},
+            unit_prices=_prices(section, side),
             decimals=_decimals(links[side.pump]),
             totaliser_wraps_at_ml=links[side.pump].totaliser_litres * ML_OF_LITRE,
         )
@@ -75,8 +82,17 @@ def _settings(section: FuelIsland, common: Common, links: dict[str, PumpLink]) -
         limit_fen=section.limit_fen,
         limits_of_grades=section.limits,
         lift_to_flow_s=section.lift_to_flow_s,
+        order_waits_s=section.order_waits_s,
+        card_pays_within_s=section.card_pays_within_s,
+        stock_at=tuple(time.fromisoformat(at) for at in section.stock_at),
         **etc.settings(section, common),
     )
+
+
+def _prices(section: FuelIsland, side: SideSection) -> dict[int, int]:
+    """Prices of a side's nozzles; none where the station does not say them all, for pumps take them all at once."""
+    prices = {nozzle.number: section.unit_prices.get(nozzle.grade) for nozzle in side.nozzles}
+    return {} if None in prices.values() else {number: price for number, price in prices.items() if price is not None}
 
 
 def _decimals(pump: PumpLink) -> Decimals:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, or_, select
 
 from gateway.debit import holds
 from gateway.debit.claims import DecisionContext, HoldRefused, Payer
@@ -25,14 +26,29 @@ from gateway.ledger import tables
 from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Occasion
 from gateway.model.states import OPEN_SALES, DebitState, ItemState, SaleState
+from gateway.points.fuel import orders
 from gateway.points.fuel.settling import Begun, Sold
 
 GREY, UNEXPLAINED = "sale_grey", "fuel_unexplained"
 """Kinds of items (`ref`: the sale): nobody knows what was delivered; a delivery that no sale of ours explains."""
 
+BLIND_SALES_MAX: Final = 100
+"""Sales of a nozzle in a row whose totaliser was not read, after which nobody can say where it should stand."""
+
 _s, _d = tables.sale, tables.debit
+_later = _s.alias("later")
 _OPEN = (
-    select(_s, _d.c.state.label("debit_state"), tables.subject.c.obu_id, *PAYER)
+    select(_s, tables.subject.c.obu_id, tables.subject.c.card_number, *PAYER)
+    .add_columns(
+        select(func.min(_later.c.id))
+        .where(
+            _later.c.charge_point == _s.c.charge_point,
+            _later.c.side == _s.c.side,
+            _later.c.created_at > _s.c.created_at,
+        )
+        .scalar_subquery()
+        .label("later")
+    )
     .join_from(_s, _d, _d.c.id == _s.c.debit_id)
     .join(tables.subject, tables.subject.c.id == _d.c.passage_id)
     .outerjoin(tables.mandate, tables.mandate.c.id == _d.c.mandate_id)
@@ -45,16 +61,15 @@ _HELD_FOR_NOTHING = (
     .outerjoin(_s, (_s.c.debit_id == _d.c.id) & (_s.c.state != SaleState.NOTHING))
     .where(tables.held(), tables.passage.c.charge_point == bindparam("point"), _s.c.id.is_(None))
 )
-_LAST_TOTALS = (
-    select(_s.c.volume_after)
+_NEWEST_AT_NOZZLE = (
+    select(_s.c.state, _s.c.volume, _s.c.volume_after)
     .where(
         _s.c.charge_point == bindparam("point"),
         _s.c.side == bindparam("side"),
         _s.c.nozzle == bindparam("nozzle"),
-        _s.c.volume_after.is_not(None),
     )
-    .order_by(_s.c.created_at.desc())
-    .limit(1)
+    .order_by(_s.c.created_at.desc(), _s.c.id.desc())
+    .limit(BLIND_SALES_MAX)
 )
 _LAST_VEHICLE = (
     select(tables.subject.c.obu_id)
@@ -68,13 +83,13 @@ _LAST_VEHICLE = (
     .order_by(_s.c.created_at.desc())
     .limit(1)
 )
-_GREY_OF_MANDATE = (
+_GREY_OF_PAYER = (
     select(_s.c.id)
     .join_from(_s, _d, _d.c.id == _s.c.debit_id)
+    .join(tables.subject, tables.subject.c.id == _d.c.passage_id)
     .where(
         tables.one_of(_s.c.state, SaleState.GREY),
-        _d.c.payer == bindparam("payer"),
-        _d.c.mandate_id.is_not_distinct_from(bindparam("mandate")),
+        or_(_d.c.mandate_id == bindparam("mandate"), tables.subject.c.obu_id == bindparam("vehicle")),
     )
     .limit(1)
 )
@@ -96,12 +111,17 @@ class OpenSale:
 
     id: str
     debit_id: str
-    debit_state: str
     payer: Payer
     vehicle: str
-    """Tag of the vehicle, as the island names it; empty where it was erased."""
+    """Tag of the vehicle, as the island names it; empty where it was erased, and for whoever pays at the till."""
+    card_number: str | None
+    """Card in the tag."""
     place: Place
     state: SaleState
+    reason: str | None
+    """Code of the reason why it is grey."""
+    is_newest: bool
+    """True when nothing was sold at this side since: what its pump shows is this sale's."""
     begun: Begun
     sold: Sold | None
     """Set from the moment at which the pump's last word is stored."""
@@ -113,13 +133,15 @@ def open_sales(connection: Connection, charge_point: str) -> Sequence[OpenSale]:
         OpenSale(
             id=row.id,
             debit_id=row.debit_id,
-            debit_state=row.debit_state,
             payer=payer_in(row),
             vehicle=row.obu_id or "",
+            card_number=row.card_number,
             place=Place(charge_point=row.charge_point, side=row.side, nozzle=row.nozzle, grade=row.grade),
             state=SaleState(row.state),
+            reason=row.reason,
+            is_newest=row.later is None,
             begun=Begun(row.limit_fen, row.unit_price, row.volume_before),
-            sold=None if row.volume is None else Sold(row.volume, row.amount),
+            sold=None if row.volume is None else Sold(row.volume, row.amount, row.unit_price),
         )
         for row in connection.execute(_OPEN, {"point": charge_point})
     ]
@@ -130,11 +152,20 @@ def held_for_nothing(connection: Connection, charge_point: str) -> Sequence[str]
     return list(connection.execute(_HELD_FOR_NOTHING, {"point": charge_point}).scalars())
 
 
-def last_totaliser(connection: Connection, place: Place) -> int | None:
-    """Read where a nozzle's totaliser stood after the last delivery we know of, millilitres."""
+def totaliser_by_sales(connection: Connection, place: Place) -> int | None:
+    """Read where a nozzle's totaliser must stand by its sales, millilitres, wraps left aside.
+
+    None where they do not say: there is none yet, or what one of them delivered is not known.
+    """
     values = {"point": place.charge_point, "side": place.side, "nozzle": place.nozzle}
-    found: int | None = connection.execute(_LAST_TOTALS, values).scalar()
-    return found
+    since_ml = 0
+    for row in connection.execute(_NEWEST_AT_NOZZLE, values):
+        if row.volume_after is not None:
+            return int(row.volume_after) + since_ml
+        if row.volume is None and row.state != SaleState.NOTHING:
+            return None
+        since_ml += row.volume or 0
+    return None
 
 
 def last_vehicle(connection: Connection, place: Place) -> str | None:
@@ -144,16 +175,30 @@ def last_vehicle(connection: Connection, place: Place) -> str | None:
     return found
 
 
-def has_grey(connection: Connection, payer: Payer) -> bool:
-    """True while a sale of this payer is grey: it gets no other."""
-    values = {"payer": payer.name, "mandate": payer.mandate_id}
-    return payer.mandate_id is not None and connection.execute(_GREY_OF_MANDATE, values).scalar() is not None
+def has_grey(connection: Connection, payer: Payer, vehicle: str) -> bool:
+    """True while a sale of this payer's mandate or this vehicle is grey: it gets no other."""
+    values = {"mandate": payer.mandate_id, "vehicle": vehicle}
+    return connection.execute(_GREY_OF_PAYER, values).scalar() is not None
 
 
-def begin(tx: Transaction, sale_id: str, debit_id: str, *, place: Place, begun: Begun, proof: str) -> bool:
-    """Begin a sale on a hold; False where the hold has ended in the meantime, and no pump may be authorised."""
+def begin(
+    tx: Transaction,
+    sale_id: str,
+    debit_id: str,
+    *,
+    place: Place,
+    begun: Begun,
+    proof: str,
+    order_id: str | None = None,
+) -> bool:
+    """Begin a sale on a hold, on a person's order where there is one.
+
+    False where hold or order has ended in the meantime, and no pump may be authorised.
+    """
     debit = tx.find(tables.debit, id=debit_id)
     if debit is None or debit.state != DebitState.HELD:
+        return False
+    if order_id is not None and not orders.waits(tx, order_id):
         return False
     add_sale(
         tx,
@@ -169,6 +214,8 @@ def begin(tx: Transaction, sale_id: str, debit_id: str, *, place: Place, begun: 
         volume_before=begun.totaliser_ml,
         proof=proof[:200],
     )
+    if order_id is not None:
+        orders.take(tx, order_id, sale_id)
     return True
 
 
@@ -184,6 +231,7 @@ def deliver(tx: Transaction, sale_id: str, sold: Sold, totaliser_ml: int | None)
             detail=detail,
             volume=sold.volume_ml,
             amount=sold.amount_fen,
+            unit_price=row.unit_price if sold.unit_price_milli is None else sold.unit_price_milli,
             volume_after=totaliser_ml,
             reason=None,
         )
@@ -233,7 +281,7 @@ def settle_by_person(tx: Transaction, sale_id: str, sold: Sold | None, *, actor:
     return freed.reason if isinstance(freed, HoldRefused) else None
 
 
-def find(tx: Transaction, sale_id: str, place: Place, *, sold: Sold | None, totaliser_ml: int, reason: str) -> None:
+def find(tx: Transaction, sale_id: str, place: Place, *, sold: Sold | None, totaliser_ml: int) -> None:
     """Store a delivery that no sale of ours explains, with an item for people."""
     add_sale(
         tx,
@@ -246,8 +294,9 @@ def find(tx: Transaction, sale_id: str, place: Place, *, sold: Sold | None, tota
         grade=place.grade,
         volume=None if sold is None else sold.volume_ml,
         amount=None if sold is None else sold.amount_fen,
+        unit_price=None if sold is None else sold.unit_price_milli,
         volume_after=totaliser_ml,
-        reason=reason,
+        reason=UNEXPLAINED,
     )
     amount = 0 if sold is None else sold.amount_fen
     new_item(
@@ -258,5 +307,5 @@ def find(tx: Transaction, sale_id: str, place: Place, *, sold: Sold | None, tota
         kind=UNEXPLAINED,
         ref=sale_id,
         amount=amount,
-        note=reason,
+        note=UNEXPLAINED,
     )

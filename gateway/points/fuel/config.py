@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from gateway.documents import Name, Problem, Section, known_are
+from gateway.documents import Name, Problem, Section, TimeOfDay, known_are
 from gateway.points.config import Claim, Need, belongs_to
 from gateway.points.etc.config import EtcPoint, LinkText
 from gateway.points.fuel.witnesses import WitnessKind
@@ -83,6 +83,16 @@ class FuelIsland(EtcPoint):
     """most that one sale may come to, in fen: so much is held, and preset at the pump"""
     limits: dict[str, int] = Field(default_factory=dict)
     """the same by grade, where it is less"""
+    unit_prices: dict[str, int] = Field(default_factory=dict)
+    """what the station sells at, by grade, in thousandths of a yuan a litre; left out: what the pumps are set to"""
+    order_waits_s: float = Field(120.0, ge=10, le=3600)
+    """seconds for which `etcgw pump authorise` waits for the lifted nozzle"""
+    card_pays_within_s: float = Field(15.0, ge=2, le=600)
+    """seconds after the nozzle is back in which a stored-value card pays; if it has left by then, it is in debt"""
+    stock_at: list[TimeOfDay] = Field(default_factory=list, max_length=24)
+    """local times at which resting nozzles' totalisers are compared with the sales: the ends of shifts, "08:00" """
+    quiet_s: float = Field(60.0, ge=0, le=600)
+    """seconds for which a refused vehicle is not dealt with again: it may stand here for long"""
     lift_to_flow_s: float = Field(120.0, ge=10, le=3600)
     """seconds after an authorisation in which fuel must flow, or it is taken back"""
     proof: Proof = Proof()

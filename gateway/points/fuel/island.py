@@ -1,28 +1,21 @@
-"""Vehicles at an island, as its antenna sees them, and the errand that lets them fill up.
+"""Vehicles at an island, as its witnesses see them; whoever lifts a nozzle next to one is asked for here.
 
-An antenna's visit ends when the vehicle is known and may pay: nothing is sold yet. The vehicle stays here for as long
-as it is seen, and whoever lifts a nozzle next to it is asked for (`gateway.points.fuel.witnesses`).
+A vehicle stays for as long as it is seen (`gateway.points.fuel.witnesses` weighs that). One that has filled up is
+nobody's proof any more until it has left: whoever lifts another nozzle is somebody else.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.debit.claims import Decision, Identity, Payer
+from gateway.debit.claims import Identity, Payer
 from gateway.model.clock import Clock
-from gateway.model.passage import Funding
-from gateway.payers import mandates
-from gateway.payers.mandates import CredentialKind
-from gateway.points.etc.inspection import plate_of
-from gateway.points.etc.sale import payer_of, problem_of
-from gateway.points.etc.settings import OnePiecePolicy
-from gateway.points.etc.visit import EtcVisit, Read, with_vehicle
+from gateway.points.fuel.orders import vehicle_digest
 from gateway.points.fuel.witnesses import Sighting, WitnessKind
-from protocols.obu.vehicle_file import decode_vehicle_file
-from protocols.rsu.messages import StopType, UserReport
 
 CUSTOMERS_MAX: Final = 64
 """Vehicles remembered; more than can stand around an island."""
@@ -36,6 +29,8 @@ class Customer:
     payer: Payer
     at: float
     """Monotonic second at which it was last seen."""
+    purse_fen: int | None = None
+    """Balance of its card, where that is what pays."""
 
     @property
     def name(self) -> str:
@@ -43,27 +38,45 @@ class Customer:
         return "" if self.seen.obu_id is None else self.seen.obu_id.hex()
 
 
+@dataclass(slots=True)
+class Owing:
+    """Claim that the card in a vehicle has to pay before it leaves."""
+
+    debit_id: str
+    payer: Payer
+    amount_fen: int
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the card was asked and its answer is decided, or cannot be asked at all."""
+    reason: str | None = None
+    """Code of the reason why it cannot pay."""
+
+
 class Island:
     """Vehicles at one island."""
 
     def __init__(self, clock: Clock, witness: WitnessKind, *, gone_s: float) -> None:
-        """`gone_s`: seconds after which a vehicle that was not seen again has left."""
+        """`witness`: kind of the antenna; `gone_s`: seconds after which a vehicle not seen again has left."""
         self._clock = clock
         self._witness = witness
         self._gone_s = gone_s
         self._customers: OrderedDict[str, Customer] = OrderedDict()
+        self._plates: OrderedDict[tuple[int, str], float] = OrderedDict()
+        """Plates that cameras have read at a side, by their digest, with the second."""
         self._filling: dict[int, str] = {}
         """Vehicle filling up at each side."""
         self._served: dict[str, float] = {}
-        """Vehicles that have filled up, with the second at which they were last seen. While one stands here still it is
-        nobody's proof: whoever lifts another nozzle is somebody else."""
+        """Vehicles that have filled up, with the second at which they were last seen."""
+        self._owing: dict[str, Owing] = {}
+        """Claims that cards have to pay, by card number."""
         self.on_seen: list[Callable[[], None]] = []
         """Called when a vehicle was seen: sides whose nozzle is out look again."""
 
-    def saw(self, seen: Identity, payer: Payer) -> None:
+    # --- seeing ---------------------------------------------------------------------------------------------------
+
+    def saw(self, seen: Identity, payer: Payer, purse_fen: int | None = None) -> None:
         """Note a vehicle that may fill up."""
         now = self._clock.monotonic()
-        customer = Customer(seen, payer, now)
+        customer = Customer(seen, payer, now, purse_fen)
         served_at = self._served.pop(customer.name, None)
         if served_at is not None and now - served_at <= self._gone_s:
             self._served[customer.name] = now
@@ -72,18 +85,49 @@ class Island:
         self._customers[customer.name] = customer
         while len(self._customers) > CUSTOMERS_MAX:
             self._customers.popitem(last=False)
+        self._look_again()
+
+    def saw_plate(self, side: int, plate: str, colour: int | None) -> None:
+        """Note a plate that a camera has read at a side: a second witness of a vehicle that the antenna sees."""
+        key = side, vehicle_digest(plate, colour)
+        self._plates.pop(key, None)
+        self._plates[key] = self._clock.monotonic()
+        while len(self._plates) > CUSTOMERS_MAX:
+            self._plates.popitem(last=False)
+        self._look_again()
+
+    def _look_again(self) -> None:
         for call in self.on_seen:
             call()
 
-    def sightings(self) -> Iterator[Sighting]:
-        """Sightings of vehicles that are not filling up elsewhere."""
+    # --- asking ---------------------------------------------------------------------------------------------------
+
+    def sightings(self, side: int) -> Iterator[Sighting]:
+        """Sightings that tell who stands at a side; vehicles that fill up elsewhere do not."""
         for name, customer in self._customers.items():
-            if name not in self._filling.values():
-                yield Sighting(name, self._witness, customer.at)
+            if name in self._filling.values():
+                continue
+            yield Sighting(name, self._witness, customer.at)
+            plate_at = self._plates.get((side, _digest(customer)))
+            if plate_at is not None:
+                yield Sighting(name, WitnessKind.CAMERA, plate_at)
 
     def customer(self, name: str) -> Customer:
         """Customer by the name that a proof gave."""
         return self._customers[name]
+
+    def by_plate(self, digest: str) -> Customer | None:
+        """Customer whose plate has this digest, if it stands here and does not fill up."""
+        return next(
+            (
+                customer
+                for name, customer in self._customers.items()
+                if _digest(customer) == digest and name not in self._filling.values()
+            ),
+            None,
+        )
+
+    # --- filling up -----------------------------------------------------------------------------------------------
 
     def begins(self, side: int, name: str) -> None:
         """Note that a vehicle fills up at a side: no other side asks for it."""
@@ -92,7 +136,7 @@ class Island:
     def ends(self, side: int) -> None:
         """Note that a side is free again. Its vehicle has to leave and come back for another sale."""
         name = self._filling.pop(side, None)
-        if name is not None:
+        if name:
             self.served(name)
 
     def served(self, name: str) -> None:
@@ -102,40 +146,20 @@ class Island:
         while len(self._served) > CUSTOMERS_MAX:
             del self._served[next(iter(self._served))]
 
+    # --- paying by card -------------------------------------------------------------------------------------------
 
-class FillUp:
-    """`gateway.points.etc.visit.Errand` of a vehicle at an island."""
+    def owes(self, card_number: str, owing: Owing) -> None:
+        """Note what a card has to pay: it is asked at its next sighting."""
+        self._owing[card_number] = owing
 
-    def __init__(self, island: Island) -> None:
-        self._island = island
+    def owing(self, card_number: str) -> Owing | None:
+        """Claim that a card has to pay."""
+        return self._owing.get(card_number)
 
-    async def card(self, visit: EtcVisit, seen: Identity, read: Read) -> Decision | None:
-        """Find who pays for a vehicle with a card, and remember it."""
-        problem = problem_of(visit, read)
-        if problem is not None:
-            return await visit.turn_away(seen, problem)
-        plate = plate_of(read.vehicle.plate, read.vehicle.plate_colour)
-        return await self._remember(visit, seen, await payer_of(visit, read.card, plate))
+    def settled(self, card_number: str) -> None:
+        """Note that a card is asked for nothing any more."""
+        self._owing.pop(card_number, None)
 
-    async def tag(self, visit: EtcVisit, seen: Identity, user: UserReport) -> Decision | None:
-        """Find who pays for a tag of one piece, and remember it."""
-        contract = seen.contract
-        refused = visit.settings.one_piece is OnePiecePolicy.REFUSE
-        if refused or user.vehicle_file is None or contract is None:
-            return await visit.turn_away(seen, "one_piece_refused")
-        vehicle = decode_vehicle_file(user.vehicle_file)
-        seen, plate = with_vehicle(seen, vehicle), plate_of(vehicle.plate, vehicle.plate_colour)
-        listed = visit.listed_plate(plate)
-        if listed is not None:
-            return await visit.turn_away(seen, listed)
-        mandate = await visit.mandate_of(CredentialKind.CONTRACT, contract)
-        return await self._remember(visit, seen, mandates.payer_of_contract(mandate, plate))
 
-    async def _remember(self, visit: EtcVisit, seen: Identity, payer: Payer | str) -> Decision | None:
-        if isinstance(payer, str):
-            return await visit.turn_away(seen, payer)
-        if payer.funding is Funding.PURSE:
-            return await visit.turn_away(seen, "purse_not_at_pump")
-        self._island.saw(seen, payer)
-        visit.antenna.stop(StopType.SEARCH_AGAIN)
-        return None
+def _digest(customer: Customer) -> str:
+    return "" if customer.seen.plate is None else vehicle_digest(customer.seen.plate, customer.seen.plate_colour)

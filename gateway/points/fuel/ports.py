@@ -1,8 +1,9 @@
-"""Port of one side of a pump: readings of what it does, commands, and whether it can be heard."""
+"""Ports of a fuel island: one side of a pump, and a camera that reads plates at its sides."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from protocols.pump.bus import Offline, Online, Restarted
@@ -21,4 +22,21 @@ class PumpSide(Protocol):
 
     async def do(self, command: Command) -> Outcome:
         """Give a command; its end, as far as the link can tell. Never raises for trouble with the pump."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlateSeen:
+    """Plate that a camera has read at a side; `colour` as tags code it, None when it was not told."""
+
+    side: int
+    plate: str
+    colour: int | None
+
+
+class PlateWitness(Protocol):
+    """Camera, whatever it speaks."""
+
+    def plates(self) -> AsyncIterator[PlateSeen]:
+        """Plates in the order in which they were read, for ever."""
         ...

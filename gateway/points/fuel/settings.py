@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import time
 
 from gateway.model.passage import Abandoned, Service
 from gateway.points.etc.settings import EtcSettings
@@ -19,6 +20,8 @@ class SideSettings:
     """Number that people know it by, and that stands with its sales."""
     grades: Mapping[int, str]
     """Nozzle -> grade."""
+    unit_prices: Mapping[int, int] = field(default_factory=dict)
+    """Nozzle -> thousandths of a yuan a litre that the station sells at; all of them or none."""
     decimals: Decimals
     totaliser_wraps_at_ml: int
 
@@ -36,5 +39,11 @@ class FuelSettings(EtcSettings):
     limits_of_grades: Mapping[str, int] = field(default_factory=dict)
     answer_s: float = 3.0
     """Seconds for which a reading that was asked for is waited for."""
+    order_waits_s: float = 120.0
+    """Seconds for which a person's order waits for the lifted nozzle."""
+    card_pays_within_s: float = 15.0
+    """Seconds after the delivery in which a stored-value card is asked; one that was not seen by then has left."""
+    stock_at: tuple[time, ...] = ()
+    """Local times at which totalisers are compared with the sales."""
     lift_to_flow_s: float = 120.0
     """Seconds after an authorisation in which fuel must flow, or it is taken back."""

@@ -9,8 +9,13 @@ agree on one delivery: what the display shows may be another customer's, and so 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from protocols.pump.types import Decimals, Delivered
+
+SILENT, NO_TOTALS = "pump_silent_on_sale", "pump_totals_missing"
+MISSING: Final = frozenset({SILENT, NO_TOTALS})
+"""Reasons for which a sale is unclear only until the pump says more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ class Ended:
     totaliser_ml: int | None
     watched: bool
     """True when the side was heard from its authorisation to the end of the delivery."""
+    unit_price_milli: int | None = None
+    """Price that the pump named last: it may have changed since the sale began, before fuel flowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class Sold:
 
     volume_ml: int
     amount_fen: int
+    unit_price_milli: int | None = None
+    """Price that explains the amount; None where a person said what was delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +74,26 @@ def settle(begun: Begun, ended: Ended, decimals: Decimals, *, wraps_at_ml: int) 
     if ended.watched and volume == 0 and grown is None:
         return Nothing()
     if shown is None or volume is None or shown.amount_minor is None:
-        return Unclear("pump_silent_on_sale")
+        return Unclear(SILENT)
     if grown is None:
         if not ended.watched:
-            return Unclear("pump_totals_missing")
+            return Unclear(NO_TOTALS)
     elif abs(grown - volume) > _step_ml(decimals):
         return Unclear("pump_totals_differ")
-    price = begun.unit_price_milli if shown.unit_price_milli is None else shown.unit_price_milli
-    if price is None or not decimals.explains(shown, price):
+    told = shown.unit_price_milli
+    prices = (ended.unit_price_milli, begun.unit_price_milli) if told is None else (told,)
+    price = next((price for price in prices if price is not None and decimals.explains(shown, price)), None)
+    if price is None:
         return Unclear("pump_amount_differs")
     if not ended.watched and shown.amount_minor > begun.limit_fen:
         return Unclear("pump_totals_differ")
-    return Sold(volume, shown.amount_minor)
+    return Sold(volume, shown.amount_minor, price)
+
+
+def is_gap(before_ml: int, after_ml: int, decimals: Decimals, *, wraps_at_ml: int) -> bool:
+    """True when a totaliser stands elsewhere than the sales say, by more than its pump's last place."""
+    gap = (after_ml - before_ml) % wraps_at_ml
+    return min(gap, wraps_at_ml - gap) > _step_ml(decimals)
 
 
 def _grown(before: int | None, after: int | None, wraps_at_ml: int) -> int | None:

@@ -14,6 +14,7 @@ from gateway.acts.actor import Actor, Role, of_account, of_this_process
 from gateway.acts.acts import (
     ACT,
     Adjust,
+    AuthorisePump,
     ChangeLimits,
     ExplainItem,
     PayDebt,
@@ -183,6 +184,7 @@ EVERY_ACT = [
     PayDebt(debit="7", till="t1"),
     RetryDebt(debit="7"),
     WriteOffDebt(debit="7", reason="scrapped"),
+    AuthorisePump(charge_point="island-1", side=2, reason="pays at the till"),
     SettleSale(sale_id="c" * 32, volume_ml=10_000, amount_fen=7850, reason="the display"),
     ExplainItem(item_id=3, reason="a test"),
     WriteOffItem(item_id=3, reason="not worth it"),

@@ -24,6 +24,8 @@ TABLE = """
     disputed   *               *         *                   attendant  hold_stays   unknown  purchase_disputed
     none       purse           *         *                   impossible
     none       issuer_clearing *         *                   impossible
+    taken      cash            *         *                   impossible
+    none       cash            *         *                   go         till_pays    paid     -
     *          purse           *         *                   go         issuer_pays  paid     -
     *          issuer_clearing *         *                   go         keep_open    paid     -
     *          bank_online     approved  *                   go         bank_pays    paid     -
@@ -54,7 +56,7 @@ def test_every_input(purchase, funding, bank, policy, allowed):
         return decide(purchase, funding, bank, decline_policy=policy, stand_in_allowed=allowed)
 
     if wanted == ["impossible"]:
-        with pytest.raises(ValueError, match="without a purchase"):
+        with pytest.raises(ValueError, match=" a purchase on a card"):
             run()
         return
     verdict = run()
@@ -72,7 +74,9 @@ def test_every_row_of_the_table_is_reached():
 
 def test_an_open_barrier_always_has_money_behind_it_and_a_closed_one_a_reason():
     for purchase, funding, bank, policy, allowed in INPUTS:
-        if purchase is PurchaseOutcome.NONE and funding is not Funding.BANK_ONLINE:
+        if (purchase is PurchaseOutcome.NONE and funding in (Funding.PURSE, Funding.ISSUER_CLEARING)) or (
+            purchase is PurchaseOutcome.TAKEN and funding is Funding.CASH
+        ):
             continue
         verdict = decide(purchase, funding, bank, decline_policy=policy, stand_in_allowed=allowed)
         if verdict.release is Release.GO:

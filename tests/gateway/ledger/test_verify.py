@@ -95,6 +95,11 @@ CLEARED = (
     " 1500, 0, 1, 0)",
     "insert into clearing_payout values (1, 'road-1', 1500, 0)",
 )
+SALE = (
+    "insert into sale (id, debit_id, charge_point, side, nozzle, state, amount, created_at, changed_at)"
+    " values ('s1', {debit}, 'island-1', 1, 1, '{state}', {amount}, 0, 0)"
+)
+SOLD = "a sale of fuel is claimed for what its pump said"
 SUMMED = "a cleared line is the sum of its rows, and settled and paid out once"
 
 CORRUPTIONS = [
@@ -227,6 +232,7 @@ CORRUPTIONS = [
         ITEM.format(actor="'Wang'", second="' wang'"),
     ),
     (
+        SOLD,
         "what a payer did not grant was written off with its item",
         "update transfer set event = 'clearing_loss', reference = 'item/7' where event = 'purse_paid'",
     ),
@@ -340,6 +346,10 @@ CORRUPTIONS = [
         " changed_at) select 'x', debit_id, 2, 'taken', written_fen, purchase_time, 0, 0 from purchase"
         f" where debit_id = {FIRST['purse']}",
     ),
+    (SOLD, SALE.format(debit=FIRST["approved"], state="billed", amount=1)),
+    (SOLD, SALE.format(debit=FIRST["held"], state="billed", amount=1)),
+    (SOLD, SALE.format(debit=FIRST["purse"], state="nothing", amount="null")),
+    (SOLD, SALE.format(debit=FIRST["voided"], state="open", amount="null")),
     ("record numbers have no gap", "update chain set number = number + 1 where name = 'decision'"),
     ("record numbers have no gap", "delete from decision where record_no = 3"),
     ("record numbers have no gap", "update decision set record_no = 99 where record_no = 2"),

@@ -12,6 +12,7 @@ ENUMS = {
     "refund": states.RefundState,
     "item": states.ItemState,
     "sale": states.SaleState,
+    "pump_order": states.OrderState,
 }
 
 

@@ -12,10 +12,11 @@ from gateway.debit.claims import Identity, Payer
 from gateway.model.passage import DeclinePolicy, Funding
 from gateway.points.etc.rsu_errors import PROFILES
 from gateway.points.fuel import book
+from gateway.points.fuel.charging import Charging, FuelServices
 from gateway.points.fuel.island import Island
 from gateway.points.fuel.point import FuelPoint
 from gateway.points.fuel.settings import FuelSettings, SideSettings
-from gateway.points.fuel.side import FuelServices, Side
+from gateway.points.fuel.side import Side
 from gateway.points.fuel.witnesses import Rules, WitnessKind
 from protocols.pump.bus import Offline, Online, Restarted
 from protocols.pump.types import (
@@ -51,6 +52,7 @@ class ModelPump:
         self.outcomes = {}
         """What becomes of a command, by its class; the next one only."""
         self.limit = None
+        self.price = PRICE
         self.out = False
         self.say(Online(SIDE, 0.0), StateSeen(SideState.IDLE))
         if tells_nozzle:
@@ -73,7 +75,7 @@ class ModelPump:
             case AskTotals(nozzle=nozzle):
                 self.say(TotalsSeen(nozzle, self.book.total_ml, None))
             case AskDelivered():
-                self.say(Delivered(self.book.volume_ml, self.book.amount, PRICE))
+                self.say(Delivered(self.book.volume_ml, self.book.amount, self.price))
             case Authorise(limit=limit):
                 self.limit = limit.amount_minor
                 self.book.volume_ml = self.book.amount = 0
@@ -133,7 +135,7 @@ class StillClock:
 class Forecourt:
     """The box of the debit tests with one side on it."""
 
-    def __init__(self, box, pump_book=None, **pump):
+    def __init__(self, box, pump_book=None, side=None, **pump):
         self.box = box
         self.faults = {}
         self.timings = []
@@ -167,11 +169,13 @@ class Forecourt:
             reader=box.queries,
         )
         self.island = Island(box.clock, WitnessKind.ISLAND_ANTENNA, gone_s=20)
-        self.side = Side(self.services, SETTINGS, self.pump, self.island)
+        self.charging = Charging(self.services, self.island)
+        self.side = Side(self.services, side or SETTINGS, self.pump, self.island, self.charging)
 
     async def __aenter__(self):
         silent = SimpleNamespace(run=asyncio.Event().wait)
-        self.running = asyncio.create_task(FuelPoint(self.services, silent, [self.side]).run())
+        self.point = FuelPoint(self.services, silent, [self.side], island=self.island, charging=self.charging)
+        self.running = asyncio.create_task(self.point.run())
         return self
 
     async def __aexit__(self, *_):
@@ -211,6 +215,10 @@ class Forecourt:
     def open_sale(self):
         with self.box.reader.connect() as connection:
             return book.open_sales(connection, POINT)[0]
+
+    async def charge_what_is_known(self):
+        sale = self.open_sale()
+        await self.charging.charge(sale, sale.sold)
 
     def held(self):
         return self.box.rows("select coalesce(sum(held), 0) from account where kind = 'open'")[0][0]

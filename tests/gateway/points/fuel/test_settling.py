@@ -21,24 +21,24 @@ def ended(volume=25_470, amount=19_994, grown=25_470, *, watched=True, price=Non
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (ended(), Sold(25_470, 19_994)),
-        (ended(watched=False), Sold(25_470, 19_994)),
+        (ended(), Sold(25_470, 19_994, 7850)),
+        (ended(watched=False), Sold(25_470, 19_994, 7850)),
         (ended(0, 0, 0), Nothing()),
         (ended(None, None, 0), Nothing()),
         (ended(watched=False, grown=0), Nothing()),  # the display shows the customer before
         (ended(grown=0), Unclear("pump_totals_differ")),  # it flowed under our eyes and the totaliser stood still
-        (ended(grown=25_480), Sold(25_470, 19_994)),  # one step of the display
+        (ended(grown=25_480), Sold(25_470, 19_994, 7850)),  # one step of the display
         (ended(grown=25_490), Unclear("pump_totals_differ")),
         (ended(grown=40_000, watched=False), Unclear("pump_totals_differ")),  # somebody else filled up, too
         (ended(grown=-100), Unclear("pump_totals_differ")),
         (ended(None, None), Unclear("pump_silent_on_sale")),
         (ended(25_470, None), Unclear("pump_silent_on_sale")),
-        (ended(amount=19_995), Sold(25_470, 19_995)),  # one fen of rounding is the pump's affair
+        (ended(amount=19_995), Sold(25_470, 19_995, 7850)),  # one fen of rounding is the pump's affair
         (ended(amount=19_997), Unclear("pump_amount_differs")),
         (ended(amount=19_994, price=7950), Unclear("pump_amount_differs")),  # the price the pump says counts
-        (ended(amount=20_248, price=7950), Sold(25_470, 20_248)),  # above the hold, and watched: an overrun
+        (ended(amount=20_248, price=7950), Sold(25_470, 20_248, 7950)),  # above the hold, and watched: an overrun
         (ended(amount=20_248, price=7950, watched=False), Unclear("pump_totals_differ")),
-        (ended(grown=None), Sold(25_470, 19_994)),
+        (ended(grown=None), Sold(25_470, 19_994, 7850)),
         (ended(grown=None, watched=False), Unclear("pump_totals_missing")),
         (ended(0, 0, None), Nothing()),
         (ended(0, 0, None, watched=False), Unclear("pump_totals_missing")),
@@ -51,7 +51,7 @@ def test_settle(found, expected):
 def test_a_totaliser_that_begins_again_is_no_delivery_of_millions():
     begun = Begun(20_000, PRICE, WRAP - 5_000)
     found = Ended(Delivered(25_470, 19_994), 20_470, watched=True)
-    assert settle(begun, found, DECIMALS, wraps_at_ml=WRAP) == Sold(25_470, 19_994)
+    assert settle(begun, found, DECIMALS, wraps_at_ml=WRAP) == Sold(25_470, 19_994, 7850)
 
 
 def test_without_a_price_nothing_is_billed():

@@ -92,7 +92,7 @@ def test_a_nozzle_hung_up_again_costs_nothing(box):
 def test_nobody_there_is_not_authorised_until_somebody_is_seen(box):
     async def scenario(court):
         court.pump.lift()
-        await court.until(lambda: court.side._facts.out)
+        await court.until(lambda: court.side.facts.out)
         assert not court.pump.commands
         court.car()
         await court.authorised()
@@ -166,8 +166,8 @@ def test_a_car_that_has_filled_up_is_nobody_s_proof_until_it_has_left(box, kille
         await court.until(lambda: court.pump.did(Clear))
         court.car()  # it is still seen
         court.pump.lift()
-        await court.until(lambda: court.side._facts.out)
-        assert not list(court.island.sightings())
+        await court.until(lambda: court.side.facts.out)
+        assert not list(court.island.sightings(1))
         box.clock.now += 21
         court.car()  # it has left, and come back
         await court.until(lambda: len(court.sales()) == 2)
@@ -196,12 +196,12 @@ def test_a_car_that_has_filled_up_is_nobody_s_proof_after_a_start_of_the_gateway
     async def after(court):
         await court.until(lambda: court.side._facts.online)  # it has recovered, and serves
         court.car()
-        assert not list(court.island.sightings())
+        assert not list(court.island.sightings(1))
         court.car(2)
-        assert len(list(court.island.sightings())) == 1
+        assert len(list(court.island.sightings(1))) == 1
         box.clock.now += 21
         court.car()  # it has left, and come back
-        assert len(list(court.island.sightings())) == 2
+        assert len(list(court.island.sightings(1))) == 2
 
     live(box, before, pump_book=pump_book)
     live(box, after, pump_book=pump_book)
@@ -355,7 +355,7 @@ def test_a_gateway_that_dies_takes_the_sale_up_again(box, step):
         await court.authorised()
         if step == "flowing":
             court.pump.flow(3_000)
-            await court.until(lambda: court.side._flowed)
+            await court.until(lambda: court.side.facts.flowed)
 
     async def after(court):
         assert court.held() == LIMIT
@@ -445,7 +445,7 @@ def test_a_person_ends_a_grey_sale(box, nothing):
             assert (court.sales()[0][0], court.held()) == ("nothing", 0)
         else:
             court.approve()
-            await court.side.charge_if_nobody_does(court.open_sale())
+            await court.charge_what_is_known()
             assert court.sales() == [("billed", ML, FEN, None)]
 
     live(box, before, pump_book=pump_book)

@@ -3,7 +3,7 @@
 from alembic import op
 from gateway.ledger import tables
 
-revision = "0102"
+revision = "0103"
 down_revision = None
 branch_labels = None
 depends_on = None
