@@ -91,6 +91,18 @@ _OPEN_AT = (
     )
     .limit(1)
 )
+_LAST_VEHICLE = (
+    select(tables.subject.c.obu_id)
+    .join_from(_s, _d, _d.c.id == _s.c.debit_id)
+    .join(tables.subject, tables.subject.c.id == _d.c.passage_id)
+    .where(
+        _s.c.charge_point == bindparam("point"),
+        _s.c.side == bindparam("side"),
+        _s.c.nozzle == bindparam("nozzle"),
+    )
+    .order_by(_s.c.created_at.desc())
+    .limit(1)
+)
 _GREY_OF_PAYER = (
     select(_s.c.id)
     .join_from(_s, _d, _d.c.id == _s.c.debit_id)
@@ -183,6 +195,13 @@ def _standing(newest: Iterable[Any]) -> int | None:
             return None
         since_ml += row.volume or 0
     return None
+
+
+def last_vehicle(connection: Connection, place: Place) -> str | None:
+    """Read the tag of the vehicle that the last sale at a nozzle was for; None where it is not known any more."""
+    values = {"point": place.charge_point, "side": place.side, "nozzle": place.nozzle}
+    found: str | None = connection.execute(_LAST_VEHICLE, values).scalar()
+    return found
 
 
 def has_grey(connection: Connection, payer: Payer, vehicle: str) -> bool:

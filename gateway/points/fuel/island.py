@@ -137,10 +137,14 @@ class Island:
         """Note that a side is free again. Its vehicle has to leave and come back for another sale."""
         name = self._filling.pop(side, None)
         if name:
-            self._customers.pop(name, None)
-            self._served[name] = self._clock.monotonic()
-            while len(self._served) > CUSTOMERS_MAX:
-                del self._served[next(iter(self._served))]
+            self.served(name)
+
+    def served(self, name: str) -> None:
+        """Note a vehicle that has filled up, and may stand here still."""
+        self._customers.pop(name, None)
+        self._served[name] = self._clock.monotonic()
+        while len(self._served) > CUSTOMERS_MAX:
+            del self._served[next(iter(self._served))]
 
     # --- paying by card -------------------------------------------------------------------------------------------
 

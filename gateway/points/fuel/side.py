@@ -115,6 +115,10 @@ class Side:
 
     async def recover(self, sales: Sequence[OpenSale]) -> None:
         """Take up what an earlier run left open here: charge what is known, and ask for the end of the rest."""
+        for place in map(self._place, self._settings.grades):
+            vehicle = await self._services.reader.read(partial(book.last_vehicle, place=place))
+            if vehicle is not None:
+                self._island.served(vehicle)  # It may stand here still, and is no proof for whoever comes next.
         for sale in sales:
             if sale.sold is not None:
                 await self._charging.charge(sale, sale.sold)

@@ -126,7 +126,7 @@ def test_a_sale_whose_totaliser_was_not_read_is_no_gap(box):
 
     async def second(court):
         await court.until(lambda: court.pump.did(AskTotals) == 2)
-        court.car()
+        court.car(2)
         court.pump.lift()
         await court.authorised()
         assert unexplained(box) == []
