@@ -66,6 +66,11 @@ class Facts:
         """Note that a new delivery is about to be authorised."""
         self.watched, self.flowed, self.delivered = True, False, None
 
+    def let_go(self) -> None:
+        """Note that the pump has the authorisation, or may have it: the state it told before is of before."""
+        if not self.flowed and self.state not in OVER:
+            self.state = SideState.AUTHORISED
+
     def note(self, event: Heard, now: float) -> None:
         """Take what the pump says; `now` is a monotonic second."""
         match event:

@@ -16,7 +16,7 @@ from gateway.model.states import SaleState
 from gateway.points.etc.antenna_point import AntennaPoint
 from gateway.points.fuel import book, orders
 from gateway.points.fuel.charging import Charging, FuelServices
-from gateway.points.fuel.island import Island
+from gateway.points.fuel.island import CUSTOMERS_MAX, Island
 from gateway.points.fuel.ports import PlateWitness
 from gateway.points.fuel.side import Side
 from gateway.points.visit import Visit
@@ -126,6 +126,8 @@ class FuelPoint:
         for debit_id in await reader.read(lambda c: book.held_for_nothing(c, name)):
             # Where no sale was stored, no pump was authorised.
             await self._services.engine.release(debit_id, Visit(self._services).context())
+        for vehicle in await reader.read(lambda c: book.served(c, name, CUSTOMERS_MAX)):
+            self._island.served(vehicle)
         open_sales = await reader.read(lambda c: book.open_sales(c, name))
         for number, side in self._sides.items():
             await side.recover([sale for sale in open_sales if sale.place.side == number])

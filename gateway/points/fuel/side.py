@@ -46,6 +46,7 @@ from gateway.points.visit import Visit
 from protocols.pump.bus import Offline, Online
 from protocols.pump.types import (
     AskDelivered,
+    AskState,
     AskTotals,
     Authorise,
     Clear,
@@ -115,16 +116,11 @@ class Side:
 
     async def recover(self, sales: Sequence[OpenSale]) -> None:
         """Take up what an earlier run left open here: charge what is known, and ask for the end of the rest."""
-        for place in map(self._place, self._settings.grades):
-            vehicle = await self._services.reader.read(partial(book.last_vehicle, place=place))
-            if vehicle is not None:
-                self._island.served(vehicle)  # It may stand here still, and is no proof for whoever comes next.
         for sale in sales:
             if sale.sold is not None:
                 await self._charging.charge(sale, sale.sold)
             elif sale.state is SaleState.OPEN or (sale.reason in MISSING and sale.is_newest):
                 self._sale = sale
-                self._facts.flowed = True
                 self._island.begins(self._settings.number, sale.vehicle)
                 self._log.info("sale %s was open when the gateway stopped; the pump is asked", sale.id)
 
@@ -218,9 +214,9 @@ class Side:
             await self._finish(sale)
         elif not facts.flowed:
             left_s = facts.lifted_at + self._services.settings.lift_to_flow_s - now
-            if left_s > 0:
+            if left_s > 0 and facts.out:
                 self._look_later(left_s)
-            else:
+            else:  # without its nozzle in a hand it is let go for whoever comes next
                 await self._do(Stop())
 
     async def _serve(self) -> None:
@@ -352,10 +348,14 @@ class Side:
             self._turned_away = self._facts.lifts
             await self._nothing(sale, "pump_refused", begun.totaliser_ml)
             return
+        while not self._inbox.empty():
+            self._note(self._inbox.get_nowait())
+        self._facts.let_go()
         if outcome is Outcome.UNKNOWN:
             # It may flow. What the pump says next tells; until then the sale is open, and its hold stays.
             self._facts.watched = False
             await self._do(Stop())
+            await self._do(AskState())
         self._look_later(self._services.settings.lift_to_flow_s)
 
     def _asked(self, nozzle: int, buyer: _Buyer) -> Asked:
@@ -421,6 +421,8 @@ class Side:
             )
             await self._charging.charge(sale, verdict, PumpTime(began, pump_us))
         self._sale, facts.end_seen = None, True
+        if facts.out and sale.state is not SaleState.GREY:
+            self._turned_away = facts.lifts  # a nozzle that hangs out still is no new customer's
         self._island.ends(self._settings.number)
         await self._do(Clear())
 
