@@ -9,7 +9,20 @@ import typer
 
 from gateway.cli import labels, words
 from gateway.cli.acting import act_on
-from gateway.cli.columns import Column, Columns, at, each, facts, fen, only, said, show_one, show_record, show_table
+from gateway.cli.columns import (
+    Column,
+    Columns,
+    at,
+    each,
+    facts,
+    fen,
+    only,
+    said,
+    show_list,
+    show_one,
+    show_record,
+    show_table,
+)
 from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.help import Commands
 from gateway.cli.options import (
@@ -65,12 +78,7 @@ def sales(
     screen, site = at_site(context, config)
     with ledger_of(site) as connection:
         found = view.sales(connection, last, only_open=only_open, unmask=unmask)
-    if as_json:
-        screen.json({"sales": each(SALE)(screen, found)})
-    elif found:
-        show_table(screen, SALE, found)
-    else:
-        screen.note(screen.say("sales.none"))
+    show_list(screen, "sales", SALE, found, nothing=Words("sales.none"), as_json=as_json)
 
 
 @app.command()
