@@ -61,13 +61,15 @@ def assemble(section: FuelIsland, common: Common) -> Point:
     reading = AntennaPoint(services, antenna, FillUp(island, settings), NothingToRelease())
     point = FuelPoint(services, reading, sides, island=island, charging=charging)
     tasks = {f"pumps/{section.name}/{name}": bus.run for name, bus in buses.items()}
-    return Point(section.name, point, {f"antenna/{section.name}": antenna.run, **tasks})
+    return Point(section.name, point, {f"antenna/{section.name}": antenna.run, **tasks}, {"pumps": point.pumps})
 
 
 def _settings(section: FuelIsland, common: Common, links: dict[str, PumpLink]) -> FuelSettings:
     sides = tuple(
         SideSettings(
             number=side.number,
+            pump=side.pump,
+            address=side.address,
             grades={nozzle.number: nozzle.grade for nozzle in side.nozzles},
             unit_prices=_prices(section, side),
             decimals=_decimals(links[side.pump]),

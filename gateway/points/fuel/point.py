@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from gateway.debit.claims import Decision
 from gateway.ledger.batches import StorageUnavailable
@@ -17,6 +17,7 @@ from gateway.points.etc.antenna_point import AntennaPoint
 from gateway.points.fuel import book, orders
 from gateway.points.fuel.charging import Charging, FuelServices
 from gateway.points.fuel.island import Island
+from gateway.points.fuel.live import live_facts
 from gateway.points.fuel.ports import PlateWitness
 from gateway.points.fuel.side import Side
 from gateway.points.visit import Visit
@@ -75,6 +76,10 @@ class FuelPoint:
         for side in self._sides.values():
             side.close()
         await self._antenna.drain()
+
+    def pumps(self) -> list[dict[str, Any]]:
+        """Tell how its sides stand, for other processes."""
+        return [live_facts(self._services.settings.name, side) for side in self._sides.values()]
 
     async def _look_after(self) -> None:
         """Follow orders, and charge what people have said was delivered, for ever."""

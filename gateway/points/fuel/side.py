@@ -29,6 +29,7 @@ from gateway.debit.claims import HoldRefused, Identity, Payer
 from gateway.debit.engine import StorageLate
 from gateway.ledger.batches import StorageUnavailable
 from gateway.ledger.transaction import Change
+from gateway.model.clock import to_us
 from gateway.model.passage import Funding
 from gateway.model.states import SaleState
 from gateway.points.fuel import book, orders
@@ -106,6 +107,8 @@ class Side:
         self._turned_away = 0
         """Lift of the nozzle that was refused: it takes another lift, or an order, to ask again."""
         self._ask_again_at = 0.0
+        self.since_us = to_us(self._clock.utcnow())
+        """Time since which it is in its state, with its nozzle in or out."""
         self._closing = self._nudged = False
         self._timer: asyncio.TimerHandle | None = None
         island.on_seen.append(self._look)
@@ -148,6 +151,11 @@ class Side:
         self._closing = True
 
     @property
+    def settings(self) -> SideSettings:
+        """Settings of the side."""
+        return self._settings
+
+    @property
     def number(self) -> int:
         """Number that people know it by."""
         return self._settings.number
@@ -156,6 +164,11 @@ class Side:
     def sale(self) -> OpenSale | None:
         """Sale under way."""
         return self._sale
+
+    @property
+    def order(self) -> Order | None:
+        """Order of a person that it follows."""
+        return self._order
 
     @property
     def facts(self) -> Facts:
@@ -185,7 +198,10 @@ class Side:
         if isinstance(event, _Nudge):
             self._nudged = True
             return
+        before = self._facts.position
         self._facts.note(event, self._clock.monotonic())
+        if self._facts.position != before:
+            self.since_us = to_us(self._clock.utcnow())
         if isinstance(event, Offline | Online):
             part = f"pump-{self._settings.number}"
             self._services.report_fault(part, "does not answer" if isinstance(event, Offline) else None)
