@@ -13,6 +13,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import TypeVar
 
+from gateway.model.clock import to_us
 from gateway.points.fuel.charging import FuelServices
 from gateway.points.fuel.facts import Facts
 from gateway.points.fuel.ports import Heard, PumpSide
@@ -32,7 +33,7 @@ class Conversation:
     """Conversation with one pump; `facts` is the newest word on everything."""
 
     def __init__(self, services: FuelServices, settings: SideSettings, pump: PumpSide, log: logging.Logger) -> None:
-        self.facts = Facts(next(iter(settings.grades)))
+        self.facts = Facts(next(iter(settings.grades)), since_us=to_us(services.clock.utcnow()))
         self._services = services
         self._part = f"pump-{settings.number}"
         self._pump = pump
@@ -82,7 +83,10 @@ class Conversation:
         if isinstance(event, _Nudge):
             self._nudged = True
             return
-        self.facts.note(event, self._services.clock.monotonic())
+        before, clock = self.facts.position, self._services.clock
+        self.facts.note(event, clock.monotonic())
+        if self.facts.position != before:
+            self.facts.since_us = to_us(clock.utcnow())
         if isinstance(event, Offline | Online):
             self._services.report_fault(self._part, "does not answer" if isinstance(event, Offline) else None)
 

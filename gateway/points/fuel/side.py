@@ -116,6 +116,11 @@ class Side:
         self._closing = True
 
     @property
+    def settings(self) -> SideSettings:
+        """Settings of the side."""
+        return self._settings
+
+    @property
     def number(self) -> int:
         """Number that people know it by."""
         return self._settings.number
@@ -124,6 +129,11 @@ class Side:
     def sale(self) -> OpenSale | None:
         """Sale under way."""
         return self._sale
+
+    @property
+    def order(self) -> Order | None:
+        """Order of a person that it follows."""
+        return self._order
 
     @property
     def facts(self) -> Facts:

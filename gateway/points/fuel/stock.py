@@ -78,10 +78,8 @@ class Stock:
             self._services.report_fault(part, "the pump has no prices, and the site file has none for it")
             return
         told = tuple(prices[nozzle] for nozzle in sorted(prices))
-        if (
-            await self._pump.do(SetPrices(told)) is Outcome.ACCEPTED
-            and await self._pump.do(Clear()) is Outcome.ACCEPTED
-        ):
+        if await self._pump.do(SetPrices(told)) is Outcome.ACCEPTED:
+            await self._pump.do(Clear())
             self._services.report_fault(part, None)
             self._log.info("prices set: %s", ", ".join(f"{price / 1000:.3f}" for price in told))
         else:
