@@ -83,7 +83,9 @@ def state_text(screen: Screen, side: LiveSide) -> Cell:
         return Cell(screen.say("pump.silent"), BAD)
     if side.state is None:
         return Cell(screen.say("pump.not-heard"), DOUBTFUL)
-    return words.named(screen, SIDE_STATES, side.state)
+    # DART and others have no state of their own for a lifted nozzle.
+    calls = side.out and side.state == SideState.IDLE.name.lower()
+    return words.named(screen, SIDE_STATES, SideState.CALLING.name.lower() if calls else side.state)
 
 
 def order_text(screen: Screen, order: WaitingOrder | None) -> str:

@@ -10,6 +10,7 @@ from gateway.acts.actor import Actor
 from gateway.acts.doing import change_of, terms_of
 from gateway.cli import acting
 from gateway.cli import pump as command
+from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import now_utc
 from gateway.health import HealthFile
 from gateway.points.assemble import Point, live
@@ -135,11 +136,12 @@ def test_one_line_a_side_in_both_languages(run, ask, station, state):
     assert "收银台付款" in chinese
 
 
-def test_a_silent_side_shows_no_state(run, station, state):
-    state(IDLE | {"online": False}, IDLE | {"side": 2, "state": None})
+def test_a_side_that_does_not_say_how_it_stands_is_not_called_idle(run, station, state):
+    state(IDLE | {"online": False}, IDLE | {"side": 2, "state": None}, IDLE | {"side": 3, "out": True})
     shown = run("pumps", "--config", station).stdout
     assert "does not answer" in shown
     assert "has not said yet" in shown
+    assert "nozzle out" in shown  # some pumps have no state of their own for it
     assert " idle" not in shown
 
 
@@ -261,6 +263,16 @@ def test_without_a_gateway_nothing_is_ordered(run, ask, station, sql):
     run("ledger", "create", "--config", station)
     assert ask(*AUTHORISE, "--cash", "--config", station, code=3)["error"]["code"] == "gateway_not_running"
     assert sql("select count(*) from pump_order") == [(0,)]
+
+
+def test_who_may_not_see_what_becomes_of_an_order_does_not_give_one_to_wait_for(ask, station, monkeypatch, desk):
+    def closed(path):
+        raise CliFault(ExitCode.UNAVAILABLE, "not_permitted", path.name)
+
+    monkeypatch.setattr(command, "need_right", closed)
+    desk("given")  # fails should it be asked: there is no ledger
+    found = ask(*AUTHORISE, "--cash", "--wait", 1, "--config", station, code=3)
+    assert found["error"] == {"code": "not_permitted", "text": "ledger.db", "next": None}
 
 
 @pytest.mark.parametrize(
