@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -17,7 +18,6 @@ from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Screen
 from gateway.cli.usage import BadValue
 from gateway.documents import known_are
 from gateway.texts.catalogue import Pair, Words
-from protocols.pump.types import SideState
 
 if TYPE_CHECKING:
     from gateway.config import SiteFile
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 app = Commands("pumps")
 
+IDLE, CALLING = "idle", "calling"
+
 STYLES: Final = MappingProxyType(
     {
-        SideState.IDLE: QUIET,
-        SideState.CALLING: DOUBTFUL,
-        SideState.AUTHORISED: GOOD,
-        SideState.FUELLING: GOOD,
-        SideState.NOT_PROGRAMMED: BAD,
-        SideState.CLOSED: BAD,
-        SideState.FAULT: BAD,
+        IDLE: QUIET,
+        CALLING: DOUBTFUL,
+        "authorised": GOOD,
+        "fuelling": GOOD,
+        "not_programmed": BAD,
+        "closed": BAD,
+        "fault": BAD,
     }
 )
-SIDE_STATES: Final[words.Table] = {
-    state.name.lower(): (Pair(state.value.en, state.value.zh), STYLES.get(state, "")) for state in SideState
-}
+"""Styles of a side's states that are not like any other."""
 
 
 @app.command("pumps")
@@ -83,7 +83,16 @@ def state_text(screen: Screen, side: LiveSide) -> Cell:
         return Cell(screen.say("pump.silent"), BAD)
     if side.state is None:
         return Cell(screen.say("pump.not-heard"), DOUBTFUL)
-    return words.named(screen, SIDE_STATES, side.state)
+    # DART and others have no state of their own for a lifted nozzle.
+    return words.named(screen, _side_states(), CALLING if side.out and side.state == IDLE else side.state)
+
+
+@cache
+def _side_states() -> words.Table:
+    from protocols.pump.types import SideState  # brings the library of declarations with it
+
+    named = {state.name.lower(): state.value for state in SideState}
+    return {name: (Pair(label.en, label.zh), STYLES.get(name, "")) for name, label in named.items()}
 
 
 def order_text(screen: Screen, order: WaitingOrder | None) -> str:

@@ -10,9 +10,12 @@ from gateway.acts.actor import Actor
 from gateway.acts.doing import change_of, terms_of
 from gateway.cli import acting
 from gateway.cli import pump as command
+from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.options import now_utc
+from gateway.cli.sales import litres
 from gateway.health import HealthFile
 from gateway.points.assemble import Point, live
+from gateway.views import pumps as view
 from tests.gateway.cli.test_json_shapes import compare, merged, shape
 from tests.gateway.debit.conftest import Box, FakeClock
 from tests.gateway.points.fuel.conftest import POINT, Forecourt
@@ -135,11 +138,12 @@ def test_one_line_a_side_in_both_languages(run, ask, station, state):
     assert "收银台付款" in chinese
 
 
-def test_a_silent_side_shows_no_state(run, station, state):
-    state(IDLE | {"online": False}, IDLE | {"side": 2, "state": None})
+def test_a_side_that_does_not_say_how_it_stands_is_not_called_idle(run, station, state):
+    state(IDLE | {"online": False}, IDLE | {"side": 2, "state": None}, IDLE | {"side": 3, "out": True})
     shown = run("pumps", "--config", station).stdout
     assert "does not answer" in shown
     assert "has not said yet" in shown
+    assert "nozzle out" in shown  # some pumps have no state of their own for it
     assert " idle" not in shown
 
 
@@ -193,6 +197,24 @@ def test_a_side_that_the_gateway_does_not_know_yet_is_shown_by_its_ledger(ask, s
     assert (found["state"], found["online"], len(found["sales"])) == (None, None, 2)
     state(IDLE, running=False)
     assert len(ask("pump", "show", POINT, 1, "--config", station, code=3)["sales"]) == 2
+
+
+def test_what_is_not_at_its_end_is_shown_however_old(ask, station, state, sql, sold):
+    state(IDLE)
+    newest = ("pump", "show", POINT, 1, "--last", 1, "--config", station)
+    sql("update sale set nozzle = 2 where id = ?", sold[0])
+    assert [sale["sale_id"] for sale in ask(*newest)["sales"]] == [sold[1]]
+    sql("update sale set state = 'grey' where id = ?", sold[0])
+    assert [sale["sale_id"] for sale in ask(*newest)["sales"]] == [sold[1], sold[0]]
+
+
+@pytest.mark.usefixtures("sold")
+def test_who_gave_an_order_is_found_where_its_time_is_in_the_journal(run, ask, station, state, monkeypatch):
+    run(*AUTHORISE, "--cash", "--even-stopped", "--config", station)
+    monkeypatch.setattr(view, "NEAR", 0)
+    state(IDLE)
+    newest = ask("pump", "show", POINT, 1, "--config", station)["orders"][0]
+    assert (newest["state"], newest["actor"], newest["cash"]) == ("given", "wang", True)
 
 
 # --- watching ---------------------------------------------------------------------------------------------------------
@@ -261,6 +283,16 @@ def test_without_a_gateway_nothing_is_ordered(run, ask, station, sql):
     run("ledger", "create", "--config", station)
     assert ask(*AUTHORISE, "--cash", "--config", station, code=3)["error"]["code"] == "gateway_not_running"
     assert sql("select count(*) from pump_order") == [(0,)]
+
+
+def test_who_may_not_see_what_becomes_of_an_order_does_not_give_one_to_wait_for(ask, station, monkeypatch, desk):
+    def closed(path):
+        raise CliFault(ExitCode.UNAVAILABLE, "not_permitted", path.name)
+
+    monkeypatch.setattr(command, "need_right", closed)
+    desk("given")  # fails should it be asked: there is no ledger
+    found = ask(*AUTHORISE, "--cash", "--wait", 1, "--config", station, code=3)
+    assert found["error"] == {"code": "not_permitted", "text": "ledger.db", "next": None}
 
 
 @pytest.mark.parametrize(
@@ -366,3 +398,12 @@ def test_a_receipt_says_how_it_was_paid(run, ask, station, sold):
     assert [name for name in wanted if cash[name] is None] == []
     assert "现金" in run("sales", "receipt", sold[0], "--config", station, "--lang", "zh").stdout
     compare("sales-receipt", merged(shape(cash), shape(bank)))
+
+
+def test_what_somebody_else_was_paid_for_has_no_receipt_of_ours(ask, station, sql, sold):
+    sql("update sale set debit_id = null where id = ?", sold[0])
+    assert ask("sales", "receipt", sold[0], "--config", station, code=1)["error"]["code"] == "sale_not_billed"
+
+
+def test_a_third_digit_after_the_point_is_shown_where_there_is_one():
+    assert [litres(None, value) for value in (10_000, 1_234, 7_850, None)] == ["10.00", "1.234", "7.85", ""]
