@@ -17,21 +17,19 @@ from gateway.points.etc.file_0019 import sale_record
 from gateway.points.etc.inspection import plate_of
 from gateway.points.etc.sale import payer_of, problem_of
 from gateway.points.etc.seen_before import Next
-from gateway.points.etc.settings import EtcSettings, OnePiecePolicy
+from gateway.points.etc.settings import OnePiecePolicy
 from gateway.points.etc.visit import EtcVisit, Read, with_vehicle
 from gateway.points.fuel.island import Island, Owing
+from gateway.points.fuel.settings import FuelSettings
 from protocols.card.station import Station
 from protocols.obu.vehicle_file import VehicleFile, decode_vehicle_file
 from protocols.rsu.messages import StopType, UserReport
-
-LEAST_PURSE_FEN = 100
-"""Balance below which a purse buys nothing at a pump: less than any pump delivers well."""
 
 
 class FillUp:
     """`gateway.points.etc.visit.Errand` of a vehicle at an island."""
 
-    def __init__(self, island: Island, settings: EtcSettings) -> None:
+    def __init__(self, island: Island, settings: FuelSettings) -> None:
         self._island = island
         self._settings = settings
         self._cards = CardPayment(self)
@@ -76,7 +74,7 @@ class FillUp:
         if isinstance(payer, str):
             return await visit.turn_away(seen, payer)
         purse = payer.funding is Funding.PURSE
-        problem = purse_problem(balance_raw, LEAST_PURSE_FEN) if purse else None
+        problem = purse_problem(balance_raw, self._settings.minimum_fen) if purse else None
         if problem is not None:
             return await visit.turn_away(seen, problem)
         self._island.saw(seen, payer, balance_raw if purse else None)
