@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Coroutine
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -176,12 +177,49 @@ def endure(
 
 
 @app.command()
-def fuel(folder: Folder = None) -> None:
-    """Fill cars up at an emulated island, and compare every litre and fen; status 1 when one is wrong."""
+def fuel(
+    *,
+    kills: Annotated[
+        int | None, typer.Option(help="Kill the gateway so often at each step of a sale; 5 is usual.", min=1)
+    ] = None,
+    times: Annotated[
+        bool, typer.Option("--measure", help="Measure the time from the nozzle's return to the decision.")
+    ] = False,
+    sales: Annotated[int, typer.Option(help="Sales, with --measure.", min=1)] = 200,
+    sides: Annotated[
+        int | None, typer.Option(help="Measure what so many sides cost one gateway; each sells once.", min=1)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with one of the above.")] = False,
+    folder: Folder = None,
+) -> None:
+    """Fill cars up at an emulated island, and compare every litre and fen; status 1 when one is wrong.
+
+    With --kills, --measure or --sides: that instead. With --measure status 1, too, when the p99 is not below 2 s.
+    """
+    if (kills is not None) + times + (sides is not None) > 1:
+        raise typer.BadParameter("one at a time", param_hint="--kills, --measure, --sides")
+    if as_json and kills is None and sides is None and not times:
+        raise typer.BadParameter("goes with --kills, --measure or --sides", param_hint="--json")
+    if kills is not None:
+        from hardware.bench.forecourt_kills import run_kills
+
+        killed = _run(run_kills(_folder(folder), partial(typer.echo, err=True), wanted=kills))
+        typer.echo(json.dumps(killed.as_dict(), ensure_ascii=False) if as_json else killed.text())
+        raise typer.Exit(0 if killed.good else 1)
+    if times or sides is not None:
+        from hardware.bench import forecourt_stream as stream
+
+        if sides is not None and sides > stream.SIDES_MAX:
+            raise typer.BadParameter(f"at most {stream.SIDES_MAX}", param_hint="--sides")
+        here = _folder(folder)
+        found = _run(
+            stream.measure_times(here, sales=sales) if sides is None else stream.measure_sides(here, sides=sides)
+        )
+        typer.echo(json.dumps(found.as_dict(), ensure_ascii=False)) if as_json else found.show()
+        raise typer.Exit(0 if found.good else 1)
     from hardware.bench.forecourt import drive
 
-    good = _run(drive(_folder(folder), typer.echo))
-    raise typer.Exit(0 if good else 1)
+    raise typer.Exit(0 if _run(drive(_folder(folder), typer.echo)) else 1)
 
 
 @app.command()

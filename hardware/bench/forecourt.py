@@ -160,6 +160,22 @@ class Forecourt(EmulatedSite):
         login.touch(0o600)
         login.write_text(f"{LOGIN}\n")
 
+    async def pump(self, side: int, command: str, **values: Any) -> Mapping[str, Any]:  # noqa: ANN401 - JSON values
+        """Command to the pump of a side."""
+        line, number = SIDES[side]
+        return await self.pumps[line].request(command, side=number, **values)
+
+    async def at(self, side: int) -> Mapping[str, Any]:
+        """Side as its pump has it."""
+        line, number = SIDES[side]
+        sides: list[Mapping[str, Any]] = (await self.pumps[line].request("state"))["sides"]
+        return next(one for one in sides if one["side"] == number)
+
+    async def idle(self, side: int) -> None:
+        """Wait until the display is cleared, where the pump knows such an order: the next car finds it so."""
+        if SIDES[side][0] != "two-wire":
+            await self.pump(side, "wait", state="idle")
+
 
 def free_port() -> int:
     """Port that nobody has now. The gateway's own address must be known to whom shall call it before it runs."""
@@ -251,7 +267,7 @@ class Drive:
             await road.request("leave", id=car.id)
         if filling.event == "second":
             await asyncio.sleep(FORGOTTEN_S)
-        await self._idle(filling)
+        await site.idle(filling.side)
         return result
 
     async def _deliver(self, filling: Filling) -> None:
@@ -279,25 +295,17 @@ class Drive:
 
     async def _delivered(self, filling: Filling, ml: int) -> None:
         """Wait until so much has flowed, or the preset has stopped it."""
-        line, number = SIDES[filling.side]
 
         async def enough() -> bool:
-            sides = (await self._site.pumps[line].request("state"))["sides"]
-            side = next(one for one in sides if one["side"] == number)
+            side = await self._site.at(filling.side)
             return bool(side["volume_ml"] >= ml or side["state"] == "limit_reached")
 
         await self._until_true(enough, f"{ml} ml did not flow at side {filling.side}")
         if ml == filling.ml:
             await self._pump(filling, "flow", ml_per_s=0)
 
-    async def _idle(self, filling: Filling) -> None:
-        """Wait until the display is cleared, where the pump knows such an order: the next car finds it so."""
-        if SIDES[filling.side][0] != "two-wire":
-            await self._pump(filling, "wait", state="idle")
-
     async def _pump(self, filling: Filling, command: str, **values: Any) -> None:  # noqa: ANN401 - JSON values
-        line, number = SIDES[filling.side]
-        await self._site.pumps[line].request(command, side=number, **values)
+        await self._site.pump(filling.side, command, **values)
 
     @staticmethod
     def _part(filling: Filling) -> str:

@@ -121,6 +121,11 @@ class LedgerView:
         with self._open() as connection:
             return [(str(first), str(second)) for first, second in connection.execute(sql)]
 
+    def table(self, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
+        """Rows of a query of the bench's own."""
+        with self._open() as connection:
+            return connection.execute(sql, arguments).fetchall()
+
     def value(self, sql: str, *arguments: object) -> object:
         """The first column of the first row of a query of the bench's own."""
         with self._open() as connection:

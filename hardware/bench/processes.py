@@ -200,7 +200,7 @@ class EmulatedSite:
         self.site_file = folder / "site.toml"
         self.ledger = folder / "ledger.db"
         self._radio_ms = radio_ms
-        self._bank_ms = bank_ms
+        self.bank_ms = bank_ms
         self._bank_days_behind = bank_days_behind
         self.deadline_ms = deadline_ms
         self._seed = seed
@@ -235,7 +235,7 @@ class EmulatedSite:
             "bank",
             "bank_host",
             *("--book", str(self.folder / BANK_BOOK)),
-            *("--latency-ms", str(self._bank_ms)),
+            *("--latency-ms", str(self.bank_ms)),
             *("--days-behind", str(self._bank_days_behind)),
         )
         await self._start_roadside()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,6 +20,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from hardware.bench.commits import WriteLock
 from hardware.bench.demo import Demo
 from hardware.bench.ledger_view import LedgerView
 from hardware.bench.processes import PATIENT_MS, EmulatedSite, ProgramFailed
@@ -88,7 +88,7 @@ class Storm:
         self._view = LedgerView(site.ledger)
         self._numbers = itertools.count(100)
         self._last = False
-        self._locked: sqlite3.Connection | None = None
+        self._lock = WriteLock(site.ledger)
         self._sales_heard = 0
         self.result = StormResult()
 
@@ -152,7 +152,7 @@ class Storm:
         """Hold still what makes the place reachable; let go of it whatever happens."""
         road, bank, board = (self._site.controls[name] for name in (self._lane, "bank", "board"))
         if place is Place.BEFORE_C6:
-            self._lock()
+            self._lock.take()
         elif place is Place.C6_TO_B5:
             # Alternately before and after the card has executed the debit.
             before = "debit" if vehicle.number % 2 else "result"
@@ -169,7 +169,7 @@ class Storm:
         try:
             yield
         finally:
-            self._unlock()
+            self._lock.let_go()
             if place in (Place.C6_TO_B5, Place.B5_TO_COMMIT):
                 await road.request("continue", id=vehicle.id)
             await bank.request("release")
@@ -189,7 +189,7 @@ class Storm:
             await event("ordered" if vehicle.number % 2 else "taken")
         elif place is Place.B5_TO_COMMIT:
             await event("taken")
-            self._lock()
+            self._lock.take()
             await road.request("continue", id=vehicle.id)
             await event("result_sent")
         elif place is Place.ASKED_TO_ANSWER:
@@ -231,17 +231,6 @@ class Storm:
                 vehicle.obu_id,
             )
         )
-
-    def _lock(self) -> None:
-        """Hold the database's write lock, as a backup program gone wrong would."""
-        self._locked = sqlite3.connect(self._site.ledger, isolation_level=None, timeout=STUCK_S)
-        self._locked.execute("BEGIN IMMEDIATE")
-
-    def _unlock(self) -> None:
-        if self._locked is not None:
-            self._locked.rollback()
-            self._locked.close()
-            self._locked = None
 
     # --- vehicles -------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,8 @@ class Facts:
     """Nozzle that a pump means which names none."""
     online: bool = False
     state: SideState | None = None
+    since_us: int = 0
+    """Time since which it is in its state, with its nozzle in or out."""
     nozzle: int = 0
     out: bool = False
     tells_nozzle: bool = False

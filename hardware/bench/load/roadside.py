@@ -24,6 +24,15 @@ ANYWHERE = ("127.0.0.1", 0)
 LAG_PERIOD_S = 0.02
 
 
+async def measure_lag(lags_s: list[float]) -> None:
+    """Note delays of this process's loop, for ever."""
+    loop = asyncio.get_running_loop()
+    while True:
+        begun = loop.time()
+        await asyncio.sleep(LAG_PERIOD_S)
+        lags_s.append(max(0.0, loop.time() - begun - LAG_PERIOD_S))
+
+
 @dataclass(slots=True)
 class Car:
     """One vehicle of the load, as the road saw it. Times are seconds of this process's loop."""
@@ -129,11 +138,7 @@ class Roadside:
 
     async def measure_lag(self) -> None:
         """Measure this process's loop, for ever."""
-        loop = asyncio.get_running_loop()
-        while True:
-            begun = loop.time()
-            await asyncio.sleep(LAG_PERIOD_S)
-            self.lags_s.append(max(0.0, loop.time() - begun - LAG_PERIOD_S))
+        await measure_lag(self.lags_s)
 
     def _happened(self, lane: str, vehicle: Vehicle, event: Event) -> None:
         """Note when a vehicle's frames come and go."""

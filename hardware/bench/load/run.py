@@ -172,7 +172,7 @@ class Load:
             "commits_per_passage": used.commits / served,
             "resident_mb": resident_mb(pid),
             **self._gateways_own(cars),
-            "roadside_lag_p99_ms": _quantile_ms(site.roadside.lags_s, 0.99),
+            "roadside_lag_p99_ms": quantile_ms(site.roadside.lags_s, 0.99),
             "roadside_cpu_percent": 100 * self._roadside_s / used.seconds,
             "others_cpu_percent": 100 * self._others_s / used.seconds,
         }
@@ -293,7 +293,7 @@ class Load:
         ours = {car.passage_id for car in cars}
         own_s = [d.own_us / 1e6 for d in self._view.decisions() if d.own_us is not None and d.passage_id in ours]
         lag = json.loads((self._site.folder / "state.json").read_text())["loop_lag_ms"]
-        values = (_quantile_ms(own_s, 0.5), _quantile_ms(own_s, 0.99), lag["p50"], lag["p99"], lag["max"])
+        values = (quantile_ms(own_s, 0.5), quantile_ms(own_s, 0.99), lag["p50"], lag["p99"], lag["max"])
         return dict(zip(names, values, strict=True))
 
     # --- looking for the rate ----------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ class Load:
             ),
             "lifts_out_of_turn": len(self._site.roadside.violations) - before,
             **_times("share", self._shares_s(cars)),
-            "roadside_lag_p99_ms": _quantile_ms(lags_s[lags_before:], 0.99),
+            "roadside_lag_p99_ms": quantile_ms(lags_s[lags_before:], 0.99),
         }
 
 
@@ -418,10 +418,10 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def _times(name: str, seconds: Sequence[float]) -> Figures:
-    return {f"{name}_p50_ms": _quantile_ms(seconds, 0.5), f"{name}_p99_ms": _quantile_ms(seconds, 0.99)}
+    return {f"{name}_p50_ms": quantile_ms(seconds, 0.5), f"{name}_p99_ms": quantile_ms(seconds, 0.99)}
 
 
-def _quantile_ms(seconds: Sequence[float], share: float) -> float | None:
+def quantile_ms(seconds: Sequence[float], share: float) -> float | None:
     """Quantile in milliseconds, by nearest rank; None of nothing."""
     ranked = sorted(seconds)
     return 1e3 * ranked[round(share * (len(ranked) - 1))] if ranked else None

@@ -32,15 +32,12 @@ class Usage:
         """Counts of a process now."""
         process = Path("/proc") / str(pid)
         counts = dict(line.split(": ") for line in (process / "io").read_text().splitlines())
-        index = Path(f"{ledger}-shm")
-        with index.open("rb") as file:
-            (commits,) = struct.unpack_from("=I", file.read(CHANGES_AT + 4), CHANGES_AT)
         return cls(
             seconds=time.monotonic(),
             cpu_s=cpu_s(pid),
             stored_bytes=int(counts["write_bytes"]),
             written_bytes=int(counts["wchar"]),
-            commits=commits,
+            commits=commits(ledger),
         )
 
     def since(self, before: Usage) -> Usage:
@@ -73,6 +70,12 @@ class Usage:
             round(self.written_bytes - share * idle.written_bytes),
             round(self.commits - share * idle.commits),
         )
+
+
+def commits(ledger: Path) -> int:
+    """Commits of a ledger since it was opened; only a difference says something."""
+    with Path(f"{ledger}-shm").open("rb") as index:
+        return int(struct.unpack_from("=I", index.read(CHANGES_AT + 4), CHANGES_AT)[0])
 
 
 def cpu_s(pid: int) -> float:

@@ -25,9 +25,9 @@ NO_CUSTOMERS: Final = (Kind.PURSE, Kind.PURSE_LOW, Kind.ABSURD, Kind.NO_FARE)
 """Vehicles that a purse would pay for: too many here, for pumps."""
 STRANGER, ALONE, TWO, NOTHING = 0.12, 0.08, 0.06, 0.08
 WANTS_MORE, LINGERS, GREY_AGAIN = 0.12, 0.3, 0.5
-"""Chances of one turn: a driver without a tag, a delivery by the pump's own keys, two vehicles together; of a filling:
-the nozzle goes back at once, more is wanted than allowed; of a vehicle: it stands around when it has filled up; that
-whoever has a grey sale comes first."""
+"""Chances of one turn: a driver without a tag, a delivery by the pump's own keys, two vehicles together; of one
+filling: the nozzle goes back at once, more is wanted than allowed; of one vehicle: it stands around when it has filled
+up; that whoever has a grey sale comes first."""
 WRONG, JUMPS, DIES = 0.05, 0.05, 0.05
 """Chances of one filling: a wrong amount is shown, the totaliser jumps, the gateway dies."""
 DIES_HOW: Final = "while fuel flows"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 from drivers.pump_side import PumpSide
-from gateway.debit import holds, states
+from gateway.debit import attempts, holds
 from gateway.debit.engine import DebitEngine
 from gateway.points.fuel import book, island, settling, side
+from gateway.points.fuel.allowance import Allowance
 from gateway.points.fuel.settling import Begun, Ended, Nothing, Sold, Unclear
 from hardware.bench.simulation.planting import Bug, edit, put
 from protocols.pump.types import AmountLimit, AskDelivered, Authorise, Clear, Command, Decimals, Outcome
@@ -90,18 +92,24 @@ def _twice_the_limit(command: Command) -> tuple[Command, ...]:
 
 
 @contextmanager
-def _stored_later() -> Iterator[None]:
-    """Store the row of a sale with the next one, not before its pump is authorised."""
-    real = states.add_sale
-    kept: list[tuple[Any, Any]] = []
+def _begun_later() -> Iterator[None]:
+    """Store a sale with the next change, not before its pump is authorised."""
+    real = book.begin
+    kept: list[Callable[[Any], object]] = []
 
-    def add_sale(tx: Any, *args: Any, **values: Any) -> None:  # noqa: ANN401 - as the original
-        earlier, kept[:] = list(kept), [(args, values)]
-        for names, others in earlier:
-            real(tx, *names, **others)
+    def begin(tx: Any, *args: Any, begun: Begun, **values: Any) -> Allowance:  # noqa: ANN401 - as the original
+        values["begun"] = begun
+        earlier, kept[:] = list(kept), [partial(_again, real, args, values)]
+        for one in earlier:
+            one(tx)
+        return Allowance(begun.limit_fen, None, AmountLimit(begun.limit_fen))
 
-    with put(book, "add_sale", add_sale):
+    with put(book, "begin", begin):
         yield
+
+
+def _again(real: Callable[..., object], args: tuple[Any, ...], values: dict[str, Any], tx: Any) -> object:  # noqa: ANN401
+    return real(tx, *args, **values)
 
 
 @contextmanager
@@ -138,17 +146,18 @@ def _fuel(what: str, patch: Callable[[], Planted]) -> Bug:
 
 
 FUEL_BUGS: Mapping[str, Bug] = {
-    "sale_stored_late": _fuel("a pump is authorised before the sale is stored", _stored_later),
+    "sale_stored_late": _fuel("a pump is authorised before the sale is stored", _begun_later),
     "hold_freed_behind_pump": _fuel("a start frees the hold behind an open sale", _freed_at_start),
     "completed_again": _fuel(
         "a delivery that is charged already is charged again after a start",
         edit(
+            (holds, "complete", "if debit.state != DebitState.HELD:", "if False:"),
             (
-                holds,
-                "complete",
-                "if debit.state != DebitState.HELD:",
-                "if debit.state != DebitState.HELD and not debit.final_amount:",
-            )
+                attempts,
+                "store_sale",
+                "if debit.state != DebitState.HELD or debit.contract_ref is None or",
+                "if False and",
+            ),
         ),
     ),
     "wrap_not_understood": _fuel(

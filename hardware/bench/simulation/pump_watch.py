@@ -242,6 +242,9 @@ class PumpWatch:
             self._broken(f"sale {sale.id} is grey, and nobody is told")
         wrong = [one for one in metered if one.shown_amount_minor != one.amount_minor]
         others = [move for move in covered if move.delivery is None or move.delivery not in metered]
+        shown = self.sides[sale.side].shown  # by now it may be a delivery at another nozzle
+        if shown is not None and shown.delivery not in metered:
+            others.append(shown)
         if sale.reason == AMOUNT_DIFFERS and not wrong:
             self._broken(f"sale {sale.id} is grey as its amount differs, and the pump was right: {metered}")
         if sale.reason == TOTALS_DIFFER and not others:

@@ -268,6 +268,30 @@ def test_a_car_that_has_filled_up_is_nobody_s_proof_until_it_has_left(box, kille
         live(box, again, pump_book=pump_book)
 
 
+def test_a_car_that_has_filled_up_is_nobody_s_proof_after_a_start_of_the_gateway(box):
+    """It stands there still, and whoever lifts the nozzle next is somebody else."""
+    pump_book = SimpleNamespace(**PUMP)
+
+    async def before(court):
+        court.car()
+        court.approve()
+        await fill(court)
+        await court.sale_is("billed")
+
+    async def after(court):
+        await court.until(lambda: court.side._facts.online)  # it has recovered, and serves
+        court.car()
+        assert not list(court.island.sightings(1))
+        court.car(2)
+        assert len(list(court.island.sightings(1))) == 1
+        box.clock.now += 21
+        court.car()  # it has left, and come back
+        assert len(list(court.island.sightings(1))) == 2
+
+    live(box, before, pump_book=pump_book)
+    live(box, after, pump_book=pump_book)
+
+
 def test_a_pump_that_says_nothing_of_its_nozzles_tells_by_its_state(box):
     async def scenario(court):
         court.pump.out = None
