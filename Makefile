@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 # Tests side by side: those with real processes wait for them half of the time.
 TESTERS ?= $(shell echo $$((2 * $$(nproc))))
 READY  := $(VENV)/.ready
+# Tests start hundreds of processes: each would compile the project anew, and every tester all tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run serve test check bench newcomer setup texts lock clean
 

@@ -1,6 +1,6 @@
 """The one HTTP server of the gateway, inside its event loop; the one module that knows uvicorn.
 
-Theory of operation. Whoever needs a path gives a `Route` or a `SocketRoute` before `run`; an API gives a router of
+Theory of operation. Whoever needs a path gives a route (`drivers.http_routes`) before `run`; an API gives a router of
 FastAPI. `run` owns listener and connections until it is cancelled; then streams are told to end, connections get a
 moment, and what is left is cut.
 
@@ -18,9 +18,11 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, ClassVar, Final, NoReturn
 
 import uvicorn
@@ -36,6 +38,7 @@ from websockets.http11 import Request as HandshakeRequest
 
 from drivers.clock import Clock
 from drivers.errors import DeviceUnavailable, LinkLost, RequestOutcome
+from drivers.http_routes import Arrival, Reply, Route, SocketRoute
 from drivers.restraint import Budget, LogBySource
 
 log = logging.getLogger(__name__)
@@ -88,67 +91,22 @@ class HttpLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConfig:
-    """Server's name in the log, address and limits."""
+    """Server's name in the log, address, certificate and limits."""
 
     device: str = "http"
     host: str = "127.0.0.1"
     """Loopback, until somebody configures another address."""
     port: int = 0
     """0: the system chooses one."""
+    certificate: Path | None = None
+    """Certificate with its chain, as PEM; None: without TLS."""
+    key: Path | None = None
+    """Key of the certificate; None: it stands in the same file."""
     limits: HttpLimits = field(default_factory=HttpLimits)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """Request as it came. Names of headers are in small letters; the body of a WebSocket's is empty."""
-
-    source: str
-    """Address of the peer."""
-    path: str
-    headers: Mapping[str, str]
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Answer to a request."""
-
-    status: int
-    body: bytes = b""
-    content_type: str = "application/json; charset=utf-8"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class Guard:
-    """Guard that lets everybody in; others override it. It must not block."""
-
-    def refusal(self, arrival: Arrival) -> Reply | None:
-        """Answer to a request that must not reach the handler; None: it may."""
-        return None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """Handler of POST requests to one path."""
-
-    path: str
-    handler: Callable[[Arrival], Awaitable[Reply]]
-    guard: Guard = field(default_factory=Guard)
-    body_bytes_max: int | None = None
-    """None: that of the server."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SocketRoute:
-    """Handler of WebSockets at one path; a WebSocket ends when its handler returns."""
-
-    path: str
-    handler: Callable[[Arrival, ServerSocket], Awaitable[None]]
-    guard: Guard = field(default_factory=Guard)
-
-
 class ServerSocket:
-    """WebSocket that a peer opened."""
+    """`drivers.http_routes.Peer` that opened a WebSocket."""
 
     def __init__(self, socket: WebSocket, device: str) -> None:
         self._socket = socket
@@ -252,10 +210,11 @@ class HttpServer:
     # --- running --------------------------------------------------------------------------------------------------
 
     async def run(self) -> NoReturn:
-        """Serve until cancelled. Raises DeviceUnavailable when the address cannot be used."""
+        """Serve until cancelled. Raises DeviceUnavailable when address or certificate cannot be used."""
+        config = self._uvicorn_config(self._tls())
         listener = self._listen()
         self.port = listener.getsockname()[1]
-        server = _quiet_server(self._uvicorn_config())
+        server = _quiet_server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]), name=f"{self._config.device} server")
         try:
             self._on_condition(True, f"listening on {self._config.host}:{self.port}")
@@ -279,7 +238,22 @@ class HttpServer:
         listener.setblocking(False)
         return listener
 
-    def _uvicorn_config(self) -> uvicorn.Config:
+    def _tls(self) -> ssl.SSLContext | None:
+        certificate = self._config.certificate
+        if certificate is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(certificate, self._config.key)
+        except OSError as error:  # ssl.SSLError is one
+            raise DeviceUnavailable(
+                f"cannot use certificate {certificate}: {error}",
+                device=self._config.device,
+                hint="do certificate and key belong together?",
+            ) from error
+        return context
+
+    def _uvicorn_config(self, tls: ssl.SSLContext | None) -> uvicorn.Config:
         body_bytes_max = max(self._config.limits.body_bytes_max, *self._body_bytes_max.values(), 0)
         door = _Door(self._config.limits, body_bytes_max, self._clock, self._refuse)
         return uvicorn.Config(
@@ -294,6 +268,7 @@ class HttpServer:
             server_header=False,
             proxy_headers=False,  # a source is what the socket says
             timeout_graceful_shutdown=self._config.limits.stop_s,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
 
     def _refuse(self, source: str, problem: str) -> None:

@@ -4,9 +4,11 @@ Theory of operation. There are two ways to a controller. Where its address is kn
 (`PtsConfig.http`). Otherwise it dials in: `pts_door` brings its WebSocket here, and requests and answers travel on
 that. Either way one message is under way at a time, since the controller has one small buffer, and answers are told by
 their ids. `run` asks all pumps for their status once a second; readings are told as they come, repetitions too.
+A pump whose totals were asked for is asked more often: they come in place of its next status.
 
 What the controller reports by itself is answered when it has been dealt with: a sale is confirmed once `on_sale` says
-that it is stored, and until then the controller sends it again.
+that it is stored, and until then the controller sends it again. One that sends nothing tells the last sale of each
+idle pump with its status; `on_sale` hears of that in the same way.
 
 A command has one of the outcomes that every pump has. It is `UNKNOWN` from the moment the message may have left us. The
 number of the open transaction, which `Clear` needs, is the one that the last status named.
@@ -15,6 +17,7 @@ number of the open transaction, which `Clear` needs, is the one that the last st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -37,15 +40,16 @@ from protocols.pump.jsonpts.messages import (
     PumpGetStatus,
     PumpIdleStatus,
     PumpOfflineStatus,
+    PumpTotals,
     Push,
     Request,
     UploadAlertRecord,
     UploadPumpTransaction,
     UploadStatus,
 )
-from protocols.pump.jsonpts.sides import UploadedSale, readings, request, uploaded_sale
+from protocols.pump.jsonpts.sides import SaleKey, UploadedSale, last_sale, readings, request, uploaded_sale
 from protocols.pump.jsonpts.words import CONTROLLER_ALERTS
-from protocols.pump.types import Command, Decimals, Outcome, Reading, SetPrices, SideId
+from protocols.pump.types import AskTotals, Command, Decimals, Outcome, Reading, SetPrices, SideId
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +61,12 @@ ASK_TIMEOUT_S: Final = 2.0
 
 STORE_TIMEOUT_S: Final = 5.0
 """Time to store a sale. Afterwards the controller is asked to send it again; it waits no longer than it is set to."""
+
+HURRY_S: Final = 0.1
+"""Pause between questions to a pump whose totals are waited for."""
+
+HURRIED_MAX: Final = 30
+"""Such questions: a pump that has not told its totals by then is asked at the usual pace."""
 
 NOT_STORED: Final = 96
 """Error by which we ask for a push again: OPERATION_ERROR."""
@@ -118,6 +128,11 @@ class PtsController:
         self._heard_at: float | None = None
         self._condition: tuple[bool, str] | None = None
         self._open: dict[SideId, int] = {}
+        self._last: dict[SideId, SaleKey] = {}
+        """Last sale of each pump that is known to be stored."""
+        self._totals_due: dict[SideId, int] = {}
+        """Pumps whose totals are waited for, and how often they may be asked for it."""
+        self._totals_asked = asyncio.Event()
         self._prices: dict[SideId, tuple[int, ...]] = {}
         self._complaints = LogBySource(log, config.device)
         self._polls_log = LogStretch(log, config.device, "polls without an answer")
@@ -156,9 +171,21 @@ class PtsController:
             while True:
                 for start in range(0, len(self.config.pumps), PUMPS_A_MESSAGE):
                     await self._poll_some(self.config.pumps[start : start + PUMPS_A_MESSAGE])
-                await self._clock.sleep(self.config.poll_every_s)
+                await self._until_next()
         finally:
             self._tell(False, "stopped")
+
+    async def _until_next(self) -> None:
+        """Wait for the next round; ask meanwhile for totals that are due."""
+        end = self._clock.monotonic() + self.config.poll_every_s
+        while (left_s := end - self._clock.monotonic()) > 0:
+            self._totals_asked.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, HURRY_S) if self._totals_due else left_s):
+                    await self._totals_asked.wait()
+            for start in range(0, len(self._totals_due), PUMPS_A_MESSAGE):
+                await self._poll_some(tuple(self._totals_due)[start : start + PUMPS_A_MESSAGE])
+            self._totals_due = {side: left - 1 for side, left in self._totals_due.items() if left > 1}
 
     async def _poll_some(self, pumps: Sequence[SideId]) -> None:
         asked: list[Request] = [PumpGetStatus(pump=pump) for pump in pumps]
@@ -172,6 +199,20 @@ class PtsController:
             return
         for packet in packets:
             self._take(packet)
+            if isinstance(packet, Content) and isinstance(packet.data, PumpIdleStatus):
+                await self._look_at_last(packet.data)
+
+    async def _look_at_last(self, status: PumpIdleStatus) -> None:
+        """Tell the last sale of a pump until it is stored."""
+        try:
+            sale = last_sale(self.config.pts_id, status, self.config.decimals)
+            if sale is None or self._last.get(sale.key.pump) == sale.key:
+                return
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                if await self._on_sale(sale):
+                    self._last[sale.key.pump] = sale.key
+        except (TimeoutError, RemoteProtocolError) as error:
+            self._complain(f"last sale of pump {status.pump}: {str(error) or 'not stored in time'}")
 
     def _take(self, packet: Packet) -> None:
         """Tell the readings of an answer; one that cannot be read, or that says no, is a line in the log."""
@@ -197,6 +238,8 @@ class PtsController:
                     self._open[SideId(data.pump)] = data.transaction
                 elif not isinstance(data, PumpOfflineStatus):
                     self._open.pop(SideId(data.pump), None)
+            case PumpTotals():
+                self._totals_due.pop(SideId(data.pump), None)
             case PumpAuthorizeConfirmation():
                 self._open[SideId(data.pump)] = data.transaction
 
@@ -228,6 +271,9 @@ class PtsController:
         done = self._done(side, packet)
         if done.outcome is Outcome.ACCEPTED and isinstance(command, SetPrices):
             self._prices[side] = command.unit_prices_milli
+        if done.outcome is Outcome.ACCEPTED and isinstance(command, AskTotals):
+            self._totals_due[side] = HURRIED_MAX
+            self._totals_asked.set()
         return done
 
     def _done(self, side: SideId, packet: Packet) -> Done:
@@ -319,7 +365,9 @@ class PtsController:
                 return await self._on_sale(uploaded_sale(self.config.pts_id, push, self.config.decimals))
             case UploadStatus():
                 for status in push.statuses():
-                    self._take(Content(0, status))
+                    # The end of a delivery is told there without its start and without the nozzle: polls tell it whole.
+                    if not isinstance(status, PumpEndOfTransactionStatus):
+                        self._take(Content(0, status))
             case UploadAlertRecord():
                 self._alert(push)
         return True

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from drivers.clock import Clock
 from drivers.errors import DeviceTimeout, LinkLost
-from drivers.http_server import Arrival, Guard, Reply, Route, ServerSocket, SocketRoute
+from drivers.http_routes import Arrival, Guard, Peer, Reply, Route, SocketRoute
 from drivers.pts import PtsController
 from drivers.restraint import LogBySource
 from protocols.errors import RemoteProtocolError
@@ -48,10 +48,14 @@ class DialIn:
 class PtsDoor(Guard):
     """Door of several controllers, see the module."""
 
-    def __init__(self, dial_ins: Iterable[DialIn], *, clock: Clock) -> None:
-        self._known = {known.controller.config.pts_id.upper(): known for known in dial_ins}
+    def __init__(self, *, clock: Clock) -> None:
+        self._known: dict[str, DialIn] = {}
         self._complaints = LogBySource(log, "pump controllers")
         self._clock = clock
+
+    def admit(self, known: DialIn) -> None:
+        """Let a controller in from now on."""
+        self._known[known.controller.config.pts_id.upper()] = known
 
     def routes(
         self, upload_paths: Iterable[str] = (codec.PATH,), websocket_path: str = codec.WEBSOCKET_PATH
@@ -75,7 +79,7 @@ class PtsDoor(Guard):
 
     # --- WebSockets -----------------------------------------------------------------------------------------------
 
-    async def _serve(self, arrival: Arrival, peer: ServerSocket) -> None:
+    async def _serve(self, arrival: Arrival, peer: Peer) -> None:
         known = _known(self._known, arrival)
         dialled = _Dialled(peer, known.controller.config.device)
         known.controller.dialled_in(dialled.exchange)
@@ -103,7 +107,7 @@ class PtsDoor(Guard):
 class _Dialled:
     """Requests and answers on one WebSocket."""
 
-    def __init__(self, peer: ServerSocket, device: str) -> None:
+    def __init__(self, peer: Peer, device: str) -> None:
         self._peer = peer
         self._device = device
         self._waiting: tuple[frozenset[int], asyncio.Future[Message]] | None = None

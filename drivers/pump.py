@@ -8,8 +8,8 @@ A side is `Offline` while there is no link. Commands then are `NOT_SENT` at once
 end with what is known of them. A command whose caller was cancelled is withdrawn: what was not sent stays unsent, so
 that no pump is let go for somebody who has left.
 
-Each side has a queue of its own for one consumer. One that falls behind loses what has become old (see `_Inbox`),
-never the newest word on anything.
+Each side has a queue of its own for one consumer. One that falls behind loses what has become old, never the newest
+word on anything (see `drivers.pump_side`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,22 +25,13 @@ from drivers.addresses import LinkAddress, Parity, SerialSettings, parse_link_ad
 from drivers.clock import Clock
 from drivers.errors import DeviceError, LinkLost
 from drivers.link import Link
+from drivers.pump_side import Heard, Inbox, PumpSide
 from drivers.restraint import LogStretch
 from protocols.bad_frame import BadFrame
 from protocols.errors import LocalProtocolError
 from protocols.pump.bus import Bus, Done, Event, Offline, Online, Output, Restarted, Stray, Ticket, Told, Unreadable
 from protocols.pump.registry import dialect_named
-from protocols.pump.types import (
-    AlarmSeen,
-    Command,
-    Decimals,
-    NozzleSeen,
-    Outcome,
-    Reading,
-    SideId,
-    StateSeen,
-    TotalsSeen,
-)
+from protocols.pump.types import Command, Decimals, Outcome, SideId
 
 READ_BYTES_MAX: Final = 1024
 """Bytes taken per read; one answer seldom has more than a hundred."""
@@ -51,12 +41,6 @@ PAUSE_FIRST_S, PAUSE_MAX_S = 0.2, 10.0
 
 WRITE_TIMEOUT_S: Final = 5.0
 """Longest write: a message has a few bytes, so a link that takes none for so long has no other end."""
-
-EVENTS_MAX: Final = 1024
-"""Events that wait for the consumer of a side: minutes of a delivery, and more than there are kinds of events."""
-
-Heard = Reading | Online | Offline | Restarted
-"""News of a side."""
 
 log = logging.getLogger(__name__)
 
@@ -76,24 +60,6 @@ class PumpBusConfig:
     dialect: str
     """A name of `protocols.pump.names`."""
     sides: Mapping[SideId, Decimals]
-
-
-class PumpSide:
-    """One side, as its charge point uses it. One consumer of `events()`."""
-
-    def __init__(self, bus: PumpBus, side: SideId, inbox: _Inbox) -> None:
-        self._bus = bus
-        self._side = side
-        self._inbox = inbox
-
-    async def events(self) -> AsyncIterator[Heard]:
-        """Readings and presence in the order in which they came, over all connections, for ever."""
-        while True:
-            yield await self._inbox.get()
-
-    async def do(self, command: Command) -> Outcome:
-        """Give a command; its end, as far as the link can tell. Never raises for trouble with the pump."""
-        return await self._bus.do(self._side, command)
 
 
 class PumpBus:
@@ -118,7 +84,7 @@ class PumpBus:
         self._connection: _Connection | None = None
         self._condition: tuple[bool, str] | None = None
         self._inboxes = {
-            side: _Inbox(LogStretch(log, f"{config.device} side {side}", "events")) for side in config.sides
+            side: Inbox(LogStretch(log, f"{config.device} side {side}", "events")) for side in config.sides
         }
         self._sides = {side: PumpSide(self, side, inbox) for side, inbox in self._inboxes.items()}
         self._noise_log = LogStretch(log, config.device, "messages that say nothing")
@@ -304,56 +270,3 @@ class _Connection:
                 self._owner.noise("%s: %s", event.data.hex(), event.problem)
             case _:
                 log.debug("%s: %s", self._device, event)
-
-
-class _Inbox:
-    """Events of one side, for one consumer.
-
-    Of more than EVENTS_MAX it leaves the oldest that has a newer one of its kind: the newest of each state, nozzle and
-    totaliser stays, and so does the fact that the side was away or lost power. There are fewer kinds than room.
-    """
-
-    def __init__(self, left_log: LogStretch) -> None:
-        self.online = False
-        self._away = False
-        self._left_log = left_log
-        self._events: deque[Heard] = deque()
-        self._filled = asyncio.Event()
-
-    def put(self, event: Heard, now: float) -> None:
-        """Add an event; one that says again that the side is away is none."""
-        if isinstance(event, Offline | Online):
-            if self._away and isinstance(event, Offline):
-                return
-            self.online, self._away = isinstance(event, Online), isinstance(event, Offline)
-        self._events.append(event)
-        if len(self._events) > EVENTS_MAX:
-            self._leave_one(now)
-        self._filled.set()
-
-    async def get(self) -> Heard:
-        """The oldest event, as soon as there is one."""
-        while not self._events:
-            self._filled.clear()
-            await self._filled.wait()
-        return self._events.popleft()
-
-    def _leave_one(self, now: float) -> None:
-        last = {_kind(event): at for at, event in enumerate(self._events)}
-        old = next(at for at, event in enumerate(self._events) if last[_kind(event)] != at)
-        self._left_log.say(now, "nobody takes its events, left %s", self._events[old])
-        del self._events[old]
-
-
-def _kind(event: Heard) -> object:
-    """Kind of an event: of two of the same, the older is left."""
-    match event:
-        case StateSeen(state):
-            return state
-        case NozzleSeen(nozzle, out):
-            return NozzleSeen, nozzle, out
-        case TotalsSeen(nozzle, volume_ml):
-            return TotalsSeen, nozzle, volume_ml is None
-        case AlarmSeen(code):
-            return AlarmSeen, code
-    return type(event)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Protocol
 
 from gateway.banks import assemble as banks
 from gateway.config import SiteFile
 from gateway.debit.engine import DebitEngine, Timing
+from gateway.doors import Doors
 from gateway.health import Tell
 from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.reading import LedgerReader
@@ -90,6 +91,7 @@ class Parts:
     """Tasks of the banks, by task name, in order of start."""
     points: list[Point]
     boards: RelayBoards
+    doors: Doors
     decline_policies: Mapping[str, DeclinePolicy]
     """Decline policy by charge point, for debits that the last run left open."""
 
@@ -134,6 +136,7 @@ def assemble(
             rules=documents.rules,
             on_backlog=listener.backlog,
         )
+    doors = Doors(partial(surroundings.http_server, site.http), surroundings.clock, listener.tell)
     boards = RelayBoards(site.relay_boards, surroundings, listener.tell)
     common = Common(
         merchant=site.site.merchant,
@@ -147,13 +150,14 @@ def assemble(
         lists=documents.lists,
         tariffs=documents.tariffs,
         boards=boards,
+        doors=doors,
         surroundings=surroundings,
         time=time,
         note_timing=listener.note_timing,
         tell=listener.tell,
     )
     points = [assemble_point(section, common) for section in site.charge_points]
-    return Parts(engine, work, points, boards, {point.name: point.bank_declines for point in site.charge_points})
+    return Parts(engine, work, points, boards, doors, {point.name: point.bank_declines for point in site.charge_points})
 
 
 def _issuers(site: SiteFile) -> dict[bytes, IssuerPolicy]:

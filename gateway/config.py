@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -25,12 +26,14 @@ from gateway.documents import (
     Name,
     Problem,
     Section,
+    host_port,
     not_toml,
     problem_of,
     too_large,
     unreadable,
 )
 from gateway.documents import parameters as parameters_of
+from gateway.doors import HttpSection
 from gateway.ledger import chain_key_files
 from gateway.ledger.chain import ChainKeys
 from gateway.ledger.pace import HELD_MS_MAX
@@ -190,6 +193,7 @@ class SiteFile(Section):
     tariffs: Tariffs = Tariffs()
     rules: Rules = Rules()
     clearing: Clearing = Clearing()
+    http: HttpSection = HttpSection()
     issuers: list[Issuer] = Field(default_factory=list)
     banks: list[Bank] = Field(default_factory=list)
     relay_boards: list[RelayBoard] = Field(default_factory=list)
@@ -259,9 +263,36 @@ def _cross_check(site: SiteFile) -> Iterator[Problem]:
         yield Problem("issuers.region", repr(region), _USED_TWICE, Words("config.one-issuer-a-region"))
     if not site.issuers and site.need(Need.ISSUERS):
         yield Problem("issuers", "[]", Words("config.names-none"), Words("config.name-issuers"))
+    yield from _check_http(site)
     yield from _check_boards(site)
     yield from _check_banks(site)
     yield from _check_charge_points(site)
+
+
+def _check_http(site: SiteFile) -> Iterator[Problem]:
+    """Problems of the gateway's own server: callers that cannot reach it, or others that could listen to them."""
+    http = site.http
+    if _is_loopback(host_port(http.listen)[0]):
+        for i, point in enumerate(site.charge_points):
+            for key, source in point.callers():
+                if not _is_loopback(source):
+                    cure, away = Words("config.listen-there"), Words("config.out-of-reach", listen=http.listen)
+                    yield Problem(f"charge_points[{i}].{key}", repr(source), away, cure)
+    if http.certificate is None and http.key is not None:
+        yield Problem(
+            "http.key", str(http.key), Words("config.key-without-certificate"), Words("config.add-certificate")
+        )
+    if http.certificate is None and not http.without_tls and not _is_loopback(host_port(http.listen)[0]):
+        yield Problem(
+            "http.listen", repr(http.listen), Words("config.open-without-tls"), Words("config.add-certificate")
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_boards(site: SiteFile) -> Iterator[Problem]:
@@ -315,6 +346,8 @@ def _absolute(site: SiteFile, folder: Path) -> SiteFile:
             "lists": site.lists.model_copy(update={"directory": folder / site.lists.directory}),
             "tariffs": site.tariffs.model_copy(update={"directory": folder / site.tariffs.directory}),
             "rules": site.rules if site.rules.file is None else Rules(file=folder / site.rules.file),
+            "http": site.http.placed(folder),
+            "charge_points": [point.placed(folder) for point in site.charge_points],
             "clearing": site.clearing if site.clearing.rules is None else Clearing(rules=folder / site.clearing.rules),
         }
     )

@@ -26,7 +26,8 @@ VALUE_SHOWN_MAX = 60
 PORT_MAX = 65_535
 
 
-def _with_port(address: str) -> str:
+def with_port(address: str) -> str:
+    """Check the port of an address."""
     if not 0 < int(address.rpartition(":")[2]) <= PORT_MAX:
         raise ValueError(Words("documents.port-out-of-range", highest=PORT_MAX))
     return address
@@ -45,7 +46,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 TimeOfDay = Annotated[str, AfterValidator(_time)]
 """Time of day, HH:MM."""
 Hex8 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}$")]
-HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$"), AfterValidator(_with_port)]
+HostPort = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-\[\]:]+:[0-9]{1,5}$"), AfterValidator(with_port)]
 
 
 class Section(BaseModel):
@@ -215,6 +216,6 @@ def _place(path: tuple[int | str, ...], root: type[BaseModel]) -> tuple[str, Pai
 
 
 def _kinds(model: type[BaseModel]) -> tuple[str, ...]:
-    """Values of `kind` that choose this section."""
+    """Values that choose this section: of its `kind`, or the `tag` of one that is told by other keys."""
     kind = model.model_fields.get("kind")
-    return () if kind is None else getattr(kind.annotation, "__args__", ())
+    return (getattr(model, "tag", ""),) if kind is None else getattr(kind.annotation, "__args__", ())

@@ -37,6 +37,24 @@ class Open:
         return f"chmod {FOLDER_MODE if self.folder else FILE_MODE:o} {self.path}"
 
 
+class ReadByOthers(Exception):
+    """File with a secret that others than its owner may read."""
+
+    def __init__(self, mode: int) -> None:
+        self.mode = mode
+        super().__init__(f"{mode:04o}")
+
+
+def read_private(path: Path, bytes_max: int) -> bytes:
+    """Read a file with a secret, up to one byte more than it may have. Raises OSError, `ReadByOthers`."""
+    with path.open("rb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        text = file.read(bytes_max + 1)
+    if mode & OTHERS:
+        raise ReadByOthers(mode)
+    return text
+
+
 def make_private() -> None:
     """Set the umask: from now on this process, and those it starts, make files for their own user alone."""
     os.umask(UMASK)

@@ -142,7 +142,7 @@ class Gateway:
         start("people", desk.run)
 
     def _start(self, parts: Parts) -> list[str]:
-        """Start banks, charge points with devices, then shared boards; returns names of the charge points' tasks."""
+        """Start banks, charge points with devices, shared boards, doors; returns names of the charge points' tasks."""
         started = []
         for name, work in parts.banks.items():
             self._supervisor.start(name, work)
@@ -153,6 +153,8 @@ class Gateway:
             self._supervisor.start(started[-1], point.serving.run)
         for name, board in parts.boards.boards.items():
             self._supervisor.start(f"board/{name}", board.run)
+        for name, work in parts.doors.tasks().items():
+            self._supervisor.start(name, work)
         return started
 
     async def _close_behind(self, engine: DebitEngine) -> None:

@@ -1,4 +1,4 @@
-"""Surroundings of the process, as its parts use them: clock, random source, lines, relay boards and other devices.
+"""Surroundings of the process, as its parts use them: clock, random source, lines, HTTP server, boards, other devices.
 
 The product's is `Machine`. A simulation or a test brings its own, and the same builders make the same parts of it.
 """
@@ -10,12 +10,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from drivers.addresses import LinkAddress
 from drivers.clock import SetClock, SystemClock
 from drivers.errors import RequestOutcome
 from drivers.lane_io import CoilWriter
 from drivers.link import Link, open_link
 from drivers.modbus import RelayBoard, StateCallback
 from gateway.documents import host_port
+from gateway.doors import PART, HttpSection, HttpServer
 from gateway.model.clock import Clock
 from gateway.model.delivery import Delivery
 from gateway.points.gate.config import RelayBoard as RelayBoardSection
@@ -48,8 +50,12 @@ class Surroundings(Protocol):
     @property
     def chance(self) -> random.Random: ...
 
-    async def connect(self, address: str, *, device: str) -> Link:
+    async def connect(self, address: str | LinkAddress, *, device: str) -> Link:
         """Open the line to a device. Raises `DeviceError`."""
+        ...
+
+    def http_server(self, section: HttpSection, on_condition: Callable[[bool, str], None]) -> HttpServer:
+        """Make the server of those who come in over HTTP; `on_condition` hears whether it listens."""
         ...
 
     def board(self, section: RelayBoardSection, on_state: StateCallback) -> Board:
@@ -70,9 +76,19 @@ class Machine:
         self.clock = SystemClock() if clock is None else SetClock(clock)
         self.chance = random.SystemRandom()
 
-    async def connect(self, address: str, *, device: str) -> Link:
+    async def connect(self, address: str | LinkAddress, *, device: str) -> Link:
         """Connect over TCP or a serial port. Raises `DeviceError`."""
         return await open_link(address, timeout_s=CONNECT_TIMEOUT_S, device=device)
+
+    def http_server(self, section: HttpSection, on_condition: Callable[[bool, str], None]) -> HttpServer:
+        """Make the one server of the process. Its libraries are loaded only where there is a door."""
+        from drivers import http_server
+
+        host, port = host_port(section.listen)
+        config = http_server.HttpConfig(
+            device=PART, host=host, port=port, certificate=section.certificate, key=section.key
+        )
+        return http_server.HttpServer(config, clock=self.clock, on_condition=on_condition)
 
     def board(self, section: RelayBoardSection, on_state: StateCallback) -> RelayBoard:
         """Make a relay board over Modbus TCP."""

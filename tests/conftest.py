@@ -37,6 +37,12 @@ def open_folder():
         yield folder
 
 
+def pytest_collection_finish():
+    """Thousands of tests stay until the end: the collector need not look through them again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     report = yield

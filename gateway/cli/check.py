@@ -143,6 +143,32 @@ def _check_chain_keys(site: SiteFile, findings: _Findings) -> None:
     findings.facts["chain_key"] = {"id": keys.current.id.hex(), "retired": [key.id.hex() for key in keys.retired]}
 
 
+def _check_secrets(site: SiteFile, findings: _Findings) -> None:
+    """Check the files with logins and keys of devices."""
+    from gateway.secret_files import SecretError
+
+    for i, point in enumerate(site.charge_points):
+        for secret in point.secrets():
+            try:
+                secret.read(f"charge_points[{i}].{secret.key}", secret.path)
+            except SecretError as error:
+                for problem in error.problems:
+                    findings.wrong(problem.key, error.path, problem.problem, problem.cure)
+
+
+def _check_http(site: SiteFile, findings: _Findings) -> None:
+    """Check that the files of the gateway's own server are there, and its key closed."""
+    for name, path in (("certificate", site.http.certificate), ("key", site.http.key)):
+        if path is not None and not path.is_file():
+            findings.wrong(f"http.{name}", path, Words("check.file-missing"), Words("documents.name-readable-file"))
+    key = site.http.key
+    for found in private_files.open_to_others([] if key is None else [key]):
+        if not found.folder:
+            findings.wrong(
+                "http.key", key, Words("check.open-to-others", mode=f"{found.mode:04o}"), Pair.same(found.cure)
+            )
+
+
 def _check_lists(site: SiteFile, findings: _Findings) -> None:
     from gateway.payers.list_file import StatusListError
     from gateway.payers.status_lists import StatusLists
@@ -326,6 +352,8 @@ CHECKS: Sequence[Callable[[SiteFile, _Findings], None]] = (
     _check_people,
     _check_rights,
     _check_chain_keys,
+    _check_secrets,
+    _check_http,
     _check_lists,
     _check_tariffs,
     _check_rules,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gateway.payers.mandates import MandateImportError
     from gateway.payers.status_list_build import DropUnconfirmed
     from gateway.rules.loading import RulesError
+    from gateway.secret_files import SecretError
     from gateway.text_files import NotText
 
 
@@ -369,6 +370,10 @@ def _chain_key_file(error: ChainKeyError) -> Fault:
     return _with_lines(error.lines, _chain_key(error))
 
 
+def _secret_file(error: SecretError) -> Fault:
+    return _with_lines(error.lines, Fault(ExitCode.USAGE, "site_file_wrong", "", None, _CHECK))
+
+
 _storage: Final = _told(
     ExitCode.UNAVAILABLE,
     "storage_unavailable",
@@ -407,6 +412,7 @@ HANDLERS: Final[Mapping[str, Callable[[Any], Fault]]] = MappingProxyType(
         "gateway.ledger.schema.SchemaTooNew": _schema_too_new,
         "gateway.ledger.schema.SchemaTooOld": _schema_too_old,
         "gateway.ledger.chain_key_files.ChainKeyError": _chain_key_file,
+        "gateway.secret_files.SecretError": _secret_file,
         "gateway.ledger.chain.ChainKeyUnknown": _chain_key,
         "gateway.ledger.key_change.ChainKeyReused": _chain_key,
         "gateway.ledger.batches.StorageUnavailable": _storage,

@@ -19,6 +19,7 @@ from gateway.cli.columns import (
     facts,
     fen,
     money,
+    one,
     only,
     said,
     show_one,
@@ -48,6 +49,7 @@ from gateway.texts.places import wrong
 if TYPE_CHECKING:
     from gateway.acts.acts import LimitName
     from gateway.config import SiteFile
+    from gateway.payers.fuel_terms import FuelTerms
     from gateway.payers.mandate_import import Changes
     from gateway.payers.mandates import Credential, Mandate
     from gateway.views import mandates as view
@@ -91,6 +93,9 @@ def import_(
         )
     for bank in sorted(_banks_missing(mandates, site)):
         screen.note(screen.say("mandates.note-mandates-name-bank-which", bank=bank))
+    elsewhere = _grades_elsewhere(mandates, site)
+    if elsewhere:
+        screen.note(screen.say("mandates.note-no-grade-here", count=elsewhere))
     if dry_run:
         changes = _compare_only(site, mandates, credentials)
     else:
@@ -127,6 +132,16 @@ def _read(file: Path) -> tuple[dict[str, Mandate], list[Credential]]:
 def _banks_missing(mandates: Mapping[str, Mandate], site: SiteFile) -> set[str]:
     known = {bank.name for bank in site.banks}
     return {mandate.channel for mandate in mandates.values() if mandate.channel is not None} - known
+
+
+def _grades_elsewhere(mandates: Mapping[str, Mandate], site: SiteFile) -> int:
+    """Mandates that no nozzle here has a grade for; none where no fuel is sold."""
+    from gateway.points.fuel.config import FuelIsland
+
+    islands = [point for point in site.charge_points if isinstance(point, FuelIsland)]
+    here = {nozzle.grade for island in islands for side in island.sides for nozzle in side.nozzles}
+    stated = (mandate.fuel.grades for mandate in mandates.values())
+    return sum(bool(here) and grades is not None and here.isdisjoint(grades) for grades in stated)
 
 
 def _compare_only(site: SiteFile, mandates: Mapping[str, Mandate], credentials: Sequence[Credential]) -> Changes:
@@ -267,6 +282,9 @@ def show(
 
 _CREDENTIAL: Final[Columns[view.Credential]] = only("kind", "key", "plate", "plate_colour")
 _LIMIT: Final[Columns[view.Limit]] = only("service", "per_debit_fen", "per_day_fen", "per_day_count")
+_FUEL: Final[Columns[FuelTerms]] = only(
+    "grades", "per_sale_fen", "per_sale_ml", "per_day_fen", "per_day_ml", "per_month_fen", "per_month_ml"
+)
 MANDATE: Final[Columns[view.Mandate]] = (
     Column("mandate_id", labels.MANDATE),
     Column("status", labels.STATE, text=words.coded(words.MANDATE_STATES)),
@@ -276,6 +294,7 @@ MANDATE: Final[Columns[view.Mandate]] = (
     fen("limit_fen", labels.LIMIT, rank=1),
     fen("stand_in_limit_fen", Words("label.stand"), rank=1),
     at("imported_at"),
+    Column("fuel", data=one(_FUEL)),
     Column(
         "credentials",
         labels.CREDENTIALS,
@@ -302,6 +321,32 @@ def _or_dash(_: Screen, text: str | None) -> str:
     return text or "-"
 
 
+def _fuel_lines() -> Columns[view.Use]:
+    """Lines of what a mandate allows at a pump; none for what it does not bound."""
+
+    def grades(_: Screen, fuel: FuelTerms | None) -> str:
+        return "" if fuel is None else ", ".join(fuel.grades or ())
+
+    def bound(each: str) -> Callable[[Screen, FuelTerms | None], str]:
+        def told(_: Screen, fuel: FuelTerms | None) -> str:
+            fen, ml = (None, None) if fuel is None else (getattr(fuel, f"per_{each}_{unit}") for unit in ("fen", "ml"))
+            return ", ".join(filter(None, (words.yuan_with_currency(fen), _litres(ml))))
+
+        return told
+
+    return (
+        Column("", Words("label.fuel-grades"), lambda use: use.mandate.fuel, grades),
+        Column("", Words("label.fuel-a-sale"), lambda use: use.mandate.fuel, bound("sale")),
+        Column("", Words("label.fuel-a-day"), lambda use: use.mandate.fuel, bound("day")),
+        Column("", Words("label.fuel-a-month"), lambda use: use.mandate.fuel, bound("month")),
+    )
+
+
+def _litres(volume_ml: int | None) -> str:
+    """A bound as a file states it, to the millilitre."""
+    return "" if volume_ml is None else f"{volume_ml // 1000}.{volume_ml % 1000:03d}".rstrip("0").rstrip(".") + " L"
+
+
 USE: Final[Columns[view.Use]] = (
     *within(MANDATE, lambda use: use.mandate),
     Column("", labels.MANDATE, lambda use: use.mandate.mandate_id),
@@ -311,6 +356,7 @@ USE: Final[Columns[view.Use]] = (
     Column("", labels.CONTRACT, lambda use: use.mandate.contract_ref, _or_dash),
     Column("", labels.LIMIT, lambda use: use.mandate.limit_fen, _limit_fen),
     Column("stand_in_limit_fen", Words("label.stand-limit"), lambda use: use.mandate.stand_in_limit_fen, money),
+    *_fuel_lines(),
     Column("limits", data=each(_LIMIT)),
     Column("held_fen", labels.HELD, lambda use: use.exposure.held_fen, money),
     Column("open_fen", Words("label.owes"), lambda use: use.exposure.open_fen, money),

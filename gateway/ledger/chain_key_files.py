@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from gateway import private_files
 from gateway.documents import DocumentError, Problem, unreadable
 from gateway.ledger.chain import SECRET_BYTES, ChainKey, ChainKeys
 from gateway.texts.catalogue import Pair, Words
@@ -61,15 +61,14 @@ def make(path: Path) -> ChainKey:
 
 def _read(name: str, path: Path, *, production: bool) -> ChainKey:
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            text = file.read(FILE_BYTES_MAX + 1)
+        text = private_files.read_private(path, FILE_BYTES_MAX)
     except OSError as error:
         problem = Problem(name, "", unreadable(error).problem, Words("chain-key.make-and-copy"))
         raise ChainKeyError(path, [problem]) from error
-    if mode & 0o077:
-        problem = Problem(name, f"{mode:04o}", Words("chain-key.read-by-others"), Pair.same(f"chmod 600 {path}"))
-        raise ChainKeyError(path, [problem])
+    except private_files.ReadByOthers as error:
+        cure = Pair.same(f"chmod 600 {path}")
+        problem = Problem(name, f"{error.mode:04o}", Words("chain-key.read-by-others"), cure)
+        raise ChainKeyError(path, [problem]) from error
     key = _parsed(name, path, text)
     if production and key.id.hex() in PUBLISHED:
         problem = Problem(name, "", Words("chain-key.published"), Words("chain-key.make-own"))

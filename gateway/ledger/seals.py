@@ -26,7 +26,7 @@ from operator import itemgetter
 from typing import Any, Final, Protocol, TypeAlias
 from zlib import crc32
 
-from sqlalchemy import Table
+from sqlalchemy import Table, select
 
 from gateway.ledger import tables
 from gateway.ledger.chain import encode
@@ -74,6 +74,7 @@ CODES: Final[Mapping[str, int]] = {
     "pos_attempt": 27,
     "sale": 28,
     "pump_order": 29,
+    "mandate_fuel": 30,
 }
 """Codes of the covered tables. A code stands in ledgers for ever: none is changed or given out again."""
 
@@ -121,10 +122,12 @@ class RandomBytes(Protocol):
 class Layout:
     """Layout of the seals of one covered table."""
 
-    __slots__ = ("_covered", "_key", "_pack", "_salt", "code", "columns", "name", "names", "table")
+    __slots__ = ("_covered", "_key", "_pack", "_salt", "code", "columns", "name", "names", "rows", "table")
 
     def __init__(self, table: Table, code: int) -> None:
         self.table = table
+        self.rows = select(table)
+        """All rows, whole."""
         self.name = table.name
         self.code = code
         left_out = LEFT_OUT.get(table.name, {})

@@ -534,21 +534,29 @@ sale = Table(
     Column("volume_after", BigInteger),
     Column("volume", BigInteger),
     Column("amount", BigInteger),
+    Column("pump_sale", String(40)),
     Column("proof", String(200)),
     Column("reason", String(48)),
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
+    Column("mandate_id", Key),
+    Column("day", String(8)),
+    Column("limit_ml", BigInteger),
     known("state", SaleState),
     Index("ix_sale_nozzle", "charge_point", "side", "nozzle", "created_at"),
+    partial_index("ix_sale_mandate", "mandate_id", "day", where="mandate_id is not null"),
     partial_index("ix_sale_open", "charge_point", "side", where=f"state in ({quoted(OPEN_SALES)})"),
+    partial_index("ix_sale_pump_sale", "charge_point", "side", "pump_sale", where="pump_sale is not null"),
     partial_index("ix_sale_debit", "debit_id", where="debit_id is not null"),
     partial_index("ix_sale_grey", "id", where=f"state in ({quoted([SaleState.GREY])})"),
     **IN_ITS_KEY,
 )
 """Sale of fuel at one side of a pump. Volumes are millilitres, `unit_price` thousandths of a yuan a litre, `limit_fen`
-what the pump was let deliver at most. `volume_before` and `volume_after` are the nozzle's totaliser; `volume` and
-`amount` what the pump said it delivered, which is what is billed. `proof`: by what the vehicle was known to stand at
-this side. Without a debit: a delivery that was paid elsewhere, or that nobody of ours let begin."""
+and `limit_ml` what the pump was let deliver at most (`limit_ml` null where no price was known). `volume_before` and
+`volume_after` are the nozzle's totaliser; `volume` and `amount` what the pump said it delivered, which is what is
+billed. `pump_sale`: name that its controller tells it by, transaction and start, so that it is known again. `proof`: by
+what the vehicle was known to stand at this side. `mandate_id` and `day` are its debit's; by them a mandate's sales of a
+month are found. Without a debit: a delivery that was paid elsewhere, or that nobody of ours let begin."""
 
 pump_order = Table(
     "pump_order",
@@ -603,6 +611,22 @@ mandate_limit = Table(
 """Limits beside the exposure limit of `mandate`, changeable at run time; service `*` counts all services together.
 None = no such limit. They outlive an import of mandates. Holds count from the moment they are durable, and no more once
 they are voided."""
+
+mandate_fuel = Table(
+    "mandate_fuel",
+    metadata,
+    Column("mandate_id", Key, ForeignKey("mandate.id"), primary_key=True),
+    Column("grades", String(200)),
+    Column("per_sale_fen", BigInteger),
+    Column("per_sale_ml", BigInteger),
+    Column("per_day_fen", BigInteger),
+    Column("per_day_ml", BigInteger),
+    Column("per_month_fen", BigInteger),
+    Column("per_month_ml", BigInteger),
+    **IN_ITS_KEY,
+)
+"""Fuel terms of a mandate (`gateway.payers.fuel_terms`): allowed grades with semicolons between them, and bounds. None:
+any grade, or no such bound. They come and go with an import; what is used of them is the sum of the mandate's sales."""
 
 credential = Table(
     "credential",

@@ -11,11 +11,12 @@ walked again.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Select, Table, func, literal_column, select
+from sqlalchemy import Connection, Select, Table, bindparam, func, select
 
 from gateway.ledger import chain, key_notes, tables
 from gateway.ledger.chain import ChainKey, ChainKeys
@@ -152,10 +153,10 @@ def parts_of(connection: Connection, table: Table, rows_each: int) -> list[Part]
 
 def walk_journal(connection: Connection, part: Part, line: KeyLine, wanted: frozenset[bytes]) -> Walk:
     """Walk a part of the journal. `line`: keys by the notes before it; takes those in it."""
-    walk, rows = _begin(part, line, wanted)
+    walk = _begin(part, line, wanted)
     columns = tables.journal.columns.keys()
     ref, kind, event, detail = (columns.index(name) for name in ("ref", "kind", "event", "detail"))
-    for page in pages(connection, rows):
+    for page in _rows(connection, part):
         for row in page:
             # A note is the first row under the key it names.
             if row[kind] == key_notes.KIND:
@@ -169,12 +170,12 @@ def walk_journal(connection: Connection, part: Part, line: KeyLine, wanted: froz
 
 def walk_other(connection: Connection, part: Part, line: KeyLine, wanted: frozenset[bytes]) -> Walk:
     """Walk a part of another chain. `line`: keys by the notes of the whole journal."""
-    walk, rows = _begin(part, line, wanted)
+    walk = _begin(part, line, wanted)
     spans = line.spans(part.table)
     key_id: bytes | None = None
     while spans and spans[0][0].number < walk.rows:  # the part before it has compared the stands
         _, key_id = spans.pop(0)
-    for page in pages(connection, rows):
+    for page in _rows(connection, part):
         for row in page:
             while spans and spans[0][0].number <= walk.rows:
                 stand, key_id = spans.pop(0)
@@ -189,16 +190,29 @@ def walk_other(connection: Connection, part: Part, line: KeyLine, wanted: frozen
     return walk
 
 
-def _begin(part: Part, line: KeyLine, wanted: frozenset[bytes]) -> tuple[Walk, Select[Any]]:
-    """Begin the walk through a part, with the select of its rows."""
+def _begin(part: Part, line: KeyLine, wanted: frozenset[bytes]) -> Walk:
+    """Begin the walk through a part."""
     table = tables.metadata.tables[part.table]
-    number = table.c[chain.CHAINED[part.table]]
+    return Walk(part.table, _Columns(table), line, wanted, part.after or 0, part.link)
+
+
+def _rows(connection: Connection, part: Part) -> Iterator[list[Row]]:
+    """Rows of a part in their order, in pages."""
+    bounds = {"after": part.after, "until": part.until}
+    statement = _in_order(part.table, after=part.after is not None, until=part.until is not None)
+    return pages(connection, statement, bounds)
+
+
+@cache
+def _in_order(name: str, *, after: bool, until: bool) -> Select[Any]:
+    table = tables.metadata.tables[name]
+    number = table.c[chain.CHAINED[name]]
     rows = select(table).order_by(number)
-    if part.after is not None:
-        rows = rows.where(number > literal_column(str(part.after)))
-    if part.until is not None:
-        rows = rows.where(number <= literal_column(str(part.until)))
-    return Walk(part.table, _Columns(table), line, wanted, part.after or 0, part.link), rows
+    if after:
+        rows = rows.where(number > bindparam("after"))
+    if until:
+        rows = rows.where(number <= bindparam("until"))
+    return rows
 
 
 class ChainWalks:

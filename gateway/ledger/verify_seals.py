@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, Self
 
-from sqlalchemy import Connection, func, literal_column, select
+from sqlalchemy import Connection, Select, func, literal_column, select
 
 from gateway.ledger import engines, key_notes, seals, tables
 from gateway.ledger.findings import FINDINGS_MAX, Check, Finding, checked, joined
@@ -79,13 +80,18 @@ def check_tables(connection: Connection, codes: frozenset[int], ends: bool) -> t
 
     The number of sealed rows, and what was found by table.
     """
-    j = tables.journal.c
-    sealing = (j.kind == literal_column(quoted([seals.KIND])), j.event == literal_column(quoted([seals.EVENT])))
     with SealedRows(codes) as sealed:
-        for page in pages(connection, select(j.number, j.ref, j.content).where(*sealing).order_by(j.number)):
+        for page in pages(connection, _sealing()):
             for row in page:
                 sealed.read(*row)
         return sealed.check(connection, ends=ends)
+
+
+@cache
+def _sealing() -> Select[Any]:
+    j = tables.journal.c
+    sealing = (j.kind == literal_column(quoted([seals.KIND])), j.event == literal_column(quoted([seals.EVENT])))
+    return select(j.number, j.ref, j.content).where(*sealing).order_by(j.number)
 
 
 class SealedRows:
@@ -174,7 +180,7 @@ class SealedRows:
         counts = store.execute("select distinct columns from newest where code = ? and columns > 0", (code,))
         older = [count for (count,) in counts if count != every]
         store.execute("delete from present")
-        for page in pages(connection, select(layout.table)):
+        for page in pages(connection, layout.rows):
             rows = [(layout.key_of(row), every, layout.digest(row)) for row in page]
             for count in older:
                 rows += [(layout.key_of(row), count, layout.digest(row, count)) for row in page]
@@ -218,7 +224,7 @@ class SealedRows:
     def _named(self, connection: Connection, layout: Layout, bad: Mapping[bytes, str]) -> Iterator[Finding]:
         """Name the rows found, and the columns by which they differ."""
         unseen = dict(bad)
-        for page in pages(connection, select(layout.table)):
+        for page in pages(connection, layout.rows):
             for row in page:
                 kind = bad.get(layout.key_of(row))
                 if kind is None:

@@ -892,6 +892,16 @@ BARRIER_FAULT = _attendant(
 )
 ATTENDANT_REFUSED = _refusal("attendant_refused", None, "工作人员拒绝放行", "attendant refused", do=_OTHER_MEANS)
 
+# --- doors ----------------------------------------------------------------------------------------------------------
+
+HTTP_UNAVAILABLE = _stop(
+    "http_unavailable",
+    None,
+    "网关不接受外部连接",
+    "the gateway takes no calls from outside",
+    do=("检查 [http] 的地址、端口与证书", "check address, port and certificate of [http]"),
+)
+
 # --- fuel -----------------------------------------------------------------------------------------------------------
 
 PUMP_UNAVAILABLE = _stop("pump_unavailable", None, "加油机不可用", "pump is not available", do=_CALL_MAINTENANCE)
@@ -908,6 +918,34 @@ PUMP_GRADE_REFUSED = _refusal(
     "油品不允许",
     "fuel grade is not allowed for this payer",
     do=("请选择允许的油品", "choose an allowed grade"),
+)
+FUEL_DAY_USED_UP = _refusal(
+    "fuel_day_used_up",
+    None,
+    "车队当日加油金额或升数已用完",
+    "the fleet's fuel of this day is used up, in money or in litres",
+    do=_OTHER_MEANS,
+)
+FUEL_MONTH_USED_UP = _refusal(
+    "fuel_month_used_up",
+    None,
+    "车队当月加油金额或升数已用完",
+    "the fleet's fuel of this month is used up, in money or in litres",
+    do=_OTHER_MEANS,
+)
+FUEL_TOO_LITTLE_LEFT = _refusal(
+    "fuel_too_little_left",
+    None,
+    "剩余加油额度不足最小一笔",
+    "what the limits leave is less than the smallest sale",
+    do=_OTHER_MEANS,
+)
+FUEL_PRICE_UNKNOWN = _refusal(
+    "fuel_price_unknown",
+    None,
+    "油品单价未知,无法控制升数额度",
+    "unit price of the nozzle is not known, so a limit in litres cannot be kept",
+    do=("请用其他支付方式,并核对加油机单价", "pay by another means, and look at the prices of the pump"),
 )
 PUMP_EARLIER_OPEN = _attendant(
     "pump_earlier_open",

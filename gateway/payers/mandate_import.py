@@ -25,6 +25,8 @@ from sqlalchemy import Connection, Engine, bindparam, delete, select
 from gateway.ledger import tables
 from gateway.ledger.pace import Pace
 from gateway.ledger.transaction import Change, Transaction
+from gateway.payers import fuel_terms
+from gateway.payers.fuel_terms import NO_TERMS, read_terms, terms_row
 from gateway.payers.mandates import (
     Credential,
     CredentialKind,
@@ -53,12 +55,13 @@ Name: TypeAlias = tuple[CredentialKind, str]
 
 T = TypeVar("T")
 
-_m, _c = tables.mandate, tables.credential
+_m, _c, _f = tables.mandate, tables.credential, tables.mandate_fuel
 _DROP = delete(_c).where(
     _c.c.kind == bindparam("of_kind"), _c.c.key == bindparam("of_key"), _c.c.mandate_id == bindparam("mandate")
 )
 _TAKE = delete(_c).where(_c.c.kind == bindparam("of_kind"), _c.c.key == bindparam("of_key"))
 _END = delete(_m).where(_m.c.id == bindparam("mandate"))
+_END_FUEL = delete(_f).where(_f.c.mandate_id == bindparam("mandate"))
 
 
 class ImportOvertaken(Exception):
@@ -97,7 +100,8 @@ class Unit:
 
     @property
     def rows(self) -> int:
-        return len(self.drops) + (self.row is not None) + len(self.takes) + len(self.puts) + self.gone
+        own = 0 if self.row is None else 1 + (self.row.fuel != NO_TERMS)
+        return len(self.drops) + own + len(self.takes) + len(self.puts) + self.gone
 
     def parts(self) -> Iterator[Unit]:
         """Split it into parts that fit into a transaction, to be applied in this order."""
@@ -169,13 +173,13 @@ def compare(connection: Connection, mandates: Mapping[str, Mandate], credentials
     """Compare the ledger with these mandates and credentials."""
     plan = Plan(mandates, begun=_counted(connection, BEGUN))
     plan.under_way = plan.begun != _counted(connection, ENDED)
-    for row in connection.execute(select(_m).execution_options(yield_per=ROWS_READ)):
+    for row in connection.execute(fuel_terms.mandates().execution_options(yield_per=ROWS_READ)):
         wanted = mandates.get(row.id)
         if wanted is None:
             plan.removed.append(row.id)
             continue
         plan.known.add(row.id)
-        if read_mandate(row) != wanted:
+        if read_mandate(row, fuel=read_terms(row)) != wanted:
             plan.rewritten.add(row.id)
     missing = {credential.name: credential for credential in credentials}
     for row in connection.execute(select(_c).execution_options(yield_per=ROWS_READ)):
@@ -280,11 +284,15 @@ def _apply(tx: Transaction, units: Sequence[Unit]) -> None:
                 tx.insert(_m, **values)
             else:
                 tx.update(_m, {"id": values.pop("id")}, **values)
+                tx.execute(_END_FUEL, mandate=unit.mandate_id)
+            if unit.row.fuel != NO_TERMS:
+                tx.insert(_f, **terms_row(unit.mandate_id, unit.row.fuel))
     for unit in units:
         for credential in unit.puts:
             tx.insert(_c, **credential_row(credential))
     for unit in units:
         if unit.gone:
+            tx.execute(_END_FUEL, mandate=unit.mandate_id)
             tx.execute(_END, mandate=unit.mandate_id)
 
 

@@ -7,6 +7,7 @@ how a good file comes in force is told in `gateway.payers.mandate_import`.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +22,8 @@ from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Funding
 from gateway.model.plate import Plate, PlateColour, PlateMatch, compare, normalise
 from gateway.model.states import MandateStatus
+from gateway.payers import fuel_terms
+from gateway.payers.fuel_terms import NO_TERMS, FuelTerms
 from gateway.payers.status_lists import plate_key
 from gateway.texts.catalogue import Pair, Text, Words
 from gateway.texts.places import place_in
@@ -45,8 +48,14 @@ LIMIT_DIGITS_MAX = 15
 CONTRACT_REF_DIGITS_MAX = 64
 """Width of an agreement number in the ledger. Digits alone, as F48 of `cups-pos-bcd`, which carries it."""
 
-TEXT_CHARS_MAX = {"mandate_id": 64, "channel": 64, "plate": 16}
+TEXT_CHARS_MAX = {"mandate_id": 64, "channel": 64, "plate": 16, "fuel_grades": 200}
 """Widths of texts in the ledger."""
+
+GRADE_CHARS_MAX = 20
+"""Width of a grade's name in a site file."""
+
+_LITRES = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,3}))?")
+"""Litres to the millilitre; nine digits before the point are no bound at all."""
 
 PROBLEMS_MAX = 20
 """Bad lines named in one error: enough to see a pattern."""
@@ -70,6 +79,8 @@ class Mandate:
     limit_fen: int | None
     stand_in_limit_fen: int
     plate: Plate | None = None
+    fuel: FuelTerms = NO_TERMS
+    """Terms at a pump; not read by `find`: whoever sells fuel asks for them where they bind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +221,11 @@ def read_csv(lines: Iterable[str]) -> tuple[dict[str, Mandate], list[Credential]
     if missing:
         expected = ",".join(COLUMNS)
         raise MandateImportError([Words("mandates.column-missing", column=c, expected=expected) for c in missing])
+    fuel = [c for c in reader.fieldnames or () if c.startswith(fuel_terms.PREFIX)]
+    unknown = [c for c in fuel if c not in fuel_terms.COLUMNS]
+    if unknown:
+        known_columns = ",".join(fuel_terms.COLUMNS)
+        raise MandateImportError([Words("mandates.column-unknown", column=c, known=known_columns) for c in unknown])
     mandates: dict[str, Mandate] = {}
     credentials: dict[tuple[CredentialKind, str], Credential] = {}
     problems: list[Text] = []
@@ -237,7 +253,8 @@ class _Line:
 
     def __init__(self, number: int, row: Mapping[str, str | None], problems: list[Text]) -> None:
         self._number = number
-        self._row = {column: (row[column] or "").strip(" ") for column in COLUMNS}
+        columns = (*COLUMNS, *fuel_terms.COLUMNS)
+        self._row = {column: (row.get(column) or "").strip(" ") for column in columns}
         self._problems = problems
         if None in row or None in row.values():
             problems.append(_at(number, None, Words("mandates.other-columns")))
@@ -260,9 +277,10 @@ class _Line:
             self._problem("contract_ref", Words("mandates.contract-ref", most=CONTRACT_REF_DIGITS_MAX))
         limit = self._fen("limit_fen")
         stand_in = self._fen("stand_in_limit_fen")
+        fuel = self._fuel()
         if len(self._problems) > before or mandate_id is None or status is None or funding is None:
             return None
-        return Mandate(mandate_id, status, funding, channel, contract_ref, limit, stand_in or 0)
+        return Mandate(mandate_id, status, funding, channel, contract_ref, limit, stand_in or 0, fuel=fuel)
 
     def credentials(self, mandate_id: str) -> list[Credential]:
         plate = self._plate()
@@ -282,6 +300,36 @@ class _Line:
         if not found:
             self._problem("card_number", Words("mandates.no-credential"))
         return found
+
+    def _fuel(self) -> FuelTerms:
+        return FuelTerms(
+            grades=self._grades("fuel_grades"),
+            per_sale_fen=self._fen("fuel_sale_fen"),
+            per_sale_ml=self._ml("fuel_sale_litres"),
+            per_day_fen=self._fen("fuel_day_fen"),
+            per_day_ml=self._ml("fuel_day_litres"),
+            per_month_fen=self._fen("fuel_month_fen"),
+            per_month_ml=self._ml("fuel_month_litres"),
+        )
+
+    def _grades(self, column: str) -> tuple[str, ...] | None:
+        value = self._text(column)
+        if value is None:
+            return None
+        grades = {grade.strip() for grade in value.split(fuel_terms.BETWEEN_GRADES)}
+        if "" in grades or any(len(grade) > GRADE_CHARS_MAX for grade in grades):
+            self._problem(column, Words("mandates.grades", value=_short(value), most=GRADE_CHARS_MAX))
+        return tuple(sorted(grades))
+
+    def _ml(self, column: str) -> int | None:
+        value = self._row[column]
+        if not value:
+            return None
+        found = _LITRES.fullmatch(value)
+        if found is None:
+            self._problem(column, Words("mandates.no-litres", value=_short(value)))
+            return None
+        return int(found[1]) * 1000 + int((found[2] or "").ljust(3, "0"))
 
     def _plate(self) -> Plate | None:
         text = normalise(self._text("plate") or "")
@@ -367,7 +415,7 @@ def credential_row(credential: Credential) -> dict[str, Any]:
     }
 
 
-def read_mandate(row: Row[Any], plate: Plate | None = None) -> Mandate:
+def read_mandate(row: Row[Any], plate: Plate | None = None, fuel: FuelTerms = NO_TERMS) -> Mandate:
     """Read a mandate from a row of the ledger, for the vehicle its credential names."""
     return Mandate(
         mandate_id=row.id,
@@ -378,6 +426,7 @@ def read_mandate(row: Row[Any], plate: Plate | None = None) -> Mandate:
         limit_fen=row.limit_fen,
         stand_in_limit_fen=row.stand_in_limit_fen,
         plate=plate,
+        fuel=fuel,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.debit.engine import DebitEngine, Timing
+from gateway.doors import Doors
 from gateway.health import Tell
 from gateway.ledger.batches import LedgerWriter
 from gateway.ledger.reading import LedgerReader
@@ -36,6 +37,7 @@ class Common:
     """Status lists; None where no charge point needs any; so with the tariffs."""
     tariffs: TariffSet | None
     boards: RelayBoards
+    doors: Doors
     surroundings: Surroundings
     time: Timekeeper
     note_timing: Callable[[Timing], None]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, ClassVar
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field
 
@@ -40,6 +41,17 @@ class Claim:
     problem: Callable[[Text], Text]
     """Problem of another section that claims it, too, from its owner."""
     cure: Text
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """File with a secret that a section names."""
+
+    key: str
+    """Key below the section."""
+    path: Path
+    read: Callable[[str, Path], object]
+    """Reader of `gateway.secret_files`: it checks what stands there."""
 
 
 def belongs_to(owner: Text) -> Text:
@@ -80,3 +92,16 @@ class ChargePoint(Section):
             for number in dict.fromkeys(numbers):
                 key = f"terminals.{bank}"
                 yield Claim(("terminal", bank, number), key, repr(number), owner, belongs_to, cure)
+
+    def secrets(self) -> Iterator[SecretFile]:
+        """Secret files that it names."""
+        return iter(())
+
+    def callers(self) -> Iterator[tuple[str, str]]:
+        """Machines that come to the gateway over HTTP: key that names each, and the address that it comes from."""
+        return iter(())
+
+    def placed(self, folder: Path) -> Self:
+        """Give the same with paths counted from a folder."""
+        del folder
+        return self

@@ -12,6 +12,8 @@ from sqlalchemy import Connection, Row, func, select
 from gateway.ledger import tables
 from gateway.model.passage import Funding
 from gateway.model.states import MandateStatus
+from gateway.payers import fuel_terms
+from gateway.payers.fuel_terms import NO_TERMS, FuelTerms
 from gateway.views.masks import key_shown, number_shown, plate_shown
 from gateway.views.rows import by_pages, view_of
 
@@ -43,6 +45,8 @@ class Mandate:
     limit_fen: int | None
     stand_in_limit_fen: int
     imported_us: int
+    fuel: FuelTerms | None
+    """Terms at a pump; None where it has none."""
     credentials: Sequence[Credential]
 
 
@@ -90,7 +94,7 @@ class Use:
 def mandates(connection: Connection, last: int, *, state: str | None, unmask: bool) -> tuple[Mandate, ...]:
     """The newest mandates in this state, or in any; those of the newest import first."""
     chosen = [] if state is None else [_m.c.status == state]
-    query = select(_m).where(*chosen).order_by(_m.c.imported_at.desc(), _m.c.id).limit(last)
+    query = fuel_terms.mandates().where(*chosen).order_by(_m.c.imported_at.desc(), _m.c.id).limit(last)
     rows = connection.execute(query).all()
     credentials = _credentials_of(connection, [row.id for row in rows], unmask=unmask)
     return tuple(_mandate(row, credentials, unmask=unmask) for row in rows)
@@ -104,7 +108,7 @@ def counts(connection: Connection) -> Mapping[str, int]:
 
 def mandate_of(connection: Connection, mandate_id: str, *, unmask: bool) -> Mandate | None:
     """One mandate; None when there is none of this id."""
-    row = connection.execute(select(_m).where(_m.c.id == mandate_id)).one_or_none()
+    row = connection.execute(fuel_terms.mandates().where(_m.c.id == mandate_id)).one_or_none()
     if row is None:
         return None
     return _mandate(row, _credentials_of(connection, [mandate_id], unmask=unmask), unmask=unmask)
@@ -140,7 +144,9 @@ def charged_banks(connection: Connection) -> Mapping[str, int]:
 
 def _mandate(row: Row[Any], credentials: Mapping[str, Sequence[Credential]], *, unmask: bool) -> Mandate:
     shown = number_shown(row.contract_ref, unmask=unmask)
-    return view_of(Mandate, row, mandate_id=row.id, contract_ref=shown, credentials=credentials.get(row.id, ()))
+    terms = fuel_terms.read_terms(row)
+    fuel, proofs = None if terms == NO_TERMS else terms, credentials.get(row.id, ())
+    return view_of(Mandate, row, mandate_id=row.id, contract_ref=shown, fuel=fuel, credentials=proofs)
 
 
 def _credentials_of(

@@ -1,13 +1,14 @@
 """The emulated forecourt: cars at an island fill up, and every litre and fen is compared with the pumps and the bank.
 
-The gateway is the real program; antenna, pumps and bank are programs of their own. The pumps keep a book of what their
-meters counted, the bank one of what it was told to debit: both are the world outside.
+The gateway is the real program; antenna, pumps, pump controllers and bank are programs of their own. The pumps keep a
+book of what their meters counted, the bank one of what it was told to debit: both are the world outside.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.model.money import format_fen
+from hardware.bench.controllers import Controller
 from hardware.bench.ledger_view import LedgerView
-from hardware.bench.processes import PATIENT_MS, SITES, EmulatedSite, LanePlan, ProgramFailed
+from hardware.bench.processes import PATIENT_MS, SITES, EmulatedSite, LanePlan, Program, ProgramFailed
 from hardware.bench.reckoning import Line
 from hardware.bench.scenario import CLEARING, ONLINE, Expected, Vehicle, list_lines, mandate_lines
 from hardware.bench.waiting import STUCK_S, wait_until
+from hardware.emulators.control import ControlClient
 
 ISLAND: Final = "island-1"
 ANTENNA: Final = (LanePlan(ISLAND, 0),)
@@ -30,8 +33,23 @@ PUMPS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Arguments of each line of pumps."""
 
-SIDES: Final[Mapping[int, tuple[str, int]]] = {1: ("dart", 80), 2: ("dart", 81), 3: ("two-wire", 1)}
-"""Side -> its line, and its number there."""
+CONTROLLERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "pts": ("--pts-id", "003A003A3435510938393730"),
+    "pts-calls": ("--pts-id", "003A003A3435510938393731", "--dial", "websocket"),
+}
+"""Arguments of each pump controller. The first is called by the gateway, the second calls it."""
+
+LOGIN: Final = "admin:admin"
+"""Login at the first controller, as it comes from its maker."""
+
+SIDES: Final[Mapping[int, tuple[str, int]]] = {
+    1: ("dart", 80),
+    2: ("dart", 81),
+    3: ("two-wire", 1),
+    4: ("pts", 1),
+    5: ("pts-calls", 1),
+}
+"""Side -> its line or controller, and its number there."""
 
 LITRES_S: Final = 12_000
 """Flow of a hurried bench, ml/s."""
@@ -60,7 +78,8 @@ class Filling:
     bank: Mapping[str, Any] | None = None
     """Behaviour of the bank instead of approving."""
     event: str | None = None
-    """Trouble: `power` goes while fuel flows, `kill` of the gateway, `wrong` amount, `second` car at the island."""
+    """Trouble: `power` goes while fuel flows, `kill` of the gateway, `wrong` amount, `second` car at the island, a sale
+    `by_hand` at the pump, of which nobody of ours knows."""
 
 
 def _car(number: int, story: str, *, funding: str | None = ONLINE, card_type: int = 23) -> Vehicle:
@@ -84,6 +103,14 @@ FILLINGS: Final[tuple[Filling, ...]] = (
     Filling(_car(12, "power of the pump goes while fuel flows"), 2, "billed", "funded", event="power"),
     Filling(_car(13, "gateway killed while fuel flows"), 1, "billed", "funded", event="kill"),
     Filling(_car(14, "amount of the pump is wrong"), 2, "grey", "held", reason="pump_amount_differs", event="wrong"),
+    Filling(_car(15, "controller that is called"), 4, "billed", "funded"),
+    Filling(
+        _car(16, "the same, nozzle hung up with nothing"), 4, "nothing", "voided", ml=0, reason="nothing_delivered"
+    ),
+    Filling(_car(17, "the same, sold by hand"), 4, "billed", reason="fuel_unexplained", event="by_hand"),
+    Filling(_car(18, "the same, gateway killed while fuel flows"), 4, "billed", "funded", event="kill"),
+    Filling(_car(19, "controller that calls"), 5, "billed", "funded"),
+    Filling(_car(20, "the same, sold by hand"), 5, "billed", reason="fuel_unexplained", event="by_hand"),
 )
 SECOND: Final = _car(11, "the other car")
 
@@ -107,27 +134,53 @@ class Forecourt(EmulatedSite):
     def __init__(self, folder: Path, **settings: Any) -> None:  # noqa: ANN401 - those of the site
         text = (SITES / "forecourt" / "site.toml").read_text()
         super().__init__(folder, plan=ANTENNA, site_text=text, deadline_ms=PATIENT_MS, **settings)
+        self.pumps: dict[str, ControlClient | Controller] = {}
+        """Controls of each line and controller."""
+        self.addresses["http"] = f"127.0.0.1:{free_port()}"
 
     async def _start_roadside(self) -> None:
         for name, arguments in PUMPS.items():
             await self._start(name, "pump", *arguments)
+            self.pumps[name] = self.controls[name]
+        for name, arguments in CONTROLLERS.items():
+            await self._start_controller(name, arguments)
         await self._start_antenna(1, ANTENNA[0])
+
+    async def _start_controller(self, name: str, arguments: Sequence[str]) -> None:
+        ports = ("--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--server", f"http://{self.addresses['http']}")
+        flow = ("--pumps", "1", "--rate-ml-s", "0")
+        program = Program(name, ["-m", "hardware.emulators.pts", *ports, *flow, *arguments], self.folder)
+        self.addresses[name] = await self._ready(program)
+        self.pumps[name] = Controller(self.controls[name])
+
+    def write_site_file(self) -> None:
+        """Write the site file, and the login that it names."""
+        super().write_site_file()
+        login = self.folder / "pts.login"
+        login.touch(0o600)
+        login.write_text(f"{LOGIN}\n")
 
     async def pump(self, side: int, command: str, **values: Any) -> Mapping[str, Any]:  # noqa: ANN401 - JSON values
         """Command to the pump of a side."""
         line, number = SIDES[side]
-        return await self.controls[line].request(command, side=number, **values)
+        return await self.pumps[line].request(command, side=number, **values)
 
     async def at(self, side: int) -> Mapping[str, Any]:
         """Side as its pump has it."""
         line, number = SIDES[side]
-        sides: list[Mapping[str, Any]] = (await self.controls[line].request("state"))["sides"]
+        sides: list[Mapping[str, Any]] = (await self.pumps[line].request("state"))["sides"]
         return next(one for one in sides if one["side"] == number)
 
     async def idle(self, side: int) -> None:
         """Wait until the display is cleared, where the pump knows such an order: the next car finds it so."""
-        if SIDES[side][0] == "dart":
+        if SIDES[side][0] != "two-wire":
             await self.pump(side, "wait", state="idle")
+
+
+def free_port() -> int:
+    """Port that nobody has now. The gateway's own address must be known to whom shall call it before it runs."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 class Drive:
@@ -188,6 +241,10 @@ class Drive:
             await site.controls["bank"].request("behave", contract=vehicle.contract_ref, mti="0200", **filling.bank)
         cars = [vehicle, SECOND] if filling.event == "second" else [vehicle]
         before = self._count("sale"), self._count("decision")
+        if filling.event == "by_hand":
+            await self._pump(filling, "by_hand", nozzle=filling.nozzle, volume_ml=filling.ml)
+            await self._until(lambda: self._count("sale") > before[0], f"nobody found what side {filling.side} sold")
+            return result
         for car in cars:
             await road.request("arrive", vehicle=car.on_the_road(int(time.time())))
         if filling.sale is None:
@@ -263,7 +320,7 @@ class Drive:
         unclear = [one["reason"]["code"] for one in passages if one["reason"] and not one["plate"]]
         for result in self.results:
             filling = result.filling
-            mine = [sale for sale in sales if sale["plate"] == filling.vehicle.plate_text]
+            mine = [sale for sale in sales if _is_of(sale, filling)]
             if len(mine) > 1:
                 result.problems.append(f"{len(mine)} sales")
             for sale in mine[:1]:
@@ -288,8 +345,10 @@ class Drive:
     async def _compare(self) -> None:
         """Compare litres and fen with the pumps' own book, and the bank's money with its own."""
         metered: list[Mapping[str, Any]] = []
-        for line in PUMPS:
-            metered += (await self._site.controls[line].request("book"))["sales"]
+        for name, pumps in self._site.pumps.items():
+            metered += (await pumps.request("book"))["sales"]
+            if "websocket" in CONTROLLERS.get(name, ()) and (await pumps.request("state"))["uploads_waiting"]:
+                self.faults.append(f"{name} has sales that nobody has confirmed")
         ours = self._view.rows("select coalesce(sum(volume), 0), coalesce(sum(amount), 0) from sale")[0]
         grey = sum(result.filling.event == "wrong" for result in self.results)
         good = [sale for sale in metered if sale["shown_amount_minor"] == sale["amount_minor"]]
@@ -322,6 +381,13 @@ class Drive:
             if time.monotonic() > end:
                 self.faults.append(problem)
                 return
+
+
+def _is_of(sale: Mapping[str, Any], filling: Filling) -> bool:
+    """True for the sale of a filling: of its car, or at its side, where nobody knows who it was."""
+    if filling.event == "by_hand":
+        return sale["debit_id"] is None and sale["side"] == filling.side
+    return bool(sale["plate"] == filling.vehicle.plate_text)
 
 
 async def drive(folder: Path, tell: Callable[[str], None], fillings: Sequence[Filling] = FILLINGS) -> bool:

@@ -32,7 +32,7 @@ from gateway.payers.status_list_build import LOWEST_PRIORITY, build
 from gateway.payers.status_lists import ListKind, StatusLists, digest_of
 
 ENTRIES_DEFAULT: Final = 200_000
-"""Entries of a list: enough for a stable ratio in a few seconds; the bench test uses five million."""
+"""Entries of a list: enough for a stable ratio in a few seconds; the bench test uses more than memory keeps."""
 PROBES: Final = 5_000
 COLD_PROBES: Final = 200
 """Look-ups that each drop the file from memory first, which takes milliseconds."""

@@ -4,9 +4,9 @@ It is a server at `/jsonPTS` (Digest or Basic login), and where it is told a ser
 it is asked and uploads, or by HTTP, uploads alone. An upload is sent again, under a new id, until it hears OK; with a
 secret key uploads are signed, and a reply that is not signed counts for nothing.
 
-Commands on the control socket: what people do at the pumps (`lift`, `hang_up`, `by_hand`), what goes wrong (`power`,
-`jump`, `mute`, `lose`, `late`, `refuse`, `cut`, `alert`), what there is to see (`state`, `requests`, `wait`). `mute`
-carries requests out and says nothing. Nothing in its bytes says that it is no controller.
+Commands on the control socket: what people do at the pumps (`lift`, `flow`, `hang_up`, `by_hand`), what goes wrong
+(`power`, `jump`, `mute`, `lose`, `late`, `refuse`, `cut`, `alert`), what there is to see (`state`, `book`, `requests`,
+`wait`). `mute` carries requests out and says nothing. Nothing in its bytes says that it is no controller.
 """
 
 from __future__ import annotations
@@ -294,6 +294,7 @@ class PtsController:
     def _handlers(self) -> dict[str, Handler]:
         return {
             "lift": self._lift,
+            "flow": self._set_flow,
             "hang_up": self._hang_up,
             "by_hand": self._by_hand,
             "power": self._power,
@@ -306,6 +307,7 @@ class PtsController:
             "new_nonce": self._new_nonce,
             "alert": self._alert,
             "state": self._state,
+            "book": self._book,
             "requests": self._requests,
             "wait": self._wait,
         }
@@ -313,6 +315,11 @@ class PtsController:
     async def _lift(self, command: Command) -> Command:
         """`{"pump", "nozzle"}`: somebody takes a nozzle."""
         self.box.lift(self._pump(command).number, int(command.get("nozzle", 1)))
+        return {}
+
+    async def _set_flow(self, command: Command) -> Command:
+        """`{"pump", "ml_per_s"}`: the lever, pressed or let go (0)."""
+        self.box.set_flow(self._pump(command).number, float(command["ml_per_s"]))
         return {}
 
     async def _hang_up(self, command: Command) -> Command:
@@ -376,6 +383,21 @@ class PtsController:
     async def _requests(self, _command: Command) -> Command:
         """`{}`: types of the requests that came, without polls."""
         return {"requests": list(self.box.requests)}
+
+    async def _book(self, _command: Command) -> Command:
+        """`{}`: the sales that are closed."""
+        return {
+            "sales": [
+                {
+                    "pump": number,
+                    "transaction": sale.transaction,
+                    "volume_ml": sale.volume_ml,
+                    "amount_minor": sale.amount_minor,
+                    "by_hand": sale.by_hand,
+                }
+                for number, sale in self.box.finished
+            ]
+        }
 
     async def _state(self, _command: Command) -> Command:
         """`{}`: the pumps and their uploads."""

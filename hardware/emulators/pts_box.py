@@ -61,6 +61,16 @@ class PtsBox:
 
     # --- what happens at the pumps --------------------------------------------------------------------------------
 
+    @property
+    def finished(self) -> Iterator[tuple[int, Sale]]:
+        """Sales that are closed, each with the number of its pump, oldest first."""
+        return iter(self._finished)
+
+    def set_flow(self, number: int, rate_ml_s: float) -> None:
+        """Press or let go the lever."""
+        self.flow()
+        self.pumps[number].rate_ml_s = rate_ml_s
+
     def flow(self) -> None:
         """Bring every pump up to now."""
         for pump in self.pumps.values():
@@ -383,6 +393,8 @@ def _last(pump: Pump) -> dict[str, Any]:
         "last_amount": _money(last.amount_minor),
         "last_date_time_start": last.started,
         "last_date_time": last.ended,
+        "last_total_volume": _litres(pump.meters[last.nozzle - 1].total_ml),
+        "last_total_amount": _money(pump.meters[last.nozzle - 1].total_minor),
         "last_user": last.user,
     }
 

@@ -157,10 +157,10 @@ class Pump:
         sale = self.sale
         if sale is None or sale.state is not TransactionState.FILLING:
             return
-        steps = int((now - self._flowed_at) * self.rate_ml_s / STEP_ML)
-        if sale.suspended or not self.online:
+        if sale.suspended or not self.online or not self.rate_ml_s:
             self._flowed_at = now
             return
+        steps = int((now - self._flowed_at) * self.rate_ml_s / STEP_ML)
         self._flowed_at += steps * STEP_ML / self.rate_ml_s
         for _ in range(steps):
             if sale.full(sale.volume_ml + STEP_ML):

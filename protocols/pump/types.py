@@ -10,7 +10,7 @@ then as it stands, never as volume times price.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NewType
 
@@ -72,6 +72,8 @@ class Delivered:
     volume_ml: int | None
     amount_minor: int | None
     unit_price_milli: int | None = None
+    name: str | None = None
+    """Name by which a controller tells this delivery of its side from all others; None where pumps have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class Authorise:
 
     limit: VolumeLimit | AmountLimit
     nozzles: tuple[int, ...] = (1,)
+    tag: str = field(default="", compare=False)
+    """Up to 32 hex digits that a controller keeps with the sale and tells again; pumps on a line know none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 
 import pytest
 from fastapi import APIRouter
@@ -14,17 +15,10 @@ from websockets.frames import Frame, Opcode
 
 from drivers.clock import SystemClock
 from drivers.errors import DeviceUnavailable
-from drivers.http_server import (
-    FRAGMENTS_MAX,
-    Guard,
-    HttpConfig,
-    HttpLimits,
-    HttpServer,
-    Reply,
-    Route,
-    SocketRoute,
-)
+from drivers.http_routes import Guard, Reply, Route, SocketRoute
+from drivers.http_server import FRAGMENTS_MAX, HttpConfig, HttpLimits, HttpServer
 from tests.drivers.hand_clock import HandClock
+from tests.drivers.test_http_client import made_certificate
 
 HOST = "127.0.0.1"
 
@@ -504,3 +498,32 @@ def test_peer_that_pings_and_reads_nothing_is_cut(caplog):
 
     asyncio.run(play())
     assert "left unread" in warnings(caplog)[0]
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+def test_certificate_makes_it_speak_tls_on_both_kinds_of_routes(tmp_path):
+    certificate = made_certificate(tmp_path)
+    trust = ssl.create_default_context(cafile=str(certificate))
+    trust.check_hostname = False
+
+    async def tls():
+        async with serving(certificate=certificate) as server:
+            reader, writer = await asyncio.open_connection(HOST, server.port, ssl=trust)
+            writer.write(post(b"secret"))
+            assert (await reader.read(-1)).endswith(b"secret")
+            writer.close()
+            async with connect(f"wss://{HOST}:{server.port}/socket", ssl=trust) as peer:
+                await peer.send("hello")
+                assert await peer.recv() == "hello"
+            assert status(await exchange(server, post(b"plain"))) is None
+
+    asyncio.run(tls())
+
+
+def test_certificate_that_cannot_be_used_is_told(tmp_path):
+    (tmp_path / "empty.pem").touch()
+    server = HttpServer(HttpConfig(certificate=tmp_path / "empty.pem"), clock=SystemClock())
+    with pytest.raises(DeviceUnavailable, match="certificate"):
+        asyncio.run(server.run())

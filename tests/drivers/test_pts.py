@@ -113,7 +113,7 @@ class Bench:
         """A whole delivery up to its end."""
         assert (await self.give(Authorise(limit or AmountLimit(20_000)), side)).outcome is Outcome.ACCEPTED
         self.box.lift(side, 1)
-        await self.seen.state(side, SideState.COMPLETED)
+        await self.seen.state(side, SideState.STOPPED)
 
 
 def driver_of(seen, **config):
@@ -171,7 +171,8 @@ async def dialled(dial="websocket", secret=None, login=None, sources=frozenset()
     """An emulated controller dials in at our server."""
     seen = Seen()
     driver = driver_of(seen, silence_s=0.2)
-    door = PtsDoor([DialIn(controller=driver, secret=secret, login=login, sources=sources)], clock=SystemClock())
+    door = PtsDoor(clock=SystemClock())
+    door.admit(DialIn(controller=driver, secret=secret, login=login, sources=sources))
     listening = asyncio.Event()
     server = HttpServer(HttpConfig(), clock=SystemClock(), on_condition=lambda *_: listening.set())
     server.add(*door.routes())
@@ -216,7 +217,7 @@ def test_sale_from_the_nozzle_to_the_next_customer(way):
 
             done = await bench.give(Authorise(AmountLimit(20_000), (2,)), tag="0A1B")
             assert (done.outcome, done.transaction) == (Outcome.ACCEPTED, 1)
-            await seen.state(1, SideState.COMPLETED)
+            await seen.state(1, SideState.STOPPED)
             delivered = seen.last(1, Delivered)
             assert 19_992 <= delivered.amount_minor <= 20_000
             assert Decimals().explains(delivered, delivered.unit_price_milli)
@@ -251,7 +252,8 @@ def test_price_that_was_set_is_that_of_the_next_sale():
             assert (await bench.give(SetPrices((7990, 8010)))).outcome is Outcome.ACCEPTED
             bench.box.pumps[1].meters[0].price_milli = 1  # changed at the controller by somebody else
             await bench.sell(VolumeLimit(10_000))
-            assert bench.seen.last(1, Delivered) == Delivered(10_000, 7_990, 7990)
+            delivered = bench.seen.last(1, Delivered)
+            assert delivered == Delivered(10_000, 7_990, 7990, delivered.name)
 
     play(prices())
 
@@ -269,7 +271,7 @@ def test_suspended_delivery_goes_on_and_a_stop_ends_it():
             await bench.seen.state(1, SideState.FUELLING)
             await bench.seen.until(lambda: (bench.seen.last(1, Delivered).volume_ml or 0) > 0)
             assert (await bench.give(Stop())).outcome is Outcome.ACCEPTED
-            await bench.seen.state(1, SideState.COMPLETED)
+            await bench.seen.state(1, SideState.STOPPED)
 
     play(suspend())
 
@@ -299,7 +301,7 @@ def test_power_cut_while_filling_is_a_fault_and_then_a_sale_with_what_was_delive
             bench.box.power(1, on=False)
             await bench.seen.state(1, SideState.FAULT)
             bench.box.power(1, on=True)
-            await bench.seen.state(1, SideState.COMPLETED)
+            await bench.seen.state(1, SideState.STOPPED)
             delivered = bench.seen.last(1, Delivered)
             assert delivered.volume_ml == bench.box.pumps[1].meters[0].total_ml > 0
             assert (await bench.give(Clear())).outcome is Outcome.ACCEPTED

@@ -8,7 +8,8 @@ import pytest
 from drivers.addresses import SerialAddress, TcpAddress
 from drivers.errors import DeviceUnavailable
 from drivers.link import memory_pair
-from drivers.pump import EVENTS_MAX, WRITE_TIMEOUT_S, PumpBus, PumpBusConfig, link_address
+from drivers.pump import WRITE_TIMEOUT_S, PumpBus, PumpBusConfig, link_address
+from drivers.pump_side import EVENTS_MAX
 from hardware.bench.simulation.loop import SimClock, VirtualLoop
 from hardware.emulators.pump import PumpConfig, pumps_of
 from hardware.emulators.pump_line import Fault

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
+from drivers.http_routes import Arrival
 from gateway.assembly import Documents, Storage, assemble, assemble_point
 from gateway.config import SiteFile
 from gateway.ledger import engines
@@ -19,6 +20,7 @@ from gateway.points.assemble import Point
 from gateway.points.config import ChargePoint, Need
 from gateway.points.toll.config import ChargingLane, EntryLane
 from gateway.rules.loading import shipped_rules
+from gateway.secret_files import SecretError
 from gateway.tariffs.loading import load_tariffs
 from gateway.timekeeping import Timekeeper
 from hardware.bench.chain_key import KEYS
@@ -47,9 +49,13 @@ class Surroundings:
         self.clock = StillClock(to_us(AT))
         self.chance = random.Random(1)
         self.devices = []
+        self.served = []
 
     async def connect(self, address, *, device):
         raise AssertionError(f"{device} was connected by being made")
+
+    def http_server(self, section, on_condition):
+        return SimpleNamespace(add=lambda *routes: self.served.extend(routes), run=None)
 
     def board(self, section, on_state):
         return SimpleNamespace(name=section.name, clock=self.clock)
@@ -179,3 +185,66 @@ def test_a_kind_that_nobody_can_assemble_is_an_error_of_ours(build):
 
     with pytest.raises(TypeError, match="kiosk-1"):
         build({"kind": "unknown", "name": "kiosk-1"}, model=Site)
+
+
+ISLAND = {
+    "kind": "fuel",
+    "name": "island-1",
+    "station": "99010101",
+    "lane_no": 1,
+    "gantry": "990101",
+    "antenna": {"address": "127.0.0.1:1"},
+}
+PTS = {"name": "pts", "dialect": "jsonpts", "pts_id": "003A003A3435510938393730"}
+CALLS = {"sources": ["127.0.0.1"]}
+
+
+def island(*links, name="island-1", **more):
+    sides = [
+        {"number": i, "pump": link["name"], "address": 80 if "pts_id" not in link else 1, "nozzles": [NOZZLE]}
+        for i, link in enumerate(links, 1)
+    ]
+    return ISLAND | {"name": name, "pumps": list(links), "sides": sides} | more
+
+
+NOZZLE = {"number": 1, "grade": "92"}
+
+
+def test_lines_of_an_island_are_set_as_their_dialect_usually_is(build):
+    lines = [
+        {"name": "one", "address": "serial:/dev/ttyS0"},
+        {"name": "two", "address": "serial:/dev/ttyS1?baud=19200"},
+    ]
+    parts, surroundings, listener = build(island(*lines), issuers=[ISSUER])
+    devices = parts.points[0].devices
+    addresses = [devices[f"pumps/island-1/{name}"].__self__._connect.args[0] for name in ("one", "two")]
+    assert [str(address) for address in addresses] == ["serial:/dev/ttyS0 9600 8O1", "serial:/dev/ttyS1 19200 8O1"]
+    assert (surroundings.served, dict(parts.doors.tasks())) == ([], {})
+    assert "http" not in listener.told
+
+
+def test_all_controllers_that_call_share_one_door(build):
+    other = PTS | {"pts_id": "003A003A3435510938393731"}
+    points = [island(PTS | {"calls": CALLS}), island(other | {"calls": CALLS}, name="island-2", lane_no=2)]
+    points[1]["antenna"] = {"address": "127.0.0.1:2"}
+    parts, surroundings, listener = build(*points, issuers=[ISSUER])
+    assert [route.path for route in surroundings.served] == ["/jsonPTS", "/ptsWebSocket"]
+    guard = surroundings.served[1].guard
+    for number in (PTS["pts_id"], other["pts_id"]):
+        assert guard.refusal(Arrival("127.0.0.1", "/", {"x-pts-id": number})) is None
+        assert guard.refusal(Arrival("127.0.0.2", "/", {"x-pts-id": number})).status == 403
+    assert list(parts.doors.tasks()) == ["http"]
+    assert listener.told["http"] == (False, "http_unavailable")
+    assert listener.told["island-2/pts"] == (False, "pump_unavailable")
+
+
+def test_a_controller_that_is_called_opens_no_door_and_its_login_is_read(build, tmp_path):
+    link = PTS | {"address": "http://127.0.0.1:3", "login": str(tmp_path / "login"), "login_kind": "basic"}
+    with pytest.raises(SecretError, match="No such file"):
+        build(island(link), issuers=[ISSUER])
+    (tmp_path / "login").touch(0o600)
+    (tmp_path / "login").write_text("user:pass:word\n")
+    parts, surroundings, _ = build(island(link), issuers=[ISSUER])
+    http = parts.points[0].devices["pumps/island-1/pts"].__self__.controller.config.http
+    assert (http.login.user, http.login.password, http.login_kind.value) == ("user", "pass:word", "basic")
+    assert surroundings.served == []

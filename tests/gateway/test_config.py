@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import config
+from gateway import config, doors
 from gateway.banks import config as banks_config
 from gateway.config import ConfigError, Mode, SiteFile, load, parameters
 from gateway.documents import Section, host_port, models_of
@@ -15,6 +15,7 @@ from gateway.points.config import Need
 from gateway.points.etc import config as etc_config
 from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
 from gateway.points.fuel import config as fuel_config
+from gateway.points.fuel import pump_links
 from gateway.points.gate import config as gate_config
 from gateway.points.toll import config as toll_config
 from gateway.points.toll.settings import LaneKind
@@ -183,8 +184,15 @@ def sections(model=SiteFile):
             yield from sections(inner)
 
 
-MODULES = (config, banks_config, points_config, etc_config, fuel_config, gate_config, toll_config)
-BASES = (Section, points_config.ChargePoint, etc_config.EtcPoint, toll_config.TollLane)
+MODULES = (config, doors, banks_config, points_config, etc_config, fuel_config, pump_links, gate_config, toll_config)
+BASES = (
+    Section,
+    points_config.ChargePoint,
+    etc_config.EtcPoint,
+    toll_config.TollLane,
+    pump_links.PumpLink,
+    pump_links.PumpController,
+)
 """Of several kinds; no section is only this."""
 
 
@@ -236,6 +244,13 @@ UNKNOWN_KEYS = [
     ('address = "127.0.0.1:9006" }', 'address = "127.0.0.1:9006", baud = 9 }', "charge_points[2].pumps[0].baud"),
     ("address = 80", "address = 80\nspeed = 1", "charge_points[2].sides[0].speed"),
     ('grade = "92" }', 'grade = "92", octane = 92 }', "charge_points[2].sides[0].nozzles[0].octane"),
+    (
+        'address = "127.0.0.1:9006" }',
+        'address = "127.0.0.1:9006" }, { name = "pts", dialect = "jsonpts", pts_id = "003A003A3435510938393730", '
+        'calls = { sources = ["192.168.1.5"], password = "x" } }',
+        "charge_points[2].pumps[1].calls.password",
+    ),
+    ("[lists]", "[http]\nport = 80\n[lists]", "http.port"),
     ("[lists]", "[bench]\nspeed = 2\n[lists]", "bench.speed"),
     ("[lists]", "[people]\nport = 2\n[lists]", "people.port"),
     ("[lists]", "[people.roles]\nboss = []\n[lists]", "people.roles.boss"),
@@ -361,6 +376,109 @@ def test_a_lane_of_any_kind_and_nothing_that_it_does_not_need(write, kind):
     assert site.need(Need.TARIFFS) is (kind != "toll-entry")
     assert site.need(Need.LISTS)
     assert (site.banks, site.charge_points[0].terminals) == ([], {})
+
+
+LINE = '{ name = "bus-1", address = "127.0.0.1:9006" }'
+NUMBER = "003A003A3435510938393730"
+CALLED = f'{{ name = "bus-1", dialect = "jsonpts", pts_id = "{NUMBER}", address = "https://pts.example:443" }}'
+CALLING = f'{{ name = "bus-1", dialect = "jsonpts", pts_id = "{NUMBER}", calls = {{ sources = ["192.168.1.5"] }} }}'
+FIRST_PUMP = ("address = 80", "address = 1")
+REACHED = ("[lists]", '[http]\nlisten = "192.168.1.2:8430"\nwithout_tls = true\n[lists]')
+
+
+@pytest.mark.parametrize(
+    ("link", "kind"), [(CALLED, pump_links.CalledController), (CALLING, pump_links.CallingController)]
+)
+def test_an_island_takes_a_controller_that_is_called_or_calls(write, link, kind):
+    island = load(write((LINE, link), FIRST_PUMP, REACHED, text=SITE + ISLAND)).charge_points[2]
+    assert type(island.pumps[0]) is kind
+    assert (island.pumps[0].volume_decimals, list(island.secrets())) == (2, [])
+
+
+def test_files_of_a_controller_count_from_the_folder_of_the_site_file(write, tmp_path):
+    files = 'login = "in", certificate = "c.pem", calls = { sources = ["::1"], login = "out", secret = "key" } }'
+    link = CALLED.removesuffix(" }") + f", {files}"
+    pump = load(write((LINE, link), FIRST_PUMP, text=SITE + ISLAND)).charge_points[2].pumps[0]
+    assert pump.certificate == tmp_path / "c.pem"
+    assert {secret.key: secret.path for secret in pump.secrets()} == {
+        "login": tmp_path / "in",
+        "calls.login": tmp_path / "out",
+        "calls.secret": tmp_path / "key",
+    }
+
+
+@pytest.mark.parametrize(
+    ("link", "key", "cure"),
+    [
+        (LINE.replace(" }", ', dialect = "jsonpt" }'), "dialect", "jsonpts"),
+        (CALLED.replace("https", "ftp"), "address", "http://host:port"),
+        (CALLED.replace("443", "70000"), "address", "http://host:port"),
+        (CALLED.replace("003A", "3A"), "pts_id", "24 hex digits"),
+        (CALLED.replace(f'pts_id = "{NUMBER}", ', ""), "pts_id", "Add it"),
+        (CALLED.replace(" }", ', login_kind = "none" }'), "login_kind", "digest"),
+        (CALLING.replace(', calls = { sources = ["192.168.1.5"] }', ""), "calls", "give `address` instead"),
+        (CALLING.replace('"192.168.1.5"', ""), "calls.sources", "its number alone proves nothing"),
+        (CALLING.replace("192.168.1.5", "pts.example"), "calls.sources[0]", "addresses that it may come from"),
+    ],
+)
+def test_a_wrong_controller_is_told_by_its_own_keys(write, link, key, cure):
+    problem = only(write((LINE, link), FIRST_PUMP, text=SITE + ISLAND))
+    assert problem.key == f"charge_points[2].pumps[0].{key}"
+    assert cure in str(problem.cure)
+
+
+def test_a_side_has_a_place_at_its_controller(write):
+    problem = only(write((LINE, CALLING), ("address = 80", "address = 121"), REACHED, text=SITE + ISLAND))
+    assert (problem.key, problem.value) == ("charge_points[2].sides[0].address", "121")
+    assert "1 to 120" in str(problem.cure)
+
+
+@pytest.mark.parametrize(
+    ("link", "other", "keys"),
+    [
+        (CALLING, CALLING.replace("bus-1", "bus-2").replace("003A", "003a"), {"pumps[1].pts_id"}),
+        (LINE, LINE.replace("bus-1", "bus-2"), {"pumps[1].address"}),
+        (LINE, LINE.replace("9006", "9007"), {"pumps.name"}),
+    ],
+)
+def test_a_link_is_named_once(write, link, other, keys):
+    place = () if link is LINE else (FIRST_PUMP,)
+    found = problems(write((LINE, f"{link}, {other}"), *place, REACHED, text=SITE + ISLAND))
+    assert {problem.key for problem in found} == {f"charge_points[2].{key}" for key in keys}
+
+
+def test_a_controller_that_cannot_reach_the_gateway_is_told(write):
+    problem = only(write((LINE, CALLING), FIRST_PUMP, text=SITE + ISLAND))
+    assert (problem.key, problem.value) == ("charge_points[2].pumps[0].calls.sources[0]", "'192.168.1.5'")
+    assert "http.listen" in str(problem.cure)
+
+
+@pytest.mark.parametrize(
+    ("http", "key"),
+    [
+        ('listen = "0.0.0.0:8430"', "http.listen"),
+        ('listen = "gateway.example:8430"', "http.listen"),
+        ('key = "key.pem"', "http.key"),
+        ('listen = "127.0.0.1:0"', "http.listen"),
+    ],
+)
+def test_a_server_that_others_reach_needs_a_certificate(write, http, key):
+    assert only(write(("[lists]", f"[http]\n{http}\n[lists]"))).key == key
+
+
+@pytest.mark.parametrize(
+    "http",
+    [
+        "",
+        'listen = "[::1]:80"',
+        'listen = "localhost:80"',
+        'listen = "0.0.0.0:8430"\nwithout_tls = true',
+        'listen = "0.0.0.0:8430"\ncertificate = "c.pem"\nkey = "k.pem"',
+    ],
+)
+def test_other_servers_are_right(write, tmp_path, http):
+    section = load(write(("[lists]", f"[http]\n{http}\n[lists]"))).http
+    assert section.certificate in (None, tmp_path / "c.pem")
 
 
 def test_the_known_kinds_are_told(write):

@@ -13,7 +13,8 @@ from hardware.bench.cli import app
 from hardware.bench.reckoning import Line
 from hardware.bench.storm import Place, run_storm
 
-KILLS = 5
+KILLS = 3
+"""At each place: every commit is cut in the simulation; here it is real processes that die."""
 
 
 @pytest.mark.bench

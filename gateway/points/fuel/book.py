@@ -12,9 +12,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, or_, select
 
@@ -26,7 +26,8 @@ from gateway.ledger import tables
 from gateway.ledger.transaction import Transaction
 from gateway.model.passage import Occasion
 from gateway.model.states import OPEN_SALES, DebitState, ItemState, SaleState
-from gateway.points.fuel import orders
+from gateway.points.fuel import allowance, orders
+from gateway.points.fuel.allowance import Allowance, Asked
 from gateway.points.fuel.settling import Begun, Sold
 
 GREY, UNEXPLAINED = "sale_grey", "fuel_unexplained"
@@ -81,6 +82,25 @@ _LAST_VEHICLE = (
         _s.c.nozzle == bindparam("nozzle"),
     )
     .order_by(_s.c.created_at.desc())
+    .limit(1)
+)
+_BY_NAME = (
+    select(_s.c.id)
+    .where(
+        _s.c.charge_point == bindparam("point"),
+        _s.c.side == bindparam("side"),
+        _s.c.pump_sale == bindparam("name"),
+    )
+    .limit(1)
+)
+_OPEN_AT = (
+    select(_s.c.id)
+    .where(
+        _s.c.charge_point == bindparam("point"),
+        _s.c.side == bindparam("side"),
+        tables.one_of(_s.c.state, *OPEN_SALES),
+        _s.c.state == SaleState.OPEN,
+    )
     .limit(1)
 )
 _GREY_OF_PAYER = (
@@ -158,8 +178,17 @@ def totaliser_by_sales(connection: Connection, place: Place) -> int | None:
     None where they do not say: there is none yet, or what one of them delivered is not known.
     """
     values = {"point": place.charge_point, "side": place.side, "nozzle": place.nozzle}
+    return _standing(connection.execute(_NEWEST_AT_NOZZLE, values))
+
+
+def totaliser_by_sales_in(tx: Transaction, place: Place) -> int | None:
+    """Read the same inside a transaction."""
+    return _standing(tx.rows(_NEWEST_AT_NOZZLE, point=place.charge_point, side=place.side, nozzle=place.nozzle))
+
+
+def _standing(newest: Iterable[Any]) -> int | None:
     since_ml = 0
-    for row in connection.execute(_NEWEST_AT_NOZZLE, values):
+    for row in newest:
         if row.volume_after is not None:
             return int(row.volume_after) + since_ml
         if row.volume is None and row.state != SaleState.NOTHING:
@@ -181,6 +210,16 @@ def has_grey(connection: Connection, payer: Payer, vehicle: str) -> bool:
     return connection.execute(_GREY_OF_PAYER, values).scalar() is not None
 
 
+def is_stored(tx: Transaction, place: Place, pump_sale: str) -> bool:
+    """True when a delivery is stored that the pump's controller tells by this name."""
+    return tx.first(_BY_NAME, point=place.charge_point, side=place.side, name=pump_sale) is not None
+
+
+def is_open(tx: Transaction, place: Place) -> bool:
+    """True while what is delivered at this side is to be settled by it."""
+    return tx.first(_OPEN_AT, point=place.charge_point, side=place.side) is not None
+
+
 def begin(
     tx: Transaction,
     sale_id: str,
@@ -188,18 +227,22 @@ def begin(
     *,
     place: Place,
     begun: Begun,
+    asked: Asked,
     proof: str,
     order_id: str | None = None,
-) -> bool:
-    """Begin a sale on a hold, on a person's order where there is one.
+) -> Allowance | str | None:
+    """Begin a sale on a hold, with what its terms allow at this moment: other sales may have begun since the hold.
 
-    False where hold or order has ended in the meantime, and no pump may be authorised.
+    The code of the reason where they allow nothing any more; None where the hold, or the person's order that the sale
+    is on, has ended in the meantime. Either way no pump may be authorised.
     """
     debit = tx.find(tables.debit, id=debit_id)
-    if debit is None or debit.state != DebitState.HELD:
-        return False
-    if order_id is not None and not orders.waits(tx, order_id):
-        return False
+    if debit is None or debit.state != DebitState.HELD or (order_id is not None and not orders.waits(tx, order_id)):
+        return None
+    tx.flush()
+    found = allowance.allowed(tx.connection, debit.mandate_id, debit.day, replace(asked, most_fen=debit.amount))
+    if isinstance(found, str):
+        return found
     add_sale(
         tx,
         sale_id,
@@ -209,17 +252,22 @@ def begin(
         side=place.side,
         nozzle=place.nozzle,
         grade=place.grade,
-        limit_fen=begun.limit_fen,
+        limit_fen=found.limit_fen,
+        limit_ml=found.limit_ml,
         unit_price=begun.unit_price_milli,
         volume_before=begun.totaliser_ml,
         proof=proof[:200],
+        mandate_id=debit.mandate_id,
+        day=debit.day,
     )
     if order_id is not None:
         orders.take(tx, order_id, sale_id)
-    return True
+    return found
 
 
-def deliver(tx: Transaction, sale_id: str, sold: Sold, totaliser_ml: int | None) -> None:
+def deliver(
+    tx: Transaction, sale_id: str, sold: Sold, totaliser_ml: int | None, *, pump_sale: str | None = None
+) -> None:
     """Store the pump's last word on a sale. Once only: a second call changes nothing."""
     row = sale_row(tx, sale_id)
     if row.state in (SaleState.OPEN, SaleState.GREY):
@@ -233,6 +281,7 @@ def deliver(tx: Transaction, sale_id: str, sold: Sold, totaliser_ml: int | None)
             amount=sold.amount_fen,
             unit_price=row.unit_price if sold.unit_price_milli is None else sold.unit_price_milli,
             volume_after=totaliser_ml,
+            pump_sale=row.pump_sale if pump_sale is None else pump_sale,
             reason=None,
         )
         close_item(tx, GREY, sale_id, note="its delivery is known")
@@ -253,11 +302,21 @@ def end_with_nothing(tx: Transaction, sale_id: str, reason: str, totaliser_ml: i
         close_item(tx, GREY, sale_id, note="nothing was delivered")
 
 
-def leave_grey(tx: Transaction, sale_id: str, reason: str, totaliser_ml: int | None) -> None:
+def leave_grey(
+    tx: Transaction, sale_id: str, reason: str, totaliser_ml: int | None, *, pump_sale: str | None = None
+) -> None:
     """Leave a sale to people: its hold stays, and an item is open."""
     row = sale_row(tx, sale_id)
     if row.state == SaleState.OPEN:
-        set_sale(tx, row, SaleState.GREY, detail=reason, reason=reason, volume_after=totaliser_ml)
+        set_sale(
+            tx,
+            row,
+            SaleState.GREY,
+            detail=reason,
+            reason=reason,
+            volume_after=totaliser_ml,
+            pump_sale=pump_sale,
+        )
         add_item(tx, GREY, row.debit_id, reason, ref=sale_id, amount=row.limit_fen)
 
 
@@ -281,8 +340,18 @@ def settle_by_person(tx: Transaction, sale_id: str, sold: Sold | None, *, actor:
     return freed.reason if isinstance(freed, HoldRefused) else None
 
 
-def find(tx: Transaction, sale_id: str, place: Place, *, sold: Sold | None, totaliser_ml: int) -> None:
-    """Store a delivery that no sale of ours explains, with an item for people."""
+def find(
+    tx: Transaction,
+    sale_id: str,
+    place: Place,
+    *,
+    sold: Sold | None,
+    totaliser_ml: int | None,
+    pump_sale: str | None = None,
+) -> None:
+    """Store a delivery that no sale of ours explains, with an item for people; one that is stored already is left."""
+    if pump_sale is not None and is_stored(tx, place, pump_sale):
+        return
     add_sale(
         tx,
         sale_id,
@@ -296,6 +365,7 @@ def find(tx: Transaction, sale_id: str, place: Place, *, sold: Sold | None, tota
         amount=None if sold is None else sold.amount_fen,
         unit_price=None if sold is None else sold.unit_price_milli,
         volume_after=totaliser_ml,
+        pump_sale=pump_sale,
         reason=UNEXPLAINED,
     )
     amount = 0 if sold is None else sold.amount_fen

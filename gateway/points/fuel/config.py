@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
 from gateway.documents import Name, Problem, Section, TimeOfDay, known_are
-from gateway.points.config import Claim, Need, belongs_to
-from gateway.points.etc.config import EtcPoint, LinkText
+from gateway.points.config import Claim, Need, SecretFile, belongs_to
+from gateway.points.etc.config import EtcPoint
+from gateway.points.fuel.pump_links import AnyPumpLink
 from gateway.points.fuel.witnesses import WitnessKind
-from gateway.texts.catalogue import Pair, Words
-from protocols.pump.names import DIALECT_NAMES
-
-
-class PumpLink(Section):
-    """pumps = [{ ... }] of a fuel island: one line with the pumps on it"""
-
-    name: Name
-    """name by which sides refer to the line"""
-    address: LinkText
-    """host:port of a serial server or pump, or "serial:/dev/serial/by-id/...?baud=9600&parity=O" """
-    dialect: str = "dart"
-    """what the pumps speak: "dart", "two-wire" or "lanfeng" """
-    volume_decimals: int = Field(2, ge=0, le=3)
-    """digits after the point of volumes on the display: they are not on the line"""
-    amount_decimals: int = Field(2, ge=0, le=2)
-    """digits after the point of amounts on the display"""
-    price_decimals: int = Field(2, ge=0, le=3)
-    """digits after the point of unit prices on the display"""
-    totaliser_litres: int = Field(100_000_000, ge=1000)
-    """litres at which a totaliser begins again at zero"""
+from gateway.texts.catalogue import Words
 
 
 class Nozzle(Section):
@@ -49,9 +32,9 @@ class Side(Section):
     number: int = Field(ge=1, le=999)
     """number that people know the side by; sales carry it"""
     pump: Name
-    """name of the line that its pump is on"""
+    """name of the line or controller that its pump is on"""
     address: int = Field(ge=0, le=255)
-    """number of the side on that line; DART counts from 80 (50 hex) to 111"""
+    """number of the side there: on a line (DART counts from 80, 50 hex, to 111), or of the pump at its controller"""
     nozzles: list[Nozzle] = Field(min_length=1)
 
 
@@ -77,10 +60,12 @@ class FuelIsland(EtcPoint):
 
     kind: Literal["fuel"]
     """"fuel": an island with pumps; a vehicle is known by its tag, and pays what was delivered"""
-    pumps: list[PumpLink] = Field(min_length=1)
+    pumps: list[AnyPumpLink] = Field(min_length=1)
     sides: list[Side] = Field(min_length=1)
     limit_fen: int = Field(100_000, ge=100, le=10_000_000)
     """most that one sale may come to, in fen: so much is held, and preset at the pump"""
+    minimum_fen: int = Field(100, ge=1, le=10_000_000)
+    """least that a sale may be let come to, in fen: whose limits leave less is refused"""
     limits: dict[str, int] = Field(default_factory=dict)
     """the same by grade, where it is less"""
     unit_prices: dict[str, int] = Field(default_factory=dict)
@@ -101,14 +86,20 @@ class FuelIsland(EtcPoint):
         """Problems, also those of its pumps and sides."""
         yield from super().problems(boards, banks)
         for i, pump in enumerate(self.pumps):
-            if pump.dialect not in DIALECT_NAMES:
-                known = known_are(sorted(DIALECT_NAMES))
-                yield Problem(f"pumps[{i}].dialect", repr(pump.dialect), Words("points.not-known"), known)
-        links = [pump.name for pump in self.pumps]
+            for problem in pump.problems():
+                yield replace(problem, key=f"pumps[{i}].{problem.key}")
+        links = {pump.name: pump for pump in self.pumps}
+        if len(links) < len(self.pumps):
+            names = ", ".join(pump.name for pump in self.pumps)
+            yield Problem("pumps.name", names, Words("points.named-twice"), Words("config.own-name-each"))
         numbers = [side.number for side in self.sides]
         for i, side in enumerate(self.sides):
             if side.pump not in links:
                 yield Problem(f"sides[{i}].pump", repr(side.pump), Words("fuel.no-pump"), known_are(sorted(links)))
+            elif side.address not in links[side.pump].places:
+                places = links[side.pump].places
+                cure = Words("fuel.places", first=places[0], last=places[-1])
+                yield Problem(f"sides[{i}].address", str(side.address), Words("fuel.no-place"), cure)
             if numbers.count(side.number) > 1:
                 yield Problem(
                     f"sides[{i}].number", str(side.number), Words("points.named-twice"), Words("fuel.own-number")
@@ -118,9 +109,26 @@ class FuelIsland(EtcPoint):
         """Claims, also to its lines and the places on them."""
         yield from super().claims()
         for i, pump in enumerate(self.pumps):
-            key, what = f"pumps[{i}].address", ("pump line", pump.address)
-            yield Claim(what, key, repr(pump.address), Pair.same(self.name), belongs_to, Words("fuel.own-line"))
+            key, what, value = pump.claimed()
+            owner = Words("fuel.pump-of", pump=pump.name, owner=self.name)
+            yield Claim((pump.own, what), f"pumps[{i}].{key}", value, owner, belongs_to, Words("fuel.own-line"))
         for i, side in enumerate(self.sides):
             owner = Words("fuel.side-of", side=side.number, owner=self.name)
             place = ("pump side", self.name, side.pump, side.address)
             yield Claim(place, f"sides[{i}].address", str(side.address), owner, belongs_to, Words("fuel.own-address"))
+
+    def secrets(self) -> Iterator[SecretFile]:
+        """Secret files of its pumps."""
+        for i, pump in enumerate(self.pumps):
+            for secret in pump.secrets():
+                yield replace(secret, key=f"pumps[{i}].{secret.key}")
+
+    def callers(self) -> Iterator[tuple[str, str]]:
+        """Controllers that call, by the addresses that they may come from."""
+        for i, pump in enumerate(self.pumps):
+            for k, source in enumerate(pump.sources):
+                yield f"pumps[{i}].calls.sources[{k}]", source
+
+    def placed(self, folder: Path) -> Self:
+        """Give the same with paths counted from a folder."""
+        return self.model_copy(update={"pumps": [pump.placed(folder) for pump in self.pumps]})

@@ -104,4 +104,6 @@ class Facts:
         if out and not self.out:
             self.lifts += 1
             self.lifted_at = now
+        if nozzle != self.nozzle:
+            self.unit_price_milli = None  # it was the other one's
         self.nozzle, self.out = nozzle, out

@@ -36,6 +36,8 @@ class FuelSettings(EtcSettings):
     proof: Rules
     limit_fen: int
     """Most that one sale may come to: so much is held, and preset at the pump."""
+    minimum_fen: int = 100
+    """Smallest sale that is begun; a fleet that has less left of its bounds is refused."""
     limits_of_grades: Mapping[str, int] = field(default_factory=dict)
     answer_s: float = 3.0
     """Seconds for which a reading that was asked for is waited for."""

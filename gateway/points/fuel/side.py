@@ -31,7 +31,8 @@ from gateway.ledger.batches import StorageUnavailable
 from gateway.ledger.transaction import Change
 from gateway.model.passage import Funding
 from gateway.model.states import SaleState
-from gateway.points.fuel import book, orders
+from gateway.points.fuel import allowance, book, orders
+from gateway.points.fuel.allowance import Allowance, Asked
 from gateway.points.fuel.book import OpenSale, Place
 from gateway.points.fuel.charging import Charging, FuelServices, PumpTime
 from gateway.points.fuel.facts import OVER, Facts
@@ -44,7 +45,6 @@ from gateway.points.fuel.witnesses import Proven, who
 from gateway.points.visit import Visit
 from protocols.pump.bus import Offline, Online
 from protocols.pump.types import (
-    AmountLimit,
     AskDelivered,
     AskTotals,
     Authorise,
@@ -255,14 +255,20 @@ class Side:
             await self._turn_away(buyer, "pump_unavailable")
             return
         await self._compare(facts.nozzle, totaliser_ml)
-        limit = self._limit(facts.nozzle, buyer)
         visit, nonce = Visit(self._services), self._engine.new_id().encode()
+        asked, mandate_id = self._asked(facts.nozzle, buyer), buyer.payer.mandate_id
+        day = visit.local(int(self._clock.utcnow().timestamp()))[:8]
+        found = await self._services.reader.look_up(lambda c: allowance.allowed(c, mandate_id, day, asked))
+        if isinstance(found, str):
+            await self._turn_away(buyer, found)
+            return
         deadline_s = self._services.settings.deadline_s
-        placed = await visit.hold(buyer.seen, buyer.payer, limit, None, nonce, timeout_s=deadline_s)
+        placed = await visit.hold(buyer.seen, buyer.payer, found.limit_fen, None, nonce, timeout_s=deadline_s)
         if isinstance(placed, str):
             await self._turn_away(buyer, placed)
             return
-        await self._begin(placed.debit_id, buyer, Begun(limit, facts.unit_price_milli, totaliser_ml))
+        begun = Begun(found.limit_fen, facts.unit_price_milli, totaliser_ml)
+        await self._begin(placed.debit_id, buyer, begun, asked)
 
     async def _buyer(self) -> _Buyer | None:
         """Find who buys at the lifted nozzle: by a person's order, else by who is proved to stand here."""
@@ -296,32 +302,43 @@ class Side:
             return "pump_price_differs"
         return None
 
-    async def _begin(self, debit_id: str, buyer: _Buyer, begun: Begun) -> None:
+    async def _begin(self, debit_id: str, buyer: _Buyer, begun: Begun, asked: Asked) -> None:
         nozzle = self._facts.nozzle
+        sale_id, place = self._engine.new_id(), self._place(nozzle)
+        order = buyer.order
+        found = await self._store(
+            lambda tx: book.begin(
+                tx,
+                sale_id,
+                debit_id,
+                place=place,
+                begun=begun,
+                asked=asked,
+                proof=buyer.proof,
+                order_id=None if order is None else order.id,
+            )
+        )
+        self._order = None
+        if not isinstance(found, Allowance):
+            self._turned_away = self._facts.lifts
+            if order is not None and found is not None:
+                await self._refuse_order(order, found)
+            await self._engine.release(debit_id, Visit(self._services).context(), found or "pump_order_lapsed")
+            return
+        begun = replace(begun, limit_fen=found.limit_fen)
         sale = OpenSale(
-            id=self._engine.new_id(),
+            id=sale_id,
             debit_id=debit_id,
             payer=buyer.payer,
             vehicle=buyer.vehicle,
             card_number=buyer.seen.card_number,
-            place=self._place(nozzle),
+            place=place,
             state=SaleState.OPEN,
             reason=None,
             is_newest=True,
             begun=begun,
             sold=None,
         )
-        order_id = None if buyer.order is None else buyer.order.id
-        stored = await self._store(
-            lambda tx: book.begin(
-                tx, sale.id, debit_id, place=sale.place, begun=begun, proof=buyer.proof, order_id=order_id
-            )
-        )
-        self._order = None
-        if not stored:
-            self._turned_away = self._facts.lifts
-            await self._engine.release(debit_id, Visit(self._services).context())
-            return
         self._sale = sale
         self._facts.authorised()
         self._island.begins(self._settings.number, sale.vehicle)
@@ -330,7 +347,7 @@ class Side:
         if not self._facts.out:
             await self._nothing(sale, "nozzle_returned", begun.totaliser_ml)
             return
-        outcome = await self._do(Authorise(AmountLimit(begun.limit_fen), (nozzle,)))
+        outcome = await self._do(Authorise(found.preset, (nozzle,), tag=sale.id))
         if outcome in (Outcome.NOT_SENT, Outcome.REFUSED):
             self._turned_away = self._facts.lifts
             await self._nothing(sale, "pump_refused", begun.totaliser_ml)
@@ -341,11 +358,17 @@ class Side:
             await self._do(Stop())
         self._look_later(self._services.settings.lift_to_flow_s)
 
-    def _limit(self, nozzle: int, buyer: _Buyer) -> int:
+    def _asked(self, nozzle: int, buyer: _Buyer) -> Asked:
         settings = self._services.settings
-        grade = self._settings.grades.get(nozzle, "")
-        limits = (settings.limit_fen, settings.limits_of_grades.get(grade), buyer.payer.limit_fen, buyer.most_fen)
-        return min(limit for limit in limits if limit is not None)
+        grade = self._settings.grades.get(nozzle)
+        limits = (settings.limit_fen, settings.limits_of_grades.get(grade or ""), buyer.payer.limit_fen, buyer.most_fen)
+        return Asked(
+            grade=grade,
+            most_fen=min(limit for limit in limits if limit is not None),
+            unit_price_milli=self._facts.unit_price_milli or self._settings.unit_prices.get(nozzle),
+            decimals=self._settings.decimals,
+            minimum_fen=settings.minimum_fen,
+        )
 
     async def _turn_away(self, buyer: _Buyer | None, reason: str) -> None:
         self._turned_away = self._facts.lifts
@@ -371,6 +394,7 @@ class Side:
         facts = self._facts
         ended = Ended(delivered or facts.delivered, totaliser_ml, facts.watched, facts.unit_price_milli)
         verdict = settle(sale.begun, ended, self._settings.decimals, wraps_at_ml=self._settings.totaliser_wraps_at_ml)
+        name = None if ended.delivered is None else ended.delivered.name
         pump_us = round(1e6 * (self._clock.monotonic() - began))
         if isinstance(verdict, Nothing):
             await self._nothing(sale, "nothing_delivered", totaliser_ml)
@@ -378,7 +402,13 @@ class Side:
             shown = f"the pump shows {ended.delivered}, its totaliser {totaliser_ml} ml"
             self._log.error("sale %s is grey: %s; %s", sale.id, verdict.reason, shown)
             await self._store(
-                partial(book.leave_grey, sale_id=sale.id, reason=verdict.reason, totaliser_ml=totaliser_ml)
+                partial(
+                    book.leave_grey,
+                    sale_id=sale.id,
+                    reason=verdict.reason,
+                    totaliser_ml=totaliser_ml,
+                    pump_sale=name,
+                )
             )
             if verdict.reason in MISSING and not facts.out:
                 self._sale = replace(sale, state=SaleState.GREY)
@@ -386,7 +416,9 @@ class Side:
                 self._look_later(ASK_AGAIN_S)
                 return
         else:
-            await self._store(partial(book.deliver, sale_id=sale.id, sold=verdict, totaliser_ml=totaliser_ml))
+            await self._store(
+                partial(book.deliver, sale_id=sale.id, sold=verdict, totaliser_ml=totaliser_ml, pump_sale=name)
+            )
             await self._charging.charge(sale, verdict, PumpTime(began, pump_us))
         self._sale, facts.end_seen = None, True
         self._island.ends(self._settings.number)
@@ -416,7 +448,8 @@ class Side:
             limit = delivered.amount_minor or 0 if delivered else 0
             ended = Ended(delivered, totaliser_ml, watched=False, unit_price_milli=self._facts.unit_price_milli)
             verdict = settle(Begun(limit, None, before), ended, self._settings.decimals, wraps_at_ml=wraps)
-            await self._unexplained(place, verdict if isinstance(verdict, Sold) else None, totaliser_ml)
+            name = None if delivered is None else delivered.name
+            await self._unexplained(place, verdict if isinstance(verdict, Sold) else None, totaliser_ml, name)
         await self._do(Clear())
 
     async def _look_over(self) -> None:
@@ -458,10 +491,13 @@ class Side:
         found = await self._services.reader.look_up(lambda c: book.totaliser_by_sales(c, place))
         return None if found is None else found % self._settings.totaliser_wraps_at_ml
 
-    async def _unexplained(self, place: Place, sold: Sold | None, totaliser_ml: int) -> None:
+    async def _unexplained(
+        self, place: Place, sold: Sold | None, totaliser_ml: int, pump_sale: str | None = None
+    ) -> None:
         sale_id = self._engine.new_id()
         self._log.warning("nozzle %d stands at %d ml, and no sale explains it", place.nozzle, totaliser_ml)
-        await self._store(lambda tx: book.find(tx, sale_id, place, sold=sold, totaliser_ml=totaliser_ml))
+        change = partial(book.find, sold=sold, totaliser_ml=totaliser_ml, pump_sale=pump_sale)
+        await self._store(lambda tx: change(tx, sale_id, place))
 
     # --- pump and ledger ------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from gateway.assembly import Documents, Storage, assemble, assemble_point
 from gateway.banks.assemble import BankTransport
 from gateway.debit.engine import DebitEngine, Timing
+from gateway.doors import HttpSection, HttpServer
 from gateway.ledger import tables
 from gateway.ledger.batches import Batches
 from gateway.ledger.marks import FOLLOW_EVERY_S
@@ -30,6 +31,7 @@ from hardware.bench.simulation.wires import LinkEnd
 from protocols.bank.codec import Message
 
 if TYPE_CHECKING:
+    from drivers.addresses import LinkAddress
     from drivers.modbus import StateCallback
     from hardware.bench.simulation.world import World
 
@@ -76,11 +78,15 @@ class Surroundings:
         self.clock: Clock = life.world.clock
         self.chance: random.Random = life.world.gateway_chance
 
-    async def connect(self, address: str, *, device: str) -> LinkEnd:
+    async def connect(self, address: str | LinkAddress, *, device: str) -> LinkEnd:
         """Connect over a line of the simulated network."""
         del device
-        place = address.rpartition(":")[0]
+        place = str(address).rpartition(":")[0]
         return await self._life.connect(place)
+
+    def http_server(self, section: HttpSection, on_condition: Callable[[bool, str], None]) -> HttpServer:
+        """Nobody comes in over HTTP here."""
+        raise NotImplementedError
 
     def board(self, section: gate.RelayBoard, on_state: StateCallback) -> Coils:
         """Coils of the lane's own board."""

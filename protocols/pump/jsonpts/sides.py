@@ -7,7 +7,7 @@ is refused, never rounded. Limits are cut down to the places that the pump count
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -92,9 +92,12 @@ def _state(status: PumpStatus) -> SideState:
                 return SideState.AUTHORISED
             return SideState.CALLING if status.nozzle_up else SideState.IDLE
         case PumpFillingStatus():
-            return SideState.SUSPENDED if status.is_suspended else SideState.FUELLING
+            if status.is_suspended:
+                return SideState.SUSPENDED
+            # With its nozzle out a pump fills as soon as it may, by this word, whether anything flows or not.
+            return SideState.AUTHORISED if status.volume == 0 else SideState.FUELLING
         case PumpEndOfTransactionStatus():
-            return SideState.COMPLETED
+            return SideState.STOPPED if status.nozzle_up else SideState.COMPLETED
         case PumpOfflineStatus():
             return SideState.FAULT
 
@@ -111,7 +114,7 @@ def _details(status: PumpStatus, decimals: Decimals) -> Iterator[Reading]:
             yield _delivered(status, decimals)
         case PumpEndOfTransactionStatus():
             yield NozzleSeen(status.nozzle or 0, bool(status.nozzle_up), unit_price_milli(status.price))
-            yield _delivered(status, decimals)
+            yield replace(_delivered(status, decimals), name=_name(status.transaction, status.date_time_start))
             if status.total_volume is not None:
                 yield _totals(status.nozzle, status.total_volume, status.total_amount, decimals)
 
@@ -235,6 +238,11 @@ class SaleKey:
     started: datetime
     """Controller's local time."""
 
+    @property
+    def name(self) -> str:
+        """Name of the delivery at its side, as `Delivered` has it."""
+        return f"{self.transaction} {self.started:%Y-%m-%dT%H:%M:%S}"
+
 
 @dataclass(frozen=True, slots=True)
 class UploadedSale:
@@ -248,6 +256,8 @@ class UploadedSale:
     tag: str
     by_hand: bool
     """Sold at the pump itself, by no order of ours."""
+    pushed: bool = True
+    """Told by the controller itself; otherwise it is the last one that an idle pump remembers."""
 
 
 def uploaded_sale(controller: str, push: UploadPumpTransaction, decimals: Decimals) -> UploadedSale:
@@ -264,3 +274,31 @@ def uploaded_sale(controller: str, push: UploadPumpTransaction, decimals: Decima
         push.tag or "",
         push.is_offline is True,
     )
+
+
+def last_sale(controller: str, status: PumpIdleStatus, decimals: Decimals) -> UploadedSale | None:
+    """Sale before, as a pump that delivers nothing tells it; None where it has not told enough to know it by.
+
+    Raises RemoteProtocolError for a number that we cannot keep.
+    """
+    started, volume, amount = status.last_date_time_start, status.last_volume, status.last_amount
+    if not status.last_transaction or started is None or volume is None or amount is None:
+        return None
+    totals = None
+    if status.last_total_volume is not None:
+        totals = _totals(status.last_nozzle, status.last_total_volume, status.last_total_amount, decimals)
+    return UploadedSale(
+        SaleKey(controller, SideId(status.pump), status.last_transaction, started),
+        status.last_date_time or started,
+        status.last_nozzle or 0,
+        Delivered(volume_ml(volume), amount_minor(amount, decimals), unit_price_milli(status.last_price)),
+        totals,
+        tag="",
+        by_hand=False,
+        pushed=False,
+    )
+
+
+def _name(transaction: int | None, started: datetime | None) -> str | None:
+    """Name of a delivery that is over."""
+    return None if not transaction or started is None else SaleKey("", SideId(0), transaction, started).name

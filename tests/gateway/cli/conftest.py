@@ -22,7 +22,7 @@ from gateway.ledger import engines
 from gateway.ledger.hex_text import to_stored
 from gateway.ledger.verify import verify
 from gateway.model.passage import Funding, PurchaseOutcome, Release
-from gateway.payers import status_list_build
+from gateway.payers import fuel_terms, status_list_build
 from hardware.bench.chain_key import KEYS, write_key_file
 from hardware.bench.ledger_view import texts
 from protocols.card import station_new
@@ -84,6 +84,15 @@ m1,active,bank_online,bank-1,6217990100000001,100000,5000,99010000000000000001,,
 m2,paused,bank_online,bank-1,6217990100000002,100000,0,99010000000000000002,,测A00002,0
 m3,active,issuer_clearing,,,,0,99010000000000000003,,,
 """
+
+
+def with_fuel(mandates, terms="92;0,20000,60.5,,,500000,"):
+    """A file of mandates with fuel terms; the first mandate alone has some."""
+    head, first, *others = mandates.splitlines()
+    columns = ",".join(fuel_terms.COLUMNS)
+    return "\n".join([f"{head},{columns}", f"{first},{terms}", *(line + 7 * "," for line in others), ""])
+
+
 CARD, PLATE, CONTRACT = "99010000000000000001", "测A00001", "c" * 32
 
 

@@ -167,3 +167,43 @@ def test_a_folder_that_clerks_may_not_enter_is_noted(ask, begun, site):
     site.write_text(text.replace("[lists]", '[people.roles]\nclerk = ["root"]\n[lists]'), encoding="utf-8")
     notes = ask("check-config", "--config", site)["notes"]
     assert "may not be entered" in next(note["note"] for note in notes if note["key"] == "people.socket")
+
+
+def test_files_of_the_server_are_there_and_its_key_is_closed(problems, site):
+    (site.parent / "c.pem").touch()
+    (site.parent / "open.pem").touch()
+    (site.parent / "open.pem").chmod(0o644)
+    http = '[http]\nlisten = "0.0.0.0:8430"\ncertificate = "c.pem"\nkey = "open.pem"\n[lists]'
+    assert "chmod 600" in problems(("[lists]", http))["http.key"]["cure"]
+    (site.parent / "open.pem").unlink()
+    assert problems()["http.key"]["problem"] == "the file is not there"
+
+
+ISLAND = """
+[[charge_points]]
+name = "island-1"
+kind = "fuel"
+station = "99010101"
+lane_no = 99
+gantry = "990199"
+antenna = { address = "127.0.0.1:8" }
+sides = [{ number = 1, pump = "pts", address = 1, nozzles = [{ number = 1, grade = "92" }] }]
+[[charge_points.pumps]]
+name = "pts"
+dialect = "jsonpts"
+pts_id = "003A003A3435510938393730"
+address = "http://[::1]:80"
+login = "in"
+"""
+
+
+def test_a_login_that_is_not_there_or_none_is_told(problems, site):
+    with site.open("a", encoding="utf-8") as file:
+        file.write(ISLAND)
+    found = problems()
+    (key,) = (key for key in found if key.endswith("pumps[0].login"))
+    (site.parent / "in").touch(0o600)
+    (site.parent / "in").write_text("secret")
+    told = problems()[key]
+    assert told["problem"] == "does not hold user:password"
+    assert "secret" not in str(told)

@@ -286,13 +286,13 @@ def program(*arguments, **more):
     return subprocess.Popen([sys.executable, "-m", "gateway.cli.main", *map(str, arguments)], **more)
 
 
-@pytest.mark.parametrize("more", [(), ("--json",)], ids=["text", "json"])
 @pytest.mark.parametrize(
-    "command", ["passages", "debits", "ledger verify", "rsu dialects", "check-config --parameters"]
+    "command", ["passages", "debits --json", "ledger verify", "rsu dialects --json", "check-config --parameters"]
 )
-def test_a_pipe_that_is_closed_early(site, ledger, command, more):
-    config = () if command == "rsu dialects" else ("--config", site)
-    with program(*command.split(), *config, *more, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+def test_a_pipe_that_is_closed_early(site, ledger, command):
+    """Both ways to print; what a command prints makes no difference to either."""
+    config = () if command.startswith("rsu") else ("--config", site)
+    with program(*command.split(), *config, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         told = process.stderr.read()
         assert process.wait() == 1

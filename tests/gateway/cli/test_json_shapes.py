@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.gateway.cli.conftest import with_fuel
 from tests.gateway.cli.test_help import LEAVES
 from tests.protocols.rsu.samples import vector
 
@@ -92,7 +93,9 @@ def compare(name, found):
 
 @pytest.fixture
 def full_site(site, ledger, run):
-    run("mandates", "import", site.parent / "mandates.csv", "--config", site)
+    file = site.parent / "mandates.csv"
+    file.write_text(with_fuel(file.read_text("utf-8"), "92,1,2,3,4,5,6"), "utf-8")
+    run("mandates", "import", file, "--config", site)
     return site
 
 

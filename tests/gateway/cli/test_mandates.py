@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.gateway.cli.conftest import MANDATES
+from tests.gateway.cli.conftest import MANDATES, with_fuel
+from tests.gateway.test_config import ISLAND
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +159,57 @@ def test_show_tells_what_the_payer_owes(bring, ask, run, site, ledger):
 def test_show_of_an_unknown_mandate_is_1(bring, run, site):
     bring(MANDATES)
     assert "m99" in run("mandates", "show", "m99", "--config", site, code=1).stderr
+
+
+# --- fuel terms -----------------------------------------------------------------------------------------------------
+
+TERMS = {
+    "grades": ["0", "92"],
+    "per_sale_fen": 20_000,
+    "per_sale_ml": 60_500,
+    "per_day_fen": None,
+    "per_day_ml": None,
+    "per_month_fen": 500_000,
+    "per_month_ml": None,
+}
+
+
+def test_fuel_terms_come_change_and_go_with_the_file(bring, ask, sql, site):
+    bring(MANDATES)
+    assert counts(bring(with_fuel(MANDATES))) == (0, 1, 0, 2)
+    listed = ask("mandates", "list", "--config", site)["mandates"]
+    assert {found["mandate_id"]: found["fuel"] for found in listed} == {"m1": TERMS, "m2": None, "m3": None}
+    assert counts(bring(with_fuel(MANDATES))) == (0, 0, 0, 3)
+    assert counts(bring(with_fuel(MANDATES).replace("60.5", "60.125"))) == (0, 1, 0, 2)
+    assert ask("mandates", "show", "m1", "--config", site)["fuel"] == TERMS | {"per_sale_ml": 60_125}
+    assert counts(bring(HEAD + M2 + M3)) == (0, 0, 1, 2)
+    assert sql("select count(*) from mandate_fuel") == [(0,)]
+    assert counts(bring(with_fuel(MANDATES))) == (1, 0, 0, 2)
+    assert counts(bring(MANDATES)) == (0, 1, 0, 2)
+    assert ask("mandates", "show", "m1", "--config", site)["fuel"] is None
+
+
+def test_fuel_terms_are_shown_in_both_languages(bring, run, site):
+    bring(with_fuel(MANDATES))
+    shown = run("mandates", "show", "m1", "--config", site).stdout
+    lines = {label.strip(): text.strip() for label, _, text in (line.partition(":") for line in shown.splitlines())}
+    assert lines["Fuel grades"] == "0, 92"
+    assert lines["Fuel a sale"] == "200.00 CNY, 60.5 L"
+    assert lines["Fuel a month"] == "5000.00 CNY"
+    assert "Fuel a day" not in lines
+    assert "允许油品" in run("mandates", "show", "m1", "--config", site, "--lang", "zh").stdout
+    assert "Fuel" not in run("mandates", "show", "m2", "--config", site).stdout
+
+
+def test_a_mandate_whose_grades_no_nozzle_has_is_told(run, site):
+    file = site.parent / "fuel.csv"
+    file.write_text(with_fuel(MANDATES), "utf-8")
+    assert "no grade" not in run("mandates", "import", file, "--config", site).stderr  # no fuel is sold here
+    text = site.read_text("utf-8")
+    site.write_text(text + ISLAND, "utf-8")
+    assert "no grade" not in run("mandates", "import", file, "--config", site, "--dry-run").stderr
+    site.write_text(text + ISLAND.replace('"92"', '"95"'), "utf-8")
+    assert "1 mandates allow no grade" in run("mandates", "import", file, "--config", site, "--dry-run").stderr
 
 
 # --- limits at run time ---------------------------------------------------------------------------------------------

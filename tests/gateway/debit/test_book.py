@@ -82,10 +82,14 @@ async def come_to_rest(box):
     raise AssertionError(box.rows("select * from outbox where done_at is null"))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_whatever_the_bank_does_its_book_is_ours(tmp_path, seed):
+MANY_STOOD_IN = rules_of("[stand_in.fuel]\nper_day_count = 99")
+"""Rules by which a payer may be stood in for at more pumps a day than the shipped ones allow."""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_the_bank_does_its_book_is_ours_payer_by_payer(tmp_path, seed):
     chance = random.Random(seed)
-    box = Box(tmp_path / "ledger.db", bank=ModelBank, rules=rules_of("[stand_in.fuel]\nper_day_count = 99"))
+    box = Box(tmp_path / "ledger.db", bank=ModelBank, rules=MANY_STOOD_IN if seed % 2 else None)
 
     async def scenario(box):
         for n in range(ROUNDS):
@@ -101,19 +105,6 @@ def test_whatever_the_bank_does_its_book_is_ours(tmp_path, seed):
     twice = "select 1 from attempt where state = 'approved' and kind <> 'refund' group by debit_id having count(*) > 1"
     assert box.rows(twice) == []
     assert box.rows("select 1 from attempt where state not in ('approved', 'declined', 'not_sent', 'reversed')") == []
-
-
-@pytest.mark.parametrize("seed", range(6, 9))
-def test_payer_by_payer_the_bank_took_what_was_collected_less_what_went_back(tmp_path, seed):
-    chance = random.Random(seed)
-    box = Box(tmp_path / "ledger.db", bank=ModelBank)
-
-    async def scenario(box):
-        for n in range(ROUNDS):
-            await one_round(box, chance, n)
-        await come_to_rest(box)
-
-    live(box, scenario)
     ours = dict(
         box.rows(
             "select obligor_id, sum(collected - (select coalesce(sum(amount), 0) from refund"

@@ -11,12 +11,13 @@ import time
 import pytest
 from sqlalchemy import event, text
 
-from gateway.ledger import engines, schema
+from gateway.ledger import engines
 from gateway.ledger.transaction import Transaction
 from gateway.ledger.writer import Committer, Writer
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
 from hardware.bench.ledger_view import texts
+from tests.gateway.ledger.empty import open_empty
 
 WAIT_S_MAX = 300.0
 """Longest wait for something another thread does; only a hanging writer reaches it."""
@@ -45,8 +46,7 @@ class Desk:
 
     def __init__(self, path, reserve=None, committer=WatchedCommitter):
         self.path = path
-        self.engine = engines.open_new(path)
-        schema.upgrade(self.engine)
+        self.engine = open_empty(path)
         self.committer = committer(self.engine, reserve)
         self.states = []
         self.writer = Writer(self.committer, self.states.append)
@@ -194,8 +194,7 @@ def full_disk(request, tmp_path, monkeypatch):
 
 @pytest.fixture
 def engine(tmp_path):
-    engine = engines.open_new(tmp_path / "ledger.db")
-    schema.upgrade(engine)
+    engine = open_empty(tmp_path / "ledger.db")
     yield engine
     engine.dispose()
 

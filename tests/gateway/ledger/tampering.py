@@ -6,12 +6,13 @@ from contextlib import closing
 
 from sqlalchemy import Integer, LargeBinary, event
 
-from gateway.ledger import engines, schema
+from gateway.ledger import engines
 from gateway.ledger.batches import Committer
 from gateway.ledger.hex_text import HexText, from_stored, to_stored
 from gateway.ledger.verify_seals import NAME
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
+from tests.gateway.ledger.empty import open_empty
 from tests.gateway.ledger.in_parts import verify
 
 
@@ -32,10 +33,8 @@ class Files:
 
     def __init__(self, path):
         self.path = path
-        self.engine = engines.open_new(path)
+        self.engine = open_empty(path)
         event.listen(self.engine, "connect", _free)
-        schema.upgrade(self.engine)
-        self.engine.dispose()  # the next connection is freed of references again
         self.numbers = itertools.count(1)
 
     def commit(self, *changes, keys=KEYS):

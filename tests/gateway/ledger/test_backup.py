@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from gateway.ledger import backup, engines, schema
+from gateway.ledger import backup, engines
 from gateway.ledger.writer import Committer
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
+from tests.gateway.ledger.empty import open_empty
 
 
 class Source:
@@ -18,8 +19,7 @@ class Source:
 
     def __init__(self, path):
         self.path = path
-        self.engine = engines.open_new(path)
-        schema.upgrade(self.engine)
+        self.engine = open_empty(path)
         self.committer = Committer(self.engine, StillClock(1), keys=KEYS)
         for _ in range(20):
             self.add()

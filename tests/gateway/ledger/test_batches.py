@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from gateway.ledger import engines, schema
 from gateway.ledger.batches import BATCH_MAX, RETRY_S, Batches, Committer, Job, StorageUnavailable, WriterState
 from gateway.ledger.engines import StorageTrouble
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
+from tests.gateway.ledger.empty import open_empty
 
 
 class Crash(BaseException):
@@ -27,8 +27,7 @@ class Box:
     """A ledger file; `faults` are raised by the next commits, a `Crash` in a tuple after the commit."""
 
     def __init__(self, path):
-        self.engine = engines.open_new(path)
-        schema.upgrade(self.engine)
+        self.engine = open_empty(path)
         self.reserve = True
         self.faults = []
         self.tries = []

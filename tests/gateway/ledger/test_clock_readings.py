@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.ledger import clock_readings, engines, schema, tables
+from gateway.ledger import clock_readings, tables
 from gateway.ledger.batches import Committer
 from gateway.model.clock import to_us
 from hardware.bench.chain_key import KEYS
+from tests.gateway.ledger.empty import open_empty
 
 AT = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -34,8 +35,7 @@ class Box:
     def __init__(self, path):
         self.clock = Hands()
         self.path = path
-        self.writing = engines.open_new(path)
-        schema.upgrade(self.writing)
+        self.writing = open_empty(path)
         self.decided = {}
         self.start()
 

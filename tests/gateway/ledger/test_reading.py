@@ -7,18 +7,18 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from gateway.ledger import engines, reading, schema
+from gateway.ledger import engines, reading
 from gateway.ledger.batches import StorageUnavailable
 from gateway.ledger.engines import StorageTrouble
 from gateway.ledger.reading import Reader
 from tests.gateway.ledger.conftest import WAIT_S_MAX, until
+from tests.gateway.ledger.empty import open_empty
 
 
 @pytest.fixture
 def reads(tmp_path):
     """Run a scenario with a reader; its queries are let go when it ends."""
-    writing = engines.open_new(tmp_path / "ledger.db")
-    schema.upgrade(writing)
+    writing = open_empty(tmp_path / "ledger.db")
     engine = engines.open_reader(tmp_path / "ledger.db")
     made = []
 

@@ -6,11 +6,12 @@ from contextlib import closing
 
 import pytest
 
-from gateway.ledger import engines, file, schema
+from gateway.ledger import engines, file
 from gateway.ledger.batches import Committer
 from gateway.ledger.running import LOG_EVERY_ROWS, LogTaker, RunningLedger
 from hardware.bench.chain_key import KEYS
 from hardware.bench.clocks import StillClock
+from tests.gateway.ledger.empty import open_empty
 
 
 class Running:
@@ -36,8 +37,7 @@ class Running:
 @pytest.fixture
 def running(tmp_path):
     path = tmp_path / "ledger.db"
-    made = engines.open_new(path)
-    schema.upgrade(made)
+    made = open_empty(path)
     made.dispose()
     with file.held(path) as held:
         running = Running(path, held)

@@ -1,6 +1,7 @@
 """Each rule of the verification turned red by one corrupt row, on a ledger that holds a debit of every kind."""
 
 import asyncio
+import shutil
 import sqlite3
 from collections import Counter
 
@@ -30,10 +31,10 @@ KINDS = {
 }
 
 
-@pytest.fixture
-def box(tmp_path):
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
     """One debit of every kind; the bank has not answered the reversal of the owed one."""
-    box = Box(tmp_path / "ledger.db")
+    box = Box(tmp_path_factory.mktemp("verify") / "ledger.db")
 
     async def fill():
         async with box:
@@ -46,7 +47,13 @@ def box(tmp_path):
                 await charge(box, request, **extra)
 
     asyncio.run(fill())
-    box.open()
+    return box.path
+
+
+@pytest.fixture
+def box(tmp_path, made_once):
+    """The same ledger, the test's own."""
+    box = Box(shutil.copy(made_once, tmp_path / "ledger.db"))
     yield box
     box.database.dispose()
     box.reader.dispose()

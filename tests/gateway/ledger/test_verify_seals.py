@@ -341,7 +341,7 @@ FIRST_COLUMNS = {
     "passage": 7, "purchase": 18, "purchase_file": 4, "card_serial": 3, "refusal": 3, "refund": 11, "item": 12,
     "mandate": 9, "mandate_limit": 5, "credential": 6, "bank_file": 9, "bank_line": 9, "clearing_run": 5,
     "clearing_line": 14, "clearing_row": 13, "clearing_share": 3, "clearing_payout": 4, "incarnation": 6,
-    "pos_attempt": 5, "sale": 17, "pump_order": 10,
+    "pos_attempt": 5, "sale": 17, "pump_order": 10, "mandate_fuel": 8,
 }  # fmt: skip
 """Covered columns when tables were first sealed."""
 

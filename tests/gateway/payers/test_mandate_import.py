@@ -9,7 +9,8 @@ from gateway.ledger import engines, pace, schema, tables
 from gateway.ledger.batches import Committer
 from gateway.ledger.pace import Pace
 from gateway.ledger.verify import verify
-from gateway.payers import mandate_import
+from gateway.payers import fuel_terms, mandate_import
+from gateway.payers.fuel_terms import NO_TERMS, FuelTerms
 from gateway.payers.mandate_import import UNIT_ROWS_MAX, ImportOvertaken, bring_in, compare, is_under_way
 from gateway.payers.mandates import COLUMNS, MandateImportError, read_csv
 from hardware.bench.chain_key import KEYS
@@ -270,3 +271,76 @@ def test_the_largest_values_there_may_be_are_taken():
     mandates, credentials = read_csv([",".join(COLUMNS), ",".join(full[name] for name in COLUMNS)])
     assert [m.limit_fen for m in mandates.values()] == [10**15 - 1]
     assert len(credentials) == 3
+
+
+# --- fuel terms -----------------------------------------------------------------------------------------------------
+
+
+def terms(**values):
+    """Fuel terms of a file with one line, as it is read."""
+    columns = (*COLUMNS, *values)
+    mandates, _ = read_csv([",".join(columns), ",".join((FULL | values)[name] for name in columns)])
+    return mandates["m1"].fuel
+
+
+def test_a_file_may_state_any_of_the_fuel_terms_or_none():
+    assert terms() == NO_TERMS
+    assert terms(**dict.fromkeys(fuel_terms.COLUMNS, "")) == NO_TERMS
+    assert terms(fuel_grades="95; 92;95") == FuelTerms(grades=("92", "95"))
+    assert terms(fuel_sale_litres="60", fuel_day_litres="0.5", fuel_month_litres="999999999.125") == FuelTerms(
+        per_sale_ml=60_000, per_day_ml=500, per_month_ml=999_999_999_125
+    )
+    assert terms(fuel_sale_fen="1", fuel_day_fen="0", fuel_month_fen="3") == FuelTerms(
+        per_sale_fen=1, per_day_fen=0, per_month_fen=3
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "cure"),
+    [
+        ("fuel_sale_litres", "60.1234", "3 after it"),
+        ("fuel_sale_litres", "1234567890", "9 before the point"),
+        ("fuel_day_litres", ".5", "volume in litres"),
+        ("fuel_day_litres", "-1", "volume in litres"),
+        ("fuel_month_litres", "60L", "volume in litres"),
+        ("fuel_month_litres", "\uff16\uff10", "digits from 0 to 9"),
+        ("fuel_sale_fen", "200.00", "whole fen"),
+        ("fuel_grades", ";", "or nothing"),
+        ("fuel_grades", "92;;95", "; between them"),
+        ("fuel_grades", "9" * 21, "at most 20"),
+        ("fuel_grades", ";".join(str(n) for n in range(90)), "at most 200"),
+    ],
+)
+def test_a_fuel_term_that_is_none_is_refused_with_line_column_and_cure(column, value, cure):
+    with pytest.raises(MandateImportError) as refused:
+        terms(**{column: value})
+    told = str(refused.value.lines[0])
+    assert told.startswith(f"line 2, column {column}: ")
+    assert cure in told
+
+
+def test_a_misspelt_fuel_column_is_refused_and_other_columns_are_nobodys():
+    with pytest.raises(MandateImportError, match="column fuel_day_liters is not known"):
+        terms(fuel_day_liters="60")
+    assert terms(remark="x") == NO_TERMS
+
+
+def test_fuel_terms_pass_through_the_ledger_and_are_sealed(desk):
+    head = ",".join((*COLUMNS, *fuel_terms.COLUMNS))
+
+    def bring(*stated):
+        lines = [f"{line(n, n, n)},{each}" for n, each in enumerate(stated)]
+        mandates, credentials = read_csv([head, *lines])
+        with desk.reader.connect() as connection:
+            changes = compare(connection, mandates, credentials).changes
+        desk.commit(lambda tx: mandate_import.put_all(tx, mandates, credentials))
+        with desk.reader.connect() as connection:
+            assert compare(connection, mandates, credentials).changes.none
+            found = [fuel_terms.terms_of(connection, f"m{n}") for n in range(len(stated))]
+        assert found == [mandates[f"m{n}"].fuel for n in range(len(stated))]
+        assert desk.findings() == []
+        return changes.added, changes.changed, changes.removed
+
+    assert bring("92;95,1,0.002,3,0.004,5,0.006", ",,,,,,", ",,60,,,,") == (3, 0, 0)
+    assert bring(",,,,,,", "98,,,,,,", ",,61,,,,") == (0, 3, 0)
+    assert bring(",,,,,,") == (0, 0, 2)

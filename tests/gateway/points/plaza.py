@@ -690,6 +690,7 @@ class Plaza:
             lists=self.lists,
             tariffs=self.tariffs,
             boards=boards,
+            doors=None,
             surroundings=surroundings,
             time=self.time,
             note_timing=lane.timings.append,

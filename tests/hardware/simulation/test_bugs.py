@@ -10,12 +10,20 @@ pytestmark = pytest.mark.slow
 SIZES = {"engine": 1500, "lanes": 400}
 """Debits or passages of one seed."""
 SEEDS = range(1, 14)
+SOONEST = {
+    "adopted_claims_asked_again": 2,
+    "age_by_time_of_day": 2,
+    "arm_not_watched": 2,
+    "late_approval_swallowed": 6,
+    "second_word_first": 6,
+}
+"""Seeds to begin with where the first shows a bug late or not at all; only the time of a test hangs on them."""
 
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(name):
     bug = BUGS[name]
-    for seed in SEEDS:
+    for seed in (SOONEST.get(name, SEEDS[0]), *SEEDS):
         outcome = run(Run(seed, bug.workload, SIZES[bug.workload], name))
         if outcome.problem is not None:
             assert outcome.last_lines
@@ -28,6 +36,8 @@ def test_a_planted_bug_is_caught(name):
 def test_the_same_seed_breaks_nothing_without_a_bug(workload):
     outcome = run(Run(SEEDS[0], workload, SIZES[workload]))
     assert outcome.problem is None, outcome.last_lines
+    assert outcome.done >= SIZES[workload]
+    assert outcome.faults.total() > 10
 
 
 def test_a_bug_is_gone_after_its_run():

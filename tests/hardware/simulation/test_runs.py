@@ -1,4 +1,4 @@
-"""The simulation itself: what a seed does, it does again, and the gateway as it is breaks no promise."""
+"""The simulation itself: what a seed does, it does again."""
 
 import io
 
@@ -27,12 +27,3 @@ def test_one_seed_gives_one_trace_byte_for_byte(workload):
 def test_another_seed_gives_another_trace(workload):
     digests = {run(Run(seed, workload, 20)).digest for seed in (1, 2)}
     assert len(digests) == 2
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("workload", SIZES)
-def test_no_promise_is_broken(workload, seed):
-    outcome = run(Run(seed, workload, SIZES[workload] * 2))
-    assert outcome.problem is None, outcome.last_lines
-    assert outcome.done >= SIZES[workload]
-    assert outcome.faults.total() > 10

@@ -45,7 +45,10 @@ STATES = [
     (m.PumpIdleStatus(pump=1, nozzle_up=0, transaction=135), SideState.AUTHORISED),
     (m.PumpFillingStatus(pump=1), SideState.FUELLING),
     (m.PumpFillingStatus(pump=1, is_suspended=True), SideState.SUSPENDED),
+    (m.PumpFillingStatus(pump=1, volume="0.00"), SideState.AUTHORISED),
+    (m.PumpFillingStatus(pump=1, volume="0.01"), SideState.FUELLING),
     (m.PumpEndOfTransactionStatus(pump=1), SideState.COMPLETED),
+    (m.PumpEndOfTransactionStatus(pump=1, nozzle_up=2), SideState.STOPPED),
     (m.PumpOfflineStatus(pump=1, state=m.TransactionState.END_OF_TRANSACTION), SideState.FAULT),
 ]
 

@@ -20,6 +20,7 @@ from gateway.points.fuel.side import Side
 from gateway.points.fuel.witnesses import Rules, WitnessKind
 from protocols.pump.bus import Offline, Online, Restarted
 from protocols.pump.types import (
+    AmountLimit,
     AskDelivered,
     AskTotals,
     Authorise,
@@ -32,6 +33,7 @@ from protocols.pump.types import (
     StateSeen,
     Stop,
     TotalsSeen,
+    VolumeLimit,
 )
 from tests.gateway.debit.conftest import APPROVED, Box
 
@@ -77,7 +79,7 @@ class ModelPump:
             case AskDelivered():
                 self.say(Delivered(self.book.volume_ml, self.book.amount, self.price))
             case Authorise(limit=limit):
-                self.limit = limit.amount_minor
+                self.limit = limit
                 self.book.volume_ml = self.book.amount = 0
                 self.say(StateSeen(SideState.AUTHORISED))
             case Stop() if self.limit is not None:
@@ -95,7 +97,13 @@ class ModelPump:
 
     def flow(self, ml, *, quietly=False):
         """Fuel flows, up to the preset; `quietly`: nobody hears of it."""
-        most = ml if self.limit is None else self.limit * 10_000 // PRICE // 10 * 10
+        match self.limit:
+            case VolumeLimit(volume_ml):
+                most = volume_ml
+            case AmountLimit(amount_minor):
+                most = amount_minor * 10_000 // PRICE // 10 * 10
+            case None:
+                most = ml
         got = min(ml, most)
         self.book.volume_ml += got
         self.book.amount = (self.book.volume_ml * PRICE + 5000) // 10_000
