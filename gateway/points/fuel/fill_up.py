@@ -16,7 +16,7 @@ from gateway.points.etc.card_payment import CardPayment, purse_problem
 from gateway.points.etc.file_0019 import sale_record
 from gateway.points.etc.inspection import plate_of
 from gateway.points.etc.sale import payer_of, problem_of
-from gateway.points.etc.seen_before import Next, what_next
+from gateway.points.etc.seen_before import Next
 from gateway.points.etc.settings import EtcSettings, OnePiecePolicy
 from gateway.points.etc.visit import EtcVisit, Read, with_vehicle
 from gateway.points.fuel.island import Island, Owing
@@ -88,13 +88,7 @@ class FillUp:
     async def _settle(self, visit: EtcVisit, seen: Identity, read: Read, previous: PreviousPurchase) -> Decision | None:
         """Settle a purchase whose answer was lost: the card in the antenna's field tells."""
         visit.leave_if_elsewhere(previous)
-        then = what_next(
-            previous,
-            read.user.station,
-            proves=visit.antenna.up_to_date,
-            here=previous.charge_point == visit.settings.name,
-            in_window=visit.within_window(previous),
-        )
+        then = self._cards.next_of(visit, read, previous)
         visit.occasion = Occasion.READING
         if then in (Next.STILL_DISPUTED, Next.NEW):
             return await visit.turn_away(seen, previous.reason or "purchase_disputed")
