@@ -134,8 +134,9 @@ class Island:
         self._filling[side] = name
 
     def goes_without(self, side: int) -> None:
-        """Note that a side is free again and nothing was delivered: its vehicle may lift another nozzle."""
-        self._filling.pop(side, None)
+        """Note that a side is free again and nothing was delivered: its vehicle may lift another nozzle, once it is seen
+        again and so has not left."""
+        self._customers.pop(self._filling.pop(side, ""), None)
 
     def ends(self, side: int) -> None:
         """Note that a side is free again. Its vehicle has to leave and come back for another sale."""

@@ -98,7 +98,13 @@ def test_whoever_hung_up_with_nothing_may_lift_again(box):
         await court.sale_is("nothing")
         court.approve()
         court.pump.say(StateSeen(SideState.IDLE))
-        await fill(court)
+        court.pump.lift()
+        await court.until(lambda: court.side.facts.lifts == 2)
+        assert not list(court.island.sightings(1))  # it may have left
+        court.car()
+        await court.authorised()
+        court.pump.flow(ML)
+        court.pump.hang_up()
         await court.until(lambda: sorted(row[0] for row in court.sales()) == ["billed", "nothing"])
 
     live(box, scenario)
