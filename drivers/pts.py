@@ -3,8 +3,9 @@
 Theory of operation. There are two ways to a controller. Where its address is known we are its client and POST to it
 (`PtsConfig.http`). Otherwise it dials in: `pts_door` brings its WebSocket here, and requests and answers travel on
 that. Either way one message is under way at a time, since the controller has one small buffer, and answers are told by
-their ids. `run` asks all pumps for their status once a second, and those that are let deliver more often; readings are told as they come, repetitions too.
-A pump whose totals were asked for is asked more often: they come in place of its next status.
+their ids. `run` asks all pumps for their status once a second; readings are told as they come, repetitions too. A pump
+that is let deliver is asked more often, and so is one whose totals were asked for: they come in place of its next
+status.
 
 What the controller reports by itself is answered when it has been dealt with: a sale is confirmed once `on_sale` says
 that it is stored, and until then the controller sends it again. One that sends nothing tells the last sale of each

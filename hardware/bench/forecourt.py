@@ -97,7 +97,7 @@ FILLINGS: Final[tuple[Filling, ...]] = (
     Filling(_car(5, "nozzle hung up with nothing"), 2, "nothing", "voided", ml=0, reason="nothing_delivered"),
     Filling(_car(6, "bank declines"), 1, "billed", "debt", bank=DECLINES),
     Filling(_car(7, "bank silent"), 2, "billed", "funded", bank=SILENT),
-    Filling(_car(8, "stored-value card", funding=None, card_type=22), 1, None, reason="purse_not_at_pump"),
+    Filling(_car(8, "stored-value card pays at the end", funding=None, card_type=22), 1, "billed", "funded"),
     Filling(_car(9, "no mandate", funding=None), 2, None, reason="no_mandate"),
     Filling(_car(10, "two cars at the island"), 1, None, reason="pump_vehicle_unclear", event="second"),
     Filling(_car(12, "power of the pump goes while fuel flows"), 2, "billed", "funded", event="power"),
@@ -358,8 +358,14 @@ class Drive:
         self.lines.append(Line("millilitres", int(ours[0]), litres, "meters of the pumps"))
         self.lines.append(Line("amounts", int(ours[1]), amounts, "meters of the pumps"))
         book = await self._site.controls["bank"].request("book")
-        bank = sum(balance for (kind, _), balance in self._view.balances().items() if kind == "bank")
-        self.lines.append(Line("bank", -bank, int(book["totals"]["net_fen"]), "the bank's own book"))
+        cards = (await self._site.controls[ISLAND].request("cards"))["cards"]
+        purses = sum(card["balance_start"] - card["balance"] for card in cards)
+        for kind, outside, source in (
+            ("bank", int(book["totals"]["net_fen"]), "the bank's own book"),
+            ("issuer", purses, "decrements of the emulated purses"),
+        ):
+            ours_fen = -sum(balance for (of, _), balance in self._view.balances().items() if of == kind)
+            self.lines.append(Line(kind, ours_fen, outside, source))
 
     def _count(self, table: str) -> int:
         return int(str(self._view.value(f"select count(*) from {table}")))  # noqa: S608 - ours
