@@ -40,6 +40,7 @@ THINKS_S = (0.0, 1.5)
 PATIENCE_S = (2.0, 8.0)
 LOOKS_UP_S = (0.3, 1.0)
 FLOW_ML_S = (1_500, 5_000)
+FIRST_DROPS_S = 0.05
 OFF_S, LINGERS_S = (0.2, 1.5), (4.0, 10.0)
 LEFT_S = site.FORGOTTEN_S + 1.0
 """Time after which whoever left is surely forgotten: a report may be a while on its way."""
@@ -84,34 +85,40 @@ class Pump:
         self.forecourt.do(self.side, lambda now: self.of.lift(nozzle, now))
         return await self.forecourt.until(lambda: self.at_work, self.chance.uniform(*PATIENCE_S))
 
-    async def fill(self) -> None:
-        """Fill up where the pump lets fuel flow, then hang up."""
+    async def flows(self) -> bool:
+        """Squeeze the lever where the pump lets fuel flow, and where the driver wants any: whether some has flowed."""
         if self.at_work and self.chance.random() >= NOTHING:
             await asyncio.sleep(self.chance.uniform(*LOOKS_UP_S))
-            await self._squeeze()
-            await asyncio.sleep(self.chance.uniform(*LOOKS_UP_S))
-        self.forecourt.do(self.side, lambda now: self.of.squeeze(0, now))
-        self.world.trace.add("pump", f"the nozzle of side {self.side} is hung up")
-        self.forecourt.do(self.side, self.of.put_back)
-        self.forecourt.watch.sides[self.side].standing = frozenset()
+            if self.chance.random() < WRONG:
+                self.world.network.note("pump", "wrong_amount")
+                self.of.amount_error = self.chance.choice((-1, 1)) * self.chance.randint(*WRONG_FEN)
+            flow = self.chance.randint(*FLOW_ML_S)
+            self.forecourt.do(self.side, lambda now: self.of.squeeze(flow, now))
+            await asyncio.sleep(FIRST_DROPS_S)
+            self.forecourt.do(self.side, self.of.advance)
+        return self.at_work and self.of.volume_ml > 0
 
-    async def _squeeze(self) -> None:
+    async def fill(self) -> None:
         """Let fuel flow until there is enough, or the pump stops; now and then something happens meanwhile."""
-        world, chance = self.world, self.chance
-        if chance.random() < WRONG:
-            world.network.note("pump", "wrong_amount")
-            self.of.amount_error = chance.choice((-1, 1)) * chance.randint(*WRONG_FEN)
-        flow = chance.randint(*FLOW_ML_S)
+        world, chance, flow = self.world, self.chance, self.of.flow_ml_s
         most = site.MOST_FEN * 10_000 // self.of.now_at.unit_price_milli
         wanted = most + 5_000 if chance.random() < WANTS_MORE else chance.randint(200, most)
         roll, first = chance.random(), chance.random()
-        self.forecourt.do(self.side, lambda now: self.of.squeeze(flow, now))
         await asyncio.sleep(first * wanted / flow)
         if self.at_work and roll < JUMPS:
             self.forecourt.jump(self.side, JUMP_STEP_ML * chance.randint(*JUMP_STEPS))
         elif self.at_work and roll < JUMPS + DIES and not world.network.calm:
             world.crash(DIES_HOW)
         await self.forecourt.until(lambda: not self.at_work, (1 - first) * wanted / flow)
+        await asyncio.sleep(chance.uniform(*LOOKS_UP_S))
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Let the lever go, and hang the nozzle up."""
+        self.forecourt.do(self.side, lambda now: self.of.squeeze(0, now))
+        self.world.trace.add("pump", f"the nozzle of side {self.side} is hung up")
+        self.forecourt.do(self.side, self.of.put_back)
+        self.forecourt.watch.sides[self.side].standing = frozenset()
 
 
 class FuelWorkload:
@@ -163,7 +170,8 @@ class FuelWorkload:
         async with self._lifting:
             at.world.network.note("road", "stranger")
             await at.lift(frozenset(), "a stranger")
-        await at.fill()
+            await at.flows()
+            at.hang_up()
 
     async def _customer(self, at: Pump, *, two: bool) -> None:
         world, chance = at.world, at.chance
@@ -174,10 +182,11 @@ class FuelWorkload:
             for owner in owners:
                 self._drive_up(world, owner)
             await asyncio.sleep(chance.uniform(*THINKS_S))
-            served = await at.lift(frozenset(owner.mandate_id for owner in owners), owners[0].name)
-            if not served or two:
+            await at.lift(frozenset(owner.mandate_id for owner in owners), owners[0].name)
+            flows = await at.flows()
+            if not flows or two:
                 # Nobody tells two apart that stand there: should one be taken, both stay until it has filled up.
-                await at.fill()
+                await at.fill() if flows else at.hang_up()
                 await asyncio.gather(*(self._drive_off(world, owner) for owner in owners))
                 await asyncio.sleep(LEFT_S)
                 return
@@ -246,7 +255,9 @@ class FuelWorkload:
 
     @staticmethod
     def _still_open(world: World) -> list[str]:
-        return [
+        of_sales = {sale.debit_id for sale in world.watch.sales.values() if sale.state == "grey"}
+        held = [debit.id for debit in world.watch.debits.values() if debit.state == "held" and debit.id not in of_sales]
+        return [f"debit {debit_id} is held" for debit_id in held] + [
             f"sale {sale.id} is {sale.state}"
             for sale in world.watch.sales.values()
             if sale.debit_id is not None and sale.state in ("open", "delivered")

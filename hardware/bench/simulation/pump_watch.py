@@ -61,7 +61,9 @@ class WatchedSide:
     began: dict[int, int] = field(default_factory=dict)
     """Totaliser of each nozzle when the run began."""
     stood: dict[int, int] = field(default_factory=dict)
-    """The same by the newest row that says so."""
+    """The same by the newest row, whether it was read or what has flowed is known."""
+    read: dict[int, int] = field(default_factory=dict)
+    """The same by the newest row that was read."""
 
     def known(self, nozzle: int) -> bool:
         """True when a row says where a nozzle's totaliser stands."""
@@ -85,7 +87,9 @@ class PumpWatch:
     def add(self, number: int, dispenser: Dispenser, wraps_at_ml: int) -> None:
         """Watch one more side."""
         stood = {nozzle: of.volume_ml for nozzle, of in dispenser.nozzles.items()}
-        self.sides[number] = WatchedSide(number, dispenser, wraps_at_ml, began=dict(stood), stood=stood)
+        self.sides[number] = WatchedSide(
+            number, dispenser, wraps_at_ml, began=stood, stood=dict(stood), read=dict(stood)
+        )
 
     # --- the pumps ------------------------------------------------------------------------------------------------
 
@@ -179,7 +183,7 @@ class PumpWatch:
 
     def _look_at_sale(self, sale: FuelSale) -> None:
         side = self.sides[sale.side]
-        before = side.stood[sale.nozzle] if sale.volume_before is None else self._position(sale, sale.volume_before)
+        before = side.read[sale.nozzle] if sale.volume_before is None else self._position(sale, sale.volume_before)
         after = None if sale.volume_after is None else self._position(sale, sale.volume_after)
         if sale.state in ("open", "delivered", "billed") and sale.debit_id is not None:
             listed: Iterator[Move] = iter(())
@@ -187,6 +191,8 @@ class PumpWatch:
             top = side.dispenser.nozzles[sale.nozzle].volume_ml if after is None else after
             listed = self._between(side, sale.nozzle, before, top)
         covered = list(listed)
+        if after is not None:
+            side.read[sale.nozzle] = max(after, side.read[sale.nozzle])
         if after is None and sale.state == "delivered":  # the totaliser was not read, and what has flowed is known
             after = side.stood[sale.nozzle] + (sale.volume or 0)
         if after is not None:

@@ -18,13 +18,15 @@ SOONEST = {
     "amount_recomputed": 3,
     "arm_not_watched": 2,
     "completed_again": 3,
-    "grey_served_again": 6,
+    "display_of_before": 5,
+    "grey_billed": 3,
+    "grey_served_again": 3,
     "hold_freed_behind_pump": 2,
     "late_approval_swallowed": 6,
     "open_sales_forgotten": 2,
     "second_word_first": 6,
-    "silence_is_nothing": 4,
-    "wrap_not_understood": 5,
+    "served_vehicle_proves": 4,
+    "silence_is_nothing": 2,
 }
 """Seeds to begin with where the first shows a bug late or not at all; only the time of a test hangs on them."""
 
