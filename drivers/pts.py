@@ -3,8 +3,9 @@
 Theory of operation. There are two ways to a controller. Where its address is known we are its client and POST to it
 (`PtsConfig.http`). Otherwise it dials in: `pts_door` brings its WebSocket here, and requests and answers travel on
 that. Either way one message is under way at a time, since the controller has one small buffer, and answers are told by
-their ids. `run` asks all pumps for their status once a second; readings are told as they come, repetitions too.
-A pump whose totals were asked for is asked more often: they come in place of its next status.
+their ids. `run` asks all pumps for their status once a second; readings are told as they come, repetitions too. A pump
+that is let deliver is asked more often, and so is one whose totals were asked for: they come in place of its next
+status.
 
 What the controller reports by itself is answered when it has been dealt with: a sale is confirmed once `on_sale` says
 that it is stored, and until then the controller sends it again. One that sends nothing tells the last sale of each
@@ -55,6 +56,9 @@ log = logging.getLogger(__name__)
 
 PUMPS_A_MESSAGE: Final = 60
 """Questions in one message: nine JSON tokens each, of which the controller takes 600."""
+
+BUSY_S: Final = 0.25
+"""Pause between two looks at pumps that are let deliver: the bank's two seconds begin when the nozzle is back."""
 
 ASK_TIMEOUT_S: Final = 2.0
 """Time for a status: the controller has it in memory, and a command waits for its turn behind it."""
@@ -176,16 +180,22 @@ class PtsController:
             self._tell(False, "stopped")
 
     async def _until_next(self) -> None:
-        """Wait for the next round; ask meanwhile for totals that are due."""
+        """Wait for the next round; ask meanwhile for totals that are due, and pumps that are let deliver."""
         end = self._clock.monotonic() + self.config.poll_every_s
         while (left_s := end - self._clock.monotonic()) > 0:
             self._totals_asked.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left_s, HURRY_S) if self._totals_due else left_s):
+                async with asyncio.timeout(min(left_s, self._hurry_s())):
                     await self._totals_asked.wait()
-            for start in range(0, len(self._totals_due), PUMPS_A_MESSAGE):
-                await self._poll_some(tuple(self._totals_due)[start : start + PUMPS_A_MESSAGE])
+            due = tuple({**self._totals_due, **self._open})
+            for start in range(0, len(due), PUMPS_A_MESSAGE):
+                await self._poll_some(due[start : start + PUMPS_A_MESSAGE])
             self._totals_due = {side: left - 1 for side, left in self._totals_due.items() if left > 1}
+
+    def _hurry_s(self) -> float:
+        if self._totals_due:
+            return HURRY_S
+        return BUSY_S if self._open else self.config.poll_every_s
 
     async def _poll_some(self, pumps: Sequence[SideId]) -> None:
         asked: list[Request] = [PumpGetStatus(pump=pump) for pump in pumps]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from gateway.ledger.writer import StorageUnavailable
 from gateway.outbox.worker import Backlog
 from gateway.payers import mandate_import, mandates
 from gateway.payers.list_keeper import ListKeeper, open_lists
+from gateway.points.assemble import Point, live
 from gateway.points.config import Need
 from gateway.rules.loading import load_rules
 from gateway.supervision import Supervisor
@@ -56,6 +57,7 @@ class Gateway:
         self._rules = load_rules(site.rules.file)
         self._backlogs: dict[str, Backlog] = {}
         self._findings: dict[str, int] = {}
+        self._points: Sequence[Point] = ()
         self._stopping = asyncio.Event()
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -78,6 +80,7 @@ class Gateway:
         documents = await self._documents(ledger)
         storage = Storage(ledger.writer, ledger.reader, ledger.committer.anchor)
         parts = assemble(self._site, self._machine, storage, documents, time=self._time, listener=self)
+        self._points = parts.points
         await self._recover(parts)
         self._start_common(ledger, documents, parts.engine)
         points = self._start(parts)
@@ -199,6 +202,7 @@ class Gateway:
                 for name, backlog in self._backlogs.items()
             },
             "restarts": self._supervisor.restarts,
+            **live(self._points),
         }
 
 

@@ -34,6 +34,8 @@ NOT_RUN = {
 
 ENDS_WITH = {
     "etcgw status": (3, "no gateway runs here"),
+    "etcgw pumps": (3, "no gateway runs here"),
+    "etcgw pump": (2, "the site of the pages has no fuel island"),
     "etcgw passages show": (1, "nobody has passed here"),
     "etcgw debits show": (1, "nobody has passed here"),
     "etcgw debits resolve": (1, "nobody has passed here"),

@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.cli.errors import CliFault, ExitCode, refusal
+from gateway.cli.running import START
 from gateway.cli.store import change_ledger
 from gateway.texts.catalogue import Pair, Words
 from gateway.texts.foreign import text_of
@@ -19,13 +20,24 @@ ANSWERED_WITHIN_S: Final = 15.0
 """A gateway whose disk is busy stores an act within seconds."""
 
 
-def act_on(site: SiteFile, act: Act) -> dict[str, Any]:
-    """Have an act done in the name of the account that runs this command; returns its facts. Raises `CliFault`."""
+def act_on(site: SiteFile, act: Act, *, only_running: bool = False) -> dict[str, Any]:
+    """Have an act done in the name of the account that runs this command; returns its facts. Raises `CliFault`.
+
+    `only_running`: for what only a running gateway can follow; where none runs, it is not done.
+    """
     from gateway.acts.actor import of_this_process
     from gateway.acts.acts import Refused
     from gateway.acts.doing import change_of, terms_of
 
     asked = _ask(site, act)
+    if asked is None and only_running:
+        raise CliFault(
+            ExitCode.UNAVAILABLE,
+            "gateway_not_running",
+            Words("acting.no-gateway"),
+            Words("acting.nobody-would-follow"),
+            START,
+        )
     if asked is None:
         try:
             change = change_of(act, of_this_process(), terms_of(site), site.people.groups)

@@ -11,7 +11,20 @@ import typer
 
 from gateway.cli import labels, words
 from gateway.cli.acting import act_on
-from gateway.cli.columns import Column, Columns, each, facts, fen, money, only, said, show_one, show_record, show_table
+from gateway.cli.columns import (
+    Column,
+    Columns,
+    each,
+    facts,
+    fen,
+    money,
+    only,
+    said,
+    show_list,
+    show_one,
+    show_record,
+    show_table,
+)
 from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.help import Commands
 from gateway.cli.options import (
@@ -360,12 +373,7 @@ def items(
     chosen = None if day is None else _day(day, zone_of(site))
     with ledger_of(site) as connection:
         found = view.items(connection, state=None if state is None else state.value, day=chosen, last=last)
-    if as_json:
-        screen.json({"items": each(ITEM)(screen, found)})
-    elif found:
-        show_table(screen, ITEM, found)
-    else:
-        screen.note(screen.say("clearing.no-such-item"))
+    show_list(screen, "items", ITEM, found, nothing=Words("clearing.no-such-item"), as_json=as_json)
 
 
 ITEM: Final[Columns[Item]] = (

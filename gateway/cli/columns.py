@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar
 
 from gateway.cli import words
 from gateway.cli.screen import Cell, Heading, Screen
@@ -21,6 +22,8 @@ U = TypeVar("U")
 
 Text = str | Cell | None
 """Text of a fact for people; None for nothing."""
+
+EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def plain(_: Screen, value: object) -> str:
@@ -138,6 +141,28 @@ def show_table(screen: Screen, columns: Iterable[Column[T]], rows: Iterable[T], 
         [Heading(screen.word(title), column.rank, column.right, column.wrap_at) for column, title in shown],
         [*([column.text(screen, column.take(row)) or "" for column, _ in shown] for row in rows), *more],
     )
+
+
+def show_list(
+    screen: Screen,
+    name: str,
+    columns: Columns[T],
+    rows: Sequence[T],
+    *,
+    nothing: Title,
+    as_json: bool,
+    beside: Mapping[str, Any] = EMPTY,
+) -> None:
+    """Views as a list under a name of its JSON with what else there is `beside` it, or as a table.
+
+    `nothing`: what people are told where there is none.
+    """
+    if as_json:
+        screen.json({name: each(columns)(screen, rows), **beside})
+    elif rows:
+        show_table(screen, columns, rows)
+    else:
+        screen.note(screen.word(nothing))
 
 
 def show_record(screen: Screen, columns: Iterable[Column[T]], row: T, *more: tuple[str, str | Cell]) -> None:

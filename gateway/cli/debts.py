@@ -9,7 +9,7 @@ import typer
 
 from gateway.cli import labels, words
 from gateway.cli.acting import act_on
-from gateway.cli.columns import Column, Columns, at, each, fen, only, said, show_table
+from gateway.cli.columns import Column, Columns, at, fen, only, said, show_list
 from gateway.cli.debits import tell_state
 from gateway.cli.help import Commands
 from gateway.cli.options import (
@@ -60,12 +60,8 @@ def debts(
     with ledger_of(site) as connection:
         found = view.debts(connection, last, listed=listed, unmask=unmask)
         totals = view.totals(connection, listed=listed)
-    if as_json:
-        screen.json({"debts": each(DEBT)(screen, found), **asdict(totals)})
-    elif not totals.count:
-        screen.note(screen.say("debts.no-such-debt"))
-    else:
-        show_table(screen, DEBT, found)
+    show_list(screen, "debts", DEBT, found, nothing=Words("debts.no-such-debt"), as_json=as_json, beside=asdict(totals))
+    if found and not as_json:
         screen.line()
         amount, payers, on_list = words.yuan_with_currency(totals.amount_fen), totals.payers, totals.payers_listed
         screen.line(

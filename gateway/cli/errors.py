@@ -197,13 +197,13 @@ def _clearing_refused(error: ClearingRefused) -> Fault:
     return _refused_clearing(error.reason, error.detail)
 
 
-def refusal(code: str, what: str | Text) -> CliFault:
+def refusal(code: str, what: str | Text, facts: Mapping[str, Any] | None = None) -> CliFault:
     """Fault to raise for a refusal whose code stands in the table of reasons."""
     from gateway.model.reasons import REASONS
 
     reason = REASONS[code]
     likely, next_step = Pair(reason.en, reason.zh), Pair(reason.next_step_en, reason.next_step_zh)
-    return CliFault(ExitCode.REFUSED, code, what, likely, next_step)
+    return CliFault(ExitCode.REFUSED, code, what, likely, next_step, facts=facts)
 
 
 def _refused_clearing(code: str, what: str | Text) -> Fault:

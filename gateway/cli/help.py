@@ -12,6 +12,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from gateway.cli.options import HELP_NAMES, screen_of
 from gateway.cli.screen import Screen
 from gateway.texts import catalogue
 from gateway.texts.catalogue import Words
@@ -61,9 +62,8 @@ class Commands(typer.Typer):
     """A group to which commands are added."""
 
     def __init__(self, name: str, cls: type[Group] = Group, **settings: Any) -> None:  # noqa: ANN401 - the library's
-        names = {"help_option_names": ["-h", "--help"]}
         settings = {"add_completion": False, **settings}
-        super().__init__(name=name, cls=cls, context_settings=names, **settings)
+        super().__init__(name=name, cls=cls, context_settings=HELP_NAMES, **settings)
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:  # noqa: ANN401
         """Decorator that adds a command."""
@@ -71,7 +71,7 @@ class Commands(typer.Typer):
 
 
 def _write_usage(command: TyperCommand | TyperGroup, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
-    prefix = f"{_screen(ctx).say('help.title.usage')} "
+    prefix = f"{screen_of(ctx).say('help.title.usage')} "
     formatter.write_usage(ctx.command_path, " ".join(command.collect_usage_pieces(ctx)), prefix=prefix)
 
 
@@ -79,7 +79,7 @@ def _translate(command: TyperCommand | TyperGroup, ctx: Any) -> tuple[Screen, st
     """Give a command and its options their texts; the screen, and the code of the command's own text."""
     from typer import rich_utils  # heavy, and needed for nothing else
 
-    screen = _screen(ctx)
+    screen = screen_of(ctx)
     for name, words in TITLES.items():
         setattr(rich_utils, name, screen.word(words))
     names: list[str] = []
@@ -103,10 +103,3 @@ def _translate_parameter(parameter: TyperArgument | TyperOption, screen: Screen,
     parameter.help = screen.say(own if catalogue.has(own) else f"help.any.{name}")
     if isinstance(parameter.show_default, str):
         parameter.show_default = screen.say(f"{own}.default")
-
-
-def _screen(ctx: Any) -> Screen:  # noqa: ANN401
-    screen: Screen | None = ctx.find_object(Screen)
-    if screen is None:
-        raise RuntimeError("commands run below the program, which makes the screen")
-    return screen

@@ -27,6 +27,7 @@ MODULES: Final = MappingProxyType(
         "debits": "gateway.cli.debits",
         "debts": "gateway.cli.debts",
         "sales": "gateway.cli.sales",
+        "pumps": "gateway.cli.pumps",
         "clearing": "gateway.cli.clearing",
         "mandates": "gateway.cli.mandates",
         "lists": "gateway.cli.lists",

@@ -22,6 +22,7 @@ from gateway.cli.columns import (
     one,
     only,
     said,
+    show_list,
     show_one,
     show_record,
     show_table,
@@ -226,13 +227,10 @@ def list_(
         counts = view.counts(connection)
         found = view.mandates(connection, last, state=chosen, unmask=unmask)
     _note_under_way(screen, under_way=under_way)
-    if as_json:
-        screen.json({"mandates": each(MANDATE)(screen, found), "counts": counts})
+    nothing = Words("mandates.no-mandate-here")
+    show_list(screen, "mandates", MANDATE, found, nothing=nothing, as_json=as_json, beside={"counts": counts})
+    if as_json or not found:
         return
-    if not found:
-        screen.note(screen.say("mandates.no-mandate-here"))
-        return
-    show_table(screen, MANDATE, found)
     screen.line()
     totals = ", ".join(
         f"{words.named(screen, words.MANDATE_STATES, name).text} {counts[name]}"

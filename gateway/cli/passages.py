@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from gateway.cli import labels, words
-from gateway.cli.columns import Column, Columns, each, facts, fen, only, said, show_table, within
+from gateway.cli.columns import Column, Columns, facts, fen, only, said, show_list, within
 from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.help import Commands
 from gateway.cli.options import (
@@ -71,12 +71,7 @@ def passages(
             # A lane that was renamed or taken down stands in the ledger still.
             if lane not in names and not view.was_at(connection, lane):
                 raise _no_such_lane(lane, names)
-    if as_json:
-        screen.json({"passages": each(PASSAGE)(screen, found)})
-    elif found:
-        show_table(screen, PASSAGE, found)
-    else:
-        screen.note(screen.say("passages.no-such-passage-yet"))
+    show_list(screen, "passages", PASSAGE, found, nothing=Words("passages.no-such-passage-yet"), as_json=as_json)
 
 
 def _no_such_lane(lane: str, names: list[str]) -> CliFault:

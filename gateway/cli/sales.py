@@ -9,7 +9,21 @@ import typer
 
 from gateway.cli import labels, words
 from gateway.cli.acting import act_on
-from gateway.cli.columns import Column, Columns, at, each, facts, fen, only, said, show_one, show_record, show_table
+from gateway.cli.columns import (
+    Column,
+    Columns,
+    at,
+    each,
+    facts,
+    fen,
+    one,
+    only,
+    said,
+    show_list,
+    show_one,
+    show_record,
+    show_table,
+)
 from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.help import Commands
 from gateway.cli.options import (
@@ -28,10 +42,11 @@ from gateway.cli.screen import BAD, DOUBTFUL, GOOD, QUIET, Cell, Screen
 from gateway.cli.store import ledger_of
 from gateway.cli.usage import BadValue
 from gateway.model.money import CURRENCY, format_fen
-from gateway.model.states import SaleState
+from gateway.model.states import OrderState, SaleState
 from gateway.texts.catalogue import Words
 
 if TYPE_CHECKING:
+    from gateway.views.pumps import PumpOrder
     from gateway.views.sales import NozzleSum, Sale
 
 app = Commands("sales", invoke_without_command=True)
@@ -42,6 +57,13 @@ STATES: Final[words.Table] = {
     SaleState.BILLED.value: (Words("sales.state.billed"), GOOD),
     SaleState.NOTHING.value: (Words("sales.state.nothing"), QUIET),
     SaleState.GREY.value: (Words("sales.state.grey"), BAD),
+}
+
+ORDER_STATES: Final[words.Table] = {
+    OrderState.GIVEN.value: (Words("pump.order.given"), DOUBTFUL),
+    OrderState.TAKEN.value: (Words("pump.order.taken"), GOOD),
+    OrderState.LAPSED.value: (Words("pump.order.lapsed"), QUIET),
+    OrderState.REFUSED.value: (Words("pump.order.refused"), BAD),
 }
 
 SaleArgument = Annotated[str, typer.Argument(metavar="SALE")]
@@ -65,12 +87,7 @@ def sales(
     screen, site = at_site(context, config)
     with ledger_of(site) as connection:
         found = view.sales(connection, last, only_open=only_open, unmask=unmask)
-    if as_json:
-        screen.json({"sales": each(SALE)(screen, found)})
-    elif found:
-        show_table(screen, SALE, found)
-    else:
-        screen.note(screen.say("sales.none"))
+    show_list(screen, "sales", SALE, found, nothing=Words("sales.none"), as_json=as_json)
 
 
 @app.command()
@@ -82,11 +99,11 @@ def show(
     unmask: UnmaskOption = False,
 ) -> None:
     """Show one sale: what the pump said, what proved the vehicle, what became of the money."""
-    screen, found = _one(context, config, which, unmask=unmask)
+    screen, found, order = _one(context, config, which, unmask=unmask)
     if as_json:
-        screen.json(facts(screen, SALE, found))
+        screen.json({**facts(screen, SALE, found), "order": one(ORDER)(screen, order)})
     else:
-        show_record(screen, RECORD, found)
+        show_record(screen, RECORD, found, *([] if order is None else [_ordered(screen, order)]))
 
 
 @app.command()
@@ -98,8 +115,8 @@ def receipt(
     unmask: UnmaskOption = False,
 ) -> None:
     """Write the receipt of a sale: a slip of text, or with --json all that an invoice needs."""
-    screen, found = _one(context, config, which, unmask=unmask)
-    if found.state is not SaleState.BILLED:
+    screen, found, _ = _one(context, config, which, unmask=unmask)
+    if found.state is not SaleState.BILLED or found.debit_id is None:
         raise CliFault(
             ExitCode.REFUSED,
             "sale_not_billed",
@@ -170,22 +187,37 @@ def reconcile(
         )
 
 
-def _one(context: typer.Context, config: ConfigOption, which: str, *, unmask: bool) -> tuple[Screen, Sale]:
+def _one(
+    context: typer.Context, config: ConfigOption, which: str, *, unmask: bool
+) -> tuple[Screen, Sale, PumpOrder | None]:
+    """One sale, and the order on which it began."""
+    from gateway.views import pumps
     from gateway.views import sales as view
 
     screen, site = at_site(context, config)
     with ledger_of(site) as connection:
         found = view.sale(connection, which.strip().lower(), unmask=unmask)
+        order = None if found is None else pumps.order_of_sale(connection, found.sale_id)
     if found is None:
         raise CliFault(
             ExitCode.REFUSED, "no_such_sale", Words("sales.no-such-sale", which=which), None, Words("sales.listed")
         )
-    return screen, found
+    return screen, found, order
+
+
+def _ordered(screen: Screen, order: PumpOrder) -> tuple[str, str]:
+    by = ": ".join(part for part in (order.actor, order.why) if part)
+    return screen.word(Words("label.ordered-by")), f"{by} ({order.order_id})"
 
 
 def litres(_: Screen, volume_ml: int | None) -> str:
     """Litres of a volume."""
-    return "" if volume_ml is None else f"{volume_ml / 1000:.2f}"
+    return _thousandths(volume_ml)
+
+
+def order_for(screen: Screen, cash: bool) -> str:
+    """Customer whom an order is for."""
+    return screen.word(Words("pump.cash") if cash else Words("pump.for-vehicle"))
 
 
 def _totaliser(screen: Screen, sale: Sale) -> str:
@@ -193,8 +225,14 @@ def _totaliser(screen: Screen, sale: Sale) -> str:
     return f"{before or '?'} - {after or '?'}"
 
 
-def _price(_: Screen, unit_price_milli: int | None) -> str:
-    return "" if unit_price_milli is None else f"{unit_price_milli / 1000:.2f}"
+def price(_: Screen, unit_price_milli: int | None) -> str:
+    """Yuan a litre."""
+    return _thousandths(unit_price_milli)
+
+
+def _thousandths(value: int | None) -> str:
+    """Two digits after the point, and the third where there is one."""
+    return "" if value is None else f"{value / 1000:.{3 if value % 10 else 2}f}"
 
 
 SALE: Final[Columns[Sale]] = (
@@ -206,12 +244,22 @@ SALE: Final[Columns[Sale]] = (
     Column("grade", Words("label.grade"), rank=1),
     Column("plate", labels.PLATE, lambda s: s.who.plate, rank=1),
     Column("volume_ml", Words("label.litres"), text=litres, right=True),
-    Column("unit_price_milli", Words("label.unit-price"), text=_price, right=True, rank=2),
+    Column("unit_price_milli", Words("label.unit-price"), text=price, right=True, rank=2),
     fen("amount_fen", labels.AMOUNT),
     Column("state", labels.STATE, text=words.coded(STATES)),
     Column("debit_state", Words("label.money"), text=words.coded(words.DEBIT_STATES), rank=1),
     Column("reason", labels.REASON, text=words.reason_text, rank=1, wrap_at=16),
-    *only("limit_fen", "volume_before_ml", "volume_after_ml", "proof", "debit_id", "payer", "record_no", "changed_at"),
+    *only(
+        "funding",
+        "limit_fen",
+        "volume_before_ml",
+        "volume_after_ml",
+        "proof",
+        "debit_id",
+        "payer",
+        "record_no",
+        "changed_at",
+    ),
     Column("card_number", of=lambda s: s.who.card_number),
 )
 
@@ -226,6 +274,7 @@ RECORD: Final[Columns[Sale]] = (
     fen("limit_fen", labels.LIMIT),
     Column("proof", Words("label.proof-of-vehicle")),
     Column("debit_id", labels.DEBIT),
+    Column("funding", labels.FUNDING, text=words.coded(words.FUNDINGS)),
     Column("record_no", Words("label.record")),
 )
 
@@ -239,12 +288,27 @@ RECEIPT: Final[Columns[Sale]] = (
     Column("nozzle", Words("label.nozzle")),
     Column("grade", Words("label.grade")),
     Column("volume_ml", Words("label.litres"), text=litres),
-    Column("unit_price_milli", Words("label.unit-price"), text=_price),
+    Column("unit_price_milli", Words("label.unit-price"), text=price),
     Column("amount_fen", labels.AMOUNT, text=lambda _, fen: f"{format_fen(fen)} {CURRENCY}"),
     Column("currency", of=lambda _: CURRENCY),
+    Column("funding", Words("label.paid-with"), text=words.coded(words.FUNDINGS)),
     Column("payer", Words("label.paid-by")),
+    Column("debit_state", Words("label.money"), text=words.coded(words.DEBIT_STATES)),
     Column("plate", labels.PLATE, lambda s: s.who.plate),
     Column("card_number", labels.CARD, lambda s: s.who.card_number),
+)
+
+ORDER: Final[Columns[PumpOrder]] = (
+    Column("order_id", Words("label.order")),
+    at("created_at", labels.TIME),
+    Column("cash", Words("label.for-whom"), text=order_for),
+    fen("limit_fen", labels.LIMIT),
+    Column("state", labels.STATE, text=words.coded(ORDER_STATES)),
+    Column("reason", labels.REASON, text=words.reason_text, wrap_at=16),
+    Column("actor", labels.BY),
+    Column("why", Words("label.note"), rank=1, wrap_at=16),
+    Column("sale_id", Words("label.sale"), rank=2),
+    *only("lane", "side", "changed_at"),
 )
 
 SETTLED: Final[Columns[Mapping[str, Any]]] = (

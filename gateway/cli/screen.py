@@ -109,9 +109,9 @@ class Screen:
     def _local(self, moment_us: int | None) -> datetime | None:
         return None if moment_us is None else from_us(moment_us).astimezone(self.zone)
 
-    def json(self, value: Mapping[str, Any]) -> None:
+    def json(self, value: Mapping[str, Any], *, in_a_line: bool = False) -> None:
         """One object, for scripts. What a terminal would obey is escaped as JSON has it: the value stays the same."""
-        text = json.dumps(value, ensure_ascii=False, indent=2)
+        text = json.dumps(value, ensure_ascii=False, indent=None if in_a_line else 2)
         sys.stdout.write(_UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text) + "\n")
 
     def line(self, text: str = "", style: str = "") -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from gateway.cli import labels
 from gateway.cli.columns import Column, Columns, said, show_table
-from gateway.cli.errors import CliFault, ExitCode
 from gateway.cli.help import Commands
-from gateway.cli.options import ConfigOption, JsonOption, age_text, at_site, now_utc
-from gateway.cli.rights import need_right
+from gateway.cli.options import ConfigOption, JsonOption, age_text, at_site
+from gateway.cli.running import health_at, not_running
 from gateway.cli.screen import BAD, DOUBTFUL, GOOD, Cell, Screen
 from gateway.texts.catalogue import Pair, Words
 from gateway.texts.foreign import text_of
@@ -23,54 +21,19 @@ if TYPE_CHECKING:
 
 app = Commands("status")
 
-_START: Final = Words("status.etcgw-run-config-site-starts")
-
 
 @app.command("status")
 def status(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Tell whether the gateway runs and which parts of it do not work. Exit 3 when it does not run."""
     screen, site = at_site(context, config)
-    health = _health(site.storage.state)
+    health = health_at(site)
     facts = {**health.state, "running": health.running, "age_s": round(health.age_s, 3)}
     if not as_json:
         _show(screen, health)
     if not health.running:
-        cause = Words("status.was-stopped") if health.stopped else Words("status.killed-or-hangs")
-        raise CliFault(
-            ExitCode.UNAVAILABLE,
-            "gateway_not_running",
-            Words("status.not-running-since", age=age_text(health.age_s)),
-            cause,
-            _START,
-            facts=facts,
-        )
+        raise not_running(health, facts)
     if as_json:
         screen.json(facts)
-
-
-def _health(path: Path) -> Health:
-    from gateway.model.clock import to_us
-    from gateway.views.health import ForeignState, health_of
-
-    need_right(path)
-    try:
-        return health_of(path, to_us(now_utc()))
-    except FileNotFoundError as error:
-        raise CliFault(
-            ExitCode.UNAVAILABLE,
-            "gateway_not_running",
-            Words("status.not-running-no-file", path=path),
-            Words("status.has-never-run-this-site"),
-            _START,
-        ) from error
-    except ForeignState as error:
-        raise CliFault(
-            ExitCode.UNAVAILABLE,
-            "state_file_foreign",
-            Words("status.no-state-file", path=path),
-            Words("status.storage-state-names-another-programs"),
-            Words("status.correct-storage-state-site-file"),
-        ) from error
 
 
 def _show(screen: Screen, health: Health) -> None:

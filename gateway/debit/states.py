@@ -54,6 +54,17 @@ _INTENTS_UNKNOWN = (
     .where(tables.one_of(tables.purchase.c.state, *OPEN_PURCHASES), tables.purchase.c.state == PurchaseState.INTENT)
     .values(state=PurchaseState.UNKNOWN.value, changed_at=bindparam("now"))
 )
+_s = tables.sale
+_NEWEST_AT_NOZZLE = (
+    select(_s.c.created_at)
+    .where(
+        _s.c.charge_point == bindparam("charge_point"),
+        _s.c.side == bindparam("side"),
+        _s.c.nozzle == bindparam("nozzle"),
+    )
+    .order_by(_s.c.created_at.desc())
+    .limit(1)
+)
 
 
 def sale_row(tx: Transaction, sale_id: str) -> Row:
@@ -62,8 +73,13 @@ def sale_row(tx: Transaction, sale_id: str) -> Row:
 
 
 def add_sale(tx: Transaction, sale_id: str, state: SaleState, *, debit_id: str | None, **values: Any) -> None:  # noqa: ANN401 - columns
-    """Begin a sale of fuel: what a pump may be told to deliver, or a delivery that was found."""
-    _add(tx, tables.sale, sale_id, state, debit_id=debit_id, **values)
+    """Begin a sale of fuel: what a pump may be told to deliver, or a delivery that was found.
+
+    A clock that was set back does not put it before the sales that its nozzle has had.
+    """
+    newest = tx.rows(_NEWEST_AT_NOZZLE, **{name: values[name] for name in ("charge_point", "side", "nozzle")})
+    created_at = max([tx.now_us, *(row.created_at + 1 for row in newest)])
+    _add(tx, tables.sale, sale_id, state, debit_id=debit_id, created_at=created_at, **values)
     tx.note("sale", sale_id, state.value, debit_id=debit_id)
 
 
@@ -246,7 +262,8 @@ def set_item(
 
 def _add(tx: Transaction, table: Table, row_id: str | int, state: State, **values: Any) -> None:  # noqa: ANN401 - columns
     check_move(table.name, row_id, None, state)
-    tx.insert(table, id=row_id, state=state.value, created_at=tx.now_us, changed_at=tx.now_us, **values)
+    made = {"created_at": tx.now_us, **values}
+    tx.insert(table, id=row_id, state=state.value, changed_at=tx.now_us, **made)
 
 
 def _set(tx: Transaction, table: Table, row: Row, state: State, **values: Any) -> None:  # noqa: ANN401 - columns

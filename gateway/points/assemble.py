@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from gateway.debit.engine import DebitEngine, Timing
 from gateway.doors import Doors
@@ -64,3 +64,14 @@ class Point:
     serving: Serving
     devices: Mapping[str, Callable[[], Awaitable[object]]]
     """Tasks of its own devices, by task name."""
+    live: Mapping[str, Callable[[], Sequence[Mapping[str, Any]]]] = field(default_factory=dict)
+    """Tellers of how its places stand now, by the key of the health file under which all points' are listed."""
+
+
+def live(points: Iterable[Point]) -> dict[str, list[Mapping[str, Any]]]:
+    """Tell how the places of all points stand now, by kind of place: pumps, bays."""
+    told: dict[str, list[Mapping[str, Any]]] = {}
+    for point in points:
+        for kind, tell in point.live.items():
+            told.setdefault(kind, []).extend(tell())
+    return told

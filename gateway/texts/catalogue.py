@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, Final, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 
 class Language(StrEnum):
@@ -131,7 +131,3 @@ class _Messages(gettext.GNUTranslations):
     def by_code(self) -> Mapping[str, str]:
         """Texts by code; the empty code is the file's own heading."""
         return {code: text for code, text in self._catalog.items() if code}
-
-
-EDITED: Final = "*.po"
-"""Files of a catalogue that people edit."""

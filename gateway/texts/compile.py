@@ -9,12 +9,14 @@ import io
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
-from gateway.texts.catalogue import EDITED
+EDITED: Final = "*.po"
+"""Files of a catalogue that people edit."""
 
 NEVER = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, func, select
@@ -36,6 +36,7 @@ class Sale:
     reason: str | None
     debit_id: str | None
     debit_state: str | None
+    funding: str | None
     payer: str | None
     merchant: str | None
     record_no: int | None
@@ -57,12 +58,28 @@ def sale(connection: Connection, which: str, *, unmask: bool) -> Sale | None:
     return found[0] if found else None
 
 
+def sales_at(
+    connection: Connection, lane: str, side: int, nozzles: Iterable[int], last: int, *, unmask: bool
+) -> tuple[Sale, ...]:
+    """The newest sales of one side, and those that are not at their end, newest first."""
+    here = [_s.c.charge_point == lane, _s.c.side == side]
+    found = {
+        one.sale_id: one
+        for one in _sales(connection, [*here, tables.one_of(_s.c.state, *OPEN_SALES)], last, unmask=unmask)
+    }
+    for nozzle in nozzles:  # each in the order of its index: a side alone has none
+        newest = _sales(connection, [*here, _s.c.nozzle == nozzle], last, unmask=unmask)
+        found |= {one.sale_id: one for one in newest}
+    ordered = sorted(found.values(), key=lambda one: (one.created_us, one.sale_id), reverse=True)
+    return tuple(one for place, one in enumerate(ordered) if place < last or one.state in OPEN_SALES)
+
+
 def _sales(
     connection: Connection, chosen: Sequence[ColumnElement[bool]], last: int, *, unmask: bool
 ) -> tuple[Sale, ...]:
     newest = select(func.max(tables.decision.c.record_no)).where(tables.decision.c.passage_id == _d.c.passage_id)
     rows = connection.execute(
-        select(_s, _d.c.state.label("debit_state"), _d.c.payer, _d.c.merchant, *IDENTITY)
+        select(_s, _d.c.state.label("debit_state"), _d.c.funding, _d.c.payer, _d.c.merchant, *IDENTITY)
         .add_columns(newest.scalar_subquery().label("record_no"))
         .join_from(_s, _d, _d.c.id == _s.c.debit_id, isouter=True)
         .outerjoin(_u, _u.c.id == _d.c.passage_id)

@@ -229,6 +229,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The first of them.")] = 1,
     passages: Annotated[int, typer.Option(help="Vehicles through the lanes, each seed.", min=0)] = 200,
     debits: Annotated[int, typer.Option(help="Debits at the engine, each seed.", min=0)] = 1000,
+    fillings: Annotated[int, typer.Option(help="Turns at the pumps of an island, each seed.", min=0)] = 40,
     workers: Annotated[int, typer.Option(help="Processes side by side.", min=1)] = 1,
     bug: Annotated[str | None, typer.Option("--plant", help="Plant this known bug in the gateway's code.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Write the whole trace of a single seed here.")] = None,
@@ -238,7 +239,8 @@ def simulate(
     from hardware.bench.simulation.report import simulate as go
 
     wanted = range(seed, seed + seeds)
-    good = go(wanted, passages=passages, debits=debits, workers=workers, bug=bug, trace=trace, as_json=as_json)
+    sizes = {"lanes": passages, "engine": debits, "fuel": fillings}
+    good = go(wanted, sizes, workers=workers, bug=bug, trace=trace, as_json=as_json)
     raise typer.Exit(0 if good else 1)
 
 

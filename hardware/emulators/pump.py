@@ -225,9 +225,13 @@ class PumpEmulator:
     # --- the line -------------------------------------------------------------------------------------------------
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.attach(TcpLine(reader, writer))
+
+    def attach(self, line: Line) -> None:
+        """Attach a controller that has connected, in the place of the one before."""
         if self._line is not None:
             self._line.close()
-        self._begin(TcpLine(reader, writer))
+        self._begin(line)
 
     def _begin(self, line: Line) -> None:
         self._line = line

@@ -9,7 +9,7 @@ from typing import Protocol
 from gateway.debit.claims import Decision, Identity, Payer, PreviousPurchase, PurchasePlan, PurchaseResult
 from gateway.debit.engine import ProvenClaim
 from gateway.model.passage import Funding, PurchaseOutcome
-from gateway.points.etc.seen_before import Next
+from gateway.points.etc.seen_before import Next, what_next
 from gateway.points.etc.settings import ChargeCardPurchase
 from gateway.points.etc.visit import EtcVisit, Read
 from gateway.points.visit import SightOutdated
@@ -36,6 +36,17 @@ class CardPayment:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+
+    @staticmethod
+    def next_of(visit: EtcVisit, read: Read, previous: PreviousPurchase) -> Next:
+        """Next step for the newest purchase of a card that is read again."""
+        return what_next(
+            previous,
+            read.user.station,
+            proves=visit.antenna.up_to_date,
+            here=previous.charge_point == visit.settings.name,
+            in_window=visit.within_window(previous),
+        )
 
     async def settle(
         self, visit: EtcVisit, seen: Identity, read: Read, previous: PreviousPurchase, then: Next

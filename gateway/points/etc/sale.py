@@ -25,7 +25,7 @@ from gateway.payers.mandates import CredentialKind
 from gateway.payers.status_lists import ListKind
 from gateway.points.etc.card_payment import CardPayment, Recorder
 from gateway.points.etc.inspection import card_problem, plate_of, vehicle_problem
-from gateway.points.etc.seen_before import Next, what_next
+from gateway.points.etc.seen_before import Next
 from gateway.points.etc.settings import OnePiecePolicy
 from gateway.points.etc.visit import EtcVisit, Read, with_vehicle
 from gateway.points.visit import SightOutdated
@@ -67,13 +67,7 @@ class Sale:
             return await self._sell(visit, seen, read, None)
         if previous.debit_state == DebitState.HELD:
             visit.leave_if_elsewhere(previous)
-        then = what_next(
-            previous,
-            read.user.station,
-            proves=visit.antenna.up_to_date,
-            here=previous.charge_point == visit.settings.name,
-            in_window=visit.within_window(previous),
-        )
+        then = self._cards.next_of(visit, read, previous)
         if then is Next.LET_THROUGH:
             return await visit.let_through_again(previous.passage_id, previous.debit_id, previous.release)
         if previous.debit_state == DebitState.HELD:

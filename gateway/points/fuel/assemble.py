@@ -61,7 +61,7 @@ def assemble(section: FuelIsland, common: Common) -> Point:
     reading = AntennaPoint(services, antenna, FillUp(island, settings), NothingToRelease())
     point = FuelPoint(services, reading, sides, island=island, charging=charging)
     tasks = {f"pumps/{section.name}/{name}": driver.run for name, driver in pumps.items()}
-    return Point(section.name, point, {f"antenna/{section.name}": antenna.run, **tasks})
+    return Point(section.name, point, {f"antenna/{section.name}": antenna.run, **tasks}, {"pumps": point.pumps})
 
 
 def _sides_on(section: FuelIsland, link: PumpLink, settings: FuelSettings) -> dict[SideId, SideSettings]:
@@ -75,6 +75,8 @@ def _settings(section: FuelIsland, common: Common) -> FuelSettings:
     sides = tuple(
         SideSettings(
             number=side.number,
+            pump=side.pump,
+            address=side.address,
             grades={nozzle.number: nozzle.grade for nozzle in side.nozzles},
             unit_prices=_prices(section, side),
             decimals=links.decimals(by_name[side.pump]),

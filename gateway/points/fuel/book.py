@@ -56,6 +56,14 @@ _OPEN = (
     .where(tables.one_of(_s.c.state, *OPEN_SALES), _s.c.charge_point == bindparam("point"))
     .order_by(_s.c.created_at)
 )
+_SERVED = (
+    select(tables.subject.c.obu_id)
+    .join_from(_s, _d, _d.c.id == _s.c.debit_id)
+    .join(tables.subject, tables.subject.c.id == _d.c.passage_id)
+    .where(_s.c.charge_point == bindparam("point"), tables.subject.c.obu_id.is_not(None))
+    .order_by(_s.c.created_at.desc())
+    .limit(bindparam("most"))
+)
 _HELD_FOR_NOTHING = (
     select(_d.c.id)
     .join_from(_d, tables.passage, tables.passage.c.id == _d.c.passage_id)
@@ -89,18 +97,6 @@ _OPEN_AT = (
         tables.one_of(_s.c.state, *OPEN_SALES),
         _s.c.state == SaleState.OPEN,
     )
-    .limit(1)
-)
-_LAST_VEHICLE = (
-    select(tables.subject.c.obu_id)
-    .join_from(_s, _d, _d.c.id == _s.c.debit_id)
-    .join(tables.subject, tables.subject.c.id == _d.c.passage_id)
-    .where(
-        _s.c.charge_point == bindparam("point"),
-        _s.c.side == bindparam("side"),
-        _s.c.nozzle == bindparam("nozzle"),
-    )
-    .order_by(_s.c.created_at.desc())
     .limit(1)
 )
 _GREY_OF_PAYER = (
@@ -197,11 +193,9 @@ def _standing(newest: Iterable[Any]) -> int | None:
     return None
 
 
-def last_vehicle(connection: Connection, place: Place) -> str | None:
-    """Read the tag of the vehicle that the last sale at a nozzle was for; None where it is not known any more."""
-    values = {"point": place.charge_point, "side": place.side, "nozzle": place.nozzle}
-    found: str | None = connection.execute(_LAST_VEHICLE, values).scalar()
-    return found
+def served(connection: Connection, charge_point: str, most: int) -> Sequence[str]:
+    """Read the vehicles of the newest sales of an island: any of them may stand there still."""
+    return list(connection.execute(_SERVED, {"point": charge_point, "most": most}).scalars())
 
 
 def has_grey(connection: Connection, payer: Payer, vehicle: str) -> bool:

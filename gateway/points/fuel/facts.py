@@ -28,6 +28,8 @@ class Facts:
     """Nozzle that a pump means which names none."""
     online: bool = False
     state: SideState | None = None
+    since_us: int = 0
+    """Time since which it is in its state, with its nozzle in or out."""
     nozzle: int = 0
     out: bool = False
     tells_nozzle: bool = False
@@ -65,6 +67,11 @@ class Facts:
     def authorised(self) -> None:
         """Note that a new delivery is about to be authorised."""
         self.watched, self.flowed, self.delivered = True, False, None
+
+    def let_go(self) -> None:
+        """Note that the pump has the authorisation, or may have it: the state it told before is of before."""
+        if not self.flowed and self.state not in OVER:
+            self.state = SideState.AUTHORISED
 
     def note(self, event: Heard, now: float) -> None:
         """Take what the pump says; `now` is a monotonic second."""

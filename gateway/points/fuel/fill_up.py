@@ -16,22 +16,20 @@ from gateway.points.etc.card_payment import CardPayment, purse_problem
 from gateway.points.etc.file_0019 import sale_record
 from gateway.points.etc.inspection import plate_of
 from gateway.points.etc.sale import payer_of, problem_of
-from gateway.points.etc.seen_before import Next, what_next
-from gateway.points.etc.settings import EtcSettings, OnePiecePolicy
+from gateway.points.etc.seen_before import Next
+from gateway.points.etc.settings import OnePiecePolicy
 from gateway.points.etc.visit import EtcVisit, Read, with_vehicle
 from gateway.points.fuel.island import Island, Owing
+from gateway.points.fuel.settings import FuelSettings
 from protocols.card.station import Station
 from protocols.obu.vehicle_file import VehicleFile, decode_vehicle_file
 from protocols.rsu.messages import StopType, UserReport
-
-LEAST_PURSE_FEN = 100
-"""Balance below which a purse buys nothing at a pump: less than any pump delivers well."""
 
 
 class FillUp:
     """`gateway.points.etc.visit.Errand` of a vehicle at an island."""
 
-    def __init__(self, island: Island, settings: EtcSettings) -> None:
+    def __init__(self, island: Island, settings: FuelSettings) -> None:
         self._island = island
         self._settings = settings
         self._cards = CardPayment(self)
@@ -76,7 +74,7 @@ class FillUp:
         if isinstance(payer, str):
             return await visit.turn_away(seen, payer)
         purse = payer.funding is Funding.PURSE
-        problem = purse_problem(balance_raw, LEAST_PURSE_FEN) if purse else None
+        problem = purse_problem(balance_raw, self._settings.minimum_fen) if purse else None
         if problem is not None:
             return await visit.turn_away(seen, problem)
         self._island.saw(seen, payer, balance_raw if purse else None)
@@ -88,13 +86,7 @@ class FillUp:
     async def _settle(self, visit: EtcVisit, seen: Identity, read: Read, previous: PreviousPurchase) -> Decision | None:
         """Settle a purchase whose answer was lost: the card in the antenna's field tells."""
         visit.leave_if_elsewhere(previous)
-        then = what_next(
-            previous,
-            read.user.station,
-            proves=visit.antenna.up_to_date,
-            here=previous.charge_point == visit.settings.name,
-            in_window=visit.within_window(previous),
-        )
+        then = self._cards.next_of(visit, read, previous)
         visit.occasion = Occasion.READING
         if then in (Next.STILL_DISPUTED, Next.NEW):
             return await visit.turn_away(seen, previous.reason or "purchase_disputed")

@@ -140,8 +140,9 @@ class Island:
             self.served(name)
 
     def served(self, name: str) -> None:
-        """Note a vehicle that has filled up, and may stand here still."""
+        """Note that a vehicle has filled up, and may stand here still."""
         self._customers.pop(name, None)
+        self._served.pop(name, None)
         self._served[name] = self._clock.monotonic()
         while len(self._served) > CUSTOMERS_MAX:
             del self._served[next(iter(self._served))]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from gateway.debit.claims import Decision
 from gateway.ledger.batches import StorageUnavailable
@@ -16,13 +16,17 @@ from gateway.model.states import SaleState
 from gateway.points.etc.antenna_point import AntennaPoint
 from gateway.points.fuel import book, orders
 from gateway.points.fuel.charging import Charging, FuelServices
-from gateway.points.fuel.island import Island
+from gateway.points.fuel.island import CUSTOMERS_MAX, Island
+from gateway.points.fuel.live import live_facts
 from gateway.points.fuel.ports import PlateWitness
 from gateway.points.fuel.side import Side
 from gateway.points.visit import Visit
 
 LOOK_EVERY_S: Final = 1.0
-"""Seconds between two looks for orders and for sales that people have settled."""
+"""Seconds between two looks for orders: a person waits for the pump."""
+
+LOOKS_A_SALE: Final = 5
+"""Looks for orders to one for sales that people have settled."""
 
 
 class NothingToRelease:
@@ -76,18 +80,29 @@ class FuelPoint:
             side.close()
         await self._antenna.drain()
 
+    def pumps(self) -> list[dict[str, Any]]:
+        """Tell how its sides stand, for other processes."""
+        return [live_facts(self._services.settings.name, side) for side in self._sides.values()]
+
     async def _look_after(self) -> None:
         """Follow orders, and charge what people have said was delivered, for ever."""
-        name, reader = self._services.settings.name, self._services.reader
+        looks = 0
         while True:
             await self._services.clock.sleep(LOOK_EVERY_S)
+            looks += 1
             with suppress(StorageUnavailable):
                 await self.follow_orders()
-                for sale in await reader.read(lambda c: book.open_sales(c, name)):
-                    side = self._sides.get(sale.place.side)
-                    here = side is not None and side.sale is not None and side.sale.id == sale.id
-                    if sale.state is SaleState.DELIVERED and sale.sold is not None and not here:
-                        await self._charging.charge(sale, sale.sold)
+                if looks % LOOKS_A_SALE == 0:
+                    await self._charge_delivered()
+
+    async def _charge_delivered(self) -> None:
+        """Charge sales whose delivery is known, and that no side is about to charge."""
+        name = self._services.settings.name
+        for sale in await self._services.reader.read(lambda c: book.open_sales(c, name)):
+            side = self._sides.get(sale.place.side)
+            here = side is not None and side.sale is not None and side.sale.id == sale.id
+            if sale.state is SaleState.DELIVERED and sale.sold is not None and not here:
+                await self._charging.charge(sale, sale.sold)
 
     async def follow_orders(self) -> None:
         """Hand orders to their sides, and end those that nobody can or will use."""
@@ -126,6 +141,8 @@ class FuelPoint:
         for debit_id in await reader.read(lambda c: book.held_for_nothing(c, name)):
             # Where no sale was stored, no pump was authorised.
             await self._services.engine.release(debit_id, Visit(self._services).context())
+        for vehicle in await reader.read(lambda c: book.served(c, name, CUSTOMERS_MAX)):
+            self._island.served(vehicle)
         open_sales = await reader.read(lambda c: book.open_sales(c, name))
         for number, side in self._sides.items():
             await side.recover([sale for sale in open_sales if sale.place.side == number])

@@ -18,6 +18,10 @@ class SideSettings:
 
     number: int
     """Number that people know it by, and that stands with its sales."""
+    pump: str
+    """Name of the line that its pump is on."""
+    address: int
+    """Number of the side on that line."""
     grades: Mapping[int, str]
     """Nozzle -> grade."""
     unit_prices: Mapping[int, int] = field(default_factory=dict)

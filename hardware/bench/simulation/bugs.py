@@ -1,19 +1,9 @@
-"""Known bugs that can be planted in the gateway's code, in this process only, to prove that the simulation finds them.
-
-Most are an edit of a few words in one function: its source is taken, the words are replaced, and the function made of
-the result stands in its place until the run ends. An edit that no longer fits raises, so that a bug cannot quietly
-become no bug when the gateway's code changes.
-"""
+"""Known bugs that can be planted in the gateway's code to prove that the simulation finds them, see `planting`."""
 
 from __future__ import annotations
-import __future__
 
-import inspect
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
-from types import FunctionType, ModuleType
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sqlalchemy import bindparam, select
@@ -51,61 +41,9 @@ from gateway.points.etc import antenna_point, purchase, seen_before, visit
 from gateway.points.gate import gate
 from gateway.points.toll import sale as toll_sale
 from hardware.bench.simulation import site
+from hardware.bench.simulation.fuel_bugs import FUEL_BUGS
+from hardware.bench.simulation.planting import Bug, edit, put
 from protocols.bank import responses
-
-Owner = ModuleType | type
-
-
-class NoLongerFits(Exception):
-    """The gateway's code has changed: the bug must be written anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bug:
-    """One bug, and the workload in which it shows soonest."""
-
-    what: str
-    patch: Callable[[], AbstractContextManager[None]]
-    workload: str = "engine"
-
-
-@contextmanager
-def _put(owner: Owner, name: str, value: Any) -> Iterator[None]:  # noqa: ANN401 - a function of any kind
-    before = owner.__dict__[name]
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
-def _edited(owner: Owner, name: str, words: Sequence[tuple[str, str]]) -> FunctionType:
-    function = owner.__dict__[name]
-    source = textwrap.dedent(inspect.getsource(function))
-    for old, new in words:
-        if source.count(old) != 1:
-            raise NoLongerFits(f"{owner.__name__}.{name} has {source.count(old)} times {old!r}")
-        source = source.replace(old, new)
-    code = compile(source, f"<planted in {name}>", "exec", flags=__future__.annotations.compiler_flag)
-    made: dict[str, FunctionType] = {}
-    exec(code, function.__globals__, made)  # noqa: S102 - our own source with our own words
-    return made[name]
-
-
-def _edit(*edits: tuple[Owner, str, str, str]) -> Callable[[], AbstractContextManager[None]]:
-    """Patch by edits: where each function stands, its name, the words to replace, and what to put there."""
-
-    @contextmanager
-    def patch() -> Iterator[None]:
-        words: dict[tuple[Owner, str], list[tuple[str, str]]] = {}
-        for owner, name, old, new in edits:
-            words.setdefault((owner, name), []).append((old, new))
-        with ExitStack() as stack:
-            for (owner, name), changes in words.items():
-                stack.enter_context(_put(owner, name, _edited(owner, name, changes)))
-            yield
-
-    return patch
 
 
 @contextmanager
@@ -125,7 +63,7 @@ def _answers_before_commit() -> Iterator[None]:
         kept.extend(changes)
         return results
 
-    with _put(batches.Committer, "commit", commit):
+    with put(batches.Committer, "commit", commit):
         yield
 
 
@@ -140,7 +78,7 @@ def _outbox_outside() -> Iterator[None]:
         for one in earlier:
             real(tx, *one)
 
-    with _put(attempts, "queue", queue):
+    with put(attempts, "queue", queue):
         yield
 
 
@@ -149,7 +87,7 @@ def _disputes_forgotten() -> Iterator[None]:
     """Let a disputed attempt keep its debit from nothing."""
     a = tables.attempt
     open_ones = select(a.c.id).where(a.c.debit_id == bindparam("debit"), a.c.state.in_(AWAITED)).limit(1)
-    with _put(states, "_UNRESOLVED_OF_DEBIT", open_ones):
+    with put(states, "_UNRESOLVED_OF_DEBIT", open_ones):
         yield
 
 
@@ -157,7 +95,7 @@ def _disputes_forgotten() -> Iterator[None]:
 def _nobody_let_through_again() -> Iterator[None]:
     """Leave out the row of those who have paid and are still there."""
     rest = tuple(row for row in seen_before.TABLE if row.then is not seen_before.Next.LET_THROUGH)
-    with _put(seen_before, "TABLE", rest):
+    with put(seen_before, "TABLE", rest):
         yield
 
 
@@ -184,15 +122,15 @@ MOVES_UNCHECKED = (states, "check_move", "if after not in", "if False and after 
 BUGS: Mapping[str, Bug] = {
     "hold_not_counted": Bug(
         "holds do not count towards the limit",
-        _edit((limits, "exposure", "books.held(AccountKind.OPEN, obligor)", "0")),
+        edit((limits, "exposure", "books.held(AccountKind.OPEN, obligor)", "0")),
     ),
     "debt_not_counted": Bug(
         "what is owed does not count towards the limit",
-        _edit((limits, "exposure", "- books.balance(AccountKind.OPEN, obligor)", "- 0")),
+        edit((limits, "exposure", "- books.balance(AccountKind.OPEN, obligor)", "- 0")),
     ),
     "late_approval_posted": Bug(
         "an approval that comes after the reversal left pays the debit",
-        _edit(
+        edit(
             (
                 late,
                 "_approved",
@@ -204,11 +142,11 @@ BUGS: Mapping[str, Bug] = {
     ),
     "late_approval_swallowed": Bug(
         "an approval that comes after the reversal left is dropped",
-        _edit((late, "_approved", "if row.state == AttemptState.APPROVED or row.late_approval:", "if True:")),
+        edit((late, "_approved", "if row.state == AttemptState.APPROVED or row.late_approval:", "if True:")),
     ),
     "retry_with_new_key": Bug(
         "a repeated advice or reversal carries a trace number of its own",
-        _edit(
+        edit(
             (
                 iso8583.Iso8583Channel,
                 "repeat",
@@ -221,24 +159,24 @@ BUGS: Mapping[str, Bug] = {
     "outbox_outside_transaction": Bug("the outbox row is written by another change", _outbox_outside),
     "reversal_closed_early": Bug(
         'a reversal is closed by an early "not found"',
-        _edit((attempts, "close_reversal", "over = aged and", "over =")),
+        edit((attempts, "close_reversal", "over = aged and", "over =")),
     ),
     "account_row_outside_batch": Bug(
         "a merchant's account is not written with the batch that moves it",
-        _edit((books.Books, "flush", "if a.changed)", "if a.changed and a.kind is not AccountKind.MERCHANT)")),
+        edit((books.Books, "flush", "if a.changed)", "if a.changed and a.kind is not AccountKind.MERCHANT)")),
     ),
     "answer_before_commit": Bug("callers are answered before the commit", _answers_before_commit),
     "file_not_looked_at": Bug(
         "nobody looks whether the ledger's file is still there",
-        _edit((batches.Committer, "stands", "self._file.stands()", "True")),
+        edit((batches.Committer, "stands", "self._file.stands()", "True")),
     ),
     "file_not_looked_at_again": Bug(
         "what was committed is answered without a look whether the ledger's file is still there",
-        _edit((batches.Batches, "_stored", "if not self._committer.stands():", "if False:")),
+        edit((batches.Batches, "_stored", "if not self._committer.stands():", "if False:")),
     ),
     "lift_before_decision": Bug(
         "the barrier lifts when the card has paid, before the decision is durable",
-        _edit(
+        edit(
             (
                 antenna_point.AntennaPoint,
                 "_serve",
@@ -258,7 +196,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "intent_not_stored": Bug(
         "the card is asked without a stored intent",
-        _edit(
+        edit(
             (
                 holds,
                 "place_hold",
@@ -270,7 +208,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "unknown_is_not_taken": Bug(
         "a purchase without an answer counts as not taken",
-        _edit((purchase.CardPurchases, "buy", "PurchaseOutcome.UNKNOWN", "PurchaseOutcome.NOT_TAKEN")),
+        edit((purchase.CardPurchases, "buy", "PurchaseOutcome.UNKNOWN", "PurchaseOutcome.NOT_TAKEN")),
         "lanes",
     ),
     "repeat_not_recognised": Bug(
@@ -280,11 +218,11 @@ BUGS: Mapping[str, Bug] = {
     ),
     "advice_beside_reversal": Bug(
         "the advice leaves while the sale's reversal is open",
-        _edit((attempts, "queue_advice", "or in_doubt(tx, debit.id)", "")),
+        edit((attempts, "queue_advice", "or in_doubt(tx, debit.id)", "")),
     ),
     "duplicate_answer_counts": Bug(
         "the second copy of an approval pays once more",
-        _edit(
+        edit(
             (
                 late,
                 "_approved",
@@ -297,15 +235,15 @@ BUGS: Mapping[str, Bug] = {
     ),
     "replay_not_compared": Bug(
         "the same key with other content is taken for the same claim",
-        _edit((holds, "_replay", "known.content_hash != request.content_hash", "False")),
+        edit((holds, "_replay", "known.content_hash != request.content_hash", "False")),
     ),
     "stan_reused": Bug(
         "trace numbers begin again after a while",
-        _edit((pos, "pair", "position % STAN_MAX + 1", "position % 12 + 1")),
+        edit((pos, "pair", "position % STAN_MAX + 1", "position % 12 + 1")),
     ),
     "positions_from_ledger_alone": Bug(
         "trace numbers go on where the ledger stands, whatever the mark has given out",
-        _edit(
+        edit(
             (positions.Positions, "_next", "self._mark.reserved(terminal) or 0", "0"),
             (
                 pos,
@@ -317,22 +255,22 @@ BUGS: Mapping[str, Bug] = {
     ),
     "start_takes_older_ledger": Bug(
         "a start does not compare the ledger with its mark",
-        _edit(
+        edit(
             (incarnation, "compare", "head.number < state.journal", "False"),
             (incarnation, "compare", "if state.journal and", "if False and"),
         ),
     ),
     "adoption_keeps_queue": Bug(
         "an adopted ledger goes on undoing and telling what it had open",
-        _edit((adoption, "_adopt", "for row in open_attempts:", "for row in open_attempts[:0]:")),
+        edit((adoption, "_adopt", "for row in open_attempts:", "for row in open_attempts[:0]:")),
     ),
     "adopted_claims_asked_again": Bug(
         "a claim that may have been paid in a lost part is asked for again",
-        _edit((states, "outcome_lost", "item.state == ItemState.OPEN", "False")),
+        edit((states, "outcome_lost", "item.state == ItemState.OPEN", "False")),
     ),
     "stand_in_without_limit": Bug(
         "vehicles are let go on our own word without a limit",
-        _edit(
+        edit(
             (
                 conclusions,
                 "conclude",
@@ -343,14 +281,14 @@ BUGS: Mapping[str, Bug] = {
     ),
     "recovery_skipped": Bug(
         "start-up classifies nothing",
-        _edit(
+        edit(
             (recovery, "classify_attempts", "for row in rows:", "for row in rows[:0]:"),
             (recovery, "close", "if debit.state != DebitState.HELD:", "if True:"),
         ),
     ),
     "start_up_voids_intents": Bug(
         "start-up takes a purchase without an answer for one that was not made",
-        _edit(
+        edit(
             (recovery, "classify_rest", "intents_unknown(tx)", "pass"),
             (recovery, "close", "(*OPEN_PURCHASES, PurchaseState", "(PurchaseState.UNKNOWN, PurchaseState"),
             (
@@ -363,7 +301,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "record_number_gap": Bug(
         "a record number is left out now and then",
-        _edit(
+        edit(
             (
                 transaction.Transaction,
                 "insert_chained",
@@ -374,22 +312,22 @@ BUGS: Mapping[str, Bug] = {
     ),
     "advice_given_up": Bug(
         "an advice that is not answered is not repeated",
-        _edit((worker.OutboxWorker, "_settle", "return False", 'return bool(row.kind == "advice")')),
+        edit((worker.OutboxWorker, "_settle", "return False", 'return bool(row.kind == "advice")')),
     ),
     "reversal_before_its_row": Bug(
         "a reversal leaves before its state says so",
-        _edit(
+        edit(
             (attempts, "begin_reversal", "AttemptState.REVERSING, sends", "AttemptState.UNKNOWN, sends"),
             MOVES_UNCHECKED,
         ),
     ),
     "terminal_not_blocked": Bug(
         "a terminal sells on while its reversal is open",
-        _edit((pos.PosChannel, "_free", "if number not in busy", "if True")),
+        edit((pos.PosChannel, "_free", "if number not in busy", "if True")),
     ),
     "silence_is_not_sent": Bug(
         "a request without an answer counts as never sent",
-        _edit(
+        edit(
             (
                 iso8583.Iso8583Channel,
                 "exchange",
@@ -400,7 +338,7 @@ BUGS: Mapping[str, Bug] = {
     ),
     "no_word_is_declined": Bug(
         "codes that say nothing about the money count as declined",
-        _edit(
+        edit(
             (
                 iso8583,
                 "_of_sale",
@@ -412,32 +350,32 @@ BUGS: Mapping[str, Bug] = {
     ),
     "unknown_code_declines": Bug(
         "a code that no table knows is a decline",
-        _edit((responses, "_unlisted", "ResponseCode(code, _U,", "ResponseCode(code, _D,")),
+        edit((responses, "_unlisted", "ResponseCode(code, _U,", "ResponseCode(code, _D,")),
     ),
     "amount_not_compared": Bug(
         "the amount of an answer is not compared with what was asked",
-        _edit((iso8583, "differences", "sorted(profile.echoed)", "sorted(profile.echoed - {AMOUNT})")),
+        edit((iso8583, "differences", "sorted(profile.echoed)", "sorted(profile.echoed - {AMOUNT})")),
     ),
     "merchant_not_compared": Bug(
         "the merchant of an answer is not compared with what was asked",
-        _edit((iso8583, "differences", "sorted(profile.echoed)", "sorted(profile.echoed - {42})")),
+        edit((iso8583, "differences", "sorted(profile.echoed)", "sorted(profile.echoed - {42})")),
     ),
     "second_word_first": Bug(
         "a second answer that overtakes the booking of the first one wins: a decline over an earlier approval",
-        _edit((turns.Turns, "in_turn", "if behind is None:", "if True:")),
+        edit((turns.Turns, "in_turn", "if behind is None:", "if True:")),
     ),
     "contradiction_swallowed": Bug(
         "a decline after an approval is told to nobody",
-        _edit((late, "_declined", "if row.state == AttemptState.APPROVED:", "if False:")),
+        edit((late, "_declined", "if row.state == AttemptState.APPROVED:", "if False:")),
     ),
     "duplicate_reversed": Bug(
         "a message that left once and whose keys the bank knows is reversed",
-        _edit((attempts, "settle_answer", "if answer.verdict is AnswerClass.DUPLICATE:", "if False:")),
+        edit((attempts, "settle_answer", "if answer.verdict is AnswerClass.DUPLICATE:", "if False:")),
     ),
     "dispute_forgotten": Bug("a debit is asked for anew while an attempt of it is disputed", _disputes_forgotten),
     "reversal_closed_by_12": Bug(
         "a reversal is closed by another answer than 00",
-        _edit(
+        edit(
             (
                 iso8583.Iso8583Channel,
                 "_verdict",
@@ -448,34 +386,34 @@ BUGS: Mapping[str, Bug] = {
     ),
     "void_keeps_hold": Bug(
         "a hold that is freed still counts",
-        _edit((books.Books, "_free", "giver.held -= pending.amount", "giver.held -= 0")),
+        edit((books.Books, "_free", "giver.held -= pending.amount", "giver.held -= 0")),
     ),
     "refund_above_collected": Bug(
         "more is given back than was collected",
-        _edit((refunds, "_refusal", "request.amount_fen > debit.collected - debit.refunded", "False")),
+        edit((refunds, "_refusal", "request.amount_fen > debit.collected - debit.refunded", "False")),
     ),
     "overrun_not_claimed": Bug(
         "what is delivered above the hold is not claimed",
-        _edit((holds, "post_hold", "if debit.amount > reserved:", "if False:")),
+        edit((holds, "post_hold", "if debit.amount > reserved:", "if False:")),
     ),
     "completed_as_held": Bug(
         "the hold is collected, not what was delivered",
-        _edit((holds, "post_hold", "amount=min(debit.amount, reserved)", "amount=reserved")),
+        edit((holds, "post_hold", "amount=min(debit.amount, reserved)", "amount=reserved")),
     ),
     "half_paid": Bug(
         "one fen less is booked than the bank has paid",
-        _edit((attempts, "fund_by_bank", "amount=attempt.amount", "amount=attempt.amount - 1")),
+        edit((attempts, "fund_by_bank", "amount=attempt.amount", "amount=attempt.amount - 1")),
     ),
     "namesakes_forgotten": Bug(
         "an answer that names no terminal is given to whoever waits with its trace number",
-        _edit(
+        edit(
             (bank._UnansweredRequests, "may_mean", "return any(", "return False and any("),
             (bank._Pending, "fits", "amount in (None, self.amount)", "True"),
         ),
     ),
     "age_by_time_of_day": Bug(
         "how long ago a vehicle paid is told by the time of day alone",
-        _edit(
+        edit(
             (clock_readings, "age_s", "before[0].boot == now.boot", "False"),
             (clock_readings, "age_s", "if after", "if False"),
         ),
@@ -483,41 +421,41 @@ BUGS: Mapping[str, Bug] = {
     ),
     "clock_read_once": Bug(
         "a clock that was set is not read again",
-        _edit((clock_readings, "cover", "or not now.agrees_with(newest)", "")),
+        edit((clock_readings, "cover", "or not now.agrees_with(newest)", "")),
         "lanes",
     ),
     "opening_repeated": Bug(
         "an opening that may have been carried out is ordered again",
-        _edit((lane_io.LaneOutputs, "_persist", "once and error.outcome is not RequestOutcome.NOT_SENT", "False")),
+        edit((lane_io.LaneOutputs, "_persist", "once and error.outcome is not RequestOutcome.NOT_SENT", "False")),
         "lanes",
     ),
     "lifted_again_without_proof": Bug(
         "a barrier that does not confirm is lifted again, whatever became of the first time",
-        _edit((gate.Gate, "_keep_lifting", "certain = fault.certain", "certain = True")),
+        edit((gate.Gate, "_keep_lifting", "certain = fault.certain", "certain = True")),
         "lanes",
     ),
     "arm_not_given_its_time": Bug(
         "one look at the closed limit counts as proof that the arm has not moved",
-        _edit((barrier_arm.ArmWatch, "closed", "return asked_at >=", "return True or asked_at >=")),
+        edit((barrier_arm.ArmWatch, "closed", "return asked_at >=", "return True or asked_at >=")),
         "lanes",
     ),
     "arm_not_watched": Bug(
         "the arm may have gone up and come down again before anybody looked",
-        _edit((barrier_arm.ArmWatch, "closed", "self.unbroken = False", "pass")),
+        edit((barrier_arm.ArmWatch, "closed", "self.unbroken = False", "pass")),
         "lanes",
     ),
     "log_names_plate": Bug(
         "a line of the log names a plate",
-        _edit((toll_sale.Road, "price", "quoted.detail)", "vehicle.plate)")),
+        edit((toll_sale.Road, "price", "quoted.detail)", "vehicle.plate)")),
         "lanes",
     ),
     "balance_not_compared": Bug(
         "a success is believed whatever balance it tells",
-        _edit((purchase_proof, "balance_agrees", "(before - written_fen - after) % BALANCES == 0", "True")),
+        edit((purchase_proof, "balance_agrees", "(before - written_fen - after) % BALANCES == 0", "True")),
     ),
     "balance_shown_not_compared": Bug(
         "file 0019 proves a purchase whatever balance stands beside it",
-        _edit(
+        edit(
             (purchase.CardPurchases, "proof", "TAKEN, balance_after=balance_raw", "TAKEN"),
             (purchase.CardPurchases, "proof", "if not balance_agrees(", "if False and not balance_agrees("),
         ),
@@ -525,16 +463,16 @@ BUGS: Mapping[str, Bug] = {
     ),
     "card_serial_not_compared": Bug(
         "a success is believed whatever serial of the card it tells",
-        _edit((purchase_proof, "serial_is_above", "0 < (serial - last) % SERIALS <= BETWEEN_MAX", "True")),
+        edit((purchase_proof, "serial_is_above", "0 < (serial - last) % SERIALS <= BETWEEN_MAX", "True")),
     ),
     "replay_accepted": Bug(
         "a terminal and PSAM serial may come again",
-        _edit((purchase_proof, "failed_checks", "not known.psam_serial_used", "True")),
+        edit((purchase_proof, "failed_checks", "not known.psam_serial_used", "True")),
     ),
     "seal_leaves_columns_out": Bug(
         "every second column of a row is not sealed",
         _from_the_first_row(
-            _edit(
+            edit(
                 (
                     seals.Layout,
                     "_lines",
@@ -546,24 +484,25 @@ BUGS: Mapping[str, Bug] = {
     ),
     "seals_not_verified": Bug(
         "rows are not compared with their seals",
-        _edit((verify_seals.SealedRows, "check", "self._findings(connection)", "()")),
+        edit((verify_seals.SealedRows, "check", "self._findings(connection)", "()")),
     ),
     "missing_rows_not_seen": Bug(
         "a sealed row that is gone is passed over",
-        _edit((verify_seals.SealedRows, "_differences", "yield MISSING, wanted", "pass")),
+        edit((verify_seals.SealedRows, "_differences", "yield MISSING, wanted", "pass")),
     ),
     "updates_not_sealed": Bug(
         "only new rows are sealed",
-        _edit((transaction.Transaction, "update", "self._seals.put(layout, changed)", "pass")),
+        edit((transaction.Transaction, "update", "self._seals.put(layout, changed)", "pass")),
     ),
     "chain_not_keyed": Bug(
         "whoever knows how the chain is made can make it anew",
-        _from_the_first_row(_edit((chain, "link", "key=key.secret", "key=bytes(32)"))),
+        _from_the_first_row(edit((chain, "link", "key=key.secret", "key=bytes(32)"))),
     ),
     "key_not_looked_up": Bug(
         "every call of one claim makes a debit",
-        _edit((holds, "place_hold", "if known is not None:", "if False:")),
+        edit((holds, "place_hold", "if known is not None:", "if False:")),
     ),
+    **FUEL_BUGS,
 }
 
 

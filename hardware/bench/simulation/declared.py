@@ -8,7 +8,9 @@ from gateway.model.states import MOVES
 from hardware.bench.simulation.bank import CHANCES
 from hardware.bench.simulation.boards import HARMS, LIFT_ENDS
 from hardware.bench.simulation.disk import GONE, OLDER
+from hardware.bench.simulation.drivers import DIES_HOW
 from hardware.bench.simulation.forgeries import FORGERIES
+from hardware.bench.simulation.pumps import HARM as PUMP_HARM
 from hardware.bench.simulation.storage import Loss
 from hardware.bench.simulation.tampering import FAULTS as TAMPERED
 from hardware.bench.simulation.traffic import AIR_FAULTS
@@ -17,12 +19,15 @@ from hardware.bench.simulation.world import CRASH_PLACES, CRASH_WHILE_LOST, TROU
 
 LEAST = 100
 """Least hits of each in a run of full size."""
-FULL_PASSAGES, FULL_DEBITS = 20_000, 200_000
+FULL: Mapping[str, int] = {"lanes": 20_000, "engine": 200_000, "fuel": 20_000}
+"""Passages, debits and fillings of a run of full size, by workload."""
 
 FAULTS = (
     *(f"{line}.{fault}" for line in ("bank", "antenna") for fault in (*MESSAGE_FAULTS, *CONNECT_FAULTS)),
+    *(f"pumps.{fault}" for fault in PUMP_HARM),
+    *(f"pump.{what}" for what in ("alone", "cable", "jump", "power", "power_at_work", "wrong_amount")),
     *(f"bank.{fault}" if mti == "020" else f"bank.{fault}_{mti[:2]}" for mti, c in CHANCES.items() for fault in c),
-    *(f"crash.{place.replace(' ', '_')}" for place in (*CRASH_PLACES, CRASH_WHILE_LOST)),
+    *(f"crash.{place.replace(' ', '_')}" for place in (*CRASH_PLACES, CRASH_WHILE_LOST, DIES_HOW)),
     *(f"storage.{trouble.name.lower()}" for trouble, _ in TROUBLES),
     *(f"storage.{loss.name.lower()}" for loss in Loss),
     *(f"air.{kind.value}" for kind in AIR_FAULTS),
@@ -37,6 +42,8 @@ FAULTS = (
     *(f"disk.{what}" for what in (OLDER, GONE)),
     "road.leaves_early",
     "road.stands_still",
+    "road.stranger",
+    "road.two_vehicles",
     "road.written_elsewhere",
 )
 
@@ -99,6 +106,9 @@ TRANSITIONS = (
         )
     ),
     *_moves("purchase"),
+    *_moves("sale"),
+    "pump:authorised",
+    *(f"delivery:{end}" for end in ("alone", "limit", "power", "returned")),
     *(f"outbox:{kind}:{end}" for kind in ("reversal", "advice", "recovery", "refund") for end in ("queued", "done")),
     *(
         f"transfer:{event}"
@@ -132,7 +142,9 @@ TRANSITIONS = (
     "item:attempt_disputed",
     "item:charged_without_tac",
     "item:disputed_purchase",
+    "item:fuel_unexplained",
     "item:outcome_lost",
     "item:refund_declined",
+    "item:sale_grey",
     "item:write_off_proposed",
 )

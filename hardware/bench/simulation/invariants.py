@@ -43,7 +43,7 @@ KINDS_OF = {"020": ("sale", "recovery"), "040": ("sale", "recovery"), "022": ("a
 
 TRANSITIONS: Mapping[str, frozenset[tuple[str | None, str]]] = {
     noun: frozenset((old, new) for old, states in MOVES[noun].items() for new in states if new != old)
-    for noun in ("debit", "attempt", "purchase")
+    for noun in ("debit", "attempt", "purchase", "sale")
 }
 """Transitions that are allowed; any other is broken. New rows may have gone several steps in one commit."""
 
@@ -151,6 +151,23 @@ class Debit:
 
 
 @dataclass(slots=True)
+class FuelSale:
+    id: str
+    state: str
+    debit_id: str | None
+    side: int
+    nozzle: int
+    limit_fen: int
+    volume_before: int | None
+    volume_after: int | None
+    volume: int | None
+    amount: int | None
+    reason: str | None
+    was_grey: bool = False
+    changes: int = 1
+
+
+@dataclass(slots=True)
 class BankKey:
     """Sums in the bank's book under one sale's or advice's keys."""
 
@@ -179,6 +196,9 @@ class Picture:
     waiting: Counter[str] = field(default_factory=Counter)
     """Open messages by attempt."""
     items: dict[int, tuple[str, str, str]] = field(default_factory=dict)
+    item_refs: set[str] = field(default_factory=set)
+    """Names of what items are about, other than their debits."""
+    sales: dict[str, FuelSale] = field(default_factory=dict)
     contradictions: dict[int, Attempt] = field(default_factory=dict)
     """Attempts by their items."""
     records: int = 0
@@ -236,6 +256,8 @@ class Watch(Picture):
         """Records that open the barrier, by debit."""
         self._reopened: set[str] = set()
         """Attempts whose reversal was closed until this commit."""
+        self.sales_moved: list[FuelSale] = []
+        """Sales of fuel that this commit has changed."""
         self._at_loss: tuple[int, Counter[str]] | None = None
         """Records, and openings by lane, that stood in the ledger's file when it was lost."""
         self._in_nothing: set[str] = set()
@@ -254,6 +276,7 @@ class Watch(Picture):
         self._opened.clear()
         self._let_through.clear()
         self._reopened.clear()
+        self.sales_moved.clear()
         for row in rows:
             what = row[1]
             if what[0] in "-!":
@@ -287,7 +310,24 @@ class Watch(Picture):
             "attempt": len(self.attempts),
             "purchase": len(self.purchases),
             "item": len(self.items),
+            "sale": len(self.sales),
         }
+
+    def touched(self) -> list[Debit]:
+        """Debits that the last commit has changed."""
+        return [self.debits[debit_id] for debit_id in self._touched]
+
+    def in_nothing(self, key: str) -> bool:
+        """True for what was stored while the ledger's file was gone."""
+        return key in self._in_nothing
+
+    def item_about(self, ref: str) -> bool:
+        """True when people are told of what goes by this name."""
+        return ref in self.item_refs
+
+    def note_pump(self, text: str) -> None:
+        """Write down what a pump does."""
+        self._trace.add("pump", text)
 
     def _since_loss(self, key: str) -> None:
         if self._at_loss is not None:
@@ -541,6 +581,8 @@ class Watch(Picture):
     def _new_item(self, row: Any) -> None:  # noqa: ANN401
         _, _, number, kind, debit_id, state, ref, *_ = row
         self.items[number] = (kind, debit_id, state)
+        if ref is not None:
+            self.item_refs.add(ref)
         self.transitions[f"item:{kind}"] += 1
         if kind == CONTRADICTED:
             self.contradictions[number] = self.attempts[ref]
@@ -551,6 +593,25 @@ class Watch(Picture):
         self.items[row[2]] = (kind, debit_id, row[3])
         if kind == CONTRADICTED:
             self._contradicted(row[2], row[3])
+
+    def _new_sale(self, row: Any) -> None:  # noqa: ANN401
+        _, _, key, state, debit_id, side, nozzle, limit_fen, before, after, volume, amount, reason, *_ = row
+        sale = FuelSale(key, state, debit_id, side, nozzle, limit_fen or 0, before, after, volume, amount, reason)
+        self.sales[key] = sale
+        self._changed("sale", key, None, state)
+        self.sales_moved.append(sale)
+
+    def _sale_changed(self, row: Any) -> None:  # noqa: ANN401
+        _, _, key, state, after, volume, amount, reason, *_ = row
+        sale = self.sales[key]
+        sale.was_grey = sale.was_grey or sale.state == "grey"
+        if state != sale.state:
+            self._changed("sale", key, sale.state, state)
+        sale.state, sale.volume_after, sale.volume, sale.amount, sale.reason = state, after, volume, amount, reason
+        sale.changes += 1
+        self.sales_moved.append(sale)
+        if sale.debit_id is not None:
+            self._touched[sale.debit_id] = None
 
     def _contradicted(self, number: int, state: str) -> None:
         attempt = self.contradictions[number]
@@ -941,4 +1002,6 @@ _HANDLERS: Mapping[str, Callable[[Watch, Any], None]] = {
     "~outbox": Watch._outbox_changed,
     "+item": Watch._new_item,
     "~item": Watch._item_changed,
+    "+sale": Watch._new_sale,
+    "~sale": Watch._sale_changed,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import typer
@@ -19,21 +19,19 @@ PROGRESS_EVERY_S = 5.0
 
 def simulate(
     seeds: Sequence[int],
+    sizes: Mapping[str, int],
     *,
-    passages: int,
-    debits: int,
     workers: int,
     bug: str | None,
     trace: Path | None,
     as_json: bool,
 ) -> bool:
-    """Run every seed with both workloads; True when all is well."""
+    """Run every seed with each workload that has a size; True when all is well."""
     if bug is not None and bug not in BUGS:
         raise typer.BadParameter(f"bug {bug!r} is not known; known are {', '.join(BUGS)}")
-    runs = [Run(seed, "lanes", passages, bug) for seed in seeds if passages]
-    runs += [Run(seed, "engine", debits, bug) for seed in seeds if debits]
+    runs = [Run(seed, workload, size, bug) for workload, size in sizes.items() if size for seed in seeds]
     if trace is not None and len(runs) != 1:
-        raise typer.BadParameter("a trace is of one seed and one workload: give --seeds 1 and one size of 0")
+        raise typer.BadParameter("a trace is of one seed and one workload: give --seeds 1, and all sizes but one as 0")
     summary = Summary()
     begun = shown = time.monotonic()
     for what, outcome in _played(runs, workers, trace):

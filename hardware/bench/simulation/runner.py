@@ -8,20 +8,34 @@ import gc
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import TextIO
+from typing import Any, TextIO
 
 from hardware.bench.simulation.bugs import plant
+from hardware.bench.simulation.drivers import FuelWorkload
 from hardware.bench.simulation.log_reader import LogReader, reading
 from hardware.bench.simulation.loop import VirtualLoop
 from hardware.bench.simulation.site import CALLERS, LANES
 from hardware.bench.simulation.storage import folder
+from hardware.bench.simulation.summary import COUNTED
 from hardware.bench.simulation.traffic import LaneWorkload
 from hardware.bench.simulation.workloads import EngineWorkload
-from hardware.bench.simulation.world import RunResult, World, play
+from hardware.bench.simulation.world import RunResult, Workload, World, play
+
+PLACES: Mapping[str, Mapping[str, Any]] = {
+    "lanes": {"lanes": LANES},
+    "engine": {"callers": CALLERS},
+    "fuel": {"island": True},
+}
+"""Charge points of a world by the workload."""
+WORKLOADS: Mapping[str, Callable[[int], Workload]] = {
+    "lanes": LaneWorkload,
+    "engine": EngineWorkload,
+    "fuel": FuelWorkload,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +44,16 @@ class Run:
 
     seed: int
     workload: str
-    """`lanes` or `engine`."""
+    """A key of `COUNTED`."""
     size: int
-    """Passages or debits."""
+    """Passages, debits or fillings."""
     bug: str | None = None
     """Bug planted in the gateway's code for this run."""
 
     @property
     def command(self) -> str:
         """Command that shows the run again."""
-        sizes = (
-            f"--passages {self.size} --debits 0" if self.workload == "lanes" else f"--passages 0 --debits {self.size}"
-        )
+        sizes = " ".join(f"--{what} {self.size if work == self.workload else 0}" for work, what in COUNTED.items())
         planted = "" if self.bug is None else f" --plant {self.bug}"
         return f"etcbench simulate --seed {self.seed} --seeds 1 {sizes}{planted} --trace trace.txt"
 
@@ -50,11 +62,9 @@ def run(what: Run, into: TextIO | None = None) -> RunResult:
     """Play one seed. `into` gets the whole trace."""
 
     async def whole() -> RunResult:
-        engine = what.workload == "engine"
-        world = World(what.seed, path, lanes=0 if engine else LANES, callers=CALLERS if engine else 0, into=into)
-        workload = EngineWorkload(what.size) if engine else LaneWorkload(what.size)
+        world = World(what.seed, path, **PLACES[what.workload], into=into)
         with reading(LogReader(world.fail)):
-            return await play(world, workload, what.workload)
+            return await play(world, WORKLOADS[what.workload](what.size), what.workload)
 
     gc.disable()  # when it runs depends on the process's past
     try:

@@ -28,6 +28,7 @@ from gateway.model.passage import DeclinePolicy
 from gateway.payers import mandate_import, mandates, status_list_build
 from gateway.payers.status_lists import StatusLists
 from gateway.points.config import ChargePoint
+from gateway.points.fuel.config import FuelIsland
 from gateway.points.toll.config import ChargingLane, EntryLane
 from gateway.rules.loading import DebitRules, parse_rules
 from gateway.tariffs.loading import load_tariffs
@@ -118,8 +119,38 @@ TERMINALS_A_LANE = 3
 CALLERS = 20
 TERMINALS_A_CALLER = 4
 FLEET = 140
+TERMINALS_AT_ISLAND = 6
 PAYERS = 60
 """Mandates of the engine's workload."""
+
+ISLAND = "island-1"
+LIFT_TO_FLOW_S = 12.0
+FORGOTTEN_S = 8.0
+"""Time after which a vehicle that is not seen any more is nobody's proof at a pump: longer than the antenna needs to
+come back."""
+MOST_FEN = 20_000
+"""Most that one sale of fuel may come to."""
+
+
+@dataclass(frozen=True, slots=True)
+class PumpLine:
+    """Pumps of one line."""
+
+    dialect: str
+    addresses: Mapping[int, int]
+    """Address on the line by the number of the side."""
+    prices: tuple[int, ...]
+    """Unit prices by nozzle, thousandths."""
+    wraps_at_ml: int
+    """Volume at which its totalisers begin again: as many digits as its protocol has."""
+
+
+PUMPS: Mapping[str, PumpLine] = {
+    "dart": PumpLine("dart", {1: 80, 2: 81}, (7850, 8320), 100_000_000_000),
+    "two-wire": PumpLine("two-wire", {3: 1}, (7420,), 1_000_000_000),
+}
+SOON_ML = 40_000
+"""Litres before that at which all totalisers stand when a run begins."""
 
 PERSONAL = re.compile(r"测[A-Z]\d{5}|990[12]\d{16}|621[78]\d{8}|B2E2CAD499010001\d{16}", re.IGNORECASE)
 """Plates, card numbers, accounts and tags' contracts of everybody here."""
@@ -355,12 +386,13 @@ class Caller(ChargePoint):
 class SimulatedSite(SiteFile):
     """Site file that also knows the callers."""
 
-    charge_points: list[Annotated[ChargingLane | EntryLane | Caller, Field(discriminator="kind")]]  # type: ignore[assignment]
+    charge_points: list[Annotated[ChargingLane | EntryLane | FuelIsland | Caller, Field(discriminator="kind")]]  # type: ignore[assignment]
 
 
-def site_file(lanes: int, callers: int) -> SimulatedSite:
+def site_file(lanes: int, callers: int, *, island: bool = False) -> SimulatedSite:
     """Site file of the gateway."""
     points = [*(_lane(index) for index in range(lanes)), *(_caller(index) for index in range(callers))]
+    points += [_island()] if island else []
     boards = [{"name": f"board-{lane_name(index)}", "address": f"{lane_name(index)}:502"} for index in range(lanes)]
     return SimulatedSite.model_validate(
         {
@@ -410,6 +442,34 @@ def _lane(index: int) -> dict[str, Any]:
             **limit,
         },
         "one_piece_tags": "contract",
+    }
+
+
+def _island() -> dict[str, Any]:
+    """One island: all its sides have one antenna."""
+    return {
+        **_point(0, ISLAND, tuple(f"F{number:07d}" for number in range(TERMINALS_AT_ISLAND))),
+        "kind": "fuel",
+        "station": "99010199",
+        "lane_no": 99,
+        "gantry": "990199",
+        "antenna": {"address": f"antenna/{ISLAND}:1", "dialect": DIALECTS[0], "lane_mode": 0, "channel": 0},
+        "one_piece_tags": "contract",
+        "quiet_s": 1.0,
+        "limit_fen": MOST_FEN,
+        "lift_to_flow_s": LIFT_TO_FLOW_S,
+        "proof": {"before_s": FORGOTTEN_S},
+        "pumps": [
+            {"name": name, "address": f"pumps/{name}:1", "dialect": line.dialect}
+            | {"totaliser_litres": line.wraps_at_ml // 1000}
+            for name, line in PUMPS.items()
+        ],
+        "sides": [
+            {"number": side, "pump": name, "address": address}
+            | {"nozzles": [{"number": n + 1, "grade": f"g{n + 1}"} for n in range(len(line.prices))]}
+            for name, line in PUMPS.items()
+            for side, address in line.addresses.items()
+        ],
     }
 
 

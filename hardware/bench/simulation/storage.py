@@ -80,6 +80,11 @@ _WATCHED = {
     "outbox": ("id", "kind, attempt_id, destination, done_at", ("done_at",)),
     "item": ("id", "kind, debit_id, state, ref", ("state",)),
     "account": ("id", "kind, owner, balance, held", ("balance", "held")),
+    "sale": (
+        "id",
+        "state, debit_id, side, nozzle, limit_fen, volume_before, volume_after, volume, amount, reason",
+        ("state", "volume_after", "volume", "amount", "reason"),
+    ),
 }
 """Columns of each table that are watched. `new.` is put before plain column names."""
 

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hardware.bench.simulation.declared import FAULTS, FULL_DEBITS, FULL_PASSAGES, LEAST, TRANSITIONS
+from hardware.bench.simulation.declared import FAULTS, FULL, LEAST, TRANSITIONS
 from hardware.bench.simulation.world import RunResult
 
 NAME_WIDTH = 44
+COUNTED = {"lanes": "passages", "engine": "debits", "fuel": "fillings"}
+"""Workloads, and what their size counts."""
 
 
 @dataclass(slots=True)
@@ -18,8 +20,8 @@ class Summary:
     """Totals over all runs so far."""
 
     runs: int = 0
-    passages: int = 0
-    debits: int = 0
+    done: Counter[str] = field(default_factory=Counter)
+    """Passages, debits and fillings, by workload."""
     commits: int = 0
     virtual_s: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -32,10 +34,7 @@ class Summary:
     def add(self, outcome: RunResult) -> None:
         """Count one run."""
         self.runs += 1
-        if outcome.workload == "lanes":
-            self.passages += outcome.done
-        else:
-            self.debits += outcome.done
+        self.done[outcome.workload] += outcome.done
         self.commits += outcome.commits
         self.virtual_s += outcome.virtual_s
         self.outcomes += outcome.outcomes
@@ -48,7 +47,7 @@ class Summary:
     @property
     def full_size(self) -> bool:
         """True when so much was run that everything declared must have been hit."""
-        return self.passages >= FULL_PASSAGES and self.debits >= FULL_DEBITS
+        return all(self.done[workload] >= size for workload, size in FULL.items())
 
     def missing(self) -> list[str]:
         """Declared faults and transitions hit fewer than `LEAST` times."""
@@ -65,7 +64,8 @@ class Summary:
     def text(self) -> str:
         """Summary for people."""
         lines = [
-            f"{self.runs} runs: {self.passages} passages, {self.debits} debits, {self.commits} commits, "
+            f"{self.runs} runs: {', '.join(f'{self.done[work]} {what}' for work, what in COUNTED.items())}, "
+            f"{self.commits} commits, "
             f"{self.virtual_s / 3600:.1f} h of virtual time",
             "simulated at their coils and inputs: relay boards",
         ]
@@ -85,8 +85,7 @@ class Summary:
         """Summary for programs."""
         return {
             "runs": self.runs,
-            "passages": self.passages,
-            "debits": self.debits,
+            **{what: self.done[work] for work, what in COUNTED.items()},
             "commits": self.commits,
             "virtual_s": round(self.virtual_s, 3),
             "outcomes": dict(sorted(self.outcomes.items())),

@@ -28,6 +28,7 @@ from hardware.bench.simulation.disk import Disk
 from hardware.bench.simulation.invariants import Watch
 from hardware.bench.simulation.life import Life
 from hardware.bench.simulation.loop import START, Crew, SimClock, VirtualLoop
+from hardware.bench.simulation.pumps import Forecourt
 from hardware.bench.simulation.storage import LOSS_PLACES, Loss, Storage
 from hardware.bench.simulation.tampering import Tamperer
 from hardware.bench.simulation.trace import Trace
@@ -63,7 +64,7 @@ ANTENNA_HARM = {
     "connect_timeout": 0.06,
 }
 CRASH_PLACES = ("before the commit", "before the answer", "after the answer")
-CRASH_EVERY = (60, 1500)
+CRASH_EVERY, CRASH_EVERY_AT_ISLAND = (60, 1500), (60, 400)
 """Commits from one crash to the next."""
 DOWN_S = (0.05, 8.0)
 """Time from a crash to the next start."""
@@ -116,7 +117,14 @@ class World:
     """World of one run, see the module. Made inside the running virtual loop."""
 
     def __init__(
-        self, seed: int, folder: Path, *, lanes: int = 0, callers: int = 0, into: TextIO | None = None
+        self,
+        seed: int,
+        folder: Path,
+        *,
+        lanes: int = 0,
+        callers: int = 0,
+        island: bool = False,
+        into: TextIO | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         if not isinstance(loop, VirtualLoop):
@@ -126,7 +134,7 @@ class World:
         self.lanes = lanes
         self.callers = callers
         self.template = site.template()
-        self.site = site.site_file(lanes, callers)
+        self.site = site.site_file(lanes, callers, island=island)
         self.clock = SimClock(loop)
         self.trace = Trace(loop.time, into)
         self.chance = site.series(seed, "world")
@@ -155,9 +163,11 @@ class World:
             self.bank.host.book.set_account(contract, balance)
         self._listen_bank()
         self.owners = {owner.name: owner for owner in site.fleet()}
-        self.antennas = [self._make_antenna(index) for index in range(lanes)]
+        names = [*(site.lane_name(index) for index in range(lanes)), *([site.ISLAND] if island else [])]
+        self.antennas = [self._make_antenna(index, name) for index, name in enumerate(names)]
         self.boards = [self._make_board(index) for index in range(lanes)]
         self.serving = asyncio.Event()
+        self.forecourt = Forecourt(self) if island else None
         self.lives = 0
         self.life: Life | None = None
         self.crashing = False
@@ -252,7 +262,7 @@ class World:
         self.life = life = Life(self, self.lives)
         if not self.network.calm and self.storage.crash_at is None:
             self.storage.crash_at = (
-                self.storage.commits + self.chance.randint(*CRASH_EVERY),
+                self.storage.commits + self.chance.randint(*(CRASH_EVERY_AT_ISLAND if self.forecourt else CRASH_EVERY)),
                 self.chance.choice(CRASH_PLACES),
             )
         self.disk.plan()
@@ -276,6 +286,8 @@ class World:
 
     def _committed(self, rows: list[Any]) -> None:
         self.watch.committed(rows)
+        if self.forecourt is not None:
+            self.forecourt.committed()
         if self.storage.away is not None:
             return
         self.disk.committed()
@@ -302,8 +314,7 @@ class World:
         harm = Harm(BANK_HARM, (0.1, 3.0), damage_bank, is_network_message)
         self.network.listen("bank", self.bank.host.attach, self.crew, harm)
 
-    def _make_antenna(self, index: int) -> Antenna:
-        name = site.lane_name(index)
+    def _make_antenna(self, index: int, name: str) -> Antenna:
         dialect = dialect_named(site.DIALECTS[index])
         config = RsuConfig(
             seed=self.seed * 1000 + index, radio_ms=200, dialect=dialect, terminal=site.psam_terminal(index)
@@ -343,6 +354,7 @@ class World:
             self._bank_restarts,
             self._clock_steps,
             self._cut_overs,
+            *((self.forecourt.cuts, self.forecourt.power_cuts) if self.forecourt else ()),
         ):
             self.crew.start(disturber()).add_done_callback(partial(self._ended, disturber.__name__))
         for index, antenna in enumerate(self.antennas):
@@ -350,7 +362,7 @@ class World:
 
     async def _storage_troubles(self) -> None:
         chance = site.series(self.seed, "troubles")
-        while await self._pause(chance, TROUBLE_EVERY_S):
+        while await self.pause(chance, TROUBLE_EVERY_S):
             trouble, lasts_s = chance.choice(TROUBLES)
             self.network.note("storage", trouble.name.lower())
             self.storage.trouble = trouble
@@ -359,7 +371,7 @@ class World:
 
     async def _losses(self) -> None:
         chance = site.series(self.seed, "losses")
-        while await self._pause(chance, LOSS_EVERY_S):
+        while await self.pause(chance, LOSS_EVERY_S):
             await self.served()
             loss, place = chance.choice(tuple(Loss)), chance.choice(LOSS_PLACES)
             lost = asyncio.Event()
@@ -405,7 +417,7 @@ class World:
 
     async def _bank_restarts(self) -> None:
         chance = site.series(self.seed, "bank restarts")
-        while await self._pause(chance, BANK_RESTART_EVERY_S):
+        while await self.pause(chance, BANK_RESTART_EVERY_S):
             self.network.note("bank", "restart")
             self.network.ignore("bank")
             self.bank.host.restart()
@@ -414,7 +426,7 @@ class World:
 
     async def _clock_steps(self) -> None:
         chance = site.series(self.seed, "clock")
-        while await self._pause(chance, CLOCK_STEP_EVERY_S):
+        while await self.pause(chance, CLOCK_STEP_EVERY_S):
             back = chance.random() < 0.5
             step_s = chance.uniform(*(CLOCK_BACK_S if back else CLOCK_FORWARD_S))
             self.network.note("clock", "step_back" if back else "step_forward")
@@ -422,16 +434,17 @@ class World:
 
     async def _cut_overs(self) -> None:
         chance = site.series(self.seed, "cut-over")
-        while await self._pause(chance, CUT_OVER_EVERY_S):
+        while await self.pause(chance, CUT_OVER_EVERY_S):
             self.network.note("bank", "cut_over")
             self.bank_offset += timedelta(days=1)
 
     async def _antenna_restarts(self, antenna: Antenna, chance: random.Random) -> None:
-        while await self._pause(chance, ANTENNA_RESTART_EVERY_S):
+        while await self.pause(chance, ANTENNA_RESTART_EVERY_S):
             self.network.note("antenna", "restart")
             antenna.restart()
 
-    async def _pause(self, chance: random.Random, every_s: tuple[float, float]) -> bool:
+    async def pause(self, chance: random.Random, every_s: tuple[float, float]) -> bool:
+        """Wait for a while; False when all is calm then."""
         await asyncio.sleep(chance.uniform(*every_s))
         return not self.network.calm
 
@@ -471,9 +484,11 @@ class World:
         self.bank.host.book.close()
 
 
-async def play(
-    world: World, workload: Callable[[World], Coroutine[Any, Any, int]], name: str, calm_s: float = 400.0
-) -> RunResult:
+Workload = Callable[[World], Coroutine[Any, Any, int]]
+"""Work of a world: runs until all is settled; how much there was."""
+
+
+async def play(world: World, workload: Workload, name: str, calm_s: float = 400.0) -> RunResult:
     """Run a workload to its end, then let everything settle, and ask whether all is well."""
     done = 0
 
@@ -490,6 +505,8 @@ async def play(
         await world.drained(calm_s)
         world.check_whole()
         world.watch.at_the_end()
+        if world.forecourt is not None:
+            world.forecourt.watch.at_the_end()
 
     task = world.crew.start(whole())
     await asyncio.wait((task, world.failed), return_when=asyncio.FIRST_COMPLETED)

@@ -55,6 +55,7 @@ def test_a_day_counts_every_vehicle_once_and_all_records(plaza):
         Funding.PURSE: (2, 1600),
         Funding.BANK_ONLINE: (3, 3000),
         Funding.ISSUER_CLEARING: (1, 700),
+        Funding.CASH: (0, 0),
     }
     assert whole.records == NumberRange(1, 9)
     assert (whole.lane.count, whole.lane.fen) == (6, 5300)
@@ -96,7 +97,7 @@ def test_a_missing_record_is_told(plaza):
         connection.execute(text("delete from decision where record_no in (3, 4)"))
     whole = of(plaza, whole_day(DAY, plaza.terms))[-1]
     assert whole.records == NumberRange(1, 9, ((3, 4),))
-    assert reports.cells_of(whole, plaza.terms)[20] == "3-4"
+    assert reports.cells_of(whole, plaza.terms)[22] == "3-4"
 
 
 def test_many_records_are_found_by_few_looks(plaza, monkeypatch):

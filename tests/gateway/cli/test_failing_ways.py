@@ -275,7 +275,7 @@ def test_an_interrupt_and_a_mistake_of_ours(run, site, ledger, monkeypatch):
         def fail(*_, raised=raised):
             raise raised
 
-        monkeypatch.setattr("gateway.cli.status._health", fail)
+        monkeypatch.setattr("gateway.cli.status.health_at", fail)
         assert json.loads(run("status", "--config", site, "--json", code=code).stdout)["error"]["code"] == name
 
 

@@ -42,7 +42,10 @@ AWAY_FROM_A_SITE = {
     "rsu-dialects": [["rsu", "dialects"]],
     "pump-decode": [["pump", "decode", "5034030400078501020800002547000199940101054EB403FA"]],
 }
-ELSEWHERE = {"status", "clearing-show", "rules-check", "rules-diff", "sales-receipt", "sales-reconcile", "sales-show"}
+ELSEWHERE = {
+    "clearing-show", "pump-authorise", "pump-show", "pump-watch", "pumps", "rules-check", "rules-diff", "sales-receipt",
+    "sales-reconcile", "sales-show", "status",
+}  # fmt: skip
 """Commands whose shapes a test of their own compares."""
 ACTS = {
     "clearing-explain", "clearing-report", "clearing-run", "clearing-write-off", "debits-adjust", "debits-pay-refund",

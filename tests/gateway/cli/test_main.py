@@ -158,7 +158,7 @@ def test_errors_have_their_exit_codes_and_a_next_step(error, code, run, site, mo
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(status, "_health", fail)
+    monkeypatch.setattr(status, "health_at", fail)
     result = run("status", "--config", site, code=code)
     assert result.stdout == ""
     assert result.stderr.startswith("etcgw: ")
@@ -189,7 +189,7 @@ def test_traceback_only_when_asked_for(run, site, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(status, "_health", fail)
+    monkeypatch.setattr(status, "health_at", fail)
     plain = run("status", "--config", site, code=70).stderr
     assert "--traceback" in plain
     assert "Traceback" not in plain

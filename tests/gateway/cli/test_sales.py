@@ -61,7 +61,7 @@ def test_sales_are_listed_newest_first(ask, run, pumped):
 def test_one_sale_is_shown_with_its_proof(ask, run, pumped):
     site, ids = pumped
     sale = ask("sales", "show", ids[0], "--config", site)
-    compare("sales-show", shape(sale))
+
     assert (sale["volume_ml"], sale["amount_fen"], sale["unit_price_milli"]) == (ML, FEN, 7850)
     assert (sale["volume_before_ml"], sale["volume_after_ml"]) == (1_209_090, 1_219_090)
     assert sale["proof"] == "island_antenna 6:0"
@@ -72,7 +72,7 @@ def test_one_sale_is_shown_with_its_proof(ask, run, pumped):
 def test_a_receipt_has_what_an_invoice_needs_and_exists_for_what_was_billed(ask, run, pumped):
     site, ids = pumped
     receipt = ask("sales", "receipt", ids[0], "--config", site)
-    compare("sales-receipt", shape(receipt))
+
     assert (receipt["amount_fen"], receipt["currency"], receipt["grade"]) == (FEN, "CNY", "92")
     slip = run("sales", "receipt", ids[0], "--config", site, "--lang", "zh").stdout
     assert "10.00" in slip

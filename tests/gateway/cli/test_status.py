@@ -14,7 +14,7 @@ from tests.gateway.debit.conftest import FakeClock
 def state(site, monkeypatch):
     """Write a state file as a gateway does, so many seconds before the commands look at it."""
     now = now_utc()
-    monkeypatch.setattr("gateway.cli.status.now_utc", lambda: now)
+    monkeypatch.setattr("gateway.cli.running.now_utc", lambda: now)
 
     def write(*, age_s=0.0, running=True, **reports):
         clock = FakeClock()

@@ -686,7 +686,7 @@ WEIGHTED = (
         Action(
             "hold",
             {
-                "funding": tuple(Funding),
+                "funding": tuple(funding for funding in Funding if funding is not Funding.CASH),
                 "mandate": MANDATE,
                 "card": range(1, 5),
                 "amount": AMOUNT,

@@ -239,7 +239,6 @@ CORRUPTIONS = [
         ITEM.format(actor="'Wang'", second="' wang'"),
     ),
     (
-        SOLD,
         "what a payer did not grant was written off with its item",
         "update transfer set event = 'clearing_loss', reference = 'item/7' where event = 'purse_paid'",
     ),
@@ -393,6 +392,7 @@ def test_a_ledger_with_every_kind_of_debit_is_clean(box):
         "an obligor's holds and dues keep to its limit",
         "a cleared line is the sum of its rows, and settled and paid out once",
         "the shares of a cleared row add up to it",
+        SOLD,
         "what a payer did not grant was written off with its item",
         "what is written off was proposed by one person and agreed to by another",
         "of an erased passage nothing personal is left, and the journal tells of it",

@@ -216,6 +216,8 @@ def test_a_run_of_full_size_that_left_something_out_is_no_good():
     assert summary.good
     summary.add(outcome(done=1_000_000))
     summary.add(outcome(done=100_000, workload="lanes"))
+    assert summary.good
+    summary.add(outcome(done=100_000, workload="fuel"))
     assert not summary.good
     assert "fault bank.drop: 0" in summary.missing()
     assert "hit fewer than 100 times" in summary.text()

@@ -8,7 +8,7 @@ from hardware.bench.simulation.runner import Run, run
 
 pytestmark = pytest.mark.slow
 
-SIZES = {"lanes": 60, "engine": 250}
+SIZES = {"lanes": 60, "engine": 250, "fuel": 12}
 
 
 @pytest.mark.parametrize("workload", SIZES)

@@ -41,7 +41,9 @@ POINT, SIDE, NOZZLE, PRICE = "lane-1", 1, 1, 7850
 """The bank of the debit tests has terminals at lane-1."""
 WITNESSES = {WitnessKind.ISLAND_ANTENNA: 6, WitnessKind.CAMERA: 6}
 LIMIT = 20_000
-SETTINGS = SideSettings(number=SIDE, grades={1: "92", 2: "95"}, decimals=Decimals(), totaliser_wraps_at_ml=10**9)
+SETTINGS = SideSettings(
+    number=SIDE, pump="dart", address=80, grades={1: "92", 2: "95"}, decimals=Decimals(), totaliser_wraps_at_ml=10**9
+)
 
 
 class ModelPump:
