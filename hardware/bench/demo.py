@@ -18,10 +18,10 @@ from functools import partial
 from typing import Any
 
 from hardware.bench import wire
-from hardware.bench.demo_site import FILLINGS, PRICES, SECOND
+from hardware.bench.demo_site import FILLINGS, PRICES, PUMPS, SECOND
 from hardware.bench.fillings import Filled, Filler, Filling
 from hardware.bench.ledger_view import DecisionRow, LedgerView
-from hardware.bench.processes import DEADLINE_MS, EmulatedSite, ProgramFailed
+from hardware.bench.processes import DEADLINE_MS, EmulatedSite, LanePlan, ProgramFailed
 from hardware.bench.pump_site import PumpSite
 from hardware.bench.reckoning import Line, Result, accounts, fares_of, judge, late_approvals, lifts, on_the_cards
 from hardware.bench.scenario import LATE, VEHICLES, Vehicle, list_lines, mandate_lines
@@ -169,10 +169,11 @@ class Demo:
         ]
         cards = [card for lane in self._site.lanes for card in await self._cards(lane)]
         book = await self._bank("book")
-        fares, purses, fuel = fares_of(self._vehicles), list(cards), list[Line]()
+        fares, purses, fuel, plan = fares_of(self._vehicles), list(cards), list[Line](), list(self._site.plan)
         if self._filler is not None:
             self.run.filled, fuel = await self._filler.judge(self._fillings, PRICES)
             purses += await self._filler.cards()
+            plan += [LanePlan(island, 0) for island in PUMPS.islands]
             for filled in self.run.filled:
                 tag = None if filled.funding == "cash" else filled.filling.vehicle.obu_id
                 fares[tag] = fares.get(tag, 0) + filled.priced_fen
@@ -181,7 +182,7 @@ class Demo:
             *fuel,
             *on_the_cards(self._vehicles, cards),
             late_approvals(self._view, self._vehicles),
-            *wire.compare(self._vehicles, self._site.folder, self._site.plan),
+            *wire.compare(self._vehicles, self._site.folder, plan, self.run.filled),
         ]
         board = self._site.controls["board"]
         self.run.lines += lifts(self._view, (await board.request("lifts"))["lifts"])

@@ -13,9 +13,6 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gateway.acts.acts import AuthorisePump
-from gateway.cli.acting import act_on
-from gateway.config import load
 from hardware.bench.ledger_view import LedgerView
 from hardware.bench.pump_site import Metered, PumpSite
 from hardware.bench.reckoning import Line
@@ -63,6 +60,16 @@ class Filling:
     """Volume at which the pump must have stopped by itself."""
     price_milli: int | None = None
     """Price after the change at the pump."""
+
+    @property
+    def purse_pays(self) -> bool:
+        """True when its stored-value card must have paid."""
+        return self.vehicle.card_type == PURSE and self.debit == "funded" and self.event != "cash"
+
+    @property
+    def bank_is_asked(self) -> bool:
+        """True when the bank must have been asked."""
+        return self.vehicle.funding == ONLINE and self.sale == "billed" and self.debit is not None
 
 
 @dataclass(slots=True)
@@ -208,8 +215,8 @@ class Filler:
 
     async def _order(self, filling: Filling) -> None:
         """Let the attendant order: whoever lifts the nozzle pays at the till."""
-        act = AuthorisePump(charge_point=filling.vehicle.lane, side=filling.side, reason="pays at the till")
-        await asyncio.to_thread(lambda: act_on(load(self._site.site_file), act))
+        order = ("pump", "authorise", filling.vehicle.lane, str(filling.side), "--cash", "--reason", "pays at the till")
+        await self._site.command(*order)
 
     async def _deliver(self, filling: Filling) -> None:
         """Do what the driver does at an authorised pump, until the nozzle is to go back."""
@@ -316,9 +323,8 @@ class Filler:
         debited = {str(card["card_number"]): [int(fen) for fen in card["decrements"] if fen] for card in cards}
         wrong = 0
         for result in results:
-            vehicle = result.filling.vehicle
-            pays = vehicle.card_type == PURSE and result.filling.debit == "funded"
-            wrong += debited.get(vehicle.card_number, []) != ([result.priced_fen] if pays else [])
+            paid = [result.priced_fen] if result.filling.purse_pays else []
+            wrong += debited.get(result.filling.vehicle.card_number, []) != paid
         return Line("cards debited wrongly at islands (count)", wrong, 0, "transaction logs of the emulated cards")
 
     async def cards(self) -> list[Mapping[str, Any]]:
