@@ -108,4 +108,4 @@ class DemoSite(PumpSite):
 
     async def _start_roadside(self) -> None:
         await super()._start_roadside()
-        await self.start_pumps()
+        await self.start_islands()

@@ -93,7 +93,7 @@ class Forecourt(PumpSite):
         super().__init__(folder, PUMPS, plan=(), site_text=text, deadline_ms=PATIENT_MS, **settings)
 
     async def _start_roadside(self) -> None:
-        await self.start_pumps()
+        await self.start_islands()
 
 
 class Drive:

@@ -5,6 +5,7 @@ A side has the number that the site file gives it, and no two islands share one,
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,18 +65,23 @@ class PumpSite(EmulatedSite):
         """Controls of each line and controller."""
         self.addresses["http"] = f"127.0.0.1:{free_port()}"
 
-    async def start_pumps(self) -> None:
+    async def start_islands(self) -> None:
         """Start lines, controllers and the antennas of the islands."""
         plan = self._pumps_plan
-        for name, arguments in plan.lines.items():
-            if name in plan.serial:
-                self._listen[name] = f"pty:{self.folder / name}.tty"
-            await self._start(name, "pump", *arguments)
-            self.pumps[name] = self.controls[name]
-        for name, arguments in plan.controllers.items():
-            await self._start_controller(name, arguments)
-        for number, island in enumerate(plan.islands, start=len(self.plan) + 1):
-            await self._start_antenna(number, LanePlan(island, 0))
+        await asyncio.gather(
+            *(self._start_pumps(name, arguments) for name, arguments in plan.lines.items()),
+            *(self._start_controller(name, arguments) for name, arguments in plan.controllers.items()),
+            *(
+                self._start_antenna(number, LanePlan(island, 0))
+                for number, island in enumerate(plan.islands, start=len(self.plan) + 1)
+            ),
+        )
+
+    async def _start_pumps(self, name: str, arguments: Sequence[str]) -> None:
+        if name in self._pumps_plan.serial:
+            self._listen[name] = f"pty:{self.folder / name}.tty"
+        await self._start(name, "pump", *arguments)
+        self.pumps[name] = self.controls[name]
 
     async def _start_controller(self, name: str, arguments: Sequence[str]) -> None:
         ports = ("--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--server", f"http://{self.addresses['http']}")

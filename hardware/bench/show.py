@@ -67,7 +67,7 @@ def summary(run: Run, room: int) -> RenderableType:
     screen = screen_of_person()
     title = say(screen, "show.each-vehicle-paid-or-why")
     columns = [Heading(screen.word(labels.BARRIER)), Heading(screen.word(EVENT)), Heading(title, wrap_at=40)]
-    parts: list[RenderableType] = [laid_out(columns, list(_groups(screen, run.results, room)), room)[0], ""]
+    parts: list[RenderableType] = [laid_out(columns, list(_groups(screen, run.results, room)), room)[0]]
     parts += [_totals(screen, run.results), *_at_pumps(screen, run.filled), *_in_time(screen, run)]
     return Group(*parts, *_verdict(run))
 
@@ -304,23 +304,16 @@ def _totals(screen: Screen, results: Sequence[Result]) -> str:
 
 
 def _at_pumps(screen: Screen, filled: Sequence[Filled]) -> Iterator[str]:
-    """Cars at the pumps by what became of their sales, litres, and money by funding; a debt is told apart."""
+    """Cars at the pumps by what became of their sales, with their litres and yuan: one line."""
     if not filled:
         return
     ends = Counter(sales.STATES[one.sale][0] if one.sale else words.OUTCOMES["refused"][0] for one in filled)
-    money: Counter[str] = Counter()
-    for one in filled:
-        if one.funding is not None:
-            funding = words.OUTCOMES["debt"] if one.debit == "debt" else words.FUNDINGS[one.funding]
-            money[screen.word(funding[0])] += one.amount_fen
     yield say(
         screen,
         "show.cars-at-pumps",
-        cars=len(filled),
         ends=", ".join(f"{count} {screen.word(end)}" for end, count in ends.items()),
         litres=f"{sum(one.volume_ml for one in filled) / 1000:.2f}",
-        total=format_fen(money.total()),
-        charged=", ".join(f"{name} {format_fen(fen)}" for name, fen in sorted(money.items()) if fen),
+        total=format_fen(sum(one.amount_fen for one in filled)),
     )
 
 
