@@ -94,14 +94,16 @@ def car(number: int, story: str, island: str, *, funding: str | None = ONLINE, c
 
 
 _SALES: Final = """
-    select s.side, s.state, d.state, s.volume, s.amount, s.reason, d.funding, j.obu_id, s.debit_id
+    select s.side, s.state, d.state, s.volume, s.amount, d.funding, j.obu_id, s.debit_id, coalesce(s.reason,
+        (select e.reason from decision e where e.passage_id = d.passage_id order by e.record_no desc limit 1))
     from sale s left join debit d on d.id = s.debit_id left join subject j on j.id = d.passage_id
     order by s.created_at, s.id
 """
 _REASON: Final = """
     select e.reason from decision e join subject j on j.id = e.passage_id
-    where e.charge_point = ? and j.obu_id = ? order by e.record_no desc limit 1
+    where e.charge_point = ? and j.obu_id = ? and e.reason <> 'obu_silent' order by e.record_no desc limit 1
 """
+"""Reason for which a car was turned away; one that leaves in the middle of a report is told as silent besides."""
 _UNCLEAR: Final = """
     select count(*) from decision e join subject j on j.id = e.passage_id
     where e.charge_point = ? and e.reason = ? and j.obu_id is null
@@ -117,10 +119,11 @@ class SaleRow:
     debit: str | None
     volume_ml: int | None
     amount_fen: int | None
-    reason: str | None
     funding: str | None
     obu_id: str | None
     debit_id: str | None
+    reason: str | None
+    """Reason of the sale, else of the decision about its claim."""
 
     def is_of(self, filling: Filling) -> bool:
         """True for the sale of a filling: of its car, or at its side where nobody knows who it was."""
@@ -195,6 +198,8 @@ class Filler:
             )
         if filling.event not in ("left", "cash"):
             await road.request("leave", id=vehicle.id)
+        if filling.sale == "nothing":
+            await asyncio.sleep(FORGOTTEN_S)  # seen again, it may lift another nozzle until it is forgotten
         await site.idle(filling.side)
 
     async def _turned_away(self, filling: Filling) -> None:
@@ -290,7 +295,7 @@ class Filler:
             result.sale, result.debit, result.funding = sale.state, sale.debit, sale.funding
             result.volume_ml, result.amount_fen = sale.volume_ml or 0, sale.amount_fen or 0
             result.reason = sale.reason
-        if result.reason is None:
+        if not mine:
             result.reason = self._decided_for(filling)
         if filling.event == "kill" and result.reason == "bank_silent":
             result.reason = None  # the sale may be over before the bank can be reached again

@@ -49,7 +49,8 @@ READING_S: Final = 0.5
 """Time for which a gateway that cannot store is let read the pump: wherever it is then, the step is the same."""
 
 TURNS: Final = (1, 3, 2)
-"""Sides in their turns: both dialects come at once."""
+"""Sides in their turns: both dialects come at once. Sides of controllers, which confirm sales in a way of their own,
+have stories in `forecourt`."""
 
 
 class Step(Enum):
@@ -359,7 +360,7 @@ class Kills:
     async def _judge(self, driver: _Driver, car: Vehicle, before: int, problems: list[str]) -> str:
         """Compare the pump's book, our sales, our debits and the bank's book; the outcome in a word."""
         line, number = SIDES[driver.side]
-        book = (await self._site.controls[line].request("book"))["sales"]
+        book = await self._book(line)
         pumped = [
             (one["volume_ml"], one["shown_amount_minor"])
             for one in book
@@ -389,7 +390,7 @@ class Kills:
     async def _prove(self) -> None:
         site, view, result = self._site, self._view, self.result
         book = await site.controls["bank"].request("book")
-        metered = [one for line in {line for line, _ in SIDES.values()} for one in await self._book(line)]
+        metered = [one for line in site.pumps for one in await self._book(line)]
         ours = view.table("select coalesce(sum(volume), 0), coalesce(sum(amount), 0) from sale")[0]
         bank = sum(balance for (kind, _), balance in view.balances().items() if kind == "bank")
         held = view.value("select count(*) from debit where state = 'held'")
@@ -410,7 +411,7 @@ class Kills:
             result.problems.append(str(error))
 
     async def _book(self, line: str) -> list[Mapping[str, Any]]:
-        sales: list[Mapping[str, Any]] = (await self._site.controls[line].request("book"))["sales"]
+        sales: list[Mapping[str, Any]] = (await self._site.pumps[line].request("book"))["sales"]
         return sales
 
     async def _works(self, problems: list[str]) -> None:

@@ -37,7 +37,7 @@ class View:
 
     def __init__(self, volume_ml, amount_fen, debit="funded", *more):
         funding = "bank_online"
-        self._rows = [(1, "billed", debit, volume_ml, amount_fen, None, funding, CAR.obu_id, "d"), *more]
+        self._rows = [(1, "billed", debit, volume_ml, amount_fen, funding, CAR.obu_id, "d", None), *more]
 
     def table(self, _sql):
         return self._rows
@@ -97,5 +97,5 @@ def test_each_purse_pays_once_and_no_other_card_anything(vehicle, decrements):
 
 
 def test_a_delivery_that_no_sale_explains_is_told():
-    alone = (1, "billed", None, 500, 393, "fuel_unexplained", None, None, None)
+    alone = (1, "billed", None, 500, 393, None, None, None, "fuel_unexplained")
     assert judged(View(ML, FEN, "funded", alone), metered())[1] == {ML_LINE, FEN_LINE, UNEXPLAINED}

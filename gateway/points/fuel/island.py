@@ -133,6 +133,10 @@ class Island:
         """Note that a vehicle fills up at a side: no other side asks for it."""
         self._filling[side] = name
 
+    def goes_without(self, side: int) -> None:
+        """Note that a side is free and delivered nothing: its vehicle may lift another nozzle, once it is seen again."""
+        self._customers.pop(self._filling.pop(side, ""), None)
+
     def ends(self, side: int) -> None:
         """Note that a side is free again. Its vehicle has to leave and come back for another sale."""
         name = self._filling.pop(side, None)

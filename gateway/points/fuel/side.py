@@ -344,7 +344,7 @@ class Side:
         if isinstance(freed, HoldRefused):
             self._log.error("the hold of sale %s was not freed: %s", sale.id, freed.reason)
         self._sale = None
-        self._island.ends(self._settings.number)
+        self._island.goes_without(self._settings.number)
 
     async def _store(self, change: Change[T]) -> T:
         """Store a change of a sale; its end needs no room on a full disk, and waits however long it takes."""

@@ -89,6 +89,27 @@ def test_a_nozzle_hung_up_again_costs_nothing(box):
     live(box, scenario)
 
 
+def test_whoever_hung_up_with_nothing_may_lift_again(box):
+    async def scenario(court):
+        court.car()
+        court.pump.lift()
+        await court.authorised()
+        court.pump.hang_up()
+        await court.sale_is("nothing")
+        court.approve()
+        court.pump.say(StateSeen(SideState.IDLE))
+        court.pump.lift()
+        await court.until(lambda: court.side.facts.lifts == 2)
+        assert not list(court.island.sightings(1))  # it may have left
+        court.car()
+        await court.authorised()
+        court.pump.flow(ML)
+        court.pump.hang_up()
+        await court.until(lambda: sorted(row[0] for row in court.sales()) == ["billed", "nothing"])
+
+    live(box, scenario)
+
+
 def test_nobody_there_is_not_authorised_until_somebody_is_seen(box):
     async def scenario(court):
         court.pump.lift()
