@@ -134,7 +134,7 @@ class Island:
         self._filling[side] = name
 
     def goes_without(self, side: int) -> None:
-        """Note that a side is free and delivered nothing: its vehicle may lift another nozzle, once it is seen again."""
+        """Note that a side is free and delivered nothing: its vehicle may lift another nozzle once it is seen again."""
         self._customers.pop(self._filling.pop(side, ""), None)
 
     def ends(self, side: int) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from drivers.pump_side import PumpSide
-from gateway.debit import holds
+from gateway.debit import attempts, holds
 from gateway.debit.engine import DebitEngine
 from gateway.points.fuel import book, island, settling, side
 from gateway.points.fuel.allowance import Allowance
@@ -151,12 +151,13 @@ FUEL_BUGS: Mapping[str, Bug] = {
     "completed_again": _fuel(
         "a delivery that is charged already is charged again after a start",
         edit(
+            (holds, "complete", "if debit.state != DebitState.HELD:", "if False:"),
             (
-                holds,
-                "complete",
-                "if debit.state != DebitState.HELD:",
-                "if debit.state != DebitState.HELD and not debit.final_amount:",
-            )
+                attempts,
+                "store_sale",
+                "if debit.state != DebitState.HELD or debit.contract_ref is None or",
+                "if False and",
+            ),
         ),
     ),
     "wrap_not_understood": _fuel(

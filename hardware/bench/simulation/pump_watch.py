@@ -34,7 +34,7 @@ class Move:
 
     nozzle: int
     end_ml: int
-    """Where it stands then."""
+    """Millilitres at its end."""
     delivery: Sale | None
     grant: Grant | None
     explained: bool = False
@@ -59,16 +59,16 @@ class WatchedSide:
     seen: int = 0
     moves: list[Move] = field(default_factory=list)
     began: dict[int, int] = field(default_factory=dict)
-    """Where each nozzle's totaliser stood when the run began."""
+    """Totaliser of each nozzle when the run began."""
     stood: dict[int, int] = field(default_factory=dict)
-    """Where it stood by the newest row that says so."""
+    """The same by the newest row that says so."""
 
     def known(self, nozzle: int) -> bool:
         """True when a row says where a nozzle's totaliser stands."""
         return self.stood[nozzle] != self.began[nozzle]
 
     def position(self, nozzle: int, told_ml: int) -> int:
-        """Where a totaliser really stood that showed `told_ml` a while ago."""
+        """Reckon how far a totaliser has really come that showed `told_ml` a while ago."""
         now = self.dispenser.nozzles[nozzle].volume_ml
         return now - (now - told_ml) % self.wraps_at_ml
 
@@ -242,6 +242,9 @@ class PumpWatch:
             self._broken(f"sale {sale.id} is grey, and nobody is told")
         wrong = [one for one in metered if one.shown_amount_minor != one.amount_minor]
         others = [move for move in covered if move.delivery is None or move.delivery not in metered]
+        shown = self.sides[sale.side].shown  # by now it may be a delivery at another nozzle
+        if shown is not None and shown.delivery not in metered:
+            others.append(shown)
         if sale.reason == AMOUNT_DIFFERS and not wrong:
             self._broken(f"sale {sale.id} is grey as its amount differs, and the pump was right: {metered}")
         if sale.reason == TOTALS_DIFFER and not others:

@@ -37,7 +37,7 @@ LATE_S: Final = (0.02, 0.3)
 CUT_EVERY_S, CUT_FOR_S = (15.0, 60.0), (0.2, 6.0)
 POWER_EVERY_S, POWER_OFF_S = (15.0, 60.0), (0.3, 4.0)
 CRASH_AT_SALE: Final = 0.05
-"""Chance, at each commit that moves a sale, that the gateway ends at it or at the next one."""
+"""Chance, at each commit that moves a sale or its claim, that the gateway ends at it or at the next one."""
 
 
 class Forecourt:
@@ -129,7 +129,8 @@ class Forecourt:
         """Look at what a commit has changed; the process may end over a sale. Raises Crash."""
         self.watch.committed()
         world, storage = self._world, self._world.storage
-        if not world.watch.sales_moved or world.network.calm or storage.away is not None:
+        moved = world.watch.sales_moved or any(debit.completed for debit in world.watch.touched())
+        if not moved or world.network.calm or storage.away is not None:
             return
         if self._chance.random() < CRASH_AT_SALE:
             place = self._chance.choice(("before the commit", "before the answer", "after the answer"))

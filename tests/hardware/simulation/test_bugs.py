@@ -14,9 +14,17 @@ SEEDS = range(1, 14)
 SOONEST = {
     "adopted_claims_asked_again": 2,
     "age_by_time_of_day": 2,
+    "amount_not_explained": 3,
+    "amount_recomputed": 3,
     "arm_not_watched": 2,
+    "completed_again": 3,
+    "grey_served_again": 6,
+    "hold_freed_behind_pump": 2,
     "late_approval_swallowed": 6,
+    "open_sales_forgotten": 2,
     "second_word_first": 6,
+    "silence_is_nothing": 4,
+    "wrap_not_understood": 5,
 }
 """Seeds to begin with where the first shows a bug late or not at all; only the time of a test hangs on them."""
 

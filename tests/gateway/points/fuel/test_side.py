@@ -10,7 +10,17 @@ from gateway.acts.acts import Refused, SettleSale, Terms
 from gateway.acts.doing import change_of
 from gateway.model.passage import Funding
 from gateway.rules.loading import shipped_rules
-from protocols.pump.types import AmountLimit, AskTotals, Authorise, Clear, Outcome, SideState, StateSeen, Stop
+from protocols.pump.types import (
+    AmountLimit,
+    AskTotals,
+    Authorise,
+    Clear,
+    NozzleSeen,
+    Outcome,
+    SideState,
+    StateSeen,
+    Stop,
+)
 from tests.gateway.debit.conftest import APPROVED, DECLINED, SILENT
 
 from .conftest import LIMIT, PRICE, live
@@ -42,6 +52,81 @@ def test_what_was_delivered_is_charged_once(box, funding):
 
     live(box, scenario)
     assert box.balance("merchant") == FEN
+
+
+def test_a_nozzle_hung_up_while_the_pump_is_authorised_keeps_the_hold_until_the_pump_is_stopped(box):
+    async def scenario(court):
+        do, held = court.pump.do, []
+
+        async def hang_up_meanwhile(command):
+            if isinstance(command, Authorise):
+                court.pump.out = False
+                court.pump.say(NozzleSeen(1, out=False))  # before the pump has the authorisation
+            if isinstance(command, Stop):
+                held.append((court.sales()[-1][0], court.held()))
+            return await do(command)
+
+        court.pump.do = hang_up_meanwhile
+        court.car()
+        court.pump.lift()
+        await court.sale_is("nothing")
+        assert held[0] == ("open", LIMIT)
+        assert court.pump.limit is None
+
+    live(box, scenario)
+
+
+def test_whoever_has_filled_up_before_a_restart_proves_no_other_lift(box):
+    async def first(court):
+        court.car()
+        court.approve()
+        await fill(court)
+        await court.sale_is("billed")
+
+    async def second(court):
+        court.car()  # it stands there still
+        court.pump.lift()
+        court.car(2)
+        await court.authorised()
+        assert box.rows("select mandate_id from debit order by created_at, id")[-1] == ("m2",)
+
+    live(box, first)
+    live(box, second)
+
+
+def test_a_nozzle_that_is_out_still_after_the_pump_has_lost_power_is_no_new_customer_s(box):
+    async def scenario(court):
+        court.car()
+        court.approve()
+        court.pump.lift()
+        await court.authorised()
+        court.car(2)
+        court.pump.flow(ML)
+        court.pump.limit = None
+        court.pump.say(StateSeen(SideState.COMPLETED))
+        await court.until(lambda: court.side.facts.state is SideState.IDLE)
+        court.pump.say(NozzleSeen(1, out=False))
+        await court.until(lambda: not court.side.facts.out)
+        court.pump.lift()
+        await court.authorised()
+        assert [row[0] for row in court.sales()] == ["billed", "open"]
+        assert court.pump.did(Authorise) == 2
+
+    live(box, scenario)
+
+
+def test_a_clock_that_was_set_back_leaves_sales_in_their_order(box):
+    async def scenario(court):
+        for number in (1, 2):
+            court.car(number)
+            court.approve()
+            await fill(court)
+            await court.until(lambda number=number: [row[0] for row in court.sales()] == ["billed"] * number)
+            await court.until(lambda: court.side.sale is None)
+            box.clock.now -= 3600
+        assert box.rows("select volume_after from sale order by created_at desc")[0] == (court.pump.book.total_ml,)
+
+    live(box, scenario)
 
 
 def test_the_pump_is_let_deliver_what_is_held_and_no_more(box):
