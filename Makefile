@@ -34,11 +34,11 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-## run     drive the emulated toll site through its scenario and check every decision and every fen
+## run     drive the emulated lanes and fuel islands through their scenario and check every decision and every fen
 run: setup
 	@$(BIN)/etcbench demo
 
-## serve   keep the same emulated site running until Ctrl-C; its bank is a day behind, so that clearing can be practised
+## serve   keep the emulated lanes running until Ctrl-C; its bank is a day behind, so that clearing can be practised
 serve: setup
 	@$(BIN)/etcbench serve --bank-yesterday
 

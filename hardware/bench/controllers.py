@@ -33,11 +33,14 @@ class Controller:
             sides = [_side(int(number), shown) for number, shown in answer["pumps"].items()]
             return answer | {"sides": sides}
         if command == "book":
-            sales = [{**sale, "shown_amount_minor": sale["amount_minor"]} for sale in answer["sales"]]
+            sales = [
+                {**sale, "side": sale["pump"], "shown_amount_minor": sale["amount_minor"]} for sale in answer["sales"]
+            ]
             return answer | {"sales": sales}
         return answer
 
 
 def _side(number: int, shown: Mapping[str, Any]) -> dict[str, Any]:
     state = "limit_reached" if shown["state"] == FULL else shown["state"]
-    return {"side": number, "volume_ml": shown["volume_ml"], "state": state}
+    totals = [{"volume_ml": total} for total in shown["totals_ml"]]
+    return {"side": number, "volume_ml": shown["volume_ml"], "state": state, "totals": totals}

@@ -14,12 +14,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from hardware.bench import wire
+from hardware.bench.demo_site import FILLINGS, PRICES, PUMPS, SECOND
+from hardware.bench.fillings import Filled, Filler, Filling
 from hardware.bench.ledger_view import DecisionRow, LedgerView
-from hardware.bench.processes import DEADLINE_MS, EmulatedSite, ProgramFailed
-from hardware.bench.reckoning import Line, Result, accounts, judge, late_approvals, lifts, on_the_cards
+from hardware.bench.processes import DEADLINE_MS, EmulatedSite, LanePlan, ProgramFailed
+from hardware.bench.pump_site import PumpSite
+from hardware.bench.reckoning import Line, Result, accounts, fares_of, judge, late_approvals, lifts, on_the_cards
 from hardware.bench.scenario import LATE, VEHICLES, Vehicle, list_lines, mandate_lines
 from hardware.bench.texts import Words
 from hardware.bench.waiting import LOOK_S, STUCK_S, wait_until
@@ -44,6 +48,10 @@ class Run:
     """Result of a run so far; the live table shows it."""
 
     results: list[Result] = field(default_factory=list)
+    filled: list[Filled] = field(default_factory=list)
+    """Results at the pumps; there are none before everything is over."""
+    at_pumps: int = 0
+    """Cars that were dealt with there."""
     on_the_road: dict[str, Vehicle] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -62,6 +70,7 @@ class Run:
             and len(self.results) > 0
             and len(self.lines) > 0
             and all(r.right for r in self.results)
+            and not any(filled.problems for filled in self.filled)
             and all(line.agrees for line in self.lines)
         )
 
@@ -94,12 +103,19 @@ class Demo:
     """Demo run over a started site."""
 
     def __init__(self, site: EmulatedSite, vehicles: Sequence[Vehicle] = VEHICLES, *, slower: float = 1.0) -> None:
+        """`site`: where it has pumps, the cars of `demo_site` fill up there."""
         self._site = site
         self._vehicles = vehicles
         self._view = LedgerView(site.ledger)
         self._bank_line = _BankLine()
         self._lane_free = {lane: asyncio.Lock() for lane in site.lanes}
         self.run = Run(slower=slower, deadline_ms=site.deadline_ms)
+        self._fillings: Sequence[Filling] = ()
+        self._filler: Filler | None = None
+        if isinstance(site, PumpSite):
+            turn = partial(self._bank_line.use, alone=False)
+            self._filler = Filler(site, self._view, self.run.faults, second=SECOND, bank_turn=turn)
+            self._fillings = FILLINGS
 
     async def prepare(self) -> None:
         """Make site file, mandates, lists and bank accounts; then start the gateway."""
@@ -107,7 +123,8 @@ class Demo:
         site = self._site
         site.write_site_file()
         await site.command("ledger", "create", "--reason", "demo")
-        await self.make_known(self._vehicles)
+        at_pumps = [filling.vehicle for filling in self._fillings] + [SECOND] * bool(self._fillings)
+        await self.make_known([*self._vehicles, *at_pumps])
         await site.command("check-config")
         await site.gateway.start()
 
@@ -130,7 +147,12 @@ class Demo:
         self.run.phase = Phase.DRIVING
         begun = time.monotonic()
         await self._all_works()
-        await asyncio.gather(*(self._drive_lane(lane) for lane in self._site.lanes))
+        if self._filler is not None:
+            await self._filler.begin()
+        await asyncio.gather(
+            *(self._drive_lane(lane) for lane in self._site.lanes),
+            *(self._drive_side(side) for side in sorted({filling.side for filling in self._fillings})),
+        )
         self.run.phase = Phase.WAITING
         await self._until(lambda: self._view.waiting() == 0, "the outbox is not empty")
         await self._until(self._timings_complete, "timings are missing")
@@ -147,11 +169,20 @@ class Demo:
         ]
         cards = [card for lane in self._site.lanes for card in await self._cards(lane)]
         book = await self._bank("book")
+        fares, purses, fuel, plan = fares_of(self._vehicles), list(cards), list[Line](), list(self._site.plan)
+        if self._filler is not None:
+            self.run.filled, fuel = await self._filler.judge(self._fillings, PRICES)
+            purses += await self._filler.cards()
+            plan += [LanePlan(island, 0) for island in PUMPS.islands]
+            for filled in self.run.filled:
+                tag = None if filled.funding == "cash" else filled.filling.vehicle.obu_id
+                fares[tag] = fares.get(tag, 0) + filled.priced_fen
         self.run.lines = [
-            *accounts(self._view, self._vehicles, book, cards),
+            *accounts(self._view, fares, book, purses),
+            *fuel,
             *on_the_cards(self._vehicles, cards),
             late_approvals(self._view, self._vehicles),
-            *wire.compare(self._vehicles, self._site.folder, self._site.plan),
+            *wire.compare(self._vehicles, self._site.folder, plan, self.run.filled),
         ]
         board = self._site.controls["board"]
         self.run.lines += lifts(self._view, (await board.request("lifts"))["lifts"])
@@ -167,6 +198,14 @@ class Demo:
         except ProgramFailed as error:
             self.run.faults.append(str(error))
         self.run.phase = Phase.DONE
+
+    async def _drive_side(self, side: int) -> None:
+        if self._filler is None:
+            return
+        for filling in self._fillings:
+            if filling.side == side:
+                await self._filler.fill(filling)
+                self.run.at_pumps += 1
 
     # --- one lane -------------------------------------------------------------------------------------------------
 
@@ -291,7 +330,8 @@ class Demo:
         await self._until(lambda: self._site.works(since_us), "not every part of the site came up")
 
     def _timings_complete(self) -> bool:
-        return all(d.total_us is not None for d in self._view.decisions())
+        lanes = self._site.lanes  # what a card pays at a pump is told without a time
+        return all(d.total_us is not None for d in self._view.decisions() if d.charge_point in lanes)
 
     async def _until(self, holds: Callable[[], bool], problem: str) -> None:
         if not await wait_until(holds):

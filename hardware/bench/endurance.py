@@ -18,7 +18,7 @@ from hardware.bench.demo import Demo
 from hardware.bench.hostile_faults import Fault
 from hardware.bench.ledger_view import LedgerView
 from hardware.bench.processes import SITES, EmulatedSite, LanePlan, ProgramFailed
-from hardware.bench.reckoning import Line, accounts, lifts, on_the_cards
+from hardware.bench.reckoning import Line, accounts, fares_of, lifts, on_the_cards
 from hardware.bench.scenario import FROM, PAID, Expected, Vehicle
 from hardware.bench.waiting import wait_until
 
@@ -150,7 +150,7 @@ async def _prove(site: EmulatedSite, view: LedgerView, vehicles: list[Vehicle], 
     numbers = {v.card_number for v in settled}
     book = await site.controls["bank"].request("book")
     settled_cards = [c for c in cards if c["card_number"] in numbers]
-    result.lines = [*accounts(view, vehicles, book, settled_cards), *on_the_cards(settled, settled_cards)]
+    result.lines = [*accounts(view, fares_of(vehicles), book, settled_cards), *on_the_cards(settled, settled_cards)]
     paid = Counter(d.obu_id for d in view.debits() if d.state == "funded")
     twice = [obu for obu, count in paid.items() if count != 1]
     if twice:

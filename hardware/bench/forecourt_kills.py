@@ -25,7 +25,8 @@ from typing import Any, Final
 
 from hardware.bench.commits import WriteLock, freeze_when
 from hardware.bench.demo import Demo
-from hardware.bench.forecourt import FORGOTTEN_S, ISLAND, LITRES_S, SIDES, Forecourt
+from hardware.bench.fillings import FORGOTTEN_S, LITRES_S
+from hardware.bench.forecourt import ISLAND, SIDES, Forecourt
 from hardware.bench.ledger_view import LedgerView
 from hardware.bench.processes import ProgramFailed
 from hardware.bench.reckoning import Line

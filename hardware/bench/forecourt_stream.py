@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from hardware.bench.demo import Demo
-from hardware.bench.forecourt import FORGOTTEN_S
+from hardware.bench.fillings import FORGOTTEN_S
 from hardware.bench.ledger_view import LedgerView
 from hardware.bench.load.roadside import ANYWHERE, measure_lag
 from hardware.bench.load.run import quantile_ms

@@ -45,7 +45,8 @@ class DebitRow:
     """One claim."""
 
     debit_id: str
-    obu_id: str
+    obu_id: str | None
+    """None where nobody knew a tag."""
     state: str
     funding: str
     amount: int

@@ -16,6 +16,7 @@ from rich.live import Live
 from hardware.bench import show
 from hardware.bench.busy import lane_deadline_ms, slowdown
 from hardware.bench.demo import Demo, Phase, Run
+from hardware.bench.demo_site import FILLINGS, DemoSite
 from hardware.bench.processes import EmulatedSite
 from hardware.bench.scenario import VEHICLES, Vehicle, vehicles_of
 from hardware.bench.texts import say
@@ -42,7 +43,7 @@ async def watch(folder: Path, *, quiet: bool = False) -> Run:
     """Run the demo in `folder` and show it."""
     console = show.console()
     slower = slowdown()
-    async with EmulatedSite(folder, deadline_ms=lane_deadline_ms(slower)) as site:
+    async with DemoSite(folder, deadline_ms=lane_deadline_ms(slower)) as site:
         demo = Demo(site, slower=slower)
         driving = asyncio.create_task(_all_of(demo))
         try:
@@ -136,8 +137,8 @@ async def _tell(demo: Demo, driving: asyncio.Task[None]) -> None:
         if demo.run.phase != phase:
             phase = demo.run.phase
             talk.print(screen.word(phase.value))
-        dealt_with = len(demo.run.results)
+        dealt_with = len(demo.run.results) + demo.run.at_pumps
         if phase is not Phase.DONE and dealt_with >= told + TOLD_EVERY:
             told = dealt_with
-            talk.print(say(screen, "live.vehicles", dealt_with=dealt_with, vehicles=len(VEHICLES)))
+            talk.print(say(screen, "live.vehicles", dealt_with=dealt_with, vehicles=len(VEHICLES) + len(FILLINGS)))
     await driving

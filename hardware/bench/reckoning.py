@@ -68,17 +68,24 @@ def judge(
     return Result(vehicle, tuple(decisions), tuple(problems))
 
 
+def fares_of(vehicles: Sequence[Vehicle]) -> dict[str | None, int]:
+    """Fares priced by hand, by tag."""
+    return {vehicle.obu_id: vehicle.fare_fen if vehicle.expected.charged else 0 for vehicle in vehicles}
+
+
 def accounts(
-    view: LedgerView, vehicles: Sequence[Vehicle], bank_book: Mapping[str, Any], cards: Sequence[Mapping[str, Any]]
+    view: LedgerView,
+    fares: Mapping[str | None, int],
+    bank_book: Mapping[str, Any],
+    cards: Sequence[Mapping[str, Any]],
 ) -> list[Line]:
-    """Compare every account with its outside."""
+    """Compare every account with its outside. `fares`: priced by hand, by tag; None: what was paid without one."""
     balances = view.balances()
     debits = view.debits()
-    by_obu = {v.obu_id: v for v in vehicles}
-    priced = sum(by_obu[d.obu_id].fare_fen for d in debits if d.state in RELEASED)
+    priced = sum(fares.get(d.obu_id, 0) for d in debits if d.state in RELEASED)
     purses = sum(c["balance_start"] - c["balance"] for c in cards if c["type"] == 22)
     listed = sum(d.amount for d in debits if d.state in ("released", "owed"))
-    declined = sum(by_obu[d.obu_id].fare_fen for d in debits if d.state == "debt")
+    declined = sum(fares.get(d.obu_id, 0) for d in debits if d.state == "debt")
     return [
         Line("merchant", _sum(balances, "merchant"), priced, "fares priced by hand"),
         Line("issuer", -_sum(balances, "issuer"), purses, "decrements of the emulated purses"),
@@ -91,7 +98,8 @@ def accounts(
         ),
         Line("suspense", _sum(balances, "suspense"), 0, "nothing may be left"),
         Line("open", -_sum(balances, "open"), listed, "listed open debits"),
-        Line("debt", -_sum(balances, "debt"), declined, "fares the bank declined"),
+        Line("debt", -_sum(balances, "debt"), declined, "fares that bank or card did not pay"),
+        Line("till", -_sum(balances, "till"), fares.get(None, 0), "priced by hand, paid in cash"),
         Line("all accounts", sum(balances.values()), 0, "zero by construction"),
     ]
 

@@ -29,6 +29,21 @@ def as_dict(run: Run) -> dict[str, Any]:
             }
             for result in run.results
         ],
+        "fillings": [
+            {
+                "id": filled.filling.vehicle.id,
+                "story": filled.filling.vehicle.story,
+                "side": filled.filling.side,
+                "right": not filled.problems,
+                "problems": filled.problems,
+                "sale": filled.sale,
+                "debit": filled.debit,
+                "volume_ml": filled.volume_ml,
+                "amount_fen": filled.amount_fen,
+                "reason": filled.reason,
+            }
+            for filled in run.filled
+        ],
         "comparisons": [{**asdict(line), "agrees": line.agrees} for line in run.lines],
         "loop_lag_ms": run.condition.get("loop_lag_ms"),
     }

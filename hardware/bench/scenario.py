@@ -75,6 +75,8 @@ class Vehicle:
     mandate_status: str = "active"
     mandate_colour: int | None = None
     stand_in_limit_fen: int = 20_000
+    fuel_sale_litres: str = ""
+    """Most litres that its mandate lets one filling have; empty: no limit."""
     bank: Mapping[str, Any] | None = None
     """Behaviour of the bank instead of answering 00."""
     fault: str | None = None
@@ -453,7 +455,8 @@ def vehicles_of(number: int) -> tuple[Vehicle, ...]:
 def mandate_lines(vehicles: Sequence[Vehicle] = VEHICLES) -> list[str]:
     """Lines of the CSV that `etcgw mandates import` takes."""
     lines = [
-        "mandate_id,status,funding,channel,contract_ref,limit_fen,stand_in_limit_fen,card_number,contract,plate,plate_colour"
+        "mandate_id,status,funding,channel,contract_ref,limit_fen,stand_in_limit_fen,card_number,contract,plate,"
+        "plate_colour,fuel_sale_litres"
     ]
     for v in vehicles:
         if v.funding is None:
@@ -474,6 +477,7 @@ def mandate_lines(vehicles: Sequence[Vehicle] = VEHICLES) -> list[str]:
                     "",
                     v.plate_text,
                     str(colour),
+                    v.fuel_sale_litres,
                 )
             )
         )

@@ -17,13 +17,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gateway.cli import labels, words
+from gateway.cli import labels, sales, words
 from gateway.cli.screen import Cell, Heading, Screen, laid_out, lines_cell
 from gateway.model.money import format_fen
 from gateway.model.plate import mask
 from gateway.model.reasons import REASONS
 from gateway.texts.catalogue import Language
 from hardware.bench.demo import Run
+from hardware.bench.fillings import Filled
 from hardware.bench.ledger_view import DecisionRow
 from hardware.bench.processes import DEADLINE_MS
 from hardware.bench.reckoning import Line, Result
@@ -57,7 +58,7 @@ def live(run: Run, room: int) -> RenderableType:
     for lane, vehicle in sorted(run.on_the_road.items()):
         on_the_road = Cell(say(screen, "show.on-road"), "dim")
         rows.append((lane, mask(vehicle.plate_text), vehicle.story, "", "", on_the_road, ""))
-    dealt_with = say(screen, "show.vehicles-dealt", results=len(run.results))
+    dealt_with = say(screen, "show.vehicles-dealt", results=len(run.results) + run.at_pumps)
     return Group(f"{screen.word(run.phase.value)}: {dealt_with}", laid_out(columns, rows, room)[0])
 
 
@@ -66,32 +67,34 @@ def summary(run: Run, room: int) -> RenderableType:
     screen = screen_of_person()
     title = say(screen, "show.each-vehicle-paid-or-why")
     columns = [Heading(screen.word(labels.BARRIER)), Heading(screen.word(EVENT)), Heading(title, wrap_at=40)]
-    parts: list[RenderableType] = [laid_out(columns, list(_groups(screen, run.results, room)), room)[0], ""]
-    parts += [_totals(screen, run.results), *_in_time(screen, run)]
+    parts: list[RenderableType] = [laid_out(columns, list(_groups(screen, run.results, room)), room)[0]]
+    parts += [_totals(screen, run.results), *_at_pumps(screen, run.filled), *_in_time(screen, run)]
     return Group(*parts, *_verdict(run))
 
 
 def details(run: Run) -> RenderableType:
     """Details of a run: each vehicle with its decisions and times, each account, the verdict."""
-    return Group(_vehicles(run.results), "", _times(run), "", _accounts(run.lines), "", *_verdict(run))
+    return Group(
+        _vehicles(run.results), "", _fillings(run.filled), "", _times(run), "", _accounts(run.lines), "", *_verdict(run)
+    )
 
 
 def _verdict(run: Run) -> Iterator[RenderableType]:
-    wrong = [r for r in run.results if not r.right]
-    for result in wrong:
-        for problem in result.problems:
-            yield Text(f"WRONG {result.vehicle.id} {result.vehicle.story}: {problem}", style="bold red")
+    found = [(r.vehicle, r.problems) for r in run.results] + [(f.filling.vehicle, f.problems) for f in run.filled]
+    for vehicle, problems in found:
+        for problem in problems:
+            yield Text(f"WRONG {vehicle.id} {vehicle.story}: {problem}", style="bold red")
     yield from (Text(f"WRONG {fault}", style="bold red") for fault in run.faults)
     for line in run.lines:
         if not line.agrees:
             text = f"WRONG {line.name}: ours {line.ours}, outside {line.outside} ({line.outside_source})"
             yield Text(text, style="bold red")
-    right, agreeing = len(run.results) - len(wrong), sum(line.agrees for line in run.lines)
+    right, agreeing = sum(not problems for _, problems in found), sum(line.agrees for line in run.lines)
     text = say(
         screen_of_person(),
         "show.vehicles-as-expected-comparisons-agree",
         right=right,
-        results=len(run.results),
+        results=len(found),
         agreeing=agreeing,
         lines=len(run.lines),
     )
@@ -298,6 +301,40 @@ def _totals(screen: Screen, results: Sequence[Result]) -> str:
     return say(
         screen, "show.vehicles-charged-yuan", results=len(results), vehicles=vehicles, total=total, charged=charged
     )
+
+
+def _at_pumps(screen: Screen, filled: Sequence[Filled]) -> Iterator[str]:
+    """Cars at the pumps by what became of their sales, with their litres and yuan: one line."""
+    if not filled:
+        return
+    ends = Counter(sales.STATES[one.sale][0] if one.sale else words.OUTCOMES["refused"][0] for one in filled)
+    yield say(
+        screen,
+        "show.cars-at-pumps",
+        ends=", ".join(f"{count} {screen.word(end)}" for end, count in ends.items()),
+        litres=f"{sum(one.volume_ml for one in filled) / 1000:.2f}",
+        total=format_fen(sum(one.amount_fen for one in filled)),
+    )
+
+
+def _fillings(filled: Sequence[Filled]) -> Table:
+    table = Table(title="Cars at the pumps (plates masked)", expand=False)
+    for name in ("", "side", "plate", "litres", "yuan", "sale", "debit", "reason", "story"):
+        table.add_column(name, justify="right" if name in ("side", "litres", "yuan") else "left")
+    for one in filled:
+        vehicle = one.filling.vehicle
+        table.add_row(
+            Text("✗", style="bold red") if one.problems else Text("✓", style="green"),
+            str(one.filling.side),
+            mask(vehicle.plate_text),
+            f"{one.volume_ml / 1000:.2f}" if one.sale else "-",
+            format_fen(one.amount_fen) if one.sale else "-",
+            one.sale or "-",
+            one.debit or "-",
+            one.reason or "",
+            vehicle.story,
+        )
+    return table
 
 
 def _reason(decisions: Sequence[DecisionRow]) -> str:

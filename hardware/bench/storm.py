@@ -24,7 +24,7 @@ from hardware.bench.commits import WriteLock
 from hardware.bench.demo import Demo
 from hardware.bench.ledger_view import LedgerView
 from hardware.bench.processes import PATIENT_MS, EmulatedSite, ProgramFailed
-from hardware.bench.reckoning import Line, accounts, lifts, on_the_cards
+from hardware.bench.reckoning import Line, accounts, fares_of, lifts, on_the_cards
 from hardware.bench.scenario import PAID, Expected, Vehicle
 from hardware.bench.waiting import STUCK_S, wait_until
 
@@ -272,7 +272,7 @@ async def outside(site: EmulatedSite, view: LedgerView, vehicles: Sequence[Vehic
     book = await site.controls["bank"].request("book")
     board = site.controls["board"]
     lines = [
-        *accounts(view, vehicles, book, cards),
+        *accounts(view, fares_of(vehicles), book, cards),
         *on_the_cards(vehicles, cards),
         *lifts(view, (await board.request("lifts"))["lifts"]),
     ]

@@ -12,32 +12,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hardware.bench.fillings import Filled
 from hardware.bench.processes import LanePlan
 from hardware.bench.reckoning import Line
-from hardware.bench.scenario import Vehicle
+from hardware.bench.scenario import ONLINE, Vehicle
 from hardware.bench.wire_bank import BankWire, read_wire, split_stream
 from hardware.bench.wire_rsu import orders, read_capture
 
 
-def compare(vehicles: Sequence[Vehicle], folder: Path, plan: Sequence[LanePlan]) -> list[Line]:
-    """Compare amounts in C6 frames and in 0200 messages with the fares made by hand."""
-    by_obu = {v.obu_id: v for v in vehicles}
+def compare(
+    vehicles: Sequence[Vehicle], folder: Path, plan: Sequence[LanePlan], filled: Sequence[Filled] = ()
+) -> list[Line]:
+    """Compare amounts in C6 frames and in 0200 messages with fares and fillings priced by hand."""
+    ordered_of = {v.obu_id: v.fare_fen for v in vehicles if v.expected.charged}
+    ordered_of |= {f.filling.vehicle.obu_id: f.priced_fen for f in filled if f.filling.purse_pays}
+    asked_of = {v.contract_ref: v.fare_fen for v in vehicles if v.expected.charged and v.funding == ONLINE}
+    asked_of |= {f.filling.vehicle.contract_ref: f.priced_fen for f in filled if f.filling.bank_is_asked}
     ordered = [
         (f.obu_id.hex(), f.amount_fen)
         for lane in plan
         for f in orders(read_capture(folder / f"{lane.name}.capture", lane.dialect))
     ]
-    wrong_orders = sum(amount != by_obu[obu].fare_fen for obu, amount in ordered)
+    wrong_orders = sum(amount != ordered_of.get(obu) for obu, amount in ordered)
     asked = [m for m in _heard_by_bank(folder / "bank.capture") if m.mti == "0200"]
-    by_contract = {v.contract_ref: v for v in vehicles if v.funding == "bank_online"}
-    wrong_sales = sum(m.contract not in by_contract or m.amount_fen != by_contract[m.contract].fare_fen for m in asked)
-    charged = sum(v.expected.charged for v in vehicles)
-    charged_online = sum(v.expected.charged and v.funding == "bank_online" for v in vehicles)
+    wrong_sales = sum(m.contract is None or m.amount_fen != asked_of.get(m.contract) for m in asked)
     return [
         Line("C6 frames with a wrong amount (count)", wrong_orders, 0, f"{len(ordered)} C6 read off the wire"),
-        Line("vehicles ordered to pay (count)", len({obu for obu, _ in ordered}), charged, "scenario"),
+        Line("vehicles ordered to pay (count)", len({obu for obu, _ in ordered}), len(ordered_of), "scenario"),
         Line("0200 with a wrong amount (count)", wrong_sales, 0, f"{len(asked)} 0200 read off the wire"),
-        Line("sales asked of the bank (count)", len(asked), charged_online, "scenario"),
+        Line("sales asked of the bank (count)", len(asked), len(asked_of), "scenario"),
     ]
 
 

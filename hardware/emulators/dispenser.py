@@ -223,6 +223,12 @@ class Dispenser:
                 nozzle.unit_price_milli = 0
             self.state = SideState.NOT_PROGRAMMED
 
+    def change_price(self, nozzle: int, unit_price_milli: int) -> None:
+        """Change a price by the pump's own keys, before fuel flows. Raises LookupError or ValueError."""
+        if self.state in AT_WORK and self.volume_ml:
+            raise ValueError("a delivery that has begun keeps its price")
+        self._known(nozzle).unit_price_milli = unit_price_milli
+
     def jump(self, nozzle: int, volume_ml: int) -> None:
         """Let a totaliser say more than was delivered. Raises LookupError."""
         self._known(nozzle).volume_ml += volume_ml

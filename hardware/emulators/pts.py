@@ -390,6 +390,7 @@ class PtsController:
             "sales": [
                 {
                     "pump": number,
+                    "nozzle": sale.nozzle,
                     "transaction": sale.transaction,
                     "volume_ml": sale.volume_ml,
                     "amount_minor": sale.amount_minor,

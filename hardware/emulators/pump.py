@@ -17,6 +17,7 @@ Control commands (JSON lines, see `hardware.emulators.control`); volumes in ml, 
     flow {side, ml_per_s}               squeeze the lever more or less; 0 lets it go
     fault {side, what, times: 1}        `deaf`, `mute`, `lose_ack`, `nak`, `noise`, `garble`, see `pump_line.Fault`
     wrong_amount {side, by}             the next delivery shows an amount that is wrong by so much
+    price {side, nozzle: 1, unit_price_milli}  a price is changed at the pump itself, before fuel flows
     jump {side, nozzle: 1, volume_ml}   a totaliser says more than was delivered
     sell_alone {side, nozzle: 1, volume_ml}  a delivery by the pump's own keys
     power {side, on, prices_lost: false}  take power away, and what is remembered with it, or give it back; `on` for one
@@ -316,6 +317,13 @@ class _Commands:
         _only(command, "side", "by")
         place = self._place(command)
         place.dispenser.amount_error = _whole(command, "by")
+        return self._done(place)
+
+    async def _command_price(self, command: Command) -> Command:
+        _only(command, "side", "nozzle", "unit_price_milli")
+        place = self._place(command)
+        place.dispenser.change_price(_whole(command, "nozzle", 1), _whole(command, "unit_price_milli"))
+        place.electronics.repriced()
         return self._done(place)
 
     async def _command_jump(self, command: Command) -> Command:

@@ -67,6 +67,10 @@ class DartElectronics:
         self._say(layout.Alarm(POWER_FAILED), self._filled(), self._nozzle_price(), self._status())
         self._told_nozzle = (self._dispenser.nozzle, self._dispenser.out)
 
+    def repriced(self) -> None:
+        """Tell the new price of the nozzle that is out, or was out last."""
+        self._say(self._nozzle_price())
+
     def receive(self, byte: int, now: float) -> Said | None:
         """Take one byte of the line."""
         self._tell_flow(now)

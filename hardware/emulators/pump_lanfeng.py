@@ -44,6 +44,8 @@ class LanfengElectronics:
     def changed(self) -> None:
         """Do nothing: it tells nothing unasked."""
 
+    repriced = changed
+
     def receive(self, byte: int, now: float) -> Said | None:
         """Take one byte of the line."""
         self._received = (self._received + bytes((byte,)))[-MESSAGE_BYTES:]

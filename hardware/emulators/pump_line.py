@@ -31,6 +31,9 @@ class Electronics(Protocol):
     def changed(self) -> None:
         """Note that something has happened at the dispenser."""
 
+    def repriced(self) -> None:
+        """Note that a price was changed at the pump itself."""
+
     def restarted(self) -> None:
         """Begin anew after a loss of power."""
 

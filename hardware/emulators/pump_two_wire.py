@@ -41,6 +41,8 @@ class TwoWireElectronics:
     def changed(self) -> None:
         """Do nothing: it tells nothing unasked."""
 
+    repriced = changed
+
     def receive(self, byte: int, now: float) -> Said | None:
         """Take one byte of the line."""
         if self._block is not None and byte >= 0xE0:

@@ -10,13 +10,14 @@ import pytest
 from hardware.bench import clearing_day
 from hardware.bench.busy import lane_deadline_ms, slowdown
 from hardware.bench.demo import Demo
+from hardware.bench.demo_site import FILLINGS, DemoSite
 from hardware.bench.processes import PATIENT_MS, EmulatedSite
 from hardware.bench.report import as_dict
 from hardware.bench.scenario import VEHICLES, vehicles_of
 
 
-async def drive(folder, vehicles):
-    async with EmulatedSite(folder, deadline_ms=PATIENT_MS) as site:
+async def drive(folder, vehicles, kind=EmulatedSite):
+    async with kind(folder, deadline_ms=PATIENT_MS) as site:
         demo = Demo(site, vehicles)
         await demo.prepare()
         await demo.drive()
@@ -26,9 +27,11 @@ async def drive(folder, vehicles):
 
 @pytest.mark.bench
 def test_the_whole_scenario_ends_as_written(tmp_path):
-    run = asyncio.run(drive(tmp_path, VEHICLES))
+    run = asyncio.run(drive(tmp_path, VEHICLES, DemoSite))
     assert run.faults == []
     assert [(r.vehicle.id, r.problems) for r in run.results if not r.right] == []
+    assert [(one.filling.vehicle.id, one.problems) for one in run.filled if one.problems] == []
+    assert len(run.filled) == run.at_pumps == len(FILLINGS)
     assert [line for line in run.lines if not line.agrees] == []
     assert run.good
     assert as_dict(run)["good"] is True

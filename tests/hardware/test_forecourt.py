@@ -14,7 +14,7 @@ def test_every_litre_and_fen_is_accounted_for(tmp_path):
     told = []
     good = asyncio.run(drive(tmp_path, told.append))
     assert good, "\n".join(told)
-    assert len([line for line in told if line.startswith("ok")]) == len(FILLINGS) + 4
+    assert len([line for line in told if line.startswith("ok")]) == len(FILLINGS) + 6
 
 
 def test_a_wrong_expectation_is_told(tmp_path):

@@ -19,7 +19,7 @@ import pytest
 from gateway.payers import mandates
 from hardware.bench.demo import Demo
 from hardware.bench.processes import PATIENT_MS, EmulatedSite, Program, ProgramFailed
-from hardware.bench.reckoning import accounts, on_the_cards
+from hardware.bench.reckoning import accounts, fares_of, on_the_cards
 
 from .test_site_faults import Running, online, purse
 
@@ -121,7 +121,7 @@ def put_back(ledger):
 async def prove(r, vehicles):
     """Our books against the bank's book and the purses."""
     cards = [card for lane in r.site.lanes for card in (await r.site.controls[lane].request("cards"))["cards"]]
-    lines = accounts(r.view, vehicles, await r.bank.request("book"), cards) + on_the_cards(vehicles, cards)
+    lines = accounts(r.view, fares_of(vehicles), await r.bank.request("book"), cards) + on_the_cards(vehicles, cards)
     assert [line for line in lines if not line.agrees] == []
     assert sorted(d.obu_id for d in r.view.debits()) == sorted(v.obu_id for v in vehicles if v.expected.charged)
 

@@ -374,3 +374,23 @@ def test_settings_that_there_cannot_be(wrong):
 
 def test_first_sides_are_of_their_dialects():
     assert set(FIRST) == set(DIALECTS)
+
+
+def test_a_price_changed_at_the_pump_is_told_and_not_once_fuel_flows():
+    async def play(station, control):
+        (eyes,) = station.eyes
+        await eyes.sees(Online)
+        await calls(eyes, control, names.DART)
+        await control.request("flow", side=eyes.number, ml_per_s=0)
+        assert await eyes.side.do(Authorise(VolumeLimit(900_000))) is Outcome.ACCEPTED
+        await control.request("price", side=eyes.number, unit_price_milli=7210)
+        await eyes.sees(lambda event: isinstance(event, NozzleSeen) and event.unit_price_milli == 7210)
+        await control.request("flow", side=eyes.number, ml_per_s=SLOW)
+        while not (await eyes.asks(AskDelivered(), Delivered))[1].volume_ml:
+            pass
+        with pytest.raises(ControlError, match="keeps its price"):
+            await control.request("price", side=eyes.number, unit_price_milli=9990)
+        await control.request("return", side=eyes.number)
+        assert (await book(control))[0]["unit_price_milli"] == 7210
+
+    played(play, names.DART)

@@ -13,6 +13,8 @@ from rich.console import Console
 
 from hardware.bench import live, show
 from hardware.bench.demo import Run
+from hardware.bench.demo_site import FILLINGS
+from hardware.bench.fillings import Filled
 from hardware.bench.ledger_view import DecisionRow
 from hardware.bench.newcomer import faults_of_screen
 from hardware.bench.reckoning import Line, Result
@@ -57,7 +59,18 @@ def run():
 
 def good_run():
     results = [Result(vehicle, decisions(vehicle), ()) for vehicle in VEHICLES]
-    return Run(results=results, lines=[Line("merchant", 5, 5, "fares priced by hand")], slower=2.0, deadline_ms=4000)
+    filled = [
+        Filled(filling, filling.sale, filling.debit, filling.debit and "bank_online", filling.ml, 100 * filling.ml)
+        for filling in FILLINGS
+    ]
+    return Run(
+        results=results,
+        filled=filled,
+        at_pumps=len(filled),
+        lines=[Line("merchant", 5, 5, "fares priced by hand")],
+        slower=2.0,
+        deadline_ms=4000,
+    )
 
 
 def shown(what, columns):
@@ -79,7 +92,26 @@ def test_a_wrong_vehicle_and_a_wrong_account_are_told_and_the_run_has_failed(run
     assert "WRONG v04 charge card, bank asked: 2 debits, expected one" in text
     assert "WRONG bank: ours 1, outside 2" in text
     assert "FAILED" in text
-    assert "49 of 50" in text
+    assert "67 of 68" in text
+
+
+def test_a_wrong_filling_is_told_and_the_run_has_failed(run):
+    assert run.good
+    run.filled[3].problems.append("2 sales")
+    text = "\n".join(shown(show.summary(run, 200), 200))
+    assert f"WRONG v{FILLINGS[3].vehicle.number} fuel, stored-value card: 2 sales" in text
+    assert "FAILED" in text
+    assert not run.good
+
+
+def test_the_cars_at_the_pumps_are_told_in_one_line_of_the_summary(run, language):
+    lines = shown(show.summary(run, 80), 80)
+    told = {
+        "en": "pumps: 15 billed, 2 refused, 1 nothing delivered; 254.65 L for ",
+        "zh": "加油: 15 已结, 2 拒绝, 1 未加油",
+    }[language]
+    assert [told in line for line in lines].count(True) == 1
+    assert "fuel, fleet limit of 20 litres" in "\n".join(shown(show.details(run), 132))
 
 
 def test_how_far_a_run_is_is_told_in_the_language_of_the_person(run, language, capsys):
@@ -87,7 +119,7 @@ def test_how_far_a_run_is_is_told_in_the_language_of_the_person(run, language, c
         await live._tell(SimpleNamespace(run=run), asyncio.create_task(asyncio.sleep(0)))
 
     asyncio.run(follow_to_the_end())
-    told = {"en": ["starting", "  50 of 50 vehicles"], "zh": ["启动中", "  50 辆中 50 辆"]}[language]
+    told = {"en": ["starting", "  68 of 68 vehicles"], "zh": ["启动中", "  68 辆中 68 辆"]}[language]
     assert capsys.readouterr().err.splitlines() == told
     assert shown(show.live(run, 80), 80)[0].startswith(f"{told[0]}: ")
 

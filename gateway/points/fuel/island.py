@@ -64,6 +64,9 @@ class Island:
         """Plates that cameras have read at a side, by their digest, with the second."""
         self._filling: dict[int, str] = {}
         """Vehicle filling up at each side."""
+        self._stands_at: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        """Side at which a vehicle went without fuel, with the second at which it was last seen: until it has left,
+        whoever lifts a nozzle elsewhere is somebody else."""
         self._served: dict[str, float] = {}
         """Vehicles that have filled up, with the second at which they were last seen."""
         self._owing: dict[str, Owing] = {}
@@ -81,6 +84,9 @@ class Island:
         if served_at is not None and now - served_at <= self._gone_s:
             self._served[customer.name] = now
             return
+        side, at = self._stands_at.pop(customer.name, (None, 0.0))
+        if side is not None and now - at <= self._gone_s:
+            self._stands_at[customer.name] = side, now
         self._customers.pop(customer.name, None)
         self._customers[customer.name] = customer
         while len(self._customers) > CUSTOMERS_MAX:
@@ -105,7 +111,7 @@ class Island:
     def sightings(self, side: int) -> Iterator[Sighting]:
         """Sightings that tell who stands at a side; vehicles that fill up elsewhere do not."""
         for name, customer in self._customers.items():
-            if name in self._filling.values():
+            if name in self._filling.values() or self._stands_at.get(name, (side, 0.0))[0] != side:
                 continue
             yield Sighting(name, self._witness, customer.at)
             plate_at = self._plates.get((side, _digest(customer)))
@@ -134,8 +140,13 @@ class Island:
         self._filling[side] = name
 
     def goes_without(self, side: int) -> None:
-        """Note that a side is free and delivered nothing: its vehicle may lift another nozzle, once it is seen again."""
-        self._customers.pop(self._filling.pop(side, ""), None)
+        """Note that a side is free and delivered nothing. Its vehicle may lift again there once it is seen again."""
+        name = self._filling.pop(side, None)
+        if name:
+            self._customers.pop(name, None)
+            self._stands_at[name] = side, self._clock.monotonic()
+            while len(self._stands_at) > CUSTOMERS_MAX:
+                self._stands_at.popitem(last=False)
 
     def ends(self, side: int) -> None:
         """Note that a side is free again. Its vehicle has to leave and come back for another sale."""
@@ -146,6 +157,7 @@ class Island:
     def served(self, name: str) -> None:
         """Note that a vehicle has filled up, and may stand here still."""
         self._customers.pop(name, None)
+        self._stands_at.pop(name, None)
         self._served.pop(name, None)
         self._served[name] = self._clock.monotonic()
         while len(self._served) > CUSTOMERS_MAX:

@@ -80,6 +80,8 @@ class Side:
         self._order: Order | None = None
         self._turned_away = 0
         """Lift of the nozzle that was refused: it takes another lift, or an order, to ask again."""
+        self._lift_of_sale = 0
+        """Lift of the nozzle under which the sale under way began."""
         self._ask_again_at = 0.0
         self._closing = False
         island.on_seen.append(self._pump.look)
@@ -93,6 +95,7 @@ class Side:
                 await self._charging.charge(sale, sale.sold)
             elif sale.state is SaleState.OPEN or (sale.reason in MISSING and sale.is_newest):
                 self._sale = sale
+                self._lift_of_sale = int(sale.state is SaleState.OPEN)  # its nozzle may be out since then
                 self._island.begins(self._settings.number, sale.vehicle)
                 self._log.info("sale %s was open when the gateway stopped; the pump is asked", sale.id)
 
@@ -261,7 +264,7 @@ class Side:
             begun=begun,
             sold=None,
         )
-        self._sale = sale
+        self._sale, self._lift_of_sale = sale, self._facts.lifts
         self._facts.authorised()
         self._island.begins(self._settings.number, sale.vehicle)
         self._pump.catch_up()
@@ -333,7 +336,7 @@ class Side:
             )
             await self._charging.charge(sale, verdict, PumpTime(began, pump_us))
         self._sale, facts.end_seen = None, True
-        if facts.out and sale.state is not SaleState.GREY:
+        if facts.out and facts.lifts == self._lift_of_sale:
             self._turned_away = facts.lifts  # a nozzle that hangs out still is no new customer's
         self._island.ends(self._settings.number)
         await self._pump.do(Clear())

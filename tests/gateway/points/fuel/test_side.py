@@ -187,6 +187,10 @@ def test_whoever_hung_up_with_nothing_may_lift_again(box):
         await court.until(lambda: court.side.facts.lifts == 2)
         assert not list(court.island.sightings(1))  # it may have left
         court.car()
+        assert not list(court.island.sightings(2))  # it stands at this side
+        box.clock.now += 21
+        court.car()
+        assert list(court.island.sightings(2))  # it has left, and come back
         await court.authorised()
         court.pump.flow(ML)
         court.pump.hang_up()
