@@ -19,7 +19,7 @@ CARS_BETWEEN = 3
 
 
 def many_more():
-    return [f"x{n},active,issuer_clearing,,,,0,9902{n:016d},,," for n in range(MANDATES)]
+    return [f"x{n},active,issuer_clearing,,,,0,9902{n:016d},,,," for n in range(MANDATES)]
 
 
 def rows(r, sql):

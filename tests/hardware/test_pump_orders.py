@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from hardware.bench.forecourt import ISLAND, LITRES_S, Drive, Forecourt
+from hardware.bench.fillings import LITRES_S
+from hardware.bench.forecourt import ISLAND, Drive, Forecourt
 
 pytestmark = pytest.mark.slow
 SIDE, ADDRESS = 1, 80
