@@ -207,11 +207,16 @@ class Side:
         if isinstance(buyer, NotSold):
             await self._turn_away(buyer.seen, buyer.order, buyer.reason)
             return
-        totaliser_ml = await self._pump.totaliser(facts.nozzle)
+        lift, nozzle = facts.lifts, facts.nozzle
+        totaliser_ml = await self._pump.totaliser(nozzle)
         if totaliser_ml is None:
             await self._turn_away(buyer.seen, buyer.order, "pump_unavailable")
             return
-        await self._stock.compare(facts.nozzle, totaliser_ml)
+        await self._stock.compare(nozzle, totaliser_ml)
+        if facts.lifts != lift or facts.nozzle != nozzle:
+            self._pump.look()  # it was hung up meanwhile, and another one may be out
+            return
+        price = facts.unit_price_milli
         visit, nonce = Visit(self._services), self._engine.new_id().encode()
         asked, mandate_id = self._buyers.asked(buyer), buyer.payer.mandate_id
         day = visit.local(int(self._clock.utcnow().timestamp()))[:8]
@@ -224,11 +229,11 @@ class Side:
         if isinstance(placed, str):
             await self._turn_away(buyer.seen, buyer.order, placed)
             return
-        begun = Begun(found.limit_fen, facts.unit_price_milli, totaliser_ml)
-        await self._begin(placed.debit_id, buyer, begun, asked)
+        begun = Begun(found.limit_fen, price, totaliser_ml)
+        self._lift_of_sale = lift
+        await self._begin(placed.debit_id, buyer, begun, asked, nozzle)
 
-    async def _begin(self, debit_id: str, buyer: Buyer, begun: Begun, asked: Asked) -> None:
-        nozzle = self._facts.nozzle
+    async def _begin(self, debit_id: str, buyer: Buyer, begun: Begun, asked: Asked, nozzle: int) -> None:
         sale_id, place = self._engine.new_id(), self._stock.place(nozzle)
         order = buyer.order
         found = await self._store(
@@ -264,12 +269,13 @@ class Side:
             begun=begun,
             sold=None,
         )
-        self._sale, self._lift_of_sale = sale, self._facts.lifts
+        self._sale = sale
         self._facts.authorised()
         self._island.begins(self._settings.number, sale.vehicle)
         self._pump.catch_up()
-        if not self._facts.out:
+        if not self._facts.out or self._facts.lifts != self._lift_of_sale:
             await self._nothing(sale, "nozzle_returned", begun.totaliser_ml)
+            self._pump.look()
             return
         outcome = await self._pump.do(Authorise(found.preset, (nozzle,), tag=sale.id))
         if outcome in (Outcome.NOT_SENT, Outcome.REFUSED):

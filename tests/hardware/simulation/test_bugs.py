@@ -18,7 +18,7 @@ SOONEST = {
     "amount_recomputed": 3,
     "arm_not_watched": 2,
     "completed_again": 3,
-    "display_of_before": 5,
+    "display_of_before": 43,
     "grey_billed": 3,
     "grey_served_again": 3,
     "hold_freed_behind_pump": 2,

@@ -174,6 +174,27 @@ def test_a_nozzle_hung_up_again_costs_nothing(box):
     live(box, scenario)
 
 
+def test_a_nozzle_that_is_changed_for_another_while_the_pump_is_asked_is_not_the_one_that_is_sold(box):
+    async def scenario(court):
+        await court.until(lambda: court.pump.did(AskTotals) == 2)  # it was looked over as it came
+        do = court.pump.do
+
+        async def changed_meanwhile(command):
+            if isinstance(command, AskTotals) and court.pump.did(AskTotals) == 2:
+                court.pump.say(NozzleSeen(1, out=False), NozzleSeen(2, out=True, unit_price_milli=PRICE))
+            return await do(command)
+
+        court.pump.do = changed_meanwhile
+        court.car()
+        court.pump.lift()
+        await court.authorised()
+        asked, sold = [each for each in court.pump.commands[2:] if isinstance(each, AskTotals | Authorise)][-2:]
+        assert (asked, sold.nozzles) == (AskTotals(2), (2,))
+        assert box.rows("select nozzle from sale") == [(2,)]
+
+    live(box, scenario)
+
+
 def test_whoever_hung_up_with_nothing_may_lift_again(box):
     async def scenario(court):
         court.car()
