@@ -10,23 +10,28 @@ from drivers.pts_door import DialIn, PtsDoor
 from drivers.pts_sides import PtsSides
 from gateway import secret_files
 from gateway.points.assemble import Common
-from gateway.points.fuel import links
 from gateway.points.fuel.pump_links import CalledController, PumpController
 from gateway.points.fuel.settings import SideSettings
 from gateway.points.fuel.uploads import Uploads
 from protocols.http_login import Login
-from protocols.pump.types import SideId
+from protocols.pump.types import Decimals, SideId
 
 
 def make(
-    point: str, device: str, link: PumpController, sides: Mapping[SideId, SideSettings], common: Common
+    point: str,
+    device: str,
+    link: PumpController,
+    sides: Mapping[SideId, SideSettings],
+    *,
+    decimals: Decimals,
+    common: Common,
 ) -> PtsSides:
     """Make the driver of a controller, and let it in where it calls. Raises `SecretError`."""
     config = PtsConfig(
         device=device,
         pts_id=link.pts_id,
         pumps=tuple(sides),
-        decimals=links.decimals(link),
+        decimals=decimals,
         http=_http(device, link) if isinstance(link, CalledController) else None,
     )
     uploads = Uploads(point, sides, common.writer, common.engine.new_id)

@@ -40,7 +40,7 @@ def make(section: FuelIsland, link: PumpLink, sides: Mapping[SideId, SideSetting
         # Loads the client for HTTP and the messages: an island without controllers does without.
         from gateway.points.fuel import controllers
 
-        return controllers.make(section.name, device, link, sides, common)
+        return controllers.make(section.name, device, link, sides, decimals=decimals(link), common=common)
     if isinstance(link, PumpLine):
         return _line(device, link, sides, common)
     raise TypeError(f"{device}: {type(link).__name__} is no kind of link that is known here")
