@@ -107,6 +107,17 @@ class IssuerPolicy:
     """`issuer_clearing` where the issuer collects from its card holders itself, None = such cards are refused."""
 
 
+@dataclass(frozen=True, slots=True)
+class Issuers:
+    """Issuers whose cards are taken here, by the first four bytes of their identifier (region in GBK)."""
+
+    by_region: Mapping[bytes, IssuerPolicy]
+
+    def of(self, issuer: bytes) -> IssuerPolicy | None:
+        """Find the policy behind an issuer identifier of a tag or a card."""
+        return self.by_region.get(issuer[:4])
+
+
 class MandateImportError(Exception):
     """Refusal of a file; every problem names its line and column and what is expected."""
 

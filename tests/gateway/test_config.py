@@ -11,9 +11,11 @@ from gateway.config import ConfigError, Mode, SiteFile, load, parameters
 from gateway.documents import Section, host_port, models_of
 from gateway.model.passage import DeclinePolicy
 from gateway.points import config as points_config
+from gateway.points.card import config as card_config
+from gateway.points.card.settings import ChargeCardPurchase
 from gateway.points.config import Need
 from gateway.points.etc import config as etc_config
-from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
+from gateway.points.etc.settings import OnePiecePolicy
 from gateway.points.fuel import config as fuel_config
 from gateway.points.fuel import pump_links
 from gateway.points.gate import config as gate_config
@@ -184,10 +186,11 @@ def sections(model=SiteFile):
             yield from sections(inner)
 
 
-MODULES = (config, doors, banks_config, points_config, etc_config, fuel_config, pump_links, gate_config, toll_config)
+MODULES = (config, doors, banks_config, points_config, card_config, etc_config, fuel_config, pump_links, gate_config, toll_config)
 BASES = (
     Section,
     points_config.ChargePoint,
+    card_config.CardPoint,
     etc_config.EtcPoint,
     toll_config.TollLane,
     pump_links.PumpLink,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 from typing import Protocol
 
 from gateway.debit.claims import Decision, Identity, Payer, PreviousPurchase, PurchasePlan, PurchaseResult
 from gateway.debit.engine import ProvenClaim
 from gateway.model.passage import Funding, PurchaseOutcome
+from gateway.points.card.paying import purchase_second, purse_problem
+from gateway.points.card.settings import ChargeCardPurchase
 from gateway.points.etc.seen_before import Next, what_next
-from gateway.points.etc.settings import ChargeCardPurchase
 from gateway.points.etc.visit import EtcVisit, Read
 from gateway.points.visit import SightOutdated
 from protocols.card.codes import CardType
@@ -18,9 +18,6 @@ from protocols.card.files import CardFile
 from protocols.card.station import Station, decode_station
 from protocols.obu.vehicle_file import VehicleFile
 from protocols.rsu.messages import StopType
-
-PURSE_SUSPICIOUS = 1 << 31
-"""Top bit of a stored-value balance: a card in debt in one scheme, to be looked at by a person."""
 
 
 class Recorder(Protocol):
@@ -88,7 +85,7 @@ class CardPayment:
             return refused
         charge = card.card_type == CardType.CHARGE
         zero = charge and visit.settings.charge_card_purchase is ChargeCardPurchase.ZERO
-        seconds = _purchase_second(visit, previous)
+        seconds = purchase_second(visit, previous)
         return PurchasePlan(
             written_fen=0 if zero else amount_fen,
             purchase_time=visit.local(seconds),
@@ -96,22 +93,3 @@ class CardPayment:
             file_before=user.station,
             file_after=self._recorder.record(decode_station(user.station), read.vehicle, seconds, amount_fen),
         )
-
-
-def purse_problem(balance_raw: int | None, amount_fen: int) -> str | None:
-    """Code of the reason why a purse with this balance cannot pay this amount; None when it can."""
-    balance = balance_raw or 0
-    if balance >= PURSE_SUSPICIOUS:
-        return "purse_suspicious"
-    if balance < amount_fen:
-        return "purse_zero" if balance == 0 else "purse_too_low"
-    return None
-
-
-def _purchase_second(visit: EtcVisit, previous: PreviousPurchase | None) -> int:
-    """UNIX second of the purchase, later than that of the card's last one: file 0019 must differ from it."""
-    now = int(visit.clock.utcnow().timestamp())
-    if previous is None:
-        return now
-    last = datetime.strptime(previous.purchase_time, "%Y%m%d%H%M%S").replace(tzinfo=visit.zone)
-    return max(now, int(last.timestamp()) + 1)

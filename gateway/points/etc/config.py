@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from drivers.addresses import parse_link_address
-from gateway.documents import Hex8, Problem, Section, known_are
-from gateway.points.config import ChargePoint, Claim, Need, belongs_to
+from gateway.documents import Problem, Section, known_are
+from gateway.points.card.config import CardPoint
+from gateway.points.config import Claim, belongs_to
 from gateway.points.etc.rsu_errors import PROFILES
-from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
+from gateway.points.etc.settings import OnePiecePolicy
 from gateway.texts.catalogue import Pair, Words
 from protocols.rsu.names import DIALECT_NAMES, PCRSU_V3
 
@@ -51,20 +52,10 @@ class Antenna(Section):
                 yield Problem(f"antenna.{part}", repr(named), Words("points.not-known"), known_are(sorted(known)))
 
 
-class EtcPoint(ChargePoint):
+class EtcPoint(CardPoint):
     """A charge point with an antenna"""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.ISSUERS, Need.LISTS})
-
-    station: Hex8
-    """network and station as in file 0019, 8 hex digits"""
-    lane_no: int = Field(ge=0, le=255)
-    """lane number as in file 0019"""
-    gantry: str = Field(pattern=r"^[0-9A-Fa-f]{6}$")
-    """the lane's own code, 3 bytes in hex (FlagID of C0, last gantry of file 0019)"""
     antenna: Antenna
-    charge_card_purchase: ChargeCardPurchase = ChargeCardPurchase.FARE
-    """amount written to charge cards: "fare" or "zero" """
     one_piece_tags: OnePiecePolicy = OnePiecePolicy.REFUSE
     """"refuse", or "contract" to charge the bank mandate of the tag's contract"""
     repeat_window_s: float = Field(300.0, ge=1, le=86_400)
@@ -78,7 +69,7 @@ class EtcPoint(ChargePoint):
         yield from self.antenna.problems()
 
     def claims(self) -> Iterator[Claim]:
-        """Claims, also to the antenna, and to the number by which cards and records tell it apart."""
+        """Claims, also to the antenna."""
         yield from super().claims()
         address = self.antenna.address
         yield Claim(
@@ -88,12 +79,4 @@ class EtcPoint(ChargePoint):
             Pair.same(self.name),
             belongs_to,
             Words("claim.own-antenna"),
-        )
-        yield Claim(
-            ("lane number", self.station.upper(), self.lane_no),
-            "lane_no",
-            str(self.lane_no),
-            Pair.same(self.name),
-            lambda owner: Words("claim.lane-number-of", owner=owner, station=self.station),
-            Words("claim.own-lane-number"),
         )

@@ -5,13 +5,11 @@ Order matters to people: the first thing wrong is what the driver is told. Dates
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 
 from gateway.model.plate import Plate, PlateColour, PlateMatch, compare
 from gateway.model.vehicle_class import is_vehicle_class
-from gateway.payers.mandates import IssuerPolicy
+from gateway.payers.mandates import Issuers
 from protocols.card.codes import CardType
 from protocols.card.files import CardFile
 from protocols.codings import read_date
@@ -21,17 +19,6 @@ from protocols.rsu.messages import DeviceType, ObuReport
 
 MOUNT_FLAG_REMOVED = 0
 """Byte 27 of the system file: 00 = taken off. Other values occur on good tags and say nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Issuers:
-    """Issuers whose cards are taken here, by the first four bytes of their identifier (region in GBK)."""
-
-    by_region: Mapping[bytes, IssuerPolicy]
-
-    def of(self, issuer: bytes) -> IssuerPolicy | None:
-        """Find the policy behind an issuer identifier of a tag or a card."""
-        return self.by_region.get(issuer[:4])
 
 
 def tag_problem(report: ObuReport, today: date | None, issuers: Issuers) -> str | None:

@@ -12,8 +12,8 @@ from dataclasses import replace
 from gateway.debit.claims import PreviousPurchase, PurchasePlan, PurchaseResult
 from gateway.debit.purchase_proof import balance_agrees
 from gateway.model.passage import Funding, PurchaseOutcome
+from gateway.points.card.file_0019 import STATION_TAIL
 from gateway.points.etc.dialogue import Dialogue, Gone
-from gateway.points.etc.file_0019 import STATION_TAIL
 from gateway.points.etc.purchase_result import Ordered, result_of
 from gateway.points.etc.rsu_errors import RsuErrorProfile
 from gateway.points.etc.settings import EtcSettings, TacCommand

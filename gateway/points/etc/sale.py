@@ -12,25 +12,22 @@ from typing import Protocol
 from gateway.debit.claims import (
     Decision,
     Identity,
-    Payer,
     PreviousPassage,
     PreviousPurchase,
 )
 from gateway.debit.engine import StorageLate
 from gateway.model.passage import Occasion
-from gateway.model.plate import Plate
 from gateway.model.states import DebitState
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind
 from gateway.payers.status_lists import ListKind
+from gateway.points.card.paying import payer_of
 from gateway.points.etc.card_payment import CardPayment, Recorder
 from gateway.points.etc.inspection import card_problem, plate_of, vehicle_problem
 from gateway.points.etc.seen_before import Next
 from gateway.points.etc.settings import OnePiecePolicy
 from gateway.points.etc.visit import EtcVisit, Read, with_vehicle
 from gateway.points.visit import SightOutdated
-from protocols.card.codes import CardType
-from protocols.card.files import CardFile
 from protocols.card.station import Station, decode_station
 from protocols.obu.vehicle_file import VehicleFile, decode_vehicle_file
 from protocols.rsu.messages import StopType, UserReport
@@ -168,14 +165,3 @@ def problem_of(visit: EtcVisit, read: Read) -> str | None:
         return problem
     listed = visit.listed(ListKind.CARD, card.card_number)
     return visit.listed_plate(plate_of(vehicle.plate, vehicle.plate_colour)) if listed is None else listed
-
-
-async def payer_of(visit: EtcVisit, card: CardFile, plate: Plate) -> Payer | str:
-    """Find the payer behind a card, or the code of the reason why there is none."""
-    issuer = visit.issuers.of(card.issuer)
-    if issuer is None:
-        return "card_issuer_unknown"
-    if card.card_type == CardType.STORED_VALUE:
-        return mandates.payer_of_stored_value(issuer)
-    mandate = await visit.mandate_of(CredentialKind.CARD, card.card_number)
-    return mandates.payer_of_charge_card(issuer, mandate, plate)

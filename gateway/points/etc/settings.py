@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.points.settings import PointSettings
-
-
-class ChargeCardPurchase(StrEnum):
-    """Amount written to a charge card (type 23)."""
-
-    FARE = "fare"
-    ZERO = "zero"
+from gateway.points.card.settings import CardSettings
 
 
 class EntryWrite(StrEnum):
@@ -43,19 +36,13 @@ class OnePiecePolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EtcSettings(PointSettings):
+class EtcSettings(CardSettings):
     """Settings of one charge point with an antenna, from the site file."""
 
-    station: str
-    """Network and station, 8 hex digits as in file 0019."""
-    lane_no: int
-    gantry: bytes
-    """3 bytes, the lane's own code in file 0019 and C0."""
     tac_command: TacCommand = TacCommand.BY_SERIAL
     entry_write: EntryWrite = EntryWrite.ZERO_PURCHASE
     quiet_s: float = 10.0
     """Seconds for which a vehicle just dealt with is not dealt with again."""
     attempts_max: int = 3
     """Purchases tried on one vehicle in a row when the card takes none of them."""
-    charge_card_purchase: ChargeCardPurchase = ChargeCardPurchase.FARE
     one_piece: OnePiecePolicy = OnePiecePolicy.REFUSE

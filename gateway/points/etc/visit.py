@@ -16,9 +16,10 @@ from gateway.debit.claims import Decision, Identity, PurchaseResult
 from gateway.debit.engine import ProvenClaim, StorageLate, Superseded, Timing
 from gateway.ledger.writer import StorageUnavailable
 from gateway.model.passage import Occasion, Release
+from gateway.payers.mandates import Issuers
 from gateway.payers.status_lists import ListKind, obu_key
 from gateway.points.etc.dialogue import Dialogue, Gone
-from gateway.points.etc.inspection import Issuers, tag_problem
+from gateway.points.etc.inspection import tag_problem
 from gateway.points.etc.purchase import CardPurchases, factor_of
 from gateway.points.etc.rsu_errors import ReportType, RsuErrorProfile
 from gateway.points.etc.settings import EtcSettings

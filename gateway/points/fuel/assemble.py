@@ -7,10 +7,10 @@ from functools import partial
 from typing import Final
 
 from gateway.health import Tell
+from gateway.payers.mandates import Issuers
 from gateway.points.assemble import Common, Point
 from gateway.points.etc import assemble as etc
 from gateway.points.etc.antenna_point import AntennaPoint
-from gateway.points.etc.inspection import Issuers
 from gateway.points.fuel import links
 from gateway.points.fuel.charging import Charging, FuelServices
 from gateway.points.fuel.config import FuelIsland

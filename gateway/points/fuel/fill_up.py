@@ -12,10 +12,11 @@ from gateway.model.passage import Funding, Occasion
 from gateway.model.states import DebitState, PurchaseState
 from gateway.payers import mandates
 from gateway.payers.mandates import CredentialKind
-from gateway.points.etc.card_payment import CardPayment, purse_problem
-from gateway.points.etc.file_0019 import sale_record
+from gateway.points.card.file_0019 import sale_record
+from gateway.points.card.paying import payer_of, purse_problem
+from gateway.points.etc.card_payment import CardPayment
 from gateway.points.etc.inspection import plate_of
-from gateway.points.etc.sale import payer_of, problem_of
+from gateway.points.etc.sale import problem_of
 from gateway.points.etc.seen_before import Next
 from gateway.points.etc.settings import OnePiecePolicy
 from gateway.points.etc.visit import EtcVisit, Read, with_vehicle

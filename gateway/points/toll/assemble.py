@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from gateway.health import Tell
+from gateway.payers.mandates import Issuers
 from gateway.points.assemble import Common, Point
 from gateway.points.etc import assemble as etc
 from gateway.points.etc.antenna_point import AntennaPoint
-from gateway.points.etc.inspection import Issuers
 from gateway.points.etc.sale import Sale
 from gateway.points.etc.visit import Errand, EtcServices
 from gateway.points.gate.gate import Gate

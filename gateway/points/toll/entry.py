@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from gateway.debit.claims import Decision, Identity
 from gateway.model.passage import Occasion
+from gateway.points.card.file_0019 import STATION_TAIL, entered_here, entry_record
 from gateway.points.etc.dialogue import Gone
-from gateway.points.etc.file_0019 import STATION_TAIL, entered_here, entry_record
 from gateway.points.etc.purchase import factor_of
 from gateway.points.etc.rsu_errors import MoneyMeaning, ReportType
 from gateway.points.etc.sale import problem_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from gateway.points.etc.file_0019 import entry_of, purchase_record
+from gateway.points.card.file_0019 import entry_of, purchase_record
 from gateway.points.etc.sale import Price
 from gateway.points.toll.settings import LaneKind, LaneSettings
 from gateway.tariffs.quote import EntryFact, Refusal, TariffSet, quote

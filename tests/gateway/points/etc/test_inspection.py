@@ -6,8 +6,8 @@ from datetime import date
 import pytest
 
 from gateway.model.plate import Plate, PlateColour
-from gateway.payers.mandates import IssuerPolicy
-from gateway.points.etc.inspection import Issuers, card_problem, plate_of, tag_problem, vehicle_problem
+from gateway.payers.mandates import IssuerPolicy, Issuers
+from gateway.points.etc.inspection import card_problem, plate_of, tag_problem, vehicle_problem
 from protocols.card.codes import CardType
 from protocols.card.files import decode_card_file
 from protocols.obu.vehicle_file import decode_vehicle_file

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.points.etc.settings import ChargeCardPurchase
+from gateway.points.card.settings import ChargeCardPurchase
 from protocols.rsu.messages import Debit, FetchTac, RecoverTac
 from protocols.rsu.registry import dialect_named
 from tests.gateway.points import plaza as bench

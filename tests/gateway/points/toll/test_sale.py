@@ -14,7 +14,8 @@ from gateway.ledger import tables
 from gateway.model.passage import DeclinePolicy, Funding, Occasion
 from gateway.model.reasons import REASONS, Severity
 from gateway.payers.list_file import ListFile, StatusListError
-from gateway.points.etc.settings import ChargeCardPurchase, OnePiecePolicy
+from gateway.points.card.settings import ChargeCardPurchase
+from gateway.points.etc.settings import OnePiecePolicy
 from gateway.points.toll.settings import LaneKind
 from gateway.points.visit import PURCHASE_UNDER_WAY_S
 from gateway.rules.loading import shipped_rules

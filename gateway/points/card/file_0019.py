@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from gateway.points.etc.settings import EtcSettings
+from gateway.points.card.settings import CardSettings
 from gateway.tariffs.quote import EntryFact
 from protocols.card.codes import VALID_ENTRY_STATUSES, PassStatus
 from protocols.card.station import Station, station_new
@@ -16,7 +16,7 @@ STATION_TAIL: Final = slice(7, 43)
 last 36, so that header, network and station, which the antenna knows or adds, are left out)."""
 
 
-def entry_record(settings: EtcSettings, vehicle: VehicleFile, seconds: int) -> bytes:
+def entry_record(settings: CardSettings, vehicle: VehicleFile, seconds: int) -> bytes:
     """Make the file of a trip that begins here. `seconds`: UNIX time."""
     return station_new(
         network=settings.station[:4],
@@ -33,7 +33,7 @@ def entry_record(settings: EtcSettings, vehicle: VehicleFile, seconds: int) -> b
 
 
 def purchase_record(
-    settings: EtcSettings, read: Station, vehicle: VehicleFile, seconds: int, fare: int, *, leaves: bool
+    settings: CardSettings, read: Station, vehicle: VehicleFile, seconds: int, fare: int, *, leaves: bool
 ) -> bytes:
     """Make the file as it will stand on the card after a purchase.
 
@@ -58,7 +58,7 @@ def purchase_record(
     )
 
 
-def sale_record(settings: EtcSettings, read: Station, vehicle: VehicleFile, seconds: int, amount: int) -> bytes:
+def sale_record(settings: CardSettings, read: Station, vehicle: VehicleFile, seconds: int, amount: int) -> bytes:
     """Make the file as it will stand on the card after a sale that is no part of its trip: fuel, a service area.
 
     A trip under way goes on: only the time of its last place is this purchase's, which proves it (inferred: no
@@ -83,7 +83,7 @@ def sale_record(settings: EtcSettings, read: Station, vehicle: VehicleFile, seco
     )
 
 
-def entered_here(settings: EtcSettings, station: Station, now: datetime) -> bool:
+def entered_here(settings: CardSettings, station: Station, now: datetime) -> bool:
     """True when the trip on the card began in this lane just now: while a vehicle keeps its right to pass."""
     if station.network is None or station.station is None or station.unix_seconds is None:
         return False

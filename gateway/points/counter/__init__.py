@@ -1,0 +1,1 @@
+"""Counter: a card on a reader pays an amount."""
