@@ -26,6 +26,7 @@ SW_CONDITIONS: Final = 0x6985
 SW_FILE_NOT_FOUND: Final = 0x6A82
 SW_MAC: Final = 0x9302
 SW_BALANCE: Final = 0x9401
+SW_KEY_INDEX: Final = 0x9403
 SW_NO_PROOF: Final = 0x9406
 """GET TRANSACTION PROVE knows nothing of this sequence: the purchase did not happen (agreed)."""
 
@@ -142,7 +143,7 @@ STATUS_WORDS: Final[Mapping[int, Label]] = MappingProxyType(
         0x9303: Label("应用永久锁定", "application locked for ever"),
         SW_BALANCE: Label("交易金额不足", "balance too low"),
         0x9402: Label("交易计数器达到最大值", "transaction counter at its limit"),
-        0x9403: Label("密钥索引不支持", "key index not supported"),
+        SW_KEY_INDEX: Label("密钥索引不支持", "key index not supported"),
         SW_NO_PROOF: Label("所需MAC或TAC不可用", "MAC or TAC not available"),
         0x9407: Label("复合应用不支持", "composite purchase not allowed"),
     }
