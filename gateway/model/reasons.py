@@ -213,6 +213,30 @@ CARD_UNREADABLE = _refusal(
     "card could not be read",
     do=("请重新插卡或改用其他支付方式", "insert the card again or pay by another means"),
 )
+CARD_NOT_ETC = _refusal(
+    "card_not_etc",
+    31,
+    "不是ETC用户卡",
+    "not an ETC user card",
+    do=("请出示ETC用户卡", "present an ETC user card"),
+)
+CARD_BLANK = _refusal(
+    "card_blank",
+    74,
+    "卡片为空白卡,尚未发行",
+    "card is blank: nothing was issued on it",
+    do=("退回发卡部门", "return it to whoever issues cards"),
+)
+CARD_COUNTER_FULL = _refusal(
+    "card_counter_full", 75, "卡片交易计数器已满", "transaction counter of the card is full", do=_ISSUER
+)
+CARD_COUNTER_LOW = _note(
+    "card_counter_low",
+    None,
+    "卡片交易计数器即将用尽",
+    "transaction counter of the card is nearly full",
+    do=("提醒用户换卡", "tell the holder to have the card replaced"),
+)
 CPC_BATTERY_LOW = _note(
     "cpc_battery_low",
     33,
@@ -397,6 +421,13 @@ DEBTS_LISTED = _refusal(
     "the payer's unpaid debts put it on the local list",
     do=("请缴清欠费或改用其他支付方式", "settle the debts or pay by another means"),
 )
+PAYER_IN_DEBT = _note(
+    "payer_in_debt",
+    None,
+    "付款人有未清欠费",
+    "the payer has unpaid debts",
+    do=("提醒用户缴清欠费", "tell the payer to settle them"),
+)
 BANK_DECLINED = _refusal("bank_declined", None, "银行拒绝扣款", "bank declined the debit", do=_OTHER_MEANS)
 BANK_SILENT = _note(
     "bank_silent",
@@ -565,6 +596,13 @@ RSU_ERROR_UNLISTED = _attendant(
 
 PSAM_LISTED = _stop("psam_listed", 91, "PSAM在黑名单中", "PSAM is on the status list", do=_PSAM_SERVICE)
 PSAM_LOCKED = _stop("psam_locked", 92, "PSAM已锁定", "PSAM is locked", do=_PSAM_SERVICE)
+PSAM_KEYS_MISSING = _refusal(
+    "psam_keys_missing",
+    96,
+    "PSAM没有该卡所需算法的密钥",
+    "PSAM has no keys of the algorithm this card wants",
+    do=("更换含有该算法密钥的PSAM", "fit a PSAM that has keys of that algorithm"),
+)
 PSAM_RESET_FAILED = _stop("psam_reset_failed", 93, "PSAM复位异常", "PSAM does not reset", do=_PSAM_SERVICE)
 PSAM_AUTHORISATION_FAULT = _stop(
     "psam_authorisation_fault",
