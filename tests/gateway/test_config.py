@@ -186,7 +186,18 @@ def sections(model=SiteFile):
             yield from sections(inner)
 
 
-MODULES = (config, doors, banks_config, points_config, card_config, etc_config, fuel_config, pump_links, gate_config, toll_config)
+MODULES = (
+    config,
+    doors,
+    banks_config,
+    points_config,
+    card_config,
+    etc_config,
+    fuel_config,
+    pump_links,
+    gate_config,
+    toll_config,
+)
 BASES = (
     Section,
     points_config.ChargePoint,
