@@ -6,7 +6,7 @@ Le on the wire is optional in the field: readers on T=0 leave it out and fetch t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Self
 
@@ -18,6 +18,10 @@ DATA_BYTES_MAX: Final = 255
 
 LE_MAX: Final = 256
 """Largest answer length: as many bytes as there are; 00 on the wire."""
+
+FOLLOW_UPS_MAX: Final = 8
+"""Commands behind one that was answered with 61xx or 6Cxx: a file of 255 bytes in pieces of 32. A card that announces
+more than that turns in a circle."""
 
 SW_OK: Final = 0x9000
 SW_WRONG_LENGTH: Final = 0x6700
@@ -74,6 +78,11 @@ class Command:
         le = None if len(rest) == length else rest[length] or LE_MAX
         return cls(cla, ins, p1, p2, rest[:length], le)
 
+    def encode_t0(self) -> bytes:
+        """Bytes for a card on T=0, whose fifth byte is Lc, or Le where there is no data, and is never left out."""
+        raw = (replace(self, le=None) if self.data else self).encode()
+        return raw if len(raw) > 4 else raw + b"\0"  # ISO 7816-3 §12.1
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -103,6 +112,21 @@ class Response:
                 hint="the card left or was reset: connect again",
             )
         return cls(raw[:-2], int.from_bytes(raw[-2:], "big"))
+
+
+def follow_up(command: Command, response: Response) -> Command | None:
+    """Command that fetches what a card has ready (61xx), or the same one with the Le it wants (6Cxx); None for neither.
+
+    A card that asks for the Le it was given gets nothing further. Callers count to `FOLLOW_UPS_MAX`.
+    """
+    wanted = response.sw & 0xFF or LE_MAX
+    match response.sw >> 8:
+        case 0x61:
+            return Command(0x00, 0xC0, 0x00, 0x00, le=wanted)  # GET RESPONSE, ISO 7816-4 §7.6.1
+        case 0x6C if wanted != command.le:
+            return replace(command, le=wanted)
+        case _:
+            return None
 
 
 STATUS_WORDS: Final[Mapping[int, Label]] = MappingProxyType(
