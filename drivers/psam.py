@@ -9,7 +9,7 @@ pairs that another command between them would break, so each runs within a *turn
         right = await psam.close_purchase(proof.mac2)
 
 What a PSAM answers is compared with what it was asked and with what it said before. One that contradicts itself raises
-`RemoteProtocolError`; one that says no raises `DeviceRefused` in a technician's words; silence and removal are the
+`RemoteProtocolError`; one that says no raises `PsamRefused` in a technician's words; silence and removal are the
 errors of its slot.
 """
 
@@ -49,6 +49,14 @@ _NOT_AUTHORISED: Final = frozenset({apdu.SW_SECURITY, apdu.SW_CONDITIONS})
 
 _PROBE_FACTOR: Final = bytes(FACTOR_BYTES)
 """Factor of a leaf that is derived and never used."""
+
+
+class PsamRefused(DeviceRefused):
+    """A PSAM said no. `sw`: status word that names why, one for one reason whatever was asked."""
+
+    def __init__(self, problem: str, *, device: str, sw: int, hint: str | None = None) -> None:
+        super().__init__(problem, device=device, hint=hint)
+        self.sw = sw
 
 
 class PsamCannot(DeviceRefused):
@@ -333,7 +341,7 @@ class Psam:
             problem, hint = f"PSAM refused {what}: {status_text(sw).en}", None
         else:
             problem, hint = known
-        return DeviceRefused(f"{problem} (SW {sw:04X})", device=self.name, hint=hint)
+        return PsamRefused(f"{problem} (SW {sw:04X})", device=self.name, sw=meaning, hint=hint)
 
 
 _LOCKED: Final = ("PSAM is locked", "it does not come back by itself: change it, and return it to who issued it")
