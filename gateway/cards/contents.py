@@ -112,8 +112,9 @@ class FileRead:
 
     @property
     def blank(self) -> bool:
-        """True for bytes that were never written."""
-        return bool(self.data) and is_fill(self.data)
+        """True for bytes that were never written; a record has its head all the same."""
+        content = self.data[len(STATION_HEADER) :] if self.file == STATIONS else self.data
+        return bool(content) and is_fill(content)
 
     @property
     def value(self) -> Any:  # noqa: ANN401 - by file
