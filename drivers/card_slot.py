@@ -6,10 +6,12 @@ what comes out with what was asked: a card is a stranger's computer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from protocols.card.apdu import Command, Response
+from protocols.card.apdu import FOLLOW_UPS_MAX, Command, Response, follow_up
+from protocols.errors import RemoteProtocolError
 
 ANSWER_WITHIN_S = 2.0
 """Seconds for one answer: a debit takes a tenth of that; a card that is slower has fallen silent."""
@@ -41,6 +43,26 @@ class CardSlot(Protocol):
         """Answer to the very bytes of a command, status word at its end; nothing is fetched or repeated."""
         ...
 
+    async def removed(self) -> None:
+        """Return when the card has left, or its reader."""
+        ...
+
     def alone(self) -> AbstractAsyncContextManager[None]:
         """Keep every other program away from this card meanwhile: a purchase is no place for their commands."""
         ...
+
+
+def answered(command: Command, ask: Callable[[Command], bytes]) -> Response:
+    """Answer of a card that is asked with `ask`: all of what 61xx announces, and that to the Le which 6Cxx corrects.
+
+    Raises RemoteProtocolError for a card that comes to no end, and for an answer without a status word.
+    """
+    data = b""
+    for _ in range(1 + FOLLOW_UPS_MAX):
+        response = Response.decode(ask(command))
+        data += response.data
+        further = follow_up(command, response)
+        if further is None:
+            return Response(data, response.sw)
+        command = further
+    raise RemoteProtocolError(f"the card announces more after {FOLLOW_UPS_MAX} commands", field="SW")

@@ -7,7 +7,6 @@ It holds nothing but the published roots of `test_keys`, and refuses to exist in
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
@@ -34,7 +33,8 @@ from protocols.card import apdu, layout
 from protocols.card.apdu import Command
 from protocols.card.codes import TradeType
 from protocols.card.commands import MF
-from protocols.card.psam import PSAM_APPLICATION, USAGES, Crypt, KeyKind, KeyUsage
+from protocols.card.psam import AUTHORISATION_KEY, PSAM_APPLICATION, Crypt, KeyKind, KeyUsage
+from protocols.card.psam_profiles import NATIONAL, PsamProfile
 from protocols.crypto import Algorithm, Trade, diversify, mac1, mac2, session_key, tac_key, vehicle_mac
 from protocols.crypto.keys import FACTOR_BYTES
 from protocols.crypto.primitives import (
@@ -100,7 +100,7 @@ class Psam(Chip):
         expires: date = date(2034, 1, 1),
         long_application_file: bool = False,
         authorisation_needed: bool = False,
-        usages: Mapping[tuple[int, int], KeyUsage] = USAGES,
+        profile: PsamProfile = NATIONAL,
         t0: bool = False,
         random: RandomSource = secrets.token_bytes,
     ) -> None:
@@ -115,11 +115,11 @@ class Psam(Chip):
         super().__init__(random=random, t0=t0)
         region = issuing_region(network)
         self._algorithms = algorithms
-        self._usages = usages
+        self._profile = profile
         self._serial_step = serial_step
         self._terminal_serial = terminal_serial
-        self._needs_authorisation = authorisation_needed
-        self._authorised = not authorisation_needed
+        self._needs_authorisation = authorisation_needed or profile.authorisation_needed
+        self._authorised = not self._needs_authorisation
         self._auth_tries = TRIES_MAX
         self._terminal = bytes(terminal)
         # The 8 bytes behind the network of the serial, and the area as second factor (one source, bytes inferred).
@@ -198,7 +198,7 @@ class Psam(Chip):
 
     def _authorise(self, command: Command) -> bytes:
         """On-line authorisation by a centre, where a province asks for it (one source)."""
-        if (command.p1, command.p2) != (0x00, 0x41):
+        if (command.p1, command.p2) != (0x00, AUTHORISATION_KEY):
             raise Refused(SW_NO_REFERENCE)
         if self._auth_tries == 0:
             raise Refused(SW_BLOCKED)
@@ -252,11 +252,13 @@ class Psam(Chip):
     def _init_for_decrypt(self, command: Command) -> bytes:
         if not self._authorised:
             raise Refused(apdu.SW_CONDITIONS)  # field notes name 6985 here and 6982 at 8070
-        usage = self._usages.get((command.p1, command.p2))
+        usage = self._profile.usages.get((command.p1, command.p2))
         if usage is None:
             raise Refused(SW_WRONG_P1P2)
         if len(command.data) != usage.levels * FACTOR_BYTES:
             raise Refused(apdu.SW_WRONG_LENGTH)
+        if usage.algorithm not in self._algorithms:
+            raise Refused(SW_NO_REFERENCE)  # inferred: no source names the answer for a key that is not there
         root = ROOTS[usage.kind, usage.algorithm]
         self._leaf = (usage, diversify(root, _region_first(command.data), usage.algorithm))
         return b""
@@ -267,6 +269,8 @@ class Psam(Chip):
         usage, leaf = self._leaf
         block = usage.algorithm.block_bytes
         data = command.data
+        if command.p1 not in {function.value for function in self._profile.functions}:
+            raise Refused(SW_WRONG_P1P2)
         if command.p1 == Crypt.VEHICLE_MAC.value and usage.kind is KeyKind.VEHICLE:
             if len(data) <= RANDOM_BYTES:
                 raise Refused(apdu.SW_WRONG_LENGTH)

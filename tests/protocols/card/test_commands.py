@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from protocols.card import commands, psam, purse
 from protocols.card.apdu import STATUS_WORDS, Command, Response, status_text
 from protocols.card.codes import TradeType
+from protocols.card.psam_profiles import NATIONAL, ONE_LEVEL
 from protocols.crypto import Algorithm, line_mac
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.obu import commands as obu_commands
@@ -220,8 +221,8 @@ def test_charge_card_counter_is_signed(raw, signed):
         lambda: commands.external_authenticate(1, bytes(4)),
         lambda: commands.with_mac(Command(4, 0xD6, 0x95, 0), bytes(8)),
         lambda: psam.credit_sam_for_purchase(bytes(8)),
-        lambda: psam.init_for_decrypt(psam.KeyKind.LOAD, Algorithm.DES3, INNER, REGION),
-        lambda: psam.init_for_decrypt(psam.KeyKind.VEHICLE, Algorithm.DES3, INNER, bytes(4)),
+        lambda: NATIONAL.derive(psam.KeyKind.LOAD, Algorithm.DES3, INNER, REGION),
+        lambda: NATIONAL.derive(psam.KeyKind.VEHICLE, Algorithm.DES3, INNER, bytes(4)),
         lambda: obu_commands.read_vehicle(bytes(4), 59, Algorithm.DES3),
     ],
 )
@@ -250,29 +251,29 @@ def test_psam_commands_match_the_sessions():
 
 
 def test_psam_key_usage_commands_match_the_vectors():
-    tac = psam.init_for_decrypt(
+    tac = NATIONAL.derive(
         psam.KeyKind.TAC, Algorithm.DES3, bytes.fromhex("2016122100001003"), bytes.fromhex("0792800000000145")
     )
     assert tac.encode() == command("pub-ps-01")
-    auth = psam.init_for_decrypt(psam.KeyKind.EXTERNAL_AUTH, Algorithm.DES3, INNER, REGION)
+    auth = NATIONAL.derive(psam.KeyKind.EXTERNAL_AUTH, Algorithm.DES3, INNER, REGION)
     assert auth.encode() == command("cmp-extauth-3des-s02")
     for name, serial, algorithm in (
         ("3des-car", "9901230100000001", Algorithm.DES3),
         ("sm4-car79", "9901230100000003", Algorithm.SM4),
     ):
-        derive = psam.init_for_decrypt(psam.KeyKind.VEHICLE, algorithm, bytes.fromhex(serial), REGION)
+        derive = NATIONAL.derive(psam.KeyKind.VEHICLE, algorithm, bytes.fromhex(serial), REGION)
         assert derive.encode() == command(f"cmp-obu-{name}-s06")
         cipher = answer(f"cmp-obu-{name}-s05")
         crypt = psam.crypt(psam.Crypt.DECRYPT, cipher, len(cipher))
         assert crypt.encode()[:-1] == command(f"cmp-obu-{name}-s07")
-    one_level = psam.init_for_decrypt(psam.KeyKind.MAINTENANCE, Algorithm.DES3, INNER, None)
+    one_level = ONE_LEVEL.derive(psam.KeyKind.MAINTENANCE, Algorithm.DES3, INNER, REGION)
     assert (one_level.p1, one_level.p2, one_level.data) == (0x26, 0x01, INNER)
-    chosen = psam.init_for_decrypt(psam.KeyKind.MAINTENANCE, Algorithm.DES3, INNER, REGION, p2=0x02)
+    chosen = NATIONAL.derive(psam.KeyKind.MAINTENANCE, Algorithm.DES3, INNER, REGION, p2=0x02)
     assert (chosen.p1, chosen.p2) == (0x46, 0x02)
 
 
 def test_usage_table_agrees_with_its_own_level_bits():
-    assert all(p1 >> 5 == usage.levels for (p1, _), usage in psam.USAGES.items())
+    assert all(p1 >> 5 == usage.levels for (p1, _), usage in NATIONAL.usages.items())
 
 
 def test_psam_files():

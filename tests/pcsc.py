@@ -1,0 +1,119 @@
+"""Real card service with virtual readers, one for each tester; its cards are the emulated ones.
+
+from tests.pcsc import pcsc     # session fixture; `pcsc.slots[0].insert(chip)`, `.remove()`, `pcsc.kill()`
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from hardware.bench import pcsc_daemon
+from hardware.bench.pcsc_daemon import SOCKET_VARIABLE, PcscDaemon
+from hardware.emulators.virtual_reader import ATR, VirtualCard
+
+STUCK_MS = 120_000
+"""A card that is not seen after this long is never seen; the service looks every 400 ms."""
+
+
+def problem():
+    """What this machine lacks; None where cards can be tested."""
+    try:
+        import smartcard.scard  # noqa: F401
+    except ImportError as error:
+        return f"pyscard is missing ({error}): make setup-cards"
+    return pcsc_daemon.missing()
+
+
+class VirtualSlot:
+    """A slot that a test puts cards in."""
+
+    def __init__(self, slot):
+        self.reader, self.port = slot.reader, slot.port
+        self.card = None
+
+    def insert(self, chip, *, atr=ATR, answer=None):
+        """Lay a card there, and return when the service sees it."""
+        if self.card is not None:
+            self.remove()
+        self.card = VirtualCard(self.port, chip, atr=atr, answer=answer)
+        self.await_state(present=True)
+
+    def remove(self):
+        """Pull the card, and return when the service sees it."""
+        if self.card is not None:
+            self.card.remove()
+            self.card = None
+        self.await_state(present=False)
+
+    def await_state(self, *, present):
+        from smartcard import scard
+
+        hresult, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+        assert hresult == scard.SCARD_S_SUCCESS, scard.SCardGetErrorMessage(hresult)
+        try:
+            wanted = scard.SCARD_STATE_PRESENT if present else scard.SCARD_STATE_EMPTY
+            state = scard.SCARD_STATE_UNAWARE
+            while True:
+                hresult, states = scard.SCardGetStatusChange(context, STUCK_MS, [(self.reader, state)])
+                assert hresult == scard.SCARD_S_SUCCESS, (self.reader, scard.SCardGetErrorMessage(hresult))
+                state = states[0][1]
+                if state & wanted:
+                    return
+        finally:
+            scard.SCardReleaseContext(context)
+
+
+class Pcsc:
+    """The service of this tester."""
+
+    def __init__(self, folder):
+        self.daemon = PcscDaemon(Path(folder), ["Bench A", "Bench B", "Bench C"])
+        self.daemon.start()
+        self.slots = tuple(VirtualSlot(slot) for slot in self.daemon.slots)
+
+    def empty(self):
+        for slot in self.slots:
+            if slot.card is not None:
+                slot.remove()
+
+    def kill(self):
+        """Kill the service; its cards fall out."""
+        self.daemon.kill()
+        for slot in self.slots:
+            if slot.card is not None:
+                slot.card.remove()
+                slot.card = None
+
+    def restart(self):
+        """Start it again on the same socket."""
+        self.daemon.start()
+
+
+@pytest.fixture(scope="session")
+def pcsc_service():
+    lack = problem()
+    if lack is not None:
+        if os.environ.get("CI"):
+            pytest.fail(f"cards cannot be tested here: {lack}")
+        pytest.skip(lack)
+    with tempfile.TemporaryDirectory(prefix="pcsc") as folder:
+        service = Pcsc(folder)
+        before = os.environ.get(SOCKET_VARIABLE)
+        os.environ |= service.daemon.environment  # before the first call: the library reads it once
+        try:
+            yield service
+        finally:
+            service.kill()
+            if before is None:
+                os.environ.pop(SOCKET_VARIABLE)
+            else:
+                os.environ[SOCKET_VARIABLE] = before
+
+
+@pytest.fixture
+def pcsc(pcsc_service):
+    """The service with empty slots; what a test left in them is pulled."""
+    yield pcsc_service
+    pcsc_service.empty()
