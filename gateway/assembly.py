@@ -149,7 +149,7 @@ def assemble(
         writer=storage.writer,
         reader=storage.reader,
         mandates=MandateReader(storage.reader),
-        issuers=_issuers(site),
+        issuers=issuers_of(site),
         lists=documents.lists,
         tariffs=documents.tariffs,
         boards=boards,
@@ -163,7 +163,8 @@ def assemble(
     return Parts(engine, work, points, boards, doors, {point.name: point.bank_declines for point in site.charge_points})
 
 
-def _issuers(site: SiteFile) -> dict[bytes, IssuerPolicy]:
+def issuers_of(site: SiteFile) -> dict[bytes, IssuerPolicy]:
+    """Policies of the issuers whose cards are taken at a site, by the first four bytes of their identifier."""
     return {
         bytes.fromhex(issuer.region): IssuerPolicy(
             issuer.name,

@@ -5,6 +5,7 @@ Order matters to people: the first thing wrong is what the driver is told. Dates
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 
 from gateway.model.plate import Plate, PlateColour, PlateMatch, compare
@@ -43,16 +44,20 @@ def tag_problem(report: ObuReport, today: date | None, issuers: Issuers) -> str 
 
 
 def card_problem(card: CardFile, today: date | None, issuers: Issuers) -> str | None:
-    """Problem of a card that file 0015 shows by itself."""
-    if issuers.of(card.issuer) is None:
-        return "card_issuer_unknown"
+    """First problem of a card that file 0015 shows by itself."""
+    return next(card_problems(card, today, issuers), None)
+
+
+def card_problems(card: CardFile, today: date | None, issuers: Issuers | None) -> Iterator[str]:
+    """Every problem of a card that file 0015 shows by itself; `issuers` is None where nobody knows who is taken."""
+    if issuers is not None and issuers.of(card.issuer) is None:
+        yield "card_issuer_unknown"
     if card.card_type not in (CardType.STORED_VALUE, CardType.CHARGE):
-        return "card_type_illegal"
+        yield "card_type_illegal"
     if today is not None and card.expires is not None and card.expires < today:
-        return "card_expired"
+        yield "card_expired"
     if today is not None and card.starts is not None and card.starts > today:
-        return "card_not_yet_valid"
-    return None
+        yield "card_not_yet_valid"
 
 
 def vehicle_problem(vehicle: VehicleFile, card: CardFile, camera: Plate | None) -> str | None:
