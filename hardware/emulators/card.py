@@ -92,6 +92,7 @@ TRANSACTIONS_MAX: Final = 10
 
 BALANCE_MODULUS: Final = 1 << 32
 
+SW_MEMORY: Final = 0x6581
 SW_WRONG_FILE: Final = 0x6981
 SW_WRONG_DATA: Final = 0x6A80
 SW_APPLICATION_BLOCKED: Final = 0x6A81
@@ -152,6 +153,8 @@ class Stored:
     pin_tries: int = TRIES_MAX
     auth_tries: int = TRIES_MAX
     block: Block = Block.NONE
+    unreadable: frozenset[int] = frozenset()
+    """Short ids of files whose memory has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +222,7 @@ class UserCard(Chip):
             SFI_FLAG_STATIONS: bytes(128),
             SFI_FREE_AREA: bytes(512),
         }
-        self._stored = Stored(balance_raw, offline_sequence, online_sequence, files, records)
+        self._stored: Stored = Stored(balance_raw, offline_sequence, online_sequence, files, records)
         self._directory = MF
         self._current: int | None = None
         self._authenticated = False
@@ -316,6 +319,8 @@ class UserCard(Chip):
         holder = sfi == SFI_HOLDER and (self._directory == MF or self._holder_in_application)
         if not (holder or (in_application and self._directory == ETC_APPLICATION)):
             raise Refused(apdu.SW_FILE_NOT_FOUND)
+        if sfi in self._stored.unreadable:
+            raise Refused(SW_MEMORY)
 
     def _transparent(self, command: Command) -> tuple[int, int]:
         sfi, offset = file_address(command)
