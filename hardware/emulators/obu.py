@@ -287,6 +287,7 @@ def make_obu(
     mount_flag: int | None = None,
     battery_low: bool = False,
     locked: bool = False,
+    t0: bool = False,
     random: RandomSource = secrets.token_bytes,
 ) -> Obu:
     """A tag from its facts, issued by the region of `network` (9901: the fictional bench region).
@@ -330,6 +331,7 @@ def make_obu(
         ),
         vehicle_file=None if cpc else vehicle_file,
         files=files,
+        t0=t0,
         random=random,
     )
     return Obu(
