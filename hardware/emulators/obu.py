@@ -86,19 +86,19 @@ SPLIT_FILE: Final = File(Directory.APPLICATION, 0x07)
 
 @dataclass(frozen=True, slots=True)
 class EsamStored:
-    """State of an ESAM that survives power loss: its files by directory and short id, the vehicle file apart."""
+    """State of an ESAM that survives power loss: its files by directory id and short id, the vehicle file apart."""
 
-    files: Mapping[Directory, Mapping[int, bytes]]
+    files: Mapping[int, Mapping[int, bytes]]
     vehicle_file: bytes | None
 
     def content(self, file: File) -> bytes | None:
         """Bytes of a file in clear, None when there is none."""
-        return self.files[file.directory].get(file.sfi)
+        return self.files[file.directory.value].get(file.sfi)
 
     def written(self, file: File, content: bytes) -> EsamStored:
         """State with another content of a file."""
-        directory = {**self.files[file.directory], file.sfi: content}
-        return replace(self, files={**self.files, file.directory: directory})
+        directory = file.directory.value
+        return replace(self, files={**self.files, directory: {**self.files[directory], file.sfi: content}})
 
 
 class Esam(Chip):
@@ -123,7 +123,7 @@ class Esam(Chip):
         self._keys = LeafKeys((decoded.region_factor, decoded.contract_serial))
         whole = {SYSTEM_FILE: system_info.ljust(SYSTEM_FILE_BYTES, b"\0"), **files}
         by_directory = {
-            directory: {file.sfi: content for file, content in whole.items() if file.directory is directory}
+            directory.value: {file.sfi: content for file, content in whole.items() if file.directory is directory}
             for directory in Directory
         }
         self._stored: EsamStored = EsamStored(by_directory, vehicle_file)
@@ -133,7 +133,7 @@ class Esam(Chip):
     @property
     def system_info(self) -> SystemInfo:
         """The first 27 bytes of MF/EF01 as they stand."""
-        return decode_system_info(self._stored.files[Directory.MF][SFI_SYSTEM][:27])
+        return decode_system_info(self._stored.files[MF][SFI_SYSTEM][:27])
 
     def reset(self) -> None:
         """Power off and on."""

@@ -146,8 +146,8 @@ def test_damaged_cards_are_damaged_and_alive(sample):
 
 
 def test_a_card_without_its_card_file_still_answers(tmp_path):
-    text = '[a]\nkind = "damaged"\nplate = "测A12345"\nmissing = ["0015", "0018"]\ncut = { 0019 = 7 }\ngarbage = { 0008 = "AB" }'
-    card = written(tmp_path, text)["a"].make()
+    text = '[a]\nkind = "damaged"\nplate = "测A12345"\nmissing = ["0015", "0018"]\ncut = { 0019 = 7 }\n'
+    card = written(tmp_path, text + 'garbage = { 0008 = "AB" }')["a"].make()
     assert card_file(card).sw == 0x6A82
     assert ask(card, commands.read_record(commands.SFI_STATIONS, 1, 7)).ok
     assert ask(card, commands.read_binary(0x08, 1)).data == b"\xab"
