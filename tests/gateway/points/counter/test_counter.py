@@ -4,6 +4,7 @@ import pytest
 
 from drivers.errors import DeviceTimeout, LinkLost
 from gateway.model.passage import Funding
+from hardware.emulators.chip import Reaction
 from protocols.crypto import Algorithm
 from tests.gateway.points import plaza as bench
 from tests.gateway.points.counter.desk import (
@@ -182,12 +183,12 @@ def test_a_debit_that_is_answered_with_an_error_is_believed_by_its_proof_alone(p
         def __getattr__(self, name):
             return getattr(self.card, name)
 
-        def process(self, command):
+        def react(self, command):
             if command[:2] != b"\x80\x54":
-                return self.card.process(command)
+                return self.card.react(command)
             if done:
                 self.card.process(command)
-            return b"\x6f\x00"
+            return Reaction(b"\x6f\x00")
 
     card = stored_value()
     seen = pay_once(play, Liar(card))
@@ -204,11 +205,11 @@ def test_a_card_whose_mac2_is_wrong_is_disputed_and_keeps_its_evidence(play):
         def __getattr__(self, name):
             return getattr(self.card, name)
 
-        def process(self, command):
+        def react(self, command):
             answer = self.card.process(command)
             if command[:2] == b"\x80\x54":
-                return answer[:4] + bytes(byte ^ 0xFF for byte in answer[4:8]) + answer[8:]
-            return answer
+                answer = answer[:4] + bytes(byte ^ 0xFF for byte in answer[4:8]) + answer[8:]
+            return Reaction(answer)
 
     async def story(plaza):
         desk = Desk(plaza)
