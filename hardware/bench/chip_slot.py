@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from drivers.card_slot import ANSWER_WITHIN_S
+from drivers.card_slot import ANSWER_WITHIN_S, answered
 from drivers.errors import DeviceUnavailable, LinkLost
 from hardware.emulators.chip import Chip
-from protocols.card.apdu import FOLLOW_UPS_MAX, Command, Response, follow_up
+from protocols.card.apdu import Command, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,24 @@ class ChipSlot:
 
     async def transmit(self, command: Command, *, timeout_s: float = ANSWER_WITHIN_S) -> Response:
         """Answer to a command, followed up as a driver does."""
-        response = Response.decode(await self.raw(command.encode(), timeout_s=timeout_s))
-        for _ in range(FOLLOW_UPS_MAX):
-            more = follow_up(command, response)
-            if more is None:
-                break
-            command, response = more, Response.decode(await self.raw(more.encode(), timeout_s=timeout_s))
-        return response
+        del timeout_s
+        return answered(command, lambda one: self._exchange(one.encode()))
 
     async def raw(self, command: bytes, *, timeout_s: float = ANSWER_WITHIN_S) -> bytes:
         """Answer to the bytes of a command."""
         del timeout_s
+        return self._exchange(command)
+
+    async def removed(self) -> None:
+        """Return when the chip was taken out."""
+        await self._removed.wait()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Nobody else is here."""
+        yield
+
+    def _exchange(self, command: bytes) -> bytes:
         if self._removed.is_set():
             raise DeviceUnavailable("card was removed", device=self.name)
         self.commands.append(command)
@@ -62,15 +69,6 @@ class ChipSlot:
         if due:
             self._lose()
         return answer
-
-    async def removed(self) -> None:
-        """Return when the chip was taken out."""
-        await self._removed.wait()
-
-    @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Nobody else is here."""
-        yield
 
     def _lose(self) -> None:
         self.remove()
