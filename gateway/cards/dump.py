@@ -46,9 +46,7 @@ def contents_of_dump(file: Path) -> CardContents:
             for one in found["files"]
         ]
         masked = all(one["raw"] is None for one in found["files"])
-        contents = CardContents(
-            str(found["reader"]), bytes.fromhex(found["atr"]), {read.name: read for read in reads}
-        )
+        contents = CardContents(str(found["reader"]), bytes.fromhex(found["atr"]), {read.name: read for read in reads})
     except (KeyError, TypeError, ValueError) as error:
         raise DumpWrong(file, Words("card-dump.no-card")) from error
     if masked:

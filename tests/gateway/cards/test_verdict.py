@@ -174,9 +174,7 @@ def test_charge_card_needs_its_mandate(site, mandate, code):
 
 def test_used_up_limit_is_told_with_its_amounts(site):
     standing = replace(NOTHING_KNOWN, mandate=MANDATE, exposure=Exposure(300, 200, 500))
-    verdict = judged(
-        user_card(card_type=23), site=replace(site, standing=standing, limit_problem="limit_exceeded")
-    )
+    verdict = judged(user_card(card_type=23), site=replace(site, standing=standing, limit_problem="limit_exceeded"))
     assert codes(verdict) == ["limit_exceeded"]
     assert "10.00 CNY of 10.00 CNY" in str(verdict.findings[0].detail)
 
