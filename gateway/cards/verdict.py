@@ -259,13 +259,9 @@ def _keys(card: CardFile, psam: frozenset[Algorithm]) -> Iterator[Finding]:
     wanted = card.algorithm
     if wanted in psam:
         return
-    detail = Words("verdict.keys", wanted=_cipher(wanted), there=", ".join(sorted(map(_cipher, psam))) or "-")
+    detail = Words("verdict.keys", wanted=wanted.title, there=", ".join(sorted(one.title for one in psam)) or "-")
     # A card for SM4 has 3DES keys as well in most issues, and lanes fall back to those (inferred).
     yield _found(Check.KEYS, "psam_keys_missing", detail, refuses=Algorithm.DES3 not in psam)
-
-
-def _cipher(algorithm: Algorithm) -> str:
-    return {Algorithm.DES3: "3DES"}.get(algorithm, algorithm.name)
 
 
 def _counter(contents: CardContents) -> Iterator[Finding]:

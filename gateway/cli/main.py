@@ -36,6 +36,7 @@ MODULES: Final = MappingProxyType(
         "privacy": "gateway.cli.privacy",
         "rsu": "gateway.cli.rsu",
         "pump": "gateway.cli.pump",
+        "card": "gateway.cli.card",
     }
 )
 """Commands in the order of the help -> module with the `app` of each."""

@@ -31,6 +31,7 @@ from tests.gateway.cards.odd_cards import (
     transit_card,
     user_card,
     with_file,
+    with_transaction,
 )
 
 NOW = datetime(2024, 3, 1, 12, 0, tzinfo=CHINA_TIME)
@@ -228,9 +229,6 @@ def test_keys_of_the_psam_must_be_those_of_the_card():
     ("sequence", "code"), [(0xFFFF, "card_counter_full"), (0xFFF0, "card_counter_low"), (0x1000, None)]
 )
 def test_counter_near_its_end_is_told(sequence, code):
-    record = sequence.to_bytes(2, "big") + bytes(3) + bytes(4) + b"\x09" + bytes(6) + bytes.fromhex("20240301120000")
-    card = user_card()
-    card._stored = replace(card._stored, log=(record,))
-    verdict = judged(card)
+    verdict = judged(with_transaction(user_card(), sequence))
     assert codes(verdict) == ([] if code is None else [code])
     assert verdict.taken is (code != "card_counter_full")

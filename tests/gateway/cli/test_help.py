@@ -72,6 +72,10 @@ def test_the_catalogue_has_no_help_that_is_never_shown():
 
 def test_the_commands_are_these():
     assert sorted(" ".join(path) for path in LEAVES) == [
+        "card batch",
+        "card compare",
+        "card read",
+        "card verdict",
         "check-config",
         "clearing explain",
         "clearing items",
