@@ -100,7 +100,9 @@ class TagContents:
         """Card in the tag, as far as an antenna reads cards; None without its file 0015."""
         if self.card_file is None:
             return None
-        files = {APPLICATION: b"", CARD_FILE: self.card_file, ENTRY: self.station_file or b""}
+        files = {APPLICATION: b"", CARD_FILE: self.card_file}
+        if self.station_file is not None:
+            files[ENTRY] = self.station_file
         if self.balance_raw is not None:
             files[PURSE] = self.balance_raw.to_bytes(4, "big")
         return CardContents("", b"", {name: FileRead(name, SW_OK, data) for name, data in files.items()})
@@ -128,7 +130,7 @@ class TagContents:
         )
 
     def with_message(self, message: Message, errors: RsuErrorProfile) -> TagContents:
-        """What a report adds. Raises TagBytesWrong for a message that is about no tag."""
+        """Contents with what a report adds. Raises TagBytesWrong for a message that is about no tag."""
         if not isinstance(message, ObuReport | VehicleReport | UserReport):
             raise TagBytesWrong(Words("tag.no-report", message=type(message).__name__))
         found = replace(self, obu_id=message.obu_id)

@@ -83,8 +83,12 @@ def judge_tag(tag: TagContents, question: Question, site: SiteFacts | None) -> T
     else:
         judged = judge(card, question, site)
         found += judged.findings
-        # An antenna reads no log, so the counter of purchases is not known.
-        not_made += [check for check in Check if check in judged.not_made or check is Check.COUNTER]
+        not_read = {
+            Check.COUNTER: True,  # an antenna reads no log
+            Check.ENTRY: tag.station_file is None,
+            Check.PURSE: tag.balance_raw is None,
+        }
+        not_made += [check for check in Check if check in judged.not_made or not_read.get(check, False)]
     order: list[StrEnum] = [*TagCheck, *Check]
     return TagVerdict(tuple(found), tuple(sorted(not_made, key=order.index)))
 
