@@ -9,7 +9,7 @@ pairs that another command between them would break, so each runs within a *turn
         right = await psam.close_purchase(proof.mac2)
 
 What a PSAM answers is compared with what it was asked and with what it said before. One that contradicts itself raises
-`RemoteProtocolError`; one that says no raises `PsamRefused` in a technician's words; silence and removal are the
+`RemoteProtocolError`; one that says no raises `DeviceRefused` in a technician's words; silence and removal are the
 errors of its slot.
 """
 
@@ -51,16 +51,16 @@ _PROBE_FACTOR: Final = bytes(FACTOR_BYTES)
 """Factor of a leaf that is derived and never used."""
 
 
-class PsamRefused(DeviceRefused):
-    """A PSAM said no. `sw`: status word that names why, one for one reason whatever was asked."""
-
-    def __init__(self, problem: str, *, device: str, sw: int, hint: str | None = None) -> None:
-        super().__init__(problem, device=device, hint=hint)
-        self.sw = sw
-
-
 class PsamCannot(DeviceRefused):
     """A PSAM does not have the key that was asked for: another PSAM may."""
+
+
+class PsamRefused(DeviceRefused):
+    """A PSAM said no, with this status word."""
+
+    def __init__(self, problem: str, *, device: str, sw: int, hint: str | None) -> None:
+        super().__init__(f"{problem} (SW {sw:04X})", device=device, hint=hint)
+        self.sw = sw
 
 
 class KeyState(Enum):
@@ -333,7 +333,7 @@ class Psam:
             raise self._refused(response.sw, response.sw, what)
         return response.data
 
-    def _refused(self, meaning: int, sw: int, what: str) -> DeviceRefused:
+    def _refused(self, meaning: int, sw: int, what: str) -> PsamRefused:
         if meaning == apdu.SW_CONDITIONS:
             self._in_application = False  # somebody else may have left it
         known = _REFUSALS.get(meaning)
@@ -341,7 +341,7 @@ class Psam:
             problem, hint = f"PSAM refused {what}: {status_text(sw).en}", None
         else:
             problem, hint = known
-        return PsamRefused(f"{problem} (SW {sw:04X})", device=self.name, sw=meaning, hint=hint)
+        return PsamRefused(problem, device=self.name, sw=sw, hint=hint)
 
 
 _LOCKED: Final = ("PSAM is locked", "it does not come back by itself: change it, and return it to who issued it")

@@ -624,6 +624,31 @@ PSAM_KEYS_MISSING = _refusal(
     "PSAM has no keys of the algorithm this card wants",
     do=("更换含有该算法密钥的PSAM", "fit a PSAM that has keys of that algorithm"),
 )
+PSAM_EXPIRED = _stop("psam_expired", 96, "PSAM已过有效期", "PSAM has expired", do=_PSAM_SERVICE)
+PSAM_NOT_YET_VALID = _stop(
+    "psam_not_yet_valid",
+    96,
+    "PSAM未到启用日期",
+    "PSAM is not valid yet",
+    do=("检查时钟与PSAM启用日期", "check clock and PSAM dates"),
+)
+PSAM_REGION_WRONG = _stop(
+    "psam_region_wrong",
+    96,
+    "PSAM不属于本站点受理的地区",
+    "PSAM is of a region whose cards are not taken here",
+    do=_PSAM_SERVICE,
+)
+PSAM_COUNTER_LOW = _note(
+    "psam_counter_low",
+    None,
+    "PSAM终端交易序号即将用完",
+    "PSAM has few terminal numbers left",
+    do=("尽快更换PSAM", "replace the PSAM soon"),
+)
+PSAM_COUNTER_FULL = _stop(
+    "psam_counter_full", 96, "PSAM终端交易序号已用完", "PSAM has no terminal numbers left", do=_PSAM_SERVICE
+)
 PSAM_RESET_FAILED = _stop("psam_reset_failed", 93, "PSAM复位异常", "PSAM does not reset", do=_PSAM_SERVICE)
 PSAM_AUTHORISATION_FAULT = _stop(
     "psam_authorisation_fault",

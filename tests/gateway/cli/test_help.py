@@ -110,6 +110,8 @@ def test_the_commands_are_these():
         "mandates show",
         "passages show",
         "privacy erase",
+        "psam check",
+        "psam info",
         "pump authorise",
         "pump decode",
         "pump show",
@@ -126,6 +128,9 @@ def test_the_commands_are_these():
         "sales settle",
         "sales show",
         "status",
+        "tac verify",
+        "tag read",
+        "tag verdict",
     ]
 
 

@@ -46,7 +46,7 @@ AWAY_FROM_A_SITE = {
 ELSEWHERE = {
     "card-batch", "card-compare", "card-read", "card-verdict",
     "clearing-show", "pump-authorise", "pump-show", "pump-watch", "pumps", "rules-check", "rules-diff", "sales-receipt",
-    "sales-reconcile", "sales-show", "status",
+    "sales-reconcile", "sales-show", "status", "psam-check", "psam-info", "tac-verify", "tag-read", "tag-verdict",
 }  # fmt: skip
 """Commands whose shapes a test of their own compares."""
 ACTS = {
