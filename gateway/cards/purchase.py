@@ -20,6 +20,7 @@ from drivers.errors import DeviceError, DeviceRefused, RequestOutcome
 from drivers.psam import Psam, PsamInfo, PsamRefused
 from gateway.cards import proof
 from gateway.cards.proof import Ordered
+from gateway.cards.psam import REFUSALS
 from gateway.debit.claims import Numbers, PurchasePlan, PurchaseResult
 from gateway.debit.purchase_proof import SERIALS
 from gateway.model.passage import PurchaseOutcome
@@ -234,8 +235,7 @@ def proved(judged: proof.Judged) -> PurchaseResult:
 
 def psam_reason(error: DeviceError | ProtocolError) -> str:
     """Code of the reason for which a PSAM cannot be used."""
-    known = {0x6982: "psam_not_authorised", 0x6983: "psam_locked", 0x9303: "psam_locked"}
-    return known.get(error.sw, "psam_operation_failed") if isinstance(error, PsamRefused) else "psam_operation_failed"
+    return REFUSALS.get(error.sw if isinstance(error, PsamRefused) else 0, "psam_operation_failed")
 
 
 def _refused(reason: str, step: str, answer: Response) -> PurchaseRefused:
