@@ -337,7 +337,7 @@ def test_a_tac_is_verified_where_the_psam_has_the_key():
     assert run(bench()[0].verify_tac(bytes(4), **tac_facts())) is False
     with pytest.raises(PsamCannot, match="no SM4 tac key") as cannot:
         run(bench()[0].verify_tac(right, **tac_facts(algorithm=Algorithm.SM4)))
-    assert cannot.value.outcome is RequestOutcome.NOT_SENT
+    assert cannot.value.outcome is RequestOutcome.REFUSED
     with pytest.raises(PsamCannot, match="6A86"):
         run(bench(lies={0x1A: sw(0x6A86)})[0].verify_tac(right, **tac_facts()))
 
