@@ -186,7 +186,7 @@ async def _counter(psam: Psam, contents: PsamContents, question: PsamQuestion) -
                 region=contents.info.application.area[:REGION_BYTES] * 2,
             )
     except PsamRefused as refused:
-        code = _REFUSALS.get(refused.sw, "psam_operation_failed")
+        code = REFUSALS.get(refused.sw, "psam_operation_failed")
         return _found(PsamCheck.COUNTER, code, text_of(refused.problem))
     left = SERIAL_MAX - made.terminal_serial
     detail = Words("psam.serial-spent", serial=made.terminal_serial)
@@ -195,7 +195,7 @@ async def _counter(psam: Psam, contents: PsamContents, question: PsamQuestion) -
     return PsamFinding(PsamCheck.COUNTER, made=True, detail=detail)
 
 
-_REFUSALS: Final[Mapping[int, str]] = MappingProxyType(
+REFUSALS: Final[Mapping[int, str]] = MappingProxyType(
     {
         0x6982: "psam_not_authorised",
         0x6983: "psam_locked",
@@ -204,3 +204,4 @@ _REFUSALS: Final[Mapping[int, str]] = MappingProxyType(
         0x9403: "psam_keys_missing",
     }
 )
+"""Status word of a PSAM that refuses a purchase -> code of the reason."""

@@ -535,6 +535,27 @@ MAC2_FAILED = _attendant(
     "MAC2 is wrong although the card says debited",
     do=("留存证据,核对卡片真伪", "keep the evidence; the card may be a fake"),
 )
+MAC2_UNCHECKED = _note(
+    "mac2_unchecked",
+    87,
+    "已扣款,但PSAM未能校验MAC2",
+    "charged, but no PSAM checked the card's MAC2",
+    do=("照常上传TAC清分,检查PSAM与读卡器", "clear it by its TAC; have PSAM and reader checked"),
+)
+CARD_LEFT = _refusal(
+    "card_left",
+    74,
+    "卡片在扣款前离开读卡器",
+    "card left the reader before it paid",
+    do=("请重新放卡", "put the card on the reader again"),
+)
+PAID_LATELY = _refusal(
+    "paid_lately",
+    165,
+    "该卡刚刚在此支付过相同金额",
+    "the card has paid this very amount here a moment ago",
+    do=("确需再次收费时另行确认", "confirm it where the customer is really to pay twice"),
+)
 EF04_READ_FAILED = _note("ef04_read_failed", 79, "读EF04失败", "EF04 could not be read", do=_NOTHING)
 EF04_WRITE_FAILED = _note(
     "ef04_write_failed",
@@ -646,6 +667,14 @@ PSAM_NOT_AUTHORISED = _stop(
     "PSAM未授权",
     "PSAM is not authorised",
     do=("请求在线授权", "request authorisation on line"),
+)
+
+CARD_READER_FAULT = _stop(
+    "card_reader_fault",
+    None,
+    "读卡器不可用",
+    "card reader does not work",
+    do=("检查读卡器、读卡服务与接线: etcgw readers", "look at reader, card service and cable: etcgw readers"),
 )
 
 # --- lane and box ---------------------------------------------------------------------------------------------------

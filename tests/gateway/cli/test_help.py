@@ -74,7 +74,9 @@ def test_the_commands_are_these():
     assert sorted(" ".join(path) for path in LEAVES) == [
         "card batch",
         "card compare",
+        "card purchase",
         "card read",
+        "card recover",
         "card verdict",
         "check-config",
         "clearing explain",

@@ -50,6 +50,7 @@ ELSEWHERE = {
 }  # fmt: skip
 """Commands whose shapes a test of their own compares."""
 ACTS = {
+    "card-purchase", "card-recover",
     "clearing-explain", "clearing-report", "clearing-run", "clearing-write-off", "debits-adjust", "debits-pay-refund",
     "debits-refund", "debits-resolve", "debts-pay", "debts-retry", "debts-write-off", "init", "ledger-adopt",
     "ledger-backup", "ledger-create", "ledger-key", "ledger-restore", "lists-build", "lists-roll-back",
