@@ -21,10 +21,7 @@ from hardware.bench.processes import SITES
 from hardware.bench.waiting import STUCK_S
 from hardware.emulators.card import make_card
 from hardware.emulators.psam import Psam
-from tests.pcsc import pcsc, pcsc_service
 from tests.programs import ROOT
-
-__all__ = ["pcsc", "pcsc_service"]
 
 PRICE, PURSE, TERMINAL = 1250, 1_000_000, "019900000108"
 EXIT_PAID, EXIT_REFUSED, EXIT_UNAVAILABLE, EXIT_UNKNOWN, EXIT_PROTOCOL = 0, 1, 3, 4, 5
