@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 from gateway import private_files
 from gateway.cli.errors import ExitCode
 from gateway.cli.options import HELP_NAMES, show_version
+from hardware.bench import lab_cli
 from hardware.bench.processes import ProgramFailed
 
 T = TypeVar("T")
@@ -51,6 +52,9 @@ app = typer.Typer(
     add_completion=False,
     context_settings=HELP_NAMES,
 )
+
+
+app.add_typer(lab_cli.app)
 
 
 @app.callback()
