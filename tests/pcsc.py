@@ -5,6 +5,7 @@ from tests.pcsc import pcsc     # session fixture; `pcsc.slots[0].insert(chip)`,
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,11 @@ from hardware.bench.pcsc_daemon import SOCKET_VARIABLE, PcscDaemon
 from hardware.emulators.virtual_reader import ATR, VirtualCard
 
 STUCK_MS = 120_000
-"""A card that is not seen after this long is never seen; the service looks every 400 ms."""
+"""A card that is not seen after this long is never seen."""
+
+NOTICED_MS = 3_000
+LOOKS_S = 1.0
+"""The service looks at a slot every 400 ms."""
 
 
 def problem():
@@ -34,20 +39,30 @@ class VirtualSlot:
         self.card = None
 
     def insert(self, chip, *, atr=ATR, answer=None):
-        """Lay a card there, and return when the service sees it."""
+        """Lay a card there, and return when the service sees it.
+
+        A client that finds its card gone has the service say so before its own look at the slot. A card laid there in
+        between is taken for the one before and is not told of: then the slot has to be empty for a look.
+        """
         if self.card is not None:
             self.remove()
-        self.card = VirtualCard(self.port, chip, atr=atr, answer=answer)
-        self.await_state(present=True)
+        for _ in range(STUCK_MS // NOTICED_MS):
+            self.card = VirtualCard(self.port, chip, atr=atr, answer=answer)
+            if self.await_state(present=True, within_ms=NOTICED_MS):
+                return
+            self.card.remove()
+            time.sleep(LOOKS_S)
+        raise AssertionError(f"{self.reader}: the card service sees no card")
 
     def remove(self):
         """Pull the card, and return when the service sees it."""
         if self.card is not None:
             self.card.remove()
             self.card = None
-        self.await_state(present=False)
+        assert self.await_state(present=False, within_ms=STUCK_MS), f"{self.reader}: the card service sees a card still"
 
-    def await_state(self, *, present):
+    def await_state(self, *, present, within_ms):
+        """True once the service has the slot so."""
         from smartcard import scard
 
         hresult, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
@@ -56,11 +71,13 @@ class VirtualSlot:
             wanted = scard.SCARD_STATE_PRESENT if present else scard.SCARD_STATE_EMPTY
             state = scard.SCARD_STATE_UNAWARE
             while True:
-                hresult, states = scard.SCardGetStatusChange(context, STUCK_MS, [(self.reader, state)])
+                hresult, states = scard.SCardGetStatusChange(context, within_ms, [(self.reader, state)])
+                if hresult == scard.SCARD_E_TIMEOUT:
+                    return False
                 assert hresult == scard.SCARD_S_SUCCESS, (self.reader, scard.SCardGetErrorMessage(hresult))
                 state = states[0][1]
                 if state & wanted:
-                    return
+                    return True
         finally:
             scard.SCardReleaseContext(context)
 

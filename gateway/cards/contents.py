@@ -18,6 +18,7 @@ from drivers.card_slot import CardSlot
 from gateway.texts.catalogue import Pair, Text, Words
 from protocols.card import commands, purse
 from protocols.card.apdu import LE_MAX, SW_FILE_NOT_FOUND, SW_OK, SW_WRONG_LENGTH, Command, Response, status_text
+from protocols.card.fci import describe_transit_file
 from protocols.card.files import (
     CARD_FILE_LENGTHS,
     HOLDER_BYTES,
@@ -32,9 +33,9 @@ from protocols.card.files import (
     describe_holder,
     describe_transaction_log,
 )
-from protocols.card.layout import STATION_HEADER
-from protocols.card.station import STATION_BYTES, Station, decode_station, describe_station
-from protocols.errors import ProtocolError
+from protocols.card.layout import STATION_HEADER, TRANSIT_FILE
+from protocols.card.station import STATION_BYTES, Station, decode_station, describe_record, describe_station
+from protocols.errors import ProtocolError, RemoteProtocolError
 from protocols.fields import FieldText, is_fill
 
 APPLICATION: Final = "1001"
@@ -69,6 +70,7 @@ SW_INVALIDATED: Final = 0x6283
 SW_BLOCKED: Final = 0x6A81
 SW_NO_RECORD: Final = 0x6A83
 SW_OFFSET: Final = 0x6B00
+SW_NO_DIAGNOSIS: Final = 0x6F00
 SW_LOCKED_FOR_EVER: Final = 0x9303
 
 ABSENT: Final = frozenset({SW_FILE_NOT_FOUND, SW_NO_RECORD})
@@ -112,8 +114,9 @@ class FileRead:
 
     @property
     def blank(self) -> bool:
-        """True for bytes that were never written."""
-        return bool(self.data) and is_fill(self.data)
+        """True for bytes that were never written; a record has its head all the same."""
+        content = self.data[len(STATION_HEADER) :] if self.file == STATIONS else self.data
+        return bool(content) and is_fill(content)
 
     @property
     def value(self) -> Any:  # noqa: ANN401 - by file
@@ -323,14 +326,22 @@ SFI_FLAG_STATIONS: Final = 0x08
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
+async def _ask(slot: CardSlot, command: Command) -> Response:
+    """Answer to a command; one that follows no rule reads as 6F00, *no diagnosis*, and the reading goes on."""
+    try:
+        return await slot.transmit(command)
+    except RemoteProtocolError:
+        return Response(b"", SW_NO_DIAGNOSIS)
+
+
 async def _select(slot: CardSlot) -> FileRead:
     """Select the application, by its id and else by its name; where there is none, see what the card is made for."""
-    answer = await slot.transmit(commands.select_id(commands.ETC_APPLICATION))
+    answer = await _ask(slot, commands.select_id(commands.ETC_APPLICATION))
     if not answer.ok:
-        answer = await slot.transmit(commands.select_name(commands.ETC_AID))
+        answer = await _ask(slot, commands.select_name(commands.ETC_AID))
     if answer.ok or answer.sw in LOCKED:
         return FileRead(APPLICATION, answer.sw, answer.data)
-    root = await slot.transmit(commands.select_name(PAYMENT_DIRECTORY))
+    root = await _ask(slot, commands.select_name(PAYMENT_DIRECTORY))
     return FileRead(APPLICATION, answer.sw, PAYMENT_DIRECTORY if root.ok else b"")
 
 
@@ -338,7 +349,7 @@ async def _issue_file(slot: CardSlot) -> FileRead:
     """Read file 0015: 50 bytes, or 43 where the card will not give so many."""
     best = Response(b"", SW_FILE_NOT_FOUND)
     for length in CARD_FILE_LENGTHS:
-        answer = await slot.transmit(commands.read_binary(commands.SFI_CARD_FILE, length))
+        answer = await _ask(slot, commands.read_binary(commands.SFI_CARD_FILE, length))
         if answer.ok:
             return FileRead(CARD_FILE, answer.sw, answer.data)
         best = answer if len(answer.data) >= len(best.data) else best
@@ -346,7 +357,7 @@ async def _issue_file(slot: CardSlot) -> FileRead:
             break
     else:
         # Shorter than any ETC card's: worth seeing all the same.
-        answer = await slot.transmit(commands.read_binary(commands.SFI_CARD_FILE, LE_MAX))
+        answer = await _ask(slot, commands.read_binary(commands.SFI_CARD_FILE, LE_MAX))
         best = answer if answer.ok or len(answer.data) > len(best.data) else best
     return FileRead(CARD_FILE, best.sw, best.data)
 
@@ -360,7 +371,7 @@ async def _binary(slot: CardSlot, name: str, sfi: int) -> FileRead:
     answer = await _whole(slot, lambda length: commands.read_binary(sfi, length), _LENGTHS_OF_FILES.get(name, 128))
     data = answer.data
     while answer.ok and len(answer.data) == LE_MAX and len(data) < FILE_BYTES_MAX:
-        more = await slot.transmit(commands.read_current(len(data), LE_MAX))
+        more = await _ask(slot, commands.read_current(len(data), LE_MAX))
         if not more.data:
             break
         data += more.data
@@ -373,10 +384,10 @@ _LENGTHS_OF_FILES: Final[Mapping[str, int]] = MappingProxyType({TOLL: 40, FLAG_S
 
 async def _whole(slot: CardSlot, command: Callable[[int], Command], length: int) -> Response:
     """Answer to a read with no length named, and where the card wants one, with the length it should have."""
-    answer = await slot.transmit(command(LE_MAX))
+    answer = await _ask(slot, command(LE_MAX))
     if answer.data or answer.sw not in _SHORTER:
         return answer
-    return await slot.transmit(command(length))
+    return await _ask(slot, command(length))
 
 
 async def _records(slot: CardSlot, name: str, sfi: int, most: int, length: int) -> list[FileRead]:
@@ -396,7 +407,7 @@ async def _record(slot: CardSlot, name: str, sfi: int, number: int, length: int 
 
 
 async def _balance(slot: CardSlot) -> FileRead:
-    answer = await slot.transmit(purse.get_balance())
+    answer = await _ask(slot, purse.get_balance())
     return FileRead(PURSE, answer.sw, answer.data)
 
 
@@ -406,7 +417,7 @@ async def _holder(slot: CardSlot) -> FileRead:
     read = await _binary(slot, HOLDER, commands.SFI_HOLDER)
     if read.sw not in ABSENT:
         return read
-    await slot.transmit(commands.select_id(commands.MF))
+    await _ask(slot, commands.select_id(commands.MF))
     return await _binary(slot, HOLDER, commands.SFI_HOLDER)
 
 
@@ -416,6 +427,12 @@ async def _holder(slot: CardSlot) -> FileRead:
 def _decode_toll(data: bytes) -> Station:
     """File 0012 is record AA without its head."""
     return decode_station(STATION_HEADER + data)
+
+
+def _describe_issue_file(data: bytes, unmask: bool) -> list[FieldText]:
+    """Fields of file 0015, which transit cards fill otherwise."""
+    transit = len(data) == TRANSIT_FILE.fixed_size
+    return (describe_transit_file if transit else describe_card_file)(data, unmask=unmask)
 
 
 def _describe_toll(data: bytes, unmask: bool) -> list[FieldText]:
@@ -448,7 +465,8 @@ _LENGTHS: Final[Mapping[str, str]] = MappingProxyType(
 
 _DESCRIBERS: Final[Mapping[str, Callable[[bytes, bool], list[FieldText]]]] = MappingProxyType(
     {
-        CARD_FILE: lambda data, unmask: describe_card_file(data, unmask=unmask),
+        CARD_FILE: _describe_issue_file,
+        STATIONS: lambda data, unmask: describe_record(data, unmask=unmask),
         ENTRY: lambda data, unmask: describe_station(data, unmask=unmask),
         TOLL: _describe_toll,
         LOG: lambda data, unmask: describe_transaction_log(data, unmask=unmask),

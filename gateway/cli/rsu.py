@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from functools import cache, partial
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -39,9 +38,6 @@ INPUT_BYTES_MAX: Final = 16 * 1024 * 1024
 
 STATION_BYTES: Final = 43
 """File 0019; one layout pads it to 63 bytes."""
-
-VEHICLE_CLASS_MAX: Final = 0xFF
-"""Largest number that a card can hold."""
 
 
 @app.command()
@@ -215,19 +211,8 @@ def _describe(dialect: Dialect, raw: bytes, *, unmask: bool) -> FrameDescription
     return describe_frame(dialect, raw, files)
 
 
-@cache
 def _labels() -> Mapping[str, str]:
-    """Chinese of the words of cards and plates, which their tables have in both languages."""
-    from protocols.card import codes
-    from protocols.plates import PLATE_COLOURS
+    """Chinese of the words of cards and plates."""
+    from gateway.cli.card_words import labels
 
-    tables = (
-        PLATE_COLOURS,
-        codes.CARD_TYPES,
-        codes.TRADE_TYPES,
-        codes.PASS_STATUSES,
-        codes.USER_TYPES,
-        codes.VEHICLE_STATES,
-    )
-    classes = filter(None, map(codes.vehicle_class_label, range(VEHICLE_CLASS_MAX + 1)))
-    return {word.en: word.zh for word in chain(classes, *(table.values() for table in tables))}
+    return labels()

@@ -63,7 +63,7 @@ def _chinese(english: str, labels: Mapping[str, str] = NO_LABELS) -> str:
 def _status_words() -> Mapping[str, str]:
     """Chinese of the status words of cards, which their table has in both languages."""
     # Every command imports this module, and few of them ever tell of a card.
-    from protocols.card.apdu import STATUS_WORDS  # noqa: PLC0415
+    from protocols.card.apdu import STATUS_WORDS
 
     return {label.en: label.zh for label in STATUS_WORDS.values()}
 

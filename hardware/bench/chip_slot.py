@@ -42,13 +42,15 @@ class ChipSlot:
 
     async def transmit(self, command: Command, *, timeout_s: float = ANSWER_WITHIN_S) -> Response:
         """Answer to a command, followed up as a driver does."""
-        response = Response.decode(await self.raw(command.encode(), timeout_s=timeout_s))
-        for _ in range(FOLLOW_UPS_MAX):
+        data = b""
+        for _ in range(1 + FOLLOW_UPS_MAX):
+            response = Response.decode(await self.raw(command.encode(), timeout_s=timeout_s))
+            data += response.data
             more = follow_up(command, response)
             if more is None:
-                break
-            command, response = more, Response.decode(await self.raw(more.encode(), timeout_s=timeout_s))
-        return response
+                return Response(data, response.sw)
+            command = more
+        raise LinkLost("the card comes to no end", device=self.name)
 
     async def raw(self, command: bytes, *, timeout_s: float = ANSWER_WITHIN_S) -> bytes:
         """Answer to the bytes of a command."""

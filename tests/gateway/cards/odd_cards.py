@@ -1,10 +1,9 @@
 """Cards as a desk meets them, whole and damaged, as emulated chips."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
-from drivers.card_slot import ANSWER_WITHIN_S
+from hardware.bench.chip_slot import ChipSlot
 from hardware.emulators.card import UserCard, make_card
 from hardware.emulators.chip import Chip, Instruction, Refused
 from protocols.card import commands, station_new
@@ -12,28 +11,6 @@ from protocols.card.apdu import Command, Response
 
 PLATE = "测A12345"
 NUMBER = "99012301220100000001"
-
-
-class ChipSlot:
-    """A chip as the card in a slot."""
-
-    def __init__(self, name: str, chip: Chip, *, atr: bytes = bytes.fromhex("3B00")) -> None:
-        self.name, self.chip, self.atr = name, chip, atr
-
-    async def raw(self, command: bytes, *, timeout_s: float = ANSWER_WITHIN_S) -> bytes:
-        return self.chip.process(command)
-
-    async def transmit(self, command: Command, *, timeout_s: float = ANSWER_WITHIN_S) -> Response:
-        answer = Response.decode(await self.raw(command.encode()))
-        if answer.sw >> 8 == 0x6C:
-            return Response.decode(await self.raw(replace(command, le=answer.sw & 0xFF).encode()))
-        if answer.sw >> 8 == 0x61:
-            return Response.decode(await self.raw(commands.get_response(answer.sw & 0xFF).encode()))
-        return answer
-
-    @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        yield
 
 
 def fixed(length: int) -> bytes:
@@ -63,6 +40,13 @@ def with_file(card: UserCard, sfi: int, change: Callable[[bytes], bytes]) -> Use
     """The card with another content of a file, as no command would write it."""
     stored = card._stored
     card._stored = replace(stored, files={**stored.files, sfi: change(stored.files[sfi])})
+    return card
+
+
+def with_transaction(card: UserCard, sequence: int = 1) -> UserCard:
+    """The card with one purchase in its log, and the counter that it left."""
+    record = sequence.to_bytes(2, "big") + bytes(6) + b"\x64\x09" + bytes.fromhex("01020304050620251201120000")
+    card._stored = replace(card._stored, log=(record,), offline_sequence=sequence)
     return card
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from drivers.errors import LinkLost
 from gateway.cards.contents import CardKind, Identified, identify, read_card
+from hardware.bench.chip_slot import ChipSlot, Pull
 from protocols.card import commands
-from protocols.card.apdu import Response
 from tests.gateway.cards.odd_cards import (
     NUMBER,
     PLATE,
@@ -132,14 +132,9 @@ def test_identify_says_why_not():
 
 
 def test_card_that_goes_away_ends_the_reading():
-    class Pulled(type(in_slot(user_card()))):
-        async def transmit(self, command, **how) -> Response:
-            if command.ins == 0x5C:
-                raise LinkLost("the card is gone", device=self.name)
-            return await super().transmit(command, **how)
-
+    slot = ChipSlot("desk", user_card(), pull=Pull(at=12, after=True))
     with pytest.raises(LinkLost):
-        asyncio.run(read_card(Pulled("desk", user_card())))
+        asyncio.run(read_card(slot))
 
 
 def test_contents_name_nobody_in_a_log():
