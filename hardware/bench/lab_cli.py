@@ -52,7 +52,9 @@ class Kind(StrEnum):
     PURCHASE = "purchase"
 
 
-ProfileFiles = Annotated[list[Path], typer.Argument(metavar="PROFILE...", help="Profile files of cards.")]
+ProfileFiles = Annotated[
+    list[Path], typer.Argument(metavar="PROFILE...", exists=True, dir_okay=False, help="Profile files of cards.")
+]
 StateOption = Annotated[Path, typer.Option("--state", help="Folder of the cards' state files.")]
 AmountOption = Annotated[int, typer.Option("--amount-fen", min=0, max=0xFFFF_FFFF, help="Amount in fen.")]
 TerminalOption = Annotated[str, typer.Option("--terminal", metavar="HEX", help="Terminal number, 6 bytes.")]
