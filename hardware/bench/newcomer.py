@@ -2,8 +2,9 @@
 
 Two roots are made of the machine's own Debian source. In one an ordinary user is refused for want of Python's venv
 module, has an administrator type the cure that the refusal names, and sees the run on a narrow and on a wide terminal
-and through a pipe; tests without cards, and with them after the cure for that. In the other root does it alone. Each command runs in namespaces of its own (processes, mounts): the
-kernel ends and unmounts all of it with the command, whichever way that ends.
+and through a pipe; tests without cards, and with them after the cure for that. In the other root does it alone. Each
+command runs in namespaces of its own (processes, mounts): the kernel ends and unmounts all of it with the command,
+whichever way that ends.
 
 The roots get from this machine what leads to its registries: sources and proxies of apt, options of pip, resolver.
 """
