@@ -5,10 +5,13 @@ BIN    := $(VENV)/bin
 # Tests side by side: those with real processes wait for them half of the time.
 TESTERS ?= $(shell echo $$((2 * $$(nproc))))
 READY  := $(VENV)/.ready
+CARDS  := $(VENV)/.cards
+# Card readers: the service with virtual readers, what pyscard is compiled with, and readers nobody here wrote.
+CARD_PACKAGES := pcscd vsmartcard-vpcd libpcsclite-dev gcc libc6-dev pkg-config opensc pcsc-tools vsmartcard-vpicc
 # Tests start hundreds of processes: each would compile the project anew, and every tester all tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run serve test check bench newcomer setup texts lock clean
+.PHONY: help run serve test check bench newcomer setup setup-cards texts lock clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -34,6 +37,26 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+## setup-cards  card readers over PC/SC: pyscard, and the Debian packages that it and the tests of cards need
+setup-cards: setup
+	@$(MAKE) --silent $(CARDS) \
+		|| echo "setup-cards: cards are not tested here / 此处不测试卡片: see above / 见上"
+
+$(CARDS): Makefile requirements-cards.lock requirements-cards-build.lock $(READY)
+	@wanted="$(CARD_PACKAGES)"; \
+		$(BIN)/python -c 'import os, sysconfig; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+			|| wanted="$$wanted python3-dev"; \
+		lacking=$$(for package in $$wanted; do dpkg -s $$package 2>/dev/null | grep -q "^Status:.* installed" || echo $$package; done); \
+		test -z "$$lacking" \
+		|| { [ "$$(id -u)" = 0 ] && apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -q -y --no-install-recommends $$lacking; } \
+		|| { echo "setup-cards: run / 请执行 'sudo apt-get update && sudo apt-get install" $$lacking"', then 'make setup-cards'"; exit 1; }
+	@echo "setup-cards: compiling pyscard / 正在编译 pyscard"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-cards-build.lock
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+		--no-build-isolation -r requirements-cards.lock  # with that path: its build looks for swig there and nowhere else
+	@touch $@
+
 ## run     drive the emulated lanes and fuel islands through their scenario and check every decision and every fen
 run: setup
 	@$(BIN)/etcbench demo
@@ -43,11 +66,11 @@ serve: setup
 	@$(BIN)/etcbench serve --bank-yesterday
 
 ## test    the checks and the whole test suite, real parts included
-test: check-static
+test: setup-cards check-static
 	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal
 
 ## check   format, lint, types, import walls, quick tests: three to four minutes on two idle cores
-check: check-static
+check: setup-cards check-static
 	$(BIN)/python -m pytest -q -n $(TESTERS) --dist worksteal -m "not bench and not slow"
 
 .PHONY: check-static
@@ -58,7 +81,7 @@ check-static: setup
 	$(BIN)/lint-imports
 
 ## bench   performance as ratios against references measured in the same run
-bench: setup
+bench: setup-cards
 	$(BIN)/etcbench measure
 
 ## newcomer  make run and make test as root and as an ordinary user in bare roots (needs root and debootstrap)
@@ -74,6 +97,12 @@ lock:
 	pip-compile --quiet --extra dev --all-build-deps --allow-unsafe --generate-hashes --strip-extras \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
 		-o requirements.lock pyproject.toml
+	printf 'setuptools\nswig\n' | pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
+		-o requirements-cards-build.lock -
+	pip-compile --quiet --extra cards --generate-hashes --strip-extras \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
+		-o - pyproject.toml | sed -n '/^pyscard/,/[^\\]$$/p' > requirements-cards.lock
 
 ## clean   remove what make and the demo wrote
 clean:

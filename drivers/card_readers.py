@@ -63,20 +63,17 @@ def chosen(states: Sequence[ReaderState], selector: str | None) -> ReaderState:
 
     Raises DeviceUnavailable, which lists what is there, where none or several are meant.
     """
+    listed = ", ".join(f"{state.index} {state.name}" for state in states)
+    if not states:
+        raise ReaderAbsent("there is no card reader", device=SERVICE, hint=HINT_PLUG)
     found = _meant(states, selector)
     if len(found) == 1:
         return found[0]
-    device = SERVICE if selector is None else selector
+    if selector is None:
+        raise DeviceUnavailable(f"several card readers are there: {listed}", device=SERVICE, hint=HINT_CHOOSE)
     if found:
-        raise DeviceUnavailable(f"several card readers are there: {_listed(found)}", device=device, hint=HINT_CHOOSE)
-    if states:
-        problem = f"no card reader is called that; there are: {_listed(states)}"
-        raise ReaderAbsent(problem, device=device, hint=HINT_PLUG)
-    raise ReaderAbsent("there is no card reader", device=device, hint=HINT_PLUG)
-
-
-def _listed(states: Sequence[ReaderState]) -> str:
-    return ", ".join(f"{state.index} {state.name}" for state in states)
+        raise DeviceUnavailable(f"several card readers are called that: {listed}", device=selector, hint=HINT_CHOOSE)
+    raise ReaderAbsent(f"no card reader is called that; there are: {listed}", device=selector, hint=HINT_PLUG)
 
 
 def _meant(states: Sequence[ReaderState], selector: str | None) -> Sequence[ReaderState]:

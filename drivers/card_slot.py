@@ -43,6 +43,10 @@ class CardSlot(Protocol):
         """Answer to the very bytes of a command, status word at its end; nothing is fetched or repeated."""
         ...
 
+    async def removed(self) -> None:
+        """Return when the card has left, or its reader."""
+        ...
+
     def alone(self) -> AbstractAsyncContextManager[None]:
         """Keep every other program away from this card meanwhile: a purchase is no place for their commands."""
         ...

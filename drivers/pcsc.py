@@ -187,7 +187,7 @@ class Readers:
     """Card readers of this machine."""
 
     def __init__(self) -> None:
-        self._scard: Any = None
+        self._library: Any = None
         self._asking: CallThread | None = None
         self._cards: dict[str, CallThread] = {}
         """Threads of open cards, and of those that never came back, by reader."""
@@ -198,7 +198,6 @@ class Readers:
         """Events that tell one who begins to listen how things stand."""
 
     async def __aenter__(self) -> Self:
-        self._scard = library()
         return self
 
     async def __aexit__(
@@ -228,12 +227,25 @@ class Readers:
         """
         thread, card = await self._opened(selector, wait_s)
         try:
-            yield _Slot(thread, card)
+            yield _Slot(thread, card, self)
         finally:
-            await thread.end(card.close, CLOSE_WITHIN_S if thread.overdue is None else 0)
+            await thread.end(card.close, CLOSE_WITHIN_S)
+
+    async def gone(self, reader: str) -> None:
+        """Return when there is no card in a reader, no such reader, or no service any more."""
+        self._start_watch()
+        while True:
+            changed = self._changed
+            try:
+                states = await self.listed()
+            except DeviceUnavailable:
+                return
+            if not any(state.name == reader and state.atr is not None for state in states):
+                return
+            await changed.wait()
 
     async def events(self) -> AsyncIterator[ReaderEvent]:
-        """How things stand, told as events, and then every change, for as long as somebody listens.
+        """State of things, told as events, and then every change, for as long as somebody listens.
 
         Raises DeviceUnavailable for a listener who has left too many of them waiting.
         """
@@ -248,6 +260,13 @@ class Readers:
         finally:
             self._listeners.discard(waiting)
         raise DeviceUnavailable(f"{EVENTS_MAX} events have waited for too long", device=SERVICE)
+
+    @property
+    def _scard(self) -> Any:  # noqa: ANN401 - a module without types
+        """Library, loaded when it is first needed. Raises DeviceUnavailable."""
+        if self._library is None:
+            self._library = library()
+        return self._library
 
     # --- opening --------------------------------------------------------------------------------------------------
 
@@ -284,7 +303,7 @@ class Readers:
         try:
             await thread.call(card.open, OPEN_WITHIN_S, OPENING)
         except BaseException as error:
-            await thread.end(card.close, CLOSE_WITHIN_S if thread.overdue is None else 0)
+            await thread.end(card.close, 0 if isinstance(error, Overdue) else CLOSE_WITHIN_S)
             if isinstance(error, Overdue):
                 problem = "the card cannot be reached: it is mute, or another program keeps it to itself"
                 raise DeviceUnavailable(problem, device=reader.name, hint=HINT_OTHERS) from error
@@ -363,9 +382,10 @@ class _NotYet(Exception):
 class _Slot:
     """One open card; keeps the contract of `drivers.card_slot.CardSlot`."""
 
-    def __init__(self, thread: CallThread, card: _Card) -> None:
+    def __init__(self, thread: CallThread, card: _Card, readers: Readers) -> None:
         self._thread = thread
         self._card = card
+        self._readers = readers
         self._lost: str | None = None
 
     @property
@@ -383,6 +403,10 @@ class _Slot:
     async def raw(self, command: bytes, *, timeout_s: float = ANSWER_WITHIN_S) -> bytes:
         """See `CardSlot`."""
         return await self._call(lambda: self._card.transmit(command), timeout_s)
+
+    async def removed(self) -> None:
+        """See `CardSlot`."""
+        await self._readers.gone(self.name)
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
@@ -579,7 +603,7 @@ class _Watch:
         self._tell = tell
         self._halt = threading.Event()
         self._context: Any = None
-        self._lost = False
+        self._cause = ""
         threading.Thread(target=self._run, name="card readers", daemon=True).start()
 
     def stop(self) -> None:
@@ -592,7 +616,7 @@ class _Watch:
         while not self._halt.is_set():
             try:
                 (self._context,) = _done(self._scard.SCardEstablishContext(self._scard.SCARD_SCOPE_USER))
-                self._lost = False
+                self._cause = ""
                 self._happened(ReaderEventKind.SERVICE_UP)
                 self._follow()
             except PcscError as error:
@@ -606,8 +630,8 @@ class _Watch:
     def _lose(self, error: PcscError) -> None:
         if self._halt.is_set():
             return
-        if not self._lost:  # the tenth failed try is no news
-            self._lost = True
+        if error.cause != self._cause:  # the tenth failed try is no news
+            self._cause = error.cause
             self._happened(ReaderEventKind.SERVICE_LOST, cause=error.cause)
         self._halt.wait(AGAIN_S)
 

@@ -23,6 +23,8 @@ from gateway.payers.mandates import IssuerPolicy, MandateReader
 from gateway.payers.status_lists import StatusLists
 from gateway.points.assemble import Common, Point
 from gateway.points.config import ChargePoint
+from gateway.points.counter import assemble as counter
+from gateway.points.counter.config import CounterPoint
 from gateway.points.fuel import assemble as fuel
 from gateway.points.fuel.config import FuelIsland
 from gateway.points.gate.assemble import RelayBoards
@@ -47,6 +49,7 @@ def assemble_point(section: ChargePoint, common: Common) -> Point:
 assemble_point.register(ChargingLane, toll.assemble)
 assemble_point.register(EntryLane, toll.assemble)
 assemble_point.register(FuelIsland, fuel.assemble)
+assemble_point.register(CounterPoint, counter.assemble)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ def assemble(
         writer=storage.writer,
         reader=storage.reader,
         mandates=MandateReader(storage.reader),
-        issuers=_issuers(site),
+        issuers=issuers_of(site),
         lists=documents.lists,
         tariffs=documents.tariffs,
         boards=boards,
@@ -160,7 +163,8 @@ def assemble(
     return Parts(engine, work, points, boards, doors, {point.name: point.bank_declines for point in site.charge_points})
 
 
-def _issuers(site: SiteFile) -> dict[bytes, IssuerPolicy]:
+def issuers_of(site: SiteFile) -> dict[bytes, IssuerPolicy]:
+    """Policies of the issuers whose cards are taken at a site, by the first four bytes of their identifier."""
     return {
         bytes.fromhex(issuer.region): IssuerPolicy(
             issuer.name,

@@ -36,6 +36,11 @@ MODULES: Final = MappingProxyType(
         "privacy": "gateway.cli.privacy",
         "rsu": "gateway.cli.rsu",
         "pump": "gateway.cli.pump",
+        "readers": "gateway.cli.readers",
+        "card": "gateway.cli.card",
+        "tag": "gateway.cli.tag",
+        "psam": "gateway.cli.psam",
+        "tac": "gateway.cli.tac",
     }
 )
 """Commands in the order of the help -> module with the `app` of each."""

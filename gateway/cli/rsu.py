@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from functools import cache, partial
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -39,9 +38,6 @@ INPUT_BYTES_MAX: Final = 16 * 1024 * 1024
 
 STATION_BYTES: Final = 43
 """File 0019; one layout pads it to 63 bytes."""
-
-VEHICLE_CLASS_MAX: Final = 0xFF
-"""Largest number that a card can hold."""
 
 
 @app.command()
@@ -199,7 +195,8 @@ def _show_place(screen: Screen, found: Found, *, first: bool) -> None:
 def _describe(dialect: Dialect, raw: bytes, *, unmask: bool) -> FrameDescription:
     """Describe a frame, with the files inside it taken apart as well."""
     from protocols.card import describe_card_file, describe_station
-    from protocols.obu import describe_obu_status, describe_vehicle_file
+    from protocols.obu import describe_obu_status, describe_route_file, describe_vehicle_file
+    from protocols.obu.commands import ROUTE_BYTES
     from protocols.rsu.describe import describe_frame
 
     files: dict[str, FileDescriber] = {
@@ -208,6 +205,8 @@ def _describe(dialect: Dialect, raw: bytes, *, unmask: bool) -> FrameDescription
         "station": lambda data: describe_station(data[:STATION_BYTES], unmask=unmask),
     }
     plain = describe_frame(dialect, raw)
+    if any(field.name == "ef04" and len(field.raw) == ROUTE_BYTES for field in plain.fields):
+        files["ef04"] = partial(describe_route_file, unmask=unmask)
     if plain.message == "ObuReport":
         # What the status bits mean depends on the kind of device that the same report names.
         kind = next((f.value for f in plain.fields if f.name == "device_type" and f.value), "1")
@@ -215,19 +214,8 @@ def _describe(dialect: Dialect, raw: bytes, *, unmask: bool) -> FrameDescription
     return describe_frame(dialect, raw, files)
 
 
-@cache
 def _labels() -> Mapping[str, str]:
-    """Chinese of the words of cards and plates, which their tables have in both languages."""
-    from protocols.card import codes
-    from protocols.plates import PLATE_COLOURS
+    """Chinese of the words of cards and plates."""
+    from gateway.cli.card_words import labels
 
-    tables = (
-        PLATE_COLOURS,
-        codes.CARD_TYPES,
-        codes.TRADE_TYPES,
-        codes.PASS_STATUSES,
-        codes.USER_TYPES,
-        codes.VEHICLE_STATES,
-    )
-    classes = filter(None, map(codes.vehicle_class_label, range(VEHICLE_CLASS_MAX + 1)))
-    return {word.en: word.zh for word in chain(classes, *(table.values() for table in tables))}
+    return labels()

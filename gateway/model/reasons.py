@@ -213,6 +213,30 @@ CARD_UNREADABLE = _refusal(
     "card could not be read",
     do=("请重新插卡或改用其他支付方式", "insert the card again or pay by another means"),
 )
+CARD_NOT_ETC = _refusal(
+    "card_not_etc",
+    31,
+    "不是ETC用户卡",
+    "not an ETC user card",
+    do=("请出示ETC用户卡", "present an ETC user card"),
+)
+CARD_BLANK = _refusal(
+    "card_blank",
+    74,
+    "卡片为空白卡,尚未发行",
+    "card is blank: nothing was issued on it",
+    do=("退回发卡部门", "return it to whoever issues cards"),
+)
+CARD_COUNTER_FULL = _refusal(
+    "card_counter_full", 75, "卡片交易计数器已满", "transaction counter of the card is full", do=_ISSUER
+)
+CARD_COUNTER_LOW = _note(
+    "card_counter_low",
+    None,
+    "卡片交易计数器即将用尽",
+    "transaction counter of the card is nearly full",
+    do=("提醒用户换卡", "tell the holder to have the card replaced"),
+)
 CPC_BATTERY_LOW = _note(
     "cpc_battery_low",
     33,
@@ -397,6 +421,13 @@ DEBTS_LISTED = _refusal(
     "the payer's unpaid debts put it on the local list",
     do=("请缴清欠费或改用其他支付方式", "settle the debts or pay by another means"),
 )
+PAYER_IN_DEBT = _note(
+    "payer_in_debt",
+    None,
+    "付款人有未清欠费",
+    "the payer has unpaid debts",
+    do=("提醒用户缴清欠费", "tell the payer to settle them"),
+)
 BANK_DECLINED = _refusal("bank_declined", None, "银行拒绝扣款", "bank declined the debit", do=_OTHER_MEANS)
 BANK_SILENT = _note(
     "bank_silent",
@@ -504,6 +535,27 @@ MAC2_FAILED = _attendant(
     "MAC2 is wrong although the card says debited",
     do=("留存证据,核对卡片真伪", "keep the evidence; the card may be a fake"),
 )
+MAC2_UNCHECKED = _note(
+    "mac2_unchecked",
+    87,
+    "已扣款,但PSAM未能校验MAC2",
+    "charged, but no PSAM checked the card's MAC2",
+    do=("照常上传TAC清分,检查PSAM与读卡器", "clear it by its TAC; have PSAM and reader checked"),
+)
+CARD_LEFT = _refusal(
+    "card_left",
+    74,
+    "卡片在扣款前离开读卡器",
+    "card left the reader before it paid",
+    do=("请重新放卡", "put the card on the reader again"),
+)
+PAID_LATELY = _refusal(
+    "paid_lately",
+    165,
+    "该卡刚刚在此支付过相同金额",
+    "the card has paid this very amount here a moment ago",
+    do=("确需再次收费时另行确认", "confirm it where the customer is really to pay twice"),
+)
 EF04_READ_FAILED = _note("ef04_read_failed", 79, "读EF04失败", "EF04 could not be read", do=_NOTHING)
 EF04_WRITE_FAILED = _note(
     "ef04_write_failed",
@@ -565,6 +617,38 @@ RSU_ERROR_UNLISTED = _attendant(
 
 PSAM_LISTED = _stop("psam_listed", 91, "PSAM在黑名单中", "PSAM is on the status list", do=_PSAM_SERVICE)
 PSAM_LOCKED = _stop("psam_locked", 92, "PSAM已锁定", "PSAM is locked", do=_PSAM_SERVICE)
+PSAM_KEYS_MISSING = _refusal(
+    "psam_keys_missing",
+    96,
+    "PSAM没有该卡所需算法的密钥",
+    "PSAM has no keys of the algorithm this card wants",
+    do=("更换含有该算法密钥的PSAM", "fit a PSAM that has keys of that algorithm"),
+)
+PSAM_EXPIRED = _stop("psam_expired", 96, "PSAM已过有效期", "PSAM has expired", do=_PSAM_SERVICE)
+PSAM_NOT_YET_VALID = _stop(
+    "psam_not_yet_valid",
+    96,
+    "PSAM未到启用日期",
+    "PSAM is not valid yet",
+    do=("检查时钟与PSAM启用日期", "check clock and PSAM dates"),
+)
+PSAM_REGION_WRONG = _stop(
+    "psam_region_wrong",
+    96,
+    "PSAM不属于本站点受理的地区",
+    "PSAM is of a region whose cards are not taken here",
+    do=_PSAM_SERVICE,
+)
+PSAM_COUNTER_LOW = _note(
+    "psam_counter_low",
+    None,
+    "PSAM终端交易序号即将用完",
+    "PSAM has few terminal numbers left",
+    do=("尽快更换PSAM", "replace the PSAM soon"),
+)
+PSAM_COUNTER_FULL = _stop(
+    "psam_counter_full", 96, "PSAM终端交易序号已用完", "PSAM has no terminal numbers left", do=_PSAM_SERVICE
+)
 PSAM_RESET_FAILED = _stop("psam_reset_failed", 93, "PSAM复位异常", "PSAM does not reset", do=_PSAM_SERVICE)
 PSAM_AUTHORISATION_FAULT = _stop(
     "psam_authorisation_fault",
@@ -583,6 +667,14 @@ PSAM_NOT_AUTHORISED = _stop(
     "PSAM未授权",
     "PSAM is not authorised",
     do=("请求在线授权", "request authorisation on line"),
+)
+
+CARD_READER_FAULT = _stop(
+    "card_reader_fault",
+    None,
+    "读卡器不可用",
+    "card reader does not work",
+    do=("检查读卡器、读卡服务与接线: etcgw readers", "look at reader, card service and cable: etcgw readers"),
 )
 
 # --- lane and box ---------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def text_of_error(error: Exception) -> Text:
 
 
 def _chinese(english: str, labels: Mapping[str, str] = NO_LABELS) -> str:
-    whole = labels.get(english) or _known(english)
+    whole = labels.get(english) or _status_words().get(english) or _known(english)
     if whole is not None:
         return whole
     for joint in JOINTS:
@@ -57,6 +57,15 @@ def _chinese(english: str, labels: Mapping[str, str] = NO_LABELS) -> str:
         if there:
             return f"{_chinese(first, labels)}{joint}{_chinese(rest, labels)}"
     return english
+
+
+@cache
+def _status_words() -> Mapping[str, str]:
+    """Chinese of the status words of cards, which their table has in both languages."""
+    # Every command imports this module, and few of them ever tell of a card.
+    from protocols.card.apdu import STATUS_WORDS
+
+    return {label.en: label.zh for label in STATUS_WORDS.values()}
 
 
 @lru_cache(KNOWN_MAX)

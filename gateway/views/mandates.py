@@ -122,7 +122,7 @@ def use_of(connection: Connection, mandate_id: str, *, unmask: bool) -> Use | No
     debits = select(_d).where(_d.c.mandate_id == mandate_id).order_by(_d.c.created_at.desc(), _d.c.id.desc())
     rows = connection.execute(debits.limit(DEBITS_SHOWN))
     charges = tuple(view_of(Charge, row, debit_id=row.id) for row in rows)
-    return Use(mandate, limits_of(connection, mandate_id), _exposure(connection, mandate_id), charges)
+    return Use(mandate, limits_of(connection, mandate_id), exposure_of(connection, mandate_id), charges)
 
 
 def limits_of(connection: Connection, mandate_id: str) -> tuple[Limit, ...]:
@@ -161,7 +161,8 @@ def _credentials_of(
     return found
 
 
-def _exposure(connection: Connection, mandate_id: str) -> Exposure:
+def exposure_of(connection: Connection, mandate_id: str) -> Exposure:
+    """Exposure of the payer of a mandate."""
     a, o = tables.account, tables.obligor
     rows = connection.execute(
         select(a.c.kind, func.sum(a.c.balance), func.sum(a.c.held))

@@ -7,8 +7,7 @@ It holds nothing but the published roots of `test_keys`, and refuses to exist in
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import Enum
 from typing import Final
@@ -34,7 +33,8 @@ from protocols.card import apdu, layout
 from protocols.card.apdu import Command
 from protocols.card.codes import TradeType
 from protocols.card.commands import MF
-from protocols.card.psam import PSAM_APPLICATION, USAGES, Crypt, KeyKind, KeyUsage
+from protocols.card.psam import AUTHORISATION_KEY, PSAM_APPLICATION, Crypt, KeyKind, KeyUsage
+from protocols.card.psam_profiles import NATIONAL, PsamProfile
 from protocols.crypto import Algorithm, Trade, diversify, mac1, mac2, session_key, tac_key, vehicle_mac
 from protocols.crypto.keys import FACTOR_BYTES
 from protocols.crypto.primitives import (
@@ -76,6 +76,15 @@ class _Section(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class PsamStored:
+    """State of a PSAM that survives power loss."""
+
+    terminal_serial: int
+    """Last number given out."""
+    auth_tries: int = TRIES_MAX
+
+
+@dataclass(frozen=True, slots=True)
 class _Opened:
     """Purchase between 8070 and 8072: the MAC2 it must get."""
 
@@ -100,7 +109,8 @@ class Psam(Chip):
         expires: date = date(2034, 1, 1),
         long_application_file: bool = False,
         authorisation_needed: bool = False,
-        usages: Mapping[tuple[int, int], KeyUsage] = USAGES,
+        auth_tries: int = TRIES_MAX,
+        profile: PsamProfile = NATIONAL,
         t0: bool = False,
         random: RandomSource = secrets.token_bytes,
     ) -> None:
@@ -108,19 +118,18 @@ class Psam(Chip):
 
         `terminal_serial`: last number given out. Real PSAMs do not always count in ones, hence `serial_step`.
         `algorithms`: purse key sets it has. `key_type` is only what file 0015 says. `authorisation_needed`: 8070 and
-        801A are refused until an external authentication with key 41 succeeds.
+        801A are refused until an external authentication with key 41 succeeds. `auth_tries`: left for that; 0: locked.
         """
         if mode.strip().lower() == "production":
             raise SoftwarePsamRefusedError("a software PSAM with published keys cannot serve in production")
         super().__init__(random=random, t0=t0)
         region = issuing_region(network)
         self._algorithms = algorithms
-        self._usages = usages
+        self._profile = profile
         self._serial_step = serial_step
-        self._terminal_serial = terminal_serial
-        self._needs_authorisation = authorisation_needed
-        self._authorised = not authorisation_needed
-        self._auth_tries = TRIES_MAX
+        self._stored: PsamStored = PsamStored(terminal_serial, auth_tries)
+        self._needs_authorisation = authorisation_needed or profile.authorisation_needed
+        self._authorised = not self._needs_authorisation
         self._terminal = bytes(terminal)
         # The 8 bytes behind the network of the serial, and the area as second factor (one source, bytes inferred).
         authorisation_factors = (region.factor, serial[2:])
@@ -159,7 +168,7 @@ class Psam(Chip):
     @property
     def terminal_serial(self) -> int:
         """The last terminal transaction number given out."""
-        return self._terminal_serial
+        return self._stored.terminal_serial
 
     def reset(self) -> None:
         """Power off and on. The terminal serial stays, an authorisation does not."""
@@ -198,14 +207,15 @@ class Psam(Chip):
 
     def _authorise(self, command: Command) -> bytes:
         """On-line authorisation by a centre, where a province asks for it (one source)."""
-        if (command.p1, command.p2) != (0x00, 0x41):
+        if (command.p1, command.p2) != (0x00, AUTHORISATION_KEY):
             raise Refused(SW_NO_REFERENCE)
-        if self._auth_tries == 0:
+        if self._stored.auth_tries == 0:
             raise Refused(SW_BLOCKED)
         right = self._external_auth_ok(command, self._authorisation_leaf, Algorithm.SM4)
-        self._auth_tries = TRIES_MAX if right else self._auth_tries - 1
+        tries = TRIES_MAX if right else self._stored.auth_tries - 1
+        self._stored = replace(self._stored, auth_tries=tries)
         if not right:
-            raise Refused(SW_TRIES | self._auth_tries)
+            raise Refused(SW_TRIES | tries)
         self._authorised = True
         return b""
 
@@ -236,10 +246,11 @@ class Psam(Chip):
         return serial.to_bytes(4, "big") + mac1(session, trade, time, algorithm)
 
     def _next_serial(self) -> int:
-        if self._terminal_serial + self._serial_step >= SERIAL_MODULUS:
+        serial = self._stored.terminal_serial + self._serial_step
+        if serial >= SERIAL_MODULUS:
             raise Refused(SW_COUNTER_FULL)
-        self._terminal_serial += self._serial_step
-        return self._terminal_serial
+        self._stored = replace(self._stored, terminal_serial=serial)
+        return serial
 
     def _credit_purchase(self, command: Command) -> bytes:
         opened, self._opened = self._opened, None
@@ -252,11 +263,13 @@ class Psam(Chip):
     def _init_for_decrypt(self, command: Command) -> bytes:
         if not self._authorised:
             raise Refused(apdu.SW_CONDITIONS)  # field notes name 6985 here and 6982 at 8070
-        usage = self._usages.get((command.p1, command.p2))
+        usage = self._profile.usages.get((command.p1, command.p2))
         if usage is None:
             raise Refused(SW_WRONG_P1P2)
         if len(command.data) != usage.levels * FACTOR_BYTES:
             raise Refused(apdu.SW_WRONG_LENGTH)
+        if usage.algorithm not in self._algorithms:
+            raise Refused(SW_NO_REFERENCE)  # inferred: no source names the answer for a key that is not there
         root = ROOTS[usage.kind, usage.algorithm]
         self._leaf = (usage, diversify(root, _region_first(command.data), usage.algorithm))
         return b""
@@ -267,6 +280,8 @@ class Psam(Chip):
         usage, leaf = self._leaf
         block = usage.algorithm.block_bytes
         data = command.data
+        if command.p1 not in {function.value for function in self._profile.functions}:
+            raise Refused(SW_WRONG_P1P2)
         if command.p1 == Crypt.VEHICLE_MAC.value and usage.kind is KeyKind.VEHICLE:
             if len(data) <= RANDOM_BYTES:
                 raise Refused(apdu.SW_WRONG_LENGTH)

@@ -21,6 +21,7 @@ from protocols.card import commands, decode_card_file, decode_transaction_log, p
 from protocols.card.apdu import Command, Response
 from protocols.card.codes import TradeType
 from protocols.card.files import CARD_FILE_LENGTHS, CardFile
+from protocols.card.psam_profiles import NATIONAL
 from protocols.card.station import STATION_BYTES
 from protocols.crypto import Algorithm, split_vehicle_block, vehicle_mac_input
 from protocols.crypto.vehicle import RANDOM_BYTES, VehicleBlock
@@ -317,9 +318,7 @@ class AirTransaction:
         rsu_random = self._random(RANDOM_BYTES)
         cipher = self._longest_vehicle(rsu_random, system.algorithm)
         _send(self._sam, commands.select_id(psam.PSAM_APPLICATION))
-        derive = psam.init_for_decrypt(
-            psam.KeyKind.VEHICLE, system.algorithm, system.contract_serial, system.region_factor
-        )
+        derive = NATIONAL.derive(psam.KeyKind.VEHICLE, system.algorithm, system.contract_serial, system.region_factor)
         _send(self._sam, derive)
         plain = _send(self._sam, psam.crypt(psam.Crypt.DECRYPT, cipher, len(cipher)))
         block = split_vehicle_block(plain, system.algorithm)

@@ -30,6 +30,7 @@ SW_CONDITIONS: Final = 0x6985
 SW_FILE_NOT_FOUND: Final = 0x6A82
 SW_MAC: Final = 0x9302
 SW_BALANCE: Final = 0x9401
+SW_KEY_INDEX: Final = 0x9403
 SW_NO_PROOF: Final = 0x9406
 """GET TRANSACTION PROVE knows nothing of this sequence: the purchase did not happen (agreed)."""
 
@@ -166,7 +167,7 @@ STATUS_WORDS: Final[Mapping[int, Label]] = MappingProxyType(
         0x9303: Label("应用永久锁定", "application locked for ever"),
         SW_BALANCE: Label("交易金额不足", "balance too low"),
         0x9402: Label("交易计数器达到最大值", "transaction counter at its limit"),
-        0x9403: Label("密钥索引不支持", "key index not supported"),
+        SW_KEY_INDEX: Label("密钥索引不支持", "key index not supported"),
         SW_NO_PROOF: Label("所需MAC或TAC不可用", "MAC or TAC not available"),
         0x9407: Label("复合应用不支持", "composite purchase not allowed"),
     }
@@ -186,3 +187,85 @@ def status_text(sw: int) -> Label:
     if sw >> 4 == 0x63C:
         return Label(f"认证失败,还可尝试{low & 0xF}次", f"authentication failed, {low & 0xF} tries left")
     return Label(f"未知状态字{sw:04X}", f"unknown status word {sw:04X}")
+
+
+_READ_SHORTER: Final = Label("请按卡片给出的长度重读", "read again with the length that the card names")
+_SELECT_FIRST: Final = Label("请先选择正确的目录或文件", "select the right directory or file first")
+_NOT_THIS_CARD: Final = Label(
+    "请确认是否为ETC卡及其应用,不要重复发送", "see whether this is an ETC card and application; do not repeat it"
+)
+_AUTHENTICATE: Final = Label(
+    "请先完成认证(PIN、外部认证或PSAM授权)", "authenticate first: PIN, external authentication, or the PSAM's centre"
+)
+_NEW_CHALLENGE: Final = Label("请重新取随机数后立即重发", "get a new challenge, and send the command right after it")
+_CHECK_MAC: Final = Label(
+    "请核对密钥、分散因子、金额和时间是否一致,不要重复尝试",
+    "compare keys, factors, amount and time; do not try again blindly",
+)
+_ISSUER: Final = Label("请持卡人到发行方网点处理", "send the holder to the card's issuer")
+_WORN_OUT: Final = Label(
+    "卡片可能已损坏:擦拭后重试一次,仍失败请换卡", "clean the contacts and try once; then change the card"
+)
+_OUR_MISTAKE: Final = Label("命令有误:请记录报文并报告", "the command is wrong: keep the trace and report it")
+_NOTHING: Final = Label("无需处理", "nothing")
+
+STATUS_CURES: Final[Mapping[int, Label]] = MappingProxyType(
+    {
+        SW_OK: _NOTHING,
+        0x6200: Label("请重读核对", "read again and compare"),
+        0x6281: Label("请重读;数据不一致时不要使用", "read again, and use nothing that differs"),
+        0x6282: _READ_SHORTER,
+        0x6283: _ISSUER,
+        0x6300: _CHECK_MAC,
+        0x6400: _WORN_OUT,
+        0x6581: _WORN_OUT,
+        SW_WRONG_LENGTH: _READ_SHORTER,
+        0x6882: _NOT_THIS_CARD,
+        0x6900: _SELECT_FIRST,
+        0x6901: Label("请从消费初始化重新开始", "begin again with the initialisation"),
+        0x6981: _SELECT_FIRST,
+        SW_SECURITY: _AUTHENTICATE,
+        0x6983: _ISSUER,
+        0x6984: _NEW_CHALLENGE,
+        SW_CONDITIONS: Label("请从选择应用和初始化重新开始", "begin again with selection and initialisation"),
+        0x6986: _SELECT_FIRST,
+        0x6987: _CHECK_MAC,
+        0x6988: _CHECK_MAC,
+        0x6A80: _OUR_MISTAKE,
+        0x6A81: Label("应用可能已被锁定:请到发行方解锁", "the application may be blocked: only its issuer unblocks it"),
+        SW_FILE_NOT_FOUND: _NOT_THIS_CARD,
+        0x6A83: Label("该记录从未写入", "the record was never written: nothing"),
+        0x6A84: _OUR_MISTAKE,
+        0x6A86: _OUR_MISTAKE,
+        0x6A88: Label(
+            "没有此密钥:请选用正确的密钥索引或PSAM配置", "no such key: use another key index or PSAM profile"
+        ),
+        0x6B00: _READ_SHORTER,
+        0x6D00: _NOT_THIS_CARD,
+        0x6E00: _NOT_THIS_CARD,
+        0x6F00: _WORN_OUT,
+        0x9301: Label("请持卡人充值或改用其他方式", "top the card up, or take another payment"),
+        SW_MAC: _CHECK_MAC,
+        0x9303: _ISSUER,
+        SW_BALANCE: Label("请持卡人充值或改用其他方式", "top the card up, or take another payment"),
+        0x9402: Label("计数器已满:请更换", "its counter is full: change it"),
+        SW_KEY_INDEX: Label(
+            "请按卡片版本选用3DES或SM4密钥索引", "use the key index of the card's version: 3DES or SM4"
+        ),
+        SW_NO_PROOF: Label("该笔消费未发生,可重新交易", "that purchase did not happen: a new one may be made"),
+        0x9407: Label("此卡不能复合消费:请人工处理", "this card makes no composite purchase: send it to the attendant"),
+    }
+)
+"""Cure of each status word (the words are agreed, the cures ours)."""
+
+
+def status_cure(sw: int) -> Label:
+    """Cure of a status word; for one that nobody lists, to keep its trace."""
+    known = STATUS_CURES.get(sw)
+    if known is not None:
+        return known
+    if sw >> 8 in (0x61, 0x6C):
+        return _READ_SHORTER if sw >> 8 == 0x6C else Label("请用GET RESPONSE取数据", "fetch them with GET RESPONSE")
+    if sw >> 4 == 0x63C:
+        return _ISSUER if sw & 0xF == 0 else _CHECK_MAC
+    return _OUR_MISTAKE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from protocols.fields import Label
 
@@ -68,17 +68,32 @@ PASS_STATUSES: Final[Mapping[int, Label]] = MappingProxyType(
         PassStatus.ETC_EXIT: Label("封闭ETC出口", "ETC exit"),
         PassStatus.MTC_OPEN: Label("MTC开放式", "manual open lane"),
         PassStatus.ETC_OPEN: Label("ETC开放式", "ETC open lane"),
+        0x10: Label("入口", "entry"),  # inferred: lanes take it as one
     }
 )
+
+YUNNAN_PASS_STATUSES: Final[Mapping[int, Label]] = MappingProxyType(
+    {
+        0: Label("出口", "exit"),
+        1: Label("入口", "entry"),
+        3: Label("入口", "entry"),
+        5: Label("便携机", "portable terminal"),
+        7: Label("手持机", "hand-held terminal"),
+        9: Label("自助", "unattended"),
+    }
+)
+"""Numbering of Yunnan's old cards (one source)."""
 
 USER_TYPES: Final[Mapping[int, Label]] = MappingProxyType(
     {
         0: Label("普通", "normal"),
+        **dict.fromkeys(range(1, 6), Label("地区预留", "reserved for a region")),
         6: Label("公务", "official"),
         8: Label("军警", "military or police"),
         10: Label("紧急", "emergency"),
         12: Label("免费", "free of charge"),
         14: Label("车队", "fleet"),
+        **dict.fromkeys(range(15, 21), Label("省内自定义", "province's own")),
         21: Label("绿通车", "green channel"),
         22: Label("联合收割机", "combine harvester"),
         23: Label("抢险救灾", "disaster relief"),
@@ -107,3 +122,28 @@ def vehicle_class_label(vehicle_class: int, _: Mapping[str, object] | None = Non
     if kind >= len(kinds) or not 1 <= number <= 6:
         return None
     return Label(f"{kinds[kind].zh}{number}", f"{kinds[kind].en} {number}")
+
+
+class RecordKind(NamedTuple):
+    """Kind of record in file 0019."""
+
+    total_bytes: int
+    """With the 3-byte head, whose length byte is two less."""
+    use: Label
+
+
+_RESERVED: Final = Label("预留", "reserved")
+_NEW_PARTS: Final = Label("新增复合数据区", "composite data, new part")
+
+RECORD_KINDS: Final[Mapping[int, RecordKind]] = MappingProxyType(
+    {
+        0xAA: RecordKind(43, Label("收费站出入口信息", "toll record")),
+        0x44: RecordKind(60, Label("旧复合数据区", "composite data, old area")),  # one source
+        **dict.fromkeys(range(0xB1, 0xB6), RecordKind(43, _RESERVED)),
+        **dict.fromkeys((0xC1, 0xC2), RecordKind(63, _NEW_PARTS)),  # one source
+        **dict.fromkeys((0xD1, 0xD2), RecordKind(96, _RESERVED)),
+    }
+)
+"""Records of file 0019 by their ids (agreed, but where a line says otherwise)."""
+
+RECORDS: Final[Mapping[int, Label]] = MappingProxyType({number: kind.use for number, kind in RECORD_KINDS.items()})

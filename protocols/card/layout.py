@@ -7,9 +7,11 @@ from typing import Final
 from protocols.card.codes import (
     CARD_TYPES,
     PASS_STATUSES,
+    RECORDS,
     TRADE_TYPES,
     USER_TYPES,
     VEHICLE_STATES,
+    YUNNAN_PASS_STATUSES,
     vehicle_class_label,
 )
 from protocols.codings import DATE, HEX_BYTE, SMALL, UNIX, digit_bytes, digits, hex_text, octets, one_of, quantity, text
@@ -165,4 +167,47 @@ PSAM_APPLICATION_LONG: Final = Layout(
         Field("reserved", octets(1), "reserved"),
         Field("sm4_key_index", HEX_BYTE, "index of the SM4 purse key"),
     ),
+)
+
+TRANSIT_FILE: Final = Layout(
+    "purse card's public file",
+    "PBOC, file 0015; dates verified on two real cards",
+    (
+        Field("issuer", octets(8), "issuer id"),
+        Field("application_type", HEX_BYTE, "application type"),
+        Field("version", HEX_BYTE, "application version"),
+        Field("serial", octets(10), "application serial number", privacy=Privacy.NUMBER),
+        Field("starts", DATE, "valid from"),
+        Field("expires", DATE, "valid until"),
+        Field("free_pair", octets(2), "issuer's own two bytes"),
+    ),
+)
+
+STATION_YUNNAN: Final = Layout(
+    "station record 0019",
+    "Yunnan, file 0019 record AA before 2020; one source",
+    (
+        Field("header", octets(3), "record id, length, zero"),
+        Field("network", hex_text(2), "entry network"),
+        Field("station", hex_text(3), "entry station"),
+        Field("lane", uint(1), "entry lane"),
+        Field("yunnan_seconds", uint(4), "entry time, seconds of 2000 in China"),
+        Field("vehicle_class", SMALL, "vehicle class", words=vehicle_class_label),
+        Field("status", uint(1), "entry or exit status", words=YUNNAN_PASS_STATUSES),
+        Field("terminal", octets(6), "terminal number"),
+        Field("record_index", uint(1), "record index"),
+        Field("operator", octets(4), "operator"),
+        Field("shift", uint(1), "shift"),
+        _RECORD_PLATE,
+        Field("plate_colour", SMALL, "plate colour", words=PLATE_COLOURS),
+        Field("reserved", octets(1), "reserved"),
+        Field("crc", octets(2), "checksum"),
+    ),
+)
+"""Option for old cards of one province: nothing on a card tells that it has this layout."""
+
+RECORD_HEAD: Final = (
+    Field("record_id", HEX_BYTE, "record id", words=RECORDS),
+    Field("length", uint(1), "bytes after these two"),
+    Field("zero", octets(1), "zero"),
 )

@@ -1,16 +1,14 @@
 """Commands and files of a PSAM: the module in lane or antenna that holds the terminal's root keys.
 
 Data of 8070 and 801A list the factor nearest to the leaf first and the region last, while the PSAM derives from the
-region down (verified for one real derivation).
+region down (verified for one real derivation). What makers do differently is in `psam_profiles`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import Enum
-from types import MappingProxyType
 from typing import Final
 
 from protocols.card import layout
@@ -21,13 +19,21 @@ from protocols.codings import time_bytes
 from protocols.crypto.algorithm import Algorithm
 from protocols.crypto.keys import FACTOR_BYTES, uint
 from protocols.crypto.primitives import expect_length
-from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.errors import RemoteProtocolError
 from protocols.fields import FieldText, Layout
 
 PSAM_APPLICATION: Final = 0xDF01
 """The ETC application. A province may have a second one with a local purse."""
 
+APPLICATION_BYTES: Final = (27, 25)
+"""Lengths of file 0017, in the order to try them: a 25-byte file answers a longer read with its right length."""
+
 TERMINAL_BYTES: Final = 6
+
+AUTHORISATION_KEY: Final = 0x41
+"""Key id of EXTERNAL AUTHENTICATE by which a centre authorises a PSAM: an SM4 key (one source)."""
+
+AUTHORISATION_CHALLENGE_BYTES: Final = 8
 
 
 class KeyKind(Enum):
@@ -49,27 +55,6 @@ class KeyUsage:
     algorithm: Algorithm
     levels: int
     """Number of diversification factors that follow."""
-
-
-USAGES: Final[Mapping[tuple[int, int], KeyUsage]] = MappingProxyType(
-    {
-        # P1: top three bits = levels, low five = usage. The values are makers' choices, each from one source: a site
-        # with another PSAM passes its own table.
-        (0x44, 0x00): KeyUsage(KeyKind.TAC, Algorithm.DES3, 2),
-        (0x48, 0x00): KeyUsage(KeyKind.EXTERNAL_AUTH, Algorithm.DES3, 2),
-        (0x28, 0x00): KeyUsage(KeyKind.EXTERNAL_AUTH, Algorithm.DES3, 1),
-        (0x48, 0x41): KeyUsage(KeyKind.EXTERNAL_AUTH, Algorithm.SM4, 2),
-        (0x28, 0x41): KeyUsage(KeyKind.EXTERNAL_AUTH, Algorithm.SM4, 1),
-        (0x46, 0x01): KeyUsage(KeyKind.MAINTENANCE, Algorithm.DES3, 2),
-        (0x46, 0x02): KeyUsage(KeyKind.MAINTENANCE, Algorithm.DES3, 2),
-        (0x26, 0x01): KeyUsage(KeyKind.MAINTENANCE, Algorithm.DES3, 1),
-        (0x27, 0x01): KeyUsage(KeyKind.MAINTENANCE, Algorithm.DES3, 1),
-        (0x59, 0x03): KeyUsage(KeyKind.VEHICLE, Algorithm.DES3, 2),
-        (0x59, 0x43): KeyUsage(KeyKind.VEHICLE, Algorithm.SM4, 2),
-        (0x39, 0x03): KeyUsage(KeyKind.VEHICLE, Algorithm.DES3, 1),
-        (0x39, 0x43): KeyUsage(KeyKind.VEHICLE, Algorithm.SM4, 1),
-    }
-)
 
 
 class Crypt(Enum):
@@ -159,6 +144,15 @@ def decode_application(data: bytes) -> PsamApplication:
     return PsamApplication(raw=bytes(data), warnings=record.warnings(data), **values)
 
 
+def authorisation_factors(issue: PsamIssue, application: PsamApplication) -> tuple[bytes, bytes]:
+    """Factors of the key with which a centre authorises a PSAM, first factor first (one source).
+
+    The proof over the PSAM's challenge is `external_auth` with that key, for EXTERNAL AUTHENTICATE with
+    `AUTHORISATION_KEY`.
+    """
+    return application.area[:4] * 2, issue.serial[2:]
+
+
 def decode_terminal(data: bytes) -> bytes:
     """File 0016. Raises RemoteProtocolError for any length but 6."""
     if len(data) != TERMINAL_BYTES:
@@ -204,24 +198,6 @@ def parse_sam_purchase(data: bytes) -> SamPurchase:
 def credit_sam_for_purchase(mac2: bytes) -> Command:
     """CREDIT_SAM_FOR_PURCHASE: have the PSAM check the card's MAC2. 9302 when it is wrong."""
     return Command(0x80, 0x72, 0x00, 0x00, expect_length("mac2", mac2, 4))
-
-
-def init_for_decrypt(
-    kind: KeyKind, algorithm: Algorithm, leaf_factor: bytes, region: bytes | None, *, p2: int | None = None
-) -> Command:
-    """801A: derive a leaf for the following 80FA. Without `region` one level is used.
-
-    P1 and P2 are the first in `USAGES` that fit (and have this `p2`). Raises LocalProtocolError when none does.
-    """
-    levels = 1 if region is None else 2
-    wanted = KeyUsage(kind, algorithm, levels)
-    fitting = [key for key, usage in USAGES.items() if usage == wanted and p2 in (None, key[1])]
-    if not fitting:
-        raise LocalProtocolError(f"no P1 P2 known for {wanted}", field="801A", hint="add it to the usage table")
-    data = expect_length("leaf_factor", leaf_factor, FACTOR_BYTES) + (
-        b"" if region is None else expect_length("region", region, FACTOR_BYTES)
-    )
-    return Command(0x80, 0x1A, *fitting[0], data)
 
 
 def crypt(function: Crypt, data: bytes, answer_bytes: int) -> Command:

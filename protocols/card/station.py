@@ -10,12 +10,16 @@ from enum import Enum
 from typing import Any, Final
 
 from protocols.card import layout
-from protocols.codings import read_text
+from protocols.card.codes import RECORD_KINDS
+from protocols.codings import octets, read_text
 from protocols.errors import ProtocolError, RemoteProtocolError
-from protocols.fields import FieldText, is_fill, unreadable
+from protocols.fields import Field, FieldText, Layout, Privacy, is_fill, unreadable
 from protocols.plates import looks_like_plate
 
 STATION_BYTES: Final = 43
+
+YUNNAN_EPOCH_UNIX_S: Final = 946_656_000
+"""2000-01-01 00:00:00 in China."""
 
 _PLATE_NEW: Final = slice(21, 33)
 _PLATE_OLD: Final = slice(27, 39)
@@ -149,6 +153,31 @@ def describe_station(data: bytes, *, unmask: bool = False) -> list[FieldText]:
         return _RECORDS[_layout_of(data)].describe(data, unmask=unmask)
     except ProtocolError as error:
         return unreadable(data, "station record 0019", error.problem, unmask=unmask)
+
+
+def describe_record(data: bytes, *, unmask: bool = False) -> list[FieldText]:
+    """Every field of any record of file 0019, by its id; only its head of those nobody describes. Never raises."""
+    if data[:1] == layout.STATION_HEADER[:1]:
+        return describe_station(data, unmask=unmask)
+    content = Field(
+        "content", octets(max(len(data) - len(layout.STATION_HEADER), 0)), "content", privacy=Privacy.HIDDEN
+    )
+    kind = RECORD_KINDS.get(data[0]) if data else None
+    if len(data) <= len(layout.STATION_HEADER) or (kind is not None and kind.total_bytes != len(data)):
+        return unreadable(data, "record of file 0019", f"{len(data)} bytes are no such record", unmask=unmask)
+    return Layout("record of file 0019", layout.STATION_NEW.source, (*layout.RECORD_HEAD, content)).describe(
+        data, unmask=unmask
+    )
+
+
+def describe_yunnan_station(data: bytes, *, unmask: bool = False) -> list[FieldText]:
+    """Every field of a record AA in the old layout of Yunnan, which nothing on a card names. Never raises."""
+    return layout.STATION_YUNNAN.describe(data, unmask=unmask)
+
+
+def yunnan_unix_seconds(seconds: int) -> int:
+    """UNIX seconds of a time on an old card of Yunnan (one source)."""
+    return seconds + YUNNAN_EPOCH_UNIX_S
 
 
 def _layout_of(data: bytes) -> StationLayout:

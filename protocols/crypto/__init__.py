@@ -12,10 +12,12 @@ a PSAM. Each function says where its rule comes from and how sure it is:
 from protocols.crypto.algorithm import Algorithm, algorithm_of_version
 from protocols.crypto.command import external_auth, line_mac
 from protocols.crypto.keys import diversify, load_session_key, session_key, tac_key
-from protocols.crypto.purse import Trade, load_mac1, load_mac2, load_tac, mac1, mac2, tac
+from protocols.crypto.purse import Trade, load_mac1, load_mac2, load_tac, mac1, mac2, tac, tac_input
 from protocols.crypto.vehicle import (
+    MacVerdict,
     VehicleBlock,
     crc16_obu,
+    judge_vehicle_mac,
     open_vehicle,
     seal_vehicle,
     split_vehicle_block,
@@ -25,12 +27,14 @@ from protocols.crypto.vehicle import (
 
 __all__ = [
     "Algorithm",
+    "MacVerdict",
     "Trade",
     "VehicleBlock",
     "algorithm_of_version",
     "crc16_obu",
     "diversify",
     "external_auth",
+    "judge_vehicle_mac",
     "line_mac",
     "load_mac1",
     "load_mac2",
@@ -43,6 +47,7 @@ __all__ = [
     "session_key",
     "split_vehicle_block",
     "tac",
+    "tac_input",
     "tac_key",
     "vehicle_mac",
     "vehicle_mac_input",

@@ -15,6 +15,11 @@ class Algorithm(IntEnum):
     SM4 = 4
 
     @property
+    def title(self) -> str:
+        """Name as people write it."""
+        return "3DES" if self is Algorithm.DES3 else "SM4"
+
+    @property
     def block_bytes(self) -> int:
         """Length of one cipher block."""
         return 8 if self is Algorithm.DES3 else 16

@@ -8,6 +8,7 @@ when the block is not full already (agreed).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from protocols.crypto.algorithm import Algorithm
 from protocols.crypto.primitives import decrypt, encrypt, expect_length, pad
@@ -20,6 +21,15 @@ RANDOM_BYTES = 8
 
 _CRC_POLYNOMIAL = 0x8408
 _CRC_START = 0xFFFF
+
+
+class MacVerdict(Enum):
+    """Verdict on the MAC of a vehicle read."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    NOT_CHECKED = "not_checked"
+    """Another MAC than ours, made by a rule that no source gives: SM4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,13 @@ def vehicle_mac_input(data: bytes, rsu_random: bytes, algorithm: Algorithm) -> b
 def vehicle_mac(leaf: bytes, data: bytes, rsu_random: bytes, algorithm: Algorithm) -> bytes:
     """MAC over vehicle data and the RSU's random: one cipher block. Confidence as in `vehicle_mac_input`."""
     return encrypt(leaf, vehicle_mac_input(data, rsu_random, algorithm), algorithm)
+
+
+def judge_vehicle_mac(read: bytes, computed: bytes, algorithm: Algorithm) -> MacVerdict:
+    """Verdict on the MAC of a vehicle read against the one computed for its data and the RSU's random."""
+    if read == computed:
+        return MacVerdict.RIGHT
+    return MacVerdict.WRONG if algorithm is Algorithm.DES3 else MacVerdict.NOT_CHECKED
 
 
 def seal_vehicle(leaf: bytes, data: bytes, rsu_random: bytes, algorithm: Algorithm) -> bytes:

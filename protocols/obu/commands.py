@@ -22,6 +22,9 @@ ROUTE_OFFSET: Final = 0x013A
 ROUTE_BYTES: Final = 0x5B
 """The part of EF04 that gantries read and write (one source): bytes 315 to 405, counted from 1."""
 
+PROVINCES_OFFSET: Final = ROUTE_OFFSET + ROUTE_BYTES
+"""0195: fees of provinces, 4 bytes each (verified)."""
+
 
 def read_obu_id() -> Command:
     """The 4-byte MAC id of the OBU (one source)."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from protocols.card.codes import USER_TYPES, vehicle_class_label
-from protocols.codings import COLOUR_WORD, DATE, HEX_BYTE, decimetres, digit_bytes, octets, quantity, text
+from protocols.card import layout as card_layout
+from protocols.card.codes import CARD_TYPES, USER_TYPES, vehicle_class_label
+from protocols.codings import COLOUR_WORD, DATE, HEX_BYTE, decimetres, digit_bytes, digits, octets, quantity, text
 from protocols.fields import Field, Layout, Privacy, uint
 from protocols.plates import PLATE_COLOURS
 
@@ -78,5 +79,33 @@ VEHICLE_TRUCK: Final = Layout(
         Field("vin", text(17), "vehicle identification number", privacy=Privacy.NUMBER, odd=_odd_vin),
         Field("feature", text(16), "description"),
         Field("reserved", octets(14), "reserved"),
+    ),
+)
+
+ROUTE_ENTRY: Final = tuple(one for one in card_layout.STATION_NEW.fields if one.name != "fee_fen")
+"""Record AA of file 0019 without its fee."""
+
+ROUTE: Final = Layout(
+    "OBU route file EF04",
+    "OBE-SAM, DF01/EF04 from 013A, 91 bytes; verified",
+    (
+        *ROUTE_ENTRY,
+        Field("issuer", octets(8), "issuer of the card at the entry"),
+        Field("card_type", uint(1), "its type", words=CARD_TYPES),
+        Field("card_version", HEX_BYTE, "its version"),
+        Field("card_network", digits(2), "its network number"),
+        Field("inner_number", digit_bytes(8), "its inner number", privacy=Privacy.NUMBER),
+        Field("user_type", uint(1), "user type", words=USER_TYPES),
+        Field("provinces", uint(1), "provinces passed"),
+        Field("receivable_fen", quantity(3, "fen"), "receivable, all provinces"),
+        Field("fee_fen", quantity(3, "fen"), "fee after discount, all provinces"),
+        Field("gantries", uint(2), "gantries passed"),
+        Field("metres", quantity(3, "m"), "distance"),
+        Field("write_errors", uint(1), "failed writes to the tag"),
+        Field("own_entry_gantry", octets(3), "first gantry in this province"),
+        Field("own_receivable_fen", quantity(3, "fen"), "receivable, this province"),
+        Field("own_gantries", uint(1), "gantries passed in this province"),
+        Field("own_fee_fen", quantity(3, "fen"), "fee after discount, this province"),
+        Field("verify_code", octets(8), "verify code"),
     ),
 )

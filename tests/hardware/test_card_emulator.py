@@ -14,6 +14,7 @@ from protocols.card import commands, psam, purse, station_new
 from protocols.card.apdu import Command, Response
 from protocols.card.codes import TradeType
 from protocols.card.psam import KeyKind
+from protocols.card.psam_profiles import NATIONAL
 from protocols.crypto import Algorithm, diversify, external_auth, line_mac, mac1, open_vehicle, session_key
 from protocols.crypto.purse import Trade
 from protocols.obu import commands as obu_commands
@@ -498,7 +499,7 @@ def test_psam_one_level_derivation():
 
 def test_psam_waits_for_authorisation():
     sam = bench_psam(authorisation_needed=True)
-    derive = psam.init_for_decrypt(KeyKind.VEHICLE, Algorithm.DES3, INNER, REGION)
+    derive = NATIONAL.derive(KeyKind.VEHICLE, Algorithm.DES3, INNER, REGION)
     assert (sw(sam, purchase_init()), sw(sam, derive)) == ("6982", "6985")
     factors = (REGION, bytes.fromhex("0000000000000017"))
     leaf = diversify(ROOTS[KeyKind.EXTERNAL_AUTH, Algorithm.SM4], factors, Algorithm.SM4)
@@ -522,7 +523,7 @@ def test_psam_waits_for_authorisation():
 def test_psam_computes_a_tac():
     """The purchase of the worked example, its TAC asked from the PSAM by 801A and 80FA."""
     sam = bench_psam()
-    say(sam, psam.init_for_decrypt(KeyKind.TAC, Algorithm.DES3, INNER, REGION))
+    say(sam, NATIONAL.derive(KeyKind.TAC, Algorithm.DES3, INNER, REGION))
     data = bytes(8) + bytes.fromhex("00000BB8090199000000010000000220240301113015") + b"\x80\x00"
     assert say(sam, psam.crypt(psam.Crypt.MAC, data, 4)).data.hex().upper() == "F48A6336"
 
@@ -530,15 +531,15 @@ def test_psam_computes_a_tac():
 def test_psam_line_mac_and_vehicle_mac():
     sam = bench_psam()
     header, data = bytes.fromhex("04D6950036"), bytes(50)
-    say(sam, psam.init_for_decrypt(KeyKind.MAINTENANCE, Algorithm.DES3, INNER, REGION))
+    say(sam, NATIONAL.derive(KeyKind.MAINTENANCE, Algorithm.DES3, INNER, REGION))
     padded = bytes.fromhex("A1B2C3D400000000") + header + data + b"\x80"
     leaf = diversify(ROOTS[KeyKind.MAINTENANCE, Algorithm.DES3], (REGION, INNER), Algorithm.DES3)
     assert say(sam, psam.crypt(psam.Crypt.MAC, padded, 4)).data == line_mac(
         leaf, bytes.fromhex("A1B2C3D4"), header, data, Algorithm.DES3
     )
-    say(sam, psam.init_for_decrypt(KeyKind.EXTERNAL_AUTH, Algorithm.SM4, INNER, REGION))
+    say(sam, NATIONAL.derive(KeyKind.EXTERNAL_AUTH, Algorithm.SM4, INNER, REGION))
     assert len(say(sam, psam.crypt(psam.Crypt.MAC, bytes(32), 4)).data) == 4
-    say(sam, psam.init_for_decrypt(KeyKind.VEHICLE, Algorithm.DES3, bytes.fromhex("9901230100000001"), REGION))
+    say(sam, NATIONAL.derive(KeyKind.VEHICLE, Algorithm.DES3, bytes.fromhex("9901230100000001"), REGION))
     vehicle = bytes.fromhex("B2E24131323334350000000000000100")
     mac = psam.crypt(psam.Crypt.VEHICLE_MAC, bytes.fromhex("ED506A24C9AD1D92") + vehicle, 8)
     assert say(sam, mac).data.hex().upper() == "62E6F0765B720338"

@@ -12,13 +12,14 @@ from gateway.points.assemble import Common, Point
 from gateway.points.etc import assemble as etc
 from gateway.points.etc.antenna_point import AntennaPoint
 from gateway.points.fuel import links
-from gateway.points.fuel.charging import Charging, FuelServices
+from gateway.points.fuel.charging import Charging
 from gateway.points.fuel.config import FuelIsland
 from gateway.points.fuel.config import Side as SideSection
 from gateway.points.fuel.fill_up import FillUp
 from gateway.points.fuel.island import Island
 from gateway.points.fuel.point import FuelPoint, NothingToRelease
 from gateway.points.fuel.pump_links import PumpLink
+from gateway.points.fuel.services import FuelServices
 from gateway.points.fuel.settings import FuelSettings, SideSettings
 from gateway.points.fuel.side import Side
 from gateway.points.fuel.witnesses import Rules, WitnessKind
@@ -46,7 +47,7 @@ def assemble(section: FuelIsland, common: Common) -> Point:
         note_timing=common.note_timing,
         report_fault=partial(_tell_fault, common.tell, section.name),
         issuers=Issuers(common.issuers),
-        errors=etc.errors(section),
+        errors=etc.errors(section.antenna),
         writer=common.writer,
         reader=common.reader,
     )

@@ -9,10 +9,10 @@ from gateway.debit.claims import Identity, Payer
 from gateway.model.passage import Funding
 from gateway.points.fuel import book
 from gateway.points.fuel.allowance import Asked
-from gateway.points.fuel.charging import FuelServices
 from gateway.points.fuel.facts import Facts
 from gateway.points.fuel.island import Customer, Island
 from gateway.points.fuel.orders import Order
+from gateway.points.fuel.services import FuelServices
 from gateway.points.fuel.settings import SideSettings
 from gateway.points.fuel.witnesses import Proven, who
 

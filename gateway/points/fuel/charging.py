@@ -15,27 +15,15 @@ from typing import Final
 
 from gateway.debit.claims import Decision, HoldRefused
 from gateway.debit.engine import BroughtIn, Timing
-from gateway.ledger.batches import LedgerWriter
-from gateway.ledger.reading import LedgerReader
 from gateway.model.passage import Funding
-from gateway.points.etc.visit import EtcServices
 from gateway.points.fuel import book
 from gateway.points.fuel.book import OpenSale
 from gateway.points.fuel.island import Island, Owing
-from gateway.points.fuel.settings import FuelSettings
+from gateway.points.fuel.services import FuelServices
 from gateway.points.fuel.settling import Sold
 from gateway.points.visit import Visit
 
 CARD_LEFT: Final = "purse_card_left"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FuelServices(EtcServices):
-    """Services of a fuel island."""
-
-    settings: FuelSettings
-    writer: LedgerWriter
-    reader: LedgerReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from enum import Enum, auto
 from typing import TypeVar
 
 from gateway.model.clock import to_us
-from gateway.points.fuel.charging import FuelServices
 from gateway.points.fuel.facts import Facts
 from gateway.points.fuel.ports import Heard, PumpSide
+from gateway.points.fuel.services import FuelServices
 from gateway.points.fuel.settings import SideSettings
 from protocols.pump.bus import Offline, Online
 from protocols.pump.types import AskTotals, Command, Outcome, Reading, TotalsSeen

@@ -15,10 +15,11 @@ from gateway.model.clock import to_us
 from gateway.model.states import SaleState
 from gateway.points.etc.antenna_point import AntennaPoint
 from gateway.points.fuel import book, orders
-from gateway.points.fuel.charging import Charging, FuelServices
+from gateway.points.fuel.charging import Charging
 from gateway.points.fuel.island import CUSTOMERS_MAX, Island
 from gateway.points.fuel.live import live_facts
 from gateway.points.fuel.ports import PlateWitness
+from gateway.points.fuel.services import FuelServices
 from gateway.points.fuel.side import Side
 from gateway.points.visit import Visit
 

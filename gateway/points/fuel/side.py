@@ -33,12 +33,13 @@ from gateway.points.fuel import allowance, book, orders
 from gateway.points.fuel.allowance import Allowance, Asked
 from gateway.points.fuel.book import OpenSale
 from gateway.points.fuel.buyers import Buyer, Buyers, NotSold
-from gateway.points.fuel.charging import Charging, FuelServices, PumpTime
+from gateway.points.fuel.charging import Charging, PumpTime
 from gateway.points.fuel.conversation import Conversation
 from gateway.points.fuel.facts import OVER, Facts
 from gateway.points.fuel.island import Island
 from gateway.points.fuel.orders import Order
 from gateway.points.fuel.ports import PumpSide
+from gateway.points.fuel.services import FuelServices
 from gateway.points.fuel.settings import SideSettings
 from gateway.points.fuel.settling import MISSING, Begun, Ended, Nothing, Unclear, settle
 from gateway.points.fuel.stock import Stock

@@ -13,8 +13,8 @@ from functools import partial
 
 from gateway.points.fuel import book
 from gateway.points.fuel.book import Place
-from gateway.points.fuel.charging import FuelServices
 from gateway.points.fuel.conversation import Conversation
+from gateway.points.fuel.services import FuelServices
 from gateway.points.fuel.settings import SideSettings
 from gateway.points.fuel.settling import Begun, Ended, Sold, is_gap, settle
 from protocols.pump.types import AskDelivered, Clear, Delivered, Outcome, SetPrices, SideState

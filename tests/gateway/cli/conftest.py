@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -26,6 +26,7 @@ from gateway.payers import fuel_terms, status_list_build
 from hardware.bench.chain_key import KEYS, write_key_file
 from hardware.bench.ledger_view import texts
 from protocols.card import station_new
+from tests.gateway.cards.odd_cards import in_slot
 from tests.gateway.debit.conftest import (
     APPROVED,
     CONTEXT,
@@ -292,3 +293,30 @@ def bank_request(key, mandate, number, **more):
     """A hold on a bank mandate of its own card."""
     payer = payer_of(Funding.BANK_ONLINE, mandate=mandate)
     return card_request(key, payer=payer, card=f"990100000000000000{number:02d}", **more)
+
+
+@pytest.fixture
+def desk(monkeypatch):
+    """Put chips into the readers that commands find: one into the only reader, others by the names of theirs."""
+
+    def put(chip, **others):
+        @asynccontextmanager
+        async def slot_of(reader, _):
+            yield in_slot(others.get(reader, chip))
+
+        monkeypatch.setattr("gateway.cli.card_reader.slot_of", slot_of)
+
+    return put
+
+
+@pytest.fixture
+def dump(ask, desk, tmp_path):
+    """Dump of a card as a file."""
+
+    def make(chip, name="card.json"):
+        desk(chip)
+        file = tmp_path / name
+        file.write_text(json.dumps(ask("card", "read", "--unmask")), encoding="utf-8")
+        return file
+
+    return make

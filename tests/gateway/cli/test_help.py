@@ -72,6 +72,14 @@ def test_the_catalogue_has_no_help_that_is_never_shown():
 
 def test_the_commands_are_these():
     assert sorted(" ".join(path) for path in LEAVES) == [
+        "card apdu",
+        "card batch",
+        "card compare",
+        "card purchase",
+        "card read",
+        "card recover",
+        "card verdict",
+        "card watch",
         "check-config",
         "clearing explain",
         "clearing items",
@@ -106,11 +114,14 @@ def test_the_commands_are_these():
         "mandates show",
         "passages show",
         "privacy erase",
+        "psam check",
+        "psam info",
         "pump authorise",
         "pump decode",
         "pump show",
         "pump watch",
         "pumps",
+        "readers",
         "rsu decode",
         "rsu dialects",
         "rules check",
@@ -122,6 +133,9 @@ def test_the_commands_are_these():
         "sales settle",
         "sales show",
         "status",
+        "tac verify",
+        "tag read",
+        "tag verdict",
     ]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.gateway.cards.odd_cards import user_card, with_transaction
 from tests.gateway.cli.conftest import with_fuel
 from tests.gateway.cli.test_help import LEAVES
 from tests.protocols.rsu.samples import vector
@@ -43,11 +44,13 @@ AWAY_FROM_A_SITE = {
     "pump-decode": [["pump", "decode", "5034030400078501020800002547000199940101054EB403FA"]],
 }
 ELSEWHERE = {
+    "card-apdu", "card-batch", "card-compare", "card-read", "card-verdict", "card-watch", "readers",
     "clearing-show", "pump-authorise", "pump-show", "pump-watch", "pumps", "rules-check", "rules-diff", "sales-receipt",
-    "sales-reconcile", "sales-show", "status",
+    "sales-reconcile", "sales-show", "status", "psam-check", "psam-info", "tac-verify", "tag-read", "tag-verdict",
 }  # fmt: skip
 """Commands whose shapes a test of their own compares."""
 ACTS = {
+    "card-purchase", "card-recover",
     "clearing-explain", "clearing-report", "clearing-run", "clearing-write-off", "debits-adjust", "debits-pay-refund",
     "debits-refund", "debits-resolve", "debts-pay", "debts-retry", "debts-write-off", "init", "ledger-adopt",
     "ledger-backup", "ledger-create", "ledger-key", "ledger-restore", "lists-build", "lists-roll-back",
@@ -124,6 +127,15 @@ def test_rules(ask, full_site):
 def test_clearing(run, ask, full_site):
     run("clearing", "run", "20231115", "--config", full_site, code=1)
     compare("clearing-show", shape(ask("clearing", "show", "20231115", "--config", full_site)))
+
+
+def test_cards(ask, desk, dump, full_site):
+    golden = dump(user_card())
+    charged = with_transaction(user_card(version=0x51))
+    desk(charged)
+    compare("card-read", merged(shape(ask("card", "read", "--holder")), shape(ask("card", "read", "--unmask"))))
+    compare("card-verdict", shape(ask("card", "verdict", "--config", full_site, "--exit", code=1)))
+    compare("card-compare", shape(ask("card", "compare", golden, code=1)))
 
 
 def test_status(ask, full_site):

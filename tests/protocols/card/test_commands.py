@@ -1,6 +1,7 @@
 """APDUs, purse and PSAM commands against the commands and answers of card-apdus.jsonl."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from protocols.card import commands, psam, purse
 from protocols.card.apdu import STATUS_WORDS, Command, Response, status_text
 from protocols.card.codes import TradeType
+from protocols.card.psam_profiles import NATIONAL, ONE_LEVEL
 from protocols.crypto import Algorithm, line_mac
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.obu import commands as obu_commands
@@ -220,8 +222,8 @@ def test_charge_card_counter_is_signed(raw, signed):
         lambda: commands.external_authenticate(1, bytes(4)),
         lambda: commands.with_mac(Command(4, 0xD6, 0x95, 0), bytes(8)),
         lambda: psam.credit_sam_for_purchase(bytes(8)),
-        lambda: psam.init_for_decrypt(psam.KeyKind.LOAD, Algorithm.DES3, INNER, REGION),
-        lambda: psam.init_for_decrypt(psam.KeyKind.VEHICLE, Algorithm.DES3, INNER, bytes(4)),
+        lambda: NATIONAL.derive(psam.KeyKind.LOAD, Algorithm.DES3, INNER, REGION),
+        lambda: NATIONAL.derive(psam.KeyKind.VEHICLE, Algorithm.DES3, INNER, bytes(4)),
         lambda: obu_commands.read_vehicle(bytes(4), 59, Algorithm.DES3),
     ],
 )
@@ -250,29 +252,29 @@ def test_psam_commands_match_the_sessions():
 
 
 def test_psam_key_usage_commands_match_the_vectors():
-    tac = psam.init_for_decrypt(
+    tac = NATIONAL.derive(
         psam.KeyKind.TAC, Algorithm.DES3, bytes.fromhex("2016122100001003"), bytes.fromhex("0792800000000145")
     )
     assert tac.encode() == command("pub-ps-01")
-    auth = psam.init_for_decrypt(psam.KeyKind.EXTERNAL_AUTH, Algorithm.DES3, INNER, REGION)
+    auth = NATIONAL.derive(psam.KeyKind.EXTERNAL_AUTH, Algorithm.DES3, INNER, REGION)
     assert auth.encode() == command("cmp-extauth-3des-s02")
     for name, serial, algorithm in (
         ("3des-car", "9901230100000001", Algorithm.DES3),
         ("sm4-car79", "9901230100000003", Algorithm.SM4),
     ):
-        derive = psam.init_for_decrypt(psam.KeyKind.VEHICLE, algorithm, bytes.fromhex(serial), REGION)
+        derive = NATIONAL.derive(psam.KeyKind.VEHICLE, algorithm, bytes.fromhex(serial), REGION)
         assert derive.encode() == command(f"cmp-obu-{name}-s06")
         cipher = answer(f"cmp-obu-{name}-s05")
         crypt = psam.crypt(psam.Crypt.DECRYPT, cipher, len(cipher))
         assert crypt.encode()[:-1] == command(f"cmp-obu-{name}-s07")
-    one_level = psam.init_for_decrypt(psam.KeyKind.MAINTENANCE, Algorithm.DES3, INNER, None)
+    one_level = ONE_LEVEL.derive(psam.KeyKind.MAINTENANCE, Algorithm.DES3, INNER, REGION)
     assert (one_level.p1, one_level.p2, one_level.data) == (0x26, 0x01, INNER)
-    chosen = psam.init_for_decrypt(psam.KeyKind.MAINTENANCE, Algorithm.DES3, INNER, REGION, p2=0x02)
+    chosen = NATIONAL.derive(psam.KeyKind.MAINTENANCE, Algorithm.DES3, INNER, REGION, p2=0x02)
     assert (chosen.p1, chosen.p2) == (0x46, 0x02)
 
 
 def test_usage_table_agrees_with_its_own_level_bits():
-    assert all(p1 >> 5 == usage.levels for (p1, _), usage in psam.USAGES.items())
+    assert all(p1 >> 5 == usage.levels for (p1, _), usage in NATIONAL.usages.items())
 
 
 def test_psam_files():
@@ -287,6 +289,23 @@ def test_psam_files():
     long = psam.decode_application(answer(EXIT.format(10)) + b"\x00\x40")
     assert long.sm4_key_index == 0x40
     assert replace(long, sm4_key_index=0x41).encode() == answer(EXIT.format(10)) + b"\x00\x41"
+
+
+APPLICATION_FILES = st.sampled_from([25, 27]).flatmap(lambda size: st.binary(min_size=size, max_size=size))
+
+
+@given(st.binary(min_size=14, max_size=14), APPLICATION_FILES)
+def test_any_psam_file_of_its_length_reads_and_encodes_again(issue, application):
+    assert psam.decode_issue(issue).encode() == issue
+    assert psam.decode_application(application).encode() == application
+    assert psam.authorisation_factors(psam.decode_issue(issue), psam.decode_application(application))
+
+
+@given(st.binary(max_size=20))
+def test_any_answer_of_a_purse_is_read_or_refused(answer):
+    for parse in (purse.parse_purchase_opened, purse.parse_load_opened, psam.parse_sam_purchase, purse.parse_debit):
+        with suppress(RemoteProtocolError):
+            parse(answer)
 
 
 def test_psam_descriptions():

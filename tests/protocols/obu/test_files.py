@@ -274,6 +274,7 @@ def test_every_layout_has_its_documented_size():
         "VEHICLE_59": 59,
         "VEHICLE_79": 79,
         "VEHICLE_TRUCK": 79,
+        "ROUTE": 91,
     }
 
 

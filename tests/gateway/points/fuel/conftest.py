@@ -12,9 +12,10 @@ from gateway.debit.claims import Identity, Payer
 from gateway.model.passage import DeclinePolicy, Funding
 from gateway.points.etc.rsu_errors import PROFILES
 from gateway.points.fuel import book
-from gateway.points.fuel.charging import Charging, FuelServices
+from gateway.points.fuel.charging import Charging
 from gateway.points.fuel.island import Island
 from gateway.points.fuel.point import FuelPoint
+from gateway.points.fuel.services import FuelServices
 from gateway.points.fuel.settings import FuelSettings, SideSettings
 from gateway.points.fuel.side import Side
 from gateway.points.fuel.witnesses import Rules, WitnessKind
