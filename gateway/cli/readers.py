@@ -14,6 +14,7 @@ from gateway.texts.catalogue import Words
 
 if TYPE_CHECKING:
     from drivers.card_readers import ReaderState
+    from protocols.card.atr import CardKind
 
 app = Commands("readers")
 
@@ -43,11 +44,22 @@ def _card_text(screen: Screen, state: ReaderState) -> Cell:
     return Cell(screen.say("readers.in-use"), DOUBTFUL) if state.in_use else Cell(screen.say("readers.card"), GOOD)
 
 
+def _kind(state: ReaderState) -> CardKind | None:
+    from protocols.card.atr import card_kind
+
+    return None if state.atr is None else card_kind(state.atr)
+
+
+def _kind_text(screen: Screen, kind: CardKind | None) -> str:
+    return "" if kind is None else screen.say(f"readers.kind.{kind.value}")
+
+
 READER: Final[Columns[ReaderState]] = (
     Column("index", Words("label.number"), right=True),
     Column("name", Words("label.reader")),
     Column("card", of=lambda state: state.atr is not None),
     Column("", Words("label.card"), lambda state: state, text=_card_text),
+    Column("kind", Words("label.kind"), _kind, text=_kind_text, data=lambda _, kind: kind and kind.value),
     Column("atr", Words("label.atr"), lambda state: None if state.atr is None else state.atr.hex().upper(), rank=1),
     Column("in_use"),
     Column("mute"),
