@@ -226,6 +226,13 @@ def written(folder, text):
             "[a] entry: {'lane': 1}: station: is missing",
         ),
         ("[a]\nkind = 'user-card'\nplate = '测A12345'\nnetwork = '0001'", "does not make a card: network 0001"),
+        ("[a]\nkind = 'esam'\nplate = '测A12345'\nplate_colour = 4\nold_colour = true", "plate_colour 0 to 3"),
+        ("[a]\nkind = 'esam'\nplate = '☃A12345'", "does not make a card: "),
+        (
+            "[a]\nkind = 'user-card'\nplate = '测A12345'\nrecord = '" + "00" * 43 + "'\n"
+            "entry = { station = '99010101', unix_seconds = 1 }",
+            "entry and record say the same thing",
+        ),
         ("[a]\nkind = 'damaged'\nplate = '测A12345'\ncut = 3", "write a table by file"),
         ("[a]\nkind = 'damaged'\nplate = '测A12345'\nmissing = ['0099']", "write one of 0008, 0009"),
         ("[a]\nkind = 'psam'\nvendor = 'nobody'", "write one of national, one-level"),
