@@ -1,6 +1,7 @@
 """Real card service with virtual readers, one for each tester; its cards are the emulated ones.
 
-from tests.pcsc import pcsc     # session fixture; `pcsc.slots[0].insert(chip)`, `.remove()`, `pcsc.kill()`
+Every test may ask for the fixture `pcsc`: `pcsc.slots[0].insert(chip)`, `.remove()`, `pcsc.kill()`. No module imports
+it: pytest would start one more service for that module, which a process that has found the first one never sees.
 """
 
 import os
@@ -98,6 +99,14 @@ class Pcsc:
     def kill(self):
         """Kill the service; its cards fall out."""
         self.daemon.kill()
+        self._drop_cards()
+
+    def stop(self):
+        """End the service in order."""
+        self.daemon.stop()
+        self._drop_cards()
+
+    def _drop_cards(self):
         for slot in self.slots:
             if slot.card is not None:
                 slot.card.remove()
@@ -108,9 +117,8 @@ class Pcsc:
         self.daemon.start()
 
 
-def must_work():
-    """Skip a test of cards where they cannot be tested; in CI, fail it."""
-    lack = problem()
+def ensure_possible(lack):
+    """Skip for what this machine lacks, and fail where all has to be tested."""
     if lack is not None:
         if os.environ.get("CI"):
             pytest.fail(f"cards cannot be tested here: {lack}")
@@ -119,7 +127,7 @@ def must_work():
 
 @pytest.fixture(scope="session")
 def pcsc_service():
-    must_work()
+    ensure_possible(problem())
     with tempfile.TemporaryDirectory(prefix="pcsc") as folder:
         service = Pcsc(folder)
         before = os.environ.get(SOCKET_VARIABLE)
@@ -127,7 +135,7 @@ def pcsc_service():
         try:
             yield service
         finally:
-            service.kill()
+            service.stop()
             if before is None:
                 os.environ.pop(SOCKET_VARIABLE)
             else:

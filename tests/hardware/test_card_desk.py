@@ -16,7 +16,7 @@ import pytest
 
 from hardware.emulators.card_store import CardStore
 from hardware.emulators.profiles import load
-from tests.pcsc import must_work
+from tests.pcsc import ensure_possible, problem
 
 ROOT = Path(__file__).parents[2]
 USERS, PSAMS = ROOT / "hardware/sites/cards/user-cards.toml", ROOT / "hardware/sites/cards/psams.toml"
@@ -90,7 +90,7 @@ class Bench:
 
 @contextmanager
 def bench(*arguments):
-    must_work()
+    ensure_possible(problem())
     command = [sys.executable, "-m", "hardware.bench.cli", "cards", *map(str, arguments), "--json"]
     environment = os.environ | {"LC_ALL": "C.UTF-8"}
     with subprocess.Popen(
