@@ -7,7 +7,7 @@ TESTERS ?= $(shell echo $$((2 * $$(nproc))))
 READY  := $(VENV)/.ready
 CARDS  := $(VENV)/.cards
 # Card readers: the service with virtual readers, what pyscard is compiled with, and readers nobody here wrote.
-CARD_PACKAGES := pcscd vsmartcard-vpcd libpcsclite-dev gcc libc6-dev pkg-config opensc pcsc-tools
+CARD_PACKAGES := pcscd vsmartcard-vpcd libpcsclite-dev gcc libc6-dev pkg-config opensc pcsc-tools vsmartcard-vpicc
 # Tests start hundreds of processes: each would compile the project anew, and every tester all tests.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -39,10 +39,10 @@ $(READY): requirements.lock pyproject.toml
 
 ## setup-cards  card readers over PC/SC: pyscard, and the Debian packages that it and the tests of cards need
 setup-cards: setup
-	@test -e $(CARDS) || $(MAKE) --no-print-directory $(CARDS) \
+	@$(MAKE) --silent $(CARDS) \
 		|| echo "setup-cards: cards are not tested here / 此处不测试卡片: see above / 见上"
 
-$(CARDS): requirements-cards.lock requirements-cards-build.lock $(READY)
+$(CARDS): Makefile requirements-cards.lock requirements-cards-build.lock $(READY)
 	@wanted="$(CARD_PACKAGES)"; \
 		$(BIN)/python -c 'import os, sysconfig; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
 			|| wanted="$$wanted python3-dev"; \
@@ -50,11 +50,11 @@ $(CARDS): requirements-cards.lock requirements-cards-build.lock $(READY)
 		test -z "$$lacking" \
 		|| { [ "$$(id -u)" = 0 ] && apt-get update -q && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -q -y --no-install-recommends $$lacking; } \
-		|| { echo "setup-cards: run / 请执行 'sudo apt-get install" $$lacking"', then 'make setup-cards'"; exit 1; }
+		|| { echo "setup-cards: run / 请执行 'sudo apt-get update && sudo apt-get install" $$lacking"', then 'make setup-cards'"; exit 1; }
 	@echo "setup-cards: compiling pyscard / 正在编译 pyscard"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-cards-build.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation \
-		-r requirements-cards.lock
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+		--no-build-isolation -r requirements-cards.lock  # with that path: its build looks for swig there and nowhere else
 	@touch $@
 
 ## run     drive the emulated lanes and fuel islands through their scenario and check every decision and every fen

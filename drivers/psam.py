@@ -55,6 +55,14 @@ class PsamCannot(DeviceRefused):
     """A PSAM does not have the key that was asked for: another PSAM may."""
 
 
+class PsamRefused(DeviceRefused):
+    """A PSAM said no, with this status word."""
+
+    def __init__(self, problem: str, *, device: str, sw: int, hint: str | None) -> None:
+        super().__init__(f"{problem} (SW {sw:04X})", device=device, hint=hint)
+        self.sw = sw
+
+
 class KeyState(Enum):
     """State of one key of a PSAM, as far as it tells without being used."""
 
@@ -325,7 +333,7 @@ class Psam:
             raise self._refused(response.sw, response.sw, what)
         return response.data
 
-    def _refused(self, meaning: int, sw: int, what: str) -> DeviceRefused:
+    def _refused(self, meaning: int, sw: int, what: str) -> PsamRefused:
         if meaning == apdu.SW_CONDITIONS:
             self._in_application = False  # somebody else may have left it
         known = _REFUSALS.get(meaning)
@@ -333,7 +341,7 @@ class Psam:
             problem, hint = f"PSAM refused {what}: {status_text(sw).en}", None
         else:
             problem, hint = known
-        return DeviceRefused(f"{problem} (SW {sw:04X})", device=self.name, hint=hint)
+        return PsamRefused(problem, device=self.name, sw=sw, hint=hint)
 
 
 _LOCKED: Final = ("PSAM is locked", "it does not come back by itself: change it, and return it to who issued it")

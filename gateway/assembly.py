@@ -23,6 +23,8 @@ from gateway.payers.mandates import IssuerPolicy, MandateReader
 from gateway.payers.status_lists import StatusLists
 from gateway.points.assemble import Common, Point
 from gateway.points.config import ChargePoint
+from gateway.points.counter import assemble as counter
+from gateway.points.counter.config import CounterPoint
 from gateway.points.fuel import assemble as fuel
 from gateway.points.fuel.config import FuelIsland
 from gateway.points.gate.assemble import RelayBoards
@@ -47,6 +49,7 @@ def assemble_point(section: ChargePoint, common: Common) -> Point:
 assemble_point.register(ChargingLane, toll.assemble)
 assemble_point.register(EntryLane, toll.assemble)
 assemble_point.register(FuelIsland, fuel.assemble)
+assemble_point.register(CounterPoint, counter.assemble)
 
 
 @dataclass(frozen=True, slots=True)

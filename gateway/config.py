@@ -39,6 +39,7 @@ from gateway.ledger.chain import ChainKeys
 from gateway.ledger.pace import HELD_MS_MAX
 from gateway.payers.status_lists import DROP_BOUND, ENTRIES_MAX, DropBound
 from gateway.points.config import Need
+from gateway.points.counter.config import CounterPoint
 from gateway.points.fuel.config import FuelIsland
 from gateway.points.gate.config import RelayBoard
 from gateway.points.toll.config import ChargingLane, EntryLane
@@ -170,7 +171,7 @@ class Issuer(Section):
     """what becomes of charge cards (type 23) no mandate is imported for"""
 
 
-PointSection = Annotated[ChargingLane | EntryLane | FuelIsland, Field(discriminator="kind")]
+PointSection = Annotated[ChargingLane | EntryLane | FuelIsland | CounterPoint, Field(discriminator="kind")]
 """Every kind of charge point this version knows."""
 
 

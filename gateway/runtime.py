@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,6 +42,10 @@ from gateway.timings import Timings
 log = logging.getLogger(__name__)
 
 
+Errand = Callable[[Parts], Coroutine[Any, Any, None]]
+"""Work of a command with the parts of a gateway, in its place."""
+
+
 class Gateway:
     """Gateway process. `run` serves until it is told to stop."""
 
@@ -60,8 +64,12 @@ class Gateway:
         self._points: Sequence[Point] = ()
         self._stopping = asyncio.Event()
 
-    async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
-        """Start everything in order, serve, and stop in reverse order on SIGTERM or SIGINT."""
+    async def run(self, on_ready: Callable[[], None] = lambda: None, errand: Errand | None = None) -> None:
+        """Start everything in order, serve, and stop in reverse order on SIGTERM or SIGINT.
+
+        `errand`: what a command does with the parts instead of serving at the charge points; the end of it ends the
+        run. Raises what it raises, once everything is stopped.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -70,25 +78,25 @@ class Gateway:
         try:
             keys = chain_keys_of(self._site)
             with running.opened(place, keys, self._clock, self.tell, passed=self._time.passed) as ledger:
-                await self._serve(ledger, on_ready)
+                await self._serve(ledger, on_ready, errand)
         except LedgerRefused:
             self._board.write(running=False)
             raise
         self._board.write(running=False)
 
-    async def _serve(self, ledger: RunningLedger, on_ready: Callable[[], None]) -> None:
+    async def _serve(self, ledger: RunningLedger, on_ready: Callable[[], None], errand: Errand | None) -> None:
         documents = await self._documents(ledger)
         storage = Storage(ledger.writer, ledger.reader, ledger.committer.anchor)
         parts = assemble(self._site, self._machine, storage, documents, time=self._time, listener=self)
         self._points = parts.points
         await self._recover(parts)
         self._start_common(ledger, documents, parts.engine)
-        points = self._start(parts)
+        points = self._start(parts, serving=errand is None)
         garbage_collection.collect_rarely()
         closing = asyncio.get_running_loop().create_task(self._close_behind(parts.engine))
         self._board.write(running=True)
         on_ready()
-        await self._stopping.wait()
+        ended = await self._until_stopped(None if errand is None else errand(parts))
         log.info("stopping: charge points first, then devices, then the ledger")
         await asyncio.gather(*(point.serving.drain() for point in parts.points))
         await self._supervisor.stop(*points)
@@ -96,6 +104,21 @@ class Gateway:
         await parts.boards.close()
         await self._supervisor.stop()
         closing.cancel()
+        if ended is not None:
+            ended.result()
+
+    async def _until_stopped(self, errand: Coroutine[Any, Any, None] | None) -> asyncio.Task[None] | None:
+        """Wait for the end of the errand, if there is one, or to be told to stop."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        if errand is None:
+            await stopping
+            return None
+        work = asyncio.create_task(errand)
+        await asyncio.wait((stopping, work), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        work.cancel()
+        await asyncio.wait((work,))
+        return None if work.cancelled() else work
 
     # --- starting -------------------------------------------------------------------------------------------------
 
@@ -144,11 +167,14 @@ class Gateway:
         desk = Desk(people.socket, people.groups, ledger.writer.submit, terms_of(self._site, self._rules))
         start("people", desk.run)
 
-    def _start(self, parts: Parts) -> list[str]:
-        """Start banks, charge points with devices, shared boards, doors; returns names of the charge points' tasks."""
-        started = []
+    def _start(self, parts: Parts, *, serving: bool) -> list[str]:
+        """Start banks, and where it serves charge points with devices, shared boards, doors; returns names of the
+        charge points' tasks."""
+        started: list[str] = []
         for name, work in parts.banks.items():
             self._supervisor.start(name, work)
+        if not serving:
+            return started
         for point in parts.points:
             for name, work in point.devices.items():
                 self._supervisor.start(name, work)

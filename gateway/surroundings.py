@@ -16,6 +16,7 @@ from drivers.errors import RequestOutcome
 from drivers.lane_io import CoilWriter
 from drivers.link import Link, open_link
 from drivers.modbus import RelayBoard, StateCallback
+from gateway.cards.terminal import Slots
 from gateway.documents import host_port
 from gateway.doors import PART, HttpSection, HttpServer
 from gateway.model.clock import Clock
@@ -62,6 +63,10 @@ class Surroundings(Protocol):
         """Make a relay board; `on_state` hears when it comes and goes."""
         ...
 
+    def card_readers(self) -> Slots:
+        """Give the card readers of the machine."""
+        ...
+
     def device(self, name: str, make: Callable[[], T]) -> T:
         """Give a device behind the interface of its charge point or channel, such as `lane-1/outputs`: the one made, or
         its substitute."""
@@ -75,6 +80,7 @@ class Machine:
         """`clock`: its initial time, on a bench; None for the machine's time."""
         self.clock = SystemClock() if clock is None else SetClock(clock)
         self.chance = random.SystemRandom()
+        self._readers: Slots | None = None
 
     async def connect(self, address: str | LinkAddress, *, device: str) -> Link:
         """Connect over TCP or a serial port. Raises `DeviceError`."""
@@ -94,6 +100,14 @@ class Machine:
         """Make a relay board over Modbus TCP."""
         host, port = host_port(section.address)
         return RelayBoard(host, port, unit=section.unit, clock=self.clock, name=section.name, on_state=on_state)
+
+    def card_readers(self) -> Slots:
+        """Give those behind PC/SC. Their library is loaded only where there is a counter."""
+        from drivers.pcsc import Readers
+
+        if self._readers is None:
+            self._readers = Readers()
+        return self._readers
 
     def device(self, name: str, make: Callable[[], T]) -> T:
         """Give the device that was made."""

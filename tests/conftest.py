@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from gateway import private_files
 from tests import accounts
+from tests.pcsc import pcsc, pcsc_service  # noqa: F401 - fixtures of all
 
 # As every program of ours does: folders that tests make for a gateway are its user's alone.
 private_files.make_private()

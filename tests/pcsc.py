@@ -1,10 +1,12 @@
 """Real card service with virtual readers, one for each tester; its cards are the emulated ones.
 
-from tests.pcsc import pcsc     # session fixture; `pcsc.slots[0].insert(chip)`, `.remove()`, `pcsc.kill()`
+Every test may ask for the fixture `pcsc`: `pcsc.slots[0].insert(chip)`, `.remove()`, `pcsc.kill()`. No module imports
+it: pytest would start one more service for that module, which a process that has found the first one never sees.
 """
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,11 @@ from hardware.bench.pcsc_daemon import SOCKET_VARIABLE, PcscDaemon
 from hardware.emulators.virtual_reader import ATR, VirtualCard
 
 STUCK_MS = 120_000
-"""A card that is not seen after this long is never seen; the service looks every 400 ms."""
+"""A card that is not seen after this long is never seen."""
+
+NOTICED_MS = 3_000
+LOOKS_S = 1.0
+"""The service looks at a slot every 400 ms."""
 
 
 def problem():
@@ -34,20 +40,30 @@ class VirtualSlot:
         self.card = None
 
     def insert(self, chip, *, atr=ATR, answer=None):
-        """Lay a card there, and return when the service sees it."""
+        """Lay a card there, and return when the service sees it.
+
+        A client that finds its card gone has the service say so before its own look at the slot. A card laid there in
+        between is taken for the one before and is not told of: then the slot has to be empty for a look.
+        """
         if self.card is not None:
             self.remove()
-        self.card = VirtualCard(self.port, chip, atr=atr, answer=answer)
-        self.await_state(present=True)
+        for _ in range(STUCK_MS // NOTICED_MS):
+            self.card = VirtualCard(self.port, chip, atr=atr, answer=answer)
+            if self.await_state(present=True, within_ms=NOTICED_MS):
+                return
+            self.card.remove()
+            time.sleep(LOOKS_S)
+        raise AssertionError(f"{self.reader}: the card service sees no card")
 
     def remove(self):
         """Pull the card, and return when the service sees it."""
         if self.card is not None:
             self.card.remove()
             self.card = None
-        self.await_state(present=False)
+        assert self.await_state(present=False, within_ms=STUCK_MS), f"{self.reader}: the card service sees a card still"
 
-    def await_state(self, *, present):
+    def await_state(self, *, present, within_ms):
+        """True once the service has the slot so."""
         from smartcard import scard
 
         hresult, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
@@ -56,11 +72,13 @@ class VirtualSlot:
             wanted = scard.SCARD_STATE_PRESENT if present else scard.SCARD_STATE_EMPTY
             state = scard.SCARD_STATE_UNAWARE
             while True:
-                hresult, states = scard.SCardGetStatusChange(context, STUCK_MS, [(self.reader, state)])
+                hresult, states = scard.SCardGetStatusChange(context, within_ms, [(self.reader, state)])
+                if hresult == scard.SCARD_E_TIMEOUT:
+                    return False
                 assert hresult == scard.SCARD_S_SUCCESS, (self.reader, scard.SCardGetErrorMessage(hresult))
                 state = states[0][1]
                 if state & wanted:
-                    return
+                    return True
         finally:
             scard.SCardReleaseContext(context)
 
@@ -81,6 +99,14 @@ class Pcsc:
     def kill(self):
         """Kill the service; its cards fall out."""
         self.daemon.kill()
+        self._drop_cards()
+
+    def stop(self):
+        """End the service in order."""
+        self.daemon.stop()
+        self._drop_cards()
+
+    def _drop_cards(self):
         for slot in self.slots:
             if slot.card is not None:
                 slot.card.remove()
@@ -91,13 +117,17 @@ class Pcsc:
         self.daemon.start()
 
 
-@pytest.fixture(scope="session")
-def pcsc_service():
-    lack = problem()
+def ensure_possible(lack):
+    """Skip for what this machine lacks, and fail where all has to be tested."""
     if lack is not None:
         if os.environ.get("CI"):
             pytest.fail(f"cards cannot be tested here: {lack}")
         pytest.skip(lack)
+
+
+@pytest.fixture(scope="session")
+def pcsc_service():
+    ensure_possible(problem())
     with tempfile.TemporaryDirectory(prefix="pcsc") as folder:
         service = Pcsc(folder)
         before = os.environ.get(SOCKET_VARIABLE)
@@ -105,7 +135,7 @@ def pcsc_service():
         try:
             yield service
         finally:
-            service.kill()
+            service.stop()
             if before is None:
                 os.environ.pop(SOCKET_VARIABLE)
             else:

@@ -1,1 +1,1 @@
-"""Cards at a desk: reading one whole, judging it as a charge point would, comparing it, and testing many in a row."""
+"""Cards on a reader: reading one whole, judging and comparing it, having it pay, and proving what it has paid."""

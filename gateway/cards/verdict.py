@@ -68,7 +68,8 @@ class Check(StrEnum):
 class Finding:
     """One reason found. `refuses`: alone it keeps the card from being taken."""
 
-    check: Check
+    check: StrEnum
+    """`Check`, or `gateway.cards.tag_verdict.TagCheck`."""
     reason: Reason
     refuses: bool
     detail: Text | None = None
@@ -154,7 +155,7 @@ def judge(contents: CardContents, question: Question, site: SiteFacts | None) ->
     found += _counter(contents)
     order = list(Check)
     return Verdict(
-        tuple(sorted(found, key=lambda finding: order.index(finding.check))),
+        tuple(sorted(found, key=lambda finding: order.index(Check(finding.check)))),
         tuple(check for check in order if check in not_made),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.cli.card_batch import batch
 from gateway.cli.card_compare import compare
+from gateway.cli.card_purchase import purchase, recover
 from gateway.cli.card_read import read
 from gateway.cli.card_verdict import verdict
 from gateway.cli.help import Commands
@@ -13,3 +14,5 @@ app.command("read")(read)
 app.command("verdict")(verdict)
 app.command("compare")(compare)
 app.command("batch")(batch)
+app.command("purchase")(purchase)
+app.command("recover")(recover)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from drivers.card_slot import CardSlot
+    from drivers.pcsc import Readers
 
 T = TypeVar("T")
 
@@ -46,5 +46,7 @@ async def cards(reader: str | None) -> AsyncIterator[Callable[[], AbstractAsyncC
         yield lambda: readers.open(reader, wait_s=DAY_S)
 
 
-def _readers() -> Any:  # noqa: ANN401 - of a module that needs a library not every site has
-    return import_module("drivers.pcsc").Readers()
+def _readers() -> Readers:
+    from drivers.pcsc import Readers
+
+    return Readers()

@@ -57,10 +57,10 @@ def verdict(
     """Judge whether a charge point would take a card, with every reason why not. Exit 1 when it would be refused."""
     from gateway.cards.verdict import Question, judge
 
-    screen, zone, site = _site(context, config)
+    screen, zone, site = desk_site(context, config)
     contents = contents_from(reader, wait, dump)
     asked = now_utc() if at is None else moment(at, zone, "--at")
-    facts_of_site, trusted = _site_facts(site, contents, asked, amount) if site else (None, _plausible(asked))
+    facts_of_site, trusted = site_facts(site, contents, asked, amount) if site else (None, _plausible(asked))
     keys = None if psam is None else on_card(psam, 0.0, _keys)
     question = Question(asked, zone, trusted or at is not None, amount, at_exit, keys)
     judged = judge(contents, question, facts_of_site)
@@ -78,7 +78,7 @@ def verdict(
 # --- facts of the site ------------------------------------------------------------------------------------------------
 
 
-def _site(context: typer.Context, config: Path | None) -> tuple[Screen, timezone, SiteFile | None]:
+def desk_site(context: typer.Context, config: Path | None) -> tuple[Screen, timezone, SiteFile | None]:
     """Screen and zone of the site that was named, and the site; of China where none was."""
     from protocols.codings import CHINA_TIME
 
@@ -97,9 +97,7 @@ def _plausible(now: datetime) -> bool:
     return now >= EARLIEST
 
 
-def _site_facts(
-    site: SiteFile, contents: CardContents, now: datetime, amount_fen: int | None
-) -> tuple[SiteFacts, bool]:
+def site_facts(site: SiteFile, contents: CardContents, now: datetime, amount_fen: int | None) -> tuple[SiteFacts, bool]:
     """Facts of a site, and True when its clock can be trusted: it says no less than its records and lists prove."""
     from drivers.clock import SystemClock
     from gateway.assembly import issuers_of

@@ -76,6 +76,7 @@ KINDS: Final[Mapping[str, Words]] = {
     "lane_without_claim": Words("clearing.kinds.lane_without_claim"),
     "proof_missing": Words("clearing.kinds.proof_missing"),
     "charged_without_tac": Words("clearing.kinds.charged_without_tac"),
+    "mac2_unchecked": Words("clearing.kinds.mac2_unchecked"),
     "disputed_purchase": Words("clearing.kinds.disputed_purchase"),
     "taken_after_void": Words("clearing.kinds.taken_after_void"),
     "advice_unanswered": Words("clearing.kinds.advice_unanswered"),

@@ -37,6 +37,9 @@ MODULES: Final = MappingProxyType(
         "rsu": "gateway.cli.rsu",
         "pump": "gateway.cli.pump",
         "card": "gateway.cli.card",
+        "tag": "gateway.cli.tag",
+        "psam": "gateway.cli.psam",
+        "tac": "gateway.cli.tac",
     }
 )
 """Commands in the order of the help -> module with the `app` of each."""

@@ -41,6 +41,19 @@ class Payer:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """Numbers of a purchase that a card reader knows before the debit; an antenna tells them with its result."""
+
+    terminal: str
+    """Terminal number of the PSAM, 12 hex digits."""
+    card_serial: int
+    """Serial under which the card will know this purchase: one more than its INIT told."""
+    psam_serial: int
+    algorithm: int
+    key_version: int
+
+
+@dataclass(frozen=True, slots=True)
 class PurchasePlan:
     """Purchase that the card will be asked for."""
 
@@ -52,6 +65,8 @@ class PurchasePlan:
     file_before: bytes | None
     """File 0019 as read, and as it will stand on the card; None where the purchase does not touch it."""
     file_after: bytes | None
+    numbers: Numbers | None = None
+    """Numbers that its proof will be asked for by; None through an antenna."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +82,7 @@ class PurchaseResult:
     psam_serial: int | None = None
     tac: bytes | None = None
     tac_source: str | None = None
-    """Source of the TAC: `b5` with the result, `b8` fetched later."""
+    """Source of the TAC: `b5`, or `54` on a card reader, with the result; `b8`, `c7` or `5a` fetched later."""
     algorithm: int | None = None
     key_version: int | None = None
     balance_after: int | None = None
@@ -170,6 +185,16 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Claimed:
+    """Claim that was made under an idempotency key."""
+
+    state: str
+    """State of its debit."""
+    decision: Decision | None
+    """Newest decision about it; None while there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class PreviousPurchase:
     """Newest purchase of a card that the ledger knows."""
 
@@ -177,6 +202,7 @@ class PreviousPurchase:
     passage_id: str
     debit_id: str
     charge_point: str
+    idempotency_key: str
     attempt_no: int
     state: str
     file_before: bytes | None
@@ -189,6 +215,8 @@ class PreviousPurchase:
     purchase_time: str
     card_serial: int | None
     """Serial of this purchase, from its own result, else one more than the last one seen of the card."""
+    terminal: str | None
+    """Terminal number, once it is known: from the beginning on a card reader, whose serial is then no guess."""
     balance_before: int | None
     """Balance read before the order; None where the antenna told none."""
     reason: str | None

@@ -30,7 +30,7 @@ from gateway.model.passage import (
     Release,
     decide,
 )
-from gateway.model.reasons import REASONS
+from gateway.model.reasons import MAC2_UNCHECKED, REASONS
 from gateway.model.states import AttemptState, DebitState, PurchaseState
 from gateway.rules.judge import may_stand_in
 from gateway.rules.loading import DebitRules
@@ -109,6 +109,8 @@ def conclude(tx: Transaction, conclusion: Conclusion, rules: DebitRules) -> Deci
     _apply(tx, debit, verdict, sale, rules)
     if outcome is PurchaseOutcome.TAKEN and not proved:
         add_item(tx, "charged_without_tac", debit.id, "the card paid, its proof could not be fetched")
+    if outcome is PurchaseOutcome.TAKEN and reason == MAC2_UNCHECKED.code:
+        add_item(tx, MAC2_UNCHECKED.code, debit.id, "the card paid, no PSAM checked its MAC2")
     if outcome is PurchaseOutcome.DISPUTED:
         add_item(tx, "disputed_purchase", debit.id, _why_disputed(reason))
     return write_decision(tx, verdict, conclusion.context, debit.passage_id, debit)

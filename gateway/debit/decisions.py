@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection, bindparam, select
+
 from gateway.debit import purchases
-from gateway.debit.claims import Decision, DecisionContext, Sight
+from gateway.debit.claims import Claimed, Decision, DecisionContext, Sight
 from gateway.debit.states import debit_row
 from gateway.ledger import tables
 from gateway.ledger.statements import Row
 from gateway.ledger.transaction import Transaction
 from gateway.model.passage import DecisionRow, Funding, Money, PassageOutcome, Release
 from gateway.model.reasons import REASONS
+
+_CLAIMED = select(tables.debit.c.state, tables.debit.c.passage_id).where(
+    tables.debit.c.idempotency_key == bindparam("key")
+)
 
 
 def write_decision(
@@ -62,6 +68,15 @@ def write_decision(
 def newest_decision(tx: Transaction, passage_id: str) -> Decision:
     """Read the newest decision about a passage."""
     return decision_of(tx.rows(purchases.NEWEST_DECISION, passage=passage_id)[0])
+
+
+def claimed(connection: Connection, key: str) -> Claimed | None:
+    """Claim under an idempotency key."""
+    row = connection.execute(_CLAIMED, {"key": key}).one_or_none()
+    if row is None:
+        return None
+    newest = connection.execute(purchases.NEWEST_DECISION, {"passage": row.passage_id}).one_or_none()
+    return Claimed(row.state, None if newest is None else decision_of(newest))
 
 
 def decision_of(row: Row) -> Decision:

@@ -22,6 +22,7 @@ from gateway.debit import decisions, holds, purchases
 from gateway.debit.asking import Banks
 from gateway.debit.attempts import Asking
 from gateway.debit.claims import (
+    Claimed,
     Decision,
     DecisionContext,
     HoldPlaced,
@@ -121,6 +122,10 @@ class DebitEngine:
     async def previous(self, card_number: str) -> PreviousPurchase | None:
         """Read the newest purchase of a card."""
         return await self._reader.look_up(lambda c: purchases.newest_purchase(c, card_number, self._clock))
+
+    async def claimed(self, key: str) -> Claimed | None:
+        """Read the claim that was made under an idempotency key."""
+        return await self._reader.look_up(lambda c: decisions.claimed(c, key))
 
     async def newest_of_tag(self, obu_id: bytes, contract: str) -> PreviousPassage | None:
         """Read the newest claim on a tag with its contract."""

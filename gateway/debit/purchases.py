@@ -6,7 +6,8 @@ it: of two that claim the same serial one passes, whether they come apart or in 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import TypeVar
 
 from sqlalchemy import Connection, bindparam, literal_column, or_, select
 
@@ -20,6 +21,8 @@ from gateway.model.clock import Clock
 from gateway.model.passage import Funding, PassageOutcome, PurchaseOutcome, Release
 from gateway.model.states import OPEN_PURCHASES, PurchaseState
 
+T = TypeVar("T")
+
 _p, _f, _d, _g, _s = tables.purchase, tables.purchase_file, tables.debit, tables.passage, tables.subject
 
 PAYER = (
@@ -27,7 +30,7 @@ PAYER = (
     *(tables.mandate.c.limit_fen, tables.mandate.c.stand_in_limit_fen),
 )
 _NEWEST_OF_CARD = (
-    select(_p, _f.c.before, _f.c.after, _d.c.passage_id, _d.c.amount, *PAYER)
+    select(_p, _f.c.before, _f.c.after, _d.c.passage_id, _d.c.amount, _d.c.idempotency_key, *PAYER)
     .add_columns(_g.c.charge_point, _d.c.state.label("debit_state"))
     .join_from(_s, _g, _g.c.id == _s.c.id)
     .join(_d, _d.c.passage_id == _g.c.id)
@@ -112,6 +115,7 @@ def store_intent(tx: Transaction, *, purchase_id: str, debit_id: str, attempt_no
         written_fen=plan.written_fen,
         purchase_time=plan.purchase_time,
         balance_before=plan.balance_before,
+        **({} if plan.numbers is None else asdict(plan.numbers)),
     )
     if plan.file_before is not None and plan.file_after is not None:
         tx.insert(tables.purchase_file, purchase_id=purchase_id, before=plan.file_before, after=plan.file_after)
@@ -131,6 +135,7 @@ def end_purchase(
     """End a purchase that was just read, as `store_result` does."""
     if purchase.state not in OPEN_PURCHASES:
         return None
+    result = _with_numbers(result, purchase)
     if result.outcome is PurchaseOutcome.TAKEN:
         result = _proved(tx, purchase, result, card_number)
     set_purchase(
@@ -149,6 +154,30 @@ def end_purchase(
         balance_after=result.balance_after,
     )
     return result
+
+
+def _numbered(purchase: Row) -> bool:
+    """True when a purchase without an end has the numbers of its intent: those that came with an error code are what an
+    antenna told of a purchase that may be another."""
+    return purchase.terminal is not None and purchase.error is None
+
+
+def _with_numbers(result: PurchaseResult, purchase: Row) -> PurchaseResult:
+    """Fill in from the intent what the result does not tell."""
+    if not _numbered(purchase):
+        return result
+
+    def known(told: T | None, ordered: T | None) -> T | None:
+        return ordered if told is None else told
+
+    return replace(
+        result,
+        terminal=known(result.terminal, purchase.terminal),
+        card_serial=known(result.card_serial, purchase.card_serial),
+        psam_serial=known(result.psam_serial, purchase.psam_serial),
+        algorithm=known(result.algorithm, purchase.algorithm),
+        key_version=known(result.key_version, purchase.key_version),
+    )
 
 
 def end_by_person(tx: Transaction, purchase: Row, *, taken: bool) -> None:
@@ -271,6 +300,7 @@ def _previous(connection: Connection, row: Row, card_number: str, clock: Clock) 
         passage_id=row.passage_id,
         debit_id=row.debit_id,
         charge_point=row.charge_point,
+        idempotency_key=row.idempotency_key,
         attempt_no=row.attempt_no,
         state=row.state,
         file_before=row.before,
@@ -280,6 +310,7 @@ def _previous(connection: Connection, row: Row, card_number: str, clock: Clock) 
         payer=payer_in(row),
         purchase_time=row.purchase_time,
         card_serial=serial,
+        terminal=row.terminal if _numbered(row) else None,
         balance_before=row.balance_before,
         reason=row.reason,
         debit_state=row.debit_state,

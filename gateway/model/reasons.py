@@ -535,6 +535,27 @@ MAC2_FAILED = _attendant(
     "MAC2 is wrong although the card says debited",
     do=("留存证据,核对卡片真伪", "keep the evidence; the card may be a fake"),
 )
+MAC2_UNCHECKED = _note(
+    "mac2_unchecked",
+    87,
+    "已扣款,但PSAM未能校验MAC2",
+    "charged, but no PSAM checked the card's MAC2",
+    do=("照常上传TAC清分,检查PSAM与读卡器", "clear it by its TAC; have PSAM and reader checked"),
+)
+CARD_LEFT = _refusal(
+    "card_left",
+    74,
+    "卡片在扣款前离开读卡器",
+    "card left the reader before it paid",
+    do=("请重新放卡", "put the card on the reader again"),
+)
+PAID_LATELY = _refusal(
+    "paid_lately",
+    165,
+    "该卡刚刚在此支付过相同金额",
+    "the card has paid this very amount here a moment ago",
+    do=("确需再次收费时另行确认", "confirm it where the customer is really to pay twice"),
+)
 EF04_READ_FAILED = _note("ef04_read_failed", 79, "读EF04失败", "EF04 could not be read", do=_NOTHING)
 EF04_WRITE_FAILED = _note(
     "ef04_write_failed",
@@ -603,6 +624,31 @@ PSAM_KEYS_MISSING = _refusal(
     "PSAM has no keys of the algorithm this card wants",
     do=("更换含有该算法密钥的PSAM", "fit a PSAM that has keys of that algorithm"),
 )
+PSAM_EXPIRED = _stop("psam_expired", 96, "PSAM已过有效期", "PSAM has expired", do=_PSAM_SERVICE)
+PSAM_NOT_YET_VALID = _stop(
+    "psam_not_yet_valid",
+    96,
+    "PSAM未到启用日期",
+    "PSAM is not valid yet",
+    do=("检查时钟与PSAM启用日期", "check clock and PSAM dates"),
+)
+PSAM_REGION_WRONG = _stop(
+    "psam_region_wrong",
+    96,
+    "PSAM不属于本站点受理的地区",
+    "PSAM is of a region whose cards are not taken here",
+    do=_PSAM_SERVICE,
+)
+PSAM_COUNTER_LOW = _note(
+    "psam_counter_low",
+    None,
+    "PSAM终端交易序号即将用完",
+    "PSAM has few terminal numbers left",
+    do=("尽快更换PSAM", "replace the PSAM soon"),
+)
+PSAM_COUNTER_FULL = _stop(
+    "psam_counter_full", 96, "PSAM终端交易序号已用完", "PSAM has no terminal numbers left", do=_PSAM_SERVICE
+)
 PSAM_RESET_FAILED = _stop("psam_reset_failed", 93, "PSAM复位异常", "PSAM does not reset", do=_PSAM_SERVICE)
 PSAM_AUTHORISATION_FAULT = _stop(
     "psam_authorisation_fault",
@@ -621,6 +667,14 @@ PSAM_NOT_AUTHORISED = _stop(
     "PSAM未授权",
     "PSAM is not authorised",
     do=("请求在线授权", "request authorisation on line"),
+)
+
+CARD_READER_FAULT = _stop(
+    "card_reader_fault",
+    None,
+    "读卡器不可用",
+    "card reader does not work",
+    do=("检查读卡器、读卡服务与接线: etcgw readers", "look at reader, card service and cable: etcgw readers"),
 )
 
 # --- lane and box ---------------------------------------------------------------------------------------------------

@@ -107,10 +107,14 @@ class Visit:
 
     def within_window(self, previous: PreviousPurchase | PreviousPassage | PreviousEntry) -> bool:
         """True when decided at this place, and so lately that the customer still has the right to pass."""
-        here = previous.charge_point == self._settings.name or previous.charge_point in self._settings.same_station
         # Not by the time of day alone: setting the clock must neither lengthen anybody's right nor end it.
         decided_s_ago = previous.decided_s_ago
-        return here and decided_s_ago is not None and decided_s_ago < self._settings.repeat_window_s
+        lately = decided_s_ago is not None and decided_s_ago < self._settings.repeat_window_s
+        return lately and self.is_of_this_place(previous)
+
+    def is_of_this_place(self, previous: PreviousPurchase | PreviousPassage | PreviousEntry) -> bool:
+        """True for what was sold at this charge point, or at another of this place that sells the same."""
+        return previous.charge_point == self._settings.name or previous.charge_point in self._settings.same_station
 
     def leave_if_elsewhere(self, previous: PreviousPurchase | PreviousPassage) -> None:
         """Raise `SightOutdated` where this reading may be older than another charge point's purchase order."""
@@ -161,7 +165,7 @@ class Visit:
         self, seen: Identity, payer: Payer, amount_fen: int, plan: PurchasePlan | None, entry_data: bytes
     ) -> HoldRequest:
         return HoldRequest(
-            idempotency_key=digest_of(self._settings.name, seen.obu_id, seen.card_number or seen.contract, entry_data),
+            idempotency_key=self.key(seen, entry_data),
             sight=self.sight(seen),
             merchant=self._settings.merchant,
             payer=payer,
@@ -169,6 +173,10 @@ class Visit:
             plan=plan,
             abandoned=self._settings.abandoned,
         )
+
+    def key(self, seen: Identity, entry_data: bytes) -> str:
+        """Make the idempotency key of a claim."""
+        return digest_of(self._settings.name, seen.obu_id, seen.card_number or seen.contract, entry_data)
 
     def claim(self, debit_id: str, payer: Payer, card_number: str | None, purchase_id: str | None) -> ProvenClaim:
         """Make the claim of a held debit, before anything is known of its purchase."""

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 from drivers.card_slot import ANSWER_WITHIN_S
-from drivers.errors import DeviceUnavailable, LinkLost
-from hardware.emulators.chip import Chip
+from drivers.errors import DeviceTimeout, DeviceUnavailable, LinkLost
+from hardware.emulators.chip import Inserted
 from protocols.card.apdu import FOLLOW_UPS_MAX, Command, Response, follow_up
 
 
@@ -25,7 +26,7 @@ class Pull:
 class ChipSlot:
     """Chip in a reader, from its reset to its removal."""
 
-    def __init__(self, name: str, chip: Chip, *, atr: bytes = b"\x3b\x00", pull: Pull | None = None) -> None:
+    def __init__(self, name: str, chip: Inserted, *, atr: bytes = b"\x3b\x00", pull: Pull | None = None) -> None:
         self.name = name
         self.atr = atr
         self.commands: list[bytes] = []
@@ -41,27 +42,32 @@ class ChipSlot:
 
     async def transmit(self, command: Command, *, timeout_s: float = ANSWER_WITHIN_S) -> Response:
         """Answer to a command, followed up as a driver does."""
-        response = Response.decode(await self.raw(command.encode(), timeout_s=timeout_s))
-        for _ in range(FOLLOW_UPS_MAX):
+        data = b""
+        for _ in range(1 + FOLLOW_UPS_MAX):
+            response = Response.decode(await self.raw(command.encode(), timeout_s=timeout_s))
+            data += response.data
             more = follow_up(command, response)
             if more is None:
-                break
-            command, response = more, Response.decode(await self.raw(more.encode(), timeout_s=timeout_s))
-        return response
+                return Response(data, response.sw)
+            command = more
+        raise LinkLost("the card comes to no end", device=self.name)
 
     async def raw(self, command: bytes, *, timeout_s: float = ANSWER_WITHIN_S) -> bytes:
         """Answer to the bytes of a command."""
-        del timeout_s
         if self._removed.is_set():
             raise DeviceUnavailable("card was removed", device=self.name)
         self.commands.append(command)
         due = self._pull is not None and self._pull.at == len(self.commands)
         if due and self._pull is not None and not self._pull.after:
             self._lose()
-        answer = self._chip.process(command)
-        if due:
+        reaction = self._chip.react(command)
+        if due or reaction.answer is None:
             self._lose()
-        return answer
+        if not reaction.answer or reaction.after_s >= timeout_s:
+            await asyncio.sleep(timeout_s)
+            raise DeviceTimeout("card does not answer", device=self.name)
+        await asyncio.sleep(reaction.after_s)
+        return reaction.answer
 
     async def removed(self) -> None:
         """Return when the chip was taken out."""
@@ -72,6 +78,6 @@ class ChipSlot:
         """Nobody else is here."""
         yield
 
-    def _lose(self) -> None:
+    def _lose(self) -> NoReturn:
         self.remove()
         raise LinkLost("card was removed", device=self.name)

@@ -63,6 +63,7 @@ from protocols.card.commands import (
     SFI_TOLL,
     SFI_TRANSACTIONS,
 )
+from protocols.card.files import CARD_FILE_LENGTHS, HOLDER_BYTES
 from protocols.card.psam import KeyKind
 from protocols.card.purse import SEQUENCE_MAX, DebitProof, LoadOpened, PurchaseOpened
 from protocols.crypto import (
@@ -92,6 +93,7 @@ TRANSACTIONS_MAX: Final = 10
 
 BALANCE_MODULUS: Final = 1 << 32
 
+SW_MEMORY: Final = 0x6581
 SW_WRONG_FILE: Final = 0x6981
 SW_WRONG_DATA: Final = 0x6A80
 SW_APPLICATION_BLOCKED: Final = 0x6A81
@@ -116,6 +118,10 @@ class Fci(Enum):
     """Version and a copy of file 0015."""
     MINIMAL = "minimal"
     """The application id only."""
+    RAW = "raw"
+    """50 bytes that are no TLV where TLV should be, as a real card has it."""
+    NONE = "none"
+    """Nothing but the status word."""
 
 
 class Block(Enum):
@@ -152,6 +158,8 @@ class Stored:
     pin_tries: int = TRIES_MAX
     auth_tries: int = TRIES_MAX
     block: Block = Block.NONE
+    unreadable: frozenset[int] = frozenset()
+    """Short ids of files whose memory has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +194,7 @@ class UserCard(Chip):
         offline_sequence: int = 0,
         online_sequence: int = 0,
         algorithms: frozenset[Algorithm] | None = None,
-        holder: bytes = bytes(55),
+        holder: bytes = bytes(HOLDER_BYTES),
         holder_in_application: bool = True,
         pin: bytes = PIN_DEFAULT,
         fci: Fci = Fci.COPY,
@@ -214,12 +222,12 @@ class UserCard(Chip):
             records[RECORD_AA] = _exactly(station, records[RECORD_AA])
         files = {
             SFI_CARD_FILE: bytes(card_file),
-            SFI_HOLDER: _exactly(holder, bytes(55)),
+            SFI_HOLDER: _exactly(holder, bytes(HOLDER_BYTES)),
             SFI_TOLL: bytes(40),
             SFI_FLAG_STATIONS: bytes(128),
             SFI_FREE_AREA: bytes(512),
         }
-        self._stored = Stored(balance_raw, offline_sequence, online_sequence, files, records)
+        self._stored: Stored = Stored(balance_raw, offline_sequence, online_sequence, files, records)
         self._directory = MF
         self._current: int | None = None
         self._authenticated = False
@@ -295,12 +303,16 @@ class UserCard(Chip):
         self._enter(directory)
         if directory == MF:
             return FCI_MF
-        body = _tlv(0x84, ETC_AID)
+        if self._fci is Fci.NONE:
+            return b""
+        body = tlv(0x84, ETC_AID)
+        if self._fci is Fci.RAW:
+            body += tlv(0xA5, bytes(50))
         if self._fci is Fci.COPY:
             # Version 02 and the copy as in the computed sessions; real content differs by maker (inferred).
-            copy = self._stored.files[SFI_CARD_FILE]
-            body += _tlv(0xA5, bytes.fromhex("9F080102") + b"\x9f\x0c" + bytes((len(copy),)) + copy)
-        return _tlv(0x6F, body)
+            copy = self._stored.files.get(SFI_CARD_FILE, b"")[: max(CARD_FILE_LENGTHS)]
+            body += tlv(0xA5, bytes.fromhex("9F080102") + b"\x9f\x0c" + bytes((len(copy),)) + copy)
+        return tlv(0x6F, body)
 
     def _enter(self, directory: int) -> None:
         """Enter another directory: security state and anything open end."""
@@ -316,6 +328,8 @@ class UserCard(Chip):
         holder = sfi == SFI_HOLDER and (self._directory == MF or self._holder_in_application)
         if not (holder or (in_application and self._directory == ETC_APPLICATION)):
             raise Refused(apdu.SW_FILE_NOT_FOUND)
+        if sfi in self._stored.unreadable:
+            raise Refused(SW_MEMORY)
 
     def _transparent(self, command: Command) -> tuple[int, int]:
         sfi, offset = file_address(command)
@@ -603,6 +617,7 @@ def make_card(
     offline_sequence: int = 1,
     online_sequence: int = 0,
     algorithms: frozenset[Algorithm] | None = None,
+    holder: bytes = bytes(HOLDER_BYTES),
     pin: bytes = PIN_DEFAULT,
     fci: Fci = Fci.COPY,
     t0: bool = False,
@@ -636,6 +651,7 @@ def make_card(
         offline_sequence=offline_sequence,
         online_sequence=online_sequence,
         algorithms=algorithms,
+        holder=holder,
         pin=pin,
         fci=fci,
         t0=t0,
@@ -659,7 +675,8 @@ def _with_transaction(stored: Stored, trade: Trade, sequence: int, time: bytes, 
     )
 
 
-def _tlv(tag: int, value: bytes) -> bytes:
+def tlv(tag: int, value: bytes) -> bytes:
+    """Tag, length and value, of one byte each but the value."""
     return bytes((tag, len(value))) + value
 
 

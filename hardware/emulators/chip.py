@@ -2,13 +2,16 @@
 
 A chip is a table from class and instruction to a handler. A handler returns the answer's data or raises `Refused` with
 a status word. Whatever bytes come in, an answer goes out: a chip does not crash.
+
+What survives power loss stands in one frozen value, `stored`, and a command replaces it as a whole or not at all. So a
+chip can be kept elsewhere (`keep`) and put back (`restore`): the kept value is durable before the answer leaves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol
 
 from protocols.card import apdu
 from protocols.card.apdu import LE_MAX, Command, Response
@@ -60,6 +63,31 @@ class Instruction:
 
 InstructionTable = Mapping[tuple[int, int], Instruction]
 
+Keep = Callable[[Any], None]
+"""Keeps what a chip has stored; returns when it is durable, and raises OSError when it could not be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """Reaction of a chip to a command, as its reader sees it."""
+
+    answer: bytes | None
+    """None: the card is gone. Empty: it falls silent."""
+    after_s: float = 0.0
+    """Seconds until then."""
+
+
+class Inserted(Protocol):
+    """Content of a slot: a chip, or one that something happens to."""
+
+    def react(self, command: bytes) -> Reaction:
+        """Take a command, and say what the reader sees."""
+        ...
+
+    def reset(self) -> None:
+        """Power off and on."""
+        ...
+
 
 class Chip:
     """A chip with ISO 7816 commands. Subclasses give the table and forget their own state in `reset`.
@@ -70,6 +98,8 @@ class Chip:
     def __init__(self, *, random: RandomSource, t0: bool = False) -> None:
         self._random = random
         self._t0 = t0
+        self._stored: Any = None
+        self._keep: Keep | None = None
         self._challenge: bytes | None = None
         self._waiting = b""
         self._table: InstructionTable = {
@@ -79,7 +109,40 @@ class Chip:
         }
 
     def process(self, command: bytes) -> bytes:
-        """One command APDU in, one response APDU out: data and status word. Never raises for what came in."""
+        """One command APDU in, one response APDU out: data and status word. Never raises for what came in.
+
+        Raises OSError when what changed could not be kept: then nothing has changed.
+        """
+        before = self._stored
+        answer = self._process(command)
+        if self._keep is not None and self._stored is not before:
+            try:
+                self._keep(self._stored)
+            except OSError:
+                self._stored = before
+                raise
+        return answer
+
+    def react(self, command: bytes) -> Reaction:
+        """Answer of the chip, at once."""
+        return Reaction(self.process(command))
+
+    @property
+    def stored(self) -> Any:  # noqa: ANN401 - each kind of chip has its own
+        """State that survives power loss, as one frozen value; None for a chip that has none."""
+        return self._stored
+
+    def restore(self, stored: Any) -> None:  # noqa: ANN401 - as above
+        """Put back what was stored."""
+        if type(stored) is not type(self._stored):
+            raise TypeError(f"{type(stored).__name__} is not what a {type(self).__name__} stores")
+        self._stored = stored
+
+    def keep(self, keep: Keep) -> None:
+        """Have `keep` called with what is stored after each change, before the answer to the command that made it."""
+        self._keep = keep
+
+    def _process(self, command: bytes) -> bytes:
         try:
             decoded = Command.decode(command)
         except RemoteProtocolError:

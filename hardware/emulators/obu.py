@@ -8,7 +8,8 @@ it sticks to, the battery.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import Enum
 from typing import Final
@@ -83,6 +84,23 @@ ROUTE_FILE: Final = File(Directory.APPLICATION, 0x04)
 SPLIT_FILE: Final = File(Directory.APPLICATION, 0x07)
 
 
+@dataclass(frozen=True, slots=True)
+class EsamStored:
+    """State of an ESAM that survives power loss: its files by directory id and short id, the vehicle file apart."""
+
+    files: Mapping[int, Mapping[int, bytes]]
+    vehicle_file: bytes | None
+
+    def content(self, file: File) -> bytes | None:
+        """Bytes of a file in clear, None when there is none."""
+        return self.files[file.directory.value].get(file.sfi)
+
+    def written(self, file: File, content: bytes) -> EsamStored:
+        """State with another content of a file."""
+        directory = file.directory.value
+        return replace(self, files={**self.files, directory: {**self.files[directory], file.sfi: content}})
+
+
 class Esam(Chip):
     """The secure chip of an OBU or CPC card. The vehicle file, where there is one, is read encrypted only."""
 
@@ -103,15 +121,19 @@ class Esam(Chip):
         self._line_algorithm = decoded.algorithm
         self._algorithms = frozenset({Algorithm.DES3, decoded.algorithm})
         self._keys = LeafKeys((decoded.region_factor, decoded.contract_serial))
-        self._vehicle_file = vehicle_file
-        self._files = {SYSTEM_FILE: system_info.ljust(SYSTEM_FILE_BYTES, b"\0"), **files}
+        whole = {SYSTEM_FILE: system_info.ljust(SYSTEM_FILE_BYTES, b"\0"), **files}
+        by_directory = {
+            directory.value: {file.sfi: content for file, content in whole.items() if file.directory is directory}
+            for directory in Directory
+        }
+        self._stored: EsamStored = EsamStored(by_directory, vehicle_file)
         self._directory = Directory.MF
         self._current: int | None = None
 
     @property
     def system_info(self) -> SystemInfo:
         """The first 27 bytes of MF/EF01 as they stand."""
-        return decode_system_info(self._files[SYSTEM_FILE][:27])
+        return decode_system_info(self._stored.files[MF][SFI_SYSTEM][:27])
 
     def reset(self) -> None:
         """Power off and on."""
@@ -121,7 +143,7 @@ class Esam(Chip):
 
     def content(self, file: File) -> bytes | None:
         """A file's bytes for tests, None when it does not exist."""
-        return self._files.get(file)
+        return self._stored.content(file)
 
     def _instructions(self) -> InstructionTable:
         return {
@@ -149,9 +171,10 @@ class Esam(Chip):
 
     def _exists(self, sfi: int) -> bool:
         file = File(self._directory, sfi)
-        return file in self._files or (file == VEHICLE_FILE and self._vehicle_file is not None)
+        known = self._stored.content(file) is not None
+        return known or (file == VEHICLE_FILE and self._stored.vehicle_file is not None)
 
-    def _addressed(self, command: Command) -> tuple[File, int]:
+    def _addressed(self, command: Command) -> tuple[File, bytes, int]:
         sfi, offset = file_address(command)
         if sfi is None:
             if self._current is None:
@@ -161,43 +184,45 @@ class Esam(Chip):
             raise Refused(apdu.SW_FILE_NOT_FOUND)
         self._current = sfi
         file = File(self._directory, sfi)
-        if file not in self._files:
+        content = self._stored.content(file)
+        if content is None:
             raise Refused(apdu.SW_SECURITY)  # the vehicle file: encrypted read only
-        return file, offset
+        return file, content, offset
 
     def _read_binary(self, command: Command) -> bytes:
-        file, offset = self._addressed(command)
-        return read_part(self._files[file], offset, command.le)
+        _, content, offset = self._addressed(command)
+        return read_part(content, offset, command.le)
 
     def _update_binary(self, command: Command) -> bytes:
-        file, offset = self._addressed(command)
+        file, content, offset = self._addressed(command)
         if file == SYSTEM_FILE:
             raise Refused(apdu.SW_SECURITY)
         # Real ESAMs want an external authentication for some of these; which is not known, so the bench asks for none.
-        self._files[file] = write_part(self._files[file], offset, command.data)
+        self._stored = self._stored.written(file, write_part(content, offset, command.data))
         return b""
 
     def _update_protected(self, command: Command) -> bytes:
-        file, offset = self._addressed(command)
+        file, content, offset = self._addressed(command)
         if file != SYSTEM_FILE:
             raise Refused(SW_WRONG_FILE)
         leaf = self._keys[KeyKind.MAINTENANCE, self._line_algorithm]
         data = self._protected_data(command, leaf, self._line_algorithm)
-        self._files[file] = write_part(self._files[file], offset, data)
+        self._stored = self._stored.written(file, write_part(content, offset, data))
         return b""
 
     def _read_vehicle(self, command: Command) -> bytes:
         if command.p1 or command.p2:
             raise Refused(SW_WRONG_P1P2)
-        if self._directory is not Directory.APPLICATION or self._vehicle_file is None:
+        vehicle_file = self._stored.vehicle_file
+        if self._directory is not Directory.APPLICATION or vehicle_file is None:
             raise Refused(apdu.SW_CONDITIONS)
         rsu_random, length, key_index = command.data[:8], command.data[8], command.data[9]
         algorithm = VEHICLE_KEY_INDICES.get(key_index)
         if algorithm is None or algorithm not in self._algorithms:
             raise Refused(SW_NO_REFERENCE)
-        if not 0 < length <= len(self._vehicle_file):
+        if not 0 < length <= len(vehicle_file):
             raise Refused(apdu.SW_WRONG_LENGTH)  # inferred
-        return seal_vehicle(self._keys[KeyKind.VEHICLE, algorithm], self._vehicle_file[:length], rsu_random, algorithm)
+        return seal_vehicle(self._keys[KeyKind.VEHICLE, algorithm], vehicle_file[:length], rsu_random, algorithm)
 
     def _get_id(self, command: Command) -> bytes:
         if (command.p1, command.p2) != (0x00, 0x03):
@@ -262,6 +287,7 @@ def make_obu(
     mount_flag: int | None = None,
     battery_low: bool = False,
     locked: bool = False,
+    t0: bool = False,
     random: RandomSource = secrets.token_bytes,
 ) -> Obu:
     """A tag from its facts, issued by the region of `network` (9901: the fictional bench region).
@@ -305,6 +331,7 @@ def make_obu(
         ),
         vehicle_file=None if cpc else vehicle_file,
         files=files,
+        t0=t0,
         random=random,
     )
     return Obu(

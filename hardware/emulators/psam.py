@@ -7,7 +7,7 @@ It holds nothing but the published roots of `test_keys`, and refuses to exist in
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import Enum
 from typing import Final
@@ -76,6 +76,15 @@ class _Section(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class PsamStored:
+    """State of a PSAM that survives power loss."""
+
+    terminal_serial: int
+    """Last number given out."""
+    auth_tries: int = TRIES_MAX
+
+
+@dataclass(frozen=True, slots=True)
 class _Opened:
     """Purchase between 8070 and 8072: the MAC2 it must get."""
 
@@ -100,6 +109,7 @@ class Psam(Chip):
         expires: date = date(2034, 1, 1),
         long_application_file: bool = False,
         authorisation_needed: bool = False,
+        auth_tries: int = TRIES_MAX,
         profile: PsamProfile = NATIONAL,
         t0: bool = False,
         random: RandomSource = secrets.token_bytes,
@@ -108,7 +118,7 @@ class Psam(Chip):
 
         `terminal_serial`: last number given out. Real PSAMs do not always count in ones, hence `serial_step`.
         `algorithms`: purse key sets it has. `key_type` is only what file 0015 says. `authorisation_needed`: 8070 and
-        801A are refused until an external authentication with key 41 succeeds.
+        801A are refused until an external authentication with key 41 succeeds. `auth_tries`: left for that; 0: locked.
         """
         if mode.strip().lower() == "production":
             raise SoftwarePsamRefusedError("a software PSAM with published keys cannot serve in production")
@@ -117,10 +127,9 @@ class Psam(Chip):
         self._algorithms = algorithms
         self._profile = profile
         self._serial_step = serial_step
-        self._terminal_serial = terminal_serial
+        self._stored: PsamStored = PsamStored(terminal_serial, auth_tries)
         self._needs_authorisation = authorisation_needed or profile.authorisation_needed
         self._authorised = not self._needs_authorisation
-        self._auth_tries = TRIES_MAX
         self._terminal = bytes(terminal)
         # The 8 bytes behind the network of the serial, and the area as second factor (one source, bytes inferred).
         authorisation_factors = (region.factor, serial[2:])
@@ -159,7 +168,7 @@ class Psam(Chip):
     @property
     def terminal_serial(self) -> int:
         """The last terminal transaction number given out."""
-        return self._terminal_serial
+        return self._stored.terminal_serial
 
     def reset(self) -> None:
         """Power off and on. The terminal serial stays, an authorisation does not."""
@@ -200,12 +209,13 @@ class Psam(Chip):
         """On-line authorisation by a centre, where a province asks for it (one source)."""
         if (command.p1, command.p2) != (0x00, AUTHORISATION_KEY):
             raise Refused(SW_NO_REFERENCE)
-        if self._auth_tries == 0:
+        if self._stored.auth_tries == 0:
             raise Refused(SW_BLOCKED)
         right = self._external_auth_ok(command, self._authorisation_leaf, Algorithm.SM4)
-        self._auth_tries = TRIES_MAX if right else self._auth_tries - 1
+        tries = TRIES_MAX if right else self._stored.auth_tries - 1
+        self._stored = replace(self._stored, auth_tries=tries)
         if not right:
-            raise Refused(SW_TRIES | self._auth_tries)
+            raise Refused(SW_TRIES | tries)
         self._authorised = True
         return b""
 
@@ -236,10 +246,11 @@ class Psam(Chip):
         return serial.to_bytes(4, "big") + mac1(session, trade, time, algorithm)
 
     def _next_serial(self) -> int:
-        if self._terminal_serial + self._serial_step >= SERIAL_MODULUS:
+        serial = self._stored.terminal_serial + self._serial_step
+        if serial >= SERIAL_MODULUS:
             raise Refused(SW_COUNTER_FULL)
-        self._terminal_serial += self._serial_step
-        return self._terminal_serial
+        self._stored = replace(self._stored, terminal_serial=serial)
+        return serial
 
     def _credit_purchase(self, command: Command) -> bytes:
         opened, self._opened = self._opened, None

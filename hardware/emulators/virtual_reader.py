@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from hardware.emulators.chip import Chip
+from hardware.emulators.chip import Inserted, Reaction
 
 ATR: Final = bytes.fromhex("3B6800000073C84000009000")
 """Answer to reset of a card on T=0, as the pcsc tools print for many purse cards; its historical bytes mean nothing."""
@@ -29,11 +29,12 @@ Answer = Callable[[bytes], bytes | None]
 class VirtualCard:
     """Chip in one slot, from its insertion to its removal. Its work is done in a thread of its own."""
 
-    def __init__(self, port: int, chip: Chip, *, atr: bytes = ATR, answer: Answer | None = None) -> None:
+    def __init__(self, port: int, chip: Inserted, *, atr: bytes = ATR, answer: Answer | None = None) -> None:
         """`answer`: stands between reader and chip, so that commands can be lost, delayed or changed."""
         self._chip = chip
         self._atr = atr
-        self._answer = chip.process if answer is None else answer
+        self._react = chip.react if answer is None else lambda command: Reaction(answer(command))
+        self._leaving = threading.Event()
         self._socket = socket.create_connection(("127.0.0.1", port), CONNECT_TIMEOUT_S)
         self._socket.settimeout(None)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -42,6 +43,7 @@ class VirtualCard:
 
     def remove(self) -> None:
         """Pull the card; from any thread, and more than once."""
+        self._leaving.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread, which closing alone may not
         if threading.current_thread() is not self._thread:
@@ -63,10 +65,11 @@ class VirtualCard:
             elif message[0] in (_POWER_OFF, _POWER_ON, _RESET):
                 self._chip.reset()
             return True
-        answer = self._answer(message)
-        if answer is None:
+        reaction = self._react(message)
+        if reaction.answer is None or self._leaving.wait(reaction.after_s):
             return False
-        self._send(answer)
+        if reaction.answer:  # The reader must never be sent nothing: it waits for what comes, and this is silence.
+            self._send(reaction.answer)
         return True
 
     def _receive(self, count: int) -> bytes:

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.points.card.settings import CardSettings
 from gateway.tariffs.quote import EntryFact
 from protocols.card.codes import VALID_ENTRY_STATUSES, PassStatus
 from protocols.card.station import Station, station_new
-from protocols.obu.vehicle_file import VehicleFile
 
 STATION_TAIL: Final = slice(7, 43)
 """Bytes of file 0019 that C3 and C7 carry, 36 from the lane on. Which ones they are is not documented (inferred: the
 last 36, so that header, network and station, which the antenna knows or adds, are left out)."""
 
 
-def entry_record(settings: CardSettings, vehicle: VehicleFile, seconds: int) -> bytes:
+class Vehicle(Protocol):
+    """Vehicle as the file of its tag tells it, or that of its card alone. None: not told."""
+
+    @property
+    def plate(self) -> str: ...
+    @property
+    def plate_colour(self) -> int | None: ...
+    @property
+    def vehicle_class(self) -> int | None: ...
+
+
+def entry_record(settings: CardSettings, vehicle: Vehicle, seconds: int) -> bytes:
     """Make the file of a trip that begins here. `seconds`: UNIX time."""
     return station_new(
         network=settings.station[:4],
         station=settings.station[4:],
         lane=settings.lane_no,
         unix_seconds=seconds,
-        vehicle_class=vehicle.vehicle_class,
+        vehicle_class=vehicle.vehicle_class or 0,
         status=PassStatus.ETC_ENTRY,
         plate=vehicle.plate,
         plate_colour=vehicle.plate_colour,
@@ -33,7 +43,7 @@ def entry_record(settings: CardSettings, vehicle: VehicleFile, seconds: int) -> 
 
 
 def purchase_record(
-    settings: CardSettings, read: Station, vehicle: VehicleFile, seconds: int, fare: int, *, leaves: bool
+    settings: CardSettings, read: Station, vehicle: Vehicle, seconds: int, fare: int, *, leaves: bool
 ) -> bytes:
     """Make the file as it will stand on the card after a purchase.
 
@@ -46,7 +56,7 @@ def purchase_record(
         station=read.station if kept and read.station is not None else settings.station[4:],
         lane=read.lane if kept and read.lane is not None else settings.lane_no,
         unix_seconds=read.unix_seconds if kept and read.unix_seconds is not None else seconds,
-        vehicle_class=vehicle.vehicle_class,
+        vehicle_class=vehicle.vehicle_class or 0,
         status=PassStatus.ETC_EXIT if leaves else PassStatus.ETC_OPEN,
         plate=vehicle.plate,
         plate_colour=vehicle.plate_colour,
@@ -58,7 +68,7 @@ def purchase_record(
     )
 
 
-def sale_record(settings: CardSettings, read: Station, vehicle: VehicleFile, seconds: int, amount: int) -> bytes:
+def sale_record(settings: CardSettings, read: Station, vehicle: Vehicle, seconds: int, amount: int) -> bytes:
     """Make the file as it will stand on the card after a sale that is no part of its trip: fuel, a service area.
 
     A trip under way goes on: only the time of its last place is this purchase's, which proves it (inferred: no
@@ -71,7 +81,7 @@ def sale_record(settings: CardSettings, read: Station, vehicle: VehicleFile, sec
         station=read.station,
         lane=read.lane or 0,
         unix_seconds=read.unix_seconds or 0,
-        vehicle_class=read.vehicle_class or vehicle.vehicle_class,
+        vehicle_class=read.vehicle_class or vehicle.vehicle_class or 0,
         status=read.status or PassStatus.ETC_ENTRY,
         plate=vehicle.plate,
         plate_colour=vehicle.plate_colour,

@@ -10,7 +10,7 @@ from drivers.rsu import RsuCondition, RsuConfig, RsuDriver, RsuState
 from gateway.health import Tell
 from gateway.model.clock import Clock
 from gateway.points.assemble import Common
-from gateway.points.etc.config import EtcPoint
+from gateway.points.etc.config import Antenna, EtcPoint
 from gateway.points.etc.rsu_errors import PROFILE_OF_DIALECT, PROFILES, RsuErrorProfile
 from gateway.points.etc.settings import EntryWrite, TacCommand
 from protocols.rsu.messages import FetchTac, Initialise, RecoverTac, WriteEntry
@@ -29,7 +29,13 @@ def antenna(section: EtcPoint, common: Common) -> RsuDriver:
             RsuConfig(
                 device=device,
                 dialect=dialect_named(section.antenna.dialect),
-                initialise=partial(_initialise, section, common.surroundings.clock, common.utc_offset_min),
+                initialise=partial(
+                    initialise,
+                    section.antenna,
+                    bytes.fromhex(section.gantry),
+                    common.surroundings.clock,
+                    common.utc_offset_min,
+                ),
                 ignore_psam_auth=section.antenna.ignore_psam_auth,
             ),
             connect=partial(common.surroundings.connect, section.antenna.address, device=device),
@@ -39,9 +45,9 @@ def antenna(section: EtcPoint, common: Common) -> RsuDriver:
     )
 
 
-def errors(section: EtcPoint) -> RsuErrorProfile:
-    """Error profile of its antenna: error bytes and the maker's other ways."""
-    return PROFILES[section.antenna.errors or PROFILE_OF_DIALECT[section.antenna.dialect]]
+def errors(section: Antenna) -> RsuErrorProfile:
+    """Error profile of an antenna: error bytes and the maker's other ways."""
+    return PROFILES[section.errors or PROFILE_OF_DIALECT[section.dialect]]
 
 
 def settings(section: EtcPoint, common: Common) -> dict[str, Any]:
@@ -70,17 +76,18 @@ def _tell_condition(tell: Tell, device: str, condition: RsuCondition) -> None:
     tell(device, condition.state is RsuState.UP, condition.cause, condition.code)
 
 
-def _initialise(section: EtcPoint, clock: Clock, utc_offset_min: int) -> Initialise:
+def initialise(section: Antenna, gantry: bytes, clock: Clock, utc_offset_min: int) -> Initialise:
+    """Make the C0 with which an antenna starts now; `gantry`: the charge point's own code, 3 bytes."""
     now = clock.utcnow()
     local = now + timedelta(minutes=utc_offset_min)
     return Initialise(
         unix_seconds=int(now.timestamp()),
         datetime_bcd=local.strftime("%Y%m%d%H%M%S"),
-        lane_mode=section.antenna.lane_mode,
-        bst_interval_ms=section.antenna.bst_interval_ms,
-        tx_power=section.antenna.tx_power,
-        pll_channel=section.antenna.channel,
+        lane_mode=section.lane_mode,
+        bst_interval_ms=section.bst_interval_ms,
+        tx_power=section.tx_power,
+        pll_channel=section.channel,
         trans_mode=TRANS_MODE_COMPOSITE,
-        flag_id=bytes.fromhex(section.gantry),
+        flag_id=gantry,
         reserved=bytes(2),
     )

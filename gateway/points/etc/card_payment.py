@@ -50,11 +50,16 @@ class CardPayment:
     ) -> Decision | None:
         """Settle the card's last, undecided claim; where its purchase has no end yet, file 0019 has told which."""
         claim = visit.claim_again(previous, read.card.card_number)
-        if then is Next.BRING_IN:
-            return await visit.bring_in(claim, None)
-        if then is Next.TAKEN:
-            proof = await visit.purchases.proof(previous, read.user.balance_raw, read.card.issuer)
-            return await visit.bring_in(claim, proof)
+        if then in (Next.BRING_IN, Next.TAKEN):
+            proof = None
+            if then is Next.TAKEN:
+                proof = await visit.purchases.proof(previous, read.user.balance_raw, read.card.issuer)
+            if visit.is_of_this_place(previous):
+                return await visit.bring_in(claim, proof)
+            # Whatever was paid for there, it was not what is sold here; after a TAC this exchange takes no order.
+            deadline, durable = visit.antenna.deadline, visit.antenna.close
+            await visit.engine.bring_in(replace(claim, result=proof), deadline=deadline, on_stored=durable)
+            raise SightOutdated(f"its claim of {previous.charge_point} is settled; it is served when it is read again")
         if then is Next.LOOK_AGAIN:
             raise SightOutdated("its card was read before the purchase order had arrived")
         if then is Next.DISPUTED:

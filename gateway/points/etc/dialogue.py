@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TypeVar
 
 from gateway.model.clock import Clock
@@ -91,6 +92,16 @@ class Dialogue:
                 self._inbox.put_nowait(report)
                 raise Gone
             log.info("%s: %s out of turn, skipped", self._lane, type(message).__name__)
+
+    async def read_user(self) -> UserReport:
+        """Read tag and card, in one report or, where the dialect has a step for the vehicle, in two."""
+        step: VehicleReport | UserReport = await self.ask(self.onward(), VehicleReport, UserReport)
+        if isinstance(step, UserReport):
+            return step
+        if step.error:
+            return UserReport(step.obu_id, step.error, trans_type=0, station=b"")
+        user = await self.ask(self.onward(), UserReport)
+        return replace(user, vehicle_file=step.vehicle_file)
 
     def onward(self) -> Continue:
         """Make a C1: go on with this vehicle."""

@@ -23,24 +23,28 @@ MOUNT_FLAG_REMOVED = 0
 
 
 def tag_problem(report: ObuReport, today: date | None, issuers: Issuers) -> str | None:
-    """Problem of a tag that its own report (B2) already shows; `today` is None while the clock is not trusted."""
+    """First problem of a tag that its own report (B2) already shows; `today` is None while the clock is not trusted."""
+    return next(tag_problems(report, today, issuers), None)
+
+
+def tag_problems(report: ObuReport, today: date | None, issuers: Issuers | None) -> Iterator[str]:
+    """Every problem of a tag that its own report shows; `issuers` is None where nobody knows who is taken."""
     status = decode_obu_status(report.status, report.device_type or DeviceType.TWO_PIECE)
     starts, expires = read_date(report.issued), read_date(report.expires)
     if status.tampered or status.mount_flag == MOUNT_FLAG_REMOVED:
-        return "obu_tampered"
+        yield "obu_tampered"
     if status.locked:
-        return "obu_locked"
-    if issuers.of(report.issuer) is None:
-        return "obu_issuer_unknown"
+        yield "obu_locked"
+    if issuers is not None and issuers.of(report.issuer) is None:
+        yield "obu_issuer_unknown"
     if today is not None and expires is not None and expires < today:
-        return "obu_expired"
+        yield "obu_expired"
     if today is not None and starts is not None and starts > today:
-        return "obu_not_yet_valid"
+        yield "obu_not_yet_valid"
     if status.card_present is False:
-        return "obu_no_card"
-    if status.card_error or status.logic_card:
-        return "card_unreadable"
-    return None
+        yield "obu_no_card"
+    elif status.card_error or status.logic_card:
+        yield "card_unreadable"
 
 
 def card_problem(card: CardFile, today: date | None, issuers: Issuers) -> str | None:
@@ -61,28 +65,32 @@ def card_problems(card: CardFile, today: date | None, issuers: Issuers | None) -
 
 
 def vehicle_problem(vehicle: VehicleFile, card: CardFile, camera: Plate | None) -> str | None:
-    """Problem of tag against card, then of tag against camera. A plate that was not read never matches silently.
+    """First problem of tag against card, then of tag against camera."""
+    return next(vehicle_problems(vehicle, card, camera), None)
+
+
+def vehicle_problems(vehicle: VehicleFile, card: CardFile, camera: Plate | None) -> Iterator[str]:
+    """Every problem of tag against card, then of tag against camera. A plate that was not read never matches silently.
 
     Cards of the older format name no colour; then the text alone is compared, and the tag's colour counts.
     """
     if not is_vehicle_class(vehicle.vehicle_class):
-        return "obu_class_illegal"
+        yield "obu_class_illegal"
     tag_plate = plate_of(vehicle.plate, vehicle.plate_colour)
     card_plate = plate_of(card.plate, card.plate_colour)
     match = compare(tag_plate, card_plate)
     if match in (PlateMatch.DIFFERENT_TEXT, PlateMatch.DIFFERENT_COLOUR):
-        return "plate_mismatch"
+        yield "plate_mismatch"
     colour_missing_on_card = card.plate_colour is None and tag_plate.known and tag_plate.text == card_plate.text
     if match is PlateMatch.UNKNOWN and not colour_missing_on_card:
-        return "plate_unknown"
+        yield "plate_unknown"
     if card.vehicle_class is not None and card.vehicle_class not in (0, vehicle.vehicle_class):
-        return "class_mismatch"
+        yield "class_mismatch"
     if camera is not None and compare(tag_plate, camera) in (
         PlateMatch.DIFFERENT_TEXT,
         PlateMatch.DIFFERENT_COLOUR,
     ):
-        return "plate_mismatch_camera"
-    return None
+        yield "plate_mismatch_camera"
 
 
 def plate_of(text: str, colour: int | None) -> Plate:

@@ -27,7 +27,7 @@ from gateway.points.ports import Report
 from gateway.points.visit import Services, SightOutdated, Visit
 from protocols.card.files import CardFile, decode_card_file
 from protocols.obu.vehicle_file import VehicleFile, decode_vehicle_file
-from protocols.rsu.messages import DebitResult, DeviceType, ObuReport, StopType, UserReport, VehicleReport
+from protocols.rsu.messages import DebitResult, DeviceType, ObuReport, StopType, UserReport
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class EtcVisit(Visit):
         listed = self.listed(ListKind.OBU, contract)
         if listed is not None:
             return await self.turn_away(seen, listed)
-        user = await self._read_user()
+        user = await self.antenna.read_user()
         if user.error:
             return await self.turn_away(seen, self._error_reason(user.error))
         if first.device_type == DeviceType.ONE_PIECE:
@@ -143,16 +143,6 @@ class EtcVisit(Visit):
         vehicle, card = decode_vehicle_file(user.vehicle_file), decode_card_file(user.card_file)
         seen = replace(with_vehicle(seen, vehicle), card_number=card.card_number)
         return await self._errand.card(self, seen, Read(user, vehicle, card))
-
-    async def _read_user(self) -> UserReport:
-        """Read tag and card, in one report or, where the dialect has a step for the vehicle, in two."""
-        step: VehicleReport | UserReport = await self.antenna.ask(self.antenna.onward(), VehicleReport, UserReport)
-        if isinstance(step, UserReport):
-            return step
-        if step.error:
-            return UserReport(step.obu_id, step.error, trans_type=0, station=b"")
-        user = await self.antenna.ask(self.antenna.onward(), UserReport)
-        return replace(user, vehicle_file=step.vehicle_file)
 
     async def _record_cpc(self, seen: Identity) -> Decision:
         """Record a composite pass card, which has no account; the attendant takes over."""

@@ -47,7 +47,7 @@ def assemble(section: FuelIsland, common: Common) -> Point:
         note_timing=common.note_timing,
         report_fault=partial(_tell_fault, common.tell, section.name),
         issuers=Issuers(common.issuers),
-        errors=etc.errors(section),
+        errors=etc.errors(section.antenna),
         writer=common.writer,
         reader=common.reader,
     )

@@ -38,7 +38,7 @@ def assemble(section: ChargingLane | EntryLane, common: Common) -> Point:
         note_timing=common.note_timing,
         report_fault=report_fault,
         issuers=Issuers(common.issuers),
-        errors=etc.errors(section),
+        errors=etc.errors(section.antenna),
     )
     errand = _errand(settings, common)
     outputs = common.boards.outputs(section.name, section.outputs)

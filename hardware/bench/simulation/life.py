@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from gateway.assembly import Documents, Storage, assemble, assemble_point
 from gateway.banks.assemble import BankTransport
+from gateway.cards.terminal import Slots
 from gateway.debit.engine import DebitEngine, Timing
 from gateway.doors import HttpSection, HttpServer
 from gateway.ledger import tables
@@ -91,6 +92,10 @@ class Surroundings:
     def board(self, section: gate.RelayBoard, on_state: StateCallback) -> Coils:
         """Coils of the lane's own board."""
         return Coils(self._life.world.board_named(section.name), section.name, self._life.world.clock, on_state)
+
+    def card_readers(self) -> Slots:
+        """No site here has a counter."""
+        raise NotImplementedError
 
     def device(self, name: str, make: Callable[[], T]) -> T:
         """Make the product's own device; openings are counted, and banks' answers heard."""

@@ -74,7 +74,9 @@ def test_the_commands_are_these():
     assert sorted(" ".join(path) for path in LEAVES) == [
         "card batch",
         "card compare",
+        "card purchase",
         "card read",
+        "card recover",
         "card verdict",
         "check-config",
         "clearing explain",
@@ -110,6 +112,8 @@ def test_the_commands_are_these():
         "mandates show",
         "passages show",
         "privacy erase",
+        "psam check",
+        "psam info",
         "pump authorise",
         "pump decode",
         "pump show",
@@ -126,6 +130,9 @@ def test_the_commands_are_these():
         "sales settle",
         "sales show",
         "status",
+        "tac verify",
+        "tag read",
+        "tag verdict",
     ]
 
 

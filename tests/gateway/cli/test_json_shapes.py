@@ -46,10 +46,11 @@ AWAY_FROM_A_SITE = {
 ELSEWHERE = {
     "card-batch", "card-compare", "card-read", "card-verdict",
     "clearing-show", "pump-authorise", "pump-show", "pump-watch", "pumps", "rules-check", "rules-diff", "sales-receipt",
-    "sales-reconcile", "sales-show", "status",
+    "sales-reconcile", "sales-show", "status", "psam-check", "psam-info", "tac-verify", "tag-read", "tag-verdict",
 }  # fmt: skip
 """Commands whose shapes a test of their own compares."""
 ACTS = {
+    "card-purchase", "card-recover",
     "clearing-explain", "clearing-report", "clearing-run", "clearing-write-off", "debits-adjust", "debits-pay-refund",
     "debits-refund", "debits-resolve", "debts-pay", "debts-retry", "debts-write-off", "init", "ledger-adopt",
     "ledger-backup", "ledger-create", "ledger-key", "ledger-restore", "lists-build", "lists-roll-back",

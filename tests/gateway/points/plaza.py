@@ -96,6 +96,7 @@ longest_trip_hours = 72
 1 = 2300
 """
 LISTED_CARD, LISTED_PLATE, LISTED_TAG = 17, 18, 19
+COUNTER = "desk-0"
 
 
 def mandate(number, *, status="active", funding="bank_online", channel="bank-1", limit="", stand_in=0, plate=None):
@@ -523,7 +524,8 @@ class Bank(PosChannel):
     up = True
 
     def __init__(self):
-        super().__init__("bank-1", {f"lane-{n}": terminals(f"lane-{n}").get("bank-1", ()) for n in range(1, 10)})
+        names = [*(f"lane-{n}" for n in range(1, 10)), COUNTER]
+        super().__init__("bank-1", {name: terminals(name).get("bank-1", ()) for name in names})
         self.answers = deque()
         self.heard = []
         self.delay_s = 0.05

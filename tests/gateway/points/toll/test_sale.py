@@ -720,7 +720,7 @@ def test_a_crash_between_the_banks_answer_and_the_decision_asks_the_bank_once(pl
 @pytest.mark.parametrize("seconds", [0, 60, -60])
 def test_a_purchase_under_way_at_another_lane_is_left_to_it_however_the_clock_is_set(play, seconds):
     async def story(plaza):
-        one, two = plaza.lane("lane-1"), plaza.lane("lane-2")
+        one, two = plaza.lane("lane-1", neighbours=["lane-2"]), plaza.lane("lane-2", neighbours=["lane-1"])
         car = Car(1, script=bench.deque([LOST]))
         await plaza.settle(60)
         one.road.meet(car)
@@ -738,6 +738,29 @@ def test_a_purchase_under_way_at_another_lane_is_left_to_it_however_the_clock_is
         assert [d[:4] for d in plaza.decisions()] == [("lane-1", *UNKNOWN), ("lane-2", *PAID)]
         assert (one.board.lifts, two.board.lifts) == (0, 1)
         assert len(car.paid) == 1
+
+    play(story)
+
+
+def test_what_was_paid_at_another_station_is_settled_there_and_the_road_to_here_is_sold(play):
+    async def story(plaza):
+        one = plaza.lane("lane-1")
+        two = plaza.lane("lane-2", lane_no=2, gantry="990102", station="99010103")
+        car = Car(1, script=bench.deque([LOST]))
+        one.road.meet(car)
+        await plaza.settle(60)
+        two.road.meet(car)
+        await plaza.settle()
+        assert two.board.lifts == 0
+        two.road.meet(car)
+        await plaza.settle()
+        assert [d[:4] for d in plaza.decisions()] == [("lane-1", *UNKNOWN), ("lane-2", *PAID), ("lane-2", *PAID)]
+        assert (one.board.lifts, two.board.lifts) == (0, 1)
+        assert len(car.paid) == 2
+        assert plaza.rows("select charge_point, state from debit d join passage g on g.id = d.passage_id") == [
+            ("lane-1", "funded"),
+            ("lane-2", "funded"),
+        ]
 
     play(story)
 

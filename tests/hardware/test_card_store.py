@@ -1,0 +1,183 @@
+"""Cards that outlive their process: what is stored is durable before the answer, what is volatile stays volatile."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+
+from hardware.emulators import card_store
+from hardware.emulators.card_store import CardStore, StateError, as_json, from_json
+from hardware.emulators.profiles import load
+from protocols.card import commands, purse
+from protocols.card.apdu import Response
+from tests.hardware import test_card_emulator_sessions as sessions
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = sorted((ROOT / "hardware" / "sites" / "cards").glob("*.toml"))
+PROFILES = {name: profile for path in SAMPLES for name, profile in load(path).items()}
+
+
+def ask(chip, command):
+    return Response.decode(chip.process(command.encode()))
+
+
+def spoilt(chip):
+    """Use up one PIN try: a change that every user card can make."""
+    assert ask(chip, commands.select_id(commands.ETC_APPLICATION)).ok
+    assert ask(chip, commands.verify_pin(b"\0\0\0")).sw == 0x63C2
+    return chip
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_card_comes_back_as_it_was_left(tmp_path, name):
+    with CardStore(tmp_path) as store:
+        made = store.insert(PROFILES[name])
+        back = store.insert(PROFILES[name])
+        assert back.stored == made.stored
+        assert frozen(back.stored)
+
+
+def frozen(value):
+    """True for a value that nobody can change in place, mappings apart."""
+    if is_dataclass(value):
+        return value.__dataclass_params__.frozen and all(frozen(getattr(value, one.name)) for one in fields(value))
+    if isinstance(value, Mapping):
+        return all(map(frozen, value.values()))
+    return not isinstance(value, list | set | bytearray)
+
+
+def test_a_change_is_in_the_file_before_the_answer(tmp_path):
+    with CardStore(tmp_path) as store:
+        spoilt(store.insert(PROFILES["car"]))
+        content = json.loads((tmp_path / "car.json").read_text())
+        assert (content["name"], content["kind"], content["stored"]["pin_tries"]) == ("car", "user-card", 2)
+        assert store.insert(PROFILES["car"]).stored.pin_tries == 2
+        assert store.personalise(PROFILES["car"]).stored.pin_tries == 3
+        assert store.insert(PROFILES["car"]).stored.pin_tries == 3
+
+
+def test_a_change_that_cannot_be_kept_has_not_happened(tmp_path, monkeypatch):
+    with CardStore(tmp_path) as store:
+        chip = store.insert(PROFILES["car"])
+        ask(chip, commands.select_id(commands.ETC_APPLICATION))
+        before = (tmp_path / "car.json").read_bytes()
+
+        def full(_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(card_store.os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            ask(chip, commands.verify_pin(b"\0\0\0"))
+        assert chip.stored.pin_tries == 3
+        assert (tmp_path / "car.json").read_bytes() == before
+
+
+def test_a_folder_is_used_by_one_process_at_a_time(tmp_path):
+    with CardStore(tmp_path), pytest.raises(OSError, match="used by another process"):
+        CardStore(tmp_path)
+    with CardStore(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda content: content | {"kind": "psam"}, "another profile"),
+        (lambda content: content | {"profile": {}}, "another profile"),
+        (lambda content: content | {"stored": {"balance_raw": 1}}, "is no state of card car"),
+        (lambda content: [], "is no state of card car"),
+    ],
+)
+def test_a_state_that_is_not_the_cards_is_refused_with_the_cure(tmp_path, change, said):
+    with CardStore(tmp_path) as store:
+        store.insert(PROFILES["car"])
+        path = tmp_path / "car.json"
+        path.write_text(json.dumps(change(json.loads(path.read_text()))))
+        with pytest.raises(StateError, match=said) as error:
+            store.insert(PROFILES["car"])
+        assert "etcbench lab personalise --card car" in str(error.value)
+        path.write_text("{")
+        with pytest.raises(StateError, match="is no state"):
+            store.insert(PROFILES["car"])
+
+
+class Reloaded:
+    """A chip that is put away and taken out again between any two commands, with the power on."""
+
+    def __init__(self, chip):
+        self.chip = chip
+
+    def process(self, command):
+        text = json.dumps(as_json(self.chip.stored))
+        self.chip.restore(from_json(json.loads(text), type(self.chip.stored)))
+        return self.chip.process(command)
+
+    def reset(self):
+        self.chip.reset()
+
+
+@pytest.mark.parametrize("name", sessions.REPLAYS)
+def test_no_session_tells_whether_its_chips_were_put_away_between_two_commands(name):
+    replay = sessions.REPLAYS[name]()
+    chip, sam = Reloaded(replay.chip), Reloaded(replay.psam) if replay.psam else None
+    for vector in sessions.SESSIONS[name]:
+        asked = sam if vector["step"] in replay.psam_steps else chip
+        if vector["response_hex"] is None:
+            asked.reset()
+            sessions.in_application(asked)
+            continue
+        assert asked.process(bytes.fromhex(vector["command_hex"])).hex().upper() == vector["response_hex"]
+
+
+def test_what_power_loss_clears_is_not_stored(tmp_path):
+    with CardStore(tmp_path) as store:
+        card = store.insert(PROFILES["car"])
+        ask(card, commands.select_id(commands.ETC_APPLICATION))
+        assert ask(card, purse.init_purchase(0x01, 1, bytes(6))).ok
+        back = store.insert(PROFILES["car"])
+        assert ask(back, purse.get_balance()).sw == 0x6985, "no directory is selected"
+        ask(back, commands.select_id(commands.ETC_APPLICATION))
+        assert ask(back, purse.debit(1, "20240301113015", bytes(4))).sw == 0x6985, "no purchase is open"
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from hardware.emulators.card_store import CardStore
+from hardware.emulators.profiles import load
+
+profile = load(Path(sys.argv[1]))["car"]
+with CardStore(Path(sys.argv[2])) as store:
+    card = store.insert(profile)
+    card.process(bytes.fromhex("00A4000002100100"))
+    for number in range(1, 1 << 24):
+        answer = card.process(bytes.fromhex("00D6890004") + number.to_bytes(4, "big"))
+        print(number, answer.hex(), flush=True)
+"""
+
+
+def test_an_answered_change_survives_a_kill(tmp_path):
+    """Kill the process amid changes: the newest answered one, or the one after it, is what the card has."""
+    source = next(path for path in SAMPLES if path.name == "user-cards.toml")
+    for answers in (1, 7, 20):
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(source), str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ) as process:
+            told = [process.stdout.readline() for _ in range(answers)]
+            process.send_signal(signal.SIGKILL)
+            told += [line for line in process.stdout if line.endswith("\n")]
+        number, status = told[-1].split()
+        answered = int(number)
+        assert status == "9000"
+        with CardStore(tmp_path) as store:
+            kept = int.from_bytes(store.insert(PROFILES["car"]).stored.files[0x09][:4], "big")
+        assert kept in (answered, answered + 1)
