@@ -24,7 +24,7 @@ from enum import Enum
 from typing import Final
 
 from drivers.card_slot import CardSlot
-from drivers.errors import DeviceRefused, RequestOutcome
+from drivers.errors import DeviceRefused
 from protocols.card import apdu, commands, psam
 from protocols.card.apdu import Command, Response, status_text
 from protocols.card.psam import Crypt, KeyKind, PsamApplication, PsamIssue, SamPurchase
@@ -303,7 +303,6 @@ class Psam:
             raise PsamCannot(
                 f"PSAM profile {self._profile.name} has no {key}",
                 device=self.name,
-                outcome=RequestOutcome.NOT_SENT,
                 hint="name the profile of its maker, or use a PSAM that has this key",
             )
         await self._enter()

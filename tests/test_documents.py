@@ -29,6 +29,8 @@ NOT_RUN = {
     "make test": "is what runs this test",
     "etcgw card batch": "waits for cards; test_card_batch lays them",
     "etcgw run": "serves until it is stopped; test_run starts it",
+    "etcgw tag": "needs an antenna with a tag before it; test_tag has them emulated",
+    "etcgw psam": "needs a reader with a PSAM in it; test_psam has them emulated",
     "python docs/generate.py": "writes into the tree; what it would write is compared here",
 }
 """Commands of `sh` blocks that are not run here, each with the reason; their options are checked all the same."""
@@ -42,6 +44,7 @@ ENDS_WITH = {
     "etcgw debits show": (1, "nobody has passed here"),
     "etcgw debits resolve": (1, "nobody has passed here"),
     "etcgw debits refund": (1, "nobody has passed here"),
+    "etcgw tac verify": (1, "nobody has passed here"),
     "etcgw clearing run 20261123": (1, "the example is of a sale that is not on the books"),
 }
 """Commands of `sh` blocks that do not end with status 0 here."""

@@ -31,6 +31,8 @@ def labels() -> Mapping[str, str]:
         codes.PASS_STATUSES,
         codes.USER_TYPES,
         codes.VEHICLE_STATES,
+        codes.RECORDS,
+        codes.YUNNAN_PASS_STATUSES,
     )
     classes = filter(None, map(codes.vehicle_class_label, range(VEHICLE_CLASS_MAX + 1)))
     return {word.en: word.zh for word in chain(classes, *(table.values() for table in tables))}

@@ -36,6 +36,7 @@ MODULES: Final = MappingProxyType(
         "privacy": "gateway.cli.privacy",
         "rsu": "gateway.cli.rsu",
         "pump": "gateway.cli.pump",
+        "readers": "gateway.cli.readers",
         "card": "gateway.cli.card",
         "tag": "gateway.cli.tag",
         "psam": "gateway.cli.psam",

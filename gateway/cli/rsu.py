@@ -195,7 +195,8 @@ def _show_place(screen: Screen, found: Found, *, first: bool) -> None:
 def _describe(dialect: Dialect, raw: bytes, *, unmask: bool) -> FrameDescription:
     """Describe a frame, with the files inside it taken apart as well."""
     from protocols.card import describe_card_file, describe_station
-    from protocols.obu import describe_obu_status, describe_vehicle_file
+    from protocols.obu import describe_obu_status, describe_route_file, describe_vehicle_file
+    from protocols.obu.commands import ROUTE_BYTES
     from protocols.rsu.describe import describe_frame
 
     files: dict[str, FileDescriber] = {
@@ -204,6 +205,8 @@ def _describe(dialect: Dialect, raw: bytes, *, unmask: bool) -> FrameDescription
         "station": lambda data: describe_station(data[:STATION_BYTES], unmask=unmask),
     }
     plain = describe_frame(dialect, raw)
+    if any(field.name == "ef04" and len(field.raw) == ROUTE_BYTES for field in plain.fields):
+        files["ef04"] = partial(describe_route_file, unmask=unmask)
     if plain.message == "ObuReport":
         # What the status bits mean depends on the kind of device that the same report names.
         kind = next((f.value for f in plain.fields if f.name == "device_type" and f.value), "1")

@@ -21,7 +21,6 @@ from gateway.cli.store import ledger_of
 from gateway.cli.usage import BadValue
 from gateway.texts.catalogue import Words
 from gateway.views.masks import number_shown
-from protocols.card.codes import TradeType
 
 if TYPE_CHECKING:
     from drivers.card_slot import CardSlot
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
     from gateway.views.visits import Visit
 
 app = Commands("tac", no_args_is_help=True)
+
+COMPOSITE: Final = 0x09
+"""Type of a composite purchase (`protocols.card.codes.TradeType`), as all of the ledger are."""
 
 CARD_DIGITS: Final = 20
 INNER_DIGITS: Final = 16
@@ -71,7 +73,7 @@ def verify(
     card: Annotated[str | None, typer.Option("--card", metavar="DIGITS", show_default=False)] = None,
     region: Annotated[str | None, typer.Option("--region", metavar="TEXT", show_default=False)] = None,
     amount: Annotated[int | None, typer.Option("--amount", metavar="FEN", min=0, show_default=False)] = None,
-    trade_type: Annotated[int, typer.Option("--type", metavar="N", min=0, max=255)] = TradeType.COMPOSITE,
+    trade_type: Annotated[int, typer.Option("--type", metavar="N", min=0, max=255)] = COMPOSITE,
     terminal: Annotated[str | None, typer.Option("--terminal", metavar="HEX", show_default=False)] = None,
     serial: Annotated[int | None, typer.Option("--serial", metavar="N", min=0, show_default=False)] = None,
     time: Annotated[str | None, typer.Option("--time", metavar="YYYYMMDDHHMMSS", show_default=False)] = None,
@@ -157,7 +159,7 @@ def _of_ledger(site: SiteFile | None, which: str, region: str | None, given: Map
         card_number=visit.passage.who.card_number,
         region=_region(region, visit.passage.who.card_number, visit.passage.who.contract),
         amount_fen=purchase.written_fen,
-        trade_type=TradeType.COMPOSITE,
+        trade_type=COMPOSITE,
         terminal=bytes.fromhex(purchase.terminal or ""),
         terminal_serial=purchase.psam_serial or 0,
         time=purchase.purchase_time,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -225,6 +224,8 @@ def _expect_stopped(site: SiteFile) -> None:
 
 def _through(section: Antenna, gantry: bytes, utc_offset_min: int, wait_s: float) -> TagContents:
     """Contents of the next tag before an antenna."""
+    import asyncio
+
     from drivers.clock import SystemClock
     from drivers.link import open_link
     from drivers.rsu import RsuConfig

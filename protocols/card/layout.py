@@ -191,7 +191,7 @@ STATION_YUNNAN: Final = Layout(
         Field("network", hex_text(2), "entry network"),
         Field("station", hex_text(3), "entry station"),
         Field("lane", uint(1), "entry lane"),
-        Field("yunnan_seconds", uint(4), "entry time, seconds since 2000-01-01 in China"),
+        Field("yunnan_seconds", uint(4), "entry time, seconds of 2000 in China"),
         Field("vehicle_class", SMALL, "vehicle class", words=vehicle_class_label),
         Field("status", uint(1), "entry or exit status", words=YUNNAN_PASS_STATUSES),
         Field("terminal", octets(6), "terminal number"),

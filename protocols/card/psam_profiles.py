@@ -67,7 +67,7 @@ class PsamProfile:
         usage = self.usage_of(kind, algorithm, p2=p2)
         if usage is None:
             raise LocalProtocolError(
-                f"PSAM profile {self.name} has no {kind.value} key use for {algorithm.name}",
+                f"PSAM profile {self.name} has no {kind.value} key use for {algorithm.title}",
                 field="801A",
                 hint="name the profile of this PSAM's maker",
             )

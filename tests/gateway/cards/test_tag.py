@@ -13,18 +13,23 @@ from drivers.clock import SystemClock
 from drivers.errors import DeviceTimeout, DeviceUnavailable, RequestOutcome
 from drivers.link import open_link
 from drivers.rsu import RsuConfig
+from gateway.cards.standing import lists_in_force
 from gateway.cards.tag import TagBytesWrong, TagContents, tag_at, tag_of
 from gateway.cards.tag_verdict import TagCheck, judge_tag
 from gateway.cards.verdict import Check, ListsInForce, Question, SiteFacts
 from gateway.payers.mandates import IssuerPolicy, Issuers
+from gateway.payers.status_list_build import build
+from gateway.payers.status_lists import DROP_BOUND
 from gateway.points.etc.rsu_errors import PROFILE_OF_DIALECT, PROFILES
 from hardware.emulators.road import Event, VehicleSpec
 from hardware.emulators.rsu_antenna import Antenna
 from hardware.emulators.rsu_antenna import RsuConfig as AntennaConfig
 from protocols.codings import CHINA_TIME
 from protocols.obu import route_file_new, system_info_new, vehicle_file_new
-from protocols.rsu.messages import DeviceType
+from protocols.rsu.dialect import Side
+from protocols.rsu.messages import Continue, DeviceType, Initialise, Stop, StopType, SwitchAntenna
 from protocols.rsu.registry import dialect_named
+from protocols.rsu.session import Received, Session
 from tests.hardware.samples import C0, QUICK, car
 
 V3, SERIAL = dialect_named("pcrsu-v3"), dialect_named("legacy-serial-bj")
@@ -43,8 +48,9 @@ def errors_of(dialect):
     return PROFILES[PROFILE_OF_DIALECT[dialect.name]]
 
 
-def read(spec, dialect=V3, wait_s=STUCK_S):
-    """Contents of a vehicle's tag, and what the antenna had to do with it."""
+def read(spec, dialect=V3, wait_s=STUCK_S, sent=None):
+    """Contents of a vehicle's tag, and what the antenna had to do with it; its orders go into `sent`."""
+    sent = bytearray() if sent is None else sent
 
     async def inside():
         antenna = Antenna(AntennaConfig(dialect=dialect, **QUICK))
@@ -53,13 +59,31 @@ def read(spec, dialect=V3, wait_s=STUCK_S):
             vehicle = None if spec is None else antenna.arrive(VehicleSpec.from_json(spec))
             config = RsuConfig("antenna", dialect, lambda: replace(C0, flag_id=None) if dialect is SERIAL else C0)
             address = "{}:{}".format(*antenna.address)
-            connect = partial(open_link, address, timeout_s=STUCK_S, device="antenna")
+
+            async def connect():
+                link = await open_link(address, timeout_s=STUCK_S, device="antenna")
+                write = link.write
+
+                async def noted(data):
+                    sent.extend(data)
+                    await write(data)
+
+                monkey.setattr(link, "write", noted)
+                return link
+
             found = await tag_at(config, errors_of(dialect), connect, SystemClock(), wait_s=wait_s)
             return found, vehicle
         finally:
             await antenna.close()
 
-    return asyncio.run(inside())
+    with pytest.MonkeyPatch.context() as monkey:
+        return asyncio.run(inside())
+
+
+def said_to(antenna_bytes):
+    """Messages that an antenna was sent."""
+    events = Session(V3, Side.RSU).receive(antenna_bytes, 0.0).events
+    return [event.message for event in events if isinstance(event, Received)]
 
 
 def codes(verdict, *, refusing=True):
@@ -74,6 +98,25 @@ def test_a_tag_is_read_and_nothing_bought():
     assert tag.card.station.station_code == "99010101"
     assert (vehicle.events[Event.ORDERED], vehicle.events[Event.TAKEN]) == (0, 0)
     assert vehicle.events[Event.READ] == 1
+
+
+def test_an_antenna_is_let_go_and_hears_of_no_purchase():
+    sent = bytearray()
+    read(car(), sent=sent)
+    said = said_to(bytes(sent))
+    assert [type(message) for message in said] == [Initialise, SwitchAntenna, Continue, Stop]
+    assert said[-1].stop_type == StopType.SEARCH_AGAIN
+
+
+def test_a_listed_tag_is_refused(tmp_path):
+    file = tmp_path / "delivery.csv"
+    file.write_text(f"kind,key,list_type,sign\nobu,{ISSUER.hex().upper()}9901230100000001,1,1\n", encoding="utf-8")
+    build(file, tmp_path, version="L1", created_at=AT, effective_at=AT)
+    known = replace(SITE, lists=lists_in_force(tmp_path, AT, DROP_BOUND, timedelta(hours=48)))
+    tag, _ = read(car())
+    assert codes(judge_tag(tag, ASKED, known)) == ["obu_listed"]
+    other, _ = read(car(2))
+    assert codes(judge_tag(other, ASKED, known)) == []
 
 
 def test_a_tag_is_read_in_two_steps_where_the_dialect_has_them():

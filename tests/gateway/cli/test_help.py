@@ -72,12 +72,14 @@ def test_the_catalogue_has_no_help_that_is_never_shown():
 
 def test_the_commands_are_these():
     assert sorted(" ".join(path) for path in LEAVES) == [
+        "card apdu",
         "card batch",
         "card compare",
         "card purchase",
         "card read",
         "card recover",
         "card verdict",
+        "card watch",
         "check-config",
         "clearing explain",
         "clearing items",
@@ -119,6 +121,7 @@ def test_the_commands_are_these():
         "pump show",
         "pump watch",
         "pumps",
+        "readers",
         "rsu decode",
         "rsu dialects",
         "rules check",

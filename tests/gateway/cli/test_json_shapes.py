@@ -44,7 +44,7 @@ AWAY_FROM_A_SITE = {
     "pump-decode": [["pump", "decode", "5034030400078501020800002547000199940101054EB403FA"]],
 }
 ELSEWHERE = {
-    "card-batch", "card-compare", "card-read", "card-verdict",
+    "card-apdu", "card-batch", "card-compare", "card-read", "card-verdict", "card-watch", "readers",
     "clearing-show", "pump-authorise", "pump-show", "pump-watch", "pumps", "rules-check", "rules-diff", "sales-receipt",
     "sales-reconcile", "sales-show", "status", "psam-check", "psam-info", "tac-verify", "tag-read", "tag-verdict",
 }  # fmt: skip

@@ -16,6 +16,10 @@ from hardware.emulators.test_keys import ROOTS
 from protocols.card.psam import KeyKind
 from protocols.crypto import Algorithm, Trade, diversify, tac
 from tests.gateway.cli.test_json_shapes import compare, merged, shape
+from tests.pcsc import pcsc, pcsc_service
+
+__all__ = ["pcsc", "pcsc_service"]
+"""Fixtures."""
 
 TERMINAL = "019900000001"
 REGION, INNER = bytes.fromhex("B2E2CAD4B2E2CAD4"), bytes.fromhex("2301220100000001")
@@ -155,7 +159,7 @@ def test_a_tac_by_options(run, ask, lay):
 
 def test_a_psam_without_tac_keys_says_so(run, lay):
     lay()
-    shown = run("tac", "verify", *options(), "--sm4", code=3)
+    shown = run("tac", "verify", *options(), "--sm4", code=1)
     assert "no SM4 tac key" in shown.stderr
     lay(algorithms=frozenset({Algorithm.SM4}))
     assert "no 3DES tac key" in run("tac", "verify", *options(), code=1).stderr
@@ -202,3 +206,23 @@ def test_the_tac_that_a_card_makes_is_right(ask, lay):
     leaf = diversify(ROOTS[KeyKind.TAC, Algorithm.DES3], (REGION, INNER), Algorithm.DES3)
     made = tac(leaf, Trade(0, 9, bytes.fromhex(TERMINAL)), 7, bytes.fromhex(TIME), Algorithm.DES3)
     assert ask("tac", "verify", *options(amount="0", serial="7", tac=made.hex()))["right"]
+
+
+# --- a real card service ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="slot")
+def first_slot(pcsc):
+    return pcsc.slots[0]
+
+
+def test_a_psam_behind_a_real_card_service(slot, ask):
+    chip = Psam(mode="bench", t0=True, long_application_file=True)
+    slot.insert(chip)
+    found = ask("psam", "info", "--reader", slot.reader)
+    assert (found["reader"], found["terminal"], found["sm4_key_index"]) == (slot.reader, TERMINAL, "40")
+    assert ask("psam", "check", "--reader", slot.reader, "--region", "测试", "--spend-one")["works"]
+    assert ask("tac", "verify", *options(), "--reader", slot.reader)["right"]
+    assert chip.terminal_serial == 1
+    slot.remove()
+    ask("psam", "info", "--reader", slot.reader, code=3)

@@ -12,6 +12,9 @@ from gateway.cli.described import told
 from gateway.cli.screen import Screen
 from gateway.texts.catalogue import Language
 from hardware.emulators.control import Capture
+from protocols.card import layout as card_layout
+from protocols.fields import Layout
+from protocols.obu import layout as obu_layout
 from protocols.rsu.names import DIALECT_NAMES
 from protocols.rsu.registry import dialect_named
 from tests.protocols.rsu.samples import GOOD, VECTORS, v3, vector
@@ -47,6 +50,13 @@ def test_every_good_frame_is_told_to_its_last_byte(ask, sample):
         assert top["offset"] == at
         at += top["length"]
     assert at == len(sample.raw)
+
+
+@pytest.mark.parametrize("name", ["v3-b4-274", "v3-c6-159"])
+def test_ef04_is_taken_apart(ask, name):
+    (frame,) = ask("rsu", "decode", vector(name).raw.hex())["frames"]
+    assert field(frame, "ef04.verify_code")["length"] == 8
+    assert field(frame, "ef04")["raw"] is None
 
 
 @pytest.mark.parametrize("sample", VECTORS, ids=lambda v: v.id)
@@ -88,6 +98,15 @@ def test_every_field_and_word_of_a_layout_is_told_in_chinese(dialect):
                 words = field.words.values() if isinstance(field.words, Mapping) else ()
                 for text in (one.meaning, field.meaning, layout.source, *(getattr(w, "en", w) for w in words)):
                     assert english_left(told(screen, rsu._labels, text)) == [], text
+
+
+def test_every_field_and_word_of_a_file_is_told_in_chinese():
+    screen = Screen(Language.ZH)
+    layouts = [one for module in (card_layout, obu_layout) for one in vars(module).values() if isinstance(one, Layout)]
+    for one in (field for layout in layouts for field in layout.fields):
+        words = one.words.values() if isinstance(one.words, Mapping) else ()
+        for text in (one.meaning, *(word.en for word in words)):
+            assert english_left(told(screen, rsu._labels, text)) == [], text
 
 
 def test_files_inside_are_taken_apart(ask):

@@ -74,7 +74,7 @@ def test_values_stay_and_texts_in_texts_are_told():
     assert told == "LEN 为 9,最大为 4; 偏移 4; 数据 ffff"
     told = text_of("reader 01: PSAM refused reading file 0015: record not found (SW 6A83); outcome refused").zh
     assert told == "reader 01: PSAM 拒绝读文件 0015: 未找到记录 (SW 6A83); 结果 被拒绝"
-    assert text_of("PSAM has no SM4 vehicle key (SW 6A88)").zh == "PSAM 没有SM4 车辆信息解密密钥 (SW 6A88)"
+    assert text_of("PSAM has no SM4 vehicle key (SW 6A88)").zh == "PSAM 没有 SM4 车辆信息解密密钥 (SW 6A88)"
     assert text_of("PSAM is not authorised (SW 6985)").zh == "PSAM 未授权 (SW 6985)"
     assert text_of("x: " * 1000) == ("x: " * 1000, "x: " * 1000), (
         "what is longer than any text of ours is not looked for"

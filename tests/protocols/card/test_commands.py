@@ -1,6 +1,7 @@
 """APDUs, purse and PSAM commands against the commands and answers of card-apdus.jsonl."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -288,6 +289,23 @@ def test_psam_files():
     long = psam.decode_application(answer(EXIT.format(10)) + b"\x00\x40")
     assert long.sm4_key_index == 0x40
     assert replace(long, sm4_key_index=0x41).encode() == answer(EXIT.format(10)) + b"\x00\x41"
+
+
+APPLICATION_FILES = st.sampled_from([25, 27]).flatmap(lambda size: st.binary(min_size=size, max_size=size))
+
+
+@given(st.binary(min_size=14, max_size=14), APPLICATION_FILES)
+def test_any_psam_file_of_its_length_reads_and_encodes_again(issue, application):
+    assert psam.decode_issue(issue).encode() == issue
+    assert psam.decode_application(application).encode() == application
+    assert psam.authorisation_factors(psam.decode_issue(issue), psam.decode_application(application))
+
+
+@given(st.binary(max_size=20))
+def test_any_answer_of_a_purse_is_read_or_refused(answer):
+    for parse in (purse.parse_purchase_opened, purse.parse_load_opened, psam.parse_sam_purchase, purse.parse_debit):
+        with suppress(RemoteProtocolError):
+            parse(answer)
 
 
 def test_psam_descriptions():
