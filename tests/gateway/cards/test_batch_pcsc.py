@@ -6,8 +6,6 @@ import queue
 import threading
 from datetime import datetime
 
-import pytest
-
 from gateway.cards.batch import Batch, Result, work_off
 from gateway.cli.card_reader import cards
 from gateway.texts.catalogue import Language
