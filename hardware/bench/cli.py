@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 from gateway import private_files
 from gateway.cli.errors import ExitCode
 from gateway.cli.options import HELP_NAMES, show_version
+from hardware.bench import lab_cli
 from hardware.bench.processes import ProgramFailed
 
 T = TypeVar("T")
@@ -51,6 +52,9 @@ app = typer.Typer(
     add_completion=False,
     context_settings=HELP_NAMES,
 )
+
+
+app.add_typer(lab_cli.app)
 
 
 @app.callback()
@@ -326,6 +330,36 @@ def grow(
 
     rows = large.measure(_folder(folder), debits)
     typer.echo(json.dumps(rows)) if as_json else show.console().print(table_of("large ledger", rows))
+
+
+@app.command()
+def cards(
+    profiles: lab_cli.ProfileFiles,
+    *,
+    state: Annotated[Path | None, typer.Option("--state", help="Folder of state files: the cards outlive us.")] = None,
+    card: Annotated[list[str] | None, typer.Option("--card", help="Only these cards.")] = None,
+    readers: Annotated[
+        int | None, typer.Option("--readers", min=1, max=8, help="Readers, of two slots each; as many as cards need.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> None:
+    """Keep emulated cards in readers of a card service of our own until Ctrl-C; lines on standard input move them.
+
+    Prints the line to export first, so that etcgw readers and others see them. A fault is planned with a line such as
+    fault car pull-after debit; all of them are told in hardware/emulators/card_faults.py.
+    """
+    from hardware.bench.card_desk import serve as keep_cards
+    from hardware.bench.pcsc_daemon import ServiceFailed, ServiceMissing
+    from hardware.emulators.card_store import StateError
+
+    wanted = lab_cli.profiles_of(profiles, card)
+    try:
+        _run(keep_cards(wanted, state=state, readers=readers, as_json=as_json))
+    except StateError as error:
+        raise typer.BadParameter(str(error), param_hint="--state") from error
+    except (ServiceMissing, ServiceFailed) as error:
+        typer.echo(f"{PROGRAM}: {error}", err=True)
+        raise typer.Exit(ExitCode.UNAVAILABLE) from error
 
 
 def _check_place(picture: Path | None) -> None:

@@ -23,7 +23,7 @@ before GET RESPONSE.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
@@ -176,8 +176,10 @@ def _place(words: list[str], own: int | None) -> Place:
 class FaultyChip:
     """Chip to which a plan of faults happens. It goes into a slot as the chip itself would."""
 
-    def __init__(self, chip: Chip, plan: Iterable[Fault] = ()) -> None:
+    def __init__(self, chip: Chip, plan: Iterable[Fault] = (), *, tell: Callable[[str], None] = lambda _: None) -> None:
+        """`tell`: is told of each fault as it comes, in the words of `happened`."""
         self.chip = chip
+        self._tell = tell
         self.plan = list(plan)
         """Faults still to come."""
         self.happened: list[str] = []
@@ -222,7 +224,9 @@ class FaultyChip:
             if fault.effect in effects and fault.place.fits(self._number, ins) and _OF.get(fault.effect, ins) == ins
         ]
         self.plan = [fault for fault in self.plan if fault not in due or fault.place.every]
-        self.happened += [f"command {self._number} ({ins:02X}): {fault}" for fault in due]
+        for fault in due:
+            self.happened.append(f"command {self._number} ({ins:02X}): {fault}")
+            self._tell(self.happened[-1])
         return due
 
     def _instead(self, fault: Fault) -> bytes | None:

@@ -41,6 +41,11 @@ class VirtualCard:
         self._thread = threading.Thread(target=self._serve, name=f"card in slot {port}", daemon=True)
         self._thread.start()
 
+    @property
+    def inside(self) -> bool:
+        """True until the card is pulled, or the reader hangs up."""
+        return self._thread.is_alive()
+
     def remove(self) -> None:
         """Pull the card; from any thread, and more than once."""
         self._leaving.set()
