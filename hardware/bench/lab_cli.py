@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli.errors import ExitCode
+from drivers.errors import DeviceError
+from gateway.cli.card_reader import slot_of
+from gateway.cli.errors import ExitCode, explain
 from gateway.cli.screen import BAD, GOOD, Cell, Heading, Screen
 from hardware.bench.show import screen_of_person
 from hardware.bench.texts import say
@@ -21,6 +24,7 @@ from protocols.errors import LocalProtocolError, ProtocolError
 from protocols.masks import STARS, mask_number
 
 if TYPE_CHECKING:
+    from drivers.card_slot import CardSlot
     from hardware.bench.lab import LabPurchase, Purchase, Step
     from hardware.emulators.card_store import CardStore
     from hardware.emulators.chip import Chip
@@ -109,12 +113,19 @@ def personalise(
 
 @app.command()
 def purchase(
-    profiles: ProfileFiles,
+    profiles: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PROFILE...]", exists=True, dir_okay=False, help="Profile files of cards."),
+    ] = None,
     *,
     card: Annotated[str, typer.Option("--card", help="Name of the user card in the profiles.")] = "car",
     sam: Annotated[
         str | None, typer.Option("--psam", help="Name of the PSAM in the profiles; one with both ciphers unless given.")
     ] = None,
+    reader: Annotated[
+        str | None, typer.Option("--reader", help="Reader with the user card: its number, its name or a part of it.")
+    ] = None,
+    wait: Annotated[float, typer.Option("--wait", metavar="S", min=0, help="Seconds to wait for a card there.")] = 0.0,
     amount_fen: AmountOption = 1000,
     time: Annotated[
         str | None, typer.Option("--time", metavar="YYYYMMDDhhmmss", help="Time of the purchase; now unless given.")
@@ -123,34 +134,44 @@ def purchase(
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
 ) -> None:
-    """Buy with an emulated card at an emulated PSAM, in memory, and recompute every MAC; status 1 when one is wrong.
+    """Buy with a card at an emulated PSAM, and recompute every MAC; status 1 when one is wrong or somebody refuses.
 
-    Shows each command and its answer. Keys of card and session are not shown.
+    The card is emulated in memory, or one with test keys in a reader. Shows each command and its answer; keys of card
+    and session are not shown.
     """
-    from contextlib import nullcontext
-
-    from hardware.bench.chip_slot import ChipSlot
     from hardware.bench.lab import LabPurchase, StepRefused
     from hardware.emulators.card_store import CardStore
-    from hardware.emulators.psam import Psam
 
-    wanted = profiles_of(profiles, [card] if sam is None else [card, sam])
+    names = ([card] if reader is None else []) + ([] if sam is None else [sam])
+    wanted = profiles_of(profiles or [], names)
     moment = time if time is not None else f"{utcnow_of_machine().astimezone(CHINA_TIME):%Y%m%d%H%M%S}"
+    bought = LabPurchase(amount_fen, moment)
+    refused = None
     with CardStore(state) if state is not None else nullcontext() as store:
         chips = [one.make() if store is None else inserted(store, one) for one in wanted]
-        if sam is None:
-            chips.append(Psam(mode="bench"))
-        bought = LabPurchase(ChipSlot("card", chips[0]), ChipSlot("PSAM", chips[1]), amount_fen, moment)
-        refused = None
         try:
-            asyncio.run(bought.run())
+            asyncio.run(_buy(bought, chips, reader, wait))
         except StepRefused as no:
             refused = no.sw
-        except ProtocolError as error:
+        except (ProtocolError, DeviceError) as error:
             _show_purchase(bought, None, as_json=as_json, unmask=unmask)
             raise fault(error) from error
     _show_purchase(bought, refused, as_json=as_json, unmask=unmask)
     raise typer.Exit(ExitCode.DONE if bought.good and refused is None else ExitCode.REFUSED)
+
+
+async def _buy(bought: LabPurchase, chips: list[Chip], reader: str | None, wait_s: float) -> None:
+    """Buy with the first chip, or the card in a reader, at the next chip or a PSAM of the bench."""
+    from hardware.bench.chip_slot import ChipSlot
+    from hardware.emulators.psam import Psam
+
+    async with AsyncExitStack() as stack:
+        card: CardSlot
+        if reader is None:
+            card = ChipSlot("card", chips.pop(0))
+        else:
+            card = await stack.enter_async_context(slot_of(reader, wait_s))
+        await bought.run(card, ChipSlot("PSAM", chips[0] if chips else Psam(mode="bench")))
 
 
 @app.command()
@@ -310,10 +331,10 @@ def digits(text: str, option: str, length: int) -> bytes:
     return bytes.fromhex(text)
 
 
-def fault(error: ProtocolError) -> typer.Exit:
-    """Tell an error of bytes, and the end of the command: status 2 for what we were told to do, 5 for a peer's."""
+def fault(error: ProtocolError | DeviceError) -> typer.Exit:
+    """Tell an error, and the end of the command: status 2 for bytes that we were told to send, else as `etcgw` does."""
     typer.echo(f"etcbench: {error}", err=True)
-    return typer.Exit(ExitCode.USAGE if isinstance(error, LocalProtocolError) else ExitCode.PROTOCOL)
+    return typer.Exit(ExitCode.USAGE if isinstance(error, LocalProtocolError) else explain(error).code)
 
 
 def _algorithm(cipher: Cipher) -> Algorithm:
