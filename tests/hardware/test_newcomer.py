@@ -113,7 +113,7 @@ def test_the_cure_is_that_of_the_makefile():
 
 
 CURE = "setup-cards: run / 请执行 'sudo apt-get update && sudo apt-get install pcscd', then 'make setup-cards'\n"
-SKIPPED = "SKIPPED [9] tests/pcsc.py:104: pyscard is missing\n"
+SKIPPED = "SKIPPED [9] tests/hardware/test_x.py:104: pyscard is missing\n"
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,7 @@ import pytest
 
 from hardware.emulators.card import make_card
 from hardware.emulators.virtual_reader import ATR
-from tests.pcsc import pcsc, pcsc_service
 from tests.programs import program
-
-__all__ = ["pcsc", "pcsc_service"]
 
 SELECT, BALANCE = "00A40000021001", "805C000204"
 
