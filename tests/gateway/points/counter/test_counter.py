@@ -259,7 +259,7 @@ def test_a_psam_whose_counter_stands_still_sells_nothing_twice(play):
     ("psam", "reason"),
     [
         (psam_new(authorisation_needed=True), "psam_not_authorised"),
-        (psam_new(algorithms=frozenset({Algorithm.SM4}), key_type=4), "psam_operation_failed"),
+        (psam_new(algorithms=frozenset({Algorithm.SM4}), key_type=4), "psam_keys_missing"),
         (None, "psam_operation_failed"),
     ],
     ids=["not authorised", "other keys", "missing"],
