@@ -91,7 +91,7 @@ class Step:
 
     who: str
     what: str
-    """Code of its text: `lab.step.` and this."""
+    """Name of the step."""
     command: bytes
     response: bytes
     private: bool

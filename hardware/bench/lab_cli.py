@@ -17,7 +17,7 @@ from gateway.cli.card_reader import slot_of
 from gateway.cli.errors import ExitCode, explain
 from gateway.cli.screen import BAD, GOOD, Cell, Heading, Screen
 from hardware.bench.show import screen_of_person
-from hardware.bench.texts import say
+from hardware.bench.texts import Words, say
 from hardware.emulators.control import utcnow_of_machine
 from protocols.codings import CHINA_TIME
 from protocols.errors import LocalProtocolError, ProtocolError
@@ -41,6 +41,40 @@ HEAD_BYTES: Final = 5
 
 SW_BYTES: Final = 2
 
+_CHIPS: Final = {"card": Words("lab.who.card"), "psam": Words("lab.who.psam")}
+
+_STEPS: Final = {
+    "select": Words("lab.step.select"),
+    "card-file": Words("lab.step.card-file"),
+    "entry": Words("lab.step.entry"),
+    "balance": Words("lab.step.balance"),
+    "root": Words("lab.step.root"),
+    "terminal": Words("lab.step.terminal"),
+    "application": Words("lab.step.application"),
+    "init": Words("lab.step.init"),
+    "cache": Words("lab.step.cache"),
+    "mac1": Words("lab.step.mac1"),
+    "debit": Words("lab.step.debit"),
+    "mac2": Words("lab.step.mac2"),
+    "prove": Words("lab.step.prove"),
+}
+
+_FACTS: Final = {
+    "amount_fen": Words("lab.amount_fen"),
+    "terminal": Words("lab.terminal"),
+    "serial": Words("lab.serial"),
+    "time": Words("lab.time"),
+    "card_number": Words("lab.card_number"),
+    "algorithm": Words("lab.algorithm"),
+}
+"""Facts of a purchase by their JSON keys."""
+
+_MAC_VERDICTS: Final = {
+    "right": Words("lab.mac.right"),
+    "wrong": Words("lab.mac.wrong"),
+    "not_checked": Words("lab.mac.not_checked"),
+}
+
 
 class Cipher(StrEnum):
     """Cipher of a card's keys."""
@@ -57,7 +91,7 @@ class Kind(StrEnum):
 
 
 ProfileFiles = Annotated[
-    list[Path], typer.Argument(metavar="PROFILE...", exists=True, dir_okay=False, help="Profile files of cards.")
+    list[Path], typer.Argument(metavar="PROFILE", exists=True, dir_okay=False, help="Profile files of cards.")
 ]
 StateOption = Annotated[Path, typer.Option("--state", help="Folder of the cards' state files.")]
 AmountOption = Annotated[int, typer.Option("--amount-fen", min=0, max=0xFFFF_FFFF, help="Amount in fen.")]
@@ -108,14 +142,15 @@ def personalise(
     if as_json:
         screen.json({"cards": [dict(zip(("name", "kind", "file"), row, strict=True)) for row in rows]})
         return
-    screen.table([Heading(say(screen, code)) for code in ("lab.card", "lab.kind", "lab.file")], rows)
+    titles = (Words("lab.card"), Words("lab.kind"), Words("lab.file"))
+    screen.table([Heading(screen.word(title)) for title in titles], rows)
 
 
 @app.command()
 def purchase(
     profiles: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PROFILE...]", exists=True, dir_okay=False, help="Profile files of cards."),
+        typer.Argument(metavar="PROFILE", exists=True, dir_okay=False, help="Profile files of cards."),
     ] = None,
     *,
     card: Annotated[str, typer.Option("--card", help="Name of the user card in the profiles.")] = "car",
@@ -272,9 +307,11 @@ def vehicle(
         fields = [{"name": row.name, "value": row.value, "meaning": row.meaning} for row in rows]
         screen.json({"mac": opened.verdict.value, "fields": fields})
     else:
-        columns = [Heading(say(screen, code)) for code in ("lab.field", "lab.value")]
+        columns = [Heading(say(screen, "lab.field")), Heading(say(screen, "lab.value"))]
         screen.table(columns, [(row.name, row.value) for row in rows])
-        screen.line(say(screen, f"lab.mac.{opened.verdict.value}"), GOOD if opened.verdict is MacVerdict.RIGHT else BAD)
+        screen.line(
+            screen.word(_MAC_VERDICTS[opened.verdict.value]), GOOD if opened.verdict is MacVerdict.RIGHT else BAD
+        )
     raise typer.Exit(ExitCode.REFUSED if opened.verdict is MacVerdict.WRONG else ExitCode.DONE)
 
 
@@ -398,12 +435,11 @@ def _show_value(name: str, facts: Purchase, value: bytes, given: str | None, *, 
     if as_json:
         screen.json(shown)
     else:
-        keys = ("amount_fen", "terminal", "serial", "time", "card_number", "algorithm")
-        pairs: list[tuple[str, str | Cell]] = [(say(screen, f"lab.{key}"), str(shown[key])) for key in keys]
+        pairs: list[tuple[str, str | Cell]] = [(screen.word(words), str(shown[key])) for key, words in _FACTS.items()]
         pairs.append((name, shown["value"]))
         if same is not None:
             pairs.append((say(screen, "lab.given"), Cell(shown["given"], GOOD if same else BAD)))
-            verdict = say(screen, "lab.same" if same else "lab.different")
+            verdict = say(screen, "lab.same") if same else say(screen, "lab.different")
             pairs.append((say(screen, "lab.verdict"), Cell(verdict, GOOD if same else BAD)))
         screen.pairs(pairs)
     raise typer.Exit(ExitCode.REFUSED if same is False else ExitCode.DONE)
@@ -448,7 +484,7 @@ def _show_purchase(bought: LabPurchase, refused: int | None, *, as_json: bool, u
     columns = [Heading("#", right=True), Heading(say(screen, "lab.step")), Heading("APDU", wrap_at=30)]
     rows: list[Sequence[str | Cell]] = []
     for place, step in enumerate(bought.steps, 1):
-        what = f"{say(screen, f'lab.who.{step.who}')}: {say(screen, f'lab.step.{step.what}')}"
+        what = f"{screen.word(_CHIPS[step.who])}: {screen.word(_STEPS[step.what])}"
         rows += [
             (str(place), what, f"> {_sent(step, unmask=unmask)}"),
             ("", "", f"< {_came(step, unmask=unmask)}"),
@@ -457,18 +493,21 @@ def _show_purchase(bought: LabPurchase, refused: int | None, *, as_json: bool, u
     screen.line()
     screen.pairs([(say(screen, "lab.card_number"), shown), *_balances(screen, bought)])
     for check in bought.checks:
-        code = "lab.check-right" if check.same else "lab.check-wrong"
-        values = {"what": check.what, "given": check.given.hex().upper(), "computed": check.computed.hex().upper()}
-        screen.line(say(screen, code, **values), GOOD if check.same else BAD)
+        given, computed = check.given.hex().upper(), check.computed.hex().upper()
+        right = say(screen, "lab.check-right", what=check.what, given=given)
+        wrong = say(screen, "lab.check-wrong", what=check.what, given=given, computed=computed)
+        screen.line(right if check.same else wrong, GOOD if check.same else BAD)
     if refused is not None:
         screen.line(say(screen, "lab.refused", sw=f"{refused:04X}"), BAD)
-    screen.line(say(screen, "lab.debited" if bought.debited else "lab.not-debited"), GOOD if bought.good else BAD)
+    debited = say(screen, "lab.debited") if bought.debited else say(screen, "lab.not-debited")
+    screen.line(debited, GOOD if bought.good else BAD)
 
 
 def _balances(screen: Screen, bought: LabPurchase) -> Iterable[tuple[str, str]]:
-    for code, balance in (("before", bought.balance_before), ("after", bought.balance_after)):
-        if balance is not None:
-            yield say(screen, f"lab.balance-{code}"), str(balance)
+    if bought.balance_before is not None:
+        yield say(screen, "lab.balance-before"), str(bought.balance_before)
+    if bought.balance_after is not None:
+        yield say(screen, "lab.balance-after"), str(bought.balance_after)
 
 
 def _sent(step: Step, *, unmask: bool) -> str:

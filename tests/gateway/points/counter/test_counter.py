@@ -307,3 +307,17 @@ def test_a_card_that_paid_elsewhere_in_between_is_charged_for_that_alone(play):
         assert plaza.rows("select p.state from purchase p order by created_at")[1:] == [("not_taken",), ("taken",)]
 
     play(story)
+
+
+def test_a_psam_that_is_missing_is_told_until_it_is_there(play):
+    async def story(plaza):
+        desk = Desk(plaza)
+        desk.readers.chips["psam"] = None
+        await desk.pay(stored_value(1))
+        desk.readers.chips["psam"] = desk.psam
+        assert (await desk.pay(stored_value(2))).decision.outcome == "paid"
+        told = [(works, code) for part, works, _, code in desk.told if part == "desk-0/psam"]
+        assert told[0] == (False, "psam_operation_failed")
+        assert told[-1] == (True, None)
+
+    play(story)
