@@ -6,8 +6,9 @@ BIN    := $(VENV)/bin
 TESTERS ?= $(shell echo $$((2 * $$(nproc))))
 READY  := $(VENV)/.ready
 CARDS  := $(VENV)/.cards
-# Card readers: the service with virtual readers, what pyscard is compiled with, and readers nobody here wrote.
-CARD_PACKAGES := pcscd vsmartcard-vpcd libpcsclite-dev gcc libc6-dev pkg-config opensc pcsc-tools vsmartcard-vpicc
+# Card readers: the service with virtual readers, what pyscard is compiled with, and readers and a card nobody here wrote.
+CARD_PACKAGES := pcscd vsmartcard-vpcd libpcsclite-dev gcc libc6-dev pkg-config \
+	opensc pcsc-tools vsmartcard-vpicc python3-pycryptodome
 # Tests start hundreds of processes: each would compile the project anew, and every tester all tests.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -621,7 +621,7 @@ class _Watch:
         self._tell = tell
         self._halt = threading.Event()
         self._context: Any = None
-        self._cause = ""
+        self._lost = False
         threading.Thread(target=self._run, name="card readers", daemon=True).start()
 
     def stop(self) -> None:
@@ -635,7 +635,7 @@ class _Watch:
         while not self._halt.is_set():
             try:
                 (self._context,) = _done(self._scard.SCardEstablishContext(self._scard.SCARD_SCOPE_USER))
-                self._cause = ""
+                self._lost = False
                 self._happened(ReaderEventKind.SERVICE_UP)
                 self._follow()
             except PcscError as error:
@@ -649,8 +649,8 @@ class _Watch:
     def _lose(self, error: PcscError) -> None:
         if self._halt.is_set():
             return
-        if error.cause != self._cause:  # the tenth failed try is no news
-            self._cause = error.cause
+        if not self._lost:  # the tenth failed try is no news, whatever it failed of
+            self._lost = True
             self._happened(ReaderEventKind.SERVICE_LOST, cause=error.cause)
         self._halt.wait(AGAIN_S)
 

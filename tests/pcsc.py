@@ -117,6 +117,17 @@ class Pcsc:
         self.daemon.start()
 
 
+def refusal():
+    """Sentence on a service that takes no clients of this user, None where it does."""
+    from smartcard import scard
+
+    hresult, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+    if hresult != scard.SCARD_S_SUCCESS:
+        return f"no smartcards for this user ({scard.SCardGetErrorMessage(hresult)}): org.debian.pcsc-lite in polkit"
+    scard.SCardReleaseContext(context)
+    return None
+
+
 def ensure_possible(lack):
     """Skip for what this machine lacks, and fail where all has to be tested."""
     if lack is not None:
@@ -133,6 +144,7 @@ def pcsc_service():
         before = os.environ.get(SOCKET_VARIABLE)
         os.environ |= service.daemon.environment  # before the first call: the library reads it once
         try:
+            ensure_possible(refusal())
             yield service
         finally:
             service.stop()

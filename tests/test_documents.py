@@ -28,6 +28,8 @@ NOT_RUN = {
     "make run": "takes a minute; test_demo drives the same site",
     "make test": "is what runs this test",
     "etcgw card batch": "waits for cards; test_card_batch lays them",
+    "etcgw card purchase": "waits for a card; test_card_purchases lays one",
+    "etcgw card recover": "waits for a card; test_card_purchases lays one",
     "etcgw run": "serves until it is stopped; test_run starts it",
     "etcgw tag": "needs an antenna with a tag before it; test_tag has them emulated",
     "etcgw psam": "needs a reader with a PSAM in it; test_psam has them emulated",

@@ -236,7 +236,7 @@ class Batch:
         self._language = language
         self._unmask = unmask
         self.tested: list[Tested] = _read(file, golden)
-        self._seen = {one.card_digest: one.no for one in self.tested if one.result is not Result.TRY_AGAIN}
+        self._seen = {one.card_digest: one.no for one in self.tested if one.card_digest}
         self._stream = file.open("ab")
         if self._stream.tell() == 0:
             self._stream.write(codecs.BOM_UTF8)  # without it spreadsheets in China take the file for GBK

@@ -7,9 +7,8 @@ PSAM stays open as long as it answers; its keys and its counter are its own.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,8 +22,6 @@ from gateway.cards.purchase import CardPurchase, OpenPurchase, PurchaseRefused, 
 from gateway.debit.claims import PreviousPurchase, PurchaseResult
 from protocols.card.files import CardFile
 from protocols.errors import ProtocolError
-
-log = logging.getLogger(__name__)
 
 
 class Slots(Protocol):
@@ -58,12 +55,16 @@ class OpenedPsam:
 class CardTerminal:
     """Reader with its PSAM."""
 
-    def __init__(self, slots: Slots, *, reader: str, psam: str) -> None:
-        """`reader` and `psam`: names of readers, whole or in part."""
+    def __init__(
+        self, slots: Slots, *, reader: str, psam: str, on_psam: Callable[[str | None], None] = lambda _: None
+    ) -> None:
+        """`reader` and `psam`: names of readers, whole or in part. `on_psam` hears why the PSAM does not work, and None
+        when it does."""
         self._slots = slots
         self._reader = reader
         self._psam_reader = psam
         self._stack = AsyncExitStack()
+        self._on_psam = on_psam
         self._psam: OpenedPsam | None = None
 
     @asynccontextmanager
@@ -93,15 +94,15 @@ class CardTerminal:
                 self._psam = OpenedPsam(psam, await psam.info())
             except (DeviceError, ProtocolError) as error:
                 await self.close()
+                self._on_psam(str(error))
                 raise PurchaseRefused(psam_reason(error), str(error)) from error
+            self._on_psam(None)
         return self._psam
 
     async def _look_at_psam(self) -> None:
         """Open it before there is a card: whoever lays one there waits for the purchase alone."""
-        try:
+        with suppress(PurchaseRefused):
             await self.psam()
-        except PurchaseRefused as problem:
-            log.warning("no purchases for now: %s", problem)
 
 
 class Customer:

@@ -157,6 +157,7 @@ SERVED: Final[Columns[Served]] = (
             Column("funding", labels.FUNDING),
         ),
         lambda served: served.decision,
+        told=True,
     ),
-    Column("earlier"),
+    Column("earlier", labels.NOTE, text=lambda screen, earlier: screen.say("card.was-paid") if earlier else ""),
 )

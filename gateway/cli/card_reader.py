@@ -41,8 +41,11 @@ async def slot_of(reader: str | None, wait_s: float) -> AsyncIterator[CardSlot]:
 
 @asynccontextmanager
 async def cards(reader: str | None) -> AsyncIterator[Callable[[], AbstractAsyncContextManager[CardSlot]]]:
-    """Cards as they are laid on a reader, one after another."""
+    """Cards as they are laid on a reader, one after another. Raises DeviceUnavailable where there is no such reader."""
+    from drivers.card_readers import chosen
+
     async with _readers() as readers:
+        chosen(await readers.listed(), reader)
         yield lambda: readers.open(reader, wait_s=DAY_S)
 
 

@@ -127,12 +127,11 @@ def site_facts(site: SiteFile, contents: CardContents, now: datetime, amount_fen
 
 
 async def _keys(slot: CardSlot) -> frozenset[Algorithm]:
-    """Key sets of the PSAM in a slot, as its files tell."""
+    """Key sets of the PSAM in a slot."""
     from drivers.psam import Psam
-    from protocols.crypto import Algorithm
+    from gateway.cards.psam import read_psam
 
-    info = await Psam(slot).info()
-    return frozenset({Algorithm.DES3, *([Algorithm.SM4] if info.has_sm4 else [])})
+    return (await read_psam(Psam(slot))).algorithms
 
 
 # --- output -----------------------------------------------------------------------------------------------------------

@@ -280,8 +280,8 @@ class Talk:
 
     def _show(self, desk: Desk) -> None:
         screen = self._screen
-        codes = ("cards.reader", "lab.card", "lab.kind", "cards.faults")
-        columns = [Heading("#", right=True), *(Heading(say(screen, code)) for code in codes)]
+        titles = (Words("cards.reader"), Words("lab.card"), Words("lab.kind"), Words("cards.faults"))
+        columns = [Heading("#", right=True), *(Heading(screen.word(title)) for title in titles)]
         rows: list[list[str]] = []
         for number, slot in enumerate(desk.slots, 1):
             card = desk.in_slot(slot)

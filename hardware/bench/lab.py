@@ -91,7 +91,7 @@ class Step:
 
     who: str
     what: str
-    """Code of its text: `lab.step.` and this."""
+    """Name of the step."""
     command: bytes
     response: bytes
     private: bool
@@ -124,8 +124,6 @@ class StepRefused(Exception):
 class LabPurchase:
     """One composite purchase at a card and a PSAM, told step by step."""
 
-    card: CardSlot
-    sam: CardSlot
     amount_fen: int
     time: str
     steps: list[Step] = field(default_factory=list)
@@ -134,15 +132,17 @@ class LabPurchase:
     balance_before: int | None = None
     balance_after: int | None = None
     debited: bool = False
+    _slots: dict[str, CardSlot] = field(default_factory=dict)
 
     @property
     def good(self) -> bool:
         """True for a debit whose every MAC is what the test keys say."""
         return self.debited and all(check.same for check in self.checks)
 
-    async def run(self) -> None:
+    async def run(self, card: CardSlot, sam: CardSlot) -> None:
         """Do all steps. Raises StepRefused, and the errors of the slots."""
-        async with self.card.alone(), self.sam.alone():
+        self._slots = {CARD: card, PSAM: sam}
+        async with card.alone(), sam.alone():
             await self._ask(CARD, "select", commands.select_id(commands.ETC_APPLICATION), private=True)
             self.card_file = file = await self._read_card_file()
             read = commands.read_record(commands.SFI_STATIONS, 1, STATION_BYTES)
@@ -197,7 +197,7 @@ class LabPurchase:
         return purse.parse_balance(await self._ask(CARD, "balance", purse.get_balance()))
 
     async def _ask(self, who: str, what: str, command: Command, *, private: bool = False) -> bytes:
-        response: Response = await (self.card if who == CARD else self.sam).transmit(command)
+        response: Response = await self._slots[who].transmit(command)
         step = Step(who, what, command.encode(), response.encode(), private)
         self.steps.append(step)
         if not response.ok:

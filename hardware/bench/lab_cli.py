@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from gateway.cli.errors import ExitCode
+from drivers.errors import DeviceError
+from gateway.cli.card_reader import slot_of
+from gateway.cli.errors import ExitCode, explain
 from gateway.cli.screen import BAD, GOOD, Cell, Heading, Screen
 from hardware.bench.show import screen_of_person
-from hardware.bench.texts import say
+from hardware.bench.texts import Words, say
 from hardware.emulators.control import utcnow_of_machine
 from protocols.codings import CHINA_TIME
 from protocols.errors import LocalProtocolError, ProtocolError
 from protocols.masks import STARS, mask_number
 
 if TYPE_CHECKING:
+    from drivers.card_slot import CardSlot
     from hardware.bench.lab import LabPurchase, Purchase, Step
     from hardware.emulators.card_store import CardStore
     from hardware.emulators.chip import Chip
@@ -36,6 +40,40 @@ HEAD_BYTES: Final = 5
 """Class, instruction, P1, P2 and length of a command: they say nothing of anybody."""
 
 SW_BYTES: Final = 2
+
+_CHIPS: Final = {"card": Words("lab.who.card"), "psam": Words("lab.who.psam")}
+
+_STEPS: Final = {
+    "select": Words("lab.step.select"),
+    "card-file": Words("lab.step.card-file"),
+    "entry": Words("lab.step.entry"),
+    "balance": Words("lab.step.balance"),
+    "root": Words("lab.step.root"),
+    "terminal": Words("lab.step.terminal"),
+    "application": Words("lab.step.application"),
+    "init": Words("lab.step.init"),
+    "cache": Words("lab.step.cache"),
+    "mac1": Words("lab.step.mac1"),
+    "debit": Words("lab.step.debit"),
+    "mac2": Words("lab.step.mac2"),
+    "prove": Words("lab.step.prove"),
+}
+
+_FACTS: Final = {
+    "amount_fen": Words("lab.amount_fen"),
+    "terminal": Words("lab.terminal"),
+    "serial": Words("lab.serial"),
+    "time": Words("lab.time"),
+    "card_number": Words("lab.card_number"),
+    "algorithm": Words("lab.algorithm"),
+}
+"""Facts of a purchase by their JSON keys."""
+
+_MAC_VERDICTS: Final = {
+    "right": Words("lab.mac.right"),
+    "wrong": Words("lab.mac.wrong"),
+    "not_checked": Words("lab.mac.not_checked"),
+}
 
 
 class Cipher(StrEnum):
@@ -53,7 +91,7 @@ class Kind(StrEnum):
 
 
 ProfileFiles = Annotated[
-    list[Path], typer.Argument(metavar="PROFILE...", exists=True, dir_okay=False, help="Profile files of cards.")
+    list[Path], typer.Argument(metavar="PROFILE", exists=True, dir_okay=False, help="Profile files of cards.")
 ]
 StateOption = Annotated[Path, typer.Option("--state", help="Folder of the cards' state files.")]
 AmountOption = Annotated[int, typer.Option("--amount-fen", min=0, max=0xFFFF_FFFF, help="Amount in fen.")]
@@ -104,17 +142,25 @@ def personalise(
     if as_json:
         screen.json({"cards": [dict(zip(("name", "kind", "file"), row, strict=True)) for row in rows]})
         return
-    screen.table([Heading(say(screen, code)) for code in ("lab.card", "lab.kind", "lab.file")], rows)
+    titles = (Words("lab.card"), Words("lab.kind"), Words("lab.file"))
+    screen.table([Heading(screen.word(title)) for title in titles], rows)
 
 
 @app.command()
 def purchase(
-    profiles: ProfileFiles,
+    profiles: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PROFILE", exists=True, dir_okay=False, help="Profile files of cards."),
+    ] = None,
     *,
     card: Annotated[str, typer.Option("--card", help="Name of the user card in the profiles.")] = "car",
     sam: Annotated[
         str | None, typer.Option("--psam", help="Name of the PSAM in the profiles; one with both ciphers unless given.")
     ] = None,
+    reader: Annotated[
+        str | None, typer.Option("--reader", help="Reader with the user card: its number, its name or a part of it.")
+    ] = None,
+    wait: Annotated[float, typer.Option("--wait", metavar="S", min=0, help="Seconds to wait for a card there.")] = 0.0,
     amount_fen: AmountOption = 1000,
     time: Annotated[
         str | None, typer.Option("--time", metavar="YYYYMMDDhhmmss", help="Time of the purchase; now unless given.")
@@ -123,34 +169,44 @@ def purchase(
     as_json: JsonOption = False,
     unmask: UnmaskOption = False,
 ) -> None:
-    """Buy with an emulated card at an emulated PSAM, in memory, and recompute every MAC; status 1 when one is wrong.
+    """Buy with a card at an emulated PSAM, and recompute every MAC; status 1 when one is wrong or somebody refuses.
 
-    Shows each command and its answer. Keys of card and session are not shown.
+    The card is emulated in memory, or one with test keys in a reader. Shows each command and its answer; keys of card
+    and session are not shown.
     """
-    from contextlib import nullcontext
-
-    from hardware.bench.chip_slot import ChipSlot
     from hardware.bench.lab import LabPurchase, StepRefused
     from hardware.emulators.card_store import CardStore
-    from hardware.emulators.psam import Psam
 
-    wanted = profiles_of(profiles, [card] if sam is None else [card, sam])
+    names = ([card] if reader is None else []) + ([] if sam is None else [sam])
+    wanted = profiles_of(profiles or [], names)
     moment = time if time is not None else f"{utcnow_of_machine().astimezone(CHINA_TIME):%Y%m%d%H%M%S}"
+    bought = LabPurchase(amount_fen, moment)
+    refused = None
     with CardStore(state) if state is not None else nullcontext() as store:
         chips = [one.make() if store is None else inserted(store, one) for one in wanted]
-        if sam is None:
-            chips.append(Psam(mode="bench"))
-        bought = LabPurchase(ChipSlot("card", chips[0]), ChipSlot("PSAM", chips[1]), amount_fen, moment)
-        refused = None
         try:
-            asyncio.run(bought.run())
+            asyncio.run(_buy(bought, chips, reader, wait))
         except StepRefused as no:
             refused = no.sw
-        except ProtocolError as error:
+        except (ProtocolError, DeviceError) as error:
             _show_purchase(bought, None, as_json=as_json, unmask=unmask)
             raise fault(error) from error
     _show_purchase(bought, refused, as_json=as_json, unmask=unmask)
     raise typer.Exit(ExitCode.DONE if bought.good and refused is None else ExitCode.REFUSED)
+
+
+async def _buy(bought: LabPurchase, chips: list[Chip], reader: str | None, wait_s: float) -> None:
+    """Buy with the first chip, or the card in a reader, at the next chip or a PSAM of the bench."""
+    from hardware.bench.chip_slot import ChipSlot
+    from hardware.emulators.psam import Psam
+
+    async with AsyncExitStack() as stack:
+        card: CardSlot
+        if reader is None:
+            card = ChipSlot("card", chips.pop(0))
+        else:
+            card = await stack.enter_async_context(slot_of(reader, wait_s))
+        await bought.run(card, ChipSlot("PSAM", chips[0] if chips else Psam(mode="bench")))
 
 
 @app.command()
@@ -251,9 +307,11 @@ def vehicle(
         fields = [{"name": row.name, "value": row.value, "meaning": row.meaning} for row in rows]
         screen.json({"mac": opened.verdict.value, "fields": fields})
     else:
-        columns = [Heading(say(screen, code)) for code in ("lab.field", "lab.value")]
+        columns = [Heading(say(screen, "lab.field")), Heading(say(screen, "lab.value"))]
         screen.table(columns, [(row.name, row.value) for row in rows])
-        screen.line(say(screen, f"lab.mac.{opened.verdict.value}"), GOOD if opened.verdict is MacVerdict.RIGHT else BAD)
+        screen.line(
+            screen.word(_MAC_VERDICTS[opened.verdict.value]), GOOD if opened.verdict is MacVerdict.RIGHT else BAD
+        )
     raise typer.Exit(ExitCode.REFUSED if opened.verdict is MacVerdict.WRONG else ExitCode.DONE)
 
 
@@ -310,10 +368,10 @@ def digits(text: str, option: str, length: int) -> bytes:
     return bytes.fromhex(text)
 
 
-def fault(error: ProtocolError) -> typer.Exit:
-    """Tell an error of bytes, and the end of the command: status 2 for what we were told to do, 5 for a peer's."""
+def fault(error: ProtocolError | DeviceError) -> typer.Exit:
+    """Tell an error, and the end of the command: status 2 for bytes that we were told to send, else as `etcgw` does."""
     typer.echo(f"etcbench: {error}", err=True)
-    return typer.Exit(ExitCode.USAGE if isinstance(error, LocalProtocolError) else ExitCode.PROTOCOL)
+    return typer.Exit(ExitCode.USAGE if isinstance(error, LocalProtocolError) else explain(error).code)
 
 
 def _algorithm(cipher: Cipher) -> Algorithm:
@@ -377,12 +435,11 @@ def _show_value(name: str, facts: Purchase, value: bytes, given: str | None, *, 
     if as_json:
         screen.json(shown)
     else:
-        keys = ("amount_fen", "terminal", "serial", "time", "card_number", "algorithm")
-        pairs: list[tuple[str, str | Cell]] = [(say(screen, f"lab.{key}"), str(shown[key])) for key in keys]
+        pairs: list[tuple[str, str | Cell]] = [(screen.word(words), str(shown[key])) for key, words in _FACTS.items()]
         pairs.append((name, shown["value"]))
         if same is not None:
             pairs.append((say(screen, "lab.given"), Cell(shown["given"], GOOD if same else BAD)))
-            verdict = say(screen, "lab.same" if same else "lab.different")
+            verdict = say(screen, "lab.same") if same else say(screen, "lab.different")
             pairs.append((say(screen, "lab.verdict"), Cell(verdict, GOOD if same else BAD)))
         screen.pairs(pairs)
     raise typer.Exit(ExitCode.REFUSED if same is False else ExitCode.DONE)
@@ -427,7 +484,7 @@ def _show_purchase(bought: LabPurchase, refused: int | None, *, as_json: bool, u
     columns = [Heading("#", right=True), Heading(say(screen, "lab.step")), Heading("APDU", wrap_at=30)]
     rows: list[Sequence[str | Cell]] = []
     for place, step in enumerate(bought.steps, 1):
-        what = f"{say(screen, f'lab.who.{step.who}')}: {say(screen, f'lab.step.{step.what}')}"
+        what = f"{screen.word(_CHIPS[step.who])}: {screen.word(_STEPS[step.what])}"
         rows += [
             (str(place), what, f"> {_sent(step, unmask=unmask)}"),
             ("", "", f"< {_came(step, unmask=unmask)}"),
@@ -436,18 +493,21 @@ def _show_purchase(bought: LabPurchase, refused: int | None, *, as_json: bool, u
     screen.line()
     screen.pairs([(say(screen, "lab.card_number"), shown), *_balances(screen, bought)])
     for check in bought.checks:
-        code = "lab.check-right" if check.same else "lab.check-wrong"
-        values = {"what": check.what, "given": check.given.hex().upper(), "computed": check.computed.hex().upper()}
-        screen.line(say(screen, code, **values), GOOD if check.same else BAD)
+        given, computed = check.given.hex().upper(), check.computed.hex().upper()
+        right = say(screen, "lab.check-right", what=check.what, given=given)
+        wrong = say(screen, "lab.check-wrong", what=check.what, given=given, computed=computed)
+        screen.line(right if check.same else wrong, GOOD if check.same else BAD)
     if refused is not None:
         screen.line(say(screen, "lab.refused", sw=f"{refused:04X}"), BAD)
-    screen.line(say(screen, "lab.debited" if bought.debited else "lab.not-debited"), GOOD if bought.good else BAD)
+    debited = say(screen, "lab.debited") if bought.debited else say(screen, "lab.not-debited")
+    screen.line(debited, GOOD if bought.good else BAD)
 
 
 def _balances(screen: Screen, bought: LabPurchase) -> Iterable[tuple[str, str]]:
-    for code, balance in (("before", bought.balance_before), ("after", bought.balance_after)):
-        if balance is not None:
-            yield say(screen, f"lab.balance-{code}"), str(balance)
+    if bought.balance_before is not None:
+        yield say(screen, "lab.balance-before"), str(bought.balance_before)
+    if bought.balance_after is not None:
+        yield say(screen, "lab.balance-after"), str(bought.balance_after)
 
 
 def _sent(step: Step, *, unmask: bool) -> str:

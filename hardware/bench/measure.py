@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from hardware.bench import large, measure_codec, measure_debits, measure_lists, measure_start, show
+from hardware.bench import large, measure_cards, measure_codec, measure_debits, measure_lists, measure_start, show
 from hardware.bench.load import run as load
 
 MEASUREMENTS: tuple[tuple[str, Callable[[Path, int], list[dict[str, Any]]]], ...] = (
@@ -24,6 +24,7 @@ MEASUREMENTS: tuple[tuple[str, Callable[[Path, int], list[dict[str, Any]]]], ...
     ("large ledger", lambda folder, _debits: large.measure(folder)),
     ("load of 16 lanes", lambda folder, _debits: load.measure(folder)),
     ("codec", lambda folder, _debits: measure_codec.measure(folder)),
+    ("cards", lambda folder, _debits: measure_cards.measure(folder)),
     ("status lists", lambda *_: [{"figure": k, "value": v} for k, v in measure_lists.measure().items()]),
 )
 

@@ -2,8 +2,9 @@
 
 Two roots are made of the machine's own Debian source. In one an ordinary user is refused for want of Python's venv
 module, has an administrator type the cure that the refusal names, and sees the run on a narrow and on a wide terminal
-and through a pipe; in the other root does it alone. Each command runs in namespaces of its own (processes, mounts): the
-kernel ends and unmounts all of it with the command, whichever way that ends.
+and through a pipe; tests without cards, and with them after the cure for that. In the other root does it alone. Each
+command runs in namespaces of its own (processes, mounts): the kernel ends and unmounts all of it with the command,
+whichever way that ends.
 
 The roots get from this machine what leads to its registries: sources and proxies of apt, options of pip, resolver.
 """
@@ -67,6 +68,10 @@ PIP_OPTIONS: Final = ("index-url", "extra-index-url", "trusted-host", "proxy", "
 FOLDER: Final = "etc-gateway"
 RUN: Final = f"cd {FOLDER} && make run"
 TEST: Final = f"cd {FOLDER} && make test"
+CARDS: Final = f"cd {FOLDER} && make setup-cards && .venv/bin/python -m pytest -q tests/hardware/test_pcsc_daemon.py"
+WITHOUT_CARDS: Final = re.compile(r"SKIPPED .*(pyscard|apt-get install|/run/pcscd|smartcards)")
+"""Line of pytest on tests that wanted cards and had none."""
+
 ARCHIVE: Final = f"{FOLDER}.tar"
 CERTIFICATE: Final = "registry.crt"
 
@@ -247,6 +252,15 @@ def faults_of_refusal(run: Ended) -> list[str]:
     return faults + ([] if cure_in(run) else [f"no cure in: {run.last}"])
 
 
+def faults_of_cards(run: Ended, *, tested: bool) -> list[str]:
+    """Faults where cards are tested, and where they are left out: that is told with its cure, and nothing fails."""
+    skipped = [line for line in run.output.splitlines() if WITHOUT_CARDS.match(line)]
+    if tested:
+        return faults_of_code(run) + skipped
+    faults = faults_of_code(run) + ([] if skipped else ["cards were tested, or nothing tells that they were not"])
+    return faults + ([] if cure_in(run) else ["no cure for cards"])
+
+
 def faults_of_code(run: Ended) -> list[str]:
     """Faults of a command of which no more is asked than to succeed."""
     return [] if run.code == 0 else [f"exit code {run.code}: {run.last}"]
@@ -272,7 +286,7 @@ class Play:
         await _unpack(root)
         await self._runs(root)
         if with_test:
-            await self._try(root, TEST, faults_of_code, limit_s=TEST_S)
+            await self._try(root, TEST, partial(faults_of_cards, tested=True), limit_s=TEST_S)
 
     async def _ordinary_user(self, beside: Path) -> None:
         """Have an ordinary user refused, the refusal's own cure typed by root, and the user try again."""
@@ -283,6 +297,15 @@ class Play:
         if cure := cure_in(refusal):
             await self._try(root, cure, faults_of_code, columns=NARROW)
         await self._runs(user)
+        await self._cards_of(root, user)
+
+    async def _cards_of(self, root: Person, user: Person) -> None:
+        """Have an ordinary user test without cards, the cure typed by root, and the user set them up."""
+        refusal = await self._try(user, CARDS, partial(faults_of_cards, tested=False))
+        if cure := cure_in(refusal):
+            await self._try(root, cure, faults_of_code, columns=NARROW)
+        await self._try(root, "mkdir --parents /run/pcscd", faults_of_code)  # as the service's unit does elsewhere
+        await self._try(user, CARDS, partial(faults_of_cards, tested=True))
 
     async def _runs(self, person: Person) -> None:
         for columns, lang in ACTS[person.name]:

@@ -85,7 +85,7 @@ Check = Callable[[Any], Any]
 
 
 def _whole(low: int, high: int) -> Check:
-    def check(value: Any) -> int:  # noqa: ANN401
+    def check(value: object) -> int:
         if type(value) is not int or not low <= value <= high:
             raise ValueError(f"write a whole number from {low} to {high}")
         return value
@@ -94,7 +94,7 @@ def _whole(low: int, high: int) -> Check:
 
 
 def _text(pattern: str, cure: str) -> Check:
-    def check(value: Any) -> str:  # noqa: ANN401
+    def check(value: object) -> str:
         if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
             raise ValueError(f"write {cure}")
         return value
@@ -103,10 +103,10 @@ def _text(pattern: str, cure: str) -> Check:
 
 
 def _octets(length: int | None = None) -> Check:
-    def check(value: Any) -> bytes:  # noqa: ANN401
+    def check(value: object) -> bytes:
         try:
-            content = bytes.fromhex(value)
-        except (TypeError, ValueError):
+            content = bytes.fromhex(value) if isinstance(value, str) else b""
+        except ValueError:
             content = b""
         if not content or length not in (None, len(content)):
             raise ValueError(f"write {'' if length is None else f'{length} '}bytes in hexadecimal")
@@ -115,20 +115,20 @@ def _octets(length: int | None = None) -> Check:
     return check
 
 
-def _yes(value: Any) -> bool:  # noqa: ANN401
+def _yes(value: object) -> bool:
     if type(value) is not bool:
         raise ValueError("write true or false")
     return value
 
 
-def _day(value: Any) -> date:  # noqa: ANN401
+def _day(value: object) -> date:
     if type(value) is not date:
         raise ValueError("write a day such as 2034-01-01, without quotes")
     return value
 
 
 def _one_of(known: Mapping[str, T]) -> Check:
-    def check(value: Any) -> T:  # noqa: ANN401
+    def check(value: object) -> T:
         if not isinstance(value, str) or value not in known:
             raise ValueError(f"write one of {', '.join(known)}")
         return known[value]
@@ -137,7 +137,7 @@ def _one_of(known: Mapping[str, T]) -> Check:
 
 
 def _list_of(check: Check, *, least: int = 0) -> Check:
-    def check_all(value: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    def check_all(value: object) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) < least:
             raise ValueError(f"write a list{f' of at least {least}' if least else ''}")
         return tuple(map(check, value))
@@ -146,7 +146,7 @@ def _list_of(check: Check, *, least: int = 0) -> Check:
 
 
 def _by_file(check: Check) -> Check:
-    def check_all(value: Any) -> tuple[tuple[int, Any], ...]:  # noqa: ANN401
+    def check_all(value: object) -> tuple[tuple[int, Any], ...]:
         if type(value) is not dict:
             raise ValueError(f"write a table by file, such as {{ 0015 = ... }}: {', '.join(FILES)}")
         return tuple((_FILE(name), check(one)) for name, one in value.items())
@@ -158,13 +158,13 @@ def _named(kind: type[Enum]) -> Mapping[str, Any]:
     return {member.value: member for member in kind}
 
 
-def _length(value: Any) -> int:  # noqa: ANN401
-    if value not in CARD_FILE_LENGTHS:
+def _length(value: object) -> int:
+    if type(value) is not int or value not in CARD_FILE_LENGTHS:
         raise ValueError(f"write {' or '.join(map(str, CARD_FILE_LENGTHS))}")
-    return int(value)
+    return value
 
 
-def _entry(value: Any) -> Entry:  # noqa: ANN401
+def _entry(value: object) -> Entry:
     return _facts(Entry, value)
 
 
@@ -253,6 +253,8 @@ class UserCardFacts(Facts):
 
     def make(self, random: RandomSource) -> UserCard:
         """Card with these facts."""
+        if None not in (self.entry, self.record):
+            raise ValueError("entry and record say the same thing: write one of them")
         station = self.record
         if self.entry is not None:
             station = station_new(
@@ -441,6 +443,8 @@ class EsamFacts(Facts):
         else:
             size = 59 if self.form is VehicleForm.CAR_59 else 79
             content = vehicle_file_new(**common, length_mm=self.length_mm, size=size)
+        if self.old_colour and self.plate_colour not in OLD_COLOURS:
+            raise ValueError(f"old_colour goes with plate_colour 0 to {max(OLD_COLOURS)}")
         if self.old_colour:
             content = write_part(content, COLOUR_OFFSET, OLD_COLOURS[self.plate_colour].encode("gbk"))
         return content
@@ -529,7 +533,7 @@ def load(path: Path) -> dict[str, Profile]:
     return profiles
 
 
-def _profile(name: str, table: Any) -> Profile:  # noqa: ANN401
+def _profile(name: str, table: object) -> Profile:
     kinds = f"one of {', '.join(KINDS)}"
     if not isinstance(table, dict):
         raise ProfileError(f"is no card: write a table [{name}] with kind = {kinds}")
@@ -541,12 +545,12 @@ def _profile(name: str, table: Any) -> Profile:  # noqa: ANN401
     facts = _facts(KINDS[kind], {word: value for word, value in table.items() if word != "kind"})
     try:
         facts.make(secrets.token_bytes)
-    except (ProtocolError, ValueError, KeyError) as error:
+    except (ProtocolError, ValueError) as error:
         raise ProfileError(f"does not make a card: {error}") from error
     return Profile(name, kind, facts, {word: str(value) for word, value in table.items()})
 
 
-def _facts(kind: type[T], table: Any) -> T:  # noqa: ANN401
+def _facts(kind: type[T], table: object) -> T:
     if not isinstance(table, dict):
         raise ProfileError("write a table")
     keys = {one.name: one for one in dataclasses.fields(kind)}  # type: ignore[arg-type]

@@ -38,6 +38,16 @@ asyncio.run(spend())
 pytestmark = pytest.mark.slow
 
 
+AWAIT = """
+import sys
+from hardware.bench.pcsc_daemon import Slot
+from tests.pcsc import STUCK_MS, VirtualSlot
+
+slot = VirtualSlot(Slot(sys.argv[1], 0))
+assert slot.await_state(present=sys.argv[2] == "in", within_ms=STUCK_MS)
+"""
+
+
 class Bench:
     """The program, spoken to in lines."""
 
@@ -61,10 +71,16 @@ class Bench:
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
             env=self.environment,
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
         )
+
+    def await_card(self, reader, state):
+        """Return when the card service sees a card go in or out: it looks at a slot every 0.4 s."""
+        done = self.run("-c", AWAIT, reader, state)
+        assert done.returncode == 0, done.stderr
 
     def read(self, reader, code=0):
         done = self.run("-m", "gateway.cli.main", "card", "read", "--reader", reader, "--json")
@@ -91,11 +107,14 @@ def test_a_card_is_read_pulled_laid_elsewhere_and_pulled_by_a_fault():
     with bench(USERS, PSAMS, "--card", "car", "--card", "psam", "--card", "old") as desk:
         assert desk.first["readers"] == [f"Bench {place}" for place in ("A 00 00", "A 00 01", "B 00 00", "B 00 01")]
         assert desk.where() == {"car": "Bench A 00 00", "psam": "Bench A 00 01", "old": "Bench B 00 00"}
+        desk.await_card("Bench A 00 00", "in")
         first = desk.read("Bench A 00 00")
         assert "***0001" in json.dumps(first)
         assert desk.say("pull car") == {"done": "car pulled from Bench A 00 00"}
+        desk.await_card("Bench A 00 00", "out")
         desk.read("Bench A 00 00", code=3)
         assert desk.say("insert car 4") == {"done": "car put into Bench B 00 01"}
+        desk.await_card("Bench B 00 01", "in")
         assert desk.say("fault car pull-after balance") == {"done": "car: pull-after balance will happen"}
         desk.read("Bench B 00 01", code=4)
         fault = desk.told()
@@ -103,7 +122,26 @@ def test_a_card_is_read_pulled_laid_elsewhere_and_pulled_by_a_fault():
         assert desk.where()["car"] is None
         assert desk.say("swap B 00 00 car") == {"done": "car put into Bench B 00 00"}
         assert desk.where() == {"car": "Bench B 00 00", "psam": "Bench A 00 01", "old": None}
+        desk.await_card("Bench B 00 00", "in")
         assert "***0001" in json.dumps(desk.read("Bench B 00 00"))
+
+
+def test_a_card_in_a_reader_buys_at_a_psam_of_the_laboratory():
+    with bench(USERS, "--card", "car-t0", "--card", "poor") as desk:
+        lab = ("-m", "hardware.bench.cli", "lab", "purchase", "--json", "--reader")
+        desk.await_card("Bench A 00 00", "in")
+        desk.await_card("Bench A 00 01", "in")
+        bought = json.loads(desk.run(*lab, "A 00 00").stdout)
+        assert (bought["good"], bought["balance_after"]) == (True, 49_000)
+        poor = desk.run(*lab, "A 00 01")
+        assert (poor.returncode, json.loads(poor.stdout)["refused"]) == (1, "9401")
+        desk.say("fault car-t0 pull-after debit")
+        pulled = desk.run(*lab, "A 00 00")
+        assert (pulled.returncode, json.loads(pulled.stdout)["debited"]) == (4, False)
+        assert "pull-after debit" in desk.told()["fault"]
+        desk.await_card("Bench A 00 00", "out")
+        nobody = desk.run(*lab, "A 00 00")
+        assert (nobody.returncode, nobody.stderr.count("\n")) == (3, 1)
 
 
 def test_what_cannot_be_done_is_told_and_nothing_moves():

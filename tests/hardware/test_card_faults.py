@@ -5,12 +5,16 @@ import asyncio
 import pytest
 
 from drivers.errors import DeviceTimeout, LinkLost
+from drivers.pcsc import Readers
 from hardware.bench.chip_slot import ChipSlot
 from hardware.emulators.card import make_card
 from hardware.emulators.card_faults import INSTRUCTIONS, Effect, Fault, FaultyChip, Place, fault_of
 from hardware.emulators.psam import Psam
 from protocols.card import commands, decode_card_file, psam, purse
 from protocols.card.apdu import Response
+from tests.pcsc import pcsc, pcsc_service
+
+__all__ = ["pcsc", "pcsc_service"]
 
 TERMINAL = bytes.fromhex("019900000001")
 TIME = "20240301113015"
@@ -243,3 +247,34 @@ def test_a_slot_in_memory_loses_its_card_and_hears_silence():
         assert (await slow.transmit(purse.get_balance())).ok
 
     asyncio.run(run())
+
+
+def test_faults_come_through_a_real_card_service(pcsc):
+    select, slot = commands.select_id(commands.ETC_APPLICATION), pcsc.slots[0]
+    card = a_card("slow=0.3 2", "mute 4")
+
+    async def use():
+        async with Readers() as readers, readers.open(slot.reader, wait_s=60) as inside:
+            assert (await inside.transmit(select)).ok
+            with pytest.raises(DeviceTimeout):
+                await inside.transmit(purse.get_balance(), timeout_s=0.1)
+
+    async def use_again():
+        async with Readers() as readers, readers.open(slot.reader, wait_s=60) as inside:
+            assert (await inside.transmit(select)).ok
+            with pytest.raises(DeviceTimeout):
+                await inside.transmit(purse.get_balance(), timeout_s=0.1)
+            slot.card.remove()  # it would be silent for ever
+
+    slot.insert(card)
+    asyncio.run(use())
+    asyncio.run(use_again())
+    slot.remove()
+    assert [one.split(": ")[1] for one in card.happened] == ["slow=0.3 2", "mute 4"]
+    slot.insert(card)
+
+    async def whole():
+        async with Readers() as readers, readers.open(slot.reader, wait_s=60) as inside:
+            assert (await inside.transmit(select)).ok
+
+    asyncio.run(whole())

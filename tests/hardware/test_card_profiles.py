@@ -1,10 +1,13 @@
 """Profiles of emulated cards: the samples make what they say, and a wrong profile names card, key and cure."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from gateway.cards.contents import read_card
+from hardware.bench.chip_slot import ChipSlot
 from hardware.emulators import profiles
 from hardware.emulators.other_cards import transit_card
 from hardware.emulators.profiles import KINDS, ProfileError, load
@@ -140,9 +143,7 @@ def test_damaged_cards_are_damaged_and_alive(sample):
     assert ask(unreadable, commands.read_record(commands.SFI_STATIONS, 1, 43)).sw == 0x6581
     assert ask(unreadable, commands.read_record(commands.SFI_TRANSACTIONS, 1, 23)).sw == 0x6581
     assert purse.parse_balance(ask(unreadable, purse.get_balance()).data) == 50_000
-    garbage = sample["garbage"].make()
-    assert set(card_file(garbage).data) == {0x5A}
-    assert ask(garbage, commands.read_record(commands.SFI_STATIONS, 1, 43)).sw == 0x6A83
+    assert set(card_file(sample["garbage"].make()).data) == {0x5A}
 
 
 def test_a_card_without_its_card_file_still_answers(tmp_path):
@@ -151,6 +152,8 @@ def test_a_card_without_its_card_file_still_answers(tmp_path):
     assert card_file(card).sw == 0x6A82
     assert ask(card, commands.read_record(commands.SFI_STATIONS, 1, 7)).ok
     assert ask(card, commands.read_binary(0x08, 1)).data == b"\xab"
+    empty = written(tmp_path, '[a]\nkind = "damaged"\nplate = "测A12345"\nmissing = ["0019"]\n')["a"].make()
+    assert ask(application(empty), commands.read_record(commands.SFI_STATIONS, 1, 43)).sw == 0x6A83
 
 
 def test_blank_and_foreign_cards_have_no_application(sample):
@@ -170,6 +173,28 @@ def test_a_transit_card_answers_as_published_ones_do(sample):
     assert card_file(own).sw == 0x6C1E
     assert purse.parse_balance(ask(own, purse.get_balance()).data) == 1234
     assert ask(own, commands.read_record(commands.SFI_STATIONS, 1, 43)).sw == 0x6A82
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "damaged"),
+    [
+        ("car", "etc", set()),
+        ("car-t0", "etc", set()),
+        ("charge", "etc", set()),
+        ("old", "etc", set()),
+        ("blocked", "etc", set()),
+        ("cut", "damaged", {"0015"}),
+        ("garbage", "other", set()),
+        ("unreadable", "etc", {"0018/1", "0019/1"}),
+        ("transit", "purse", {"0015", "0019/1"}),
+        ("blank", "blank", set()),
+        ("blank-bare", "other", set()),
+        ("foreign", "other", set()),
+    ],
+)
+def test_the_product_takes_each_card_for_what_it_is(sample, name, kind, damaged):
+    read = asyncio.run(read_card(ChipSlot("desk", sample[name].make())))
+    assert (read.kind.value, {one.name for one in read.damaged}) == (kind, damaged)
 
 
 def written(folder, text):
@@ -201,6 +226,13 @@ def written(folder, text):
             "[a] entry: {'lane': 1}: station: is missing",
         ),
         ("[a]\nkind = 'user-card'\nplate = '测A12345'\nnetwork = '0001'", "does not make a card: network 0001"),
+        ("[a]\nkind = 'esam'\nplate = '测A12345'\nplate_colour = 4\nold_colour = true", "plate_colour 0 to 3"),
+        ("[a]\nkind = 'esam'\nplate = '☃A12345'", "does not make a card: "),
+        (
+            "[a]\nkind = 'user-card'\nplate = '测A12345'\nrecord = '" + "00" * 43 + "'\n"
+            "entry = { station = '99010101', unix_seconds = 1 }",
+            "entry and record say the same thing",
+        ),
         ("[a]\nkind = 'damaged'\nplate = '测A12345'\ncut = 3", "write a table by file"),
         ("[a]\nkind = 'damaged'\nplate = '测A12345'\nmissing = ['0099']", "write one of 0008, 0009"),
         ("[a]\nkind = 'psam'\nvendor = 'nobody'", "write one of national, one-level"),

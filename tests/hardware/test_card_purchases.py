@@ -100,6 +100,11 @@ class Counter:
             out, err = self.process.communicate()
         return self.process.returncode, (json.loads(out) if out.strip() else None), err
 
+    def run(self, *arguments):
+        """Text that a command prints for people."""
+        command, more = etcgw(*arguments, "--config", "site.toml", cwd=self.folder)
+        return subprocess.run(command, check=True, **more).stdout
+
     def rows(self, sql):
         with closing(sqlite3.connect(f"file:{self.folder / 'ledger.db'}?mode=ro", uri=True)) as connection:
             return [texts(row) for row in connection.execute(sql)]
@@ -135,6 +140,9 @@ def test_a_card_pays_over_the_real_path(counter):
     counter.agree()
     code, told, err = counter.pay()
     assert (code, told["earlier"]) == (EXIT_PAID, True), "the same bill"
+    shown = counter.run("card", "purchase", "--amount", str(PRICE), "--bill", "bill 0")
+    assert "12.50" in shown
+    assert "paid before" in shown
     counter.agree()
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from tests.hardware import test_card_emulator_sessions as sessions
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "hardware" / "sites" / "cards").glob("*.toml"))
+SAMPLES_OF = {path.stem: path for path in SAMPLES}
 PROFILES = {name: profile for path in SAMPLES for name, profile in load(path).items()}
 
 
@@ -146,38 +146,48 @@ def test_what_power_loss_clears_is_not_stored(tmp_path):
         assert ask(back, purse.debit(1, "20240301113015", bytes(4))).sw == 0x6985, "no purchase is open"
 
 
-KILLED = """
-import sys
+BUYS_ON = """
+import asyncio, sys
 from pathlib import Path
+from hardware.bench.chip_slot import ChipSlot
+from hardware.bench.lab import LabPurchase
 from hardware.emulators.card_store import CardStore
 from hardware.emulators.profiles import load
 
-profile = load(Path(sys.argv[1]))["car"]
-with CardStore(Path(sys.argv[2])) as store:
-    card = store.insert(profile)
-    card.process(bytes.fromhex("00A4000002100100"))
-    for number in range(1, 1 << 24):
-        answer = card.process(bytes.fromhex("00D6890004") + number.to_bytes(4, "big"))
-        print(number, answer.hex(), flush=True)
+cards, psams, state = map(Path, sys.argv[1:])
+with CardStore(state) as store:
+    card, sam = store.insert(load(cards)["car"]), store.insert(load(psams)["psam"])
+    while True:
+        bought = LabPurchase(7, "20240301113015")
+        asyncio.run(bought.run(ChipSlot("card", card), ChipSlot("PSAM", sam)))
+        print(bought.balance_after, bought.checks[1].given.hex(), flush=True)
 """
 
 
-def test_an_answered_change_survives_a_kill(tmp_path):
-    """Kill the process amid changes: the newest answered one, or the one after it, is what the card has."""
-    source = next(path for path in SAMPLES if path.name == "user-cards.toml")
-    for answers in (1, 7, 20):
-        with subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(source), str(tmp_path)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        ) as process:
-            told = [process.stdout.readline() for _ in range(answers)]
-            process.send_signal(signal.SIGKILL)
-            told += [line for line in process.stdout if line.endswith("\n")]
-        number, status = told[-1].split()
-        answered = int(number)
-        assert status == "9000"
-        with CardStore(tmp_path) as store:
-            kept = int.from_bytes(store.insert(PROFILES["car"]).stored.files[0x09][:4], "big")
-        assert kept in (answered, answered + 1)
+@pytest.mark.parametrize("answers", [1, 2, 5, 13])
+def test_a_debit_is_in_the_file_whole_or_not_at_all_when_the_process_is_killed(tmp_path, answers):
+    """Kill a process amid purchases: what its card has stored is one purchase, the newest told or the one after it."""
+    command = [
+        sys.executable,
+        "-c",
+        BUYS_ON,
+        *(str(SAMPLES_OF[name]) for name in ("user-cards", "psams")),
+        str(tmp_path),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        told = [process.stdout.readline() for _ in range(answers)]
+        process.kill()
+        told += [line for line in process.stdout if line.endswith("\n")]
+    balance, tac = told[-1].split()
+    with CardStore(tmp_path) as store:
+        card, sam = store.insert(PROFILES["car"]), store.insert(PROFILES["psam"])
+    purchases = (50_000 - card.balance_raw) // 7
+    assert purchases - len(told) in (0, 1)
+    assert card.stored.balance_raw == 50_000 - 7 * purchases
+    assert card.offline_sequence == PROFILES["car"].facts.offline_sequence + purchases
+    assert card.transactions[0].sequence == card.stored.proofs[9].sequence == card.offline_sequence
+    assert len(card.transactions) == min(purchases, 10)
+    assert sam.terminal_serial - purchases in (0, 1)
+    if purchases == len(told):
+        assert (card.balance_raw, card.stored.proofs[9].proof.tac.hex()) == (int(balance), tac)

@@ -6,7 +6,7 @@ import pytest
 
 from drivers.errors import DeviceUnavailable, LinkLost
 from hardware.bench.chip_slot import ChipSlot, Pull
-from hardware.emulators.chip import Chip, Instruction
+from hardware.emulators.chip import Chip, Instruction, Reaction
 from protocols.card.apdu import Command, Response
 
 TELL = Command(0x80, 0x01, 0, 0, le=256)
@@ -23,9 +23,9 @@ class InParts:
     def reset(self):
         self.resets += 1
 
-    def process(self, command):
+    def react(self, command):
         self.asked += 1
-        return self.parts.pop(0)
+        return Reaction(self.parts.pop(0))
 
 
 class OnT0(Chip):

@@ -13,7 +13,15 @@ from typer.testing import CliRunner
 from gateway import private_files
 from gateway.texts.catalogue import Language
 from hardware.bench import cli, newcomer, show
-from hardware.bench.newcomer import Ended, cure_in, ended, faults_of_refusal, faults_of_run, pip_options
+from hardware.bench.newcomer import (
+    Ended,
+    cure_in,
+    ended,
+    faults_of_cards,
+    faults_of_refusal,
+    faults_of_run,
+    pip_options,
+)
 from tests.hardware.test_show import good_run
 
 CHINESE = "zh_CN.UTF-8"
@@ -102,6 +110,33 @@ def test_the_cure_is_that_of_the_makefile():
     assert faults_of_refusal(Ended(2, refusal)) == []
     assert faults_of_refusal(Ended(2, "make: Error 1\n")) == ["no cure in: make: Error 1"]
     assert faults_of_refusal(Ended(0, refusal)) == ["done without Python's venv module"]
+
+
+CURE = "setup-cards: run / 请执行 'sudo apt-get update && sudo apt-get install pcscd', then 'make setup-cards'\n"
+SKIPPED = "SKIPPED [9] tests/hardware/test_x.py:104: pyscard is missing\n"
+
+
+@pytest.mark.parametrize(
+    ("told", "tested", "untested"),
+    [
+        (CURE + SKIPPED, [SKIPPED.strip()], []),
+        (SKIPPED, [SKIPPED.strip()], ["no cure for cards"]),
+        ("SKIPPED [1] tests/accounts.py:29: only root\n", [], ["cards were tested, or nothing", "no cure for cards"]),
+        (CURE, [], ["cards were tested, or nothing"]),
+    ],
+)
+def test_cards_are_left_out_with_a_cure_and_tested_by_root(told, tested, untested):
+    for is_tested, faults in ((True, tested), (False, untested)):
+        found = faults_of_cards(Ended(0, told), tested=is_tested)
+        assert [one.startswith(fault) for one, fault in zip(found, faults, strict=True)] == [True] * len(faults)
+        assert faults_of_cards(Ended(2, told), tested=is_tested)[0].startswith("exit code 2")
+
+
+def test_the_cure_for_cards_is_that_of_the_makefile():
+    (line,) = [
+        line for line in (newcomer.PROJECT / "Makefile").read_text().splitlines() if 'sudo apt-get install"' in line
+    ]
+    assert cure_in(Ended(0, line)).startswith("apt-get update && apt-get install")
 
 
 def test_options_of_pip_that_lead_to_a_registry_are_handed_on_and_folders_of_this_machine_are_not():

@@ -244,6 +244,7 @@ def test_an_ordinary_user_cannot_make_the_folder_of_the_service(tmp_path, monkey
 def test_a_service_that_does_not_come_up_names_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(pcsc_daemon, "SERVICE", Path(shutil.which("false")))
     monkeypatch.setattr(pcsc_daemon, "DRIVER", Path("/bin/sh"))
+    monkeypatch.setattr(pcsc_daemon, "STATE_FOLDER", tmp_path)
     daemon = PcscDaemon(tmp_path, ["Desk"])
     with pytest.raises(ServiceFailed, match=str(daemon.log)):
         daemon.start()

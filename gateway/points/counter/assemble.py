@@ -14,7 +14,7 @@ from gateway.points.counter.point import Counter
 from gateway.points.counter.settings import CounterSettings
 from gateway.points.counter.visit import CounterServices
 
-FAULTS: Final = {"reader": "card_reader_fault", "ledger": "storage_unavailable"}
+FAULTS: Final = {"reader": "card_reader_fault", "psam": "psam_operation_failed", "ledger": "storage_unavailable"}
 """Reasons for faults of a counter's parts."""
 
 
@@ -29,9 +29,15 @@ def make(section: CounterPoint, common: Common) -> Counter:
     if common.lists is None:
         raise ValueError(f"{section.name}: a counter needs status lists")
     surroundings = common.surroundings
+    report_fault = partial(_tell_fault, common.tell, section.name)
     terminal = surroundings.device(
         f"{section.name}/terminal",
-        lambda: CardTerminal(surroundings.card_readers(), reader=section.reader, psam=section.psam),
+        lambda: CardTerminal(
+            surroundings.card_readers(),
+            reader=section.reader,
+            psam=section.psam,
+            on_psam=partial(report_fault, "psam"),
+        ),
     )
     services = CounterServices(
         settings=_settings(section, common),
@@ -41,7 +47,7 @@ def make(section: CounterPoint, common: Common) -> Counter:
         clock=surroundings.clock,
         time=common.time,
         note_timing=common.note_timing,
-        report_fault=partial(_tell_fault, common.tell, section.name),
+        report_fault=report_fault,
         issuers=Issuers(common.issuers),
     )
     return Counter(services, terminal)

@@ -16,7 +16,7 @@ from hardware.bench.chip_slot import ChipSlot, Pull
 from protocols.card import commands
 from protocols.codings import CHINA_TIME
 from tests.gateway.cards.conftest import feed, laid
-from tests.gateway.cards.odd_cards import with_file
+from tests.gateway.cards.odd_cards import Refusing, with_file
 from tests.gateway.cards.sixty import GOLDEN, good
 
 NOW = datetime(2026, 1, 15, 9, tzinfo=CHINA_TIME)
@@ -51,6 +51,25 @@ def test_each_card_stands_in_the_record_before_the_next_is_asked_for(work, tmp_p
     work(chips(), 3)
     assert seen == [0, 1, 2]
     assert [row["result"] for row in rows(tmp_path)] == ["accepted"] * 3
+
+
+def test_each_line_is_on_the_disk_before_the_next(work, monkeypatch):
+    synced = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    work([good(1), good(2)], 2)
+    assert len(synced) == 3
+
+
+def test_key_that_is_missing_is_told_from_one_that_is_refused(work):
+    missing = Refusing(good(1), lambda c: c.ins == 0x50, 0x9403)
+    refused = Refusing(good(2), lambda c: c.ins == 0x50, 0x6985)
+    assert [one.text for one in work([missing, refused], 2)] == ["has no key 01", "refuses key 01 with 6985"]
+
+
+def test_what_a_card_says_is_no_formula_of_a_table(work, tmp_path):
+    bad = with_file(good(1), commands.SFI_CARD_FILE, lambda data: data[:28] + b"=1+1".ljust(12, b"\0") + data[40:])
+    work([bad], 1, unmask=True)
+    assert rows(tmp_path)[0]["plate"] == "'=1+1"
 
 
 def test_numbers_and_plates_are_masked_unless_asked_for(work, tmp_path):

@@ -9,6 +9,7 @@ from drivers.errors import LinkLost
 from gateway.cards.contents import CardKind, Identified, identify, read_card
 from hardware.bench.chip_slot import ChipSlot, Pull
 from protocols.card import commands
+from protocols.errors import RemoteProtocolError
 from tests.gateway.cards.odd_cards import (
     NUMBER,
     PLATE,
@@ -68,6 +69,23 @@ def test_card_that_will_not_give_50_bytes_gives_43(sw):
     card = user_card(length=43)
     said = Refusing(card, lambda c: reads_file(commands.SFI_CARD_FILE)(c) and c.le != 43, sw)
     assert (contents_of(said)).card_file.card_number == NUMBER
+
+
+@pytest.mark.parametrize("sw", [0x6700, 0x6B00])
+def test_card_that_wants_lengths_named_gets_them(sw):
+    read = contents_of(Refusing(user_card(), lambda c: c.ins in (0xB0, 0xB2) and c.le == 256, sw))
+    assert (read.station.station_code, read.damaged, len(read.files["0012"].data)) == ("99010105", (), 40)
+
+
+def test_answer_that_follows_no_rule_stops_no_other_file():
+    class Circling(ChipSlot):
+        async def transmit(self, command, **how):
+            if command.ins == 0x5C:
+                raise RemoteProtocolError("the card announces more after 8 commands", field="SW")
+            return await super().transmit(command, **how)
+
+    read = asyncio.run(read_card(Circling("desk", user_card())))
+    assert [file.name for file in read.damaged] == ["0002"]
 
 
 def test_bytes_beside_a_warning_count():

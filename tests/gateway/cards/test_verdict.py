@@ -149,6 +149,8 @@ def test_stale_list_is_a_note(nobody):
     verdict = judged(user_card(), site=SiteFacts(ISSUERS, stale, NOTHING_KNOWN))
     assert (codes(verdict), verdict.taken) == (["list_stale"], True)
     assert "30.0 h" in str(verdict.findings[0].detail)
+    doubted = judged(user_card(), replace(ASKED, clock_trusted=False), SiteFacts(ISSUERS, stale, NOTHING_KNOWN))
+    assert codes(doubted) == []
 
 
 def test_without_a_usable_list_no_card_is_taken(tmp_path):

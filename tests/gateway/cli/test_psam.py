@@ -16,10 +16,6 @@ from hardware.emulators.test_keys import ROOTS
 from protocols.card.psam import KeyKind
 from protocols.crypto import Algorithm, Trade, diversify, tac
 from tests.gateway.cli.test_json_shapes import compare, merged, shape
-from tests.pcsc import pcsc, pcsc_service
-
-__all__ = ["pcsc", "pcsc_service"]
-"""Fixtures."""
 
 TERMINAL = "019900000001"
 REGION, INNER = bytes.fromhex("B2E2CAD4B2E2CAD4"), bytes.fromhex("2301220100000001")

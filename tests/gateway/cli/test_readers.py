@@ -8,10 +8,7 @@ import pytest
 
 from hardware.emulators.card import make_card
 from hardware.emulators.virtual_reader import ATR
-from tests.pcsc import pcsc, pcsc_service
 from tests.programs import program
-
-__all__ = ["pcsc", "pcsc_service"]
 
 SELECT, BALANCE = "00A40000021001", "805C000204"
 
@@ -29,6 +26,7 @@ def test_readers_are_listed_with_what_lies_in_them(ask, run, pcsc, card):
         "index": 0,
         "name": pcsc.slots[0].reader,
         "card": True,
+        "kind": "contact",
         "atr": ATR.hex().upper(),
         "in_use": False,
         "mute": False,
@@ -36,6 +34,7 @@ def test_readers_are_listed_with_what_lies_in_them(ask, run, pcsc, card):
     assert (found[1]["card"], found[1]["atr"]) == (False, None)
     shown = run("readers").stdout
     assert all(slot.reader in shown for slot in pcsc.slots)
+    assert "接触式卡" in run("--lang", "zh", "readers").stdout
 
 
 def test_commands_go_as_they_are_and_their_answers_are_told(ask, run, pcsc, card):

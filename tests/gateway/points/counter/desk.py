@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from pydantic import TypeAdapter
 
 from drivers.errors import DeviceError, DeviceUnavailable, LinkLost
-from gateway.cards.terminal import CardTerminal
 from gateway.config import PointSection
 from gateway.points.counter.assemble import make
 from gateway.points.counter.visit import Bill
@@ -103,9 +102,8 @@ class Desk:
             }
         )
         lane = SimpleNamespace(section=section, timings=[], tell=self._tell, road=SimpleNamespace(name=""), board=None)
-        self.terminal = CardTerminal(self.readers, reader="counter", psam="psam")
         surroundings = SimpleNamespace(
-            clock=plaza.clock, chance=plaza.random, device=lambda name, make: self.terminal, card_readers=None
+            clock=plaza.clock, chance=plaza.random, device=self._device, card_readers=lambda: self.readers
         )
         self.counter = make(section, replace(plaza.common(lane, ()), surroundings=surroundings))
 
@@ -117,6 +115,10 @@ class Desk:
     async def settle(self, card, *, fault=None):
         self._lay(card, fault, None)
         return await self.counter.settle(wait_s=0)
+
+    def _device(self, name, make_it):
+        self.terminal = make_it()
+        return self.terminal
 
     def _tell(self, *what):
         self.told.append(what)

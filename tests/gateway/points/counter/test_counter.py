@@ -259,7 +259,7 @@ def test_a_psam_whose_counter_stands_still_sells_nothing_twice(play):
     ("psam", "reason"),
     [
         (psam_new(authorisation_needed=True), "psam_not_authorised"),
-        (psam_new(algorithms=frozenset({Algorithm.SM4}), key_type=4), "psam_operation_failed"),
+        (psam_new(algorithms=frozenset({Algorithm.SM4}), key_type=4), "psam_keys_missing"),
         (None, "psam_operation_failed"),
     ],
     ids=["not authorised", "other keys", "missing"],
@@ -305,5 +305,19 @@ def test_a_card_that_paid_elsewhere_in_between_is_charged_for_that_alone(play):
         assert (second.decision.outcome, second.earlier) == ("paid", False)
         assert purchases(card) == [(300, "019900000077"), (PRICE, TERMINAL)]
         assert plaza.rows("select p.state from purchase p order by created_at")[1:] == [("not_taken",), ("taken",)]
+
+    play(story)
+
+
+def test_a_psam_that_is_missing_is_told_until_it_is_there(play):
+    async def story(plaza):
+        desk = Desk(plaza)
+        desk.readers.chips["psam"] = None
+        await desk.pay(stored_value(1))
+        desk.readers.chips["psam"] = desk.psam
+        assert (await desk.pay(stored_value(2))).decision.outcome == "paid"
+        told = [(works, code) for part, works, _, code in desk.told if part == "desk-0/psam"]
+        assert told[0] == (False, "psam_operation_failed")
+        assert told[-1] == (True, None)
 
     play(story)
