@@ -65,6 +65,22 @@ def test_a_call_that_hangs_is_overdue_and_those_behind_it_never_begin(hanging):
     assert None in changed
 
 
+def test_a_call_that_comes_back_late_frees_the_thread(hanging):
+    async def ask():
+        back = asyncio.Event()
+        thread = CallThread("t", back.set)
+        await thread.call(lambda: None, STUCK_S)
+        with pytest.raises(Overdue):
+            await thread.call(hanging, SOON_S)
+        hanging.let_go.set()
+        await back.wait()
+        assert thread.overdue is None
+        assert await thread.call(lambda: "mine", STUCK_S) == "mine"
+        await thread.end(lambda: None, STUCK_S)
+
+    asyncio.run(ask())
+
+
 def test_a_caller_who_is_cancelled_leaves_his_answer_to_nobody(hanging, caplog):
     async def ask():
         thread = CallThread("t")
@@ -73,6 +89,9 @@ def test_a_caller_who_is_cancelled_leaves_his_answer_to_nobody(hanging, caplog):
         gives_up.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gives_up
+        with pytest.raises(NotBegun):
+            await thread.call(lambda: None, SOON_S)
+        assert thread.overdue == "long one"
         following = asyncio.create_task(thread.call(lambda: "mine", STUCK_S))
         hanging.let_go.set()
         assert await following == "mine"
