@@ -661,7 +661,7 @@ class _Watch:
         readers_changed = 0
         while not self._halt.is_set():
             names = _names(s, self._context)
-            for name in known.keys() - set(names):
+            for name in [name for name in known if name not in names]:
                 del known[name]
                 self._happened(ReaderEventKind.READER_REMOVED, name)
             asked = [(name, known[name][0] if name in known else s.SCARD_STATE_UNAWARE) for name in names]

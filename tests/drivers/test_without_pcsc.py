@@ -14,7 +14,8 @@ from hardware.bench.pcsc_daemon import SOCKET_VARIABLE
 from tests import pcsc as service
 
 BLOCKED = """
-import sys
+import ctypes, sys
+ctypes.CDLL = lambda name: None  # here or not
 sys.modules["smartcard"] = None
 from gateway.cli.main import app
 app(sys.argv[1:])
