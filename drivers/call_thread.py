@@ -65,14 +65,13 @@ class CallThread:
                 answer.exception()  # seen: nobody is told of it again
 
     async def end(self, last: Callable[[], None], within_s: float) -> None:
-        """Let the thread end after a `last` call that does not fail. Nobody waits for one that hangs already."""
+        """Let the thread end after a `last` call that does not fail. A thread that hangs ends whenever it can."""
         self._give(last, "end")
         self._calls.put(None)
-        if self.overdue is None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(within_s):
-                    await self.ended.wait()
-                return
+        try:
+            async with asyncio.timeout(within_s):
+                await self.ended.wait()
+        except TimeoutError:
             self.overdue = self._under_way
 
     def give(self, work: Callable[[], None], kind: str = "call") -> None:

@@ -307,7 +307,7 @@ class Readers:
         try:
             await thread.call(card.open, OPEN_WITHIN_S, OPENING)
         except BaseException as error:
-            await thread.end(card.close, CLOSE_WITHIN_S)
+            await thread.end(card.close, 0 if isinstance(error, Overdue) else CLOSE_WITHIN_S)
             if isinstance(error, Overdue | NotBegun):
                 raise self._unreached(reader.name) from error
             if isinstance(error, PcscError):

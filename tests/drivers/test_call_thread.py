@@ -54,7 +54,7 @@ def test_a_call_that_hangs_is_overdue_and_those_behind_it_never_begin(hanging):
         assert thread.overdue == "long one"
         with pytest.raises(NotBegun):
             await thread.call(lambda: changed.append("never"), SOON_S)
-        await thread.end(lambda: changed.append("last"), STUCK_S)  # waits for nobody who hangs
+        await thread.end(lambda: changed.append("last"), SOON_S)
         assert not thread.ended.is_set()
         hanging.let_go.set()
         await thread.ended.wait()
@@ -99,6 +99,24 @@ def test_a_caller_who_is_cancelled_leaves_his_answer_to_nobody(hanging, caplog):
 
     asyncio.run(ask())
     assert "t: a long one was given up while it was under way; its outcome is unknown" in caplog.text
+
+
+def test_the_end_waits_for_a_call_that_is_late(hanging):
+    """What comes after it, a close and a reset, would disturb whoever opens the card next."""
+
+    async def ask():
+        thread = CallThread("t")
+        await thread.call(lambda: None, STUCK_S)
+        with pytest.raises(Overdue):
+            await thread.call(hanging, SOON_S)
+        ending = asyncio.create_task(thread.end(lambda: None, STUCK_S))
+        await asyncio.sleep(0)
+        assert not ending.done()
+        hanging.let_go.set()
+        await ending
+        assert thread.ended.is_set()
+
+    asyncio.run(ask())
 
 
 def test_a_last_call_that_hangs_is_told_as_overdue(hanging):
