@@ -69,7 +69,7 @@ class CounterVisit(Visit):
         self.issuers = services.issuers
         self.settings = services.settings
         self._customer = customer
-        self._deadline = services.clock.monotonic() + services.settings.deadline_s
+        self._deadline = self._new_deadline()
 
     async def settle(self) -> Decision | None:
         """Settle what is open on the card; None where nothing is. Raises `CardGone`, `SightOutdated`."""
@@ -115,6 +115,7 @@ class CounterVisit(Visit):
         if wanted or decision.release is Release.ATTENDANT:
             return decision
         self.occasion = Occasion.LANE
+        self._deadline = self._new_deadline()  # a bank may have been asked meanwhile
         return None
 
     def _is_for(self, bill: Bill, previous: PreviousPurchase) -> bool:
@@ -195,6 +196,9 @@ class CounterVisit(Visit):
     def key(self, seen: Identity, entry_data: bytes) -> str:
         """Make the claim's key: that of its bill, whoever pays it, or one of this card alone."""
         return super().key(seen, entry_data) if self._bill_key is None else self._bill_key
+
+    def _new_deadline(self) -> float:
+        return self.clock.monotonic() + self.settings.deadline_s
 
     def _time_left(self) -> float:
         return max(0.0, self._deadline - self.clock.monotonic())
