@@ -36,7 +36,7 @@ class CallThread:
         self.name = name
         self.overdue: str | None = None
         """Kind of the call that should have come back long ago, while it has not."""
-        self.ended = False
+        self.ended = asyncio.Event()
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
@@ -66,15 +66,13 @@ class CallThread:
 
     async def end(self, last: Callable[[], None], within_s: float) -> None:
         """Let the thread end after a `last` call that does not fail. A thread that hangs ends whenever it can."""
-        given = self._give(last, "end")
+        self._give(last, "end")
         self._calls.put(None)
-        answer = asyncio.wrap_future(given)
         try:
-            await asyncio.wait({answer}, timeout=within_s)
-            if not given.done():
-                self.overdue = self._under_way
-        finally:
-            answer.cancel()
+            async with asyncio.timeout(within_s):
+                await self.ended.wait()
+        except TimeoutError:
+            self.overdue = self._under_way
 
     def give(self, work: Callable[[], None], kind: str = "call") -> None:
         """Let `work`, which does not fail, be done without waiting for it."""
@@ -111,5 +109,6 @@ class CallThread:
             self._on_change()
 
     def _end(self) -> None:
-        self.ended = True
+        self.overdue = None
+        self.ended.set()
         self._on_change()

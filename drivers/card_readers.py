@@ -27,6 +27,8 @@ class ReaderState:
     """True when some program, this one included, has the card open."""
     mute: bool = False
     """True for a card that gave no answer to its reset, or has owed this program an answer for too long."""
+    moves: int = 0
+    """Cards that came or went there, as the service counts them: more of them mean another card."""
 
 
 class ReaderEventKind(Enum):

@@ -23,6 +23,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -79,6 +80,7 @@ TIMEOUT: Final = 0x8010000A
 COMM_ERROR: Final = 0x80100013
 READER_UNAVAILABLE: Final = 0x80100017
 NO_SERVICE: Final = 0x8010001D
+SERVICE_STOPPED: Final = 0x8010001E
 NO_READERS: Final = 0x8010002E
 RESET_CARD: Final = 0x80100068
 REMOVED_CARD: Final = 0x80100069
@@ -96,7 +98,7 @@ CAUSES: Final = {
     0x80100016: "the card did not finish the command",
     READER_UNAVAILABLE: "the reader has gone",
     NO_SERVICE: "the PC/SC service does not run",
-    0x8010001E: "the PC/SC service was stopped",
+    SERVICE_STOPPED: "the PC/SC service was stopped",
     NO_READERS: "the reader has gone",
     0x8010002F: "reader and card do not understand each other",
     0x80100065: "the card does not speak as readers expect",
@@ -125,6 +127,9 @@ NEVER_SENT: Final = frozenset(
 GONE: Final = frozenset({UNKNOWN_READER, NO_SMARTCARD, READER_UNAVAILABLE, NO_READERS, REMOVED_CARD})
 """Codes of an opening for which a card only has to be put in."""
 
+DOWN: Final = frozenset({COMM_ERROR, NO_SERVICE, SERVICE_STOPPED, UNKNOWN_READER})
+"""Codes of a list that is asked for again: the service is being started, or a reader left while it was asked."""
+
 HINT_INSTALL = "install it: pip install 'etc-gateway[cards]'"
 HINT_LIBRARY = "install pcscd and libpcsclite1 (Debian: apt install pcscd), then try again"
 HINT_START = "start it: systemctl start pcscd.socket"
@@ -140,7 +145,7 @@ HINTS: Final = {
     REMOVED_CARD: HINT_PUT_IN,
     COMM_ERROR: f"{HINT_START}; if it runs, {HINT_RIGHT}",  # older services hang up on a user without the right
     NO_SERVICE: HINT_START,
-    0x8010001E: HINT_START,
+    SERVICE_STOPPED: HINT_START,
     0x80100066: HINT_TAKE_OUT,
     RESET_CARD: HINT_OTHERS,
     SECURITY_VIOLATION: HINT_RIGHT,
@@ -213,9 +218,7 @@ class Readers:
     async def listed(self) -> tuple[ReaderState, ...]:
         """All readers as they are now. Raises DeviceUnavailable where there is no service to ask."""
         return tuple(
-            ReaderState(
-                state.index, state.name, state.atr, in_use=state.in_use, mute=state.mute or self._is_mute(state.name)
-            )
+            replace(state, mute=state.mute or self._is_mute(state.name))
             for state in await self._ask(lambda: _listed(self._scard))
         )
 
@@ -231,8 +234,8 @@ class Readers:
         finally:
             await thread.end(card.close, CLOSE_WITHIN_S)
 
-    async def gone(self, reader: str) -> None:
-        """Return when there is no card in a reader, no such reader, or no service any more."""
+    async def gone(self, reader: str, moves: int) -> None:
+        """Return when a card that came after so many `moves` has left a reader, or the reader or the service has."""
         self._start_watch()
         while True:
             changed = self._changed
@@ -240,7 +243,7 @@ class Readers:
                 states = await self.listed()
             except DeviceUnavailable:
                 return
-            if not any(state.name == reader and state.atr is not None for state in states):
+            if not any((state.name, state.moves) == (reader, moves) and state.atr is not None for state in states):
                 return
             await changed.wait()
 
@@ -292,7 +295,8 @@ class Readers:
         except ReaderAbsent as error:
             raise _NotYet(error) from error
         except DeviceUnavailable as error:
-            raise (_NotYet(error) if error.hint == HINT_START else error) from error
+            cause = error.__cause__
+            raise (_NotYet(error) if isinstance(cause, PcscError) and cause.code in DOWN else error) from error
         if reader.name in self._cards:
             raise _NotYet(self._kept(reader.name))
         if reader.atr is None:
@@ -304,9 +308,8 @@ class Readers:
             await thread.call(card.open, OPEN_WITHIN_S, OPENING)
         except BaseException as error:
             await thread.end(card.close, 0 if isinstance(error, Overdue) else CLOSE_WITHIN_S)
-            if isinstance(error, Overdue):
-                problem = "the card cannot be reached: it is mute, or another program keeps it to itself"
-                raise DeviceUnavailable(problem, device=reader.name, hint=HINT_OTHERS) from error
+            if isinstance(error, Overdue | NotBegun):
+                raise self._unreached(reader.name) from error
             if isinstance(error, PcscError):
                 problem_of = error.unavailable(reader.name)
                 raise (_NotYet(problem_of) if error.code in GONE else problem_of) from error
@@ -317,13 +320,19 @@ class Readers:
         """The problem of a reader whose thread is still there."""
         if self._is_mute(name):
             return DeviceUnavailable("its card has not answered yet", device=name, hint=HINT_TAKE_OUT)
+        if self._cards[name].overdue is not None:
+            return self._unreached(name)
         return DeviceUnavailable("this program has the card open already", device=name)
+
+    def _unreached(self, name: str) -> DeviceUnavailable:
+        problem = "the card cannot be reached: it is mute, or another program keeps it to itself"
+        return DeviceUnavailable(problem, device=name, hint=HINT_OTHERS)
 
     def _is_mute(self, name: str) -> bool:
         return name in self._cards and self._cards[name].overdue == COMMAND
 
     def _thread_changed(self) -> None:
-        for name in [name for name, thread in self._cards.items() if thread.ended]:
+        for name in [name for name, thread in self._cards.items() if thread.ended.is_set()]:
             del self._cards[name]
         self._wake()
 
@@ -406,7 +415,7 @@ class _Slot:
 
     async def removed(self) -> None:
         """See `CardSlot`."""
-        await self._readers.gone(self.name)
+        await self._readers.gone(self.name, self._card.moves)
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
@@ -447,6 +456,7 @@ class _Card:
     def __init__(self, scard: Any, reader: str) -> None:  # noqa: ANN401 - a module without types
         self.reader = reader
         self.atr = b""
+        self.moves = 0
         self._scard = scard
         self._context: Any = None
         self._handle: Any = None
@@ -468,7 +478,9 @@ class _Card:
             except PcscError as error:
                 if error.code != PROTO_MISMATCH or protocol == wanted[-1]:
                     raise
-        self._reset()
+        ((_, state, _),) = _done(s.SCardGetStatusChange(self._context, 0, [(self.reader, s.SCARD_STATE_UNAWARE)]))[0]
+        self.moves = _moves(state)
+        self._reset()  # fails for a card that has moved since
         *_, atr = _done(s.SCardStatus(self._handle))
         self.atr = bytes(atr)
 
@@ -569,9 +581,15 @@ def _listed(scard: Any) -> list[ReaderState]:  # noqa: ANN401
             bytes(atr) if state & scard.SCARD_STATE_PRESENT else None,
             in_use=bool(state & (scard.SCARD_STATE_INUSE | scard.SCARD_STATE_EXCLUSIVE)),
             mute=bool(state & scard.SCARD_STATE_MUTE),
+            moves=_moves(state),
         )
         for index, (name, state, atr) in enumerate(states)
     ]
+
+
+def _moves(state: int) -> int:
+    """Cards that came or went, counted by the service in the upper 16 bits of a reader's state."""
+    return state >> 16
 
 
 def _standing(known: list[ReaderEvent], event: ReaderEvent) -> list[ReaderEvent]:
@@ -609,8 +627,9 @@ class _Watch:
     def stop(self) -> None:
         """Ask the thread to end."""
         self._halt.set()
-        if self._context is not None:
-            self._scard.SCardCancel(self._context)
+        context = self._context
+        if context is not None:
+            self._scard.SCardCancel(context)
 
     def _run(self) -> None:
         while not self._halt.is_set():
@@ -642,7 +661,7 @@ class _Watch:
         readers_changed = 0
         while not self._halt.is_set():
             names = _names(s, self._context)
-            for name in known.keys() - set(names):
+            for name in [name for name in known if name not in names]:
                 del known[name]
                 self._happened(ReaderEventKind.READER_REMOVED, name)
             asked = [(name, known[name][0] if name in known else s.SCARD_STATE_UNAWARE) for name in names]
@@ -666,12 +685,12 @@ class _Watch:
     def _changes(
         self, before: tuple[int, bytes] | None, state: int, atr: bytes
     ) -> Iterator[tuple[ReaderEventKind, bytes | None]]:
-        """Events between two states of a reader. Upper 16 bits: cards that came or went, counted by the service."""
+        """Events between two states of a reader."""
         present = bool(state & self._scard.SCARD_STATE_PRESENT)
         was = before is not None and bool(before[0] & self._scard.SCARD_STATE_PRESENT)
         if before is None:
             yield ReaderEventKind.READER_ADDED, None
-        swapped = before is not None and (before[0] >> 16 != state >> 16 or (was and before[1] != atr))
+        swapped = before is not None and (_moves(before[0]) != _moves(state) or (was and before[1] != atr))
         if was and (swapped or not present):
             yield ReaderEventKind.CARD_OUT, None
         if present and (swapped or not was):

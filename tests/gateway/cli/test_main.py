@@ -22,7 +22,17 @@ from gateway.payers.mandates import MandateImportError
 from gateway.texts.catalogue import Language
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 
-HEAVY = {"sqlalchemy", "alembic", "pymodbus", "serial", "construct", "cryptography", "asyncio", "gateway.config"}
+HEAVY = {
+    "alembic",
+    "asyncio",
+    "construct",
+    "cryptography",
+    "gateway.config",
+    "pymodbus",
+    "serial",
+    "smartcard",
+    "sqlalchemy",
+}
 """Libraries that take longer to import than a light command takes to run."""
 
 
@@ -42,7 +52,9 @@ print("HEAVY", *sorted({HEAVY!r} & sys.modules.keys()))
     return done.stdout.splitlines()[-1].split()[1:]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["rsu", "decode", "--help"], ["passages", "show", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["rsu", "decode", "--help"], ["passages", "show", "--help"], ["card", "apdu", "--help"]]
+)
 def test_help_needs_no_heavy_library(arguments):
     assert heavy_imports(arguments, 0) == []
 

@@ -48,6 +48,27 @@ def test_run_serves_until_told_to_stop(begun, site, ask, run):
     assert ask("status", "--config", site, code=3)["running"] is False
 
 
+WITH_IMPORTS = """
+import sys
+from gateway.cli.main import app
+try:
+    app(["run", "--config", sys.argv[1]])
+finally:
+    print("smartcard" in sys.modules)
+"""
+
+
+def test_a_site_without_a_counter_never_imports_the_library_of_card_readers(begun, site):
+    command = [sys.executable, "-c", WITH_IMPORTS, str(site)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as gateway:
+        try:
+            assert gateway.stdout.readline() == "ready\n"
+        finally:
+            gateway.send_signal(signal.SIGTERM)
+        assert gateway.stdout.read() == "False\n"
+    assert gateway.returncode == 0
+
+
 def test_run_without_a_usable_list_is_1_and_says_so(begun, site):
     (site.parent / "lists" / "CURRENT").unlink()
     with start(site) as gateway:
