@@ -10,10 +10,12 @@ from hypothesis import settings
 
 from gateway import private_files
 from tests import accounts
-from tests.pcsc import pcsc, pcsc_service  # noqa: F401 - fixtures of all
+from tests.pcsc import name_socket, pcsc, pcsc_service  # noqa: F401 - fixtures of all
 
 # As every program of ours does: folders that tests make for a gateway are its user's alone.
 private_files.make_private()
+
+name_socket()
 
 # What fails for one fails for all, and can be looked at.
 settings.load_profile("ci")

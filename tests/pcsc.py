@@ -4,6 +4,7 @@ Every test may ask for the fixture `pcsc`: `pcsc.slots[0].insert(chip)`, `.remov
 """
 
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -14,12 +15,19 @@ from hardware.bench import pcsc_daemon
 from hardware.bench.pcsc_daemon import SOCKET_VARIABLE, PcscDaemon
 from hardware.emulators.virtual_reader import ATR, VirtualCard
 
+FOLDER = Path(tempfile.gettempdir(), f"pcsc-{os.getpid()}")
+
 STUCK_MS = 120_000
 """A card that is not seen after this long is never seen."""
 
 NOTICED_MS = 3_000
 LOOKS_S = 1.0
 """The service looks at a slot every 400 ms."""
+
+
+def name_socket():
+    """Name this process's service, running or not: clients read it once, at a first call that may want no service."""
+    os.environ[SOCKET_VARIABLE] = str(PcscDaemon.socket_in(FOLDER))
 
 
 def problem():
@@ -135,31 +143,18 @@ def ensure_possible(lack):
         pytest.skip(lack)
 
 
-RUNNING = []
-"""The service of this process, which finds one in its life: a module that imports the fixture gets the same."""
-
-
 @pytest.fixture(scope="session")
 def pcsc_service():
+    """The service of this process, which finds one in its life."""
     ensure_possible(problem())
-    if RUNNING:
-        yield RUNNING[0]
-        return
-    with tempfile.TemporaryDirectory(prefix="pcsc") as folder:
-        service = Pcsc(folder)
-        before = os.environ.get(SOCKET_VARIABLE)
-        os.environ |= service.daemon.environment  # before the first call: the library reads it once
-        RUNNING.append(service)
-        try:
-            ensure_possible(refusal())
-            yield service
-        finally:
-            RUNNING.clear()
-            service.stop()
-            if before is None:
-                os.environ.pop(SOCKET_VARIABLE)
-            else:
-                os.environ[SOCKET_VARIABLE] = before
+    FOLDER.mkdir(mode=0o755)
+    service = Pcsc(FOLDER)
+    try:
+        ensure_possible(refusal())
+        yield service
+    finally:
+        service.stop()
+        shutil.rmtree(FOLDER)
 
 
 @pytest.fixture

@@ -79,12 +79,17 @@ class PcscDaemon:
             raise ServiceMissing(lack)
         if len(readers) > READERS_MAX:
             raise ValueError(f"{len(readers)} readers, at most {READERS_MAX}")
-        self.socket = folder / "pcscd.comm"
+        self.socket = self.socket_in(folder)
         self.log = folder / "pcscd.log"
         self._config = folder / "reader.conf.d"
         self._readers = tuple(readers)
         self._process: subprocess.Popen[bytes] | None = None
         self.slots: tuple[Slot, ...] = ()
+
+    @staticmethod
+    def socket_in(folder: Path) -> Path:
+        """Path of the clients' socket of a service with this folder."""
+        return folder / "pcscd.comm"
 
     @property
     def environment(self) -> Mapping[str, str]:
