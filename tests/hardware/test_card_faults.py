@@ -12,9 +12,6 @@ from hardware.emulators.card_faults import INSTRUCTIONS, Effect, Fault, FaultyCh
 from hardware.emulators.psam import Psam
 from protocols.card import commands, decode_card_file, psam, purse
 from protocols.card.apdu import Response
-from tests.pcsc import pcsc, pcsc_service
-
-__all__ = ["pcsc", "pcsc_service"]
 
 TERMINAL = bytes.fromhex("019900000001")
 TIME = "20240301113015"

@@ -12,7 +12,6 @@ from gateway.texts.catalogue import Language
 from protocols.codings import CHINA_TIME
 from tests.gateway.cards.odd_cards import user_card
 from tests.gateway.cards.sixty import PLANTED, TODAY, card
-from tests.pcsc import pcsc, pcsc_service  # noqa: F401 - fixtures
 from tests.programs import program
 
 DELIVERY = (1, 4, 7, 9, 12, 17, 18, 21, 24, 27, 30, 33, 36, 45, 51, 54, 60)
@@ -48,7 +47,7 @@ class Hand:
             self._slot.remove()
 
 
-def test_a_delivery_on_a_real_reader(pcsc, golden, tmp_path):  # noqa: F811
+def test_a_delivery_on_a_real_reader(pcsc, golden, tmp_path):
     slot = pcsc.slots[0]
     hand = Hand(slot, [card(number) for number in DELIVERY])
     batch = Batch(tmp_path / "record.csv", golden, language=Language.EN, unmask=False)
@@ -74,7 +73,7 @@ def test_a_delivery_on_a_real_reader(pcsc, golden, tmp_path):  # noqa: F811
     assert missed == {}
 
 
-def test_a_card_on_a_real_reader_is_read_by_the_program(pcsc):  # noqa: F811
+def test_a_card_on_a_real_reader_is_read_by_the_program(pcsc):
     slot = pcsc.slots[1]
     slot.insert(user_card())
     with program("gateway.cli.main", "card", "read", "--reader", slot.reader, "--json") as etcgw:
