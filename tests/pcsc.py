@@ -1,7 +1,6 @@
 """Real card service with virtual readers, one for each tester; its cards are the emulated ones.
 
-Every test may ask for the fixture `pcsc`: `pcsc.slots[0].insert(chip)`, `.remove()`, `pcsc.kill()`. No module imports
-it: pytest would start one more service for that module, which a process that has found the first one never sees.
+Every test may ask for the fixture `pcsc`: `pcsc.slots[0].insert(chip)`, `.remove()`, `pcsc.kill()`. Import nothing.
 """
 
 import os
@@ -136,17 +135,26 @@ def ensure_possible(lack):
         pytest.skip(lack)
 
 
+RUNNING = []
+"""The service of this process, which finds one in its life: a module that imports the fixture gets the same."""
+
+
 @pytest.fixture(scope="session")
 def pcsc_service():
     ensure_possible(problem())
+    if RUNNING:
+        yield RUNNING[0]
+        return
     with tempfile.TemporaryDirectory(prefix="pcsc") as folder:
         service = Pcsc(folder)
         before = os.environ.get(SOCKET_VARIABLE)
         os.environ |= service.daemon.environment  # before the first call: the library reads it once
+        RUNNING.append(service)
         try:
             ensure_possible(refusal())
             yield service
         finally:
+            RUNNING.clear()
             service.stop()
             if before is None:
                 os.environ.pop(SOCKET_VARIABLE)

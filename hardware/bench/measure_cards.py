@@ -54,9 +54,12 @@ def measure(folder: Path) -> list[dict[str, Any]]:
     """Exchange with an emulated card and read it, in a virtual reader of a card service of our own."""
     try:
         library()
-        service = PcscDaemon(folder, ["Bench"])
+        return _measured(PcscDaemon(folder, ["Bench"]))
     except (DeviceUnavailable, ServiceMissing) as lack:
         return [{"figure": "left out", "value": str(lack)}]
+
+
+def _measured(service: PcscDaemon) -> list[dict[str, Any]]:
     chip = make_card(plate="测A12345", balance_raw=50_000)
     bare_s = bare_median_s(chip, CHALLENGE)
     service.start()

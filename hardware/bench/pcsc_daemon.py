@@ -92,7 +92,7 @@ class PcscDaemon:
         return {SOCKET_VARIABLE: str(self.socket)}
 
     def start(self) -> None:
-        """Start it, with new slots the first time. Raises `ServiceFailed`."""
+        """Start it, with new slots the first time. It ends with the thread that starts it. Raises `ServiceFailed`."""
         if not self.slots:
             self._configure()
         self.socket.unlink(missing_ok=True)

@@ -152,10 +152,24 @@ def purchases(records):
         yield int(record[:4], 16), int(record[10:18], 16), record[18:20], record[32:40] + record[40:46]
 
 
+OTHER_CARDS = (
+    "00B0840020",
+    "9060000000",
+    "00A40400075041592E535A54",
+    "00A40400094150312E5748435443",
+    "00A4040007D410000003000100",
+    "00A404000AB0C4C3C5CDA8C7AEB0FC",
+    "00A4040008A00000063201010500",
+    "00A404000E325041592E5359532E444446303100",
+)
+"""Commands by which nfsee finds other cards than ours; it sends them all, some of them at the end."""
+
+
 @pytest.mark.parametrize("select", ["00A4000002100100", "00A40000021001", "00A4040009A0000000038698070100"])
 @pytest.mark.parametrize("length", ["17", "00"])
 def test_a_reader_of_transit_cards_finds_balance_and_purchase(connection, select, length):
-    """Commands of nfsee: those of Beijing's, Shenzhen's and the City Union's cards."""
+    """Commands of nfsee: those of Beijing's, Shenzhen's and the City Union's cards. Ours is one of the last to it."""
+    assert set(hex_answers(connection, *OTHER_CARDS)) == {"6A82", "6E00"}
     selected, balance, *records = hex_answers(
         connection, select, "805C000204", *(f"00B2{number:02X}C4{length}" for number in range(1, 11))
     )

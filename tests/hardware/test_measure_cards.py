@@ -8,7 +8,6 @@ import time
 
 from hardware.bench import measure_cards, pcsc_daemon
 from hardware.bench.measure_cards import Running
-from tests.pcsc import ensure_possible, problem
 from tests.programs import ROOT
 
 MEASURE = """
@@ -20,8 +19,7 @@ print(json.dumps(measure_cards.measure(Path(sys.argv[1]))))
 """
 
 
-def test_a_card_is_read_through_a_service_of_ones_own(tmp_path):
-    ensure_possible(problem())
+def test_a_card_is_read_through_a_service_of_ones_own(tmp_path, pcsc_service):
     command = (sys.executable, "-c", MEASURE, str(tmp_path))
     told = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     figures = {row["figure"]: row["value"] for row in json.loads(told)}

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import select
 import shutil
 import signal
@@ -64,7 +65,7 @@ def service(*readers):
             daemon.stop()
 
 
-def test_services_stand_beside_each_other():
+def test_services_stand_beside_each_other(pcsc_service):
     with service("Desk") as one, service("Counter", "Kiosk") as other:
         assert listed(one) == ["Desk 00 00", "Desk 00 01"]
         assert listed(other) == ["Counter 00 00", "Counter 00 01", "Kiosk 00 00", "Kiosk 00 01"]
@@ -160,7 +161,7 @@ def _of_nobody(folder, told):
         )
     finally:
         daemon.stop()
-    told.send(done.stdout + done.stderr)
+    told.send(done.stdout + done.stderr + daemon.log.read_text())
 
 
 @accounts.needed
@@ -180,7 +181,9 @@ def test_an_ordinary_user_has_a_service_too():
                 seen = "nothing: the user's process failed"
         user.join()
         user.close()
-        assert "Desk 00 01" in seen
+        if "NOT authorized" in seen:
+            pytest.skip("polkit gives this user no smartcards")
+        assert re.search("^1 +No +Desk 00 01$", seen, re.M), seen
 
 
 RATIO_MAX = 50
