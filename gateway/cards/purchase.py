@@ -150,7 +150,7 @@ class CardPurchase:
         except DeviceError as error:
             log.warning("the debit was not answered: %s", error)
             if error.outcome is RequestOutcome.NOT_SENT:
-                return PurchaseResult(PurchaseOutcome.NOT_TAKEN, reason="card_left")
+                return PurchaseResult(PurchaseOutcome.NOT_TAKEN, reason="card_removed")
             return PurchaseResult(PurchaseOutcome.UNKNOWN)
         try:
             paid = parse_debit(answer.data) if answer.ok else None

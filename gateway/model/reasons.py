@@ -542,13 +542,6 @@ MAC2_UNCHECKED = _note(
     "charged, but no PSAM checked the card's MAC2",
     do=("照常上传TAC清分,检查PSAM与读卡器", "clear it by its TAC; have PSAM and reader checked"),
 )
-CARD_LEFT = _refusal(
-    "card_left",
-    74,
-    "卡片在扣款前离开读卡器",
-    "card left the reader before it paid",
-    do=("请重新放卡", "put the card on the reader again"),
-)
 PAID_LATELY = _refusal(
     "paid_lately",
     165,
@@ -667,14 +660,6 @@ PSAM_NOT_AUTHORISED = _stop(
     "PSAM未授权",
     "PSAM is not authorised",
     do=("请求在线授权", "request authorisation on line"),
-)
-
-CARD_READER_FAULT = _stop(
-    "card_reader_fault",
-    None,
-    "读卡器不可用",
-    "card reader does not work",
-    do=("检查读卡器、读卡服务与接线: etcgw readers", "look at reader, card service and cable: etcgw readers"),
 )
 
 # --- lane and box ---------------------------------------------------------------------------------------------------

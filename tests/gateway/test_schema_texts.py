@@ -126,4 +126,4 @@ def test_a_wrong_kind_of_charge_point_names_all_of_them():
         SiteFile.model_validate(tomllib.loads(wrong))
     (problem,) = (problem_of(found, SiteFile) for found in error.value.errors())
     assert problem.key == "charge_points[0].kind"
-    assert str(problem.cure) == "Known are: toll-open, toll-exit, toll-entry, fuel"
+    assert str(problem.cure) == "Known are: toll-open, toll-exit, toll-entry, fuel, counter"

@@ -14,7 +14,7 @@ from gateway.points.counter.point import Counter
 from gateway.points.counter.settings import CounterSettings
 from gateway.points.counter.visit import CounterServices
 
-FAULTS: Final = {"reader": "card_reader_fault", "psam": "psam_operation_failed", "ledger": "storage_unavailable"}
+FAULTS: Final = {"reader": "reader_unavailable", "psam": "psam_operation_failed", "ledger": "storage_unavailable"}
 """Reasons for faults of a counter's parts."""
 
 

@@ -86,7 +86,7 @@ class Counter:
                     return Served(decision, earlier=visit.occasion is Occasion.READING and not visit.debited)
                 except CardGone as gone:
                     log.info("%s: %s", self._services.settings.name, gone)
-                    return NotPaid("card_left")
+                    return NotPaid("card_removed")
                 except (SightOutdated, Superseded) as reason:
                     log.info("%s: %s", self._services.settings.name, reason)
                     return NotPaid("purchase_under_way")

@@ -81,7 +81,7 @@ async def _twice(plaza, desk, reader, fault):
 def test_a_card_pulled_before_it_was_asked_leaves_nothing_behind(play):
     async def story(plaza):
         desk = Desk(plaza)
-        assert await desk.pay(stored_value(), fault=Fault(2, after=True)) == NotPaid("card_left")
+        assert await desk.pay(stored_value(), fault=Fault(2, after=True)) == NotPaid("card_removed")
         assert plaza.rows("select count(*) from debit") == [(0,)]
 
     play(story)
