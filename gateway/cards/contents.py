@@ -260,14 +260,12 @@ NEEDED: Final = (CARD_FILE, ENTRY, PURSE)
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """Card as a purchase needs it: who it is, where it entered, what it holds, its newest transaction."""
+    """Card as a purchase needs it: who it is, where it entered, what it holds."""
 
     card: CardFile
     station: bytes = field(repr=False)
     """Record AA of file 0019 as it stands there."""
     balance_raw: int
-    newest: TransactionLog | None
-    """None for a card that has no transaction yet, or whose log cannot be read."""
 
 
 async def read_card(slot: CardSlot, *, holder: bool = False) -> CardContents:
@@ -300,7 +298,7 @@ async def identify(slot: CardSlot) -> Identified | str:
     if application.sw != SW_OK:
         return "card_locked" if application.sw in LOCKED else "card_not_etc"
     reads = [application, await _issue_file(slot), await _record(slot, STATIONS, commands.SFI_STATIONS, 1)]
-    reads += [await _balance(slot), await _record(slot, LOG, commands.SFI_TRANSACTIONS, 1)]
+    reads.append(await _balance(slot))
     contents = CardContents(slot.name, slot.atr, {read.name: read for read in reads})
     reason = _KIND_REASONS.get(contents.kind)
     if reason is not None:
@@ -308,7 +306,7 @@ async def identify(slot: CardSlot) -> Identified | str:
     card, station, balance = contents.card_file, contents.station, contents.balance_raw
     if card is None or station is None or balance is None:
         return "card_unreadable"
-    return Identified(card, station.raw, balance, next(iter(contents.log), None))
+    return Identified(card, station.raw, balance)
 
 
 _KIND_REASONS: Final[Mapping[CardKind, str]] = MappingProxyType(

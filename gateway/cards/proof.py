@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from drivers.card_slot import CardSlot
-from gateway.debit.claims import PreviousPurchase
+from gateway.cards.contents import LOG_RECORDS_MAX
+from gateway.debit.claims import PreviousPurchase, PurchasePlan
 from gateway.debit.purchase_proof import BALANCES, SERIALS
 from gateway.model.passage import PurchaseOutcome
 from protocols.card.apdu import SW_NO_PROOF, Response
@@ -50,9 +51,6 @@ from protocols.card.station import STATION_BYTES
 from protocols.crypto.algorithm import Algorithm
 from protocols.errors import ProtocolError
 
-LOG_RECORDS: Final = 10
-"""Records of file 0018; the oldest gives way."""
-
 LOADS: Final = frozenset({TradeType.LOAD_DEPOSIT, TradeType.LOAD})
 
 STATION_RECORD_NUMBER: Final = 1
@@ -71,6 +69,20 @@ class Ordered:
     balance_before: int | None
     file_before: bytes | None
     file_after: bytes | None
+
+    @classmethod
+    def planned(cls, plan: PurchasePlan) -> Ordered:
+        """Purchase of a plan that is carried out now."""
+        numbers = plan.numbers
+        return cls(
+            card_serial=None if numbers is None else numbers.card_serial,
+            terminal=None if numbers is None else numbers.terminal,
+            purchase_time=plan.purchase_time,
+            written_fen=plan.written_fen,
+            balance_before=plan.balance_before,
+            file_before=plan.file_before,
+            file_after=plan.file_after,
+        )
 
     @classmethod
     def before(cls, previous: PreviousPurchase) -> Ordered:
@@ -225,7 +237,7 @@ def _never_happened(ordered: Ordered, shown: Evidence) -> bool:
 async def _log(card: CardSlot) -> tuple[TransactionLog, ...] | None:
     """File 0018 as far as there are records; None where the card does not give it."""
     records: list[TransactionLog] = []
-    for number in range(1, LOG_RECORDS + 1):
+    for number in range(1, LOG_RECORDS_MAX + 1):
         answer = await card.transmit(read_record(SFI_TRANSACTIONS, number, TRANSACTION_BYTES))
         if not answer.ok or len(answer.data) != TRANSACTION_BYTES:
             return tuple(records) if number > 1 else None

@@ -24,7 +24,7 @@ from gateway.cards.psam import REFUSALS
 from gateway.debit.claims import Numbers, PurchasePlan, PurchaseResult
 from gateway.debit.purchase_proof import SERIALS
 from gateway.model.passage import PurchaseOutcome
-from protocols.card.apdu import SW_BALANCE, SW_MAC, Response, status_text
+from protocols.card.apdu import SW_BALANCE, SW_KEY_INDEX, SW_MAC, Response, status_text
 from protocols.card.codes import TradeType
 from protocols.card.commands import ETC_APPLICATION, RECORD_AA, select_id
 from protocols.card.files import CardFile
@@ -43,8 +43,6 @@ from protocols.crypto.algorithm import Algorithm
 from protocols.errors import ProtocolError
 
 log = logging.getLogger(__name__)
-
-SW_KEY_INDEX: Final = 0x9403
 
 _INIT_REFUSED: Final[Mapping[int, str]] = MappingProxyType(
     {SW_BALANCE: "purse_too_low", 0x6A81: "card_locked", 0x9303: "card_locked"}
@@ -97,15 +95,7 @@ class OpenPurchase:
     @property
     def ordered(self) -> Ordered:
         """The same, as a proof is asked for it."""
-        return Ordered(
-            card_serial=self.opened.proof_sequence % SERIALS,
-            terminal=self.terminal.hex(),
-            purchase_time=self.time,
-            written_fen=self.amount_fen,
-            balance_before=self.opened.balance_raw,
-            file_before=self.file_before,
-            file_after=self.file_after,
-        )
+        return Ordered.planned(self.plan)
 
 
 class CardPurchase:

@@ -135,7 +135,7 @@ def test_blocked_application_is_told(sw):
 def test_identify_gives_what_a_purchase_needs():
     found = identified(user_card())
     assert isinstance(found, Identified)
-    assert (found.card.card_number, found.balance_raw, found.newest) == (NUMBER, 50_000, None)
+    assert (found.card.card_number, found.balance_raw) == (NUMBER, 50_000)
     assert found.station == entry()
 
 
